@@ -1,0 +1,506 @@
+"""The backup file: a ZIP of `metadata.json` and one JSON file a model. Written, verified, read; nothing is trusted.
+
+Imports no Django model and no connection; all limits come in as arguments. What reading may raise is `InvalidBackup`
+and its kin, with one sentence that names the place.
+
+    with Writer(target) as writer:
+        writer.add("core.child", "core/child.json", batches_of_records)
+        writer.finish(metadata_without_models)
+
+    with Archive(source, limits) as archive:
+        archive.metadata.models["core.child"].records
+        for batch in archive.records("core.child"): ...
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+import re
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, BinaryIO
+
+import orjson
+from django.utils.translation import gettext as _
+
+from .exceptions import InvalidBackup, TooLarge
+
+VERSION = "1.1"
+METADATA = "metadata.json"
+
+#: Bytes of a member that are read, checked and parsed at a time. With it, memory does not grow with the file.
+BLOCK = 256 * 1024
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a file may ask of the reader. Sizes in bytes."""
+
+    uncompressed: int
+    #: Uncompressed to compressed. Real backups reach some 30; deflate itself ends at 1032.
+    ratio: int = 300
+    members: int = 2000
+    #: One record. The largest real ones hold a long note, or a binary field as base64.
+    record: int = 64 * 1024 * 1024
+    metadata: int = 4 * 1024 * 1024
+    #: The ZIP's own table of contents, which has to be read whole.
+    directory: int = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Member:
+    """A model's file. `sha256`: of the uncompressed bytes, in hex; "" in a version 1.0 file, as is `records` -1."""
+
+    file: str
+    records: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What `metadata.json` says: see "The file" in the README."""
+
+    timestamp: dt.datetime
+    timezone: str = "UTC"
+    created_by: str = ""
+    label: str = ""
+    babybuddy_version: str = ""
+    django_version: str = ""
+    database_engine: str = ""
+    migrations: dict[str, list[str]] = field(default_factory=dict)
+    models: dict[str, Member] = field(default_factory=dict)
+    version: str = VERSION
+    includes_media: bool = False
+
+    @property
+    def has_checksums(self) -> bool:
+        """False for version 1.0, which recorded neither checksums nor migrations."""
+        return self.version != "1.0"
+
+    @property
+    def models_count(self) -> int:
+        return len(self.models)
+
+    @property
+    def total_records(self) -> int:
+        return sum(member.records for member in self.models.values())
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "version": self.version,
+            "timestamp": self.timestamp.isoformat(),
+            "timezone": self.timezone,
+            "created_by": self.created_by,
+            "label": self.label,
+            "babybuddy_version": self.babybuddy_version,
+            "django_version": self.django_version,
+            "database_engine": self.database_engine,
+            "models_count": self.models_count,
+            "total_records": self.total_records,
+            "includes_media": self.includes_media,
+            "migrations": self.migrations,
+            "models": {
+                label: {"file": member.file, "records": member.records, "sha256": member.sha256}
+                for label, member in self.models.items()
+            },
+        }
+
+
+# -- writing ---------------------------------------------------------------------------------------------------------
+
+
+def _dumps(record: Any) -> bytes:
+    try:
+        return orjson.dumps(record)
+    except TypeError:  # a whole number beyond 64 bits inside a JSON value
+        return json.dumps(record, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+
+
+class Writer:
+    """Writes a backup into `target`, a binary file open for writing. Whoever opened it makes it appear when complete."""
+
+    def __init__(self, target: BinaryIO) -> None:
+        # Level 1: the time counts (a request has 30 seconds), and JSON packs well at any level.
+        self._zip = zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=1)
+        self._members: dict[str, Member] = {}
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._zip.close()
+
+    def add(self, label: str, file: str, batches: Iterable[list[Any]]) -> int:
+        """Write a model's records, one a line. Returns how many they were."""
+        count = 0
+        digest = hashlib.sha256()
+        with self._zip.open(file, "w", force_zip64=True) as member:
+
+            def write(data: bytes) -> None:
+                digest.update(data)
+                member.write(data)
+
+            write(b"[")
+            for batch in batches:
+                lines = b",\n".join(map(_dumps, batch))
+                write((b",\n" if count else b"\n") + lines)
+                count += len(batch)
+            write(b"\n]\n")
+        self._members[label] = Member(file, count, digest.hexdigest())
+        return count
+
+    def finish(self, metadata: Metadata) -> Metadata:
+        """Write `metadata`, with the models that were added; returns it so. Without this there is no backup."""
+        metadata = replace(metadata, models=dict(self._members))
+        text = json.dumps(metadata.as_json(), indent=2, ensure_ascii=False)
+        self._zip.writestr(METADATA, text + "\n")
+        return metadata
+
+
+# -- reading ---------------------------------------------------------------------------------------------------------
+
+
+class _BoundedReads:
+    """A file that refuses to be read in one huge piece, as `zipfile` would for a hostile table of contents."""
+
+    def __init__(self, file: BinaryIO, limit: int) -> None:
+        self._file, self._limit = file, limit
+        self.seek, self.tell = file.seek, file.tell
+
+    def seekable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(min(size, self._limit + 1) if size >= 0 else self._limit + 1)
+        if len(data) > self._limit:
+            raise InvalidBackup(_("The file is damaged or no backup: its table of contents is impossibly long."))
+        return data
+
+
+@contextmanager
+def _zip_errors() -> Iterator[None]:
+    """Whatever `zipfile` and `zlib` have to say of a damaged file, as one sentence."""
+    try:
+        yield
+    except zipfile.BadZipFile as error:
+        if "password" in str(error) or "encrypted" in str(error):
+            raise InvalidBackup(_("The file is encrypted; a backup is not.")) from error
+        raise InvalidBackup(_("The file is damaged: part of it is missing or was changed.")) from error
+    except (EOFError, zlib.error, struct.error, NotImplementedError, RuntimeError, UnicodeError, ValueError, OverflowError) as error:
+        raise InvalidBackup(_("The file is damaged: part of it is missing or was changed.")) from error
+
+
+class Archive:
+    """A backup file open for reading.
+
+    `source`: a seekable binary file; it stays open. The constructor reads the table of contents and the metadata and
+    checks that they agree; `records` checks each model's file while it reads. Raises `InvalidBackup`, `TooLarge`.
+    """
+
+    def __init__(self, source: BinaryIO, limits: Limits) -> None:
+        self._limits = limits
+        source.seek(0, 2)
+        size = source.tell()
+        if size == 0:
+            raise InvalidBackup(_("The file is empty."))
+        try:
+            with _zip_errors():
+                self._zip = zipfile.ZipFile(_BoundedReads(source, max(limits.directory, BLOCK)))  # type: ignore[arg-type]
+        except InvalidBackup as error:
+            source.seek(0)
+            if source.read(2) != b"PK":
+                raise InvalidBackup(_("The file is not a ZIP, so it is no backup.")) from error
+            raise
+        self._entries = self._checked_entries(size)
+        self.metadata = self._read_metadata()
+
+    def __enter__(self) -> Archive:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._zip.close()
+
+    def _checked_entries(self, size: int) -> dict[str, zipfile.ZipInfo]:
+        entries: dict[str, zipfile.ZipInfo] = {}
+        infos = self._zip.infolist()
+        if len(infos) > self._limits.members:
+            raise TooLarge(
+                _("The file has %(count)s members; a backup has at most %(limit)s.")
+                % {"count": len(infos), "limit": self._limits.members}
+            )
+        for info in infos:
+            name = _name(info.filename)
+            if info.filename in entries:
+                raise InvalidBackup(_("The file holds “%(name)s” twice.") % {"name": name})
+            if info.flag_bits & 0x1:
+                raise InvalidBackup(_("The file is encrypted; a backup is not."))
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise InvalidBackup(_("“%(name)s” is packed in a way that no backup is.") % {"name": name})
+            if (info.external_attr >> 16) & 0o170000 not in (0, 0o100000, 0o040000):
+                raise InvalidBackup(_("“%(name)s” is a link, not a file.") % {"name": name})
+            entries[info.filename] = info
+        total = sum(info.file_size for info in infos)
+        if total > self._limits.uncompressed:
+            raise TooLarge(
+                _("Unpacked, the file has %(size)s MB; at most %(limit)s MB are read (BACKUP_MAX_UNCOMPRESSED_SIZE).")
+                % {"size": _megabytes(total), "limit": _megabytes(self._limits.uncompressed)}
+            )
+        if total > 10 * 1024 * 1024 and total > size * self._limits.ratio:
+            raise TooLarge(_("The file would grow more than %(ratio)s-fold when unpacked; no backup does.") % {"ratio": self._limits.ratio})
+        return entries
+
+    def _read_metadata(self) -> Metadata:
+        info = self._entries.get(METADATA)
+        if info is None:
+            raise InvalidBackup(_("The ZIP has no metadata.json, so it is no backup."))
+        if info.file_size > self._limits.metadata:
+            raise InvalidBackup(_("metadata.json is impossibly long."))
+        with _zip_errors():
+            text = self._zip.read(info)
+        try:
+            said = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise InvalidBackup(_("metadata.json cannot be read: it is no JSON.")) from error
+        metadata = parse_metadata(said)
+        found = {
+            name: info
+            for name, info in self._entries.items()
+            if name != METADATA and not (name.endswith("/") and info.file_size == 0)
+        }
+        if not metadata.has_checksums:
+            metadata = replace(metadata, models=_models_by_name(found))
+        for label, member in metadata.models.items():
+            if member.file not in found:
+                raise InvalidBackup(
+                    _("“%(file)s” is missing from the ZIP: the records of %(model)s are not there.")
+                    % {"file": _name(member.file), "model": label}
+                )
+        for name in found.keys() - {member.file for member in metadata.models.values()}:
+            raise InvalidBackup(_("The ZIP holds “%(name)s”, which metadata.json does not know.") % {"name": _name(name)})
+        return metadata
+
+    def records(self, label: str, exact_json: bool = False) -> Iterator[list[Any]]:
+        """A model's records as parsed JSON, in batches. Checksum and count are known to be right when it is done.
+
+        `exact_json`: read whole numbers of any size (slower). Raises `InvalidBackup`, in the middle too.
+        """
+        member = self.metadata.models[label]
+        loads: Callable[[bytes], Any] = json.loads if exact_json else orjson.loads
+        digest = hashlib.sha256()
+        count = 0
+        blocks = self._blocks(member, digest)
+        pieces = self._lines(member, blocks) if self.metadata.has_checksums else self._elements(member, blocks)
+        for batch in pieces:
+            try:
+                records = [loads(piece) for piece in batch]
+            except (ValueError, RecursionError) as error:
+                raise self._malformed(member, count, batch, loads) from error
+            count += len(records)
+            yield records
+        if self.metadata.has_checksums:
+            if digest.hexdigest() != member.sha256:
+                raise InvalidBackup(
+                    _("“%(file)s” was changed or damaged: its checksum is not the one in metadata.json.")
+                    % {"file": _name(member.file)}
+                )
+            if count != member.records:
+                raise InvalidBackup(
+                    _("“%(file)s” holds %(found)s records; metadata.json says %(said)s.")
+                    % {"file": _name(member.file), "found": count, "said": member.records}
+                )
+
+    def _blocks(self, member: Member, digest: Any) -> Iterator[bytes]:
+        with _zip_errors(), self._zip.open(self._entries[member.file]) as file:
+            while block := file.read(BLOCK):
+                digest.update(block)
+                yield block
+
+    def _lines(self, member: Member, blocks: Iterator[bytes]) -> Iterator[list[bytes]]:
+        """The records of a file that has one a line. A line break never stands inside a record: JSON escapes it."""
+        rest = b""
+        started = False
+        for block in blocks:
+            *pieces, rest = (rest + block).split(b",\n")
+            if len(rest) > self._limits.record:
+                raise self._endless(member)
+            if pieces:
+                if not started and not pieces[0].startswith(b"[\n"):
+                    raise self._not_an_array(member)
+                started = True
+                yield pieces if pieces[0][:1] != b"[" else [pieces[0][2:], *pieces[1:]]
+        if not started:
+            if not rest.startswith(b"[\n"):
+                raise self._not_an_array(member)
+            rest = rest[1:]
+        if not rest.endswith(b"\n]\n"):
+            raise self._not_an_array(member)
+        if started or len(rest) > 3:
+            yield [rest[:-3]]
+
+    def _elements(self, member: Member, blocks: Iterator[bytes]) -> Iterator[list[bytes]]:
+        """The records of a JSON array laid out in any way (version 1.0)."""
+        text = b""
+        place = 0  # up to here the text is scanned
+        start = 0  # here begins the element that is open, or the gap before the next one
+        depth = 0
+        separator: bytes = b""  # what a gap may hold, beside white space
+        closed = False
+        found: list[bytes] = []
+        while True:
+            for token in _TOKEN.finditer(text, place):
+                mark = token.group()
+                if mark == b'"':  # a string that does not end in what has been read so far
+                    break
+                opens, closes = mark in b"[{", mark in b"]}"
+                if depth <= 1:
+                    gap = text[start : token.start()].strip()
+                    if depth == 0:
+                        fits = mark == b"[" and not closed and not gap
+                    else:
+                        fits = gap == separator if opens else mark == b"]" and not gap
+                    if not fits:
+                        raise self._not_an_array(member)
+                    start = token.start() if depth == 1 and opens else token.end()
+                depth += opens - closes
+                place = token.end()
+                closed = closed or depth == 0
+                if closes and depth == 1:
+                    found.append(text[start:place])
+                    start, separator = place, b","
+            if found:
+                yield found
+                found = []
+            text, place, start = text[start:], place - start, 0
+            if len(text) > self._limits.record:
+                raise self._endless(member)
+            # As much again each time, so that a long record is not scanned over and over.
+            more = b""
+            while len(more) <= len(text) and (block := next(blocks, b"")):
+                more += block
+            if not more:
+                break
+            text += more
+        if not closed or text.strip():
+            raise self._not_an_array(member)
+
+    def _malformed(self, member: Member, before: int, batch: list[bytes], loads: Callable[[bytes], Any]) -> InvalidBackup:
+        for number, piece in enumerate(batch, before + 1):
+            try:
+                loads(piece)
+            except (ValueError, RecursionError):
+                return InvalidBackup(
+                    _("“%(file)s” cannot be read: record number %(number)s is no JSON.")
+                    % {"file": _name(member.file), "number": number}
+                )
+        return self._not_an_array(member)
+
+    def _not_an_array(self, member: Member) -> InvalidBackup:
+        return InvalidBackup(_("“%(file)s” cannot be read: it is no list of records.") % {"file": _name(member.file)})
+
+    def _endless(self, member: Member) -> TooLarge:
+        return TooLarge(
+            _("“%(file)s” holds a record of more than %(limit)s MB.")
+            % {"file": _name(member.file), "limit": _megabytes(self._limits.record)}
+        )
+
+
+#: A whole string, the beginning of one that does not end here, or a bracket.
+_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|"|[][{}]', re.DOTALL)
+
+
+def _models_by_name(entries: Iterable[str]) -> dict[str, Member]:
+    """The models of a version 1.0 file, which lists none: `core/child.json` is core.child."""
+    models = {}
+    for name in entries:
+        match = re.fullmatch(r"(\w+)/(\w+)\.json", name)
+        if match is None:
+            raise InvalidBackup(_("The ZIP holds “%(name)s”, which no backup does.") % {"name": _name(name)})
+        models[f"{match[1]}.{match[2]}"] = Member(name, -1, "")
+    return models
+
+
+def parse_metadata(said: Any) -> Metadata:
+    """`metadata.json`, parsed, as `Metadata`. Raises `InvalidBackup` where a part is missing or of the wrong type."""
+    if not isinstance(said, dict):
+        raise _wrong_metadata("metadata.json")
+    version = said.get("version")
+    match = re.fullmatch(r"(\d{1,3})\.(\d{1,3})", version) if isinstance(version, str) else None
+    if match is None or match[1] == "0":
+        raise _wrong_metadata("version")
+    if int(match[1]) > 1:
+        raise InvalidBackup(
+            _("The backup has format version %(version)s, which is newer than this app can read; update the app.")
+            % {"version": version}
+        )
+    try:
+        timestamp = dt.datetime.fromisoformat(re.sub("Z$", "+00:00", said["timestamp"]))
+        if timestamp.tzinfo is None:
+            raise ValueError("no offset")
+        timestamp.astimezone(dt.timezone.utc)  # fails at the edges of time
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise _wrong_metadata("timestamp") from error
+    texts = {}
+    for name in ("timezone", "created_by", "label", "babybuddy_version", "django_version", "database_engine"):
+        value = said.get(name, "")
+        if not isinstance(value, str) or len(value) > 1000:
+            raise _wrong_metadata(name)
+        texts[name] = value
+    includes_media = said.get("includes_media", False)
+    if not isinstance(includes_media, bool):
+        raise _wrong_metadata("includes_media")
+    metadata = Metadata(timestamp=timestamp, version=version, includes_media=includes_media, **texts)
+    if not metadata.has_checksums:
+        return metadata
+    metadata = replace(metadata, migrations=_migrations(said.get("migrations")), models=_models(said.get("models")))
+    for name, value in (("models_count", metadata.models_count), ("total_records", metadata.total_records)):
+        if type(said.get(name)) is not int or said[name] != value:
+            raise _wrong_metadata(name)
+    return metadata
+
+
+def _migrations(said: Any) -> dict[str, list[str]]:
+    if not isinstance(said, dict) or not all(
+        isinstance(names, list) and all(isinstance(name, str) for name in names) for names in said.values()
+    ):
+        raise _wrong_metadata("migrations")
+    return said
+
+
+def _models(said: Any) -> dict[str, Member]:
+    if not isinstance(said, dict):
+        raise _wrong_metadata("models")
+    models = {}
+    for label, entry in said.items():
+        if (
+            not re.fullmatch(r"\w+\.\w+", label)
+            or not isinstance(entry, dict)
+            or not isinstance(entry.get("file"), str)
+            or type(entry.get("records")) is not int
+            or entry["records"] < 0
+            or not isinstance(entry.get("sha256"), str)
+        ):
+            raise _wrong_metadata("models")
+        models[label] = Member(entry["file"], entry["records"], entry["sha256"])
+    if len({member.file for member in models.values()}) != len(models):
+        raise _wrong_metadata("models")
+    return models
+
+
+def _wrong_metadata(part: str) -> InvalidBackup:
+    return InvalidBackup(_("metadata.json is not that of a backup: “%(part)s” is missing or wrong.") % {"part": part})
+
+
+def _name(text: str) -> str:
+    """A name out of the file, for a message: on one line, and not long."""
+    text = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text[:101])
+    return text if len(text) <= 100 else text[:100] + "…"
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1024 / 1024:,.1f}"

@@ -1,0 +1,102 @@
+"""All that we know about Baby Buddy and that nobody else needs to.
+
+Facts read from its source, version 2.10.0. Where the host is not Baby Buddy, or an app of it is not installed, what is
+said here of it does nothing.
+"""
+
+from __future__ import annotations
+
+import zoneinfo
+from collections.abc import Sequence
+from typing import Any
+
+from django.apps import apps
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.core.cache import cache
+from django.db import DatabaseError
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from .database import Database
+from .plan import Validators
+
+#: Sets of fields that say which row a record is, though no constraint does: two site settings of the same name make
+#: every page that reads it fail.
+IDENTITIES: dict[str, list[Sequence[str]]] = {
+    "dbsettings.setting": [("site", "module_name", "class_name", "attribute_name")],
+}
+
+
+def version() -> str:
+    """Of Baby Buddy, such as "2.10.0"; "" where it is not there."""
+    if not apps.is_installed("babybuddy"):
+        return ""
+    return str(getattr(apps.get_app_config("babybuddy"), "version", ""))
+
+
+def user_timezone(user: Any) -> zoneinfo.ZoneInfo:
+    """The zone that a user chose in their settings; the host's where there is none, or Python does not know it."""
+    chosen = getattr(getattr(user, "settings", None), "timezone", None)
+    for name in (chosen, settings.TIME_ZONE):
+        if name and is_time_zone(name):
+            return zoneinfo.ZoneInfo(name)
+    return zoneinfo.ZoneInfo("UTC")
+
+
+def is_time_zone(name: str) -> bool:
+    try:
+        zoneinfo.ZoneInfo(name)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        return False
+    return True
+
+
+def validators(database: Database) -> Validators:
+    """A zone that Python or the database does not know is an error on every page that its user opens."""
+    known: dict[str, bool] = {}
+
+    def time_zone(name: Any) -> str | None:
+        if name not in known:
+            known[name] = is_time_zone(name) and not database.unknown_time_zones([name])
+        return None if known[name] else _("“%(name)s” is a time zone that is not known here") % {"name": name}
+
+    return {("babybuddy.settings", "timezone"): time_zone}
+
+
+def after_restore(database: Database) -> list[str]:
+    """What must hold, inside the restore's transaction: a user without a Settings row cannot sign in.
+
+    Returns what was done, as warnings.
+    """
+    if not apps.is_installed("babybuddy"):
+        return []
+    alias = database.connection.alias
+    model = apps.get_model("babybuddy", "settings")
+    users = get_user_model()._base_manager.using(alias).filter(settings__isnull=True).order_by("pk")
+    names = {user.pk: user.get_username() for user in users}
+    model._base_manager.using(alias).bulk_create(model(user_id=pk) for pk in names)
+    if not names:
+        return []
+    text = ngettext(
+        "User %(names)s had no settings in the backup, and got the usual ones.",
+        "These users had no settings in the backup, and got the usual ones: %(names)s.",
+        len(names),
+    )
+    return [text % {"names": ", ".join(names.values())}]
+
+
+def drop_caches() -> None:
+    """What the host keeps of the data for ever: the number of children, and each site setting with its key."""
+    keys = ["core.child.count"]
+    if apps.is_installed("dbsettings"):
+        from dbsettings.loading import get_all_settings
+
+        keys += [".".join(["dbsettings", *setting.key]) for setting in get_all_settings()]
+    try:
+        cache.delete_many(keys)
+    except DatabaseError:
+        pass  # the cache's table is absent on some hosts; then nothing is cached either
+    from django.contrib.contenttypes.models import ContentType
+
+    ContentType.objects.clear_cache()

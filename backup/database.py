@@ -1,0 +1,676 @@
+"""Every difference between SQLite, PostgreSQL and MySQL/MariaDB, behind one interface: `Database.of(alias)`.
+
+Reads and writes the rows of `records.Table` with bulk SQL; no `Model.save()`, so no signals and no side effects.
+Knows Django's fields through their columns only; what a row means is `plan`'s business.
+
+    with database.snapshot() as reader:       one consistent moment, whatever is written meanwhile
+        for batch in reader.rows(table): ...
+    with database.restoring():                one transaction, one restore at a time
+        database.clear(tables); database.insert(table, rows); database.update(table, rows)
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from django.apps import apps
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, OperationalError, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import Field
+from django.utils.translation import gettext as _
+
+from .exceptions import BackupError, Busy, RecordsRefused, RestoreRefused
+from .records import JSON, NATURAL, Column, Plain, Row, Table, describe, in_order
+
+#: Rows that are read, converted and written at a time.
+BATCH = 1000
+#: Values in one statement: every engine takes as many (SQLite's own limit was 999 until 2020).
+PARAMETERS = 900
+#: Records that one error names at most.
+NAMED = 20
+
+Convert = Callable[[Any], Any]
+
+
+class Database:
+    """One connection of the project's. Subclasses hold what is special to a vendor; `of` chooses."""
+
+    vendor = ""
+
+    def __init__(self, connection: BaseDatabaseWrapper) -> None:
+        self.connection = connection
+        #: What the database refused so far in this restore: lines that name record, field and reason.
+        self.refused: list[str] = []
+
+    @staticmethod
+    def of(alias: str = DEFAULT_DB_ALIAS) -> Database:
+        connection = connections[alias]
+        vendors: dict[str, type[Database]] = {cls.vendor: cls for cls in Database.__subclasses__()}
+        return vendors.get(connection.vendor, Database)(connection)
+
+    # -- statements --------------------------------------------------------------------------------------------------
+
+    def _cursor(self) -> Any:
+        """A cursor of the driver's, with `%s` for parameters, past Django's query log (which would keep every row)."""
+        self.connection.ensure_connection()
+        return self.connection.create_cursor()  # type: ignore[attr-defined]
+
+    def execute(self, sql: str, params: Sequence[Any] = ()) -> int:
+        """Run one statement; returns the number of rows that it changed."""
+        with self.connection.wrap_database_errors, closing(self._cursor()) as cursor:
+            cursor.execute(sql, params)
+            return int(cursor.rowcount)
+
+    def fetch(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        with self.connection.wrap_database_errors, closing(self._cursor()) as cursor:
+            cursor.execute(sql, params)
+            return list(cursor.fetchall())
+
+    def quote(self, name: str) -> str:
+        return self.connection.ops.quote_name(name).replace("%", "%%")
+
+    # -- transactions ------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Database]:
+        """A database to read from, all of one moment, on a connection of its own."""
+        connection = self.connection.copy()
+        try:
+            connection.set_autocommit(False)
+            reader = type(self)(connection)
+            reader._begin_reading()
+            yield reader
+        finally:
+            connection.close()
+
+    def _begin_reading(self) -> None:
+        """The first statements of a snapshot's transaction."""
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Held by one restore at a time, on all processes and machines of the database, and freed when one dies.
+
+        Raises `Busy` at once where another holds it.
+        """
+        yield
+
+    @contextmanager
+    def restoring(self) -> Iterator[None]:
+        """The transaction of a restore: all that happens inside is kept when it ends well, and else nothing of it.
+
+        Raises `RestoreRefused` where the database does not accept the end, `Busy` where it cannot be had.
+        """
+        self.refused = []
+        with self._outermost(), self._failures(), transaction.atomic(self.connection.alias, durable=True):
+            self._begin_writing()
+            self._forget()
+            with self._unchecked():
+                yield
+            self._check_at_the_end()
+
+    @contextmanager
+    def _outermost(self) -> Iterator[None]:
+        if self.connection.in_atomic_block:
+            raise BackupError(_("A backup or restore needs a transaction of its own, and cannot run inside of another."))
+        yield
+
+    def _begin_writing(self) -> None:
+        """The first statement of a restore's transaction."""
+
+    def _check_at_the_end(self) -> None:
+        """Have the database itself check what it deferred, beside what `dangling` looks at."""
+
+    @contextmanager
+    def _unchecked(self) -> Iterator[None]:
+        """Foreign keys may dangle inside; `dangling` tells what did not come right."""
+        yield
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        """What the driver says of the whole (not of a record) as one of our errors."""
+        try:
+            yield
+        except OperationalError as error:
+            raise Busy(_("The database could not do it: %(reason)s. Nothing was changed.") % {"reason": reason_of(error)}) from error
+        except DatabaseError as error:
+            raise RestoreRefused(
+                _("The database refused the result: %(reason)s. Nothing was changed.") % {"reason": reason_of(error)}
+            ) from error
+
+    # -- natural keys ------------------------------------------------------------------------------------------------
+
+    def _forget(self) -> None:
+        self.__dict__.pop("_naturals", None)
+        self.__dict__.pop("_numbers", None)
+
+    @cached_property
+    def _naturals(self) -> dict[str, dict[int, list[str]]]:
+        """Model label -> the number that this database gave -> natural key."""
+        found: dict[str, dict[int, list[str]]] = {label: {} for label in NATURAL}
+        if apps.is_installed("django.contrib.contenttypes"):
+            q = self.quote
+            types = found["contenttypes.contenttype"]
+            for pk, app, model in self.fetch(f"SELECT id, app_label, model FROM {q('django_content_type')}"):
+                types[pk] = [app, model]
+            if apps.is_installed("django.contrib.auth"):
+                sql = f"SELECT id, codename, content_type_id FROM {q('auth_permission')}"
+                for pk, codename, type_pk in self.fetch(sql):
+                    found["auth.permission"][pk] = [codename, *types.get(type_pk, ["", ""])]
+        return found
+
+    @cached_property
+    def _numbers(self) -> dict[str, dict[tuple[str, ...], int]]:
+        """Model label -> natural key -> number."""
+        return {
+            label: {tuple(natural): pk for pk, natural in naturals.items()} for label, naturals in self._naturals.items()
+        }
+
+    def _number(self, label: str, natural: Any) -> int:
+        """The number of a natural key here. One that this database has not made yet (of an app that is not installed,
+        say) is made, as Django itself keeps those of apps that went away."""
+        if not isinstance(natural, list):
+            return natural  # a number that was nobody's where the backup was made; the check of references tells
+        known = self._numbers[label]
+        key = tuple(natural)
+        if key not in known:
+            model = apps.get_model(label)
+            manager = model._base_manager.using(self.connection.alias)
+            if label == "contenttypes.contenttype":
+                known[key] = manager.create(app_label=key[0], model=key[1]).pk
+            else:
+                codename, *type_key = natural
+                type_pk = self._number("contenttypes.contenttype", type_key)
+                known[key] = manager.create(codename=codename, content_type_id=type_pk, name=codename).pk
+        return known[key]
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    #: Kind name -> (SQL around the column, driver's value -> plain), where that is faster than Django's conversion.
+    READ: dict[str, tuple[str, Convert | None]] = {}
+
+    def _reader(self, column: Column) -> tuple[str, Convert | None]:
+        """The SQL that selects a column, and what makes its value plain (None: it is plain as it comes)."""
+        name = self.quote(column.column)
+        if column.is_natural:
+            names = self._naturals[column.refers_to]
+            return name, lambda value: names.get(value, value)
+        if column.kind.name in self.READ:
+            template, convert = self.READ[column.kind.name]
+            return template.format(name), convert
+        if column.kind is JSON:  # the text itself: what a field's own decoder makes of it is not for the file
+            return name, lambda value: json.loads(value) if isinstance(value, (str, bytes)) else value
+        expression: Any = column.field.get_col(column.field.model._meta.db_table)  # type: ignore[attr-defined]
+        connection = self.connection
+        steps = [*connection.ops.get_db_converters(expression), *expression.get_db_converters(connection)]
+        dump = column.kind.dump
+
+        def convert_by_django(value: Any) -> Plain:
+            for step in steps:
+                value = step(value, expression, connection)
+            return value if value is None else dump(value)
+
+        return name, convert_by_django
+
+    def _read(self, table: Table, where: str, params: Sequence[Any]) -> tuple[list[Row], Any]:
+        """The rows that `where` names, with their relations; and the last one's key as the driver gave it."""
+        readers = [self._reader(column) for column in table.stored]
+        key = self.quote(table.key.column)
+        sql = f"SELECT {', '.join(name for name, _convert in readers)}, {key} FROM {self.quote(table.db_table)} {where}"
+        found = self.fetch(sql, params)
+        if not found:
+            return [], None
+        columns: list[Any] = list(zip(*found, strict=True))
+        first, last = columns[-1][0], columns.pop()[-1]
+        for place, (_name, convert) in enumerate(readers):
+            if convert is not None:
+                columns[place] = self._converted(table, columns, place, convert)
+        keys = columns[0]
+        for relation in table.relations:
+            owner, target = self.quote(relation.owner), self.quote(relation.target.column)
+            to_key, to_target = readers[0][1], self._reader(relation.target)[1]
+            pairs = self.fetch(
+                f"SELECT {owner}, {target} FROM {self.quote(relation.table)} WHERE {owner} BETWEEN %s AND %s", [first, last]
+            )
+            lists: dict[Plain, list[Plain]] = {}
+            for owner_key, value in pairs:
+                owner_key = to_key(owner_key) if to_key else owner_key
+                lists.setdefault(owner_key, []).append(to_target(value) if to_target else value)
+            columns.append([in_order(lists.get(key, ())) for key in keys])
+        return list(zip(*columns, strict=True)), last
+
+    def _converted(self, table: Table, columns: list[Any], place: int, convert: Convert) -> list[Plain]:
+        try:
+            return [None if value is None else convert(value) for value in columns[place]]
+        except (TypeError, ValueError, ArithmeticError) as error:
+            # SQLite lets a column hold anything; say where, since a backup that leaves it out would be none.
+            for key, value in zip(columns[0], columns[place], strict=True):
+                try:
+                    convert(value)
+                except (TypeError, ValueError, ArithmeticError):
+                    name = table.stored[place].name
+                    raise BackupError(
+                        _("A value in the database cannot be read: %(record)s.")
+                        % {"record": describe(table.label, key, name, repr(value)[:80])}
+                    ) from error
+            raise
+
+    def rows(self, table: Table) -> Iterator[list[Row]]:
+        """All rows in the order of their keys, in batches."""
+        key = self.quote(table.key.column)
+        where, params = "", []
+        while True:
+            batch, last = self._read(table, f"{where} ORDER BY {key} LIMIT {BATCH}", params)
+            if batch:
+                yield batch
+            if len(batch) < BATCH:
+                return
+            where, params = f"WHERE {key} > %s", [last]
+
+    def rows_by_key(self, table: Table, keys: Sequence[Plain]) -> dict[Plain, Row]:
+        """The rows with these keys that there are, by key."""
+        key = self.quote(table.key.column)
+        write = self._writer(table.key)
+        found: dict[Plain, Row] = {}
+        for some in _slices([write(value) for value in keys], PARAMETERS):
+            marks = ", ".join(["%s"] * len(some))
+            batch, _last = self._read(table, f"WHERE {key} IN ({marks}) ORDER BY {key}", some)
+            found.update((row[0], row) for row in batch)
+        return found
+
+    def count(self, table: Table) -> int:
+        return int(self.fetch(f"SELECT COUNT(*) FROM {self.quote(table.db_table)}")[0][0])
+
+    def highest_key(self, table: Table) -> Plain:
+        return self.fetch(f"SELECT MAX({self.quote(table.key.column)}) FROM {self.quote(table.db_table)}")[0][0]
+
+    def matches(self, table: Table, places: Sequence[int], rows: Sequence[Row]) -> list[list[Plain]]:
+        """For each row, the keys of the rows here that hold the same values in the columns at `places`.
+
+        The database itself says what is the same, so that its collation counts. NULL is never the same as anything.
+        """
+        columns = [table.stored[place] for place in places]
+        writers = [self._writer(column) for column in columns]
+        key_sql, to_key = self._reader(table.key)
+        condition = " AND ".join(f"{self.quote(column.column)} = %s" for column in columns)
+        select = f"SELECT %s, {key_sql} FROM {self.quote(table.db_table)} WHERE {condition}"
+        found: list[list[Plain]] = [[] for _row in rows]
+        asked = [
+            (number, [write(row[place]) for place, write in zip(places, writers, strict=True)])
+            for number, row in enumerate(rows)
+            if all(row[place] is not None for place in places)
+        ]
+        for some in _slices(asked, min(PARAMETERS // (len(places) + 1), 400)):
+            params = [value for number, values in some for value in (number, *values)]
+            for number, key in self.fetch(" UNION ALL ".join([select] * len(some)), params):
+                found[int(number)].append(to_key(key) if to_key else key)
+        return found
+
+    # -- writing -----------------------------------------------------------------------------------------------------
+
+    #: Kind name -> plain -> driver's value, where that is faster than Django's conversion.
+    WRITE: dict[str, Convert] = {"integer": lambda v: v, "text": lambda v: v, "boolean": lambda v: v}
+
+    def _writer(self, column: Column) -> Convert:
+        """What makes a plain value one that the driver takes."""
+        if column.is_natural:
+            label = column.refers_to
+            return lambda value: None if value is None else self._number(label, value)
+        kind, field, connection = column.kind, column.field, self.connection
+        if kind is JSON:
+            nullable = field.null
+            adapt = connection.ops.adapt_json_value
+            return lambda value: None if value is None and nullable else adapt(value, None)
+        if kind.name in self.WRITE and field.get_internal_type() != "GenericIPAddressField":
+            return self.WRITE[kind.name]
+        load = kind.load
+        return lambda value: None if value is None else field.get_db_prep_save(load(value), connection)
+
+    def insert(self, table: Table, rows: Sequence[Row]) -> None:
+        """Insert rows with their keys and relations. What the database refuses is gathered in `refused`."""
+        self._write(table, rows, self._insert)
+
+    def update(self, table: Table, rows: Sequence[Row]) -> None:
+        """Write rows over those that have their keys, relations too. Like `insert`."""
+        self._write(table, rows, self._update)
+
+    def _write(self, table: Table, rows: Sequence[Row], write: Callable[[Table, Sequence[Row]], None]) -> None:
+        """`write` the rows, and where it fails, halve them until the record is found that is to blame."""
+        if not rows or len(self.refused) >= NAMED:
+            return
+        try:
+            with transaction.atomic(self.connection.alias):
+                write(table, rows)
+        except (DatabaseError, ValueError, OverflowError) as error:
+            if isinstance(error, OperationalError) and not self._is_about_a_record(error):
+                raise  # the whole is in trouble, not a record
+            if len(rows) > 1:
+                middle = len(rows) // 2
+                self._write(table, rows[:middle], write)
+                self._write(table, rows[middle:], write)
+            else:
+                field, reason = self._blame(table, rows[0], error)
+                self.refused.append(describe(table.label, rows[0][0], field, reason))
+
+    def _is_about_a_record(self, error: OperationalError) -> bool:
+        return False
+
+    def _blame(self, table: Table, row: Row, error: Exception) -> tuple[str | None, str]:
+        """The field that the database most likely refused, and why."""
+        for column, value in zip(table.stored, row, strict=False):
+            field: Field = column.field
+            if isinstance(value, str) and "\0" in value:
+                return column.name, _("it holds the character NUL, which this database does not take")
+            if isinstance(value, str) and column.kind.name == "text" and field.max_length and len(value) > field.max_length:
+                return column.name, _("it has %(length)s characters; at most %(most)s fit") % {
+                    "length": len(value),
+                    "most": field.max_length,
+                }
+            if type(value) is int and not column.is_natural:
+                low, high = self.connection.ops.integer_field_range(_integer_type(field))
+                if (low is not None and value < low) or (high is not None and value > high):
+                    return column.name, _("%(value)s is out of range") % {"value": value}
+            if column.kind.name == "float" and isinstance(value, str) and self.vendor == "mysql":
+                return column.name, _("%(value)s cannot be stored in this database") % {"value": value}
+        return None, reason_of(error)
+
+    def _insert(self, table: Table, rows: Sequence[Row]) -> None:
+        writers = [self._writer(column) for column in table.stored]
+        values = [[write(value) for write, value in zip(writers, row, strict=False)] for row in rows]
+        self._insert_values(table.db_table, [column.column for column in table.stored], values)
+        self._insert_relations(table, rows)
+
+    def _update(self, table: Table, rows: Sequence[Row]) -> None:
+        if table.columns:
+            writers = [self._writer(column) for column in (*table.columns, table.key)]
+            values = [
+                [write(value) for write, value in zip(writers, (*row[1 : len(table.stored)], row[0]), strict=True)]
+                for row in rows
+            ]
+            self._update_values(table, values)
+        write = self._writer(table.key)
+        for relation in table.relations:
+            for some in _slices([write(row[0]) for row in rows], PARAMETERS):
+                marks = ", ".join(["%s"] * len(some))
+                self.execute(f"DELETE FROM {self.quote(relation.table)} WHERE {self.quote(relation.owner)} IN ({marks})", some)
+        self._insert_relations(table, rows)
+
+    def _insert_relations(self, table: Table, rows: Sequence[Row]) -> None:
+        write = self._writer(table.key)
+        for place, relation in enumerate(table.relations, len(table.stored)):
+            write_target = self._writer(relation.target)
+            pairs = [[write(row[0]), write_target(value)] for row in rows for value in row[place]]
+            if pairs:
+                self._insert_values(relation.table, [relation.owner, relation.target.column], pairs)
+
+    def _insert_values(self, db_table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        names = ", ".join(map(self.quote, columns))
+        one = f"({', '.join(['%s'] * len(columns))})"
+        for some in _slices(rows, max(1, 16000 // len(columns))):
+            sql = f"INSERT INTO {self.quote(db_table)} ({names}) VALUES {', '.join([one] * len(some))}"
+            self.execute(sql, [value for row in some for value in row])
+
+    def _update_values(self, table: Table, rows: Sequence[Sequence[Any]]) -> None:
+        """`rows`: the values of `table.columns`, then the key."""
+        assignments = ", ".join(f"{self.quote(column.column)} = %s" for column in table.columns)
+        sql = f"UPDATE {self.quote(table.db_table)} SET {assignments} WHERE {self.quote(table.key.column)} = %s"
+        self._execute_many(sql, rows)
+
+    def _execute_many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
+        with self.connection.wrap_database_errors, closing(self._cursor()) as cursor:
+            cursor.executemany(sql, rows)
+
+    def delete(self, table: Table, keys: Sequence[Plain]) -> None:
+        """Delete the rows with these keys, with their relations, and nothing that refers to them."""
+        write = self._writer(table.key)
+        for some in _slices([write(key) for key in keys], PARAMETERS):
+            marks = ", ".join(["%s"] * len(some))
+            places = [(relation.table, relation.owner) for relation in table.relations]
+            for db_table, column in [*places, (table.db_table, table.key.column)]:
+                self.execute(f"DELETE FROM {self.quote(db_table)} WHERE {self.quote(column)} IN ({marks})", some)
+
+    def clear(self, tables: Sequence[Table]) -> None:
+        """Delete every row of these tables and of their relations. Never TRUNCATE: on MySQL it commits."""
+        for table in reversed(tables):
+            for name in [*(relation.table for relation in table.relations), table.db_table]:
+                self.execute(f"DELETE FROM {self.quote(name)}")
+
+    # -- after the rows ----------------------------------------------------------------------------------------------
+
+    def dangling(self, tables: Iterable[Table]) -> list[str]:
+        """The rows that refer to a row that is not there, at most `NAMED` of them, as lines for people."""
+        lines: list[str] = []
+        for table in tables:
+            own = [(table.db_table, table.key.column, column) for column in table.columns if column.refers_to]
+            if table.key.refers_to:
+                own.append((table.db_table, table.key.column, table.key))
+            related = [(relation.table, relation.owner, relation.target) for relation in table.relations]
+            for db_table, key, column in [*own, *related]:
+                if len(lines) < NAMED and getattr(column.field, "db_constraint", True):
+                    lines += self._dangling(table, db_table, key, column, NAMED - len(lines))
+        return lines
+
+    def _dangling(self, table: Table, db_table: str, key: str, column: Column, most: int) -> list[str]:
+        q = self.quote
+        target = column.field.target_field  # type: ignore[attr-defined]
+        sql = (
+            f"SELECT a.{q(key)}, a.{q(column.column)} FROM {q(db_table)} a"
+            f" LEFT JOIN {q(target.model._meta.db_table)} b ON a.{q(column.column)} = b.{q(target.column)}"
+            f" WHERE a.{q(column.column)} IS NOT NULL AND b.{q(target.column)} IS NULL LIMIT {most}"
+        )
+        return [
+            describe(
+                table.label,
+                str(pk),
+                column.name,
+                _("it refers to %(model)s %(key)s, which is not there") % {"model": column.refers_to, "key": value},
+            )
+            for pk, value in self.fetch(sql)
+        ]
+
+    def reset_sequences(self, tables: Sequence[Table]) -> None:
+        """See to it that the next row of each table gets a key that is free."""
+
+    def unknown_time_zones(self, names: Iterable[str]) -> set[str]:
+        """Those of the names that this database cannot compute with, though Python can."""
+        return set()
+
+
+class SQLite(Database):
+    vendor = "sqlite"
+
+    def __init__(self, connection: BaseDatabaseWrapper) -> None:
+        super().__init__(connection)
+        #: What a snapshot reads from, in place of Django's connection.
+        self._source: sqlite3.Connection | None = None
+
+    def _cursor(self) -> Any:
+        if self._source is None:
+            return super()._cursor()
+        from django.db.backends.sqlite3.base import SQLiteCursorWrapper
+
+        return self._source.cursor(factory=SQLiteCursorWrapper)
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Database]:
+        """In WAL mode readers are in nobody's way. Else a reader would hold up every writer until it is done, so the
+        pages are copied first, which takes a fraction of the time, into a private temporary database that SQLite
+        itself removes. Past Django's own connections, which may be set to lock out writers from the first word.
+        """
+        self.connection.ensure_connection()
+        path = str(self.connection.settings_dict["NAME"])
+        in_memory = self.connection.is_in_memory_db()  # type: ignore[attr-defined]
+        wal = self.fetch("PRAGMA journal_mode")[0][0] == "wal"
+        with self.connection.wrap_database_errors, ExitStack() as stack:
+            if in_memory:
+                source = self.connection.connection
+            else:
+                timeout = float(self.connection.settings_dict["OPTIONS"].get("timeout", 5))
+                source = sqlite3.connect(path, timeout=timeout, isolation_level=None, uri=path.startswith("file:"))
+                stack.callback(source.close)
+            reader = SQLite(self.connection)
+            if wal:
+                source.execute("BEGIN")
+                reader._source = source
+            else:
+                reader._source = sqlite3.connect("", isolation_level=None)
+                stack.callback(reader._source.close)
+                source.backup(reader._source)
+            yield reader
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """A lock on a file beside the database, SQLite's own way; the system frees it when the process dies."""
+        if self.connection.is_in_memory_db():  # type: ignore[attr-defined]
+            yield
+            return
+        path = f"{self.connection.settings_dict['NAME']}-restoring"
+        guard = sqlite3.connect(path, timeout=0, isolation_level=None)
+        try:
+            try:
+                guard.execute("BEGIN EXCLUSIVE")
+            except sqlite3.OperationalError as error:
+                raise _already_running() from error
+            try:
+                yield
+            finally:
+                Path(path).unlink(missing_ok=True)
+        finally:
+            guard.close()
+
+    def _begin_writing(self) -> None:
+        # Take the write lock now: a transaction that has only read cannot be sure to get it later.
+        self.execute("DELETE FROM django_content_type WHERE 0")
+
+    # A column behind "+" has no declared type, so that no converter of Django's is called for each value.
+    READ = {
+        "integer": ("+{}", None),
+        "text": ("+{}", None),
+        "boolean": ("+{}", bool),
+    }
+
+    def _insert_values(self, db_table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        names = ", ".join(map(self.quote, columns))
+        self._execute_many(f"INSERT INTO {self.quote(db_table)} ({names}) VALUES ({', '.join(['%s'] * len(columns))})", rows)
+
+
+class PostgreSQL(Database):
+    vendor = "postgresql"
+
+    #: Any number, the same for all: which restore runs is told apart by the database.
+    LOCK = 0x62616279
+
+    def _begin_reading(self) -> None:
+        self.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        if not self.fetch("SELECT pg_try_advisory_lock(%s)", [self.LOCK])[0][0]:
+            raise _already_running()
+        try:
+            yield
+        finally:
+            if self.connection.is_usable():
+                self.execute("SELECT pg_advisory_unlock(%s)", [self.LOCK])
+
+    @contextmanager
+    def _unchecked(self) -> Iterator[None]:
+        self.execute("SET CONSTRAINTS ALL DEFERRED")
+        yield
+
+    def _check_at_the_end(self) -> None:
+        self.execute("SET CONSTRAINTS ALL IMMEDIATE")
+
+    def reset_sequences(self, tables: Sequence[Table]) -> None:
+        """Sequences stand outside of transactions: they only ever go up here, so that a restore that is rolled back
+        leaves none below a key that is in use."""
+        relations = [(relation.table, "id") for table in tables for relation in table.relations]
+        for db_table, column in [*((table.db_table, table.key.column) for table in tables), *relations]:
+            q = self.quote
+            (sequence,) = self.fetch("SELECT pg_get_serial_sequence(%s, %s)", [q(db_table), column])[0]
+            if sequence:
+                self.execute(
+                    f"SELECT setval(%s, GREATEST((SELECT MAX({q(column)}) FROM {q(db_table)}), nextval(%s)))",
+                    [sequence, sequence],
+                )
+
+    def unknown_time_zones(self, names: Iterable[str]) -> set[str]:
+        wanted = set(names)
+        if not wanted:
+            return set()
+        return wanted - {name for (name,) in self.fetch("SELECT name FROM pg_timezone_names")}
+
+
+class MySQL(Database):
+    vendor = "mysql"
+
+    def _begin_reading(self) -> None:
+        # Django runs MySQL at READ COMMITTED, where each statement sees another moment.
+        self.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        self.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        name = f"backup.{self.connection.settings_dict['NAME']}"[:64]
+        if self.fetch("SELECT GET_LOCK(%s, 0)", [name])[0][0] != 1:
+            raise _already_running()
+        try:
+            yield
+        finally:
+            if self.connection.is_usable():
+                self.execute("SELECT RELEASE_LOCK(%s)", [name])
+
+    @contextmanager
+    def _unchecked(self) -> Iterator[None]:
+        """MySQL checks each row at once, and cannot defer. Strict mode: a value that does not fit is an error, and is
+        never cut; 0 is a key like any other."""
+        checks, mode = self.fetch("SELECT @@foreign_key_checks, @@sql_mode")[0]
+        strict = ",".join({*filter(None, mode.split(",")), "STRICT_ALL_TABLES", "NO_AUTO_VALUE_ON_ZERO"})
+        try:
+            self.execute("SET foreign_key_checks = 0, sql_mode = %s", [strict])
+            yield
+        finally:
+            if self.connection.is_usable():
+                self.execute("SET foreign_key_checks = %s, sql_mode = %s", [checks, mode])
+            else:
+                self.connection.close()
+
+    def _is_about_a_record(self, error: OperationalError) -> bool:
+        # Errors of data and of constraints that mysqlclient files under OperationalError.
+        return bool(error.args) and error.args[0] in {1048, 1264, 1292, 1364, 1366, 1367, 1406, 3140, 3819, 4025}
+
+
+def reason_of(error: BaseException) -> str:
+    """What a database said, in one line."""
+    args = error.args
+    text = str(args[1]) if len(args) == 2 and isinstance(args[0], int) else str(error)
+    return " ".join(text.split())[:300].rstrip(".") or type(error).__name__
+
+
+def refuse_records(lines: Sequence[str]) -> None:
+    """Raise `RecordsRefused` where there are lines."""
+    if lines:
+        raise RecordsRefused(_("The database cannot take these records, so nothing was changed:"), lines[:NAMED])
+
+
+def _integer_type(field: Field) -> str:
+    while field.remote_field is not None:
+        field = field.target_field  # type: ignore[attr-defined]
+    name = field.get_internal_type()
+    return {"AutoField": "IntegerField", "BigAutoField": "BigIntegerField", "SmallAutoField": "SmallIntegerField"}.get(
+        name, name
+    )
+
+
+def _already_running() -> Busy:
+    return Busy(_("Another restore is running; wait until it is done, then try again."))
+
+
+def _slices(values: Sequence[Any], size: int) -> Iterator[Any]:
+    for start in range(0, len(values), size):
+        yield values[start : start + size]

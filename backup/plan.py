@@ -1,0 +1,410 @@
+"""What a restore of one backup would do to one database. Never writes: the preview shows a plan, a restore carries it out.
+
+Which row a record *is*:
+
+- Where existing data is cleared first, the row with its primary key: the backup's keys are the keys.
+- Else, in this order: (1) the row that holds the same values in a unique field or constraint; it keeps its key, and the
+  backup's references to the record follow it there - or, where the key is itself data (an API token), it makes way for
+  the record; (2) the row with the same primary key; (3) none: the record is inserted with its key, or with a fresh one
+  where another record claimed that row. A record that is two rows, or two records that are one row, are a conflict.
+
+A plan reads the archive twice: `prepare` checks every record and settles the keys, `steps` then yields the rows as they
+are to be written. Only what differs is remembered, so memory does not grow with the number of rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from .archive import Archive, Metadata
+from .database import NAMED, Database
+from .exceptions import BackupError, Conflict, Forbidden, InvalidBackup, RestoreRefused
+from .records import INTEGER, Plain, Row, Table, describe
+from .scope import label_of
+
+#: (model label, field) -> what is wrong with a value of that field, or None. See `babybuddy.validators`.
+Validators = dict[tuple[str, str], Callable[[Plain], "str | None"]]
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What happens to the rows of one model."""
+
+    added: int = 0
+    changed: int = 0
+    unchanged: int = 0
+    removed: int = 0
+
+
+@dataclass(frozen=True)
+class Step:
+    """Some rows, as they are to be written."""
+
+    added: Sequence[Row] = ()
+    changed: Sequence[Row] = ()
+    unchanged: int = 0
+
+
+@dataclass
+class Plan:
+    """`tables`: those of the backup, in dependency order. `emptied`: those that clearing empties beside them, since the
+    backup does not hold them. `changes` is filled by `count`."""
+
+    metadata: Metadata
+    clear: bool
+    tables: list[Table]
+    emptied: list[Table]
+    archive: Archive
+    database: Database
+    validators: Validators
+    changes: dict[str, Changes] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    conflicts: list[str] = field(default_factory=list)
+    #: Why the restore may not be carried out (by this user), or None.
+    refusal: BackupError | None = None
+    #: Model label -> the key that a record has in the backup -> the key of its row here, where they differ.
+    moved: dict[str, dict[Plain, Plain]] = field(default_factory=dict)
+    #: Model label -> keys of rows that make way for a record.
+    replaced: dict[str, list[Plain]] = field(default_factory=dict)
+
+    def holds(self, label: str) -> bool:
+        """Whether a model of the backup's is restored."""
+        return self._table(label) is not None
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "metadata": self.metadata.as_json(),
+            "clear_existing_data": self.clear,
+            "changes": {label: vars(changes) for label, changes in self.changes.items()},
+            "warnings": self.warnings,
+            "conflicts": self.conflicts,
+            "refused": self.refusal.message if self.refusal else None,
+        }
+
+    # -- first pass: every record is read and checked, and the keys are settled ------------------------------------------
+
+    def prepare(self) -> None:
+        """Read and check the whole archive, and settle the keys. Raises `InvalidBackup`; see `conflicts` for the rest."""
+        for table in self.tables:
+            if self._may_move(table):
+                self._settle_keys(table)
+            else:
+                for _rows in self._checked(table):
+                    pass
+
+    def judge(self, *, superuser: bool) -> None:
+        """Set `refusal`. `superuser`: whether the one who asks may change accounts."""
+        if self.conflicts:
+            self.refusal = Conflict(
+                _("Records of the backup match more than one row here, so it is not clear which rows they are:"),
+                self.conflicts,
+            )
+        elif not self._leaves_a_superuser():
+            self.refusal = RestoreRefused(
+                _("After this restore nobody could administer the site: no user would be active and a superuser.")
+            )
+        elif not superuser and self._changes_accounts():
+            self.refusal = Forbidden(
+                _("This restore would change user accounts, permissions or API tokens. Only a superuser can do that.")
+            )
+
+    def _checked(self, table: Table) -> Iterator[list[Row]]:
+        """A model's rows as the backup has them, every value checked, and no key twice."""
+        validators = [
+            (place, column.name, self.validators[table.label, column.name])
+            for place, column in enumerate(table.stored)
+            if (table.label, column.name) in self.validators
+        ]
+        once = _Once(table, in_order=self.metadata.has_checksums and table.key.kind is INTEGER)
+        for rows in self._rows(table):
+            for place, name, validator in validators:
+                for row in rows:
+                    if reason := validator(row[place]):
+                        raise table.invalid(reason, row[0], name)
+            once.check(rows)
+            yield rows
+
+    def _rows(self, table: Table) -> Iterator[list[Row]]:
+        for records in self.archive.records(table.label, table.needs_exact_json):
+            yield [table.row(record) for record in records]
+
+    def _may_move(self, table: Table) -> bool:
+        """Whether a record of this model can be a row with another key."""
+        if self.clear:
+            return False
+        return bool(table.uniques) or table.key_is_data or bool(table.key.refers_to)
+
+    def _settle_keys(self, table: Table) -> None:
+        claimed: dict[Plain, Plain] = {}  # key of a row here -> of the record that it is, where they differ
+        moved = self.moved.setdefault(table.label, {})
+        replaced = self.replaced.setdefault(table.label, [])
+        highest = self.database.highest_key(table) if table.key.kind is INTEGER else None
+        for rows in self._checked(table):
+            highest = _higher(highest, rows)
+            settled = [self._refer(table, row, key=True) for row in rows]
+            for row, new, matches in zip(rows, settled, self._matches(table, settled), strict=True):
+                if new[0] != row[0]:  # its key is another row's key (a parent's), and goes where that went
+                    moved[row[0]] = new[0]
+                if len(matches) > 1 or (matches and table.key.refers_to and matches != [new[0]]):
+                    keys = ", ".join(str(key) for key in {*matches, new[0]})
+                    self._conflict(table, row, _("it matches the rows %(keys)s here by different unique values") % {"keys": keys})
+                elif matches and matches[0] != new[0]:
+                    (match,) = matches
+                    if match in claimed:
+                        self._conflict(table, row, _("it matches row %(key)s here, as another record does") % {"key": match})
+                    claimed[match] = row[0]
+                    if table.key_is_data:
+                        replaced.append(match)
+                    else:
+                        moved[row[0]] = match
+        if not claimed or table.key_is_data:
+            return
+        # A record whose row went to another record: a row of its own, under a fresh key.
+        for rows in self._rows(table):
+            rows = [row for row in rows if row[0] in claimed and row[0] not in moved]
+            settled = [self._refer(table, row, key=True) for row in rows]
+            for row, matches in zip(rows, self._matches(table, settled), strict=True):
+                if matches:
+                    self._conflict(table, row, _("it matches row %(key)s here, as another record does") % {"key": row[0]})
+                else:
+                    highest = moved[row[0]] = _fresh(table, highest)
+
+    def _matches(self, table: Table, rows: Sequence[Row]) -> list[list[Plain]]:
+        """For each row, the keys of the rows here that it matches by unique values."""
+        found: list[list[Plain]] = [[] for _row in rows]
+        groups = [*table.uniques, (0,)] if table.key_is_data else table.uniques
+        present = self.database.rows_by_key(table, [row[0] for row in rows]) if groups else {}
+        for group in groups:
+            asked = []
+            for place, row in enumerate(rows):
+                # The row with the same key holds the same values: then no other row can.
+                here = present.get(row[0])
+                if here is not None and all(row[i] == here[i] and row[i] is not None for i in group):
+                    if group != (0,) and row[0] not in found[place]:
+                        found[place].append(row[0])
+                else:
+                    asked.append(place)
+            answers = self.database.matches(table, group, [rows[place] for place in asked])
+            for place, keys in zip(asked, answers, strict=True):
+                # An identity that no constraint guards may be in several rows: the record's own, else the first, is it.
+                if len(keys) > 1:
+                    keys = [rows[place][0]] if rows[place][0] in keys else [min(keys)]
+                found[place] += [key for key in keys if key not in found[place]]
+        return found
+
+    def _conflict(self, table: Table, row: Row, reason: str) -> None:
+        if len(self.conflicts) < NAMED:
+            self.conflicts.append(describe(table.label, row[0], None, reason))
+
+    # -- second pass: the rows as they are to be written -------------------------------------------------------------------
+
+    def steps(self, table: Table, *, compare: bool = True) -> Iterator[Step]:
+        """The rows of a table, under the keys that they get here.
+
+        `compare`: tell those that are here already from those that are not; else (right only where the table is cleared
+        first) all are new.
+        """
+        replaced = {*self.replaced.get(table.label, ())}
+        for rows in self._rows(table):
+            if not self.clear:
+                rows = [self._refer(table, row) for row in rows]
+            if not compare:
+                yield Step(added=rows)
+                continue
+            here = self.database.rows_by_key(table, [row[0] for row in rows])
+            added, changed, unchanged = [], [], 0
+            for row in rows:
+                present = here.get(row[0]) if row[0] not in replaced else None
+                if present is None:
+                    added.append(row)
+                elif present != row:
+                    changed.append(row)
+                else:
+                    unchanged += 1
+            yield Step(added, changed, unchanged)
+
+    def count(self) -> None:
+        """Fill `changes`: what the preview shows."""
+        for table in [*self.tables, *self.emptied]:
+            before = self.database.count(table)
+            added = changed = unchanged = 0
+            for step in self.steps(table) if table in self.tables else ():
+                added += len(step.added)
+                changed += len(step.changed)
+                unchanged += step.unchanged
+            removed = before - changed - unchanged if self.clear else len(self.replaced.get(table.label, ()))
+            self.changes[table.label] = Changes(added, changed, unchanged, removed)
+
+    def _refer(self, table: Table, row: Row, *, key: bool = False) -> Row:
+        """The row with its references, and its own key, moved to where those rows are here.
+
+        `key`: before the table's own keys are settled: its key moves only where it is a reference itself.
+        """
+        values: list[Plain] | None = None
+        own = self.moved.get(table.label)
+        if own and row[0] in own and not key:
+            values = [own[row[0]], *row[1:]]
+        for place, label in table.references:
+            moved = self.moved.get(label)
+            if moved and row[place] in moved and (place or key):
+                values = values or list(row)
+                values[place] = moved[row[place]]
+        for place, relation in enumerate(table.relations, len(table.stored)):
+            moved = None if relation.target.is_natural else self.moved.get(relation.target.refers_to)
+            if moved and any(value in moved for value in row[place]):
+                values = values or list(row)
+                values[place] = sorted(moved.get(value, value) for value in row[place])
+        for type_place, place in table.generics:
+            if isinstance(row[type_place], list) and row[place] is not None:
+                moved = self.moved.get(".".join(row[type_place]))
+                new = _moved_generic(moved, row[place]) if moved else row[place]
+                if new != row[place]:
+                    values = values or list(row)
+                    values[place] = new
+        return row if values is None else tuple(values)
+
+    # -- who may come in afterwards -----------------------------------------------------------------------------------------
+
+    def _table(self, label: str) -> Table | None:
+        return next((table for table in self.tables if table.label == label), None)
+
+    def _leaves_a_superuser(self) -> bool:
+        model = get_user_model()
+        label = label_of(model)
+        table = self._table(label)
+        if table is None:
+            return not self.clear or not any(t.label == label for t in self.emptied)
+        if not {"is_superuser", "is_active"} <= {*table.names}:
+            return True  # a user model of its own kind, of which we cannot tell
+        superuser, active = (1 + table.names.index(name) for name in ("is_superuser", "is_active"))
+        overwritten = set()
+        for rows in self._rows(table):
+            for row in rows:
+                if row[superuser] and row[active]:
+                    return True
+                overwritten.add(self.moved.get(label, {}).get(row[0], row[0]))
+        if self.clear:
+            return False
+        here = model._base_manager.using(self.database.connection.alias).filter(is_superuser=True, is_active=True)
+        return any(table.key.kind.dump(key) not in overwritten for key in here.values_list("pk", flat=True))
+
+    def _changes_accounts(self) -> bool:
+        """Whether somebody could gain by this restore: see "A restore" in the README. What merely happens by use (a
+        sign-in, a token made since and gone again) does not count."""
+        for label, ignored, may_go in (
+            (label_of(get_user_model()), {"last_login"}, False),
+            ("auth.group", set(), False),
+            ("authtoken.token", set(), True),
+        ):
+            table = self._table(label)
+            if table is None:
+                continue
+            if any(
+                step.added or any(self._differs(table, row, ignored) for row in step.changed)
+                for step in self.steps(table)
+            ):
+                return True
+            if self.clear and not may_go:
+                present = sum(len(step.changed) + step.unchanged for step in self.steps(table))
+                if self.database.count(table) != present:
+                    return True
+        return False
+
+    def _differs(self, table: Table, row: Row, ignored: set[str]) -> bool:
+        here = self.database.rows_by_key(table, [row[0]])[row[0]]
+        places = [place for place, name in enumerate(("pk", *table.names)) if name not in ignored]
+        return any(row[place] != here[place] for place in places)
+
+
+def build(
+    archive: Archive,
+    database: Database,
+    tables: Sequence[Table],
+    *,
+    clear: bool,
+    superuser: bool,
+    validators: Validators | None = None,
+    excluded: Iterable[str] = (),
+) -> Plan:
+    """The plan of a restore of `archive` into `database`, every record checked.
+
+    `tables`: those in scope here. `superuser`: whether the one who asks may change accounts. `excluded`: labels that
+    this site leaves out of backups, and so of restores. Raises `InvalidBackup`; see `Plan.refusal` for the rest.
+    """
+    metadata = archive.metadata
+    known = {table.label: table for table in tables}
+    warnings = []
+    for label in metadata.models:
+        if label in known:
+            continue
+        if label in excluded or label.split(".")[0] in excluded:
+            warnings.append(_("%(model)s is in the backup, but left out of restores on this site.") % {"model": label})
+        else:
+            raise InvalidBackup(_("The backup holds records of %(model)s, which this site does not know.") % {"model": label})
+    ours = [table for table in tables if table.label in metadata.models]
+    others = [table for table in tables if table.label not in metadata.models]
+    if not metadata.has_checksums:
+        warnings.append(_("The backup is of format version 1.0, without checksums: damage to it may go unseen."))
+    if others and clear:
+        names = ", ".join(table.label for table in others)
+        warnings.append(
+            ngettext(
+                "The backup holds nothing of %(models)s; what is there would be deleted.",
+                "The backup holds nothing of these, and what is there would be deleted: %(models)s.",
+                len(others),
+            )
+            % {"models": names}
+        )
+    plan = Plan(metadata, clear, ours, others if clear else [], archive, database, validators or {}, warnings=warnings)
+    plan.prepare()
+    plan.judge(superuser=superuser)
+    return plan
+
+
+class _Once:
+    """Sees to it that no key comes twice. Numbers that only rise, as they do in our files, need no memory."""
+
+    def __init__(self, table: Table, *, in_order: bool) -> None:
+        self._table = table
+        self._last: Plain = None
+        self._seen: set[Plain] | None = None if in_order else set()
+
+    def check(self, rows: Sequence[Row]) -> None:
+        for row in rows:
+            key = row[0]
+            if self._seen is None:
+                if self._last is None or key > self._last:
+                    self._last = key
+                    continue
+                raise self._table.invalid(_("its key comes twice, or the records are not in the order of their keys"), key)
+            if key in self._seen:
+                raise self._table.invalid(_("its key comes twice"), key)
+            self._seen.add(key)
+
+
+def _higher(highest: Plain, rows: Sequence[Row]) -> Plain:
+    keys = [row[0] for row in rows if isinstance(row[0], int)]
+    return max([*keys, highest or 0])
+
+
+def _fresh(table: Table, highest: Plain) -> Plain:
+    """A key that no row and no record has."""
+    if table.key.kind is INTEGER:
+        return (highest or 0) + 1
+    return table.key.kind.dump(table.key.field.get_default())
+
+
+def _moved_generic(moved: dict[Plain, Plain], key: Plain) -> Plain:
+    """A generic reference holds the key in whatever type its own column has, often text."""
+    if key in moved:
+        return moved[key]
+    for old, new in moved.items() if isinstance(key, str) else ():
+        if str(old) == key:
+            return str(new)
+    return key

@@ -1,0 +1,87 @@
+"""Which models a backup holds, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from graphlib import CycleError, TopologicalSorter
+
+from django.apps import apps as live_apps
+from django.db.models import Model
+
+#: What is left out, by app label or model label, each for its reason. BACKUP_EXCLUDE names more.
+#: (The cache table and the migration history are no models, and so are not here.)
+LEFT_OUT = {
+    "contenttypes.contenttype": "each database makes and numbers its own",
+    "auth.permission": "each database makes and numbers its own",
+    "sessions": "who is signed in belongs to a server, not to the data",
+    "axes": "a server's log of login attempts; restored, it would bring lock-outs back",
+}
+
+
+def label_of(model: type[Model]) -> str:
+    """`core.feeding`: how metadata and records name a model; a proxy goes by the model that it stands for."""
+    return model._meta.concrete_model._meta.label_lower  # type: ignore[union-attr]
+
+
+def models_in_scope(registry=live_apps, exclude: Iterable[str] = ()) -> list[type[Model]]:
+    """Every managed, concrete, non-proxy model, so that what a model refers to stands before it.
+
+    `registry`: `django.apps.apps`, or a migration state's `apps` (historical models). `exclude`: labels of apps
+    ("reports") or models ("core.timer"), in any case. The order is the same at every call.
+    """
+    left_out = {*LEFT_OUT, *(name.lower() for name in exclude)}
+    models = [
+        model
+        for model in registry.get_models()
+        if model._meta.managed
+        and not model._meta.proxy
+        and not model._meta.swapped
+        and left_out.isdisjoint({model._meta.label_lower, model._meta.app_label.lower()})
+    ]
+    return _in_order(sorted(models, key=label_of))
+
+
+def _in_order(models: list[type[Model]]) -> list[type[Model]]:
+    """Dependencies first. Circles are opened where it does no harm: at a reference that no unique key is made of,
+    since identity (see `plan`) needs the keys of what a unique key refers to, and nothing else needs an order."""
+    known = {label_of(model): model for model in models}
+    needs: dict[str, dict[str, bool]] = {}
+    for label, model in known.items():
+        in_keys = _fields_in_unique_keys(model)
+        targets: dict[str, bool] = {}
+        for field in [*model._meta.local_concrete_fields, *model._meta.local_many_to_many]:
+            related = getattr(field, "related_model", None)
+            if isinstance(related, type) and label_of(related) in known and related is not model:
+                target = label_of(related)
+                targets[target] = targets.get(target, False) or field.name in in_keys
+        for generic in generic_references(model):
+            targets.update((other, True) for other in known if other != label and generic[1] in in_keys)
+        needs[label] = targets
+    while True:
+        try:
+            order = TopologicalSorter(needs).static_order()
+            return [known[label] for label in order]
+        except CycleError as error:
+            circle = error.args[1]  # each is needed by the next
+            edges = [(needer, needed) for needed, needer in zip(circle, circle[1:], strict=False)]
+            weakest = min(edges, key=lambda edge: needs[edge[0]][edge[1]])
+            del needs[weakest[0]][weakest[1]]
+
+
+def generic_references(model: type[Model]) -> list[tuple[str, str]]:
+    """The (content type field, key field) pairs of a model that refer to a row of any other model."""
+    if model._meta.label_lower == "admin.logentry":  # a generic reference that does not say so
+        return [("content_type", "object_id")]
+    return [
+        (field.ct_field, field.fk_field)
+        for field in model._meta.private_fields
+        if hasattr(field, "ct_field") and hasattr(field, "fk_field") and not field.many_to_many and not field.one_to_many
+    ]
+
+
+def _fields_in_unique_keys(model: type[Model]) -> set[str]:
+    meta = model._meta
+    names = {field.name for field in meta.local_concrete_fields if field.unique}
+    names.update(name for together in meta.unique_together for name in together)
+    names.update(name for constraint in meta.total_unique_constraints for name in constraint.fields)
+    return names

@@ -1,0 +1,183 @@
+"""Files that are kept on the server: uploads between preview and confirmation, and safety copies.
+
+Through Django's storage API: the storage `backups` in `STORAGES` where there is one (several machines behind one host
+can share it), else a folder that only the server's own user can read. What is where:
+
+    staged/<unguessable>.zip                        an upload; its name, its owner and its time are in a signed id
+    safety/before_20261123T143022.123456Z.zip       a safety copy, named by its moment (UTC)
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from django.core import signing
+from django.core.files import File
+from django.core.files.storage import FileSystemStorage, InvalidStorageError, Storage, storages
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from .conf import conf
+from .exceptions import InvalidBackup, NoSafetyCopy, StorageFailed
+
+STAGED = "staged"
+SAFETY = "safety"
+_SALT = "backup.staged"
+
+
+@dataclass(frozen=True)
+class SafetyCopy:
+    """`size` in bytes; `created` aware."""
+
+    name: str
+    created: dt.datetime
+    size: int
+
+
+def storage() -> Storage:
+    try:
+        return storages["backups"]
+    except InvalidStorageError:
+        return FileSystemStorage(conf.root, file_permissions_mode=0o600, directory_permissions_mode=0o700)
+
+
+@contextmanager
+def _disk() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StorageFailed(
+            _("The server cannot keep the file (%(reason)s). Look at the free space and the rights of BACKUP_ROOT.")
+            % {"reason": reason}
+        ) from error
+
+
+def _put(name: str, file: File) -> None:
+    """Save so that the file is there under its name only when it is complete."""
+    place = storage()
+    if not isinstance(place, FileSystemStorage):
+        place.save(name, file)
+        return
+    os.makedirs(place.location, mode=0o700, exist_ok=True)
+    part = place.save(f"{name}.part", file)
+    try:
+        os.replace(place.path(part), place.path(name))
+    except OSError:
+        place.delete(part)
+        raise
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return sorted(f"{folder}/{name}" for name in storage().listdir(folder)[1])
+    except FileNotFoundError:
+        return []
+
+
+# -- staged uploads ------------------------------------------------------------------------------------------------------
+
+
+def stage(upload: File, user: Any) -> str:
+    """Keep an upload until it is confirmed; returns the id that the form carries. Raises `StorageFailed`."""
+    with _disk():
+        _remove_expired()
+        name = secrets.token_urlsafe(24)
+        upload.seek(0)
+        _put(f"{STAGED}/{name}.zip", upload)
+    return signing.dumps([name, str(user.pk)], salt=_SALT)
+
+
+def _staged_name(upload_id: str, user: Any) -> str:
+    try:
+        name, owner = signing.loads(upload_id, salt=_SALT, max_age=conf.staged_seconds)
+    except (signing.BadSignature, ValueError, TypeError) as error:
+        raise _no_longer_there() from error
+    if owner != str(user.pk):
+        raise _no_longer_there()
+    return f"{STAGED}/{name}.zip"
+
+
+@contextmanager
+def open_staged(upload_id: str, user: Any) -> Iterator[BinaryIO]:
+    """The staged upload, open for reading. Raises `InvalidBackup` where it expired, is used up, or is not this user's."""
+    name = _staged_name(upload_id, user)
+    try:
+        file = storage().open(name)
+    except FileNotFoundError as error:
+        raise _no_longer_there() from error
+    with file:
+        yield file  # type: ignore[misc]
+
+
+def discard(upload_id: str, user: Any) -> None:
+    """Remove a staged upload, if it is there and this user's."""
+    try:
+        storage().delete(_staged_name(upload_id, user))
+    except InvalidBackup:
+        pass  # nothing to remove
+
+
+def _remove_expired() -> None:
+    place = storage()
+    oldest = timezone.now() - dt.timedelta(seconds=conf.staged_seconds)
+    for name in _names(STAGED):
+        modified = place.get_modified_time(name)
+        if timezone.is_naive(modified):
+            modified = timezone.make_aware(modified)
+        if modified < oldest:
+            place.delete(name)
+
+
+def _no_longer_there() -> InvalidBackup:
+    return InvalidBackup(_("The uploaded file is no longer there. Please choose it again."))
+
+
+# -- safety copies -------------------------------------------------------------------------------------------------------
+
+
+def keep_safety_copy(file: BinaryIO) -> str:
+    """Keep a backup of the present state; returns its name. Raises `StorageFailed`."""
+    name = f"before_{dt.datetime.now(dt.timezone.utc):%Y%m%dT%H%M%S.%fZ}.zip"
+    with _disk():
+        _put(f"{SAFETY}/{name}", File(file))
+    return name
+
+
+def forget_safety_copy(name: str) -> None:
+    with _disk():
+        storage().delete(f"{SAFETY}/{name}")
+
+
+def prune_safety_copies() -> None:
+    """Remove all but the newest `BACKUP_SAFETY_COPIES`."""
+    for copy in safety_copies()[conf.safety_copies :]:
+        forget_safety_copy(copy.name)
+
+
+def safety_copies() -> list[SafetyCopy]:
+    """Those that there are, newest first."""
+    found = []
+    for path in _names(SAFETY):
+        name = path.rpartition("/")[2]
+        if match := re.fullmatch(r"before_(\d{8}T\d{6}\.\d{6})Z\.zip", name):
+            created = dt.datetime.strptime(match[1], "%Y%m%dT%H%M%S.%f").replace(tzinfo=dt.timezone.utc)
+            found.append(SafetyCopy(name, created, storage().size(path)))
+    return sorted(found, key=lambda copy: copy.created, reverse=True)
+
+
+@contextmanager
+def open_safety_copy(name: str | None = None) -> Iterator[BinaryIO]:
+    """A safety copy by its name, the newest without one. Raises `NoSafetyCopy`."""
+    copies = [copy for copy in safety_copies() if name in (None, copy.name)]
+    if not copies:
+        raise NoSafetyCopy(_("There is no restore to undo: no safety copy is kept on this server."))
+    with storage().open(f"{SAFETY}/{copies[0].name}") as file:
+        yield file  # type: ignore[misc]
