@@ -32,7 +32,7 @@ def version() -> str:
     """Of Baby Buddy, such as "2.10.0"; "" where it is not there."""
     if not apps.is_installed("babybuddy"):
         return ""
-    return str(getattr(apps.get_app_config("babybuddy"), "version", ""))
+    return str(getattr(apps.get_app_config("babybuddy").module, "VERSION", ""))
 
 
 def user_timezone(user: Any) -> zoneinfo.ZoneInfo:

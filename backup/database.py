@@ -4,7 +4,7 @@ Reads and writes the rows of `records.Table` with bulk SQL; no `Model.save()`, s
 Knows Django's fields through their columns only; what a row means is `plan`'s business.
 
     with database.snapshot() as reader:       one consistent moment, whatever is written meanwhile
-        for batch in reader.rows(table): ...
+        for columns in reader.columns(table): ...
     with database.restoring():                one transaction, one restore at a time
         database.clear(tables); database.insert(table, rows); database.update(table, rows)
 """
@@ -15,18 +15,19 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 from django.apps import apps
+from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, OperationalError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Field
 from django.utils.translation import gettext as _
 
 from .exceptions import BackupError, Busy, RecordsRefused, RestoreRefused
-from .records import JSON, NATURAL, Column, Plain, Row, Table, describe, in_order
+from .records import JSON, NATURAL, Column, Plain, Relation, Row, Table, describe, in_order
 
 #: Rows that are read, converted and written at a time.
 BATCH = 1000
@@ -36,6 +37,8 @@ PARAMETERS = 900
 NAMED = 20
 
 Convert = Callable[[Any], Any]
+#: What makes a whole column plain: a call a column costs less than one a value.
+ConvertAll = Callable[[Sequence[Any]], Sequence[Plain]]
 
 
 class Database:
@@ -191,84 +194,89 @@ class Database:
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
-    #: Kind name -> (SQL around the column, driver's value -> plain), where that is faster than Django's conversion.
-    READ: dict[str, tuple[str, Convert | None]] = {}
+    def _shortcut(self, column: Column) -> tuple[str, ConvertAll | None] | None:
+        """`_reader` for a kind that this vendor can make plain faster than Django's conversion does."""
+        return None
 
-    def _reader(self, column: Column) -> tuple[str, Convert | None]:
-        """The SQL that selects a column, and what makes its value plain (None: it is plain as it comes)."""
+    def _reader(self, column: Column) -> tuple[str, ConvertAll | None]:
+        """The SQL that selects a column, and what makes its values plain (None: they are plain as they come)."""
         name = self.quote(column.column)
         if column.is_natural:
             names = self._naturals[column.refers_to]
-            return name, lambda value: names.get(value, value)
-        if column.kind.name in self.READ:
-            template, convert = self.READ[column.kind.name]
-            return template.format(name), convert
+            return name, lambda values: [names.get(value, value) for value in values]
         if column.kind is JSON:  # the text itself: what a field's own decoder makes of it is not for the file
-            return name, lambda value: json.loads(value) if isinstance(value, (str, bytes)) else value
+            return name, _each(lambda value: json.loads(value) if isinstance(value, (str, bytes)) else value)
+        if shortcut := self._shortcut(column):
+            return shortcut
         expression: Any = column.field.get_col(column.field.model._meta.db_table)  # type: ignore[attr-defined]
         connection = self.connection
         steps = [*connection.ops.get_db_converters(expression), *expression.get_db_converters(connection)]
         dump = column.kind.dump
 
-        def convert_by_django(value: Any) -> Plain:
+        def by_django(value: Any) -> Plain:
             for step in steps:
                 value = step(value, expression, connection)
             return value if value is None else dump(value)
 
-        return name, convert_by_django
+        return name, _each(by_django)
 
-    def _read(self, table: Table, where: str, params: Sequence[Any]) -> tuple[list[Row], Any]:
-        """The rows that `where` names, with their relations; and the last one's key as the driver gave it."""
+    def _read(self, table: Table, where: str, params: Sequence[Any]) -> tuple[list[Sequence[Plain]], Any]:
+        """The rows that `where` names, as their columns and relations; and the last key as the driver gave it."""
         readers = [self._reader(column) for column in table.stored]
         key = self.quote(table.key.column)
         sql = f"SELECT {', '.join(name for name, _convert in readers)}, {key} FROM {self.quote(table.db_table)} {where}"
         found = self.fetch(sql, params)
         if not found:
             return [], None
-        columns: list[Any] = list(zip(*found, strict=True))
+        columns: list[Sequence[Any]] = list(zip(*found, strict=True))
         first, last = columns[-1][0], columns.pop()[-1]
         for place, (_name, convert) in enumerate(readers):
             if convert is not None:
                 columns[place] = self._converted(table, columns, place, convert)
-        keys = columns[0]
         for relation in table.relations:
-            owner, target = self.quote(relation.owner), self.quote(relation.target.column)
-            to_key, to_target = readers[0][1], self._reader(relation.target)[1]
-            pairs = self.fetch(
-                f"SELECT {owner}, {target} FROM {self.quote(relation.table)} WHERE {owner} BETWEEN %s AND %s", [first, last]
-            )
-            lists: dict[Plain, list[Plain]] = {}
-            for owner_key, value in pairs:
-                owner_key = to_key(owner_key) if to_key else owner_key
-                lists.setdefault(owner_key, []).append(to_target(value) if to_target else value)
-            columns.append([in_order(lists.get(key, ())) for key in keys])
-        return list(zip(*columns, strict=True)), last
+            columns.append(self._related(relation, readers[0][1], columns[0], first, last))
+        return columns, last
 
-    def _converted(self, table: Table, columns: list[Any], place: int, convert: Convert) -> list[Plain]:
+    def _related(
+        self, relation: Relation, to_key: ConvertAll | None, keys: Sequence[Plain], first: Any, last: Any
+    ) -> list[Plain]:
+        """For each of the keys, which run from `first` to `last`, the keys that the relation leads to."""
+        owner, target = self.quote(relation.owner), self.quote(relation.target.column)
+        pairs = self.fetch(
+            f"SELECT {owner}, {target} FROM {self.quote(relation.table)} WHERE {owner} BETWEEN %s AND %s", [first, last]
+        )
+        owners: Sequence[Any] = [pair[0] for pair in pairs]
+        targets: Sequence[Any] = [pair[1] for pair in pairs]
+        to_target = self._reader(relation.target)[1]
+        lists: dict[Plain, list[Plain]] = {}
+        for key, value in zip(
+            to_key(owners) if to_key else owners, to_target(targets) if to_target else targets, strict=True
+        ):
+            lists.setdefault(key, []).append(value)
+        return [in_order(lists.get(key, ())) for key in keys]
+
+    def _converted(self, table: Table, columns: list[Any], place: int, convert: ConvertAll) -> Sequence[Plain]:
         try:
-            return [None if value is None else convert(value) for value in columns[place]]
-        except (TypeError, ValueError, ArithmeticError) as error:
+            return convert(columns[place])
+        except (TypeError, ValueError, ArithmeticError, LookupError) as error:
             # SQLite lets a column hold anything; say where, since a backup that leaves it out would be none.
             for key, value in zip(columns[0], columns[place], strict=True):
                 try:
-                    convert(value)
-                except (TypeError, ValueError, ArithmeticError):
-                    name = table.stored[place].name
-                    raise BackupError(
-                        _("A value in the database cannot be read: %(record)s.")
-                        % {"record": describe(table.label, key, name, repr(value)[:80])}
-                    ) from error
+                    convert([value])
+                except (TypeError, ValueError, ArithmeticError, LookupError):
+                    where = describe(table.label, key, table.stored[place].name, repr(value)[:80])
+                    raise BackupError(_("A value in the database cannot be read: %(record)s.") % {"record": where}) from error
             raise
 
-    def rows(self, table: Table) -> Iterator[list[Row]]:
-        """All rows in the order of their keys, in batches."""
+    def columns(self, table: Table) -> Iterator[list[Sequence[Plain]]]:
+        """All rows in the order of their keys, in batches, each as its columns: one sequence of values each."""
         key = self.quote(table.key.column)
         where, params = "", []
         while True:
             batch, last = self._read(table, f"{where} ORDER BY {key} LIMIT {BATCH}", params)
             if batch:
                 yield batch
-            if len(batch) < BATCH:
+            if not batch or len(batch[0]) < BATCH:
                 return
             where, params = f"WHERE {key} > %s", [last]
 
@@ -280,7 +288,8 @@ class Database:
         for some in _slices([write(value) for value in keys], PARAMETERS):
             marks = ", ".join(["%s"] * len(some))
             batch, _last = self._read(table, f"WHERE {key} IN ({marks}) ORDER BY {key}", some)
-            found.update((row[0], row) for row in batch)
+            if batch:
+                found.update(zip(batch[0], zip(*batch, strict=True), strict=True))
         return found
 
     def count(self, table: Table) -> int:
@@ -308,7 +317,7 @@ class Database:
         for some in _slices(asked, min(PARAMETERS // (len(places) + 1), 400)):
             params = [value for number, values in some for value in (number, *values)]
             for number, key in self.fetch(" UNION ALL ".join([select] * len(some)), params):
-                found[int(number)].append(to_key(key) if to_key else key)
+                found[int(number)].append(to_key([key])[0] if to_key else key)
         return found
 
     # -- writing -----------------------------------------------------------------------------------------------------
@@ -547,12 +556,26 @@ class SQLite(Database):
         # Take the write lock now: a transaction that has only read cannot be sure to get it later.
         self.execute("DELETE FROM django_content_type WHERE 0")
 
-    # A column behind "+" has no declared type, so that no converter of Django's is called for each value.
-    READ = {
-        "integer": ("+{}", None),
-        "text": ("+{}", None),
-        "boolean": ("+{}", bool),
-    }
+    def _shortcut(self, column: Column) -> tuple[str, ConvertAll | None] | None:
+        # A column behind "+" has no declared type, so that no converter of Django's is called for each value.
+        name = f"+{self.quote(column.column)}"
+        slow = _each(column.kind.check)
+        kind = column.kind.name
+        if kind in ("integer", "text"):
+            return name, None
+        if kind == "boolean":
+            return name, lambda values: [_BOOLEANS[value] for value in values]
+        if kind == "float":  # SQLite has no NaN
+            return name, lambda values: slow(values) if not _INFINITE.isdisjoint(values) else values
+        if kind == "duration":  # microseconds
+            return name, lambda values: [None if value is None else _duration(value) for value in values]
+        if kind == "date":
+            return name, lambda values: values if _lengths(values) <= {10} else slow(values)
+        if kind == "datetime" and settings.USE_TZ and self.connection.timezone_name == "UTC":
+            # Django writes "2026-11-23 14:30:22.123456", the fraction only where there is one.
+            text = f"replace({self.quote(column.column)}, ' ', 'T') || 'Z'"
+            return text, lambda values: values if _lengths(values) <= {20, 27} else slow(values)
+        return None
 
     def _insert_values(self, db_table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         names = ", ".join(map(self.quote, columns))
@@ -643,6 +666,32 @@ class MySQL(Database):
     def _is_about_a_record(self, error: OperationalError) -> bool:
         # Errors of data and of constraints that mysqlclient files under OperationalError.
         return bool(error.args) and error.args[0] in {1048, 1264, 1292, 1364, 1366, 1367, 1406, 3140, 3819, 4025}
+
+
+def _each(convert: Convert) -> ConvertAll:
+    """A column's conversion out of a value's, which need not see NULL."""
+    return lambda values: [None if value is None else convert(value) for value in values]
+
+
+_BOOLEANS = {None: None, 0: False, 1: True}
+_INFINITE = {float("inf"), float("-inf")}
+
+
+def _lengths(values: Sequence[str | None]) -> set[int]:
+    return set(map(len, filter(None, values)))
+
+
+@lru_cache(maxsize=4096)
+def _duration(microseconds: int) -> str:
+    """As Django's `duration_string` says it."""
+    seconds, microseconds = divmod(microseconds, 1_000_000)
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    text = f"{hours:02d}:{minutes:02d}:{seconds:02d}"
+    if days:
+        text = f"{days} {text}"
+    return f"{text}.{microseconds:06d}" if microseconds else text
 
 
 def reason_of(error: BaseException) -> str:

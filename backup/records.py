@@ -425,9 +425,15 @@ class Table:
         field = self.key.field
         return not self.key.refers_to and not field.has_default() and self.key.kind is not INTEGER
 
-    def record(self, row: Row) -> Record:
-        """A row as its record."""
-        return {"model": self.label, "pk": row[0], "fields": dict(zip(self.names, row[1:], strict=True))}
+    def records(self, columns: Sequence[Sequence[Plain]]) -> list[Record]:
+        """Rows, given as their columns, as records."""
+        label, names = self.label, self.names
+        if not names:
+            return [{"model": label, "pk": key, "fields": {}} for key in columns[0]]
+        return [
+            {"model": label, "pk": key, "fields": dict(zip(names, values))}  # noqa: B905 - a million times
+            for key, values in zip(columns[0], zip(*columns[1:], strict=True), strict=True)
+        ]
 
     def row(self, record: Any) -> Row:
         """A record out of a file as a row, every value checked and in its canonical form.

@@ -1,0 +1,168 @@
+"""System checks: a wrong set-up is told at start-up (`migrate` runs them) and by `manage.py check`.
+
+Errors are for what would leak a backup, or make it fail or miss data: `migrate` stops at them. All else is a
+warning. None of them needs a database.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from django.apps import AppConfig, apps
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.core.exceptions import ImproperlyConfigured
+from django.template import TemplateSyntaxError
+from django.urls import NoReverseMatch, reverse
+
+from backup import menu
+from backup.conf import Conf, conf
+
+SERVED = ("MEDIA_ROOT", "STATIC_ROOT", "WHITENOISE_ROOT")
+SNIPPET_LAST = "Let babybuddy_settings_snippet.py be the end of the settings module that is used: {}."
+
+
+@register(Tags.urls)
+def check_urls(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    try:
+        reverse("backup:index")
+    except NoReverseMatch:
+        hint = SNIPPET_LAST.format("it sets ROOT_URLCONF to backup.root_urls")
+        return [Error("The pages of Backup & Restore have no URLs.", hint=hint, id="backup.E001")]
+    return []
+
+
+@register("settings")
+def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    found: list[CheckMessage] = []
+    for name, option in vars(Conf).items():
+        if isinstance(option, property):
+            try:
+                getattr(conf, name)
+            except ImproperlyConfigured as error:
+                hint = f"What it is: {(option.__doc__ or '').strip()}"
+                found.append(Error(str(error), hint=hint, id="backup.E002"))
+    return found
+
+
+@register(Tags.security)
+def check_root(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    if "backups" in settings.STORAGES:
+        return []  # Backups go there, BACKUP_ROOT is not used.
+    try:
+        root = conf.root.resolve()
+    except ImproperlyConfigured:
+        return []  # E002 says so.
+    for name in SERVED:
+        served = getattr(settings, name, None)
+        if served and root.is_relative_to(Path(served).resolve()):
+            return [
+                Error(
+                    f"Backups would lie in {root}, under {name}, where everybody can download them.",
+                    hint="Set BACKUP_ROOT to a folder that no web server shows.",
+                    id="backup.E003",
+                )
+            ]
+    if not _can_be_written(root):
+        return [
+            Warning(
+                f"Backups cannot be written into {root}: no restore can make its safety copy.",
+                hint="Give the folder to the user that Baby Buddy runs as, or set BACKUP_ROOT.",
+                id="backup.W001",
+            )
+        ]
+    return []
+
+
+def _can_be_written(folder: Path) -> bool:
+    """Or made, where it does not exist yet."""
+    for place in (folder, *folder.parents):
+        if place.exists():
+            return place.is_dir() and os.access(place, os.W_OK | os.X_OK)
+    return False
+
+
+@register(Tags.models)
+def check_scope(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    from backup.scope import models_in_scope
+
+    try:
+        unknown = sorted(name for name in conf.exclude if not _is_known(name))
+        models = models_in_scope(exclude=conf.exclude)
+        composite = [model._meta.label_lower for model in models if _has_composite_key(model)]
+    except ImproperlyConfigured:
+        return []  # E002 says so.
+    return [
+        *(
+            Error(
+                f"BACKUP_EXCLUDE names {name}, which is no installed app and no model of one.",
+                hint='Names are those of apps, "metrics", or of models, "metrics.sample".',
+                id="backup.E004",
+            )
+            for name in unknown
+        ),
+        *(
+            Error(
+                f"{label} has a composite primary key, which cannot be backed up.",
+                hint=f'Leave it out: add "{label}" to BACKUP_EXCLUDE.',
+                id="backup.E005",
+            )
+            for label in composite
+        ),
+    ]
+
+
+def _is_known(name: str) -> bool:
+    try:
+        if "." in name:
+            apps.get_model(name)
+        else:
+            apps.get_app_config(name)
+    except (LookupError, ValueError):
+        return False
+    return True
+
+
+def _has_composite_key(model: Any) -> bool:
+    return bool(getattr(model._meta, "pk_fields", None)) and len(model._meta.pk_fields) > 1  # Django 5.2+
+
+
+@register(Tags.templates)
+def check_menu(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    if not menu.found_first():
+        hint = SNIPPET_LAST.format("it sets the template's folder first in TEMPLATES")
+        message = (
+            f'The user menu has no "Backup & Restore": another {menu.NAME} is found before that of this app.'
+        )
+        return [Warning(message, hint=hint, id="backup.W002")]
+    try:
+        placed = menu.has_place()
+    except TemplateSyntaxError as error:
+        placed, reason = False, str(error)
+    else:
+        reason = "it has no link to the database administration"
+    if not placed:
+        return [
+            Warning(
+                f'The user menu has no "Backup & Restore": its place there was not found, {reason}.',
+                hint="Open /backup/ by its address; a newer babybuddy-backup may know this menu.",
+                id="backup.W003",
+            )
+        ]
+    return []
+
+
+@register(Tags.compatibility)
+def check_tokens(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    if apps.is_installed("rest_framework.authtoken"):
+        return []
+    return [
+        Warning(
+            "Scripts cannot sign in: API tokens are not installed.",
+            hint='Add "rest_framework.authtoken" to INSTALLED_APPS; people can use the pages without.',
+            id="backup.W004",
+        )
+    ]

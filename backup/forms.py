@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.core.files.uploadedfile import UploadedFile
+from django.forms.widgets import CheckboxInput
+from django.utils.translation import gettext_lazy as _
+
+YES = ("true", "on", "1", "yes")
+NO = ("false", "off", "0", "no", "")
+
+
+class StrictBooleanField(forms.Field):
+    """A checkbox, or true/false, 1/0, on/off, yes/no from a script; left out, or empty, is no.
+
+    Everything else is an error: "flase" must not decide between keeping and clearing.
+    """
+
+    default_error_messages = {"invalid": _("This must be true or false, not “%(value)s”.")}
+
+    class widget(CheckboxInput):
+        def value_from_datadict(self, data: Any, files: Any, name: str) -> Any:
+            return data.get(name, "")
+
+    def to_python(self, value: Any) -> bool:
+        word = str(value).strip().lower()
+        if word in YES:
+            return True
+        if word in NO:
+            return False
+        raise forms.ValidationError(
+            self.error_messages["invalid"], code="invalid", params={"value": str(value)[:40]}
+        )
+
+
+class RestoreForm(forms.Form):
+    """What to restore, a file or the `upload` of an earlier preview, and how."""
+
+    backup_file = forms.FileField(
+        required=False,
+        label=_("Backup file"),
+        error_messages={"empty": _("This file is empty.")},
+    )
+    upload = forms.CharField(required=False, widget=forms.HiddenInput)
+    clear_existing_data = StrictBooleanField(required=False, label=_("Clear existing data before restore"))
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or self.cleaned_data
+        if not self.errors and not data.get("backup_file") and not data.get("upload"):
+            self.add_error(
+                "backup_file", forms.ValidationError(_("Choose a backup file first."), code="missing")
+            )
+        return data
+
+    @property
+    def file(self) -> UploadedFile | None:
+        file: UploadedFile | None = self.cleaned_data["backup_file"]
+        return file
+
+    @property
+    def upload_id(self) -> str:
+        return str(self.cleaned_data["upload"])
+
+    @property
+    def clear(self) -> bool:
+        return bool(self.cleaned_data["clear_existing_data"])
+
+    @property
+    def clear_as_sent(self) -> bool:
+        """For the form that is shown again, whatever else was wrong with it."""
+        return str(self["clear_existing_data"].value() or "").strip().lower() in YES

@@ -1,0 +1,83 @@
+"""The "Backup & Restore" entry in the host's user menu.
+
+The host's template is neither copied nor changed: its rendered menu passes through `with_entry`. The entry
+follows the link to the database administration, the last of the links that the host shows to staff.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from django.template import TemplateDoesNotExist, engines
+from django.template.backends.django import DjangoTemplates
+from django.template.base import Node, Template, TextNode
+from django.template.defaulttags import URLNode
+from django.template.loader import get_template
+from django.template.loader_tags import BlockNode
+from django.urls import NoReverseMatch, reverse
+from django.utils.html import escape
+
+NAME = "babybuddy/nav-dropdown.html"
+NEIGHBOUR = "admin:index"
+OVERRIDE = Path(__file__).absolute().parent / "overrides" / NAME
+
+
+def with_entry(menu: str) -> str:
+    """`menu` (rendered HTML) with the entry in its place; as it was where there is no such place."""
+    try:
+        neighbour = escape(reverse(NEIGHBOUR))
+        url = reverse("backup:index")
+    except NoReverseMatch:
+        return menu
+    end = _end_of_link(menu, neighbour)
+    if end is None:
+        return menu
+    return menu[:end] + get_template("backup/menu_entry.html").render({"url": url}) + menu[end:]
+
+
+def _end_of_link(menu: str, url: str) -> int | None:
+    """Where the last dropdown item that links to `url` (as it stands in the HTML) ends."""
+    end = None
+    for link in re.finditer(r"<a\s([^>]*)>.*?</a\s*>", menu, re.DOTALL | re.IGNORECASE):
+        attributes = link[1]
+        if "dropdown-item" in attributes and re.search(
+            rf"""\bhref\s*=\s*(["']?){re.escape(url)}\1(?=\s|$)""", attributes
+        ):
+            end = link.end()
+    return end
+
+
+def found_first() -> bool:
+    """Is the template that the host's pages extend the one of ours?"""
+    try:
+        template = get_template(NAME).template  # type: ignore[attr-defined]
+    except TemplateDoesNotExist:
+        return False
+    return bool(Path(template.origin.name).absolute() == OVERRIDE)
+
+
+def has_place() -> bool:
+    """Does the host's menu have the place for the entry? Looks at its template: no user, no database."""
+    url = "/neighbour/"
+    for block in _host_template().nodelist.get_nodes_by_type(BlockNode):
+        if isinstance(block, BlockNode) and block.name == "nav":
+            menu = "".join(_text(node, url) for node in block.nodelist.get_nodes_by_type(Node))
+            if _end_of_link(menu, url) is not None:
+                return True
+    return False
+
+
+def _text(node: Node, url: str) -> str:
+    """What counts of a template's node: its text, and `url` where it is the address that we look for."""
+    if isinstance(node, TextNode):
+        return node.s
+    return url if isinstance(node, URLNode) and node.view_name.var == NEIGHBOUR else ""
+
+
+def _host_template() -> Template:
+    """The host's own template, which ours shadows."""
+    engine = next(backend.engine for backend in engines.all() if isinstance(backend, DjangoTemplates))
+    origin = get_template(NAME).template.origin  # type: ignore[attr-defined]
+    template, _ = engine.find_template(NAME, skip=[origin])
+    return template

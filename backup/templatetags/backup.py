@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+from typing import Any
+
+from django import template
+from django.template.base import NodeList, Parser, Token
+from django.template.context import Context
+from django.utils.formats import number_format
+
+from backup import menu
+from backup.access import is_allowed
+
+register = template.Library()
+
+
+class BackupEntryNode(template.Node):
+    def __init__(self, nodelist: NodeList) -> None:
+        self.nodelist = nodelist
+
+    def render(self, context: Context) -> str:
+        rendered = self.nodelist.render(context)
+        request = context.get("request")
+        user = getattr(request, "user", None)
+        return menu.with_entry(rendered) if user is not None and is_allowed(user) else rendered
+
+
+@register.tag
+def backup_entry(parser: Parser, token: Token) -> BackupEntryNode:
+    """{% backup_entry %}the host's menu{% end_backup_entry %}: with our entry, for who may follow it."""
+    nodelist = parser.parse(("end_backup_entry",))
+    parser.delete_first_token()
+    return BackupEntryNode(nodelist)
+
+
+@register.filter
+def grouped(value: Any) -> str:
+    """1204 -> "1,204", in the viewer's language, also where the host does not group digits elsewhere."""
+    return number_format(value, decimal_pos=0, force_grouping=True)

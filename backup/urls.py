@@ -1,0 +1,16 @@
+from __future__ import annotations
+
+from django.urls import path
+
+from backup import views
+
+app_name = "backup"
+
+urlpatterns = [
+    path("", views.index, name="index"),
+    path("download/", views.download, name="download"),
+    path("restore/", views.restore, name="restore"),
+    path("restore/confirm/", views.confirm, name="confirm"),
+    path("restore/cancel/", views.cancel, name="cancel"),
+    path("undo/", views.undo, name="undo"),
+]

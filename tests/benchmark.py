@@ -1,0 +1,522 @@
+"""Speed and memory, against what people use today and against the floor. `python -m tests.benchmark --help`
+
+Builds a database of so many rows (two children's life, at some 45,000 rows a year), then runs each job in a fresh
+process on the same rows: this app, Django's `dumpdata` and `loaddata`, and the floor, which is the bare database driver,
+orjson and the same deflate with nothing in between. Times are net of the start of Python and Django. Prints ratios; what
+they should be is for people to judge, no run fails for being slow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import platform
+import random
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import zlib
+from contextlib import closing
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+TESTS = Path(__file__).resolve().parent
+#: Rows at which memory is measured first, to see what it grows by.
+FEW = 50_000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmark", description=__doc__)
+    parser.add_argument("--rows", type=int, default=1_050_000)
+    parser.add_argument(
+        "--database", metavar="URL", default=os.environ.get("DATABASE_URL", ""), help="default: SQLite"
+    )
+    parser.add_argument("--baby-buddy", metavar="PATH", default=TESTS / "host", help="the host to run in")
+    parser.add_argument(
+        "--only-ours", action="store_true", help="leave out dumpdata and loaddata, which take minutes"
+    )
+    parser.add_argument("--job", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    host = Path(options.baby_buddy).resolve()
+    sys.path[:0] = [str(host), str(TESTS.parent)]
+    os.chdir(host)
+    if options.job:
+        run_job(options.job)
+        return
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
+        os.environ.update(
+            BACKUP_TEST_FOLDER=folder,
+            BACKUP_ROOT=f"{folder}/backups",
+            DATABASE_URL=options.database,
+            DJANGO_SETTINGS_MODULE="tests.settings",
+        )
+        run_all(options, host, Path(folder))
+
+
+def run_all(options: argparse.Namespace, host: Path, folder: Path) -> None:
+    import django
+
+    django.setup()
+    from django.db import connection, connections
+    from django.test.utils import setup_databases, teardown_databases
+
+    from tests.conftest import database_url
+    from tests.stock import keep_stock
+
+    def job(name: str) -> dict[str, float]:
+        connections.close_all()
+        command = [sys.executable, "-m", "tests.benchmark", "--job", name, "--baby-buddy", str(host)]
+        done = subprocess.run(command, cwd=TESTS.parent, stdout=subprocess.PIPE, check=True, text=True)
+        found = json.loads(done.stdout.splitlines()[-1])
+        print(f"    {name}: {found['seconds']:.2f} s, {found['peak']:.0f} MiB", file=sys.stderr)
+        return found
+
+    before = setup_databases(verbosity=0, interactive=False, serialized_aliases=())
+    os.environ["DATABASE_URL"] = database_url(connection.settings_dict)
+    stock = keep_stock()
+    try:
+        results: dict[int, dict[str, dict[str, float]]] = {}
+        for rows in sorted({min(FEW, options.rows), options.rows}):
+            full = rows == options.rows
+            stock.put_back()
+            print(f"  {rows:,} rows", file=sys.stderr)
+            fill(rows)
+            names = ["backup", "verify", "preview", "overwrite"]
+            if full:
+                names += ["floor backup", "lock overwrite", "lock clear"]
+                names += ["pg_dump"] if connection.vendor == "postgresql" and shutil.which("pg_dump") else []
+                names += [] if options.only_ours else ["dumpdata"]
+            found = {name: job(name) for name in names}
+            afterwards = ["restore"]
+            if full:
+                afterwards += ["floor restore"] + ([] if options.only_ours else ["loaddata"])
+            for name in afterwards:
+                stock.put_back()
+                found[name] = job(name)
+            results[rows] = found
+        report(results, connection, folder)
+    finally:
+        stock.drop()
+        teardown_databases(before, verbosity=0)
+
+
+# -- the data ----------------------------------------------------------------------------------------------------------
+
+
+def fill(rows: int) -> None:
+    """About so many rows of the sorts and sizes that a family makes, the same at each call."""
+    from core import models
+    from django.contrib.contenttypes.models import ContentType
+
+    chance = random.Random(rows)
+    now = datetime(2026, 1, 1, tzinfo=timezone.utc)
+    children = [
+        models.Child.objects.create(first_name=name, last_name="Bench", birth_date=now.date())
+        for name in ("Ada", "Ben")
+    ]
+    tags = models.Tag.objects.bulk_create(
+        models.Tag(name=f"tag {n}", slug=f"tag-{n}", color="#112233", last_used=now) for n in range(20)
+    )
+    words = [
+        "slept",
+        "well",
+        "after",
+        "a",
+        "long",
+        "walk",
+        "with",
+        "grandma",
+        "and",
+        "was",
+        "hungry",
+        "again",
+        "at",
+        "four",
+    ]
+
+    def notes() -> str:
+        return " ".join(chance.choices(words, k=chance.randint(3, 25))) if chance.random() < 0.25 else ""
+
+    def period(longest: int) -> dict:
+        start = now - timedelta(
+            seconds=chance.randint(0, 700_000_000), microseconds=chance.randint(0, 999_999)
+        )
+        length = timedelta(minutes=chance.randint(1, longest))
+        return {"start": start, "end": start + length, "duration": length}
+
+    def make(model, share, values) -> None:
+        count = int(rows * share)
+        for first in range(0, count, 5000):
+            model.objects.bulk_create(
+                model(child=children[n % 2], **values(n)) for n in range(first, min(first + 5000, count))
+            )
+
+    make(
+        models.Feeding,
+        0.25,
+        lambda n: {
+            **period(40),
+            "type": "formula",
+            "method": "bottle",
+            "amount": n % 90 / 10,
+            "notes": notes(),
+        },
+    )
+    make(
+        models.DiaperChange,
+        0.25,
+        lambda n: {
+            "time": period(1)["start"],
+            "wet": n % 2 == 0,
+            "solid": n % 3 == 0,
+            "color": "brown",
+            "amount": None,
+            "notes": notes(),
+        },
+    )
+    make(models.Sleep, 0.15, lambda n: {**period(300), "nap": n % 4 > 0, "notes": notes()})
+    make(models.Pumping, 0.10, lambda n: {**period(30), "amount": n / 7, "notes": notes()})
+    make(models.TummyTime, 0.05, lambda n: {**period(20), "milestone": ""})
+    make(
+        models.Temperature,
+        0.05,
+        lambda n: {"temperature": 36 + n % 40 / 10, "time": period(1)["start"], "notes": notes()},
+    )
+    feeding = ContentType.objects.get_for_model(models.Feeding)
+    keys = list(models.Feeding.objects.values_list("pk", flat=True)[: int(rows * 0.15)])
+    for first in range(0, len(keys), 5000):
+        models.Tagged.objects.bulk_create(
+            models.Tagged(content_type=feeding, object_id=key, tag=tags[key % 20])
+            for key in keys[first : first + 5000]
+        )
+
+
+# -- the jobs, each in a process of its own --------------------------------------------------------------------------
+
+
+def run_job(name: str) -> None:
+    import django
+
+    django.setup()
+    from django.db import connection
+
+    connection.ensure_connection()
+    job, *_ = JOBS[name.partition(" ")[0] if name.startswith("lock") else name], None
+    before = peak_memory()
+    started = time.perf_counter()
+    more = job(name) or {}
+    seconds = time.perf_counter() - started
+    print(json.dumps({"seconds": seconds, "peak": peak_memory(), "before": before, **more}))
+
+
+def peak_memory() -> float:
+    """MiB, of this process and of the largest that it started."""
+    return (
+        max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        / 1024
+    )
+
+
+def file_of(name: str) -> Path:
+    return Path(os.environ["BACKUP_TEST_FOLDER"]) / name
+
+
+def backup(_name: str) -> dict:
+    from backup import services
+
+    with file_of("ours.zip").open("w+b") as target:
+        services.create_backup(target)
+    return {"size": file_of("ours.zip").stat().st_size}
+
+
+def verify(_name: str) -> None:
+    from backup import services
+
+    with file_of("ours.zip").open("rb") as source:
+        services.verify_backup(source)
+
+
+def preview(_name: str) -> None:
+    from backup import services
+
+    with file_of("ours.zip").open("rb") as source:
+        services.inspect_backup(source, clear=True)
+
+
+def restore(_name: str) -> None:
+    _restore(clear=True)
+
+
+def overwrite(_name: str) -> None:
+    _restore(clear=False)
+
+
+def _restore(clear: bool) -> None:
+    from backup import services
+
+    with file_of("ours.zip").open("rb") as source:
+        services.restore_backup(source, clear=clear)
+
+
+def lock(name: str) -> dict:
+    """A restore, while another connection tries to write every few milliseconds: how long it had to wait at most."""
+    from django.db import connection
+
+    waits = [0.0]
+    done = threading.Event()
+
+    def write() -> None:
+        import sqlite3
+
+        path = connection.settings_dict["NAME"]
+        while not done.is_set():
+            with closing(sqlite3.connect(path, timeout=600, isolation_level=None)) as other:
+                started = time.perf_counter()
+                other.execute("BEGIN IMMEDIATE")
+                waits.append(time.perf_counter() - started)
+                other.execute("ROLLBACK")
+            time.sleep(0.005)
+
+    if connection.vendor != "sqlite":
+        return {"locked": 0.0}
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        _restore(clear=name.endswith("clear"))
+    finally:
+        done.set()
+        writer.join()
+    return {"locked": max(waits)}
+
+
+def dumpdata(_name: str) -> dict:
+    from django.core.management import call_command
+
+    call_command("dumpdata", *EXCLUDED, output=str(file_of("django.json.gz")))
+    return {"size": file_of("django.json.gz").stat().st_size}
+
+
+#: What loaddata cannot load again, and what our backups leave out too.
+EXCLUDED = [
+    f"--exclude={name}"
+    for name in (
+        "contenttypes",
+        "auth.permission",
+        "sessions",
+        "axes",
+        "babybuddy.settings",
+        "admin.logentry",
+        "zoo",
+    )
+]
+
+
+def loaddata(_name: str) -> None:
+    from django.core.management import call_command
+
+    call_command("loaddata", str(file_of("django.json.gz")), verbosity=0)
+
+
+def pg_dump(_name: str) -> dict:
+    subprocess.run(["pg_dump", "-Fc", "-f", str(file_of("pg.dump")), os.environ["DATABASE_URL"]], check=True)
+    return {"size": file_of("pg.dump").stat().st_size}
+
+
+def floor_tables():
+    from backup.services import _tables
+
+    return [(table, [column.column for column in table.stored]) for table in _tables()]
+
+
+def driver():
+    """The bare driver's connection, and the mark that it takes for a parameter."""
+    from django.db import connection
+
+    if connection.vendor == "sqlite":
+        import sqlite3
+
+        return sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None), "?"
+    return connection.connection, "%s"
+
+
+def floor_backup(_name: str) -> dict:
+    """Rows to JSON lines to deflate: what comes out is no backup, since nothing is converted that JSON does not need."""
+    import orjson
+
+    raw, _mark = driver()
+    packer = zlib.compressobj(1, zlib.DEFLATED, -15)
+    with file_of("floor.bin").open("wb") as target:
+        for table, columns in floor_tables():
+            cursor = raw.cursor()
+            names = ", ".join(map(quoted, columns))
+            cursor.execute(f"SELECT {names} FROM {quoted(table.db_table)}")
+            while rows := cursor.fetchmany(1000):
+                lines = b"\n".join(
+                    [orjson.dumps(dict(zip(columns, row, strict=True)), default=str) for row in rows]
+                )
+                target.write(packer.compress(lines + b"\n"))
+        target.write(packer.flush())
+    return {"size": file_of("floor.bin").stat().st_size}
+
+
+def quoted(name: str) -> str:
+    from django.db import connection
+
+    return connection.ops.quote_name(name)
+
+
+def floor_restore(_name: str) -> None:
+    """JSON lines, as this app writes them, straight into the driver, in one transaction, after the tables are emptied."""
+    import zipfile
+
+    import orjson
+    from django.db import connection, transaction
+
+    # What the driver needs done to a value: the same strings, read back in the database's own form.
+    archive = zipfile.ZipFile(file_of("ours.zip"))
+    rows: dict[str, list[tuple]] = {}
+    raw, mark = driver()
+    with transaction.atomic():
+        if connection.vendor == "sqlite":
+            raw.execute("BEGIN")
+        elif connection.vendor == "mysql":
+            raw.cursor().execute("SET foreign_key_checks = 0, sql_mode = ''")
+        for table, columns in floor_tables():
+            if table.model._meta.app_label != "core":
+                continue
+            cursor = raw.cursor()
+            cursor.execute(f"DELETE FROM {quoted(table.db_table)}")
+            names = ", ".join(map(quoted, columns))
+            one = f"({', '.join([mark] * len(columns))})"
+            types = stored_types(table)
+            batch: list[tuple] = []
+
+            def insert(batch: list[tuple], cursor=cursor, table=table, names=names, one=one) -> None:
+                if connection.vendor == "sqlite":
+                    cursor.executemany(f"INSERT INTO {quoted(table.db_table)} ({names}) VALUES {one}", batch)
+                elif connection.vendor == "postgresql":
+                    copy_rows(cursor, table.db_table, names, batch)
+                elif batch:
+                    cursor.execute(
+                        f"INSERT INTO {quoted(table.db_table)} ({names}) VALUES {', '.join([one] * len(batch))}",
+                        [value for row in batch for value in row],
+                    )
+
+            for line in archive.open(table.file):
+                if not line.startswith(b"{"):
+                    continue
+                record = orjson.loads(line.rstrip(b",\n"))
+                row = (record["pk"], *record["fields"].values())
+                batch.append(
+                    tuple([f(v) if f else v for f, v in zip(types, row, strict=False)]) if any(types) else row
+                )
+                if len(batch) == 1000:
+                    insert(batch)
+                    batch = []
+            insert(batch)
+        if connection.vendor == "sqlite":
+            raw.execute("COMMIT")
+    del rows
+
+
+def stored_types(table) -> list:
+    """What keeps the floor's values acceptable to the driver, and no more: natural keys and durations as numbers."""
+    from django.db import connection
+
+    numbers = connection.vendor != "postgresql"
+    found = []
+    for column in table.stored:
+        if column.is_natural:
+            found.append(lambda value: 1)
+        elif column.kind.name == "duration" and numbers:
+            found.append(lambda value: None if value is None else len(value))
+        elif column.kind.name == "datetime" and connection.vendor == "mysql":
+            found.append(lambda value: value[:-1])
+        else:
+            found.append(None)
+    return found
+
+
+def copy_rows(cursor, db_table: str, names: str, batch: list[tuple]) -> None:
+    text = io.StringIO()
+    for row in batch:
+        text.write("\t".join(["\\N" if value is None else str(value) for value in row]) + "\n")
+    sql = f"COPY {quoted(db_table)} ({names}) FROM STDIN"
+    if hasattr(cursor, "copy_expert"):
+        text.seek(0)
+        cursor.copy_expert(sql, text)
+    else:
+        with cursor.copy(sql) as copy:
+            copy.write(text.getvalue())
+
+
+JOBS = {
+    "backup": backup,
+    "verify": verify,
+    "preview": preview,
+    "restore": restore,
+    "overwrite": overwrite,
+    "lock": lock,
+    "dumpdata": dumpdata,
+    "loaddata": loaddata,
+    "pg_dump": pg_dump,
+    "floor backup": floor_backup,
+    "floor restore": floor_restore,
+}
+
+
+# -- the table -----------------------------------------------------------------------------------------------------------
+
+
+def report(results: dict[int, dict[str, dict[str, float]]], connection, folder: Path) -> None:
+    few, many = min(results), max(results)
+    found = results[many]
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT sqlite_version()" if connection.vendor == "sqlite" else "SELECT version()")
+        version = cursor.fetchone()[0]
+    import django
+
+    print(f"{many:,} rows, {connection.vendor} {version.split(' on ')[0].removeprefix('PostgreSQL ')}")
+    print(
+        f"Python {platform.python_version()}, Django {django.get_version()}, {os.cpu_count()} cores, {platform.machine()}\n"
+    )
+    print("| job | seconds | against Django | against the floor | peak memory | grows by |")
+    print("|---|---|---|---|---|---|")
+    rivals = {"backup": ("dumpdata", "floor backup"), "restore": ("loaddata", "floor restore")}
+    for name, job in found.items():
+        if name.startswith("lock"):
+            continue
+        theirs, floor = (found.get(rival) for rival in rivals.get(name, ("", "")))
+        ratio = f"{theirs['seconds'] / job['seconds']:.1f} times as fast" if theirs else ""
+        share = f"{job['seconds'] / floor['seconds']:.2f} times" if floor else ""
+        growth = (
+            f"{job['peak'] - results[few][name]['peak']:+.0f} MiB"
+            if name in results[few] and few != many
+            else ""
+        )
+        print(f"| {name} | {job['seconds']:.2f} | {ratio} | {share} | {job['peak']:.0f} MiB | {growth} |")
+    print()
+    ours = found["backup"]["seconds"]
+    print(f"preview / backup: {found['preview']['seconds'] / ours:.2f}")
+    print(
+        f"overwrite, identical data / restore with clearing: {found['overwrite']['seconds'] / found['restore']['seconds']:.2f}"
+    )
+    if "pg_dump" in found:
+        print(f"backup / pg_dump -Fc: {ours / found['pg_dump']['seconds']:.2f}")
+    if connection.vendor == "sqlite":
+        for name in ("lock overwrite", "lock clear"):
+            print(
+                f"other writers wait at most, {name[5:]}: {found[name]['locked']:.2f} s of {found[name]['seconds']:.2f} s"
+            )
+    sizes = {name: job["size"] for name, job in found.items() if "size" in job}
+    print("sizes: " + ", ".join(f"{name} {size / 1024 / 1024:.1f} MiB" for name, size in sizes.items()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""Gives the commands of this folder what they need, in a virtual environment: `.venv` in the repository.
+
+Runs on a bare Python: imports nothing but the standard library.
+"""
+
+import hashlib
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+VENV = REPOSITORY / ".venv"
+PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def enter(module, optional=()):
+    """Returns inside the environment; outside, makes it, and goes on as `python -m module` in there.
+
+    `optional` names extras that a machine may be unable to build, as MySQL's driver without a compiler.
+    """
+    if sys.version_info < (3, 10):  # noqa: UP036  whoever runs this has not installed it
+        sys.exit("Python 3.10 or newer, please: this is " + sys.version.split()[0])
+    if Path(sys.prefix).resolve() != VENV.resolve():
+        if not PYTHON.exists():
+            _make()
+        _run([PYTHON, "-m", module, *sys.argv[1:]])
+    _install("test")
+    strict = os.environ.get("BACKUP_TEST_STRICT") == "1"
+    for extra in optional:
+        _install(extra, required=strict)
+
+
+def _make():
+    print(f"Making {VENV} …", flush=True)
+    try:
+        venv.create(VENV, with_pip=True)
+    except subprocess.CalledProcessError:
+        sys.exit(
+            "This Python cannot make virtual environments. On Debian and Ubuntu: apt install python3-venv"
+        )
+
+
+def _run(command):
+    """Becomes the command; where the system has no such thing, runs it and ends as it ended."""
+    os.chdir(REPOSITORY)
+    if os.name == "nt":
+        sys.exit(subprocess.call(list(map(str, command))))
+    os.execv(command[0], list(map(str, command)))
+
+
+def _install(extra, required=True):
+    """Once, and again whenever `pyproject.toml` changes."""
+    stamp = VENV / f"installed-{extra}"
+    wanted = hashlib.sha256((REPOSITORY / "pyproject.toml").read_bytes()).hexdigest()
+    if stamp.exists() and stamp.read_text() == wanted:
+        return
+    print(f"Installing the packages for [{extra}] …", flush=True)
+    command = [PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-e"]
+    done = subprocess.run([*command, f"{REPOSITORY}[{extra}]"], capture_output=not required, check=False)
+    if done.returncode:
+        if required:
+            sys.exit(done.returncode)
+        print(f"They cannot be built here, so tests on {extra} will not run.", flush=True)
+    stamp.write_text(wanted)

@@ -1,0 +1,197 @@
+"""Runs the tests in a host: the stand-in, or, with `--baby-buddy PATH`, a real checkout of Baby Buddy.
+
+Which host, and which database, must be settled before Django is set up: `pytest_configure` does that here,
+ahead of pytest-django's own, which then finds Django ready and only guards the database.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).resolve().parent
+SCRATCH = pytest.StashKey[Path]()
+STRICT = os.environ.get("BACKUP_TEST_STRICT") == "1"
+
+
+def pytest_addoption(parser):
+    group = parser.getgroup("babybuddy-backup")
+    group.addoption("--baby-buddy", metavar="PATH", default=TESTS / "host", help="the host to run in")
+    url = os.environ.get("DATABASE_URL", "")
+    group.addoption("--database", metavar="URL", default=url, help="default: $DATABASE_URL, or SQLite")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config):
+    host = Path(config.invocation_params.dir, config.getoption("--baby-buddy")).resolve()
+    if not (host / "manage.py").is_file():
+        raise pytest.UsageError(f"--baby-buddy: {host} has no manage.py")
+    scratch = config.stash[SCRATCH] = Path(tempfile.mkdtemp(prefix="babybuddy-backup-"))
+    os.environ.update(
+        BACKUP_TEST_FOLDER=str(scratch),
+        BACKUP_ROOT=str(scratch / "backups"),
+        DATABASE_URL=config.getoption("--database"),
+        DJANGO_SETTINGS_MODULE="tests.settings",
+        PYTHONPATH=os.pathsep.join([str(host), str(TESTS.parent)]),  # for processes that tests start
+    )
+    # The host first, and as working directory: it finds its templates and data files from there.
+    sys.path[:0] = [str(host), str(TESTS.parent)]
+    os.chdir(host)
+
+    import django
+
+    django.setup()
+
+
+def pytest_unconfigure(config):
+    if SCRATCH in config.stash:
+        shutil.rmtree(config.stash[SCRATCH], ignore_errors=True)
+
+
+def pytest_report_header():
+    from babybuddy import VERSION
+    from django.db import connection
+
+    return f"host: Baby Buddy {VERSION} in {os.getcwd()}, database: {connection.vendor}"
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(request, django_test_environment, django_db_blocker):
+    """Replaces pytest-django's: the test database is made by the host's own `migrate`, then kept as stock."""
+    from django.db import connection
+    from django.test.utils import setup_databases, teardown_databases
+
+    from tests.stock import keep_stock
+
+    with django_db_blocker.unblock():
+        before = setup_databases(verbosity=0, interactive=False, serialized_aliases=())
+        os.environ["DATABASE_URL"] = database_url(connection.settings_dict)
+        stock = keep_stock()
+        yield stock
+        stock.drop()
+        teardown_databases(before, verbosity=0)
+
+
+def database_url(settings):
+    """The URL of the test database, for processes that tests start."""
+    given = os.environ["DATABASE_URL"]
+    if not given or given.startswith("sqlite"):
+        return f"sqlite:///{settings['NAME']}"
+    server, _, rest = given.rpartition("/")
+    _, mark, options = rest.partition("?")
+    return f"{server}/{settings['NAME']}{mark}{options}"
+
+
+@pytest.fixture
+def host_db(django_db_setup, django_db_blocker):
+    """A freshly installed host, its database open to this test with no transaction around; no backups yet."""
+    with django_db_blocker.unblock():
+        django_db_setup.put_back()
+        forget(Path(os.environ["BACKUP_ROOT"]))
+        yield
+        forget(Path(os.environ["BACKUP_ROOT"]))
+
+
+def forget(backups):
+    """Drops what could leak from one test into the next. The host's cache is a table, hence stock already."""
+    from django.contrib.contenttypes.models import ContentType
+    from django.db import connections
+    from django.utils import timezone, translation
+
+    connections.close_all()
+    ContentType.objects.clear_cache()
+    timezone.deactivate()
+    translation.deactivate()
+    shutil.rmtree(backups, ignore_errors=True)
+
+
+@pytest.fixture
+def filled(host_db):
+    """A host that a family has used for some days."""
+    from tests.filling import fill
+
+    return fill()
+
+
+@contextmanager
+def gunicorn(log, **environment):
+    """Serves the host as in production: several processes, several threads. Yields the address."""
+    options = "--bind=127.0.0.1:0 --workers=2 --threads=4 --graceful-timeout=1"
+    command = [sys.executable, "-m", "gunicorn", "babybuddy.wsgi", *options.split()]
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(command, env=os.environ | environment, stdout=output, stderr=output) as process,
+    ):
+        try:
+            yield wait_for(log, process)
+        finally:
+            process.terminate()
+
+
+def wait_for(log, process):
+    """The address, once it answers. Gunicorn picks a free port itself, and logs which."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and process.poll() is None:
+        _, found, rest = log.read_text(errors="replace").partition("Listening at: ")
+        if found and " " in rest:
+            address = rest.split()[0]
+            with suppress(OSError), urllib.request.urlopen(f"{address}/login/"):
+                return address
+        time.sleep(0.05)
+    raise RuntimeError(f"gunicorn did not start:\n{log.read_text(errors='replace')}")
+
+
+@pytest.fixture(scope="session")
+def running_server(django_db_setup, tmp_path_factory):
+    with gunicorn(tmp_path_factory.mktemp("server") / "log.txt") as address:
+        yield address
+
+
+@pytest.fixture
+def server(host_db, running_server):
+    """The address of a real server on this test's database."""
+    return running_server
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """A headless browser. Without one the test is skipped; BACKUP_TEST_STRICT=1 makes it fail instead."""
+    missing = pytest.fail if STRICT else pytest.skip
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        missing("playwright is not installed")
+    if path is None:
+        missing("no chromium on this machine")
+    arguments = [
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+    ]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=arguments)
+        # Playwright runs an event loop in this thread: Django would refuse to use the database beside it.
+        os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
+        yield browser
+        browser.close()
+    del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
+
+
+@pytest.fixture
+def browser(chromium, server):
+    """A browser context of its own on the running server: `browser.new_page().goto("/")`."""
+    context = chromium.new_context(base_url=server, accept_downloads=True)
+    yield context
+    context.close()

@@ -1,0 +1,5 @@
+from django.contrib import admin
+
+from .models import Settings
+
+admin.site.register(Settings)

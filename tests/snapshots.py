@@ -1,0 +1,95 @@
+"""Everything that a backup should hold, read independently of the code under test, to compare by value."""
+
+import json
+from collections import Counter
+
+from django.apps import apps
+from django.contrib.auth.models import Permission
+from django.contrib.contenttypes.models import ContentType
+from django.db import models
+
+LEFT_OUT_APPS = {"contenttypes", "sessions", "axes"}
+
+
+def snapshot(alias="default"):
+    """Model label -> key -> field -> value, of every row.
+
+    Equal data gives equal snapshots on any two databases: references to content types and permissions, that
+    each database numbers itself, are by name; rows of a plain many-to-many table are pairs, as their own keys
+    mean nothing.
+    """
+    natural = _natural_keys(alias)
+    tables = {}
+    for model in apps.get_models(include_auto_created=True):
+        meta = model._meta
+        if not meta.managed or meta.proxy or meta.app_label in LEFT_OUT_APPS or model is Permission:
+            continue
+        rows = _rows(model, alias, natural)
+        if meta.auto_created:
+            pairs = (tuple(value for name, value in row.items() if name != meta.pk.attname) for row in rows)
+            tables[meta.label_lower] = dict(Counter(pairs))
+        else:
+            tables[meta.label_lower] = {row[meta.pk.attname]: row for row in rows}
+    return tables
+
+
+def differences(before, after, limit=20):
+    """The first so many differences of two snapshots, a line each; none when they are equal."""
+    lines = []
+    for label in sorted(before.keys() | after.keys()):
+        old, new = before.get(label, {}), after.get(label, {})
+        for key in [*old, *(key for key in new if key not in old)]:
+            if old.get(key) == new.get(key):
+                continue
+            if key in old and key in new and isinstance(old[key], dict):
+                lines += [
+                    f"{label} {key!r}: {name} was {str(value)[:80]!r}, is {str(new[key].get(name))[:80]!r}"
+                    for name, value in old[key].items()
+                    if value != new[key].get(name)
+                ]
+            else:
+                what = "added" if key not in old else "lost" if key not in new else "changed"
+                lines.append(f"{label} {key!r}: {what}")
+            if len(lines) >= limit:
+                return lines[:limit]
+    return lines
+
+
+def _natural_keys(alias):
+    types = {row.pk: (row.app_label, row.model) for row in ContentType.objects.using(alias)}
+    permissions = {
+        row.pk: (row.codename, *types[row.content_type_id]) for row in Permission.objects.using(alias)
+    }
+    return {ContentType: types, Permission: permissions}
+
+
+def _rows(model, alias, natural):
+    """This table's own columns; those of a multi-table parent are the parent's."""
+    fields = model._meta.local_concrete_fields
+    # None may be SQL's null, or JSON's: only the database tells.
+    nulls = {
+        f"{field.attname}_is_null": models.ExpressionWrapper(
+            models.Q(**{f"{field.name}__isnull": True}), models.BooleanField()
+        )
+        for field in fields
+        if isinstance(field, models.JSONField)
+    }
+    query = model._base_manager.using(alias).annotate(**nulls)
+    for row in query.values(*(field.attname for field in fields), *nulls):
+        for field in fields:
+            row[field.attname] = _plain(field, row[field.attname], natural)
+        for name in nulls:
+            row[name] = bool(row[name])
+        yield row
+
+
+def _plain(field, value, natural):
+    if field.remote_field and field.remote_field.model in natural:
+        return natural[field.remote_field.model].get(value, ("missing", value))
+    if isinstance(field, models.JSONField):
+        return json.dumps(value, sort_keys=True)  # True is not 1, 1 is not 1.0
+    if isinstance(value, float):
+        return repr(value)  # NaN equals NaN
+    if isinstance(value, memoryview):
+        return bytes(value)
+    return value

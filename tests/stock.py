@@ -1,0 +1,107 @@
+"""The database of a freshly installed host, kept to be put back before each test.
+
+The code under test opens transactions, connections and processes of its own, so a test cannot be wrapped in a
+transaction that is rolled back; and Django's own way out, flushing all tables, would lose the rows that
+migrations and the host's `migrate` command made.
+"""
+
+import shutil
+from pathlib import Path
+
+from django.db import connection, connections
+
+
+def keep_stock():
+    """Keeps the database as it is now. Returns an object whose `put_back()` brings it back to that."""
+    return {"sqlite": SQLite, "postgresql": PostgreSQL, "mysql": MySQL}[connection.vendor]()
+
+
+class SQLite:
+    """A copy of the file."""
+
+    def __init__(self):
+        connections.close_all()
+        self.file = Path(connection.settings_dict["NAME"])
+        self.copy = self.file.with_name("stock.sqlite3")
+        shutil.copyfile(self.file, self.copy)
+
+    def put_back(self):
+        connections.close_all()
+        for suffix in ("-wal", "-shm", "-journal"):
+            self.file.with_name(self.file.name + suffix).unlink(missing_ok=True)
+        shutil.copyfile(self.copy, self.file)
+
+    def drop(self):
+        self.copy.unlink()
+
+
+class PostgreSQL:
+    """A second database, used as a template. The first test finds the original still untouched."""
+
+    def __init__(self):
+        connections.close_all()
+        self.name = connection.settings_dict["NAME"]
+        self.copy = f"{self.name}_stock"
+        self._create(self.copy, self.name)
+
+    def _create(self, name, template):
+        quote = connection.ops.quote_name
+        with connection._nodb_cursor() as cursor:
+            # FORCE ends what other processes of the test may have left connected.
+            cursor.execute(f"DROP DATABASE IF EXISTS {quote(name)} WITH (FORCE)")
+            cursor.execute(f"CREATE DATABASE {quote(name)} TEMPLATE {quote(template)}")
+
+    def put_back(self):
+        connections.close_all()
+        self._create(self.name, self.copy)
+
+    def drop(self):
+        with connection._nodb_cursor() as cursor:
+            cursor.execute(f"DROP DATABASE IF EXISTS {connection.ops.quote_name(self.copy)} WITH (FORCE)")
+
+
+class MySQL:
+    """All rows in memory; only tables whose checksum changed are written again."""
+
+    def __init__(self):
+        with connection.cursor() as cursor:
+            self.tables = connection.introspection.table_names(cursor)
+            self.rows = {}
+            for table in self.tables:
+                cursor.execute(f"SELECT * FROM {self._quote(table)}")
+                self.rows[table] = cursor.fetchall()
+            self.state = self._state(cursor)
+
+    def _quote(self, name):
+        return connection.ops.quote_name(name)
+
+    def _state(self, cursor):
+        """Table -> its checksum and the next number of its sequence."""
+        cursor.execute("CHECKSUM TABLE " + ", ".join(map(self._quote, self.tables)))
+        checksums = {name.rpartition(".")[2]: checksum for name, checksum in cursor.fetchall()}
+        if not connection.mysql_is_mariadb:
+            cursor.execute(
+                "SET SESSION information_schema_stats_expiry = 0"
+            )  # MySQL would answer from a cache
+        cursor.execute(
+            "SELECT table_name, auto_increment FROM information_schema.tables WHERE table_schema = DATABASE()"
+        )
+        numbers = dict(cursor.fetchall())
+        return {table: (checksums[table], numbers.get(table)) for table in self.tables}
+
+    def put_back(self):
+        connections.close_all()
+        with connection.cursor() as cursor:
+            changed = [table for table, state in self._state(cursor).items() if state != self.state[table]]
+            cursor.execute("SET foreign_key_checks = 0")
+            for table in changed:
+                cursor.execute(f"DELETE FROM {self._quote(table)}")
+                if rows := self.rows[table]:
+                    marks = ", ".join(["%s"] * len(rows[0]))
+                    cursor.executemany(f"INSERT INTO {self._quote(table)} VALUES ({marks})", rows)
+                if number := self.state[table][1]:
+                    cursor.execute(f"ALTER TABLE {self._quote(table)} AUTO_INCREMENT = {number}")
+        connections.close_all()
+
+    def drop(self):
+        pass

@@ -1,0 +1,134 @@
+"""Each wrong set-up gets its message and a hint; the right one gets none. No test here may use the database."""
+
+import os
+
+import pytest
+from django.core.checks import run_checks
+from django.db import models
+from django.test.utils import isolate_apps
+
+from backup import menu
+
+
+def found():
+    """The ids of our messages; each must have a hint."""
+    messages = [message for message in run_checks() if str(message.id).startswith("backup.")]
+    assert all(message.hint for message in messages)
+    return [message.id for message in messages]
+
+
+def templates(settings, *folders):
+    first, *others = settings.TEMPLATES
+    settings.TEMPLATES = [{**first, "DIRS": list(folders)}, *others]
+
+
+OURS = str(menu.OVERRIDE.parents[1])
+
+
+def test_right_set_up():
+    assert found() == []
+
+
+def test_no_urls(settings):
+    settings.ROOT_URLCONF = settings.BACKUP_HOST_URLCONF
+    assert "backup.E001" in found()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("MAX_UPLOAD_SIZE", "1"), ("EXCLUDE", "x"), ("REQUIRE_SUPERUSER", "ture"), ("ROOT", 7)],
+)
+def test_wrong_types(settings, name, value):
+    setattr(settings, f"BACKUP_{name}", value)
+    assert found() == ["backup.E002"]
+
+
+@pytest.mark.parametrize("served", ["MEDIA_ROOT", "STATIC_ROOT", "WHITENOISE_ROOT"])
+@pytest.mark.parametrize("below", ["", "deep/down"])
+def test_root_that_everybody_can_read(settings, tmp_path, served, below):
+    setattr(settings, served, str(tmp_path))
+    settings.BACKUP_ROOT = tmp_path / below
+    assert found() == ["backup.E003"]
+
+
+def test_root_is_no_matter_where_backups_go_elsewhere(settings, tmp_path):
+    settings.MEDIA_ROOT = settings.BACKUP_ROOT = str(tmp_path)
+    settings.STORAGES = {**settings.STORAGES, "backups": settings.STORAGES["default"]}
+    assert found() == []
+
+
+def test_root_that_cannot_be_written(settings, tmp_path, monkeypatch):
+    file = tmp_path / "file"
+    file.touch()
+    settings.BACKUP_ROOT = file / "below"
+    assert found() == ["backup.W001"]
+    settings.BACKUP_ROOT = tmp_path / "below"
+    assert found() == []
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert found() == ["backup.W001"]
+
+
+def test_unknown_names_to_leave_out(settings):
+    settings.BACKUP_EXCLUDE = ["core.timer", "zoo", "core.timre", "nothing"]
+    assert found() == ["backup.E004", "backup.E004"]
+
+
+@pytest.mark.skipif(not hasattr(models, "CompositePrimaryKey"), reason="Django 5.2+")
+def test_composite_key(settings, monkeypatch):
+    from backup import scope
+
+    with isolate_apps("tests.zoo"):
+
+        class Two(models.Model):
+            pk = models.CompositePrimaryKey("a", "b")
+            a = models.IntegerField()
+            b = models.IntegerField()
+
+            class Meta:
+                app_label = "zoo"
+
+    in_scope = scope.models_in_scope()
+    monkeypatch.setattr(scope, "models_in_scope", lambda exclude=(): [*in_scope, Two])
+    assert found() == ["backup.E005"]
+
+
+def test_another_template_first(settings):
+    templates(settings, *settings.TEMPLATES[0]["DIRS"][1:], OURS)
+    assert found() == ["backup.W002"]
+    templates(settings, *settings.TEMPLATES[0]["DIRS"][:-1])
+    assert found() == ["backup.W002"]
+
+
+@pytest.mark.parametrize(
+    ("text", "placed"),
+    [
+        ("""<a href="{% url 'admin:index' %}" class="dropdown-item">Admin</a>""", True),
+        (
+            """{% if a %}<a class="dropdown-item active"\n href={% url 'admin:index' %}>{{ b }}</a>{% endif %}""",
+            True,
+        ),
+        ("""<a href="{% url 'admin:index' %}">Admin</a>""", False),
+        ("""<a href="{% url 'admin:index' %}" class="dropdown-item">Admin""", False),
+        ("""<a href="{% url 'admin:logout' %}" class="dropdown-item">Out</a>""", False),
+        ("", False),
+    ],
+)
+def test_place_in_the_menu(settings, tmp_path, text, placed):
+    host = tmp_path / menu.NAME
+    host.parent.mkdir()
+    host.write_text("{% block nav %}" + text + "{% endblock %}", encoding="utf-8")
+    templates(settings, OURS, str(tmp_path), *settings.TEMPLATES[0]["DIRS"][1:])
+    assert found() == ([] if placed else ["backup.W003"])
+
+
+def test_host_template_that_is_broken(settings, tmp_path):
+    host = tmp_path / menu.NAME
+    host.parent.mkdir()
+    host.write_text("{% nonsense %}", encoding="utf-8")
+    templates(settings, OURS, str(tmp_path), *settings.TEMPLATES[0]["DIRS"][1:])
+    assert found() == ["backup.W003"]
+
+
+def test_no_tokens(settings):
+    settings.INSTALLED_APPS = [app for app in settings.INSTALLED_APPS if app != "rest_framework.authtoken"]
+    assert "backup.W004" in found()

@@ -1,0 +1,78 @@
+from pathlib import Path
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from backup.conf import conf
+
+
+def test_defaults():
+    assert conf.max_upload_size == 100 * 1024 * 1024
+    assert conf.max_uncompressed_size == 4 * 1024**3
+    assert conf.exclude == []
+    assert conf.require_superuser is False
+    assert conf.safety_copies == 5
+    assert conf.staged_seconds == 3600
+
+
+def test_values_are_read_live(settings):
+    settings.BACKUP_MAX_UPLOAD_SIZE = 5
+    assert conf.max_upload_size == 5
+    settings.BACKUP_EXCLUDE = ("core.timer", " zoo ", "")
+    assert conf.exclude == ["core.timer", "zoo"]
+
+
+@pytest.mark.parametrize(
+    ("database", "root"),
+    [
+        (
+            {"ENGINE": "django.db.backends.sqlite3", "NAME": "/config/data/db.sqlite3"},
+            "/config/data/backups",
+        ),
+        (
+            {"ENGINE": "django.db.backends.sqlite3", "NAME": Path("/data/db.sqlite3")},
+            "/data/backups",
+        ),
+        ({"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}, "/host/data/backups"),
+        (
+            {"ENGINE": "django.db.backends.sqlite3", "NAME": "file:x?mode=memory"},
+            "/host/data/backups",
+        ),
+        ({"ENGINE": "django.db.backends.postgresql", "NAME": "baby"}, "/host/data/backups"),
+    ],
+)
+def test_root_is_beside_the_data(settings, monkeypatch, database, root):
+    settings.BACKUP_ROOT = None
+    settings.BASE_DIR = "/host"
+    monkeypatch.setitem(settings.DATABASES, "default", database)
+    assert conf.root == Path(root)
+
+
+@pytest.mark.parametrize(
+    ("value", "root"), [("/srv/b", "/srv/b"), ("b", "/host/b"), (Path("/srv/b"), "/srv/b")]
+)
+def test_root_as_set(settings, value, root):
+    settings.BASE_DIR = "/host"
+    settings.BACKUP_ROOT = value
+    assert conf.root == Path(root)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MAX_UPLOAD_SIZE", "200 MB"),
+        ("MAX_UPLOAD_SIZE", 0),
+        ("MAX_UPLOAD_SIZE", True),
+        ("MAX_UNCOMPRESSED_SIZE", 1.5),
+        ("SAFETY_COPIES", -1),
+        ("STAGED_SECONDS", None),
+        ("EXCLUDE", "core.timer"),
+        ("EXCLUDE", [1]),
+        ("REQUIRE_SUPERUSER", "ture"),
+        ("ROOT", 7),
+    ],
+)
+def test_wrong_types_are_named(settings, name, value):
+    setattr(settings, f"BACKUP_{name}", value)
+    with pytest.raises(ImproperlyConfigured, match=f"^BACKUP_{name} must be"):
+        getattr(conf, name.lower())

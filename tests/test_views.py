@@ -1,0 +1,678 @@
+"""Every view as a browser and as a script meets it: access, methods, answers, errors."""
+
+import io
+import json
+import re
+import zipfile
+from pathlib import Path
+
+import pytest
+from backup import access, services, vault
+from backup.conf import conf
+from core.models import Child, Feeding
+from django.contrib.auth import get_user_model
+from django.contrib.sessions.models import Session
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import connection
+from django.test import Client
+from django.urls import reverse, set_script_prefix
+from django.utils.html import escape
+
+from tests.filling import fill, token_key
+from tests.snapshots import differences, snapshot
+
+pytestmark = pytest.mark.usefixtures("family")
+
+VIEWS = {
+    "index": {"GET", "HEAD"},
+    "download": {"GET", "HEAD"},
+    "restore": {"POST"},
+    "confirm": {"POST"},
+    "cancel": {"POST"},
+    "undo": {"POST"},
+}
+METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+
+
+@pytest.fixture
+def family(host_db):
+    """A small one: what odd data does is for other tests."""
+    return fill(days=1, children=1, odd=False)
+
+
+def url(name):
+    return reverse(f"backup:{name}")
+
+
+@pytest.fixture
+def browser(family):
+    """A signed-in superuser's browser."""
+    client = Client()
+    client.force_login(family.admin)
+    return client
+
+
+def script(user):
+    return Client(headers={"Authorization": f"Token {token_key(user.username)}"})
+
+
+def backup_bytes():
+    file = io.BytesIO()
+    services.create_backup(file)
+    return file.getvalue()
+
+
+def upload(data=None, name="backup.zip"):
+    return SimpleUploadedFile(name, backup_bytes() if data is None else data)
+
+
+def staged():
+    folder = conf.root / "staged"
+    return list(folder.iterdir()) if folder.exists() else []
+
+
+def error_of(response):
+    return json.loads(response.content)["error"]
+
+
+# --- Who may come in --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", VIEWS)
+class TestAccess:
+    """Every view, every method."""
+
+    def test_anonymous_browser_goes_to_the_login(self, name):
+        for method in METHODS:
+            response = Client().generic(method, url(name))
+            assert response.status_code == 302
+            assert response["Location"] == f"{reverse('babybuddy:login')}?next={url('index')}"
+
+    def test_anonymous_script_gets_401(self, name):
+        for method in METHODS:
+            for headers in (
+                {"Accept": "application/json"},
+                {"Authorization": "Token wrong"},
+                {"Authorization": "token"},
+            ):
+                response = Client(headers=headers).generic(method, url(name))
+                assert response.status_code == 401
+                assert response["WWW-Authenticate"] == "Token"
+                assert method == "HEAD" or error_of(response)["code"] == "not_signed_in"
+
+    def test_who_is_no_staff_gets_403(self, family, name):
+        for user in (family.plain, family.reader):
+            client = Client()
+            client.force_login(user)
+            for method in METHODS:
+                response = client.generic(method, url(name))
+                assert response.status_code == 403
+                assert response["Content-Type"].startswith("text/html")
+                response = script(user).generic(method, url(name))
+                assert response.status_code == 403
+                assert method == "HEAD" or error_of(response)["code"] == "not_allowed"
+
+    def test_staff_may_come_in_with_the_right_method_only(self, family, name):
+        browser = Client(headers={"Accept": "application/json"})
+        browser.force_login(family.staff)
+        for method in METHODS:
+            for client in (browser, script(family.staff)):
+                response = client.generic(method, url(name))
+                if method in VIEWS[name]:
+                    assert response.status_code in (200, 204, 400, 404)
+                else:
+                    assert response.status_code == 405
+                    assert set(response["Allow"].split(", ")) == VIEWS[name]
+                assert "no-store" in response["Cache-Control"]
+                response.close()
+
+    def test_superusers_only(self, family, settings, name):
+        settings.BACKUP_REQUIRE_SUPERUSER = True
+        for method in METHODS:
+            assert script(family.staff).generic(method, url(name)).status_code == 403
+            response = script(family.admin).generic(method, url(name))
+            assert response.status_code != 403
+            response.close()
+
+
+def test_who_is_no_longer_active_cannot_come_in(family):
+    get_user_model().objects.filter(pk=family.staff.pk).update(is_active=False)
+    assert script(family.staff).get(url("index")).status_code == 401
+
+
+def test_wrong_method_is_a_page_for_a_browser(browser):
+    response = browser.get(url("confirm"))
+    assert response.status_code == 405
+    assert url("index") in response.content.decode()
+
+
+def test_other_authorization_is_left_to_others(browser):
+    """A proxy's own password, which browsers send on."""
+    assert browser.get(url("index"), headers={"Authorization": "Basic Zm9vOmJhcg=="}).status_code == 200
+
+
+def test_no_tokens_installed(family, settings):
+    settings.INSTALLED_APPS = [app for app in settings.INSTALLED_APPS if app != "rest_framework.authtoken"]
+    assert script(family.admin).get(url("index")).status_code == 401
+
+
+def test_wrong_superuser_setting_lets_superusers_in_only(family, settings):
+    settings.BACKUP_REQUIRE_SUPERUSER = "ture"
+    assert access.is_allowed(family.admin)
+    assert not access.is_allowed(family.staff)
+
+
+# --- CSRF -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [name for name, methods in VIEWS.items() if "POST" in methods])
+def test_browser_posts_need_csrf(family, name):
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(family.admin)
+    before = snapshot()
+    response = client.post(url(name), {"backup_file": upload(), "clear_existing_data": "true"})
+    assert response.status_code == 403
+    assert response["Content-Type"].startswith("text/html")
+    response = client.post(url(name), headers={"Accept": "application/json"})
+    assert response.status_code == 403
+    assert error_of(response)["code"] == "csrf"
+    assert not differences(before, snapshot())
+    assert not staged()
+
+
+def test_the_pages_carry_the_csrf_token(family):
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(family.admin)
+    token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', client.get(url("index")).content.decode())[1]
+    response = client.post(url("restore"), {"backup_file": upload(), "csrfmiddlewaretoken": token})
+    assert response.status_code == 200
+    assert response.content.decode().count("csrfmiddlewaretoken") >= 3
+
+
+def test_token_clients_need_no_csrf(family):
+    client = Client(enforce_csrf_checks=True, headers={"Authorization": f"Token {token_key('grandma')}"})
+    client.force_login(family.admin)  # cookies of somebody else do not count
+    response = client.post(url("restore"), {"backup_file": upload()})
+    assert response.status_code == 200
+
+
+# --- Download ---------------------------------------------------------------------------------------------
+
+
+def test_download(family, browser):
+    for client in (browser, script(family.admin)):
+        response = client.get(url("download"))
+        data = response.getvalue()
+        assert response.status_code == 200
+        assert response["Content-Type"] == "application/zip"
+        assert re.fullmatch(
+            r'attachment; filename="backup_\d{6}_\d{6}\.zip"', response["Content-Disposition"]
+        )
+        assert int(response["Content-Length"]) == len(data)
+        metadata = services.verify_backup(io.BytesIO(data))
+        assert metadata.created_by == family.admin.username
+        response.close()
+
+
+def test_download_head_has_no_body(browser):
+    response = browser.head(url("download"))
+    assert response.status_code == 200
+    assert int(response["Content-Length"]) > 1000
+    assert response.getvalue() == b""
+
+
+def test_download_through_home_assistant_is_not_streamed(browser, settings, caplog, request):
+    settings.ENABLE_HOME_ASSISTANT_SUPPORT = True
+    request.addfinalizer(lambda: set_script_prefix("/"))  # the host's middleware leaves its own
+    client = Client(headers={"X-Hass-Source": "core.ingress", "X-Ingress-Path": "/api/ingress/x"})
+    client.cookies = browser.cookies
+    response = client.get(url("download"))
+    if not getattr(response.wsgi_request, "is_homeassistant_ingress_request", False):
+        pytest.skip("this host knows no Home Assistant")
+    assert not response.streaming
+    assert zipfile.ZipFile(io.BytesIO(response.content)).namelist()[0]
+    assert int(response["Content-Length"]) == len(response.content)
+    assert not caplog.records
+
+
+def test_download_that_fails_is_a_page(browser, family, monkeypatch):
+    from backup.exceptions import StorageFailed
+
+    def full(*args, **kwargs):
+        raise StorageFailed("No space is left.")
+
+    monkeypatch.setattr(services, "create_backup", full)
+    response = browser.get(url("download"))
+    assert response.status_code == 507
+    assert "No space is left." in response.content.decode()
+    assert error_of(script(family.admin).get(url("download")))["code"] == "storage_failed"
+
+
+# --- Preview, confirm, cancel -----------------------------------------------------------------------------
+
+
+def change():
+    """What a family does after the backup: one record more, one less, one other."""
+    feedings = Feeding.objects.order_by("pk")
+    feedings.first().delete()
+    Feeding.objects.filter(pk=feedings.last().pk).update(notes="changed")
+    Child.objects.create(first_name="New", last_name="Baby", birth_date="2026-03-01")
+
+
+def hidden(response, action):
+    """The hidden fields of the form with this action, CSRF token apart."""
+    page = response.content.decode()
+    form = page.split(f'action="{url(action)}"')[1].split("</form>")[0]
+    return dict(re.findall(r'type="hidden" name="(upload|clear_existing_data)" value="([^"]*)"', form))
+
+
+@pytest.mark.parametrize("clear", [True, False])
+def test_preview_confirm_result_in_a_browser(browser, clear):
+    before = snapshot()
+    data = backup_bytes()
+    change()
+    changed = snapshot()
+    fields = {"backup_file": upload(data), **({"clear_existing_data": "true"} if clear else {})}
+    preview = browser.post(url("restore"), fields)
+    page = preview.content.decode()
+    assert preview.status_code == 200
+    assert not differences(changed, snapshot()), "a preview changes nothing"
+    for text in ("2.10", connection.vendor, "Feedings", "admin"):
+        assert text in page
+    assert len(staged()) == 1
+    fields = hidden(preview, "confirm")
+    assert fields["clear_existing_data"] == str(clear).lower()
+
+    result = browser.post(url("confirm"), fields)
+    assert result.status_code == 200, "in the same response"
+    assert "Your data is back" in result.content.decode()
+    assert not staged(), "used"
+    if clear:
+        assert not differences(before, snapshot())
+    else:
+        assert Child.objects.filter(first_name="New").exists()
+        assert not Feeding.objects.filter(notes="changed").exists()
+    again = browser.post(url("confirm"), fields)
+    assert again.status_code == 400
+    assert "no longer there" in again.content.decode()
+
+
+@pytest.mark.parametrize("clear", ["true", "false"])
+def test_preview_and_confirm_in_json(family, clear):
+    before = snapshot()
+    data = backup_bytes()
+    change()
+    client = script(family.admin)
+    preview = client.post(url("restore"), {"backup_file": upload(data), "clear_existing_data": clear}).json()
+    assert preview["metadata"]["total_records"] > 100
+    assert preview["changes"]["core.feeding"] == {
+        "added": 1,
+        "changed": 1,
+        "unchanged": Feeding.objects.count() - 1,
+        "removed": 0,
+    }
+    assert preview["changes"]["core.child"]["removed"] == (1 if clear == "true" else 0)
+    assert preview["conflicts"] == []
+    result = client.post(
+        url("confirm"), {"upload": preview["upload"], "clear_existing_data": clear}
+    ).json()
+    assert result["records"] == preview["metadata"]["total_records"]
+    assert result["restored"]["core.feeding"] == Feeding.objects.count()
+    assert result["safety_copy"] == vault.safety_copies()[0].name
+    if clear == "true":
+        assert not differences(before, snapshot())
+
+
+def test_confirm_with_the_file_itself(family):
+    before = snapshot()
+    data = backup_bytes()
+    change()
+    response = script(family.admin).post(
+        url("confirm"), {"backup_file": upload(data), "clear_existing_data": "1"}
+    )
+    assert response.status_code == 200
+    assert not differences(before, snapshot())
+    assert not staged()
+
+
+def test_preview_in_the_other_mode_needs_no_second_upload(browser):
+    change()
+    first = browser.post(url("restore"), {"backup_file": upload()})
+    fields = hidden(first, "restore")
+    assert fields["clear_existing_data"] == "true"
+    second = browser.post(url("restore"), fields)
+    assert second.status_code == 200
+    assert hidden(second, "confirm") == fields
+    assert len(staged()) == 1
+
+
+def test_cancel(browser, family):
+    before = snapshot()
+    fields = hidden(browser.post(url("restore"), {"backup_file": upload()}), "cancel")
+    response = browser.post(url("cancel"), fields)
+    assert (response.status_code, response.url) == (302, url("index"))
+    assert not staged()
+    assert not differences(before, snapshot())
+    assert script(family.admin).post(url("cancel"), {"upload": "nonsense"}).status_code == 204
+
+
+def test_the_upload_of_somebody_else(browser, family):
+    fields = hidden(browser.post(url("restore"), {"backup_file": upload()}), "confirm")
+    other = script(family.staff)
+    for name in ("confirm", "restore"):
+        assert other.post(url(name), fields).status_code == 400
+    assert other.post(url("cancel"), fields).status_code == 204
+    assert len(staged()) == 1
+
+
+def test_what_staff_may_not_do_is_told_in_the_preview(family):
+    data = backup_bytes()
+    get_user_model().objects.filter(pk=family.plain.pk).update(email="new@example.com")
+    client = Client()
+    client.force_login(family.staff)
+    preview = client.post(url("restore"), {"backup_file": upload(data)})
+    assert preview.status_code == 200
+    assert f'action="{url("confirm")}"' not in preview.content.decode()
+    assert script(family.staff).post(url("restore"), {"backup_file": upload(data)}).json()["refused"]
+    response = script(family.staff).post(url("confirm"), {"backup_file": upload(data)})
+    assert response.status_code == 403
+    assert error_of(response)["code"] == "forbidden"
+
+
+def test_names_in_the_file_are_only_text(family):
+    """What is in metadata or in names must not become HTML."""
+    family.admin.username = "<b>&amp;"
+    family.admin.save()
+    client = Client()
+    client.force_login(family.admin)
+    data = client.get(url("download")).getvalue()
+    page = client.post(url("restore"), {"backup_file": upload(data)}).content.decode()
+    assert escape("<b>&amp;") in page
+    assert "<b>&amp;" not in page.split("<h1>")[1]
+
+
+# --- Undo -------------------------------------------------------------------------------------------------
+
+
+def test_undo(browser, family):
+    assert browser.post(url("undo")).status_code == 404
+    assert error_of(script(family.admin).post(url("undo")))["code"] == "no_safety_copy"
+    data = backup_bytes()
+    change()
+    changed = snapshot()
+    assert browser.post(url("confirm"), {"backup_file": upload(data)}).status_code == 200
+    page = browser.get(url("index")).content.decode()
+    assert vault.safety_copies()[0].name in page
+    assert f'action="{url("undo")}"' in page
+    response = browser.post(url("undo"))
+    assert response.status_code == 200
+    assert "taken back" in response.content.decode()
+    assert not differences(changed, snapshot())
+
+
+# --- After the restore, in the same browser ---------------------------------------------------------------
+
+
+def sign_in_again(response):
+    return "sign in again" in response.content.decode().lower()
+
+
+def test_who_is_the_same_stays_signed_in(browser):
+    response = browser.post(url("confirm"), {"backup_file": upload(), "clear_existing_data": "on"})
+    assert not sign_in_again(response)
+    assert browser.get(url("index")).status_code == 200
+
+
+def test_who_gets_another_password_must_sign_in_again(family):
+    data = backup_bytes()
+    family.admin.set_password("another")
+    family.admin.save()
+    client = Client()
+    client.force_login(family.admin)
+    response = client.post(url("confirm"), {"backup_file": upload(data)})
+    assert response.status_code == 200
+    assert sign_in_again(response)
+    assert reverse("babybuddy:login") in response.content.decode()
+    assert not client.cookies["sessionid"].value
+    assert not Session.objects.exists()
+    assert client.get(url("index")).status_code == 302
+
+
+def test_who_is_gone_must_sign_in_again():
+    data = backup_bytes()
+    late = get_user_model().objects.create_superuser("late", password="late")
+    client = Client()
+    client.force_login(late)
+    response = client.post(url("confirm"), {"backup_file": upload(data), "clear_existing_data": "true"})
+    assert response.status_code == 200
+    assert sign_in_again(response)
+    assert not get_user_model().objects.filter(username="late").exists()
+    assert not Session.objects.exists()
+    assert client.get(url("index")).status_code == 302
+
+
+def test_session_that_ends_meanwhile(browser, monkeypatch):
+    """The middleware of the host has touched the session, and would fail to save it after the view."""
+    real = services.restore_backup
+
+    def and_then_the_session_ends(*args, **kwargs):
+        result = real(*args, **kwargs)
+        Session.objects.all().delete()
+        return result
+
+    monkeypatch.setattr(services, "restore_backup", and_then_the_session_ends)
+    response = browser.post(url("confirm"), {"backup_file": upload()})
+    assert response.status_code == 200
+    assert sign_in_again(response)
+
+
+# --- Bad input --------------------------------------------------------------------------------------------
+
+BAD_FILES = {"no zip": b"hello", "nothing": b"", "zip of nothing": b"PK\x05\x06" + b"\0" * 18}
+
+
+@pytest.mark.parametrize("name", ["restore", "confirm"])
+@pytest.mark.parametrize("data", BAD_FILES.values(), ids=BAD_FILES)
+def test_bad_file(family, browser, name, data):
+    before = snapshot()
+    response = browser.post(url(name), {"backup_file": upload(data), "clear_existing_data": "true"})
+    page = response.content.decode()
+    assert response.status_code == 400
+    assert 'id="backup-file-error"' in page
+    assert re.search(r'name="clear_existing_data"[^>]*\schecked', page), "what was family in stays"
+    json_response = script(family.admin).post(url(name), {"backup_file": upload(data)})
+    assert json_response.status_code == 400
+    error = error_of(json_response)
+    assert escape(error["message"]) in page
+    assert set(error) >= {"code", "message", "details"}
+    assert not staged()
+    assert not differences(before, snapshot())
+
+
+@pytest.mark.parametrize("name", ["restore", "confirm"])
+def test_a_typo_in_the_mode_is_refused(family, browser, name):
+    before = snapshot()
+    fields = {"backup_file": upload(), "clear_existing_data": "flase"}
+    assert browser.post(url(name), fields).status_code == 400
+    response = script(family.admin).post(url(name), {**fields, "backup_file": upload()})
+    assert response.status_code == 400
+    assert "flase" in error_of(response)["message"]
+    assert not differences(before, snapshot())
+
+
+@pytest.mark.parametrize("name", ["restore", "confirm"])
+def test_no_file(family, browser, name):
+    assert browser.post(url(name)).status_code == 400
+    assert browser.post(url(name), {"backup_file": "a text"}).status_code == 400
+    assert error_of(script(family.admin).post(url(name)))["code"] == "missing"
+
+
+@pytest.mark.parametrize("name", ["restore", "confirm", "cancel", "undo"])
+def test_too_large_is_refused_before_it_is_read(family, browser, settings, name, monkeypatch):
+    settings.BACKUP_MAX_UPLOAD_SIZE = 1024
+    monkeypatch.setattr(access, "FORM_SIZE", 1024)
+    handled = []
+    monkeypatch.setattr(
+        "django.http.request.HttpRequest.parse_file_upload", lambda *a: handled.append(a) or 1 / 0
+    )
+    response = browser.post(url(name), {"backup_file": upload(b"x" * 5000)})
+    assert response.status_code == 413
+    assert "BACKUP_MAX_UPLOAD_SIZE" in response.content.decode()
+    response = script(family.admin).post(url(name), {"backup_file": upload(b"x" * 5000)})
+    assert response.status_code == 413
+    assert error_of(response)["code"] == "too_large"
+    assert not handled
+
+
+@pytest.mark.parametrize("name", ["restore", "confirm"])
+def test_too_large_by_little(family, browser, settings, name):
+    settings.BACKUP_MAX_UPLOAD_SIZE = 1024
+    response = browser.post(url(name), {"backup_file": upload(b"x" * 1025), "clear_existing_data": "1"})
+    assert response.status_code == 413
+    assert 'id="backup-file-error"' in response.content.decode()
+    assert not staged()
+    assert script(family.admin).post(url(name), {"backup_file": upload(b"x" * 1025)}).status_code == 413
+
+
+def test_broken_upload(family):
+    response = script(family.admin).post(
+        url("restore"), b"no form", content_type="multipart/form-data; boundary="
+    )
+    assert response.status_code == 400
+    assert error_of(response)["code"] == "invalid_backup"
+
+
+def test_busy(family, browser):
+    from backup.database import Database
+
+    fields = hidden(browser.post(url("restore"), {"backup_file": upload()}), "confirm")
+    with Database.of().exclusive():
+        response = browser.post(url("confirm"), fields)
+        assert response.status_code == 409
+        assert hidden(response, "confirm") == fields, "it can be tried again"
+        response = script(family.admin).post(url("confirm"), {"backup_file": upload()})
+        assert response.status_code == 409
+        assert error_of(response)["code"] == "busy"
+    assert browser.post(url("confirm"), fields).status_code == 200
+
+
+def test_server_that_cannot_keep_files(browser, settings, tmp_path):
+    (tmp_path / "file").touch()
+    settings.BACKUP_ROOT = tmp_path / "file"
+    assert browser.get(url("index")).status_code == 200
+    for name in ("restore", "confirm"):
+        response = browser.post(url(name), {"backup_file": upload()})
+        assert response.status_code == 507
+
+
+def test_other_errors_are_not_hidden(browser, monkeypatch):
+    def broken(*args, **kwargs):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(services, "inspect_backup", broken)
+    with pytest.raises(ZeroDivisionError):
+        browser.post(url("restore"), {"backup_file": upload()})
+
+
+# --- The index and the menu -------------------------------------------------------------------------------
+
+
+def test_index_has_the_commands_with_the_address(browser):
+    page = browser.get(url("index"), headers={"Host": "baby.example:8000"}).content.decode()
+    assert "http://baby.example:8000/backup/download/" in page
+    assert "http://baby.example:8000/backup/restore/confirm/" in page
+    assert token_key("admin") not in page
+
+
+def test_index_json(family):
+    answer = script(family.admin).get(url("index")).json()
+    assert answer == {"max_upload_size": conf.max_upload_size, "safety_copies": []}
+
+
+@pytest.mark.parametrize(
+    ("accept", "is_json"),
+    [
+        ("text/html,application/xhtml+xml,*/*;q=0.8", False),
+        ("*/*", False),
+        ("", False),
+        ("application/json", True),
+        ("application/json, text/plain, */*", True),
+        ("text/html, application/json", False),
+    ],
+)
+def test_json_for_whom_wants_it(browser, accept, is_json):
+    response = browser.get(url("index"), headers={"Accept": accept})
+    assert response["Content-Type"].startswith("application/json" if is_json else "text/html")
+
+
+def test_menu_entry_is_the_last_of_the_staff_links(family):
+    client = Client()
+    client.force_login(family.staff)
+    page = client.get(reverse("dashboard:dashboard"), follow=True).content.decode()
+    items = re.findall(r'<a\s[^>]*href="([^"]*)"[^>]*class="dropdown-item"', page)
+    assert items[items.index(reverse("admin:index")) + 1] == url("index")
+    assert items.count(url("index")) == 1
+
+
+@pytest.mark.parametrize("who", ["plain", "reader"])
+def test_menu_entry_is_not_for_others(family, who):
+    client = Client()
+    client.force_login(getattr(family, who))
+    page = client.get(reverse("babybuddy:user-settings")).content.decode()
+    assert reverse("babybuddy:user-password") in page, "the menu is there"
+    assert url("index") not in page
+
+
+def test_menu_entry_is_not_for_staff_where_superusers_are_asked_for(family, settings):
+    settings.BACKUP_REQUIRE_SUPERUSER = True
+    client = Client()
+    client.force_login(family.staff)
+    assert url("index") not in client.get(reverse("dashboard:dashboard"), follow=True).content.decode()
+
+
+def test_menu_without_the_place_is_unharmed(family, monkeypatch):
+    from backup import menu
+
+    client = Client()
+    client.force_login(family.admin)
+    page = client.get(reverse("babybuddy:user-settings")).content.decode()
+    monkeypatch.setattr(menu, "NEIGHBOUR", "core:nowhere")
+    response = client.get(reverse("babybuddy:user-settings"))
+    assert response.status_code == 200
+    assert url("index") in page
+    assert url("index") not in response.content.decode()
+
+
+def test_pages_below_a_path(browser, settings, request):
+    settings.ENABLE_HOME_ASSISTANT_SUPPORT = False  # that middleware overrules the path
+    request.addfinalizer(lambda: set_script_prefix("/"))
+    set_script_prefix("/baby/")  # as a server does, other than the test client
+    page = browser.get("/backup/", SCRIPT_NAME="/baby").content.decode()
+    assert 'href="/baby/backup/" class="dropdown-item"' in page
+    assert 'action="/baby/backup/restore/"' in page
+    assert "http://testserver/baby/backup/download/" in page
+
+
+def test_time_is_the_viewers(family):
+    """Berlin's clocks, not UTC's, nor those of who was served before."""
+    data = io.BytesIO()
+    moment = services.create_backup(data).timestamp
+    client = Client()
+    client.force_login(family.admin)
+    client.get(url("index"))
+    client.force_login(family.staff)
+    page = client.post(url("restore"), {"backup_file": upload(data.getvalue())}).content.decode()
+    import zoneinfo
+
+    there = moment.astimezone(zoneinfo.ZoneInfo("Europe/Berlin"))
+    assert "Europe/Berlin" in page
+    assert there.strftime("%H:%M") in page
+
+
+def test_nothing_is_left_in_the_temporary_folder(browser, tmp_path, monkeypatch):
+    import tempfile
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    browser.get(url("download")).getvalue()
+    browser.post(url("confirm"), {"backup_file": upload(backup_bytes() + b"")})
+    assert list(Path(tmp_path).iterdir()) == []

@@ -1,0 +1,156 @@
+import uuid
+
+from django.contrib.auth.models import Permission
+from django.contrib.contenttypes.fields import GenericForeignKey
+from django.contrib.contenttypes.models import ContentType
+from django.db import models
+
+from tests.zoo.fields import SizeField
+
+
+class Specimen(models.Model):
+    """A field of every kind; a UUID as key, made by Python."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+    small = models.SmallIntegerField(default=0)
+    integer = models.IntegerField(default=0)
+    big = models.BigIntegerField(default=0)
+    positive_small = models.PositiveSmallIntegerField(default=0)
+    positive = models.PositiveIntegerField(default=0)
+    positive_big = models.PositiveBigIntegerField(default=0)
+    float = models.FloatField(null=True)
+    decimal = models.DecimalField(max_digits=20, decimal_places=6, null=True)
+    flag = models.BooleanField(null=True)
+    char = models.CharField(max_length=100, null=True)
+    text = models.TextField(null=True)
+    url = models.URLField(default="")
+    email = models.EmailField(default="")
+    slug = models.SlugField(default="")
+    address = models.GenericIPAddressField(null=True)
+    other_uuid = models.UUIDField(null=True)
+    file = models.FileField(upload_to="zoo/", null=True)
+    binary = models.BinaryField(null=True)
+    json = models.JSONField(null=True)
+    json_required = models.JSONField(default=dict)
+    date = models.DateField(null=True)
+    time = models.TimeField(null=True)
+    datetime = models.DateTimeField(null=True)
+    duration = models.DurationField(null=True)
+    size = SizeField(max_length=20, null=True)
+    created = models.DateTimeField(auto_now_add=True)
+    changed = models.DateTimeField(auto_now=True)
+
+
+class Species(models.Model):
+    """A tree; text as key, a second unique name, and a natural key that is not the key."""
+
+    code = models.CharField(max_length=50, primary_key=True)
+    latin = models.CharField(max_length=100, unique=True)
+    parent = models.ForeignKey("self", models.CASCADE, null=True, related_name="children")
+
+    def natural_key(self):
+        return (self.latin,)
+
+
+class Sighting(models.Model):
+    """Refers to a column that is not the key."""
+
+    species = models.ForeignKey(Species, models.CASCADE, to_field="latin")
+
+
+class Present(models.Manager):
+    def get_queryset(self):
+        return super().get_queryset().filter(gone=False)
+
+
+class Animal(models.Model):
+    """A default manager that hides rows; friends of its own kind."""
+
+    name = models.CharField(max_length=100)
+    gone = models.BooleanField(default=False)
+    friends = models.ManyToManyField("self")
+
+    objects = Present()
+
+
+class Bird(Animal):
+    wingspan = models.FloatField()
+
+
+class Parrot(Bird):
+    says = models.TextField(default="")
+
+
+class TameAnimal(Animal):
+    class Meta:
+        proxy = True
+
+
+class Egg(models.Model):
+    bird = models.ForeignKey(Bird, models.CASCADE)
+
+
+class Passport(models.Model):
+    animal = models.OneToOneField(Animal, models.CASCADE, primary_key=True)
+    number = models.CharField(max_length=20, unique=True)
+
+
+class Enclosure(models.Model):
+    """With Keeper: a circle."""
+
+    name = models.CharField(max_length=100)
+    closed = models.BooleanField(default=False)
+    head = models.ForeignKey("Keeper", models.CASCADE, null=True, related_name="heads")
+
+    class Meta:
+        constraints = [
+            # MySQL ignores it, as it has no conditional indexes.
+            models.UniqueConstraint(fields=["name"], condition=models.Q(closed=False), name="zoo_open_name")
+        ]
+
+
+class Keeper(models.Model):
+    name = models.CharField(max_length=100)
+    enclosure = models.ForeignKey(Enclosure, models.CASCADE)
+    animals = models.ManyToManyField(Animal)
+    trained_for = models.ManyToManyField(Species, through="Training")
+
+
+class Training(models.Model):
+    keeper = models.ForeignKey(Keeper, models.CASCADE)
+    species = models.ForeignKey(Species, models.CASCADE)
+    grade = models.PositiveSmallIntegerField()
+
+    class Meta:
+        unique_together = [("keeper", "species")]
+
+
+class Sign(models.Model):
+    """Hangs on a row of any model."""
+
+    content_type = models.ForeignKey(ContentType, models.CASCADE)
+    object_id = models.CharField(max_length=64)
+    target = GenericForeignKey()
+    text = models.CharField(max_length=100)
+
+
+class Rule(models.Model):
+    permission = models.ForeignKey(Permission, models.CASCADE)
+    subjects = models.ManyToManyField(ContentType)
+
+
+class Reserved(models.Model):
+    """Names that SQL wants quoted."""
+
+    key = models.AutoField(primary_key=True, db_column="group")
+    order = models.IntegerField(db_column="order")
+
+    class Meta:
+        db_table = "zoo select"
+
+
+class Ghost(models.Model):
+    """Not ours to manage: there is no such table."""
+
+    class Meta:
+        managed = False
