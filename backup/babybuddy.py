@@ -24,7 +24,7 @@ from .plan import Validators
 #: Sets of fields that say which row a record is, though no constraint does: two site settings of the same name make
 #: every page that reads it fail.
 IDENTITIES: dict[str, list[Sequence[str]]] = {
-    "dbsettings.setting": [("site", "module_name", "class_name", "attribute_name")],
+    "dbsettings.setting": [("module_name", "class_name", "attribute_name")],
 }
 
 

@@ -11,7 +11,11 @@ Knows Django's fields through their columns only; what a row means is `plan`'s b
 
 from __future__ import annotations
 
+import datetime as dt
+import io
 import json
+import marshal
+import pickle
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -27,7 +31,33 @@ from django.db.models import Field
 from django.utils.translation import gettext as _
 
 from .exceptions import BackupError, Busy, RecordsRefused, RestoreRefused
-from .records import JSON, NATURAL, Column, Plain, Relation, Row, Table, describe, in_order
+from .records import (
+    BINARY,
+    BOOLEAN,
+    DATE,
+    DATETIME,
+    DECIMAL,
+    DURATION,
+    FLOAT,
+    INTEGER,
+    JSON,
+    NATURAL,
+    TEXT,
+    TIME,
+    UUID_,
+    Column,
+    Kind,
+    Plain,
+    Relation,
+    Row,
+    Table,
+    describe,
+    in_order,
+    load_float,
+    load_json,
+    plain_float,
+    plain_json,
+)
 
 #: Rows that are read, converted and written at a time.
 BATCH = 1000
@@ -110,11 +140,10 @@ class Database:
         Raises `RestoreRefused` where the database does not accept the end, `Busy` where it cannot be had.
         """
         self.refused = []
-        with self._outermost(), self._failures(), transaction.atomic(self.connection.alias, durable=True):
+        with self._outermost(), self._unchecked(), self._failures(), transaction.atomic(self.connection.alias, durable=True):
             self._begin_writing()
             self._forget()
-            with self._unchecked():
-                yield
+            yield
             self._check_at_the_end()
 
     @contextmanager
@@ -182,6 +211,8 @@ class Database:
         known = self._numbers[label]
         key = tuple(natural)
         if key not in known:
+            if not self.connection.in_atomic_block:
+                raise LookupError(key)
             model = apps.get_model(label)
             manager = model._base_manager.using(self.connection.alias)
             if label == "contenttypes.contenttype":
@@ -205,7 +236,8 @@ class Database:
             names = self._naturals[column.refers_to]
             return name, lambda values: [names.get(value, value) for value in values]
         if column.kind is JSON:  # the text itself: what a field's own decoder makes of it is not for the file
-            return name, _each(lambda value: json.loads(value) if isinstance(value, (str, bytes)) else value)
+            nullable = column.field.null
+            return name, _each(lambda value: plain_json(json.loads(value), nullable))
         if shortcut := self._shortcut(column):
             return shortcut
         expression: Any = column.field.get_col(column.field.model._meta.db_table)  # type: ignore[attr-defined]
@@ -283,9 +315,8 @@ class Database:
     def rows_by_key(self, table: Table, keys: Sequence[Plain]) -> dict[Plain, Row]:
         """The rows with these keys that there are, by key."""
         key = self.quote(table.key.column)
-        write = self._writer(table.key)
         found: dict[Plain, Row] = {}
-        for some in _slices([write(value) for value in keys], PARAMETERS):
+        for some in _slices(self._writer(table.key)(keys), PARAMETERS):
             marks = ", ".join(["%s"] * len(some))
             batch, _last = self._read(table, f"WHERE {key} IN ({marks}) ORDER BY {key}", some)
             if batch:
@@ -310,7 +341,7 @@ class Database:
         select = f"SELECT %s, {key_sql} FROM {self.quote(table.db_table)} WHERE {condition}"
         found: list[list[Plain]] = [[] for _row in rows]
         asked = [
-            (number, [write(row[place]) for place, write in zip(places, writers, strict=True)])
+            (number, [write([row[place]])[0] for place, write in zip(places, writers, strict=True)])
             for number, row in enumerate(rows)
             if all(row[place] is not None for place in places)
         ]
@@ -322,23 +353,56 @@ class Database:
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
-    #: Kind name -> plain -> driver's value, where that is faster than Django's conversion.
-    WRITE: dict[str, Convert] = {"integer": lambda v: v, "text": lambda v: v, "boolean": lambda v: v}
+    def _write_shortcut(self, column: Column) -> ConvertAll | None:
+        """`_writer` for a kind that the driver takes as it is, or nearly so."""
+        if column.kind is BINARY:
+            return _each(BINARY.load)
+        return _as_they_are if column.kind in (INTEGER, TEXT, BOOLEAN) else None
 
-    def _writer(self, column: Column) -> Convert:
-        """What makes a plain value one that the driver takes."""
+    def _writer(self, column: Column) -> ConvertAll:
+        """What makes plain values such as the driver takes."""
+        field, connection = column.field, self.connection
         if column.is_natural:
-            label = column.refers_to
-            return lambda value: None if value is None else self._number(label, value)
-        kind, field, connection = column.kind, column.field, self.connection
-        if kind is JSON:
-            nullable = field.null
-            adapt = connection.ops.adapt_json_value
-            return lambda value: None if value is None and nullable else adapt(value, None)
-        if kind.name in self.WRITE and field.get_internal_type() != "GenericIPAddressField":
-            return self.WRITE[kind.name]
-        load = kind.load
-        return lambda value: None if value is None else field.get_db_prep_save(load(value), connection)
+            return _each(lambda value: self._number(column.refers_to, value))
+        if column.kind is JSON:
+            return lambda values: [
+                None if value is None and field.null else connection.ops.adapt_json_value(load_json(value, field.null), None)
+                for value in values
+            ]
+        if shortcut := self._write_shortcut(column):
+            return shortcut
+        load = column.kind.load
+        return _each(lambda value: field.get_db_prep_save(load(value), connection))
+
+    def _parts(self, table: Table) -> list[tuple[str, list[str]]]:
+        """The tables in the database that hold a model's rows, with their columns: its own, and its relations'."""
+        own = (table.db_table, [column.column for column in table.stored])
+        return [own, *((relation.table, [relation.owner, relation.target.column]) for relation in table.relations)]
+
+    def prepare(self, table: Table, columns: Sequence[Sequence[Plain]]) -> list[bytes]:
+        """Rows, given as their columns, in the form that `insert_prepared` takes: all that can be done before the
+        transaction is. Raises `LookupError` where a natural key would have to be made first."""
+        values = [self._writer(column)(plain) for column, plain in zip(table.stored, columns, strict=False)]
+        packed = [self._pack(table.stored, values)]
+        for relation, lists in zip(table.relations, columns[len(table.stored) :], strict=True):
+            pairs = [(key, target) for key, targets in zip(values[0], lists, strict=True) for target in targets]
+            owners, targets = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+            packed.append(self._pack((table.key, relation.target), [owners, self._writer(relation.target)(targets)]))
+        return packed
+
+    def insert_prepared(
+        self, table: Table, packed: Sequence[bytes] | None, columns: Callable[[], Sequence[Sequence[Plain]]]
+    ) -> None:
+        """Like `insert`, for what `prepare` made. `columns`: the same rows, asked for where they are needed again, to
+        find the one that the database refuses, or because they could not be prepared (`packed` is None)."""
+        if packed is not None and len(self.refused) < NAMED:
+            try:
+                with transaction.atomic(self.connection.alias):
+                    self._insert_all(table, packed)
+                return
+            except (DatabaseError, ValueError, OverflowError) as error:
+                self._must_be_about_a_record(error)
+        self.insert(table, list(zip(*columns(), strict=True)))
 
     def insert(self, table: Table, rows: Sequence[Row]) -> None:
         """Insert rows with their keys and relations. What the database refuses is gathered in `refused`."""
@@ -356,8 +420,7 @@ class Database:
             with transaction.atomic(self.connection.alias):
                 write(table, rows)
         except (DatabaseError, ValueError, OverflowError) as error:
-            if isinstance(error, OperationalError) and not self._is_about_a_record(error):
-                raise  # the whole is in trouble, not a record
+            self._must_be_about_a_record(error)
             if len(rows) > 1:
                 middle = len(rows) // 2
                 self._write(table, rows[:middle], write)
@@ -365,6 +428,11 @@ class Database:
             else:
                 field, reason = self._blame(table, rows[0], error)
                 self.refused.append(describe(table.label, rows[0][0], field, reason))
+
+    def _must_be_about_a_record(self, error: Exception) -> None:
+        """Raise again what is trouble of the whole (a lost connection, a full disk), and no record's fault."""
+        if isinstance(error, OperationalError) and not self._is_about_a_record(error):
+            raise error
 
     def _is_about_a_record(self, error: OperationalError) -> bool:
         return False
@@ -375,7 +443,7 @@ class Database:
             field: Field = column.field
             if isinstance(value, str) and "\0" in value:
                 return column.name, _("it holds the character NUL, which this database does not take")
-            if isinstance(value, str) and column.kind.name == "text" and field.max_length and len(value) > field.max_length:
+            if isinstance(value, str) and column.kind is TEXT and field.max_length and len(value) > field.max_length:
                 return column.name, _("it has %(length)s characters; at most %(most)s fit") % {
                     "length": len(value),
                     "most": field.max_length,
@@ -384,64 +452,63 @@ class Database:
                 low, high = self.connection.ops.integer_field_range(_integer_type(field))
                 if (low is not None and value < low) or (high is not None and value > high):
                     return column.name, _("%(value)s is out of range") % {"value": value}
-            if column.kind.name == "float" and isinstance(value, str) and self.vendor == "mysql":
+            if column.kind is FLOAT and isinstance(value, str) and self.vendor == "mysql":
                 return column.name, _("%(value)s cannot be stored in this database") % {"value": value}
         return None, reason_of(error)
 
     def _insert(self, table: Table, rows: Sequence[Row]) -> None:
-        writers = [self._writer(column) for column in table.stored]
-        values = [[write(value) for write, value in zip(writers, row, strict=False)] for row in rows]
-        self._insert_values(table.db_table, [column.column for column in table.stored], values)
-        self._insert_relations(table, rows)
+        self._insert_all(table, self.prepare(table, list(zip(*rows, strict=True))))
+
+    def _insert_all(self, table: Table, packed: Sequence[bytes]) -> None:
+        for (db_table, columns), data in zip(self._parts(table), packed, strict=True):
+            self._insert_packed(db_table, columns, data)
 
     def _update(self, table: Table, rows: Sequence[Row]) -> None:
+        columns = list(zip(*rows, strict=True))
+        values = [self._writer(column)(plain) for column, plain in zip(table.stored, columns, strict=False)]
         if table.columns:
-            writers = [self._writer(column) for column in (*table.columns, table.key)]
-            values = [
-                [write(value) for write, value in zip(writers, (*row[1 : len(table.stored)], row[0]), strict=True)]
-                for row in rows
-            ]
             self._update_values(table, values)
-        write = self._writer(table.key)
         for relation in table.relations:
-            for some in _slices([write(row[0]) for row in rows], PARAMETERS):
-                marks = ", ".join(["%s"] * len(some))
-                self.execute(f"DELETE FROM {self.quote(relation.table)} WHERE {self.quote(relation.owner)} IN ({marks})", some)
-        self._insert_relations(table, rows)
+            self._delete_where(relation.table, relation.owner, values[0])
+        for (db_table, names), data in [*zip(self._parts(table), self.prepare(table, columns), strict=True)][1:]:
+            self._insert_packed(db_table, names, data)
 
-    def _insert_relations(self, table: Table, rows: Sequence[Row]) -> None:
-        write = self._writer(table.key)
-        for place, relation in enumerate(table.relations, len(table.stored)):
-            write_target = self._writer(relation.target)
-            pairs = [[write(row[0]), write_target(value)] for row in rows for value in row[place]]
-            if pairs:
-                self._insert_values(relation.table, [relation.owner, relation.target.column], pairs)
+    def _pack(self, columns: Sequence[Column], values: Sequence[Sequence[Any]]) -> bytes:
+        """Rows, given as the columns that the driver takes, in the form that `_insert_packed` wants."""
+        return pickle.dumps(list(zip(*values, strict=True)), protocol=5)
 
-    def _insert_values(self, db_table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    def _insert_packed(self, db_table: str, columns: Sequence[str], data: bytes) -> None:
+        self._insert_rows(db_table, columns, pickle.loads(data))  # our own, from a file that only we can see
+
+    def _insert_rows(self, db_table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], end: str = "") -> None:
         names = ", ".join(map(self.quote, columns))
         one = f"({', '.join(['%s'] * len(columns))})"
         for some in _slices(rows, max(1, 16000 // len(columns))):
-            sql = f"INSERT INTO {self.quote(db_table)} ({names}) VALUES {', '.join([one] * len(some))}"
+            sql = f"INSERT INTO {self.quote(db_table)} ({names}) VALUES {', '.join([one] * len(some))} {end}"
             self.execute(sql, [value for row in some for value in row])
 
-    def _update_values(self, table: Table, rows: Sequence[Sequence[Any]]) -> None:
-        """`rows`: the values of `table.columns`, then the key."""
+    def _update_values(self, table: Table, values: Sequence[Sequence[Any]]) -> None:
+        """`values`: as the driver takes them, the columns of `table.stored`."""
+        key, *others = values
         assignments = ", ".join(f"{self.quote(column.column)} = %s" for column in table.columns)
         sql = f"UPDATE {self.quote(table.db_table)} SET {assignments} WHERE {self.quote(table.key.column)} = %s"
-        self._execute_many(sql, rows)
+        self._execute_many(sql, list(zip(*others, key, strict=True)))
 
     def _execute_many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
         with self.connection.wrap_database_errors, closing(self._cursor()) as cursor:
             cursor.executemany(sql, rows)
 
+    def _delete_where(self, db_table: str, column: str, values: Sequence[Any]) -> None:
+        for some in _slices(values, PARAMETERS):
+            marks = ", ".join(["%s"] * len(some))
+            self.execute(f"DELETE FROM {self.quote(db_table)} WHERE {self.quote(column)} IN ({marks})", some)
+
     def delete(self, table: Table, keys: Sequence[Plain]) -> None:
         """Delete the rows with these keys, with their relations, and nothing that refers to them."""
-        write = self._writer(table.key)
-        for some in _slices([write(key) for key in keys], PARAMETERS):
-            marks = ", ".join(["%s"] * len(some))
-            places = [(relation.table, relation.owner) for relation in table.relations]
-            for db_table, column in [*places, (table.db_table, table.key.column)]:
-                self.execute(f"DELETE FROM {self.quote(db_table)} WHERE {self.quote(column)} IN ({marks})", some)
+        values = self._writer(table.key)(keys)
+        for relation in table.relations:
+            self._delete_where(relation.table, relation.owner, values)
+        self._delete_where(table.db_table, table.key.column, values)
 
     def clear(self, tables: Sequence[Table]) -> None:
         """Delete every row of these tables and of their relations. Never TRUNCATE: on MySQL it commits."""
@@ -455,32 +522,25 @@ class Database:
         """The rows that refer to a row that is not there, at most `NAMED` of them, as lines for people."""
         lines: list[str] = []
         for table in tables:
-            own = [(table.db_table, table.key.column, column) for column in table.columns if column.refers_to]
-            if table.key.refers_to:
-                own.append((table.db_table, table.key.column, table.key))
-            related = [(relation.table, relation.owner, relation.target) for relation in table.relations]
-            for db_table, key, column in [*own, *related]:
+            key = table.key.column
+            own = [(table.db_table, key, column.name, column) for column in table.stored if column.refers_to]
+            related = [(r.table, r.owner, r.name, r.target) for r in table.relations]
+            for db_table, owner, name, column in [*own, *related]:
                 if len(lines) < NAMED and getattr(column.field, "db_constraint", True):
-                    lines += self._dangling(table, db_table, key, column, NAMED - len(lines))
+                    found = self._dangling(db_table, owner, column, NAMED - len(lines))
+                    lines += [describe(table.label, str(pk), name, reason) for pk, reason in found]
         return lines
 
-    def _dangling(self, table: Table, db_table: str, key: str, column: Column, most: int) -> list[str]:
+    def _dangling(self, db_table: str, owner: str, column: Column, most: int) -> Iterator[tuple[Any, str]]:
         q = self.quote
         target = column.field.target_field  # type: ignore[attr-defined]
         sql = (
-            f"SELECT a.{q(key)}, a.{q(column.column)} FROM {q(db_table)} a"
+            f"SELECT a.{q(owner)}, a.{q(column.column)} FROM {q(db_table)} a"
             f" LEFT JOIN {q(target.model._meta.db_table)} b ON a.{q(column.column)} = b.{q(target.column)}"
             f" WHERE a.{q(column.column)} IS NOT NULL AND b.{q(target.column)} IS NULL LIMIT {most}"
         )
-        return [
-            describe(
-                table.label,
-                str(pk),
-                column.name,
-                _("it refers to %(model)s %(key)s, which is not there") % {"model": column.refers_to, "key": value},
-            )
-            for pk, value in self.fetch(sql)
-        ]
+        for pk, value in self.fetch(sql):
+            yield pk, _("it refers to %(model)s %(key)s, which is not there") % {"model": column.refers_to, "key": value}
 
     def reset_sequences(self, tables: Sequence[Table]) -> None:
         """See to it that the next row of each table gets a key that is free."""
@@ -560,26 +620,56 @@ class SQLite(Database):
         # A column behind "+" has no declared type, so that no converter of Django's is called for each value.
         name = f"+{self.quote(column.column)}"
         slow = _each(column.kind.check)
-        kind = column.kind.name
-        if kind in ("integer", "text"):
+        kind = column.kind
+        if kind in (INTEGER, TEXT):
             return name, None
-        if kind == "boolean":
+        if kind is BOOLEAN:
             return name, lambda values: [_BOOLEANS[value] for value in values]
-        if kind == "float":  # SQLite has no NaN
+        if kind is FLOAT:  # SQLite has no NaN
             return name, lambda values: slow(values) if not _INFINITE.isdisjoint(values) else values
-        if kind == "duration":  # microseconds
+        if kind is DURATION:  # microseconds
             return name, lambda values: [None if value is None else _duration(value) for value in values]
-        if kind == "date":
+        if kind is DATE:
             return name, lambda values: values if _lengths(values) <= {10} else slow(values)
-        if kind == "datetime" and settings.USE_TZ and self.connection.timezone_name == "UTC":
+        if kind is DATETIME and settings.USE_TZ and self.connection.timezone_name == "UTC":
             # Django writes "2026-11-23 14:30:22.123456", the fraction only where there is one.
             text = f"replace({self.quote(column.column)}, ' ', 'T') || 'Z'"
             return text, lambda values: values if _lengths(values) <= {20, 27} else slow(values)
         return None
 
-    def _insert_values(self, db_table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    def _write_shortcut(self, column: Column) -> ConvertAll | None:
+        kind = column.kind
+        if kind in (DATE, TIME):
+            return _as_they_are
+        if kind is FLOAT:
+            return _floats
+        if kind is DURATION:
+            return lambda values: [None if value is None else _microseconds(value) for value in values]
+        if kind is DATETIME and settings.USE_TZ and self.connection.timezone_name == "UTC":
+            return lambda values: [None if value is None else f"{value[:10]} {value[11:-1]}" for value in values]
+        return super()._write_shortcut(column)
+
+    def _pack(self, columns: Sequence[Column], values: Sequence[Sequence[Any]]) -> bytes:
+        rows = list(zip(*values, strict=True))
+        try:
+            return marshal.dumps(rows)
+        except ValueError:  # what a custom field gives its driver
+            return super()._pack(columns, values)
+
+    def _insert_packed(self, db_table: str, columns: Sequence[str], data: bytes) -> None:
+        rows = pickle.loads(data) if data.startswith(_PICKLED) else marshal.loads(data)
         names = ", ".join(map(self.quote, columns))
-        self._execute_many(f"INSERT INTO {self.quote(db_table)} ({names}) VALUES ({', '.join(['%s'] * len(columns))})", rows)
+        marks = ", ".join(["%s"] * len(columns))
+        self._execute_many(f"INSERT INTO {self.quote(db_table)} ({names}) VALUES ({marks})", rows)
+
+    @contextmanager
+    def _unchecked(self) -> Iterator[None]:
+        enabled = self.connection.disable_constraint_checking()
+        try:
+            yield
+        finally:
+            if enabled:
+                self.connection.enable_constraint_checking()
 
 
 class PostgreSQL(Database):
@@ -601,13 +691,62 @@ class PostgreSQL(Database):
             if self.connection.is_usable():
                 self.execute("SELECT pg_advisory_unlock(%s)", [self.LOCK])
 
-    @contextmanager
-    def _unchecked(self) -> Iterator[None]:
+    def _begin_writing(self) -> None:
         self.execute("SET CONSTRAINTS ALL DEFERRED")
-        yield
 
     def _check_at_the_end(self) -> None:
         self.execute("SET CONSTRAINTS ALL IMMEDIATE")
+
+    def _shortcut(self, column: Column) -> tuple[str, ConvertAll | None] | None:
+        # The server makes the text, which is quicker than to make Python's objects of it first.
+        name, kind = self.quote(column.column), column.kind
+        if kind in (INTEGER, BOOLEAN) or column.field.get_internal_type() in ("CharField", "TextField"):
+            return name, None
+        if kind is FLOAT:
+            return name, lambda values: [v if v is None or v - v == 0 else plain_float(v) for v in values]
+        if kind is DATE:
+            return f"to_char({name}, 'YYYY-MM-DD')", None
+        if kind is DATETIME and settings.USE_TZ:
+            text = f"to_char({name} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US')"
+            return f"replace({text}, '.000000', '') || 'Z'", None
+        if kind is DURATION:
+            return (
+                f"(EXTRACT(EPOCH FROM {name}) * 1000000)::bigint",
+                lambda values: [None if value is None else _duration(value) for value in values],
+            )
+        return None
+
+    #: Kinds whose plain form PostgreSQL reads as it is.
+    AS_TEXT = (INTEGER, TEXT, BOOLEAN, FLOAT, DATE, TIME, DATETIME, DURATION, DECIMAL, UUID_)
+
+    def _write_shortcut(self, column: Column) -> ConvertAll | None:
+        return _as_they_are if column.kind in self.AS_TEXT else super()._write_shortcut(column)
+
+    def _pack(self, columns: Sequence[Column], values: Sequence[Sequence[Any]]) -> bytes:
+        """As text for COPY, where all columns can be said so."""
+        if not all(column.kind in self.AS_TEXT or column.is_natural for column in columns):
+            return super()._pack(columns, values)
+        said = [_copied(column.kind, some) for column, some in zip(columns, values, strict=True)]
+        return b"COPY" + "".join(["\t".join(row) + "\n" for row in zip(*said, strict=True)]).encode()
+
+    def _insert_packed(self, db_table: str, columns: Sequence[str], data: bytes) -> None:
+        if not data.startswith(b"COPY"):
+            super()._insert_packed(db_table, columns, data)
+            return
+        sql = f"COPY {self.quote(db_table)} ({', '.join(map(self.quote, columns))}) FROM STDIN".replace("%%", "%")
+        with self.connection.wrap_database_errors, closing(self._cursor()) as cursor:
+            if hasattr(cursor, "copy_expert"):  # psycopg 2
+                cursor.copy_expert(sql, io.BytesIO(data[4:]))
+            else:
+                with cursor.copy(sql) as copy:
+                    copy.write(data[4:])
+
+    def _update_values(self, table: Table, values: Sequence[Sequence[Any]]) -> None:
+        q = self.quote
+        assignments = ", ".join(f"{q(column.column)} = EXCLUDED.{q(column.column)}" for column in table.columns)
+        names = [column.column for column in table.stored]
+        end = f"ON CONFLICT ({q(table.key.column)}) DO UPDATE SET {assignments}"
+        self._insert_rows(table.db_table, names, list(zip(*values, strict=True)), end)
 
     def reset_sequences(self, tables: Sequence[Table]) -> None:
         """Sequences stand outside of transactions: they only ever go up here, so that a restore that is rolled back
@@ -663,6 +802,32 @@ class MySQL(Database):
             else:
                 self.connection.close()
 
+    def _shortcut(self, column: Column) -> tuple[str, ConvertAll | None] | None:
+        name, kind = self.quote(column.column), column.kind
+        if kind in (INTEGER, FLOAT) or column.field.get_internal_type() in ("CharField", "TextField"):
+            return name, None
+        if kind is BOOLEAN:
+            return name, lambda values: [_BOOLEANS[value] for value in values]
+        if kind is DATE:
+            return f"DATE_FORMAT({name}, '%%Y-%%m-%%d')", None
+        if kind is DATETIME and settings.USE_TZ and self.connection.timezone_name == "UTC":
+            return f"CONCAT(REPLACE(DATE_FORMAT({name}, '%%Y-%%m-%%dT%%H:%%i:%%s.%%f'), '.000000', ''), 'Z')", None
+        if kind is DURATION:
+            return name, lambda values: [None if value is None else _duration(value) for value in values]
+        return None
+
+    def _write_shortcut(self, column: Column) -> ConvertAll | None:
+        kind = column.kind
+        if kind in (DATE, TIME):
+            return _as_they_are
+        if kind is FLOAT:
+            return _floats
+        if kind is DURATION:
+            return lambda values: [None if value is None else _microseconds(value) for value in values]
+        if kind is DATETIME and settings.USE_TZ and self.connection.timezone_name == "UTC":
+            return lambda values: [None if value is None else value[:-1] for value in values]
+        return super()._write_shortcut(column)
+
     def _is_about_a_record(self, error: OperationalError) -> bool:
         # Errors of data and of constraints that mysqlclient files under OperationalError.
         return bool(error.args) and error.args[0] in {1048, 1264, 1292, 1364, 1366, 1367, 1406, 3140, 3819, 4025}
@@ -671,6 +836,33 @@ class MySQL(Database):
 def _each(convert: Convert) -> ConvertAll:
     """A column's conversion out of a value's, which need not see NULL."""
     return lambda values: [None if value is None else convert(value) for value in values]
+
+
+#: How what `pickle` makes begins, which nothing of `marshal`'s does.
+_PICKLED = pickle.dumps(None, protocol=5)[:2]
+
+
+def _as_they_are(values: Sequence[Any]) -> Sequence[Any]:
+    return values
+
+
+def _floats(values: Sequence[Any]) -> Sequence[Any]:
+    return [load_float(value) if type(value) is str else value for value in values]
+
+
+@lru_cache(maxsize=4096)
+def _microseconds(text: str) -> int:
+    return DURATION.load(text) // dt.timedelta(microseconds=1)
+
+
+def _copied(kind: Kind, values: Sequence[Any]) -> list[str]:
+    """A column as COPY takes it."""
+    if kind is TEXT:
+        return ["\\N" if value is None else value.translate(_ESCAPES) for value in values]
+    return ["\\N" if value is None else str(value) for value in values]
+
+
+_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
 
 _BOOLEANS = {None: None, 0: False, 1: True}

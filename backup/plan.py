@@ -8,12 +8,15 @@ Which row a record *is*:
   the record; (2) the row with the same primary key; (3) none: the record is inserted with its key, or with a fresh one
   where another record claimed that row. A record that is two rows, or two records that are one row, are a conflict.
 
-A plan reads the archive twice: `prepare` checks every record and settles the keys, `steps` then yields the rows as they
-are to be written. Only what differs is remembered, so memory does not grow with the number of rows.
+A plan reads the archive once: `prepare` checks every record, settles the keys, and keeps the rows in a temporary file
+(their `Spool`); `steps` then yields them as they are to be written. In memory is only what differs, so that it does not
+grow with the number of rows.
 """
 
 from __future__ import annotations
 
+import marshal
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,7 +27,7 @@ from django.utils.translation import ngettext
 
 from .archive import Archive, Metadata
 from .database import NAMED, Database
-from .exceptions import BackupError, Conflict, Forbidden, InvalidBackup, RestoreRefused
+from .exceptions import BackupError, Conflict, Forbidden, InvalidBackup, RestoreRefused, StorageFailed
 from .records import INTEGER, Plain, Row, Table, describe
 from .scope import label_of
 
@@ -63,6 +66,7 @@ class Plan:
     archive: Archive
     database: Database
     validators: Validators
+    spool: Spool
     changes: dict[str, Changes] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     conflicts: list[str] = field(default_factory=list)
@@ -92,11 +96,10 @@ class Plan:
     def prepare(self) -> None:
         """Read and check the whole archive, and settle the keys. Raises `InvalidBackup`; see `conflicts` for the rest."""
         for table in self.tables:
+            for columns in self._checked(table):
+                self.spool.put(table.label, columns)
             if self._may_move(table):
                 self._settle_keys(table)
-            else:
-                for _rows in self._checked(table):
-                    pass
 
     def judge(self, *, superuser: bool) -> None:
         """Set `refusal`. `superuser`: whether the one who asks may change accounts."""
@@ -114,25 +117,26 @@ class Plan:
                 _("This restore would change user accounts, permissions or API tokens. Only a superuser can do that.")
             )
 
-    def _checked(self, table: Table) -> Iterator[list[Row]]:
-        """A model's rows as the backup has them, every value checked, and no key twice."""
+    def _checked(self, table: Table) -> Iterator[list[Sequence[Plain]]]:
+        """A model's rows as the backup has them, as columns, every value checked, and no key twice."""
         validators = [
             (place, column.name, self.validators[table.label, column.name])
             for place, column in enumerate(table.stored)
             if (table.label, column.name) in self.validators
         ]
         once = _Once(table, in_order=self.metadata.has_checksums and table.key.kind is INTEGER)
-        for rows in self._rows(table):
+        for records in self.archive.records(table.label, table.needs_exact_json):
+            columns = table.columns_of(records)
             for place, name, validator in validators:
-                for row in rows:
-                    if reason := validator(row[place]):
-                        raise table.invalid(reason, row[0], name)
-            once.check(rows)
-            yield rows
+                for key, value in zip(columns[0], columns[place], strict=True):
+                    if reason := validator(value):
+                        raise table.invalid(reason, key, name)
+            once.check(columns[0])
+            yield columns
 
     def _rows(self, table: Table) -> Iterator[list[Row]]:
-        for records in self.archive.records(table.label, table.needs_exact_json):
-            yield [table.row(record) for record in records]
+        for columns in self.spool.batches(table.label):
+            yield list(zip(*columns, strict=True))
 
     def _may_move(self, table: Table) -> bool:
         """Whether a record of this model can be a row with another key."""
@@ -145,7 +149,7 @@ class Plan:
         moved = self.moved.setdefault(table.label, {})
         replaced = self.replaced.setdefault(table.label, [])
         highest = self.database.highest_key(table) if table.key.kind is INTEGER else None
-        for rows in self._checked(table):
+        for rows in self._rows(table):
             highest = _higher(highest, rows)
             settled = [self._refer(table, row, key=True) for row in rows]
             for row, new, matches in zip(rows, settled, self._matches(table, settled), strict=True):
@@ -204,19 +208,12 @@ class Plan:
 
     # -- second pass: the rows as they are to be written -------------------------------------------------------------------
 
-    def steps(self, table: Table, *, compare: bool = True) -> Iterator[Step]:
-        """The rows of a table, under the keys that they get here.
-
-        `compare`: tell those that are here already from those that are not; else (right only where the table is cleared
-        first) all are new.
-        """
+    def steps(self, table: Table) -> Iterator[Step]:
+        """The rows of a table, under the keys that they get here, compared with those that are here now."""
         replaced = {*self.replaced.get(table.label, ())}
         for rows in self._rows(table):
             if not self.clear:
                 rows = [self._refer(table, row) for row in rows]
-            if not compare:
-                yield Step(added=rows)
-                continue
             here = self.database.rows_by_key(table, [row[0] for row in rows])
             added, changed, unchanged = [], [], 0
             for row in rows:
@@ -326,6 +323,7 @@ def build(
     archive: Archive,
     database: Database,
     tables: Sequence[Table],
+    spool: Spool,
     *,
     clear: bool,
     superuser: bool,
@@ -361,10 +359,46 @@ def build(
             )
             % {"models": names}
         )
-    plan = Plan(metadata, clear, ours, others if clear else [], archive, database, validators or {}, warnings=warnings)
+    plan = Plan(metadata, clear, ours, others if clear else [], archive, database, validators or {}, spool, warnings=warnings)
     plan.prepare()
     plan.judge(superuser=superuser)
     return plan
+
+
+class Spool:
+    """A temporary file of batches, each under a name, that come back in the order in which they were put. Nobody else
+    can open it, and it is gone when it is closed, or the process dies. Raises `StorageFailed` where the disk is full."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile()
+        self._places: dict[str, list[tuple[int, int]]] = {}
+
+    def __enter__(self) -> Spool:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
+    def put(self, name: str, batch: Any) -> None:
+        """`batch`: lists, dicts and plain values, or bytes."""
+        data = marshal.dumps(batch)
+        try:
+            self._places.setdefault(name, []).append((self._file.seek(0, 2), len(data)))
+            self._file.write(data)
+        except OSError as error:
+            raise StorageFailed(
+                _("The server has no room for temporary files (%(reason)s). Nothing was changed.")
+                % {"reason": error.strerror or error}
+            ) from error
+
+    def batch(self, name: str, number: int) -> Any:
+        place, length = self._places[name][number]
+        self._file.seek(place)
+        return marshal.loads(self._file.read(length))
+
+    def batches(self, name: str) -> Iterator[Any]:
+        for number in range(len(self._places.get(name, ()))):
+            yield self.batch(name, number)
 
 
 class _Once:
@@ -375,9 +409,8 @@ class _Once:
         self._last: Plain = None
         self._seen: set[Plain] | None = None if in_order else set()
 
-    def check(self, rows: Sequence[Row]) -> None:
-        for row in rows:
-            key = row[0]
+    def check(self, keys: Sequence[Plain]) -> None:
+        for key in keys:
             if self._seen is None:
                 if self._last is None or key > self._last:
                     self._last = key

@@ -20,7 +20,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from functools import cached_property
+from functools import cached_property, lru_cache
 from operator import itemgetter
 from types import SimpleNamespace
 from typing import Any
@@ -52,12 +52,14 @@ class Kind:
 
     `dump`: the field's Python value -> plain. `check`: a value out of a file -> plain in its one canonical form, or
     `ValueError` with the reason. `load`: plain -> Python. None of them sees None, which every kind leaves as it is.
+    `all_fine`: whether every value of a column, None among them, is in its canonical form: a short cut past `check`.
     """
 
     name: str
     dump: Callable[[Any], Plain]
     check: Callable[[Any], Plain]
     load: Callable[[Plain], Any]
+    all_fine: Callable[[Sequence[Any]], bool] = lambda values: False
 
 
 def _same(value: Any) -> Any:
@@ -83,6 +85,9 @@ def plain_float(value: float) -> float | str:
     if value != value:
         return "NaN"
     return "Infinity" if value > 0 else "-Infinity"
+
+
+_UNBOUNDED_VALUES = {float("inf"), float("-inf")}  # no JSON parser of ours makes a NaN
 
 
 def _check_float(value: Any) -> float | str:
@@ -175,15 +180,64 @@ def _dump_binary(value: Any) -> str:
     return base64.b64encode(bytes(value)).decode("ascii")
 
 
+#: JSON's null, where a column also knows SQL's NULL: `null` in a record is SQL's, as in Django's own fixtures.
+_JSON_NULL = "$json"
+
+
+def plain_json(value: Any, nullable: bool) -> Plain:
+    """A JSON value that a column holds, so that it cannot be taken for the column being NULL."""
+    if nullable and (value is None or (isinstance(value, dict) and value.keys() == {_JSON_NULL})):
+        return {_JSON_NULL: value}
+    return value
+
+
+def load_json(value: Plain, nullable: bool) -> Any:
+    if nullable and isinstance(value, dict) and value.keys() == {_JSON_NULL}:
+        return value[_JSON_NULL]
+    return value
+
+
 def _parsed_kind(name: str, dump: Callable[[Any], str], parse: Callable[[Any], Any]) -> Kind:
-    return Kind(name, dump, lambda value: dump(parse(value)), parse)
+    def check(value: Any) -> str:
+        return dump(parse(value))
+
+    # Dates and durations come again and again; the same one need not be parsed again.
+    known = lru_cache(maxsize=4096)(check)
+
+    def all_fine(values: Sequence[Any]) -> bool:
+        try:
+            return all(value is None or known(value) == value for value in values)
+        except (ValueError, TypeError):
+            return False
+
+    return Kind(name, dump, check, parse, all_fine)
 
 
-INTEGER = Kind("integer", _same, _of_type(int, lambda: _("a whole number is needed")), _same)
-FLOAT = Kind("float", plain_float, _check_float, load_float)
-BOOLEAN = Kind("boolean", bool, _of_type(bool, lambda: _("true or false is needed")), _same)
-TEXT = Kind("text", str, _of_type(str, lambda: _("text is needed")), _same)
-DATETIME = _parsed_kind("datetime", plain_datetime, _parse_datetime)
+def _all_of_type(*types: type) -> Callable[[Sequence[Any]], bool]:
+    allowed = {*types, type(None)}
+    return lambda values: allowed.issuperset(map(type, values))
+
+
+def _all_utc(values: Sequence[Any]) -> bool:
+    """Whether all are moments in the form that `plain_datetime` gives, to save most of what parsing them costs."""
+    parse, say = dt.datetime.fromisoformat, dt.datetime.isoformat
+    try:
+        return settings.USE_TZ and all(v is None or (v[-1] == "Z" and say(parse(v[:-1])) == v[:-1]) for v in values)
+    except (ValueError, TypeError, IndexError):
+        return False
+
+
+INTEGER = Kind("integer", _same, _of_type(int, lambda: _("a whole number is needed")), _same, _all_of_type(int))
+FLOAT = Kind(
+    "float",
+    plain_float,
+    _check_float,
+    load_float,
+    lambda values: {float, type(None)}.issuperset(map(type, values)) and _UNBOUNDED_VALUES.isdisjoint(values),
+)
+BOOLEAN = Kind("boolean", bool, _of_type(bool, lambda: _("true or false is needed")), _same, _all_of_type(bool))
+TEXT = Kind("text", str, _of_type(str, lambda: _("text is needed")), _same, _all_of_type(str))
+DATETIME = Kind("datetime", plain_datetime, lambda value: plain_datetime(_parse_datetime(value)), _parse_datetime, _all_utc)
 DATE = _parsed_kind("date", dt.date.isoformat, _parse_date)
 TIME = _parsed_kind("time", dt.time.isoformat, _parse_time)
 DURATION = _parsed_kind("duration", duration_string, _parse_duration)
@@ -296,9 +350,15 @@ class Column:
         """Whether the reference holds the other row's primary key, and not another unique field of it (`to_field`)."""
         return bool(self.refers_to) and bool(self.field.target_field.primary_key)  # type: ignore[attr-defined]
 
+    @property
+    def all_fine(self) -> Callable[[Sequence[Any]], bool]:
+        if self.field.null or self.kind is JSON:  # the JSON value null is no missing value
+            return self.kind.all_fine
+        return lambda values: None not in values and self.kind.all_fine(values)
+
     def checker(self) -> Callable[[Any], Plain]:
         check = self.kind.check
-        nullable = self.field.null or self.kind is JSON  # the JSON value null is no missing value
+        nullable = self.field.null or self.kind is JSON
 
         def checked(value: Any) -> Plain:
             if value is not None:
@@ -324,6 +384,10 @@ class Relation:
         through = field.remote_field.through
         target = Column.of(through._meta.get_field(field.m2m_reverse_field_name()))
         return cls(field.name, through._meta.db_table, field.m2m_column_name(), target)
+
+    @property
+    def all_fine(self) -> Callable[[Sequence[Any]], bool]:
+        return lambda values: not any(values) and {list}.issuperset(map(type, values))
 
     def checker(self) -> Callable[[Any], Plain]:
         check = self.target.kind.check
@@ -435,20 +499,40 @@ class Table:
             for key, values in zip(columns[0], zip(*columns[1:], strict=True), strict=True)
         ]
 
-    def row(self, record: Any) -> Row:
-        """A record out of a file as a row, every value checked and in its canonical form.
+    def columns_of(self, records: Sequence[Any]) -> list[Sequence[Plain]]:
+        """Records out of a file as the columns of their rows, every value checked and in its canonical form.
 
         Raises `InvalidRecord` with model, key, field and reason.
         """
+        count = len(self.names)
+        try:
+            fields = [record["fields"] for record in records if len(record) == 3 and record["model"] == self.label]
+            if len(fields) == len(records) and all(len(some) == count for some in fields):
+                values = zip(*map(self._values, fields), strict=True) if count else ()
+                columns = [[record["pk"] for record in records], *values]
+                return [
+                    some if part.all_fine(some) else list(map(check, some))
+                    for part, check, some in zip(self._parts, self._checks, columns, strict=True)
+                ]
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+            pass  # slowly, one by one, to find which it is
+        return list(zip(*map(self.row, records), strict=True))
+
+    def row(self, record: Any) -> Row:
+        """One record as its row, like `columns_of`."""
         try:
             if len(record) == 3 and record["model"] == self.label:
                 fields = record["fields"]
                 if len(fields) == len(self.names):
-                    values = self._values(fields)
-                    return tuple([check(value) for check, value in zip(self._checks, (record["pk"], *values), strict=True)])
+                    values = (record["pk"], *self._values(fields))
+                    return tuple([check(value) for check, value in zip(self._checks, values, strict=True)])
         except (KeyError, TypeError, ValueError, AttributeError, IndexError):
             pass
         raise self._what_is_wrong(record)
+
+    @property
+    def _parts(self) -> tuple[Column | Relation, ...]:
+        return (self.key, *self.columns, *self.relations)
 
     @cached_property
     def _values(self) -> Callable[[dict[str, Any]], tuple[Any, ...]]:
@@ -458,7 +542,7 @@ class Table:
 
     @cached_property
     def _checks(self) -> list[Callable[[Any], Plain]]:
-        return [part.checker() for part in (self.key, *self.columns, *self.relations)]
+        return [part.checker() for part in self._parts]
 
     def _what_is_wrong(self, record: Any) -> InvalidRecord:
         """The error for a record that `row` could not read: slow, and only for that."""

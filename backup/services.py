@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, BinaryIO
 
 import django
@@ -23,7 +24,7 @@ from .archive import Archive, Limits, Metadata, Writer
 from .conf import conf
 from .database import Database, refuse_records
 from .exceptions import BackupError
-from .plan import Plan, build
+from .plan import Plan, Spool, build
 from .records import Table
 from .scope import models_in_scope
 
@@ -106,9 +107,10 @@ def inspect_backup(source: BinaryIO, *, clear: bool, user: Any = None) -> Plan:
     Raises `InvalidBackup`, or `RestoreRefused` where the backup's schema is not this site's.
     """
     database = Database.of()
-    with _logged("preview", user) as log, _in_bulk(), open_archive(source) as archive, database.snapshot() as reader:
-        plan = _plan(archive, reader, clear, user)
-        plan.count()
+    with _logged("preview", user) as log, _in_bulk(), open_archive(source) as archive, Spool() as spool:
+        with database.snapshot() as reader:
+            plan = _plan(archive, reader, spool, clear, user)
+            plan.count()
         log(f"{plan.metadata.total_records} records")
         return plan
 
@@ -121,23 +123,23 @@ def restore_backup(
     `clear`: delete everything in scope first. Raises `InvalidBackup`, `RestoreRefused`, `Busy`, `StorageFailed`.
     """
     database = Database.of()
-    with _logged("restore", user) as log, _in_bulk(), open_archive(source) as archive, database.exclusive():
-        # A file that is no good is refused before a copy is made and before anybody else is locked out.
-        plan = _plan(archive, database, clear, user)
+    with (
+        _logged("restore", user) as log,
+        _in_bulk(),
+        open_archive(source) as archive,
+        Spool() as spool,
+        Spool() as prepared,
+        database.exclusive(),
+    ):
+        # What can be done before others are locked out is done before: reading, checking, converting, the safety copy.
+        plan = _plan(archive, database, spool, clear, user)
         _refuse(plan)
+        if clear:
+            _prepare(plan, prepared)
         with _safety_copy(user) as safety_copy, database.restoring():
             plan.judge(superuser=_is_superuser(user))  # once more: accounts may have changed until now
             _refuse(plan)
-            tell = _Teller(progress, plan.metadata.total_records)
-            if clear:
-                database.clear([*plan.tables, *plan.emptied])
-            for table in plan.tables:
-                database.delete(table, plan.replaced.get(table.label, []))
-                for step in plan.steps(table, compare=not clear):
-                    database.insert(table, step.added)
-                    database.update(table, step.changed)
-                    tell(table.label, len(step.added) + len(step.changed) + step.unchanged)
-            refuse_records(database.refused)
+            _write(plan, prepared, _Teller(progress, plan.metadata.total_records))
             warnings = [*plan.warnings, *babybuddy.after_restore(database)]
             refuse_records(database.dangling(_tables(everything=True)))
             database.reset_sequences([*plan.tables, *plan.emptied])
@@ -147,6 +149,37 @@ def restore_backup(
         result = Result(restored, safety_copy, warnings)
         log(f"{result.records} records")
         return result
+
+
+def _prepare(plan: Plan, prepared: Spool) -> None:
+    """Convert all rows into what the driver takes, batch by batch as they are in the plan's own spool."""
+    for table in plan.tables:
+        for columns in plan.spool.batches(table.label):
+            packed: list[bytes] | None
+            try:
+                packed = plan.database.prepare(table, columns)
+            except (LookupError, ValueError, OverflowError):
+                packed = None  # a natural key that has to be made first, or a value that no driver takes
+            prepared.put(table.label, [len(columns[0]), packed])
+
+
+def _write(plan: Plan, prepared: Spool, tell: _Teller) -> None:
+    """Carry out a plan. Raises `RecordsRefused`."""
+    database = plan.database
+    if plan.clear:
+        database.clear([*plan.tables, *plan.emptied])
+    for table in plan.tables:
+        if plan.clear:
+            for number, (count, packed) in enumerate(prepared.batches(table.label)):
+                database.insert_prepared(table, packed, partial(plan.spool.batch, table.label, number))
+                tell(table.label, count)
+        else:
+            database.delete(table, plan.replaced.get(table.label, []))
+            for step in plan.steps(table):
+                database.insert(table, step.added)
+                database.update(table, step.changed)
+                tell(table.label, len(step.added) + len(step.changed) + step.unchanged)
+    refuse_records(database.refused)
 
 
 def undo_restore(*, user: Any = None, progress: Progress | None = None) -> Result:
@@ -188,12 +221,13 @@ def _all_models() -> list[Any]:
     return [m for m in apps.get_models() if m._meta.managed and not m._meta.proxy and not m._meta.swapped]
 
 
-def _plan(archive: Archive, database: Database, clear: bool, user: Any) -> Plan:
+def _plan(archive: Archive, database: Database, spool: Spool, clear: bool, user: Any) -> Plan:
     upgrade.check_schema(database.connection, archive.metadata)
     return build(
         archive,
         database,
         _tables(),
+        spool,
         clear=clear,
         superuser=_is_superuser(user),
         validators=babybuddy.validators(database),

@@ -63,7 +63,7 @@ def rewritten(file, change=None, change_metadata=None):
 def lines(records):
     """A member's bytes: one record a line."""
     rows = ",\n".join(json.dumps(record, ensure_ascii=False) for record in records)
-    return f"[\n{rows}\n]\n".encode()
+    return (f"[\n{rows}\n]\n" if rows else "[\n]\n").encode()
 
 
 def packed(members):

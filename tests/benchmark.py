@@ -429,13 +429,12 @@ def stored_types(table) -> list:
     """What keeps the floor's values acceptable to the driver, and no more: natural keys and durations as numbers."""
     from django.db import connection
 
-    numbers = connection.vendor != "postgresql"
     found = []
     for column in table.stored:
         if column.is_natural:
             found.append(lambda value: 1)
-        elif column.kind.name == "duration" and numbers:
-            found.append(lambda value: None if value is None else len(value))
+        elif column.kind.name == "duration" and connection.vendor == "mysql":
+            found.append(lambda value: None if value is None else hash(value) % 10**12)
         elif column.kind.name == "datetime" and connection.vendor == "mysql":
             found.append(lambda value: value[:-1])
         else:

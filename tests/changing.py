@@ -153,24 +153,25 @@ def add_everywhere():
 def renumber(model, moves):
     """Give rows other keys; what refers to them follows. `moves`: old key -> new key."""
     with transaction.atomic(), connection.constraint_checks_disabled(), connection.cursor() as cursor:
-        columns = [(model._meta.db_table, model._meta.pk.column, "")]
+        columns = [(model._meta.db_table, model._meta.pk.column, int, "")]
         for other in models_kept():
             meta = other._meta
             columns += [
-                (meta.db_table, field.column, "")
+                (meta.db_table, field.column, int, "")
                 for field in meta.local_concrete_fields
                 if field.remote_field and field.remote_field.model is model and field.target_field.primary_key
             ]
             if (generic := GENERIC.get(meta.label_lower)) is not None:
                 content_type = ContentType.objects.get_for_model(model).pk
-                columns.append((meta.db_table, generic, f" AND content_type_id = {content_type}"))
+                kind = int if other is core.Tagged else str
+                columns.append((meta.db_table, generic, kind, f" AND content_type_id = {content_type}"))
         quote = connection.ops.quote_name
-        for table, column, condition in columns:
+        for table, column, kind, condition in columns:
             # By way of a key that nobody has, so that rows can change places.
-            for step in (lambda old, new: (f"-{new}", old), lambda old, new: (f"{new}", f"-{new}")):
+            for step in ([(-new, old) for old, new in moves.items()], [(new, -new) for new in moves.values()]):
                 cursor.executemany(
                     f"UPDATE {quote(table)} SET {quote(column)} = %s WHERE {quote(column)} = %s{condition}",
-                    [step(old, new) for old, new in moves.items()],
+                    [(kind(new), kind(old)) for new, old in step],
                 )
 
 
@@ -201,7 +202,7 @@ def renumbered(tables, moves):
         result[label] = {}
         for row in tables[label].values():
             new = {name: targets.get(name, {}).get(value, value) for name, value in row.items()}
-            if label in GENERIC and row["content_type_id"]:
+            if label in GENERIC and row["object_id"] is not None and all(row["content_type_id"]):
                 moved = moves.get(".".join(row["content_type_id"]), {})
                 kind, key = type(row["object_id"]), row["object_id"]
                 new["object_id"] = next((kind(new) for old, new in moved.items() if kind(old) == key), key)

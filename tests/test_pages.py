@@ -1,13 +1,15 @@
 """The way of a parent through the pages, in a real browser on a real server (gunicorn, several processes)."""
 
+import http.client
 import re
+import urllib.parse
 
 import pytest
-from backup import services
 from core.models import Child
 from django.contrib.auth import get_user_model
 
-from tests.filling import PASSWORD, fill
+from backup import services
+from tests.filling import PASSWORD, fill, token_key
 from tests.snapshots import differences, snapshot
 
 WIDE = {"width": 1280, "height": 900}
@@ -64,6 +66,7 @@ def test_the_whole_way(page, tmp_path):
     sign_in(page, path="/user/settings/")
     if page.is_visible(".navbar-toggler"):
         page.click(".navbar-toggler")
+        page.wait_for_selector(".navbar-collapse.show:not(.collapsing)")
     page.click("#nav-user-menu-link, .navbar .dropdown-toggle:has-text('admin')")
     page.click("a.dropdown-item:has-text('Backup & Restore')")
     assert page.url.endswith("/backup/")
@@ -175,9 +178,7 @@ def test_by_keyboard(page, saved):
     for _ in range(60):
         page.keyboard.press("Tab")
         names.append(
-            page.evaluate(
-                "(e => e.id || e.textContent.trim().replace(/\\s+/g, ' '))(document.activeElement)"
-            )
+            page.evaluate("(e => e.id || e.textContent.trim().replace(/\\s+/g, ' '))(document.activeElement)")
         )
         if names[-1] == "Upload and Preview":
             break
@@ -187,11 +188,6 @@ def test_by_keyboard(page, saved):
 
 def test_large_upload_gets_its_answer(server, family, settings):
     """Not "connection reset": gunicorn closes the connection when the view has answered."""
-    import http.client
-    import urllib.parse
-
-    from tests.filling import token_key
-
     for token, status in ((token_key("admin"), 413), ("wrong", 401)):
         address = urllib.parse.urlsplit(server)
         connection = http.client.HTTPConnection(address.hostname, address.port, timeout=60)
@@ -210,11 +206,6 @@ def test_large_upload_gets_its_answer(server, family, settings):
 
 
 def test_head_leaves_the_connection_usable(server, family):
-    import http.client
-    import urllib.parse
-
-    from tests.filling import token_key
-
     address = urllib.parse.urlsplit(server)
     connection = http.client.HTTPConnection(address.hostname, address.port, timeout=60)
     headers = {"Authorization": f"Token {token_key('admin')}"}

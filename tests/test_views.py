@@ -3,12 +3,12 @@
 import io
 import json
 import re
+import tempfile
 import zipfile
+import zoneinfo
 from pathlib import Path
 
 import pytest
-from backup import access, services, vault
-from backup.conf import conf
 from core.models import Child, Feeding
 from django.contrib.auth import get_user_model
 from django.contrib.sessions.models import Session
@@ -18,6 +18,8 @@ from django.test import Client
 from django.urls import reverse, set_script_prefix
 from django.utils.html import escape
 
+from backup import access, services, vault
+from backup.conf import conf
 from tests.filling import fill, token_key
 from tests.snapshots import differences, snapshot
 
@@ -183,7 +185,9 @@ def test_browser_posts_need_csrf(family, name):
 def test_the_pages_carry_the_csrf_token(family):
     client = Client(enforce_csrf_checks=True)
     client.force_login(family.admin)
-    token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', client.get(url("index")).content.decode())[1]
+    token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', client.get(url("index")).content.decode())[
+        1
+    ]
     response = client.post(url("restore"), {"backup_file": upload(), "csrfmiddlewaretoken": token})
     assert response.status_code == 200
     assert response.content.decode().count("csrfmiddlewaretoken") >= 3
@@ -313,9 +317,7 @@ def test_preview_and_confirm_in_json(family, clear):
     }
     assert preview["changes"]["core.child"]["removed"] == (1 if clear == "true" else 0)
     assert preview["conflicts"] == []
-    result = client.post(
-        url("confirm"), {"upload": preview["upload"], "clear_existing_data": clear}
-    ).json()
+    result = client.post(url("confirm"), {"upload": preview["upload"], "clear_existing_data": clear}).json()
     assert result["records"] == preview["metadata"]["total_records"]
     assert result["restored"]["core.feeding"] == Feeding.objects.count()
     assert result["safety_copy"] == vault.safety_copies()[0].name
@@ -662,17 +664,13 @@ def test_time_is_the_viewers(family):
     client.get(url("index"))
     client.force_login(family.staff)
     page = client.post(url("restore"), {"backup_file": upload(data.getvalue())}).content.decode()
-    import zoneinfo
-
     there = moment.astimezone(zoneinfo.ZoneInfo("Europe/Berlin"))
     assert "Europe/Berlin" in page
     assert there.strftime("%H:%M") in page
 
 
 def test_nothing_is_left_in_the_temporary_folder(browser, tmp_path, monkeypatch):
-    import tempfile
-
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     browser.get(url("download")).getvalue()
-    browser.post(url("confirm"), {"backup_file": upload(backup_bytes() + b"")})
+    browser.post(url("confirm"), {"backup_file": upload(backup_bytes())})
     assert list(Path(tmp_path).iterdir()) == []
