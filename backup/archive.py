@@ -114,7 +114,7 @@ class Metadata:
         }
 
 
-# -- writing ---------------------------------------------------------------------------------------------------------
+# -- writing ---
 
 
 def _dumps(record: Any) -> bytes:
@@ -192,7 +192,7 @@ class Writer:
         return metadata
 
 
-# -- reading ---------------------------------------------------------------------------------------------------------
+# -- reading ---
 
 
 class _BoundedReads:
@@ -208,7 +208,9 @@ class _BoundedReads:
     def read(self, size: int = -1) -> bytes:
         data = self._file.read(min(size, self._limit + 1) if size >= 0 else self._limit + 1)
         if len(data) > self._limit:
-            raise InvalidBackup(_("The file is damaged or no backup: its table of contents is impossibly long."))
+            raise InvalidBackup(
+                _("The file is damaged or no backup: its table of contents is impossibly long.")
+            )
         return data
 
 
@@ -221,7 +223,16 @@ def _zip_errors() -> Iterator[None]:
         if "password" in str(error) or "encrypted" in str(error):
             raise InvalidBackup(_("The file is encrypted; a backup is not.")) from error
         raise InvalidBackup(_("The file is damaged: part of it is missing or was changed.")) from error
-    except (EOFError, zlib.error, struct.error, NotImplementedError, RuntimeError, UnicodeError, ValueError, OverflowError) as error:
+    except (
+        EOFError,
+        zlib.error,
+        struct.error,
+        NotImplementedError,
+        RuntimeError,
+        UnicodeError,
+        ValueError,
+        OverflowError,
+    ) as error:
         raise InvalidBackup(_("The file is damaged: part of it is missing or was changed.")) from error
 
 
@@ -240,7 +251,7 @@ class Archive:
             raise InvalidBackup(_("The file is empty."))
         try:
             with _zip_errors():
-                self._zip = zipfile.ZipFile(_BoundedReads(source, max(limits.directory, BLOCK)))  # type: ignore[arg-type]
+                self._zip = zipfile.ZipFile(_BoundedReads(source, max(limits.directory, BLOCK)))
         except InvalidBackup as error:
             source.seek(0)
             if source.read(2) != b"PK":
@@ -277,11 +288,16 @@ class Archive:
         total = sum(info.file_size for info in infos)
         if total > self._limits.uncompressed:
             raise TooLarge(
-                _("Unpacked, the file has %(size)s MB; at most %(limit)s MB are read (BACKUP_MAX_UNCOMPRESSED_SIZE).")
+                _(
+                    "Unpacked, the file has %(size)s MB; at most %(limit)s MB are read (BACKUP_MAX_UNCOMPRESSED_SIZE)."
+                )
                 % {"size": _megabytes(total), "limit": _megabytes(self._limits.uncompressed)}
             )
         if total > 10 * 1024 * 1024 and total > size * self._limits.ratio:
-            raise TooLarge(_("The file would grow more than %(ratio)s-fold when unpacked; no backup does.") % {"ratio": self._limits.ratio})
+            raise TooLarge(
+                _("The file would grow more than %(ratio)s-fold when unpacked; no backup does.")
+                % {"ratio": self._limits.ratio}
+            )
         return entries
 
     def _read_metadata(self) -> Metadata:
@@ -311,7 +327,9 @@ class Archive:
                     % {"file": _name(member.file), "model": label}
                 )
         for name in found.keys() - {member.file for member in metadata.models.values()}:
-            raise InvalidBackup(_("The ZIP holds “%(name)s”, which metadata.json does not know.") % {"name": _name(name)})
+            raise InvalidBackup(
+                _("The ZIP holds “%(name)s”, which metadata.json does not know.") % {"name": _name(name)}
+            )
         return metadata
 
     def records(self, label: str, exact_json: bool = False) -> Iterator[list[Any]]:
@@ -324,7 +342,9 @@ class Archive:
         digest = hashlib.sha256()
         count = 0
         blocks = self._blocks(member, digest)
-        pieces = self._lines(member, blocks) if self.metadata.has_checksums else self._elements(member, blocks)
+        pieces = (
+            self._lines(member, blocks) if self.metadata.has_checksums else self._elements(member, blocks)
+        )
         for batch in pieces:
             try:
                 records = [loads(piece) for piece in batch]
@@ -418,7 +438,9 @@ class Archive:
         if not closed or text.strip():
             raise self._not_an_array(member)
 
-    def _malformed(self, member: Member, before: int, batch: list[bytes], loads: Callable[[bytes], Any]) -> InvalidBackup:
+    def _malformed(
+        self, member: Member, before: int, batch: list[bytes], loads: Callable[[bytes], Any]
+    ) -> InvalidBackup:
         for number, piece in enumerate(batch, before + 1):
             try:
                 loads(piece)
@@ -430,7 +452,9 @@ class Archive:
         return self._not_an_array(member)
 
     def _not_an_array(self, member: Member) -> InvalidBackup:
-        return InvalidBackup(_("“%(file)s” cannot be read: it is no list of records.") % {"file": _name(member.file)})
+        return InvalidBackup(
+            _("“%(file)s” cannot be read: it is no list of records.") % {"file": _name(member.file)}
+        )
 
     def _endless(self, member: Member) -> TooLarge:
         return TooLarge(
@@ -459,12 +483,16 @@ def parse_metadata(said: Any) -> Metadata:
     if not isinstance(said, dict):
         raise _wrong_metadata("metadata.json")
     version = said.get("version")
-    match = re.fullmatch(r"(\d{1,3})\.(\d{1,3})", version) if isinstance(version, str) else None
+    if not isinstance(version, str):
+        raise _wrong_metadata("version")
+    match = re.fullmatch(r"(\d{1,3})\.(\d{1,3})", version)
     if match is None or match[1] == "0":
         raise _wrong_metadata("version")
     if int(match[1]) > 1:
         raise InvalidBackup(
-            _("The backup has format version %(version)s, which is newer than this app can read; update the app.")
+            _(
+                "The backup has format version %(version)s, which is newer than this app can read; update the app."
+            )
             % {"version": version}
         )
     try:
@@ -474,7 +502,7 @@ def parse_metadata(said: Any) -> Metadata:
         timestamp.astimezone(dt.timezone.utc)  # fails at the edges of time
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise _wrong_metadata("timestamp") from error
-    texts = {}
+    texts: dict[str, Any] = {}
     for name in ("timezone", "created_by", "label", "babybuddy_version", "django_version", "database_engine"):
         value = said.get(name, "")
         if not isinstance(value, str) or len(value) > 1000:
@@ -486,7 +514,9 @@ def parse_metadata(said: Any) -> Metadata:
     metadata = Metadata(timestamp=timestamp, version=version, includes_media=includes_media, **texts)
     if not metadata.has_checksums:
         return metadata
-    metadata = replace(metadata, migrations=_migrations(said.get("migrations")), models=_models(said.get("models")))
+    metadata = replace(
+        metadata, migrations=_migrations(said.get("migrations")), models=_models(said.get("models"))
+    )
     for name, value in (("models_count", metadata.models_count), ("total_records", metadata.total_records)):
         if type(said.get(name)) is not int or said[name] != value:
             raise _wrong_metadata(name)
@@ -522,7 +552,9 @@ def _models(said: Any) -> dict[str, Member]:
 
 
 def _wrong_metadata(part: str) -> InvalidBackup:
-    return InvalidBackup(_("metadata.json is not that of a backup: “%(part)s” is missing or wrong.") % {"part": part})
+    return InvalidBackup(
+        _("metadata.json is not that of a backup: “%(part)s” is missing or wrong.") % {"part": part}
+    )
 
 
 def _name(text: str) -> str:

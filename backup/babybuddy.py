@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zoneinfo
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from django.apps import apps
@@ -93,10 +94,8 @@ def drop_caches() -> None:
         from dbsettings.loading import get_all_settings
 
         keys += [".".join(["dbsettings", *setting.key]) for setting in get_all_settings()]
-    try:
+    with suppress(DatabaseError):  # the cache's table is absent on some hosts; then nothing is cached either
         cache.delete_many(keys)
-    except DatabaseError:
-        pass  # the cache's table is absent on some hosts; then nothing is cached either
     from django.contrib.contenttypes.models import ContentType
 
     ContentType.objects.clear_cache()

@@ -87,12 +87,12 @@ class Database:
         vendors: dict[str, type[Database]] = {cls.vendor: cls for cls in Database.__subclasses__()}
         return vendors.get(connection.vendor, Database)(connection)
 
-    # -- statements --------------------------------------------------------------------------------------------------
+    # -- statements ---
 
     def _cursor(self) -> Any:
         """A cursor of the driver's, with `%s` for parameters, past Django's query log (which would keep every row)."""
         self.connection.ensure_connection()
-        return self.connection.create_cursor()  # type: ignore[attr-defined]
+        return self.connection.create_cursor()
 
     def execute(self, sql: str, params: Sequence[Any] = ()) -> int:
         """Run one statement; returns the number of rows that it changed."""
@@ -108,7 +108,7 @@ class Database:
     def quote(self, name: str) -> str:
         return self.connection.ops.quote_name(name).replace("%", "%%")
 
-    # -- transactions ------------------------------------------------------------------------------------------------
+    # -- transactions ---
 
     @contextmanager
     def snapshot(self) -> Iterator[Database]:
@@ -140,7 +140,12 @@ class Database:
         Raises `RestoreRefused` where the database does not accept the end, `Busy` where it cannot be had.
         """
         self.refused = []
-        with self._outermost(), self._unchecked(), self._failures(), transaction.atomic(self.connection.alias, durable=True):
+        with (
+            self._outermost(),
+            self._unchecked(),
+            self._failures(),
+            transaction.atomic(self.connection.alias, durable=True),
+        ):
             self._begin_writing()
             self._forget()
             yield
@@ -149,7 +154,9 @@ class Database:
     @contextmanager
     def _outermost(self) -> Iterator[None]:
         if self.connection.in_atomic_block:
-            raise BackupError(_("A backup or restore needs a transaction of its own, and cannot run inside of another."))
+            raise BackupError(
+                _("A backup or restore needs a transaction of its own, and cannot run inside of another.")
+            )
         yield
 
     def _begin_writing(self) -> None:
@@ -169,13 +176,17 @@ class Database:
         try:
             yield
         except OperationalError as error:
-            raise Busy(_("The database could not do it: %(reason)s. Nothing was changed.") % {"reason": reason_of(error)}) from error
+            raise Busy(
+                _("The database could not do it: %(reason)s. Nothing was changed.")
+                % {"reason": reason_of(error)}
+            ) from error
         except DatabaseError as error:
             raise RestoreRefused(
-                _("The database refused the result: %(reason)s. Nothing was changed.") % {"reason": reason_of(error)}
+                _("The database refused the result: %(reason)s. Nothing was changed.")
+                % {"reason": reason_of(error)}
             ) from error
 
-    # -- natural keys ------------------------------------------------------------------------------------------------
+    # -- natural keys ---
 
     def _forget(self) -> None:
         self.__dict__.pop("_naturals", None)
@@ -200,14 +211,17 @@ class Database:
     def _numbers(self) -> dict[str, dict[tuple[str, ...], int]]:
         """Model label -> natural key -> number."""
         return {
-            label: {tuple(natural): pk for pk, natural in naturals.items()} for label, naturals in self._naturals.items()
+            label: {tuple(natural): pk for pk, natural in naturals.items()}
+            for label, naturals in self._naturals.items()
         }
 
     def _number(self, label: str, natural: Any) -> int:
         """The number of a natural key here. One that this database has not made yet (of an app that is not installed,
         say) is made, as Django itself keeps those of apps that went away."""
         if not isinstance(natural, list):
-            return natural  # a number that was nobody's where the backup was made; the check of references tells
+            return (
+                natural  # a number that was nobody's where the backup was made; the check of references tells
+            )
         known = self._numbers[label]
         key = tuple(natural)
         if key not in known:
@@ -223,7 +237,7 @@ class Database:
                 known[key] = manager.create(codename=codename, content_type_id=type_pk, name=codename).pk
         return known[key]
 
-    # -- reading -----------------------------------------------------------------------------------------------------
+    # -- reading ---
 
     def _shortcut(self, column: Column) -> tuple[str, ConvertAll | None] | None:
         """`_reader` for a kind that this vendor can make plain faster than Django's conversion does."""
@@ -240,7 +254,7 @@ class Database:
             return name, _each(lambda value: plain_json(json.loads(value), nullable))
         if shortcut := self._shortcut(column):
             return shortcut
-        expression: Any = column.field.get_col(column.field.model._meta.db_table)  # type: ignore[attr-defined]
+        expression: Any = column.field.get_col(column.field.model._meta.db_table)
         connection = self.connection
         steps = [*connection.ops.get_db_converters(expression), *expression.get_db_converters(connection)]
         dump = column.kind.dump
@@ -275,7 +289,8 @@ class Database:
         """For each of the keys, which run from `first` to `last`, the keys that the relation leads to."""
         owner, target = self.quote(relation.owner), self.quote(relation.target.column)
         pairs = self.fetch(
-            f"SELECT {owner}, {target} FROM {self.quote(relation.table)} WHERE {owner} BETWEEN %s AND %s", [first, last]
+            f"SELECT {owner}, {target} FROM {self.quote(relation.table)} WHERE {owner} BETWEEN %s AND %s",
+            [first, last],
         )
         owners: Sequence[Any] = [pair[0] for pair in pairs]
         targets: Sequence[Any] = [pair[1] for pair in pairs]
@@ -287,7 +302,9 @@ class Database:
             lists.setdefault(key, []).append(value)
         return [in_order(lists.get(key, ())) for key in keys]
 
-    def _converted(self, table: Table, columns: list[Any], place: int, convert: ConvertAll) -> Sequence[Plain]:
+    def _converted(
+        self, table: Table, columns: list[Any], place: int, convert: ConvertAll
+    ) -> Sequence[Plain]:
         try:
             return convert(columns[place])
         except (TypeError, ValueError, ArithmeticError, LookupError) as error:
@@ -297,13 +314,16 @@ class Database:
                     convert([value])
                 except (TypeError, ValueError, ArithmeticError, LookupError):
                     where = describe(table.label, key, table.stored[place].name, repr(value)[:80])
-                    raise BackupError(_("A value in the database cannot be read: %(record)s.") % {"record": where}) from error
+                    raise BackupError(
+                        _("A value in the database cannot be read: %(record)s.") % {"record": where}
+                    ) from error
             raise
 
     def columns(self, table: Table) -> Iterator[list[Sequence[Plain]]]:
         """All rows in the order of their keys, in batches, each as its columns: one sequence of values each."""
         key = self.quote(table.key.column)
-        where, params = "", []
+        where = ""
+        params: list[Any] = []
         while True:
             batch, last = self._read(table, f"{where} ORDER BY {key} LIMIT {BATCH}", params)
             if batch:
@@ -327,7 +347,9 @@ class Database:
         return int(self.fetch(f"SELECT COUNT(*) FROM {self.quote(table.db_table)}")[0][0])
 
     def highest_key(self, table: Table) -> Plain:
-        return self.fetch(f"SELECT MAX({self.quote(table.key.column)}) FROM {self.quote(table.db_table)}")[0][0]
+        return self.fetch(f"SELECT MAX({self.quote(table.key.column)}) FROM {self.quote(table.db_table)}")[0][
+            0
+        ]
 
     def matches(self, table: Table, places: Sequence[int], rows: Sequence[Row]) -> list[list[Plain]]:
         """For each row, the keys of the rows here that hold the same values in the columns at `places`.
@@ -351,7 +373,7 @@ class Database:
                 found[int(number)].append(to_key([key])[0] if to_key else key)
         return found
 
-    # -- writing -----------------------------------------------------------------------------------------------------
+    # -- writing ---
 
     def _write_shortcut(self, column: Column) -> ConvertAll | None:
         """`_writer` for a kind that the driver takes as it is, or nearly so."""
@@ -366,7 +388,9 @@ class Database:
             return _each(lambda value: self._number(column.refers_to, value))
         if column.kind is JSON:
             return lambda values: [
-                None if value is None and field.null else connection.ops.adapt_json_value(load_json(value, field.null), None)
+                None
+                if value is None and field.null
+                else connection.ops.adapt_json_value(load_json(value, field.null), None)
                 for value in values
             ]
         if shortcut := self._write_shortcut(column):
@@ -377,7 +401,10 @@ class Database:
     def _parts(self, table: Table) -> list[tuple[str, list[str]]]:
         """The tables in the database that hold a model's rows, with their columns: its own, and its relations'."""
         own = (table.db_table, [column.column for column in table.stored])
-        return [own, *((relation.table, [relation.owner, relation.target.column]) for relation in table.relations)]
+        return [
+            own,
+            *((relation.table, [relation.owner, relation.target.column]) for relation in table.relations),
+        ]
 
     def prepare(self, table: Table, columns: Sequence[Sequence[Plain]]) -> list[bytes]:
         """Rows, given as their columns, in the form that `insert_prepared` takes: all that can be done before the
@@ -385,9 +412,13 @@ class Database:
         values = [self._writer(column)(plain) for column, plain in zip(table.stored, columns, strict=False)]
         packed = [self._pack(table.stored, values)]
         for relation, lists in zip(table.relations, columns[len(table.stored) :], strict=True):
-            pairs = [(key, target) for key, targets in zip(values[0], lists, strict=True) for target in targets]
+            pairs = [
+                (key, target) for key, targets in zip(values[0], lists, strict=True) for target in targets
+            ]
             owners, targets = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-            packed.append(self._pack((table.key, relation.target), [owners, self._writer(relation.target)(targets)]))
+            packed.append(
+                self._pack((table.key, relation.target), [owners, self._writer(relation.target)(targets)])
+            )
         return packed
 
     def insert_prepared(
@@ -412,7 +443,9 @@ class Database:
         """Write rows over those that have their keys, relations too. Like `insert`."""
         self._write(table, rows, self._update)
 
-    def _write(self, table: Table, rows: Sequence[Row], write: Callable[[Table, Sequence[Row]], None]) -> None:
+    def _write(
+        self, table: Table, rows: Sequence[Row], write: Callable[[Table, Sequence[Row]], None]
+    ) -> None:
         """`write` the rows, and where it fails, halve them until the record is found that is to blame."""
         if not rows or len(self.refused) >= NAMED:
             return
@@ -443,7 +476,12 @@ class Database:
             field: Field = column.field
             if isinstance(value, str) and "\0" in value:
                 return column.name, _("it holds the character NUL, which this database does not take")
-            if isinstance(value, str) and column.kind is TEXT and field.max_length and len(value) > field.max_length:
+            if (
+                isinstance(value, str)
+                and column.kind is TEXT
+                and field.max_length
+                and len(value) > field.max_length
+            ):
                 return column.name, _("it has %(length)s characters; at most %(most)s fit") % {
                     "length": len(value),
                     "most": field.max_length,
@@ -470,7 +508,9 @@ class Database:
             self._update_values(table, values)
         for relation in table.relations:
             self._delete_where(relation.table, relation.owner, values[0])
-        for (db_table, names), data in [*zip(self._parts(table), self.prepare(table, columns), strict=True)][1:]:
+        for (db_table, names), data in [*zip(self._parts(table), self.prepare(table, columns), strict=True)][
+            1:
+        ]:
             self._insert_packed(db_table, names, data)
 
     def _pack(self, columns: Sequence[Column], values: Sequence[Sequence[Any]]) -> bytes:
@@ -480,7 +520,9 @@ class Database:
     def _insert_packed(self, db_table: str, columns: Sequence[str], data: bytes) -> None:
         self._insert_rows(db_table, columns, pickle.loads(data))  # our own, from a file that only we can see
 
-    def _insert_rows(self, db_table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], end: str = "") -> None:
+    def _insert_rows(
+        self, db_table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], end: str = ""
+    ) -> None:
         names = ", ".join(map(self.quote, columns))
         one = f"({', '.join(['%s'] * len(columns))})"
         for some in _slices(rows, max(1, 16000 // len(columns))):
@@ -491,7 +533,9 @@ class Database:
         """`values`: as the driver takes them, the columns of `table.stored`."""
         key, *others = values
         assignments = ", ".join(f"{self.quote(column.column)} = %s" for column in table.columns)
-        sql = f"UPDATE {self.quote(table.db_table)} SET {assignments} WHERE {self.quote(table.key.column)} = %s"
+        sql = (
+            f"UPDATE {self.quote(table.db_table)} SET {assignments} WHERE {self.quote(table.key.column)} = %s"
+        )
         self._execute_many(sql, list(zip(*others, key, strict=True)))
 
     def _execute_many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
@@ -516,7 +560,7 @@ class Database:
             for name in [*(relation.table for relation in table.relations), table.db_table]:
                 self.execute(f"DELETE FROM {self.quote(name)}")
 
-    # -- after the rows ----------------------------------------------------------------------------------------------
+    # -- after the rows ---
 
     def dangling(self, tables: Iterable[Table]) -> list[str]:
         """The rows that refer to a row that is not there, at most `NAMED` of them, as lines for people."""
@@ -540,7 +584,11 @@ class Database:
             f" WHERE a.{q(column.column)} IS NOT NULL AND b.{q(target.column)} IS NULL LIMIT {most}"
         )
         for pk, value in self.fetch(sql):
-            yield pk, _("it refers to %(model)s %(key)s, which is not there") % {"model": column.refers_to, "key": value}
+            yield (
+                pk,
+                _("it refers to %(model)s %(key)s, which is not there")
+                % {"model": column.refers_to, "key": value},
+            )
 
     def reset_sequences(self, tables: Sequence[Table]) -> None:
         """See to it that the next row of each table gets a key that is free."""
@@ -580,7 +628,9 @@ class SQLite(Database):
                 source = self.connection.connection
             else:
                 timeout = float(self.connection.settings_dict["OPTIONS"].get("timeout", 5))
-                source = sqlite3.connect(path, timeout=timeout, isolation_level=None, uri=path.startswith("file:"))
+                source = sqlite3.connect(
+                    path, timeout=timeout, isolation_level=None, uri=path.startswith("file:")
+                )
                 stack.callback(source.close)
             reader = SQLite(self.connection)
             if wal:
@@ -646,7 +696,9 @@ class SQLite(Database):
         if kind is DURATION:
             return lambda values: [None if value is None else _microseconds(value) for value in values]
         if kind is DATETIME and settings.USE_TZ and self.connection.timezone_name == "UTC":
-            return lambda values: [None if value is None else f"{value[:10]} {value[11:-1]}" for value in values]
+            return lambda values: [
+                None if value is None else f"{value[:10]} {value[11:-1]}" for value in values
+            ]
         return super()._write_shortcut(column)
 
     def _pack(self, columns: Sequence[Column], values: Sequence[Sequence[Any]]) -> bytes:
@@ -733,7 +785,9 @@ class PostgreSQL(Database):
         if not data.startswith(b"COPY"):
             super()._insert_packed(db_table, columns, data)
             return
-        sql = f"COPY {self.quote(db_table)} ({', '.join(map(self.quote, columns))}) FROM STDIN".replace("%%", "%")
+        sql = f"COPY {self.quote(db_table)} ({', '.join(map(self.quote, columns))}) FROM STDIN".replace(
+            "%%", "%"
+        )
         with self.connection.wrap_database_errors, closing(self._cursor()) as cursor:
             if hasattr(cursor, "copy_expert"):  # psycopg 2
                 cursor.copy_expert(sql, io.BytesIO(data[4:]))
@@ -743,7 +797,9 @@ class PostgreSQL(Database):
 
     def _update_values(self, table: Table, values: Sequence[Sequence[Any]]) -> None:
         q = self.quote
-        assignments = ", ".join(f"{q(column.column)} = EXCLUDED.{q(column.column)}" for column in table.columns)
+        assignments = ", ".join(
+            f"{q(column.column)} = EXCLUDED.{q(column.column)}" for column in table.columns
+        )
         names = [column.column for column in table.stored]
         end = f"ON CONFLICT ({q(table.key.column)}) DO UPDATE SET {assignments}"
         self._insert_rows(table.db_table, names, list(zip(*values, strict=True)), end)
@@ -811,7 +867,10 @@ class MySQL(Database):
         if kind is DATE:
             return f"DATE_FORMAT({name}, '%%Y-%%m-%%d')", None
         if kind is DATETIME and settings.USE_TZ and self.connection.timezone_name == "UTC":
-            return f"CONCAT(REPLACE(DATE_FORMAT({name}, '%%Y-%%m-%%dT%%H:%%i:%%s.%%f'), '.000000', ''), 'Z')", None
+            return (
+                f"CONCAT(REPLACE(DATE_FORMAT({name}, '%%Y-%%m-%%dT%%H:%%i:%%s.%%f'), '.000000', ''), 'Z')",
+                None,
+            )
         if kind is DURATION:
             return name, lambda values: [None if value is None else _duration(value) for value in values]
         return None
@@ -830,7 +889,18 @@ class MySQL(Database):
 
     def _is_about_a_record(self, error: OperationalError) -> bool:
         # Errors of data and of constraints that mysqlclient files under OperationalError.
-        return bool(error.args) and error.args[0] in {1048, 1264, 1292, 1364, 1366, 1367, 1406, 3140, 3819, 4025}
+        return bool(error.args) and error.args[0] in {
+            1048,
+            1264,
+            1292,
+            1364,
+            1366,
+            1367,
+            1406,
+            3140,
+            3819,
+            4025,
+        }
 
 
 def _each(convert: Convert) -> ConvertAll:
@@ -896,16 +966,20 @@ def reason_of(error: BaseException) -> str:
 def refuse_records(lines: Sequence[str]) -> None:
     """Raise `RecordsRefused` where there are lines."""
     if lines:
-        raise RecordsRefused(_("The database cannot take these records, so nothing was changed:"), lines[:NAMED])
+        raise RecordsRefused(
+            _("The database cannot take these records, so nothing was changed:"), lines[:NAMED]
+        )
 
 
 def _integer_type(field: Field) -> str:
     while field.remote_field is not None:
         field = field.target_field  # type: ignore[attr-defined]
     name = field.get_internal_type()
-    return {"AutoField": "IntegerField", "BigAutoField": "BigIntegerField", "SmallAutoField": "SmallIntegerField"}.get(
-        name, name
-    )
+    return {
+        "AutoField": "IntegerField",
+        "BigAutoField": "BigIntegerField",
+        "SmallAutoField": "SmallIntegerField",
+    }.get(name, name)
 
 
 def _already_running() -> Busy:

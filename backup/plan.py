@@ -1,4 +1,4 @@
-"""What a restore of one backup would do to one database. Never writes: the preview shows a plan, a restore carries it out.
+"""What a restore of a backup would do to a database. Never writes: a preview shows a plan, a restore carries it out.
 
 Which row a record *is*:
 
@@ -91,10 +91,10 @@ class Plan:
             "refused": self.refusal.message if self.refusal else None,
         }
 
-    # -- first pass: every record is read and checked, and the keys are settled ------------------------------------------
+    # -- first pass: every record is read and checked, and the keys are settled ---
 
     def prepare(self) -> None:
-        """Read and check the whole archive, and settle the keys. Raises `InvalidBackup`; see `conflicts` for the rest."""
+        """Read and check the whole archive, and settle the keys. Raises `InvalidBackup`; the rest is in `conflicts`."""
         for table in self.tables:
             for columns in self._checked(table):
                 self.spool.put(table.label, columns)
@@ -105,16 +105,22 @@ class Plan:
         """Set `refusal`. `superuser`: whether the one who asks may change accounts."""
         if self.conflicts:
             self.refusal = Conflict(
-                _("Records of the backup match more than one row here, so it is not clear which rows they are:"),
+                _(
+                    "Records of the backup match more than one row here, so it is not clear which rows they are:"
+                ),
                 self.conflicts,
             )
         elif not self._leaves_a_superuser():
             self.refusal = RestoreRefused(
-                _("After this restore nobody could administer the site: no user would be active and a superuser.")
+                _(
+                    "After this restore nobody could administer the site: no user would be active and a superuser."
+                )
             )
         elif not superuser and self._changes_accounts():
             self.refusal = Forbidden(
-                _("This restore would change user accounts, permissions or API tokens. Only a superuser can do that.")
+                _(
+                    "This restore would change user accounts, permissions or API tokens. Only a superuser can do that."
+                )
             )
 
     def _checked(self, table: Table) -> Iterator[list[Sequence[Plain]]]:
@@ -157,11 +163,19 @@ class Plan:
                     moved[row[0]] = new[0]
                 if len(matches) > 1 or (matches and table.key.refers_to and matches != [new[0]]):
                     keys = ", ".join(str(key) for key in {*matches, new[0]})
-                    self._conflict(table, row, _("it matches the rows %(keys)s here by different unique values") % {"keys": keys})
+                    self._conflict(
+                        table,
+                        row,
+                        _("it matches the rows %(keys)s here by different unique values") % {"keys": keys},
+                    )
                 elif matches and matches[0] != new[0]:
                     (match,) = matches
                     if match in claimed:
-                        self._conflict(table, row, _("it matches row %(key)s here, as another record does") % {"key": match})
+                        self._conflict(
+                            table,
+                            row,
+                            _("it matches row %(key)s here, as another record does") % {"key": match},
+                        )
                     claimed[match] = row[0]
                     if table.key_is_data:
                         replaced.append(match)
@@ -175,7 +189,9 @@ class Plan:
             settled = [self._refer(table, row, key=True) for row in rows]
             for row, matches in zip(rows, self._matches(table, settled), strict=True):
                 if matches:
-                    self._conflict(table, row, _("it matches row %(key)s here, as another record does") % {"key": row[0]})
+                    self._conflict(
+                        table, row, _("it matches row %(key)s here, as another record does") % {"key": row[0]}
+                    )
                 else:
                     highest = moved[row[0]] = _fresh(table, highest)
 
@@ -206,7 +222,7 @@ class Plan:
         if len(self.conflicts) < NAMED:
             self.conflicts.append(describe(table.label, row[0], None, reason))
 
-    # -- second pass: the rows as they are to be written -------------------------------------------------------------------
+    # -- second pass: the rows as they are to be written ---
 
     def steps(self, table: Table) -> Iterator[Step]:
         """The rows of a table, under the keys that they get here, compared with those that are here now."""
@@ -266,7 +282,7 @@ class Plan:
                     values[place] = new
         return row if values is None else tuple(values)
 
-    # -- who may come in afterwards -----------------------------------------------------------------------------------------
+    # -- who may come in afterwards ---
 
     def _table(self, label: str) -> Table | None:
         return next((table for table in self.tables if table.label == label), None)
@@ -288,7 +304,9 @@ class Plan:
                 overwritten.add(self.moved.get(label, {}).get(row[0], row[0]))
         if self.clear:
             return False
-        here = model._base_manager.using(self.database.connection.alias).filter(is_superuser=True, is_active=True)
+        here = model._base_manager.using(self.database.connection.alias).filter(
+            is_superuser=True, is_active=True
+        )
         return any(table.key.kind.dump(key) not in overwritten for key in here.values_list("pk", flat=True))
 
     def _changes_accounts(self) -> bool:
@@ -342,13 +360,19 @@ def build(
         if label in known:
             continue
         if label in excluded or label.split(".")[0] in excluded:
-            warnings.append(_("%(model)s is in the backup, but left out of restores on this site.") % {"model": label})
+            warnings.append(
+                _("%(model)s is in the backup, but left out of restores on this site.") % {"model": label}
+            )
         else:
-            raise InvalidBackup(_("The backup holds records of %(model)s, which this site does not know.") % {"model": label})
+            raise InvalidBackup(
+                _("The backup holds records of %(model)s, which this site does not know.") % {"model": label}
+            )
     ours = [table for table in tables if table.label in metadata.models]
     others = [table for table in tables if table.label not in metadata.models]
     if not metadata.has_checksums:
-        warnings.append(_("The backup is of format version 1.0, without checksums: damage to it may go unseen."))
+        warnings.append(
+            _("The backup is of format version 1.0, without checksums: damage to it may go unseen.")
+        )
     if others and clear:
         names = ", ".join(table.label for table in others)
         warnings.append(
@@ -359,18 +383,30 @@ def build(
             )
             % {"models": names}
         )
-    plan = Plan(metadata, clear, ours, others if clear else [], archive, database, validators or {}, spool, warnings=warnings)
+    plan = Plan(
+        metadata,
+        clear,
+        ours,
+        others if clear else [],
+        archive,
+        database,
+        validators or {},
+        spool,
+        warnings=warnings,
+    )
     plan.prepare()
     plan.judge(superuser=superuser)
     return plan
 
 
 class Spool:
-    """A temporary file of batches, each under a name, that come back in the order in which they were put. Nobody else
-    can open it, and it is gone when it is closed, or the process dies. Raises `StorageFailed` where the disk is full."""
+    """A temporary file of batches, each under a name, that come back in the order in which they were put.
+
+    Nobody else can open it, and it is gone when it is closed, or the process dies.
+    """
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile()
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
         self._places: dict[str, list[tuple[int, int]]] = {}
 
     def __enter__(self) -> Spool:
@@ -380,7 +416,7 @@ class Spool:
         self._file.close()
 
     def put(self, name: str, batch: Any) -> None:
-        """`batch`: lists, dicts and plain values, or bytes."""
+        """`batch`: lists, dicts and plain values, or bytes. Raises `StorageFailed` where the disk is full."""
         data = marshal.dumps(batch)
         try:
             self._places.setdefault(name, []).append((self._file.seek(0, 2), len(data)))
@@ -415,7 +451,9 @@ class _Once:
                 if self._last is None or key > self._last:
                     self._last = key
                     continue
-                raise self._table.invalid(_("its key comes twice, or the records are not in the order of their keys"), key)
+                raise self._table.invalid(
+                    _("its key comes twice, or the records are not in the order of their keys"), key
+                )
             if key in self._seen:
                 raise self._table.invalid(_("its key comes twice"), key)
             self._seen.add(key)

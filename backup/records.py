@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from functools import cached_property, lru_cache
+from itertools import pairwise
 from operator import itemgetter
 from types import SimpleNamespace
 from typing import Any
@@ -222,12 +223,16 @@ def _all_utc(values: Sequence[Any]) -> bool:
     """Whether all are moments in the form that `plain_datetime` gives, to save most of what parsing them costs."""
     parse, say = dt.datetime.fromisoformat, dt.datetime.isoformat
     try:
-        return settings.USE_TZ and all(v is None or (v[-1] == "Z" and say(parse(v[:-1])) == v[:-1]) for v in values)
+        return settings.USE_TZ and all(
+            v is None or (v[-1] == "Z" and say(parse(v[:-1])) == v[:-1]) for v in values
+        )
     except (ValueError, TypeError, IndexError):
         return False
 
 
-INTEGER = Kind("integer", _same, _of_type(int, lambda: _("a whole number is needed")), _same, _all_of_type(int))
+INTEGER = Kind(
+    "integer", _same, _of_type(int, lambda: _("a whole number is needed")), _same, _all_of_type(int)
+)
 FLOAT = Kind(
     "float",
     plain_float,
@@ -235,9 +240,17 @@ FLOAT = Kind(
     load_float,
     lambda values: {float, type(None)}.issuperset(map(type, values)) and _UNBOUNDED_VALUES.isdisjoint(values),
 )
-BOOLEAN = Kind("boolean", bool, _of_type(bool, lambda: _("true or false is needed")), _same, _all_of_type(bool))
+BOOLEAN = Kind(
+    "boolean", bool, _of_type(bool, lambda: _("true or false is needed")), _same, _all_of_type(bool)
+)
 TEXT = Kind("text", str, _of_type(str, lambda: _("text is needed")), _same, _all_of_type(str))
-DATETIME = Kind("datetime", plain_datetime, lambda value: plain_datetime(_parse_datetime(value)), _parse_datetime, _all_utc)
+DATETIME = Kind(
+    "datetime",
+    plain_datetime,
+    lambda value: plain_datetime(_parse_datetime(value)),
+    _parse_datetime,
+    _all_utc,
+)
 DATE = _parsed_kind("date", dt.date.isoformat, _parse_date)
 TIME = _parsed_kind("time", dt.time.isoformat, _parse_time)
 DURATION = _parsed_kind("duration", duration_string, _parse_duration)
@@ -255,8 +268,8 @@ KINDS: dict[str, Kind] = {
         INTEGER,
     ),
     **dict.fromkeys(
-        ["CharField", "TextField", "SlugField", "FileField", "FilePathField"]
-        + ["EmailField", "URLField", "GenericIPAddressField", "CommaSeparatedIntegerField"],
+        "CharField TextField SlugField EmailField URLField FileField FilePathField".split()
+        + "GenericIPAddressField CommaSeparatedIntegerField".split(),
         TEXT,
     ),
     "BooleanField": BOOLEAN,
@@ -313,7 +326,9 @@ def _kind_of(field: Field) -> Kind:
     target = _target_of(field)
     if field is not target and label_of(target.model) in NATURAL and target.primary_key:
         return _natural_kind(NATURAL[label_of(target.model)])
-    own_conversion = hasattr(target, "from_db_value") and not type(target).__module__.startswith("django.db.models.")
+    own_conversion = hasattr(target, "from_db_value") and not type(target).__module__.startswith(
+        "django.db.models."
+    )
     kind = None if own_conversion else KINDS.get(target.get_internal_type())
     return kind or _own_kind(target)
 
@@ -396,7 +411,7 @@ class Relation:
             if not isinstance(value, list):
                 raise ValueError(_("a list of keys is needed"))
             keys = in_order(check(key) for key in value)
-            if any(a == b for a, b in zip(keys, keys[1:], strict=False)):
+            if any(a == b for a, b in pairwise(keys)):
                 raise ValueError(_("a key stands twice in the list"))
             return keys
 
@@ -420,7 +435,7 @@ class Table:
         self.model = model
         self.label = label_of(model)
         self.db_table = meta.db_table
-        self.key = Column.of(meta.pk)  # type: ignore[arg-type]
+        self.key = Column.of(meta.pk)
         self.columns = tuple(
             Column.of(field)
             for field in meta.local_concrete_fields
@@ -431,7 +446,8 @@ class Table:
             for field in meta.local_many_to_many
             if field.remote_field.through._meta.auto_created  # type: ignore[union-attr]
         )
-        self.names = tuple(part.name for part in (*self.columns, *self.relations))
+        parts: tuple[Column | Relation, ...] = (*self.columns, *self.relations)
+        self.names = tuple(part.name for part in parts)
         self._identities = tuple(identities)
 
     def __repr__(self) -> str:
@@ -458,7 +474,9 @@ class Table:
         Declared ones that hold for every row; a constraint with a condition or an expression is left to the database.
         """
         meta = self.model._meta
-        names: list[Sequence[str]] = [(f.name,) for f in meta.local_concrete_fields if f.unique and not f.primary_key]
+        names: list[Sequence[str]] = [
+            (f.name,) for f in meta.local_concrete_fields if f.unique and not f.primary_key
+        ]
         names += meta.unique_together
         names += [constraint.fields for constraint in meta.total_unique_constraints]
         names += self._identities
@@ -480,7 +498,9 @@ class Table:
         """(place of the content type, place of the key) of each generic reference."""
         places = {column.name: place for place, column in enumerate(self.stored)}
         return [
-            (places[ct], places[key]) for ct, key in generic_references(self.model) if ct in places and key in places
+            (places[ct], places[key])
+            for ct, key in generic_references(self.model)
+            if ct in places and key in places
         ]
 
     @cached_property
@@ -506,7 +526,9 @@ class Table:
         """
         count = len(self.names)
         try:
-            fields = [record["fields"] for record in records if len(record) == 3 and record["model"] == self.label]
+            fields = [
+                record["fields"] for record in records if len(record) == 3 and record["model"] == self.label
+            ]
             if len(fields) == len(records) and all(len(some) == count for some in fields):
                 values = zip(*map(self._values, fields), strict=True) if count else ()
                 columns = [[record["pk"] for record in records], *values]
@@ -552,7 +574,9 @@ class Table:
         if record.get("model") != self.label:
             return self.invalid(_("it says that it is of another model"), pk)
         for unknown in [name for name in record if name not in ("model", "pk", "fields")]:
-            return self.invalid(_("it has a part “%(name)s” that no record has") % {"name": _short(unknown)}, pk)
+            return self.invalid(
+                _("it has a part “%(name)s” that no record has") % {"name": _short(unknown)}, pk
+            )
         for name in fields:
             if name not in self.names:
                 return self.invalid(_("this site has no such field"), pk, name)
@@ -567,9 +591,7 @@ class Table:
 
     def invalid(self, reason: str, pk: object = None, field: str | None = None) -> InvalidRecord:
         """`InvalidRecord` for one of this model's records, `reason` being why."""
-        return InvalidRecord(
-            describe(self.label, pk, field, reason), model=self.label, pk=pk, field=field
-        )
+        return InvalidRecord(describe(self.label, pk, field, reason), model=self.label, pk=pk, field=field)
 
 
 def describe(label: str, pk: object, field: str | None, reason: str) -> str:

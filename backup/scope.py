@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from graphlib import CycleError, TopologicalSorter
+from itertools import pairwise
 
 from django.apps import apps as live_apps
+from django.apps.registry import Apps
 from django.db.models import Model
 
 #: What is left out, by app label or model label, each for its reason. BACKUP_EXCLUDE names more.
@@ -23,7 +25,7 @@ def label_of(model: type[Model]) -> str:
     return model._meta.concrete_model._meta.label_lower  # type: ignore[union-attr]
 
 
-def models_in_scope(registry=live_apps, exclude: Iterable[str] = ()) -> list[type[Model]]:
+def models_in_scope(registry: Apps = live_apps, exclude: Iterable[str] = ()) -> list[type[Model]]:
     """Every managed, concrete, non-proxy model, so that what a model refers to stands before it.
 
     `registry`: `django.apps.apps`, or a migration state's `apps` (historical models). `exclude`: labels of apps
@@ -63,7 +65,7 @@ def _in_order(models: list[type[Model]]) -> list[type[Model]]:
             return [known[label] for label in order]
         except CycleError as error:
             circle = error.args[1]  # each is needed by the next
-            edges = [(needer, needed) for needed, needer in zip(circle, circle[1:], strict=False)]
+            edges = [(needer, needed) for needed, needer in pairwise(circle)]
             weakest = min(edges, key=lambda edge: needs[edge[0]][edge[1]])
             del needs[weakest[0]][weakest[1]]
 
@@ -75,7 +77,10 @@ def generic_references(model: type[Model]) -> list[tuple[str, str]]:
     return [
         (field.ct_field, field.fk_field)
         for field in model._meta.private_fields
-        if hasattr(field, "ct_field") and hasattr(field, "fk_field") and not field.many_to_many and not field.one_to_many
+        if hasattr(field, "ct_field")
+        and hasattr(field, "fk_field")
+        and not field.many_to_many
+        and not field.one_to_many
     ]
 
 

@@ -81,7 +81,9 @@ def create_backup(
                 babybuddy_version=babybuddy.version(),
                 django_version=django.get_version(),
                 database_engine=database.connection.vendor,
-                migrations=upgrade.leaf_migrations(database.connection, (t.model._meta.app_label for t in tables)),
+                migrations=upgrade.leaf_migrations(
+                    database.connection, (t.model._meta.app_label for t in tables)
+                ),
             )
             tell = _Teller(progress, sum(reader.count(table) for table in tables) if progress else 0)
             for table in tables:
@@ -145,7 +147,9 @@ def restore_backup(
             database.reset_sequences([*plan.tables, *plan.emptied])
         babybuddy.drop_caches()
         vault.prune_safety_copies()
-        restored = {label: member.records for label, member in plan.metadata.models.items() if plan.holds(label)}
+        restored = {
+            label: member.records for label, member in plan.metadata.models.items() if plan.holds(label)
+        }
         result = Result(restored, safety_copy, warnings)
         log(f"{result.records} records")
         return result

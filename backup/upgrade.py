@@ -18,14 +18,19 @@ def leaf_migrations(connection: BaseDatabaseWrapper, app_labels: Iterable[str]) 
     return _leaves(loader, loader.applied_migrations.keys(), app_labels)
 
 
-def _leaves(loader: MigrationLoader, applied: Iterable[tuple[str, str]], app_labels: Iterable[str]) -> dict[str, list[str]]:
+def _leaves(
+    loader: MigrationLoader, applied: Iterable[tuple[str, str]], app_labels: Iterable[str]
+) -> dict[str, list[str]]:
     applied = {key for key in applied if key in loader.graph.node_map}
     return {
         app: sorted(
             name
             for label, name in applied
             if label == app
-            and not any(child.key[0] == app and child.key in applied for child in loader.graph.node_map[label, name].children)
+            and not any(
+                child.key[0] == app and child.key in applied
+                for child in loader.graph.node_map[label, name].children
+            )
         )
         for app in sorted(set(app_labels))
     }
@@ -50,8 +55,8 @@ def check_schema(connection: BaseDatabaseWrapper, metadata: Metadata) -> None:
     if unknown:
         raise RestoreRefused(
             _(
-                "The backup comes from a newer or a different Baby Buddy (%(version)s), with changes to the database that "
-                "are unknown here. Update Baby Buddy first, then restore. Unknown are:"
+                "The backup comes from a newer or a different Baby Buddy (%(version)s), with changes to the database "
+                "that are unknown here. Update Baby Buddy first, then restore. Unknown are:"
             )
             % {"version": made_by},
             unknown,

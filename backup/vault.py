@@ -14,7 +14,7 @@ import os
 import re
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -55,7 +55,9 @@ def _disk() -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise StorageFailed(
-            _("The server cannot keep the file (%(reason)s). Look at the free space and the rights of BACKUP_ROOT.")
+            _(
+                "The server cannot keep the file (%(reason)s). Look at the free space and the rights of BACKUP_ROOT."
+            )
             % {"reason": reason}
         ) from error
 
@@ -77,12 +79,15 @@ def _put(name: str, file: File) -> None:
 
 def _names(folder: str) -> list[str]:
     try:
-        return sorted(f"{folder}/{name}" for name in storage().listdir(folder)[1])
-    except FileNotFoundError:
-        return []
+        with _disk():
+            return sorted(f"{folder}/{name}" for name in storage().listdir(folder)[1])
+    except StorageFailed as error:
+        if isinstance(error.__cause__, (FileNotFoundError, NotADirectoryError)):
+            return []  # nothing was kept yet
+        raise
 
 
-# -- staged uploads ------------------------------------------------------------------------------------------------------
+# -- staged uploads ---
 
 
 def stage(upload: File, user: Any) -> str:
@@ -107,7 +112,7 @@ def _staged_name(upload_id: str, user: Any) -> str:
 
 @contextmanager
 def open_staged(upload_id: str, user: Any) -> Iterator[BinaryIO]:
-    """The staged upload, open for reading. Raises `InvalidBackup` where it expired, is used up, or is not this user's."""
+    """The staged upload, open for reading. Raises `InvalidBackup` where it expired, is used up or is another's."""
     name = _staged_name(upload_id, user)
     try:
         file = storage().open(name)
@@ -119,10 +124,8 @@ def open_staged(upload_id: str, user: Any) -> Iterator[BinaryIO]:
 
 def discard(upload_id: str, user: Any) -> None:
     """Remove a staged upload, if it is there and this user's."""
-    try:
+    with suppress(InvalidBackup):  # then there is nothing to remove
         storage().delete(_staged_name(upload_id, user))
-    except InvalidBackup:
-        pass  # nothing to remove
 
 
 def _remove_expired() -> None:
@@ -140,7 +143,7 @@ def _no_longer_there() -> InvalidBackup:
     return InvalidBackup(_("The uploaded file is no longer there. Please choose it again."))
 
 
-# -- safety copies -------------------------------------------------------------------------------------------------------
+# -- safety copies ---
 
 
 def keep_safety_copy(file: BinaryIO) -> str:

@@ -1,4 +1,5 @@
-"""Gives the commands of this folder what they need, in a virtual environment: `.venv` in the repository.
+"""Gives the commands of this folder what they need, in a virtual environment: `.venv` in the repository, or the
+folder that BACKUP_TEST_VENV names.
 
 Runs on a bare Python: imports nothing but the standard library.
 """
@@ -11,14 +12,15 @@ import venv
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-VENV = REPOSITORY / ".venv"
+VENV = Path(os.environ.get("BACKUP_TEST_VENV") or REPOSITORY / ".venv").absolute()
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
-def enter(module, optional=()):
+def enter(module, extra="test", optional=()):
     """Returns inside the environment; outside, makes it, and goes on as `python -m module` in there.
 
-    `optional` names extras that a machine may be unable to build, as MySQL's driver without a compiler.
+    `extra`, of pyproject.toml, is what the module needs. `optional` names extras that a machine may be unable
+    to build, as MySQL's driver without a compiler; BACKUP_TEST_STRICT=1 makes that an error.
     """
     if sys.version_info < (3, 10):  # noqa: UP036  whoever runs this has not installed it
         sys.exit("Python 3.10 or newer, please: this is " + sys.version.split()[0])
@@ -26,7 +28,7 @@ def enter(module, optional=()):
         if not PYTHON.exists():
             _make()
         _run([PYTHON, "-m", module, *sys.argv[1:]])
-    _install("test")
+    _install(extra)
     strict = os.environ.get("BACKUP_TEST_STRICT") == "1"
     for extra in optional:
         _install(extra, required=strict)

@@ -17,7 +17,7 @@ DATA = HOST / "data"
 
 def main():
     arguments = parse()
-    enter("tests.demo")
+    enter("tests.demo", extra="host")
     set_up()
 
     from core.models import Child, Feeding

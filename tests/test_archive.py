@@ -1,0 +1,580 @@
+"""The ZIP: what goes in comes out, and nothing that is wrong with a file passes, nor ends in another error."""
+
+import copy
+import datetime as dt
+import hashlib
+import io
+import json
+import random
+import stat
+import struct
+import time
+import tracemalloc
+import zipfile
+import zlib
+
+import pytest
+from backup.archive import Archive, Limits, Metadata, Writer, parse_metadata
+from backup.exceptions import InvalidBackup, TooLarge
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.backups import lines, packed, unpacked
+
+LIMITS = Limits(uncompressed=64 * 1024 * 1024)
+MOMENT = dt.datetime(2026, 11, 23, 14, 30, 22, 123456, tzinfo=dt.timezone.utc)
+RECORDS = {
+    "auth.user": [{"model": "auth.user", "pk": n, "fields": {"username": f"user {n}"}} for n in range(3)],
+    "core.child": [],
+    "core.note": [
+        {"model": "core.note", "pk": n, "fields": {"note": text}}
+        for n, text in enumerate(["", "},\n{", '"]', "\\", "\u2028", "שלום", "🍼" * 3000, "],[", "\n]\n", ",\n"])
+    ],
+}
+
+
+def write(records, **metadata):
+    file = io.BytesIO()
+    with Writer(file) as writer:
+        for label, rows in records.items():
+            writer.add(label, f"{label.replace('.', '/')}.json", [rows[:2], rows[2:]] if rows else [])
+        writer.finish(Metadata(timestamp=MOMENT, **metadata))
+    return file
+
+
+def read(file, limits=LIMITS):
+    with Archive(file, limits) as archive:
+        return {
+            label: [record for batch in archive.records(label, True) for record in batch]
+            for label in archive.metadata.models
+        }
+
+
+def read_quickly(file, limits=LIMITS):
+    with Archive(file, limits) as archive:
+        for label in archive.metadata.models:
+            for _ in archive.records(label):
+                pass
+
+
+def refuse(file, error=InvalidBackup, limits=LIMITS):
+    """What is said of a file that is no good: one sentence."""
+    if isinstance(file, bytes):
+        file = io.BytesIO(file)
+    messages = []
+    for reader in (read, read_quickly):
+        with pytest.raises(InvalidBackup) as caught:
+            reader(file, limits)
+        messages.append(caught.value.message)
+        assert type(caught.value) is error
+    assert messages[0] == messages[1]
+    message = messages[0]
+    assert message
+    assert message[-1] == "."
+    assert len(message) < 400
+    assert "\n" not in message
+    assert message.isprintable()
+    return message
+
+
+def repacked(change):
+    """A backup whose members were changed: `change` gets name -> bytes, and the metadata as an object."""
+    members = unpacked(write(RECORDS))
+    metadata = json.loads(members["metadata.json"])
+    change(members, metadata)
+    if "metadata.json" in members:
+        members["metadata.json"] = json.dumps(metadata).encode()
+    return packed(members)
+
+
+def with_content(data, count=None, **other):
+    """A backup whose note.json is this, the checksum right."""
+
+    def change(members, metadata):
+        members["core/note.json"] = data
+        metadata["models"]["core.note"]["sha256"] = hashlib.sha256(data).hexdigest()
+        if count is not None:
+            metadata["total_records"] += count - metadata["models"]["core.note"]["records"]
+            metadata["models"]["core.note"]["records"] = count
+
+    return repacked(change)
+
+
+# --- Out and in -------------------------------------------------------------------------------------------
+
+
+def test_what_is_written_is_read():
+    metadata = {
+        "timezone": "Europe/Berlin",
+        "created_by": "Änne",
+        "label": "✓",
+        "babybuddy_version": "2.10.0",
+        "django_version": "5.2",
+        "database_engine": "sqlite",
+        "migrations": {"core": ["0036_medication"], "auth": []},
+    }
+    file = write(RECORDS, **metadata)
+    assert read(file) == RECORDS
+    with Archive(file, LIMITS) as archive:
+        said = archive.metadata
+    assert {name: getattr(said, name) for name in metadata} == metadata
+    assert said.timestamp == MOMENT
+    assert (said.version, said.models_count, said.total_records) == ("1.1", 3, 13)
+    assert {label: member.records for label, member in said.models.items()} == {
+        label: len(rows) for label, rows in RECORDS.items()
+    }
+    assert parse_metadata(said.as_json()) == said
+
+
+def test_records_come_in_batches_and_the_file_stays_open():
+    file = write(RECORDS)
+    with Archive(file, LIMITS) as archive:
+        batches = list(archive.records("core.note"))
+        assert [record for batch in batches for record in batch] == RECORDS["core.note"]
+    assert not file.closed
+
+
+def test_a_file_without_its_end_is_no_backup():
+    file = io.BytesIO()
+    with Writer(file) as writer:
+        writer.add("core.note", "core/note.json", [RECORDS["core.note"]])
+    assert "metadata.json" in refuse(file)
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
+    lambda inner: st.lists(inner) | st.dictionaries(TEXT, inner),
+    max_leaves=8,
+)
+ANY_RECORDS = st.lists(
+    st.fixed_dictionaries({"model": st.just("core.note"), "pk": VALUES, "fields": st.dictionaries(TEXT, VALUES)}),
+    max_size=6,
+)
+
+
+def same(one, other):
+    """Equal, and of the same types: True is not 1, and 1 is not 1.0."""
+    return repr(one) == repr(other)
+
+
+@settings(max_examples=60, deadline=None)
+@given(ANY_RECORDS)
+def test_any_records_come_back(records):
+    assert same(read(write({"core.note": records}))["core.note"], records)
+
+
+@settings(max_examples=60, deadline=None)
+@given(ANY_RECORDS, st.sampled_from([None, 2, "\t"]), st.booleans())
+def test_any_records_of_version_1_0_come_back(records, indent, escaped):
+    text = json.dumps(records, indent=indent, ensure_ascii=escaped)
+    assert same(read(version_1_0({"core/note.json": text}))["core.note"], records)
+
+
+# --- Version 1.0 ------------------------------------------------------------------------------------------
+
+
+def version_1_0(members, **metadata):
+    metadata = {"version": "1.0", "timestamp": "2025-01-02T03:04:05+00:00", **metadata}
+    return packed({"metadata.json": json.dumps(metadata), **members})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        json.dumps(RECORDS["core.note"]),
+        json.dumps(RECORDS["core.note"], indent=2),
+        json.dumps(RECORDS["core.note"], indent=4, ensure_ascii=False),
+        json.dumps(RECORDS["core.note"], separators=(",", ":")),
+        lines(RECORDS["core.note"]).decode(),
+        "\r\n ".join(["", "[", ",".join(map(json.dumps, RECORDS["core.note"])), "]", ""]),
+    ],
+    ids=["one line", "indented", "by four", "tight", "one a line", "white space"],
+)
+def test_version_1_0_in_any_layout(text):
+    assert read(version_1_0({"core/note.json": text})) == {"core.note": RECORDS["core.note"]}
+
+
+def test_version_1_0_in_large_blocks():
+    """Records that lie across the blocks that are read at a time, with everything in them that could mislead."""
+    text = '{"[\\"}]' * 30_000 + "\\"
+    records = [{"model": "core.note", "pk": n, "fields": {"note": text[n:]}} for n in range(7)]
+    for indent in (None, 1):
+        file = version_1_0({"core/note.json": json.dumps(records, indent=indent)})
+        assert read(file)["core.note"] == records
+
+
+@pytest.mark.parametrize("text", ["[]", "[ ]\n", "\n[\n]"])
+def test_version_1_0_without_records(text):
+    assert read(version_1_0({"core/note.json": text})) == {"core.note": []}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[", "]", "{}", "7", '"x"', "null", "[1,]", "[,1]", "[1 2]", "[1", "1]", "[1]]", "[1][2]", "[1] x", "[{]", '["x]', "[1,,2]", "[}]", "[nul]"],
+)
+def test_version_1_0_that_is_no_list(text):
+    refuse(version_1_0({"core/note.json": text}))
+
+
+@pytest.mark.parametrize("name", ["note.json", "core/note.txt", "core/a/note.json", "../core/note.json", "/core/note.json", "core\\note.json"])
+def test_version_1_0_with_names_of_no_model(name):
+    refuse(version_1_0({name: "[]"}))
+
+
+# --- Damage -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"P", b"PK", b"PK\3\4", b"PK\5\6" + bytes(17), b"no zip at all", bytes(10_000), b"%PDF-1.4" * 100, b'{"a": 1}', b"\x1f\x8b" + bytes(99)],
+)
+def test_what_is_no_zip(data):
+    message = refuse(data)
+    if not data:
+        assert "empty" in message
+
+
+def test_truncated_files():
+    data = write(RECORDS).getvalue()
+    for length in {*range(0, len(data), 97), *range(len(data) - 60, len(data))}:
+        refuse(data[:length])
+
+
+def test_no_metadata():
+    assert "metadata.json" in refuse(repacked(lambda members, metadata: members.pop("metadata.json")))
+    assert "metadata.json" in refuse(packed({}))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"", b"{", b"no", b"\xff\xfe", b"[]", b"7", b"null", b"NaN", b'"x"', b"[" * 100_000, b'{"a":' * 100_000, b"{}", b"9" * 10_000],
+    ids=lambda text: repr(text[:8]),
+)
+def test_broken_metadata(text):
+    assert "metadata.json" in refuse(packed({"metadata.json": text, "core/note.json": "[]"}))
+
+
+WRONG = [None, True, 7, -1, 1.5, "", "x", "\0" * 2000, [], {}, [[]], {"x": 1}, {"a.b": {}}]
+RIGHT = {  # what each key may be
+    "timezone": ["", "x"],
+    "created_by": ["", "x"],
+    "label": ["", "x"],
+    "babybuddy_version": ["", "x"],
+    "django_version": ["", "x"],
+    "database_engine": ["", "x"],
+    "includes_media": [True],
+    "migrations": [{}],
+}
+KEYS = ["version", "timestamp", "models_count", "total_records", "models", *RIGHT]
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_metadata_of_wrong_types(key):
+    for value in WRONG:
+        file = repacked(lambda members, metadata, value=value: metadata.update({key: value}))
+        if value in RIGHT.get(key, []) and type(value) in map(type, RIGHT[key]):
+            assert read(file) == RECORDS
+        else:
+            assert key in refuse(file) or key == "models", value
+
+
+@pytest.mark.parametrize("key", ["version", "timestamp", "models", "migrations", "models_count", "total_records"])
+def test_metadata_without_a_part(key):
+    assert key in refuse(repacked(lambda members, metadata: metadata.pop(key)))
+
+
+@pytest.mark.parametrize("part", ["file", "records", "sha256"])
+def test_metadata_of_a_member(part):
+    for value in WRONG:
+        if part == "records" and value == 7 or value == "x" * 64:
+            continue
+        refuse(repacked(lambda members, metadata, value=value: metadata["models"]["core.note"].update({part: value})))
+    refuse(repacked(lambda members, metadata: metadata["models"]["core.note"].pop(part)))
+
+
+def test_two_models_in_one_file():
+    def change(members, metadata):
+        metadata["models"]["core.child"] = metadata["models"]["core.note"]
+
+    refuse(repacked(change))
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["2026-11-23", "2026-11-23T14:30:22", "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59", "yesterday", "2026-13-01T00:00:00Z"],
+)
+def test_timestamps_that_are_none(value):
+    assert "timestamp" in refuse(repacked(lambda members, metadata: metadata.update(timestamp=value)))
+
+
+@pytest.mark.parametrize("version", ["2.0", "2.7", "10.1"])
+def test_a_newer_major_version(version):
+    message = refuse(repacked(lambda members, metadata: metadata.update(version=version)))
+    assert version in message
+    assert "newer" in message
+
+
+@pytest.mark.parametrize("version", ["0.9", "1", "1.x", "1.1.1", "-1.1", "٢.٠", "1.1\n", "999999999999.1"])
+def test_what_is_no_version(version):
+    refuse(repacked(lambda members, metadata: metadata.update(version=version)))
+
+
+def test_a_newer_minor_version_is_read():
+    def change(members, metadata):
+        metadata["version"] = "1.9"
+        metadata["colour"] = "blue"
+
+    assert read(repacked(change)) == RECORDS
+
+
+def test_a_wrong_checksum_names_the_file():
+    def change(members, metadata):
+        members["core/note.json"] = members["core/note.json"].replace(b'"pk":3', b'"pk":4')
+
+    message = refuse(repacked(change))
+    assert "core/note.json" in message
+    assert "checksum" in message
+
+
+@pytest.mark.parametrize("difference", [-1, 1])
+def test_a_wrong_count_names_the_file(difference):
+    def change(members, metadata):
+        metadata["models"]["core.note"]["records"] += difference
+        metadata["total_records"] += difference
+
+    assert "core/note.json" in refuse(repacked(change))
+
+
+def test_a_missing_member_is_named():
+    assert "core/note.json" in refuse(repacked(lambda members, metadata: members.pop("core/note.json")))
+
+
+@pytest.mark.parametrize("name", ["core/more.json", "README.txt", "../../etc/passwd", "a\nb", "x" * 5000, "folder/x"])
+def test_an_unknown_member_is_named(name):
+    refuse(repacked(lambda members, metadata: members.update({name: b"[]"})))
+
+
+def test_folders_are_no_harm():
+    assert read(repacked(lambda members, metadata: members.update({"core/": b""}))) == RECORDS
+
+
+def test_a_member_twice():
+    file = write(RECORDS)
+    with zipfile.ZipFile(file, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr("core/note.json", "[]")
+    assert "twice" in refuse(file)
+
+
+def test_an_encrypted_member():
+    data = bytearray(write(RECORDS).getvalue())
+    at = data.index(b"PK\1\2")
+    data[at + 8] |= 1
+    assert "encrypted" in refuse(bytes(data))
+
+
+def test_a_link():
+    file = write(RECORDS)
+    with zipfile.ZipFile(file, "a") as archive:
+        info = zipfile.ZipInfo("core/link.json")
+        info.external_attr = (stat.S_IFLNK | 0o777) << 16
+        archive.writestr(info, "/etc/passwd")
+    assert "link" in refuse(file)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_another_compression(method):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", method) as archive:
+        for name, data in unpacked(write(RECORDS)).items():
+            archive.writestr(name, data)
+    refuse(file)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"[",
+        b"[]",
+        b"{}",
+        b"null",
+        b"[\n]",
+        b'[\n{"a": 1}',
+        b'[\n{"a": 1},\n]\n',
+        b'[\n,\n{"a": 1}\n]\n',
+        b'[\n{"a": 1}\n{"a": 2}\n]\n',
+        b'[\n{"a": 1}\n]\n]\n',
+        b'[\n{"a": 1}\n]\nmore',
+        b'[\n{"a": NaN}\n]\n',
+        b"[\n{'a': 1}\n]\n",
+        b'[\n{"a": "\xff"}\n]\n',
+        b'[\n{"a": "\\ud800"}\n]\n',
+        b'[\n"' + b"\n" + b'"\n]\n',
+        b"[\n" + b"[" * 50_000 + b"]" * 50_000 + b"\n]\n",
+        b"[\n" + b'{"a":' * 50_000 + b"1" + b"}" * 50_000 + b"\n]\n",
+    ],
+    ids=lambda data: repr(data[:20]),
+)
+def test_what_is_not_one_record_a_line(data):
+    """The checksum being right: written so by somebody else."""
+    refuse(with_content(data, count=1))
+
+
+# --- Files made to do harm --------------------------------------------------------------------------------
+
+
+def test_more_than_the_limit_is_not_unpacked():
+    data = lines([{"model": "core.note", "pk": n, "fields": {"x": random.Random(n).randbytes(200).hex()}} for n in range(100)])
+    file = with_content(data, count=100)
+    assert "core.note" in read(file)
+    message = refuse(file, TooLarge, Limits(uncompressed=10_000))
+    assert "BACKUP_MAX_UNCOMPRESSED_SIZE" in message
+
+
+def test_a_bomb():
+    bomb = lines([{"model": "core.note", "pk": 1, "fields": {"note": " " * 30_000_000}}])
+    file = with_content(bomb, count=1)
+    assert len(file.getvalue()) < 100_000
+    refuse(file, TooLarge)
+
+
+def test_sizes_that_lie():
+    """The size in the table of contents counts for nothing: what comes out does."""
+    data = bytearray(with_content(lines([{"x": "y" * 100_000}]), count=1).getvalue())
+    at = data.index(b"core/note.json", data.index(b"PK\1\2")) - 46
+    for claimed in (0, 10, 99_999, 100_020):
+        data[at + 24 : at + 28] = struct.pack("<I", claimed)
+        refuse(bytes(data))
+
+
+def test_a_bomb_that_claims_to_be_small():
+    """Neither time nor memory go beyond what the limits allow."""
+    bomb = lines([{"x": " " * 100_000_000}])
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    deflated = packer.compress(bomb) + packer.flush()
+    file = with_content(lines([{"x": 1}]), count=1)
+    data, length = file.getvalue(), 0
+    with zipfile.ZipFile(file) as archive:
+        info = archive.getinfo("core/note.json")
+        length = info.compress_size
+        start = info.header_offset + 30 + len(info.filename)
+    hostile = bytearray(data.replace(data[start : start + length], deflated, 1))
+    shift = len(deflated) - length
+    at = hostile.index(b"core/note.json", start + len(deflated)) - 46
+    hostile[at + 20 : at + 24] = struct.pack("<I", len(deflated))
+    directory = hostile.rindex(b"PK\5\6")
+    offset = struct.unpack("<I", hostile[directory + 16 : directory + 20])[0] + shift
+    hostile[directory + 16 : directory + 20] = struct.pack("<I", offset)
+    tracemalloc.start()
+    try:
+        refuse(bytes(hostile))
+        assert tracemalloc.get_traced_memory()[1] < 40_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_record_without_end():
+    limits = Limits(uncompressed=10**9, ratio=2000, record=1_000_000)
+    for data in (b'[\n{"x": "' + b"y" * 5_000_000 + b'"}\n]\n', b"[\n" + b" " * 5_000_000):
+        refuse(with_content(data, count=1), TooLarge, limits)
+        refuse(version_1_0({"core/note.json": data}), TooLarge, limits)
+
+
+def test_too_many_members():
+    refuse(packed({f"core/x{n}.json": "[]" for n in range(50)} | {"metadata.json": "{}"}), TooLarge, Limits(10**6, members=20))
+
+
+def test_a_huge_table_of_contents():
+    file = write(RECORDS)
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.comment = b"x" * 60_000
+        for number in range(60):
+            archive.writestr(f"{number}" + "y" * 60_000, "")
+    refuse(file)
+
+
+def test_huge_metadata():
+    text = json.dumps({"version": "1.1", "x": "y" * 5_000_000})
+    assert "metadata.json" in refuse(packed({"metadata.json": text}))
+
+
+def test_numbers_without_end():
+    """Parsing them takes time that grows with the square, so Python refuses; orjson makes floats of them."""
+    started = time.monotonic()
+    file = with_content(b'[\n{"x": ' + b"9" * 200_000 + b"}\n]\n", count=1)
+    for reader in (read, read_quickly):
+        try:
+            reader(file)
+        except InvalidBackup:
+            pass
+    assert time.monotonic() - started < 5
+
+
+# --- Any damage at all ------------------------------------------------------------------------------------
+
+SOUND = write(RECORDS).getvalue()
+OLD = version_1_0({"core/note.json": json.dumps(RECORDS["core.note"], indent=1)}).getvalue()
+DAMAGE = st.lists(
+    st.tuples(st.floats(0, 1, exclude_max=True), st.sampled_from(["set", "cut", "add"]), st.binary(min_size=1, max_size=6)),
+    min_size=1,
+    max_size=4,
+)
+
+
+def damaged(data, damage):
+    data = bytearray(data)
+    for place, how, new in damage:
+        at = int(place * len(data))
+        if how == "add":
+            data[at:at] = new
+        elif how == "cut":
+            del data[at : at + len(new)]
+        else:
+            data[at : at + len(new)] = new
+    return io.BytesIO(bytes(data))
+
+
+@settings(max_examples=300, deadline=None)
+@given(DAMAGE)
+def test_damage_is_found_or_does_no_harm(damage):
+    file = damaged(SOUND, damage)
+    try:
+        found = read(file)
+    except InvalidBackup:
+        return
+    assert found == RECORDS
+
+
+@settings(max_examples=150, deadline=None)
+@given(DAMAGE)
+def test_damage_to_a_file_without_checksums_is_no_other_error(damage):
+    try:
+        read(damaged(OLD, damage))
+    except InvalidBackup:
+        return
+
+
+@settings(max_examples=100, deadline=None)
+@given(VALUES)
+def test_any_metadata_is_read_or_refused(value):
+    try:
+        parse_metadata(value)
+    except InvalidBackup:
+        return
+    raise AssertionError("accepted")
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from(KEYS), VALUES)
+def test_metadata_with_any_part_is_read_or_refused(key, value):
+    metadata = copy.deepcopy(METADATA)
+    metadata[key] = value
+    try:
+        said = parse_metadata(metadata)
+    except InvalidBackup:
+        return
+    json.dumps(said.as_json())
+
+
+METADATA = json.loads(unpacked(io.BytesIO(SOUND))["metadata.json"])
