@@ -161,7 +161,7 @@ class Writer:
 
             piece, size = [b"["], 0
             try:
-                for batch in batches:
+                for batch in filter(None, batches):
                     lines = b",\n".join(map(_dumps, batch))
                     piece += [b",\n" if count else b"\n", lines]
                     size += len(lines)
@@ -193,6 +193,13 @@ class Writer:
 
 
 # -- reading ---
+
+
+def _loads_exactly(data: bytes) -> Any:
+    """What the standard library makes of it (whole numbers of any size), where it is JSON at all: orjson alone
+    refuses NaN and half of a surrogate pair."""
+    orjson.loads(data)
+    return json.loads(data)
 
 
 class _BoundedReads:
@@ -338,7 +345,7 @@ class Archive:
         `exact_json`: read whole numbers of any size (slower). Raises `InvalidBackup`, in the middle too.
         """
         member = self.metadata.models[label]
-        loads: Callable[[bytes], Any] = json.loads if exact_json else orjson.loads
+        loads: Callable[[bytes], Any] = _loads_exactly if exact_json else orjson.loads
         digest = hashlib.sha256()
         count = 0
         blocks = self._blocks(member, digest)

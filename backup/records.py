@@ -268,8 +268,8 @@ KINDS: dict[str, Kind] = {
         INTEGER,
     ),
     **dict.fromkeys(
-        "CharField TextField SlugField EmailField URLField FileField FilePathField".split()
-        + "GenericIPAddressField CommaSeparatedIntegerField".split(),
+        [f"{name}Field" for name in ("Char", "Text", "Slug", "Email", "URL", "File", "FilePath")]
+        + [f"{name}Field" for name in ("GenericIPAddress", "CommaSeparatedInteger")],
         TEXT,
     ),
     "BooleanField": BOOLEAN,

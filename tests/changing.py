@@ -32,8 +32,14 @@ ENTRIES = [
 ]
 
 
-#: Values for fields that do not take any text.
-CHANGED = {"size": "7x7", "timezone": "Europe/Paris", "language": "fr"}
+#: Values for fields that do not take any, or whose change would leave nobody to administer the site.
+CHANGED = {
+    "size": "7x7",
+    "timezone": "Europe/Paris",
+    "language": "fr",
+    "is_superuser": True,
+    "is_active": True,
+}
 
 
 def models_kept():
@@ -74,6 +80,8 @@ def _change_one(model):
 
 def _another(field, value):
     """A value that this field may have, and does not have."""
+    if field.name in CHANGED:
+        return CHANGED[field.name]
     kind = field.get_internal_type().replace("Positive", "").replace("Small", "").replace("Big", "")
     if field.choices:
         return next(choice for choice, _ in field.flatchoices if choice != value)
@@ -102,8 +110,6 @@ def _another(field, value):
             return {"changed": True}
         case "GenericIPAddressField":
             return "192.0.2.77"
-    if field.name in CHANGED:
-        return CHANGED[field.name]
     return "changed" if value != "changed" else "changed again"
 
 

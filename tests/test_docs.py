@@ -45,8 +45,9 @@ def names(cell):
 
 def shell_lines():
     """Every command line in the README, continued lines joined."""
-    blocks = re.findall(r"^```(?:shell)?\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
-    return "\n".join(blocks).replace("\\\n", " ").splitlines()
+    fences = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+    text = "".join(block for language, block in fences if language in ("", "shell"))
+    return text.replace("\\\n", " ").splitlines()
 
 
 def calls_of(start):
@@ -73,7 +74,7 @@ def own_options(command):
     }
 
 
-# -- settings ------------------------------------------------------------------------------------------------------------
+# -- settings ------------------------------------------------------------------------------------------------
 
 
 def test_every_setting_is_in_the_table():
@@ -108,7 +109,7 @@ def test_the_default_folder_is_true(settings, monkeypatch, tmp_path):
     assert conf.root == tmp_path / otherwise
 
 
-# -- commands and addresses ----------------------------------------------------------------------------------------------
+# -- commands and addresses ----------------------------------------------------------------------------------
 
 
 def test_every_command_and_every_option_is_in_the_table():
@@ -171,7 +172,7 @@ def test_each_link_leads_somewhere():
         assert (REPOSITORY / target).exists(), target
 
 
-# -- the file ------------------------------------------------------------------------------------------------------------
+# -- the file ------------------------------------------------------------------------------------------------
 
 
 def test_the_keys_of_the_metadata_are_those_of_a_backup(host_db):
@@ -187,7 +188,7 @@ def test_the_sample_record_is_one(filled):
     sample = ast.literal_eval(sample)
     record = next(iter(records_of(take())[sample["model"]]))
     assert list(sample) == list(record)
-    assert list(sample["fields"]) == list(record["fields"])
+    assert sample["fields"].keys() == record["fields"].keys()
 
 
 def test_what_is_left_out_is_true():
