@@ -93,6 +93,15 @@ class Metadata:
     def total_records(self) -> int:
         return sum(member.records for member in self.models.values())
 
+    def counted(self, records: dict[str, int]) -> Metadata:
+        """With the numbers of records that were found, which a version 1.0 file does not say itself."""
+        if self.has_checksums:
+            return self
+        models = {
+            label: replace(member, records=records.get(label, 0)) for label, member in self.models.items()
+        }
+        return replace(self, models=models)
+
     def as_json(self) -> dict[str, Any]:
         return {
             "version": self.version,

@@ -72,6 +72,8 @@ class Plan:
     conflicts: list[str] = field(default_factory=list)
     #: Why the restore may not be carried out (by this user), or None.
     refusal: BackupError | None = None
+    #: Model label -> how many records were read.
+    records: dict[str, int] = field(default_factory=dict)
     #: Model label -> the key that a record has in the backup -> the key of its row here, where they differ.
     moved: dict[str, dict[Plain, Plain]] = field(default_factory=dict)
     #: Model label -> keys of rows that make way for a record.
@@ -96,8 +98,10 @@ class Plan:
     def prepare(self) -> None:
         """Read and check the whole archive, and settle the keys. Raises `InvalidBackup`; the rest is in `conflicts`."""
         for table in self.tables:
+            self.records[table.label] = 0
             for columns in self._checked(table):
                 self.spool.put(table.label, columns)
+                self.records[table.label] += len(columns[0])
             if self._may_move(table):
                 self._settle_keys(table)
 
@@ -315,7 +319,7 @@ class Plan:
         for label, ignored, may_go in (
             (label_of(get_user_model()), {"last_login"}, False),
             ("auth.group", set(), False),
-            ("authtoken.token", set(), True),
+            ("authtoken.token", {"created"}, True),
         ):
             table = self._table(label)
             if table is None:
@@ -395,6 +399,7 @@ def build(
         warnings=warnings,
     )
     plan.prepare()
+    plan.metadata = plan.metadata.counted(plan.records)
     plan.judge(superuser=superuser)
     return plan
 

@@ -23,7 +23,7 @@ from . import babybuddy, upgrade, vault
 from .archive import Archive, Limits, Metadata, Writer
 from .conf import conf
 from .database import Database, refuse_records
-from .exceptions import BackupError
+from .exceptions import BackupError, StorageFailed
 from .plan import Plan, Spool, build
 from .records import Table
 from .scope import models_in_scope
@@ -96,11 +96,14 @@ def create_backup(
 def verify_backup(source: BinaryIO, progress: Progress | None = None) -> Metadata:
     """Read all of a backup: ZIP, checksums, counts, JSON. Needs no database. Raises `InvalidBackup`."""
     with open_archive(source) as archive:
-        tell = _Teller(progress, max(archive.metadata.total_records, 0))
+        tell = _Teller(progress, archive.metadata.total_records if archive.metadata.has_checksums else 0)
+        counts: dict[str, int] = {}
         for label in archive.metadata.models:
+            counts[label] = 0
             for batch in archive.records(label):
+                counts[label] += len(batch)
                 tell(label, len(batch))
-        return archive.metadata
+        return archive.metadata.counted(counts)
 
 
 def inspect_backup(source: BinaryIO, *, clear: bool, user: Any = None) -> Plan:
@@ -145,8 +148,12 @@ def restore_backup(
             warnings = [*plan.warnings, *babybuddy.after_restore(database)]
             refuse_records(database.dangling(_tables(everything=True)))
             database.reset_sequences([*plan.tables, *plan.emptied])
+        # The data is there now: what goes wrong from here on is told, but is no failure of the restore.
         babybuddy.drop_caches()
-        vault.prune_safety_copies()
+        try:
+            vault.prune_safety_copies()
+        except StorageFailed as error:
+            warnings.append(error.message)
         restored = {
             label: member.records for label, member in plan.metadata.models.items() if plan.holds(label)
         }

@@ -1,0 +1,103 @@
+"""Which models a backup holds, and in which order."""
+
+import pytest
+from backup.scope import generic_references, label_of, models_in_scope
+from core import models as core
+from django.apps import apps
+from django.contrib.admin.models import LogEntry
+from rest_framework.authtoken.models import Token, TokenProxy
+
+from tests.zoo import models as zoo
+
+LABELS = [label_of(model) for model in models_in_scope()]
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        "auth.user",
+        "auth.group",
+        "authtoken.token",
+        "babybuddy.settings",
+        "admin.logentry",
+        "dbsettings.setting",
+        "core.child",
+        "core.tag",
+        "core.tagged",
+        "core.weightpercentile",
+        "zoo.bird",
+        "zoo.training",
+    ],
+)
+def test_held(label):
+    assert LABELS.count(label) == 1
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        "contenttypes.contenttype",  # each database makes its own
+        "auth.permission",
+        "sessions.session",  # a server's
+        "axes.accessattempt",
+        "authtoken.tokenproxy",  # a proxy
+        "zoo.tameanimal",
+        "zoo.ghost",  # not managed
+        "auth.user_groups",  # in its owner's records
+        "zoo.animal_friends",
+    ],
+)
+def test_left_out(label):
+    assert label not in LABELS
+
+
+def test_every_app_is_looked_at():
+    """All of the host's models are held, but for those that are left out for a reason."""
+    for model in apps.get_models():
+        meta = model._meta
+        left_out = meta.proxy or not meta.managed or meta.app_label in ("sessions", "axes", "contenttypes")
+        assert (meta.label_lower in LABELS) == (not left_out and meta.label_lower != "auth.permission"), meta.label
+
+
+def test_what_a_model_refers_to_stands_before_it():
+    """But where they go round in a circle."""
+    places = {label: place for place, label in enumerate(LABELS)}
+    for model in models_in_scope():
+        for field in [*model._meta.local_concrete_fields, *model._meta.local_many_to_many]:
+            if field.related_model in (None, model) or label_of(field.related_model) not in places:
+                continue
+            target = label_of(field.related_model)
+            if (label_of(model), target) != ("zoo.enclosure", "zoo.keeper"):
+                assert places[target] < places[label_of(model)], field
+
+
+def test_the_order_is_always_the_same():
+    assert [label_of(model) for model in models_in_scope()] == LABELS
+
+
+@pytest.mark.parametrize(
+    ("exclude", "gone"),
+    [
+        (["core.timer"], {"core.timer"}),
+        (["core.Timer", "CORE.NOTE"], {"core.timer", "core.note"}),
+        (["zoo"], {label for label in LABELS if label.startswith("zoo.")}),
+        (["Zoo"], {label for label in LABELS if label.startswith("zoo.")}),
+        (["nothing.such"], set()),
+        ([], set()),
+    ],
+)
+def test_exclude(exclude, gone):
+    assert {label_of(model) for model in models_in_scope(exclude=exclude)} == {*LABELS} - gone
+
+
+def test_labels():
+    assert label_of(core.Child) == "core.child"
+    assert label_of(TokenProxy) == label_of(Token) == "authtoken.token"
+    assert label_of(zoo.TameAnimal) == "zoo.animal"
+
+
+def test_generic_references():
+    assert generic_references(core.Tagged) == [("content_type", "object_id")]
+    assert generic_references(zoo.Sign) == [("content_type", "object_id")]
+    assert generic_references(LogEntry) == [("content_type", "object_id")]
+    assert generic_references(core.Feeding) == []
