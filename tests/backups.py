@@ -57,7 +57,9 @@ def rewritten(file, change=None, change_metadata=None):
     metadata["total_records"] = sum(map(len, records.values()))
     if change_metadata:
         change_metadata(metadata)
-    return packed({"metadata.json": json.dumps(metadata), **{name: data for name, (_, data) in contents.items()}})
+    return packed(
+        {"metadata.json": json.dumps(metadata), **{name: data for name, (_, data) in contents.items()}}
+    )
 
 
 def lines(records):

@@ -133,7 +133,9 @@ def add_everywhere():
         model.objects.bulk_create([row])
     tag = core.Tag(name="new tag")
     tag.save()
-    core.Tagged(content_type=ContentType.objects.get_for_model(core.Child), object_id=child.pk, tag=tag).save()
+    core.Tagged(
+        content_type=ContentType.objects.get_for_model(core.Child), object_id=child.pk, tag=tag
+    ).save()
     core.Timer.objects.create(user=user, child=child, name="new")
     for model in (core.WeightPercentile, core.HeightPercentile):
         row = model.objects.first()
@@ -174,7 +176,10 @@ def renumber(model, moves):
         quote = connection.ops.quote_name
         for table, column, kind, condition in columns:
             # By way of a key that nobody has, so that rows can change places.
-            for step in ([(-new, old) for old, new in moves.items()], [(new, -new) for new in moves.values()]):
+            for step in (
+                [(-new, old) for old, new in moves.items()],
+                [(new, -new) for new in moves.values()],
+            ):
                 cursor.executemany(
                     f"UPDATE {quote(table)} SET {quote(column)} = %s WHERE {quote(column)} = %s{condition}",
                     [(kind(new), kind(old)) for new, old in step],
@@ -201,7 +206,9 @@ def renumbered(tables, moves):
         if meta.auto_created:
             names = [field.attname for field in fields if not field.primary_key]
             result[label] = {
-                tuple(targets.get(name, {}).get(value, value) for name, value in zip(names, pair, strict=True)): count
+                tuple(
+                    targets.get(name, {}).get(value, value) for name, value in zip(names, pair, strict=True)
+                ): count
                 for pair, count in tables[label].items()
             }
             continue

@@ -1,12 +1,13 @@
 """What Baby Buddy needs of us, and what works in it after a restore."""
 
+import base64
 import datetime as dt
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
 from babybuddy import VERSION
 from babybuddy.models import Settings
-from backup import babybuddy, services
 from core import models as core
 from dbsettings import settings as dbsettings_settings
 from dbsettings.models import Setting
@@ -19,6 +20,7 @@ from django.urls import reverse
 from django.utils import timezone
 from freezegun import freeze_time
 
+from backup import babybuddy, services
 from tests.backups import restore, rewritten, take
 from tests.filling import PASSWORD, fill
 from tests.snapshots import differences, snapshot
@@ -59,7 +61,10 @@ def user_in(zone):
 )
 def test_the_name_is_in_the_users_zone(settings, zone, moment, name):
     settings.TIME_ZONE = "Etc/GMT+4"
-    with freeze_time(moment), timezone.override("Asia/Tokyo"):  # a zone left by somebody's request counts for nothing
+    with (
+        freeze_time(moment),
+        timezone.override("Asia/Tokyo"),
+    ):  # a zone left by somebody's request counts for nothing
         assert services.backup_name(user_in(zone)) == name
         assert services.backup_name(user_in(zone), timezone.now() + dt.timedelta(days=366)) != name
 
@@ -141,7 +146,9 @@ def test_a_host_without_the_cache_table(family):
 
 @pytest.mark.parametrize("clear", [True, False])
 def test_migrate_creates_nothing_after_a_restore(filled, django_db_setup, clear):
-    call_command("migrate", verbosity=0)  # as at each start; the second time it gives the group its permissions
+    call_command(
+        "migrate", verbosity=0
+    )  # as at each start; the second time it gives the group its permissions
     before, file = snapshot(), take()
     django_db_setup.put_back()
     restore(file, clear=clear)
@@ -153,9 +160,17 @@ def test_migrate_creates_nothing_after_a_restore(filled, django_db_setup, clear)
 # --- The host at work after a restore ---------------------------------------------------------------------
 
 
+PICTURE = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4//8/AAX+Av4N70a4AAAAAElFTkSuQmCC"  # 1 by 1
+)
+
+
 @pytest.fixture(params=[True, False], ids=["clear", "overwrite"])
-def restored(request, filled, django_db_setup):
-    """The family, on another server."""
+def restored(request, filled, django_db_setup, settings):
+    """The family, on another server, which has got their pictures by other means."""
+    picture = Path(settings.MEDIA_ROOT, core.Note.objects.exclude(image__in=["", None]).get().image.name)
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    picture.write_bytes(base64.b64decode(PICTURE))
     file = take()
     django_db_setup.put_back()
     restore(file, clear=request.param)
@@ -202,7 +217,9 @@ def test_pages_open(restored):
 
 def posted(client, name, data, *arguments):
     answer = client.post(reverse(name, args=arguments), data)
-    assert answer.status_code == 302, answer.context and [form.errors for form in [answer.context.get("form")] if form]
+    assert answer.status_code == 302, answer.context and [
+        form.errors for form in [answer.context.get("form")] if form
+    ]
 
 
 def test_a_child_and_a_feeding_can_be_added(restored):
@@ -214,7 +231,11 @@ def test_a_child_and_a_feeding_can_be_added(restored):
     start = timezone.localtime() - dt.timedelta(minutes=20)
     times = {"start": start, "end": start + dt.timedelta(minutes=10)}
     data = {name: moment.strftime("%Y-%m-%dT%H:%M:%S") for name, moment in times.items()}
-    posted(client, "core:feeding-add", {"child": child.pk, **data, "type": "formula", "method": "bottle", "tags": "night"})
+    posted(
+        client,
+        "core:feeding-add",
+        {"child": child.pk, **data, "type": "formula", "method": "bottle", "tags": "night"},
+    )
     (feeding,) = core.Feeding.objects.filter(child=child)
     assert feeding.pk not in before
     assert [tag.name for tag in feeding.tags.all()] == ["night"]
@@ -223,7 +244,14 @@ def test_a_child_and_a_feeding_can_be_added(restored):
 def test_a_user_can_be_edited(restored):
     client = sign_in(restored.admin)
     user = restored.plain
-    data = {"username": user.username, "first_name": "Joseph", "last_name": "", "email": "", "is_active": "on", "is_read_only": "on"}
+    data = {
+        "username": user.username,
+        "first_name": "Joseph",
+        "last_name": "",
+        "email": "",
+        "is_active": "on",
+        "is_read_only": "on",
+    }
     posted(client, "babybuddy:user-update", data, user.pk)
     assert User.objects.get(pk=user.pk).first_name == "Joseph"
 

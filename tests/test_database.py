@@ -9,14 +9,14 @@ import time
 from contextlib import contextmanager
 
 import pytest
-from backup import services
-from backup.database import Database
-from backup.exceptions import Busy, Conflict, InvalidRecord, RecordsRefused
 from core import models as core
 from django.apps import apps
 from django.contrib.auth.models import User
 from django.db import connection, connections, models
 
+from backup import services
+from backup.database import Database
+from backup.exceptions import Busy, Conflict, InvalidRecord, RecordsRefused
 from tests.backups import records_of, restore, rewritten, take
 from tests.changing import add_everywhere
 from tests.filling import fill
@@ -281,7 +281,11 @@ def hear(child):
 
 def written(records):
     """Name of each child that the writer made -> number of its feedings."""
-    names = {row["pk"]: row["fields"]["first_name"] for row in records["core.child"] if row["fields"]["last_name"] == "written"}
+    names = {
+        row["pk"]: row["fields"]["first_name"]
+        for row in records["core.child"]
+        if row["fields"]["last_name"] == "written"
+    }
     counts = dict.fromkeys(names.values(), 0)
     for row in records["core.feeding"]:
         if row["fields"]["child"] in names:
@@ -304,7 +308,10 @@ def journal(request, family):
 
 def test_a_backup_is_of_one_moment_and_lets_others_write(journal):
     """Somebody writes while the backup is read, and need not wait for it; none of that is in the backup."""
-    code = WRITER + "    for line in sys.stdin:\n        write(line.strip())\n        print('written', flush=True)\n"
+    code = (
+        WRITER
+        + "    for line in sys.stdin:\n        write(line.strip())\n        print('written', flush=True)\n"
+    )
     answers = []
     with process(code) as writer:
         assert ask(writer, "before") == "written"
@@ -322,7 +329,10 @@ def test_a_backup_is_of_one_moment_and_lets_others_write(journal):
 
 def test_backups_while_somebody_keeps_writing(journal):
     """Each holds all or nothing of what was written in one transaction, and can be restored."""
-    code = WRITER + "    n = 0\n    while True:\n        write(str(n))\n        n += 1\n        print(n, flush=True)\n"
+    code = (
+        WRITER
+        + "    n = 0\n    while True:\n        write(str(n))\n        n += 1\n        print(n, flush=True)\n"
+    )
     seen = []
     with process(code) as writer:
         hear(writer)
@@ -345,7 +355,7 @@ def wait_until_usable():
             with Database.of().exclusive():
                 User.objects.update(first_name=models.F("first_name"))
             return
-        except Exception:  # noqa: BLE001
+        except Exception:
             connections.close_all()
             if time.monotonic() > deadline:
                 raise

@@ -36,7 +36,8 @@ CREATE = """
         quoted = connection.ops.quote_name(name)
         with connection._nodb_cursor() as cursor:
             cursor.execute(f"DROP DATABASE IF EXISTS {quoted}")
-            cursor.execute(f"CREATE DATABASE {quoted}" + (" CHARACTER SET utf8mb4" if connection.vendor == "mysql" else ""))
+            letters = " CHARACTER SET utf8mb4" if connection.vendor == "mysql" else ""
+            cursor.execute(f"CREATE DATABASE {quoted}{letters}")
 
     if connection.vendor == "sqlite":
         pathlib.Path(connection.settings_dict["NAME"]).unlink(missing_ok=True)
@@ -182,7 +183,9 @@ def test_every_pair(source, target):
 
     after, refused = last
     # MySQL has no infinity and no NaN; SQLite no NaN, and PostgreSQL alone can bring one.
-    if (target_engine == "mysql" and engine != "mysql") or (target_engine == "sqlite" and engine == "postgresql"):
+    if (target_engine == "mysql" and engine != "mysql") or (
+        target_engine == "sqlite" and engine == "postgresql"
+    ):
         assert refused, "what the target cannot hold is named"
         assert all("core.bmi" in line or "zoo.specimen" in line for line in refused)
         assert not differences(plain, after), "and nothing was changed"

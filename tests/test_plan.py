@@ -1,20 +1,26 @@
 """Which row a record is, and when a restore is refused: overwrite mode over data that is there."""
 
 import datetime as dt
-import io
 
 import pytest
 from babybuddy.models import Settings
-from backup.exceptions import Conflict, Forbidden, InvalidBackup, InvalidRecord, RecordsRefused, RestoreRefused
 from core import models as core
 from dbsettings.models import Setting
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import Group, Permission, User
+from django.contrib.auth.models import Group, User
 from django.contrib.contenttypes.models import ContentType
 from django.db import connection
 from rest_framework.authtoken.models import Token
 
-from tests.backups import inspect, metadata_of, restore, rewritten, take
+from backup.exceptions import (
+    Conflict,
+    Forbidden,
+    InvalidBackup,
+    InvalidRecord,
+    RecordsRefused,
+    RestoreRefused,
+)
+from tests.backups import inspect, restore, rewritten, take
 from tests.changing import renumber, renumbered
 from tests.filling import fill, token_key
 from tests.snapshots import differences, snapshot
@@ -29,7 +35,9 @@ def family(host_db):
     """A small one: what odd data does is for other tests."""
     family = fill(days=1, children=2, odd=False)
     for model in (core.WeightPercentile, core.HeightPercentile):
-        model.objects.filter(age_in_days__gt=dt.timedelta(days=3)).delete()  # thousands, and not the matter here
+        model.objects.filter(
+            age_in_days__gt=dt.timedelta(days=3)
+        ).delete()  # thousands, and not the matter here
     return family
 
 
@@ -81,7 +89,9 @@ def test_over_the_same_people_under_other_keys(family, install_anew):
     """Users, children and tags changed places: all that refers to them follows, on both ends of generic relations."""
     child, other = family.children
     tag = core.Tag.objects.first()
-    core.Tagged.objects.bulk_create([core.Tagged(content_type=type_of(core.Child), object_id=child.pk, tag=tag)])
+    core.Tagged.objects.bulk_create(
+        [core.Tagged(content_type=type_of(core.Child), object_id=child.pk, tag=tag)]
+    )
     zoo.Sign.objects.create(target=child, text="child")
     zoo.Sign.objects.create(target=tag, text="tag")
     zoo.Sign.objects.create(target=family.staff, text="user")
@@ -119,8 +129,10 @@ def test_unique_values_that_changed_places(host_db):
     def tags(**names):
         core.Tagged.objects.all().delete()
         core.Tag.objects.all().delete()
-        for index, (name, pk) in enumerate(names.items()):
-            core.Tag.objects.bulk_create([core.Tag(pk=pk, name=name, slug=f"slug-{name}", color="#00000" + str(pk))])
+        for name, pk in names.items():
+            core.Tag.objects.bulk_create(
+                [core.Tag(pk=pk, name=name, slug=f"slug-{name}", color="#00000" + str(pk))]
+            )
             tagged = core.Tagged(pk=pk * 10, content_type=type_of(core.Child), object_id=child.pk, tag_id=pk)
             core.Tagged.objects.bulk_create([tagged])
 
@@ -246,7 +258,9 @@ def test_a_user_in_another_case(family):
 @pytest.mark.parametrize("clear", [True, False])
 def test_two_names_of_the_backup_that_are_one_here(host_db, clear):
     """As a backup of another engine has them: refused by name on MySQL, restored elsewhere."""
-    core.Tag.objects.bulk_create([core.Tag(pk=4, name="night", slug="a"), core.Tag(pk=5, name="other", slug="b")])
+    core.Tag.objects.bulk_create(
+        [core.Tag(pk=4, name="night", slug="a"), core.Tag(pk=5, name="other", slug="b")]
+    )
 
     def change(records):
         records["core.tag"][1]["fields"]["name"] = "Night"
@@ -322,9 +336,7 @@ def without_users(records):
     users = {record["pk"] for record in records["auth.user"]}
     for label, rows in records.items():
         records[label] = [
-            row
-            for row in rows
-            if label != "auth.user" and row["fields"].get("user") not in users
+            row for row in rows if label != "auth.user" and row["fields"].get("user") not in users
         ]
 
 
@@ -334,11 +346,30 @@ def without_users(records):
         (superusers(is_superuser=False), True),
         (superusers(is_active=False), True),
         (without_users, True),
-        (lambda records: [records.pop(label) for label in ("auth.user", "babybuddy.settings", "authtoken.token", "admin.logentry", "core.timer")], True),
+        (
+            lambda records: [
+                records.pop(label)
+                for label in (
+                    "auth.user",
+                    "babybuddy.settings",
+                    "authtoken.token",
+                    "admin.logentry",
+                    "core.timer",
+                )
+            ],
+            True,
+        ),
         (superusers(is_superuser=False), False),
         (superusers(is_active=False), False),
     ],
-    ids=["none super", "none active", "no users", "no users' file", "none super, overwriting", "none active, overwriting"],
+    ids=[
+        "none super",
+        "none active",
+        "no users",
+        "no users' file",
+        "none super, overwriting",
+        "none active, overwriting",
+    ],
 )
 def test_somebody_must_be_left_to_administer(family, change, clear):
     file = rewritten(take(), change)
@@ -366,8 +397,12 @@ GAINS = {
     "staff": lambda r: user_record(r, "joe").update(is_staff=True),
     "superuser": lambda r: user_record(r, "grandma").update(is_superuser=True),
     "a group": lambda r: user_record(r, "joe")["groups"].append(r["auth.group"][0]["pk"]),
-    "a permission": lambda r: user_record(r, "joe")["user_permissions"].append(["delete_child", "core", "child"]),
-    "a group's permission": lambda r: r["auth.group"][-1]["fields"]["permissions"].append(["delete_user", "auth", "user"]),
+    "a permission": lambda r: user_record(r, "joe")["user_permissions"].append(
+        ["delete_child", "core", "child"]
+    ),
+    "a group's permission": lambda r: r["auth.group"][-1]["fields"]["permissions"].append(
+        ["delete_user", "auth", "user"]
+    ),
     "a group's name": lambda r: r["auth.group"][-1]["fields"].update(name="other"),
     "a new group": lambda r: r["auth.group"].append(
         {"model": "auth.group", "pk": 99, "fields": {"name": "new", "permissions": []}}
@@ -383,7 +418,9 @@ GAINS = {
         }
     ),
     "another token": lambda r: r["authtoken.token"][0].update(pk="f" * 40),
-    "somebody else's token": lambda r: r["authtoken.token"][0]["fields"].update(user=r["auth.user"][-1]["pk"]),
+    "somebody else's token": lambda r: r["authtoken.token"][0]["fields"].update(
+        user=r["auth.user"][-1]["pk"]
+    ),
 }
 
 
@@ -463,7 +500,9 @@ def test_a_model_that_is_left_out_here_is_told_and_ignored(family, settings):
 
 
 def test_models_that_the_backup_lacks_are_cleared_and_told(filled):
-    file = rewritten(take(), lambda records: [records.pop(label) for label in [*records] if label.startswith("zoo.")])
+    file = rewritten(
+        take(), lambda records: [records.pop(label) for label in [*records] if label.startswith("zoo.")]
+    )
     present = snapshot()
     plan = inspect(file, clear=True)
     assert plan.changes["zoo.reserved"].removed == 2

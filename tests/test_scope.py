@@ -1,12 +1,12 @@
 """Which models a backup holds, and in which order."""
 
 import pytest
-from backup.scope import generic_references, label_of, models_in_scope
 from core import models as core
 from django.apps import apps
 from django.contrib.admin.models import LogEntry
 from rest_framework.authtoken.models import Token, TokenProxy
 
+from backup.scope import generic_references, label_of, models_in_scope
 from tests.zoo import models as zoo
 
 LABELS = [label_of(model) for model in models_in_scope()]
@@ -56,7 +56,9 @@ def test_every_app_is_looked_at():
     for model in apps.get_models():
         meta = model._meta
         left_out = meta.proxy or not meta.managed or meta.app_label in ("sessions", "axes", "contenttypes")
-        assert (meta.label_lower in LABELS) == (not left_out and meta.label_lower != "auth.permission"), meta.label
+        assert (meta.label_lower in LABELS) == (not left_out and meta.label_lower != "auth.permission"), (
+            meta.label
+        )
 
 
 def test_what_a_model_refers_to_stands_before_it():

@@ -9,16 +9,15 @@ from zoneinfo import ZoneInfo
 import django
 import pytest
 from babybuddy import VERSION
-from backup import services
-from backup.exceptions import BackupError, NoSafetyCopy
 from django.core import serializers
 from django.db import connection, transaction
 from django.db.migrations.loader import MigrationLoader
 from django.utils import timezone
 
+from backup import services
+from backup.exceptions import BackupError, NoSafetyCopy
 from tests.backups import checksums_of, metadata_of, records_of, restore, take, unpacked
 from tests.changing import change_everything, models_kept
-from tests.filling import fill
 from tests.snapshots import differences, snapshot
 
 # --- Out and back in --------------------------------------------------------------------------------------
@@ -51,7 +50,14 @@ def test_the_change_reaches_every_table(changed):
     for label, rows in before.items():
         assert rows.keys() - after[label].keys(), f"nothing was deleted from {label}"
         assert after[label].keys() - rows.keys(), f"nothing was added to {label}"
-        only_keys = label in ("zoo.egg", "zoo.passport", "zoo.rule", "zoo.sighting", "zoo.species", "auth.group")
+        only_keys = label in (
+            "zoo.egg",
+            "zoo.passport",
+            "zoo.rule",
+            "zoo.sighting",
+            "zoo.species",
+            "auth.group",
+        )
         both = rows.keys() & after[label].keys()
         assert only_keys or not both or any(rows[key] != after[label][key] for key in both) or "_" in label
 
@@ -221,7 +227,11 @@ def test_members_are_fixtures(filled):
             row = here[item.object.pk]
             for field in kept[label]._meta.local_concrete_fields:
                 # repr tells 1 from 1.0 and True, and NaN equals NaN
-                assert repr(value_of(item.object, field)) == repr(value_of(row, field)), (label, row.pk, field.name)
+                assert repr(value_of(item.object, field)) == repr(value_of(row, field)), (
+                    label,
+                    row.pk,
+                    field.name,
+                )
             for name, values in item.m2m_data.items():
                 field = kept[label]._meta.get_field(name)
                 through = field.remote_field.through._base_manager.filter(**{field.m2m_field_name(): row})
@@ -257,5 +267,7 @@ def test_nothing_is_lost_in_the_text(filled):
     assert "little-one" in {record["fields"]["slug"] for record in records["core.child"]}
     assert all("." in record["fields"]["created"] for record in records["authtoken.token"])
     assert ["view_child", "core", "child"] in next(
-        record["fields"]["permissions"] for record in records["auth.group"] if record["fields"]["name"] == "grandparents"
+        record["fields"]["permissions"]
+        for record in records["auth.group"]
+        if record["fields"]["name"] == "grandparents"
     )

@@ -1,11 +1,11 @@
 """Under which migrations a backup was made, and whether it fits here."""
 
 import pytest
-from backup import upgrade
-from backup.exceptions import RestoreRefused
 from django.db import connection
 from django.db.migrations.loader import MigrationLoader
 
+from backup import upgrade
+from backup.exceptions import RestoreRefused
 from tests.backups import inspect, metadata_of, restore, rewritten, take
 from tests.filling import fill
 from tests.snapshots import differences, snapshot

@@ -7,15 +7,15 @@ import stat
 from pathlib import Path
 
 import pytest
-from backup import vault
-from backup.conf import conf
-from backup.exceptions import InvalidBackup, NoSafetyCopy, StorageFailed
 from core import models as core
 from django.contrib.auth.models import User
 from django.core.files.base import ContentFile
 from django.core.files.storage import storages
 from freezegun import freeze_time
 
+from backup import vault
+from backup.conf import conf
+from backup.exceptions import InvalidBackup, NoSafetyCopy, StorageFailed
 from tests.backups import restore, take
 from tests.filling import fill
 
@@ -81,7 +81,19 @@ def test_an_upload_is_its_users_own(kept, user):
         assert file.read() == DATA
 
 
-@pytest.mark.parametrize("tamper", [lambda i: i[:-1], lambda i: "x" + i, lambda i: i.swapcase(), lambda i: "", lambda i: "../../x", lambda i: "a:b:c", lambda i: "\0", lambda i: i + "ü"])
+@pytest.mark.parametrize(
+    "tamper",
+    [
+        lambda i: i[:-1],
+        lambda i: "x" + i,
+        lambda i: i.swapcase(),
+        lambda i: "",
+        lambda i: "../../x",
+        lambda i: "a:b:c",
+        lambda i: "\0",
+        lambda i: i + "ü",
+    ],
+)
 def test_an_id_that_was_tampered_with(kept, user, tamper):
     upload_id = tamper(vault.stage(upload(), user))
     with pytest.raises(InvalidBackup), vault.open_staged(upload_id, user):
@@ -101,7 +113,10 @@ def test_uploads_do_not_get_in_each_others_way(kept, user):
 def test_an_upload_expires(kept, user):
     now = dt.datetime.now(dt.timezone.utc)
     upload_id = vault.stage(upload(), user)
-    with freeze_time(now + dt.timedelta(seconds=conf.staged_seconds - 60)), vault.open_staged(upload_id, user) as file:
+    with (
+        freeze_time(now + dt.timedelta(seconds=conf.staged_seconds - 60)),
+        vault.open_staged(upload_id, user) as file,
+    ):
         assert file.read() == DATA
     with freeze_time(now + dt.timedelta(seconds=conf.staged_seconds + 60)):
         with pytest.raises(InvalidBackup), vault.open_staged(upload_id, user):
@@ -222,7 +237,10 @@ def test_a_folder_that_cannot_be_written(user, settings, tmp_path):
 
 
 def test_the_storage_of_the_project_is_used(settings, user):
-    settings.STORAGES = {**settings.STORAGES, "backups": {"BACKEND": "django.core.files.storage.InMemoryStorage"}}
+    settings.STORAGES = {
+        **settings.STORAGES,
+        "backups": {"BACKEND": "django.core.files.storage.InMemoryStorage"},
+    }
     vault.stage(upload(), user)
     vault.keep_safety_copy(io.BytesIO(DATA))
     assert vault.storage() is storages["backups"]
