@@ -126,7 +126,8 @@ class Metadata:
 # -- writing ---
 
 
-def _dumps(record: Any) -> bytes:
+def line_of(record: Any) -> bytes:
+    """A record as the file has it, without the comma."""
     try:
         return orjson.dumps(record)
     except TypeError:  # a whole number beyond 64 bits inside a JSON value
@@ -171,7 +172,7 @@ class Writer:
             piece, size = [b"["], 0
             try:
                 for batch in filter(None, batches):
-                    lines = b",\n".join(map(_dumps, batch))
+                    lines = b",\n".join(map(line_of, batch))
                     piece += [b",\n" if count else b"\n", lines]
                     size += len(lines)
                     count += len(batch)
@@ -353,8 +354,22 @@ class Archive:
 
         `exact_json`: read whole numbers of any size (slower). Raises `InvalidBackup`, in the middle too.
         """
-        member = self.metadata.models[label]
+        count = 0
+        for lines in self.lines(label):
+            yield self.parse(label, lines, exact_json, count)
+            count += len(lines)
+
+    def parse(self, label: str, lines: list[bytes], exact_json: bool = False, before: int = 0) -> list[Any]:
+        """Some of the `lines` as parsed JSON. `before`: how many stand before them, to say which one is malformed."""
         loads: Callable[[bytes], Any] = _loads_exactly if exact_json else orjson.loads
+        try:
+            return [loads(line) for line in lines]
+        except (ValueError, RecursionError) as error:
+            raise self._malformed(self.metadata.models[label], before, lines, loads) from error
+
+    def lines(self, label: str) -> Iterator[list[bytes]]:
+        """A model's records as the JSON that they are in the file, in batches; else like `records`."""
+        member = self.metadata.models[label]
         digest = hashlib.sha256()
         count = 0
         blocks = self._blocks(member, digest)
@@ -362,12 +377,8 @@ class Archive:
             self._lines(member, blocks) if self.metadata.has_checksums else self._elements(member, blocks)
         )
         for batch in pieces:
-            try:
-                records = [loads(piece) for piece in batch]
-            except (ValueError, RecursionError) as error:
-                raise self._malformed(member, count, batch, loads) from error
-            count += len(records)
-            yield records
+            count += len(batch)
+            yield batch
         if self.metadata.has_checksums:
             if digest.hexdigest() != member.sha256:
                 raise InvalidBackup(

@@ -332,6 +332,13 @@ class Database:
                 return
             where, params = f"WHERE {key} > %s", [last]
 
+    def columns_between(self, table: Table, first: int, last: int, most: int) -> list[Sequence[Plain]]:
+        """Those of the rows with keys from `first` to `last` that come first, at most so many, as columns."""
+        key = self.quote(table.key.column)
+        return self._read(table, f"WHERE {key} BETWEEN %s AND %s ORDER BY {key} LIMIT {most}", [first, last])[
+            0
+        ]
+
     def rows_by_key(self, table: Table, keys: Sequence[Plain]) -> dict[Plain, Row]:
         """The rows with these keys that there are, by key."""
         key = self.quote(table.key.column)

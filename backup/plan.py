@@ -19,13 +19,14 @@ import marshal
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from .archive import Archive, Metadata
+from .archive import Archive, Metadata, line_of
 from .database import NAMED, Database
 from .exceptions import BackupError, Conflict, Forbidden, InvalidBackup, RestoreRefused, StorageFailed
 from .records import INTEGER, Plain, Row, Table, describe
@@ -66,7 +67,12 @@ class Plan:
     archive: Archive
     database: Database
     validators: Validators
+    #: The rows, plain, by model label; where nothing is compared, only of models that have more to them than their key,
+    #: and of all models (see `prepared`) what `Database.prepare` made of them.
     spool: Spool
+    #: Whether it matters which records are here already: for a preview, and where existing data is kept. Else all
+    #: rows are made ready for the driver as they are read, since that need not wait until others are locked out.
+    compare: bool = True
     changes: dict[str, Changes] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     conflicts: list[str] = field(default_factory=list)
@@ -74,6 +80,8 @@ class Plan:
     refusal: BackupError | None = None
     #: Model label -> how many records were read.
     records: dict[str, int] = field(default_factory=dict)
+    #: Model label -> how many of them are here already, to the letter.
+    same: dict[str, int] = field(default_factory=dict)
     #: Model label -> the key that a record has in the backup -> the key of its row here, where they differ.
     moved: dict[str, dict[Plain, Plain]] = field(default_factory=dict)
     #: Model label -> keys of rows that make way for a record.
@@ -97,13 +105,66 @@ class Plan:
 
     def prepare(self) -> None:
         """Read and check the whole archive, and settle the keys. Raises `InvalidBackup`; the rest is in `conflicts`."""
-        for table in self.tables:
+        # First those that others may have to follow to another key.
+        for table in sorted(self.tables, key=lambda table: not _has_identity(table)):
             self.records[table.label] = 0
-            for columns in self._checked(table):
-                self.spool.put(table.label, columns)
+            if self.compare and not _has_identity(table) and not any(self.moved.values()):
+                self._skim(table)
+                continue
+            for columns in self._checked(table, self.archive.records(table.label, table.needs_exact_json)):
                 self.records[table.label] += len(columns[0])
-            if self._may_move(table):
+                if self.compare or _has_identity(table):
+                    self.spool.put(table.label, columns)
+                if not self.compare:
+                    self.spool.put(f"{table.label} prepared", [len(columns[0]), self._packed(table, columns)])
+            if not self.clear and _has_identity(table):
                 self._settle_keys(table)
+
+    def _skim(self, table: Table) -> None:
+        """Read and check only the records that are not here already, which is known by comparing text with text.
+
+        What the database's rows look like in a file is sound, so a line that is the same is, too.
+        """
+        once = self._once(table)
+        self.same[table.label] = 0
+        for lines in self.archive.lines(table.label):
+            before = self.records[table.label]
+            self.records[table.label] += len(lines)
+            here = self._lines_here(table, lines)
+            others = [line for line in lines if line not in here]
+            self.same[table.label] += len(lines) - len(others)
+            records = self.archive.parse(table.label, others, table.needs_exact_json, before)
+            columns = table.columns_of(records) if records else [()]
+            read = iter(columns[0])
+            once.check([here[line] if line in here else next(read) for line in lines])
+            if records:
+                self.spool.put(table.label, columns)
+
+    def _packed(self, table: Table, columns: list[Sequence[Plain]]) -> list[bytes] | None:
+        try:
+            return self.database.prepare(table, columns)
+        except (LookupError, ValueError, OverflowError):
+            return None  # a natural key that has to be made first, or a value that no driver takes
+
+    def prepared(self, table: Table) -> Iterator[tuple[int, list[bytes] | None]]:
+        """Where nothing is compared: of each batch the number of rows, and what `Database.prepare` made of them."""
+        yield from self.spool.batches(f"{table.label} prepared")
+
+    def columns(self, table: Table, number: int) -> list[Sequence[Plain]]:
+        """The rows of one batch of `prepared` once more, plain."""
+        batches = self._checked(table, self.archive.records(table.label, table.needs_exact_json))
+        return next(islice(batches, number, None))
+
+    def _lines_here(self, table: Table, lines: list[bytes]) -> dict[bytes, Plain]:
+        """What the file would hold of the rows here whose keys lie where those of these lines do -> their keys."""
+        try:
+            first, last = (self.archive.parse(table.label, [line])[0]["pk"] for line in (lines[0], lines[-1]))
+            if type(first) is not int or type(last) is not int:
+                return {}
+            columns = self.database.columns_between(table, first, last, 2 * len(lines))
+        except (InvalidBackup, KeyError, TypeError):
+            return {}  # it is read again, to be told what is wrong
+        return dict(zip(map(line_of, table.records(columns)), columns[0], strict=True)) if columns else {}
 
     def judge(self, *, superuser: bool) -> None:
         """Set `refusal`. `superuser`: whether the one who asks may change accounts."""
@@ -127,15 +188,18 @@ class Plan:
                 )
             )
 
-    def _checked(self, table: Table) -> Iterator[list[Sequence[Plain]]]:
+    def _once(self, table: Table) -> _Once:
+        return _Once(table, in_order=self.metadata.has_checksums and table.key.kind is INTEGER)
+
+    def _checked(self, table: Table, batches: Iterable[list[Any]]) -> Iterator[list[Sequence[Plain]]]:
         """A model's rows as the backup has them, as columns, every value checked, and no key twice."""
         validators = [
             (place, column.name, self.validators[table.label, column.name])
             for place, column in enumerate(table.stored)
             if (table.label, column.name) in self.validators
         ]
-        once = _Once(table, in_order=self.metadata.has_checksums and table.key.kind is INTEGER)
-        for records in self.archive.records(table.label, table.needs_exact_json):
+        once = self._once(table)
+        for records in batches:
             columns = table.columns_of(records)
             for place, name, validator in validators:
                 for key, value in zip(columns[0], columns[place], strict=True):
@@ -147,12 +211,6 @@ class Plan:
     def _rows(self, table: Table) -> Iterator[list[Row]]:
         for columns in self.spool.batches(table.label):
             yield list(zip(*columns, strict=True))
-
-    def _may_move(self, table: Table) -> bool:
-        """Whether a record of this model can be a row with another key."""
-        if self.clear:
-            return False
-        return bool(table.uniques) or table.key_is_data or bool(table.key.refers_to)
 
     def _settle_keys(self, table: Table) -> None:
         claimed: dict[Plain, Plain] = {}  # key of a row here -> of the record that it is, where they differ
@@ -230,6 +288,7 @@ class Plan:
 
     def steps(self, table: Table) -> Iterator[Step]:
         """The rows of a table, under the keys that they get here, compared with those that are here now."""
+        yield Step(unchanged=self.same.get(table.label, 0))
         replaced = {*self.replaced.get(table.label, ())}
         for rows in self._rows(table):
             if not self.clear:
@@ -348,14 +407,16 @@ def build(
     spool: Spool,
     *,
     clear: bool,
+    compare: bool,
     superuser: bool,
     validators: Validators | None = None,
     excluded: Iterable[str] = (),
 ) -> Plan:
     """The plan of a restore of `archive` into `database`, every record checked.
 
-    `tables`: those in scope here. `superuser`: whether the one who asks may change accounts. `excluded`: labels that
-    this site leaves out of backups, and so of restores. Raises `InvalidBackup`; see `Plan.refusal` for the rest.
+    `tables`: those in scope here. `compare`: see `Plan`. `superuser`: whether the one who asks may change accounts.
+    `excluded`: labels that this site leaves out of backups, and so of restores. Raises `InvalidBackup`; see
+    `Plan.refusal` for the rest.
     """
     metadata = archive.metadata
     known = {table.label: table for table in tables}
@@ -396,12 +457,18 @@ def build(
         database,
         validators or {},
         spool,
+        compare,
         warnings=warnings,
     )
     plan.prepare()
     plan.metadata = plan.metadata.counted(plan.records)
     plan.judge(superuser=superuser)
     return plan
+
+
+def _has_identity(table: Table) -> bool:
+    """Whether more than the primary key says which row a record of this model is."""
+    return bool(table.uniques) or table.key_is_data or bool(table.key.refers_to)
 
 
 class Spool:

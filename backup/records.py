@@ -146,7 +146,7 @@ def _parse_time(value: Any) -> dt.time:
 
 def _parse_duration(value: Any) -> dt.timedelta:
     try:
-        parsed = parse_duration(value)
+        parsed = parse_duration(value) if value else None  # Django takes "" for zero
     except (ValueError, TypeError, OverflowError):
         parsed = None
     if parsed is None:
@@ -221,11 +221,11 @@ def _all_of_type(*types: type) -> Callable[[Sequence[Any]], bool]:
 
 def _all_utc(values: Sequence[Any]) -> bool:
     """Whether all are moments in the form that `plain_datetime` gives, to save most of what parsing them costs."""
-    parse, say = dt.datetime.fromisoformat, dt.datetime.isoformat
     try:
-        return settings.USE_TZ and all(
-            v is None or (v[-1] == "Z" and say(parse(v[:-1])) == v[:-1]) for v in values
-        )
+        moments = [value[:-1] for value in values if value is not None and value[-1] == "Z"]
+        if not settings.USE_TZ or len(moments) + values.count(None) != len(values):
+            return False
+        return list(map(dt.datetime.isoformat, map(dt.datetime.fromisoformat, moments))) == moments
     except (ValueError, TypeError, IndexError):
         return False
 

@@ -114,7 +114,7 @@ def inspect_backup(source: BinaryIO, *, clear: bool, user: Any = None) -> Plan:
     database = Database.of()
     with _logged("preview", user) as log, _in_bulk(), open_archive(source) as archive, Spool() as spool:
         with database.snapshot() as reader:
-            plan = _plan(archive, reader, spool, clear, user)
+            plan = _plan(archive, reader, spool, clear, user, compare=True)
             plan.count()
         log(f"{plan.metadata.total_records} records")
         return plan
@@ -133,18 +133,15 @@ def restore_backup(
         _in_bulk(),
         open_archive(source) as archive,
         Spool() as spool,
-        Spool() as prepared,
         database.exclusive(),
     ):
         # What can be done before others are locked out is done before: reading, checking, converting, the safety copy.
-        plan = _plan(archive, database, spool, clear, user)
+        plan = _plan(archive, database, spool, clear, user, compare=not clear)
         _refuse(plan)
-        if clear:
-            _prepare(plan, prepared)
         with _safety_copy(user) as safety_copy, database.restoring():
             plan.judge(superuser=_is_superuser(user))  # once more: accounts may have changed until now
             _refuse(plan)
-            _write(plan, prepared, _Teller(progress, plan.metadata.total_records))
+            _write(plan, _Teller(progress, plan.metadata.total_records))
             warnings = [*plan.warnings, *babybuddy.after_restore(database)]
             refuse_records(database.dangling(_tables(everything=True)))
             database.reset_sequences([*plan.tables, *plan.emptied])
@@ -162,27 +159,15 @@ def restore_backup(
         return result
 
 
-def _prepare(plan: Plan, prepared: Spool) -> None:
-    """Convert all rows into what the driver takes, batch by batch as they are in the plan's own spool."""
-    for table in plan.tables:
-        for columns in plan.spool.batches(table.label):
-            packed: list[bytes] | None
-            try:
-                packed = plan.database.prepare(table, columns)
-            except (LookupError, ValueError, OverflowError):
-                packed = None  # a natural key that has to be made first, or a value that no driver takes
-            prepared.put(table.label, [len(columns[0]), packed])
-
-
-def _write(plan: Plan, prepared: Spool, tell: _Teller) -> None:
+def _write(plan: Plan, tell: _Teller) -> None:
     """Carry out a plan. Raises `RecordsRefused`."""
     database = plan.database
     if plan.clear:
         database.clear([*plan.tables, *plan.emptied])
     for table in plan.tables:
         if plan.clear:
-            for number, (count, packed) in enumerate(prepared.batches(table.label)):
-                database.insert_prepared(table, packed, partial(plan.spool.batch, table.label, number))
+            for number, (count, packed) in enumerate(plan.prepared(table)):
+                database.insert_prepared(table, packed, partial(plan.columns, table, number))
                 tell(table.label, count)
         else:
             database.delete(table, plan.replaced.get(table.label, []))
@@ -232,7 +217,9 @@ def _all_models() -> list[Any]:
     return [m for m in apps.get_models() if m._meta.managed and not m._meta.proxy and not m._meta.swapped]
 
 
-def _plan(archive: Archive, database: Database, spool: Spool, clear: bool, user: Any) -> Plan:
+def _plan(
+    archive: Archive, database: Database, spool: Spool, clear: bool, user: Any, *, compare: bool
+) -> Plan:
     upgrade.check_schema(database.connection, archive.metadata)
     return build(
         archive,
@@ -240,6 +227,7 @@ def _plan(archive: Archive, database: Database, spool: Spool, clear: bool, user:
         _tables(),
         spool,
         clear=clear,
+        compare=compare,
         superuser=_is_superuser(user),
         validators=babybuddy.validators(database),
         excluded={name.lower() for name in conf.exclude},
