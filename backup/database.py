@@ -159,6 +159,10 @@ class Database:
             )
         yield
 
+    def moment(self) -> Any:
+        """What is another value as soon as somebody else changed something; None where that cannot be told."""
+        return None
+
     def _begin_writing(self) -> None:
         """The first statement of a restore's transaction."""
 
@@ -669,6 +673,10 @@ class SQLite(Database):
         finally:
             guard.close()
 
+    def moment(self) -> Any:
+        # What other connections did, and what this one did.
+        return self.fetch("PRAGMA data_version"), self.fetch("SELECT total_changes()")
+
     def _begin_writing(self) -> None:
         # Take the write lock now: a transaction that has only read cannot be sure to get it later.
         self.execute("DELETE FROM django_content_type WHERE 0")
@@ -739,6 +747,9 @@ class PostgreSQL(Database):
 
     def _begin_reading(self) -> None:
         self.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+
+    def moment(self) -> Any:
+        return self.fetch("SELECT pg_current_snapshot()::text")
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:

@@ -136,11 +136,17 @@ def restore_backup(
         database.exclusive(),
     ):
         # What can be done before others are locked out is done before: reading, checking, converting, the safety copy.
+        moment = database.moment()
         plan = _plan(archive, database, spool, clear, user, compare=not clear)
         _refuse(plan)
-        with _safety_copy(user) as safety_copy, database.restoring():
-            plan.judge(superuser=_is_superuser(user))  # once more: accounts may have changed until now
-            _refuse(plan)
+        with _safety_copy(user) as safety_copy, database.restoring(), Spool() as fresh:
+            if moment is None or database.moment() != moment:
+                # Something was entered since, which may change what is to be done.
+                if clear:
+                    plan.judge(superuser=_is_superuser(user))
+                else:
+                    plan = _plan(archive, database, fresh, clear, user, compare=True)
+                _refuse(plan)
             _write(plan, _Teller(progress, plan.metadata.total_records))
             warnings = [*plan.warnings, *babybuddy.after_restore(database)]
             refuse_records(database.dangling(_tables(everything=True)))

@@ -1,9 +1,9 @@
 """Speed and memory, against what people use today and against the floor. `python -m tests.benchmark --help`
 
 Builds a database of so many rows (two children's life, at some 45,000 rows a year), then runs each job in a fresh
-process on the same rows: this app, Django's `dumpdata` and `loaddata`, and the floor, which is the bare database driver,
-orjson and the same deflate with nothing in between. Times are net of the start of Python and Django. Prints ratios; what
-they should be is for people to judge, no run fails for being slow.
+process on the same rows: this app, Django's `dumpdata` and `loaddata`, and the floor, which is the bare database
+driver, orjson and the same deflate with nothing in between. Times are net of the start of Python and Django. Prints
+ratios; what they should be is for people to judge, no run fails for being slow.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def run_all(options: argparse.Namespace, host: Path, folder: Path) -> None:
         teardown_databases(before, verbosity=0)
 
 
-# -- the data ----------------------------------------------------------------------------------------------------------
+# -- the data ------------------------------------------------------------------------------------------------
 
 
 def fill(rows: int) -> None:
@@ -197,7 +197,7 @@ def fill(rows: int) -> None:
         )
 
 
-# -- the jobs, each in a process of its own --------------------------------------------------------------------------
+# -- the jobs, each in a process of its own ------------------------------------------------------------------
 
 
 def run_job(name: str) -> None:
@@ -346,7 +346,7 @@ def driver():
 
 
 def floor_backup(_name: str) -> dict:
-    """Rows to JSON lines to deflate: what comes out is no backup, since nothing is converted that JSON does not need."""
+    """Rows to JSON lines to deflate: no backup, since nothing is converted that JSON does not need."""
     import orjson
 
     raw, _mark = driver()
@@ -372,7 +372,7 @@ def quoted(name: str) -> str:
 
 
 def floor_restore(_name: str) -> None:
-    """JSON lines, as this app writes them, straight into the driver, in one transaction, after the tables are emptied."""
+    """JSON lines, as this app writes them, straight into the driver, in one transaction, the tables emptied first."""
     import zipfile
 
     import orjson
@@ -470,7 +470,7 @@ JOBS = {
 }
 
 
-# -- the table -----------------------------------------------------------------------------------------------------------
+# -- the table -----------------------------------------------------------------------------------------------
 
 
 def report(results: dict[int, dict[str, dict[str, float]]], connection, folder: Path) -> None:
@@ -483,7 +483,8 @@ def report(results: dict[int, dict[str, dict[str, float]]], connection, folder: 
 
     print(f"{many:,} rows, {connection.vendor} {version.split(' on ')[0].removeprefix('PostgreSQL ')}")
     print(
-        f"Python {platform.python_version()}, Django {django.get_version()}, {os.cpu_count()} cores, {platform.machine()}\n"
+        f"Python {platform.python_version()}, Django {django.get_version()}, "
+        f"{os.cpu_count()} cores, {platform.machine()}\n"
     )
     print("| job | seconds | against Django | against the floor | peak memory | grows by |")
     print("|---|---|---|---|---|---|")
@@ -503,16 +504,14 @@ def report(results: dict[int, dict[str, dict[str, float]]], connection, folder: 
     print()
     ours = found["backup"]["seconds"]
     print(f"preview / backup: {found['preview']['seconds'] / ours:.2f}")
-    print(
-        f"overwrite, identical data / restore with clearing: {found['overwrite']['seconds'] / found['restore']['seconds']:.2f}"
-    )
+    share = found["overwrite"]["seconds"] / found["restore"]["seconds"]
+    print(f"overwrite, identical data / restore with clearing: {share:.2f}")
     if "pg_dump" in found:
         print(f"backup / pg_dump -Fc: {ours / found['pg_dump']['seconds']:.2f}")
     if connection.vendor == "sqlite":
         for name in ("lock overwrite", "lock clear"):
-            print(
-                f"other writers wait at most, {name[5:]}: {found[name]['locked']:.2f} s of {found[name]['seconds']:.2f} s"
-            )
+            locked, seconds = found[name]["locked"], found[name]["seconds"]
+            print(f"other writers wait at most, {name[5:]}: {locked:.2f} s of {seconds:.2f} s")
     sizes = {name: job["size"] for name, job in found.items() if "size" in job}
     print("sizes: " + ", ".join(f"{name} {size / 1024 / 1024:.1f} MiB" for name, size in sizes.items()))
 

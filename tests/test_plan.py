@@ -12,6 +12,7 @@ from django.contrib.contenttypes.models import ContentType
 from django.db import connection
 from rest_framework.authtoken.models import Token
 
+from backup import vault
 from backup.exceptions import (
     Conflict,
     Forbidden,
@@ -591,3 +592,58 @@ def test_an_unknown_time_zone_is_named(family, zone):
 
     error = refused(rewritten(take(), change), InvalidRecord)
     assert (error.model, error.field) == ("babybuddy.settings", "timezone")
+
+
+# --- What happens between the plan and the writing --------------------------------------------------------
+
+
+@pytest.fixture
+def meanwhile(monkeypatch):
+    """Call it with what somebody else does while a restore is prepared: just after its safety copy was taken."""
+
+    def schedule(act):
+        keep = vault.keep_safety_copy
+
+        def keep_and_act(file):
+            name = keep(file)
+            act()
+            return name
+
+        monkeypatch.setattr(vault, "keep_safety_copy", keep_and_act)
+
+    return schedule
+
+
+def change_some_rows():
+    core.Feeding.objects.update(amount=77)
+    core.Note.objects.all().delete()
+    User.objects.update(first_name="changed")
+
+
+@pytest.mark.parametrize("clear", [True, False])
+def test_rows_that_change_while_a_restore_is_prepared_are_restored_too(family, meanwhile, clear):
+    before, file = snapshot(), take()
+    meanwhile(change_some_rows)
+    restore(file, clear=clear)
+    assert not differences(before, snapshot())
+
+
+def test_an_account_that_is_made_while_a_restore_is_prepared_counts(family, meanwhile):
+    """Clearing would remove it, which staff may not."""
+    before, file = snapshot(), take()
+    meanwhile(lambda: User.objects.create_user("new"))
+    with pytest.raises(Forbidden):
+        restore(file, clear=True, user=family.staff)
+    assert User.objects.filter(username="new").exists()
+    User.objects.get(username="new").delete()
+    assert not differences(before, snapshot())
+
+
+def test_the_last_superuser_may_go_while_a_restore_is_prepared(family, meanwhile):
+    """The backup has none that is active, and the one here is gone by the time that counts."""
+    file = rewritten(take(), superusers(is_superuser=False))
+    another = User.objects.create_superuser("another", password="x")
+    meanwhile(another.delete)
+    with pytest.raises(RestoreRefused, match="superuser"):
+        restore(file, clear=False)
+    assert User.objects.get(pk=family.admin.pk).is_superuser
