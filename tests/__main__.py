@@ -1,12 +1,19 @@
 """`python3 -m tests [arguments of pytest]`: all tests, from a fresh clone."""
 
 import sys
+from pathlib import Path
 
 from tests.bootstrap import enter
+
+TESTS = Path(__file__).resolve().parent
 
 if __name__ == "__main__":
     enter("tests", optional=["postgresql", "mysql"])
 
     import pytest
 
-    sys.exit(pytest.main(sys.argv[1:]))
+    arguments = sys.argv[1:]
+    # The folder is named, unless a part of it is: else pytest would take the PATH of --baby-buddy for what to run.
+    if not any(Path(text.partition("::")[0]).resolve().is_relative_to(TESTS) for text in arguments):
+        arguments.append(str(TESTS))
+    sys.exit(pytest.main(arguments))
