@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections import Counter
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from django.db import connection, connections, models
 
 from backup import services
 from backup.database import Database
-from backup.exceptions import Busy, Conflict, InvalidRecord, RecordsRefused
+from backup.exceptions import BackupError, Busy, Conflict, InvalidRecord, RecordsRefused
 from tests.backups import records_of, restore, rewritten, take
 from tests.changing import add_everywhere
 from tests.filling import fill
@@ -157,15 +158,28 @@ def test_rows_that_are_not_in_scope_must_not_dangle(family, settings):
 
 
 @sqlite_only
-def test_a_value_that_is_not_of_its_type_fails_the_backup_by_name(family):
-    """SQLite lets any column hold anything; a backup without the row would be none."""
-    pk = core.Feeding.objects.first().pk
+@pytest.mark.parametrize(
+    ("model", "field", "value"),
+    [
+        (core.Feeding, "start", "yesterday"),
+        (core.Feeding, "start", "2026-99-99 10:00:00"),
+        (core.Feeding, "amount", "much"),
+        (core.Feeding, "duration", "long"),
+        (core.Child, "birth_date", "01/02/2026"),
+        (core.Child, "birth_time", "noon"),
+        (core.Child, "first_name", b"\xff"),
+    ],
+    ids=str,
+)
+def test_a_value_that_is_not_of_its_type_fails_the_backup_by_name(family, model, field, value):
+    """SQLite lets any column hold anything; a backup without the row, or one that cannot be restored, would be none."""
+    pk = model.objects.order_by("pk").first().pk
     with connection.cursor() as cursor:
-        cursor.execute("UPDATE core_feeding SET start = 'yesterday' WHERE id = %s", [pk])
-    with pytest.raises(services.BackupError) as caught:
+        cursor.execute(f"UPDATE {model._meta.db_table} SET {field} = %s WHERE id = %s", [value, pk])
+    with pytest.raises(BackupError) as caught:
         take()
-    assert f"core.feeding {pk}" in str(caught.value)
-    assert "start" in str(caught.value)
+    assert f"{model._meta.label_lower} {pk}" in str(caught.value)
+    assert field in str(caught.value)
 
 
 # --- After a restore --------------------------------------------------------------------------------------
@@ -373,9 +387,12 @@ def half_way(family, tmp_path):
 
 def test_a_second_restore_is_told_at_once(half_way):
     _, path, restorer = half_way
+    deadline = threading.Timer(30, restorer.kill)  # instead of waiting for each other for ever
+    deadline.start()
     started = time.monotonic()
     with path.open("rb") as file, pytest.raises(Busy) as caught:
         services.restore_backup(file, clear=True)
+    deadline.cancel()
     assert time.monotonic() - started < 4, "less than the time that a database waits for a lock"
     assert caught.value.status == 409
     assert "restore" in caught.value.message
