@@ -264,9 +264,12 @@ class Database:
         dump = column.kind.dump
 
         def by_django(value: Any) -> Plain:
+            found = value
             for step in steps:
-                value = step(value, expression, connection)
-            return value if value is None else dump(value)
+                found = step(found, expression, connection)
+            if found is None and column.kind in (DATE, TIME, DATETIME):
+                raise ValueError(value)  # which Django's conversion takes for none at all
+            return found if found is None else dump(found)
 
         return name, _each(by_django)
 
@@ -682,25 +685,20 @@ class SQLite(Database):
         self.execute("DELETE FROM django_content_type WHERE 0")
 
     def _shortcut(self, column: Column) -> tuple[str, ConvertAll | None] | None:
-        # A column behind "+" has no declared type, so that no converter of Django's is called for each value.
-        name = f"+{self.quote(column.column)}"
-        slow = _each(column.kind.check)
-        kind = column.kind
-        if kind in (INTEGER, TEXT):
-            return name, None
+        # A column behind "+" has no declared type, so that no converter of Django's is called for each value. As SQLite
+        # lets a column hold anything, each value is checked: a backup that cannot be restored would be none.
+        name, kind = f"+{self.quote(column.column)}", column.kind
+        slow = _each(kind.check)
         if kind is BOOLEAN:
             return name, lambda values: [_BOOLEANS[value] for value in values]
-        if kind is FLOAT:  # SQLite has no NaN
-            return name, lambda values: slow(values) if not _INFINITE.isdisjoint(values) else values
         if kind is DURATION:  # microseconds
             return name, lambda values: [None if value is None else _duration(value) for value in values]
-        if kind is DATE:
-            return name, lambda values: values if _lengths(values) <= {10} else slow(values)
         if kind is DATETIME and settings.USE_TZ and self.connection.timezone_name == "UTC":
             # Django writes "2026-11-23 14:30:22.123456", the fraction only where there is one.
-            text = f"replace({self.quote(column.column)}, ' ', 'T') || 'Z'"
-            return text, lambda values: values if _lengths(values) <= {20, 27} else slow(values)
-        return None
+            name = f"replace({self.quote(column.column)}, ' ', 'T') || 'Z'"
+        elif kind not in (INTEGER, TEXT, FLOAT, DATE, TIME):
+            return None
+        return name, lambda values: values if kind.all_fine(values) else slow(values)
 
     def _write_shortcut(self, column: Column) -> ConvertAll | None:
         kind = column.kind
@@ -954,11 +952,6 @@ _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
 
 _BOOLEANS = {None: None, 0: False, 1: True}
-_INFINITE = {float("inf"), float("-inf")}
-
-
-def _lengths(values: Sequence[str | None]) -> set[int]:
-    return set(map(len, filter(None, values)))
 
 
 @lru_cache(maxsize=4096)
