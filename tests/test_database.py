@@ -182,6 +182,32 @@ def test_a_value_that_is_not_of_its_type_fails_the_backup_by_name(family, model,
     assert field in str(caught.value)
 
 
+@both_modes
+def test_zero_is_a_key_like_any_other(family, clear):
+    """MySQL would count on instead."""
+
+    def change(records):
+        records["core.note"].insert(0, {**records["core.note"][0], "pk": 0})
+
+    restore(rewritten(take(), change), clear=clear)
+    assert core.Note.objects.filter(pk=0).exists()
+
+
+@pytest.mark.skipif(ENGINE != "mysql", reason="of MySQL")
+@both_modes
+def test_nothing_is_cut_on_a_server_that_is_not_strict(family, clear):
+    def change(records):
+        records["core.medication"][0]["fields"]["name"] = "x" * 256
+
+    file = rewritten(take(), change)
+    with connection.cursor() as cursor:
+        cursor.execute("SET sql_mode = ''")
+    assert "core.medication" in str(refused(file, clear=clear))
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT @@sql_mode")
+        assert cursor.fetchone() == ("",), "as it was"
+
+
 # --- After a restore --------------------------------------------------------------------------------------
 
 

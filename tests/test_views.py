@@ -4,8 +4,11 @@ import io
 import json
 import re
 import tempfile
+import threading
 import zipfile
 import zoneinfo
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,6 +23,7 @@ from django.utils.html import escape
 
 from backup import access, services, vault
 from backup.conf import conf
+from backup.database import Database
 from tests.filling import fill, token_key
 from tests.snapshots import differences, snapshot
 
@@ -544,11 +548,32 @@ def test_broken_upload(family):
     assert error_of(response)["code"] == "invalid_backup"
 
 
-def test_busy(family, browser):
-    from backup.database import Database
+@contextmanager
+def another_restore():
+    """One that runs meanwhile, on a connection of its own."""
+    running, done = threading.Event(), threading.Event()
 
+    def run():
+        try:
+            with Database.of().exclusive():
+                running.set()
+                done.wait(60)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as pool:
+        restore = pool.submit(run)
+        try:
+            assert running.wait(60)
+            yield
+        finally:
+            done.set()
+            restore.result()
+
+
+def test_busy(family, browser):
     fields = hidden(browser.post(url("restore"), {"backup_file": upload()}), "confirm")
-    with Database.of().exclusive():
+    with another_restore():
         response = browser.post(url("confirm"), fields)
         assert response.status_code == 409
         assert hidden(response, "confirm") == fields, "it can be tried again"
