@@ -38,6 +38,8 @@ METADATA = "metadata.json"
 
 #: Bytes of a member that are read, checked and parsed at a time. With it, memory does not grow with the file.
 BLOCK = 256 * 1024
+#: Bytes that a thread unpacks ahead. Less, and it would wait for the interpreter lock more than it works.
+AHEAD = 4 * BLOCK
 
 
 @dataclass(frozen=True)
@@ -126,11 +128,30 @@ class Metadata:
 # -- writing ---
 
 
-def line_of(record: Any) -> bytes:
-    """A record as the file has it, without the comma."""
+def array_of(records: list[Any]) -> bytes:
+    """Records as a JSON array on one line: quick to make, and to compare with `lines` that are joined so."""
+    try:
+        return orjson.dumps(records)
+    except TypeError:  # a whole number beyond 64 bits inside a JSON value
+        return b"[" + b",".join(map(_line_of, records)) + b"]"
+
+
+#: Where one record ends and the next begins. Never inside a text, where JSON escapes the quotes.
+_BORDER = b'},{"model":"'
+
+
+def lines_of(records: list[Any]) -> bytes:
+    """Records as the file has them: one a line, a comma and a line break between them."""
+    text = array_of(records)[1:-1]
+    # All at once is several times as fast as one by one; only a JSON value may hold what looks like a border.
+    lines = text.replace(_BORDER, b'},\n{"model":"')
+    return lines if len(lines) - len(text) == len(records) - 1 else b",\n".join(map(_line_of, records))
+
+
+def _line_of(record: Any) -> bytes:
     try:
         return orjson.dumps(record)
-    except TypeError:  # a whole number beyond 64 bits inside a JSON value
+    except TypeError:
         return json.dumps(record, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
 
@@ -172,7 +193,7 @@ class Writer:
             piece, size = [b"["], 0
             try:
                 for batch in filter(None, batches):
-                    lines = b",\n".join(map(line_of, batch))
+                    lines = lines_of(batch)
                     piece += [b",\n" if count else b"\n", lines]
                     size += len(lines)
                     count += len(batch)
@@ -268,7 +289,7 @@ class Archive:
             raise InvalidBackup(_("The file is empty."))
         try:
             with _zip_errors():
-                self._zip = zipfile.ZipFile(_BoundedReads(source, max(limits.directory, BLOCK)))
+                self._zip = zipfile.ZipFile(_BoundedReads(source, max(limits.directory, AHEAD)))
         except InvalidBackup as error:
             source.seek(0)
             if source.read(2) != b"PK":
@@ -392,10 +413,22 @@ class Archive:
                 )
 
     def _blocks(self, member: Member, digest: Any) -> Iterator[bytes]:
-        with _zip_errors(), self._zip.open(self._entries[member.file]) as file:
-            while block := file.read(BLOCK):
-                digest.update(block)
-                yield block
+        with (
+            _zip_errors(),
+            self._zip.open(self._entries[member.file]) as file,
+            ThreadPoolExecutor(1, "backup") as unpacker,
+        ):
+
+            def read() -> bytes:
+                piece = file.read(AHEAD)
+                digest.update(piece)
+                return piece
+
+            ahead = unpacker.submit(read)
+            while piece := ahead.result():
+                ahead = unpacker.submit(read)
+                for start in range(0, len(piece), BLOCK):
+                    yield piece[start : start + BLOCK]
 
     def _lines(self, member: Member, blocks: Iterator[bytes]) -> Iterator[list[bytes]]:
         """The records of a file that has one a line. A line break never stands inside a record: JSON escapes it."""

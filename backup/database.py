@@ -709,9 +709,7 @@ class SQLite(Database):
         if kind is DURATION:
             return lambda values: [None if value is None else _microseconds(value) for value in values]
         if kind is DATETIME and settings.USE_TZ and self.connection.timezone_name == "UTC":
-            return lambda values: [
-                None if value is None else f"{value[:10]} {value[11:-1]}" for value in values
-            ]
+            return _spaced
         return super()._write_shortcut(column)
 
     def _pack(self, columns: Sequence[Column], values: Sequence[Sequence[Any]]) -> bytes:
@@ -930,6 +928,13 @@ _PICKLED = pickle.dumps(None, protocol=5)[:2]
 
 def _as_they_are(values: Sequence[Any]) -> Sequence[Any]:
     return values
+
+
+def _spaced(values: Sequence[Any]) -> Sequence[Any]:
+    """Moments as Django writes them to SQLite, all at once where none is missing."""
+    if None in values:
+        return [None if value is None else f"{value[:10]} {value[11:-1]}" for value in values]
+    return "\n".join(values).replace("T", " ").replace("Z", "").split("\n")
 
 
 def _floats(values: Sequence[Any]) -> Sequence[Any]:

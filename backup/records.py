@@ -207,7 +207,7 @@ def _parsed_kind(name: str, dump: Callable[[Any], str], parse: Callable[[Any], A
 
     def all_fine(values: Sequence[Any]) -> bool:
         try:
-            return all(value is None or known(value) == value for value in values)
+            return all(value is None or known(value) == value for value in set(values))
         except (ValueError, TypeError):
             return False
 
@@ -219,14 +219,25 @@ def _all_of_type(*types: type) -> Callable[[Sequence[Any]], bool]:
     return lambda values: allowed.issuperset(map(type, values))
 
 
+_ZEROS = str.maketrans("123456789", "000000000")
+_UTC_SHAPES = {"0000-00-00T00:00:00Z", "0000-00-00T00:00:00.000000Z"}
+
+
 def _all_utc(values: Sequence[Any]) -> bool:
-    """Whether all are moments in the form that `plain_datetime` gives, to save most of what parsing them costs."""
+    """Whether all are moments in the form that `plain_datetime` gives. A column at once costs a tenth of what parsing
+    each value and saying it again does: the shape says that the form is the one, parsing that there is such a moment.
+    """
     try:
-        moments = [value[:-1] for value in values if value is not None and value[-1] == "Z"]
-        if not settings.USE_TZ or len(moments) + values.count(None) != len(values):
+        moments = [value for value in values if value is not None] if None in values else values
+        text = "\n".join(moments)
+        if not settings.USE_TZ or text.count("\n") + 1 != len(moments):
+            return not moments
+        if ".000000Z" in text or "T24" in text:  # the latter is midnight, to Python 3.14
             return False
-        return list(map(dt.datetime.isoformat, map(dt.datetime.fromisoformat, moments))) == moments
-    except (ValueError, TypeError, IndexError):
+        if not _UTC_SHAPES.issuperset(text.translate(_ZEROS).split("\n")):
+            return False
+        return all(map(dt.datetime.fromisoformat, text.replace("Z", "").split("\n")))
+    except (ValueError, TypeError):
         return False
 
 
@@ -511,13 +522,15 @@ class Table:
 
     def records(self, columns: Sequence[Sequence[Plain]]) -> list[Record]:
         """Rows, given as their columns, as records."""
-        label, names = self.label, self.names
-        if not names:
-            return [{"model": label, "pk": key, "fields": {}} for key in columns[0]]
-        return [
-            {"model": label, "pk": key, "fields": dict(zip(names, values))}  # noqa: B905 - a million times
-            for key, values in zip(columns[0], zip(*columns[1:], strict=True), strict=True)
-        ]
+        return list(map(self._record, *columns))
+
+    @cached_property
+    def _record(self) -> Callable[..., Record]:
+        """(key, *values) -> record. Compiled, as `namedtuple` does: twice as fast as `dict(zip(names, values))`."""
+        values = [f"v{number}" for number in range(len(self.names))]
+        fields = ", ".join(f"{name!r}: {value}" for name, value in zip(self.names, values, strict=True))
+        record = f"{{'model': {self.label!r}, 'pk': pk, 'fields': {{{fields}}}}}"
+        return eval(f"lambda {', '.join(['pk', *values])}: {record}")
 
     def columns_of(self, records: Sequence[Any]) -> list[Sequence[Plain]]:
         """Records out of a file as the columns of their rows, every value checked and in its canonical form.

@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import random
+import re
 import resource
 import shutil
 import subprocess
@@ -208,19 +209,18 @@ def run_job(name: str) -> None:
 
     connection.ensure_connection()
     job, *_ = JOBS[name.partition(" ")[0] if name.startswith("lock") else name], None
-    before = peak_memory()
     started = time.perf_counter()
     more = job(name) or {}
     seconds = time.perf_counter() - started
-    print(json.dumps({"seconds": seconds, "peak": peak_memory(), "before": before, **more}))
+    print(json.dumps({"seconds": seconds, "peak": peak_memory(), **more}))
 
 
 def peak_memory() -> float:
-    """MiB, of this process and of the largest that it started."""
-    return (
-        max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-        / 1024
-    )
+    """MiB. Not `getrusage`, whose peak counts the process that this one was forked from."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def file_of(name: str) -> Path:
