@@ -38,8 +38,6 @@ METADATA = "metadata.json"
 
 #: Bytes of a member that are read, checked and parsed at a time. With it, memory does not grow with the file.
 BLOCK = 256 * 1024
-#: Bytes that a thread unpacks ahead. Less, and it would wait for the interpreter lock more than it works.
-AHEAD = 4 * BLOCK
 
 
 @dataclass(frozen=True)
@@ -289,7 +287,7 @@ class Archive:
             raise InvalidBackup(_("The file is empty."))
         try:
             with _zip_errors():
-                self._zip = zipfile.ZipFile(_BoundedReads(source, max(limits.directory, AHEAD)))
+                self._zip = zipfile.ZipFile(_BoundedReads(source, max(limits.directory, BLOCK)))
         except InvalidBackup as error:
             source.seek(0)
             if source.read(2) != b"PK":
@@ -413,22 +411,10 @@ class Archive:
                 )
 
     def _blocks(self, member: Member, digest: Any) -> Iterator[bytes]:
-        with (
-            _zip_errors(),
-            self._zip.open(self._entries[member.file]) as file,
-            ThreadPoolExecutor(1, "backup") as unpacker,
-        ):
-
-            def read() -> bytes:
-                piece = file.read(AHEAD)
-                digest.update(piece)
-                return piece
-
-            ahead = unpacker.submit(read)
-            while piece := ahead.result():
-                ahead = unpacker.submit(read)
-                for start in range(0, len(piece), BLOCK):
-                    yield piece[start : start + BLOCK]
+        with _zip_errors(), self._zip.open(self._entries[member.file]) as file:
+            while block := file.read(BLOCK):
+                digest.update(block)
+                yield block
 
     def _lines(self, member: Member, blocks: Iterator[bytes]) -> Iterator[list[bytes]]:
         """The records of a file that has one a line. A line break never stands inside a record: JSON escapes it."""
