@@ -38,6 +38,8 @@ METADATA = "metadata.json"
 
 #: Bytes of a member that are read, checked and parsed at a time. With it, memory does not grow with the file.
 BLOCK = 256 * 1024
+#: Bytes that a thread unpacks ahead. Less, and it would wait for the interpreter lock more than it works.
+AHEAD = 4 * BLOCK
 
 
 @dataclass(frozen=True)
@@ -281,13 +283,16 @@ class Archive:
 
     def __init__(self, source: BinaryIO, limits: Limits) -> None:
         self._limits = limits
+        # It belongs to the archive, which is closed by whoever opened it, and to no generator: one that is left in the
+        # middle is closed by the garbage collector, at any moment and in any thread, where waiting may be for ever.
+        self._unpacker = ThreadPoolExecutor(1, "backup")
         source.seek(0, 2)
         size = source.tell()
         if size == 0:
             raise InvalidBackup(_("The file is empty."))
         try:
             with _zip_errors():
-                self._zip = zipfile.ZipFile(_BoundedReads(source, max(limits.directory, BLOCK)))
+                self._zip = zipfile.ZipFile(_BoundedReads(source, max(limits.directory, AHEAD)))
         except InvalidBackup as error:
             source.seek(0)
             if source.read(2) != b"PK":
@@ -300,6 +305,7 @@ class Archive:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._unpacker.shutdown(cancel_futures=True)
         self._zip.close()
 
     def _checked_entries(self, size: int) -> dict[str, zipfile.ZipInfo]:
@@ -412,9 +418,17 @@ class Archive:
 
     def _blocks(self, member: Member, digest: Any) -> Iterator[bytes]:
         with _zip_errors(), self._zip.open(self._entries[member.file]) as file:
-            while block := file.read(BLOCK):
-                digest.update(block)
-                yield block
+
+            def read() -> bytes:
+                piece = file.read(AHEAD)
+                digest.update(piece)
+                return piece
+
+            ahead = self._unpacker.submit(read)
+            while piece := ahead.result():
+                ahead = self._unpacker.submit(read)
+                for start in range(0, len(piece), BLOCK):
+                    yield piece[start : start + BLOCK]
 
     def _lines(self, member: Member, blocks: Iterator[bytes]) -> Iterator[list[bytes]]:
         """The records of a file that has one a line. A line break never stands inside a record: JSON escapes it."""

@@ -19,6 +19,7 @@ import pickle
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,17 @@ NAMED = 20
 Convert = Callable[[Any], Any]
 #: What makes a whole column plain: a call a column costs less than one a value.
 ConvertAll = Callable[[Sequence[Any]], Sequence[Plain]]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A column's conversion that only sees to it that its values are texts of this kind. `Database.columns_between`
+    leaves it out, `Database.checked` makes up for it."""
+
+    kind: Kind
+
+    def __call__(self, values: Sequence[Any]) -> Sequence[Plain]:
+        return values if self.kind.all_fine(values) else _each(self.kind.check)(values)
 
 
 class Database:
@@ -273,7 +285,9 @@ class Database:
 
         return name, _each(by_django)
 
-    def _read(self, table: Table, where: str, params: Sequence[Any]) -> tuple[list[Sequence[Plain]], Any]:
+    def _read(
+        self, table: Table, where: str, params: Sequence[Any], *, check: bool = True
+    ) -> tuple[list[Sequence[Plain]], Any]:
         """The rows that `where` names, as their columns and relations; and the last key as the driver gave it."""
         readers = [self._reader(column) for column in table.stored]
         key = self.quote(table.key.column)
@@ -284,7 +298,7 @@ class Database:
         columns: list[Sequence[Any]] = list(zip(*found, strict=True))
         first, last = columns[-1][0], columns.pop()[-1]
         for place, (_name, convert) in enumerate(readers):
-            if convert is not None:
+            if convert is not None and (check or not isinstance(convert, Checked)):
                 columns[place] = self._converted(table, columns, place, convert)
         for relation in table.relations:
             columns.append(self._related(relation, readers[0][1], columns[0], first, last))
@@ -340,11 +354,19 @@ class Database:
             where, params = f"WHERE {key} > %s", [last]
 
     def columns_between(self, table: Table, first: int, last: int, most: int) -> list[Sequence[Plain]]:
-        """Those of the rows with keys from `first` to `last` that come first, at most so many, as columns."""
+        """Those of the rows with keys from `first` to `last` that come first, at most so many, as columns, for
+        comparison: see `checked`."""
         key = self.quote(table.key.column)
-        return self._read(table, f"WHERE {key} BETWEEN %s AND %s ORDER BY {key} LIMIT {most}", [first, last])[
-            0
-        ]
+        where = f"WHERE {key} BETWEEN %s AND %s ORDER BY {key} LIMIT {most}"
+        return self._read(table, where, [first, last], check=False)[0]
+
+    def checked(self, table: Table, columns: list[Sequence[Plain]]) -> list[Sequence[Plain]]:
+        """What `columns_between` read, each value in its canonical form: what differs may be the same after all."""
+        for place, column in enumerate(table.stored if columns else ()):
+            convert = self._reader(column)[1]
+            if isinstance(convert, Checked):
+                columns[place] = self._converted(table, columns, place, convert)
+        return columns
 
     def rows_by_key(self, table: Table, keys: Sequence[Plain]) -> dict[Plain, Row]:
         """The rows with these keys that there are, by key."""
@@ -688,16 +710,16 @@ class SQLite(Database):
         # A column behind "+" has no declared type, so that no converter of Django's is called for each value. As SQLite
         # lets a column hold anything, each value is checked: a backup that cannot be restored would be none.
         name, kind = f"+{self.quote(column.column)}", column.kind
-        slow = _each(kind.check)
         if kind is BOOLEAN:
             return name, lambda values: [_BOOLEANS[value] for value in values]
         if kind is DURATION:  # microseconds
             return name, lambda values: [None if value is None else _duration(value) for value in values]
         if kind is DATETIME and settings.USE_TZ and self.connection.timezone_name == "UTC":
             # Django writes "2026-11-23 14:30:22.123456", the fraction only where there is one.
-            name = f"replace({self.quote(column.column)}, ' ', 'T') || 'Z'"
-        elif kind not in (INTEGER, TEXT, FLOAT, DATE, TIME):
+            return f"replace({self.quote(column.column)}, ' ', 'T') || 'Z'", Checked(kind)
+        if kind not in (INTEGER, TEXT, FLOAT, DATE, TIME):
             return None
+        slow = _each(kind.check)
         return name, lambda values: values if kind.all_fine(values) else slow(values)
 
     def _write_shortcut(self, column: Column) -> ConvertAll | None:

@@ -139,6 +139,7 @@ class Plan:
                 once.check(columns[0])
                 self.same[table.label] += len(lines)
                 continue
+            present = table.records(self.database.checked(table, columns)) if columns else []
             here = dict(zip(lines_of(present).split(b",\n"), columns[0], strict=True)) if present else {}
             others = [line for line in lines if line not in here]
             self.same[table.label] += len(lines) - len(others)

@@ -53,6 +53,15 @@ def read(file, limits=LIMITS):
         }
 
 
+def test_a_value_that_looks_like_the_next_record():
+    nested = {"model": "zoo.specimen", "pk": 1, "fields": {}}
+    records = [{**nested, "pk": n, "fields": {"json": [nested, nested], "big": 10**n}} for n in range(30)]
+    file = write({"zoo.specimen": records})
+    assert read(file) == {"zoo.specimen": records}
+    (text,) = (text for name, text in unpacked(file).items() if name == "zoo/specimen.json")
+    assert len(text.splitlines()) == 2 + len(records)
+
+
 def read_quickly(file, limits=LIMITS):
     with Archive(file, limits) as archive:
         for label in archive.metadata.models:

@@ -149,6 +149,8 @@ def test_a_value_and_its_form(field, plain, value):
     [
         ("datetime", "2026-03-29T03:00:00+02:00", "2026-03-29T01:00:00Z"),
         ("datetime", "2026-03-29T01:00:00.500", "2026-03-29T01:00:00.500000Z"),
+        ("datetime", "2026-03-29T01:00:00.000000Z", "2026-03-29T01:00:00Z"),
+        ("datetime", "2026-03-29 01:00:00Z", "2026-03-29T01:00:00Z"),
         ("duration", "P1DT2H", "1 02:00:00"),
         ("duration", "26:00:00", "1 02:00:00"),
         ("other_uuid", "00000000000000010000000000000000", "00000000-0000-0001-0000-000000000000"),
@@ -156,12 +158,16 @@ def test_a_value_and_its_form(field, plain, value):
     ],
 )
 def test_other_spellings_are_read(field, given, canonical):
-    found = read(SPECIMEN, record_of(**{field: given}))["fields"][field]
-    assert repr(found) == repr(canonical)
+    record = record_of(**{field: given})
+    place = 1 + SPECIMEN.names.index(field)
+    assert repr(SPECIMEN.row(record)[place]) == repr(canonical)
+    beside = record_of(**{field: canonical})
+    assert repr(SPECIMEN.columns_of([beside, record, beside])[place]) == repr([canonical] * 3)
 
 
 # --- What is wrong ----------------------------------------------------------------------------------------
 
+TWO = "2026-01-01T00:00:00Z\n2026-01-01T00:00:00Z"
 WRONG = {
     "small": ["1", 1.5, True, None, [], {}],
     "float": ["1", "nan", "inf", True, [], {}],
@@ -175,7 +181,16 @@ WRONG = {
     "binary": ["*", "A", 7, "ü", []],
     "date": ["2026-02-30", "x", 7, "", [], "2026-01-01T00:00:00Z"],
     "time": ["24:00:00", "x", 7, "", "10:00:00+01:00"],
-    "datetime": ["2026-13-01T00:00:00Z", "x", 7, "", "2026-01-01T00:00:00+99:00", {}],
+    "datetime": [
+        "2026-13-01T00:00:00Z",
+        "x",
+        7,
+        "",
+        "2026-01-01T00:00:00+99:00",
+        {},
+        TWO,
+        "0000-01-01T00:00:00Z",
+    ],
     "duration": ["x", 7, "", []],
     "size": ["x", "axb"],
     "json_required": [],
