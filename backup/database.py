@@ -365,6 +365,37 @@ class Database:
             0
         ]
 
+    def keys_backwards(self, table: Table) -> Iterator[list[Plain]]:
+        """All keys, the highest first, in batches."""
+        key = self.quote(table.key.column)
+        name, to_key = self._reader(table.key)
+        where = ""
+        params: list[Any] = []
+        while True:
+            found = self.fetch(
+                f"SELECT {name}, {key} FROM {self.quote(table.db_table)} {where} ORDER BY {key} DESC LIMIT {BATCH}",
+                params,
+            )
+            keys = [row[0] for row in found]
+            if keys:
+                yield [*(to_key(keys) if to_key else keys)]
+            if len(keys) < BATCH:
+                return
+            where, params = f"WHERE {key} < %s", [found[-1][1]]
+
+    def months(self, table: Table, column: Column) -> dict[str, int]:
+        """How many rows there are a month, "2026-11", by a column of dates or moments (in UTC)."""
+        month = self._month(self.quote(column.column))
+        sql = f"SELECT {month}, COUNT(*) FROM {self.quote(table.db_table)} GROUP BY 1"
+        return {month: int(count) for month, count in self.fetch(sql) if month is not None}
+
+    def _month(self, name: str) -> str:
+        return f"SUBSTR({name}, 1, 7)"
+
+    def size(self) -> int | None:
+        """How many bytes the database takes; None where that cannot be told."""
+        return None
+
     def matches(self, table: Table, places: Sequence[int], rows: Sequence[Row]) -> list[list[Plain]]:
         """For each row, the keys of the rows here that hold the same values in the columns at `places`.
 
@@ -680,6 +711,9 @@ class SQLite(Database):
         # What other connections did, and what this one did.
         return self.fetch("PRAGMA data_version"), self.fetch("SELECT total_changes()")
 
+    def size(self) -> int | None:
+        return int(self.fetch("PRAGMA page_count")[0][0]) * int(self.fetch("PRAGMA page_size")[0][0])
+
     def _begin_writing(self) -> None:
         # Take the write lock now: a transaction that has only read cannot be sure to get it later.
         self.execute("DELETE FROM django_content_type WHERE 0")
@@ -737,6 +771,12 @@ class SQLite(Database):
 
 class PostgreSQL(Database):
     vendor = "postgresql"
+
+    def _month(self, name: str) -> str:
+        return f"TO_CHAR({name}, 'YYYY-MM')"
+
+    def size(self) -> int | None:
+        return int(self.fetch("SELECT pg_database_size(current_database())")[0][0])
 
     #: Any number, the same for all: which restore runs is told apart by the database.
     LOCK = 0x62616279
@@ -842,6 +882,11 @@ class PostgreSQL(Database):
 
 class MySQL(Database):
     vendor = "mysql"
+
+    def size(self) -> int | None:
+        sql = "SELECT SUM(data_length + index_length) FROM information_schema.tables WHERE table_schema = DATABASE()"
+        size = self.fetch(sql)[0][0]
+        return None if size is None else int(size)
 
     def _begin_reading(self) -> None:
         # Django runs MySQL at READ COMMITTED, where each statement sees another moment.

@@ -43,6 +43,11 @@ class RestoreForm(forms.Form):
         error_messages={"empty": _("This file is empty.")},
     )
     upload = forms.CharField(required=False, widget=forms.HiddenInput)
+    #: From the second step that a browser's clearing restore asks for: the box, whether it was there to be ticked, and
+    #: the number that the preview found, which is shown only.
+    sure = StrictBooleanField(required=False)
+    asked = StrictBooleanField(required=False)
+    removed = forms.IntegerField(required=False, min_value=0)
     clear_existing_data = StrictBooleanField(required=False, label=_("Clear existing data before restore"))
 
     def clean(self) -> dict[str, Any]:
@@ -65,6 +70,11 @@ class RestoreForm(forms.Form):
     @property
     def clear(self) -> bool:
         return bool(self.cleaned_data["clear_existing_data"])
+
+    @property
+    def sure_enough(self) -> bool:
+        """Nothing is deleted, or the second step said that it may be."""
+        return not self.clear or bool(self.cleaned_data["sure"])
 
     @property
     def clear_as_sent(self) -> bool:

@@ -26,11 +26,15 @@ from .database import Database, refuse_records
 from .exceptions import BackupError, StorageFailed
 from .plan import Plan, Spool, build
 from .records import Table
+from .samples import Look
 from .scope import models_in_scope
 
 logger = logging.getLogger("backup")
 
 Progress = Callable[[str, int, int], None]
+#: Is told when a step of a restore begins: one of `STEPS`.
+Step = Callable[[str], None]
+STEPS = ("check", "copy", "write", "finish")
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,10 @@ class Result:
     @property
     def records(self) -> int:
         return sum(self.restored.values())
+
+    @classmethod
+    def of_json(cls, said: dict[str, Any]) -> Result:
+        return cls(said["restored"], said["safety_copy"], said["warnings"])
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -93,6 +101,16 @@ def create_backup(
     return metadata
 
 
+def note_backup(metadata: Metadata, user: Any = None) -> None:
+    """Remember that a backup was taken for keeping, for `vault.last_backup`."""
+    vault.note_backup(metadata.timestamp, user, metadata.total_records)
+
+
+def database_size() -> int | None:
+    """In bytes; None where that cannot be told."""
+    return Database.of().size()
+
+
 def verify_backup(source: BinaryIO, progress: Progress | None = None) -> Metadata:
     """Read all of a backup: ZIP, checksums, counts, JSON. Needs no database. Raises `InvalidBackup`."""
     with open_archive(source) as archive:
@@ -114,20 +132,30 @@ def inspect_backup(source: BinaryIO, *, clear: bool, user: Any = None) -> Plan:
     database = Database.of()
     with _logged("preview", user) as log, _in_bulk(), open_archive(source) as archive, Spool() as spool:
         with database.snapshot() as reader:
-            plan = _plan(archive, reader, spool, clear, user, compare=True)
+            tables = _tables()
+            look = Look({t.label: moment for t in tables if (moment := babybuddy.moment_of(t))}, spool)
+            plan = _plan(archive, reader, spool, clear, user, compare=True, look=look)
             plan.count()
         log(f"{plan.metadata.total_records} records")
         return plan
 
 
 def restore_backup(
-    source: BinaryIO, *, clear: bool, user: Any = None, progress: Progress | None = None
+    source: BinaryIO,
+    *,
+    clear: bool,
+    user: Any = None,
+    progress: Progress | None = None,
+    step: Step | None = None,
 ) -> Result:
     """Restore a backup: all of it, or, whatever happens, nothing.
 
-    `clear`: delete everything in scope first. Raises `InvalidBackup`, `RestoreRefused`, `Busy`, `StorageFailed`.
+    `clear`: delete everything in scope first. `progress` counts the records that are written; with `step`, which is
+    told of each step, those of the steps before, too.
+    Raises `InvalidBackup`, `RestoreRefused`, `Busy`, `StorageFailed`.
     """
     database = Database.of()
+    step, early = (step, progress) if step else (lambda name: None, None)
     with (
         _logged("restore", user) as log,
         _in_bulk(),
@@ -136,10 +164,13 @@ def restore_backup(
         database.exclusive(),
     ):
         # What can be done before others are locked out is done before: reading, checking, converting, the safety copy.
+        step("check")
         moment = database.moment()
-        plan = _plan(archive, database, spool, clear, user, compare=not clear)
+        total = max(archive.metadata.total_records, 0)
+        plan = _plan(archive, database, spool, clear, user, compare=not clear, tell=_Teller(early, total))
         _refuse(plan)
-        with _safety_copy(user) as safety_copy, database.restoring(), Spool() as fresh:
+        step("copy")
+        with _safety_copy(user, early) as safety_copy, database.restoring(), Spool() as fresh:
             if moment is None or database.moment() != moment:
                 # Something was entered since, which may change what is to be done.
                 if clear:
@@ -147,7 +178,9 @@ def restore_backup(
                 else:
                     plan = _plan(archive, database, fresh, clear, user, compare=True)
                 _refuse(plan)
+            step("write")
             _write(plan, _Teller(progress, plan.metadata.total_records))
+            step("finish")
             warnings = [*plan.warnings, *babybuddy.after_restore(database)]
             refuse_records(database.dangling(_tables(everything=True)))
             database.reset_sequences([*plan.tables, *plan.emptied])
@@ -224,7 +257,15 @@ def _all_models() -> list[Any]:
 
 
 def _plan(
-    archive: Archive, database: Database, spool: Spool, clear: bool, user: Any, *, compare: bool
+    archive: Archive,
+    database: Database,
+    spool: Spool,
+    clear: bool,
+    user: Any,
+    *,
+    compare: bool,
+    look: Look | None = None,
+    tell: Callable[[str, int], None] | None = None,
 ) -> Plan:
     upgrade.check_schema(database.connection, archive.metadata)
     return build(
@@ -237,6 +278,8 @@ def _plan(
         superuser=_is_superuser(user),
         validators=babybuddy.validators(database),
         excluded={name.lower() for name in conf.exclude},
+        look=look,
+        tell=tell,
     )
 
 
@@ -256,10 +299,10 @@ def _records(database: Database, table: Table, tell: _Teller) -> Iterator[list[d
 
 
 @contextmanager
-def _safety_copy(user: Any) -> Iterator[str]:
+def _safety_copy(user: Any, progress: Progress | None) -> Iterator[str]:
     """A verified backup of the present state, which is kept if what happens inside ends well."""
     with tempfile.TemporaryFile() as file:
-        create_backup(file, user=user, label="before a restore")
+        create_backup(file, user=user, label="before a restore", progress=progress)
         verify_backup(file)
         file.seek(0)
         name = vault.keep_safety_copy(file)

@@ -4,12 +4,15 @@ Through Django's storage API: the storage `backups` in `STORAGES` where there is
 can share it), else a folder that only the server's own user can read. What is where:
 
     staged/<unguessable>.zip                        an upload; its name, its owner and its time are in a signed id
+    restores/<unguessable>.json                     how far the restore of that upload is, and how it ended
     safety/before_20261123T143022.123456Z.zip       a safety copy, named by its moment (UTC)
+    last/backup.json                                when the last backup was taken, and by whom
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import json
 import os
 import re
 import secrets
@@ -20,6 +23,7 @@ from typing import Any, BinaryIO
 
 from django.core import signing
 from django.core.files import File
+from django.core.files.base import ContentFile
 from django.core.files.storage import FileSystemStorage, InvalidStorageError, Storage, storages
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -29,6 +33,10 @@ from .exceptions import InvalidBackup, NoSafetyCopy, StorageFailed
 
 STAGED = "staged"
 SAFETY = "safety"
+RESTORES = "restores"
+LAST = "last/backup.json"
+#: How long it is known how a restore ended.
+KNOWN = dt.timedelta(days=1)
 _SALT = "backup.staged"
 
 
@@ -100,11 +108,17 @@ def stage(upload: File, user: Any) -> str:
     return signing.dumps([name, str(user.pk)], salt=_SALT)
 
 
-def _staged_name(upload_id: str, user: Any) -> str:
+def _unsigned(upload_id: str, *, max_age: int | None) -> tuple[str, str]:
+    """The name of an upload, and the key of its owner."""
     try:
-        name, owner = signing.loads(upload_id, salt=_SALT, max_age=conf.staged_seconds)
+        name, owner = signing.loads(upload_id, salt=_SALT, max_age=max_age)
     except (signing.BadSignature, ValueError, TypeError) as error:
         raise _no_longer_there() from error
+    return name, owner
+
+
+def _staged_name(upload_id: str, user: Any) -> str:
+    name, owner = _unsigned(upload_id, max_age=conf.staged_seconds)
     if owner != str(user.pk):
         raise _no_longer_there()
     return f"{STAGED}/{name}.zip"
@@ -129,18 +143,105 @@ def discard(upload_id: str, user: Any) -> None:
 
 
 def _remove_expired() -> None:
+    _remove_older(STAGED, dt.timedelta(seconds=conf.staged_seconds))
+    _remove_older(RESTORES, KNOWN)
+
+
+def _remove_older(folder: str, age: dt.timedelta) -> None:
     place = storage()
-    oldest = timezone.now() - dt.timedelta(seconds=conf.staged_seconds)
-    for name in _names(STAGED):
+    for name in _names(folder):
         modified = place.get_modified_time(name)
         if timezone.is_naive(modified):
             modified = timezone.make_aware(modified)
-        if modified < oldest:
+        if modified < timezone.now() - age:
             place.delete(name)
 
 
 def _no_longer_there() -> InvalidBackup:
     return InvalidBackup(_("The uploaded file is no longer there. Please choose it again."))
+
+
+# -- how far a restore is ---
+
+
+def note_restore(upload_id: str, user: Any, state: dict[str, Any]) -> None:
+    """Keep what is known of the restore of a staged upload, for `restore_state`; `state`: as JSON can say it.
+
+    A file, since another process may be asked, and the database is locked meanwhile. Only for information: where it
+    cannot be kept, the restore goes on.
+    """
+    with suppress(InvalidBackup, StorageFailed):
+        _put_json(
+            _state_name(upload_id),
+            {
+                **state,
+                "id": upload_id,
+                "user": user.get_username(),
+                "at": timezone.now().isoformat(),
+            },
+        )
+
+
+def restore_state(upload_id: str, user: Any) -> dict[str, Any] | None:
+    """What `note_restore` kept, with `at`, when; None where nothing is known, or it is another user's.
+
+    By the user's name: after a restore the same person may have another number.
+    """
+    try:
+        state = _get_json(_state_name(upload_id))
+    except InvalidBackup:
+        return None
+    return state if state.get("user") == user.get_username() else None
+
+
+def last_restore(user: Any) -> dict[str, Any] | None:
+    """The state of this user's newest restore of an upload, as long as it is kept."""
+    own = [
+        state for name in _names(RESTORES) if (state := _get_json(name)).get("user") == user.get_username()
+    ]
+    return max(own, key=lambda state: str(state.get("at")), default=None)
+
+
+def _state_name(upload_id: str) -> str:
+    return f"{RESTORES}/{_unsigned(upload_id, max_age=None)[0]}.json"
+
+
+# -- the last backup ---
+
+
+def note_backup(moment: dt.datetime, user: Any, records: int) -> None:
+    """Remember that a backup was taken. Only for information: where that cannot be kept, the backup is no worse."""
+    with suppress(StorageFailed):
+        by = user.get_username() if user else ""
+        _put_json(LAST, {"at": moment.isoformat(), "by": by, "records": records})
+
+
+def last_backup() -> dict[str, Any] | None:
+    """`at` (aware), `by` (a user's name; "" for the command line) and `records` of the last backup that is known."""
+    said = _get_json(LAST)
+    try:
+        at = dt.datetime.fromisoformat(said["at"])
+        return {"at": at, "by": str(said["by"]), "records": int(said["records"])}
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _put_json(name: str, content: dict[str, Any]) -> None:
+    with _disk():
+        place = storage()
+        if not isinstance(place, FileSystemStorage):
+            place.delete(name)  # else the storage would choose another name
+        _put(name, ContentFile(json.dumps(content).encode()))
+
+
+def _get_json(name: str) -> dict[str, Any]:
+    """{} where there is none, or none that can be read."""
+    try:
+        with storage().open(name) as file:
+            content = json.loads(file.read())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 # -- safety copies ---

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shlex
 import tempfile
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from typing import Any, BinaryIO, cast
@@ -17,24 +17,23 @@ from django.contrib.auth.views import redirect_to_login
 from django.contrib.sessions.backends.base import UpdateError
 from django.core.exceptions import PermissionDenied
 from django.core.files.base import File
+from django.core.files.uploadedfile import UploadedFile
 from django.db.transaction import non_atomic_requests
 from django.http import FileResponse, HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render, resolve_url
 from django.urls import reverse
-from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 
-from backup import access, babybuddy, services, vault
+from backup import access, babybuddy, display, services, vault
 from backup.conf import conf
 from backup.exceptions import BackupError, Busy, StorageFailed
 from backup.forms import RestoreForm
-from backup.plan import Plan
 from backup.services import Result
 
-View = Callable[[HttpRequest], HttpResponseBase]
+View = Callable[..., HttpResponseBase]
 
 
 # --- The doorkeeper of every view -------------------------------------------------------------------------
@@ -52,9 +51,9 @@ def endpoint(*methods: str) -> Callable[[View], View]:
         @never_cache
         @non_atomic_requests
         @wraps(view)
-        def guarded(request: HttpRequest) -> HttpResponseBase:
+        def guarded(request: HttpRequest, **place: str) -> HttpResponseBase:
             try:
-                response = _rejection(request, methods) or view(request)
+                response = _rejection(request, methods) or view(request, **place)
             except BackupError as error:
                 response = _failed(request, error)
             finally:
@@ -98,7 +97,7 @@ def _wrong_method(request: HttpRequest) -> HttpResponse:
         message = _("This address does not answer to %(method)s.") % {"method": request.method}
         return _json_error(405, "wrong_method", message)
     message = _("This page cannot be opened by itself. Please start again from the beginning.")
-    return _error_page(request, 405, message)
+    return _error_page(request, BackupError(message), status=405)
 
 
 def _without_body(response: HttpResponseBase) -> HttpResponseBase:
@@ -131,7 +130,9 @@ def download(request: HttpRequest) -> HttpResponseBase:
     # It has no name on the disk, so nobody else can open it, and it is gone when the answer is sent.
     file = tempfile.TemporaryFile()  # noqa: SIM115  the answer closes it
     try:
-        services.create_backup(cast(BinaryIO, file), user=request.user)
+        metadata = services.create_backup(cast(BinaryIO, file), user=request.user)
+        if request.method == "GET":
+            services.note_backup(metadata, request.user)
         file.seek(0)
     except BaseException:
         file.close()
@@ -146,28 +147,41 @@ def download(request: HttpRequest) -> HttpResponseBase:
 
 
 @endpoint("POST")
+def upload(request: HttpRequest) -> HttpResponseBase:
+    """Keep a file for a preview that is asked for next: a page's script sends it, to show how far that is."""
+    form = RestoreForm(request.POST, request.FILES)
+    if not form.is_valid() or form.file is None:
+        return _invalid(request, form)
+    return JsonResponse({"upload": _stage(request, form.file)})
+
+
+@endpoint("POST")
 def restore(request: HttpRequest) -> HttpResponseBase:
     """The preview: of a file, or, in the other mode, of what was uploaded for an earlier preview."""
     form = RestoreForm(request.POST, request.FILES)
-    if not form.is_valid():
-        return _invalid(request, form)
+    return _preview(request, form) if form.is_valid() else _invalid(request, form)
+
+
+def _preview(request: HttpRequest, form: RestoreForm) -> HttpResponse:
     try:
-        if form.file is not None:
-            access.check_size(form.file.size or 0)
-            upload = vault.stage(form.file, request.user)
-        else:
-            upload = form.upload_id
+        staged = form.upload_id if form.file is None else _stage(request, form.file)
         try:
-            with vault.open_staged(upload, request.user) as source:
+            with vault.open_staged(staged, request.user) as source:
                 plan = services.inspect_backup(source, clear=form.clear, user=request.user)
         except BackupError:
-            vault.discard(upload, request.user)
+            vault.discard(staged, request.user)
             raise
     except BackupError as error:
         return _failed(request, error, form)
     if access.wants_json(request):
-        return JsonResponse({"upload": upload, **plan.as_json()})
-    return _page(request, "preview", {"upload": upload, "plan": plan, **_preview(plan)})
+        return JsonResponse({"upload": staged, **plan.as_json()})
+    words = display.preview(plan, babybuddy.user_timezone(request.user))
+    return _page(request, "preview", {"upload": staged, "plan": plan, **words})
+
+
+def _stage(request: HttpRequest, file: UploadedFile) -> str:
+    access.check_size(file.size or 0)
+    return vault.stage(file, request.user)
 
 
 @endpoint("POST")
@@ -175,18 +189,86 @@ def confirm(request: HttpRequest) -> HttpResponseBase:
     form = RestoreForm(request.POST, request.FILES)
     if not form.is_valid():
         return _invalid(request, form)
+    if not form.sure_enough and not access.wants_json(request):
+        # Nobody deletes what is here by one click. (A script says what it wants, and is not asked again.)
+        return _sure(request, form) if form.file is None else _preview(request, form)
+    follow = _Follower(form.upload_id, request.user)
     try:
         with _source(request, form) as source:
-            result = services.restore_backup(source, clear=form.clear, user=request.user)
+            result = services.restore_backup(
+                source, clear=form.clear, user=request.user, progress=follow, step=follow.step
+            )
     except BackupError as error:
+        follow.ended(error={"message": error.message, "details": error.details}, status=error.status)
         if form.file is not None or access.wants_json(request):
             return _failed(request, error, form)
         # What passes by itself may be tried again, the upload is still there.
         again = form if isinstance(error, Busy | StorageFailed) else None
-        return _error_page(request, error.status, error.message, details=error.details, again=again)
+        return _error_page(request, error, again=again)
+    except BaseException:
+        follow.ended(error={"message": _("The server met an error that it did not expect.")}, status=500)
+        raise
+    follow.ended(result=result.as_json())
     if form.file is None:
         vault.discard(form.upload_id, request.user)
     return _result(request, result)
+
+
+def _sure(request: HttpRequest, form: RestoreForm) -> HttpResponse:
+    """The second step."""
+    try:
+        with vault.open_staged(form.upload_id, request.user):
+            pass
+    except BackupError as error:
+        return _failed(request, error, form)
+    data = form.cleaned_data
+    context = {"upload": form.upload_id, "removed": data["removed"] or 0, "missing": data["asked"]}
+    return _page(request, "sure", context, 400 if data["asked"] else 200)
+
+
+class _Follower:
+    """Keeps how far a restore is where every process of the server finds it, at most once a second."""
+
+    def __init__(self, upload_id: str, user: Any) -> None:
+        self._upload, self._user = upload_id, user
+        self._state: dict[str, Any] = {}
+        self._next = 0.0
+
+    def step(self, name: str) -> None:
+        self._state = {"step": name}
+        self._note()
+
+    def __call__(self, label: str, done: int, total: int) -> None:
+        if time.monotonic() >= self._next:
+            self._state.update(label=label, done=done, total=total)
+            self._note()
+
+    def ended(self, **how: Any) -> None:
+        if self._state:  # else it did not begin: what is known of the one that runs, or ran, stays
+            self._state = how
+            self._note()
+
+    def _note(self) -> None:
+        if self._upload:
+            vault.note_restore(self._upload, self._user, self._state)
+        self._next = time.monotonic() + 1
+
+
+@endpoint("GET", "HEAD")
+def progress(request: HttpRequest, upload_id: str) -> HttpResponseBase:
+    """How far the restore of an upload is, or how it ended: for a page that was left, or that waits."""
+    # Not now: the host's middleware may have touched the session, and the database may be locked by the restore.
+    request.session.modified = False
+    state = vault.restore_state(upload_id, request.user)
+    if access.wants_json(request):
+        return JsonResponse(display.progress(state))
+    if state is None:
+        return _index_page(request, RestoreForm(), 404)
+    if "result" in state:
+        return _result(request, Result.of_json(state["result"]))
+    if "error" in state:
+        return _error_page(request, BackupError(**state["error"]), status=state["status"])
+    return _page(request, "progress", {"upload": upload_id, **display.progress(state)})
 
 
 @contextmanager
@@ -214,7 +296,7 @@ def undo(request: HttpRequest) -> HttpResponseBase:
     except BackupError as error:
         if access.wants_json(request):
             raise
-        return _error_page(request, error.status, error.message, details=error.details)
+        return _error_page(request, error)
     return _result(request, result, undone=True)
 
 
@@ -232,17 +314,30 @@ def _index_page(
     context: dict[str, Any] = {"form": form, "details": details, "limit": conf.max_upload_size}
     try:
         context["safety_copies"] = vault.safety_copies()
+        context["last_backup"] = vault.last_backup()
+        context["last_restore"] = display.last_restore(vault.last_restore(request.user))
     except BackupError as error:
         # The page still serves for a download.
         context["vault_error"] = error
-    context["curl_download"], context["curl_restore"] = _curl_lines(request)
+    context["database_size"] = services.database_size()
+    context["token"] = _token(request) if "token" in request.GET else None
+    context["asked_for_token"] = "token" in request.GET
+    context["curl_download"], context["curl_restore"] = _curl_lines(request, context["token"] or "YOUR_TOKEN")
     # Home Assistant's ingress asks for its own sign-in: a script must come by the mapped port.
     context["ingress"] = getattr(request, "is_homeassistant_ingress_request", False)
     return _page(request, "index", context, status)
 
 
-def _curl_lines(request: HttpRequest) -> tuple[str, str]:
-    curl = 'curl -H "Authorization: Token YOUR_TOKEN"'
+def _token(request: HttpRequest) -> str | None:
+    """The viewer's own, where there is one: none is made by looking."""
+    if not apps.is_installed("rest_framework.authtoken"):
+        return None
+    found = apps.get_model("authtoken", "Token").objects.filter(user_id=request.user.pk or 0).first()
+    return str(found.key) if found else None
+
+
+def _curl_lines(request: HttpRequest, token: str) -> tuple[str, str]:
+    curl = f'curl -H "Authorization: Token {token}"'
     download = shlex.quote(request.build_absolute_uri(reverse("backup:download")))
     restore = shlex.quote(request.build_absolute_uri(reverse("backup:confirm")))
     return (
@@ -256,7 +351,7 @@ def _result(request: HttpRequest, result: Result, undone: bool = False) -> HttpR
     signed_out = not access.sends_token(request) and _session_has_ended(request)
     if access.wants_json(request):
         return JsonResponse(result.as_json())
-    names = _model_names(result.restored)
+    names = display.model_names(result.restored)
     rows = [{"name": names[label], "records": count} for label, count in result.restored.items() if count]
     context = {
         "result": result,
@@ -300,7 +395,7 @@ def _failed(request: HttpRequest, error: BackupError, form: RestoreForm | None =
     if form is None:
         # The body may not have been read, so nothing of what was filled in is known.
         if request.method != "POST":
-            return _error_page(request, error.status, error.message, details=error.details)
+            return _error_page(request, error)
         form = RestoreForm({})
         form.is_valid()
         form.errors.clear()
@@ -308,53 +403,11 @@ def _failed(request: HttpRequest, error: BackupError, form: RestoreForm | None =
     return _index_page(request, form, error.status, error.details)
 
 
-def _error_page(request: HttpRequest, status: int, message: str, **context: Any) -> HttpResponse:
-    return _page(request, "error", {"message": message, **context}, status)
+def _error_page(
+    request: HttpRequest, error: BackupError, status: int | None = None, **context: Any
+) -> HttpResponse:
+    return _page(request, "error", {"error": error, **context}, status or error.status)
 
 
 def _json_error(status: int, code: str, message: str, **more: Any) -> JsonResponse:
     return JsonResponse({"error": {"code": code, "message": message, "details": [], **more}}, status=status)
-
-
-# --- A plan in words --------------------------------------------------------------------------------------
-
-
-def _preview(plan: Plan) -> dict[str, Any]:
-    """The models of a plan as rows, and their sums. Models with no records anywhere are only counted."""
-    changing: list[dict[str, Any]] = []
-    staying: list[dict[str, Any]] = []
-    empty = 0
-    names = _model_names(plan.changes)
-    for label, changes in sorted(plan.changes.items(), key=lambda item: names[item[0]].lower()):
-        member = plan.metadata.models.get(label)
-        records = member.records if member else changes.added + changes.changed + changes.unchanged
-        if not records and not changes.removed:
-            empty += 1
-            continue
-        row = {"name": names[label], "records": records, "changes": changes}
-        (changing if changes.added or changes.changed or changes.removed else staying).append(row)
-    total = {
-        kind: sum(getattr(changes, kind) for changes in plan.changes.values())
-        for kind in ("added", "changed", "unchanged", "removed")
-    }
-    told = plan.refusal.details if plan.refusal else []
-    return {
-        "changing": changing,
-        "staying": staying,
-        "empty": empty,
-        "total": total,
-        "conflicts": [line for line in plan.conflicts if line not in told],
-        "blocked": bool(plan.refusal or plan.conflicts),
-    }
-
-
-def _model_names(labels: Iterable[str]) -> dict[str, str]:
-    """Label -> the host's own plural, in the viewer's language; two that are alike get their label added."""
-    names = {}
-    for label in labels:
-        try:
-            names[label] = str(capfirst(apps.get_model(label)._meta.verbose_name_plural))
-        except LookupError:
-            names[label] = label
-    often = Counter(names.values())
-    return {label: f"{name} ({label})" if often[name] > 1 else name for label, name in names.items()}

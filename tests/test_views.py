@@ -32,11 +32,14 @@ pytestmark = pytest.mark.usefixtures("family")
 VIEWS = {
     "index": {"GET", "HEAD"},
     "download": {"GET", "HEAD"},
+    "upload": {"POST"},
     "restore": {"POST"},
     "confirm": {"POST"},
     "cancel": {"POST"},
     "undo": {"POST"},
 }
+# What a browser sends after the second step.
+CLEAR = {"clear_existing_data": "true", "sure": "yes"}
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
@@ -291,6 +294,11 @@ def test_preview_confirm_result_in_a_browser(browser, clear):
     fields = hidden(preview, "confirm")
     assert fields["clear_existing_data"] == str(clear).lower()
 
+    if clear:
+        asked = browser.post(url("confirm"), fields)
+        assert asked.status_code == 200
+        assert not differences(changed, snapshot()), "there is a second step"
+        fields["sure"] = "yes"
     result = browser.post(url("confirm"), fields)
     assert result.status_code == 200, "in the same response"
     assert "Your data is back" in result.content.decode()
@@ -424,7 +432,7 @@ def sign_in_again(response):
 
 
 def test_who_is_the_same_stays_signed_in(browser):
-    response = browser.post(url("confirm"), {"backup_file": upload(), "clear_existing_data": "on"})
+    response = browser.post(url("confirm"), {"backup_file": upload(), **CLEAR})
     assert not sign_in_again(response)
     assert browser.get(url("index")).status_code == 200
 
@@ -449,7 +457,7 @@ def test_who_is_gone_must_sign_in_again():
     late = get_user_model().objects.create_superuser("late", password="late")
     client = Client()
     client.force_login(late)
-    response = client.post(url("confirm"), {"backup_file": upload(data), "clear_existing_data": "true"})
+    response = client.post(url("confirm"), {"backup_file": upload(data), **CLEAR})
     assert response.status_code == 200
     assert sign_in_again(response)
     assert not get_user_model().objects.filter(username="late").exists()

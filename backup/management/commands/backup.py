@@ -65,6 +65,7 @@ class Command(BaseCommand):
             os.unlink(name)
             raise
         _sync_folder(path.parent)
+        services.note_backup(metadata)
         self.stdout.write(f"{path}\n{_counts(metadata)}")
 
     def _to_stdout(self, label: str) -> None:
@@ -75,6 +76,7 @@ class Command(BaseCommand):
             file.seek(0)
             shutil.copyfileobj(file, sys.stdout.buffer)
             sys.stdout.buffer.flush()
+        services.note_backup(metadata)
         self.stderr.write(_counts(metadata), self.style.NOTICE)
 
     def _write(self, file: BinaryIO, label: str) -> Metadata:
