@@ -17,7 +17,7 @@ from django.contrib.auth import get_user_model
 from django.core.cache import cache
 from django.db import DatabaseError
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import gettext_lazy, ngettext
 
 from .database import Database
 from .plan import Validators
@@ -39,6 +39,14 @@ _ACCOUNTS = {"admin", "auth", "authtoken", "babybuddy", "dbsettings", "otp_stati
 _SEEDED = {"core.heightpercentile", "core.weightpercentile"}
 #: Records of the host's that are not of one moment, though they hold a date.
 _TIMELESS = {"core.child", "core.tag", "core.tagged"}
+
+
+#: Models that the host has no good name for, in the plural.
+NAMES = {
+    "babybuddy.settings": gettext_lazy("Settings of the users"),
+    "core.tagged": gettext_lazy("Tags on entries"),
+    "dbsettings.setting": gettext_lazy("Settings of the site"),
+}
 
 
 def group_of(label: str) -> str:

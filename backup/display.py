@@ -76,7 +76,8 @@ def model_names(labels: Iterable[str]) -> dict[str, str]:
     names = {}
     for label in labels:
         try:
-            names[label] = str(capfirst(apps.get_model(label)._meta.verbose_name_plural))
+            own = apps.get_model(label)._meta.verbose_name_plural
+            names[label] = str(babybuddy.NAMES.get(label) or capfirst(own))
         except LookupError:
             names[label] = label
     often = Counter(names.values())
@@ -95,24 +96,22 @@ def _sentence(total: dict[str, int], clear: bool) -> str:
     """All of it in one sentence."""
     if not (total["added"] or total["changed"] or total["removed"]):
         return _("Nothing would change: all that is in the backup is here, as it was.")
-    # Translators: these parts make one sentence, "1,204 records come back, 3 change, 12 entered since would be lost."
+    added, changed, removed = total["added"], total["changed"], total["removed"]
     parts = {
-        "come_back": ngettext("%(number)s record comes back", "%(number)s records come back", total["added"])
-        % {"number": grouped(total["added"])},
-        # Translators: the middle of a sentence about records, "… 3 change …"
-        "change": ngettext("%(number)s changes", "%(number)s change", total["changed"])
-        % {"number": grouped(total["changed"])},
-        # Translators: the end of a sentence about records, "… 12 entered since would be lost."
+        # Translators: these make one sentence: "1,204 records come back, 3 change, 12 entered since would be lost."
+        "come_back": ngettext("%(number)s record comes back", "%(number)s records come back", added)
+        % {"number": grouped(added)},
+        # Translators: the middle of that sentence; of records
+        "change": ngettext("%(number)s changes", "%(number)s change", changed) % {"number": grouped(changed)},
+        # Translators: the end of that sentence; of records
         "lost": ngettext(
-            "%(number)s entered since would be lost",
-            "%(number)s entered since would be lost",
-            total["removed"],
+            "%(number)s entered since would be lost", "%(number)s entered since would be lost", removed
         )
-        % {"number": grouped(total["removed"])},
+        % {"number": grouped(removed)},
     }
-    if clear:
+    if clear and removed:
         return _("%(come_back)s, %(change)s, %(lost)s.") % parts
-    return _("%(come_back)s, %(change)s, and nothing is deleted.") % parts
+    return _("%(come_back)s, %(change)s, and nothing is lost.") % parts
 
 
 def _groups(plan: Plan, zone: zoneinfo.ZoneInfo) -> list[dict[str, Any]]:
@@ -211,7 +210,10 @@ class _Examples:
         if table.key_is_data:
             return ""  # an API token is its own key
         # Translators: the number of a record in the database
-        return pgettext("record", "No. %(key)s") % {"key": _cut(str(row[0]))}
+        number = pgettext("record", "No. %(key)s") % {"key": _cut(str(row[0]))}
+        # What names itself by others would have to ask for them, record by record.
+        name = "" if table.references or table.generics else _called(_instance(table, row))
+        return f"{name} ({number})" if name and name != str(table.model._meta.verbose_name) else number
 
     def _text(self, part: Column | Relation, value: Plain) -> str:
         if isinstance(part, Relation):
