@@ -217,10 +217,10 @@ def _write(plan: Plan, tell: _Teller) -> None:
     refuse_records(database.refused)
 
 
-def undo_restore(*, user: Any = None, progress: Progress | None = None) -> Result:
+def undo_restore(*, user: Any = None, progress: Progress | None = None, step: Step | None = None) -> Result:
     """Bring back the state before the last restore. Raises `NoSafetyCopy`, and what `restore_backup` does."""
     with vault.open_safety_copy() as source:
-        return restore_backup(source, clear=True, user=user, progress=progress)
+        return restore_backup(source, clear=True, user=user, progress=progress, step=step)
 
 
 @contextmanager

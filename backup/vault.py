@@ -102,10 +102,15 @@ def stage(upload: File, user: Any) -> str:
     """Keep an upload until it is confirmed; returns the id that the form carries. Raises `StorageFailed`."""
     with _disk():
         _remove_expired()
-        name = secrets.token_urlsafe(24)
+        upload_id = new_id(user)
         upload.seek(0)
-        _put(f"{STAGED}/{name}.zip", upload)
-    return signing.dumps([name, str(user.pk)], salt=_SALT)
+        _put(_staged_name(upload_id, user), upload)
+    return upload_id
+
+
+def new_id(user: Any) -> str:
+    """For an upload of this user's; or for a restore without one, to follow it by."""
+    return signing.dumps([secrets.token_urlsafe(24), str(user.pk)], salt=_SALT)
 
 
 def _unsigned(upload_id: str, *, max_age: int | None) -> tuple[str, str]:

@@ -194,21 +194,18 @@ def confirm(request: HttpRequest) -> HttpResponseBase:
         return _sure(request, form) if form.file is None else _preview(request, form)
     follow = _Follower(form.upload_id, request.user)
     try:
-        with _source(request, form) as source:
-            result = services.restore_backup(
-                source, clear=form.clear, user=request.user, progress=follow, step=follow.step
+        with follow, _source(request, form) as source:
+            result = follow.ended(
+                services.restore_backup(
+                    source, clear=form.clear, user=request.user, progress=follow, step=follow.step
+                )
             )
     except BackupError as error:
-        follow.ended(error={"message": error.message, "details": error.details}, status=error.status)
         if form.file is not None or access.wants_json(request):
             return _failed(request, error, form)
         # What passes by itself may be tried again, the upload is still there.
         again = form if isinstance(error, Busy | StorageFailed) else None
         return _error_page(request, error, again=again)
-    except BaseException:
-        follow.ended(error={"message": _("The server met an error that it did not expect.")}, status=500)
-        raise
-    follow.ended(result=result.as_json())
     if form.file is None:
         vault.discard(form.upload_id, request.user)
     return _result(request, result)
@@ -227,30 +224,46 @@ def _sure(request: HttpRequest, form: RestoreForm) -> HttpResponse:
 
 
 class _Follower:
-    """Keeps how far a restore is where every process of the server finds it, at most once a second."""
+    """Keeps how far a restore is, and how it ended, where every process of the server finds it.
+
+    `upload_id`: of the upload, or another id of `vault.new_id`; "" where nobody follows. Inside of `with`, an error is
+    noted too.
+    """
 
     def __init__(self, upload_id: str, user: Any) -> None:
-        self._upload, self._user = upload_id, user
+        self._id, self._user = upload_id, user
         self._state: dict[str, Any] = {}
         self._next = 0.0
 
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, BackupError):
+            self._ended(error={"message": error.message, "details": error.details}, status=error.status)
+        elif error is not None:
+            self._ended(error={"message": _("The server met an error that it did not expect.")}, status=500)
+
     def step(self, name: str) -> None:
-        self._state = {"step": name}
-        self._note()
+        """A step begins."""
+        self._note({"step": name})
 
     def __call__(self, label: str, done: int, total: int) -> None:
+        """Records were done; noted at most once a second."""
         if time.monotonic() >= self._next:
-            self._state.update(label=label, done=done, total=total)
-            self._note()
+            self._note({**self._state, "done": done, "total": total})
 
-    def ended(self, **how: Any) -> None:
+    def ended(self, result: Result, undone: bool = False) -> Result:
+        self._ended(result=result.as_json(), undone=undone)
+        return result
+
+    def _ended(self, **how: Any) -> None:
         if self._state:  # else it did not begin: what is known of the one that runs, or ran, stays
-            self._state = how
-            self._note()
+            self._note(how)
 
-    def _note(self) -> None:
-        if self._upload:
-            vault.note_restore(self._upload, self._user, self._state)
+    def _note(self, state: dict[str, Any]) -> None:
+        self._state = state
+        if self._id:
+            vault.note_restore(self._id, self._user, state)
         self._next = time.monotonic() + 1
 
 
@@ -263,9 +276,10 @@ def progress(request: HttpRequest, upload_id: str) -> HttpResponseBase:
     if access.wants_json(request):
         return JsonResponse(display.progress(state))
     if state is None:
-        return _index_page(request, RestoreForm(), 404)
+        notice = _("Nothing is known of that restore: it did not begin, or it was more than a day ago.")
+        return _index_page(request, RestoreForm(), 404, notice=notice)
     if "result" in state:
-        return _result(request, Result.of_json(state["result"]))
+        return _result(request, Result.of_json(state["result"]), state["undone"])
     if "error" in state:
         return _error_page(request, BackupError(**state["error"]), status=state["status"])
     return _page(request, "progress", {"upload": upload_id, **display.progress(state)})
@@ -291,8 +305,12 @@ def cancel(request: HttpRequest) -> HttpResponseBase:
 
 @endpoint("POST")
 def undo(request: HttpRequest) -> HttpResponseBase:
+    follow = _Follower(request.POST.get("follow", ""), request.user)
     try:
-        result = services.undo_restore(user=request.user)
+        with follow:
+            result = follow.ended(
+                services.undo_restore(user=request.user, progress=follow, step=follow.step), undone=True
+            )
     except BackupError as error:
         if access.wants_json(request):
             raise
@@ -309,9 +327,13 @@ def _page(request: HttpRequest, name: str, context: dict[str, Any], status: int 
 
 
 def _index_page(
-    request: HttpRequest, form: RestoreForm, status: int = 200, details: list[str] | None = None
+    request: HttpRequest,
+    form: RestoreForm,
+    status: int = 200,
+    details: list[str] | None = None,
+    notice: str = "",
 ) -> HttpResponse:
-    context: dict[str, Any] = {"form": form, "details": details, "limit": conf.max_upload_size}
+    context: dict[str, Any] = {"form": form, "details": details, "notice": notice, "limit": conf.max_upload_size}
     try:
         context["safety_copies"] = vault.safety_copies()
         context["last_backup"] = vault.last_backup()
@@ -319,6 +341,7 @@ def _index_page(
     except BackupError as error:
         # The page still serves for a download.
         context["vault_error"] = error
+    context["follow"] = vault.new_id(request.user)
     context["database_size"] = services.database_size()
     context["token"] = _token(request) if "token" in request.GET else None
     context["asked_for_token"] = "token" in request.GET
