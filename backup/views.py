@@ -333,7 +333,12 @@ def _index_page(
     details: list[str] | None = None,
     notice: str = "",
 ) -> HttpResponse:
-    context: dict[str, Any] = {"form": form, "details": details, "notice": notice, "limit": conf.max_upload_size}
+    context: dict[str, Any] = {
+        "form": form,
+        "details": details,
+        "notice": notice,
+        "limit": conf.max_upload_size,
+    }
     try:
         context["safety_copies"] = vault.safety_copies()
         context["last_backup"] = vault.last_backup()
