@@ -86,11 +86,11 @@ def wanted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("messages") / "backup"
     shutil.copytree(PACKAGE, folder, ignore=shutil.ignore_patterns("__pycache__", "locale"))
     (folder / "locale").mkdir()
-    command = [sys.executable, "-m", "django", "makemessages", "--locale", "xx", "--verbosity", "0"]
+    command = [sys.executable, "-m", "django", "makemessages", "--locale", "en", "--verbosity", "0"]
     environment = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
     subprocess.run(command, cwd=folder, env=environment, check=True)
     # A message for each, so that the compiler keeps it: the English itself.
-    source, target = folder / "locale/xx/LC_MESSAGES/django.po", folder / "english.po"
+    source, target = folder / "locale/en/LC_MESSAGES/django.po", folder / "english.po"
     subprocess.run(["msgen", "--output-file", target, source], check=True)
     return catalogue_of(target, "--no-hash")
 
