@@ -80,3 +80,9 @@ class RestoreForm(forms.Form):
     def clear_as_sent(self) -> bool:
         """For the form that is shown again, whatever else was wrong with it."""
         return str(self["clear_existing_data"].value() or "").strip().lower() in YES
+
+
+class UploadForm(RestoreForm):
+    """A file: no earlier upload will do."""
+
+    upload = None  # type: ignore[assignment]  # Django's way to leave out a field

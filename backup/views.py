@@ -30,7 +30,7 @@ from django.views.decorators.csrf import csrf_exempt
 from backup import access, babybuddy, display, services, vault
 from backup.conf import conf
 from backup.exceptions import BackupError, Busy, StorageFailed
-from backup.forms import RestoreForm
+from backup.forms import RestoreForm, UploadForm
 from backup.services import Result
 
 View = Callable[..., HttpResponseBase]
@@ -149,9 +149,10 @@ def download(request: HttpRequest) -> HttpResponseBase:
 @endpoint("POST")
 def upload(request: HttpRequest) -> HttpResponseBase:
     """Keep a file for a preview that is asked for next: a page's script sends it, to show how far that is."""
-    form = RestoreForm(request.POST, request.FILES)
-    if not form.is_valid() or form.file is None:
+    form = UploadForm(request.POST, request.FILES)
+    if not form.is_valid():
         return _invalid(request, form)
+    assert form.file is not None  # else it would not be valid
     return JsonResponse({"upload": _stage(request, form.file)})
 
 

@@ -1,5 +1,6 @@
 """Every view as a browser and as a script meets it: access, methods, answers, errors."""
 
+import datetime as dt
 import io
 import json
 import re
@@ -9,6 +10,7 @@ import zipfile
 import zoneinfo
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -16,12 +18,16 @@ from core.models import Child, Feeding
 from django.contrib.auth import get_user_model
 from django.contrib.sessions.models import Session
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.core.management import call_command
 from django.db import connection
 from django.test import Client
 from django.urls import reverse, set_script_prefix
+from django.utils import timezone
 from django.utils.html import escape
+from freezegun import freeze_time
+from rest_framework.authtoken.models import Token
 
-from backup import access, services, vault
+from backup import access, display, services, vault
 from backup.conf import conf
 from backup.database import Database
 from tests.filling import fill, token_key
@@ -405,6 +411,177 @@ def test_names_in_the_file_are_only_text(family):
     assert "<b>&amp;" not in page.split("<h1>")[1]
 
 
+# --- The second step --------------------------------------------------------------------------------------
+
+
+def test_the_second_step_names_what_goes(browser, family):
+    data = backup_bytes()
+    Child.objects.create(first_name="New", last_name="Baby", birth_date="2026-03-01")
+    before = snapshot()
+    preview = browser.post(url("restore"), {"backup_file": upload(data), "clear_existing_data": "true"})
+    page = preview.content.decode()
+    assert 'name="removed" value="1"' in page
+    fields = {**hidden(preview, "confirm"), "removed": "1"}
+    for more in ({}, {"sure": "no"}, {"sure": ""}):
+        page = browser.post(url("confirm"), {**fields, **more}).content.decode()
+        assert "1 record" in page
+        assert "safety copy" in page
+        assert 'name="sure"' in page
+        assert not differences(before, snapshot())
+    missed = browser.post(url("confirm"), {**fields, "asked": "yes"})
+    assert missed.status_code == 400
+    assert 'id="sure-missing"' in missed.content.decode()
+    assert len(staged()) == 1
+    assert "Your data is back" in browser.post(url("confirm"), {**fields, "sure": "yes"}).content.decode()
+    assert not Child.objects.filter(first_name="New").exists()
+
+
+def test_a_browser_that_clears_at_once_gets_the_preview(browser, family):
+    before = snapshot()
+    data = backup_bytes()
+    change()
+    changed = snapshot()
+    response = browser.post(url("confirm"), {"backup_file": upload(data), "clear_existing_data": "true"})
+    assert "What this backup would do" in response.content.decode()
+    assert not differences(changed, snapshot())
+    fields = hidden(response, "confirm")
+    assert "Your data is back" in browser.post(url("confirm"), {**fields, **CLEAR}).content.decode()
+    assert not differences(before, snapshot())
+
+
+def test_the_second_step_of_an_upload_that_is_gone(browser):
+    response = browser.post(url("confirm"), {"upload": "nonsense", "clear_existing_data": "true"})
+    assert response.status_code == 400
+    assert "no longer there" in response.content.decode()
+
+
+def test_a_script_in_a_session_is_not_asked_again(browser):
+    response = browser.post(
+        url("confirm"),
+        {"backup_file": upload(), "clear_existing_data": "true"},
+        headers={"Accept": "application/json"},
+    )
+    assert response.json()["records"] > 100
+
+
+# --- How far it is ----------------------------------------------------------------------------------------
+
+
+def progress_of(client, upload, **headers):
+    return client.get(reverse("backup:progress", args=[upload]), headers=headers)
+
+
+JSON = {"Accept": "application/json"}
+
+
+def test_upload_only_keeps_the_file(browser, family):
+    response = browser.post(url("upload"), {"backup_file": upload()}, headers=JSON)
+    fields = response.json()
+    assert set(fields) == {"upload"}
+    assert len(staged()) == 1
+    assert "What this backup would do" in browser.post(url("restore"), fields).content.decode()
+    assert browser.post(url("upload"), fields, headers=JSON).status_code == 400
+    assert browser.post(url("upload"), headers=JSON).status_code == 400
+
+
+def test_a_restore_can_be_followed_and_its_result_is_found(browser, family, monkeypatch):
+    fields = hidden(browser.post(url("restore"), {"backup_file": upload()}), "confirm")
+    assert progress_of(browser, fields["upload"]).status_code == 404
+    assert progress_of(browser, fields["upload"], **JSON).json()["state"] == "unknown"
+    seen = []
+    note = vault.note_restore
+
+    def noted(upload_id, user, state):
+        note(upload_id, user, state)
+        page = display.progress(vault.restore_state(upload_id, user))
+        seen.append((page["state"], page["text"]))
+
+    monkeypatch.setattr(vault, "note_restore", noted)
+    monkeypatch.setattr(
+        "backup.views.time.monotonic", count().__next__
+    )  # each look at the clock is a second later
+    assert browser.post(url("confirm"), fields).status_code == 200
+    texts = [text for state, text in seen if state == "running"]
+    for number, step in enumerate(["Checking", "Making a safety copy", "Writing", "Checking"], 1):
+        assert any(text.startswith(f"Step {number} of 4: {step}") for text in texts)
+    assert any(re.search(r"Writing the records, [\d,]+ of [\d,]+ records$", text) for text in texts)
+    assert seen[-1][0] == "ended"
+
+    assert progress_of(browser, fields["upload"], **JSON).json()["state"] == "ended"
+    page = progress_of(browser, fields["upload"]).content.decode()
+    assert "Your data is back" in page
+    assert vault.safety_copies()[0].name in page
+    index = browser.get(url("index")).content.decode()
+    assert reverse("backup:progress", args=[fields["upload"]]) in index
+    # A second try does not make that forgotten.
+    assert browser.post(url("confirm"), fields).status_code == 400
+    assert "Your data is back" in progress_of(browser, fields["upload"]).content.decode()
+
+
+def test_a_running_restore_is_shown(browser, family):
+    name = vault.new_id(family.admin)
+    vault.note_restore(name, family.admin, {"step": "write", "done": 1204, "total": 5000})
+    found = progress_of(browser, name, **JSON).json()
+    assert found["text"] == "Step 3 of 4: Writing the records, 1,204 of 5,000 records"
+    assert (found["done"], found["total"], found["silent"]) == (1204, 5000, False)
+    page = progress_of(browser, name).content.decode()
+    assert found["text"] in page
+    assert 'http-equiv="refresh"' in page
+    assert "is running" in browser.get(url("index")).content.decode()
+    # Another process died with it.
+    with freeze_time(timezone.now() + dt.timedelta(minutes=5)):
+        assert progress_of(browser, name, **JSON).json()["silent"]
+        assert "nothing was changed" in progress_of(browser, name).content.decode()
+
+
+def test_a_restore_that_failed_tells_why(browser, family):
+    name = vault.new_id(family.admin)
+    error = {"message": "It broke.", "details": ["core.child 7"]}
+    vault.note_restore(name, family.admin, {"error": error, "status": 409})
+    response = progress_of(browser, name)
+    assert response.status_code == 409
+    for text in ("It broke.", "core.child 7", url("index")):
+        assert text in response.content.decode()
+    assert "did not work" in browser.get(url("index")).content.decode()
+
+
+def test_what_is_not_expected_is_noted_too(browser, family, monkeypatch):
+    fields = hidden(browser.post(url("restore"), {"backup_file": upload()}), "confirm")
+    monkeypatch.setattr(services, "_write", lambda *a: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        browser.post(url("confirm"), fields)
+    assert progress_of(browser, fields["upload"]).status_code == 500
+
+
+def test_a_restore_is_its_users_own(browser, family):
+    name = vault.new_id(family.admin)
+    vault.note_restore(name, family.admin, {"step": "write"})
+    assert progress_of(browser, name).status_code == 200
+    assert progress_of(browser, name + "x").status_code == 404
+    assert progress_of(script(family.staff), name).json()["state"] == "unknown"
+    assert progress_of(script(family.plain), name).status_code == 403
+    assert progress_of(Client(), name).status_code == 302
+    assert "is running" not in script(family.staff).get(url("index")).content.decode()
+
+
+def test_to_ask_does_not_write_the_session(browser, family):
+    name = vault.new_id(family.admin)
+    vault.note_restore(name, family.admin, {"step": "write"})
+    session = browser.session
+    session["session_refresh"] = 1  # long ago: the host would renew it
+    session.save()
+    progress_of(browser, name)
+    assert browser.session["session_refresh"] == 1
+
+
+def test_undo_can_be_followed(browser, family):
+    browser.post(url("confirm"), {"backup_file": upload()})
+    page = browser.get(url("index")).content.decode()
+    name = re.search(r'name="follow" value="([^"]+)"', page)[1]
+    assert browser.post(url("undo"), {"follow": name}).status_code == 200
+    assert "taken back" in progress_of(browser, name).content.decode()
+
+
 # --- Undo -------------------------------------------------------------------------------------------------
 
 
@@ -617,6 +794,44 @@ def test_index_has_the_commands_with_the_address(browser):
     assert "http://baby.example:8000/backup/download/" in page
     assert "http://baby.example:8000/backup/restore/confirm/" in page
     assert token_key("admin") not in page
+
+
+def test_the_key_is_shown_to_who_asks(browser, family):
+    key = token_key("admin")
+    page = browser.get(url("index"), {"token": "1"}).content.decode()
+    assert page.count(f"Authorization: Token {key}") == 2
+    Token.objects.all().delete()
+    page = browser.get(url("index"), {"token": "1"}).content.decode()
+    assert "YOUR_TOKEN" in page
+    assert "no API key yet" in page
+    assert not Token.objects.exists(), "none is made by looking"
+
+
+def test_index_tells_of_the_last_backup_and_the_size(browser, family):
+    assert "No backup was taken yet" in browser.get(url("index")).content.decode()
+    browser.head(url("download")).close()
+    assert vault.last_backup() is None, "nobody got it"
+    browser.get(url("download")).close()
+    last = vault.last_backup()
+    assert last["by"] == "admin"
+    assert last["records"] > 100
+    page = browser.get(url("index")).content.decode()
+    assert ", by admin." in page
+    assert re.search(r"The database has [\d.,]+\s[KM]B", page)
+    call_command("backup", verbosity=0, stdout=io.StringIO())
+    assert "by a command on the server" in browser.get(url("index")).content.decode()
+
+
+def test_what_cannot_be_remembered_is_no_reason_to_fail(browser, settings, tmp_path):
+    (tmp_path / "last").touch()
+    settings.BACKUP_ROOT = tmp_path
+    response = browser.get(url("download"))
+    assert response.status_code == 200
+    response.close()
+    (tmp_path / "last").unlink()
+    (tmp_path / "last").mkdir()
+    (tmp_path / "last" / "backup.json").write_text("[]")
+    assert "No backup was taken yet" in browser.get(url("index")).content.decode()
 
 
 def test_index_json(family):
