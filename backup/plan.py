@@ -341,7 +341,9 @@ class Plan:
             removed = before - changed - unchanged if self.clear else len(self.replaced.get(table.label, ()))
             self.changes[table.label] = Changes(added, changed, unchanged, removed)
             if self.look:
-                self.look.count_here(self.database, table)
+                self.look.count_here(
+                    self.database, table, same=before == unchanged and not added and not changed
+                )
                 if removed and self.clear:
                     self.look.missing(self.database, table)
                 elif removed:

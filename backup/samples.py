@@ -46,10 +46,14 @@ class Look:
         self._store = store
         #: Labels of models whose keys did not come in rising order.
         self._unordered: set[str] = set()
-        #: "2026-11" -> records, in the backup and in the database.
-        self.months: Counter[str] = Counter()
+        self._months: dict[str, Counter[str]] = {label: Counter() for label in moments}
+        #: "2026-11" -> records in the database; in the backup: see `months`.
         self.months_here: Counter[str] = Counter()
         self.samples: dict[str, Samples] = {}
+
+    @property
+    def months(self) -> Counter[str]:
+        return sum(self._months.values(), Counter())
 
     # -- while the backup is read ---
 
@@ -59,13 +63,13 @@ class Look:
             mark = f'"{column.name}":"'.encode()
             months = Counter(text[:7] for text in b"".join(lines).split(mark)[1:])
             for month, count in months.items():
-                self.months[month.decode("ascii", "replace")] += count
+                self._months[table.label][month.decode("ascii", "replace")] += count
 
     def columns(self, table: Table, columns: Sequence[Sequence[Plain]]) -> None:
         """Records as their columns."""
         if column := self._moments.get(table.label):
             values = columns[table.stored.index(column)]
-            self.months.update(value[:7] for value in values if value is not None)
+            self._months[table.label].update(value[:7] for value in values if value is not None)
 
     def keys(self, table: Table, keys: Sequence[Plain], in_order: bool) -> None:
         """The keys of all of a model's records, batch by batch. `in_order`: they are numbers that only rise."""
@@ -117,9 +121,10 @@ class Look:
         samples = self.samples.setdefault(table.label, Samples())
         samples.removed += [rows[key] for key in keys if key in rows]
 
-    def count_here(self, database: Database, table: Table) -> None:
+    def count_here(self, database: Database, table: Table, *, same: bool) -> None:
+        """`same`: the table holds what the backup does, so that its months are known."""
         if column := self._moments.get(table.label):
-            self.months_here.update(database.months(table, column))
+            self.months_here.update(self._months[table.label] if same else database.months(table, column))
 
 
 def _keys_of(table: Table) -> str:
