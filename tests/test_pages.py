@@ -223,6 +223,7 @@ def signed_in(context, server, user):
 def keep(page, name):
     """A screenshot, in the folder that BACKUP_TEST_SCREENSHOTS names."""
     if folder := os.environ.get("BACKUP_TEST_SCREENSHOTS"):
+        Path(folder).mkdir(parents=True, exist_ok=True)
         page.screenshot(path=Path(folder, f"{name.replace(' ', '-')}.png"), full_page=True)
 
 
