@@ -10,11 +10,12 @@ import re
 import zoneinfo
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from django.apps import apps
-from django.core.exceptions import ObjectDoesNotExist
+from django.db import DatabaseError
 from django.template.defaultfilters import yesno
 from django.utils import timezone
 from django.utils.formats import date_format, localize, number_format
@@ -251,8 +252,12 @@ class _Examples:
                     wanted.setdefault(target, set()).add(key)
         names = {}
         for label, keys in wanted.items():
-            for key, found in apps.get_model(label)._base_manager.in_bulk([*keys]).items():
-                names[label, key] = _called(found)
+            try:
+                here = apps.get_model(label)._base_manager.in_bulk([*keys])
+            except (OverflowError, DatabaseError):
+                here = {}  # a number out of a file that no key can be
+            for key, found in here.items():
+                names[label, key if isinstance(key, int) else str(key)] = _called(found)
             # What is not here comes back with the backup, and may be among its own examples.
             samples = self._samples.get(label, Samples())
             for row in samples.added:
@@ -284,10 +289,10 @@ def _instance(table: Table, row: Row) -> Any:
 
 
 def _called(record: Any) -> str:
-    """What a record is called; "" where it cannot say, because what it would name is not here."""
+    """What a record is called; "" where it cannot say."""
     try:
         return _cut(str(record))
-    except (ObjectDoesNotExist, AttributeError, TypeError, ValueError):
+    except Exception:  # noqa: BLE001  anybody's code, and not meant for a record that is not here
         return ""
 
 
@@ -303,7 +308,9 @@ def _readable(column: Column, value: Plain, zone: zoneinfo.ZoneInfo) -> str:
         return str(yesno(value))
     if kind is DATETIME:
         moment = kind.load(value)
-        return date_format(moment.astimezone(zone) if moment.tzinfo else moment, "DATETIME_FORMAT")
+        with suppress(OverflowError):  # at the end of time
+            moment = moment.astimezone(zone) if moment.tzinfo else moment
+        return date_format(moment, "DATETIME_FORMAT")
     if kind is DATE:
         return date_format(kind.load(value), "DATE_FORMAT")
     if kind is TIME:

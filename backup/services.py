@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any, BinaryIO
 
 import django
+from django.db import DatabaseError
 from django.utils import timezone
 
 from . import babybuddy, upgrade, vault
@@ -108,7 +109,10 @@ def note_backup(metadata: Metadata, user: Any = None) -> None:
 
 def database_size() -> int | None:
     """In bytes; None where that cannot be told."""
-    return Database.of().size()
+    try:
+        return Database.of().size()
+    except DatabaseError:  # not every account may look
+        return None
 
 
 def verify_backup(source: BinaryIO, progress: Progress | None = None) -> Metadata:

@@ -12,7 +12,7 @@ from django.utils import translation
 from rest_framework.authtoken.models import Token
 
 from backup import babybuddy, display
-from tests.backups import inspect, take
+from tests.backups import inspect, rewritten, take
 from tests.changing import change_everything
 from tests.filling import fill
 
@@ -132,6 +132,22 @@ def test_records_that_come_back_with_what_they_refer_to_are_named(family):
     child.delete()
     _group, row = row_of(shown(file), "Feedings")
     assert {"Child": name}.items() <= {v.name: v.text for v in row["examples"]["added"][0].values}.items()
+
+
+@pytest.mark.parametrize("clear", [True, False])
+def test_a_file_of_odd_things_can_be_shown(family, clear):
+    def odd(records):
+        for number, record in enumerate(records["core.feeding"]):
+            record["fields"]["child"] = 2**63 + number
+            record["fields"]["start"] = "9999-12-31T23:59:59Z"
+            record["fields"]["notes"] = "\u202e<script>" * 1000
+        for record in records["core.note"]:
+            record["fields"]["time"] = "0001-01-01T00:00:00Z"
+
+    page = shown(rewritten(take(), odd), clear)
+    _group, row = row_of(page, "Feedings")
+    assert row["examples"]["changed"]
+    assert page["chart"]["last"] == "December 9999"
 
 
 def test_all_sorts_of_rows(filled):
