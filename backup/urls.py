@@ -13,4 +13,6 @@ urlpatterns = [
     path("restore/confirm/", views.confirm, name="confirm"),
     path("restore/cancel/", views.cancel, name="cancel"),
     path("undo/", views.undo, name="undo"),
+    path("safety/<str:name>/", views.safety_copy, name="safety-copy"),
+    path("safety/<str:name>/delete/", views.delete_safety_copy, name="delete-safety-copy"),
 ]

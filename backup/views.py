@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 import tempfile
 from collections import Counter
@@ -34,7 +35,10 @@ from backup.forms import RestoreForm
 from backup.plan import Plan
 from backup.services import Result
 
-View = Callable[[HttpRequest], HttpResponseBase]
+View = Callable[..., HttpResponseBase]
+
+#: What a view is about, in the log, where that is not its name.
+ABOUT = {"restore": "preview", "confirm": "restore", "download": "backup"}
 
 
 # --- The doorkeeper of every view -------------------------------------------------------------------------
@@ -52,9 +56,9 @@ def endpoint(*methods: str) -> Callable[[View], View]:
         @never_cache
         @non_atomic_requests
         @wraps(view)
-        def guarded(request: HttpRequest) -> HttpResponseBase:
+        def guarded(request: HttpRequest, **place: str) -> HttpResponseBase:
             try:
-                response = _rejection(request, methods) or view(request)
+                response = _rejection(request, methods) or view(request, **place)
             except BackupError as error:
                 response = _failed(request, error)
             finally:
@@ -74,10 +78,12 @@ def _rejection(request: HttpRequest, methods: tuple[str, ...]) -> HttpResponseBa
     if reason is not None or not request.user.is_authenticated:
         if not json:
             return redirect_to_login(reverse("backup:index"))
+        _log_refusal(request, "not_signed_in")
         response = _json_error(401, "not_signed_in", reason or _("Sign in first, or send a token."))
         response["WWW-Authenticate"] = "Token"
         return response
     if not access.is_allowed(request.user):
+        _log_refusal(request, "not_allowed")
         if not json:
             raise PermissionDenied
         return _json_error(403, "not_allowed", _("You may not back up or restore here."))
@@ -89,8 +95,19 @@ def _rejection(request: HttpRequest, methods: tuple[str, ...]) -> HttpResponseBa
         access.read_form(request)
         reason = None if token else access.csrf_reason(request)
         if reason is not None:
+            _log_refusal(request, "csrf")
             return _json_error(403, "csrf", reason) if json else access.csrf_page(request, reason)
     return None
+
+
+def _log_refusal(request: HttpRequest, refused: str | BackupError) -> None:
+    """Once: what the services refused, they have logged."""
+    if isinstance(refused, BackupError):
+        if refused.logged:
+            return
+        refused.logged, refused = True, refused.code
+    name = request.resolver_match.url_name if request.resolver_match else None
+    services.log(ABOUT.get(str(name), str(name)), request.user, refused)
 
 
 def _wrong_method(request: HttpRequest) -> HttpResponse:
@@ -118,8 +135,14 @@ def _without_body(response: HttpResponseBase) -> HttpResponseBase:
 def index(request: HttpRequest) -> HttpResponseBase:
     if access.wants_json(request):
         copies = [
-            {"name": copy.name, "created": copy.created.isoformat(), "size": copy.size}
-            for copy in vault.safety_copies()
+            {
+                "name": copy.name,
+                "created": copy.created.isoformat(),
+                "size": copy.size,
+                "reason": copy.reason,
+                "by": copy.by,
+            }
+            for copy in services.safety_copies()
         ]
         return JsonResponse({"max_upload_size": conf.max_upload_size, "safety_copies": copies})
     return _index_page(request, RestoreForm())
@@ -136,6 +159,11 @@ def download(request: HttpRequest) -> HttpResponseBase:
     except BaseException:
         file.close()
         raise
+    return _attachment(request, file, name)
+
+
+def _attachment(request: HttpRequest, file: Any, name: str) -> HttpResponseBase:
+    """The answer closes the file."""
     if not getattr(request, "is_homeassistant_ingress_request", False):
         return FileResponse(file, as_attachment=True, filename=name, content_type="application/zip")
     # The host's middleware for Home Assistant reports every streamed answer as an error.
@@ -176,11 +204,12 @@ def confirm(request: HttpRequest) -> HttpResponseBase:
     if not form.is_valid():
         return _invalid(request, form)
     try:
-        with _source(request, form) as source:
-            result = services.restore_backup(source, clear=form.clear, user=request.user)
+        with _source(request, form) as (source, once):
+            result = services.restore_backup(source, clear=form.clear, user=request.user, once=once)
     except BackupError as error:
         if form.file is not None or access.wants_json(request):
             return _failed(request, error, form)
+        _log_refusal(request, error)
         # What passes by itself may be tried again, the upload is still there.
         again = form if isinstance(error, Busy | StorageFailed) else None
         return _error_page(request, error.status, error.message, details=error.details, again=again)
@@ -190,13 +219,19 @@ def confirm(request: HttpRequest) -> HttpResponseBase:
 
 
 @contextmanager
-def _source(request: HttpRequest, form: RestoreForm) -> Iterator[BinaryIO]:
+def _source(request: HttpRequest, form: RestoreForm) -> Iterator[tuple[BinaryIO, str]]:
+    """What to restore, and what tells this request from others: see `services.refuse_again`."""
     if form.file is None:
+        services.refuse_again(form.upload_id)  # before the upload is missed, which is used up then
         with vault.open_staged(form.upload_id, request.user) as source:
-            yield source
+            yield source, form.upload_id
     else:
         access.check_size(form.file.size or 0)
-        yield cast(BinaryIO, cast("File[bytes]", form.file).file)
+        digest = hashlib.sha256()
+        for chunk in form.file.chunks():
+            digest.update(chunk)
+        once = f"{request.user.pk} {form.clear} {digest.hexdigest()}"
+        yield cast(BinaryIO, cast("File[bytes]", form.file).file), once
 
 
 @endpoint("POST")
@@ -209,13 +244,41 @@ def cancel(request: HttpRequest) -> HttpResponseBase:
 
 @endpoint("POST")
 def undo(request: HttpRequest) -> HttpResponseBase:
+    """Of the last restore; or, with a `safety_copy`, back to that one."""
+    name = request.POST.get("safety_copy") or None
     try:
-        result = services.undo_restore(user=request.user)
+        result = services.undo_restore(safety_copy=name, user=request.user)
     except BackupError as error:
-        if access.wants_json(request):
-            raise
-        return _error_page(request, error.status, error.message, details=error.details)
+        return _not_done(request, error)
     return _result(request, result, undone=True)
+
+
+@endpoint("GET", "HEAD")
+def safety_copy(request: HttpRequest, name: str) -> HttpResponseBase:
+    response = _attachment(request, vault.open_safety_copy(name), name)
+    if request.method == "GET":
+        services.log(f"download of safety copy {name}", request.user)
+    return response
+
+
+@endpoint("POST")
+def delete_safety_copy(request: HttpRequest, name: str) -> HttpResponseBase:
+    try:
+        vault.forget_safety_copy(name)
+    except BackupError as error:
+        return _not_done(request, error)
+    services.log(f"deletion of safety copy {name}", request.user)
+    if access.wants_json(request):
+        return HttpResponse(status=204)
+    return redirect("backup:index")
+
+
+def _not_done(request: HttpRequest, error: BackupError) -> HttpResponse:
+    """What is wrong, where no file was to be chosen."""
+    if access.wants_json(request):
+        return _failed(request, error)
+    _log_refusal(request, error)
+    return _error_page(request, error.status, error.message, details=error.details)
 
 
 # --- The answers ------------------------------------------------------------------------------------------
@@ -231,7 +294,7 @@ def _index_page(
 ) -> HttpResponse:
     context: dict[str, Any] = {"form": form, "details": details, "limit": conf.max_upload_size}
     try:
-        context["safety_copies"] = vault.safety_copies()
+        context["safety_copies"] = services.safety_copies()
     except BackupError as error:
         # The page still serves for a download.
         context["vault_error"] = error
@@ -284,6 +347,7 @@ def _session_has_ended(request: HttpRequest) -> bool:
 
 
 def _invalid(request: HttpRequest, form: RestoreForm) -> HttpResponse:
+    _log_refusal(request, "invalid")
     if not access.wants_json(request):
         return _index_page(request, form, status=400)
     fields = form.errors.get_json_data()
@@ -293,6 +357,7 @@ def _invalid(request: HttpRequest, form: RestoreForm) -> HttpResponse:
 
 def _failed(request: HttpRequest, error: BackupError, form: RestoreForm | None = None) -> HttpResponse:
     """The page again, with what is wrong beside the file field."""
+    _log_refusal(request, error)
     if access.wants_json(request):
         place = {name: getattr(error, name, None) for name in ("model", "pk", "field")}
         more = {name: value for name, value in place.items() if value is not None}
