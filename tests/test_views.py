@@ -428,10 +428,10 @@ def test_undo(browser, family):
     assert not differences(changed, snapshot())
 
 
-def restored(family):
+def restored(family, amount=None):
     """(the state that a restore replaced, its safety copy)."""
     data = backup_bytes()
-    change()
+    change() if amount is None else Feeding.objects.update(amount=amount)
     present = snapshot()
     return present, script(family.admin).post(url("confirm"), {"backup_file": upload(data)}).json()[
         "safety_copy"
@@ -536,8 +536,7 @@ def test_a_safety_copy_that_is_damaged_is_listed_as_such(family, browser):
 
 def test_any_safety_copy_can_be_restored(family, browser):
     first, name = restored(family)
-    Feeding.objects.update(amount=7)
-    restored(family)
+    restored(family, 7)
     assert vault.safety_copies()[0].name != name
     response = browser.post(url("undo"), {"safety_copy": name})
     assert response.status_code == 200
@@ -560,7 +559,7 @@ def test_a_safety_copy_is_downloaded(family, browser):
 
 def test_a_safety_copy_is_deleted(family, browser):
     _, name = restored(family)
-    _, other = restored(family)
+    _, other = restored(family, 7)
     response = browser.post(url("delete-safety-copy", name))
     assert (response.status_code, response.url) == (302, url("index"))
     assert [copy.name for copy in vault.safety_copies()] == [other]
