@@ -20,7 +20,6 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from functools import cached_property, lru_cache
-from pathlib import Path
 from typing import Any
 
 from django.apps import apps
@@ -693,19 +692,18 @@ class SQLite(Database):
         if self.connection.is_in_memory_db():  # type: ignore[attr-defined]
             yield
             return
+        # The file stays, empty: removed, somebody could hold the lock of one file, and somebody else that of the next.
         path = f"{self.connection.settings_dict['NAME']}-restoring"
-        guard = sqlite3.connect(path, timeout=0, isolation_level=None)
-        try:
-            try:
-                guard.execute("BEGIN EXCLUSIVE")
-            except sqlite3.OperationalError as error:
-                raise _already_running() from error
-            try:
-                yield
-            finally:
-                Path(path).unlink(missing_ok=True)
-        finally:
-            guard.close()
+        with ExitStack() as stack:
+            with self.connection.wrap_database_errors:
+                guard = stack.enter_context(closing(sqlite3.connect(path, timeout=0, isolation_level=None)))
+                try:
+                    guard.execute("BEGIN EXCLUSIVE")
+                except sqlite3.OperationalError as error:
+                    if "locked" in str(error):
+                        raise _already_running() from error
+                    raise
+            yield
 
     def moment(self) -> Any:
         # What other connections did, and what this one did.
@@ -759,12 +757,19 @@ class SQLite(Database):
         marks = ", ".join(["%s"] * len(columns))
         self._execute_many(f"INSERT INTO {self.quote(db_table)} ({names}) VALUES ({marks})", rows)
 
+    #: Kilobytes that a restore may change before SQLite writes to the file, which locks readers out until the end.
+    #: Some years of a family; beyond that, others wait.
+    HELD = 32 * 1024
+
     @contextmanager
     def _unchecked(self) -> Iterator[None]:
         enabled = self.connection.disable_constraint_checking()
+        held = self.fetch("PRAGMA cache_size")[0][0]
+        self.execute(f"PRAGMA cache_size = -{self.HELD}")
         try:
             yield
         finally:
+            self.execute(f"PRAGMA cache_size = {held}")
             if enabled:
                 self.connection.enable_constraint_checking()
 

@@ -15,4 +15,6 @@ urlpatterns = [
     path("restore/cancel/", views.cancel, name="cancel"),
     path("restore/<str:upload_id>/", views.progress, name="progress"),
     path("undo/", views.undo, name="undo"),
+    path("safety/<str:name>/", views.safety_copy, name="safety-copy"),
+    path("safety/<str:name>/delete/", views.delete_safety_copy, name="delete-safety-copy"),
 ]

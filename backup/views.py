@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 import tempfile
 import time
@@ -29,11 +30,14 @@ from django.views.decorators.csrf import csrf_exempt
 
 from backup import access, babybuddy, display, services, vault
 from backup.conf import conf
-from backup.exceptions import BackupError, Busy, StorageFailed
+from backup.exceptions import AlreadyRestored, BackupError, Busy, StorageFailed
 from backup.forms import RestoreForm, UploadForm
 from backup.services import Result
 
 View = Callable[..., HttpResponseBase]
+
+#: What a view is about, in the log, where that is not its name.
+ABOUT = {"restore": "preview", "confirm": "restore", "download": "backup"}
 
 
 # --- The doorkeeper of every view -------------------------------------------------------------------------
@@ -73,10 +77,12 @@ def _rejection(request: HttpRequest, methods: tuple[str, ...]) -> HttpResponseBa
     if reason is not None or not request.user.is_authenticated:
         if not json:
             return redirect_to_login(reverse("backup:index"))
+        _log_refusal(request, "not_signed_in")
         response = _json_error(401, "not_signed_in", reason or _("Sign in first, or send a token."))
         response["WWW-Authenticate"] = "Token"
         return response
     if not access.is_allowed(request.user):
+        _log_refusal(request, "not_allowed")
         if not json:
             raise PermissionDenied
         return _json_error(403, "not_allowed", _("You may not back up or restore here."))
@@ -88,8 +94,19 @@ def _rejection(request: HttpRequest, methods: tuple[str, ...]) -> HttpResponseBa
         access.read_form(request)
         reason = None if token else access.csrf_reason(request)
         if reason is not None:
+            _log_refusal(request, "csrf")
             return _json_error(403, "csrf", reason) if json else access.csrf_page(request, reason)
     return None
+
+
+def _log_refusal(request: HttpRequest, refused: str | BackupError) -> None:
+    """Once: what the services refused, they have logged."""
+    if isinstance(refused, BackupError):
+        if refused.logged:
+            return
+        refused.logged, refused = True, refused.code
+    name = request.resolver_match.url_name if request.resolver_match else None
+    services.log(ABOUT.get(str(name), str(name)), request.user, refused)
 
 
 def _wrong_method(request: HttpRequest) -> HttpResponse:
@@ -117,8 +134,14 @@ def _without_body(response: HttpResponseBase) -> HttpResponseBase:
 def index(request: HttpRequest) -> HttpResponseBase:
     if access.wants_json(request):
         copies = [
-            {"name": copy.name, "created": copy.created.isoformat(), "size": copy.size}
-            for copy in vault.safety_copies()
+            {
+                "name": copy.name,
+                "created": copy.created.isoformat(),
+                "size": copy.size,
+                "reason": copy.reason,
+                "by": copy.by,
+            }
+            for copy in services.safety_copies()
         ]
         return JsonResponse({"max_upload_size": conf.max_upload_size, "safety_copies": copies})
     return _index_page(request, RestoreForm())
@@ -137,6 +160,11 @@ def download(request: HttpRequest) -> HttpResponseBase:
     except BaseException:
         file.close()
         raise
+    return _attachment(request, file, name)
+
+
+def _attachment(request: HttpRequest, file: Any, name: str) -> HttpResponseBase:
+    """The answer closes the file."""
     if not getattr(request, "is_homeassistant_ingress_request", False):
         return FileResponse(file, as_attachment=True, filename=name, content_type="application/zip")
     # The host's middleware for Home Assistant reports every streamed answer as an error.
@@ -195,15 +223,25 @@ def confirm(request: HttpRequest) -> HttpResponseBase:
         return _sure(request, form) if form.file is None else _preview(request, form)
     follow = _Follower(form.upload_id, request.user)
     try:
-        with follow, _source(request, form) as source:
+        with follow, _source(request, form) as (source, once):
             result = follow.ended(
                 services.restore_backup(
-                    source, clear=form.clear, user=request.user, progress=follow, step=follow.step
+                    source,
+                    clear=form.clear,
+                    user=request.user,
+                    progress=follow,
+                    step=follow.step,
+                    once=once,
                 )
             )
     except BackupError as error:
         if form.file is not None or access.wants_json(request):
             return _failed(request, error, form)
+        _log_refusal(request, error)
+        state = vault.restore_state(form.upload_id, request.user) or {}
+        if isinstance(error, AlreadyRestored) and "result" in state:
+            # A page that was sent once more, by a reload or a second click.
+            return _result(request, Result.of_json(state["result"]))
         # What passes by itself may be tried again, the upload is still there.
         again = form if isinstance(error, Busy | StorageFailed) else None
         return _error_page(request, error, again=again)
@@ -287,13 +325,19 @@ def progress(request: HttpRequest, upload_id: str) -> HttpResponseBase:
 
 
 @contextmanager
-def _source(request: HttpRequest, form: RestoreForm) -> Iterator[BinaryIO]:
+def _source(request: HttpRequest, form: RestoreForm) -> Iterator[tuple[BinaryIO, str]]:
+    """What to restore, and what tells this request from others: see `services.refuse_again`."""
     if form.file is None:
+        services.refuse_again(form.upload_id)  # before the upload is missed, which is used up then
         with vault.open_staged(form.upload_id, request.user) as source:
-            yield source
+            yield source, form.upload_id
     else:
         access.check_size(form.file.size or 0)
-        yield cast(BinaryIO, cast("File[bytes]", form.file).file)
+        digest = hashlib.sha256()
+        for chunk in form.file.chunks():
+            digest.update(chunk)
+        once = f"{request.user.pk} {form.clear} {digest.hexdigest()}"
+        yield cast(BinaryIO, cast("File[bytes]", form.file).file), once
 
 
 @endpoint("POST")
@@ -306,17 +350,46 @@ def cancel(request: HttpRequest) -> HttpResponseBase:
 
 @endpoint("POST")
 def undo(request: HttpRequest) -> HttpResponseBase:
+    """Of the last restore; or, with a `safety_copy`, back to that one."""
+    name = request.POST.get("safety_copy") or None
     follow = _Follower(request.POST.get("follow", ""), request.user)
     try:
         with follow:
             result = follow.ended(
-                services.undo_restore(user=request.user, progress=follow, step=follow.step), undone=True
+                services.undo_restore(safety_copy=name, user=request.user, progress=follow, step=follow.step),
+                undone=True,
             )
     except BackupError as error:
-        if access.wants_json(request):
-            raise
-        return _error_page(request, error)
+        return _not_done(request, error)
     return _result(request, result, undone=True)
+
+
+@endpoint("GET", "HEAD")
+def safety_copy(request: HttpRequest, name: str) -> HttpResponseBase:
+    response = _attachment(request, vault.open_safety_copy(name), name)
+    if request.method == "GET":
+        services.log(f"download of safety copy {name}", request.user)
+    return response
+
+
+@endpoint("POST")
+def delete_safety_copy(request: HttpRequest, name: str) -> HttpResponseBase:
+    try:
+        vault.forget_safety_copy(name)
+    except BackupError as error:
+        return _not_done(request, error)
+    services.log(f"deletion of safety copy {name}", request.user)
+    if access.wants_json(request):
+        return HttpResponse(status=204)
+    return redirect("backup:index")
+
+
+def _not_done(request: HttpRequest, error: BackupError) -> HttpResponse:
+    """What is wrong, where no file was to be chosen."""
+    if access.wants_json(request):
+        return _failed(request, error)
+    _log_refusal(request, error)
+    return _error_page(request, error)
 
 
 # --- The answers ------------------------------------------------------------------------------------------
@@ -341,7 +414,7 @@ def _index_page(
         "limit": conf.max_upload_size,
     }
     try:
-        context["safety_copies"] = vault.safety_copies()
+        context["safety_copies"] = services.safety_copies()
         context["last_backup"] = vault.last_backup()
         context["last_restore"] = display.last_restore(vault.last_restore(request.user))
     except BackupError as error:
@@ -386,6 +459,7 @@ def _result(request: HttpRequest, result: Result, undone: bool = False) -> HttpR
         "result": result,
         "rows": sorted(rows, key=lambda row: str(row["name"]).lower()),
         "undone": undone,
+        "follow": vault.new_id(request.user),
         "signed_out": signed_out,
         "login_url": resolve_url(settings.LOGIN_URL),
     }
@@ -408,6 +482,7 @@ def _session_has_ended(request: HttpRequest) -> bool:
 
 
 def _invalid(request: HttpRequest, form: RestoreForm) -> HttpResponse:
+    _log_refusal(request, "invalid")
     if not access.wants_json(request):
         return _index_page(request, form, status=400)
     fields = form.errors.get_json_data()
@@ -417,6 +492,7 @@ def _invalid(request: HttpRequest, form: RestoreForm) -> HttpResponse:
 
 def _failed(request: HttpRequest, error: BackupError, form: RestoreForm | None = None) -> HttpResponse:
     """The page again, with what is wrong beside the file field."""
+    _log_refusal(request, error)
     if access.wants_json(request):
         place = {name: getattr(error, name, None) for name in ("model", "pk", "field")}
         more = {name: value for name, value in place.items() if value is not None}

@@ -9,7 +9,7 @@ import threading
 import zipfile
 import zoneinfo
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import call_command
 from django.db import connection
 from django.test import Client
-from django.urls import reverse, set_script_prefix
+from django.urls import NoReverseMatch, reverse, set_script_prefix
 from django.utils import timezone
 from django.utils.html import escape
 from freezegun import freeze_time
@@ -43,6 +43,8 @@ VIEWS = {
     "confirm": {"POST"},
     "cancel": {"POST"},
     "undo": {"POST"},
+    "safety-copy": {"GET", "HEAD"},
+    "delete-safety-copy": {"POST"},
 }
 # What a browser sends after the second step.
 CLEAR = {"clear_existing_data": "true", "sure": "yes"}
@@ -55,8 +57,9 @@ def family(host_db):
     return fill(days=1, children=1, odd=False)
 
 
-def url(name):
-    return reverse(f"backup:{name}")
+def url(name, copy="before_20261123T143022.123456Z.zip"):
+    """`copy`: for those that are about a safety copy; by default one that is not there."""
+    return reverse(f"backup:{name}", args=[copy] if "safety-copy" in name else [])
 
 
 @pytest.fixture
@@ -314,9 +317,19 @@ def test_preview_confirm_result_in_a_browser(browser, clear):
     else:
         assert Child.objects.filter(first_name="New").exists()
         assert not Feeding.objects.filter(notes="changed").exists()
+    restored = snapshot()
     again = browser.post(url("confirm"), fields)
+    assert again.status_code == 200, "the result is shown once more"
+    assert "Your data is back" in again.content.decode()
+    again = browser.post(url("confirm"), fields, headers={"Accept": "application/json"})
+    assert again.status_code == 409
+    assert "not restored a second time" in error_of(again)["message"]
+    with freeze_time(dt.datetime.now(dt.timezone.utc) + services.SENT_AGAIN):
+        again = browser.post(url("confirm"), fields)
     assert again.status_code == 400
     assert "no longer there" in again.content.decode()
+    assert not differences(restored, snapshot())
+    assert len(vault.safety_copies()) == 1
 
 
 @pytest.mark.parametrize("clear", ["true", "false"])
@@ -514,7 +527,7 @@ def test_a_restore_can_be_followed_and_its_result_is_found(browser, family, monk
     index = browser.get(url("index")).content.decode()
     assert reverse("backup:progress", args=[fields["upload"]]) in index
     # A second try does not make that forgotten.
-    assert browser.post(url("confirm"), fields).status_code == 400
+    assert "Your data is back" in browser.post(url("confirm"), fields).content.decode()
     assert "Your data is back" in progress_of(browser, fields["upload"]).content.decode()
 
 
@@ -599,6 +612,160 @@ def test_undo(browser, family):
     assert response.status_code == 200
     assert "taken back" in response.content.decode()
     assert not differences(changed, snapshot())
+
+
+def restored(family, amount=None):
+    """(the state that a restore replaced, its safety copy)."""
+    data = backup_bytes()
+    change() if amount is None else Feeding.objects.update(amount=amount)
+    present = snapshot()
+    return present, script(family.admin).post(url("confirm"), {"backup_file": upload(data)}).json()[
+        "safety_copy"
+    ]
+
+
+def test_undo_from_the_result_page(browser):
+    data = backup_bytes()
+    change()
+    changed = snapshot()
+    result = browser.post(url("confirm"), {"backup_file": upload(data), **CLEAR})
+    page = result.content.decode()
+    assert "Undo this restore" in page
+    name = re.search(r'name="safety_copy" value="([^"]+)"', page)[1]
+    assert browser.post(url("undo"), {"safety_copy": name}).status_code == 200
+    assert not differences(changed, snapshot())
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_an_undo_that_is_sent_again_is_not_done_again(family, named):
+    """It would bring back what was just undone."""
+    changed, name = restored(family)
+    fields = {"safety_copy": name} if named else {}
+    client = script(family.admin)
+    assert client.post(url("undo"), fields).status_code == 200
+    for _ in range(2):
+        response = client.post(url("undo"), fields)
+        assert response.status_code == 409
+        assert error_of(response)["code"] == "already_restored"
+    assert not differences(changed, snapshot())
+    assert len(vault.safety_copies()) == 2
+
+
+def test_a_file_that_is_sent_again_is_not_restored_again(family):
+    """A gateway that did not wait for the answer; what was entered since stays."""
+    data = backup_bytes()
+    client = script(family.admin)
+
+    def send(clear="true", **again):
+        return client.post(
+            url("confirm"), {"backup_file": upload(data), "clear_existing_data": clear, **again}
+        )
+
+    assert send().status_code == 200
+    Child.objects.create(first_name="New", last_name="Baby", birth_date="2026-03-01")
+    response = send()
+    assert response.status_code == 409
+    assert error_of(response)["code"] == "already_restored"
+    assert Child.objects.filter(first_name="New").exists()
+    assert len(vault.safety_copies()) == 1
+    assert send(clear="false").status_code == 200, "which is another request"
+    assert send(clear="true").status_code == 200, "and not the last one any more"
+    with freeze_time(dt.datetime.now(dt.timezone.utc) + services.SENT_AGAIN):
+        assert send(clear="true").status_code == 200, "long after, somebody means it"
+
+
+def test_a_confirmation_that_waited_for_another_is_not_carried_out(browser, monkeypatch):
+    """A second click that came while the first was read: both have opened the upload before one has the lock."""
+    fields = hidden(browser.post(url("restore"), {"backup_file": upload()}), "confirm")
+    real = services.open_archive
+    answers = []
+
+    def and_another_comes_first(source):
+        monkeypatch.setattr(services, "open_archive", real)
+        answers.append(browser.post(url("confirm"), fields).status_code)
+        return real(source)
+
+    monkeypatch.setattr(services, "open_archive", and_another_comes_first)
+    response = browser.post(url("confirm"), fields)
+    assert (answers, response.status_code) == ([200], 200)
+    assert "Your data is back" in response.content.decode(), "the result of the other one"
+    assert len(vault.safety_copies()) == 1
+
+
+# --- Safety copies ----------------------------------------------------------------------------------------
+
+
+def test_each_safety_copy_is_listed_with_its_reason(family, browser):
+    restored(family)
+    services.undo_restore(user=family.staff)
+    copies = script(family.admin).get(url("index")).json()["safety_copies"]
+    assert [copy["by"] for copy in copies] == [family.staff.username, family.admin.username]
+    assert copies[0]["reason"] == "before an undo"
+    assert re.fullmatch(r"before restoring backup_\d{6}_\d{6}\.zip", copies[1]["reason"])
+    page = browser.get(url("index")).content.decode()
+    for copy in copies:
+        assert copy["size"] > 1000
+        for text in (copy["reason"], copy["name"], url("safety-copy", copy["name"])):
+            assert text in page
+        assert url("delete-safety-copy", copy["name"]) in page
+    assert "Undo the last restore" not in page, "it is undone"
+
+
+def test_a_safety_copy_that_is_damaged_is_listed_as_such(family, browser):
+    _, name = restored(family)
+    path = conf.root / "safety" / name
+    path.write_bytes(path.read_bytes()[:-100])
+    assert "damaged" in browser.get(url("index")).content.decode()
+    before = snapshot()
+    assert browser.post(url("undo")).status_code == 400
+    assert not differences(before, snapshot())
+
+
+def test_any_safety_copy_can_be_restored(family, browser):
+    first, name = restored(family)
+    restored(family, 7)
+    assert vault.safety_copies()[0].name != name
+    response = browser.post(url("undo"), {"safety_copy": name})
+    assert response.status_code == 200
+    assert not differences(first, snapshot())
+    assert services.safety_copies()[0].reason == f"before going back to {name}"
+
+
+def test_a_safety_copy_is_downloaded(family, browser):
+    _, name = restored(family)
+    for client in (browser, script(family.admin)):
+        response = client.get(url("safety-copy", name))
+        assert response.status_code == 200
+        assert response["Content-Disposition"] == f'attachment; filename="{name}"'
+        assert response["Content-Type"] == "application/zip"
+        assert "no-store" in response["Cache-Control"]
+        data = response.getvalue()
+        assert int(response["Content-Length"]) == len(data)
+        assert services.verify_backup(io.BytesIO(data)).created_by == family.admin.username
+
+
+def test_a_safety_copy_is_deleted(family, browser):
+    _, name = restored(family)
+    _, other = restored(family, 7)
+    response = browser.post(url("delete-safety-copy", name))
+    assert (response.status_code, response.url) == (302, url("index"))
+    assert [copy.name for copy in vault.safety_copies()] == [other]
+    assert browser.post(url("delete-safety-copy", name)).status_code == 404
+    assert script(family.admin).post(url("delete-safety-copy", other)).status_code == 204
+    assert browser.post(url("undo"), {"safety_copy": other}).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "name", ["..", "../staged/x.zip", "%2e%2e%2fstaged", "notes.txt", "before_x.zip", "a\0b", "a\r\nb", "<b>"]
+)
+def test_what_is_no_safety_copy_is_not_there(family, name):
+    vault.storage().save("safety/notes.txt", io.BytesIO(b"not yours"))
+    client = script(family.admin)
+    for view, method in (("safety-copy", "GET"), ("delete-safety-copy", "POST")):
+        with suppress(NoReverseMatch):
+            assert client.generic(method, url(view, name)).status_code == 404
+    assert client.post(url("undo"), {"safety_copy": name}).status_code == 404
+    assert (conf.root / "safety" / "notes.txt").exists()
 
 
 # --- After the restore, in the same browser ---------------------------------------------------------------
@@ -698,7 +865,7 @@ def test_no_file(family, browser, name):
     assert error_of(script(family.admin).post(url(name)))["code"] == "missing"
 
 
-@pytest.mark.parametrize("name", ["restore", "confirm", "cancel", "undo"])
+@pytest.mark.parametrize("name", ["restore", "confirm", "cancel", "undo", "delete-safety-copy"])
 def test_too_large_is_refused_before_it_is_read(family, browser, settings, name, monkeypatch):
     settings.BACKUP_MAX_UPLOAD_SIZE = 1024
     monkeypatch.setattr(access, "FORM_SIZE", 1024)
