@@ -52,7 +52,9 @@ class Limits:
     members: int = 2000
     #: One record. The largest real ones hold a long note, or a binary field as base64.
     record: int = 64 * 1024 * 1024
-    metadata: int = 4 * 1024 * 1024
+    #: Values in one record, which in Python's memory take a hundred times what they take in the file.
+    values: int = 500_000
+    metadata: int = 1024 * 1024
     #: The ZIP's own table of contents, which has to be read whole.
     directory: int = 1024 * 1024
 
@@ -233,6 +235,32 @@ def _loads_exactly(data: bytes) -> Any:
     return json.loads(data)
 
 
+def _is_ours(records: list[Any], lines: list[bytes]) -> bool:
+    """Whether the lines are to the letter what we would write of these records. Then nothing is hidden in them."""
+    try:
+        return orjson.dumps(records) == b"[%b]" % b",".join(lines)
+    except TypeError:  # a whole number beyond 64 bits
+        return False
+
+
+class _TwiceError(ValueError):
+    """The name that stands twice."""
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise _TwiceError(name)
+        found[name] = value
+    return found
+
+
+def _values(line: bytes) -> int:
+    """About how many values a long record has: commas that are no text."""
+    return _STRING.sub(b"", line).count(b",")
+
+
 class _BoundedReads:
     """A file that refuses to be read in one huge piece, as `zipfile` would for a hostile table of contents."""
 
@@ -260,7 +288,7 @@ def _zip_errors() -> Iterator[None]:
     except zipfile.BadZipFile as error:
         if "password" in str(error) or "encrypted" in str(error):
             raise InvalidBackup(_("The file is encrypted; a backup is not.")) from error
-        raise InvalidBackup(_("The file is damaged: part of it is missing or was changed.")) from error
+        raise _damaged() from error
     except (
         EOFError,
         zlib.error,
@@ -271,7 +299,11 @@ def _zip_errors() -> Iterator[None]:
         ValueError,
         OverflowError,
     ) as error:
-        raise InvalidBackup(_("The file is damaged: part of it is missing or was changed.")) from error
+        raise _damaged() from error
+
+
+def _damaged() -> InvalidBackup:
+    return InvalidBackup(_("The file is damaged: part of it is missing or was changed."))
 
 
 class Archive:
@@ -324,6 +356,8 @@ class Archive:
                 raise InvalidBackup(_("The file is encrypted; a backup is not."))
             if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise InvalidBackup(_("“%(name)s” is packed in a way that no backup is.") % {"name": name})
+            if info.header_offset + info.compress_size > size:
+                raise _damaged()
             if (info.external_attr >> 16) & 0o170000 not in (0, 0o100000, 0o040000):
                 raise InvalidBackup(_("“%(name)s” is a link, not a file.") % {"name": name})
             entries[info.filename] = info
@@ -348,10 +382,19 @@ class Archive:
             raise InvalidBackup(_("The ZIP has no metadata.json, so it is no backup."))
         if info.file_size > self._limits.metadata:
             raise InvalidBackup(_("metadata.json is impossibly long."))
-        with _zip_errors():
-            text = self._zip.read(info)
+        with _zip_errors(), self._zip.open(info) as file:
+            text = file.read(
+                self._limits.metadata
+            )  # `ZipFile.read` would unpack what is there, not what is said
+            if file.read(1):
+                raise InvalidBackup(_("metadata.json is impossibly long."))
         try:
-            said = json.loads(text)
+            said = json.loads(text, object_pairs_hook=_each_once)
+        except _TwiceError as error:
+            raise InvalidBackup(
+                _("metadata.json cannot be read: “%(name)s” stands in it twice.")
+                % {"name": _name(str(error))}
+            ) from error
         except (ValueError, RecursionError) as error:
             raise InvalidBackup(_("metadata.json cannot be read: it is no JSON.")) from error
         metadata = parse_metadata(said)
@@ -387,10 +430,33 @@ class Archive:
     def parse(self, label: str, lines: list[bytes], exact_json: bool = False, before: int = 0) -> list[Any]:
         """Some of the `lines` as parsed JSON. `before`: how many stand before them, to say which one is malformed."""
         loads: Callable[[bytes], Any] = _loads_exactly if exact_json else orjson.loads
+        member = self.metadata.models[label]
+        for number, line in enumerate(lines, before + 1):
+            if len(line) > BLOCK and _values(line) > self._limits.values:
+                raise TooLarge(
+                    _("“%(file)s” holds a record of more than %(limit)s values, number %(number)s.")
+                    % {"file": _name(member.file), "limit": self._limits.values, "number": number}
+                )
         try:
-            return [loads(line) for line in lines]
+            records = [loads(line) for line in lines]
         except (ValueError, RecursionError) as error:
-            raise self._malformed(self.metadata.models[label], before, lines, loads) from error
+            raise self._malformed(member, before, lines, loads) from error
+        if not _is_ours(records, lines):
+            self._refuse_twice(member, before, lines)
+        return records
+
+    def _refuse_twice(self, member: Member, before: int, lines: list[bytes]) -> None:
+        """A name that stands twice in an object: parsers take the last one, and people see the first."""
+        for number, line in enumerate(lines, before + 1):
+            try:
+                json.loads(line, object_pairs_hook=_each_once, parse_int=str)
+            except _TwiceError as error:
+                raise InvalidBackup(
+                    _("“%(file)s” cannot be read: record number %(number)s has “%(name)s” twice.")
+                    % {"file": _name(member.file), "number": number, "name": _name(str(error))}
+                ) from error
+            except RecursionError as error:
+                raise self._malformed(member, number - 1, [line], json.loads) from error
 
     def lines(self, label: str) -> Iterator[list[bytes]]:
         """A model's records as the JSON that they are in the file, in batches; else like `records`."""
@@ -417,6 +483,7 @@ class Archive:
                 )
 
     def _blocks(self, member: Member, digest: Any) -> Iterator[bytes]:
+        size = 0
         with _zip_errors(), self._zip.open(self._entries[member.file]) as file:
 
             def read() -> bytes:
@@ -427,22 +494,35 @@ class Archive:
             ahead = self._unpacker.submit(read)
             while piece := ahead.result():
                 ahead = self._unpacker.submit(read)
+                size += len(piece)
                 for start in range(0, len(piece), BLOCK):
                     yield piece[start : start + BLOCK]
+        if size != self._entries[member.file].file_size:
+            raise _damaged()
 
     def _lines(self, member: Member, blocks: Iterator[bytes]) -> Iterator[list[bytes]]:
         """The records of a file that has one a line. A line break never stands inside a record: JSON escapes it."""
         rest = b""
+        waiting: list[bytes] = []  # blocks that end no record, put together once: a long one has many
+        size = 0
         started = False
         for block in blocks:
-            *pieces, rest = (rest + block).split(b",\n")
-            if len(rest) > self._limits.record:
+            waiting.append(block)
+            size += len(block)
+            if size > self._limits.record:
                 raise self._endless(member)
+            if b",\n" not in block and not (
+                block[:1] == b"\n" and waiting[-2:-1] and waiting[-2][-1:] == b","
+            ):
+                continue
+            *pieces, rest = b"".join(waiting).split(b",\n")
+            waiting, size = [rest], len(rest)
             if pieces:
                 if not started and not pieces[0].startswith(b"[\n"):
                     raise self._not_an_array(member)
                 started = True
                 yield pieces if pieces[0][:1] != b"[" else [pieces[0][2:], *pieces[1:]]
+        rest = b"".join(waiting)
         if not started:
             if not rest.startswith(b"[\n"):
                 raise self._not_an_array(member)
@@ -464,7 +544,9 @@ class Archive:
         while True:
             for token in _TOKEN.finditer(text, place):
                 mark = token.group()
-                if mark == b'"':  # a string that does not end in what has been read so far
+                if (
+                    mark[:1] == b'"' and not token[1]
+                ):  # a string that does not end in what has been read so far
                     break
                 opens, closes = mark in b"[{", mark in b"]}"
                 if depth <= 1:
@@ -523,8 +605,9 @@ class Archive:
         )
 
 
-#: A whole string, the beginning of one that does not end here, or a bracket.
-_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|"|[][{}]', re.DOTALL)
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+#: A string, or a bracket. Of a string that does not end here all that there is, so that nothing is tried twice.
+_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*("?)|[][{}]', re.DOTALL)
 
 
 def _models_by_name(entries: Iterable[str]) -> dict[str, Member]:

@@ -17,16 +17,57 @@ from django.contrib.auth import get_user_model
 from django.core.cache import cache
 from django.db import DatabaseError
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import gettext_lazy, ngettext
 
 from .database import Database
 from .plan import Validators
+from .records import DATE, DATETIME, Column, Table
 
 #: Sets of fields that say which row a record is, though no constraint does: two site settings of the same name make
 #: every page that reads it fail.
 IDENTITIES: dict[str, list[Sequence[str]]] = {
     "dbsettings.setting": [("module_name", "class_name", "attribute_name")],
 }
+
+#: The groups that a preview shows models in, in this order.
+CARE, ACCOUNTS, SEEDED, OTHER = "care", "accounts", "seeded", "other"
+GROUPS = (CARE, ACCOUNTS, SEEDED, OTHER)
+
+#: Apps that hold accounts and settings.
+_ACCOUNTS = {"admin", "auth", "authtoken", "babybuddy", "dbsettings", "otp_static", "otp_totp", "sites"}
+#: Tables that the host's own migrations fill, the same in every installation.
+_SEEDED = {"core.heightpercentile", "core.weightpercentile"}
+#: Records of the host's that are not of one moment, though they hold a date.
+_TIMELESS = {"core.child", "core.tag", "core.tagged"}
+
+
+#: Models that the host has no good name for, in the plural.
+NAMES = {
+    "babybuddy.settings": gettext_lazy("Settings of the users"),
+    "core.tagged": gettext_lazy("Tags on entries"),
+    "dbsettings.setting": gettext_lazy("Settings of the site"),
+}
+
+
+def group_of(label: str) -> str:
+    """The group of a model, one of `GROUPS`."""
+    app = label.split(".")[0]
+    if label in _SEEDED:
+        return SEEDED
+    if app in _ACCOUNTS:
+        return ACCOUNTS
+    return CARE if app == "core" or not apps.is_installed("babybuddy") else OTHER
+
+
+def moment_of(table: Table) -> Column | None:
+    """The column that says when it was what a care record tells of: its first moment, else its first date."""
+    if group_of(table.label) != CARE or table.label in _TIMELESS:
+        return None
+    for kind in (DATETIME, DATE):
+        for column in table.columns:
+            if column.kind is kind and not column.field.null:
+                return column
+    return None
 
 
 def version() -> str:

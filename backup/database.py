@@ -21,7 +21,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from pathlib import Path
 from typing import Any
 
 from django.apps import apps
@@ -387,6 +386,37 @@ class Database:
             0
         ]
 
+    def keys_backwards(self, table: Table) -> Iterator[list[Plain]]:
+        """All keys, the highest first, in batches."""
+        key = self.quote(table.key.column)
+        name, to_key = self._reader(table.key)
+        where = ""
+        params: list[Any] = []
+        while True:
+            found = self.fetch(
+                f"SELECT {name}, {key} FROM {self.quote(table.db_table)} {where} ORDER BY {key} DESC LIMIT {BATCH}",
+                params,
+            )
+            keys = [row[0] for row in found]
+            if keys:
+                yield [*(to_key(keys) if to_key else keys)]
+            if len(keys) < BATCH:
+                return
+            where, params = f"WHERE {key} < %s", [found[-1][1]]
+
+    def months(self, table: Table, column: Column) -> dict[str, int]:
+        """How many rows there are a month, "2026-11", by a column of dates or moments (in UTC)."""
+        month = self._month(self.quote(column.column))
+        sql = f"SELECT {month}, COUNT(*) FROM {self.quote(table.db_table)} GROUP BY 1"
+        return {month: int(count) for month, count in self.fetch(sql) if month is not None}
+
+    def _month(self, name: str) -> str:
+        return f"SUBSTR({name}, 1, 7)"
+
+    def size(self) -> int | None:
+        """How many bytes the database takes; None where that cannot be told."""
+        return None
+
     def matches(self, table: Table, places: Sequence[int], rows: Sequence[Row]) -> list[list[Plain]]:
         """For each row, the keys of the rows here that hold the same values in the columns at `places`.
 
@@ -684,23 +714,25 @@ class SQLite(Database):
         if self.connection.is_in_memory_db():  # type: ignore[attr-defined]
             yield
             return
+        # The file stays, empty: removed, somebody could hold the lock of one file, and somebody else that of the next.
         path = f"{self.connection.settings_dict['NAME']}-restoring"
-        guard = sqlite3.connect(path, timeout=0, isolation_level=None)
-        try:
-            try:
-                guard.execute("BEGIN EXCLUSIVE")
-            except sqlite3.OperationalError as error:
-                raise _already_running() from error
-            try:
-                yield
-            finally:
-                Path(path).unlink(missing_ok=True)
-        finally:
-            guard.close()
+        with ExitStack() as stack:
+            with self.connection.wrap_database_errors:
+                guard = stack.enter_context(closing(sqlite3.connect(path, timeout=0, isolation_level=None)))
+                try:
+                    guard.execute("BEGIN EXCLUSIVE")
+                except sqlite3.OperationalError as error:
+                    if "locked" in str(error):
+                        raise _already_running() from error
+                    raise
+            yield
 
     def moment(self) -> Any:
         # What other connections did, and what this one did.
         return self.fetch("PRAGMA data_version"), self.fetch("SELECT total_changes()")
+
+    def size(self) -> int | None:
+        return int(self.fetch("PRAGMA page_count")[0][0]) * int(self.fetch("PRAGMA page_size")[0][0])
 
     def _begin_writing(self) -> None:
         # Take the write lock now: a transaction that has only read cannot be sure to get it later.
@@ -747,18 +779,31 @@ class SQLite(Database):
         marks = ", ".join(["%s"] * len(columns))
         self._execute_many(f"INSERT INTO {self.quote(db_table)} ({names}) VALUES ({marks})", rows)
 
+    #: Kilobytes that a restore may change before SQLite writes to the file, which locks readers out until the end.
+    #: Some years of a family; beyond that, others wait.
+    HELD = 32 * 1024
+
     @contextmanager
     def _unchecked(self) -> Iterator[None]:
         enabled = self.connection.disable_constraint_checking()
+        held = self.fetch("PRAGMA cache_size")[0][0]
+        self.execute(f"PRAGMA cache_size = -{self.HELD}")
         try:
             yield
         finally:
+            self.execute(f"PRAGMA cache_size = {held}")
             if enabled:
                 self.connection.enable_constraint_checking()
 
 
 class PostgreSQL(Database):
     vendor = "postgresql"
+
+    def _month(self, name: str) -> str:
+        return f"TO_CHAR({name}, 'YYYY-MM')"
+
+    def size(self) -> int | None:
+        return int(self.fetch("SELECT pg_database_size(current_database())")[0][0])
 
     #: Any number, the same for all: which restore runs is told apart by the database.
     LOCK = 0x62616279
@@ -864,6 +909,11 @@ class PostgreSQL(Database):
 
 class MySQL(Database):
     vendor = "mysql"
+
+    def size(self) -> int | None:
+        sql = "SELECT SUM(data_length + index_length) FROM information_schema.tables WHERE table_schema = DATABASE()"
+        size = self.fetch(sql)[0][0]
+        return None if size is None else int(size)
 
     def _begin_reading(self) -> None:
         # Django runs MySQL at READ COMMITTED, where each statement sees another moment.

@@ -9,6 +9,7 @@
     │   ├── RecordsRefused      409  records that the database refused, the first twenty of them
     │   └── Forbidden           403  a superuser could do it, this user cannot
     ├── Busy                    409  another restore is running
+    ├── AlreadyRestored         409  this very request was carried out just before
     ├── NoSafetyCopy            404  nothing to undo
     └── StorageFailed           507  a file on the server's disk could not be written or read
 
@@ -29,6 +30,8 @@ class BackupError(Exception):
 
     code = "error"
     status = 500
+    #: Whether it stands in the log.
+    logged = False
 
     def __init__(self, message: str, details: Sequence[str] = ()) -> None:
         super().__init__(message)
@@ -81,6 +84,11 @@ class Forbidden(RestoreRefused):
 
 class Busy(BackupError):
     code = "busy"
+    status = 409
+
+
+class AlreadyRestored(BackupError):
+    code = "already_restored"
     status = 409
 
 

@@ -43,6 +43,11 @@ class RestoreForm(forms.Form):
         error_messages={"empty": _("This file is empty.")},
     )
     upload = forms.CharField(required=False, widget=forms.HiddenInput)
+    #: From the second step that a browser's clearing restore asks for: the box, whether it was there to be ticked, and
+    #: the number that the preview found, which is shown only.
+    sure = StrictBooleanField(required=False)
+    asked = StrictBooleanField(required=False)
+    removed = forms.IntegerField(required=False, min_value=0)
     clear_existing_data = StrictBooleanField(required=False, label=_("Clear existing data before restore"))
 
     def clean(self) -> dict[str, Any]:
@@ -67,6 +72,17 @@ class RestoreForm(forms.Form):
         return bool(self.cleaned_data["clear_existing_data"])
 
     @property
+    def sure_enough(self) -> bool:
+        """Nothing is deleted, or the second step said that it may be."""
+        return not self.clear or bool(self.cleaned_data["sure"])
+
+    @property
     def clear_as_sent(self) -> bool:
         """For the form that is shown again, whatever else was wrong with it."""
         return str(self["clear_existing_data"].value() or "").strip().lower() in YES
+
+
+class UploadForm(RestoreForm):
+    """A file: no earlier upload will do."""
+
+    upload = None  # type: ignore[assignment]  # Django's way to leave out a field

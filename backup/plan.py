@@ -31,6 +31,7 @@ from .archive import Archive, Metadata, array_of, lines_of
 from .database import NAMED, Database
 from .exceptions import BackupError, Conflict, Forbidden, InvalidBackup, RestoreRefused, StorageFailed
 from .records import INTEGER, Plain, Row, Table, describe
+from .samples import Look
 from .scope import label_of
 
 #: (model label, field) -> what is wrong with a value of that field, or None. See `babybuddy.validators`.
@@ -87,6 +88,10 @@ class Plan:
     moved: dict[str, dict[Plain, Plain]] = field(default_factory=dict)
     #: Model label -> keys of rows that make way for a record.
     replaced: dict[str, list[Plain]] = field(default_factory=dict)
+    #: Gathers what a preview shows beside the counts; None for a restore.
+    look: Look | None = None
+    #: Is told of records that were read: model label, how many.
+    tell: Callable[[str, int], None] | None = None
 
     def holds(self, label: str) -> bool:
         """Whether a model of the backup's is restored."""
@@ -138,16 +143,22 @@ class Plan:
             ):  # by far the most, in a backup of this database
                 once.check(columns[0])
                 self.same[table.label] += len(lines)
+                if self.look:
+                    self.look.columns(table, columns)
                 continue
             present = table.records(self.database.checked(table, columns)) if columns else []
             here = dict(zip(lines_of(present).split(b",\n"), columns[0], strict=True)) if present else {}
             others = [line for line in lines if line not in here]
             self.same[table.label] += len(lines) - len(others)
+            if self.look:
+                self.look.lines(table, [line for line in lines if line in here])
             records = self.archive.parse(table.label, others, table.needs_exact_json, before)
             columns = table.columns_of(records) if records else [()]
             read = iter(columns[0])
             once.check([here[line] if line in here else next(read) for line in lines])
             if records:
+                if self.look:
+                    self.look.columns(table, columns)
                 self.spool.put(table.label, columns)
 
     def _packed(self, table: Table, columns: list[Sequence[Plain]]) -> list[bytes] | None:
@@ -198,7 +209,8 @@ class Plan:
             )
 
     def _once(self, table: Table) -> _Once:
-        return _Once(table, in_order=self.metadata.has_checksums and table.key.kind is INTEGER)
+        in_order = self.metadata.has_checksums and table.key.kind is INTEGER
+        return _Once(table, in_order=in_order, look=self.look if self.clear else None, tell=self.tell)
 
     def _checked(self, table: Table, batches: Iterable[list[Any]]) -> Iterator[list[Sequence[Plain]]]:
         """A model's rows as the backup has them, as columns, every value checked, and no key twice."""
@@ -215,6 +227,8 @@ class Plan:
                     if reason := validator(value):
                         raise table.invalid(reason, key, name)
             once.check(columns[0])
+            if self.look:
+                self.look.columns(table, columns)
             yield columns
 
     def _rows(self, table: Table) -> Iterator[list[Row]]:
@@ -323,8 +337,18 @@ class Plan:
                 added += len(step.added)
                 changed += len(step.changed)
                 unchanged += step.unchanged
+                if self.look:
+                    self.look.step(self.database, table, step.added, step.changed)
             removed = before - changed - unchanged if self.clear else len(self.replaced.get(table.label, ()))
             self.changes[table.label] = Changes(added, changed, unchanged, removed)
+            if self.look:
+                self.look.count_here(
+                    self.database, table, same=before == unchanged and not added and not changed
+                )
+                if removed and self.clear:
+                    self.look.missing(self.database, table)
+                elif removed:
+                    self.look.replaced(self.database, table, self.replaced[table.label])
 
     def _refer(self, table: Table, row: Row, *, key: bool = False) -> Row:
         """The row with its references, and its own key, moved to where those rows are here.
@@ -420,12 +444,14 @@ def build(
     superuser: bool,
     validators: Validators | None = None,
     excluded: Iterable[str] = (),
+    look: Look | None = None,
+    tell: Callable[[str, int], None] | None = None,
 ) -> Plan:
     """The plan of a restore of `archive` into `database`, every record checked.
 
     `tables`: those in scope here. `compare`: see `Plan`. `superuser`: whether the one who asks may change accounts.
-    `excluded`: labels that this site leaves out of backups, and so of restores. Raises `InvalidBackup`; see
-    `Plan.refusal` for the rest.
+    `excluded`: labels that this site leaves out of backups, and so of restores. `look`, `tell`: see `Plan`.
+    Raises `InvalidBackup`; see `Plan.refusal` for the rest.
     """
     metadata = archive.metadata
     known = {table.label: table for table in tables}
@@ -468,6 +494,8 @@ def build(
         spool,
         compare,
         warnings=warnings,
+        look=look,
+        tell=tell,
     )
     plan.prepare()
     plan.metadata = plan.metadata.counted(plan.records)
@@ -517,18 +545,29 @@ class Spool:
         for number in range(len(self._places.get(name, ()))):
             yield self.batch(name, number)
 
+    def backwards(self, name: str) -> Iterator[Any]:
+        for number in reversed(range(len(self._places.get(name, ())))):
+            yield self.batch(name, number)
+
 
 class _Once:
     """Sees to it that no key comes twice. Numbers that only rise, as they do in our files, need no memory."""
 
-    def __init__(self, table: Table, *, in_order: bool) -> None:
+    def __init__(
+        self, table: Table, *, in_order: bool, look: Look | None, tell: Callable[[str, int], None] | None
+    ) -> None:
         self._table = table
+        self._look, self._tell = look, tell
         self._last: Plain = None
         self._seen: set[Plain] | None = None if in_order else set()
 
     def check(self, keys: Sequence[Plain]) -> None:
         if not keys:
             return
+        if self._look:
+            self._look.keys(self._table, keys, self._seen is None)
+        if self._tell:
+            self._tell(self._table.label, len(keys))
         rising = self._last is None or keys[0] > self._last
         if self._seen is None and rising and all(map(lt, keys, islice(keys, 1, None))):  # all of them at once
             self._last = keys[-1]

@@ -8,29 +8,41 @@ from __future__ import annotations
 
 import datetime as dt
 import gc
+import hashlib
 import logging
 import tempfile
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, BinaryIO
 
 import django
+from django.db import DatabaseError, OperationalError
 from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from . import babybuddy, upgrade, vault
 from .archive import Archive, Limits, Metadata, Writer
 from .conf import conf
-from .database import Database, refuse_records
-from .exceptions import BackupError, StorageFailed
+from .database import Database, reason_of, refuse_records
+from .exceptions import AlreadyRestored, BackupError, Busy, InvalidBackup, StorageFailed
 from .plan import Plan, Spool, build
 from .records import Table
+from .samples import Look
 from .scope import models_in_scope
 
 logger = logging.getLogger("backup")
 
 Progress = Callable[[str, int, int], None]
+#: Is told when a step of a restore begins: one of `STEPS`.
+Step = Callable[[str], None]
+STEPS = ("check", "copy", "write", "finish")
+
+#: So long after a restore, the same request is taken for one that a gateway sent again, or for a second click.
+SENT_AGAIN = dt.timedelta(minutes=5)
 
 
 @dataclass(frozen=True)
@@ -46,6 +58,10 @@ class Result:
     def records(self) -> int:
         return sum(self.restored.values())
 
+    @classmethod
+    def of_json(cls, said: dict[str, Any]) -> Result:
+        return cls(said["restored"], said["safety_copy"], said["warnings"])
+
     def as_json(self) -> dict[str, Any]:
         return {
             "restored": self.restored,
@@ -57,7 +73,10 @@ class Result:
 
 def backup_name(user: Any = None, moment: dt.datetime | None = None) -> str:
     """`backup_MMDDYY_HHMMSS.zip` in the user's own time zone. `moment`: aware; now by default."""
-    moment = (moment or timezone.now()).astimezone(babybuddy.user_timezone(user))
+    return _named((moment or timezone.now()).astimezone(babybuddy.user_timezone(user)))
+
+
+def _named(moment: dt.datetime) -> str:
     return f"backup_{moment:%m%d%y_%H%M%S}.zip"
 
 
@@ -66,31 +85,48 @@ def create_backup(
 ) -> Metadata:
     """Write a backup of all that is in scope, at one moment, into `target`, a seekable binary file.
 
-    `label`: a remark that goes into the metadata.
+    `label`: a remark that goes into the metadata. Raises `StorageFailed`, `Busy`.
     """
-    database = Database.of()
-    with _logged("backup", user) as log, _in_bulk():
-        tables = _tables()
-        zone = babybuddy.user_timezone(user)
-        with database.snapshot() as reader, Writer(target) as writer:
-            metadata = Metadata(
-                timestamp=timezone.now().astimezone(zone),
-                timezone=zone.key,
-                created_by=user.get_username() if user else "",
-                label=label,
-                babybuddy_version=babybuddy.version(),
-                django_version=django.get_version(),
-                database_engine=database.connection.vendor,
-                migrations=upgrade.leaf_migrations(
-                    database.connection, (t.model._meta.app_label for t in tables)
-                ),
-            )
-            tell = _Teller(progress, sum(reader.count(table) for table in tables) if progress else 0)
-            for table in tables:
-                writer.add(table.label, table.file, _records(reader, table, tell))
-            metadata = writer.finish(metadata)
+    with _logged("backup", user) as log:
+        metadata = _write_backup(target, user, label, progress)
         log(f"{metadata.total_records} records")
     return metadata
+
+
+def _write_backup(target: BinaryIO, user: Any, label: str, progress: Progress | None = None) -> Metadata:
+    database = Database.of()
+    tables = _tables()
+    zone = babybuddy.user_timezone(user)
+    with _in_bulk(), database.snapshot() as reader, Writer(target) as writer:
+        metadata = Metadata(
+            timestamp=timezone.now().astimezone(zone),
+            timezone=zone.key,
+            created_by=user.get_username() if user else "",
+            label=label,
+            babybuddy_version=babybuddy.version(),
+            django_version=django.get_version(),
+            database_engine=database.connection.vendor,
+            migrations=upgrade.leaf_migrations(
+                database.connection, (t.model._meta.app_label for t in tables)
+            ),
+        )
+        tell = _Teller(progress, sum(reader.count(table) for table in tables) if progress else 0)
+        for table in tables:
+            writer.add(table.label, table.file, _records(reader, table, tell))
+        return writer.finish(metadata)
+
+
+def note_backup(metadata: Metadata, user: Any = None) -> None:
+    """Remember that a backup was taken for keeping, for `vault.last_backup`."""
+    vault.note_backup(metadata.timestamp, user, metadata.total_records)
+
+
+def database_size() -> int | None:
+    """In bytes; None where that cannot be told."""
+    try:
+        return Database.of().size()
+    except DatabaseError:  # not every account may look
+        return None
 
 
 def verify_backup(source: BinaryIO, progress: Progress | None = None) -> Metadata:
@@ -114,32 +150,96 @@ def inspect_backup(source: BinaryIO, *, clear: bool, user: Any = None) -> Plan:
     database = Database.of()
     with _logged("preview", user) as log, _in_bulk(), open_archive(source) as archive, Spool() as spool:
         with database.snapshot() as reader:
-            plan = _plan(archive, reader, spool, clear, user, compare=True)
+            tables = _tables()
+            look = Look({t.label: moment for t in tables if (moment := babybuddy.moment_of(t))}, spool)
+            plan = _plan(archive, reader, spool, clear, user, compare=True, look=look)
             plan.count()
         log(f"{plan.metadata.total_records} records")
         return plan
 
 
 def restore_backup(
-    source: BinaryIO, *, clear: bool, user: Any = None, progress: Progress | None = None
+    source: BinaryIO,
+    *,
+    clear: bool,
+    user: Any = None,
+    progress: Progress | None = None,
+    step: Step | None = None,
+    once: str = "",
 ) -> Result:
     """Restore a backup: all of it, or, whatever happens, nothing.
 
-    `clear`: delete everything in scope first. Raises `InvalidBackup`, `RestoreRefused`, `Busy`, `StorageFailed`.
+    `clear`: delete everything in scope first. `progress` counts the records that are written; with `step`, which is
+    told of each step, those of the steps before, too. `once`: what tells this request from others: see `refuse_again`.
+    Raises `InvalidBackup`, `RestoreRefused`, `Busy`, `AlreadyRestored`, `StorageFailed`.
     """
+    with _logged("restore", user) as log:
+        result = _restore(source, clear, user, progress, step, once)
+        log(f"{result.records} records, safety copy {result.safety_copy}")
+        return result
+
+
+def undo_restore(
+    *,
+    safety_copy: str | None = None,
+    user: Any = None,
+    progress: Progress | None = None,
+    step: Step | None = None,
+    once: str = "",
+) -> Result:
+    """Bring back exactly the state before the last restore, or that of another safety copy.
+
+    Without a name, what was undone already is not done again: that is `AlreadyRestored`. Raises `NoSafetyCopy`, and
+    what `restore_backup` does.
+    """
+    with _logged("undo", user) as log:
+        last = vault.last_done()
+        if safety_copy is None and last is not None:
+            if last.is_undo:
+                raise AlreadyRestored(
+                    _(
+                        "The last restore was undone already. To take that back, choose the safety copy %(name)s."
+                    )
+                    % {"name": last.safety_copy}
+                )
+            safety_copy = last.safety_copy
+        copy = vault.find_safety_copy(safety_copy).name
+        is_undo = last is None or copy == last.safety_copy
+        label = _("before an undo") if is_undo else _("before going back to %(file)s") % {"file": copy}
+        with vault.open_safety_copy(copy) as source:
+            result = _restore(source, True, user, progress, step, once or copy, label)
+        log(f"{result.records} records of {copy}, safety copy {result.safety_copy}")
+        return result
+
+
+def _restore(
+    source: BinaryIO,
+    clear: bool,
+    user: Any,
+    progress: Progress | None,
+    step: Step | None,
+    once: str,
+    undo: str = "",
+) -> Result:
+    """`undo`: where this is one, what the safety copy says of it."""
     database = Database.of()
+    step, early = (step, progress) if step else (lambda name: None, None)
     with (
-        _logged("restore", user) as log,
         _in_bulk(),
         open_archive(source) as archive,
         Spool() as spool,
         database.exclusive(),
     ):
+        refuse_again(once)
         # What can be done before others are locked out is done before: reading, checking, converting, the safety copy.
+        step("check")
         moment = database.moment()
-        plan = _plan(archive, database, spool, clear, user, compare=not clear)
+        total = max(archive.metadata.total_records, 0)
+        plan = _plan(archive, database, spool, clear, user, compare=not clear, tell=_Teller(early, total))
         _refuse(plan)
-        with _safety_copy(user) as safety_copy, database.restoring(), Spool() as fresh:
+        step("copy")
+        label = undo or _("before restoring %(file)s") % {"file": _named(archive.metadata.timestamp)}
+        with _safety_copy(user, label, early) as safety_copy, database.restoring(), Spool() as fresh:
             if moment is None or database.moment() != moment:
                 # Something was entered since, which may change what is to be done.
                 if clear:
@@ -147,22 +247,86 @@ def restore_backup(
                 else:
                     plan = _plan(archive, database, fresh, clear, user, compare=True)
                 _refuse(plan)
+            step("write")
             _write(plan, _Teller(progress, plan.metadata.total_records))
+            step("finish")
             warnings = [*plan.warnings, *babybuddy.after_restore(database)]
             refuse_records(database.dangling(_tables(everything=True)))
             database.reset_sequences([*plan.tables, *plan.emptied])
+            safety_copy.is_needed = True  # from here on, whatever the database says of the end
         # The data is there now: what goes wrong from here on is told, but is no failure of the restore.
-        babybuddy.drop_caches()
         try:
+            vault.note_done(
+                vault.Done(timezone.now().isoformat(), _digest(once), safety_copy.name, is_undo=bool(undo))
+            )
             vault.prune_safety_copies()
-        except StorageFailed as error:
+        except BackupError as error:
             warnings.append(error.message)
+        try:
+            babybuddy.drop_caches()
+        except Exception as error:  # noqa: BLE001  a cache may be anybody's code
+            logger.warning("the caches could not be emptied after a restore: %s", type(error).__name__)
+            warnings.append(
+                _("Restart Baby Buddy: it may still show some old numbers, its cache did not answer.")
+            )
         restored = {
             label: member.records for label, member in plan.metadata.models.items() if plan.holds(label)
         }
-        result = Result(restored, safety_copy, warnings)
-        log(f"{result.records} records")
-        return result
+        return Result(restored, safety_copy.name, warnings)
+
+
+def refuse_again(once: str) -> None:
+    """Raise `AlreadyRestored` where the last restore, some minutes ago at most, was of the same request: somebody
+    clicked twice, or a gateway did not wait for the answer and sent it again.
+
+    `once`: the id of the upload, say, or a digest of the file; "" is like no other.
+    """
+    last = vault.last_done()
+    if not once or last is None or last.once != _digest(once):
+        return
+    if timezone.now() - dt.datetime.fromisoformat(last.at) < SENT_AGAIN:
+        minutes = SENT_AGAIN // dt.timedelta(minutes=1)
+        raise AlreadyRestored(
+            ngettext(
+                "This was restored just now, and is not restored a second time. If you mean it, wait %(n)s minute.",
+                "This was restored just now, and is not restored a second time. If you mean it, wait %(n)s minutes.",
+                minutes,
+            )
+            % {"n": minutes}
+        )
+
+
+def _digest(once: str) -> str:
+    return hashlib.sha256(once.encode()).hexdigest() if once else ""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A safety copy. `reason`: why it was made; `by`: by whom, "" for the command line."""
+
+    name: str
+    created: dt.datetime
+    size: int
+    reason: str
+    by: str
+    #: Whether it is what undoing the last restore would bring back.
+    is_undo: bool
+
+
+def safety_copies() -> list[Kept]:
+    """Those that there are, newest first. Reads no more of each than its metadata. Raises `StorageFailed`."""
+    vault.tidy()
+    last = vault.last_done()
+    found: list[Kept] = []
+    for copy in vault.safety_copies():
+        try:
+            with vault.open_safety_copy(copy.name) as file, open_archive(file) as archive:
+                reason, by = archive.metadata.label, archive.metadata.created_by
+        except InvalidBackup:
+            reason, by = _("damaged: it cannot be read"), ""
+        is_undo = not last.is_undo and copy.name == last.safety_copy if last else not found
+        found.append(Kept(copy.name, copy.created, copy.size, reason, by, is_undo))
+    return found
 
 
 def _write(plan: Plan, tell: _Teller) -> None:
@@ -182,12 +346,6 @@ def _write(plan: Plan, tell: _Teller) -> None:
                 database.update(table, step.changed)
                 tell(table.label, len(step.added) + len(step.changed) + step.unchanged)
     refuse_records(database.refused)
-
-
-def undo_restore(*, user: Any = None, progress: Progress | None = None) -> Result:
-    """Bring back the state before the last restore. Raises `NoSafetyCopy`, and what `restore_backup` does."""
-    with vault.open_safety_copy() as source:
-        return restore_backup(source, clear=True, user=user, progress=progress)
 
 
 @contextmanager
@@ -224,7 +382,15 @@ def _all_models() -> list[Any]:
 
 
 def _plan(
-    archive: Archive, database: Database, spool: Spool, clear: bool, user: Any, *, compare: bool
+    archive: Archive,
+    database: Database,
+    spool: Spool,
+    clear: bool,
+    user: Any,
+    *,
+    compare: bool,
+    look: Look | None = None,
+    tell: Callable[[str, int], None] | None = None,
 ) -> Plan:
     upgrade.check_schema(database.connection, archive.metadata)
     return build(
@@ -237,6 +403,8 @@ def _plan(
         superuser=_is_superuser(user),
         validators=babybuddy.validators(database),
         excluded={name.lower() for name in conf.exclude},
+        look=look,
+        tell=tell,
     )
 
 
@@ -255,18 +423,27 @@ def _records(database: Database, table: Table, tell: _Teller) -> Iterator[list[d
         tell(table.label, len(columns[0]))
 
 
+@dataclass
+class _SafetyCopy:
+    name: str
+    is_needed: bool = False
+
+
 @contextmanager
-def _safety_copy(user: Any) -> Iterator[str]:
-    """A verified backup of the present state, which is kept if what happens inside ends well."""
+def _safety_copy(user: Any, label: str, progress: Progress | None) -> Iterator[_SafetyCopy]:
+    """A verified backup of the present state. It goes again where nothing was changed."""
     with tempfile.TemporaryFile() as file:
-        create_backup(file, user=user, label="before a restore")
-        verify_backup(file)
+        _write_backup(file, user, label, progress)
         file.seek(0)
-        name = vault.keep_safety_copy(file)
+        copy = _SafetyCopy(vault.keep_safety_copy(file))
     try:
-        yield name
+        with vault.open_safety_copy(copy.name) as kept:
+            verify_backup(kept)  # what is kept, not what was meant to be
+        yield copy
     except BaseException:
-        vault.forget_safety_copy(name)  # nothing was changed, so there is nothing to go back to
+        if not copy.is_needed:
+            with suppress(BackupError):
+                vault.forget_safety_copy(copy.name)
         raise
 
 
@@ -284,17 +461,52 @@ class _Teller:
 
 @contextmanager
 def _logged(what: str, user: Any) -> Iterator[Callable[[str], None]]:
-    """One line for what was done or refused: who, what, how much, how long. No secrets, and nothing out of a file."""
-    started = timezone.now()
-    who = user.get_username() if user else "command line"
+    """One line for what was done, refused or failed: who, what, how much, how long. No secrets, and nothing out of a
+    file. What the disk and the database have to say meanwhile becomes an error of ours."""
+    started = time.monotonic()
     said: list[str] = []
 
     def took() -> str:
-        return f"{(timezone.now() - started).total_seconds():.1f} s"
+        return f"{time.monotonic() - started:.1f} s"
 
     try:
-        yield said.append
+        with _as_our_errors():
+            yield said.append
     except BackupError as error:
-        logger.warning("%s by %r refused: %s, %s", what, who, error.code, took())
+        error.logged = True
+        logger.warning("%s by %s refused: %s, %s", what, _who(user), error.code, took())
         raise
-    logger.info("%s by %r: %s, %s", what, who, ", ".join(said), took())
+    except BaseException as error:
+        logger.error("%s by %s failed: %s, %s", what, _who(user), type(error).__name__, took())
+        raise
+    logger.info("%s by %s: %s, %s", what, _who(user), ", ".join(said), took())
+
+
+def log(what: str, user: Any, refused: str = "") -> None:
+    """The line of something that did not come as far as the services. `refused`: the code of the reason."""
+    if refused:
+        logger.warning("%s by %s refused: %s", what, _who(user), refused)
+    else:
+        logger.info("%s by %s", what, _who(user))
+
+
+def _who(user: Any) -> str:
+    """Quoted: a name may hold line breaks and worse."""
+    if user is None:
+        return "the command line"
+    return ascii(user.get_username()) if user.is_authenticated else "nobody known"
+
+
+@contextmanager
+def _as_our_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:  # of temporary files; those of the drivers are others
+        raise StorageFailed(
+            _("The server cannot keep the files that this needs (%(reason)s). Nothing was changed.")
+            % {"reason": error.strerror or type(error).__name__}
+        ) from error
+    except OperationalError as error:
+        raise Busy(
+            _("The database could not do it: %(reason)s. Nothing was changed.") % {"reason": reason_of(error)}
+        ) from error

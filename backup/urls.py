@@ -9,8 +9,12 @@ app_name = "backup"
 urlpatterns = [
     path("", views.index, name="index"),
     path("download/", views.download, name="download"),
+    path("upload/", views.upload, name="upload"),
     path("restore/", views.restore, name="restore"),
     path("restore/confirm/", views.confirm, name="confirm"),
     path("restore/cancel/", views.cancel, name="cancel"),
+    path("restore/<str:upload_id>/", views.progress, name="progress"),
     path("undo/", views.undo, name="undo"),
+    path("safety/<str:name>/", views.safety_copy, name="safety-copy"),
+    path("safety/<str:name>/delete/", views.delete_safety_copy, name="delete-safety-copy"),
 ]

@@ -1,27 +1,17 @@
 """What a database refuses, and what several processes do at once, on the database of this run."""
 
-import os
-import signal
-import subprocess
-import sys
-import textwrap
-import threading
-import time
 from collections import Counter
-from contextlib import contextmanager
 
 import pytest
 from core import models as core
 from django.apps import apps
-from django.contrib.auth.models import User
-from django.db import connection, connections, models
+from django.db import connection
 
-from backup import services
-from backup.database import Database
-from backup.exceptions import BackupError, Busy, Conflict, InvalidRecord, RecordsRefused
+from backup.exceptions import BackupError, Conflict, InvalidRecord, RecordsRefused
 from tests.backups import records_of, restore, rewritten, take
 from tests.changing import add_everywhere
 from tests.filling import fill
+from tests.processes import ask, hear, process, wait_until_usable
 from tests.snapshots import differences, snapshot
 
 ENGINE = connection.vendor
@@ -269,55 +259,6 @@ WRITER = """
                 Feeding(child=child, start=now, end=now, type="formula", method="bottle") for _ in range(10)
             )
 """
-RESTORER = """
-    import io, sys
-    from backup import services
-
-    told = False
-
-    def progress(label, done, total):
-        global told
-        if label == "core.sleep" and not told:  # most is cleared and written, nothing is kept yet
-            told = True
-            print("half-way", flush=True)
-            sys.stdin.readline()
-
-    with open(sys.argv[1], "rb") as file:
-        services.restore_backup(file, clear=True, progress=progress)
-    print("done", flush=True)
-"""
-
-
-@contextmanager
-def process(code, *arguments):
-    """Another process of the host, on the same database; it is ended with the block."""
-    code = "import django; django.setup()\n" + textwrap.dedent(code)
-    child = subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"},
-    )
-    try:
-        yield child
-    finally:
-        child.kill()
-        child.communicate()
-
-
-def ask(child, line):
-    """What the process answers to a line."""
-    child.stdin.write(line + "\n")
-    child.stdin.flush()
-    return hear(child)
-
-
-def hear(child):
-    answer = child.stdout.readline().strip()
-    assert answer, child.stderr.read()
-    return answer
 
 
 def written(records):
@@ -380,88 +321,3 @@ def test_backups_while_somebody_keeps_writing(journal):
     wait_until_usable()
     restore(file, clear=True)
     assert written(records_of(take())) == seen[-1]
-
-
-def wait_until_usable():
-    """What a killed process left running in the server ends soon."""
-    deadline = time.monotonic() + 20
-    while True:
-        try:
-            with Database.of().exclusive():
-                User.objects.update(first_name=models.F("first_name"))
-            return
-        except Exception:
-            connections.close_all()
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
-
-
-@pytest.fixture
-def half_way(family, tmp_path):
-    """(snapshot, file, a process that is in the middle of restoring another state)."""
-    path = tmp_path / "backup.zip"
-    path.write_bytes(take().getvalue())
-    core.Feeding.objects.all().delete()
-    User.objects.update(first_name="changed")
-    before = snapshot()
-    connections.close_all()
-    with process(RESTORER, path) as restorer:
-        assert hear(restorer) == "half-way"
-        yield before, path, restorer
-
-
-def test_a_second_restore_is_told_at_once(half_way):
-    _, path, restorer = half_way
-    deadline = threading.Timer(30, restorer.kill)  # instead of waiting for each other for ever
-    deadline.start()
-    started = time.monotonic()
-    with path.open("rb") as file, pytest.raises(Busy) as caught:
-        services.restore_backup(file, clear=True)
-    deadline.cancel()
-    assert time.monotonic() - started < 4, "less than the time that a database waits for a lock"
-    assert caught.value.status == 409
-    assert "restore" in caught.value.message
-    assert ask(restorer, "go on") == "done"
-    with path.open("rb") as file:
-        services.restore_backup(file, clear=True)
-
-
-def test_a_killed_restore_leaves_nothing_behind(half_way):
-    before, path, restorer = half_way
-    os.kill(restorer.pid, signal.SIGKILL)
-    restorer.wait()
-    wait_until_usable()
-    assert not differences(before, snapshot())
-    with path.open("rb") as file:
-        services.restore_backup(file, clear=True)
-    assert core.Feeding.objects.exists()
-
-
-def test_others_see_nothing_of_a_restore_before_its_end(half_way):
-    before, _, restorer = half_way
-    if ENGINE == "sqlite":
-        pytest.skip("SQLite's readers wait")
-    assert not differences(before, snapshot())
-    assert ask(restorer, "go on") == "done"
-
-
-def test_an_error_in_the_middle_leaves_the_database_as_it_was(family):
-    """Whatever it is, a programming error included."""
-    file = take()
-    core.Feeding.objects.all().delete()
-    before = snapshot()
-
-    class Unforeseen(Exception):
-        pass
-
-    def progress(label, done, total):
-        if label == "core.sleep":
-            raise Unforeseen
-
-    with pytest.raises(Unforeseen):
-        restore(file, clear=True, progress=progress)
-    assert not differences(before, snapshot())
-    assert services.vault.safety_copies() == []
-    restore(file, clear=True)
-    assert core.Feeding.objects.exists()

@@ -15,7 +15,7 @@ from django.db.migrations.loader import MigrationLoader
 from django.utils import timezone
 
 from backup import services
-from backup.exceptions import BackupError, NoSafetyCopy
+from backup.exceptions import AlreadyRestored, BackupError, NoSafetyCopy
 from tests.backups import checksums_of, metadata_of, records_of, restore, take, unpacked
 from tests.changing import change_everything, models_kept
 from tests.snapshots import differences, snapshot
@@ -109,9 +109,12 @@ def test_undo_brings_back_what_a_restore_replaced(changed):
     with pytest.raises(NoSafetyCopy):
         services.undo_restore()
     restore(file, clear=True)
-    services.undo_restore()
+    undo = services.undo_restore()
     assert not differences(after, snapshot())
-    services.undo_restore()  # and an undo can be undone
+    with pytest.raises(AlreadyRestored, match=undo.safety_copy):
+        services.undo_restore()  # sent again, it must not undo the undo
+    assert not differences(after, snapshot())
+    services.undo_restore(safety_copy=undo.safety_copy)  # said so, it does
     assert not differences(before, snapshot())
 
 

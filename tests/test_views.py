@@ -1,5 +1,6 @@
 """Every view as a browser and as a script meets it: access, methods, answers, errors."""
 
+import datetime as dt
 import io
 import json
 import re
@@ -8,7 +9,8 @@ import threading
 import zipfile
 import zoneinfo
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -16,12 +18,16 @@ from core.models import Child, Feeding
 from django.contrib.auth import get_user_model
 from django.contrib.sessions.models import Session
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.core.management import call_command
 from django.db import connection
 from django.test import Client
-from django.urls import reverse, set_script_prefix
+from django.urls import NoReverseMatch, reverse, set_script_prefix
+from django.utils import timezone
 from django.utils.html import escape
+from freezegun import freeze_time
+from rest_framework.authtoken.models import Token
 
-from backup import access, services, vault
+from backup import access, display, services, vault
 from backup.conf import conf
 from backup.database import Database
 from tests.filling import fill, token_key
@@ -32,11 +38,16 @@ pytestmark = pytest.mark.usefixtures("family")
 VIEWS = {
     "index": {"GET", "HEAD"},
     "download": {"GET", "HEAD"},
+    "upload": {"POST"},
     "restore": {"POST"},
     "confirm": {"POST"},
     "cancel": {"POST"},
     "undo": {"POST"},
+    "safety-copy": {"GET", "HEAD"},
+    "delete-safety-copy": {"POST"},
 }
+# What a browser sends after the second step.
+CLEAR = {"clear_existing_data": "true", "sure": "yes"}
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
@@ -46,8 +57,9 @@ def family(host_db):
     return fill(days=1, children=1, odd=False)
 
 
-def url(name):
-    return reverse(f"backup:{name}")
+def url(name, copy="before_20261123T143022.123456Z.zip"):
+    """`copy`: for those that are about a safety copy; by default one that is not there."""
+    return reverse(f"backup:{name}", args=[copy] if "safety-copy" in name else [])
 
 
 @pytest.fixture
@@ -291,6 +303,11 @@ def test_preview_confirm_result_in_a_browser(browser, clear):
     fields = hidden(preview, "confirm")
     assert fields["clear_existing_data"] == str(clear).lower()
 
+    if clear:
+        asked = browser.post(url("confirm"), fields)
+        assert asked.status_code == 200
+        assert not differences(changed, snapshot()), "there is a second step"
+        fields["sure"] = "yes"
     result = browser.post(url("confirm"), fields)
     assert result.status_code == 200, "in the same response"
     assert "Your data is back" in result.content.decode()
@@ -300,9 +317,19 @@ def test_preview_confirm_result_in_a_browser(browser, clear):
     else:
         assert Child.objects.filter(first_name="New").exists()
         assert not Feeding.objects.filter(notes="changed").exists()
+    restored = snapshot()
     again = browser.post(url("confirm"), fields)
+    assert again.status_code == 200, "the result is shown once more"
+    assert "Your data is back" in again.content.decode()
+    again = browser.post(url("confirm"), fields, headers={"Accept": "application/json"})
+    assert again.status_code == 409
+    assert "not restored a second time" in error_of(again)["message"]
+    with freeze_time(dt.datetime.now(dt.timezone.utc) + services.SENT_AGAIN):
+        again = browser.post(url("confirm"), fields)
     assert again.status_code == 400
     assert "no longer there" in again.content.decode()
+    assert not differences(restored, snapshot())
+    assert len(vault.safety_copies()) == 1
 
 
 @pytest.mark.parametrize("clear", ["true", "false"])
@@ -397,6 +424,177 @@ def test_names_in_the_file_are_only_text(family):
     assert "<b>&amp;" not in page.split("<h1>")[1]
 
 
+# --- The second step --------------------------------------------------------------------------------------
+
+
+def test_the_second_step_names_what_goes(browser, family):
+    data = backup_bytes()
+    Child.objects.create(first_name="New", last_name="Baby", birth_date="2026-03-01")
+    before = snapshot()
+    preview = browser.post(url("restore"), {"backup_file": upload(data), "clear_existing_data": "true"})
+    page = preview.content.decode()
+    assert 'name="removed" value="1"' in page
+    fields = {**hidden(preview, "confirm"), "removed": "1"}
+    for more in ({}, {"sure": "no"}, {"sure": ""}):
+        page = browser.post(url("confirm"), {**fields, **more}).content.decode()
+        assert "1 record" in page
+        assert "safety copy" in page
+        assert 'name="sure"' in page
+        assert not differences(before, snapshot())
+    missed = browser.post(url("confirm"), {**fields, "asked": "yes"})
+    assert missed.status_code == 400
+    assert 'id="sure-missing"' in missed.content.decode()
+    assert len(staged()) == 1
+    assert "Your data is back" in browser.post(url("confirm"), {**fields, "sure": "yes"}).content.decode()
+    assert not Child.objects.filter(first_name="New").exists()
+
+
+def test_a_browser_that_clears_at_once_gets_the_preview(browser, family):
+    before = snapshot()
+    data = backup_bytes()
+    change()
+    changed = snapshot()
+    response = browser.post(url("confirm"), {"backup_file": upload(data), "clear_existing_data": "true"})
+    assert "What this backup would do" in response.content.decode()
+    assert not differences(changed, snapshot())
+    fields = hidden(response, "confirm")
+    assert "Your data is back" in browser.post(url("confirm"), {**fields, **CLEAR}).content.decode()
+    assert not differences(before, snapshot())
+
+
+def test_the_second_step_of_an_upload_that_is_gone(browser):
+    response = browser.post(url("confirm"), {"upload": "nonsense", "clear_existing_data": "true"})
+    assert response.status_code == 400
+    assert "no longer there" in response.content.decode()
+
+
+def test_a_script_in_a_session_is_not_asked_again(browser):
+    response = browser.post(
+        url("confirm"),
+        {"backup_file": upload(), "clear_existing_data": "true"},
+        headers={"Accept": "application/json"},
+    )
+    assert response.json()["records"] > 100
+
+
+# --- How far it is ----------------------------------------------------------------------------------------
+
+
+def progress_of(client, upload, **headers):
+    return client.get(reverse("backup:progress", args=[upload]), headers=headers)
+
+
+JSON = {"Accept": "application/json"}
+
+
+def test_upload_only_keeps_the_file(browser, family):
+    response = browser.post(url("upload"), {"backup_file": upload()}, headers=JSON)
+    fields = response.json()
+    assert set(fields) == {"upload"}
+    assert len(staged()) == 1
+    assert "What this backup would do" in browser.post(url("restore"), fields).content.decode()
+    assert browser.post(url("upload"), fields, headers=JSON).status_code == 400
+    assert browser.post(url("upload"), headers=JSON).status_code == 400
+
+
+def test_a_restore_can_be_followed_and_its_result_is_found(browser, family, monkeypatch):
+    fields = hidden(browser.post(url("restore"), {"backup_file": upload()}), "confirm")
+    assert progress_of(browser, fields["upload"]).status_code == 404
+    assert progress_of(browser, fields["upload"], **JSON).json()["state"] == "unknown"
+    seen = []
+    note = vault.note_restore
+
+    def noted(upload_id, user, state):
+        note(upload_id, user, state)
+        page = display.progress(vault.restore_state(upload_id, user))
+        seen.append((page["state"], page["text"]))
+
+    monkeypatch.setattr(vault, "note_restore", noted)
+    monkeypatch.setattr(
+        "backup.views.time.monotonic", count().__next__
+    )  # each look at the clock is a second later
+    assert browser.post(url("confirm"), fields).status_code == 200
+    texts = [text for state, text in seen if state == "running"]
+    for number, step in enumerate(["Checking", "Making a safety copy", "Writing", "Checking"], 1):
+        assert any(text.startswith(f"Step {number} of 4: {step}") for text in texts)
+    assert any(re.search(r"Writing the records, [\d,]+ of [\d,]+ records$", text) for text in texts)
+    assert seen[-1][0] == "ended"
+
+    assert progress_of(browser, fields["upload"], **JSON).json()["state"] == "ended"
+    page = progress_of(browser, fields["upload"]).content.decode()
+    assert "Your data is back" in page
+    assert vault.safety_copies()[0].name in page
+    index = browser.get(url("index")).content.decode()
+    assert reverse("backup:progress", args=[fields["upload"]]) in index
+    # A second try does not make that forgotten.
+    assert "Your data is back" in browser.post(url("confirm"), fields).content.decode()
+    assert "Your data is back" in progress_of(browser, fields["upload"]).content.decode()
+
+
+def test_a_running_restore_is_shown(browser, family):
+    name = vault.new_id(family.admin)
+    vault.note_restore(name, family.admin, {"step": "write", "done": 1204, "total": 5000})
+    found = progress_of(browser, name, **JSON).json()
+    assert found["text"] == "Step 3 of 4: Writing the records, 1,204 of 5,000 records"
+    assert (found["done"], found["total"], found["silent"]) == (1204, 5000, False)
+    page = progress_of(browser, name).content.decode()
+    assert found["text"] in page
+    assert 'http-equiv="refresh"' in page
+    assert "is running" in browser.get(url("index")).content.decode()
+    # Another process died with it.
+    with freeze_time(timezone.now() + dt.timedelta(minutes=5)):
+        assert progress_of(browser, name, **JSON).json()["silent"]
+        assert "nothing was changed" in progress_of(browser, name).content.decode()
+
+
+def test_a_restore_that_failed_tells_why(browser, family):
+    name = vault.new_id(family.admin)
+    error = {"message": "It broke.", "details": ["core.child 7"]}
+    vault.note_restore(name, family.admin, {"error": error, "status": 409})
+    response = progress_of(browser, name)
+    assert response.status_code == 409
+    for text in ("It broke.", "core.child 7", url("index")):
+        assert text in response.content.decode()
+    assert "did not work" in browser.get(url("index")).content.decode()
+
+
+def test_what_is_not_expected_is_noted_too(browser, family, monkeypatch):
+    fields = hidden(browser.post(url("restore"), {"backup_file": upload()}), "confirm")
+    monkeypatch.setattr(services, "_write", lambda *a: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        browser.post(url("confirm"), fields)
+    assert progress_of(browser, fields["upload"]).status_code == 500
+
+
+def test_a_restore_is_its_users_own(browser, family):
+    name = vault.new_id(family.admin)
+    vault.note_restore(name, family.admin, {"step": "write"})
+    assert progress_of(browser, name).status_code == 200
+    assert progress_of(browser, name + "x").status_code == 404
+    assert progress_of(script(family.staff), name).json()["state"] == "unknown"
+    assert progress_of(script(family.plain), name).status_code == 403
+    assert progress_of(Client(), name).status_code == 302
+    assert "is running" not in script(family.staff).get(url("index")).content.decode()
+
+
+def test_to_ask_does_not_write_the_session(browser, family):
+    name = vault.new_id(family.admin)
+    vault.note_restore(name, family.admin, {"step": "write"})
+    session = browser.session
+    session["session_refresh"] = 1  # long ago: the host would renew it
+    session.save()
+    progress_of(browser, name)
+    assert browser.session["session_refresh"] == 1
+
+
+def test_undo_can_be_followed(browser, family):
+    browser.post(url("confirm"), {"backup_file": upload()})
+    page = browser.get(url("index")).content.decode()
+    name = re.search(r'name="follow" value="([^"]+)"', page)[1]
+    assert browser.post(url("undo"), {"follow": name}).status_code == 200
+    assert "taken back" in progress_of(browser, name).content.decode()
+
+
 # --- Undo -------------------------------------------------------------------------------------------------
 
 
@@ -416,6 +614,160 @@ def test_undo(browser, family):
     assert not differences(changed, snapshot())
 
 
+def restored(family, amount=None):
+    """(the state that a restore replaced, its safety copy)."""
+    data = backup_bytes()
+    change() if amount is None else Feeding.objects.update(amount=amount)
+    present = snapshot()
+    return present, script(family.admin).post(url("confirm"), {"backup_file": upload(data)}).json()[
+        "safety_copy"
+    ]
+
+
+def test_undo_from_the_result_page(browser):
+    data = backup_bytes()
+    change()
+    changed = snapshot()
+    result = browser.post(url("confirm"), {"backup_file": upload(data), **CLEAR})
+    page = result.content.decode()
+    assert "Undo this restore" in page
+    name = re.search(r'name="safety_copy" value="([^"]+)"', page)[1]
+    assert browser.post(url("undo"), {"safety_copy": name}).status_code == 200
+    assert not differences(changed, snapshot())
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_an_undo_that_is_sent_again_is_not_done_again(family, named):
+    """It would bring back what was just undone."""
+    changed, name = restored(family)
+    fields = {"safety_copy": name} if named else {}
+    client = script(family.admin)
+    assert client.post(url("undo"), fields).status_code == 200
+    for _ in range(2):
+        response = client.post(url("undo"), fields)
+        assert response.status_code == 409
+        assert error_of(response)["code"] == "already_restored"
+    assert not differences(changed, snapshot())
+    assert len(vault.safety_copies()) == 2
+
+
+def test_a_file_that_is_sent_again_is_not_restored_again(family):
+    """A gateway that did not wait for the answer; what was entered since stays."""
+    data = backup_bytes()
+    client = script(family.admin)
+
+    def send(clear="true", **again):
+        return client.post(
+            url("confirm"), {"backup_file": upload(data), "clear_existing_data": clear, **again}
+        )
+
+    assert send().status_code == 200
+    Child.objects.create(first_name="New", last_name="Baby", birth_date="2026-03-01")
+    response = send()
+    assert response.status_code == 409
+    assert error_of(response)["code"] == "already_restored"
+    assert Child.objects.filter(first_name="New").exists()
+    assert len(vault.safety_copies()) == 1
+    assert send(clear="false").status_code == 200, "which is another request"
+    assert send(clear="true").status_code == 200, "and not the last one any more"
+    with freeze_time(dt.datetime.now(dt.timezone.utc) + services.SENT_AGAIN):
+        assert send(clear="true").status_code == 200, "long after, somebody means it"
+
+
+def test_a_confirmation_that_waited_for_another_is_not_carried_out(browser, monkeypatch):
+    """A second click that came while the first was read: both have opened the upload before one has the lock."""
+    fields = hidden(browser.post(url("restore"), {"backup_file": upload()}), "confirm")
+    real = services.open_archive
+    answers = []
+
+    def and_another_comes_first(source):
+        monkeypatch.setattr(services, "open_archive", real)
+        answers.append(browser.post(url("confirm"), fields).status_code)
+        return real(source)
+
+    monkeypatch.setattr(services, "open_archive", and_another_comes_first)
+    response = browser.post(url("confirm"), fields)
+    assert (answers, response.status_code) == ([200], 200)
+    assert "Your data is back" in response.content.decode(), "the result of the other one"
+    assert len(vault.safety_copies()) == 1
+
+
+# --- Safety copies ----------------------------------------------------------------------------------------
+
+
+def test_each_safety_copy_is_listed_with_its_reason(family, browser):
+    restored(family)
+    services.undo_restore(user=family.staff)
+    copies = script(family.admin).get(url("index")).json()["safety_copies"]
+    assert [copy["by"] for copy in copies] == [family.staff.username, family.admin.username]
+    assert copies[0]["reason"] == "before an undo"
+    assert re.fullmatch(r"before restoring backup_\d{6}_\d{6}\.zip", copies[1]["reason"])
+    page = browser.get(url("index")).content.decode()
+    for copy in copies:
+        assert copy["size"] > 1000
+        for text in (copy["reason"], copy["name"], url("safety-copy", copy["name"])):
+            assert text in page
+        assert url("delete-safety-copy", copy["name"]) in page
+    assert "Undo the last restore" not in page, "it is undone"
+
+
+def test_a_safety_copy_that_is_damaged_is_listed_as_such(family, browser):
+    _, name = restored(family)
+    path = conf.root / "safety" / name
+    path.write_bytes(path.read_bytes()[:-100])
+    assert "damaged" in browser.get(url("index")).content.decode()
+    before = snapshot()
+    assert browser.post(url("undo")).status_code == 400
+    assert not differences(before, snapshot())
+
+
+def test_any_safety_copy_can_be_restored(family, browser):
+    first, name = restored(family)
+    restored(family, 7)
+    assert vault.safety_copies()[0].name != name
+    response = browser.post(url("undo"), {"safety_copy": name})
+    assert response.status_code == 200
+    assert not differences(first, snapshot())
+    assert services.safety_copies()[0].reason == f"before going back to {name}"
+
+
+def test_a_safety_copy_is_downloaded(family, browser):
+    _, name = restored(family)
+    for client in (browser, script(family.admin)):
+        response = client.get(url("safety-copy", name))
+        assert response.status_code == 200
+        assert response["Content-Disposition"] == f'attachment; filename="{name}"'
+        assert response["Content-Type"] == "application/zip"
+        assert "no-store" in response["Cache-Control"]
+        data = response.getvalue()
+        assert int(response["Content-Length"]) == len(data)
+        assert services.verify_backup(io.BytesIO(data)).created_by == family.admin.username
+
+
+def test_a_safety_copy_is_deleted(family, browser):
+    _, name = restored(family)
+    _, other = restored(family, 7)
+    response = browser.post(url("delete-safety-copy", name))
+    assert (response.status_code, response.url) == (302, url("index"))
+    assert [copy.name for copy in vault.safety_copies()] == [other]
+    assert browser.post(url("delete-safety-copy", name)).status_code == 404
+    assert script(family.admin).post(url("delete-safety-copy", other)).status_code == 204
+    assert browser.post(url("undo"), {"safety_copy": other}).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "name", ["..", "../staged/x.zip", "%2e%2e%2fstaged", "notes.txt", "before_x.zip", "a\0b", "a\r\nb", "<b>"]
+)
+def test_what_is_no_safety_copy_is_not_there(family, name):
+    vault.storage().save("safety/notes.txt", io.BytesIO(b"not yours"))
+    client = script(family.admin)
+    for view, method in (("safety-copy", "GET"), ("delete-safety-copy", "POST")):
+        with suppress(NoReverseMatch):
+            assert client.generic(method, url(view, name)).status_code == 404
+    assert client.post(url("undo"), {"safety_copy": name}).status_code == 404
+    assert (conf.root / "safety" / "notes.txt").exists()
+
+
 # --- After the restore, in the same browser ---------------------------------------------------------------
 
 
@@ -424,7 +776,7 @@ def sign_in_again(response):
 
 
 def test_who_is_the_same_stays_signed_in(browser):
-    response = browser.post(url("confirm"), {"backup_file": upload(), "clear_existing_data": "on"})
+    response = browser.post(url("confirm"), {"backup_file": upload(), **CLEAR})
     assert not sign_in_again(response)
     assert browser.get(url("index")).status_code == 200
 
@@ -449,7 +801,7 @@ def test_who_is_gone_must_sign_in_again():
     late = get_user_model().objects.create_superuser("late", password="late")
     client = Client()
     client.force_login(late)
-    response = client.post(url("confirm"), {"backup_file": upload(data), "clear_existing_data": "true"})
+    response = client.post(url("confirm"), {"backup_file": upload(data), **CLEAR})
     assert response.status_code == 200
     assert sign_in_again(response)
     assert not get_user_model().objects.filter(username="late").exists()
@@ -513,7 +865,7 @@ def test_no_file(family, browser, name):
     assert error_of(script(family.admin).post(url(name)))["code"] == "missing"
 
 
-@pytest.mark.parametrize("name", ["restore", "confirm", "cancel", "undo"])
+@pytest.mark.parametrize("name", ["restore", "confirm", "cancel", "undo", "delete-safety-copy"])
 def test_too_large_is_refused_before_it_is_read(family, browser, settings, name, monkeypatch):
     settings.BACKUP_MAX_UPLOAD_SIZE = 1024
     monkeypatch.setattr(access, "FORM_SIZE", 1024)
@@ -609,6 +961,44 @@ def test_index_has_the_commands_with_the_address(browser):
     assert "http://baby.example:8000/backup/download/" in page
     assert "http://baby.example:8000/backup/restore/confirm/" in page
     assert token_key("admin") not in page
+
+
+def test_the_key_is_shown_to_who_asks(browser, family):
+    key = token_key("admin")
+    page = browser.get(url("index"), {"token": "1"}).content.decode()
+    assert page.count(f"Authorization: Token {key}") == 2
+    Token.objects.all().delete()
+    page = browser.get(url("index"), {"token": "1"}).content.decode()
+    assert "YOUR_TOKEN" in page
+    assert "no API key yet" in page
+    assert not Token.objects.exists(), "none is made by looking"
+
+
+def test_index_tells_of_the_last_backup_and_the_size(browser, family):
+    assert "No backup was taken yet" in browser.get(url("index")).content.decode()
+    browser.head(url("download")).close()
+    assert vault.last_backup() is None, "nobody got it"
+    browser.get(url("download")).close()
+    last = vault.last_backup()
+    assert last["by"] == "admin"
+    assert last["records"] > 100
+    page = browser.get(url("index")).content.decode()
+    assert ", by admin." in page
+    assert re.search(r"The database has [\d.,]+\s[KM]B", page)
+    call_command("backup", verbosity=0, stdout=io.StringIO())
+    assert "by a command on the server" in browser.get(url("index")).content.decode()
+
+
+def test_what_cannot_be_remembered_is_no_reason_to_fail(browser, settings, tmp_path):
+    (tmp_path / "last").touch()
+    settings.BACKUP_ROOT = tmp_path
+    response = browser.get(url("download"))
+    assert response.status_code == 200
+    response.close()
+    (tmp_path / "last").unlink()
+    (tmp_path / "last").mkdir()
+    (tmp_path / "last" / "backup.json").write_text("[]")
+    assert "No backup was taken yet" in browser.get(url("index")).content.decode()
 
 
 def test_index_json(family):

@@ -1,13 +1,10 @@
 from __future__ import annotations
 
-from typing import Any
-
 from django import template
 from django.template.base import NodeList, Parser, Token
 from django.template.context import Context
-from django.utils.formats import number_format
 
-from backup import menu
+from backup import display, menu
 from backup.access import is_allowed
 
 register = template.Library()
@@ -32,7 +29,4 @@ def backup_entry(parser: Parser, token: Token) -> BackupEntryNode:
     return BackupEntryNode(nodelist)
 
 
-@register.filter
-def grouped(value: Any) -> str:
-    """1204 -> "1,204", in the viewer's language, also where the host does not group digits elsewhere."""
-    return number_format(value, decimal_pos=0, force_grouping=True)
+register.filter("grouped", display.grouped)

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, cast
 
 from django.core.management.base import BaseCommand, CommandError
 
-from backup import services
+from backup import services, vault
 from backup.archive import Metadata
 from backup.conf import conf
 from backup.exceptions import BackupError
@@ -64,7 +64,8 @@ class Command(BaseCommand):
         except BaseException:
             os.unlink(name)
             raise
-        _sync_folder(path.parent)
+        vault.sync_folder(path.parent)
+        services.note_backup(metadata)
         self.stdout.write(f"{path}\n{_counts(metadata)}")
 
     def _to_stdout(self, label: str) -> None:
@@ -75,6 +76,7 @@ class Command(BaseCommand):
             file.seek(0)
             shutil.copyfileobj(file, sys.stdout.buffer)
             sys.stdout.buffer.flush()
+        services.note_backup(metadata)
         self.stderr.write(_counts(metadata), self.style.NOTICE)
 
     def _write(self, file: BinaryIO, label: str) -> Metadata:
@@ -84,17 +86,3 @@ class Command(BaseCommand):
 
 def _counts(metadata: Metadata) -> str:
     return f"{metadata.total_records} records of {metadata.models_count} models"
-
-
-def _sync_folder(folder: Path) -> None:
-    """The new name on the disk, too; a file system that cannot is no reason to fail."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(descriptor)
-    except OSError:
-        pass
-    finally:
-        os.close(descriptor)

@@ -1,0 +1,131 @@
+"""What a preview shows beside its counts: some of the records that differ, and how many records there are a month.
+
+A plan tells a `Look` what it reads, in the passes that it makes anyway. Kept are no more than `MOST` rows of each kind
+and model, and one number a month: memory does not grow with the number of rows. A restore has no `Look`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from .database import Database
+from .records import Column, Plain, Row, Table
+
+#: Example rows of each kind (added, changed, removed) and model.
+MOST = 50
+
+
+class Store(Protocol):
+    """Where the keys of the backup's records go: a `plan.Spool`."""
+
+    def put(self, name: str, batch: Any) -> None: ...
+    def backwards(self, name: str) -> Iterator[Any]: ...
+
+
+@dataclass
+class Samples:
+    """Of one model. `changed`: as it is here, and as the backup has it."""
+
+    added: list[Row] = field(default_factory=list)
+    changed: list[tuple[Row, Row]] = field(default_factory=list)
+    removed: list[Row] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.changed or self.removed)
+
+
+class Look:
+    """`moments`: model label -> the column that says of which moment a record tells, for the models that are counted by
+    month. Months are those of UTC, for both sides alike."""
+
+    def __init__(self, moments: Mapping[str, Column], store: Store) -> None:
+        self._moments = moments
+        self._store = store
+        #: Labels of models whose keys did not come in rising order.
+        self._unordered: set[str] = set()
+        self._months: dict[str, Counter[str]] = {label: Counter() for label in moments}
+        #: "2026-11" -> records in the database; in the backup: see `months`.
+        self.months_here: Counter[str] = Counter()
+        self.samples: dict[str, Samples] = {}
+
+    @property
+    def months(self) -> Counter[str]:
+        return sum(self._months.values(), Counter())
+
+    # -- while the backup is read ---
+
+    def lines(self, table: Table, lines: Sequence[bytes]) -> None:
+        """Records that are the same here: their text is what we would write ourselves, so a month can be cut out."""
+        if column := self._moments.get(table.label):
+            mark = f'"{column.name}":"'.encode()
+            months = Counter(text[:7] for text in b"".join(lines).split(mark)[1:])
+            for month, count in months.items():
+                self._months[table.label][month.decode("ascii", "replace")] += count
+
+    def columns(self, table: Table, columns: Sequence[Sequence[Plain]]) -> None:
+        """Records as their columns."""
+        if column := self._moments.get(table.label):
+            values = columns[table.stored.index(column)]
+            self._months[table.label].update(value[:7] for value in values if value is not None)
+
+    def keys(self, table: Table, keys: Sequence[Plain], in_order: bool) -> None:
+        """The keys of all of a model's records, batch by batch. `in_order`: they are numbers that only rise."""
+        if not in_order:
+            self._unordered.add(table.label)
+        self._store.put(_keys_of(table), list(keys))
+
+    # -- while the plan is counted ---
+
+    def step(self, database: Database, table: Table, added: Sequence[Row], changed: Sequence[Row]) -> None:
+        samples = self.samples.setdefault(table.label, Samples())
+        samples.added += added[: MOST - len(samples.added)]
+        if some := changed[: MOST - len(samples.changed)]:
+            here = database.rows_by_key(table, [row[0] for row in some])
+            samples.changed += [(here[row[0]], row) for row in some if row[0] in here]
+
+    def replaced(self, database: Database, table: Table, keys: Sequence[Plain]) -> None:
+        """Rows that make way for a record, by their keys."""
+        self._removed(database, table, keys[:MOST])
+
+    def missing(self, database: Database, table: Table) -> None:
+        """There are rows here that the backup does not hold: the last of them."""
+        found: list[Plain] = []
+        for keys in self._missing_keys(database, table):
+            found += keys[: MOST - len(found)]
+            if len(found) == MOST:
+                break
+        self._removed(database, table, found)
+
+    def _missing_keys(self, database: Database, table: Table) -> Iterator[list[Plain]]:
+        """Backwards, so that what was entered last comes first, and mostly in the first batch."""
+        batches = self._store.backwards(_keys_of(table))
+        batch = next(batches, None)
+        for keys in database.keys_backwards(table):
+            missing = {*keys}
+            if table.label in self._unordered:
+                for some in self._store.backwards(_keys_of(table)):
+                    missing.difference_update(some)
+            else:
+                while batch is not None and batch[-1] >= keys[-1]:
+                    missing.difference_update(batch)
+                    if batch[0] < keys[-1]:
+                        break  # the rest of it belongs to the rows that come next
+                    batch = next(batches, None)
+            yield [key for key in keys if key in missing]
+
+    def _removed(self, database: Database, table: Table, keys: Sequence[Plain]) -> None:
+        rows = database.rows_by_key(table, keys)
+        samples = self.samples.setdefault(table.label, Samples())
+        samples.removed += [rows[key] for key in keys if key in rows]
+
+    def count_here(self, database: Database, table: Table, *, same: bool) -> None:
+        """`same`: the table holds what the backup does, so that its months are known."""
+        if column := self._moments.get(table.label):
+            self.months_here.update(self._months[table.label] if same else database.months(table, column))
+
+
+def _keys_of(table: Table) -> str:
+    return f"{table.label} keys"
