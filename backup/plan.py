@@ -138,9 +138,8 @@ class Plan:
             self.records[table.label] += len(lines)
             columns = self._columns_here(table, lines)
             present = table.records(columns) if columns else []
-            if (
-                array_of(present) == b"[" + b",".join(lines) + b"]"
-            ):  # by far the most, in a backup of this database
+            # By far the most are, in a backup of this very database.
+            if present and array_of(present) == b"[" + b",".join(lines) + b"]":
                 once.check(columns[0])
                 self.same[table.label] += len(lines)
                 if self.look:

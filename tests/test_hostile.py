@@ -344,6 +344,7 @@ KINDS = {
         one_line(b'{"x":"' + noise(36_000_000).hex().encode()), f"{FEEDING}.*MB", 413, limit=2**30
     ),
     "white space without end": Kind(content(b"[\n" + b" " * 80_000_000, count=1), "fold|MB", 413),
+    "a comma and no record": Kind(one_line(b",\n"), f"{FEEDING}.*number 1"),
     "half a million values": Kind(
         one_line(b'{"x":[' + b"[]," * 600_000 + b"0]}"), f"{FEEDING}.*number 1", 413
     ),
