@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 import time
+from typing import Any
 
 from django.apps import apps
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured, SuspiciousOperation
+from django.core.files.uploadedfile import UploadedFile
+from django.core.files.uploadhandler import FileUploadHandler, MemoryFileUploadHandler
 from django.http import HttpRequest, HttpResponse, UnreadablePostError
 from django.http.multipartparser import MultiPartParserError
 from django.template.defaultfilters import filesizeformat
@@ -90,6 +94,8 @@ def read_form(request: HttpRequest) -> None:
         announced = 0
     if announced > conf.max_upload_size + FORM_SIZE:
         check_size(announced)
+    with contextlib.suppress(AttributeError):  # where a middleware has read it before
+        request.upload_handlers = [MemoryFileUploadHandler(request), NamelessUploadHandler(request)]
     try:
         request.POST.get("")
     except (MultiPartParserError, SuspiciousOperation, UnreadablePostError) as error:
@@ -99,6 +105,27 @@ def read_form(request: HttpRequest) -> None:
         raise StorageFailed(
             _("The server could not keep the uploaded file: %(reason)s.") % {"reason": reason}
         ) from error
+
+
+class NamelessUploadHandler(FileUploadHandler):
+    """Keeps a large upload on the disk as Django's own does, but under no name: nobody else can open it, and when the
+    process dies over it nothing is left."""
+
+    def new_file(self, *args: Any, **kwargs: Any) -> None:
+        super().new_file(*args, **kwargs)
+        self.file = tempfile.TemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR)  # noqa: SIM115  the request closes it
+
+    def receive_data_chunk(self, raw_data: bytes, start: int) -> bytes | None:
+        self.file.write(raw_data)
+        return None
+
+    def file_complete(self, file_size: int) -> UploadedFile:
+        self.file.seek(0)
+        return UploadedFile(self.file, self.file_name, self.content_type, file_size, self.charset)
+
+    def upload_interrupted(self) -> None:
+        if hasattr(self, "file"):
+            self.file.close()
 
 
 def check_size(size: int) -> None:

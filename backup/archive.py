@@ -571,12 +571,13 @@ class Archive:
             if len(text) > self._limits.record:
                 raise self._endless(member)
             # As much again each time, so that a long record is not scanned over and over.
-            more = b""
-            while len(more) <= len(text) and (block := next(blocks, b"")):
-                more += block
-            if not more:
+            more, size = [text], 0
+            while size <= len(text) and (block := next(blocks, b"")):
+                more.append(block)
+                size += len(block)
+            if not size:
                 break
-            text += more
+            text = b"".join(more)
         if not closed or text.strip():
             raise self._not_an_array(member)
 

@@ -68,10 +68,10 @@ def lines(records):
     return (f"[\n{rows}\n]\n" if rows else "[\n]\n").encode()
 
 
-def packed(members):
+def packed(members, method=zipfile.ZIP_DEFLATED):
     """A ZIP of these: name -> content."""
     file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(file, "w", method) as archive:
         for name, data in members.items():
             archive.writestr(name, data)
     file.seek(0)

@@ -99,6 +99,16 @@ def test_backup_that_fails_leaves_the_older_one(family, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_what_a_killed_backup_left_is_swept(family, tmp_path):
+    old, new = (tmp_path / f".mine.zip.{name}" for name in ("old", "new"))
+    for path in (old, new):
+        path.write_bytes(b"PK")
+    os.utime(old, (0, 0))
+    command("backup", "--output", tmp_path / "mine.zip")
+    assert not old.exists()
+    assert new.exists(), "it might still be written"
+
+
 def test_backup_into_no_folder(family, tmp_path):
     with pytest.raises(CommandError, match="There is no folder"):
         command("backup", "--output", tmp_path / "none" / "b.zip")

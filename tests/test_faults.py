@@ -250,6 +250,7 @@ def test_a_disk_that_is_full_at_any_point(changed, tmp_path):
                 code = answer.split()[0]
                 answers.add(code)
                 if code == "done":
+                    now = snapshot()
                     break
                 assert code in ("storage_failed", "busy"), answer
                 assert not differences(now, snapshot()), limit
@@ -259,7 +260,7 @@ def test_a_disk_that_is_full_at_any_point(changed, tmp_path):
                         services.verify_backup(kept)
                 connections.close_all()
     assert "storage_failed" in answers
-    restore(file, clear=True)
+    restore(file, clear=True)  # there is room again
     assert not differences(then, snapshot())
 
 

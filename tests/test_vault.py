@@ -197,6 +197,29 @@ def test_each_restore_keeps_one(kept):
         assert len(vault.safety_copies()) == min(number + 1, 5)
 
 
+def test_a_damaged_note_of_the_last_restore_is_none(kept):
+    assert vault.last_done() is None
+    done = vault.Done("2026-11-23T14:30:22+00:00", "x", "before_x.zip", is_undo=False)
+    vault.note_done(done)
+    vault.note_done(done)  # in place of the one before
+    assert vault.last_done() == done
+    assert vault.storage().listdir("last")[1] == ["restore.json"]
+    for text in (b"", b"[]", b'{"at": 1}', b"\xff"):
+        vault.storage().delete(vault.LAST_RESTORE)
+        vault.storage().save(vault.LAST_RESTORE, ContentFile(text))
+        assert vault.last_done() is None
+
+
+def test_what_cannot_be_removed_is_no_failure_of_the_restore(user, monkeypatch):
+    upload_id = vault.stage(upload(), user)
+
+    def fails(self, name):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("django.core.files.storage.FileSystemStorage.delete", fails)
+    vault.discard(upload_id, user)
+
+
 # --- The folder -------------------------------------------------------------------------------------------
 
 
@@ -223,7 +246,7 @@ def test_a_file_is_there_only_when_it_is_complete(user):
 
     with pytest.raises(StorageFailed, match="No space left"):
         vault.stage(Torn(DATA), user)
-    assert not list(conf.root.rglob("*.zip"))
+    assert not list(conf.root.rglob("*.*"))
 
 
 def test_a_folder_that_cannot_be_written(user, settings, tmp_path):

@@ -1089,3 +1089,22 @@ def test_nothing_is_left_in_the_temporary_folder(browser, tmp_path, monkeypatch)
     browser.get(url("download")).getvalue()
     browser.post(url("confirm"), {"backup_file": upload(backup_bytes())})
     assert list(Path(tmp_path).iterdir()) == []
+
+
+def test_a_large_upload_has_no_name_that_a_killed_process_would_leave(
+    browser, settings, tmp_path, monkeypatch
+):
+    settings.FILE_UPLOAD_MAX_MEMORY_SIZE = 0
+    settings.FILE_UPLOAD_TEMP_DIR = str(tmp_path)
+    data, seen = backup_bytes(), []
+    real = access.NamelessUploadHandler.receive_data_chunk
+
+    def and_look(self, *args):
+        seen.append(list(tmp_path.iterdir()))
+        return real(self, *args)
+
+    monkeypatch.setattr(access.NamelessUploadHandler, "receive_data_chunk", and_look)
+    assert browser.post(url("restore"), {"backup_file": upload(data)}).status_code == 200
+    assert browser.post(url("confirm"), {"backup_file": upload(data)}).status_code == 200
+    assert seen
+    assert not any(seen)

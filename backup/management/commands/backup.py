@@ -4,7 +4,9 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from argparse import ArgumentParser
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -53,6 +55,7 @@ class Command(BaseCommand):
         return path
 
     def _to_file(self, path: Path, label: str) -> None:
+        _sweep(path.parent)
         # In the target's own folder, so that the last step is a rename. mkstemp lets only this user read it.
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
@@ -86,3 +89,11 @@ class Command(BaseCommand):
 
 def _counts(metadata: Metadata) -> str:
     return f"{metadata.total_records} records of {metadata.models_count} models"
+
+
+def _sweep(folder: Path) -> None:
+    """What commands left half written that were killed."""
+    for part in folder.glob(".*.zip.*"):
+        with suppress(OSError):
+            if time.time() - part.stat().st_mtime > vault.ABANDONED.total_seconds():
+                part.unlink()

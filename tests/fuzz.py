@@ -1,0 +1,125 @@
+"""Feeds the reader of backups what a fuzzer thinks of that watches which code is reached.
+
+    python -m tests.fuzz --seconds 60
+
+Needs the extra `fuzz`. Whatever the bytes are, a file is read or refused by `InvalidBackup` with a sentence on one
+line, in little time and memory; anything else ends this with an error and the bytes that did it. Keep what is found as
+an entry of the table in `tests/test_hostile.py`.
+"""
+
+import argparse
+import base64
+import hashlib
+import io
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import atheris
+from django.conf import settings
+
+settings.configure(USE_I18N=False)
+with atheris.instrument_imports(include=["backup.archive", "zipfile"]):
+    import zipfile
+
+    from backup.archive import Archive, Limits
+from backup.exceptions import InvalidBackup  # noqa: E402
+
+#: Small, so that they are reached.
+LIMITS = Limits(
+    uncompressed=1_000_000, members=20, record=50_000, values=1000, metadata=20_000, directory=20_000
+)
+MEMBER = "core/note.json"
+RECORDS = b'[\n{"model":"core.note","pk":1,"fields":{"note":"a\\"b"}},\n{"model":"core.note","pk":2,"fields":{}}\n]\n'
+
+
+def metadata_of(data, records, **other):
+    return {
+        "version": "1.1",
+        "timestamp": "2026-11-23T14:30:22.123456+01:00",
+        "models_count": 1,
+        "total_records": records,
+        "migrations": {"core": ["0036_medication"]},
+        "models": {
+            "core.note": {"file": MEMBER, "records": records, "sha256": hashlib.sha256(data).hexdigest()}
+        },
+        **other,
+    }
+
+
+def packed(metadata, data):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("metadata.json", metadata)
+        archive.writestr(MEMBER, data)
+    return file.getvalue()
+
+
+#: What the bytes are taken for, by the first of them: those that follow would else hardly ever be a ZIP.
+FORMS = [
+    lambda data: data,
+    lambda data: packed(data, RECORDS),
+    lambda data: packed(json.dumps(metadata_of(data, data.count(b",\n") + 1)), data),
+    lambda data: packed('{"version": "1.0", "timestamp": "2025-01-02T03:04:05+00:00"}', data),
+]
+SEEDS = [
+    packed(json.dumps(metadata_of(RECORDS, 2)), RECORDS),
+    json.dumps(metadata_of(RECORDS, 2)).encode(),
+    RECORDS,
+    b'[{"model": "core.note", "pk": 1, "fields": {"note": "]\\"[{"}}, {"a": [1, {}]}]',
+]
+
+
+def try_one(data):
+    if not data:
+        return
+    file = io.BytesIO(FORMS[data[0] % len(FORMS)](data[1:]))
+    try:
+        with Archive(file, LIMITS) as archive:
+            for label in archive.metadata.models:
+                for exact in (False, True):
+                    for _ in archive.records(label, exact):
+                        pass
+            json.dumps(archive.metadata.as_json())
+    except InvalidBackup as error:
+        if not error.message.isprintable() or len(error.message) > 500:
+            raise AssertionError(error.message) from error
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--corpus", type=Path, help="a folder to go on from, and to keep what is new in")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        corpus = options.corpus or Path(scratch, "corpus")
+        corpus.mkdir(exist_ok=True)
+        for number, seed in enumerate(SEEDS):
+            (corpus / f"seed-{number}").write_bytes(bytes([number]) + seed)
+        found = Path(scratch, "found")
+        found.mkdir()
+        arguments = [
+            f"-max_total_time={options.seconds}",
+            "-timeout=10",  # seconds, for one file
+            "-rss_limit_mb=1024",
+            "-max_len=20000",
+            "-verbosity=0",
+            f"-artifact_prefix={found}/",
+            str(corpus),
+        ]
+        # A process of its own: the fuzzer ends the one that it runs in.
+        ended = subprocess.run([sys.executable, "-m", "tests.fuzz", *arguments], check=False).returncode
+        for file in found.iterdir():
+            print(f"{file.name}: {base64.b64encode(file.read_bytes()).decode()}")
+    print("Nothing was found." if ended == 0 else "Something was found.")
+    sys.exit(ended)
+
+
+if __name__ == "__main__":
+    if any(argument.startswith("-artifact_prefix=") for argument in sys.argv):
+        atheris.Setup(sys.argv, try_one)
+        atheris.Fuzz()
+    else:
+        main()
