@@ -383,9 +383,8 @@ class Archive:
         if info.file_size > self._limits.metadata:
             raise InvalidBackup(_("metadata.json is impossibly long."))
         with _zip_errors(), self._zip.open(info) as file:
-            text = file.read(
-                self._limits.metadata
-            )  # `ZipFile.read` would unpack what is there, not what is said
+            # `ZipFile.read` would unpack all that is there, whatever was said.
+            text = file.read(self._limits.metadata)
             if file.read(1):
                 raise InvalidBackup(_("metadata.json is impossibly long."))
         try:

@@ -67,7 +67,9 @@ def test_proxy_browser_restores(proxy, family):
     Feeding.objects.all().delete()
     assert client.post(url("confirm"), {"backup_file": upload(data)}).status_code == 403, "CSRF counts"
     preview = client.post(url("restore"), {"backup_file": upload(data), "clear_existing_data": "1", **token})
-    assert client.post(url("confirm"), {**hidden(preview, "confirm"), **token}).status_code == 200
+    assert (
+        client.post(url("confirm"), {**hidden(preview, "confirm"), **token, "sure": "yes"}).status_code == 200
+    )
     after = snapshot()
     for users in (before["auth.user"], after["auth.user"]):
         for row in users.values():
@@ -118,7 +120,7 @@ def test_ingress_pages_lead_to_ingress(ingress, family):
         preview.content.decode().split(f'action="{INGRESS}/backup/restore/confirm/"')[1].split("</form>")[0]
     )
     fields = dict(re.findall(r'type="hidden" name="(upload|clear_existing_data)" value="([^"]*)"', form))
-    result = client.post("/backup/restore/confirm/", fields)
+    result = client.post("/backup/restore/confirm/", {**fields, "sure": "yes"})
     assert result.status_code == 200
     assert f'action="{INGRESS}/backup/undo/"' in result.content.decode()
     assert not differences(before, snapshot())
@@ -257,6 +259,19 @@ def test_nothing_in_a_file_becomes_html_or_a_line_of_the_log(browser, caplog):
         assert line.isprintable(), line
         assert "evil" not in line
         assert "forged" not in line
+
+
+def test_no_name_of_a_user_becomes_html(family):
+    """Who restored stands in the list of safety copies, and in the copies themselves."""
+    get_user_model().objects.filter(pk=family.admin.pk).update(username=EVIL[:150])
+    family.admin.refresh_from_db()
+    client = Client()
+    client.force_login(family.admin)
+    assert client.post(url("confirm"), {"backup_file": upload()}).status_code == 200
+    for response in (client.get(url("index")), client.post(url("restore"), {"backup_file": upload()})):
+        page = response.content.decode()
+        assert "alert(&quot;1&quot;)" in page
+        assert "<script>alert(" not in page
 
 
 @pytest.mark.parametrize(
