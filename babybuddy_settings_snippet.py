@@ -41,6 +41,7 @@ def _plug_in_backup(settings):
         "BACKUP_MAX_UNCOMPRESSED_SIZE": env.int,
         "BACKUP_SAFETY_COPIES": env.int,
         "BACKUP_STAGED_SECONDS": env.int,
+        "BACKUP_UPGRADE_SECONDS": env.int,
     }
     no = ("false", "off", "n", "no", "0")
     for name, read in options.items():

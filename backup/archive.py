@@ -25,7 +25,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, BinaryIO
 
 import orjson
@@ -69,6 +69,24 @@ class Member:
 
 
 @dataclass(frozen=True)
+class Upgrade:
+    """How a backup came to today's schema: see `upgrade`.
+
+    `babybuddy_version`: which one the data is from. `migrations`: those that ran. `left_out`: apps or models of that
+    time that are not installed here. `new_apps`: those here that the data has never seen; what the backup holds of
+    theirs is what migrations put there.
+    """
+
+    babybuddy_version: str
+    migrations: list[str]
+    left_out: list[str]
+    new_apps: list[str]
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
 class Metadata:
     """What `metadata.json` says: see "The file" in the README."""
 
@@ -83,6 +101,8 @@ class Metadata:
     models: dict[str, Member] = field(default_factory=dict)
     version: str = VERSION
     includes_media: bool = False
+    #: Only where a backup was not made like this.
+    upgraded: Upgrade | None = None
 
     @property
     def has_checksums(self) -> bool:
@@ -106,6 +126,12 @@ class Metadata:
         }
         return replace(self, models=models)
 
+    @property
+    def apps(self) -> set[str]:
+        """The apps that were installed where the data is from."""
+        apps = {*self.migrations, *(label.split(".")[0] for label in self.models)}
+        return apps - {*self.upgraded.new_apps} if self.upgraded else apps
+
     def as_json(self) -> dict[str, Any]:
         return {
             "version": self.version,
@@ -124,6 +150,7 @@ class Metadata:
                 label: {"file": member.file, "records": member.records, "sha256": member.sha256}
                 for label, member in self.models.items()
             },
+            **({"upgraded": self.upgraded.as_json()} if self.upgraded else {}),
         }
 
 
@@ -658,7 +685,10 @@ def parse_metadata(said: Any) -> Metadata:
     if not metadata.has_checksums:
         return metadata
     metadata = replace(
-        metadata, migrations=_migrations(said.get("migrations")), models=_models(said.get("models"))
+        metadata,
+        migrations=_migrations(said.get("migrations")),
+        models=_models(said.get("models")),
+        upgraded=_upgraded(said.get("upgraded")),
     )
     for name, value in (("models_count", metadata.models_count), ("total_records", metadata.total_records)):
         if type(said.get(name)) is not int or said[name] != value:
@@ -672,6 +702,19 @@ def _migrations(said: Any) -> dict[str, list[str]]:
     ):
         raise _wrong_metadata("migrations")
     return said
+
+
+def _upgraded(said: Any) -> Upgrade | None:
+    if said is None:
+        return None
+    if not isinstance(said, dict) or said.keys() != {part.name for part in fields(Upgrade)}:
+        raise _wrong_metadata("upgraded")
+    version, *lists = (said[part.name] for part in fields(Upgrade))
+    if not isinstance(version, str) or not all(
+        isinstance(names, list) and all(isinstance(name, str) for name in names) for names in lists
+    ):
+        raise _wrong_metadata("upgraded")
+    return Upgrade(**said)
 
 
 def _models(said: Any) -> dict[str, Member]:

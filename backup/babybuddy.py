@@ -7,8 +7,9 @@ said here of it does nothing.
 from __future__ import annotations
 
 import zoneinfo
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from django.apps import apps
@@ -75,6 +76,75 @@ def version() -> str:
     if not apps.is_installed("babybuddy"):
         return ""
     return str(getattr(apps.get_app_config("babybuddy").module, "VERSION", ""))
+
+
+#: The last migrations of core and of babybuddy -> the releases that have them.
+RELEASES = {
+    ("0014", "0017"): "1.9.0",
+    ("0016", "0019"): "1.9.1-1.9.2",
+    ("0016", "0020"): "1.9.3",
+    ("0018", "0020"): "1.10",
+    ("0023", "0022"): "1.11-1.12",
+    ("0024", "0023"): "1.13",
+    ("0025", "0026"): "1.14",
+    ("0025", "0027"): "1.15-1.16",
+    ("0029", "0028"): "2.0.0-2.0.2",
+    ("0029", "0029"): "2.0.3-2.0.4",
+    ("0030", "0029"): "2.1",
+    ("0033", "0029"): "2.2-2.3",
+    ("0033", "0030"): "2.4",
+    ("0034", "0032"): "2.5",
+    ("0034", "0034"): "2.6.0",
+    ("0035", "0034"): "2.6.1-2.6.3",
+    ("0035", "0035"): "2.7-2.8",
+    ("0036", "0035"): "2.9-2.10",
+}
+
+
+def release(migrations: dict[str, list[str]]) -> str:
+    """Which releases have these last migrations, for data that does not say where it is from; "" where none has."""
+    core, own = (
+        max((name[:4] for name in migrations.get(app, ())), default="") for app in ("core", "babybuddy")
+    )
+    return RELEASES.get((core, own), "")
+
+
+#: Migrations that fail on data as it was, by name -> the next one, behind which they pass, and what it adds to each
+#: record of a model. Version 1.9.0: `napping` may not be null, and what worked it out is no longer in core 0015;
+#: whatever it says, core 0028 works it out anew.
+IMPASSABLE: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
+    "core.0014_alter_child_slug": (
+        "0015_add_nap_field_for_sleep",
+        {"core.sleep": {"napping": False}},
+    ),
+}
+
+
+def past_obstacles(
+    migrations: dict[str, list[str]],
+) -> tuple[dict[str, list[str]], dict[str, dict[str, Any]]]:
+    """The migrations under which data of these is to be loaded, and model label -> fields that its records get more."""
+    added: dict[str, dict[str, Any]] = {}
+    passed: dict[str, list[str]] = {}
+    for app, names in migrations.items():
+        passed[app] = []
+        for name in names:
+            beyond, fields = IMPASSABLE.get(f"{app}.{name}", (name, {}))
+            passed[app].append(beyond)
+            added.update(fields)
+    return passed, added
+
+
+def owns(apps_with_data: Iterable[str]) -> bool:
+    """Whether a database with the tables of these apps is one of Baby Buddy's (where this is Baby Buddy)."""
+    return {app for app in ("babybuddy", "core") if apps.is_installed(app)} <= {*apps_with_data}
+
+
+def folder() -> Path:
+    """Where the host is: some of its migrations read files from below it, by relative paths."""
+    if not apps.is_installed("babybuddy"):
+        return Path.cwd()
+    return Path(apps.get_app_config("babybuddy").path).parent
 
 
 def user_timezone(user: Any) -> zoneinfo.ZoneInfo:

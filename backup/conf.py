@@ -79,6 +79,14 @@ class Conf:
         """BACKUP_STAGED_SECONDS (3600): how long an uploaded file waits for its confirmation."""
         return _number("BACKUP_STAGED_SECONDS", 3600, least=1)
 
+    @property
+    def upgrade_seconds(self) -> int:
+        """BACKUP_UPGRADE_SECONDS (1800): how long it may take to bring an older backup to today's schema.
+
+        A family's year takes seconds. A web server in front may end a request earlier.
+        """
+        return _number("BACKUP_UPGRADE_SECONDS", 1800, least=1)
+
 
 def _number(name: str, default: int, *, least: int) -> int:
     value: Any = getattr(settings, name, default)

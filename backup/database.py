@@ -16,12 +16,15 @@ import io
 import json
 import marshal
 import pickle
+import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from django.apps import apps
 from django.conf import settings
@@ -30,7 +33,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Field
 from django.utils.translation import gettext as _
 
-from .exceptions import BackupError, Busy, RecordsRefused, RestoreRefused
+from .exceptions import BackupError, Busy, InvalidBackup, RecordsRefused, RestoreRefused
 from .records import (
     BINARY,
     BOOLEAN,
@@ -708,6 +711,36 @@ class SQLite(Database):
                 source.backup(reader._source)
             yield reader
 
+    @classmethod
+    @contextmanager
+    def foreign(cls, path: Path) -> Iterator[SQLite]:
+        """A database to read from: a file that somebody gave us (our own copy of it), which may be made to do harm.
+
+        Nothing in it is run: no function but those that reading takes, no trigger, no view. The copy is open for
+        writing only so that SQLite can take in what a journal beside it holds. Raises `InvalidBackup` where it is no
+        sound one.
+        """
+        connection = sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True, isolation_level=None)
+        with closing(connection), _damaged():
+            for pragma in ("trusted_schema=OFF", "cell_size_check=ON", "ignore_check_constraints=ON"):
+                connection.execute(f"PRAGMA {pragma}")
+            connection.set_authorizer(_may_only_read)
+            if connection.execute("PRAGMA quick_check(1)").fetchall() != [("ok",)]:
+                raise InvalidBackup(_("The database file is damaged: SQLite finds it inconsistent."))
+            reader = cls(Database.of().connection)
+            reader._source = connection
+            yield reader
+
+    def columns_of(self, db_table: str) -> set[str]:
+        """The names of a table's plain columns; none where there is no such table, or it is a view or a virtual one."""
+        found = self.fetch("SELECT sql FROM sqlite_master WHERE type = 'table' AND name = %s", [db_table])
+        if not found or not re.match(r"\s*CREATE\s+TABLE\b", found[0][0] or "", re.IGNORECASE):
+            return set()
+        hidden = 6  # generated, or a virtual table's own
+        return {
+            row[1] for row in self.fetch(f"PRAGMA table_xinfo({self.quote(db_table)})") if not row[hidden]
+        }
+
     @contextmanager
     def exclusive(self) -> Iterator[None]:
         """A lock on a file beside the database, SQLite's own way; the system frees it when the process dies."""
@@ -794,6 +827,40 @@ class SQLite(Database):
             self.execute(f"PRAGMA cache_size = {held}")
             if enabled:
                 self.connection.enable_constraint_checking()
+
+
+#: What a file that somebody gave us may make SQLite do; functions and pragmas by name.
+_READING = {
+    sqlite3.SQLITE_SELECT: None,
+    sqlite3.SQLITE_READ: None,
+    sqlite3.SQLITE_TRANSACTION: None,
+    sqlite3.SQLITE_FUNCTION: {"count", "replace"},
+    sqlite3.SQLITE_PRAGMA: {"quick_check", "table_xinfo"},
+}
+
+
+def _may_only_read(action: int, first: str | None, second: str | None, *place: object) -> int:
+    names = _READING.get(action, ())
+    name = second if action == sqlite3.SQLITE_FUNCTION else first
+    return sqlite3.SQLITE_OK if names is None or name in names else sqlite3.SQLITE_DENY
+
+
+@contextmanager
+def _damaged() -> Iterator[None]:
+    """What SQLite says of a file that it cannot read as one of our errors."""
+    try:
+        yield
+    except (sqlite3.Error, DatabaseError) as error:
+        raise InvalidBackup(
+            _("The database file cannot be read: %(reason)s.") % {"reason": reason_of(error)}
+        ) from error
+
+
+def is_disk_trouble(error: BaseException) -> bool:
+    """Whether a file of SQLite's could not be written: no room, or a defect."""
+    return isinstance(error, OSError) or (
+        isinstance(error, (OperationalError, sqlite3.OperationalError)) and "disk" in str(error)
+    )
 
 
 class PostgreSQL(Database):

@@ -7,6 +7,8 @@
     ├── RestoreRefused          409  the file is sound, its restore is not: no superuser left, newer schema …
     │   ├── Conflict            409  records that match two different rows
     │   ├── RecordsRefused      409  records that the database refused, the first twenty of them
+    │   ├── UnknownApps         409  clearing would empty apps that the backup does not know, and nobody said so
+    │   ├── UpgradeFailed       409  an older backup could not be brought to today's schema
     │   └── Forbidden           403  a superuser could do it, this user cannot
     ├── Busy                    409  another restore is running
     ├── AlreadyRestored         409  this very request was carried out just before
@@ -75,6 +77,14 @@ class Conflict(RestoreRefused):
 
 class RecordsRefused(RestoreRefused):
     code = "records_refused"
+
+
+class UnknownApps(RestoreRefused):
+    code = "unknown_apps"
+
+
+class UpgradeFailed(RestoreRefused):
+    code = "upgrade_failed"
 
 
 class Forbidden(RestoreRefused):

@@ -49,6 +49,7 @@ class RestoreForm(forms.Form):
     asked = StrictBooleanField(required=False)
     removed = forms.IntegerField(required=False, min_value=0)
     clear_existing_data = StrictBooleanField(required=False, label=_("Clear existing data before restore"))
+    clear_unknown_apps = StrictBooleanField(required=False)
 
     def clean(self) -> dict[str, Any]:
         data = super().clean() or self.cleaned_data
@@ -75,6 +76,10 @@ class RestoreForm(forms.Form):
     def sure_enough(self) -> bool:
         """Nothing is deleted, or the second step said that it may be."""
         return not self.clear or bool(self.cleaned_data["sure"])
+
+    @property
+    def clear_unknown_apps_too(self) -> bool:
+        return bool(self.cleaned_data["clear_unknown_apps"])
 
     @property
     def clear_as_sent(self) -> bool:

@@ -23,6 +23,7 @@ from itertools import islice
 from operator import lt
 from typing import Any
 
+from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -69,8 +70,8 @@ class Plan:
     archive: Archive
     database: Database
     validators: Validators
-    #: The rows, plain, by model label; where nothing is compared, only of models that have more to them than their key,
-    #: and of all models (see `prepared`) what `Database.prepare` made of them.
+    #: The rows, plain, by model label; where nothing is compared, only of models that have more to them than their key
+    #: or that the backup has never seen, and of all models (see `prepared`) what `Database.prepare` made of them.
     spool: Spool
     #: Whether it matters which records are here already: for a preview, and where existing data is kept. Else all
     #: rows are made ready for the driver as they are read, since that need not wait until others are locked out.
@@ -78,6 +79,8 @@ class Plan:
     changes: dict[str, Changes] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     conflicts: list[str] = field(default_factory=list)
+    #: Labels of apps that the backup has never seen, and of which clearing would delete something.
+    unknown_apps: list[str] = field(default_factory=list)
     #: Why the restore may not be carried out (by this user), or None.
     refusal: BackupError | None = None
     #: Model label -> how many records were read.
@@ -104,6 +107,7 @@ class Plan:
             "changes": {label: vars(changes) for label, changes in self.changes.items()},
             "warnings": self.warnings,
             "conflicts": self.conflicts,
+            "unknown_apps": self.unknown_apps,
             "refused": self.refusal.message if self.refusal else None,
         }
 
@@ -119,7 +123,7 @@ class Plan:
                 continue
             for columns in self._checked(table, self.archive.records(table.label, table.needs_exact_json)):
                 self.records[table.label] += len(columns[0])
-                if self.compare or _has_identity(table):
+                if self.compare or _has_identity(table) or self._is_unknown(table):
                     self.spool.put(table.label, columns)
                 if not self.compare:
                     self.spool.put(f"{table.label} prepared", [len(columns[0]), self._packed(table, columns)])
@@ -186,7 +190,10 @@ class Plan:
         return self.database.columns_between(table, first, last, 2 * len(lines))
 
     def judge(self, *, superuser: bool) -> None:
-        """Set `refusal`. `superuser`: whether the one who asks may change accounts."""
+        """Set `refusal` and `unknown_apps`. `superuser`: whether the one who asks may change accounts."""
+        if self.clear:
+            unknown = [table for table in [*self.tables, *self.emptied] if self._is_unknown(table)]
+            self.unknown_apps = sorted({_app_of(table) for table in unknown if self._loses(table)})
         if self.conflicts:
             self.refusal = Conflict(
                 _(
@@ -206,6 +213,15 @@ class Plan:
                     "This restore would change user accounts, permissions or API tokens. Only a superuser can do that."
                 )
             )
+
+    def _is_unknown(self, table: Table) -> bool:
+        """Whether a table is of an app that the backup has never seen."""
+        return _app_of(table) not in self.metadata.apps
+
+    def _loses(self, table: Table) -> bool:
+        """Whether clearing changes or removes rows here."""
+        steps = [*self.steps(table)] if table in self.tables else []
+        return self.database.count(table) != sum(step.unchanged for step in steps)
 
     def _once(self, table: Table) -> _Once:
         in_order = self.metadata.has_checksums and table.key.kind is INTEGER
@@ -454,13 +470,18 @@ def build(
     """
     metadata = archive.metadata
     known = {table.label: table for table in tables}
+    here = {config.label for config in apps.get_app_configs()}
     warnings = []
-    for label in metadata.models:
+    for label in [*metadata.models, *(metadata.upgraded.left_out if metadata.upgraded else ())]:
         if label in known:
             continue
         if label in excluded or label.split(".")[0] in excluded:
             warnings.append(
                 _("%(model)s is in the backup, but left out of restores on this site.") % {"model": label}
+            )
+        elif label.split(".")[0] not in here:
+            warnings.append(
+                _("%(model)s is in the backup, but not installed here, and is left out.") % {"model": label}
             )
         else:
             raise InvalidBackup(
@@ -472,15 +493,28 @@ def build(
         warnings.append(
             _("The backup is of format version 1.0, without checksums: damage to it may go unseen.")
         )
-    if others and clear:
-        names = ", ".join(table.label for table in others)
+    unknown = sorted({_app_of(table) for table in tables} - metadata.apps)
+    if unknown and clear:
+        warnings.append(
+            _("The backup has never seen these apps; what is there would be deleted: %(apps)s.")
+            % {"apps": ", ".join(unknown)}
+        )
+    elif unknown:
+        warnings.append(
+            _("The backup has never seen these apps; what is there stays as it is: %(apps)s.")
+            % {"apps": ", ".join(unknown)}
+        )
+        # What a migration put into an upgraded backup would else win over what people set here.
+        ours = [table for table in ours if _app_of(table) not in unknown]
+    lacking = [table.label for table in others if _app_of(table) not in unknown]
+    if lacking and clear:
         warnings.append(
             ngettext(
                 "The backup holds nothing of %(models)s; what is there would be deleted.",
                 "The backup holds nothing of these, and what is there would be deleted: %(models)s.",
-                len(others),
+                len(lacking),
             )
-            % {"models": names}
+            % {"models": ", ".join(lacking)}
         )
     plan = Plan(
         metadata,
@@ -500,6 +534,10 @@ def build(
     plan.metadata = plan.metadata.counted(plan.records)
     plan.judge(superuser=superuser)
     return plan
+
+
+def _app_of(table: Table) -> str:
+    return table.model._meta.app_label
 
 
 def _has_identity(table: Table) -> bool:

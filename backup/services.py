@@ -12,14 +12,16 @@ import hashlib
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import django
 from django.db import DatabaseError, OperationalError
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -28,7 +30,7 @@ from . import babybuddy, upgrade, vault
 from .archive import Archive, Limits, Metadata, Writer
 from .conf import conf
 from .database import Database, reason_of, refuse_records
-from .exceptions import AlreadyRestored, BackupError, Busy, InvalidBackup, StorageFailed
+from .exceptions import AlreadyRestored, BackupError, Busy, InvalidBackup, StorageFailed, UnknownApps
 from .plan import Plan, Spool, build
 from .records import Table
 from .samples import Look
@@ -110,9 +112,7 @@ def _write_backup(target: BinaryIO, user: Any, label: str, progress: Progress | 
                 database.connection, (t.model._meta.app_label for t in tables)
             ),
         )
-        tell = _Teller(progress, sum(reader.count(table) for table in tables) if progress else 0)
-        for table in tables:
-            writer.add(table.label, table.file, _records(reader, table, tell))
+        write_records(writer, reader, tables, progress)
         return writer.finish(metadata)
 
 
@@ -127,6 +127,40 @@ def database_size() -> int | None:
         return Database.of().size()
     except DatabaseError:  # not every account may look
         return None
+
+
+def write_records(
+    writer: Writer, reader: Database, tables: Sequence[Table], progress: Progress | None = None
+) -> None:
+    tell = _Teller(progress, sum(reader.count(table) for table in tables) if progress else 0)
+    for table in tables:
+        writer.add(table.label, table.file, _records(reader, table, tell))
+
+
+@contextmanager
+def at_todays_schema(
+    source: BinaryIO, *, path: Path | None = None, user: Any = None, progress: Progress | None = None
+) -> Iterator[BinaryIO]:
+    """What a preview and a restore of `source` work on: the file itself where it is a backup at today's schema; else,
+    for an older one or a database file of SQLite's, a new backup, made by the host's own migrations (see `upgrade`).
+
+    Both do this by themselves; who does both does it once, before. `path`: see `upgrade.upgraded`. Raises
+    `InvalidBackup`, `RestoreRefused`, `UpgradeFailed`, `StorageFailed`.
+    """
+    connection = Database.of().connection
+    with ExitStack() as stack:
+        backup = source
+        if upgrade.is_database(source) or _is_older(source, connection):
+            upgrade.check_site(connection)
+            with _logged("upgrade", user) as log:
+                backup = stack.enter_context(upgrade.upgraded(source, path, progress))
+                log(f"{backup.seek(0, 2)} bytes")
+        yield backup
+
+
+def _is_older(source: BinaryIO, connection: BaseDatabaseWrapper) -> bool:
+    with open_archive(source) as archive:
+        return upgrade.is_older(connection, archive.metadata)
 
 
 def verify_backup(source: BinaryIO, progress: Progress | None = None) -> Metadata:
@@ -148,7 +182,13 @@ def inspect_backup(source: BinaryIO, *, clear: bool, user: Any = None) -> Plan:
     Raises `InvalidBackup`, or `RestoreRefused` where the backup's schema is not this site's.
     """
     database = Database.of()
-    with _logged("preview", user) as log, _in_bulk(), open_archive(source) as archive, Spool() as spool:
+    with (
+        _logged("preview", user) as log,
+        _in_bulk(),
+        at_todays_schema(source, user=user) as backup,
+        open_archive(backup) as archive,
+        Spool() as spool,
+    ):
         with database.snapshot() as reader:
             tables = _tables()
             look = Look({t.label: moment for t in tables if (moment := babybuddy.moment_of(t))}, spool)
@@ -162,6 +202,7 @@ def restore_backup(
     source: BinaryIO,
     *,
     clear: bool,
+    clear_unknown_apps: bool = False,
     user: Any = None,
     progress: Progress | None = None,
     step: Step | None = None,
@@ -169,12 +210,14 @@ def restore_backup(
 ) -> Result:
     """Restore a backup: all of it, or, whatever happens, nothing.
 
-    `clear`: delete everything in scope first. `progress` counts the records that are written; with `step`, which is
-    told of each step, those of the steps before, too. `once`: what tells this request from others: see `refuse_again`.
-    Raises `InvalidBackup`, `RestoreRefused`, `Busy`, `AlreadyRestored`, `StorageFailed`.
+    `clear`: delete everything in scope first. `clear_unknown_apps`: even the rows of apps that the backup has never
+    seen (see `Plan.unknown_apps`); without it such a restore is refused. `progress` counts the records that are
+    written; with `step`, which is told of each step, those of the steps before, too. `once`: what tells this request
+    from others: see `refuse_again`. Raises `InvalidBackup`, `RestoreRefused`, `Busy`, `AlreadyRestored`,
+    `StorageFailed`.
     """
     with _logged("restore", user) as log:
-        result = _restore(source, clear, user, progress, step, once)
+        result = _restore(source, clear, clear_unknown_apps, user, progress, step, once)
         log(f"{result.records} records, safety copy {result.safety_copy}")
         return result
 
@@ -207,7 +250,7 @@ def undo_restore(
         is_undo = last is None or copy == last.safety_copy
         label = _("before an undo") if is_undo else _("before going back to %(file)s") % {"file": copy}
         with vault.open_safety_copy(copy) as source:
-            result = _restore(source, True, user, progress, step, once or copy, label)
+            result = _restore(source, True, True, user, progress, step, once or copy, label)
         log(f"{result.records} records of {copy}, safety copy {result.safety_copy}")
         return result
 
@@ -215,6 +258,7 @@ def undo_restore(
 def _restore(
     source: BinaryIO,
     clear: bool,
+    clear_unknown_apps: bool,
     user: Any,
     progress: Progress | None,
     step: Step | None,
@@ -226,7 +270,8 @@ def _restore(
     step, early = (step, progress) if step else (lambda name: None, None)
     with (
         _in_bulk(),
-        open_archive(source) as archive,
+        at_todays_schema(source, user=user, progress=progress) as backup,
+        open_archive(backup) as archive,
         Spool() as spool,
         database.exclusive(),
     ):
@@ -236,7 +281,7 @@ def _restore(
         moment = database.moment()
         total = max(archive.metadata.total_records, 0)
         plan = _plan(archive, database, spool, clear, user, compare=not clear, tell=_Teller(early, total))
-        _refuse(plan)
+        _refuse(plan, clear_unknown_apps)
         step("copy")
         label = undo or _("before restoring %(file)s") % {"file": _named(archive.metadata.timestamp)}
         with _safety_copy(user, label, early) as safety_copy, database.restoring(), Spool() as fresh:
@@ -246,7 +291,7 @@ def _restore(
                     plan.judge(superuser=_is_superuser(user))
                 else:
                     plan = _plan(archive, database, fresh, clear, user, compare=True)
-                _refuse(plan)
+                _refuse(plan, clear_unknown_apps)
             step("write")
             _write(plan, _Teller(progress, plan.metadata.total_records))
             step("finish")
@@ -392,11 +437,13 @@ def _plan(
     look: Look | None = None,
     tell: Callable[[str, int], None] | None = None,
 ) -> Plan:
-    upgrade.check_schema(database.connection, archive.metadata)
+    tables = _tables()
+    if not archive.metadata.has_checksums:
+        upgrade.check_fields(archive, tables)
     return build(
         archive,
         database,
-        _tables(),
+        tables,
         spool,
         clear=clear,
         compare=compare,
@@ -412,9 +459,17 @@ def _is_superuser(user: Any) -> bool:
     return user is None or bool(user.is_superuser)
 
 
-def _refuse(plan: Plan) -> None:
+def _refuse(plan: Plan, clear_unknown_apps: bool) -> None:
     if plan.refusal:
         raise plan.refusal
+    if plan.unknown_apps and not clear_unknown_apps:
+        raise UnknownApps(
+            _(
+                "The backup has never seen these apps, and this restore would delete what is there. Say so with "
+                "“clear_unknown_apps”, or keep existing data:"
+            ),
+            sorted(plan.unknown_apps),
+        )
 
 
 def _records(database: Database, table: Table, tell: _Teller) -> Iterator[list[dict[str, Any]]]:

@@ -195,8 +195,14 @@ def _preview(request: HttpRequest, form: RestoreForm) -> HttpResponse:
     try:
         staged = form.upload_id if form.file is None else _stage(request, form.file)
         try:
-            with vault.open_staged(staged, request.user) as source:
-                plan = services.inspect_backup(source, clear=form.clear, user=request.user)
+            with (
+                vault.open_staged(staged, request.user) as source,
+                services.at_todays_schema(source, user=request.user) as backup,
+            ):
+                if backup is not source:  # kept as what it has become, so that it is upgraded once
+                    older, staged = staged, vault.stage(File(backup), request.user)
+                    vault.discard(older, request.user)
+                plan = services.inspect_backup(backup, clear=form.clear, user=request.user)
         except BackupError:
             vault.discard(staged, request.user)
             raise
@@ -228,6 +234,7 @@ def confirm(request: HttpRequest) -> HttpResponseBase:
                 services.restore_backup(
                     source,
                     clear=form.clear,
+                    clear_unknown_apps=form.clear_unknown_apps_too,
                     user=request.user,
                     progress=follow,
                     step=follow.step,
@@ -258,7 +265,12 @@ def _sure(request: HttpRequest, form: RestoreForm) -> HttpResponse:
     except BackupError as error:
         return _failed(request, error, form)
     data = form.cleaned_data
-    context = {"upload": form.upload_id, "removed": data["removed"] or 0, "missing": data["asked"]}
+    context = {
+        "upload": form.upload_id,
+        "removed": data["removed"] or 0,
+        "missing": data["asked"],
+        "clear_unknown_apps": form.clear_unknown_apps_too,
+    }
     return _page(request, "sure", context, 400 if data["asked"] else 200)
 
 

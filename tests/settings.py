@@ -24,6 +24,8 @@ WHITENOISE_AUTOREFRESH = True
 LOGGING = {"version": 1, "disable_existing_loggers": False, "loggers": {"django": {"handlers": []}}}
 
 INSTALLED_APPS = [*INSTALLED_APPS, "tests.zoo"]  # noqa: F405
+if os.environ.get("BACKUP_TEST_TROUBLE"):  # in child processes only
+    INSTALLED_APPS.append("tests.trouble")
 SILENCED_SYSTEM_CHECKS = ["models.W036"]  # the zoo has a conditional constraint, which MySQL ignores
 
 snippet = Path(__file__).resolve().parents[1] / "babybuddy_settings_snippet.py"

@@ -486,8 +486,19 @@ def test_a_newer_schema_names_its_migrations(family):
 
 
 def test_an_unknown_model_is_refused(family):
-    file = rewritten(take(), lambda records: records.update({"reports.thing": []}))
-    assert "reports.thing" in refused(file, InvalidBackup).message
+    file = rewritten(take(), lambda records: records.update({"core.thing": []}))
+    assert "core.thing" in refused(file, InvalidBackup).message
+
+
+def test_a_model_of_an_app_that_is_not_here_is_told_and_left_out(family):
+    things = [{"model": "elsewhere.thing", "pk": 1, "fields": {"x": 1}}]
+    file = rewritten(take(), lambda records: records.update({"elsewhere.thing": things}))
+    before = snapshot()
+    assert any("elsewhere.thing" in line for line in inspect(file, clear=True).warnings)
+    result = restore(file, clear=True)
+    assert any("elsewhere.thing" in line for line in result.warnings)
+    assert "elsewhere.thing" not in result.restored
+    assert not differences(before, snapshot())
 
 
 def test_a_model_that_is_left_out_here_is_told_and_ignored(family, settings):

@@ -2,11 +2,15 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser
-from typing import Any
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
 
 from django.core.management.base import BaseCommand, CommandError
 
 from backup import services, vault
+from backup.archive import Metadata
 from backup.exceptions import BackupError
 from backup.management.progress import progress_bar
 from backup.plan import Plan
@@ -19,7 +23,7 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("file", metavar="FILE", nargs="?", help="a backup file")
+        parser.add_argument("file", metavar="FILE", nargs="?", help="a backup file, or a db.sqlite3")
         parser.add_argument(
             "--undo",
             action="store_true",
@@ -27,6 +31,11 @@ class Command(BaseCommand):
         )
         parser.add_argument(
             "--clear", action="store_true", help="delete all that is there now: exactly the backup is left"
+        )
+        parser.add_argument(
+            "--clear-unknown-apps",
+            action="store_true",
+            help="with --clear: even what apps hold that the backup has never seen (asked for, without --no-input)",
         )
         parser.add_argument(
             "--dry-run", action="store_true", help="show what would change, and change nothing"
@@ -44,20 +53,30 @@ class Command(BaseCommand):
             raise CommandError("Name the backup file to restore, or --undo.")
         if options["undo"] and (options["dry_run"] or options["clear"]):
             raise CommandError("--undo goes with neither --dry-run nor --clear.")
+        if options["clear_unknown_apps"] and not options["clear"]:
+            raise CommandError("--clear-unknown-apps goes with --clear.")
         try:
             if options["undo"]:
                 self._undo(options["interactive"])
             else:
-                self._restore(options["file"], options["clear"], options["dry_run"], options["interactive"])
+                self._restore(**options)
         except BackupError as error:
             raise CommandError(str(error)) from error
 
-    def _restore(self, path: str, clear: bool, dry_run: bool, interactive: bool) -> None:
+    def _restore(
+        self,
+        file: str,
+        clear: bool,
+        clear_unknown_apps: bool,
+        dry_run: bool,
+        interactive: bool,
+        **others: Any,
+    ) -> None:
         try:
-            source = open(path, "rb")  # noqa: SIM115  closed below; its errors are not those of what follows
+            given = open(file, "rb")  # noqa: SIM115  closed below; its errors are not those of what follows
         except OSError as error:
-            raise CommandError(f"{path} cannot be read: {error.strerror}") from error
-        with source:
+            raise CommandError(f"{file} cannot be read: {error.strerror}") from error
+        with given, self._at_todays_schema(given, Path(file)) as source:
             if dry_run or interactive:
                 plan = services.inspect_backup(source, clear=clear)
                 self._show(plan)
@@ -65,10 +84,23 @@ class Command(BaseCommand):
                     return
                 if plan.refusal is not None:
                     raise plan.refusal
-                self._ask("Restore this backup?")
+                self._ask("Restore this backup?")  # what would be deleted has just been shown
                 source.seek(0)
             with progress_bar() as progress:
-                self._report(services.restore_backup(source, clear=clear, progress=progress))
+                result = services.restore_backup(
+                    source,
+                    clear=clear,
+                    clear_unknown_apps=clear_unknown_apps or interactive,
+                    progress=progress,
+                )
+            self._report(result)
+
+    @contextmanager
+    def _at_todays_schema(self, given: BinaryIO, path: Path) -> Iterator[BinaryIO]:
+        with ExitStack() as stack:
+            with progress_bar() as progress:
+                source = stack.enter_context(services.at_todays_schema(given, path=path, progress=progress))
+            yield source
 
     def _undo(self, interactive: bool) -> None:
         if interactive:
@@ -92,6 +124,7 @@ class Command(BaseCommand):
             f"{metadata.total_records} records of {metadata.models_count} models, "
             f"Baby Buddy {metadata.babybuddy_version}, Django {metadata.django_version}, "
             f"{metadata.database_engine}\n"
+            + _upgrade(metadata)
             + ("Everything that is there now is cleared first." if plan.clear else "Nothing is deleted.")
         )
         width = max([len(label) for label in plan.changes], default=5)
@@ -115,3 +148,13 @@ class Command(BaseCommand):
                 f"What was there before is kept as {result.safety_copy}; `restore --undo` brings it back."
             )
         self.stdout.write(f"{result.records} records restored", self.style.SUCCESS)
+
+
+def _upgrade(metadata: Metadata) -> str:
+    if metadata.upgraded is None:
+        return ""
+    ran = metadata.upgraded.migrations
+    return (
+        f"Brought from Baby Buddy {metadata.upgraded.babybuddy_version or '?'} to {metadata.babybuddy_version} by "
+        f"{len(ran)} migrations{': ' if ran else ''}{', '.join(ran)}\n"
+    )
