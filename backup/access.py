@@ -80,6 +80,15 @@ def csrf_reason(request: HttpRequest) -> str | None:
     return check.process_view(request, lambda _: HttpResponse(), (), {})  # type: ignore[return-value]
 
 
+def is_of_another_site(request: HttpRequest) -> bool:
+    """Whether a script on a page of somebody else's asks: browsers name it where its answer is to be read (CORS).
+
+    The host may let other sites read its API, and then lets them read everything.
+    """
+    check = CSRFCheck(lambda _: HttpResponse())
+    return "Origin" in request.headers and not check._origin_verified(request)  # type: ignore[attr-defined]
+
+
 def csrf_page(request: HttpRequest, reason: str) -> HttpResponse:
     """The host's page about that."""
     response: HttpResponse = get_callable(settings.CSRF_FAILURE_VIEW)(request, reason=reason)

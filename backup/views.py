@@ -86,6 +86,9 @@ def _rejection(request: HttpRequest, methods: tuple[str, ...]) -> HttpResponseBa
         if not json:
             raise PermissionDenied
         return _json_error(403, "not_allowed", _("You may not back up or restore here."))
+    if request.method != "POST" and not token and access.is_of_another_site(request):
+        _log_refusal(request, "other_site")
+        return _json_error(403, "other_site", _("Another site cannot read this."))
     if request.method not in methods:
         refused = _wrong_method(request)
         refused["Allow"] = ", ".join(methods)
