@@ -125,7 +125,8 @@ def test_what_the_migrations_did(host_db):
         assert old.execute("SELECT count(*) FROM core_timer").fetchone() == (13,)
         assert old.execute("SELECT count(*) FROM auth_group WHERE name = 'standard'").fetchone() == (1,)
         times = dict(old.execute("SELECT id, time FROM core_pumping"))
-    restore(backup_of("1.9"), clear=True, clear_unknown_apps=True)
+    # Nobody need say that the site settings may go, which 1.9 did not know: they are what migrations make.
+    restore(backup_of("1.9"), clear=True)
     assert {row["language"] for row in snapshot()["babybuddy.settings"].values()} == {"en-US", "de"}
     restore(backup_of("1.12"), clear=True, clear_unknown_apps=True)
     tables = snapshot()
