@@ -268,9 +268,10 @@ def test_a_disk_that_is_full_at_any_point(changed, tmp_path):
 
 #: Django is set up once; each command runs in a copy of this process.
 COMMANDER = """
-    import os, sys
+    import os, sys, tempfile
     from django.core.management import call_command
 
+    tempfile.gettempdir()  # Python tries out once whether it can write there
     for line in sys.stdin:
         path = line.strip()
         pid = os.fork()

@@ -406,7 +406,7 @@ KINDS = {
     "migrations of the future": Kind(
         members(lambda c, m: m["migrations"].update(core=["9999_future"])), "9999_future", 409
     ),
-    "a model that is not here": Kind(records(lambda rows: rows.update({"evil.model": []})), "evil.model"),
+    "a model that is not here": Kind(records(lambda rows: rows.update({"core.evil": []})), "core.evil"),
     # What is not one record a line
     "a member of nothing": Kind(content(b""), FEEDING),
     "a member that is an object": Kind(content(b"{}"), FEEDING),
