@@ -93,7 +93,7 @@ def _put(name: str, file: File) -> None:
         place.save(name, file)
         return
     os.makedirs(place.location, mode=0o700, exist_ok=True)
-    part = f"{name}.part"
+    part = f"{name}.{secrets.token_hex(4)}.part"
     try:
         part = place.save(part, file)
         with open(place.path(part), "rb+") as written:
@@ -129,8 +129,16 @@ def tidy() -> None:
     """Remove uploads that expired, and what processes left half written that died. Raises `StorageFailed`."""
     _remove_older(STAGED, dt.timedelta(seconds=conf.staged_seconds))
     _remove_older(RESTORES, KNOWN)
-    for folder in (STAGED, SAFETY, RESTORES):
+    for folder in (STAGED, SAFETY, RESTORES, os.path.dirname(LAST_RESTORE)):
         _remove_older(folder, ABANDONED, ".part")
+
+
+def _sweep_parts(prefix: str) -> None:
+    """Of files that only the one restore writes that holds the lock: what is there now, somebody died over."""
+    for part in _names(os.path.dirname(prefix)):
+        if part.startswith(prefix) and part.endswith(".part"):
+            with _disk():
+                storage().delete(part)
 
 
 def _remove_older(folder: str, age: dt.timedelta, suffix: str = "") -> None:
@@ -290,10 +298,7 @@ def _get_json(name: str) -> dict[str, Any]:
 
 def keep_safety_copy(file: BinaryIO) -> str:
     """Keep a backup of the present state; returns its name. Called by one restore at a time. Raises `StorageFailed`."""
-    for part in _names(SAFETY):
-        if part.endswith(".part"):  # nobody else writes any now: a restore died over it
-            with _disk():
-                storage().delete(part)
+    _sweep_parts(f"{SAFETY}/")
     name = f"before_{dt.datetime.now(dt.timezone.utc):%Y%m%dT%H%M%S.%fZ}.zip"
     with _disk():
         _put(f"{SAFETY}/{name}", File(file))
@@ -347,6 +352,7 @@ def open_safety_copy(name: str | None = None) -> BinaryIO:
 
 def note_done(done: Done) -> None:
     """Called by one restore at a time. Raises `StorageFailed`."""
+    _sweep_parts(LAST_RESTORE)
     with _disk():
         _put(LAST_RESTORE, ContentFile(json.dumps(asdict(done)).encode()))
 

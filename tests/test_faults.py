@@ -366,9 +366,10 @@ def test_an_upload_whose_process_was_killed_is_swept(family):
     assert not list(conf.root.rglob("*.part"))
 
 
-def test_a_safety_copy_that_somebody_died_over_is_swept(changed):
-    folder = conf.root / "safety"
-    folder.mkdir(parents=True)
-    (folder / "before_20261123T143022.123456Z.zip.part").write_bytes(b"PK")
+def test_what_somebody_died_over_is_swept(changed):
+    """A safety copy, and the note of the restore."""
+    for name in ("safety/before_20261123T143022.123456Z.zip.part", "last/restore.json.0123.part"):
+        (conf.root / name).parent.mkdir(parents=True)
+        (conf.root / name).write_bytes(b"PK")
     restore(changed[0], clear=True)
-    assert len(list(folder.iterdir())) == 1
+    assert not list(conf.root.rglob("*.part"))
