@@ -119,7 +119,9 @@ def test_all_languages_are_there():
 class TestCatalogue:
     def test_it_is_complete(self, path, wanted):
         found = catalogue_of(path, "--check")  # placeholders, plurals and header, too
-        assert sorted(map(str, wanted.keys() - found.keys())) == [], "not translated, or fuzzy"
+        forms = FORMS.get(path.parts[-3], 2)
+        needed = {key for key in wanted if not isinstance(key, tuple) or key[1] < forms}
+        assert sorted(map(str, needed - found.keys())) == [], "not translated, or fuzzy"
         left = {key for key in found if not isinstance(key, tuple)} - wanted.keys()
         assert sorted(left) == [], "no longer in the code"
 
