@@ -812,9 +812,9 @@ class SQLite(Database):
         marks = ", ".join(["%s"] * len(columns))
         self._execute_many(f"INSERT INTO {self.quote(db_table)} ({names}) VALUES ({marks})", rows)
 
-    #: Kilobytes that a restore may change before SQLite writes to the file, which locks readers out until the end.
-    #: Some years of a family; beyond that, others wait.
-    HELD = 32 * 1024
+    #: Kilobytes that a restore may change before SQLite writes to the file, which locks readers out until the end:
+    #: more than a year of a family. They come on top of the memory that a restore takes.
+    HELD = 12 * 1024
 
     @contextmanager
     def _unchecked(self) -> Iterator[None]:

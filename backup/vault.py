@@ -36,10 +36,10 @@ from .exceptions import InvalidBackup, NoSafetyCopy, StorageFailed
 STAGED = "staged"
 SAFETY = "safety"
 RESTORES = "restores"
-LAST = "last/backup.json"
+LAST_BACKUP = "last/backup.json"
+LAST_RESTORE = "last/restore.json"
 #: How long it is known how a restore ended.
 KNOWN = dt.timedelta(days=1)
-LAST_RESTORE = "last/restore.json"
 #: What is being written changes all the time; a part that did not for so long is of a process that died.
 ABANDONED = dt.timedelta(minutes=10)
 _SALT = "backup.staged"
@@ -265,12 +265,12 @@ def note_backup(moment: dt.datetime, user: Any, records: int) -> None:
     """Remember that a backup was taken. Only for information: where that cannot be kept, the backup is no worse."""
     with suppress(StorageFailed):
         by = user.get_username() if user else ""
-        _put_json(LAST, {"at": moment.isoformat(), "by": by, "records": records})
+        _put_json(LAST_BACKUP, {"at": moment.isoformat(), "by": by, "records": records})
 
 
 def last_backup() -> dict[str, Any] | None:
     """`at` (aware), `by` (a user's name; "" for the command line) and `records` of the last backup that is known."""
-    said = _get_json(LAST)
+    said = _get_json(LAST_BACKUP)
     try:
         at = dt.datetime.fromisoformat(said["at"])
         return {"at": at, "by": str(said["by"]), "records": int(said["records"])}
@@ -353,14 +353,12 @@ def open_safety_copy(name: str | None = None) -> BinaryIO:
 def note_done(done: Done) -> None:
     """Called by one restore at a time. Raises `StorageFailed`."""
     _sweep_parts(LAST_RESTORE)
-    with _disk():
-        _put(LAST_RESTORE, ContentFile(json.dumps(asdict(done)).encode()))
+    _put_json(LAST_RESTORE, asdict(done))
 
 
 def last_done() -> Done | None:
     """None where there was no restore, or nothing that can be read of it."""
     try:
-        with storage().open(LAST_RESTORE) as file:
-            return Done(**json.loads(file.read()))
-    except (OSError, ValueError, TypeError):
+        return Done(**_get_json(LAST_RESTORE))
+    except TypeError:
         return None

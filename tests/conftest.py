@@ -113,6 +113,19 @@ def forget(backups):
 
 
 @pytest.fixture
+def family(host_db):
+    """A host with one day's entries of a family, and none of the thousands of rows that migrations made."""
+    from core import models
+
+    from tests.filling import fill
+
+    family = fill(days=1, children=2, odd=False)
+    for model in (models.WeightPercentile, models.HeightPercentile):
+        model.objects.all().delete()
+    return family
+
+
+@pytest.fixture
 def filled(host_db):
     """A host that a family has used for some days."""
     from tests.filling import fill

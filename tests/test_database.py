@@ -10,20 +10,11 @@ from django.db import connection
 from backup.exceptions import BackupError, Conflict, InvalidRecord, RecordsRefused
 from tests.backups import records_of, restore, rewritten, take
 from tests.changing import add_everywhere
-from tests.filling import fill
 from tests.processes import ask, hear, process, wait_until_usable
 from tests.snapshots import differences, snapshot
 
 ENGINE = connection.vendor
 sqlite_only = pytest.mark.skipif(ENGINE != "sqlite", reason="of SQLite")
-
-
-@pytest.fixture
-def family(host_db):
-    family = fill(days=1, children=2, odd=False)
-    for model in (core.WeightPercentile, core.HeightPercentile):
-        model.objects.all().delete()  # thousands, and not the matter here
-    return family
 
 
 def refused(file, *, clear, error=RecordsRefused):

@@ -26,7 +26,6 @@ from backup.conf import conf
 from backup.database import Database
 from backup.exceptions import Busy, InvalidBackup, StorageFailed
 from tests.backups import metadata_of, restore, take
-from tests.filling import fill
 from tests.processes import ask, hear, process, wait_until_usable
 from tests.snapshots import differences, snapshot
 
@@ -35,14 +34,6 @@ ENGINE = connection.vendor
 
 class Unforeseen(Exception):
     pass
-
-
-@pytest.fixture
-def family(host_db):
-    family = fill(days=1, children=1, odd=False)
-    for model in (core.WeightPercentile, core.HeightPercentile):
-        model.objects.all().delete()  # thousands, and not the matter here
-    return family
 
 
 @pytest.fixture

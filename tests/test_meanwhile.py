@@ -14,19 +14,11 @@ from django.test import Client
 from backup import services
 from backup.exceptions import Busy
 from tests.backups import restore, take
-from tests.filling import fill, token_key
+from tests.filling import token_key
 from tests.processes import ask, hear, process, wait_until_usable
 from tests.snapshots import differences, snapshot
 
 ENGINE = connection.vendor
-
-
-@pytest.fixture
-def family(host_db):
-    family = fill(days=1, children=2, odd=False)
-    for model in (core.WeightPercentile, core.HeightPercentile):
-        model.objects.all().delete()  # thousands, and not the matter here
-    return family
 
 
 # --- While a restore is half-way, in another process ------------------------------------------------------
