@@ -262,10 +262,10 @@ def _loads_exactly(data: bytes) -> Any:
     return json.loads(data)
 
 
-def _is_ours(records: list[Any], lines: list[bytes]) -> bool:
-    """Whether the lines are to the letter what we would write of these records. Then nothing is hidden in them."""
+def _is_ours(records: list[Any], text: bytes) -> bool:
+    """Whether the text is to the letter what we would write of these records. Then nothing is hidden in it."""
     try:
-        return orjson.dumps(records) == b"[%b]" % b",".join(lines)
+        return orjson.dumps(records) == text
     except TypeError:  # a whole number beyond 64 bits
         return False
 
@@ -457,19 +457,29 @@ class Archive:
         """Some of the `lines` as parsed JSON. `before`: how many stand before them, to say which one is malformed."""
         loads: Callable[[bytes], Any] = _loads_exactly if exact_json else orjson.loads
         member = self.metadata.models[label]
-        for number, line in enumerate(lines, before + 1):
-            if len(line) > BLOCK and _values(line) > self._limits.values:
-                raise TooLarge(
-                    _("“%(file)s” holds a record of more than %(limit)s values, number %(number)s.")
-                    % {"file": _name(member.file), "limit": self._limits.values, "number": number}
-                )
+        text = b"[%b]" % b",".join(lines)
+        if len(text) > 2 * self._limits.values:  # a value takes two bytes at least
+            self._refuse_many_values(member, before, lines)
+        try:
+            records = loads(text)  # all at once is quicker than one by one
+            if len(records) == len(lines) and _is_ours(records, text):
+                return records
+        except (ValueError, RecursionError):
+            pass  # one by one, to find which it is
         try:
             records = [loads(line) for line in lines]
         except (ValueError, RecursionError) as error:
             raise self._malformed(member, before, lines, loads) from error
-        if not _is_ours(records, lines):
-            self._refuse_twice(member, before, lines)
+        self._refuse_twice(member, before, lines)
         return records
+
+    def _refuse_many_values(self, member: Member, before: int, lines: list[bytes]) -> None:
+        for number, line in enumerate(lines, before + 1):
+            if len(line) > 2 * self._limits.values and _values(line) > self._limits.values:
+                raise TooLarge(
+                    _("“%(file)s” holds a record of more than %(limit)s values, number %(number)s.")
+                    % {"file": _name(member.file), "limit": self._limits.values, "number": number}
+                )
 
     def _refuse_twice(self, member: Member, before: int, lines: list[bytes]) -> None:
         """A name that stands twice in an object: parsers take the last one, and people see the first."""

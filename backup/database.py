@@ -255,6 +255,18 @@ class Database:
                 known[key] = manager.create(codename=codename, content_type_id=type_pk, name=codename).pk
         return known[key]
 
+    def _numbered(self, label: str) -> ConvertAll:
+        """`_number` of each; the same ones come again and again."""
+
+        def convert(values: Sequence[Any]) -> Sequence[Any]:
+            keys = [tuple(value) if type(value) is list else value for value in values]
+            numbers = {
+                key: self._number(label, [*key] if type(key) is tuple else key) for key in {*keys} - {None}
+            }
+            return [numbers.get(key) for key in keys]
+
+        return convert
+
     # -- reading ---
 
     def _shortcut(self, column: Column) -> tuple[str, ConvertAll | None] | None:
@@ -454,7 +466,7 @@ class Database:
         """What makes plain values such as the driver takes."""
         field, connection = column.field, self.connection
         if column.is_natural:
-            return _each(lambda value: self._number(column.refers_to, value))
+            return self._numbered(column.refers_to)
         if column.kind is JSON:
             return lambda values: [
                 None

@@ -323,7 +323,14 @@ def _natural_kind(length: int) -> Kind:
             return value
         raise ValueError(_("a natural key, a list of %(length)s texts, is needed") % {"length": length})
 
-    return Kind("natural", _same, check, _same)
+    def all_fine(values: Sequence[Any]) -> bool:
+        # They are few, and come again and again.
+        if not {list, type(None)}.issuperset(map(type, values)):
+            return False
+        different = {tuple(value) for value in values if value is not None}
+        return all(len(parts) == length and {str}.issuperset(map(type, parts)) for parts in different)
+
+    return Kind("natural", _same, check, _same, all_fine)
 
 
 def _target_of(field: Field) -> Field:
@@ -539,10 +546,12 @@ class Table:
         """
         count = len(self.names)
         try:
-            fields = [
-                record["fields"] for record in records if len(record) == 3 and record["model"] == self.label
-            ]
-            if len(fields) == len(records) and all(len(some) == count for some in fields):
+            fields = [record["fields"] for record in records]
+            if (
+                {3}.issuperset(map(len, records))
+                and {self.label}.issuperset(map(itemgetter("model"), records))
+                and {count}.issuperset(map(len, fields))
+            ):
                 values = zip(*map(self._values, fields), strict=True) if count else ()
                 columns = [[record["pk"] for record in records], *values]
                 return [
