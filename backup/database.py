@@ -19,9 +19,10 @@ import pickle
 import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -76,7 +77,7 @@ ConvertAll = Callable[[Sequence[Any]], Sequence[Plain]]
 
 @dataclass(frozen=True)
 class Checked:
-    """A column's conversion that only sees to it that its values are texts of this kind. `Database.columns_between`
+    """A column's conversion that only sees to it that its values are texts of this kind. `Database.ask_between`
     leaves it out, `Database.checked` makes up for it."""
 
     kind: Kind
@@ -94,6 +95,8 @@ class Database:
         self.connection = connection
         #: What the database refused so far in this restore: lines that name record, field and reason.
         self.refused: list[str] = []
+        #: Where all reading happens in a thread of its own, so that a server works on what comes next meanwhile.
+        self._reading: ThreadPoolExecutor | None = None
 
     @staticmethod
     def of(alias: str = DEFAULT_DB_ALIAS) -> Database:
@@ -115,6 +118,15 @@ class Database:
             return int(cursor.rowcount)
 
     def fetch(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        return self._ask(sql, params)()
+
+    def _ask(self, sql: str, params: Sequence[Any]) -> Callable[[], list[tuple[Any, ...]]]:
+        """What gives the rows when it is called. The server may be asked for them at once."""
+        if self._reading is None:
+            return partial(self._fetch, sql, params)
+        return self._reading.submit(self._fetch, sql, params).result
+
+    def _fetch(self, sql: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
         with self.connection.wrap_database_errors, closing(self._cursor()) as cursor:
             cursor.execute(sql, params)
             return list(cursor.fetchall())
@@ -132,7 +144,8 @@ class Database:
             connection.set_autocommit(False)
             reader = type(self)(connection)
             reader._begin_reading()
-            yield reader
+            with ThreadPoolExecutor(1, "backup") as reader._reading:
+                yield reader
         finally:
             connection.close()
 
@@ -299,16 +312,31 @@ class Database:
 
         return name, _each(by_django)
 
-    def _read(
-        self, table: Table, where: str, params: Sequence[Any], *, check: bool = True
-    ) -> tuple[list[Sequence[Plain]], Any]:
-        """The rows that `where` names, as their columns and relations; and the last key as the driver gave it."""
-        readers = [self._reader(column) for column in table.stored]
-        key = self.quote(table.key.column)
-        sql = f"SELECT {', '.join(name for name, _convert in readers)}, {key} FROM {self.quote(table.db_table)} {where}"
-        found = self.fetch(sql, params)
+    def _readers(self, table: Table) -> list[tuple[str, ConvertAll | None]]:
+        return [self._reader(column) for column in table.stored]
+
+    def _ask_rows(
+        self,
+        table: Table,
+        readers: Sequence[tuple[str, ConvertAll | None]],
+        where: str,
+        params: Sequence[Any],
+    ) -> Callable[[], list[tuple[Any, ...]]]:
+        """Like `_ask`, for the rows that `where` names, each with its key as the driver gives it behind it."""
+        names = [*(name for name, _convert in readers), self.quote(table.key.column)]
+        return self._ask(f"SELECT {', '.join(names)} FROM {self.quote(table.db_table)} {where}", params)
+
+    def _plain(
+        self,
+        table: Table,
+        readers: Sequence[tuple[str, ConvertAll | None]],
+        found: Sequence[tuple[Any, ...]],
+        *,
+        check: bool = True,
+    ) -> list[Sequence[Plain]]:
+        """What `_ask_rows` gave, as its columns and relations."""
         if not found:
-            return [], None
+            return []
         columns: list[Sequence[Any]] = list(zip(*found, strict=True))
         first, last = columns[-1][0], columns.pop()[-1]
         for place, (_name, convert) in enumerate(readers):
@@ -316,7 +344,7 @@ class Database:
                 columns[place] = self._converted(table, columns, place, convert)
         for relation in table.relations:
             columns.append(self._related(relation, readers[0][1], columns[0], first, last))
-        return columns, last
+        return columns
 
     def _related(
         self, relation: Relation, to_key: ConvertAll | None, keys: Sequence[Plain], first: Any, last: Any
@@ -356,26 +384,29 @@ class Database:
 
     def columns(self, table: Table) -> Iterator[list[Sequence[Plain]]]:
         """All rows in the order of their keys, in batches, each as its columns: one sequence of values each."""
-        key = self.quote(table.key.column)
-        where = ""
-        params: list[Any] = []
-        while True:
-            batch, last = self._read(table, f"{where} ORDER BY {key} LIMIT {BATCH}", params)
-            if batch:
-                yield batch
-            if not batch or len(batch[0]) < BATCH:
-                return
-            where, params = f"WHERE {key} > %s", [last]
+        readers = self._readers(table)
+        order = f"ORDER BY {self.quote(table.key.column)} LIMIT {BATCH}"
+        after = f"WHERE {self.quote(table.key.column)} > %s {order}"
+        rows = self._ask_rows(table, readers, order, [])()
+        while rows:
+            full = len(rows) == BATCH
+            more = self._ask_rows(table, readers, after, [rows[-1][-1]]) if full else list
+            yield self._plain(table, readers, rows)
+            rows = more()
 
-    def columns_between(self, table: Table, first: int, last: int, most: int) -> list[Sequence[Plain]]:
-        """Those of the rows with keys from `first` to `last` that come first, at most so many, as columns, for
-        comparison: see `checked`."""
+    def ask_between(
+        self, table: Table, first: int, last: int, most: int
+    ) -> Callable[[], list[Sequence[Plain]]]:
+        """What gives, when it is called, those of the rows with keys from `first` to `last` that come first, at most so
+        many, as columns, for comparison: see `checked`."""
         key = self.quote(table.key.column)
+        readers = self._readers(table)
         where = f"WHERE {key} BETWEEN %s AND %s ORDER BY {key} LIMIT {most}"
-        return self._read(table, where, [first, last], check=False)[0]
+        rows = self._ask_rows(table, readers, where, [first, last])
+        return lambda: self._plain(table, readers, rows(), check=False)
 
     def checked(self, table: Table, columns: list[Sequence[Plain]]) -> list[Sequence[Plain]]:
-        """What `columns_between` read, each value in its canonical form: what differs may be the same after all."""
+        """What `ask_between` gave, each value in its canonical form: what differs may be the same after all."""
         for place, column in enumerate(table.stored if columns else ()):
             convert = self._reader(column)[1]
             if isinstance(convert, Checked):
@@ -385,11 +416,12 @@ class Database:
     def rows_by_key(self, table: Table, keys: Sequence[Plain]) -> dict[Plain, Row]:
         """The rows with these keys that there are, by key."""
         key = self.quote(table.key.column)
+        readers = self._readers(table)
         found: dict[Plain, Row] = {}
         for some in _slices(self._writer(table.key)(keys), PARAMETERS):
             marks = ", ".join(["%s"] * len(some))
-            batch, _last = self._read(table, f"WHERE {key} IN ({marks}) ORDER BY {key}", some)
-            if batch:
+            rows = self._ask_rows(table, readers, f"WHERE {key} IN ({marks}) ORDER BY {key}", some)
+            if batch := self._plain(table, readers, rows()):
                 found.update(zip(batch[0], zip(*batch, strict=True), strict=True))
         return found
 
@@ -889,6 +921,9 @@ class PostgreSQL(Database):
 
     def _begin_reading(self) -> None:
         self.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        # Rows are read in the order of their keys, a batch at a time. A planner that knows nothing of a table yet, as
+        # after a restore, would sort all of it for each batch.
+        self.execute("SET LOCAL enable_sort = off")
 
     def moment(self) -> Any:
         return self.fetch("SELECT pg_current_snapshot()::text")
