@@ -33,6 +33,11 @@ from django.utils.translation import gettext as _
 
 from .exceptions import InvalidBackup, TooLarge
 
+try:
+    from isal import isal_zlib
+except ImportError:  # it knows 64-bit processors of Intel's and ARM's kinds only
+    isal_zlib = None  # type: ignore[assignment]
+
 VERSION = "1.1"
 METADATA = "metadata.json"
 
@@ -184,6 +189,12 @@ def _line_of(record: Any) -> bytes:
         return json.dumps(record, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
 
+def compressor() -> Any:
+    """Raw deflate, such as a ZIP holds. Level 1: the time counts (a request has 30 seconds), and JSON packs well at any
+    level. ISA-L, where there is a wheel of it, takes a quarter of the time, and makes smaller files too."""
+    return (isal_zlib or zlib).compressobj(1, zlib.DEFLATED, -15)
+
+
 class Writer:
     """Writes a backup into `target`, a binary file open for writing. Whoever opened it makes it appear when complete.
 
@@ -196,8 +207,7 @@ class Writer:
     WAITING = 2
 
     def __init__(self, target: BinaryIO) -> None:
-        # Level 1: the time counts (a request has 30 seconds), and JSON packs well at any level.
-        self._zip = zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=1)
+        self._zip = zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED)
         self._members: dict[str, Member] = {}
         self._packer = ThreadPoolExecutor(1, "backup")
         self._waiting: deque[Future[None]] = deque()
@@ -214,6 +224,7 @@ class Writer:
         count = 0
         digest = hashlib.sha256()
         with self._zip.open(file, "w", force_zip64=True) as member:
+            member._compressor = compressor()  # type: ignore[attr-defined]  # there is no public way to choose it
 
             def write(data: bytes) -> None:
                 digest.update(data)

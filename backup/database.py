@@ -1089,6 +1089,35 @@ class MySQL(Database):
             return lambda values: [None if value is None else value[:-1] for value in values]
         return super()._write_shortcut(column)
 
+    #: Kinds of whose values we can say ourselves how they stand in a statement.
+    AS_SQL = (INTEGER, TEXT, BOOLEAN, FLOAT, DATE, TIME, DATETIME, DURATION)
+
+    def _pack(self, columns: Sequence[Column], values: Sequence[Sequence[Any]]) -> bytes:
+        """As SQL, a column at a time, where all columns can be said so: the driver says each value by itself."""
+        raw = self.connection.connection
+        if (
+            not values[0]
+            or not all(column.kind in self.AS_SQL or column.is_natural for column in columns)
+            or getattr(raw, "encoding", "")
+            != "utf8"  # in other character sets, part of a letter may be a quote
+            or not hasattr(raw, "string_literal")  # another driver than mysqlclient
+        ):
+            return super()._pack(columns, values)
+        said = [
+            _as_sql(column.kind, some, raw.string_literal)
+            for column, some in zip(columns, values, strict=True)
+        ]
+        return b"VALUES (" + "),(".join(map(",".join, zip(*said, strict=True))).encode() + b")"
+
+    def _insert_packed(self, db_table: str, columns: Sequence[str], data: bytes) -> None:
+        if not data.startswith(b"VALUES"):
+            super()._insert_packed(db_table, columns, data)
+            return
+        quote = self.connection.ops.quote_name
+        begin = f"INSERT INTO {quote(db_table)} ({', '.join(map(quote, columns))}) ".encode()
+        with self.connection.wrap_database_errors, closing(self._cursor()) as cursor:
+            cursor.execute(begin + data)
+
     def _is_about_a_record(self, error: OperationalError) -> bool:
         # Errors of data and of constraints that mysqlclient files under OperationalError.
         return bool(error.args) and error.args[0] in {
@@ -1134,14 +1163,41 @@ def _microseconds(text: str) -> int:
     return DURATION.load(text) // dt.timedelta(microseconds=1)
 
 
-def _copied(kind: Kind, values: Sequence[Any]) -> list[str]:
+#: What stands for something else in what COPY reads, or between quotes in a statement.
+_SPECIAL = re.compile("[\\\\\t\n\r\0'\"\x1a]")
+_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+
+
+def _is_harmless(texts: Sequence[str | None]) -> bool:
+    """Whether none of the texts needs escaping."""
+    return not _SPECIAL.search("".join(filter(None, texts)))
+
+
+def _copied(kind: Kind, values: Sequence[Any]) -> Sequence[str]:
     """A column as COPY takes it."""
-    if kind is TEXT:
+    if kind is TEXT and not _is_harmless(values):
         return ["\\N" if value is None else value.translate(_ESCAPES) for value in values]
     return ["\\N" if value is None else str(value) for value in values]
 
 
-_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+def _as_sql(kind: Kind, values: Sequence[Any], literal: Callable[[bytes], bytes]) -> Sequence[str]:
+    """A column as its values stand in a statement of MySQL's. `literal`: the driver's way to put text in quotes. Raises
+    `ValueError` where there is no way to say a value."""
+    if kind is FLOAT:
+        return ["NULL" if value is None else _double(value) for value in values]
+    if kind in (INTEGER, BOOLEAN, DURATION) or kind.name == "natural":
+        return ["NULL" if value is None else f"{value:d}" for value in values]
+    if _is_harmless(values):
+        return ["NULL" if value is None else f"'{value}'" for value in values]
+    return ["NULL" if value is None else literal(value.encode()).decode() for value in values]
+
+
+def _double(value: float) -> str:
+    """With an exponent, which tells it from a decimal number."""
+    text = repr(value)
+    if text in ("nan", "inf", "-inf"):
+        raise ValueError(text)
+    return text if "e" in text else f"{text}e0"
 
 
 #: Length of a moment in quotes, whose fraction ends where only zeros follow -> what it lacks.

@@ -22,7 +22,6 @@ import sys
 import tempfile
 import threading
 import time
-import zlib
 from contextlib import closing
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -350,7 +349,9 @@ def floor_backup(_name: str) -> dict:
     import orjson
 
     raw, _mark = driver()
-    packer = zlib.compressobj(1, zlib.DEFLATED, -15)
+    from backup.archive import compressor
+
+    packer = compressor()
     with file_of("floor.bin").open("wb") as target:
         for table, columns in floor_tables():
             cursor = raw.cursor()

@@ -134,6 +134,11 @@ def test_what_is_written_is_read():
     assert parse_metadata(said.as_json()) == said
 
 
+def test_without_the_fast_deflate_the_standard_one_does(monkeypatch):
+    monkeypatch.setattr("backup.archive.isal_zlib", None)
+    assert read(write(RECORDS)) == RECORDS
+
+
 def test_records_come_in_batches_and_the_file_stays_open():
     file = write(RECORDS)
     with Archive(file, LIMITS) as archive:
