@@ -4,7 +4,7 @@ Imports no Django model and no connection; all limits come in as arguments. What
 and its kin, with one sentence that names the place.
 
     with Writer(target) as writer:
-        writer.add("core.child", "core/child.json", batches_of_records)
+        writer.add("core.child", "core/child.json", batches_of_lines)
         writer.finish(metadata_without_models)
 
     with Archive(source, limits) as archive:
@@ -22,10 +22,11 @@ import struct
 import zipfile
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
+from itertools import chain, repeat
 from typing import Any, BinaryIO
 
 import orjson
@@ -162,31 +163,34 @@ class Metadata:
 # -- writing ---
 
 
-def array_of(records: list[Any]) -> bytes:
-    """Records as a JSON array on one line: quick to make, and to compare with `lines` that are joined so."""
+def lines_of(frame: Sequence[bytes], columns: Sequence[Sequence[Any]]) -> bytes:
+    """Records as the file has them: one a line, a comma and a line break between them.
+
+    `columns`: the values of the records, one sequence for each place. `frame`: what stands before each place, and
+    behind the last. To put the text together by columns is quicker than to make a dict of each record first.
+    """
+    parts: list[Iterable[bytes]] = []
+    for before, values in zip(frame, columns, strict=False):
+        parts += [repeat(before), _texts(values)]
+    return b"".join(chain.from_iterable(zip(*parts, repeat(frame[-1] + b",\n"), strict=False)))[:-2]
+
+
+def _texts(values: Sequence[Any]) -> list[bytes]:
+    """Each value as JSON."""
     try:
-        return orjson.dumps(records)
+        texts = orjson.dumps(values)[1:-1].split(b",")
     except TypeError:  # a whole number beyond 64 bits inside a JSON value
-        return b"[" + b",".join(map(_line_of, records)) + b"]"
+        texts = []
+    # All at once is several times as fast as one by one, but for values with commas inside.
+    return texts if len(texts) == len(values) else [*map(text_of, values)]
 
 
-#: Where one record ends and the next begins. Never inside a text, where JSON escapes the quotes.
-_BORDER = b'},{"model":"'
-
-
-def lines_of(records: list[Any]) -> bytes:
-    """Records as the file has them: one a line, a comma and a line break between them."""
-    text = array_of(records)[1:-1]
-    # All at once is several times as fast as one by one; only a JSON value may hold what looks like a border.
-    lines = text.replace(_BORDER, b'},\n{"model":"')
-    return lines if len(lines) - len(text) == len(records) - 1 else b",\n".join(map(_line_of, records))
-
-
-def _line_of(record: Any) -> bytes:
+def text_of(value: Any) -> bytes:
+    """One value, or record, as JSON."""
     try:
-        return orjson.dumps(record)
+        return orjson.dumps(value)
     except TypeError:
-        return json.dumps(record, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
 
 def compressor() -> Any:
@@ -219,8 +223,8 @@ class Writer:
         self._packer.shutdown(cancel_futures=True)
         self._zip.close()
 
-    def add(self, label: str, file: str, batches: Iterable[list[Any]]) -> int:
-        """Write a model's records, one a line. Returns how many they were."""
+    def add(self, label: str, file: str, batches: Iterable[tuple[int, bytes]]) -> int:
+        """Write a model's records, given as how many they are, and as `lines_of` them. Returns how many all were."""
         count = 0
         digest = hashlib.sha256()
         with self._zip.open(file, "w", force_zip64=True) as member:
@@ -232,11 +236,10 @@ class Writer:
 
             piece, size = [b"["], 0
             try:
-                for batch in filter(None, batches):
-                    lines = lines_of(batch)
+                for number, lines in batches:
                     piece += [b",\n" if count else b"\n", lines]
                     size += len(lines)
-                    count += len(batch)
+                    count += number
                     if size > self.PIECE:
                         self._pack(write, b"".join(piece))
                         piece, size = [], 0

@@ -28,7 +28,7 @@ from django.contrib.auth import get_user_model
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from .archive import Archive, Metadata, array_of, lines_of
+from .archive import Archive, Metadata, lines_of
 from .database import NAMED, Database
 from .exceptions import BackupError, Conflict, Forbidden, InvalidBackup, RestoreRefused, StorageFailed
 from .records import INTEGER, Plain, Row, Table, describe
@@ -140,16 +140,19 @@ class Plan:
         for lines, columns in self._beside(table):
             before = self.records[table.label]
             self.records[table.label] += len(lines)
-            present = table.records(columns) if columns else []
             # By far the most are, in a backup of this very database.
-            if present and array_of(present) == b"[" + b",".join(lines) + b"]":
+            if columns and lines_of(table.frame, columns) == b",\n".join(lines):
                 once.check(columns[0])
                 self.same[table.label] += len(lines)
                 if self.look:
                     self.look.columns(table, columns)
                 continue
-            present = table.records(self.database.checked(table, columns)) if columns else []
-            here = dict(zip(lines_of(present).split(b",\n"), columns[0], strict=True)) if present else {}
+            present = self.database.checked(table, columns)
+            here = (
+                dict(zip(lines_of(table.frame, present).split(b",\n"), columns[0], strict=True))
+                if present
+                else {}
+            )
             others = [line for line in lines if line not in here]
             self.same[table.label] += len(lines) - len(others)
             if self.look:

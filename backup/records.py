@@ -527,17 +527,12 @@ class Table:
         field = self.key.field
         return not self.key.refers_to and not field.has_default() and self.key.kind is not INTEGER
 
-    def records(self, columns: Sequence[Sequence[Plain]]) -> list[Record]:
-        """Rows, given as their columns, as records."""
-        return list(map(self._record, *columns))
-
     @cached_property
-    def _record(self) -> Callable[..., Record]:
-        """(key, *values) -> record. Compiled, as `namedtuple` does: twice as fast as `dict(zip(names, values))`."""
-        values = [f"v{number}" for number in range(len(self.names))]
-        fields = ", ".join(f"{name!r}: {value}" for name, value in zip(self.names, values, strict=True))
-        record = f"{{'model': {self.label!r}, 'pk': pk, 'fields': {{{fields}}}}}"
-        return eval(f"lambda {', '.join(['pk', *values])}: {record}")
+    def frame(self) -> list[bytes]:
+        """What a record is in JSON, without its values: what stands before the key and each part, and the end."""
+        before = [f'{{"model":"{self.label}","pk":', *(f',"{name}":' for name in self.names), "}}"]
+        before[1] = ',"fields":{' + before[1].removeprefix(",")
+        return [text.encode() for text in before]
 
     def columns_of(self, records: Sequence[Any]) -> list[Sequence[Plain]]:
         """Records out of a file as the columns of their rows, every value checked and in its canonical form.

@@ -27,7 +27,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from . import babybuddy, upgrade, vault
-from .archive import Archive, Limits, Metadata, Writer
+from .archive import Archive, Limits, Metadata, Writer, lines_of
 from .conf import conf
 from .database import Database, reason_of, refuse_records
 from .exceptions import AlreadyRestored, BackupError, Busy, InvalidBackup, StorageFailed, UnknownApps
@@ -134,7 +134,7 @@ def write_records(
 ) -> None:
     tell = _Teller(progress, sum(reader.count(table) for table in tables) if progress else 0)
     for table in tables:
-        writer.add(table.label, table.file, _records(reader, table, tell))
+        writer.add(table.label, table.file, _lines(reader, table, tell))
 
 
 @contextmanager
@@ -472,9 +472,9 @@ def _refuse(plan: Plan, clear_unknown_apps: bool) -> None:
         )
 
 
-def _records(database: Database, table: Table, tell: _Teller) -> Iterator[list[dict[str, Any]]]:
+def _lines(database: Database, table: Table, tell: _Teller) -> Iterator[tuple[int, bytes]]:
     for columns in database.columns(table):
-        yield table.records(columns)
+        yield len(columns[0]), lines_of(table.frame, columns)
         tell(table.label, len(columns[0]))
 
 
