@@ -182,7 +182,11 @@ def _texts(values: Sequence[Any]) -> list[bytes]:
     except TypeError:  # a whole number beyond 64 bits inside a JSON value
         texts = []
     # All at once is several times as fast as one by one, but for values with commas inside.
-    return texts if len(texts) == len(values) else [*map(text_of, values)]
+    if len(texts) == len(values):
+        return texts
+    # Often the very same comes again and again: an empty text, a natural key.
+    known = {number: text_of(value) for number, value in {id(value): value for value in values}.items()}
+    return [known[id(value)] for value in values]
 
 
 def text_of(value: Any) -> bytes:
