@@ -96,7 +96,7 @@ def in_words(message: str) -> str:
     def name(found: re.Match[str]) -> str:
         label, key = found.groups()
         try:
-            return _record(label, key) if key else model_names([label])[label]
+            return _record(label, _number(key)) if key else model_names([label])[label]
         except LookupError:
             return found[0]
 
@@ -106,7 +106,7 @@ def in_words(message: str) -> str:
 def _record(label: str, name: str) -> str:
     """As “Feeding No. 8”, “Tag Night (No. 8)”."""
     kind = babybuddy.NAMES.get(label) or capfirst(apps.get_model(label)._meta.verbose_name)
-    return f"{kind} {_number(name) if name.isdecimal() else name}"
+    return f"{kind} {name}"
 
 
 def _number(key: Plain) -> str:

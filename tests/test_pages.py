@@ -346,7 +346,7 @@ def test_a_conflict_says_what_clashes_and_what_to_do(page, family, tmp_path):
     assert fits(page)
     check(page, "conflict")
     keep(page, "conflict")
-    page.click("text=Preview with existing data cleared")
+    page.click("button:has-text('Preview with existing data cleared')")
     page.wait_for_selector("text=Go on to the last question")
 
 
