@@ -19,9 +19,10 @@ import pickle
 import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -76,7 +77,7 @@ ConvertAll = Callable[[Sequence[Any]], Sequence[Plain]]
 
 @dataclass(frozen=True)
 class Checked:
-    """A column's conversion that only sees to it that its values are texts of this kind. `Database.columns_between`
+    """A column's conversion that only sees to it that its values are texts of this kind. `Database.ask_between`
     leaves it out, `Database.checked` makes up for it."""
 
     kind: Kind
@@ -94,6 +95,8 @@ class Database:
         self.connection = connection
         #: What the database refused so far in this restore: lines that name record, field and reason.
         self.refused: list[str] = []
+        #: Where all reading happens in a thread of its own, so that a server works on what comes next meanwhile.
+        self._reading: ThreadPoolExecutor | None = None
 
     @staticmethod
     def of(alias: str = DEFAULT_DB_ALIAS) -> Database:
@@ -115,6 +118,15 @@ class Database:
             return int(cursor.rowcount)
 
     def fetch(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        return self._ask(sql, params)()
+
+    def _ask(self, sql: str, params: Sequence[Any]) -> Callable[[], list[tuple[Any, ...]]]:
+        """What gives the rows when it is called. The server may be asked for them at once."""
+        if self._reading is None:
+            return partial(self._fetch, sql, params)
+        return self._reading.submit(self._fetch, sql, params).result
+
+    def _fetch(self, sql: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
         with self.connection.wrap_database_errors, closing(self._cursor()) as cursor:
             cursor.execute(sql, params)
             return list(cursor.fetchall())
@@ -132,7 +144,8 @@ class Database:
             connection.set_autocommit(False)
             reader = type(self)(connection)
             reader._begin_reading()
-            yield reader
+            with ThreadPoolExecutor(1, "backup") as reader._reading:
+                yield reader
         finally:
             connection.close()
 
@@ -255,6 +268,18 @@ class Database:
                 known[key] = manager.create(codename=codename, content_type_id=type_pk, name=codename).pk
         return known[key]
 
+    def _numbered(self, label: str) -> ConvertAll:
+        """`_number` of each; the same ones come again and again."""
+
+        def convert(values: Sequence[Any]) -> Sequence[Any]:
+            keys = [tuple(value) if type(value) is list else value for value in values]
+            numbers = {
+                key: self._number(label, [*key] if type(key) is tuple else key) for key in {*keys} - {None}
+            }
+            return [numbers.get(key) for key in keys]
+
+        return convert
+
     # -- reading ---
 
     def _shortcut(self, column: Column) -> tuple[str, ConvertAll | None] | None:
@@ -287,16 +312,31 @@ class Database:
 
         return name, _each(by_django)
 
-    def _read(
-        self, table: Table, where: str, params: Sequence[Any], *, check: bool = True
-    ) -> tuple[list[Sequence[Plain]], Any]:
-        """The rows that `where` names, as their columns and relations; and the last key as the driver gave it."""
-        readers = [self._reader(column) for column in table.stored]
-        key = self.quote(table.key.column)
-        sql = f"SELECT {', '.join(name for name, _convert in readers)}, {key} FROM {self.quote(table.db_table)} {where}"
-        found = self.fetch(sql, params)
+    def _readers(self, table: Table) -> list[tuple[str, ConvertAll | None]]:
+        return [self._reader(column) for column in table.stored]
+
+    def _ask_rows(
+        self,
+        table: Table,
+        readers: Sequence[tuple[str, ConvertAll | None]],
+        where: str,
+        params: Sequence[Any],
+    ) -> Callable[[], list[tuple[Any, ...]]]:
+        """Like `_ask`, for the rows that `where` names, each with its key as the driver gives it behind it."""
+        names = [*(name for name, _convert in readers), self.quote(table.key.column)]
+        return self._ask(f"SELECT {', '.join(names)} FROM {self.quote(table.db_table)} {where}", params)
+
+    def _plain(
+        self,
+        table: Table,
+        readers: Sequence[tuple[str, ConvertAll | None]],
+        found: Sequence[tuple[Any, ...]],
+        *,
+        check: bool = True,
+    ) -> list[Sequence[Plain]]:
+        """What `_ask_rows` gave, as its columns and relations."""
         if not found:
-            return [], None
+            return []
         columns: list[Sequence[Any]] = list(zip(*found, strict=True))
         first, last = columns[-1][0], columns.pop()[-1]
         for place, (_name, convert) in enumerate(readers):
@@ -304,7 +344,7 @@ class Database:
                 columns[place] = self._converted(table, columns, place, convert)
         for relation in table.relations:
             columns.append(self._related(relation, readers[0][1], columns[0], first, last))
-        return columns, last
+        return columns
 
     def _related(
         self, relation: Relation, to_key: ConvertAll | None, keys: Sequence[Plain], first: Any, last: Any
@@ -344,26 +384,29 @@ class Database:
 
     def columns(self, table: Table) -> Iterator[list[Sequence[Plain]]]:
         """All rows in the order of their keys, in batches, each as its columns: one sequence of values each."""
-        key = self.quote(table.key.column)
-        where = ""
-        params: list[Any] = []
-        while True:
-            batch, last = self._read(table, f"{where} ORDER BY {key} LIMIT {BATCH}", params)
-            if batch:
-                yield batch
-            if not batch or len(batch[0]) < BATCH:
-                return
-            where, params = f"WHERE {key} > %s", [last]
+        readers = self._readers(table)
+        order = f"ORDER BY {self.quote(table.key.column)} LIMIT {BATCH}"
+        after = f"WHERE {self.quote(table.key.column)} > %s {order}"
+        rows = self._ask_rows(table, readers, order, [])()
+        while rows:
+            full = len(rows) == BATCH
+            more = self._ask_rows(table, readers, after, [rows[-1][-1]]) if full else list
+            yield self._plain(table, readers, rows)
+            rows = more()
 
-    def columns_between(self, table: Table, first: int, last: int, most: int) -> list[Sequence[Plain]]:
-        """Those of the rows with keys from `first` to `last` that come first, at most so many, as columns, for
-        comparison: see `checked`."""
+    def ask_between(
+        self, table: Table, first: int, last: int, most: int
+    ) -> Callable[[], list[Sequence[Plain]]]:
+        """What gives, when it is called, those of the rows with keys from `first` to `last` that come first, at most so
+        many, as columns, for comparison: see `checked`."""
         key = self.quote(table.key.column)
+        readers = self._readers(table)
         where = f"WHERE {key} BETWEEN %s AND %s ORDER BY {key} LIMIT {most}"
-        return self._read(table, where, [first, last], check=False)[0]
+        rows = self._ask_rows(table, readers, where, [first, last])
+        return lambda: self._plain(table, readers, rows(), check=False)
 
     def checked(self, table: Table, columns: list[Sequence[Plain]]) -> list[Sequence[Plain]]:
-        """What `columns_between` read, each value in its canonical form: what differs may be the same after all."""
+        """What `ask_between` gave, each value in its canonical form: what differs may be the same after all."""
         for place, column in enumerate(table.stored if columns else ()):
             convert = self._reader(column)[1]
             if isinstance(convert, Checked):
@@ -373,11 +416,12 @@ class Database:
     def rows_by_key(self, table: Table, keys: Sequence[Plain]) -> dict[Plain, Row]:
         """The rows with these keys that there are, by key."""
         key = self.quote(table.key.column)
+        readers = self._readers(table)
         found: dict[Plain, Row] = {}
         for some in _slices(self._writer(table.key)(keys), PARAMETERS):
             marks = ", ".join(["%s"] * len(some))
-            batch, _last = self._read(table, f"WHERE {key} IN ({marks}) ORDER BY {key}", some)
-            if batch:
+            rows = self._ask_rows(table, readers, f"WHERE {key} IN ({marks}) ORDER BY {key}", some)
+            if batch := self._plain(table, readers, rows()):
                 found.update(zip(batch[0], zip(*batch, strict=True), strict=True))
         return found
 
@@ -454,7 +498,7 @@ class Database:
         """What makes plain values such as the driver takes."""
         field, connection = column.field, self.connection
         if column.is_natural:
-            return _each(lambda value: self._number(column.refers_to, value))
+            return self._numbered(column.refers_to)
         if column.kind is JSON:
             return lambda values: [
                 None
@@ -877,6 +921,9 @@ class PostgreSQL(Database):
 
     def _begin_reading(self) -> None:
         self.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        # Rows are read in the order of their keys, a batch at a time. A planner that knows nothing of a table yet, as
+        # after a restore, would sort all of it for each batch.
+        self.execute("SET LOCAL enable_sort = off")
 
     def moment(self) -> Any:
         return self.fetch("SELECT pg_current_snapshot()::text")
@@ -1042,6 +1089,35 @@ class MySQL(Database):
             return lambda values: [None if value is None else value[:-1] for value in values]
         return super()._write_shortcut(column)
 
+    #: Kinds of whose values we can say ourselves how they stand in a statement.
+    AS_SQL = (INTEGER, TEXT, BOOLEAN, FLOAT, DATE, TIME, DATETIME, DURATION)
+
+    def _pack(self, columns: Sequence[Column], values: Sequence[Sequence[Any]]) -> bytes:
+        """As SQL, a column at a time, where all columns can be said so: the driver says each value by itself."""
+        raw = self.connection.connection
+        if (
+            not values[0]
+            or not all(column.kind in self.AS_SQL or column.is_natural for column in columns)
+            or getattr(raw, "encoding", "")
+            != "utf8"  # in other character sets, part of a letter may be a quote
+            or not hasattr(raw, "string_literal")  # another driver than mysqlclient
+        ):
+            return super()._pack(columns, values)
+        said = [
+            _as_sql(column.kind, some, raw.string_literal)
+            for column, some in zip(columns, values, strict=True)
+        ]
+        return b"VALUES (" + "),(".join(map(",".join, zip(*said, strict=True))).encode() + b")"
+
+    def _insert_packed(self, db_table: str, columns: Sequence[str], data: bytes) -> None:
+        if not data.startswith(b"VALUES"):
+            super()._insert_packed(db_table, columns, data)
+            return
+        quote = self.connection.ops.quote_name
+        begin = f"INSERT INTO {quote(db_table)} ({', '.join(map(quote, columns))}) ".encode()
+        with self.connection.wrap_database_errors, closing(self._cursor()) as cursor:
+            cursor.execute(begin + data)
+
     def _is_about_a_record(self, error: OperationalError) -> bool:
         # Errors of data and of constraints that mysqlclient files under OperationalError.
         return bool(error.args) and error.args[0] in {
@@ -1087,14 +1163,41 @@ def _microseconds(text: str) -> int:
     return DURATION.load(text) // dt.timedelta(microseconds=1)
 
 
-def _copied(kind: Kind, values: Sequence[Any]) -> list[str]:
+#: What stands for something else in what COPY reads, or between quotes in a statement.
+_SPECIAL = re.compile("[\\\\\t\n\r\0'\"\x1a]")
+_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+
+
+def _is_harmless(texts: Sequence[str | None]) -> bool:
+    """Whether none of the texts needs escaping."""
+    return not _SPECIAL.search("".join(filter(None, texts)))
+
+
+def _copied(kind: Kind, values: Sequence[Any]) -> Sequence[str]:
     """A column as COPY takes it."""
-    if kind is TEXT:
+    if kind is TEXT and not _is_harmless(values):
         return ["\\N" if value is None else value.translate(_ESCAPES) for value in values]
     return ["\\N" if value is None else str(value) for value in values]
 
 
-_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+def _as_sql(kind: Kind, values: Sequence[Any], literal: Callable[[bytes], bytes]) -> Sequence[str]:
+    """A column as its values stand in a statement of MySQL's. `literal`: the driver's way to put text in quotes. Raises
+    `ValueError` where there is no way to say a value."""
+    if kind is FLOAT:
+        return ["NULL" if value is None else _double(value) for value in values]
+    if kind in (INTEGER, BOOLEAN, DURATION) or kind.name == "natural":
+        return ["NULL" if value is None else f"{value:d}" for value in values]
+    if _is_harmless(values):
+        return ["NULL" if value is None else f"'{value}'" for value in values]
+    return ["NULL" if value is None else literal(value.encode()).decode() for value in values]
+
+
+def _double(value: float) -> str:
+    """With an exponent, which tells it from a decimal number."""
+    text = repr(value)
+    if text in ("nan", "inf", "-inf"):
+        raise ValueError(text)
+    return text if "e" in text else f"{text}e0"
 
 
 #: Length of a moment in quotes, whose fraction ends where only zeros follow -> what it lacks.

@@ -28,7 +28,7 @@ from django.contrib.auth import get_user_model
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from .archive import Archive, Metadata, array_of, lines_of
+from .archive import Archive, Metadata, lines_of
 from .database import NAMED, Database
 from .exceptions import BackupError, Conflict, Forbidden, InvalidBackup, RestoreRefused, StorageFailed
 from .records import INTEGER, Plain, Row, Table, describe
@@ -139,20 +139,22 @@ class Plan:
         """
         once = self._once(table)
         self.same[table.label] = 0
-        for lines in self.archive.lines(table.label):
+        for lines, columns in self._beside(table):
             before = self.records[table.label]
             self.records[table.label] += len(lines)
-            columns = self._columns_here(table, lines)
-            present = table.records(columns) if columns else []
             # By far the most are, in a backup of this very database.
-            if present and array_of(present) == b"[" + b",".join(lines) + b"]":
+            if columns and lines_of(table.frame, columns) == b",\n".join(lines):
                 once.check(columns[0])
                 self.same[table.label] += len(lines)
                 if self.look:
                     self.look.columns(table, columns)
                 continue
-            present = table.records(self.database.checked(table, columns)) if columns else []
-            here = dict(zip(lines_of(present).split(b",\n"), columns[0], strict=True)) if present else {}
+            present = self.database.checked(table, columns)
+            here = (
+                dict(zip(lines_of(table.frame, present).split(b",\n"), columns[0], strict=True))
+                if present
+                else {}
+            )
             others = [line for line in lines if line not in here]
             self.same[table.label] += len(lines) - len(others)
             if self.look:
@@ -181,15 +183,25 @@ class Plan:
         batches = self._checked(table, self.archive.records(table.label, table.needs_exact_json))
         return next(islice(batches, number, None))
 
-    def _columns_here(self, table: Table, lines: list[bytes]) -> list[Sequence[Plain]]:
-        """The rows here whose keys lie where those of these lines do, as columns; none where that cannot be told."""
+    def _beside(self, table: Table) -> Iterator[tuple[list[bytes], list[Sequence[Plain]]]]:
+        """A model's lines, and as columns the rows here whose keys lie where those of the lines do; none where that
+        cannot be told. The database is asked for the next ones while these are looked at."""
+        asked: tuple[list[bytes], Callable[[], list[Sequence[Plain]]]] | None = None
+        for lines in self.archive.lines(table.label):
+            before, asked = asked, (lines, self._ask_here(table, lines))
+            if before:
+                yield before[0], before[1]()
+        if asked:
+            yield asked[0], asked[1]()
+
+    def _ask_here(self, table: Table, lines: list[bytes]) -> Callable[[], list[Sequence[Plain]]]:
         try:
             first, last = (self.archive.parse(table.label, [line])[0]["pk"] for line in (lines[0], lines[-1]))
         except (InvalidBackup, KeyError, TypeError):
-            return []  # it is read again, to be told what is wrong
+            return list  # it is read again, to be told what is wrong
         if type(first) is not int or type(last) is not int:
-            return []
-        return self.database.columns_between(table, first, last, 2 * len(lines))
+            return list
+        return self.database.ask_between(table, first, last, 2 * len(lines))
 
     def judge(self, *, superuser: bool) -> None:
         """Set `refusal` and `unknown_apps`. `superuser`: whether the one who asks may change accounts."""

@@ -10,11 +10,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from operator import itemgetter
 from typing import Any, Protocol
 
 from .database import Database
 from .records import Column, Plain, Row, Table
 
+#: "2026-11" of a date or a moment.
+_MONTH = itemgetter(slice(7))
 #: Example rows of each kind (added, changed, removed) and model.
 MOST = 50
 
@@ -78,7 +81,7 @@ class Look:
         """Records as their columns."""
         if column := self._moments.get(table.label):
             values = columns[table.stored.index(column)]
-            self._months[table.label].update(value[:7] for value in values if value is not None)
+            self._months[table.label].update(map(_MONTH, filter(None, values)))
 
     def keys(self, table: Table, keys: Sequence[Plain], in_order: bool) -> None:
         """The keys of all of a model's records, batch by batch. `in_order`: they are numbers that only rise."""

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backup.archive import Archive, Limits, Metadata, Writer, parse_metadata
+from backup.archive import Archive, Limits, Metadata, Writer, parse_metadata, text_of
 from backup.exceptions import InvalidBackup
 from tests.backups import lines, packed, unpacked
 
@@ -32,11 +32,15 @@ RECORDS = {
 }
 
 
+def batches(*parts):
+    return [(len(part), b",\n".join(map(text_of, part))) for part in parts if part]
+
+
 def write(records, **metadata):
     file = io.BytesIO()
     with Writer(file) as writer:
         for label, rows in records.items():
-            writer.add(label, f"{label.replace('.', '/')}.json", [rows[:2], rows[2:]] if rows else [])
+            writer.add(label, f"{label.replace('.', '/')}.json", batches(rows[:2], rows[2:]))
         writer.finish(Metadata(timestamp=MOMENT, **metadata))
     return file
 
@@ -134,6 +138,11 @@ def test_what_is_written_is_read():
     assert parse_metadata(said.as_json()) == said
 
 
+def test_without_the_fast_deflate_the_standard_one_does(monkeypatch):
+    monkeypatch.setattr("backup.archive.isal_zlib", None)
+    assert read(write(RECORDS)) == RECORDS
+
+
 def test_records_come_in_batches_and_the_file_stays_open():
     file = write(RECORDS)
     with Archive(file, LIMITS) as archive:
@@ -145,7 +154,7 @@ def test_records_come_in_batches_and_the_file_stays_open():
 def test_a_file_without_its_end_is_no_backup():
     file = io.BytesIO()
     with Writer(file) as writer:
-        writer.add("core.note", "core/note.json", [RECORDS["core.note"]])
+        writer.add("core.note", "core/note.json", batches(RECORDS["core.note"]))
     assert "metadata.json" in refuse(file)
 
 
@@ -157,9 +166,9 @@ def test_a_disk_that_is_full_is_an_error_of_the_disk():
             return super().write(data)
 
     noise = random.Random(1)
-    batches = [[{"x": noise.randbytes(300_000).hex()}] for _ in range(20)]
+    large = batches(*([{"x": noise.randbytes(300_000).hex()}] for _ in range(20)))
     with pytest.raises(OSError, match="No space"), Writer(Full()) as writer:
-        writer.add("core.note", "core/note.json", batches)
+        writer.add("core.note", "core/note.json", large)
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))

@@ -189,6 +189,33 @@ def test_nothing_is_cut_on_a_server_that_is_not_strict(family, clear):
         assert cursor.fetchone() == ("",), "as it was"
 
 
+@both_modes
+@pytest.mark.parametrize("mode", ["", "NO_BACKSLASH_ESCAPES"] if ENGINE == "mysql" else [""])
+def test_texts_that_mean_something_to_a_database(family, mode, clear):
+    child = core.Child.objects.first()
+    texts = [
+        "it's",
+        'a "word"',
+        "back\\",
+        "\\'",
+        "\\N",
+        "a\nb\r\tc\x1a",
+        "%s %% %(x)s",
+        "'); --",
+        "\\x41 🍼",
+        "",
+    ]
+    core.Note.objects.bulk_create(core.Note(child=child, note=text) for text in texts)
+    file, before = take(), snapshot()
+    core.Note.objects.filter(note__in=texts[::2]).delete()
+    core.Note.objects.update(note="other")
+    with connection.cursor() as cursor:
+        if mode:
+            cursor.execute("SET sql_mode = CONCAT(@@sql_mode, %s)", [f",{mode}"])
+    restore(file, clear=clear)
+    assert not differences(before, snapshot())
+
+
 # --- After a restore --------------------------------------------------------------------------------------
 
 
