@@ -40,7 +40,8 @@ _ACCOUNTS = {"admin", "auth", "authtoken", "babybuddy", "dbsettings", "otp_stati
 _SEEDED = {"core.heightpercentile", "core.weightpercentile"}
 #: Records of the host's that are not of one moment, though they hold a date.
 _TIMELESS = {"core.child", "core.tag", "core.tagged"}
-
+#: Fields that the host sets whenever a record is used: at every sign-in, at every entry with the tag.
+USES = {"auth.user": "last_login", "core.tag": "last_used"}
 
 #: Models that the host has no good name for, in the plural.
 NAMES = {

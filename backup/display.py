@@ -41,13 +41,13 @@ from .records import (
 )
 from .samples import Samples
 
-KINDS = ("added", "changed", "unchanged", "removed")
+#: Of records, in the order in which a preview tells of them. `used`: what differs is only when they were last used.
+KINDS = ("added", "changed", "used", "removed")
 #: Characters that are shown of a value.
 LENGTH = 160
 #: Fields whose value is for nobody's eyes; that it differs is shown.
 _SECRET = re.compile(r"password|token|secret|api_?key", re.IGNORECASE)
 _HIDDEN = "•••"
-_NOTHING = "\N{EN DASH}"
 
 _GROUPS = {
     babybuddy.CARE: gettext_lazy("Children and entries"),
@@ -59,16 +59,17 @@ _GROUPS = {
 
 def preview(plan: Plan, zone: zoneinfo.ZoneInfo) -> dict[str, Any]:
     """What the preview's template shows. `zone`: the viewer's."""
-    told = plan.refusal.details if plan.refusal else []
-    total = {kind: sum(getattr(changes, kind) for changes in plan.changes.values()) for kind in KINDS}
+    groups = _groups(plan, zone)
+    total = {
+        kind: sum(row["counts"][kind] for group in groups for row in group["differing"]) for kind in KINDS
+    }
     return {
-        "groups": _groups(plan, zone),
+        "groups": groups,
         "empty": sum(not any(vars(changes).values()) for changes in plan.changes.values()),
         "total": total,
         "sentence": _sentence(total, plan.clear),
         "chart": _chart(plan),
-        "conflicts": [line for line in plan.conflicts if line not in told],
-        "blocked": bool(plan.refusal or plan.conflicts),
+        "conflicts": [_conflict(*clash) for clash in plan.clashes],
     }
 
 
@@ -85,6 +86,34 @@ def model_names(labels: Iterable[str]) -> dict[str, str]:
     return {label: f"{name} ({label})" if often[name] > 1 else name for label, name in names.items()}
 
 
+#: A model's label, and the key of a record where one follows it: "core.feeding 8".
+_LABEL = re.compile(r"(?<![\w./-])([a-z]\w*\.[a-z]\w*)(?![\w/-]|\.\w)(?: (\d+)\b)?")
+
+
+def in_words(message: str) -> str:
+    """A message for a page: for scripts and commands it names models by their labels, for a person as the host does."""
+
+    def name(found: re.Match[str]) -> str:
+        label, key = found.groups()
+        try:
+            return _record(label, _number(key)) if key else model_names([label])[label]
+        except LookupError:
+            return found[0]
+
+    return _LABEL.sub(name, str(message))
+
+
+def _record(label: str, name: str) -> str:
+    """As “Feeding No. 8”, “Tag Night (No. 8)”."""
+    kind = babybuddy.NAMES.get(label) or capfirst(apps.get_model(label)._meta.verbose_name)
+    return f"{kind} {name}"
+
+
+def _number(key: Plain) -> str:
+    # Translators: the number of a record in the database
+    return pgettext("record", "No. %(key)s") % {"key": _cut(str(key))}
+
+
 def grouped(number: int) -> str:
     """1204 -> "1,204", in the viewer's language, also where the host does not group digits elsewhere."""
     return number_format(number, decimal_pos=0, force_grouping=True)
@@ -96,6 +125,11 @@ def grouped(number: int) -> str:
 def _sentence(total: dict[str, int], clear: bool) -> str:
     """All of it in one sentence."""
     if not (total["added"] or total["changed"] or total["removed"]):
+        if total["used"]:
+            return _(
+                "Nothing would change, except the time when something was last used, such as your last sign-in: all "
+                "else that is in the backup is here, as it was."
+            )
         return _("Nothing would change: all that is in the backup is here, as it was.")
     added, changed, removed = total["added"], total["changed"], total["removed"]
     parts = {
@@ -124,7 +158,9 @@ def _groups(plan: Plan, zone: zoneinfo.ZoneInfo) -> list[dict[str, Any]]:
     groups: dict[str, list[dict[str, Any]]] = {group: [] for group in babybuddy.GROUPS}
     for label, changes in sorted(plan.changes.items(), key=lambda item: names[item[0]].lower()):
         if any(vars(changes).values()):
-            row = {"name": names[label], "changes": changes, "examples": examples.of(label)}
+            used = plan.look.used[label] if plan.look else 0
+            counts = {**vars(changes), "changed": changes.changed - used, "used": used}
+            row = {"name": names[label], "counts": counts, "examples": examples.of(label)}
             groups[babybuddy.group_of(label)].append(row)
     return [
         {
@@ -139,8 +175,7 @@ def _groups(plan: Plan, zone: zoneinfo.ZoneInfo) -> list[dict[str, Any]]:
 
 
 def _differs(row: dict[str, Any]) -> bool:
-    changes = row["changes"]
-    return bool(changes.added or changes.changed or changes.removed)
+    return any(row["counts"][kind] for kind in KINDS)
 
 
 # -- example records ---
@@ -179,17 +214,22 @@ class _Examples:
         return {
             "added": [self._whole(table, row) for row in samples.added],
             "changed": [self._change(table, *rows) for rows in samples.changed],
+            "used": [self._change(table, *rows) for rows in samples.used],
             "removed": [self._whole(table, row) for row in samples.removed],
         }
 
     def _whole(self, table: Table, row: Row) -> Example:
-        parts = zip(_parts(table), row[1:], strict=True)
-        values = [
-            Value(_name(table, part), self._text(part, value))
-            for part, value in parts
-            if value not in (None, "", [])
-        ]
-        return Example(self._title(table, row), values, [])
+        kinds = {key: kind for kind, key in table.generics}
+        values = []
+        for place, part in enumerate(_parts(table), 1):
+            if row[place] in (None, "", []) or place in kinds.values():
+                continue
+            if place in kinds:  # "Feeding: No. 7", not "Content type: Feeding, Object ID: 7"
+                kind = self._text(table.stored[kinds[place]], row[kinds[place]])
+                values.append(Value(kind, _number(row[place])))
+            else:
+                values.append(Value(_name(table, part), self._text(part, row[place])))
+        return Example(_title(table, row), values, [])
 
     def _change(self, table: Table, here: Row, new: Row) -> Example:
         values, about = [], []
@@ -205,24 +245,15 @@ class _Examples:
             ):  # they differ in what is not shown of them, fractions of a second say
                 texts = _cut(str(before)), _cut(str(after))
             values.append(Value(_name(table, part), texts[1], texts[0]))
-        return Example(self._title(table, new), values, about)
-
-    def _title(self, table: Table, row: Row) -> str:
-        if table.key_is_data:
-            return ""  # an API token is its own key
-        # Translators: the number of a record in the database
-        number = pgettext("record", "No. %(key)s") % {"key": _cut(str(row[0]))}
-        # What names itself by others would have to ask for them, record by record.
-        name = "" if table.references or table.generics else _called(_instance(table, row))
-        return f"{name} ({number})" if name and name != str(table.model._meta.verbose_name) else number
+        return Example(_title(table, new), values, about)
 
     def _text(self, part: Column | Relation, value: Plain) -> str:
         if isinstance(part, Relation):
             if len(value) > 10:
                 return grouped(len(value))
-            return ", ".join(self._reference(part.target, key) for key in value) or _NOTHING
+            return ", ".join(self._reference(part.target, key) for key in value) or _nothing()
         if value is None or value == "":
-            return _NOTHING
+            return _nothing()
         if _SECRET.search(part.name):
             return _HIDDEN
         if part.refers_to:
@@ -240,14 +271,14 @@ class _Examples:
                 )
             except LookupError:
                 return ".".join(map(str, key))
-        return self._names.get((column.refers_to, key)) or pgettext("record", "No. %(key)s") % {"key": key}
+        return self._names.get((column.refers_to, key)) or _number(key)
 
     def _names_of_others(self) -> dict[tuple[str, Plain], str]:
         """(label, key) -> the name, of all records that the samples refer to."""
         wanted: dict[str, set[Plain]] = {}
         for label, samples in self._samples.items():
             table = self._tables[label]
-            for row in [*samples.added, *samples.removed, *(row for pair in samples.changed for row in pair)]:
+            for row in samples.rows():
                 for target, key in _references(table, row):
                     wanted.setdefault(target, set()).add(key)
         names = {}
@@ -264,6 +295,24 @@ class _Examples:
                 if row[0] in keys:
                     names.setdefault((label, row[0]), _called(_instance(self._tables[label], row)))
         return names
+
+
+def _nothing() -> str:
+    # Translators: a field without a value, as in "now: Green, in the backup: (nothing)"
+    return pgettext("value", "(nothing)")
+
+
+def _title(table: Table, row: Row) -> str:
+    if table.key_is_data:
+        return ""  # an API token is its own key
+    # What names itself by others would have to ask for them, record by record.
+    name = "" if table.references or table.generics else _called(_instance(table, row))
+    return _named(name if name != str(table.model._meta.verbose_name) else "", row[0])
+
+
+def _named(name: str, key: Plain) -> str:
+    """As “Night (No. 8)”, “No. 8”."""
+    return f"{name} ({_number(key)})" if name else _number(key)
 
 
 def _parts(table: Table) -> tuple[Column | Relation, ...]:
@@ -324,6 +373,35 @@ def _readable(column: Column, value: Plain, zone: zoneinfo.ZoneInfo) -> str:
 
 def _cut(text: str) -> str:
     return text if len(text) <= LENGTH else text[:LENGTH] + "…"
+
+
+# -- conflicts ---
+
+
+def _conflict(table: Table, row: Row, keys: list[Plain]) -> str:
+    """A record that may be several rows here, or a row that several records may be; and by what they are alike."""
+    record = _instance(table, row)
+    rows = []
+    for here in table.model._base_manager.filter(pk__in=keys).order_by("pk"):
+        alike = {
+            _name(table, table.stored[place])
+            for group in table.uniques
+            if all(_same(table.stored[place], record, here) for place in group)
+            for place in group
+        }
+        name = _named(_called(here), here.pk)
+        # Translators: one of the rows that a record may be: "Nap (No. 7), by its Slug"
+        by = _("%(name)s, by its %(fields)s") % {"name": name, "fields": ", ".join(sorted(alike))}
+        rows.append(by if alike else name)
+    words = {"record": _record(table.label, _title(table, row)), "rows": "; ".join(rows)}
+    if len(keys) > 1:
+        return _("%(record)s in the backup could be any of these here: %(rows)s.") % words
+    return _("%(record)s in the backup could be what another record of the backup is, too: %(rows)s.") % words
+
+
+def _same(column: Column, record: Any, here: Any) -> bool:
+    name = column.field.attname
+    return bool(getattr(record, name) == getattr(here, name))
 
 
 # -- the chart by month ---

@@ -79,6 +79,8 @@ class Plan:
     changes: dict[str, Changes] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     conflicts: list[str] = field(default_factory=list)
+    #: The same for a page: the record, and the keys of the rows here that it may be.
+    clashes: list[tuple[Table, Row, list[Plain]]] = field(default_factory=list)
     #: Labels of apps that the backup has never seen, and of which clearing would delete something.
     unknown_apps: list[str] = field(default_factory=list)
     #: Why the restore may not be carried out (by this user), or None.
@@ -274,10 +276,12 @@ class Plan:
                 if new[0] != row[0]:  # its key is another row's key (a parent's), and goes where that went
                     moved[row[0]] = new[0]
                 if len(matches) > 1 or (matches and table.key.refers_to and matches != [new[0]]):
-                    keys = ", ".join(str(key) for key in {*matches, new[0]})
+                    rows_here = [*{*matches, new[0]}]
+                    keys = ", ".join(map(str, rows_here))
                     self._conflict(
                         table,
                         row,
+                        rows_here,
                         _("it matches the rows %(keys)s here by different unique values") % {"keys": keys},
                     )
                 elif matches and matches[0] != new[0]:
@@ -286,6 +290,7 @@ class Plan:
                         self._conflict(
                             table,
                             row,
+                            [match],
                             _("it matches row %(key)s here, as another record does") % {"key": match},
                         )
                     claimed[match] = row[0]
@@ -302,7 +307,10 @@ class Plan:
             for row, matches in zip(rows, self._matches(table, settled), strict=True):
                 if matches:
                     self._conflict(
-                        table, row, _("it matches row %(key)s here, as another record does") % {"key": row[0]}
+                        table,
+                        row,
+                        [row[0]],
+                        _("it matches row %(key)s here, as another record does") % {"key": row[0]},
                     )
                 else:
                     highest = moved[row[0]] = _fresh(table, highest)
@@ -330,9 +338,10 @@ class Plan:
                 found[place] += [key for key in keys if key not in found[place]]
         return found
 
-    def _conflict(self, table: Table, row: Row, reason: str) -> None:
+    def _conflict(self, table: Table, row: Row, rows_here: list[Plain], reason: str) -> None:
         if len(self.conflicts) < NAMED:
             self.conflicts.append(describe(table.label, row[0], None, reason))
+            self.clashes.append((table, row, rows_here))
 
     # -- second pass: the rows as they are to be written ---
 

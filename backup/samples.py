@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from operator import itemgetter
 from typing import Any, Protocol
 
@@ -30,22 +31,28 @@ class Store(Protocol):
 
 @dataclass
 class Samples:
-    """Of one model. `changed`: as it is here, and as the backup has it."""
+    """Of one model. `changed`: as it is here, and as the backup has it; `used`: the same, where what differs is only
+    when it was last used."""
 
     added: list[Row] = field(default_factory=list)
     changed: list[tuple[Row, Row]] = field(default_factory=list)
+    used: list[tuple[Row, Row]] = field(default_factory=list)
     removed: list[Row] = field(default_factory=list)
 
-    def __bool__(self) -> bool:
-        return bool(self.added or self.changed or self.removed)
+    def rows(self) -> Iterator[Row]:
+        yield from chain(self.added, self.removed, *self.changed, *self.used)
 
 
 class Look:
     """`moments`: model label -> the column that says of which moment a record tells, for the models that are counted by
-    month. Months are those of UTC, for both sides alike."""
+    month. Months are those of UTC, for both sides alike. `uses`: model label -> the field that says when a record was
+    last used."""
 
-    def __init__(self, moments: Mapping[str, Column], store: Store) -> None:
+    def __init__(
+        self, moments: Mapping[str, Column], store: Store, uses: Mapping[str, str] | None = None
+    ) -> None:
         self._moments = moments
+        self._uses = uses or {}
         self._store = store
         #: Labels of models whose keys did not come in rising order.
         self._unordered: set[str] = set()
@@ -53,6 +60,8 @@ class Look:
         #: "2026-11" -> records in the database; in the backup: see `months`.
         self.months_here: Counter[str] = Counter()
         self.samples: dict[str, Samples] = {}
+        #: Model label -> of how many records only that differs when they were last used.
+        self.used: Counter[str] = Counter()
 
     @property
     def months(self) -> Counter[str]:
@@ -85,9 +94,14 @@ class Look:
     def step(self, database: Database, table: Table, added: Sequence[Row], changed: Sequence[Row]) -> None:
         samples = self.samples.setdefault(table.label, Samples())
         samples.added += added[: MOST - len(samples.added)]
-        if some := changed[: MOST - len(samples.changed)]:
+        use = self._uses.get(table.label)
+        if some := changed if use else changed[: MOST - len(samples.changed)]:
             here = database.rows_by_key(table, [row[0] for row in some])
-            samples.changed += [(here[row[0]], row) for row in some if row[0] in here]
+            pairs = [(here[row[0]], row) for row in some if row[0] in here]
+            used = [pair for pair in pairs if _differing(table, *pair) == [use]]
+            self.used[table.label] += len(used)
+            samples.used += used[: MOST - len(samples.used)]
+            samples.changed += [pair for pair in pairs if pair not in used][: MOST - len(samples.changed)]
 
     def replaced(self, database: Database, table: Table, keys: Sequence[Plain]) -> None:
         """Rows that make way for a record, by their keys."""
@@ -128,6 +142,11 @@ class Look:
         """`same`: the table holds what the backup does, so that its months are known."""
         if column := self._moments.get(table.label):
             self.months_here.update(self._months[table.label] if same else database.months(table, column))
+
+
+def _differing(table: Table, here: Row, new: Row) -> list[str]:
+    """The names of the fields that differ."""
+    return [name for name, old, value in zip(("pk", *table.names), here, new, strict=True) if old != value]
 
 
 def _keys_of(table: Table) -> str:

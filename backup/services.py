@@ -191,7 +191,8 @@ def inspect_backup(source: BinaryIO, *, clear: bool, user: Any = None) -> Plan:
     ):
         with database.snapshot() as reader:
             tables = _tables()
-            look = Look({t.label: moment for t in tables if (moment := babybuddy.moment_of(t))}, spool)
+            moments = {t.label: moment for t in tables if (moment := babybuddy.moment_of(t))}
+            look = Look(moments, spool, babybuddy.USES)
             plan = _plan(archive, reader, spool, clear, user, compare=True, look=look)
             plan.count()
         log(f"{plan.metadata.total_records} records")

@@ -336,7 +336,7 @@ def progress(request: HttpRequest, upload_id: str) -> HttpResponseBase:
         return _result(request, Result.of_json(state["result"]), state["undone"])
     if "error" in state:
         return _error_page(request, BackupError(**state["error"]), status=state["status"])
-    return _page(request, "progress", {"upload": upload_id, **display.progress(state)})
+    return _page(request, "progress", {"upload": upload_id, "told": display.progress(state)})
 
 
 @contextmanager

@@ -40,16 +40,21 @@ def row_of(page, name):
 @pytest.mark.parametrize(
     ("total", "clear", "sentence"),
     [
-        ((1204, 3, 12), True, "1,204 records come back, 3 change, 12 entered since would be lost."),
-        ((1, 1, 1), True, "1 record comes back, 1 changes, 1 entered since would be lost."),
-        ((2, 0, 0), True, "2 records come back, 0 change, and nothing is lost."),
-        ((2, 5, 0), False, "2 records come back, 5 change, and nothing is lost."),
-        ((0, 0, 0), True, "Nothing would change: all that is in the backup is here, as it was."),
+        ((1204, 3, 0, 12), True, "1,204 records come back, 3 change, 12 entered since would be lost."),
+        ((1, 1, 0, 1), True, "1 record comes back, 1 changes, 1 entered since would be lost."),
+        ((2, 0, 1, 0), True, "2 records come back, 0 change, and nothing is lost."),
+        ((2, 5, 0, 0), False, "2 records come back, 5 change, and nothing is lost."),
+        ((0, 0, 0, 0), True, "Nothing would change: all that is in the backup is here, as it was."),
+        (
+            (0, 0, 1, 0),
+            True,
+            "Nothing would change, except the time when something was last used, such as your last sign-in: "
+            "all else that is in the backup is here, as it was.",
+        ),
     ],
 )
 def test_one_sentence(total, clear, sentence):
-    added, changed, removed = total
-    counts = {"added": added, "changed": changed, "unchanged": 7, "removed": removed}
+    counts = dict(zip(display.KINDS, total, strict=True))
     with translation.override("en"):
         assert display._sentence(counts, clear) == sentence
 
@@ -106,6 +111,98 @@ def test_what_differs_in_too_little_to_be_seen_is_shown_exactly(family):
     _group, row = row_of(shown(file), "Feedings")
     (value,) = row["examples"]["changed"][0].values
     assert value.before != value.text
+
+
+@pytest.mark.parametrize("clear", [True, False])
+def test_a_sign_in_is_no_change_to_puzzle_over(family, clear):
+    """Nor is a tag that was used again. The counts for scripts stay what they are."""
+    file = take()
+    users = get_user_model().objects
+    users.update(last_login=dt.datetime(2026, 3, 4, 23, 30, tzinfo=dt.timezone.utc))
+    core.Tag.objects.update(last_used=dt.datetime(2026, 3, 4, 23, 30, tzinfo=dt.timezone.utc))
+    number = users.count()
+    plan = inspect(file, clear=clear)
+    assert plan.as_json()["changes"]["auth.user"]["changed"] == number
+    with translation.override("en"):
+        page = display.preview(plan, BERLIN)
+    assert page["sentence"].startswith("Nothing would change, except the time when something was last used")
+    _group, row = row_of(page, "Users")
+    assert (row["counts"]["changed"], row["counts"]["used"]) == (0, number)
+    assert row["examples"]["changed"] == []
+    assert len(row["examples"]["used"]) == number
+    users.filter(username="admin").update(email="another@example.com")
+    _group, row = row_of(shown(file, clear), "Users")
+    assert (row["counts"]["changed"], row["counts"]["used"]) == (1, number - 1)
+    (example,) = row["examples"]["changed"]
+    assert example.title.startswith("admin (")
+    assert row_of(shown(file, clear), "Tags")[1]["counts"]["used"] == core.Tag.objects.count()
+
+
+def test_a_tag_on_an_entry_names_the_entry(family):
+    file = take()
+    tagged = core.Tagged.objects.first()
+    kind, key = tagged.content_type.name, tagged.object_id
+    tagged.delete()
+    with translation.override("en"):
+        _group, row = row_of(shown(file), "Tags on entries")
+    values = {value.name: value.text for value in row["examples"]["added"][0].values}
+    assert values.items() >= {kind.capitalize(): f"No. {key}"}.items()
+    assert len(values) == 2, "the other is the tag"
+
+
+@pytest.mark.parametrize(
+    ("backup", "here", "said"),
+    [
+        (
+            [(1, "Night", "night")],
+            [(1, "Nap", "night"), (2, "Night", "night_1")],
+            "Tag Night (No. 1) in the backup could be any of these here: "
+            "Nap (No. 1), by its Slug; Night (No. 2), by its Name.",
+        ),
+        (
+            [(1, "Night", "night"), (2, "Nap", "nap")],
+            [(7, "Night", "nap")],
+            "Tag Nap (No. 2) in the backup could be what another record of the backup is, too: "
+            "Night (No. 7), by its Slug.",
+        ),
+    ],
+)
+def test_a_conflict_is_told_by_names(host_db, backup, here, said):
+    def make(tags):
+        core.Tag.objects.all().delete()
+        core.Tag.objects.bulk_create(core.Tag(pk=pk, name=name, slug=slug) for pk, name, slug in tags)
+
+    make(backup)
+    file = take()
+    make(here)
+    with translation.override("en"):
+        assert shown(file, clear=False)["conflicts"] == [said]
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        (
+            "core.feeding 8, field child: it refers to core.child 9999, which is not there",
+            "Feeding No. 8, field child: it refers to Child No. 9999, which is not there",
+        ),
+        (
+            "The backup holds nothing of core.child, core.tagged.",
+            "The backup holds nothing of Children, Tags on entries.",
+        ),
+        (
+            "garden.tree is in the backup, but not installed here",
+            "garden.tree is in the backup, but not installed here",
+        ),
+        (
+            "core/feeding.json, core.child.zip and www.core.child",
+            "core/feeding.json, core.child.zip and www.core.child",
+        ),
+    ],
+)
+def test_messages_name_models_as_the_host_does(host_db, message, said):
+    with translation.override("en"):
+        assert display.in_words(message) == said
 
 
 def test_secrets_are_not_shown(family):

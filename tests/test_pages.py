@@ -8,7 +8,7 @@ from pathlib import Path
 
 import axe_playwright_python
 import pytest
-from core.models import Child, DiaperChange, Feeding
+from core.models import Child, DiaperChange, Feeding, Tag
 from django.contrib.auth import get_user_model
 from django.test import Client
 
@@ -111,7 +111,7 @@ def test_the_whole_way(page, tmp_path):
     sign_in(page)
     page.check("#undo-sure")
     page.click("text=Undo the last restore")
-    page.wait_for_selector("h1:has-text('taken back')")
+    page.wait_for_selector("h1:has-text('as it was before')")
     assert Child.objects.filter(first_name="New").exists()
     assert not problems
 
@@ -231,6 +231,7 @@ def keep(page, name):
 
 def check(page, name):
     """Who cannot see, or has no mouse, comes along: axe-core finds nothing in our part of the page."""
+    assert page.locator("main").count() == 1, "which the host does not have"
     page.evaluate(AXE)
     found = page.evaluate("axe.run('#backup-page')")["violations"]
     assert not [(rule["id"], node["html"]) for rule in found for node in rule["nodes"]], name
@@ -254,6 +255,8 @@ def test_progress_of_a_restore(page, saved, family):
     page.wait_for_selector("#restoring-text:has-text('Step 3 of 4: Writing the records, 1,204 of 5,000')")
     assert page.evaluate("document.activeElement.id") == "restoring"
     assert page.inner_text("#restoring-step") == "Writing the records", "which is what is read out"
+    assert page.inner_text("h1") == "Your backup is being restored"
+    assert not page.is_visible("text=Preview with existing data cleared")
     assert page.eval_on_selector("#restoring-bar", "bar => bar.position") == pytest.approx(0.2408)
     check(page, "progress")
     keep(page, "restoring")
@@ -286,6 +289,7 @@ def test_a_page_that_was_left_and_comes_back(chromium, server, family, script):
         page.click("a[href*='/backup/restore/']")
         assert "Step 2 of 4" in page.inner_text("#restoring-text")
         if script:
+            assert page.inner_text("#restoring-step") == "Making a safety copy of what is here now"
             check(page, "a restore that runs")
         result = {"restored": {"core.child": 2}, "records": 2, "warnings": [], "safety_copy": "a"}
         vault.note_restore(upload, family.admin, {"result": result, "undone": False})
@@ -307,6 +311,7 @@ def test_an_upload_that_a_proxy_does_not_take(page, saved):
         page.click("#restore-form [type=submit]")
         page.wait_for_selector(f"#upload-failed:has-text('{said}')")
         assert page.is_enabled("#restore-form [type=submit]"), "it can be tried again"
+        assert page.evaluate("document.activeElement.matches('#restore-form [type=submit]')")
         page.evaluate("document.getElementById('upload-failed').hidden = true")
     page.unroute("**/upload/")
     page.click("#restore-form [type=submit]")
@@ -324,6 +329,25 @@ def test_a_file_can_be_dropped(page, family):
         }"""
     )
     assert page.eval_on_selector("#id_backup_file", "input => input.files[0].name") == "dropped.zip"
+
+
+def test_a_conflict_says_what_clashes_and_what_to_do(page, family, tmp_path):
+    tag = Tag.objects.create(name="Night", slug="night")
+    path = tmp_path / "night.zip"
+    with path.open("wb") as file:
+        services.create_backup(file)
+    Tag.objects.filter(pk=tag.pk).update(name="Nap")
+    Tag.objects.create(name="Night", slug="night_1")
+    sign_in(page)
+    preview(page, path)
+    said = page.inner_text(".alert-danger")
+    for text in ("Tag Night", "Nap", "by its Slug", "What to do:"):
+        assert text in said
+    assert fits(page)
+    check(page, "conflict")
+    keep(page, "conflict")
+    page.click("button:has-text('Preview with existing data cleared')")
+    page.wait_for_selector("text=Go on to the last question")
 
 
 def test_an_error_is_a_page(page, family):

@@ -540,11 +540,14 @@ def test_a_running_restore_is_shown(browser, family):
     page = progress_of(browser, name).content.decode()
     assert found["text"] in page
     assert 'http-equiv="refresh"' in page
+    assert 'role="status">Writing the records<' in page, "which is read out, without the numbers"
+    silent = '<p id="restoring-silent" role="status" >'
+    assert silent not in page
     assert "is running" in browser.get(url("index")).content.decode()
     # Another process died with it.
     with freeze_time(timezone.now() + dt.timedelta(minutes=5)):
         assert progress_of(browser, name, **JSON).json()["silent"]
-        assert "nothing was changed" in progress_of(browser, name).content.decode()
+        assert silent in progress_of(browser, name).content.decode()
 
 
 def test_a_restore_that_failed_tells_why(browser, family):
@@ -553,7 +556,7 @@ def test_a_restore_that_failed_tells_why(browser, family):
     vault.note_restore(name, family.admin, {"error": error, "status": 409})
     response = progress_of(browser, name)
     assert response.status_code == 409
-    for text in ("It broke.", "core.child 7", url("index")):
+    for text in ("It broke.", "Child No. 7", url("index")):
         assert text in response.content.decode()
     assert "did not work" in browser.get(url("index")).content.decode()
 
@@ -592,7 +595,7 @@ def test_undo_can_be_followed(browser, family):
     page = browser.get(url("index")).content.decode()
     name = re.search(r'name="follow" value="([^"]+)"', page)[1]
     assert browser.post(url("undo"), {"follow": name}).status_code == 200
-    assert "taken back" in progress_of(browser, name).content.decode()
+    assert "as it was before" in progress_of(browser, name).content.decode()
 
 
 # --- Undo -------------------------------------------------------------------------------------------------
@@ -610,7 +613,7 @@ def test_undo(browser, family):
     assert f'action="{url("undo")}"' in page
     response = browser.post(url("undo"))
     assert response.status_code == 200
-    assert "taken back" in response.content.decode()
+    assert "as it was before" in response.content.decode()
     assert not differences(changed, snapshot())
 
 
@@ -986,8 +989,8 @@ def test_index_tells_of_the_last_backup_and_the_size(browser, family):
     assert last["by"] == "admin"
     assert last["records"] > 100
     page = browser.get(url("index")).content.decode()
-    assert ", by admin." in page
-    assert re.search(r"The database has [\d.,]+\s[KM]B", page)
+    assert ", by <bdi>admin</bdi>." in page
+    assert re.search(r"The database has <bdi>[\d.,]+\s[KM]B", page)
     call_command("backup", verbosity=0, stdout=io.StringIO())
     assert "by a command on the server" in browser.get(url("index")).content.decode()
 

@@ -3,6 +3,8 @@ from __future__ import annotations
 from django import template
 from django.template.base import NodeList, Parser, Token
 from django.template.context import Context
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 
 from backup import display, menu
 from backup.access import is_allowed
@@ -30,3 +32,10 @@ def backup_entry(parser: Parser, token: Token) -> BackupEntryNode:
 
 
 register.filter("grouped", display.grouped)
+register.filter("in_words", display.in_words)
+
+
+@register.filter
+def isolated(text: object) -> SafeString:
+    """For a text in a sentence: where it runs the other way, as a date in Hebrew, the sentence keeps its order."""
+    return format_html("<bdi>{}</bdi>", text)
