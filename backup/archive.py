@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
 from itertools import chain, repeat
 from typing import Any, BinaryIO
 
@@ -163,6 +164,9 @@ class Metadata:
 # -- writing ---
 
 
+_BETWEEN = b",\n"
+
+
 def lines_of(frame: Sequence[bytes], columns: Sequence[Sequence[Any]]) -> bytes:
     """Records as the file has them: one a line, a comma and a line break between them.
 
@@ -172,7 +176,7 @@ def lines_of(frame: Sequence[bytes], columns: Sequence[Sequence[Any]]) -> bytes:
     parts: list[Iterable[bytes]] = []
     for before, values in zip(frame, columns, strict=False):
         parts += [repeat(before), _texts(values)]
-    return b"".join(chain.from_iterable(zip(*parts, repeat(frame[-1] + b",\n"), strict=False)))[:-2]
+    return b"".join(chain.from_iterable(zip(*parts, repeat(frame[-1] + _BETWEEN), strict=False)))[:-2]
 
 
 def _texts(values: Sequence[Any]) -> list[bytes]:
@@ -271,6 +275,31 @@ class Writer:
 
 
 # -- reading ---
+
+
+class Lines:
+    """Some of a model's records as the JSON that they are in the file. Taken apart only where somebody asks for it: to
+    compare all of them at once is quicker."""
+
+    def __init__(self, text: bytes, lines: list[bytes] | None = None) -> None:
+        """`text`: one a line, a comma and a line break between them. `lines`: where they stand in some other way."""
+        self.text = text
+        self._lines = lines
+
+    @cached_property
+    def count(self) -> int:
+        return self.text.count(_BETWEEN) + 1 if self._lines is None else len(self._lines)
+
+    @cached_property
+    def each(self) -> list[bytes]:
+        return self.text.split(_BETWEEN) if self._lines is None else self._lines
+
+    @property
+    def ends(self) -> list[bytes]:
+        """The first one and the last one."""
+        if self._lines is None:
+            return [self.text.partition(_BETWEEN)[0], self.text.rpartition(_BETWEEN)[2]]
+        return [self._lines[0], self._lines[-1]]
 
 
 def _loads_exactly(data: bytes) -> Any:
@@ -468,8 +497,8 @@ class Archive:
         """
         count = 0
         for lines in self.lines(label):
-            yield self.parse(label, lines, exact_json, count)
-            count += len(lines)
+            yield self.parse(label, lines.each, exact_json, count)
+            count += lines.count
 
     def parse(self, label: str, lines: list[bytes], exact_json: bool = False, before: int = 0) -> list[Any]:
         """Some of the `lines` as parsed JSON. `before`: how many stand before them, to say which one is malformed."""
@@ -512,7 +541,7 @@ class Archive:
             except RecursionError as error:
                 raise self._malformed(member, number - 1, [line], json.loads) from error
 
-    def lines(self, label: str) -> Iterator[list[bytes]]:
+    def lines(self, label: str) -> Iterator[Lines]:
         """A model's records as the JSON that they are in the file, in batches; else like `records`."""
         member = self.metadata.models[label]
         digest = hashlib.sha256()
@@ -522,7 +551,7 @@ class Archive:
             self._lines(member, blocks) if self.metadata.has_checksums else self._elements(member, blocks)
         )
         for batch in pieces:
-            count += len(batch)
+            count += batch.count
             yield batch
         if self.metadata.has_checksums:
             if digest.hexdigest() != member.sha256:
@@ -554,7 +583,7 @@ class Archive:
         if size != self._entries[member.file].file_size:
             raise _damaged()
 
-    def _lines(self, member: Member, blocks: Iterator[bytes]) -> Iterator[list[bytes]]:
+    def _lines(self, member: Member, blocks: Iterator[bytes]) -> Iterator[Lines]:
         """The records of a file that has one a line. A line break never stands inside a record: JSON escapes it."""
         rest = b""
         waiting: list[bytes] = []  # blocks that end no record, put together once: a long one has many
@@ -565,17 +594,17 @@ class Archive:
             size += len(block)
             if size > self._limits.record:
                 raise self._endless(member)
-            if b",\n" not in block and not (
+            if _BETWEEN not in block and not (
                 block[:1] == b"\n" and waiting[-2:-1] and waiting[-2][-1:] == b","
             ):
                 continue
-            *pieces, rest = b"".join(waiting).split(b",\n")
+            text, _between, rest = b"".join(waiting).rpartition(_BETWEEN)
             waiting, size = [rest], len(rest)
-            if pieces:
-                if not started and not pieces[0].startswith(b"[\n"):
+            if not started:
+                if not text.startswith(b"[\n"):
                     raise self._not_an_array(member)
-                started = True
-                yield pieces if pieces[0][:1] != b"[" else [pieces[0][2:], *pieces[1:]]
+                text, started = text[2:], True
+            yield Lines(text)
         rest = b"".join(waiting)
         if not started:
             if not rest.startswith(b"[\n"):
@@ -584,9 +613,9 @@ class Archive:
         if not rest.endswith(b"\n]\n"):
             raise self._not_an_array(member)
         if started or len(rest) > 3:
-            yield [rest[:-3]]
+            yield Lines(rest[:-3])
 
-    def _elements(self, member: Member, blocks: Iterator[bytes]) -> Iterator[list[bytes]]:
+    def _elements(self, member: Member, blocks: Iterator[bytes]) -> Iterator[Lines]:
         """The records of a JSON array laid out in any way (version 1.0)."""
         text = b""
         place = 0  # up to here the text is scanned
@@ -619,7 +648,7 @@ class Archive:
                     found.append(text[start:place])
                     start, separator = place, b","
             if found:
-                yield found
+                yield Lines(_BETWEEN.join(found), found)
                 found = []
             text, place, start = text[start:], place - start, 0
             if len(text) > self._limits.record:

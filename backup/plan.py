@@ -28,7 +28,7 @@ from django.contrib.auth import get_user_model
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from .archive import Archive, Metadata, lines_of
+from .archive import Archive, Lines, Metadata, lines_of
 from .database import NAMED, Database
 from .exceptions import BackupError, Conflict, Forbidden, InvalidBackup, RestoreRefused, StorageFailed
 from .records import INTEGER, Plain, Row, Table, describe
@@ -141,28 +141,25 @@ class Plan:
         self.same[table.label] = 0
         for lines, columns in self._beside(table):
             before = self.records[table.label]
-            self.records[table.label] += len(lines)
+            self.records[table.label] += lines.count
             # By far the most are, in a backup of this very database.
-            if columns and lines_of(table.frame, columns) == b",\n".join(lines):
+            if columns and lines_of(table.frame, columns) == lines.text:
                 once.check(columns[0])
-                self.same[table.label] += len(lines)
+                self.same[table.label] += lines.count
                 if self.look:
                     self.look.columns(table, columns)
                 continue
             present = self.database.checked(table, columns)
-            here = (
-                dict(zip(lines_of(table.frame, present).split(b",\n"), columns[0], strict=True))
-                if present
-                else {}
-            )
-            others = [line for line in lines if line not in here]
-            self.same[table.label] += len(lines) - len(others)
+            texts = Lines(lines_of(table.frame, present)).each if present else []
+            here = dict(zip(texts, columns[0] if present else (), strict=True))
+            others = [line for line in lines.each if line not in here]
+            self.same[table.label] += lines.count - len(others)
             if self.look:
-                self.look.lines(table, [line for line in lines if line in here])
+                self.look.lines(table, [line for line in lines.each if line in here])
             records = self.archive.parse(table.label, others, table.needs_exact_json, before)
             columns = table.columns_of(records) if records else [()]
             read = iter(columns[0])
-            once.check([here[line] if line in here else next(read) for line in lines])
+            once.check([here[line] if line in here else next(read) for line in lines.each])
             if records:
                 if self.look:
                     self.look.columns(table, columns)
@@ -183,10 +180,10 @@ class Plan:
         batches = self._checked(table, self.archive.records(table.label, table.needs_exact_json))
         return next(islice(batches, number, None))
 
-    def _beside(self, table: Table) -> Iterator[tuple[list[bytes], list[Sequence[Plain]]]]:
+    def _beside(self, table: Table) -> Iterator[tuple[Lines, list[Sequence[Plain]]]]:
         """A model's lines, and as columns the rows here whose keys lie where those of the lines do; none where that
         cannot be told. The database is asked for the next ones while these are looked at."""
-        asked: tuple[list[bytes], Callable[[], list[Sequence[Plain]]]] | None = None
+        asked: tuple[Lines, Callable[[], list[Sequence[Plain]]]] | None = None
         for lines in self.archive.lines(table.label):
             before, asked = asked, (lines, self._ask_here(table, lines))
             if before:
@@ -194,14 +191,14 @@ class Plan:
         if asked:
             yield asked[0], asked[1]()
 
-    def _ask_here(self, table: Table, lines: list[bytes]) -> Callable[[], list[Sequence[Plain]]]:
+    def _ask_here(self, table: Table, lines: Lines) -> Callable[[], list[Sequence[Plain]]]:
         try:
-            first, last = (self.archive.parse(table.label, [line])[0]["pk"] for line in (lines[0], lines[-1]))
+            first, last = (self.archive.parse(table.label, [line])[0]["pk"] for line in lines.ends)
         except (InvalidBackup, KeyError, TypeError):
             return list  # it is read again, to be told what is wrong
         if type(first) is not int or type(last) is not int:
             return list
-        return self.database.ask_between(table, first, last, 2 * len(lines))
+        return self.database.ask_between(table, first, last, 2 * lines.count)
 
     def judge(self, *, superuser: bool) -> None:
         """Set `refusal` and `unknown_apps`. `superuser`: whether the one who asks may change accounts."""

@@ -98,10 +98,13 @@ class Look:
         if some := changed if use else changed[: MOST - len(samples.changed)]:
             here = database.rows_by_key(table, [row[0] for row in some])
             pairs = [(here[row[0]], row) for row in some if row[0] in here]
-            used = [pair for pair in pairs if _differing(table, *pair) == [use]]
+            used: list[tuple[Row, Row]] = []
+            changed_too: list[tuple[Row, Row]] = []
+            for pair in pairs:
+                (used if _differing(table, *pair) == [use] else changed_too).append(pair)
             self.used[table.label] += len(used)
             samples.used += used[: MOST - len(samples.used)]
-            samples.changed += [pair for pair in pairs if pair not in used][: MOST - len(samples.changed)]
+            samples.changed += changed_too[: MOST - len(samples.changed)]
 
     def replaced(self, database: Database, table: Table, keys: Sequence[Plain]) -> None:
         """Rows that make way for a record, by their keys."""
