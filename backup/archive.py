@@ -354,6 +354,21 @@ class _BoundedReads:
         return data
 
 
+#: What `zipfile` makes of a damaged file.
+_DAMAGE: tuple[type[Exception], ...] = (
+    EOFError,
+    zlib.error,
+    struct.error,
+    NotImplementedError,
+    RuntimeError,
+    UnicodeError,
+    ValueError,
+    OverflowError,
+)
+if isal_zlib:
+    _DAMAGE += (isal_zlib.IsalError,)  # type: ignore[operator]
+
+
 @contextmanager
 def _zip_errors() -> Iterator[None]:
     """Whatever `zipfile` and `zlib` have to say of a damaged file, as one sentence."""
@@ -363,16 +378,7 @@ def _zip_errors() -> Iterator[None]:
         if "password" in str(error) or "encrypted" in str(error):
             raise InvalidBackup(_("The file is encrypted; a backup is not.")) from error
         raise _damaged() from error
-    except (
-        EOFError,
-        zlib.error,
-        struct.error,
-        NotImplementedError,
-        RuntimeError,
-        UnicodeError,
-        ValueError,
-        OverflowError,
-    ) as error:
+    except _DAMAGE as error:
         raise _damaged() from error
 
 
@@ -551,8 +557,8 @@ class Archive:
             self._lines(member, blocks) if self.metadata.has_checksums else self._elements(member, blocks)
         )
         for batch in pieces:
-            count += batch.count
             yield batch
+            count += batch.count
         if self.metadata.has_checksums:
             if digest.hexdigest() != member.sha256:
                 raise InvalidBackup(
@@ -567,7 +573,10 @@ class Archive:
 
     def _blocks(self, member: Member, digest: Any) -> Iterator[bytes]:
         size = 0
-        with _zip_errors(), self._zip.open(self._entries[member.file]) as file:
+        entry = self._entries[member.file]
+        with _zip_errors(), self._zip.open(entry) as file:
+            if isal_zlib and entry.compress_type == zipfile.ZIP_DEFLATED:
+                file._decompressor = isal_zlib.decompressobj(-15)  # type: ignore[attr-defined]  # as in `Writer.add`
 
             def read() -> bytes:
                 piece = file.read(AHEAD)
@@ -580,7 +589,7 @@ class Archive:
                 size += len(piece)
                 for start in range(0, len(piece), BLOCK):
                     yield piece[start : start + BLOCK]
-        if size != self._entries[member.file].file_size:
+        if size != entry.file_size:
             raise _damaged()
 
     def _lines(self, member: Member, blocks: Iterator[bytes]) -> Iterator[Lines]:

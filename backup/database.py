@@ -77,8 +77,8 @@ ConvertAll = Callable[[Sequence[Any]], Sequence[Plain]]
 
 @dataclass(frozen=True)
 class Checked:
-    """A column's conversion that only sees to it that its values are texts of this kind. `Database.ask_between`
-    leaves it out, `Database.checked` makes up for it."""
+    """A column's conversion that only sees to it that its values are of this kind. `Database.ask_between` leaves it
+    out, `Database.checked` makes up for it."""
 
     kind: Kind
 
@@ -95,6 +95,7 @@ class Database:
         self.connection = connection
         #: What the database refused so far in this restore: lines that name record, field and reason.
         self.refused: list[str] = []
+        self._known_readers: dict[Table, list[tuple[str, ConvertAll | None]]] = {}
         #: Where all reading happens in a thread of its own, so that a server works on what comes next meanwhile.
         self._reading: ThreadPoolExecutor | None = None
 
@@ -220,6 +221,7 @@ class Database:
     # -- natural keys ---
 
     def _forget(self) -> None:
+        self._known_readers.clear()
         self.__dict__.pop("_naturals", None)
         self.__dict__.pop("_numbers", None)
 
@@ -313,7 +315,9 @@ class Database:
         return name, _each(by_django)
 
     def _readers(self, table: Table) -> list[tuple[str, ConvertAll | None]]:
-        return [self._reader(column) for column in table.stored]
+        if table not in self._known_readers:
+            self._known_readers[table] = [self._reader(column) for column in table.stored]
+        return self._known_readers[table]
 
     def _ask_rows(
         self,
@@ -826,10 +830,9 @@ class SQLite(Database):
         if kind is DATETIME and settings.USE_TZ and self.connection.timezone_name == "UTC":
             # Django writes "2026-11-23 14:30:22.123456", the fraction only where there is one.
             return f"replace({self.quote(column.column)}, ' ', 'T') || 'Z'", Checked(kind)
-        if kind not in (INTEGER, TEXT, FLOAT, DATE, TIME):
-            return None
-        slow = _each(kind.check)
-        return name, lambda values: values if kind.all_fine(values) else slow(values)
+        if kind is FLOAT:  # JSON would make infinity null, which could be taken for the same
+            return name, lambda values: values if kind.all_fine(values) else _each(kind.check)(values)
+        return (name, Checked(kind)) if kind in (INTEGER, TEXT, DATE, TIME) else None
 
     def _write_shortcut(self, column: Column) -> ConvertAll | None:
         kind = column.kind

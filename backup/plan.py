@@ -141,14 +141,16 @@ class Plan:
         self.same[table.label] = 0
         for lines, columns in self._beside(table):
             before = self.records[table.label]
-            self.records[table.label] += lines.count
             # By far the most are, in a backup of this very database.
-            if columns and lines_of(table.frame, columns) == lines.text:
-                once.check(columns[0])
+            if self._are_same(table, columns, lines):
+                lines.count = len(columns[0])  # which need not be counted then
+                self.records[table.label] += lines.count
+                once.check(columns[0], rising=True)
                 self.same[table.label] += lines.count
                 if self.look:
                     self.look.columns(table, columns)
                 continue
+            self.records[table.label] += lines.count
             present = self.database.checked(table, columns)
             texts = Lines(lines_of(table.frame, present)).each if present else []
             here = dict(zip(texts, columns[0] if present else (), strict=True))
@@ -164,6 +166,13 @@ class Plan:
                 if self.look:
                     self.look.columns(table, columns)
                 self.spool.put(table.label, columns)
+
+    def _are_same(self, table: Table, columns: list[Sequence[Plain]], lines: Lines) -> bool:
+        """Whether rows here are to the letter what the lines say."""
+        try:
+            return bool(columns) and lines_of(table.frame, columns) == lines.text
+        except TypeError:  # a value in the database that JSON cannot say: checking it tells which
+            return False
 
     def _packed(self, table: Table, columns: list[Sequence[Plain]]) -> list[bytes] | None:
         try:
@@ -198,7 +207,8 @@ class Plan:
             return list  # it is read again, to be told what is wrong
         if type(first) is not int or type(last) is not int:
             return list
-        return self.database.ask_between(table, first, last, 2 * lines.count)
+        most = len(lines.text) // len(b"".join(table.frame)) + 1  # so many records fit into the text
+        return self.database.ask_between(table, first, last, most)
 
     def judge(self, *, superuser: bool) -> None:
         """Set `refusal` and `unknown_apps`. `superuser`: whether the one who asks may change accounts."""
@@ -616,16 +626,17 @@ class _Once:
         self._last: Plain = None
         self._seen: set[Plain] | None = None if in_order else set()
 
-    def check(self, keys: Sequence[Plain]) -> None:
+    def check(self, keys: Sequence[Plain], *, rising: bool = False) -> None:
+        """`rising`: they are known to, among themselves, since a database gave them in that order."""
         if not keys:
             return
         if self._look:
             self._look.keys(self._table, keys, self._seen is None)
         if self._tell:
             self._tell(self._table.label, len(keys))
-        rising = self._last is None or keys[0] > self._last
-        if self._seen is None and rising and all(map(lt, keys, islice(keys, 1, None))):  # all of them at once
-            self._last = keys[-1]
+        follow = self._last is None or keys[0] > self._last
+        if self._seen is None and follow and (rising or all(map(lt, keys, islice(keys, 1, None)))):
+            self._last = keys[-1]  # all of them at once
             return
         for key in keys:
             if self._seen is None:

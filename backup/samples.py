@@ -87,7 +87,8 @@ class Look:
         """The keys of all of a model's records, batch by batch. `in_order`: they are numbers that only rise."""
         if not in_order:
             self._unordered.add(table.label)
-        self._store.put(_keys_of(table), list(keys))
+        unbroken = in_order and keys[-1] - keys[0] == len(keys) - 1
+        self._store.put(_keys_of(table), (keys[0], keys[-1] + 1) if unbroken else list(keys))
 
     # -- while the plan is counted ---
 
@@ -121,12 +122,12 @@ class Look:
 
     def _missing_keys(self, database: Database, table: Table) -> Iterator[list[Plain]]:
         """Backwards, so that what was entered last comes first, and mostly in the first batch."""
-        batches = self._store.backwards(_keys_of(table))
+        batches = self._keys_backwards(table)
         batch = next(batches, None)
         for keys in database.keys_backwards(table):
             missing = {*keys}
             if table.label in self._unordered:
-                for some in self._store.backwards(_keys_of(table)):
+                for some in self._keys_backwards(table):
                     missing.difference_update(some)
             else:
                 while batch is not None and batch[-1] >= keys[-1]:
@@ -135,6 +136,10 @@ class Look:
                         break  # the rest of it belongs to the rows that come next
                     batch = next(batches, None)
             yield [key for key in keys if key in missing]
+
+    def _keys_backwards(self, table: Table) -> Iterator[Sequence[Plain]]:
+        for keys in self._store.backwards(_keys_of(table)):
+            yield range(*keys) if isinstance(keys, tuple) else keys
 
     def _removed(self, database: Database, table: Table, keys: Sequence[Plain]) -> None:
         rows = database.rows_by_key(table, keys)
