@@ -43,10 +43,11 @@ except ImportError:  # it knows 64-bit processors of Intel's and ARM's kinds onl
 VERSION = "1.1"
 METADATA = "metadata.json"
 
-#: Bytes of a member that are read, checked and parsed at a time. With it, memory does not grow with the file.
-BLOCK = 256 * 1024
-#: Bytes that a thread unpacks ahead. Less, and it would wait for the interpreter lock more than it works.
-AHEAD = 4 * BLOCK
+#: Bytes of a member that are read, checked and parsed at a time. With it, memory does not grow with the file; and what
+#: is made of a block should fit into the processor's cache.
+BLOCK = 128 * 1024
+#: Blocks that a thread unpacks ahead. Less, and it would wait for the interpreter lock more than it works.
+AHEAD = 8
 
 
 @dataclass(frozen=True)
@@ -404,7 +405,7 @@ class Archive:
             raise InvalidBackup(_("The file is empty."))
         try:
             with _zip_errors():
-                self._zip = zipfile.ZipFile(_BoundedReads(source, max(limits.directory, AHEAD)))
+                self._zip = zipfile.ZipFile(_BoundedReads(source, max(limits.directory, BLOCK)))
         except InvalidBackup as error:
             source.seek(0)
             if source.read(2) != b"PK":
@@ -578,17 +579,17 @@ class Archive:
             if isal_zlib and entry.compress_type == zipfile.ZIP_DEFLATED:
                 file._decompressor = isal_zlib.decompressobj(-15)  # type: ignore[attr-defined]  # as in `Writer.add`
 
-            def read() -> bytes:
-                piece = file.read(AHEAD)
-                digest.update(piece)
-                return piece
+            def read() -> list[bytes]:
+                blocks = [file.read(BLOCK) for _number in range(AHEAD)]
+                for block in blocks:
+                    digest.update(block)
+                return [block for block in blocks if block]
 
             ahead = self._unpacker.submit(read)
-            while piece := ahead.result():
+            while blocks := ahead.result():
                 ahead = self._unpacker.submit(read)
-                size += len(piece)
-                for start in range(0, len(piece), BLOCK):
-                    yield piece[start : start + BLOCK]
+                size += sum(map(len, blocks))
+                yield from blocks
         if size != entry.file_size:
             raise _damaged()
 
@@ -599,15 +600,17 @@ class Archive:
         size = 0
         started = False
         for block in blocks:
-            waiting.append(block)
             size += len(block)
             if size > self._limits.record:
                 raise self._endless(member)
-            if _BETWEEN not in block and not (
-                block[:1] == b"\n" and waiting[-2:-1] and waiting[-2][-1:] == b","
-            ):
+            end = block.rfind(_BETWEEN)
+            if end >= 0:
+                text, rest = b"".join([*waiting, memoryview(block)[:end]]), block[end + len(_BETWEEN) :]
+            elif block[:1] == b"\n" and waiting and waiting[-1][-1:] == b",":  # it is cut in two
+                text, _between, rest = b"".join([*waiting, block]).rpartition(_BETWEEN)
+            else:
+                waiting.append(block)
                 continue
-            text, _between, rest = b"".join(waiting).rpartition(_BETWEEN)
             waiting, size = [rest], len(rest)
             if not started:
                 if not text.startswith(b"[\n"):

@@ -63,8 +63,6 @@ from .records import (
     plain_json,
 )
 
-#: Rows that are read, converted and written at a time.
-BATCH = 1000
 #: Values in one statement: every engine takes as many (SQLite's own limit was 999 until 2020).
 PARAMETERS = 900
 #: Records that one error names at most.
@@ -90,6 +88,8 @@ class Database:
     """One connection of the project's. Subclasses hold what is special to a vendor; `of` chooses."""
 
     vendor = ""
+    #: Rows that are read and converted at a time.
+    BATCH = 1000
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
         self.connection = connection
@@ -326,8 +326,10 @@ class Database:
         where: str,
         params: Sequence[Any],
     ) -> Callable[[], list[tuple[Any, ...]]]:
-        """Like `_ask`, for the rows that `where` names, each with its key as the driver gives it behind it."""
-        names = [*(name for name, _convert in readers), self.quote(table.key.column)]
+        """Like `_ask`, for the rows that `where` names; the key as the driver gives it is each row's `_key_place`."""
+        names = [name for name, _convert in readers]
+        if _key_place(readers):
+            names.append(self.quote(table.key.column))
         return self._ask(f"SELECT {', '.join(names)} FROM {self.quote(table.db_table)} {where}", params)
 
     def _plain(
@@ -342,12 +344,12 @@ class Database:
         if not found:
             return []
         columns: list[Sequence[Any]] = list(zip(*found, strict=True))
-        first, last = columns[-1][0], columns.pop()[-1]
+        keys = columns.pop() if len(columns) > len(readers) else columns[0]
         for place, (_name, convert) in enumerate(readers):
             if convert is not None and (check or not isinstance(convert, Checked)):
                 columns[place] = self._converted(table, columns, place, convert)
         for relation in table.relations:
-            columns.append(self._related(relation, readers[0][1], columns[0], first, last))
+            columns.append(self._related(relation, readers[0][1], columns[0], keys[0], keys[-1]))
         return columns
 
     def _related(
@@ -389,12 +391,12 @@ class Database:
     def columns(self, table: Table) -> Iterator[list[Sequence[Plain]]]:
         """All rows in the order of their keys, in batches, each as its columns: one sequence of values each."""
         readers = self._readers(table)
-        order = f"ORDER BY {self.quote(table.key.column)} LIMIT {BATCH}"
+        order = f"ORDER BY {self.quote(table.key.column)} LIMIT {self.BATCH}"
         after = f"WHERE {self.quote(table.key.column)} > %s {order}"
         rows = self._ask_rows(table, readers, order, [])()
         while rows:
-            full = len(rows) == BATCH
-            more = self._ask_rows(table, readers, after, [rows[-1][-1]]) if full else list
+            full = len(rows) == self.BATCH
+            more = self._ask_rows(table, readers, after, [rows[-1][_key_place(readers)]]) if full else list
             yield self._plain(table, readers, rows)
             rows = more()
 
@@ -443,15 +445,14 @@ class Database:
         name, to_key = self._reader(table.key)
         where = ""
         params: list[Any] = []
+        select = f"SELECT {name}, {key} FROM {self.quote(table.db_table)}"
+        order = f"ORDER BY {key} DESC LIMIT {self.BATCH}"
         while True:
-            found = self.fetch(
-                f"SELECT {name}, {key} FROM {self.quote(table.db_table)} {where} ORDER BY {key} DESC LIMIT {BATCH}",
-                params,
-            )
+            found = self.fetch(f"{select} {where} {order}", params)
             keys = [row[0] for row in found]
             if keys:
                 yield [*(to_key(keys) if to_key else keys)]
-            if len(keys) < BATCH:
+            if len(keys) < self.BATCH:
                 return
             where, params = f"WHERE {key} < %s", [found[-1][1]]
 
@@ -717,6 +718,8 @@ class Database:
 
 class SQLite(Database):
     vendor = "sqlite"
+    #: No server is waited for, and what is made of so many fits into the processor's cache.
+    BATCH = 500
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
         super().__init__(connection)
@@ -1135,6 +1138,12 @@ class MySQL(Database):
             3819,
             4025,
         }
+
+
+def _key_place(readers: Sequence[tuple[str, ConvertAll | None]]) -> int:
+    """Where in a row its key stands as the driver gives it: at first, unless it is converted there; then at last."""
+    convert = readers[0][1]
+    return 0 if convert is None or isinstance(convert, Checked) else -1
 
 
 def _each(convert: Convert) -> ConvertAll:

@@ -89,7 +89,7 @@ def run_all(options: argparse.Namespace, host: Path, folder: Path) -> None:
 
     def rounds(
         names: list[str], times: int, before: Callable[[], None] = lambda: None
-    ) -> dict[str, dict[str, float]]:
+    ) -> dict[str, list[dict[str, float]]]:
         """One after the other, and that again: what slows the machine down for a while, slows each of them."""
         names = [name for name in names if name not in options.skip]
         seen: dict[str, list[dict[str, float]]] = {name: [] for name in names}
@@ -98,16 +98,13 @@ def run_all(options: argparse.Namespace, host: Path, folder: Path) -> None:
                 if number == 0 or name not in ONCE:
                     before()
                     seen[name].append(job(name))
-        return {
-            name: {key: statistics.median(found[key] for found in all_found) for key in all_found[0]}
-            for name, all_found in seen.items()
-        }
+        return seen
 
     before = setup_databases(verbosity=0, interactive=False, serialized_aliases=())
     os.environ["DATABASE_URL"] = database_url(connection.settings_dict)
     stock = keep_stock()
     try:
-        results: dict[int, dict[str, dict[str, float]]] = {}
+        results: dict[int, dict[str, list[dict[str, float]]]] = {}
         for rows in sorted({min(FEW, options.rows), options.rows}):
             full = rows == options.rows
             stock.put_back()
@@ -501,9 +498,20 @@ JOBS = {
 # -- the table -----------------------------------------------------------------------------------------------
 
 
-def report(results: dict[int, dict[str, dict[str, float]]], connection, folder: Path) -> None:
+def report(results: dict[int, dict[str, list[dict[str, float]]]], connection, folder: Path) -> None:
     few, many = min(results), max(results)
     found = results[many]
+
+    def median(name: str, key: str = "seconds", rows: int = many) -> float:
+        return statistics.median(run[key] for run in results[rows][name])
+
+    def ratio(name: str, other: str) -> float:
+        """The median of the rounds' own ratios; of the medians, where there was but one round of one of the two."""
+        pairs = [*zip(found[name], found[other], strict=False)]
+        if len(pairs) == 1:
+            return median(name) / median(other)
+        return statistics.median(one["seconds"] / another["seconds"] for one, another in pairs)
+
     with connection.cursor() as cursor:
         cursor.execute("SELECT sqlite_version()" if connection.vendor == "sqlite" else "SELECT version()")
         version = cursor.fetchone()[0]
@@ -517,30 +525,26 @@ def report(results: dict[int, dict[str, dict[str, float]]], connection, folder: 
     print("| job | seconds | against Django | against the floor | peak memory | grows by |")
     print("|---|---|---|---|---|---|")
     rivals = {"backup": ("dumpdata", "floor backup"), "restore": ("loaddata", "floor restore")}
-    for name, job in found.items():
+    for name in found:
         if name.startswith("lock"):
             continue
-        theirs, floor = (found.get(rival) for rival in rivals.get(name, ("", "")))
-        ratio = f"{theirs['seconds'] / job['seconds']:.1f} times as fast" if theirs else ""
-        share = f"{job['seconds'] / floor['seconds']:.2f} times" if floor else ""
-        growth = (
-            f"{job['peak'] - results[few][name]['peak']:+.0f} MiB"
-            if name in results[few] and few != many
-            else ""
-        )
-        print(f"| {name} | {job['seconds']:.2f} | {ratio} | {share} | {job['peak']:.0f} MiB | {growth} |")
+        theirs, floor = rivals.get(name, ("", ""))
+        times = f"{1 / ratio(name, theirs):.1f} times as fast" if theirs in found else ""
+        share = f"{ratio(name, floor):.2f} times" if floor in found else ""
+        peak = median(name, "peak")
+        grown = few != many and name in results[few]
+        growth = f"{peak - median(name, 'peak', few):+.0f} MiB" if grown else ""
+        print(f"| {name} | {median(name):.2f} | {times} | {share} | {peak:.0f} MiB | {growth} |")
     print()
-    ours = found["backup"]["seconds"]
-    print(f"preview / backup: {found['preview']['seconds'] / ours:.2f}")
-    share = found["overwrite"]["seconds"] / found["restore"]["seconds"]
-    print(f"overwrite, identical data / restore with clearing: {share:.2f}")
+    print(f"preview / backup: {ratio('preview', 'backup'):.2f}")
+    print(f"overwrite, identical data / restore with clearing: {ratio('overwrite', 'restore'):.2f}")
     if "pg_dump" in found:
-        print(f"backup / pg_dump -Fc: {ours / found['pg_dump']['seconds']:.2f}")
-    if connection.vendor == "sqlite":
-        for name in ("lock overwrite", "lock clear"):
-            locked, seconds = found[name]["locked"], found[name]["seconds"]
-            print(f"other writers wait at most, {name[5:]}: {locked:.2f} s of {seconds:.2f} s")
-    sizes = {name: job["size"] for name, job in found.items() if "size" in job}
+        print(f"backup / pg_dump -Fc: {ratio('backup', 'pg_dump'):.2f}")
+    for name in ("lock overwrite", "lock clear"):
+        if name in found:
+            waited, seconds = median(name, "locked"), median(name)
+            print(f"other writers wait at most, {name[5:]}: {waited:.2f} s of {seconds:.2f} s")
+    sizes = {name: median(name, "size") for name, runs in found.items() if "size" in runs[0]}
     print("sizes: " + ", ".join(f"{name} {size / 1024 / 1024:.1f} MiB" for name, size in sizes.items()))
 
 

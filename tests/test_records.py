@@ -15,7 +15,7 @@ from rest_framework.authtoken.models import Token
 
 from backup.archive import lines_of
 from backup.exceptions import InvalidRecord
-from backup.records import Table
+from backup.records import _DURATION, DURATION, Table
 from tests.backups import restore, take
 from tests.snapshots import differences, snapshot
 from tests.zoo import models as zoo
@@ -72,6 +72,16 @@ def read(table, record):
     columns = table.columns_of([through_json(record)])
     (again,) = records(table, columns)
     return again
+
+
+@given(st.from_regex(_DURATION, fullmatch=True))
+def test_a_duration_that_need_not_be_parsed_is_right(text):
+    assert DURATION.dump(DURATION.load(text)) == text
+
+
+@given(st.timedeltas())
+def test_every_duration_that_django_says_need_not_be_parsed(value):
+    assert _DURATION.fullmatch(DURATION.dump(value))
 
 
 # --- Every kind ------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ def family(host_db):
 def few(monkeypatch):
     """Small bounds and small batches, so that few rows reach them."""
     monkeypatch.setattr(samples, "MOST", 3)
-    monkeypatch.setattr("backup.database.BATCH", 4)
+    monkeypatch.setattr(type(Database.of()), "BATCH", 4)
 
 
 def looked(file, clear, label):
