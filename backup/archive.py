@@ -43,11 +43,11 @@ except ImportError:  # it knows 64-bit processors of Intel's and ARM's kinds onl
 VERSION = "1.1"
 METADATA = "metadata.json"
 
-#: Bytes of a member that are read, checked and parsed at a time. With it, memory does not grow with the file; and what
-#: is made of a block should fit into the processor's cache.
-BLOCK = 128 * 1024
+#: Bytes of a member that are read, checked and parsed at a time. With it, memory does not grow with the file. Less, and
+#: a preview would ask a server too often for too little.
+BLOCK = 256 * 1024
 #: Blocks that a thread unpacks ahead. Less, and it would wait for the interpreter lock more than it works.
-AHEAD = 8
+AHEAD = 4
 
 
 @dataclass(frozen=True)

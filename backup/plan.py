@@ -201,12 +201,9 @@ class Plan:
             yield asked[0], asked[1]()
 
     def _ask_here(self, table: Table, lines: Lines) -> Callable[[], list[Sequence[Plain]]]:
-        try:
-            first, last = (self.archive.parse(table.label, [line])[0]["pk"] for line in lines.ends)
-        except (InvalidBackup, KeyError, TypeError):
-            return list  # it is read again, to be told what is wrong
-        if type(first) is not int or type(last) is not int:
-            return list
+        first, last = (_key_in(table, line) for line in lines.ends)
+        if first is None or last is None:
+            return list  # they are read as records, to be told what they are
         most = len(lines.text) // len(b"".join(table.frame)) + 1  # so many records fit into the text
         return self.database.ask_between(table, first, last, most)
 
@@ -562,6 +559,13 @@ def build(
     plan.metadata = plan.metadata.counted(plan.records)
     plan.judge(superuser=superuser)
     return plan
+
+
+def _key_in(table: Table, line: bytes) -> int | None:
+    """The key in a line that looks like ours; None where that is no number of 64 bits, or the line is another's."""
+    head = table.frame[0]
+    key = line[len(head) : line.find(b",", len(head))] if line.startswith(head) else b""
+    return int(key) if key.isdigit() and len(key) < 19 else None
 
 
 def _app_of(table: Table) -> str:
