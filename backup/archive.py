@@ -171,13 +171,15 @@ _BETWEEN = b",\n"
 def lines_of(frame: Sequence[bytes], columns: Sequence[Sequence[Any]]) -> bytes:
     """Records as the file has them: one a line, a comma and a line break between them.
 
-    `columns`: the values of the records, one sequence for each place. `frame`: what stands before each place, and
-    behind the last. To put the text together by columns is quicker than to make a dict of each record first.
+    `columns`: the values of the records, at least one, one sequence for each place. `frame`: what stands before each
+    place, and behind the last. To put the text together by columns is quicker than to make a dict of each record first.
     """
     parts: list[Iterable[bytes]] = []
     for before, values in zip(frame, columns, strict=False):
         parts += [repeat(before), _texts(values)]
-    return b"".join(chain.from_iterable(zip(*parts, repeat(frame[-1] + _BETWEEN), strict=False)))[:-2]
+    pieces = [*chain.from_iterable(zip(*parts, repeat(frame[-1] + _BETWEEN), strict=False))]
+    pieces[-1] = frame[-1]
+    return b"".join(pieces)
 
 
 def _texts(values: Sequence[Any]) -> list[bytes]:
@@ -297,9 +299,10 @@ class Lines:
 
     @property
     def ends(self) -> list[bytes]:
-        """The first one and the last one."""
+        """The first one, with what follows it (to cut that off would copy it), and the last one."""
         if self._lines is None:
-            return [self.text.partition(_BETWEEN)[0], self.text.rpartition(_BETWEEN)[2]]
+            last = self.text.rfind(_BETWEEN)
+            return [self.text, self.text if last < 0 else self.text[last + len(_BETWEEN) :]]
         return [self._lines[0], self._lines[-1]]
 
 
@@ -557,9 +560,12 @@ class Archive:
         pieces = (
             self._lines(member, blocks) if self.metadata.has_checksums else self._elements(member, blocks)
         )
+        before: Lines | None = None
         for batch in pieces:
             yield batch
-            count += batch.count
+            count += before.count if before else 0  # one late: who compares them may know the number by then
+            before = batch
+        count += before.count if before else 0
         if self.metadata.has_checksums:
             if digest.hexdigest() != member.sha256:
                 raise InvalidBackup(

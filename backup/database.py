@@ -73,14 +73,22 @@ Convert = Callable[[Any], Any]
 ConvertAll = Callable[[Sequence[Any]], Sequence[Plain]]
 
 
+def _as_they_are(values: Sequence[Any]) -> Sequence[Any]:
+    return values
+
+
 @dataclass(frozen=True)
 class Checked:
-    """A column's conversion that only sees to it that its values are of this kind. `Database.ask_between` leaves it
+    """A column's conversion that also sees to it that its values are of this kind. `Database.ask_between` leaves that
     out, `Database.checked` makes up for it."""
 
     kind: Kind
+    convert: ConvertAll = _as_they_are
 
     def __call__(self, values: Sequence[Any]) -> Sequence[Plain]:
+        return self.check(self.convert(values))
+
+    def check(self, values: Sequence[Any]) -> Sequence[Plain]:
         return values if self.kind.all_fine(values) else _each(self.kind.check)(values)
 
 
@@ -346,7 +354,9 @@ class Database:
         columns: list[Sequence[Any]] = list(zip(*found, strict=True))
         keys = columns.pop() if len(columns) > len(readers) else columns[0]
         for place, (_name, convert) in enumerate(readers):
-            if convert is not None and (check or not isinstance(convert, Checked)):
+            if not check and isinstance(convert, Checked):
+                convert = convert.convert
+            if convert is not None:
                 columns[place] = self._converted(table, columns, place, convert)
         for relation in table.relations:
             columns.append(self._related(relation, readers[0][1], columns[0], keys[0], keys[-1]))
@@ -416,7 +426,7 @@ class Database:
         for place, column in enumerate(table.stored if columns else ()):
             convert = self._reader(column)[1]
             if isinstance(convert, Checked):
-                columns[place] = self._converted(table, columns, place, convert)
+                columns[place] = self._converted(table, columns, place, convert.check)
         return columns
 
     def rows_by_key(self, table: Table, keys: Sequence[Plain]) -> dict[Plain, Row]:
@@ -829,10 +839,9 @@ class SQLite(Database):
         if kind is BOOLEAN:
             return name, lambda values: [_BOOLEANS[value] for value in values]
         if kind is DURATION:  # microseconds
-            return name, lambda values: [None if value is None else _duration(value) for value in values]
+            return name, _durations
         if kind is DATETIME and settings.USE_TZ and self.connection.timezone_name == "UTC":
-            # Django writes "2026-11-23 14:30:22.123456", the fraction only where there is one.
-            return f"replace({self.quote(column.column)}, ' ', 'T') || 'Z'", Checked(kind)
+            return name, Checked(kind, _unspaced)
         if kind is FLOAT:  # JSON would make infinity null, which could be taken for the same
             return name, lambda values: values if kind.all_fine(values) else _each(kind.check)(values)
         return (name, Checked(kind)) if kind in (INTEGER, TEXT, DATE, TIME) else None
@@ -884,7 +893,7 @@ _READING = {
     sqlite3.SQLITE_SELECT: None,
     sqlite3.SQLITE_READ: None,
     sqlite3.SQLITE_TRANSACTION: None,
-    sqlite3.SQLITE_FUNCTION: {"count", "replace"},
+    sqlite3.SQLITE_FUNCTION: {"count"},
     sqlite3.SQLITE_PRAGMA: {"quick_check", "table_xinfo"},
 }
 
@@ -963,10 +972,7 @@ class PostgreSQL(Database):
             # In DateStyle ISO, which psycopg needs to be set anyway. to_char would take three times as long.
             return f"({name} AT TIME ZONE 'UTC')::text", _moments
         if kind is DURATION:
-            return (
-                f"(EXTRACT(EPOCH FROM {name}) * 1000000)::bigint",
-                lambda values: [None if value is None else _duration(value) for value in values],
-            )
+            return f"(EXTRACT(EPOCH FROM {name}) * 1000000)::bigint", _durations
         return None
 
     #: Kinds whose plain form PostgreSQL reads as it is.
@@ -1075,7 +1081,7 @@ class MySQL(Database):
         if kind is DATETIME and settings.USE_TZ and self.connection.timezone_name == "UTC":
             return f"CAST({name} AS CHAR)", _moments
         if kind is DURATION:
-            return name, lambda values: [None if value is None else _duration(value) for value in values]
+            return name, _durations
         return None
 
     def _write_shortcut(self, column: Column) -> ConvertAll | None:
@@ -1136,7 +1142,8 @@ class MySQL(Database):
 
 
 def _key_place(readers: Sequence[tuple[str, ConvertAll | None]]) -> int:
-    """Where in a row its key stands as the driver gives it: at first, unless it is converted there; then at last."""
+    """Where in a row its key stands as the driver gives it: at first, unless it is selected as something else; then at
+    last."""
     convert = readers[0][1]
     return 0 if convert is None or isinstance(convert, Checked) else -1
 
@@ -1150,15 +1157,22 @@ def _each(convert: Convert) -> ConvertAll:
 _PICKLED = pickle.dumps(None, protocol=5)[:2]
 
 
-def _as_they_are(values: Sequence[Any]) -> Sequence[Any]:
-    return values
-
-
 def _spaced(values: Sequence[Any]) -> Sequence[Any]:
     """Moments as Django writes them to SQLite, all at once where none is missing."""
     if None in values:
         return [None if value is None else f"{value[:10]} {value[11:-1]}" for value in values]
     return "\n".join(values).replace("T", " ").replace("Z", "").split("\n")
+
+
+def _unspaced(values: Sequence[Any]) -> Sequence[Plain]:
+    """Moments of UTC as Django writes them to SQLite, "2026-11-23 14:30:22.123456", the fraction only where there is
+    one. All at once where none is missing."""
+    if None in values:
+        return [None if value is None else _unspaced([value])[0] for value in values]
+    texts = ("Z\n".join(values) + "Z").replace(" ", "T").split("\n")
+    if len(texts) != len(values):
+        raise ValueError(values)  # a line break in one of them
+    return texts
 
 
 def _floats(values: Sequence[Any]) -> Sequence[Any]:
@@ -1222,9 +1236,16 @@ def _moments(values: Sequence[Any]) -> Sequence[Plain]:
 _BOOLEANS = {None: None, 0: False, 1: True}
 
 
+def _durations(values: Sequence[int | None]) -> Sequence[str | None]:
+    """Microseconds as durations."""
+    return list(map(_duration, values))
+
+
 @lru_cache(maxsize=4096)
-def _duration(microseconds: int) -> str:
+def _duration(microseconds: int | None) -> str | None:
     """As Django's `duration_string` says it."""
+    if microseconds is None:
+        return None
     seconds, microseconds = divmod(microseconds, 1_000_000)
     minutes, seconds = divmod(seconds, 60)
     hours, minutes = divmod(minutes, 60)

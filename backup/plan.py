@@ -562,7 +562,8 @@ def build(
 
 
 def _key_in(table: Table, line: bytes) -> int | None:
-    """The key in a line that looks like ours; None where that is no number of 64 bits, or the line is another's."""
+    """The key at the beginning of a line that looks like ours; None where that is no number of 64 bits, or the line is
+    another's."""
     head = table.frame[0]
     key = line[len(head) : line.find(b",", len(head))] if line.startswith(head) else b""
     return int(key) if key.isdigit() and len(key) < 19 else None

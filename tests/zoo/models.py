@@ -149,6 +149,13 @@ class Reserved(models.Model):
         db_table = "zoo select"
 
 
+class Tide(models.Model):
+    """A moment as key, which no database and no driver says as a file does."""
+
+    at = models.DateTimeField(primary_key=True)
+    height = models.FloatField()
+
+
 class Ghost(models.Model):
     """Not ours to manage: there is no such table."""
 

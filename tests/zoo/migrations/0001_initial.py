@@ -283,6 +283,13 @@ class Migration(migrations.Migration):
                 ("bird", models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, to="zoo.bird")),
             ],
         ),
+        migrations.CreateModel(
+            name="Tide",
+            fields=[
+                ("at", models.DateTimeField(primary_key=True, serialize=False)),
+                ("height", models.FloatField()),
+            ],
+        ),
         migrations.AddConstraint(
             model_name="enclosure",
             constraint=models.UniqueConstraint(
