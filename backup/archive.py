@@ -291,7 +291,7 @@ class Lines:
 
     @cached_property
     def count(self) -> int:
-        return self.text.count(_BETWEEN) + 1 if self._lines is None else len(self._lines)
+        return self.text.count(_BETWEEN) + 1 if "each" not in vars(self) else len(self.each)
 
     @cached_property
     def each(self) -> list[bytes]:
