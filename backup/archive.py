@@ -46,8 +46,8 @@ METADATA = "metadata.json"
 #: Bytes of a member that are read, checked and parsed at a time. With it, memory does not grow with the file. Less, and
 #: a preview would ask a server too often for too little.
 BLOCK = 256 * 1024
-#: Blocks that a thread unpacks ahead. Less, and it would wait for the interpreter lock more than it works.
-AHEAD = 4
+#: Bytes that a thread unpacks ahead. Less, and it would wait for the interpreter lock more than it works.
+AHEAD = 2 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -291,7 +291,7 @@ class Lines:
 
     @cached_property
     def count(self) -> int:
-        return self.text.count(_BETWEEN) + 1 if "each" not in vars(self) else len(self.each)
+        return len(self.each) if "each" in vars(self) else self.text.count(_BETWEEN) + 1
 
     @cached_property
     def each(self) -> list[bytes]:
@@ -408,7 +408,7 @@ class Archive:
             raise InvalidBackup(_("The file is empty."))
         try:
             with _zip_errors():
-                self._zip = zipfile.ZipFile(_BoundedReads(source, max(limits.directory, BLOCK)))
+                self._zip = zipfile.ZipFile(_BoundedReads(source, max(limits.directory, AHEAD)))
         except InvalidBackup as error:
             source.seek(0)
             if source.read(2) != b"PK":
@@ -586,10 +586,9 @@ class Archive:
                 file._decompressor = isal_zlib.decompressobj(-15)  # type: ignore[attr-defined]  # as in `Writer.add`
 
             def read() -> list[bytes]:
-                blocks = [file.read(BLOCK) for _number in range(AHEAD)]
-                for block in blocks:
-                    digest.update(block)
-                return [block for block in blocks if block]
+                data = file.read(AHEAD)
+                digest.update(data)
+                return [data[start : start + BLOCK] for start in range(0, len(data), BLOCK)]
 
             ahead = self._unpacker.submit(read)
             while blocks := ahead.result():

@@ -870,8 +870,8 @@ class SQLite(Database):
             return pickle.dumps(flat, protocol=5)
 
     def _insert_packed(self, db_table: str, columns: Sequence[str], data: bytes) -> None:
-        """Many rows a statement take half the time of one each. Always the same few numbers of rows, so that SQLite, which
-        remembers its statements, need not learn new ones."""
+        """Many rows a statement take half the time of one each. Always the same few numbers of rows: SQLite need not
+        learn new statements then, it remembers these."""
         values = pickle.loads(data) if data.startswith(_PICKLED) else marshal.loads(data)
         quote = self.connection.ops.quote_name
         begin = f"INSERT INTO {quote(db_table)} ({', '.join(map(quote, columns))}) VALUES "
