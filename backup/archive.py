@@ -47,7 +47,7 @@ METADATA = "metadata.json"
 #: a preview would ask a server too often for too little.
 BLOCK = 256 * 1024
 #: Bytes that a thread unpacks ahead. Less, and it would wait for the interpreter lock more than it works.
-AHEAD = 2 * 1024 * 1024
+AHEAD = 1024 * 1024
 
 
 @dataclass(frozen=True)
