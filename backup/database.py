@@ -18,6 +18,7 @@ import marshal
 import pickle
 import re
 import sqlite3
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
@@ -840,7 +841,7 @@ class SQLite(Database):
         # lets a column hold anything, each value is checked: a backup that cannot be restored would be none.
         name, kind = f"+{self.quote(column.column)}", column.kind
         if kind is BOOLEAN:
-            return name, lambda values: [_BOOLEANS[value] for value in values]
+            return name, _booleans
         if kind is DURATION:  # microseconds
             return name, _durations
         if kind is DATETIME and settings.USE_TZ and self.connection.timezone_name == "UTC":
@@ -1097,14 +1098,21 @@ class MySQL(Database):
         if kind in (INTEGER, FLOAT) or column.field.get_internal_type() in ("CharField", "TextField"):
             return name, None
         if kind is BOOLEAN:
-            return name, lambda values: [_BOOLEANS[value] for value in values]
+            return name, _booleans
         if kind is DATE:
             return f"DATE_FORMAT({name}, '%%Y-%%m-%%d')", None
         if kind is DATETIME and settings.USE_TZ and self.connection.timezone_name == "UTC":
-            return f"CAST({name} AS CHAR)", _moments
+            return f"DATE_FORMAT({name}, '%%Y-%%m-%%dT%%H:%%i:%%s.%%fZ')", _without_zeros
         if kind is DURATION:
             return name, _durations
         return None
+
+    def _plain(self, *args: Any, **options: Any) -> list[Sequence[Plain]]:
+        columns = super()._plain(*args, **options)
+        # The driver needs the interpreter lock several times a query. The thread that reads may have it now, rather
+        # than after the five milliseconds that Python lets it wait: a backup takes a fifth less time.
+        time.sleep(0)
+        return columns
 
     def _write_shortcut(self, column: Column) -> ConvertAll | None:
         kind = column.kind
@@ -1255,7 +1263,19 @@ def _moments(values: Sequence[Any]) -> Sequence[Plain]:
     return [text + _TO_MICROSECONDS[len(text)] for text in texts]
 
 
+def _without_zeros(values: Sequence[Any]) -> Sequence[Plain]:
+    """Moments that always have six digits of a fraction, which ours only have where it is one."""
+    if None in values:
+        return [None if value is None else value.replace(".000000", "") for value in values]
+    text = "\n".join(values)
+    return text.replace(".000000", "").split("\n") if ".000000" in text else values
+
+
 _BOOLEANS = {None: None, 0: False, 1: True}
+
+
+def _booleans(values: Sequence[Any]) -> Sequence[Plain]:
+    return list(map(_BOOLEANS.__getitem__, values))
 
 
 def _durations(values: Sequence[int | None]) -> Sequence[str | None]:

@@ -15,6 +15,7 @@ from django.db.migrations.loader import MigrationLoader
 from django.utils import timezone
 
 from backup import services
+from backup.database import Database
 from backup.exceptions import AlreadyRestored, BackupError, NoSafetyCopy
 from tests.backups import checksums_of, metadata_of, records_of, restore, take, unpacked
 from tests.changing import change_everything, models_kept
@@ -88,6 +89,24 @@ def test_a_backup_of_what_was_restored_is_the_same_backup(changed):
     _, file, _ = changed
     restore(file, clear=True)
     assert checksums_of(take()) == checksums_of(file)
+
+
+@pytest.mark.parametrize("clear", [True, False])
+def test_what_a_vendor_does_faster_it_does_the_same(changed, clear, monkeypatch):
+    """By the fields' own conversions, as on a database that we know nothing of."""
+    before, file, after = changed
+    vendor = type(Database.of())
+    names = {"_shortcut", "_write_shortcut", "_pack", "_insert_packed", "_update_values"} & vars(
+        vendor
+    ).keys()
+    assert len(names) >= 4
+    for name in names:
+        monkeypatch.delattr(vendor, name)
+    restore(file, clear=clear)
+    assert not differences(before if clear else both(before, after), snapshot())
+    slow = take()
+    monkeypatch.undo()
+    assert checksums_of(slow) == checksums_of(take())
 
 
 def test_the_preview_and_the_counts_of_a_restore_agree(changed):
