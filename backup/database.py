@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import datetime as dt
 import io
-import json
 import marshal
 import pickle
 import re
@@ -61,6 +60,7 @@ from .records import (
     in_order,
     load_float,
     load_json,
+    parse_json,
     plain_float,
     plain_json,
 )
@@ -306,7 +306,7 @@ class Database:
             return name, lambda values: [names.get(value, value) for value in values]
         if column.kind is JSON:  # the text itself: what a field's own decoder makes of it is not for the file
             nullable = column.field.null
-            return name, _each(lambda value: plain_json(json.loads(value), nullable))
+            return name, _each(lambda value: plain_json(parse_json(value), nullable))
         if shortcut := self._shortcut(column):
             return shortcut
         expression: Any = column.field.get_col(column.field.model._meta.db_table)

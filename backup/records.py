@@ -186,6 +186,25 @@ def _dump_binary(value: Any) -> str:
 _JSON_NULL = "$json"
 
 
+def _finite(number: str) -> float:
+    value = float(number)
+    if value - value != 0:
+        raise ValueError(number)
+    return value
+
+
+def _whole(number: str) -> int:
+    _finite(number)
+    return int(number)
+
+
+def parse_json(text: str) -> Any:
+    """What a column's JSON text says. Raises `ValueError` where it is none, or a number is beyond what a float holds
+    (`1e999`, which PostgreSQL writes out): Python would take it for infinity, which the file would turn into null, and
+    no reader of ours takes so large a whole number either."""
+    return json.loads(text, parse_float=_finite, parse_int=_whole, parse_constant=_finite)
+
+
 def plain_json(value: Any, nullable: bool) -> Plain:
     """A JSON value that a column holds, so that it cannot be taken for the column being NULL."""
     if nullable and (value is None or (isinstance(value, dict) and value.keys() == {_JSON_NULL})):

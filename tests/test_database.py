@@ -12,6 +12,7 @@ from tests.backups import records_of, restore, rewritten, take
 from tests.changing import add_everywhere
 from tests.processes import ask, hear, process, wait_until_usable
 from tests.snapshots import differences, snapshot
+from tests.zoo import models as zoo
 
 ENGINE = connection.vendor
 sqlite_only = pytest.mark.skipif(ENGINE != "sqlite", reason="of SQLite")
@@ -161,6 +162,19 @@ def test_a_value_that_is_not_of_its_type_fails_the_backup_by_name(family, model,
         take()
     assert f"{model._meta.label_lower} {pk}" in str(caught.value)
     assert field in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["1e999", '{"deep": [-1e999]}'])
+def test_a_number_that_no_float_holds_fails_the_backup_by_name(host_db, text):
+    """Databases keep it in JSON; null in its place would be another value, and nobody told."""
+    row = zoo.Specimen.objects.create(char="endless")
+    with connection.cursor() as cursor:
+        char = connection.ops.quote_name("char")
+        cursor.execute(f"UPDATE {row._meta.db_table} SET json = %s WHERE {char} = 'endless'", [text])
+    with pytest.raises(BackupError) as caught:
+        take()
+    assert f"zoo.specimen {row.pk}" in str(caught.value)
+    assert "json" in str(caught.value)
 
 
 @both_modes
