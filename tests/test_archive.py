@@ -11,10 +11,10 @@ import json
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from backup.archive import Archive, Limits, Metadata, Writer, parse_metadata, text_of
+from backup.archive import Archive, Limits, Metadata, Writer, lines_of, parse_metadata, text_of
 from backup.exceptions import InvalidBackup
 from tests.backups import lines, packed, unpacked
 
@@ -188,6 +188,30 @@ ANY_RECORDS = st.lists(
 def same(one, other):
     """Equal, and of the same types: True is not 1, and 1 is not 1.0."""
     return repr(one) == repr(other)
+
+
+#: Texts that are full of what tells values apart, and values of which some hold others.
+COLUMNS = st.lists(
+    st.text(',"[]{}\\ \n1', max_size=4) | st.none() | st.just(["core", "child"]), min_size=1
+) | st.lists(VALUES, min_size=1)
+
+
+@settings(max_examples=200, deadline=None)
+@given(COLUMNS)
+@example([","])
+@example(["a,b", '",', None, ",", '","'])
+@example(["a,b", ["c"]])
+@example([["a,b"], "c"])
+@example(["a,b", {"c": 1}])
+@example(["a,b", [], {}])
+@example(["a,b", 2**70])
+def test_many_values_at_once_are_written_as_each_is(column):
+    """By the standard library, which knows no shortcuts."""
+    written = lines_of([b'{"pk":', b',"value":', b"}"], [range(len(column)), column])
+    assert same(
+        [json.loads(line) for line in written.split(b",\n")],
+        [{"pk": pk, "value": value} for pk, value in enumerate(column)],
+    )
 
 
 @settings(max_examples=60, deadline=None)

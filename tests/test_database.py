@@ -1,5 +1,6 @@
 """What a database refuses, and what several processes do at once, on the database of this run."""
 
+import datetime as dt
 from collections import Counter
 
 import pytest
@@ -201,6 +202,31 @@ def test_nothing_is_cut_on_a_server_that_is_not_strict(family, clear):
     with connection.cursor() as cursor:
         cursor.execute("SELECT @@sql_mode")
         assert cursor.fetchone() == ("",), "as it was"
+
+
+@pytest.mark.skipif(ENGINE != "mysql", reason="of MySQL")
+@pytest.mark.parametrize("digits", [0, 3, 6])
+def test_moments_of_columns_with_fewer_digits(family, digits):
+    """As old versions of MySQL made them, or somebody by hand."""
+
+    def make(digits):
+        with connection.cursor() as cursor:
+            cursor.execute(f"ALTER TABLE core_note MODIFY time datetime({digits}) NOT NULL")
+
+    make(digits)
+    try:
+        child = core.Child.objects.first()
+        for fraction in (0, 987_000, 987_654):
+            moment = dt.datetime(2026, 6, 1, 23, 59, 5, fraction, dt.timezone.utc)
+            core.Note.objects.create(child=child, note="n", time=moment)
+        expected = {note.pk: note.time.isoformat().replace("+00:00", "Z") for note in core.Note.objects.all()}
+        before, file = snapshot(), take()
+        assert {note["pk"]: note["fields"]["time"] for note in records_of(file)["core.note"]} == expected
+        core.Note.objects.all().delete()
+        restore(file, clear=True)
+        assert not differences(before, snapshot())
+    finally:
+        make(6)
 
 
 @both_modes

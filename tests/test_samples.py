@@ -8,7 +8,7 @@ import pytest
 from core import models as core
 from rest_framework.authtoken.models import Token
 
-from backup import samples
+from backup import archive, samples
 from backup.database import Database
 from backup.records import Table
 from tests.backups import inspect, lines, packed, rewritten, take, unpacked
@@ -22,8 +22,9 @@ def family(host_db):
 
 @pytest.fixture
 def few(monkeypatch):
-    """Small bounds and small batches, so that few rows reach them."""
+    """Small bounds, batches and blocks, so that few rows reach them."""
     monkeypatch.setattr(samples, "MOST", 3)
+    monkeypatch.setattr(archive, "BLOCK", 700)
     monkeypatch.setattr(type(Database.of()), "BATCH", 4)
 
 
@@ -63,23 +64,26 @@ def test_no_more_than_so_many(family, few, clear):
 
 
 @pytest.mark.parametrize("places", [[0], [3], [4, 5], [-1], [0, 9, -1], [*range(12)], [*range(2, 30)]])
-@pytest.mark.parametrize("ordered", [True, False], ids=["ordered", "unordered"])
-def test_rows_that_the_backup_does_not_hold_are_found_wherever_they_are(family, few, places, ordered):
+@pytest.mark.parametrize("layout", ["ours", "another", "unordered"])
+def test_rows_that_the_backup_does_not_hold_are_found_wherever_they_are(family, few, places, layout):
     keys = sorted(core.DiaperChange.objects.values_list("pk", flat=True))
     assert len(keys) > 12
     missing = sorted({keys[place] for place in places if place < len(keys)})
-
-    def without(records):
-        records["core.diaperchange"] = [
-            record for record in records["core.diaperchange"] if record["pk"] not in missing
-        ]
-        records["core.tagged"] = []
-
-    file = rewritten(take(), without)
-    if not ordered:
+    rows = list(core.DiaperChange.objects.filter(pk__in=missing))
+    core.DiaperChange.objects.filter(pk__in=missing).delete()
+    file = take()
+    core.DiaperChange.objects.bulk_create(rows)
+    if layout == "another":
+        file = rewritten(file)
+    elif layout == "unordered":
         file = as_version_1_0(file)
     changes, found = looked(file, True, "core.diaperchange")
-    assert changes.removed == len(missing)
+    assert vars(changes) == {
+        "added": 0,
+        "changed": 0,
+        "unchanged": len(keys) - len(missing),
+        "removed": len(missing),
+    }
     assert [row[0] for row in found.removed] == missing[::-1][:3], "the last first"
 
 
