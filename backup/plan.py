@@ -19,7 +19,7 @@ import marshal
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import compress, islice
 from operator import lt
 from typing import Any
 
@@ -145,8 +145,9 @@ class Plan:
         differs = False
         for lines, columns in self._beside(table):
             before = self.records[table.label]
+            text = self._text_of(table, columns)
             # By far the most are, in a backup of this very database.
-            if self._are_same(table, columns, lines):
+            if text == lines.text:
                 lines.count = len(columns[0])  # which need not be counted then
                 self.records[table.label] += lines.count
                 once.check(columns[0], rising=True)
@@ -156,18 +157,18 @@ class Plan:
                     self.look.columns(table, columns)
                 continue
             differs = True
+            wanted = {*lines.each}
+            here, rest = self._among(wanted, table, columns, text)
+            rest = self.database.checked(table, rest)  # what differs may be the same after all
+            here |= self._among(wanted, table, rest, lines_of(table.frame, rest) if rest else None)[0]
+            keys = list(map(here.get, lines.each))
+            others = [line for line, key in zip(lines.each, keys, strict=True) if key is None]
             self.records[table.label] += lines.count
-            present = self.database.checked(table, columns)
-            texts = Lines(lines_of(table.frame, present)).each if present else []
-            here = dict(zip(texts, columns[0] if present else (), strict=True))
-            others = [line for line in lines.each if line not in here]
             self.same[table.label] += lines.count - len(others)
-            if self.look:
-                self.look.lines(table, [line for line in lines.each if line in here])
             records = self.archive.parse(table.label, others, table.needs_exact_json, before)
             columns = table.columns_of(records) if records else [()]
             read = iter(columns[0])
-            once.check([here[line] if line in here else next(read) for line in lines.each])
+            once.check([next(read) if key is None else key for key in keys])
             if records:
                 if self.look:
                     self.look.columns(table, columns)
@@ -175,12 +176,27 @@ class Plan:
         if not differs:
             self.reach[table.label] = reach
 
-    def _are_same(self, table: Table, columns: list[Sequence[Plain]], lines: Lines) -> bool:
-        """Whether rows here are to the letter what the lines say."""
+    def _among(
+        self, lines: set[bytes], table: Table, columns: list[Sequence[Plain]], text: bytes | None
+    ) -> tuple[dict[bytes, Plain], list[Sequence[Plain]]]:
+        """Of rows here, given as their columns and (but for None) as their text, which ones are among the lines: line
+        -> key. And the others, as columns."""
+        if not columns or text is None:
+            return {}, columns
+        texts = Lines(text).each
+        found = list(map(lines.__contains__, texts))
+        if self.look:
+            self.look.columns(table, columns, found)
+        here = dict(zip(compress(texts, found), compress(columns[0], found), strict=True))
+        others = [place for place, is_there in enumerate(found) if not is_there]
+        return here, [[column[place] for place in others] for column in columns] if others else []
+
+    def _text_of(self, table: Table, columns: list[Sequence[Plain]]) -> bytes | None:
+        """Rows here as a file has them; None where there are none."""
         try:
-            return bool(columns) and lines_of(table.frame, columns) == lines.text
+            return lines_of(table.frame, columns) if columns else None
         except TypeError:  # a value in the database that JSON cannot say: checking it tells which
-            return False
+            return None
 
     def _packed(self, table: Table, columns: list[Sequence[Plain]]) -> list[bytes] | None:
         try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, compress
 from operator import itemgetter
 from typing import Any, Protocol
 
@@ -69,19 +69,14 @@ class Look:
 
     # -- while the backup is read ---
 
-    def lines(self, table: Table, lines: Sequence[bytes]) -> None:
-        """Records that are the same here: their text is what we would write ourselves, so a month can be cut out."""
-        if column := self._moments.get(table.label):
-            mark = f'"{column.name}":"'.encode()
-            months = Counter(text[:7] for text in b"".join(lines).split(mark)[1:])
-            for month, count in months.items():
-                self._months[table.label][month.decode("ascii", "replace")] += count
-
-    def columns(self, table: Table, columns: Sequence[Sequence[Plain]]) -> None:
-        """Records as their columns."""
+    def columns(
+        self, table: Table, columns: Sequence[Sequence[Plain]], which: Sequence[bool] | None = None
+    ) -> None:
+        """Records as their columns. `which`: of each of them whether it counts; by default, all do."""
         if column := self._moments.get(table.label):
             values = columns[table.stored.index(column)]
-            self._months[table.label].update(map(_MONTH, filter(None, values)))
+            counted = values if which is None else compress(values, which)
+            self._months[table.label].update(map(_MONTH, filter(None, counted)))
 
     def keys(self, table: Table, keys: Sequence[Plain], in_order: bool) -> None:
         """The keys of all of a model's records, batch by batch. `in_order`: they are numbers that only rise."""
