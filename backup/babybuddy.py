@@ -7,10 +7,10 @@ said here of it does nothing.
 from __future__ import annotations
 
 import zoneinfo
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
 from django.conf import settings
@@ -20,9 +20,12 @@ from django.db import DatabaseError
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from .database import Database
-from .plan import Validators
-from .records import DATE, DATETIME, Column, Table
+if TYPE_CHECKING:
+    from .database import Database
+    from .tables import Column, Table
+
+#: (model label, field) -> what is wrong with a value of that field, or None. See `validators`.
+Validators = dict[tuple[str, str], Callable[[Any], "str | None"]]
 
 #: Sets of fields that say which row a record is, though no constraint does: two site settings of the same name make
 #: every page that reads it fail.
@@ -65,9 +68,9 @@ def moment_of(table: Table) -> Column | None:
     """The column that says when it was what a care record tells of: its first moment, else its first date."""
     if group_of(table.label) != CARE or table.label in _TIMELESS:
         return None
-    for kind in (DATETIME, DATE):
+    for kind in ("datetime", "date"):
         for column in table.columns:
-            if column.kind is kind and not column.field.null:
+            if column.kind.name == kind and not column.field.null:
                 return column
     return None
 

@@ -24,8 +24,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext, pgettext
 
 from . import babybuddy
-from .plan import Plan
-from .records import (
+from .kinds import (
     BOOLEAN,
     DATE,
     DATETIME,
@@ -33,13 +32,11 @@ from .records import (
     FLOAT,
     INTEGER,
     TIME,
-    Column,
     Plain,
-    Relation,
-    Row,
-    Table,
 )
-from .samples import Samples
+from .restore.plan import Plan
+from .restore.preview import Samples
+from .tables import Column, Relation, Row, Table
 
 #: Of records, in the order in which a preview tells of them. `used`: what differs is only when they were last used.
 KINDS = ("added", "changed", "used", "removed")
@@ -487,12 +484,12 @@ _STEPS = {
 
 
 def progress(state: dict[str, Any] | None) -> dict[str, Any]:
-    """The state of a restore (see `vault.restore_state`) for a page and its script."""
+    """The state of a restore (see `state.restore_state`) for a page and its script."""
     if state is None:
         return {"state": "unknown", "text": "", "done": None, "total": None}
     if "result" in state or "error" in state:
         return {"state": "ended", "text": "", "done": None, "total": None}
-    name = state.get("step", "check")
+    name = state.get("phase", "check")
     place = [*_STEPS].index(name) + 1
     text = _("Step %(place)s of %(steps)s: %(step)s") % {
         "place": place,

@@ -13,6 +13,7 @@
     ├── Busy                    409  another restore is running
     ├── AlreadyRestored         409  this very request was carried out just before
     ├── NoSafetyCopy            404  nothing to undo
+    ├── UnknownDatabase         409  a database of a vendor that the app does not know
     └── StorageFailed           507  a file on the server's disk could not be written or read
 
 Every message is a sentence for the person at the screen, already translated; `code` is for programs.
@@ -99,6 +100,11 @@ class Busy(BackupError):
 
 class AlreadyRestored(BackupError):
     code = "already_restored"
+    status = 409
+
+
+class UnknownDatabase(BackupError):
+    code = "unknown_database"
     status = 409
 
 

@@ -7,6 +7,8 @@ from django.core.files.uploadedfile import UploadedFile
 from django.forms.widgets import CheckboxInput
 from django.utils.translation import gettext_lazy as _
 
+from backup.options import RestoreMode, RestoreOptions
+
 YES = ("true", "on", "1", "yes")
 NO = ("false", "off", "0", "no", "")
 
@@ -73,13 +75,14 @@ class RestoreForm(forms.Form):
         return bool(self.cleaned_data["clear_existing_data"])
 
     @property
-    def sure_enough(self) -> bool:
+    def confirmed(self) -> bool:
         """Nothing is deleted, or the second step said that it may be."""
         return not self.clear or bool(self.cleaned_data["sure"])
 
     @property
-    def clear_unknown_apps_too(self) -> bool:
-        return bool(self.cleaned_data["clear_unknown_apps"])
+    def options(self) -> RestoreOptions:
+        mode = RestoreMode.CLEAR if self.clear else RestoreMode.OVERWRITE
+        return RestoreOptions(mode, clear_unknown_apps=bool(self.cleaned_data["clear_unknown_apps"]))
 
     @property
     def clear_as_sent(self) -> bool:

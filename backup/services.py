@@ -1,7 +1,7 @@
 """The API: create, inspect, verify, restore, undo. Views and commands only translate between this and people.
 
-`user`: who does it, a `User`; None is the command line, which may do all. `progress` is called from time to time with
-(label of the model, records done, records in all). Everything raises `exceptions.BackupError`.
+`user`: who does it, a `User`; None is the command line, which may do all. `reporter`: is told how far the work is.
+Everything raises `exceptions.BackupError`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import hashlib
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -26,51 +26,29 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from . import babybuddy, upgrade, vault
-from .archive import Archive, Limits, Metadata, Writer, lines_of
+from . import babybuddy
+from .archive import Archive, Limits, Metadata, Writer
 from .conf import conf
-from .database import Database, reason_of, refuse_records
+from .database import Database, database_of, reason_of, refuse_records
+from .dump import write_records
 from .exceptions import AlreadyRestored, BackupError, Busy, InvalidBackup, StorageFailed, UnknownApps
-from .plan import Plan, Spool, build
-from .records import Table
-from .samples import Look
+from .options import SILENT, Phase, RecordCounter, Reporter, RestoreMode, RestoreOptions, Result
+from .restore.batches import Spool
+from .restore.plan import Plan, build
+from .restore.preview import Look
 from .scope import models_in_scope
+from .storage import files, kept, state
+from .tables import Table
+from .upgrade import process, schema
 
 logger = logging.getLogger("backup")
 
-Progress = Callable[[str, int, int], None]
-#: Is told when a step of a restore begins: one of `STEPS`.
-Step = Callable[[str], None]
-STEPS = ("check", "copy", "write", "finish")
+#: An undo brings back exactly what was, whatever apps there are.
+UNDO = RestoreOptions(RestoreMode.CLEAR, clear_unknown_apps=True)
+
 
 #: So long after a restore, the same request is taken for one that a gateway sent again, or for a second click.
 SENT_AGAIN = dt.timedelta(minutes=5)
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a restore did. `restored`: model label -> records that were in the backup. `safety_copy`: the name of the
-    backup that was taken just before."""
-
-    restored: dict[str, int]
-    safety_copy: str
-    warnings: list[str] = field(default_factory=list)
-
-    @property
-    def records(self) -> int:
-        return sum(self.restored.values())
-
-    @classmethod
-    def of_json(cls, said: dict[str, Any]) -> Result:
-        return cls(said["restored"], said["safety_copy"], said["warnings"])
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "restored": self.restored,
-            "records": self.records,
-            "warnings": self.warnings,
-            "safety_copy": self.safety_copy,
-        }
 
 
 def backup_name(user: Any = None, moment: dt.datetime | None = None) -> str:
@@ -83,23 +61,23 @@ def _named(moment: dt.datetime) -> str:
 
 
 def create_backup(
-    target: BinaryIO, *, user: Any = None, label: str = "", progress: Progress | None = None
+    target: BinaryIO, *, user: Any = None, label: str = "", reporter: Reporter = SILENT
 ) -> Metadata:
     """Write a backup of all that is in scope, at one moment, into `target`, a seekable binary file.
 
     `label`: a remark that goes into the metadata. Raises `StorageFailed`, `Busy`.
     """
     with _logged("backup", user) as log:
-        metadata = _write_backup(target, user, label, progress)
+        metadata = _write_backup(target, user, label, reporter)
         log(f"{metadata.total_records} records")
     return metadata
 
 
-def _write_backup(target: BinaryIO, user: Any, label: str, progress: Progress | None = None) -> Metadata:
-    database = Database.of()
+def _write_backup(target: BinaryIO, user: Any, label: str, reporter: Reporter) -> Metadata:
+    database = database_of()
     tables = _tables()
     zone = babybuddy.user_timezone(user)
-    with _in_bulk(), database.snapshot() as reader, Writer(target) as writer:
+    with _gc_paused(), database.snapshot() as reader, Writer(target) as writer:
         metadata = Metadata(
             timestamp=timezone.now().astimezone(zone),
             timezone=zone.key,
@@ -108,83 +86,73 @@ def _write_backup(target: BinaryIO, user: Any, label: str, progress: Progress | 
             babybuddy_version=babybuddy.version(),
             django_version=django.get_version(),
             database_engine=database.connection.vendor,
-            migrations=upgrade.leaf_migrations(
-                database.connection, (t.model._meta.app_label for t in tables)
-            ),
+            migrations=schema.leaf_migrations(database.connection, (t.model._meta.app_label for t in tables)),
         )
-        write_records(writer, reader, tables, progress)
+        write_records(writer, reader, tables, reporter)
         return writer.finish(metadata)
 
 
 def note_backup(metadata: Metadata, user: Any = None) -> None:
-    """Remember that a backup was taken for keeping, for `vault.last_backup`."""
-    vault.note_backup(metadata.timestamp, user, metadata.total_records)
+    """Remember that a backup was taken for keeping, for `state.last_backup`."""
+    state.note_backup(metadata.timestamp, user, metadata.total_records)
 
 
 def database_size() -> int | None:
     """In bytes; None where that cannot be told."""
     try:
-        return Database.of().size()
+        return database_of().size()
     except DatabaseError:  # not every account may look
         return None
 
 
-def write_records(
-    writer: Writer, reader: Database, tables: Sequence[Table], progress: Progress | None = None
-) -> None:
-    tell = _Teller(progress, sum(reader.count(table) for table in tables) if progress else 0)
-    for table in tables:
-        writer.add(table.label, table.file, _lines(reader, table, tell))
-
-
 @contextmanager
 def at_todays_schema(
-    source: BinaryIO, *, path: Path | None = None, user: Any = None, progress: Progress | None = None
+    source: BinaryIO, *, path: Path | None = None, user: Any = None, reporter: Reporter = SILENT
 ) -> Iterator[BinaryIO]:
     """What a preview and a restore of `source` work on: the file itself where it is a backup at today's schema; else,
     for an older one or a database file of SQLite's, a new backup, made by the host's own migrations (see `upgrade`).
 
-    Both do this by themselves; who does both does it once, before. `path`: see `upgrade.upgraded`. Raises
+    Both do this by themselves; who does both does it once, before. `path`: see `upgrade.process.upgraded`. Raises
     `InvalidBackup`, `RestoreRefused`, `UpgradeFailed`, `StorageFailed`.
     """
-    connection = Database.of().connection
+    connection = database_of().connection
     with ExitStack() as stack:
         backup = source
-        if upgrade.is_database(source) or _is_older(source, connection):
-            upgrade.check_site(connection)
+        if process.is_database(source) or _is_older(source, connection):
+            schema.check_site(connection)
             with _logged("upgrade", user) as log:
-                backup = stack.enter_context(upgrade.upgraded(source, path, progress))
+                backup = stack.enter_context(process.upgraded(source, path, reporter))
                 log(f"{backup.seek(0, 2)} bytes")
         yield backup
 
 
 def _is_older(source: BinaryIO, connection: BaseDatabaseWrapper) -> bool:
     with open_archive(source) as archive:
-        return upgrade.is_older(connection, archive.metadata)
+        return schema.is_older(connection, archive.metadata)
 
 
-def verify_backup(source: BinaryIO, progress: Progress | None = None) -> Metadata:
+def verify_backup(source: BinaryIO, reporter: Reporter = SILENT) -> Metadata:
     """Read all of a backup: ZIP, checksums, counts, JSON. Needs no database. Raises `InvalidBackup`."""
     with open_archive(source) as archive:
-        tell = _Teller(progress, archive.metadata.total_records if archive.metadata.has_checksums else 0)
+        counter = RecordCounter(reporter, max(archive.metadata.total_records, 0))
         counts: dict[str, int] = {}
         for label in archive.metadata.models:
             counts[label] = 0
             for batch in archive.records(label):
                 counts[label] += len(batch)
-                tell(label, len(batch))
+                counter.add(label, len(batch))
         return archive.metadata.counted(counts)
 
 
-def inspect_backup(source: BinaryIO, *, clear: bool, user: Any = None) -> Plan:
+def inspect_backup(source: BinaryIO, options: RestoreOptions, *, user: Any = None) -> Plan:
     """What a restore would do, and whether this user may: the preview. Changes nothing.
 
     Raises `InvalidBackup`, or `RestoreRefused` where the backup's schema is not this site's.
     """
-    database = Database.of()
+    database = database_of()
     with (
         _logged("preview", user) as log,
-        _in_bulk(),
+        _gc_paused(),
         at_todays_schema(source, user=user) as backup,
         open_archive(backup) as archive,
         Spool() as spool,
@@ -193,7 +161,7 @@ def inspect_backup(source: BinaryIO, *, clear: bool, user: Any = None) -> Plan:
             tables = _tables()
             moments = {t.label: moment for t in tables if (moment := babybuddy.moment_of(t))}
             look = Look(moments, spool, babybuddy.USES)
-            plan = _plan(archive, reader, spool, clear, user, compare=True, look=look)
+            plan = _plan(archive, reader, spool, options, user, compare=True, look=look)
             plan.count()
         log(f"{plan.metadata.total_records} records")
         return plan
@@ -201,24 +169,19 @@ def inspect_backup(source: BinaryIO, *, clear: bool, user: Any = None) -> Plan:
 
 def restore_backup(
     source: BinaryIO,
+    options: RestoreOptions,
     *,
-    clear: bool,
-    clear_unknown_apps: bool = False,
     user: Any = None,
-    progress: Progress | None = None,
-    step: Step | None = None,
-    once: str = "",
+    reporter: Reporter = SILENT,
+    idempotency_key: str = "",
 ) -> Result:
     """Restore a backup: all of it, or, whatever happens, nothing.
 
-    `clear`: delete everything in scope first. `clear_unknown_apps`: even the rows of apps that the backup has never
-    seen (see `Plan.unknown_apps`); without it such a restore is refused. `progress` counts the records that are
-    written; with `step`, which is told of each step, those of the steps before, too. `once`: what tells this request
-    from others: see `refuse_again`. Raises `InvalidBackup`, `RestoreRefused`, `Busy`, `AlreadyRestored`,
-    `StorageFailed`.
+    `idempotency_key`: what tells this request from others: see `ensure_not_repeated`. Raises `InvalidBackup`,
+    `RestoreRefused`, `Busy`, `AlreadyRestored`, `StorageFailed`.
     """
     with _logged("restore", user) as log:
-        result = _restore(source, clear, clear_unknown_apps, user, progress, step, once)
+        result = _restore(source, options, user, reporter, idempotency_key)
         log(f"{result.records} records, safety copy {result.safety_copy}")
         return result
 
@@ -227,9 +190,8 @@ def undo_restore(
     *,
     safety_copy: str | None = None,
     user: Any = None,
-    progress: Progress | None = None,
-    step: Step | None = None,
-    once: str = "",
+    reporter: Reporter = SILENT,
+    idempotency_key: str = "",
 ) -> Result:
     """Bring back exactly the state before the last restore, or that of another safety copy.
 
@@ -237,7 +199,7 @@ def undo_restore(
     what `restore_backup` does.
     """
     with _logged("undo", user) as log:
-        last = vault.last_done()
+        last = state.last_done()
         if safety_copy is None and last is not None:
             if last.is_undo:
                 raise AlreadyRestored(
@@ -247,65 +209,65 @@ def undo_restore(
                     % {"name": last.safety_copy}
                 )
             safety_copy = last.safety_copy
-        copy = vault.find_safety_copy(safety_copy).name
+        copy = kept.find_safety_copy(safety_copy).name
         is_undo = last is None or copy == last.safety_copy
         label = _("before an undo") if is_undo else _("before going back to %(file)s") % {"file": copy}
-        with vault.open_safety_copy(copy) as source:
-            result = _restore(source, True, True, user, progress, step, once or copy, label)
+        with kept.open_safety_copy(copy) as source:
+            result = _restore(source, UNDO, user, reporter, idempotency_key or copy, label)
         log(f"{result.records} records of {copy}, safety copy {result.safety_copy}")
         return result
 
 
 def _restore(
     source: BinaryIO,
-    clear: bool,
-    clear_unknown_apps: bool,
+    options: RestoreOptions,
     user: Any,
-    progress: Progress | None,
-    step: Step | None,
-    once: str,
+    reporter: Reporter,
+    idempotency_key: str,
     undo: str = "",
 ) -> Result:
     """`undo`: where this is one, what the safety copy says of it."""
-    database = Database.of()
-    step, early = (step, progress) if step else (lambda name: None, None)
+    database = database_of()
     with (
-        _in_bulk(),
-        at_todays_schema(source, user=user, progress=progress) as backup,
+        _gc_paused(),
+        at_todays_schema(source, user=user, reporter=reporter) as backup,
         open_archive(backup) as archive,
         Spool() as spool,
         database.exclusive(),
     ):
-        refuse_again(once)
+        ensure_not_repeated(idempotency_key)
         # What can be done before others are locked out is done before: reading, checking, converting, the safety copy.
-        step("check")
+        reporter.phase(Phase.CHECK)
         moment = database.moment()
         total = max(archive.metadata.total_records, 0)
-        plan = _plan(archive, database, spool, clear, user, compare=not clear, tell=_Teller(early, total))
-        _refuse(plan, clear_unknown_apps)
-        step("copy")
+        counter = RecordCounter(reporter, total)
+        plan = _plan(archive, database, spool, options, user, compare=not options.clears, tell=counter.add)
+        _refuse(plan, options)
+        reporter.phase(Phase.COPY)
         label = undo or _("before restoring %(file)s") % {"file": _named(archive.metadata.timestamp)}
-        with _safety_copy(user, label, early) as safety_copy, database.restoring(), Spool() as fresh:
+        with _safety_copy(user, label, reporter) as safety_copy, database.restoring(), Spool() as fresh:
             if moment is None or database.moment() != moment:
                 # Something was entered since, which may change what is to be done.
-                if clear:
+                if options.clears:
                     plan.judge(superuser=_is_superuser(user))
                 else:
-                    plan = _plan(archive, database, fresh, clear, user, compare=True)
-                _refuse(plan, clear_unknown_apps)
-            step("write")
-            _write(plan, _Teller(progress, plan.metadata.total_records))
-            step("finish")
+                    plan = _plan(archive, database, fresh, options, user, compare=True)
+                _refuse(plan, options)
+            reporter.phase(Phase.WRITE)
+            _write(plan, RecordCounter(reporter, plan.metadata.total_records))
+            reporter.phase(Phase.FINISH)
             warnings = [*plan.warnings, *babybuddy.after_restore(database)]
             refuse_records(database.dangling(_tables(everything=True)))
             database.reset_sequences([*plan.tables, *plan.emptied])
             safety_copy.is_needed = True  # from here on, whatever the database says of the end
         # The data is there now: what goes wrong from here on is told, but is no failure of the restore.
         try:
-            vault.note_done(
-                vault.Done(timezone.now().isoformat(), _digest(once), safety_copy.name, is_undo=bool(undo))
+            state.note_done(
+                state.LastRestore(
+                    timezone.now().isoformat(), _digest(idempotency_key), safety_copy.name, is_undo=bool(undo)
+                )
             )
-            vault.prune_safety_copies()
+            kept.prune_safety_copies()
         except BackupError as error:
             warnings.append(error.message)
         try:
@@ -321,14 +283,14 @@ def _restore(
         return Result(restored, safety_copy.name, warnings)
 
 
-def refuse_again(once: str) -> None:
+def ensure_not_repeated(idempotency_key: str) -> None:
     """Raise `AlreadyRestored` where the last restore, some minutes ago at most, was of the same request: somebody
     clicked twice, or a gateway did not wait for the answer and sent it again.
 
-    `once`: the id of the upload, say, or a digest of the file; "" is like no other.
+    `idempotency_key`: the id of the upload, say, or a digest of the file; "" is like no other.
     """
-    last = vault.last_done()
-    if not once or last is None or last.once != _digest(once):
+    last = state.last_done()
+    if not idempotency_key or last is None or last.idempotency_key != _digest(idempotency_key):
         return
     if timezone.now() - dt.datetime.fromisoformat(last.at) < SENT_AGAIN:
         minutes = SENT_AGAIN // dt.timedelta(minutes=1)
@@ -342,8 +304,8 @@ def refuse_again(once: str) -> None:
         )
 
 
-def _digest(once: str) -> str:
-    return hashlib.sha256(once.encode()).hexdigest() if once else ""
+def _digest(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest() if key else ""
 
 
 @dataclass(frozen=True)
@@ -361,12 +323,12 @@ class Kept:
 
 def safety_copies() -> list[Kept]:
     """Those that there are, newest first. Reads no more of each than its metadata. Raises `StorageFailed`."""
-    vault.tidy()
-    last = vault.last_done()
+    files.tidy()
+    last = state.last_done()
     found: list[Kept] = []
-    for copy in vault.safety_copies():
+    for copy in kept.safety_copies():
         try:
-            with vault.open_safety_copy(copy.name) as file, open_archive(file) as archive:
+            with kept.open_safety_copy(copy.name) as file, open_archive(file) as archive:
                 reason, by = archive.metadata.label, archive.metadata.created_by
         except InvalidBackup:
             reason, by = _("damaged: it cannot be read"), ""
@@ -375,7 +337,7 @@ def safety_copies() -> list[Kept]:
     return found
 
 
-def _write(plan: Plan, tell: _Teller) -> None:
+def _write(plan: Plan, counter: RecordCounter) -> None:
     """Carry out a plan. Raises `RecordsRefused`."""
     database = plan.database
     if plan.clear:
@@ -384,18 +346,18 @@ def _write(plan: Plan, tell: _Teller) -> None:
         if plan.clear:
             for number, (count, packed) in enumerate(plan.prepared(table)):
                 database.insert_prepared(table, packed, partial(plan.columns, table, number))
-                tell(table.label, count)
+                counter.add(table.label, count)
         else:
             database.delete(table, plan.replaced.get(table.label, []))
             for step in plan.steps(table):
                 database.insert(table, step.added)
                 database.update(table, step.changed)
-                tell(table.label, len(step.added) + len(step.changed) + step.unchanged)
+                counter.add(table.label, len(step.added) + len(step.changed) + step.unchanged)
     refuse_records(database.refused)
 
 
 @contextmanager
-def _in_bulk() -> Iterator[None]:
+def _gc_paused() -> Iterator[None]:
     """Millions of rows come and go, none of them in a circle: Python's search for circles would take a third of the
     time."""
     enabled = gc.isenabled()
@@ -431,7 +393,7 @@ def _plan(
     archive: Archive,
     database: Database,
     spool: Spool,
-    clear: bool,
+    options: RestoreOptions,
     user: Any,
     *,
     compare: bool,
@@ -440,13 +402,13 @@ def _plan(
 ) -> Plan:
     tables = _tables()
     if not archive.metadata.has_checksums:
-        upgrade.check_fields(archive, tables)
+        schema.check_fields(archive, tables)
     return build(
         archive,
         database,
         tables,
         spool,
-        clear=clear,
+        clear=options.clears,
         compare=compare,
         superuser=_is_superuser(user),
         validators=babybuddy.validators(database),
@@ -460,10 +422,10 @@ def _is_superuser(user: Any) -> bool:
     return user is None or bool(user.is_superuser)
 
 
-def _refuse(plan: Plan, clear_unknown_apps: bool) -> None:
+def _refuse(plan: Plan, options: RestoreOptions) -> None:
     if plan.refusal:
         raise plan.refusal
-    if plan.unknown_apps and not clear_unknown_apps:
+    if plan.unknown_apps and not options.clear_unknown_apps:
         raise UnknownApps(
             _(
                 "The backup has never seen these apps, and this restore would delete what is there. Say so with "
@@ -473,12 +435,6 @@ def _refuse(plan: Plan, clear_unknown_apps: bool) -> None:
         )
 
 
-def _lines(database: Database, table: Table, tell: _Teller) -> Iterator[tuple[int, bytes]]:
-    for columns in database.columns(table):
-        yield len(columns[0]), lines_of(table.frame, columns)
-        tell(table.label, len(columns[0]))
-
-
 @dataclass
 class _SafetyCopy:
     name: str
@@ -486,14 +442,14 @@ class _SafetyCopy:
 
 
 @contextmanager
-def _safety_copy(user: Any, label: str, progress: Progress | None) -> Iterator[_SafetyCopy]:
+def _safety_copy(user: Any, label: str, reporter: Reporter) -> Iterator[_SafetyCopy]:
     """A verified backup of the present state. It goes again where nothing was changed."""
     with tempfile.TemporaryFile() as file:
-        _write_backup(file, user, label, progress)
+        _write_backup(file, user, label, reporter)
         file.seek(0)
-        copy = _SafetyCopy(vault.keep_safety_copy(file))
+        copy = _SafetyCopy(kept.keep_safety_copy(file))
     try:
-        with vault.open_safety_copy(copy.name) as kept, open_archive(kept) as archive:
+        with kept.open_safety_copy(copy.name) as file_kept, open_archive(file_kept) as archive:
             # What is kept, not what was meant to be. It is ours to the letter where the checksums are right; to parse
             # all of it once more would say nothing new.
             for model in archive.metadata.models:
@@ -503,20 +459,8 @@ def _safety_copy(user: Any, label: str, progress: Progress | None) -> Iterator[_
     except BaseException:
         if not copy.is_needed:
             with suppress(BackupError):
-                vault.forget_safety_copy(copy.name)
+                kept.forget_safety_copy(copy.name)
         raise
-
-
-class _Teller:
-    """Counts records for `progress`."""
-
-    def __init__(self, progress: Progress | None, total: int) -> None:
-        self._progress, self._total, self._done = progress, total, 0
-
-    def __call__(self, label: str, count: int) -> None:
-        self._done += count
-        if self._progress:
-            self._progress(label, self._done, self._total)
 
 
 @contextmanager

@@ -28,11 +28,13 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 
-from backup import access, babybuddy, display, services, vault
+from backup import access, babybuddy, display, services
 from backup.conf import conf
 from backup.exceptions import AlreadyRestored, BackupError, Busy, StorageFailed
 from backup.forms import RestoreForm, UploadForm
-from backup.services import Result
+from backup.options import Phase, Result
+from backup.storage import kept, uploads
+from backup.storage import state as states
 
 View = Callable[..., HttpResponseBase]
 
@@ -199,15 +201,15 @@ def _preview(request: HttpRequest, form: RestoreForm) -> HttpResponse:
         staged = form.upload_id if form.file is None else _stage(request, form.file)
         try:
             with (
-                vault.open_staged(staged, request.user) as source,
+                uploads.open_staged(staged, request.user) as source,
                 services.at_todays_schema(source, user=request.user) as backup,
             ):
                 if backup is not source:  # kept as what it has become, so that it is upgraded once
-                    older, staged = staged, vault.stage(File(backup), request.user)
-                    vault.discard(older, request.user)
-                plan = services.inspect_backup(backup, clear=form.clear, user=request.user)
+                    older, staged = staged, uploads.stage(File(backup), request.user)
+                    uploads.discard(older, request.user)
+                plan = services.inspect_backup(backup, form.options, user=request.user)
         except BackupError:
-            vault.discard(staged, request.user)
+            uploads.discard(staged, request.user)
             raise
     except BackupError as error:
         return _failed(request, error, form)
@@ -219,7 +221,7 @@ def _preview(request: HttpRequest, form: RestoreForm) -> HttpResponse:
 
 def _stage(request: HttpRequest, file: UploadedFile) -> str:
     access.check_size(file.size or 0)
-    return vault.stage(file, request.user)
+    return uploads.stage(file, request.user)
 
 
 @endpoint("POST")
@@ -227,43 +229,41 @@ def confirm(request: HttpRequest) -> HttpResponseBase:
     form = RestoreForm(request.POST, request.FILES)
     if not form.is_valid():
         return _invalid(request, form)
-    if not form.sure_enough and not access.wants_json(request):
+    if not form.confirmed and not access.wants_json(request):
         # Nobody deletes what is here by one click. (A script says what it wants, and is not asked again.)
         return _sure(request, form) if form.file is None else _preview(request, form)
     follow = _Follower(form.upload_id, request.user)
     try:
-        with follow, _source(request, form) as (source, once):
+        with follow, _source(request, form) as (source, key):
             result = follow.ended(
                 services.restore_backup(
                     source,
-                    clear=form.clear,
-                    clear_unknown_apps=form.clear_unknown_apps_too,
+                    form.options,
                     user=request.user,
-                    progress=follow,
-                    step=follow.step,
-                    once=once,
+                    reporter=follow,
+                    idempotency_key=key,
                 )
             )
     except BackupError as error:
         if form.file is not None or access.wants_json(request):
             return _failed(request, error, form)
         _log_refusal(request, error)
-        state = vault.restore_state(form.upload_id, request.user) or {}
+        state = states.restore_state(form.upload_id, request.user) or {}
         if isinstance(error, AlreadyRestored) and "result" in state:
             # A page that was sent once more, by a reload or a second click.
-            return _result(request, Result.of_json(state["result"]))
+            return _result(request, Result.from_json(state["result"]))
         # What passes by itself may be tried again, the upload is still there.
         again = form if isinstance(error, Busy | StorageFailed) else None
         return _error_page(request, error, again=again)
     if form.file is None:
-        vault.discard(form.upload_id, request.user)
+        uploads.discard(form.upload_id, request.user)
     return _result(request, result)
 
 
 def _sure(request: HttpRequest, form: RestoreForm) -> HttpResponse:
     """The second step."""
     try:
-        with vault.open_staged(form.upload_id, request.user):
+        with uploads.open_staged(form.upload_id, request.user):
             pass
     except BackupError as error:
         return _failed(request, error, form)
@@ -272,7 +272,7 @@ def _sure(request: HttpRequest, form: RestoreForm) -> HttpResponse:
         "upload": form.upload_id,
         "removed": data["removed"] or 0,
         "missing": data["asked"],
-        "clear_unknown_apps": form.clear_unknown_apps_too,
+        "clear_unknown_apps": form.options.clear_unknown_apps,
     }
     return _page(request, "sure", context, 400 if data["asked"] else 200)
 
@@ -280,8 +280,8 @@ def _sure(request: HttpRequest, form: RestoreForm) -> HttpResponse:
 class _Follower:
     """Keeps how far a restore is, and how it ended, where every process of the server finds it.
 
-    `upload_id`: of the upload, or another id of `vault.new_id`; "" where nobody follows. Inside of `with`, an error is
-    noted too.
+    `upload_id`: of the upload, or another id of `uploads.new_id`; "" where nobody follows. Inside of `with`, an error
+    is noted too.
     """
 
     def __init__(self, upload_id: str, user: Any) -> None:
@@ -297,11 +297,11 @@ class _Follower:
         elif error is not None:
             self._ended(error={"message": _("The server met an error that it did not expect.")}, status=500)
 
-    def step(self, name: str) -> None:
-        """A step begins."""
-        self._note({"step": name})
+    def phase(self, phase: Phase) -> None:
+        """A phase begins."""
+        self._note({"phase": phase.value})
 
-    def __call__(self, label: str, done: int, total: int) -> None:
+    def progress(self, label: str, done: int, total: int) -> None:
         """Records were done; noted at most once a second."""
         if time.monotonic() >= self._next:
             self._note({**self._state, "done": done, "total": total})
@@ -317,7 +317,7 @@ class _Follower:
     def _note(self, state: dict[str, Any]) -> None:
         self._state = state
         if self._id:
-            vault.note_restore(self._id, self._user, state)
+            states.note_restore(self._id, self._user, state)
         self._next = time.monotonic() + 1
 
 
@@ -326,14 +326,14 @@ def progress(request: HttpRequest, upload_id: str) -> HttpResponseBase:
     """How far the restore of an upload is, or how it ended: for a page that was left, or that waits."""
     # Not now: the host's middleware may have touched the session, and the database may be locked by the restore.
     request.session.modified = False
-    state = vault.restore_state(upload_id, request.user)
+    state = states.restore_state(upload_id, request.user)
     if access.wants_json(request):
         return JsonResponse(display.progress(state))
     if state is None:
         notice = _("Nothing is known of that restore: it did not begin, or it was more than a day ago.")
         return _index_page(request, RestoreForm(), 404, notice=notice)
     if "result" in state:
-        return _result(request, Result.of_json(state["result"]), state["undone"])
+        return _result(request, Result.from_json(state["result"]), state["undone"])
     if "error" in state:
         return _error_page(request, BackupError(**state["error"]), status=state["status"])
     return _page(request, "progress", {"upload": upload_id, "told": display.progress(state)})
@@ -341,23 +341,23 @@ def progress(request: HttpRequest, upload_id: str) -> HttpResponseBase:
 
 @contextmanager
 def _source(request: HttpRequest, form: RestoreForm) -> Iterator[tuple[BinaryIO, str]]:
-    """What to restore, and what tells this request from others: see `services.refuse_again`."""
+    """What to restore, and what tells this request from others: see `services.ensure_not_repeated`."""
     if form.file is None:
-        services.refuse_again(form.upload_id)  # before the upload is missed, which is used up then
-        with vault.open_staged(form.upload_id, request.user) as source:
+        services.ensure_not_repeated(form.upload_id)  # before the upload is missed, which is used up then
+        with uploads.open_staged(form.upload_id, request.user) as source:
             yield source, form.upload_id
     else:
         access.check_size(form.file.size or 0)
         digest = hashlib.sha256()
         for chunk in form.file.chunks():
             digest.update(chunk)
-        once = f"{request.user.pk} {form.clear} {digest.hexdigest()}"
-        yield cast(BinaryIO, cast("File[bytes]", form.file).file), once
+        key = f"{request.user.pk} {form.clear} {digest.hexdigest()}"
+        yield cast(BinaryIO, cast("File[bytes]", form.file).file), key
 
 
 @endpoint("POST")
 def cancel(request: HttpRequest) -> HttpResponseBase:
-    vault.discard(request.POST.get("upload", ""), request.user)
+    uploads.discard(request.POST.get("upload", ""), request.user)
     if access.wants_json(request):
         return HttpResponse(status=204)
     return redirect("backup:index")
@@ -371,7 +371,7 @@ def undo(request: HttpRequest) -> HttpResponseBase:
     try:
         with follow:
             result = follow.ended(
-                services.undo_restore(safety_copy=name, user=request.user, progress=follow, step=follow.step),
+                services.undo_restore(safety_copy=name, user=request.user, reporter=follow),
                 undone=True,
             )
     except BackupError as error:
@@ -381,7 +381,7 @@ def undo(request: HttpRequest) -> HttpResponseBase:
 
 @endpoint("GET", "HEAD")
 def safety_copy(request: HttpRequest, name: str) -> HttpResponseBase:
-    response = _attachment(request, vault.open_safety_copy(name), name)
+    response = _attachment(request, kept.open_safety_copy(name), name)
     if request.method == "GET":
         services.log(f"download of safety copy {name}", request.user)
     return response
@@ -390,7 +390,7 @@ def safety_copy(request: HttpRequest, name: str) -> HttpResponseBase:
 @endpoint("POST")
 def delete_safety_copy(request: HttpRequest, name: str) -> HttpResponseBase:
     try:
-        vault.forget_safety_copy(name)
+        kept.forget_safety_copy(name)
     except BackupError as error:
         return _not_done(request, error)
     services.log(f"deletion of safety copy {name}", request.user)
@@ -430,12 +430,12 @@ def _index_page(
     }
     try:
         context["safety_copies"] = services.safety_copies()
-        context["last_backup"] = vault.last_backup()
-        context["last_restore"] = display.last_restore(vault.last_restore(request.user))
+        context["last_backup"] = states.last_backup()
+        context["last_restore"] = display.last_restore(states.last_restore(request.user))
     except BackupError as error:
         # The page still serves for a download.
-        context["vault_error"] = error
-    context["follow"] = vault.new_id(request.user)
+        context["storage_error"] = error
+    context["follow"] = uploads.new_id(request.user)
     context["database_size"] = services.database_size()
     context["token"] = _token(request) if "token" in request.GET else None
     context["asked_for_token"] = "token" in request.GET
@@ -474,7 +474,7 @@ def _result(request: HttpRequest, result: Result, undone: bool = False) -> HttpR
         "result": result,
         "rows": sorted(rows, key=lambda row: str(row["name"]).lower()),
         "undone": undone,
-        "follow": vault.new_id(request.user),
+        "follow": uploads.new_id(request.user),
         "signed_out": signed_out,
         "login_url": resolve_url(settings.LOGIN_URL),
     }

@@ -77,7 +77,7 @@ def run_all(options: argparse.Namespace, host: Path, folder: Path) -> None:
     from django.test.utils import setup_databases, teardown_databases
 
     from tests.conftest import database_url
-    from tests.stock import keep_stock
+    from tests.support.stock import keep_stock
 
     def job(name: str) -> dict[str, float]:
         connections.close_all()
@@ -269,9 +269,10 @@ def verify(_name: str) -> None:
 
 def preview(_name: str) -> None:
     from backup import services
+    from tests.support.backups import how
 
     with file_of("ours.zip").open("rb") as source:
-        services.inspect_backup(source, clear=True)
+        services.inspect_backup(source, how(clear=True))
 
 
 def restore(_name: str) -> None:
@@ -284,9 +285,10 @@ def overwrite(_name: str) -> None:
 
 def _restore(clear: bool) -> None:
     from backup import services
+    from tests.support.backups import how
 
     with file_of("ours.zip").open("rb") as source:
-        services.restore_backup(source, clear=clear)
+        services.restore_backup(source, how(clear=clear))
 
 
 def lock(name: str) -> dict:

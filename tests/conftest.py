@@ -33,6 +33,8 @@ def pytest_configure(config):
     host = Path(config.invocation_params.dir, config.getoption("--baby-buddy")).resolve()
     if not (host / "manage.py").is_file():
         raise pytest.UsageError(f"--baby-buddy: {host} has no manage.py")
+    if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
+        return  # pytest-xdist: the tests run in its workers, each with a database and a folder of its own
     scratch = config.stash[SCRATCH] = Path(tempfile.mkdtemp(prefix="babybuddy-backup-"))
     os.environ.update(
         BACKUP_TEST_FOLDER=str(scratch),
@@ -55,7 +57,9 @@ def pytest_unconfigure(config):
         shutil.rmtree(config.stash[SCRATCH], ignore_errors=True)
 
 
-def pytest_report_header():
+def pytest_report_header(config):
+    if SCRATCH not in config.stash:
+        return None
     from babybuddy import VERSION
     from django.db import connection
 
@@ -68,7 +72,7 @@ def django_db_setup(request, django_test_environment, django_db_blocker):
     from django.db import connection
     from django.test.utils import setup_databases, teardown_databases
 
-    from tests.stock import keep_stock
+    from tests.support.stock import keep_stock
 
     with django_db_blocker.unblock():
         before = setup_databases(verbosity=0, interactive=False, serialized_aliases=())
@@ -117,7 +121,7 @@ def family(host_db):
     """A host with one day's entries of a family, and none of the thousands of rows that migrations made."""
     from core import models
 
-    from tests.filling import fill
+    from tests.support.filling import fill
 
     family = fill(days=1, children=2, odd=False)
     for model in (models.WeightPercentile, models.HeightPercentile):
@@ -128,7 +132,7 @@ def family(host_db):
 @pytest.fixture
 def filled(host_db):
     """A host that a family has used for some days."""
-    from tests.filling import fill
+    from tests.support.filling import fill
 
     return fill()
 

@@ -24,8 +24,8 @@ def main():
     from django.core.management import call_command
     from django.utils import timezone
 
-    from tests.filling import fill, token_key
-    from tests.snapshots import differences, snapshot
+    from tests.support.filling import fill, token_key
+    from tests.support.snapshots import differences, snapshot
 
     say("Setting up a stand-in for Baby Buddy, and sixty days with two children …")
     call_command("migrate", verbosity=0)

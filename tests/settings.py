@@ -17,6 +17,9 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     # A file, not memory: several connections and processes use it at once.
     DATABASES["default"]["TEST"] = {"NAME": SCRATCH / "test_db.sqlite3"}
 
+elif worker := os.environ.get("PYTEST_XDIST_WORKER"):
+    DATABASES["default"]["TEST"] = {"NAME": f"test_{DATABASES['default']['NAME']}_{worker}"}
+
 MEDIA_ROOT = SCRATCH / "media"
 # Reads static files as they are asked for; else it would look through all of them for each test client.
 WHITENOISE_AUTOREFRESH = True

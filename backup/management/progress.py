@@ -2,23 +2,33 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 from tqdm import tqdm
 
-from backup.services import Progress
+from backup.options import Phase, Reporter
+
+
+class _Bar:
+    """A `Reporter` that moves a bar on."""
+
+    def __init__(self, bar: tqdm[NoReturn]) -> None:
+        self._bar = bar
+        self._label = ""
+
+    def phase(self, phase: Phase) -> None:
+        self._bar.reset()
+
+    def progress(self, label: str, done: int, total: int) -> None:
+        self._bar.total = total
+        self._bar.update(done - self._bar.n)
+        # At once where it is a new one: a migration may take long, and counts as one.
+        self._bar.set_description_str(label, refresh=label != self._label)
+        self._label = label
 
 
 @contextmanager
-def progress_bar() -> Iterator[Progress]:
-    """A bar on stderr, where that is a terminal."""
+def progress_bar() -> Iterator[Reporter]:
+    """Show a bar on stderr, where that is a terminal."""
     with tqdm(unit=" rows", disable=None, leave=False) as bar:
-        shown: list[str] = []
-
-        def update(label: str, done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-            # At once where it is a new one: a migration may take long, and counts as one.
-            bar.set_description_str(label, refresh=[label] != shown)
-            shown[:] = [label]
-
-        yield update
+        yield _Bar(bar)

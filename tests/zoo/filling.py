@@ -8,7 +8,7 @@ from django.contrib.auth.models import Permission
 from django.contrib.contenttypes.models import ContentType
 from django.db.models import JSONField, Value
 
-from tests.filling import ODD_TEXTS, odd_floats
+from tests.support.filling import ODD_TEXTS, odd_floats
 from tests.zoo import models
 from tests.zoo.fields import Size
 

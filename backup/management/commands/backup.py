@@ -12,11 +12,12 @@ from typing import Any, BinaryIO, cast
 
 from django.core.management.base import BaseCommand, CommandError
 
-from backup import services, vault
+from backup import services
 from backup.archive import Metadata
 from backup.conf import conf
 from backup.exceptions import BackupError
 from backup.management.progress import progress_bar
+from backup.storage import files
 
 
 class Command(BaseCommand):
@@ -67,7 +68,7 @@ class Command(BaseCommand):
         except BaseException:
             os.unlink(name)
             raise
-        vault.sync_folder(path.parent)
+        files.sync_folder(path.parent)
         services.note_backup(metadata)
         self.stdout.write(f"{path}\n{_counts(metadata)}")
 
@@ -83,8 +84,8 @@ class Command(BaseCommand):
         self.stderr.write(_counts(metadata), self.style.NOTICE)
 
     def _write(self, file: BinaryIO, label: str) -> Metadata:
-        with progress_bar() as progress:
-            return services.create_backup(file, label=label, progress=progress)
+        with progress_bar() as reporter:
+            return services.create_backup(file, label=label, reporter=reporter)
 
 
 def _counts(metadata: Metadata) -> str:
@@ -95,5 +96,5 @@ def _sweep(folder: Path) -> None:
     """What commands left half written that were killed."""
     for part in folder.glob(".*.zip.*"):
         with suppress(OSError):
-            if time.time() - part.stat().st_mtime > vault.ABANDONED.total_seconds():
+            if time.time() - part.stat().st_mtime > files.ABANDONED.total_seconds():
                 part.unlink()

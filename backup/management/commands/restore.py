@@ -9,11 +9,13 @@ from typing import Any, BinaryIO
 
 from django.core.management.base import BaseCommand, CommandError
 
-from backup import services, vault
+from backup import services
 from backup.archive import Metadata
 from backup.exceptions import BackupError
 from backup.management.progress import progress_bar
-from backup.plan import Plan
+from backup.options import RestoreMode, RestoreOptions, Result
+from backup.restore.plan import Plan
+from backup.storage import kept
 
 
 class Command(BaseCommand):
@@ -76,9 +78,11 @@ class Command(BaseCommand):
             given = open(file, "rb")  # noqa: SIM115  closed below; its errors are not those of what follows
         except OSError as error:
             raise CommandError(f"{file} cannot be read: {error.strerror}") from error
+        mode = RestoreMode.CLEAR if clear else RestoreMode.OVERWRITE
+        options = RestoreOptions(mode, clear_unknown_apps=clear_unknown_apps or interactive)
         with given, self._at_todays_schema(given, Path(file)) as source:
             if dry_run or interactive:
-                plan = services.inspect_backup(source, clear=clear)
+                plan = services.inspect_backup(source, options)
                 self._show(plan)
                 if dry_run:
                     return
@@ -86,30 +90,29 @@ class Command(BaseCommand):
                     raise plan.refusal
                 self._ask("Restore this backup?")  # what would be deleted has just been shown
                 source.seek(0)
-            with progress_bar() as progress:
+            with progress_bar() as reporter:
                 result = services.restore_backup(
                     source,
-                    clear=clear,
-                    clear_unknown_apps=clear_unknown_apps or interactive,
-                    progress=progress,
+                    options,
+                    reporter=reporter,
                 )
             self._report(result)
 
     @contextmanager
     def _at_todays_schema(self, given: BinaryIO, path: Path) -> Iterator[BinaryIO]:
         with ExitStack() as stack:
-            with progress_bar() as progress:
-                source = stack.enter_context(services.at_todays_schema(given, path=path, progress=progress))
+            with progress_bar() as reporter:
+                source = stack.enter_context(services.at_todays_schema(given, path=path, reporter=reporter))
             yield source
 
     def _undo(self, interactive: bool) -> None:
         if interactive:
-            copies = vault.safety_copies()
+            copies = kept.safety_copies()
             if copies:
                 self.stdout.write(f"Newest safety copy: {copies[0].name}, of {copies[0].created.isoformat()}")
                 self._ask("Delete all that is there now, and bring this copy back?")
-        with progress_bar() as progress:
-            self._report(services.undo_restore(progress=progress))
+        with progress_bar() as reporter:
+            self._report(services.undo_restore(reporter=reporter))
 
     def _ask(self, question: str) -> None:
         if not sys.stdin.isatty():
@@ -140,7 +143,7 @@ class Command(BaseCommand):
         if plan.refusal is not None:
             self.stdout.write(f"It would be refused: {plan.refusal.message}", self.style.ERROR)
 
-    def _report(self, result: services.Result) -> None:
+    def _report(self, result: Result) -> None:
         for line in result.warnings:
             self.stdout.write(f"Note: {line}", self.style.WARNING)
         if result.safety_copy:

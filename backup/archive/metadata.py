@@ -1,0 +1,227 @@
+"""What `metadata.json` says: `Metadata`, its JSON, and the checks that a file's own words have to pass."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+from django.utils.translation import gettext as _
+
+from ..exceptions import InvalidBackup
+
+VERSION = "1.1"
+METADATA = "metadata.json"
+
+
+@dataclass(frozen=True)
+class Member:
+    """A model's file. `sha256`: of the uncompressed bytes, in hex; "" in a version 1.0 file, as is `records` -1."""
+
+    file: str
+    records: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Upgrade:
+    """How a backup came to today's schema: see `upgrade`.
+
+    `babybuddy_version`: which one the data is from. `migrations`: those that ran. `left_out`: apps or models of that
+    time that are not installed here. `new_apps`: those here that the data has never seen; what the backup holds of
+    theirs is what migrations put there.
+    """
+
+    babybuddy_version: str
+    migrations: list[str]
+    left_out: list[str]
+    new_apps: list[str]
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What `metadata.json` says: see "The file" in the README."""
+
+    timestamp: dt.datetime
+    timezone: str = "UTC"
+    created_by: str = ""
+    label: str = ""
+    babybuddy_version: str = ""
+    django_version: str = ""
+    database_engine: str = ""
+    migrations: dict[str, list[str]] = field(default_factory=dict)
+    models: dict[str, Member] = field(default_factory=dict)
+    version: str = VERSION
+    includes_media: bool = False
+    #: Only where a backup was not made like this.
+    upgraded: Upgrade | None = None
+
+    @property
+    def has_checksums(self) -> bool:
+        """False for version 1.0, which recorded neither checksums nor migrations."""
+        return self.version != "1.0"
+
+    @property
+    def models_count(self) -> int:
+        return len(self.models)
+
+    @property
+    def total_records(self) -> int:
+        return sum(member.records for member in self.models.values())
+
+    def counted(self, records: dict[str, int]) -> Metadata:
+        """With the numbers of records that were found, which a version 1.0 file does not say itself."""
+        if self.has_checksums:
+            return self
+        models = {
+            label: replace(member, records=records.get(label, 0)) for label, member in self.models.items()
+        }
+        return replace(self, models=models)
+
+    @property
+    def apps(self) -> set[str]:
+        """The apps that were installed where the data is from."""
+        apps = {*self.migrations, *(label.split(".")[0] for label in self.models)}
+        return apps - {*self.upgraded.new_apps} if self.upgraded else apps
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "version": self.version,
+            "timestamp": self.timestamp.isoformat(),
+            "timezone": self.timezone,
+            "created_by": self.created_by,
+            "label": self.label,
+            "babybuddy_version": self.babybuddy_version,
+            "django_version": self.django_version,
+            "database_engine": self.database_engine,
+            "models_count": self.models_count,
+            "total_records": self.total_records,
+            "includes_media": self.includes_media,
+            "migrations": self.migrations,
+            "models": {
+                label: {"file": member.file, "records": member.records, "sha256": member.sha256}
+                for label, member in self.models.items()
+            },
+            **({"upgraded": self.upgraded.as_json()} if self.upgraded else {}),
+        }
+
+
+def models_by_name(entries: Iterable[str]) -> dict[str, Member]:
+    """The models of a version 1.0 file, which lists none: `core/child.json` is core.child."""
+    models = {}
+    for name in entries:
+        match = re.fullmatch(r"(\w+)/(\w+)\.json", name)
+        if match is None:
+            raise InvalidBackup(_("The ZIP holds “%(name)s”, which no backup does.") % {"name": shown(name)})
+        models[f"{match[1]}.{match[2]}"] = Member(name, -1, "")
+    return models
+
+
+def parse_metadata(said: Any) -> Metadata:
+    """`metadata.json`, parsed, as `Metadata`. Raises `InvalidBackup` where a part is missing or of the wrong type."""
+    if not isinstance(said, dict):
+        raise _wrong_metadata("metadata.json")
+    version = said.get("version")
+    if not isinstance(version, str):
+        raise _wrong_metadata("version")
+    match = re.fullmatch(r"(\d{1,3})\.(\d{1,3})", version)
+    if match is None or match[1] == "0":
+        raise _wrong_metadata("version")
+    if int(match[1]) > 1:
+        raise InvalidBackup(
+            _(
+                "The backup has format version %(version)s, which is newer than this app can read; update the app."
+            )
+            % {"version": version}
+        )
+    try:
+        timestamp = dt.datetime.fromisoformat(re.sub("Z$", "+00:00", said["timestamp"]))
+        if timestamp.tzinfo is None:
+            raise ValueError("no offset")
+        timestamp.astimezone(dt.timezone.utc)  # fails at the edges of time
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise _wrong_metadata("timestamp") from error
+    texts: dict[str, Any] = {}
+    for name in ("timezone", "created_by", "label", "babybuddy_version", "django_version", "database_engine"):
+        value = said.get(name, "")
+        if not isinstance(value, str) or len(value) > 1000:
+            raise _wrong_metadata(name)
+        texts[name] = value
+    includes_media = said.get("includes_media", False)
+    if not isinstance(includes_media, bool):
+        raise _wrong_metadata("includes_media")
+    metadata = Metadata(timestamp=timestamp, version=version, includes_media=includes_media, **texts)
+    if not metadata.has_checksums:
+        return metadata
+    metadata = replace(
+        metadata,
+        migrations=_migrations(said.get("migrations")),
+        models=_models(said.get("models")),
+        upgraded=_upgraded(said.get("upgraded")),
+    )
+    for name, value in (("models_count", metadata.models_count), ("total_records", metadata.total_records)):
+        if type(said.get(name)) is not int or said[name] != value:
+            raise _wrong_metadata(name)
+    return metadata
+
+
+def _migrations(said: Any) -> dict[str, list[str]]:
+    if not isinstance(said, dict) or not all(
+        isinstance(names, list) and all(isinstance(name, str) for name in names) for names in said.values()
+    ):
+        raise _wrong_metadata("migrations")
+    return said
+
+
+def _upgraded(said: Any) -> Upgrade | None:
+    if said is None:
+        return None
+    if not isinstance(said, dict) or said.keys() != {part.name for part in fields(Upgrade)}:
+        raise _wrong_metadata("upgraded")
+    version, *lists = (said[part.name] for part in fields(Upgrade))
+    if not isinstance(version, str) or not all(
+        isinstance(names, list) and all(isinstance(name, str) for name in names) for names in lists
+    ):
+        raise _wrong_metadata("upgraded")
+    return Upgrade(**said)
+
+
+def _models(said: Any) -> dict[str, Member]:
+    if not isinstance(said, dict):
+        raise _wrong_metadata("models")
+    models = {}
+    for label, entry in said.items():
+        if (
+            not re.fullmatch(r"\w+\.\w+", label)
+            or not isinstance(entry, dict)
+            or not isinstance(entry.get("file"), str)
+            or type(entry.get("records")) is not int
+            or entry["records"] < 0
+            or not isinstance(entry.get("sha256"), str)
+        ):
+            raise _wrong_metadata("models")
+        models[label] = Member(entry["file"], entry["records"], entry["sha256"])
+    if len({member.file for member in models.values()}) != len(models):
+        raise _wrong_metadata("models")
+    return models
+
+
+def _wrong_metadata(part: str) -> InvalidBackup:
+    return InvalidBackup(
+        _("metadata.json is not that of a backup: “%(part)s” is missing or wrong.") % {"part": part}
+    )
+
+
+def shown(text: str) -> str:
+    """A name out of the file, for a message: on one line, and not long."""
+    text = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text[:101])
+    return text if len(text) <= 100 else text[:100] + "…"
+
+
+def megabytes(size: int) -> str:
+    return f"{size / 1024 / 1024:,.1f}"

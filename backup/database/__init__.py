@@ -1,0 +1,53 @@
+"""Every difference between SQLite, PostgreSQL and MySQL/MariaDB, behind one interface: `database_of(alias)`.
+
+Reads and writes the rows of `tables.Table` with bulk SQL; no `Model.save()`, so no signals and no side effects.
+Knows Django's fields through their columns only; what a row means is the business of `restore`.
+
+    with database.snapshot() as reader:       one consistent moment, whatever is written meanwhile
+        for columns in reader.columns(table): ...
+    with database.restoring():                one transaction, one restore at a time
+        database.clear(tables); database.insert(table, rows); database.update(table, rows)
+"""
+
+from __future__ import annotations
+
+from django.db import DEFAULT_DB_ALIAS, connections
+from django.utils.translation import gettext as _
+
+from ..exceptions import UnknownDatabase
+from .base import NAMED, Database, reason_of, refuse_records
+from .mysql import MySQL
+from .postgresql import PostgreSQL
+from .sqlite import SQLite, is_disk_trouble
+
+__all__ = [
+    "NAMED",
+    "Database",
+    "SQLite",
+    "database_of",
+    "is_disk_trouble",
+    "reason_of",
+    "refuse_records",
+]
+
+#: Django's `connection.vendor` -> the class that knows it. A database that is not named here is refused.
+VENDORS: dict[str, type[Database]] = {
+    "sqlite": SQLite,
+    "postgresql": PostgreSQL,
+    "mysql": MySQL,
+}
+
+
+def database_of(alias: str = DEFAULT_DB_ALIAS) -> Database:
+    """Return the database of an alias of `DATABASES`.
+
+    Raises `UnknownDatabase` for a vendor that is not in `VENDORS`.
+    """
+    connection = connections[alias]
+    try:
+        return VENDORS[connection.vendor](connection)
+    except KeyError:
+        raise UnknownDatabase(
+            _("Backups work on %(known)s, not on the database that this site uses (%(vendor)s).")
+            % {"known": "SQLite, PostgreSQL, MySQL, MariaDB", "vendor": connection.vendor}
+        ) from None

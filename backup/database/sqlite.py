@@ -1,0 +1,264 @@
+"""SQLite, and database files of SQLite's that somebody gave us."""
+
+from __future__ import annotations
+
+import marshal
+import pickle
+import re
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from django.conf import settings
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, OperationalError, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.utils.translation import gettext as _
+
+from ..exceptions import InvalidBackup
+from ..kinds import BOOLEAN, DATE, DATETIME, DURATION, FLOAT, INTEGER, TEXT, TIME, Plain
+from ..tables import Column
+from .base import PARAMETERS, Database, already_running, reason_of
+from .values import Checked, ConvertAll, as_they_are, booleans, durations, each, floats, microseconds
+
+
+class SQLite(Database):
+    vendor = "sqlite"
+    #: No server is waited for, and what is made of so many fits into the processor's cache.
+    BATCH = 500
+    #: Rows that a statement inserts. More at a time hardly save time, and SQLite holds on to the memory of each.
+    ROWS = (256, 64, 16, 4, 1)
+
+    def __init__(self, connection: BaseDatabaseWrapper) -> None:
+        super().__init__(connection)
+        #: What a snapshot reads from, in place of Django's connection.
+        self._source: sqlite3.Connection | None = None
+
+    def _cursor(self) -> Any:
+        if self._source is None:
+            return super()._cursor()
+        from django.db.backends.sqlite3.base import SQLiteCursorWrapper
+
+        return self._source.cursor(factory=SQLiteCursorWrapper)
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Database]:
+        """In WAL mode readers are in nobody's way. Else a reader would hold up every writer until it is done, so the
+        pages are copied first, which takes a fraction of the time, into a private temporary database that SQLite
+        itself removes. Past Django's own connections, which may be set to lock out writers from the first word.
+        """
+        self.connection.ensure_connection()
+        path = str(self.connection.settings_dict["NAME"])
+        in_memory = self.connection.is_in_memory_db()  # type: ignore[attr-defined]
+        wal = self.fetch("PRAGMA journal_mode")[0][0] == "wal"
+        with self.connection.wrap_database_errors, ExitStack() as stack:
+            if in_memory:
+                source = self.connection.connection
+            else:
+                timeout = float(self.connection.settings_dict["OPTIONS"].get("timeout", 5))
+                source = sqlite3.connect(
+                    path, timeout=timeout, isolation_level=None, uri=path.startswith("file:")
+                )
+                stack.callback(source.close)
+            reader = SQLite(self.connection)
+            if wal:
+                source.execute("BEGIN")
+                reader._source = source
+            else:
+                reader._source = sqlite3.connect("", isolation_level=None)
+                stack.callback(reader._source.close)
+                source.backup(reader._source)
+            yield reader
+
+    @classmethod
+    @contextmanager
+    def foreign(cls, path: Path) -> Iterator[SQLite]:
+        """A database to read from: a file that somebody gave us (our own copy of it), which may be made to do harm.
+
+        Nothing in it is run: no function but those that reading takes, no trigger, no view. The copy is open for
+        writing only so that SQLite can take in what a journal beside it holds. Raises `InvalidBackup` where it is no
+        sound one.
+        """
+        connection = sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True, isolation_level=None)
+        with closing(connection), _damaged():
+            for pragma in ("trusted_schema=OFF", "cell_size_check=ON", "ignore_check_constraints=ON"):
+                connection.execute(f"PRAGMA {pragma}")
+            connection.set_authorizer(_may_only_read)
+            if connection.execute("PRAGMA quick_check(1)").fetchall() != [("ok",)]:
+                raise InvalidBackup(_("The database file is damaged: SQLite finds it inconsistent."))
+            reader = cls(connections[DEFAULT_DB_ALIAS])
+            reader._source = connection
+            yield reader
+
+    def columns_of(self, db_table: str) -> set[str]:
+        """The names of a table's plain columns; none where there is no such table, or it is a view or a virtual one."""
+        found = self.fetch("SELECT sql FROM sqlite_master WHERE type = 'table' AND name = %s", [db_table])
+        if not found or not re.match(r"\s*CREATE\s+TABLE\b", found[0][0] or "", re.IGNORECASE):
+            return set()
+        hidden = 6  # generated, or a virtual table's own
+        return {
+            row[1] for row in self.fetch(f"PRAGMA table_xinfo({self.quote(db_table)})") if not row[hidden]
+        }
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """A lock on a file beside the database, SQLite's own way; the system frees it when the process dies."""
+        if self.connection.is_in_memory_db():  # type: ignore[attr-defined]
+            yield
+            return
+        # The file stays, empty: removed, somebody could hold the lock of one file, and somebody else that of the next.
+        path = f"{self.connection.settings_dict['NAME']}-restoring"
+        with ExitStack() as stack:
+            with self.connection.wrap_database_errors:
+                guard = stack.enter_context(closing(sqlite3.connect(path, timeout=0, isolation_level=None)))
+                try:
+                    guard.execute("BEGIN EXCLUSIVE")
+                except sqlite3.OperationalError as error:
+                    if "locked" in str(error):
+                        raise already_running() from error
+                    raise
+            yield
+
+    def moment(self) -> Any:
+        # What other connections did, and what this one did.
+        return self.fetch("PRAGMA data_version"), self.fetch("SELECT total_changes()")
+
+    def size(self) -> int | None:
+        return int(self.fetch("PRAGMA page_count")[0][0]) * int(self.fetch("PRAGMA page_size")[0][0])
+
+    def _begin_writing(self) -> None:
+        # Take the write lock now: a transaction that has only read cannot be sure to get it later.
+        self.execute("DELETE FROM django_content_type WHERE 0")
+
+    def _shortcut(self, column: Column) -> tuple[str, ConvertAll | None] | None:
+        # A column behind "+" has no declared type, so that no converter of Django's is called for each value. As SQLite
+        # lets a column hold anything, each value is checked: a backup that cannot be restored would be none.
+        name, kind = f"+{self.quote(column.column)}", column.kind
+        if kind is BOOLEAN:
+            return name, booleans
+        if kind is DURATION:  # microseconds
+            return name, durations
+        if kind is DATETIME and settings.USE_TZ and self.connection.timezone_name == "UTC":
+            return name, Checked(kind, _unspaced)
+        if kind is FLOAT:  # JSON would make infinity null, which could be taken for the same
+            return name, lambda values: values if kind.all_fine(values) else each(kind.check)(values)
+        return (name, Checked(kind)) if kind in (INTEGER, TEXT, DATE, TIME) else None
+
+    def _write_shortcut(self, column: Column) -> ConvertAll | None:
+        kind = column.kind
+        if kind in (DATE, TIME):
+            return as_they_are
+        if kind is FLOAT:
+            return floats
+        if kind is DURATION:
+            return lambda values: [None if value is None else microseconds(value) for value in values]
+        if kind is DATETIME and settings.USE_TZ and self.connection.timezone_name == "UTC":
+            return _spaced
+        return super()._write_shortcut(column)
+
+    def _pack(self, columns: Sequence[Column], values: Sequence[Sequence[Any]]) -> bytes:
+        """The values of all rows, one after the other."""
+        flat = list(chain.from_iterable(zip(*values, strict=True)))
+        try:
+            return marshal.dumps(flat)
+        except ValueError:  # what a custom field gives its driver
+            return pickle.dumps(flat, protocol=5)
+
+    def _insert_packed(self, db_table: str, columns: Sequence[str], data: bytes) -> None:
+        """Many rows a statement take half the time of one each. Always the same few numbers of rows: SQLite need not
+        learn new statements then, it remembers these."""
+        values = pickle.loads(data) if data.startswith(_PICKLED) else marshal.loads(data)
+        quote = self.connection.ops.quote_name
+        begin = f"INSERT INTO {quote(db_table)} ({', '.join(map(quote, columns))}) VALUES "
+        row = f"({', '.join('?' * len(columns))})"
+        raw = self.connection.connection  # Django's cursor would look for "%s" in each statement
+        start = 0
+        with self.connection.wrap_database_errors:
+            for count in self.ROWS:
+                size = count * len(columns)
+                sql = begin + ", ".join([row] * count)
+                while start + size <= len(values) and (count == 1 or size <= self._most_values):
+                    raw.execute(sql, values[start : start + size])
+                    start += size
+
+    @property
+    def _most_values(self) -> int:
+        """In one statement."""
+        raw = self.connection.connection
+        # Python tells since 3.11. So many any SQLite takes that Django does; today's take 32,766.
+        return raw.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) if hasattr(raw, "getlimit") else PARAMETERS
+
+    #: Kilobytes that a restore may change before SQLite writes to the file, which locks readers out until the end:
+    #: more than a year of a family. They come on top of the memory that a restore takes.
+    HELD = 12 * 1024
+
+    @contextmanager
+    def _unchecked(self) -> Iterator[None]:
+        enabled = self.connection.disable_constraint_checking()
+        held = self.fetch("PRAGMA cache_size")[0][0]
+        self.execute(f"PRAGMA cache_size = -{self.HELD}")
+        try:
+            yield
+        finally:
+            self.execute(f"PRAGMA cache_size = {held}")
+            if enabled:
+                self.connection.enable_constraint_checking()
+
+
+#: What a file that somebody gave us may make SQLite do; functions and pragmas by name.
+_READING = {
+    sqlite3.SQLITE_SELECT: None,
+    sqlite3.SQLITE_READ: None,
+    sqlite3.SQLITE_TRANSACTION: None,
+    sqlite3.SQLITE_FUNCTION: {"count"},
+    sqlite3.SQLITE_PRAGMA: {"quick_check", "table_xinfo"},
+}
+
+
+def _may_only_read(action: int, first: str | None, second: str | None, *place: object) -> int:
+    names = _READING.get(action, ())
+    name = second if action == sqlite3.SQLITE_FUNCTION else first
+    return sqlite3.SQLITE_OK if names is None or name in names else sqlite3.SQLITE_DENY
+
+
+@contextmanager
+def _damaged() -> Iterator[None]:
+    """What SQLite says of a file that it cannot read as one of our errors."""
+    try:
+        yield
+    except (sqlite3.Error, DatabaseError) as error:
+        raise InvalidBackup(
+            _("The database file cannot be read: %(reason)s.") % {"reason": reason_of(error)}
+        ) from error
+
+
+def is_disk_trouble(error: BaseException) -> bool:
+    """Whether a file of SQLite's could not be written: no room, or a defect."""
+    return isinstance(error, OSError) or (
+        isinstance(error, (OperationalError, sqlite3.OperationalError)) and "disk" in str(error)
+    )
+
+
+#: How what `pickle` makes begins, which nothing of `marshal`'s does.
+_PICKLED = pickle.dumps(None, protocol=5)[:2]
+
+
+def _spaced(values: Sequence[Any]) -> Sequence[Any]:
+    """Moments as Django writes them to SQLite, all at once where none is missing."""
+    if None in values:
+        return [None if value is None else f"{value[:10]} {value[11:-1]}" for value in values]
+    return "\n".join(values).replace("T", " ").replace("Z", "").split("\n")
+
+
+def _unspaced(values: Sequence[Any]) -> Sequence[Plain]:
+    """Moments of UTC as Django writes them to SQLite, "2026-11-23 14:30:22.123456", the fraction only where there is
+    one. All at once where none is missing."""
+    if None in values:
+        return [None if value is None else _unspaced([value])[0] for value in values]
+    texts = ("Z\n".join(values) + "Z").replace(" ", "T").split("\n")
+    if len(texts) != len(values):
+        raise ValueError(values)  # a line break in one of them
+    return texts

@@ -1,0 +1,104 @@
+"""Column converters that the vendors share: from what a driver gives to plain values, and back."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from ..kinds import DURATION, Kind, Plain, load_float
+
+Convert = Callable[[Any], Any]
+#: What makes a whole column plain: a call a column costs less than one a value.
+ConvertAll = Callable[[Sequence[Any]], Sequence[Plain]]
+
+
+def as_they_are(values: Sequence[Any]) -> Sequence[Any]:
+    return values
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A column's conversion that also sees to it that its values are of this kind. `Database.ask_up_to` leaves that
+    out, `Database.checked` makes up for it."""
+
+    kind: Kind
+    convert: ConvertAll = as_they_are
+
+    def __call__(self, values: Sequence[Any]) -> Sequence[Plain]:
+        return self.check(self.convert(values))
+
+    def check(self, values: Sequence[Any]) -> Sequence[Plain]:
+        return values if self.kind.all_fine(values) else each(self.kind.check)(values)
+
+
+def key_place(readers: Sequence[tuple[str, ConvertAll | None]]) -> int:
+    """Where in a row its key stands as the driver gives it: at first, unless it is selected as something else; then at
+    last."""
+    convert = readers[0][1]
+    return 0 if convert is None or isinstance(convert, Checked) else -1
+
+
+def each(convert: Convert) -> ConvertAll:
+    """A column's conversion out of a value's, which need not see NULL."""
+    return lambda values: [None if value is None else convert(value) for value in values]
+
+
+def floats(values: Sequence[Any]) -> Sequence[Any]:
+    return [load_float(value) if type(value) is str else value for value in values]
+
+
+@lru_cache(maxsize=4096)
+def microseconds(text: str) -> int:
+    return DURATION.load(text) // dt.timedelta(microseconds=1)
+
+
+#: What stands for something else in what COPY reads, or between quotes in a statement.
+_SPECIAL = re.compile("[\\\\\t\n\r\0'\"\x1a]")
+
+
+def is_harmless(texts: Sequence[str | None]) -> bool:
+    """Whether none of the texts needs escaping."""
+    return not _SPECIAL.search("".join(filter(None, texts)))
+
+
+#: Length of a moment, whose fraction may end where only zeros follow -> what it lacks.
+_TO_MICROSECONDS = {19: "Z", **{20 + digits: "0" * (6 - digits) + "Z" for digits in range(1, 7)}}
+
+
+def moments(values: Sequence[Any]) -> Sequence[Plain]:
+    """Moments of UTC as servers say them, "2026-11-23 14:30:22.1234", all at once where none is missing."""
+    if None in values:
+        return [None if value is None else moments([value])[0] for value in values]
+    texts = "\n".join(values).replace(" ", "T").replace(".000000", "").split("\n")
+    return [text + _TO_MICROSECONDS[len(text)] for text in texts]
+
+
+_BOOLEANS = {None: None, 0: False, 1: True}
+
+
+def booleans(values: Sequence[Any]) -> Sequence[Plain]:
+    return list(map(_BOOLEANS.__getitem__, values))
+
+
+def durations(values: Sequence[int | None]) -> Sequence[str | None]:
+    """Microseconds as durations."""
+    return list(map(_duration, values))
+
+
+@lru_cache(maxsize=4096)
+def _duration(microseconds: int | None) -> str | None:
+    """As Django's `duration_string` says it."""
+    if microseconds is None:
+        return None
+    seconds, microseconds = divmod(microseconds, 1_000_000)
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    text = f"{hours:02d}:{minutes:02d}:{seconds:02d}"
+    if days:
+        text = f"{days} {text}"
+    return f"{text}.{microseconds:06d}" if microseconds else text

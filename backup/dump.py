@@ -1,0 +1,25 @@
+"""The way of a backup: rows of a database, as columns, into an archive."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from .archive import Writer, lines_of
+from .database import Database
+from .options import SILENT, RecordCounter, Reporter
+from .tables import Table
+
+
+def write_records(
+    writer: Writer, reader: Database, tables: Sequence[Table], reporter: Reporter = SILENT
+) -> None:
+    expected = 0 if reporter is SILENT else sum(reader.count(table) for table in tables)
+    counter = RecordCounter(reporter, expected)
+    for table in tables:
+        writer.add(table.label, table.file, _lines(reader, table, counter))
+
+
+def _lines(database: Database, table: Table, counter: RecordCounter) -> Iterator[tuple[int, bytes]]:
+    for columns in database.columns(table):
+        yield len(columns[0]), lines_of(table.frame, columns)
+        counter.add(table.label, len(columns[0]))

@@ -1,0 +1,99 @@
+"""The values that pass between `services` and those who call it: what to restore, how, and what came of it."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+class RestoreMode(enum.Enum):
+    """What happens to the data that is there: see "A restore" in the README."""
+
+    #: Nothing is deleted; the backup's records win over those that are there.
+    OVERWRITE = "overwrite"
+    #: Everything in scope is deleted first; afterwards the database holds exactly the backup.
+    CLEAR = "clear"
+
+
+@dataclass(frozen=True)
+class RestoreOptions:
+    """How to restore. `clear_unknown_apps`: clear even the rows of apps that the backup has never seen; without it a
+    clearing restore that would delete some is refused."""
+
+    mode: RestoreMode = RestoreMode.OVERWRITE
+    clear_unknown_apps: bool = False
+
+    @property
+    def clears(self) -> bool:
+        return self.mode is RestoreMode.CLEAR
+
+
+class Phase(enum.Enum):
+    """The phases of a restore, in their order."""
+
+    CHECK = "check"
+    COPY = "copy"
+    WRITE = "write"
+    FINISH = "finish"
+
+
+class Reporter(Protocol):
+    """Who is told how far a job is: a progress bar, a page. See `Silent` for one that ignores it."""
+
+    def phase(self, phase: Phase) -> None:
+        """Take note that a phase of a restore begins."""
+
+    def progress(self, label: str, done: int, total: int) -> None:
+        """Take note that `done` of `total` records, or migrations, are done. `label`: of the model, or the name of
+        the migration."""
+
+
+class Silent:
+    """A `Reporter` that reports to nobody."""
+
+    def phase(self, phase: Phase) -> None:
+        pass
+
+    def progress(self, label: str, done: int, total: int) -> None:
+        pass
+
+
+SILENT = Silent()
+
+
+class RecordCounter:
+    """Adds up records, and reports the sum: `total` are expected."""
+
+    def __init__(self, reporter: Reporter, total: int) -> None:
+        self._reporter, self._total, self._done = reporter, total, 0
+
+    def add(self, label: str, count: int) -> None:
+        self._done += count
+        self._reporter.progress(label, self._done, self._total)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a restore did. `restored`: model label -> records that were in the backup. `safety_copy`: the name of the
+    backup that was taken just before."""
+
+    restored: dict[str, int]
+    safety_copy: str
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def records(self) -> int:
+        return sum(self.restored.values())
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Result:
+        return cls(content["restored"], content["safety_copy"], content["warnings"])
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "restored": self.restored,
+            "records": self.records,
+            "warnings": self.warnings,
+            "safety_copy": self.safety_copy,
+        }

@@ -1,0 +1,304 @@
+"""A model as we read and write it: `Table`, with its `Column`s and `Relation`s.
+
+Two forms of the same data, and nothing is lost between them:
+
+- a **row** is a tuple of plain values (see `kinds`), the primary key first, then the model's other columns, then one
+  sorted list of keys for each plain many-to-many relation. All other rooms work on rows; two rows that are equal hold
+  the same data, on whatever database they were read.
+- a **record** is Django's fixture form, `{"model": "core.feeding", "pk": 7, "fields": {…}}`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from operator import itemgetter
+from typing import Any
+
+from django.db.models import Field, Model
+from django.utils.translation import gettext as _
+
+from .exceptions import InvalidRecord
+from .kinds import INTEGER, JSON, Kind, Plain, kind_of
+from .scope import generic_references, label_of
+
+Row = tuple[Plain, ...]
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a model's table. `name`: the field's; `column`: the database's."""
+
+    field: Field
+    kind: Kind
+    #: The model whose key the column holds, "" where it is no reference.
+    refers_to: str
+
+    @classmethod
+    def of(cls, field: Field) -> Column:
+        remote = field.remote_field
+        return cls(field, kind_of(field), label_of(remote.model) if remote is not None else "")
+
+    @property
+    def name(self) -> str:
+        return self.field.name
+
+    @property
+    def column(self) -> str:
+        assert self.field.column is not None
+        return self.field.column
+
+    @property
+    def is_natural(self) -> bool:
+        return self.kind.name == "natural"
+
+    @property
+    def refers_by_key(self) -> bool:
+        """Whether the reference holds the other row's primary key, and not another unique field of it (`to_field`)."""
+        return bool(self.refers_to) and bool(self.field.target_field.primary_key)  # type: ignore[attr-defined]
+
+    @property
+    def all_fine(self) -> Callable[[Sequence[Any]], bool]:
+        if self.field.null or self.kind is JSON:  # the JSON value null is no missing value
+            return self.kind.all_fine
+        return lambda values: None not in values and self.kind.all_fine(values)
+
+    def checker(self) -> Callable[[Any], Plain]:
+        check = self.kind.check
+        nullable = self.field.null or self.kind is JSON
+
+        def checked(value: Any) -> Plain:
+            if value is not None:
+                return check(value)
+            if nullable:
+                return None
+            raise ValueError(_("a value is needed"))
+
+        return checked
+
+
+@dataclass(frozen=True)
+class Relation:
+    """A plain many-to-many relation: its own table, which no model but Django's automatic one stands for."""
+
+    name: str
+    table: str
+    owner: str  # the column with the owner's key
+    target: Column
+
+    @classmethod
+    def of(cls, field: Any) -> Relation:
+        through = field.remote_field.through
+        target = Column.of(through._meta.get_field(field.m2m_reverse_field_name()))
+        return cls(field.name, through._meta.db_table, field.m2m_column_name(), target)
+
+    @property
+    def all_fine(self) -> Callable[[Sequence[Any]], bool]:
+        return lambda values: not any(values) and {list}.issuperset(map(type, values))
+
+    def checker(self) -> Callable[[Any], Plain]:
+        check = self.target.kind.check
+
+        def checked(value: Any) -> Plain:
+            if not isinstance(value, list):
+                raise ValueError(_("a list of keys is needed"))
+            keys = in_order(check(key) for key in value)
+            if any(a == b for a, b in pairwise(keys)):
+                raise ValueError(_("a key stands twice in the list"))
+            return keys
+
+        return checked
+
+
+def in_order(keys: Iterable[Plain]) -> list[Plain]:
+    """The keys of a many-to-many list in the one order that rows keep them in."""
+    return sorted(keys, key=lambda key: (isinstance(key, (str, list)), key))
+
+
+class Table:
+    """A model as its rows: columns, relations, and what makes a row the same row.
+
+    `identities`: more sets of fields that together say which row a record is, beside the unique ones that the model
+    declares.
+    """
+
+    def __init__(self, model: type[Model], identities: Iterable[Sequence[str]] = ()) -> None:
+        meta = model._meta
+        self.model = model
+        self.label = label_of(model)
+        self.db_table = meta.db_table
+        self.key = Column.of(meta.pk)
+        self.columns = tuple(
+            Column.of(field)
+            for field in meta.local_concrete_fields
+            if not field.primary_key and not getattr(field, "generated", False)
+        )
+        self.relations = tuple(
+            Relation.of(field)
+            for field in meta.local_many_to_many
+            if field.remote_field.through._meta.auto_created  # type: ignore[union-attr]
+        )
+        parts: tuple[Column | Relation, ...] = (*self.columns, *self.relations)
+        self.names = tuple(part.name for part in parts)
+        self._identities = tuple(identities)
+
+    def __repr__(self) -> str:
+        return f"<Table {self.label}>"
+
+    @property
+    def file(self) -> str:
+        return self.label.replace(".", "/", 1) + ".json"
+
+    @property
+    def stored(self) -> tuple[Column, ...]:
+        """All columns of the table itself, in the order that a row has them."""
+        return (self.key, *self.columns)
+
+    @cached_property
+    def needs_exact_json(self) -> bool:
+        """Whether values may be JSON of any shape, with whole numbers beyond 64 bits."""
+        return any(column.kind is JSON or column.kind.name == "own" for column in self.stored)
+
+    @cached_property
+    def uniques(self) -> list[tuple[int, ...]]:
+        """The sets of columns, as positions in a row, whose values belong to one row only, the primary key aside.
+
+        Declared ones that hold for every row; a constraint with a condition or an expression is left to the database.
+        """
+        meta = self.model._meta
+        names: list[Sequence[str]] = [
+            (f.name,) for f in meta.local_concrete_fields if f.unique and not f.primary_key
+        ]
+        names += meta.unique_together
+        names += [constraint.fields for constraint in meta.total_unique_constraints]
+        names += self._identities
+        places = {column.name: place for place, column in enumerate(self.stored)}
+        found = [tuple(places[name] for name in group) for group in names if all(n in places for n in group)]
+        return [group for group in dict.fromkeys(found) if group != (0,)]
+
+    @cached_property
+    def references(self) -> list[tuple[int, str]]:
+        """(place in a row, label of the other model) of each column that holds another row's primary key."""
+        return [
+            (place, column.refers_to)
+            for place, column in enumerate(self.stored)
+            if column.refers_by_key and not column.is_natural
+        ]
+
+    @cached_property
+    def generics(self) -> list[tuple[int, int]]:
+        """(place of the content type, place of the key) of each generic reference."""
+        places = {column.name: place for place, column in enumerate(self.stored)}
+        return [
+            (places[ct], places[key])
+            for ct, key in generic_references(self.model)
+            if ct in places and key in places
+        ]
+
+    @cached_property
+    def key_is_data(self) -> bool:
+        """Whether the primary key says something itself (an API token), so that it cannot be exchanged for another."""
+        field = self.key.field
+        return not self.key.refers_to and not field.has_default() and self.key.kind is not INTEGER
+
+    @cached_property
+    def frame(self) -> list[bytes]:
+        """What a record is in JSON, without its values: what stands before the key and each part, and the end."""
+        before = [f'{{"model":"{self.label}","pk":', *(f',"{name}":' for name in self.names), "}}"]
+        before[1] = ',"fields":{' + before[1].removeprefix(",")
+        return [text.encode() for text in before]
+
+    def columns_of(self, records: Sequence[Any]) -> list[Sequence[Plain]]:
+        """Records out of a file as the columns of their rows, every value checked and in its canonical form.
+
+        Raises `InvalidRecord` with model, key, field and reason.
+        """
+        count = len(self.names)
+        try:
+            fields = [record["fields"] for record in records]
+            if (
+                {3}.issuperset(map(len, records))
+                and {self.label}.issuperset(map(itemgetter("model"), records))
+                and {count}.issuperset(map(len, fields))
+            ):
+                values = zip(*map(self._values, fields), strict=True) if count else ()
+                columns = [[record["pk"] for record in records], *values]
+                return [
+                    some if part.all_fine(some) else list(map(check, some))
+                    for part, check, some in zip(self._parts, self._checks, columns, strict=True)
+                ]
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+            pass  # slowly, one by one, to find which it is
+        return list(zip(*map(self.row, records), strict=True))
+
+    def row(self, record: Any) -> Row:
+        """One record as its row, like `columns_of`."""
+        try:
+            if len(record) == 3 and record["model"] == self.label:
+                fields = record["fields"]
+                if len(fields) == len(self.names):
+                    values = (record["pk"], *self._values(fields))
+                    return tuple([check(value) for check, value in zip(self._checks, values, strict=True)])
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+            pass
+        raise self._what_is_wrong(record)
+
+    @property
+    def _parts(self) -> tuple[Column | Relation, ...]:
+        return (self.key, *self.columns, *self.relations)
+
+    @cached_property
+    def _values(self) -> Callable[[dict[str, Any]], tuple[Any, ...]]:
+        if len(self.names) > 1:
+            return itemgetter(*self.names)
+        return lambda fields: tuple(fields[name] for name in self.names)
+
+    @cached_property
+    def _checks(self) -> list[Callable[[Any], Plain]]:
+        return [part.checker() for part in self._parts]
+
+    def _what_is_wrong(self, record: Any) -> InvalidRecord:
+        """The error for a record that `row` could not read: slow, and only for that."""
+        if not isinstance(record, dict) or not isinstance(record.get("fields"), dict) or "pk" not in record:
+            return self.invalid(_("it has not the form of a record"))
+        pk, fields = record["pk"], record["fields"]
+        if record.get("model") != self.label:
+            return self.invalid(_("it says that it is of another model"), pk)
+        for unknown in [name for name in record if name not in ("model", "pk", "fields")]:
+            return self.invalid(
+                _("it has a part “%(name)s” that no record has") % {"name": _short(unknown)}, pk
+            )
+        for name in fields:
+            if name not in self.names:
+                return self.invalid(_("this site has no such field"), pk, name)
+        for name, check in zip(("pk", *self.names), self._checks, strict=True):
+            if name != "pk" and name not in fields:
+                return self.invalid(_("it is missing"), pk, name)
+            try:
+                check(pk if name == "pk" else fields[name])
+            except (ValueError, TypeError, AttributeError) as error:
+                return self.invalid(str(error), pk, name)
+        return self.invalid(_("it has not the form of a record"), pk)
+
+    def invalid(self, reason: str, pk: object = None, field: str | None = None) -> InvalidRecord:
+        """`InvalidRecord` for one of this model's records, `reason` being why."""
+        return InvalidRecord(describe(self.label, pk, field, reason), model=self.label, pk=pk, field=field)
+
+
+def describe(label: str, pk: object, field: str | None, reason: str) -> str:
+    """“core.child 7, field slug: reason” - the way every message names a record."""
+    place = label if pk is None else f"{label} {_short(pk)}"
+    if field:
+        place = _("%(record)s, field %(field)s") % {"record": place, "field": _short(field)}
+    return _("%(place)s: %(reason)s") % {"place": place, "reason": reason}
+
+
+def _short(value: object) -> str:
+    """A value out of a file for a message: on one line, and not long."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    text = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text[:81])
+    return text if len(text) <= 80 else text[:80] + "…"

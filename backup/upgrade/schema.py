@@ -1,0 +1,120 @@
+"""What migrations a backup was made under, and what that means for this site."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.migrations.loader import MigrationLoader
+from django.utils.translation import gettext as _
+
+from ..archive.metadata import Metadata
+from ..archive.reader import Archive
+from ..exceptions import RestoreRefused
+from ..tables import Table
+
+# -- what migrations a backup has, and what that means here ---
+
+
+def leaf_migrations(connection: BaseDatabaseWrapper, app_labels: Iterable[str]) -> dict[str, list[str]]:
+    """App label -> names of its applied migrations that no other applied one of the app builds on."""
+    loader = MigrationLoader(connection)
+    return leaves(loader, loader.applied_migrations.keys(), app_labels)
+
+
+def leaves(
+    loader: MigrationLoader, applied: Iterable[tuple[str, str]], app_labels: Iterable[str]
+) -> dict[str, list[str]]:
+    applied = {key for key in applied if key in loader.graph.node_map}
+    return {
+        app: sorted(
+            name
+            for label, name in applied
+            if label == app
+            and not any(
+                child.key[0] == app and child.key in applied
+                for child in loader.graph.node_map[label, name].children
+            )
+        )
+        for app in sorted(set(app_labels))
+    }
+
+
+def is_older(connection: BaseDatabaseWrapper, metadata: Metadata) -> bool:
+    """Whether a backup has to be brought to this site's schema first.
+
+    A version 1.0 file names no migrations: it is taken for today's schema; see `check_fields`. Raises `RestoreRefused`
+    where the backup has migrations that are unknown here.
+    """
+    loader = MigrationLoader(connection)
+    check_known(
+        loader,
+        metadata.babybuddy_version,
+        [(a, n) for a, names in metadata.migrations.items() for n in names],
+    )
+    here = leaves(loader, loader.applied_migrations.keys(), metadata.migrations)
+    return any(
+        app in loader.migrated_apps and sorted(names) != here[app]
+        for app, names in metadata.migrations.items()
+    )
+
+
+def check_site(connection: BaseDatabaseWrapper) -> None:
+    """Raise `RestoreRefused` where this site lacks migrations: what is upgraded gets all of them."""
+    loader = MigrationLoader(connection)
+    missing = [f"{a}.{n}" for a, n in loader.graph.leaf_nodes() if (a, n) not in loader.applied_migrations]
+    if missing:
+        raise RestoreRefused(
+            _("This site's own database is not up to date. Run “manage.py migrate” first. Not applied are:"),
+            missing,
+        )
+
+
+def check_known(loader: MigrationLoader, version: str, migrations: Iterable[tuple[str, str]]) -> None:
+    """Raise `RestoreRefused` where some of these migrations, of apps that are here, are unknown here, and name them.
+
+    Apps that are not here do not count: their models are left out. `version`: of Baby Buddy, where they come from.
+    """
+    unknown = sorted(
+        f"{app}.{name}"
+        for app, name in migrations
+        if app in loader.migrated_apps and (app, name) not in loader.graph.node_map
+    )
+    if unknown:
+        raise RestoreRefused(
+            _(
+                "The backup comes from a newer or a different Baby Buddy (%(version)s), with changes to the database "
+                "that are unknown here. Update Baby Buddy first, then restore. Unknown are:"
+            )
+            % {"version": version or "?"},
+            unknown,
+        )
+
+
+def check_fields(archive: Archive, tables: Iterable[Table]) -> None:
+    """Raise `RestoreRefused` where the records of a version 1.0 file, which does not say its schema, do not have the
+    fields of today; names those that do not fit. It looks at the first record of each model; the others are checked as
+    they are read."""
+    lines = []
+    for table in tables:
+        if table.label not in archive.metadata.models:
+            continue
+        for record in next(archive.records(table.label, table.needs_exact_json), [])[:1]:
+            fields = record.get("fields") if isinstance(record, dict) else None
+            if isinstance(fields, dict):
+                strange = [
+                    _("%(field)s is unknown here") % {"field": name} for name in fields.keys() - table.names
+                ]
+                strange += [
+                    _("%(field)s is missing") % {"field": name} for name in table.names if name not in fields
+                ]
+                if strange:
+                    lines.append(f"{table.label}: {', '.join(sorted(strange))}")
+    if lines:
+        raise RestoreRefused(
+            _(
+                "The backup is of format version 1.0, which does not say what schema it has, and its fields are not "
+                "those of this site. Restore it into the Baby Buddy that made it. These do not fit:"
+            ),
+            lines,
+        )

@@ -1,0 +1,256 @@
+"""`backup`, `restore` and `verify_backup`, as a person or cron runs them."""
+
+import io
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from core.models import Child
+from django.core.management import CommandError, call_command
+from freezegun import freeze_time
+
+from backup import services
+from backup.conf import conf
+from backup.storage import kept
+from tests.support.filling import fill
+from tests.support.snapshots import differences, snapshot
+
+
+@pytest.fixture
+def family(host_db):
+    return fill(days=1, children=1, odd=False)
+
+
+def command(*arguments):
+    out, err = io.StringIO(), io.StringIO()
+    call_command(*map(str, arguments), stdout=out, stderr=err)
+    return out.getvalue()
+
+
+def manage(*arguments, **environment):
+    """In a process of its own; cwd is the host."""
+    return subprocess.run(
+        [sys.executable, "manage.py", *map(str, arguments)],
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, **environment},
+    )
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """Somebody who types the lines of this list."""
+    typed = []
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", lambda question: typed.pop(0))
+    return typed
+
+
+# --- backup -----------------------------------------------------------------------------------------------
+
+
+def verified(path):
+    with open(path, "rb") as file:
+        return services.verify_backup(file)
+
+
+def test_backup_into_the_root(family):
+    out = command("backup")
+    path = Path(out.splitlines()[0])
+    assert path.parent == conf.root
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    metadata = verified(path)
+    assert f"{metadata.total_records} records" in out
+    assert metadata.created_by == ""
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_backup_into_a_folder(family, tmp_path, slash):
+    with freeze_time("2026-11-23 14:30:22"):
+        out = command("backup", "--output", f"{tmp_path}{slash}", "--label", "before the update")
+    path = tmp_path / "backup_112326_143022.zip"
+    assert out.splitlines()[0] == str(path)
+    assert verified(path).label == "before the update"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_backup_into_a_file_for_its_user_alone(family, tmp_path):
+    path = tmp_path / "mine.zip"
+    path.write_text("an older one")
+    command("backup", "--output", path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert verified(path).total_records > 0
+
+
+def test_backup_that_fails_leaves_the_older_one(family, tmp_path, monkeypatch):
+    path = tmp_path / "mine.zip"
+    path.write_text("an older one")
+
+    def full(target, **kwargs):
+        target.write(b"PK")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(services, "create_backup", full)
+    with pytest.raises(CommandError, match="No space left on device"):
+        command("backup", "--output", path)
+    assert path.read_text() == "an older one"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_backup_left_is_swept(family, tmp_path):
+    old, new = (tmp_path / f".mine.zip.{name}" for name in ("old", "new"))
+    for path in (old, new):
+        path.write_bytes(b"PK")
+    os.utime(old, (0, 0))
+    command("backup", "--output", tmp_path / "mine.zip")
+    assert not old.exists()
+    assert new.exists(), "it might still be written"
+
+
+def test_backup_into_no_folder(family, tmp_path):
+    with pytest.raises(CommandError, match="There is no folder"):
+        command("backup", "--output", tmp_path / "none" / "b.zip")
+
+
+def test_backup_into_a_pipe(family):
+    """Nothing but the ZIP on stdout, and no progress bar on a stderr that is no terminal."""
+    result = manage("backup", "--output", "-")
+    assert result.returncode == 0
+    metadata = services.verify_backup(io.BytesIO(result.stdout))
+    assert result.stderr.decode() == (f"{metadata.total_records} records of {metadata.models_count} models\n")
+
+
+def test_backup_is_not_for_a_terminal(family, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    with pytest.raises(CommandError, match="not for a terminal"):
+        command("backup", "--output", "-")
+
+
+def test_progress_bar_on_a_terminal(family, monkeypatch, tmp_path):
+    err = io.StringIO()
+    monkeypatch.setattr(err, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(sys, "stderr", err)
+    command("backup", "--output", tmp_path)
+    assert "rows/s" in err.getvalue()
+
+
+# --- restore ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def saved(family, tmp_path):
+    """A backup, and what was there then; one child more is there now."""
+    path = tmp_path / "saved.zip"
+    with path.open("wb") as file:
+        services.create_backup(file)
+    before = snapshot()
+    Child.objects.create(first_name="New", last_name="Baby", birth_date="2026-03-01")
+    return path, before
+
+
+def test_restore_and_undo(saved):
+    path, before = saved
+    now = snapshot()
+    out = command("restore", path, "--clear", "--no-input")
+    assert not differences(before, snapshot())
+    assert kept.safety_copies()[0].name in out
+    assert "records restored" in out
+    command("restore", "--undo", "--no-input")
+    assert not differences(now, snapshot())
+
+
+def test_restore_keeps_what_is_there_without_clear(saved):
+    path, _ = saved
+    command("restore", path, "--noinput")
+    assert Child.objects.filter(first_name="New").exists()
+
+
+@pytest.mark.parametrize(("clear", "removed"), [((), "0"), (("--clear",), "1")])
+def test_dry_run_shows_and_changes_nothing(saved, clear, removed):
+    path, _ = saved
+    now = snapshot()
+    out = command("restore", path, "--dry-run", *clear)
+    row = next(line.split() for line in out.splitlines() if line.startswith("core.child "))
+    assert row == ["core.child", "0", "0", "1", removed]
+    assert not differences(now, snapshot())
+    assert not kept.safety_copies()
+
+
+def test_restore_asks(saved, terminal):
+    path, before = saved
+    now = snapshot()
+    for answer in ("", "n", "maybe"):
+        terminal.append(answer)
+        with pytest.raises(CommandError, match="Nothing was changed"):
+            command("restore", path, "--clear")
+    assert not differences(now, snapshot())
+    terminal.append("y")
+    out = command("restore", path, "--clear")
+    assert "core.child" in out, "the preview comes first"
+    assert not differences(before, snapshot())
+    terminal.append("yes")
+    assert kept.safety_copies()[0].name in command("restore", "--undo")
+    assert not differences(now, snapshot())
+
+
+def test_restore_without_anybody_to_ask(saved):
+    path, _ = saved
+    for arguments in ([path], ["--undo", "--clear"], []):
+        result = manage("restore", *arguments)
+        assert result.returncode == 1
+        assert b"Traceback" not in result.stderr
+    assert b"--no-input" in manage("restore", path).stderr
+    assert Child.objects.filter(first_name="New").exists()
+
+
+def test_undo_without_a_restore(family):
+    with pytest.raises(CommandError, match="no safety copy"):
+        command("restore", "--undo", "--no-input")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["x.zip", "--undo"], ["--undo", "--dry-run"], ["--undo", "--clear"], ["/nowhere.zip", "--no-input"]],
+)
+def test_restore_of_nothing_sensible(family, arguments):
+    with pytest.raises(CommandError):
+        command("restore", *arguments)
+
+
+def test_restore_of_what_is_no_backup(family, tmp_path):
+    path = tmp_path / "b.zip"
+    path.write_bytes(b"hello")
+    result = manage("restore", path, "--no-input")
+    assert result.returncode == 1
+    assert result.stderr.decode().splitlines()[-1].startswith("CommandError: ")
+    assert "Traceback" not in result.stderr.decode()
+
+
+# --- verify_backup ----------------------------------------------------------------------------------------
+
+
+def test_verify_needs_no_database(saved, tmp_path):
+    path, _ = saved
+    none = {"DATABASE_URL": f"sqlite:///{tmp_path}/nowhere/db.sqlite3"}
+    result = manage("verify_backup", path, **none)
+    assert (result.returncode, result.stderr) == (0, b"")
+    assert b"is whole" in result.stdout
+
+
+def test_verify_a_damaged_file(saved):
+    path, _ = saved
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    result = manage("verify_backup", path)
+    assert result.returncode == 1
+    assert result.stderr.decode().splitlines()[-1].startswith("CommandError: ")
+    assert "Traceback" not in result.stderr.decode()
+
+
+def test_verify_nothing(tmp_path):
+    with pytest.raises(CommandError, match="cannot be read"):
+        command("verify_backup", tmp_path / "none.zip")

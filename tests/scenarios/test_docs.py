@@ -1,0 +1,196 @@
+"""The README is true: whatever in it can be compared with the app is compared."""
+
+import ast
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from django.core.management import get_commands, load_command_class
+from django.core.management.base import BaseCommand
+from django.urls import resolve
+
+from backup import install
+from backup.archive import VERSION
+from backup.conf import Conf, conf
+from backup.exceptions import BackupError
+from backup.scope import LEFT_OUT
+from tests.support.backups import metadata_of, records_of, take
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+COMMANDS = sorted(name for name, app in get_commands().items() if app == "backup")
+OPTIONS = {f"BACKUP_{name.upper()}": name for name, what in vars(Conf).items() if isinstance(what, property)}
+
+
+def section(title):
+    """What stands between a heading and the next one of its rank."""
+    _, found, rest = README.partition(f"\n## {title}\n")
+    assert found, f"the README has no section {title!r}"
+    return rest.partition("\n## ")[0]
+
+
+def rows(text):
+    """The cells of all tables, without their heads."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    rules = [place for place, row in enumerate(cells) if set(row[0]) <= {"-"} and row[0]]
+    return [row for place, row in enumerate(cells) if place not in rules and place + 1 not in rules]
+
+
+def names(cell):
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def shell_lines():
+    """Every command line in the README, continued lines joined."""
+    fences = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+    text = "".join(block for language, block in fences if language in ("", "shell"))
+    return text.replace("\\\n", " ").splitlines()
+
+
+def calls_of(start):
+    """The arguments of all command lines that hold `start`, up to the end of that one command."""
+    found = []
+    for line in shell_lines():
+        for rest in line.split(start)[1:]:
+            found.append(shlex.split(re.split(r"&&|'$|\|", rest)[0]))
+    assert found, start
+    return found
+
+
+def parser_of(command):
+    return load_command_class("backup", command).create_parser("manage.py", command)
+
+
+def own_options(command):
+    """Those that not every command of Django's has: destination -> ways to write it."""
+    common = {action.dest for action in BaseCommand().create_parser("manage.py", "any")._actions}
+    return {
+        action.dest: action.option_strings
+        for action in parser_of(command)._actions
+        if action.dest not in common and action.option_strings
+    }
+
+
+# -- settings ------------------------------------------------------------------------------------------------
+
+
+def test_every_setting_is_in_the_table():
+    assert {name for row in rows(section("Settings")) for name in names(row[0])} == OPTIONS.keys()
+
+
+def test_no_setting_is_made_up():
+    assert set(re.findall(r"\bBACKUP_(?!TEST_)\w+", README)) == OPTIONS.keys()
+
+
+def test_the_snippet_reads_each_from_the_environment():
+    assert set(re.findall(r'"(BACKUP_\w+)": env\.', install.snippet().decode())) == OPTIONS.keys()
+
+
+@pytest.mark.parametrize("name", sorted(OPTIONS.keys() - {"BACKUP_ROOT"}))
+def test_its_default_is_true(settings, name):
+    if hasattr(settings, name):
+        delattr(settings, name)
+    (default,) = (row[1] for row in rows(section("Settings")) if names(row[0]) == [name])
+    assert ast.literal_eval(names(default)[0]) == getattr(conf, OPTIONS[name])
+
+
+def test_the_default_folder_is_true(settings, monkeypatch, tmp_path):
+    settings.BACKUP_ROOT = None
+    settings.BASE_DIR = tmp_path
+    (default,) = (row[1] for row in rows(section("Settings")) if names(row[0]) == ["BACKUP_ROOT"])
+    beside, otherwise = names(default)
+    engine = "django.db.backends."
+    monkeypatch.setitem(settings.DATABASES, "default", {"ENGINE": engine + "sqlite3", "NAME": "/there/db"})
+    assert conf.root == Path("/there", beside)
+    monkeypatch.setitem(settings.DATABASES, "default", {"ENGINE": engine + "postgresql", "NAME": "db"})
+    assert conf.root == tmp_path / otherwise
+
+
+# -- commands and addresses ----------------------------------------------------------------------------------
+
+
+def test_every_command_and_every_option_is_in_the_table():
+    told, command = {}, None
+    for first, option, _meaning in rows(section("Use it")):
+        command = names(first)[0] if first else command
+        told.setdefault(command, set()).update(names(option))
+    assert sorted(told) == COMMANDS
+    for command in COMMANDS:
+        known = own_options(command)
+        assert told[command] <= {text for texts in known.values() for text in texts}
+        assert all(told[command].intersection(texts) for texts in known.values()), command
+
+
+def test_each_command_line_is_understood():
+    asked = set()
+    for command, *arguments in calls_of("manage.py "):
+        if command in COMMANDS:
+            parser_of(command).parse_args(arguments)
+            asked.add(command)
+        else:
+            assert command in get_commands()
+    assert asked == set(COMMANDS)
+
+
+def test_each_module_is_there():
+    modules = re.findall(r"python3? -m ([\w.]+)", README)
+    assert {"tests", "tests.demo", "backup.install"} <= set(modules)
+    for module in modules:
+        assert importlib.util.find_spec(module), module
+
+
+def test_the_file_that_is_installed_has_the_name_that_it_is_given():
+    project = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
+    (version,) = re.findall(r'^version = "(.+)"$', project, re.MULTILINE)
+    assert set(re.findall(r"[\w.]+-[\d.]+-py3-none-any\.whl", README)) == {
+        f"babybuddy_backup-{version}-py3-none-any.whl"
+    }
+    assert f"\n## {version}" in (REPOSITORY / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_each_address_is_there():
+    addresses = set(re.findall(r"/backup/(?:[\w]+/)+(?=[\s`])", README))
+    assert {"/backup/download/", "/backup/restore/", "/backup/restore/confirm/"} <= addresses
+    for address in addresses:
+        assert resolve(address).namespace == "backup"
+
+
+def test_each_status_is_in_the_list():
+    kinds = [BackupError]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    given = {str(kind.status) for kind in kinds if kind is not BackupError} | {"401", "403"}
+    (told,) = re.findall(r"with\s+status (.*?)\.\n", section("Use it"), re.DOTALL)
+    assert set(re.findall(r"\b\d{3}\b", told)) == given
+
+
+def test_each_link_leads_somewhere():
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
+        assert (REPOSITORY / target).exists(), target
+
+
+# -- the file ------------------------------------------------------------------------------------------------
+
+
+def test_the_keys_of_the_metadata_are_those_of_a_backup(host_db):
+    metadata = metadata_of(take())
+    told = {name: row[1] for row in rows(section("The file")) for name in names(row[0])}
+    assert list(told) == list(metadata)
+    assert names(told["models"]) == list(next(iter(metadata["models"].values())))
+    assert f"Format version {VERSION}." in README
+
+
+def test_the_sample_record_is_one(filled):
+    (sample,) = re.findall(r"^\[\n(\{.*?)\n\]$", section("The file"), re.DOTALL | re.MULTILINE)
+    sample = ast.literal_eval(sample)
+    record = next(iter(records_of(take())[sample["model"]]))
+    assert list(sample) == list(record)
+    assert sample["fields"].keys() == record["fields"].keys()
+
+
+def test_what_is_left_out_is_true():
+    told = dict(re.findall(r"^- `([\w.]+)`: (.+)$", section("The file"), re.MULTILINE))
+    assert told == LEFT_OUT

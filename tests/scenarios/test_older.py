@@ -1,0 +1,793 @@
+"""Backups and database files of older versions, from their upload to the restored rows."""
+
+import io
+import json
+import os
+import resource
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import closing, contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from core import models as core
+from django.core.cache import cache
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.core.management import CommandError, call_command
+from django.db import connections
+from django.db.migrations.loader import MigrationLoader
+from django.test import Client
+from django.urls import reverse
+
+from backup import services
+from backup.exceptions import InvalidBackup, RecordsRefused, RestoreRefused, StorageFailed, UpgradeFailed
+from backup.upgrade import process as upgrade
+from tests.support import older
+from tests.support.backups import (
+    Telling,
+    checksums_of,
+    how,
+    packed,
+    records_of,
+    restore,
+    rewritten,
+    take,
+    unpacked,
+)
+from tests.support.filling import fill, token_key
+from tests.support.snapshots import differences, snapshot
+
+
+@pytest.fixture(autouse=True)
+def scratch(tmp_path, monkeypatch):
+    """A folder of their own for temporary files, in which nothing may be left."""
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    yield folder
+    assert not [*folder.iterdir()]
+
+
+def backup_of(version):
+    return io.BytesIO((older.old(version) / "backup.zip").read_bytes())
+
+
+def database_of(version):
+    return io.BytesIO((older.old(version) / "db.sqlite3").read_bytes())
+
+
+def in_place(version):
+    """The snapshot of an old database after an update of the host in place."""
+    default = connections["default"].settings_dict
+    engine = {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": str(older.updated_in_place(version)),
+        "OPTIONS": {},
+    }
+    connections.settings["in place"] = {**default, **engine}
+    try:
+        return snapshot("in place")
+    finally:
+        connections["in place"].close()
+        del connections["in place"]
+        del connections.settings["in place"]
+
+
+# --- Equal, value for value -------------------------------------------------------------------------------
+
+CASES = [
+    *((version, database_of) for version in older.VERSIONS),
+    *((version, backup_of) for version in ("1.12", "2.0", "2.2", "2.6.0", "2.9")),
+]
+
+
+@pytest.mark.parametrize(("version", "kind"), CASES, ids=lambda value: getattr(value, "__name__", value))
+def test_it_arrives_as_after_an_update_in_place(host_db, version, kind):
+    before = snapshot()
+    steps = []
+    with services.at_todays_schema(
+        kind(version), reporter=Telling(lambda *step: steps.append(step))
+    ) as source:
+        plan = services.inspect_backup(source, how(clear=True))
+        assert not differences(before, snapshot())
+        services.restore_backup(source, how(clear=True, clear_unknown_apps=True))
+    # Version 1.9.0 cannot be updated in place, since a migration fails on each row of sleep. The next can.
+    expected = in_place("1.9.1" if version == "1.9" else version)
+    assert not differences(expected, snapshot())
+    # The numbers of the preview are of the result, and it says what ran.
+    assert plan.metadata.models["core.timer"].records == 1
+    assert plan.metadata.models["core.sleep"].records == core.Sleep.objects.count() == 12
+    if plan.metadata.upgraded:
+        ran = plan.metadata.upgraded.migrations
+        assert ran == ran_in_place(version)
+        names = [
+            label for label, _done, _total in steps if "." in label and label.split(".")[1][:4].isdigit()
+        ]
+        assert [name for name in names if name in ran] == ran
+        assert all(done <= total for _label, done, total in steps)
+
+
+def ran_in_place(version):
+    graph = MigrationLoader(None).graph
+    in_scope = {label.split(".")[0] for label in snapshot()} - {"zoo"}
+    have = applied(older.old(version) / "db.sqlite3")
+    if version == "1.9":  # see `babybuddy.IMPASSABLE`
+        have |= {key for key in graph.nodes if key[0] == "core" and key[1].startswith("0015")}
+    order = [key for leaf in graph.leaf_nodes() for key in graph.forwards_plan(leaf)]
+    ran = [
+        f"{app}.{name}" for app, name in dict.fromkeys(order) if (app, name) not in have and app in in_scope
+    ]
+    # An app that the old version did not have is there from the start.
+    return [name for name in ran if not name.startswith("dbsettings.")]
+
+
+def applied(file):
+    with closing(sqlite3.connect(file)) as database:
+        return {*database.execute("SELECT app, name FROM django_migrations")}
+
+
+def test_what_the_migrations_did(host_db):
+    """The comparison above says that it is the same; this, that it is something."""
+    with closing(sqlite3.connect(older.old("1.12") / "db.sqlite3")) as old:
+        assert old.execute("SELECT count(*) FROM core_timer").fetchone() == (13,)
+        assert old.execute("SELECT count(*) FROM auth_group WHERE name = 'standard'").fetchone() == (1,)
+        times = dict(old.execute("SELECT id, time FROM core_pumping"))
+    # Nobody need say that the site settings may go, which 1.9 did not know: they are what migrations make.
+    restore(backup_of("1.9"), clear=True)
+    assert {row["language"] for row in snapshot()["babybuddy.settings"].values()} == {"en-US", "de"}
+    restore(backup_of("1.12"), clear=True, clear_unknown_apps=True)
+    tables = snapshot()
+    assert [row["name"] for row in tables["core.timer"].values()] == [None]
+    assert {row["name"] for row in tables["auth.group"].values()} == {"grandparents", "read_only"}
+    for row in tables["core.feeding"].values():
+        assert row["duration"] == row["end"] - row["start"] == timedelta(minutes=95, microseconds=7)
+    for row in tables["core.sleep"].values():
+        assert row["nap"] == (6 <= row["start"].hour < 18)
+    for pk, row in tables["core.pumping"].items():
+        assert row["start"] == row["end"]
+        assert str(row["start"]).startswith(times[pk])
+    assert len(tables["core.weightpercentile"]) == len(tables["core.heightpercentile"]) > 20
+    assert {row["image"] for row in tables["core.note"].values()} == {None}
+
+
+def test_existing_data_is_kept(filled):
+    """What the old version did not know, site settings and the zoo, stays; the rest is added by its identity."""
+    before = snapshot()
+    result = restore(backup_of("1.12"), clear=False)
+    after = snapshot()
+    kept = {label for label in before if label.split(".")[0] in ("dbsettings", "zoo")}
+    assert before["dbsettings.setting"]
+    assert before["zoo.specimen"]
+    assert not differences({label: before[label] for label in kept}, {label: after[label] for label in kept})
+    assert any("dbsettings, zoo" in line for line in result.warnings)
+    assert {row["username"] for row in after["auth.user"].values()} >= {"admin", "grandma", "saba@home"}
+
+
+# --- Apps that one side does not know ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def without_zoo(filled):
+    """A backup of this schema, of a host without the zoo."""
+
+    def change(records):
+        for label in [label for label in records if label.startswith("zoo.")]:
+            del records[label]
+
+    return rewritten(take(), change, lambda metadata: metadata["migrations"].pop("zoo"))
+
+
+def test_an_app_that_the_backup_does_not_know_keeps_its_rows(without_zoo):
+    before = snapshot()
+    plan = services.inspect_backup(without_zoo, how(clear=False))
+    assert any("zoo" in line and "stays" in line for line in plan.warnings)
+    assert plan.unknown_apps == []
+    restore(without_zoo, clear=False)
+    assert not differences(before, snapshot())
+
+
+def test_it_is_emptied_only_on_demand(without_zoo):
+    before = snapshot()
+    plan = services.inspect_backup(without_zoo, how(clear=True))
+    assert plan.unknown_apps == plan.as_json()["unknown_apps"] == ["zoo"]
+    assert any("zoo" in line and "deleted" in line for line in plan.warnings)
+    with pytest.raises(RestoreRefused) as caught:
+        restore(without_zoo, clear=True)
+    assert caught.value.code == "unknown_apps"
+    assert caught.value.details == ["zoo"]
+    assert not differences(before, snapshot())
+    restore(without_zoo, clear=True, clear_unknown_apps=True)
+    after = snapshot()
+    assert not any(rows for label, rows in after.items() if label.startswith("zoo."))
+    assert before["core.feeding"] == after["core.feeding"]
+
+
+def test_nothing_need_be_said_where_nothing_would_go(host_db):
+    fill(days=1, children=1, odd=False)  # nothing in the zoo
+    core.Note.objects.all().delete()
+    file = rewritten(
+        take(),
+        lambda records: [records.pop(label) for label in [*records] if label.startswith("zoo.")],
+        lambda metadata: metadata["migrations"].pop("zoo"),
+    )
+    assert services.inspect_backup(file, how(clear=True)).unknown_apps == []
+    restore(file, clear=True)
+
+
+def test_an_app_that_is_not_here_is_left_out(host_db):
+    """Of an upgraded backup too."""
+    file = rewritten(
+        backup_of("2.6.0"),
+        lambda records: records.update(
+            {"elsewhere.thing": [{"model": "elsewhere.thing", "pk": 1, "fields": {}}]}
+        ),
+        lambda metadata: metadata["migrations"].update(elsewhere=["0007_x"]),
+    )
+    result = restore(file, clear=True)
+    assert any("elsewhere.thing" in line for line in result.warnings)
+    assert not differences(in_place("2.6.0"), snapshot())
+
+
+def test_an_app_of_a_database_that_is_not_here_is_told(host_db, tmp_path):
+    file = changed(
+        tmp_path, "2.6.0", "INSERT INTO django_migrations VALUES (9999, 'elsewhere', '0001_x', '2020-01-01')"
+    )
+    plan = services.inspect_backup(file, how(clear=False))
+    assert any("elsewhere" in line for line in plan.warnings)
+
+
+# --- What is no upgrade -----------------------------------------------------------------------------------
+
+
+def test_a_site_that_is_not_up_to_date(host_db, monkeypatch):
+    from django.db.migrations.recorder import MigrationRecorder
+
+    recorder = MigrationRecorder(connections["default"])
+    name = MigrationLoader(None).graph.leaf_nodes("core")[0][1]
+    recorder.migration_qs.filter(app="core", name=name).delete()
+    for file in (backup_of("2.6.0"), database_of("2.6.0")):
+        with pytest.raises(RestoreRefused) as caught:
+            services.inspect_backup(file, how(clear=False))
+        assert caught.value.details == [f"core.{name}"]
+
+
+def test_version_1_0_files_that_do_not_fit(filled):
+    members = unpacked(take())
+    metadata = json.loads(members.pop("metadata.json"))
+    metadata["version"] = "1.0"
+    for name in ("models", "migrations", "label"):
+        del metadata[name]
+
+    def change(name, old, new):
+        members[name] = members[name].replace(old, new)
+
+    file = packed({"metadata.json": json.dumps(metadata), **members})
+    restore(file, clear=True)  # as it is, it fits
+    change("core/sleep.json", b'"nap":', b'"napping":')
+    change("core/child.json", b'"birth_time":', b'"born_at":')
+    before = snapshot()
+    file = packed({"metadata.json": json.dumps(metadata), **members})
+    with pytest.raises(RestoreRefused) as caught:
+        restore(file, clear=False)
+    child, sleep = caught.value.details
+    assert child.startswith("core.child: ")
+    assert "birth_time is missing" in child
+    assert "born_at is unknown" in child
+    assert sleep.startswith("core.sleep: ")
+    assert "nap is missing" in sleep
+    assert "napping is unknown" in sleep
+    assert not differences(before, snapshot())
+
+
+# --- Database files that are not what they should be ------------------------------------------------------
+
+
+def changed(folder, version, *statements):
+    """A database of that version after these SQL statements."""
+    file = folder / "changed.sqlite3"
+    shutil.copyfile(older.old(version) / "db.sqlite3", file)
+    with closing(sqlite3.connect(file)) as database:
+        database.execute("PRAGMA writable_schema = ON")
+        for statement in statements:
+            database.execute(statement)
+        database.commit()
+    return io.BytesIO(file.read_bytes())
+
+
+BAD = {
+    "a column is missing": ["ALTER TABLE core_feeding RENAME COLUMN amount TO much"],
+    "a table is missing": ["ALTER TABLE core_feeding RENAME TO feeding"],
+    "a relation is missing": ["DROP TABLE auth_group_permissions"],
+    "a view in place of a table": [
+        "ALTER TABLE core_feeding RENAME TO feeding",
+        "CREATE VIEW core_feeding AS SELECT * FROM feeding",
+    ],
+    "a generated column": [
+        "ALTER TABLE core_note RENAME COLUMN note TO was",
+        "ALTER TABLE core_note ADD COLUMN note text AS (hex(zeroblob(9)))",
+    ],
+    "nothing of Baby Buddy's": ["DELETE FROM django_migrations WHERE app = 'core'"],
+    "two tables in one place": [
+        "UPDATE sqlite_master SET rootpage = "
+        "(SELECT rootpage FROM sqlite_master WHERE name = 'core_height') WHERE name = 'core_bmi'"
+    ],
+    "no migrations": ["DROP TABLE django_migrations"],
+    "text for a number": ["UPDATE core_feeding SET amount = 'much' WHERE id = 3"],
+    "a date that is none": ["UPDATE core_child SET birth_date = 'yesterday'"],
+    "a blob for a text": ["UPDATE core_note SET note = x'00ff' WHERE id = 2"],
+    "no UTF-8": ["UPDATE core_note SET note = CAST(x'ff' AS text) WHERE id = 2"],
+    "a duration that is none": ["UPDATE core_sleep SET duration = 'long' WHERE id = 2"],
+    "a true that is none": ["UPDATE core_diaperchange SET wet = 7 WHERE id = 2"],
+}
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_a_database_that_is_not_right_is_refused(host_db, tmp_path, bad):
+    before = snapshot()
+    with pytest.raises(InvalidBackup) as caught:
+        services.inspect_backup(changed(tmp_path, "2.6.0", *BAD[bad]), how(clear=False))
+    assert "\n" not in str(caught.value)
+    assert not differences(before, snapshot())
+
+
+def test_databases_of_others_and_broken_ones(host_db, tmp_path):
+    other = tmp_path / "other.sqlite3"
+    with closing(sqlite3.connect(other)) as database:
+        database.execute("CREATE TABLE bookmark (id)")
+    good = database_of("2.6.0").getvalue()
+    noise = bytearray(good)
+    noise[len(good) // 2 : len(good) // 2 + 20_000] = b"\x5a" * 20_000
+    for data, reason in [
+        (other.read_bytes(), "not one of Baby Buddy"),
+        (good[: len(good) // 2], "database file"),
+        (bytes(noise), "database file"),
+        (good[:16] + b"\0" * 500, "database file"),
+        (good[:16], "database file"),
+    ]:
+        with pytest.raises(InvalidBackup) as caught:
+            services.inspect_backup(io.BytesIO(data), how(clear=False))
+        assert reason in caught.value.message
+
+
+def test_a_database_of_a_newer_version(host_db, tmp_path):
+    row = "(9999, 'core', '0999_later', '2020-01-01')"
+    with pytest.raises(RestoreRefused) as caught:
+        services.inspect_backup(
+            changed(tmp_path, "2.6.0", f"INSERT INTO django_migrations VALUES {row}"), how(clear=False)
+        )
+    assert caught.value.details == ["core.0999_later"]
+
+
+def test_nothing_in_a_database_is_run(host_db, tmp_path):
+    """Triggers, and checks and views that would, do nothing; what is not Django's is not looked at."""
+    file = changed(
+        tmp_path,
+        "2.6.0",
+        "CREATE VIEW anything AS SELECT load_extension('x'), * FROM core_child",
+        "CREATE TRIGGER harm AFTER DELETE ON core_child BEGIN DELETE FROM core_feeding; END",
+        "CREATE TABLE more (x CHECK (x > length(randomblob(9))), y AS (zeroblob(x)))",
+        "PRAGMA ignore_check_constraints = ON",
+        "INSERT INTO more VALUES (-1)",
+        "ALTER TABLE core_child ADD COLUMN secret text",
+        "CREATE VIRTUAL TABLE words USING fts5(word)",
+        "PRAGMA journal_mode = WAL",  # and no WAL beside it
+    )
+    restore(file, clear=True, clear_unknown_apps=True)
+    assert not differences(in_place("2.6.0"), snapshot())
+
+
+def test_limits_hold_for_databases(host_db, settings):
+    settings.BACKUP_MAX_UNCOMPRESSED_SIZE = 20_000
+    with pytest.raises(InvalidBackup) as caught:
+        services.inspect_backup(database_of("2.6.0"), how(clear=False))
+    assert caught.value.code == "too_large"
+
+
+# --- Databases that are in use ----------------------------------------------------------------------------
+
+
+def test_a_database_with_its_wal(host_db, tmp_path):
+    file = tmp_path / "db.sqlite3"
+    shutil.copyfile(older.old("2.6.0") / "db.sqlite3", file)
+    with closing(sqlite3.connect(file, isolation_level=None)) as user:
+        user.execute("PRAGMA journal_mode = WAL")
+        user.execute("UPDATE core_note SET note = 'only in the WAL'")
+        assert (tmp_path / "db.sqlite3-wal").stat().st_size
+        call_command("restore", str(file), clear=True, clear_unknown_apps=True, interactive=False)
+    assert {*core.Note.objects.values_list("note", flat=True)} == {"only in the WAL"}
+
+
+def test_a_database_whose_user_was_killed(host_db, tmp_path):
+    """What was not committed is not there: the journal takes it back."""
+    file = tmp_path / "db.sqlite3"
+    shutil.copyfile(older.old("2.6.0") / "db.sqlite3", file)
+    script = (
+        "import os, sqlite3, sys; user = sqlite3.connect(sys.argv[1], isolation_level=None);"
+        "user.execute('PRAGMA cache_size = 1'); user.execute('BEGIN');"
+        "user.execute(\"UPDATE core_note SET note = printf('%5000d', id)\"); os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", script, str(file)], check=False)
+    assert (tmp_path / "db.sqlite3-journal").stat().st_size
+    assert file.read_bytes() != (older.old("2.6.0") / "db.sqlite3").read_bytes()
+    call_command("restore", str(file), clear=True, clear_unknown_apps=True, interactive=False)
+    assert not differences(in_place("2.6.0"), snapshot())
+
+
+def test_a_database_that_is_written_to(host_db, tmp_path, monkeypatch):
+    file = tmp_path / "db.sqlite3"
+    shutil.copyfile(older.old("2.6.0") / "db.sqlite3", file)
+    copy = shutil.copyfileobj
+
+    def meanwhile(source, target):
+        copy(source, target)
+        with closing(sqlite3.connect(file)) as user:
+            user.execute("UPDATE core_note SET note = 'meanwhile'")
+            user.commit()
+
+    monkeypatch.setattr(shutil, "copyfileobj", meanwhile)
+    with pytest.raises(CommandError, match="written to"):
+        call_command("restore", str(file), interactive=False)
+
+
+def test_a_name_leads_to_no_other_file(host_db, tmp_path, monkeypatch):
+    """The name of an upload is its sender's: what lies beside a file of that name here is not ours to read."""
+    monkeypatch.chdir(tmp_path)
+    Path("db.sqlite3-wal").write_bytes(b"x")
+    upload = database_of("2.6.0")
+    upload.name = "db.sqlite3"
+    seen = []
+    run = upgrade._run
+    monkeypatch.setattr(
+        upgrade, "_run", lambda folder, *more: (seen.extend(folder.iterdir()), run(folder, *more))
+    )
+    services.inspect_backup(upload, how(clear=False))
+    assert [path.name for path in seen] == ["given"]
+
+
+# --- In the browser, and by curl --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def family(host_db):
+    return fill(days=1, children=1, odd=False)
+
+
+@pytest.fixture
+def upgrades(monkeypatch):
+    """How often something was upgraded."""
+    calls = []
+    upgraded = upgrade.upgraded
+    monkeypatch.setattr(upgrade, "upgraded", lambda *args: (calls.append(1), upgraded(*args))[1])
+    return calls
+
+
+def upload(file, name):
+    return SimpleUploadedFile(name, file.getvalue())
+
+
+@pytest.mark.parametrize("kind", [backup_of, database_of])
+def test_preview_and_confirmation_in_a_browser(family, upgrades, kind):
+    browser = Client()
+    browser.force_login(family.admin)
+    form = {"backup_file": upload(kind("2.0"), "db.sqlite3"), "clear_existing_data": "true"}
+    page = browser.post(reverse("backup:restore"), form)
+    assert page.status_code == 200
+    text = page.content.decode()
+    assert "2.0.0-2.0.2" in text
+    for name in ("core.0036_medication", "babybuddy.0035_alter_settings_language"):
+        assert name in text
+    assert "core.0029_alter" not in text
+    assert "clear_unknown_apps" not in text  # nothing is in the zoo
+    form = {"upload": page.context["upload"], "clear_existing_data": "true"}
+    page = browser.post(reverse("backup:restore"), form)
+    assert "2.0.0-2.0.2" in page.content.decode()
+    form = {"upload": page.context["upload"], "clear_existing_data": "true", "sure": "yes"}
+    assert browser.post(reverse("backup:confirm"), form).status_code == 200
+    assert upgrades == [1]
+    assert not differences(in_place("2.0"), snapshot())
+
+
+def test_what_is_to_be_emptied_must_be_confirmed(family):
+    """Site settings of today, where the backup is from before there were any."""
+    browser = Client()
+    browser.force_login(family.admin)
+    form = {"backup_file": upload(backup_of("1.12"), "backup.zip"), "clear_existing_data": "true"}
+    page = browser.post(reverse("backup:restore"), form)
+    assert 'name="clear_unknown_apps"' in page.content.decode()
+    assert "dbsettings" in page.content.decode()
+    before = snapshot()
+    form = {"upload": page.context["upload"], "clear_existing_data": "true"}
+    page = browser.post(reverse("backup:confirm"), {**form, "sure": "yes"})
+    assert page.status_code == 409
+    assert "dbsettings" in page.content.decode()
+    assert not differences(before, snapshot())
+    # The second question carries the word on.
+    page = browser.post(reverse("backup:confirm"), {**form, "clear_unknown_apps": "true"})
+    assert 'name="clear_unknown_apps" value="true"' in page.content.decode()
+    form |= {"clear_unknown_apps": "true", "sure": "yes"}
+    assert browser.post(reverse("backup:confirm"), form).status_code == 200
+    assert not differences(in_place("1.12"), snapshot())
+
+
+def test_by_curl(family, upgrades):
+    script = Client(headers={"Authorization": f"Token {token_key(family.admin.username)}"})
+    form = {"backup_file": upload(database_of("2.0"), "x"), "clear_existing_data": "true"}
+    said = script.post(reverse("backup:restore"), form).json()
+    assert said["metadata"]["upgraded"]["babybuddy_version"] == "2.0.0-2.0.2"
+    assert said["metadata"]["upgraded"]["migrations"][-1] == "core.0036_medication"
+    assert said["changes"]["core.sleep"]["added"] + said["changes"]["core.sleep"]["changed"] == 12
+    form["backup_file"].seek(0)
+    answer = script.post(reverse("backup:confirm"), form)
+    assert answer.status_code == 200
+    assert answer.json()["restored"]["core.sleep"] == 12
+    assert upgrades == [1, 1]
+
+
+def test_a_bad_file_is_told_beside_the_field(family, tmp_path):
+    browser = Client()
+    browser.force_login(family.admin)
+    form = {"backup_file": upload(changed(tmp_path, "2.6.0", *BAD["no migrations"]), "db.sqlite3")}
+    page = browser.post(reverse("backup:restore"), form)
+    assert page.status_code == 400
+    assert "not one of Baby Buddy" in page.content.decode()
+    assert "db.sqlite3" in browser.get(reverse("backup:index")).content.decode()
+
+
+# --- The command ------------------------------------------------------------------------------------------
+
+
+def test_the_command_says_what_ran(host_db, upgrades):
+    before = snapshot()
+    out = io.StringIO()
+    call_command("restore", str(older.old("2.0") / "db.sqlite3"), dry_run=True, stdout=out)
+    assert "from Baby Buddy 2.0.0-2.0.2 to 2.10.0 by" in out.getvalue()
+    assert "core.0035_recalculate_durations, core.0036_medication" in out.getvalue()
+    assert not differences(before, snapshot())
+    assert upgrades == [1]
+
+
+def test_the_command_needs_the_word_too(without_zoo, tmp_path):
+    file = tmp_path / "backup.zip"
+    file.write_bytes(without_zoo.getvalue())
+    with pytest.raises(CommandError, match="zoo"):
+        call_command("restore", str(file), clear=True, interactive=False)
+    with pytest.raises(CommandError, match="--clear"):
+        call_command("restore", str(file), clear_unknown_apps=True, interactive=False)
+    call_command("restore", str(file), clear=True, clear_unknown_apps=True, interactive=False)
+    assert not any(rows for label, rows in snapshot().items() if label.startswith("zoo."))
+
+
+def test_progress_on_a_terminal(host_db, monkeypatch):
+    """The migration that runs is on the screen."""
+    screen = io.StringIO()
+    monkeypatch.setattr(screen, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(sys, "stderr", screen)
+    call_command("restore", str(older.old("2.6.0") / "backup.zip"), dry_run=True, stdout=io.StringIO())
+    shown = screen.getvalue()
+    assert 0 < shown.index("core.sleep") < shown.index("core.0035_rec") < shown.index("core.0036_med")
+
+
+# --- When it goes wrong -----------------------------------------------------------------------------------
+
+
+@contextmanager
+def largest_file(size):
+    """A full disk: no file may grow beyond that."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.fixture
+def trouble(host_db, monkeypatch):
+    """Makes the upgrade of a backup go wrong, in a migration that runs last; returns the error."""
+
+    def make(kind, error=UpgradeFailed, file=None, progress=lambda *args: None):
+        monkeypatch.setenv("BACKUP_TEST_TROUBLE", kind)
+        before = snapshot()
+        with pytest.raises(error) as caught:
+            restore(file or backup_of("2.6.0"), clear=True, reporter=Telling(progress))
+        assert not differences(before, snapshot())
+        return caught.value
+
+    return make
+
+
+def test_a_failing_migration_is_named(trouble):
+    message = trouble("fail").message
+    assert "trouble.0001_initial" in message
+    assert "ValueError: out of order" in message
+
+
+def test_an_endless_migration_is_stopped(trouble, monkeypatch):
+    late = []
+
+    class Timer:  # strikes as soon as the migration runs
+        def __init__(self, seconds, function):
+            late.append((seconds, function))
+
+        def start(self):
+            pass
+
+        cancel = start
+
+    monkeypatch.setattr(upgrade.threading, "Timer", Timer)
+
+    def progress(step, done, total):
+        if step == "trouble.0001_initial":
+            late[0][1]()
+
+    message = trouble("go on for ever", progress=progress).message
+    assert "trouble.0001_initial" in message
+    assert "1800" in message
+    assert late[0][0] == 1800
+
+
+def test_the_time_that_it_may_take(trouble, settings):
+    settings.BACKUP_UPGRADE_SECONDS = 1
+    assert "BACKUP_UPGRADE_SECONDS" in trouble("go on for ever").message
+
+
+def test_a_killed_child(trouble):
+    message = trouble("die").message
+    assert "trouble.0001_initial" in message
+    assert "SIGKILL" in message
+
+
+def test_a_child_that_cannot_start(host_db, monkeypatch):
+    monkeypatch.setenv("BACKUP_TEST_FOLDER", "/proc/nowhere")  # `tests.settings` makes it
+    with pytest.raises(UpgradeFailed, match="nowhere"):
+        services.inspect_backup(backup_of("2.6.0"), how(clear=False))
+
+
+@pytest.mark.parametrize(("kind", "size"), [(backup_of, 200_000), (database_of, 20_000)])
+def test_a_full_disk(host_db, kind, size):
+    """While the child works, and before."""
+    file = kind("2.6.0")
+    before = snapshot()
+    with pytest.raises(StorageFailed), largest_file(size):
+        services.inspect_backup(file, how(clear=False))
+    assert not differences(before, snapshot())
+
+
+def test_a_killed_parent_leaves_nothing(host_db, tmp_path, scratch, monkeypatch):
+    command = [sys.executable, "manage.py", "restore", str(older.old("1.12") / "backup.zip"), "--no-input"]
+    environment = {**os.environ, "TMPDIR": str(scratch)}
+    before = snapshot()
+    connections.close_all()
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE) as parent:
+        wait_until(lambda: [*scratch.glob("*/scratch.sqlite3")])
+        parent.send_signal(signal.SIGKILL)
+    wait_until(lambda: not [*scratch.iterdir()])
+    assert not differences(before, snapshot())
+
+
+def wait_until(condition):
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_what_a_power_cut_left_is_removed(host_db, scratch):
+    stale, fresh = scratch / f"{upgrade.PREFIX}stale", scratch / f"{upgrade.PREFIX}fresh"
+    for folder in (stale, fresh):
+        folder.mkdir()
+        (folder / "scratch.sqlite3").touch()
+    os.utime(stale, (1, 1))
+    services.inspect_backup(backup_of("2.6.0"), how(clear=False))
+    assert [*scratch.iterdir()] == [fresh]
+    shutil.rmtree(fresh)
+
+
+def test_the_child_has_no_way_to_the_live_site(host_db, tmp_path, monkeypatch):
+    cache.set("core.child.count", 1)
+    monkeypatch.chdir(tmp_path)  # `manage.py` may be called from anywhere
+    seen = tmp_path / "seen.json"
+    monkeypatch.setenv("BACKUP_TEST_TROUBLE", f"look around:{seen}")
+    live = str(connections["default"].settings_dict["NAME"])
+    host = older.old("2.6.0") and Path(sys.modules["babybuddy"].__file__).parents[1]
+    with services.at_todays_schema(backup_of("2.6.0")):
+        pass
+    said = json.loads(seen.read_text())
+    assert said["aliases"] == ["default"]
+    for place in ("database", "settings", "environment"):
+        assert said[place].endswith("scratch.sqlite3")
+        assert live not in said[place]
+    assert Path(said["folder"]) == host
+    assert said["input"] == ""
+    assert said["permissions"] == 1  # as in place: those of that time are there before migrations run
+    assert cache.get("core.child.count") == 1
+    assert not [*Path(os.environ["BACKUP_TEST_FOLDER"]).rglob("left behind*")]
+
+
+# --- Records that do harm ---------------------------------------------------------------------------------
+
+
+def test_a_record_that_is_not_of_its_time_is_named(host_db):
+    def change(records):
+        records["babybuddy.settings"][1]["fields"]["timezone"] = 7
+
+    with pytest.raises(InvalidBackup) as caught:
+        services.inspect_backup(rewritten(backup_of("2.6.0"), change), how(clear=False))
+    assert (caught.value.model, caught.value.pk, caught.value.field) == ("babybuddy.settings", 2, "timezone")
+
+
+def test_a_reference_to_nothing_is_named_before_migrations_meet_it(host_db):
+    def change(records):
+        records["core.feeding"][0]["fields"]["child"] = 4711
+
+    with pytest.raises(RecordsRefused, match="4711"):
+        services.inspect_backup(rewritten(backup_of("2.6.0"), change), how(clear=False))
+
+
+def test_a_model_that_its_migrations_do_not_know(host_db):
+    def change(records):
+        records["core.medication"] = []
+
+    with pytest.raises(InvalidBackup, match=r"core\.medication"):
+        services.inspect_backup(rewritten(backup_of("2.6.0"), change), how(clear=False))
+
+
+# --- Golden files -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stand_in():
+    if Path.cwd() != older.STAND_IN:
+        pytest.skip("the golden files are the stand-in's")
+
+
+def test_all_golden_files_are_there(stand_in):
+    assert sorted(path.name for path in older.GOLDEN.iterdir()) == sorted(
+        [*older.GOLDEN_VERSIONS, "format-1.0.zip"]
+    )
+
+
+def test_the_format_has_a_golden_file(stand_in, host_db):
+    """A backup that is made now is, byte for byte, the newest golden file. Where the format, or the stand-in's schema,
+    changes, this fails until a new golden file is added; the old ones stay, and must restore."""
+    golden = backup_of(older.GOLDEN_VERSIONS[-1])
+    restore(golden, clear=True, clear_unknown_apps=True)
+    now = take(label="before the update")
+    old, new = unpacked(golden), unpacked(now)
+    said, says = json.loads(old.pop("metadata.json")), json.loads(new.pop("metadata.json"))
+    assert {name: new[name] for name in old} == old
+    assert list(says) == list(said)
+    assert {name: type(value) for name, value in says.items()} == {
+        name: type(value) for name, value in said.items()
+    }
+    assert says["version"] == said["version"]
+    assert says["migrations"] == {**said["migrations"], "zoo": ["0001_initial"]}
+    assert says["models"].items() >= said["models"].items()
+
+
+def test_version_1_0_restores(stand_in, host_db):
+    with (older.GOLDEN / "format-1.0.zip").open("rb") as file:
+        services.restore_backup(file, how(clear=True, clear_unknown_apps=True))
+    assert not differences(in_place("2.9"), snapshot())
+
+
+def test_golden_files_are_made_as_they_say(stand_in, tmp_path):
+    """Both files of a version, made anew, hold the same records."""
+    folder = tmp_path / "2.6.0"
+    folder.mkdir()
+    older.make("2.6.0", folder)
+    with (folder / "backup.zip").open("rb") as file:
+        assert records_of(file) == records_of(backup_of("2.6.0"))
+        assert checksums_of(file) == checksums_of(backup_of("2.6.0"))
+
+
+def test_the_interpreter_inside_of_uwsgi(monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/usr/bin/uwsgi")
+    command = [upgrade._python(), "-c", "import sys; print(sys.prefix)"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == sys.prefix

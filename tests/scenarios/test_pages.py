@@ -1,0 +1,413 @@
+"""The way of a parent through the pages, in a real browser on a real server (gunicorn, several processes)."""
+
+import http.client
+import os
+import re
+import urllib.parse
+from pathlib import Path
+
+import axe_playwright_python
+import pytest
+from core.models import Child, DiaperChange, Feeding, Tag
+from django.contrib.auth import get_user_model
+from django.test import Client
+
+from backup import services
+from backup.storage import state, uploads
+from tests.support.filling import fill, token_key
+from tests.support.snapshots import differences, snapshot
+
+WIDE = {"width": 1280, "height": 900}
+PHONE = {"width": 390, "height": 844}
+
+
+@pytest.fixture
+def family(host_db):
+    return fill(days=1, children=1, odd=False)
+
+
+@pytest.fixture(params=[WIDE, PHONE], ids=["wide", "phone"])
+def page(request, family, browser):
+    page = browser.new_page()
+    page.set_viewport_size(request.param)
+    yield page
+    page.close()
+
+
+def sign_in(page, username="admin", password="admin", path="/backup/"):
+    page.goto(path)
+    page.fill("[name=username]", username)
+    page.fill("[name=password]", password)
+    page.press("[name=password]", "Enter")
+    page.wait_for_url(lambda url: "/login" not in url)
+
+
+def fits(page):
+    """No page is wider than the screen."""
+    return page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+
+
+def preview(page, path, clear=False):
+    page.goto("/backup/")
+    page.set_input_files("#id_backup_file", path)
+    page.set_checked("#id_clear_existing_data", clear)
+    page.click("text=Upload and Preview")
+    page.wait_for_selector("h1:has-text('What this backup would do')")
+
+
+@pytest.fixture
+def saved(family, tmp_path):
+    path = tmp_path / "saved.zip"
+    with path.open("wb") as file:
+        services.create_backup(file)
+    return path
+
+
+def test_the_whole_way(page, tmp_path):
+    """Sign in, menu, download, upload, preview, confirm, sign in again, undo."""
+    problems = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    before = snapshot()
+    sign_in(page, path="/user/settings/")
+    if page.is_visible(".navbar-toggler"):
+        page.click(".navbar-toggler")
+        page.wait_for_selector(".navbar-collapse.show:not(.collapsing)")
+    page.click("#nav-user-menu-link, .navbar .dropdown-toggle:has-text('admin')")
+    page.click("a.dropdown-item:has-text('Backup & Restore')")
+    # A click ends when the answer begins, before there is any document.
+    page.wait_for_url("**/backup/")
+    assert fits(page)
+
+    with page.expect_download() as download:
+        page.click("text=Download Backup")
+    path = tmp_path / download.value.suggested_filename
+    download.value.save_as(path)
+    assert re.fullmatch(r"backup_\d{6}_\d{6}\.zip", path.name)
+    assert page.is_enabled("text=Download Backup"), "it can be clicked again"
+
+    Child.objects.create(first_name="New", last_name="Baby", birth_date="2026-03-01")
+    admin = get_user_model().objects.get(username="admin")
+    admin.set_password("another one")
+    admin.save()
+    sign_in(page, password="another one")
+    preview(page, path, clear=True)
+    assert fits(page)
+    assert re.search(r"come back|comes back", page.inner_text("#backup-page .lead"))
+
+    # Not by habit: on a second page a box must be ticked, that says how many.
+    page.click("text=Go on to the last question")
+    page.wait_for_selector("label:has-text('delete this 1 record')")
+    page.click("text=Delete and restore")
+    assert page.evaluate("document.querySelector('#sure').validity.valueMissing")
+    assert Child.objects.filter(first_name="New").exists()
+    page.check("#sure")
+    page.click("text=Delete and restore")
+    page.wait_for_selector("h1:has-text('Your data is back')")
+    assert fits(page)
+    assert "sign in again" in page.inner_text("body").lower()
+    after = snapshot()
+    after["auth.user"][admin.pk]["last_login"] = before["auth.user"][admin.pk]["last_login"]
+    assert not [line for line in differences(before, after) if "last_login" not in line]
+
+    page.click("a:has-text('Sign in')")
+    page.wait_for_url("**/login/**")
+    sign_in(page)
+    page.check("#undo-sure")
+    page.click("text=Undo the last restore")
+    page.wait_for_selector("h1:has-text('as it was before')")
+    assert Child.objects.filter(first_name="New").exists()
+    assert not problems
+
+
+def test_bad_file_and_cancel(page, saved, tmp_path):
+    sign_in(page)
+    bad = tmp_path / "bad.zip"
+    bad.write_bytes(b"hello")
+    page.set_input_files("#id_backup_file", bad)
+    page.check("#id_clear_existing_data")
+    page.click("text=Upload and Preview")
+    page.wait_for_selector("#backup-file-error")
+    check(page, "bad file")
+    assert page.is_checked("#id_clear_existing_data")
+    assert page.is_enabled("text=Upload and Preview")
+    assert fits(page)
+    preview(page, saved)
+    page.click("text=Preview with existing data cleared")
+    page.wait_for_selector("text=Go on to the last question")
+    page.click("text=Cancel")
+    page.wait_for_url("**/backup/")
+
+
+def test_the_limit_is_known_before_sending(page, tmp_path):
+    sign_in(page)
+    page.eval_on_selector("#id_backup_file", "input => { input.dataset.limit = 3; }")
+    large, small = tmp_path / "large.zip", tmp_path / "small.zip"
+    large.write_bytes(b"four")
+    small.write_bytes(b"two")
+    page.set_input_files("#id_backup_file", large)
+    page.click("text=Upload and Preview")
+    assert "too large" in page.eval_on_selector("#id_backup_file", "input => input.validationMessage")
+    assert page.url.endswith("/backup/")
+    page.set_input_files("#id_backup_file", small)
+    assert page.eval_on_selector("#id_backup_file", "input => input.validity.valid")
+
+
+SIZES = {"wide": WIDE, "phone": PHONE}
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("language", ["en", "de", "he"])
+@pytest.mark.parametrize("script", [True, False], ids=["script", "no script"])
+def test_the_way_there_and_back(chromium, server, family, saved, size, language, script):
+    """In other languages too, one from right to left that we do not speak; with and without JavaScript."""
+    family.admin.settings.language = language
+    family.admin.settings.save()
+    Child.objects.create(first_name="New", last_name="Baby", birth_date="2026-03-01")
+    Feeding.objects.filter(pk__in=first(Feeding, 2)).delete()
+    DiaperChange.objects.filter(pk__in=first(DiaperChange, 2)).update(color="green", notes="<b>other</b>")
+    context = chromium.new_context(base_url=server, java_script_enabled=script, viewport=SIZES[size])
+    signed_in(context, server, family.admin)
+
+    def seen(name):
+        if script:
+            look = f"{name} {size} {language}"
+            assert fits(page), look
+            keep(page, look)
+            if language == "en":
+                check(page, look)
+
+    try:
+        page = context.new_page()
+        page.goto("/backup/")
+        assert page.get_attribute("html", "dir") == ("rtl" if language == "he" else "ltr")
+        page.set_input_files("#id_backup_file", saved)
+        page.check("#id_clear_existing_data")
+        seen("1 index")
+        page.click("#restore-form [type=submit]")
+        page.wait_for_selector("#records-title")
+        seen("2 preview")
+        for summary in page.query_selector_all("summary"):
+            summary.click()
+        assert page.is_visible("del:has-text('<b>other</b>')"), "what is here now"
+        seen("3 examples")
+        page.click("form[action$='/confirm/'] [type=submit]")
+        page.wait_for_selector("#sure")
+        seen("4 sure")
+        page.check("#sure")
+        page.click("form[action$='/confirm/'] .btn-danger")
+        page.wait_for_selector(".alert-success")
+        seen("5 result")
+        assert not Child.objects.filter(first_name="New").exists()
+        if script:
+            page.reload()
+            assert page.is_visible(".alert-success"), "the result is found again"
+        page.goto("/backup/")
+        assert page.is_visible("a[href*='/backup/restore/']"), "from here too"
+        seen("6 index after it")
+        if language != "en":
+            return
+        page.check("#undo-sure")
+        page.click("form[action$='/undo/'] [type=submit]")
+        page.wait_for_selector(".alert-success")
+        assert Child.objects.filter(first_name="New").exists()
+    finally:
+        context.close()
+
+
+def first(model, number):
+    return [*model.objects.order_by("pk").values_list("pk", flat=True)[:number]]
+
+
+def signed_in(context, server, user):
+    """A browser in which this user has signed in."""
+    client = Client()
+    client.force_login(user)
+    context.add_cookies([{"name": "sessionid", "value": client.cookies["sessionid"].value, "url": server}])
+
+
+def keep(page, name):
+    """A screenshot, in the folder that BACKUP_TEST_SCREENSHOTS names."""
+    if folder := os.environ.get("BACKUP_TEST_SCREENSHOTS"):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=Path(folder, f"{name.replace(' ', '-')}.png"), full_page=True)
+
+
+def check(page, name):
+    """Who cannot see, or has no mouse, comes along: axe-core finds nothing in our part of the page."""
+    assert page.locator("main").count() == 1, "which the host does not have"
+    page.evaluate(AXE)
+    found = page.evaluate("axe.run('#backup-page')")["violations"]
+    assert not [(rule["id"], node["html"]) for rule in found for node in rule["nodes"]], name
+
+
+AXE = next(Path(axe_playwright_python.__file__).parent.rglob("axe.min.js")).read_text(encoding="utf-8")
+
+
+# --- How far it is ---
+
+
+def test_progress_of_a_restore(page, saved, family):
+    """Steps and counts, while the answer is waited for; the numbers come from another process, by a file."""
+    sign_in(page)
+    preview(page, saved)
+    held = []
+    page.route("**/confirm/", lambda route: held.append(route))
+    upload = page.get_attribute("form[data-follow] [name=upload]", "value")
+    state.note_restore(upload, family.admin, {"step": "write", "done": 1204, "total": 5000})
+    page.click("text=Confirm Restore")
+    page.wait_for_selector("#restoring-text:has-text('Step 3 of 4: Writing the records, 1,204 of 5,000')")
+    assert page.evaluate("document.activeElement.id") == "restoring"
+    assert page.inner_text("#restoring-step") == "Writing the records", "which is what is read out"
+    assert page.inner_text("h1") == "Your backup is being restored"
+    assert not page.is_visible("text=Preview with existing data cleared")
+    assert page.eval_on_selector("#restoring-bar", "bar => bar.position") == pytest.approx(0.2408)
+    check(page, "progress")
+    keep(page, "restoring")
+    held[0].continue_()
+    page.wait_for_selector("h1:has-text('Your data is back')")
+
+
+def test_a_proxy_that_has_no_patience(page, saved):
+    sign_in(page)
+    preview(page, saved)
+
+    def too_late(route):
+        route.fetch()
+        route.fulfill(status=504, body="<h1>504 Gateway Time-out</h1>")
+
+    page.route("**/confirm/", too_late)
+    page.click("text=Confirm Restore")
+    page.wait_for_selector("h1:has-text('Your data is back')")
+
+
+@pytest.mark.parametrize("script", [True, False], ids=["script", "no script"])
+def test_a_page_that_was_left_and_comes_back(chromium, server, family, script):
+    context = chromium.new_context(base_url=server, java_script_enabled=script, viewport=PHONE)
+    signed_in(context, server, family.admin)
+    upload = uploads.new_id(family.admin)
+    state.note_restore(upload, family.admin, {"step": "copy"})
+    try:
+        page = context.new_page()
+        page.goto("/backup/")
+        page.click("a[href*='/backup/restore/']")
+        assert "Step 2 of 4" in page.inner_text("#restoring-text")
+        if script:
+            assert page.inner_text("#restoring-step") == "Making a safety copy of what is here now"
+            check(page, "a restore that runs")
+        result = {"restored": {"core.child": 2}, "records": 2, "warnings": [], "safety_copy": "a"}
+        state.note_restore(upload, family.admin, {"result": result, "undone": False})
+        page.wait_for_selector(".alert-success")
+    finally:
+        context.close()
+
+
+def test_an_upload_that_a_proxy_does_not_take(page, saved):
+    sign_in(page)
+    for answer, said in (
+        (lambda route: route.fulfill(status=413, body="<h1>413</h1>"), "client_max_body_size"),
+        (lambda route: route.fulfill(status=502, body="<h1>502</h1>"), "did not arrive"),
+        (lambda route: route.abort(), "did not arrive"),
+    ):
+        page.unroute("**/upload/")
+        page.route("**/upload/", answer)
+        page.set_input_files("#id_backup_file", saved)
+        page.click("#restore-form [type=submit]")
+        page.wait_for_selector(f"#upload-failed:has-text('{said}')")
+        assert page.is_enabled("#restore-form [type=submit]"), "it can be tried again"
+        assert page.evaluate("document.activeElement.matches('#restore-form [type=submit]')")
+        page.evaluate("document.getElementById('upload-failed').hidden = true")
+    page.unroute("**/upload/")
+    page.click("#restore-form [type=submit]")
+    page.wait_for_selector("#records-title")
+
+
+def test_a_file_can_be_dropped(page, family):
+    sign_in(page)
+    page.evaluate(
+        """() => {
+            const data = new DataTransfer();
+            data.items.add(new File(["x"], "dropped.zip"));
+            const options = {dataTransfer: data, bubbles: true, cancelable: true};
+            document.getElementById("clear-help").dispatchEvent(new DragEvent("drop", options));
+        }"""
+    )
+    assert page.eval_on_selector("#id_backup_file", "input => input.files[0].name") == "dropped.zip"
+
+
+def test_a_conflict_says_what_clashes_and_what_to_do(page, family, tmp_path):
+    tag = Tag.objects.create(name="Night", slug="night")
+    path = tmp_path / "night.zip"
+    with path.open("wb") as file:
+        services.create_backup(file)
+    Tag.objects.filter(pk=tag.pk).update(name="Nap")
+    Tag.objects.create(name="Night", slug="night_1")
+    sign_in(page)
+    preview(page, path)
+    said = page.inner_text(".alert-danger")
+    for text in ("Tag Night", "Nap", "by its Slug", "What to do:"):
+        assert text in said
+    assert fits(page)
+    check(page, "conflict")
+    keep(page, "conflict")
+    page.click("button:has-text('Preview with existing data cleared')")
+    page.wait_for_selector("text=Go on to the last question")
+
+
+def test_an_error_is_a_page(page, family):
+    sign_in(page)
+    page.goto("/backup/restore/confirm/")
+    check(page, "error")
+    keep(page, "error")
+    page.click("#backup-page a.btn")
+    page.wait_for_url("**/backup/")
+
+
+# --- Other ways to use it ---
+
+
+def test_by_keyboard(page, saved):
+    """Everything that acts can be reached with the Tab key, and has a name."""
+    sign_in(page)
+    names = []
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        names.append(
+            page.evaluate("(e => e.id || e.textContent.trim().replace(/\\s+/g, ' '))(document.activeElement)")
+        )
+        if names[-1] == "Upload and Preview":
+            break
+    wanted = ["Download Backup", "id_backup_file", "id_clear_existing_data", "Upload and Preview"]
+    assert [name for name in names if name in wanted] == wanted
+
+
+def test_large_upload_gets_its_answer(server, family, settings):
+    """Not "connection reset": gunicorn closes the connection when the view has answered."""
+    for token, status in ((token_key("admin"), 413), ("wrong", 401)):
+        address = urllib.parse.urlsplit(server)
+        connection = http.client.HTTPConnection(address.hostname, address.port, timeout=60)
+        size = 110 * 1024 * 1024
+        connection.putrequest("POST", "/backup/restore/confirm/")
+        connection.putheader("Authorization", f"Token {token}")
+        connection.putheader("Content-Type", "multipart/form-data; boundary=x")
+        connection.putheader("Content-Length", str(size))
+        connection.endheaders()
+        for _ in range(size // 2**20):
+            connection.send(bytes(2**20))
+        response = connection.getresponse()
+        assert response.status == status
+        response.read()
+        connection.close()
+
+
+def test_head_leaves_the_connection_usable(server, family):
+    address = urllib.parse.urlsplit(server)
+    connection = http.client.HTTPConnection(address.hostname, address.port, timeout=60)
+    headers = {"Authorization": f"Token {token_key('admin')}"}
+    for method in ("HEAD", "GET", "HEAD", "GET"):
+        connection.request(method, "/backup/download/", headers=headers)
+        response = connection.getresponse()
+        assert response.status == 200
+        length = int(response.headers["Content-Length"])
+        assert length > 1000
+        assert len(response.read()) == (length if method == "GET" else 0)
+    connection.close()

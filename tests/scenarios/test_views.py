@@ -1,0 +1,1117 @@
+"""Every view as a browser and as a script meets it: access, methods, answers, errors."""
+
+import datetime as dt
+import io
+import json
+import re
+import tempfile
+import threading
+import zipfile
+import zoneinfo
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from itertools import count
+from pathlib import Path
+
+import pytest
+from core.models import Child, Feeding
+from django.contrib.auth import get_user_model
+from django.contrib.sessions.models import Session
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.core.management import call_command
+from django.db import connection
+from django.test import Client
+from django.urls import NoReverseMatch, reverse, set_script_prefix
+from django.utils import timezone
+from django.utils.html import escape
+from freezegun import freeze_time
+from rest_framework.authtoken.models import Token
+
+from backup import access, display, services
+from backup.conf import conf
+from backup.database import database_of
+from backup.storage import files, kept, state, uploads
+from tests.support.filling import fill, token_key
+from tests.support.snapshots import differences, snapshot
+
+pytestmark = pytest.mark.usefixtures("family")
+
+VIEWS = {
+    "index": {"GET", "HEAD"},
+    "download": {"GET", "HEAD"},
+    "upload": {"POST"},
+    "restore": {"POST"},
+    "confirm": {"POST"},
+    "cancel": {"POST"},
+    "undo": {"POST"},
+    "safety-copy": {"GET", "HEAD"},
+    "delete-safety-copy": {"POST"},
+}
+# What a browser sends after the second step.
+CLEAR = {"clear_existing_data": "true", "sure": "yes"}
+METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+
+
+@pytest.fixture
+def family(host_db):
+    """A small one: what odd data does is for other tests."""
+    return fill(days=1, children=1, odd=False)
+
+
+def url(name, copy="before_20261123T143022.123456Z.zip"):
+    """`copy`: for those that are about a safety copy; by default one that is not there."""
+    return reverse(f"backup:{name}", args=[copy] if "safety-copy" in name else [])
+
+
+@pytest.fixture
+def browser(family):
+    """A signed-in superuser's browser."""
+    client = Client()
+    client.force_login(family.admin)
+    return client
+
+
+def script(user):
+    return Client(headers={"Authorization": f"Token {token_key(user.username)}"})
+
+
+def backup_bytes():
+    file = io.BytesIO()
+    services.create_backup(file)
+    return file.getvalue()
+
+
+def upload(data=None, name="backup.zip"):
+    return SimpleUploadedFile(name, backup_bytes() if data is None else data)
+
+
+def staged():
+    folder = conf.root / "staged"
+    return list(folder.iterdir()) if folder.exists() else []
+
+
+def error_of(response):
+    return json.loads(response.content)["error"]
+
+
+# --- Who may come in --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", VIEWS)
+class TestAccess:
+    """Every view, every method."""
+
+    def test_anonymous_browser_goes_to_the_login(self, name):
+        for method in METHODS:
+            response = Client().generic(method, url(name))
+            assert response.status_code == 302
+            assert response["Location"] == f"{reverse('babybuddy:login')}?next={url('index')}"
+
+    def test_anonymous_script_gets_401(self, name):
+        for method in METHODS:
+            for headers in (
+                {"Accept": "application/json"},
+                {"Authorization": "Token wrong"},
+                {"Authorization": "token"},
+            ):
+                response = Client(headers=headers).generic(method, url(name))
+                assert response.status_code == 401
+                assert response["WWW-Authenticate"] == "Token"
+                assert method == "HEAD" or error_of(response)["code"] == "not_signed_in"
+
+    def test_who_is_no_staff_gets_403(self, family, name):
+        for user in (family.plain, family.reader):
+            client = Client()
+            client.force_login(user)
+            for method in METHODS:
+                response = client.generic(method, url(name))
+                assert response.status_code == 403
+                assert response["Content-Type"].startswith("text/html")
+                response = script(user).generic(method, url(name))
+                assert response.status_code == 403
+                assert method == "HEAD" or error_of(response)["code"] == "not_allowed"
+
+    def test_staff_may_come_in_with_the_right_method_only(self, family, name):
+        browser = Client(headers={"Accept": "application/json"})
+        browser.force_login(family.staff)
+        for method in METHODS:
+            for client in (browser, script(family.staff)):
+                response = client.generic(method, url(name))
+                if method in VIEWS[name]:
+                    assert response.status_code in (200, 204, 400, 404)
+                else:
+                    assert response.status_code == 405
+                    assert set(response["Allow"].split(", ")) == VIEWS[name]
+                assert "no-store" in response["Cache-Control"]
+                response.close()
+
+    def test_superusers_only(self, family, settings, name):
+        settings.BACKUP_REQUIRE_SUPERUSER = True
+        for method in METHODS:
+            assert script(family.staff).generic(method, url(name)).status_code == 403
+            response = script(family.admin).generic(method, url(name))
+            assert response.status_code != 403
+            response.close()
+
+
+def test_who_is_no_longer_active_cannot_come_in(family):
+    get_user_model().objects.filter(pk=family.staff.pk).update(is_active=False)
+    assert script(family.staff).get(url("index")).status_code == 401
+
+
+def test_wrong_method_is_a_page_for_a_browser(browser):
+    response = browser.get(url("confirm"))
+    assert response.status_code == 405
+    assert url("index") in response.content.decode()
+
+
+def test_other_authorization_is_left_to_others(browser):
+    """A proxy's own password, which browsers send on."""
+    assert browser.get(url("index"), headers={"Authorization": "Basic Zm9vOmJhcg=="}).status_code == 200
+
+
+def test_no_tokens_installed(family, settings):
+    settings.INSTALLED_APPS = [app for app in settings.INSTALLED_APPS if app != "rest_framework.authtoken"]
+    assert script(family.admin).get(url("index")).status_code == 401
+
+
+def test_wrong_superuser_setting_lets_superusers_in_only(family, settings):
+    settings.BACKUP_REQUIRE_SUPERUSER = "ture"
+    assert access.is_allowed(family.admin)
+    assert not access.is_allowed(family.staff)
+
+
+# --- CSRF -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [name for name, methods in VIEWS.items() if "POST" in methods])
+def test_browser_posts_need_csrf(family, name):
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(family.admin)
+    before = snapshot()
+    response = client.post(url(name), {"backup_file": upload(), "clear_existing_data": "true"})
+    assert response.status_code == 403
+    assert response["Content-Type"].startswith("text/html")
+    response = client.post(url(name), headers={"Accept": "application/json"})
+    assert response.status_code == 403
+    assert error_of(response)["code"] == "csrf"
+    assert not differences(before, snapshot())
+    assert not staged()
+
+
+def test_the_pages_carry_the_csrf_token(family):
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(family.admin)
+    token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', client.get(url("index")).content.decode())[
+        1
+    ]
+    response = client.post(url("restore"), {"backup_file": upload(), "csrfmiddlewaretoken": token})
+    assert response.status_code == 200
+    assert response.content.decode().count("csrfmiddlewaretoken") >= 3
+
+
+def test_token_clients_need_no_csrf(family):
+    client = Client(enforce_csrf_checks=True, headers={"Authorization": f"Token {token_key('grandma')}"})
+    client.force_login(family.admin)  # cookies of somebody else do not count
+    response = client.post(url("restore"), {"backup_file": upload()})
+    assert response.status_code == 200
+
+
+# --- Download ---------------------------------------------------------------------------------------------
+
+
+def test_download(family, browser):
+    for client in (browser, script(family.admin)):
+        response = client.get(url("download"))
+        data = response.getvalue()
+        assert response.status_code == 200
+        assert response["Content-Type"] == "application/zip"
+        assert re.fullmatch(
+            r'attachment; filename="backup_\d{6}_\d{6}\.zip"', response["Content-Disposition"]
+        )
+        assert int(response["Content-Length"]) == len(data)
+        metadata = services.verify_backup(io.BytesIO(data))
+        assert metadata.created_by == family.admin.username
+        response.close()
+
+
+def test_download_head_has_no_body(browser):
+    response = browser.head(url("download"))
+    assert response.status_code == 200
+    assert int(response["Content-Length"]) > 1000
+    assert response.getvalue() == b""
+
+
+def test_download_through_home_assistant_is_not_streamed(browser, settings, caplog, request):
+    settings.ENABLE_HOME_ASSISTANT_SUPPORT = True
+    request.addfinalizer(lambda: set_script_prefix("/"))  # the host's middleware leaves its own
+    client = Client(headers={"X-Hass-Source": "core.ingress", "X-Ingress-Path": "/api/ingress/x"})
+    client.cookies = browser.cookies
+    response = client.get(url("download"))
+    if not getattr(response.wsgi_request, "is_homeassistant_ingress_request", False):
+        pytest.skip("this host knows no Home Assistant")
+    assert not response.streaming
+    assert zipfile.ZipFile(io.BytesIO(response.content)).namelist()[0]
+    assert int(response["Content-Length"]) == len(response.content)
+    assert not caplog.records
+
+
+def test_download_that_fails_is_a_page(browser, family, monkeypatch):
+    from backup.exceptions import StorageFailed
+
+    def full(*args, **kwargs):
+        raise StorageFailed("No space is left.")
+
+    monkeypatch.setattr(services, "create_backup", full)
+    response = browser.get(url("download"))
+    assert response.status_code == 507
+    assert "No space is left." in response.content.decode()
+    assert error_of(script(family.admin).get(url("download")))["code"] == "storage_failed"
+
+
+# --- Preview, confirm, cancel -----------------------------------------------------------------------------
+
+
+def change():
+    """What a family does after the backup: one record more, one less, one other."""
+    feedings = Feeding.objects.order_by("pk")
+    feedings.first().delete()
+    Feeding.objects.filter(pk=feedings.last().pk).update(notes="changed")
+    Child.objects.create(first_name="New", last_name="Baby", birth_date="2026-03-01")
+
+
+def hidden(response, action):
+    """The hidden fields of the form with this action, CSRF token apart."""
+    page = response.content.decode()
+    form = page.split(f'action="{url(action)}"')[1].split("</form>")[0]
+    return dict(re.findall(r'type="hidden" name="(upload|clear_existing_data)" value="([^"]*)"', form))
+
+
+@pytest.mark.parametrize("clear", [True, False])
+def test_preview_confirm_result_in_a_browser(browser, clear):
+    before = snapshot()
+    data = backup_bytes()
+    change()
+    changed = snapshot()
+    fields = {"backup_file": upload(data), **({"clear_existing_data": "true"} if clear else {})}
+    preview = browser.post(url("restore"), fields)
+    page = preview.content.decode()
+    assert preview.status_code == 200
+    assert not differences(changed, snapshot()), "a preview changes nothing"
+    for text in ("2.10", connection.vendor, "Feedings", "admin"):
+        assert text in page
+    assert len(staged()) == 1
+    fields = hidden(preview, "confirm")
+    assert fields["clear_existing_data"] == str(clear).lower()
+
+    if clear:
+        asked = browser.post(url("confirm"), fields)
+        assert asked.status_code == 200
+        assert not differences(changed, snapshot()), "there is a second step"
+        fields["sure"] = "yes"
+    result = browser.post(url("confirm"), fields)
+    assert result.status_code == 200, "in the same response"
+    assert "Your data is back" in result.content.decode()
+    assert not staged(), "used"
+    if clear:
+        assert not differences(before, snapshot())
+    else:
+        assert Child.objects.filter(first_name="New").exists()
+        assert not Feeding.objects.filter(notes="changed").exists()
+    restored = snapshot()
+    again = browser.post(url("confirm"), fields)
+    assert again.status_code == 200, "the result is shown once more"
+    assert "Your data is back" in again.content.decode()
+    again = browser.post(url("confirm"), fields, headers={"Accept": "application/json"})
+    assert again.status_code == 409
+    assert "not restored a second time" in error_of(again)["message"]
+    with freeze_time(dt.datetime.now(dt.timezone.utc) + services.SENT_AGAIN):
+        again = browser.post(url("confirm"), fields)
+    assert again.status_code == 400
+    assert "no longer there" in again.content.decode()
+    assert not differences(restored, snapshot())
+    assert len(kept.safety_copies()) == 1
+
+
+@pytest.mark.parametrize("clear", ["true", "false"])
+def test_preview_and_confirm_in_json(family, clear):
+    before = snapshot()
+    data = backup_bytes()
+    change()
+    client = script(family.admin)
+    preview = client.post(url("restore"), {"backup_file": upload(data), "clear_existing_data": clear}).json()
+    assert preview["metadata"]["total_records"] > 100
+    assert preview["changes"]["core.feeding"] == {
+        "added": 1,
+        "changed": 1,
+        "unchanged": Feeding.objects.count() - 1,
+        "removed": 0,
+    }
+    assert preview["changes"]["core.child"]["removed"] == (1 if clear == "true" else 0)
+    assert preview["conflicts"] == []
+    result = client.post(url("confirm"), {"upload": preview["upload"], "clear_existing_data": clear}).json()
+    assert result["records"] == preview["metadata"]["total_records"]
+    assert result["restored"]["core.feeding"] == Feeding.objects.count()
+    assert result["safety_copy"] == kept.safety_copies()[0].name
+    if clear == "true":
+        assert not differences(before, snapshot())
+
+
+def test_confirm_with_the_file_itself(family):
+    before = snapshot()
+    data = backup_bytes()
+    change()
+    response = script(family.admin).post(
+        url("confirm"), {"backup_file": upload(data), "clear_existing_data": "1"}
+    )
+    assert response.status_code == 200
+    assert not differences(before, snapshot())
+    assert not staged()
+
+
+def test_preview_in_the_other_mode_needs_no_second_upload(browser):
+    change()
+    first = browser.post(url("restore"), {"backup_file": upload()})
+    fields = hidden(first, "restore")
+    assert fields["clear_existing_data"] == "true"
+    second = browser.post(url("restore"), fields)
+    assert second.status_code == 200
+    assert hidden(second, "confirm") == fields
+    assert len(staged()) == 1
+
+
+def test_cancel(browser, family):
+    before = snapshot()
+    fields = hidden(browser.post(url("restore"), {"backup_file": upload()}), "cancel")
+    response = browser.post(url("cancel"), fields)
+    assert (response.status_code, response.url) == (302, url("index"))
+    assert not staged()
+    assert not differences(before, snapshot())
+    assert script(family.admin).post(url("cancel"), {"upload": "nonsense"}).status_code == 204
+
+
+def test_the_upload_of_somebody_else(browser, family):
+    fields = hidden(browser.post(url("restore"), {"backup_file": upload()}), "confirm")
+    other = script(family.staff)
+    for name in ("confirm", "restore"):
+        assert other.post(url(name), fields).status_code == 400
+    assert other.post(url("cancel"), fields).status_code == 204
+    assert len(staged()) == 1
+
+
+def test_what_staff_may_not_do_is_told_in_the_preview(family):
+    data = backup_bytes()
+    get_user_model().objects.filter(pk=family.plain.pk).update(email="new@example.com")
+    client = Client()
+    client.force_login(family.staff)
+    preview = client.post(url("restore"), {"backup_file": upload(data)})
+    assert preview.status_code == 200
+    assert f'action="{url("confirm")}"' not in preview.content.decode()
+    assert script(family.staff).post(url("restore"), {"backup_file": upload(data)}).json()["refused"]
+    response = script(family.staff).post(url("confirm"), {"backup_file": upload(data)})
+    assert response.status_code == 403
+    assert error_of(response)["code"] == "forbidden"
+
+
+def test_names_in_the_file_are_only_text(family):
+    """What is in metadata or in names must not become HTML."""
+    family.admin.username = "<b>&amp;"
+    family.admin.save()
+    client = Client()
+    client.force_login(family.admin)
+    data = client.get(url("download")).getvalue()
+    page = client.post(url("restore"), {"backup_file": upload(data)}).content.decode()
+    assert escape("<b>&amp;") in page
+    assert "<b>&amp;" not in page.split("<h1>")[1]
+
+
+# --- The second step --------------------------------------------------------------------------------------
+
+
+def test_the_second_step_names_what_goes(browser, family):
+    data = backup_bytes()
+    Child.objects.create(first_name="New", last_name="Baby", birth_date="2026-03-01")
+    before = snapshot()
+    preview = browser.post(url("restore"), {"backup_file": upload(data), "clear_existing_data": "true"})
+    page = preview.content.decode()
+    assert 'name="removed" value="1"' in page
+    fields = {**hidden(preview, "confirm"), "removed": "1"}
+    for more in ({}, {"sure": "no"}, {"sure": ""}):
+        page = browser.post(url("confirm"), {**fields, **more}).content.decode()
+        assert "1 record" in page
+        assert "safety copy" in page
+        assert 'name="sure"' in page
+        assert not differences(before, snapshot())
+    missed = browser.post(url("confirm"), {**fields, "asked": "yes"})
+    assert missed.status_code == 400
+    assert 'id="sure-missing"' in missed.content.decode()
+    assert len(staged()) == 1
+    assert "Your data is back" in browser.post(url("confirm"), {**fields, "sure": "yes"}).content.decode()
+    assert not Child.objects.filter(first_name="New").exists()
+
+
+def test_a_browser_that_clears_at_once_gets_the_preview(browser, family):
+    before = snapshot()
+    data = backup_bytes()
+    change()
+    changed = snapshot()
+    response = browser.post(url("confirm"), {"backup_file": upload(data), "clear_existing_data": "true"})
+    assert "What this backup would do" in response.content.decode()
+    assert not differences(changed, snapshot())
+    fields = hidden(response, "confirm")
+    assert "Your data is back" in browser.post(url("confirm"), {**fields, **CLEAR}).content.decode()
+    assert not differences(before, snapshot())
+
+
+def test_the_second_step_of_an_upload_that_is_gone(browser):
+    response = browser.post(url("confirm"), {"upload": "nonsense", "clear_existing_data": "true"})
+    assert response.status_code == 400
+    assert "no longer there" in response.content.decode()
+
+
+def test_a_script_in_a_session_is_not_asked_again(browser):
+    response = browser.post(
+        url("confirm"),
+        {"backup_file": upload(), "clear_existing_data": "true"},
+        headers={"Accept": "application/json"},
+    )
+    assert response.json()["records"] > 100
+
+
+# --- How far it is ----------------------------------------------------------------------------------------
+
+
+def progress_of(client, upload, **headers):
+    return client.get(reverse("backup:progress", args=[upload]), headers=headers)
+
+
+JSON = {"Accept": "application/json"}
+
+
+def test_upload_only_keeps_the_file(browser, family):
+    response = browser.post(url("upload"), {"backup_file": upload()}, headers=JSON)
+    fields = response.json()
+    assert set(fields) == {"upload"}
+    assert len(staged()) == 1
+    assert "What this backup would do" in browser.post(url("restore"), fields).content.decode()
+    assert browser.post(url("upload"), fields, headers=JSON).status_code == 400
+    assert browser.post(url("upload"), headers=JSON).status_code == 400
+
+
+def test_a_restore_can_be_followed_and_its_result_is_found(browser, family, monkeypatch):
+    fields = hidden(browser.post(url("restore"), {"backup_file": upload()}), "confirm")
+    assert progress_of(browser, fields["upload"]).status_code == 404
+    assert progress_of(browser, fields["upload"], **JSON).json()["state"] == "unknown"
+    seen = []
+    note = state.note_restore
+
+    def noted(upload_id, user, known):
+        note(upload_id, user, known)
+        page = display.progress(state.restore_state(upload_id, user))
+        seen.append((page["state"], page["text"]))
+
+    monkeypatch.setattr(state, "note_restore", noted)
+    monkeypatch.setattr(
+        "backup.views.time.monotonic", count().__next__
+    )  # each look at the clock is a second later
+    assert browser.post(url("confirm"), fields).status_code == 200
+    texts = [text for state, text in seen if state == "running"]
+    for number, step in enumerate(["Checking", "Making a safety copy", "Writing", "Checking"], 1):
+        assert any(text.startswith(f"Step {number} of 4: {step}") for text in texts)
+    assert any(re.search(r"Writing the records, [\d,]+ of [\d,]+ records$", text) for text in texts)
+    assert seen[-1][0] == "ended"
+
+    assert progress_of(browser, fields["upload"], **JSON).json()["state"] == "ended"
+    page = progress_of(browser, fields["upload"]).content.decode()
+    assert "Your data is back" in page
+    assert kept.safety_copies()[0].name in page
+    index = browser.get(url("index")).content.decode()
+    assert reverse("backup:progress", args=[fields["upload"]]) in index
+    # A second try does not make that forgotten.
+    assert "Your data is back" in browser.post(url("confirm"), fields).content.decode()
+    assert "Your data is back" in progress_of(browser, fields["upload"]).content.decode()
+
+
+def test_a_running_restore_is_shown(browser, family):
+    name = uploads.new_id(family.admin)
+    state.note_restore(name, family.admin, {"phase": "write", "done": 1204, "total": 5000})
+    found = progress_of(browser, name, **JSON).json()
+    assert found["text"] == "Step 3 of 4: Writing the records, 1,204 of 5,000 records"
+    assert (found["done"], found["total"], found["silent"]) == (1204, 5000, False)
+    page = progress_of(browser, name).content.decode()
+    assert found["text"] in page
+    assert 'http-equiv="refresh"' in page
+    assert 'role="status">Writing the records<' in page, "which is read out, without the numbers"
+    silent = '<p id="restoring-silent" role="status" >'
+    assert silent not in page
+    assert "is running" in browser.get(url("index")).content.decode()
+    # Another process died with it.
+    with freeze_time(timezone.now() + dt.timedelta(minutes=5)):
+        assert progress_of(browser, name, **JSON).json()["silent"]
+        assert silent in progress_of(browser, name).content.decode()
+
+
+def test_a_restore_that_failed_tells_why(browser, family):
+    name = uploads.new_id(family.admin)
+    error = {"message": "It broke.", "details": ["core.child 7"]}
+    state.note_restore(name, family.admin, {"error": error, "status": 409})
+    response = progress_of(browser, name)
+    assert response.status_code == 409
+    for text in ("It broke.", "Child No. 7", url("index")):
+        assert text in response.content.decode()
+    assert "did not work" in browser.get(url("index")).content.decode()
+
+
+def test_what_is_not_expected_is_noted_too(browser, family, monkeypatch):
+    fields = hidden(browser.post(url("restore"), {"backup_file": upload()}), "confirm")
+    monkeypatch.setattr(services, "_write", lambda *a: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        browser.post(url("confirm"), fields)
+    assert progress_of(browser, fields["upload"]).status_code == 500
+
+
+def test_a_restore_is_its_users_own(browser, family):
+    name = uploads.new_id(family.admin)
+    state.note_restore(name, family.admin, {"step": "write"})
+    assert progress_of(browser, name).status_code == 200
+    assert progress_of(browser, name + "x").status_code == 404
+    assert progress_of(script(family.staff), name).json()["state"] == "unknown"
+    assert progress_of(script(family.plain), name).status_code == 403
+    assert progress_of(Client(), name).status_code == 302
+    assert "is running" not in script(family.staff).get(url("index")).content.decode()
+
+
+def test_to_ask_does_not_write_the_session(browser, family):
+    name = uploads.new_id(family.admin)
+    state.note_restore(name, family.admin, {"step": "write"})
+    session = browser.session
+    session["session_refresh"] = 1  # long ago: the host would renew it
+    session.save()
+    progress_of(browser, name)
+    assert browser.session["session_refresh"] == 1
+
+
+def test_undo_can_be_followed(browser, family):
+    browser.post(url("confirm"), {"backup_file": upload()})
+    page = browser.get(url("index")).content.decode()
+    name = re.search(r'name="follow" value="([^"]+)"', page)[1]
+    assert browser.post(url("undo"), {"follow": name}).status_code == 200
+    assert "as it was before" in progress_of(browser, name).content.decode()
+
+
+# --- Undo -------------------------------------------------------------------------------------------------
+
+
+def test_undo(browser, family):
+    assert browser.post(url("undo")).status_code == 404
+    assert error_of(script(family.admin).post(url("undo")))["code"] == "no_safety_copy"
+    data = backup_bytes()
+    change()
+    changed = snapshot()
+    assert browser.post(url("confirm"), {"backup_file": upload(data)}).status_code == 200
+    page = browser.get(url("index")).content.decode()
+    assert kept.safety_copies()[0].name in page
+    assert f'action="{url("undo")}"' in page
+    response = browser.post(url("undo"))
+    assert response.status_code == 200
+    assert "as it was before" in response.content.decode()
+    assert not differences(changed, snapshot())
+
+
+def restored(family, amount=None):
+    """(the state that a restore replaced, its safety copy)."""
+    data = backup_bytes()
+    change() if amount is None else Feeding.objects.update(amount=amount)
+    present = snapshot()
+    return present, script(family.admin).post(url("confirm"), {"backup_file": upload(data)}).json()[
+        "safety_copy"
+    ]
+
+
+def test_undo_from_the_result_page(browser):
+    data = backup_bytes()
+    change()
+    changed = snapshot()
+    result = browser.post(url("confirm"), {"backup_file": upload(data), **CLEAR})
+    page = result.content.decode()
+    assert "Undo this restore" in page
+    name = re.search(r'name="safety_copy" value="([^"]+)"', page)[1]
+    assert browser.post(url("undo"), {"safety_copy": name}).status_code == 200
+    assert not differences(changed, snapshot())
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_an_undo_that_is_sent_again_is_not_done_again(family, named):
+    """It would bring back what was just undone."""
+    changed, name = restored(family)
+    fields = {"safety_copy": name} if named else {}
+    client = script(family.admin)
+    assert client.post(url("undo"), fields).status_code == 200
+    for _ in range(2):
+        response = client.post(url("undo"), fields)
+        assert response.status_code == 409
+        assert error_of(response)["code"] == "already_restored"
+    assert not differences(changed, snapshot())
+    assert len(kept.safety_copies()) == 2
+
+
+def test_a_file_that_is_sent_again_is_not_restored_again(family):
+    """A gateway that did not wait for the answer; what was entered since stays."""
+    data = backup_bytes()
+    client = script(family.admin)
+
+    def send(clear="true", **again):
+        return client.post(
+            url("confirm"), {"backup_file": upload(data), "clear_existing_data": clear, **again}
+        )
+
+    assert send().status_code == 200
+    Child.objects.create(first_name="New", last_name="Baby", birth_date="2026-03-01")
+    response = send()
+    assert response.status_code == 409
+    assert error_of(response)["code"] == "already_restored"
+    assert Child.objects.filter(first_name="New").exists()
+    assert len(kept.safety_copies()) == 1
+    assert send(clear="false").status_code == 200, "which is another request"
+    assert send(clear="true").status_code == 200, "and not the last one any more"
+    with freeze_time(dt.datetime.now(dt.timezone.utc) + services.SENT_AGAIN):
+        assert send(clear="true").status_code == 200, "long after, somebody means it"
+
+
+def test_a_confirmation_that_waited_for_another_is_not_carried_out(browser, monkeypatch):
+    """A second click that came while the first was read: both have opened the upload before one has the lock."""
+    fields = hidden(browser.post(url("restore"), {"backup_file": upload()}), "confirm")
+    real = services.open_archive
+    answers = []
+
+    def and_another_comes_first(source):
+        monkeypatch.setattr(services, "open_archive", real)
+        answers.append(browser.post(url("confirm"), fields).status_code)
+        return real(source)
+
+    monkeypatch.setattr(services, "open_archive", and_another_comes_first)
+    response = browser.post(url("confirm"), fields)
+    assert (answers, response.status_code) == ([200], 200)
+    assert "Your data is back" in response.content.decode(), "the result of the other one"
+    assert len(kept.safety_copies()) == 1
+
+
+# --- Safety copies ----------------------------------------------------------------------------------------
+
+
+def test_each_safety_copy_is_listed_with_its_reason(family, browser):
+    restored(family)
+    services.undo_restore(user=family.staff)
+    copies = script(family.admin).get(url("index")).json()["safety_copies"]
+    assert [copy["by"] for copy in copies] == [family.staff.username, family.admin.username]
+    assert copies[0]["reason"] == "before an undo"
+    assert re.fullmatch(r"before restoring backup_\d{6}_\d{6}\.zip", copies[1]["reason"])
+    page = browser.get(url("index")).content.decode()
+    for copy in copies:
+        assert copy["size"] > 1000
+        for text in (copy["reason"], copy["name"], url("safety-copy", copy["name"])):
+            assert text in page
+        assert url("delete-safety-copy", copy["name"]) in page
+    assert "Undo the last restore" not in page, "it is undone"
+
+
+def test_a_safety_copy_that_is_damaged_is_listed_as_such(family, browser):
+    _, name = restored(family)
+    path = conf.root / "safety" / name
+    path.write_bytes(path.read_bytes()[:-100])
+    assert "damaged" in browser.get(url("index")).content.decode()
+    before = snapshot()
+    assert browser.post(url("undo")).status_code == 400
+    assert not differences(before, snapshot())
+
+
+def test_any_safety_copy_can_be_restored(family, browser):
+    first, name = restored(family)
+    restored(family, 7)
+    assert kept.safety_copies()[0].name != name
+    response = browser.post(url("undo"), {"safety_copy": name})
+    assert response.status_code == 200
+    assert not differences(first, snapshot())
+    assert services.safety_copies()[0].reason == f"before going back to {name}"
+
+
+def test_a_safety_copy_is_downloaded(family, browser):
+    _, name = restored(family)
+    restored(family, 7)  # a newer one
+    with kept.open_safety_copy(name) as file:
+        wanted = file.read()
+    for client in (browser, script(family.admin)):
+        response = client.get(url("safety-copy", name))
+        assert response.status_code == 200
+        assert response["Content-Disposition"] == f'attachment; filename="{name}"'
+        assert response["Content-Type"] == "application/zip"
+        assert "no-store" in response["Cache-Control"]
+        data = response.getvalue()
+        assert int(response["Content-Length"]) == len(data)
+        assert data == wanted
+
+
+def test_a_safety_copy_is_deleted(family, browser):
+    _, name = restored(family)
+    _, other = restored(family, 7)
+    response = browser.post(url("delete-safety-copy", name))
+    assert (response.status_code, response.url) == (302, url("index"))
+    assert [copy.name for copy in kept.safety_copies()] == [other]
+    assert browser.post(url("delete-safety-copy", name)).status_code == 404
+    assert script(family.admin).post(url("delete-safety-copy", other)).status_code == 204
+    assert browser.post(url("undo"), {"safety_copy": other}).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "name", ["..", "../staged/x.zip", "%2e%2e%2fstaged", "notes.txt", "before_x.zip", "a\0b", "a\r\nb", "<b>"]
+)
+def test_what_is_no_safety_copy_is_not_there(family, name):
+    files.storage().save("safety/notes.txt", io.BytesIO(b"not yours"))
+    client = script(family.admin)
+    for view, method in (("safety-copy", "GET"), ("delete-safety-copy", "POST")):
+        with suppress(NoReverseMatch):
+            assert client.generic(method, url(view, name)).status_code == 404
+    assert client.post(url("undo"), {"safety_copy": name}).status_code == 404
+    assert (conf.root / "safety" / "notes.txt").exists()
+
+
+# --- After the restore, in the same browser ---------------------------------------------------------------
+
+
+def sign_in_again(response):
+    return "sign in again" in response.content.decode().lower()
+
+
+def test_who_is_the_same_stays_signed_in(browser):
+    response = browser.post(url("confirm"), {"backup_file": upload(), **CLEAR})
+    assert not sign_in_again(response)
+    assert browser.get(url("index")).status_code == 200
+
+
+def test_who_gets_another_password_must_sign_in_again(family):
+    data = backup_bytes()
+    family.admin.set_password("another")
+    family.admin.save()
+    client = Client()
+    client.force_login(family.admin)
+    response = client.post(url("confirm"), {"backup_file": upload(data)})
+    assert response.status_code == 200
+    assert sign_in_again(response)
+    assert reverse("babybuddy:login") in response.content.decode()
+    assert not client.cookies["sessionid"].value
+    assert not Session.objects.exists()
+    assert client.get(url("index")).status_code == 302
+
+
+def test_who_is_gone_must_sign_in_again():
+    data = backup_bytes()
+    late = get_user_model().objects.create_superuser("late", password="late")
+    client = Client()
+    client.force_login(late)
+    response = client.post(url("confirm"), {"backup_file": upload(data), **CLEAR})
+    assert response.status_code == 200
+    assert sign_in_again(response)
+    assert not get_user_model().objects.filter(username="late").exists()
+    assert not Session.objects.exists()
+    assert client.get(url("index")).status_code == 302
+
+
+def test_session_that_ends_meanwhile(browser, monkeypatch):
+    """The middleware of the host has touched the session, and would fail to save it after the view."""
+    real = services.restore_backup
+
+    def and_then_the_session_ends(*args, **kwargs):
+        result = real(*args, **kwargs)
+        Session.objects.all().delete()
+        return result
+
+    monkeypatch.setattr(services, "restore_backup", and_then_the_session_ends)
+    response = browser.post(url("confirm"), {"backup_file": upload()})
+    assert response.status_code == 200
+    assert sign_in_again(response)
+
+
+# --- Bad input --------------------------------------------------------------------------------------------
+
+BAD_FILES = {"no zip": b"hello", "nothing": b"", "zip of nothing": b"PK\x05\x06" + b"\0" * 18}
+
+
+@pytest.mark.parametrize("name", ["restore", "confirm"])
+@pytest.mark.parametrize("data", BAD_FILES.values(), ids=BAD_FILES)
+def test_bad_file(family, browser, name, data):
+    before = snapshot()
+    response = browser.post(url(name), {"backup_file": upload(data), "clear_existing_data": "true"})
+    page = response.content.decode()
+    assert response.status_code == 400
+    assert 'id="backup-file-error"' in page
+    assert re.search(r'name="clear_existing_data"[^>]*\schecked', page), "what was family in stays"
+    json_response = script(family.admin).post(url(name), {"backup_file": upload(data)})
+    assert json_response.status_code == 400
+    error = error_of(json_response)
+    assert escape(error["message"]) in page
+    assert set(error) >= {"code", "message", "details"}
+    assert not staged()
+    assert not differences(before, snapshot())
+
+
+@pytest.mark.parametrize("name", ["restore", "confirm"])
+def test_a_typo_in_the_mode_is_refused(family, browser, name):
+    before = snapshot()
+    fields = {"backup_file": upload(), "clear_existing_data": "flase"}
+    assert browser.post(url(name), fields).status_code == 400
+    response = script(family.admin).post(url(name), {**fields, "backup_file": upload()})
+    assert response.status_code == 400
+    assert "flase" in error_of(response)["message"]
+    assert not differences(before, snapshot())
+
+
+@pytest.mark.parametrize("name", ["restore", "confirm"])
+def test_no_file(family, browser, name):
+    assert browser.post(url(name)).status_code == 400
+    assert browser.post(url(name), {"backup_file": "a text"}).status_code == 400
+    assert error_of(script(family.admin).post(url(name)))["code"] == "missing"
+
+
+@pytest.mark.parametrize("name", ["restore", "confirm", "cancel", "undo", "delete-safety-copy"])
+def test_too_large_is_refused_before_it_is_read(family, browser, settings, name, monkeypatch):
+    settings.BACKUP_MAX_UPLOAD_SIZE = 1024
+    monkeypatch.setattr(access, "FORM_SIZE", 1024)
+    handled = []
+    monkeypatch.setattr(
+        "django.http.request.HttpRequest.parse_file_upload", lambda *a: handled.append(a) or 1 / 0
+    )
+    response = browser.post(url(name), {"backup_file": upload(b"x" * 5000)})
+    assert response.status_code == 413
+    assert "BACKUP_MAX_UPLOAD_SIZE" in response.content.decode()
+    response = script(family.admin).post(url(name), {"backup_file": upload(b"x" * 5000)})
+    assert response.status_code == 413
+    assert error_of(response)["code"] == "too_large"
+    assert not handled
+
+
+@pytest.mark.parametrize("name", ["restore", "confirm"])
+def test_too_large_by_little(family, browser, settings, name):
+    settings.BACKUP_MAX_UPLOAD_SIZE = 1024
+    response = browser.post(url(name), {"backup_file": upload(b"x" * 1025), "clear_existing_data": "1"})
+    assert response.status_code == 413
+    assert 'id="backup-file-error"' in response.content.decode()
+    assert not staged()
+    assert script(family.admin).post(url(name), {"backup_file": upload(b"x" * 1025)}).status_code == 413
+
+
+def test_broken_upload(family):
+    response = script(family.admin).post(
+        url("restore"), b"no form", content_type="multipart/form-data; boundary="
+    )
+    assert response.status_code == 400
+    assert error_of(response)["code"] == "invalid_backup"
+
+
+@contextmanager
+def another_restore():
+    """One that runs meanwhile, on a connection of its own."""
+    running, done = threading.Event(), threading.Event()
+
+    def run():
+        try:
+            with database_of().exclusive():
+                running.set()
+                done.wait(60)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as pool:
+        restore = pool.submit(run)
+        try:
+            assert running.wait(60)
+            yield
+        finally:
+            done.set()
+            restore.result()
+
+
+def test_busy(family, browser):
+    fields = hidden(browser.post(url("restore"), {"backup_file": upload()}), "confirm")
+    with another_restore():
+        response = browser.post(url("confirm"), fields)
+        assert response.status_code == 409
+        assert hidden(response, "confirm") == fields, "it can be tried again"
+        response = script(family.admin).post(url("confirm"), {"backup_file": upload()})
+        assert response.status_code == 409
+        assert error_of(response)["code"] == "busy"
+    assert browser.post(url("confirm"), fields).status_code == 200
+
+
+def test_server_that_cannot_keep_files(browser, settings, tmp_path):
+    (tmp_path / "file").touch()
+    settings.BACKUP_ROOT = tmp_path / "file"
+    assert browser.get(url("index")).status_code == 200
+    for name in ("restore", "confirm"):
+        response = browser.post(url(name), {"backup_file": upload()})
+        assert response.status_code == 507
+
+
+def test_other_errors_are_not_hidden(browser, monkeypatch):
+    def broken(*args, **kwargs):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(services, "inspect_backup", broken)
+    with pytest.raises(ZeroDivisionError):
+        browser.post(url("restore"), {"backup_file": upload()})
+
+
+# --- The index and the menu -------------------------------------------------------------------------------
+
+
+def test_index_has_the_commands_with_the_address(browser):
+    page = browser.get(url("index"), headers={"Host": "baby.example:8000"}).content.decode()
+    assert "http://baby.example:8000/backup/download/" in page
+    assert "http://baby.example:8000/backup/restore/confirm/" in page
+    assert token_key("admin") not in page
+
+
+def test_the_key_is_shown_to_who_asks(browser, family):
+    key = token_key("admin")
+    page = browser.get(url("index"), {"token": "1"}).content.decode()
+    assert page.count(f"Authorization: Token {key}") == 2
+    Token.objects.all().delete()
+    page = browser.get(url("index"), {"token": "1"}).content.decode()
+    assert "YOUR_TOKEN" in page
+    assert "no API key yet" in page
+    assert not Token.objects.exists(), "none is made by looking"
+
+
+def test_index_tells_of_the_last_backup_and_the_size(browser, family):
+    assert "No backup was taken yet" in browser.get(url("index")).content.decode()
+    browser.head(url("download")).close()
+    assert state.last_backup() is None, "nobody got it"
+    browser.get(url("download")).close()
+    last = state.last_backup()
+    assert last["by"] == "admin"
+    assert last["records"] > 100
+    page = browser.get(url("index")).content.decode()
+    assert ", by <bdi>admin</bdi>." in page
+    assert re.search(r"The database has <bdi>[\d.,]+\s[KM]B", page)
+    call_command("backup", verbosity=0, stdout=io.StringIO())
+    assert "by a command on the server" in browser.get(url("index")).content.decode()
+
+
+def test_what_cannot_be_remembered_is_no_reason_to_fail(browser, settings, tmp_path):
+    (tmp_path / "last").touch()
+    settings.BACKUP_ROOT = tmp_path
+    response = browser.get(url("download"))
+    assert response.status_code == 200
+    response.close()
+    (tmp_path / "last").unlink()
+    (tmp_path / "last").mkdir()
+    (tmp_path / "last" / "backup.json").write_text("[]")
+    assert "No backup was taken yet" in browser.get(url("index")).content.decode()
+
+
+def test_index_json(family):
+    answer = script(family.admin).get(url("index")).json()
+    assert answer == {"max_upload_size": conf.max_upload_size, "safety_copies": []}
+
+
+@pytest.mark.parametrize(
+    ("accept", "is_json"),
+    [
+        ("text/html,application/xhtml+xml,*/*;q=0.8", False),
+        ("*/*", False),
+        ("", False),
+        ("application/json", True),
+        ("application/json, text/plain, */*", True),
+        ("text/html, application/json", False),
+    ],
+)
+def test_json_for_whom_wants_it(browser, accept, is_json):
+    response = browser.get(url("index"), headers={"Accept": accept})
+    assert response["Content-Type"].startswith("application/json" if is_json else "text/html")
+
+
+def test_menu_entry_is_the_last_of_the_staff_links(family):
+    client = Client()
+    client.force_login(family.staff)
+    page = client.get(reverse("dashboard:dashboard"), follow=True).content.decode()
+    items = re.findall(r'<a\s[^>]*href="([^"]*)"[^>]*class="dropdown-item"', page)
+    assert items[items.index(reverse("admin:index")) + 1] == url("index")
+    assert items.count(url("index")) == 1
+
+
+@pytest.mark.parametrize("who", ["plain", "reader"])
+def test_menu_entry_is_not_for_others(family, who):
+    client = Client()
+    client.force_login(getattr(family, who))
+    page = client.get(reverse("babybuddy:user-settings")).content.decode()
+    assert reverse("babybuddy:user-password") in page, "the menu is there"
+    assert url("index") not in page
+
+
+def test_menu_entry_is_not_for_staff_where_superusers_are_asked_for(family, settings):
+    settings.BACKUP_REQUIRE_SUPERUSER = True
+    client = Client()
+    client.force_login(family.staff)
+    assert url("index") not in client.get(reverse("dashboard:dashboard"), follow=True).content.decode()
+
+
+def test_menu_without_the_place_is_unharmed(family, monkeypatch):
+    from backup import menu
+
+    client = Client()
+    client.force_login(family.admin)
+    page = client.get(reverse("babybuddy:user-settings")).content.decode()
+    monkeypatch.setattr(menu, "NEIGHBOUR", "core:nowhere")
+    response = client.get(reverse("babybuddy:user-settings"))
+    assert response.status_code == 200
+    assert url("index") in page
+    assert url("index") not in response.content.decode()
+
+
+def test_pages_below_a_path(browser, settings, request):
+    settings.ENABLE_HOME_ASSISTANT_SUPPORT = False  # that middleware overrules the path
+    request.addfinalizer(lambda: set_script_prefix("/"))
+    set_script_prefix("/baby/")  # as a server does, other than the test client
+    page = browser.get("/backup/", SCRIPT_NAME="/baby").content.decode()
+    assert 'href="/baby/backup/" class="dropdown-item"' in page
+    assert 'action="/baby/backup/restore/"' in page
+    assert "http://testserver/baby/backup/download/" in page
+
+
+def test_time_is_the_viewers(family):
+    """Berlin's clocks, not UTC's, nor those of who was served before."""
+    data = io.BytesIO()
+    moment = services.create_backup(data).timestamp
+    client = Client()
+    client.force_login(family.admin)
+    client.get(url("index"))
+    client.force_login(family.staff)
+    page = client.post(url("restore"), {"backup_file": upload(data.getvalue())}).content.decode()
+    there = moment.astimezone(zoneinfo.ZoneInfo("Europe/Berlin"))
+    assert "Europe/Berlin" in page
+    assert there.strftime("%H:%M") in page
+
+
+def test_nothing_is_left_in_the_temporary_folder(browser, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    browser.get(url("download")).getvalue()
+    browser.post(url("confirm"), {"backup_file": upload(backup_bytes())})
+    assert list(Path(tmp_path).iterdir()) == []
+
+
+def test_a_large_upload_has_no_name_that_a_killed_process_would_leave(
+    browser, settings, tmp_path, monkeypatch
+):
+    settings.FILE_UPLOAD_MAX_MEMORY_SIZE = 0
+    settings.FILE_UPLOAD_TEMP_DIR = str(tmp_path)
+    data, seen = backup_bytes(), []
+    real = access.NamelessUploadHandler.receive_data_chunk
+
+    def and_look(self, *args):
+        seen.append(list(tmp_path.iterdir()))
+        return real(self, *args)
+
+    monkeypatch.setattr(access.NamelessUploadHandler, "receive_data_chunk", and_look)
+    assert browser.post(url("restore"), {"backup_file": upload(data)}).status_code == 200
+    assert browser.post(url("confirm"), {"backup_file": upload(data)}).status_code == 200
+    assert seen
+    assert not any(seen)

@@ -1,0 +1,224 @@
+"""Changes a filled host in every table, as weeks of use would: what a restore has to undo."""
+
+import datetime as dt
+from decimal import Decimal
+
+from core import models as core
+from dbsettings.models import Setting
+from django.apps import apps
+from django.contrib.admin.models import ADDITION, LogEntry
+from django.contrib.auth.models import Group, Permission, User
+from django.contrib.contenttypes.models import ContentType
+from django.db import connection, transaction
+from rest_framework.authtoken.models import Token
+
+from tests.support.filling import PASSWORD, UNTIL
+from tests.support.snapshots import LEFT_OUT_APPS
+from tests.zoo import models as zoo
+
+ENTRIES = [
+    core.BMI,
+    core.DiaperChange,
+    core.Feeding,
+    core.HeadCircumference,
+    core.Height,
+    core.Medication,
+    core.Note,
+    core.Pumping,
+    core.Sleep,
+    core.Temperature,
+    core.TummyTime,
+    core.Weight,
+]
+
+
+#: Values for fields that do not take any, or whose change would leave nobody to administer the site.
+CHANGED = {
+    "size": "7x7",
+    "timezone": "Europe/Paris",
+    "language": "fr",
+    "is_superuser": True,
+    "is_active": True,
+}
+
+
+def models_kept():
+    """Every model with a table that a backup holds, those of plain many-to-many relations included."""
+    return [
+        model
+        for model in apps.get_models(include_auto_created=True)
+        if model._meta.managed
+        and not model._meta.proxy
+        and model._meta.app_label not in LEFT_OUT_APPS
+        and model is not Permission
+    ]
+
+
+def change_everything():
+    """In each table a row is deleted, one is changed, one added."""
+    for model in models_kept():
+        if model is not User and (last := model._base_manager.order_by("pk").last()):
+            last.delete()
+    User.objects.get(username="nanny").delete()
+    for model in models_kept():
+        _change_one(model)
+    add_everywhere()
+
+
+def _change_one(model):
+    row = model._base_manager.order_by("pk").first()
+    unique = {name for constraint in model._meta.total_unique_constraints for name in constraint.fields}
+    fields = [
+        field
+        for field in model._meta.local_concrete_fields
+        if not (field.unique or field.remote_field or field.name in unique)
+    ]
+    if row and fields:
+        values = {field.name: _another(field, getattr(row, field.name)) for field in fields}
+        model._base_manager.filter(pk=row.pk).update(**values)
+
+
+def _another(field, value):
+    """A value that this field may have, and does not have."""
+    if field.name in CHANGED:
+        return CHANGED[field.name]
+    kind = field.get_internal_type().replace("Positive", "").replace("Small", "").replace("Big", "")
+    if field.choices:
+        return next(choice for choice, _ in field.flatchoices if choice != value)
+    match kind:
+        case "BooleanField":
+            return not value
+        case "IntegerField":
+            return 1 if value != 1 else 2
+        case "FloatField":
+            return 1.5 if value != 1.5 else 2.5
+        case "DecimalField":
+            return Decimal("1.25") if value != Decimal("1.25") else Decimal("2.5")
+        case "DateTimeField":
+            return UNTIL + dt.timedelta(days=1)
+        case "DateField":
+            return dt.date(2001, 2, 3)
+        case "TimeField":
+            return dt.time(1, 2, 3)
+        case "DurationField":
+            return dt.timedelta(days=77)
+        case "UUIDField":
+            return "12345678-1234-5678-1234-567812345678"
+        case "BinaryField":
+            return b"changed"
+        case "JSONField":
+            return {"changed": True}
+        case "GenericIPAddressField":
+            return "192.0.2.77"
+    return "changed" if value != "changed" else "changed again"
+
+
+def add_everywhere():
+    """A row more in every table, under a key that was never used."""
+    user = User.objects.create_user("newcomer", password=PASSWORD)  # the host adds the settings
+    group = Group.objects.create(name="new group")
+    permission = Permission.objects.get(codename="delete_child")
+    group.permissions.add(permission)
+    user.groups.add(group)
+    user.user_permissions.add(permission)
+    Token.objects.create(user=user)
+    LogEntry.objects.create(user=user, object_repr="new", action_flag=ADDITION)
+    Setting.objects.create(module_name="new", class_name="New", attribute_name="new", value="1")
+
+    child = core.Child(first_name="New", last_name="Comer", birth_date=dt.date(2026, 4, 1))
+    child.save()
+    for model in ENTRIES:
+        row = model.objects.order_by("pk").first()
+        row.pk, row.child = None, child
+        model.objects.bulk_create([row])
+    tag = core.Tag(name="new tag")
+    tag.save()
+    core.Tagged(
+        content_type=ContentType.objects.get_for_model(core.Child), object_id=child.pk, tag=tag
+    ).save()
+    core.Timer.objects.create(user=user, child=child, name="new")
+    for model in (core.WeightPercentile, core.HeightPercentile):
+        row = model.objects.first()
+        row.pk, row.age_in_days = None, dt.timedelta(days=77_777)
+        row.save()
+
+    zoo.Specimen.objects.create(char="new")
+    species = zoo.Species.objects.create(code="new", latin="Novus")
+    zoo.Sighting.objects.create(species=species)
+    parrot = zoo.Parrot.objects.create(name="New", wingspan=1)
+    parrot.friends.add(parrot)
+    zoo.Egg.objects.create(bird=parrot)
+    zoo.Passport.objects.create(animal=parrot, number="new")
+    keeper = zoo.Keeper.objects.create(name="New", enclosure=zoo.Enclosure.objects.create(name="new"))
+    keeper.animals.add(parrot)
+    zoo.Training.objects.create(keeper=keeper, species=species, grade=3)
+    zoo.Sign.objects.create(target=parrot, text="new")
+    rule = zoo.Rule.objects.create(permission=permission)
+    rule.subjects.add(ContentType.objects.get_for_model(zoo.Egg))
+    zoo.Reserved.objects.create(order=9)
+    zoo.Tide.objects.create(at=dt.datetime(1999, 12, 31, tzinfo=dt.timezone.utc), height=9)
+
+
+def renumber(model, moves):
+    """Give rows other keys; what refers to them follows. `moves`: old key -> new key."""
+    with transaction.atomic(), connection.constraint_checks_disabled(), connection.cursor() as cursor:
+        columns = [(model._meta.db_table, model._meta.pk.column, int, "")]
+        for other in models_kept():
+            meta = other._meta
+            columns += [
+                (meta.db_table, field.column, int, "")
+                for field in meta.local_concrete_fields
+                if field.remote_field and field.remote_field.model is model and field.target_field.primary_key
+            ]
+            if (generic := GENERIC.get(meta.label_lower)) is not None:
+                content_type = ContentType.objects.get_for_model(model).pk
+                kind = int if other is core.Tagged else str
+                columns.append((meta.db_table, generic, kind, f" AND content_type_id = {content_type}"))
+        quote = connection.ops.quote_name
+        for table, column, kind, condition in columns:
+            # By way of a key that nobody has, so that rows can change places.
+            for step in (
+                [(-new, old) for old, new in moves.items()],
+                [(new, -new) for new in moves.values()],
+            ):
+                cursor.executemany(
+                    f"UPDATE {quote(table)} SET {quote(column)} = %s WHERE {quote(column)} = %s{condition}",
+                    [(kind(new), kind(old)) for new, old in step],
+                )
+
+
+#: Models with a generic reference -> the column of the key.
+GENERIC = {"core.tagged": "object_id", "zoo.sign": "object_id", "admin.logentry": "object_id"}
+
+
+def renumbered(tables, moves):
+    """A snapshot, with other keys: `moves` is model label -> old key -> new key."""
+    result = {}
+    for model in models_kept():
+        meta = model._meta
+        label = meta.label_lower
+        fields = meta.local_concrete_fields
+        targets = {
+            field.attname: moves.get(field.remote_field.model._meta.label_lower, {})
+            for field in fields
+            if field.remote_field and field.target_field.primary_key
+        }
+        targets.setdefault(meta.pk.attname, moves.get(label, {}))
+        if meta.auto_created:
+            names = [field.attname for field in fields if not field.primary_key]
+            result[label] = {
+                tuple(
+                    targets.get(name, {}).get(value, value) for name, value in zip(names, pair, strict=True)
+                ): count
+                for pair, count in tables[label].items()
+            }
+            continue
+        result[label] = {}
+        for row in tables[label].values():
+            new = {name: targets.get(name, {}).get(value, value) for name, value in row.items()}
+            if label in GENERIC and row["object_id"] is not None and all(row["content_type_id"]):
+                moved = moves.get(".".join(row["content_type_id"]), {})
+                kind, key = type(row["object_id"]), row["object_id"]
+                new["object_id"] = next((kind(new) for old, new in moved.items() if kind(old) == key), key)
+            result[label][new[meta.pk.attname]] = new
+    return result

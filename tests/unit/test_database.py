@@ -1,0 +1,381 @@
+"""What a database refuses, and what several processes do at once, on the database of this run."""
+
+import datetime as dt
+from collections import Counter
+
+import pytest
+from core import models as core
+from django.apps import apps
+from django.db import connection
+
+from backup.exceptions import BackupError, Conflict, InvalidRecord, RecordsRefused
+from tests.support.backups import Telling, records_of, restore, rewritten, take
+from tests.support.changing import add_everywhere
+from tests.support.processes import ask, hear, process, wait_until_usable
+from tests.support.snapshots import differences, snapshot
+from tests.zoo import models as zoo
+
+ENGINE = connection.vendor
+sqlite_only = pytest.mark.skipif(ENGINE != "sqlite", reason="of SQLite")
+
+
+def refused(file, *, clear, error=RecordsRefused):
+    before = snapshot()
+    with pytest.raises(error) as caught:
+        restore(file, clear=clear)
+    assert not differences(before, snapshot())
+    assert type(caught.value) is error
+    return caught.value
+
+
+both_modes = pytest.mark.parametrize("clear", [True, False], ids=["clear", "overwrite"])
+
+# --- What a database refuses ------------------------------------------------------------------------------
+
+ALL = {"sqlite", "postgresql", "mysql"}
+SERVERS = {"postgresql", "mysql"}  # SQLite keeps nearly all that it is given, but makes null of NaN
+
+#: name -> (engines that refuse it, model, field, value)
+REFUSED = {
+    "a long name": (SERVERS, "core.child", "first_name", "x" * 256),
+    "a long slug": (SERVERS, "core.child", "slug", "ü" * 101),
+    "NUL": ({"postgresql"}, "core.note", "note", "a\0b"),
+    "a small integer": (SERVERS, "admin.logentry", "action_flag", 70_000),
+    "a negative number": (ALL, "babybuddy.settings", "pagination_count", -1),
+    "beyond 64 bits": (ALL, "babybuddy.settings", "pagination_count", 2**64),
+    "beyond 32 bits": (SERVERS, "babybuddy.settings", "pagination_count", 2**32),
+    "NaN": ({"mysql", "sqlite"}, "core.temperature", "temperature", "NaN"),
+    "infinity": ({"mysql"}, "core.temperature", "temperature", "-Infinity"),
+    "no such child": (ALL, "core.feeding", "child", 4711),
+    "no such user": (ALL, "core.timer", "user", 4711),
+    "no such tag": (ALL, "core.tagged", "tag", 4711),
+    "no such group": (ALL, "auth.user", "groups", [4711]),
+}
+
+
+@both_modes
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_record_that_the_database_refuses_is_named(family, case, clear):
+    engines, label, field, value = REFUSED[case]
+    pk = apps.get_model(label)._base_manager.latest("pk").pk
+
+    def change(records):
+        next(record["fields"] for record in records[label] if record["pk"] == pk)[field] = value
+
+    file = rewritten(take(), change)
+    apps.get_model(label)._base_manager.filter(pk=pk).delete()  # so that it is inserted in both modes
+    if ENGINE not in engines:
+        restore(file, clear=clear)
+        return
+    if case == "beyond 64 bits":  # no integer of any engine: found as the file is read
+        error = refused(file, clear=clear, error=InvalidRecord)
+        assert (error.model, error.pk, error.field) == (label, pk, field)
+        return
+    error = refused(file, clear=clear)
+    (line,) = error.details
+    assert f"{label} {pk}" in line
+    assert field in line
+    assert error.status == 409
+    assert len(line) < 500
+
+
+@both_modes
+def test_two_records_that_exclude_each_other_are_named(family, clear):
+    def change(records):
+        records["core.child"][0]["fields"]["slug"] = records["core.child"][1]["fields"]["slug"]
+
+    file = rewritten(take(), change)
+    error = refused(file, clear=clear, error=RecordsRefused if clear else Conflict)
+    assert [child for child in family.children if f"core.child {child.pk}" in str(error)]
+
+
+@both_modes
+@pytest.mark.parametrize("bad", ["references", "names"])
+def test_twenty_of_many_are_listed(family, bad, clear):
+    def change(records):
+        for record in records["core.feeding"] + records["core.sleep"]:
+            record["fields"]["child"] = 4711
+
+    def change_names(records):
+        child = records["core.child"][0]
+        for number in range(25):
+            fields = {**child["fields"], "slug": f"slug-{number}", "last_name": "x" * 300}
+            records["core.child"].append({**child, "pk": 100 + number, "fields": fields})
+
+    if bad == "names" and ENGINE == "sqlite":
+        pytest.skip("SQLite keeps long names")
+    file = rewritten(take(), change if bad == "references" else change_names)
+    error = refused(file, clear=clear)
+    assert len(error.details) == 20
+    assert len({*error.details}) == 20
+
+
+@both_modes
+def test_good_records_around_a_bad_one_are_not_blamed(family, clear):
+    def change(records):
+        records["core.feeding"][5]["fields"]["child"] = 4711
+        records["core.sleep"][2]["fields"]["child"] = 4712
+
+    error = refused(rewritten(take(), change), clear=clear)
+    feeding = core.Feeding.objects.order_by("pk")[5].pk
+    sleep = core.Sleep.objects.order_by("pk")[2].pk
+    assert len(error.details) == 2, error.details
+    assert f"core.feeding {feeding}," in str(error)
+    assert f"core.sleep {sleep}," in str(error)
+
+
+def test_rows_that_are_not_in_scope_must_not_dangle(family, settings):
+    """Clearing takes what rows of left-out models point at: they stay where it comes back, else it is refused."""
+    settings.BACKUP_EXCLUDE = ["core.timer"]
+    file = take()
+    timers = snapshot()["core.timer"]
+    restore(file, clear=True)
+    assert snapshot()["core.timer"] == timers
+
+    child = core.Child(first_name="New", last_name="", birth_date="2026-01-01")
+    child.save()
+    timer = core.Timer.objects.create(user=family.admin, child=child)
+    error = refused(file, clear=True)
+    assert f"core.timer {timer.pk}" in str(error)
+    restore(file, clear=False)
+
+
+@sqlite_only
+@pytest.mark.parametrize(
+    ("model", "field", "value"),
+    [
+        (core.Feeding, "start", "yesterday"),
+        (core.Feeding, "start", "2026-99-99 10:00:00"),
+        (core.Feeding, "amount", "much"),
+        (core.Feeding, "duration", "long"),
+        (core.Child, "birth_date", "01/02/2026"),
+        (core.Child, "birth_time", "noon"),
+        (core.Child, "first_name", b"\xff"),
+    ],
+    ids=str,
+)
+def test_a_value_that_is_not_of_its_type_fails_the_backup_by_name(family, model, field, value):
+    """SQLite lets any column hold anything; a backup without the row, or one that cannot be restored, would be none."""
+    pk = model.objects.order_by("pk").first().pk
+    with connection.cursor() as cursor:
+        cursor.execute(f"UPDATE {model._meta.db_table} SET {field} = %s WHERE id = %s", [value, pk])
+    with pytest.raises(BackupError) as caught:
+        take()
+    assert f"{model._meta.label_lower} {pk}" in str(caught.value)
+    assert field in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["1e999", '{"deep": [-1e999]}'])
+def test_a_number_that_no_float_holds_fails_the_backup_by_name(host_db, text):
+    """Databases keep it in JSON; null in its place would be another value, and nobody told."""
+    row = zoo.Specimen.objects.create(char="endless")
+    with connection.cursor() as cursor:
+        char = connection.ops.quote_name("char")
+        cursor.execute(f"UPDATE {row._meta.db_table} SET json = %s WHERE {char} = 'endless'", [text])
+    with pytest.raises(BackupError) as caught:
+        take()
+    assert f"zoo.specimen {row.pk}" in str(caught.value)
+    assert "json" in str(caught.value)
+
+
+@both_modes
+def test_zero_is_a_key_like_any_other(family, clear):
+    """MySQL would count on instead."""
+
+    def change(records):
+        records["core.note"].insert(0, {**records["core.note"][0], "pk": 0})
+
+    restore(rewritten(take(), change), clear=clear)
+    assert core.Note.objects.filter(pk=0).exists()
+
+
+@pytest.mark.skipif(ENGINE != "mysql", reason="of MySQL")
+@both_modes
+def test_nothing_is_cut_on_a_server_that_is_not_strict(family, clear):
+    def change(records):
+        records["core.medication"][0]["fields"]["name"] = "x" * 256
+
+    file = rewritten(take(), change)
+    with connection.cursor() as cursor:
+        cursor.execute("SET sql_mode = ''")
+    assert "core.medication" in str(refused(file, clear=clear))
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT @@sql_mode")
+        assert cursor.fetchone() == ("",), "as it was"
+
+
+@pytest.mark.skipif(ENGINE != "mysql", reason="of MySQL")
+@pytest.mark.parametrize("digits", [0, 3, 6])
+def test_moments_of_columns_with_fewer_digits(family, digits):
+    """As old versions of MySQL made them, or somebody by hand."""
+
+    def make(digits):
+        with connection.cursor() as cursor:
+            cursor.execute(f"ALTER TABLE core_note MODIFY time datetime({digits}) NOT NULL")
+
+    make(digits)
+    try:
+        child = core.Child.objects.first()
+        for fraction in (0, 987_000, 987_654):
+            moment = dt.datetime(2026, 6, 1, 23, 59, 5, fraction, dt.timezone.utc)
+            core.Note.objects.create(child=child, note="n", time=moment)
+        expected = {note.pk: note.time.isoformat().replace("+00:00", "Z") for note in core.Note.objects.all()}
+        before, file = snapshot(), take()
+        assert {note["pk"]: note["fields"]["time"] for note in records_of(file)["core.note"]} == expected
+        core.Note.objects.all().delete()
+        restore(file, clear=True)
+        assert not differences(before, snapshot())
+    finally:
+        make(6)
+
+
+@both_modes
+@pytest.mark.parametrize("mode", ["", "NO_BACKSLASH_ESCAPES"] if ENGINE == "mysql" else [""])
+def test_texts_that_mean_something_to_a_database(family, mode, clear):
+    child = core.Child.objects.first()
+    texts = [
+        "it's",
+        'a "word"',
+        "back\\",
+        "\\'",
+        "\\N",
+        "a\nb\r\tc\x1a",
+        "%s %% %(x)s",
+        "'); --",
+        "\\x41 🍼",
+        "",
+    ]
+    core.Note.objects.bulk_create(core.Note(child=child, note=text) for text in texts)
+    file, before = take(), snapshot()
+    core.Note.objects.filter(note__in=texts[::2]).delete()
+    core.Note.objects.update(note="other")
+    with connection.cursor() as cursor:
+        if mode:
+            cursor.execute("SET sql_mode = CONCAT(@@sql_mode, %s)", [f",{mode}"])
+    restore(file, clear=clear)
+    assert not differences(before, snapshot())
+
+
+# --- After a restore --------------------------------------------------------------------------------------
+
+
+@both_modes
+def test_the_next_row_of_each_table_gets_a_free_key(filled, django_db_setup, clear):
+    file = take()
+    django_db_setup.put_back()
+    restore(file, clear=clear)
+    before = snapshot()
+    add_everywhere()  # a clash of keys would be an IntegrityError
+    after = snapshot()
+    for label, rows in before.items():
+        assert {key: after[label].get(key) for key in rows} == rows or label in ("core.tag",), label
+        assert len(after[label]) > len(rows), label
+
+
+def test_a_failed_restore_leaves_the_sequences_usable(family):
+    file = rewritten(take(), lambda records: records["core.feeding"][0]["fields"].update(child=4711))
+    add_feeding()
+    refused(file, clear=True)
+    add_feeding()
+
+
+def add_feeding():
+    row = core.Feeding.objects.first()
+    row.pk = None
+    core.Feeding.objects.bulk_create([row])
+
+
+def test_foreign_keys_are_checked_again_after_a_restore(family):
+    restore(take(), clear=True)
+    with connection.cursor() as cursor:
+        checks = {
+            "sqlite": "PRAGMA foreign_keys",
+            "mysql": "SELECT @@foreign_key_checks",
+            "postgresql": "SELECT 1",
+        }
+        cursor.execute(checks[ENGINE])
+        assert cursor.fetchone()[0] == 1
+        if ENGINE == "mysql":
+            cursor.execute("SELECT @@sql_mode")
+            assert "NO_AUTO_VALUE_ON_ZERO" not in cursor.fetchone()[0]
+
+
+# --- At the same time -------------------------------------------------------------------------------------
+
+WRITER = """
+    import sys
+    from core.models import Child, Feeding
+    from django.db import transaction
+    from django.utils import timezone
+
+    def write(name):
+        with transaction.atomic():
+            child = Child(first_name=name, last_name="written", birth_date="2026-01-01")
+            child.save()
+            now = timezone.now()
+            Feeding.objects.bulk_create(
+                Feeding(child=child, start=now, end=now, type="formula", method="bottle") for _ in range(10)
+            )
+"""
+
+
+def written(records):
+    """Name of each child that the writer made -> number of its feedings. No feeding is without its child."""
+    names = {row["pk"]: row["fields"]["first_name"] for row in records["core.child"]}
+    counts = Counter(names[row["fields"]["child"]] for row in records["core.feeding"])
+    made = [row["fields"] for row in records["core.child"] if row["fields"]["last_name"] == "written"]
+    return {fields["first_name"]: counts[fields["first_name"]] for fields in made}
+
+
+@pytest.fixture(params=["delete", "wal"] if ENGINE == "sqlite" else [""])
+def journal(request, family):
+    """SQLite's two ways to keep a journal."""
+    if request.param:
+        with connection.cursor() as cursor:
+            cursor.execute(f"PRAGMA journal_mode = {request.param}")
+            assert cursor.fetchone()[0] == request.param
+    yield
+    if request.param == "wal":
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA journal_mode = delete")
+
+
+def test_a_backup_is_of_one_moment_and_lets_others_write(journal):
+    """Somebody writes while the backup is read, and need not wait for it; none of that is in the backup."""
+    code = (
+        WRITER
+        + "    for line in sys.stdin:\n        write(line.strip())\n        print('written', flush=True)\n"
+    )
+    answers = {}
+    with process(code) as writer:
+        assert ask(writer, "before") == "written"
+
+        def progress(label, done, total):
+            if label not in answers:  # once after each table
+                answers[label] = ask(writer, f"during {label}")
+
+        records = records_of(take(reporter=Telling(progress)))
+    assert answers.keys() > {"auth.user", "core.child", "core.feeding"}
+    assert {*answers.values()} == {"written"}
+    assert written(records) == {"before": 10}
+    assert core.Child.objects.filter(last_name="written").count() == 1 + len(answers)
+
+
+def test_backups_while_somebody_keeps_writing(journal):
+    """Each holds all or nothing of what was written in one transaction, and can be restored."""
+    code = (
+        WRITER
+        + "    n = 0\n    while True:\n        write(str(n))\n        n += 1\n        print(n, flush=True)\n"
+    )
+    seen = []
+    with process(code) as writer:
+        hear(writer)
+        for _ in range(4):
+            file = take()
+            seen.append(written(records_of(file)))
+    for counts in seen:
+        assert {*counts.values()} == {10}
+    assert len(seen[-1]) > len(seen[0]), "the writer got nowhere"
+    wait_until_usable()
+    restore(file, clear=True)
+    assert written(records_of(take())) == seen[-1]

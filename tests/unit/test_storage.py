@@ -1,0 +1,271 @@
+"""Files that are kept on the server."""
+
+import datetime as dt
+import io
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from core import models as core
+from django.contrib.auth.models import User
+from django.core.files.base import ContentFile
+from django.core.files.storage import storages
+from freezegun import freeze_time
+
+from backup.conf import conf
+from backup.exceptions import InvalidBackup, NoSafetyCopy, StorageFailed
+from backup.storage import files, kept, state, uploads
+from tests.support.backups import restore, take
+from tests.support.filling import fill
+
+DATA = bytes(range(256)) * 1000
+
+
+@pytest.fixture(params=["folder", "storage"])
+def place(request, host_db, settings):
+    """In BACKUP_ROOT, and in a storage of the project's own choice."""
+    if request.param == "storage":
+        memory = {"BACKEND": "django.core.files.storage.InMemoryStorage"}
+        settings.STORAGES = {**settings.STORAGES, "backups": memory}
+    return request.param
+
+
+@pytest.fixture
+def user(host_db):
+    return User.objects.get()
+
+
+def upload():
+    return ContentFile(DATA, name="../../evil.zip")
+
+
+def staged_names():
+    try:
+        return files.storage().listdir("staged")[1]
+    except FileNotFoundError:
+        return []
+
+
+# --- Staged uploads ---------------------------------------------------------------------------------------
+
+
+def test_an_upload_is_kept_until_it_is_discarded(place, user):
+    upload_id = uploads.stage(upload(), user)
+    for _ in range(2):  # a preview, then the confirmation
+        with uploads.open_staged(upload_id, user) as file:
+            assert file.read() == DATA
+            file.seek(0)
+            assert file.read(4) == DATA[:4]
+    uploads.discard(upload_id, user)
+    assert staged_names() == []
+    with pytest.raises(InvalidBackup, match="no longer there"), uploads.open_staged(upload_id, user):
+        pass
+    uploads.discard(upload_id, user)  # once more is no error
+
+
+def test_an_upload_that_was_read_before_is_kept_whole(place, user):
+    file = upload()
+    file.read(1000)
+    with uploads.open_staged(uploads.stage(file, user), user) as kept_file:
+        assert kept_file.read() == DATA
+
+
+def test_an_upload_is_its_users_own(place, user):
+    other = User.objects.create_user("other")
+    upload_id = uploads.stage(upload(), user)
+    with pytest.raises(InvalidBackup), uploads.open_staged(upload_id, other):
+        pass
+    uploads.discard(upload_id, other)
+    with uploads.open_staged(upload_id, user) as file:
+        assert file.read() == DATA
+
+
+@pytest.mark.parametrize(
+    "tamper",
+    [
+        lambda i: i[:-1],
+        lambda i: "x" + i,
+        lambda i: i.swapcase(),
+        lambda i: "",
+        lambda i: "../../x",
+        lambda i: "a:b:c",
+        lambda i: "\0",
+        lambda i: i + "ü",
+    ],
+)
+def test_an_id_that_was_tampered_with(place, user, tamper):
+    upload_id = tamper(uploads.stage(upload(), user))
+    with pytest.raises(InvalidBackup), uploads.open_staged(upload_id, user):
+        pass
+    uploads.discard(upload_id, user)
+    assert len(staged_names()) == 1
+
+
+def test_uploads_do_not_get_in_each_others_way(place, user):
+    ids = [uploads.stage(ContentFile(bytes([number])), user) for number in range(3)]
+    assert len({*ids}) == 3
+    for number, upload_id in enumerate(ids):
+        with uploads.open_staged(upload_id, user) as file:
+            assert file.read() == bytes([number])
+
+
+def test_an_upload_expires(place, user):
+    now = dt.datetime.now(dt.timezone.utc)
+    upload_id = uploads.stage(upload(), user)
+    with (
+        freeze_time(now + dt.timedelta(seconds=conf.staged_seconds - 60)),
+        uploads.open_staged(upload_id, user) as file,
+    ):
+        assert file.read() == DATA
+    with freeze_time(now + dt.timedelta(seconds=conf.staged_seconds + 60)):
+        with pytest.raises(InvalidBackup), uploads.open_staged(upload_id, user):
+            pass
+        another = uploads.stage(upload(), user)  # which also tidies up
+        assert len(staged_names()) == 1
+        with uploads.open_staged(another, user):
+            pass
+
+
+# --- Safety copies ----------------------------------------------------------------------------------------
+
+
+def keep(number):
+    with freeze_time(dt.datetime(2026, 11, 23, 14, number)):
+        return kept.keep_safety_copy(io.BytesIO(bytes([number]) * (number + 1)))
+
+
+def test_safety_copies_are_listed_newest_first(place):
+    assert kept.safety_copies() == []
+    names = [keep(number) for number in (3, 1, 2)]
+    copies = kept.safety_copies()
+    assert [copy.name for copy in copies] == [names[0], names[2], names[1]]
+    assert [copy.size for copy in copies] == [4, 3, 2]
+    assert copies[0].created == dt.datetime(2026, 11, 23, 14, 3, tzinfo=dt.timezone.utc)
+
+
+def test_the_newest_five_are_kept(place):
+    names = [keep(number) for number in range(8)]
+    kept.prune_safety_copies()
+    assert [copy.name for copy in kept.safety_copies()] == names[:2:-1]
+
+
+def test_how_many_are_kept_can_be_set(place, settings):
+    settings.BACKUP_SAFETY_COPIES = 2
+    names = [keep(number) for number in range(4)]
+    kept.prune_safety_copies()
+    assert [copy.name for copy in kept.safety_copies()] == names[:1:-1]
+
+
+def test_a_safety_copy_is_opened(place):
+    with pytest.raises(NoSafetyCopy), kept.open_safety_copy():
+        pass
+    names = [keep(number) for number in range(3)]
+    with kept.open_safety_copy() as file:
+        assert file.read() == bytes([2]) * 3
+    with kept.open_safety_copy(names[1]) as file:
+        assert file.read() == bytes([1]) * 2
+    for name in ("../staged/x.zip", "nothing", ""):
+        with pytest.raises(NoSafetyCopy), kept.open_safety_copy(name):
+            pass
+
+
+def test_a_safety_copy_is_forgotten(place):
+    name = keep(1)
+    kept.forget_safety_copy(name)
+    assert kept.safety_copies() == []
+
+
+def test_other_files_beside_them_are_left_alone(place):
+    place = files.storage()
+    for name in ("safety/notes.txt", "safety/before_x.zip", "safety/before_20261123T143022.123456Z.zip.part"):
+        place.save(name, ContentFile(b"x"))
+    assert kept.safety_copies() == []
+    for number in range(7):
+        keep(number)
+    kept.prune_safety_copies()
+    assert {"notes.txt", "before_x.zip"} <= {*place.listdir("safety")[1]}
+
+
+def test_each_restore_keeps_one(place):
+    fill(days=1, children=1, odd=False)
+    file = take()
+    for number in range(7):
+        core.Note.objects.all().delete()
+        result = restore(file, clear=True)
+        assert kept.safety_copies()[0].name == result.safety_copy
+        assert len(kept.safety_copies()) == min(number + 1, 5)
+
+
+def test_a_damaged_note_of_the_last_restore_is_none(place):
+    assert state.last_done() is None
+    done = state.LastRestore("2026-11-23T14:30:22+00:00", "x", "before_x.zip", is_undo=False)
+    state.note_done(done)
+    state.note_done(done)  # in place of the one before
+    assert state.last_done() == done
+    assert files.storage().listdir("last")[1] == ["restore.json"]
+    for text in (b"", b"[]", b'{"at": 1}', b"\xff"):
+        files.storage().delete(files.LAST_RESTORE)
+        files.storage().save(files.LAST_RESTORE, ContentFile(text))
+        assert state.last_done() is None
+
+
+def test_what_cannot_be_removed_is_no_failure_of_the_restore(user, monkeypatch):
+    upload_id = uploads.stage(upload(), user)
+
+    def fails(self, name):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("django.core.files.storage.FileSystemStorage.delete", fails)
+    uploads.discard(upload_id, user)
+
+
+# --- The folder -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(os.name == "nt", reason="modes are POSIX's")
+def test_only_the_servers_user_can_read_them(user):
+    before = os.umask(0)
+    try:
+        uploads.stage(upload(), user)
+        kept.keep_safety_copy(io.BytesIO(DATA))
+    finally:
+        os.umask(before)
+    places = [conf.root, *conf.root.rglob("*")]
+    assert len(places) == 5
+    for place in places:
+        assert stat.S_IMODE(place.stat().st_mode) == (0o700 if place.is_dir() else 0o600), place
+
+
+def test_a_file_is_there_only_when_it_is_complete(user):
+    class Torn(ContentFile):
+        def chunks(self, chunk_size=None):
+            yield DATA
+            assert not list(conf.root.rglob("*.zip")), "seen before its end"
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(StorageFailed, match="No space left"):
+        uploads.stage(Torn(DATA), user)
+    assert not list(conf.root.rglob("*.*"))
+
+
+def test_a_folder_that_cannot_be_written(user, settings, tmp_path):
+    settings.BACKUP_ROOT = tmp_path / "file" / "backups"
+    Path(tmp_path, "file").write_text("in the way")
+    with pytest.raises(StorageFailed, match="BACKUP_ROOT") as caught:
+        uploads.stage(upload(), user)
+    assert caught.value.status == 507
+    with pytest.raises(StorageFailed):
+        kept.keep_safety_copy(io.BytesIO(DATA))
+
+
+def test_the_storage_of_the_project_is_used(settings, user):
+    settings.STORAGES = {
+        **settings.STORAGES,
+        "backups": {"BACKEND": "django.core.files.storage.InMemoryStorage"},
+    }
+    uploads.stage(upload(), user)
+    kept.keep_safety_copy(io.BytesIO(DATA))
+    assert files.storage() is storages["backups"]
+    assert not conf.root.exists()
+    assert {*storages["backups"].listdir("")[0]} == {"staged", "safety"}
