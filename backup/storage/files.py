@@ -23,7 +23,7 @@ from typing import Any
 
 from django.core.files import File
 from django.core.files.base import ContentFile
-from django.core.files.storage import FileSystemStorage, InvalidStorageError, Storage, storages
+from django.core.files.storage import FileSystemStorage, Storage, storages
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -42,10 +42,14 @@ ABANDONED = dt.timedelta(minutes=10)
 
 
 def storage() -> Storage:
-    try:
+    """Return the storage `backups` of `STORAGES` where there is one, else the folder BACKUP_ROOT.
+
+    A storage that is named but cannot be made (a typing error in its backend) raises Django's own error, rather than
+    have the backups go somewhere else.
+    """
+    if "backups" in storages.backends:
         return storages["backups"]
-    except InvalidStorageError:
-        return FileSystemStorage(conf.root, file_permissions_mode=0o600, directory_permissions_mode=0o700)
+    return FileSystemStorage(conf.root, file_permissions_mode=0o600, directory_permissions_mode=0o700)
 
 
 @contextmanager

@@ -175,7 +175,7 @@ class Lossy(FileSystemStorage):
 def test_a_safety_copy_that_is_not_whole(changed, settings):
     """What is verified is what was kept."""
     file, _, now = changed
-    settings.STORAGES = {**settings.STORAGES, "backups": {"BACKEND": "tests.test_faults.Lossy"}}
+    settings.STORAGES = {**settings.STORAGES, "backups": {"BACKEND": "tests.scenarios.test_faults.Lossy"}}
     with pytest.raises(InvalidBackup):
         restore(file, clear=True)
     assert not differences(now, snapshot())
@@ -249,8 +249,8 @@ def test_a_disk_that_is_full_at_any_point(changed, tmp_path):
                 assert not differences(now, snapshot()), limit
                 assert not list(conf.root.rglob("*.part"))
                 for copy in kept.safety_copies():  # kept where it failed at the very end
-                    with kept.open_safety_copy(copy.name) as file:
-                        services.verify_backup(file)
+                    with kept.open_safety_copy(copy.name) as kept_file:
+                        services.verify_backup(kept_file)
                 connections.close_all()
     assert "storage_failed" in answers
     restore(file, clear=True)  # there is room again
@@ -319,8 +319,8 @@ def test_killed_at_any_moment(changed, tmp_path, monkeypatch):
                 here = 1 - here
             assert not differences(states[here], present), "neither the old nor the new"
             for copy in kept.safety_copies():
-                with kept.open_safety_copy(copy.name) as file:
-                    services.verify_backup(file)  # whole, or not there
+                with kept.open_safety_copy(copy.name) as kept_file:
+                    services.verify_backup(kept_file)  # whole, or not there
         assert killed > MOMENTS / 2
         connections.close_all()
         assert run(1 - here)[0] == 0, "no lock is stale"

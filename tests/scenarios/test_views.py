@@ -572,7 +572,7 @@ def test_what_is_not_expected_is_noted_too(browser, family, monkeypatch):
 
 def test_a_restore_is_its_users_own(browser, family):
     name = uploads.new_id(family.admin)
-    state.note_restore(name, family.admin, {"step": "write"})
+    state.note_restore(name, family.admin, {"phase": "write"})
     assert progress_of(browser, name).status_code == 200
     assert progress_of(browser, name + "x").status_code == 404
     assert progress_of(script(family.staff), name).json()["state"] == "unknown"
@@ -583,7 +583,7 @@ def test_a_restore_is_its_users_own(browser, family):
 
 def test_to_ask_does_not_write_the_session(browser, family):
     name = uploads.new_id(family.admin)
-    state.note_restore(name, family.admin, {"step": "write"})
+    state.note_restore(name, family.admin, {"phase": "write"})
     session = browser.session
     session["session_refresh"] = 1  # long ago: the host would renew it
     session.save()

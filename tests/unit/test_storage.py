@@ -10,7 +10,7 @@ import pytest
 from core import models as core
 from django.contrib.auth.models import User
 from django.core.files.base import ContentFile
-from django.core.files.storage import storages
+from django.core.files.storage import InvalidStorageError, storages
 from freezegun import freeze_time
 
 from backup.conf import conf
@@ -269,3 +269,9 @@ def test_the_storage_of_the_project_is_used(settings, user):
     assert files.storage() is storages["backups"]
     assert not conf.root.exists()
     assert {*storages["backups"].listdir("")[0]} == {"staged", "safety"}
+
+
+def test_a_storage_that_cannot_be_made_is_not_passed_over(host_db, settings):
+    settings.STORAGES = {**settings.STORAGES, "backups": {"BACKEND": "no.such.Storage"}}
+    with pytest.raises(InvalidStorageError):
+        files.storage()
