@@ -69,7 +69,7 @@ def moment_of(table: Table) -> Column | None:
     if group_of(table.label) != CARE or table.label in _TIMELESS:
         return None
     for kind in ("datetime", "date"):
-        for column in table.columns:
+        for column in table.nonkey_columns:
             if column.kind.name == kind and not column.field.null:
                 return column
     return None

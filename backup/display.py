@@ -222,7 +222,7 @@ class _Examples:
             if row[place] in (None, "", []) or place in kinds.values():
                 continue
             if place in kinds:  # "Feeding: No. 7", not "Content type: Feeding, Object ID: 7"
-                kind = self._text(table.stored[kinds[place]], row[kinds[place]])
+                kind = self._text(table.columns[kinds[place]], row[kinds[place]])
                 values.append(Value(kind, _number(row[place])))
             else:
                 values.append(Value(_name(table, part), self._text(part, row[place])))
@@ -313,14 +313,14 @@ def _named(name: str, key: Plain) -> str:
 
 
 def _parts(table: Table) -> tuple[Column | Relation, ...]:
-    return (*table.columns, *table.relations)
+    return (*table.nonkey_columns, *table.relations)
 
 
 def _references(table: Table, row: Row) -> Iterator[tuple[str, Plain]]:
     for place, label in table.references:
         if row[place] is not None:
             yield label, row[place]
-    for place, relation in enumerate(table.relations, len(table.stored)):
+    for place, relation in enumerate(table.relations, len(table.columns)):
         if not relation.target.is_natural and relation.target.refers_by_key:
             yield from ((relation.target.refers_to, key) for key in row[place][:10])
 
@@ -328,7 +328,7 @@ def _references(table: Table, row: Row) -> Iterator[tuple[str, Plain]]:
 def _instance(table: Table, row: Row) -> Any:
     values = {
         column.field.attname: None if value is None else column.kind.load(value)
-        for column, value in zip(table.stored, row, strict=False)
+        for column, value in zip(table.columns, row, strict=False)
         if not column.is_natural
     }
     return table.model(**values)
@@ -381,9 +381,9 @@ def _conflict(table: Table, row: Row, keys: list[Plain]) -> str:
     rows = []
     for here in table.model._base_manager.filter(pk__in=keys).order_by("pk"):
         alike = {
-            _name(table, table.stored[place])
+            _name(table, table.columns[place])
             for group in table.uniques
-            if all(_same(table.stored[place], record, here) for place in group)
+            if all(_same(table.columns[place], record, here) for place in group)
             for place in group
         }
         name = _named(_called(here), here.pk)

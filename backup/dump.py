@@ -20,6 +20,6 @@ def write_records(
 
 
 def _lines(database: Database, table: Table, counter: RecordCounter) -> Iterator[tuple[int, bytes]]:
-    for columns in database.columns(table):
-        yield len(columns[0]), lines_of(table.frame, columns)
+    for columns in database.batches(table):
+        yield len(columns[0]), lines_of(table.record_template, columns)
         counter.add(table.label, len(columns[0]))

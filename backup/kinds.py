@@ -42,14 +42,14 @@ class Kind:
 
     `dump`: the field's Python value -> plain. `check`: a value out of a file -> plain in its one canonical form, or
     `ValueError` with the reason. `load`: plain -> Python. None of them sees None, which every kind leaves as it is.
-    `all_fine`: whether every value of a column, None among them, is in its canonical form: a short cut past `check`.
+    `all_canonical`: whether all values of a column, None among them, are in canonical form: a shortcut past `check`.
     """
 
     name: str
     dump: Callable[[Any], Plain]
     check: Callable[[Any], Plain]
     load: Callable[[Plain], Any]
-    all_fine: Callable[[Sequence[Any]], bool] = lambda values: False
+    all_canonical: Callable[[Sequence[Any]], bool] = lambda values: False
 
 
 def _same(value: Any) -> Any:
@@ -228,13 +228,13 @@ def _parsed_kind(
     # Dates and durations come again and again; the same one need not be parsed again.
     known = lru_cache(maxsize=4096)(check)
 
-    def all_fine(values: Sequence[Any]) -> bool:
+    def all_canonical(values: Sequence[Any]) -> bool:
         try:
             return all(value is None or known(value) == value for value in set(values))
         except (ValueError, TypeError):
             return False
 
-    return Kind(name, dump, check, parse, all_fine)
+    return Kind(name, dump, check, parse, all_canonical)
 
 
 def _all_of_type(*types: type) -> Callable[[Sequence[Any]], bool]:
@@ -346,14 +346,14 @@ def _natural_kind(length: int) -> Kind:
             return value
         raise ValueError(_("a natural key, a list of %(length)s texts, is needed") % {"length": length})
 
-    def all_fine(values: Sequence[Any]) -> bool:
+    def all_canonical(values: Sequence[Any]) -> bool:
         # They are few, and come again and again.
         if not {list, type(None)}.issuperset(map(type, values)):
             return False
         different = {tuple(value) for value in values if value is not None}
         return all(len(parts) == length and {str}.issuperset(map(type, parts)) for parts in different)
 
-    return Kind("natural", _same, check, _same, all_fine)
+    return Kind("natural", _same, check, _same, all_canonical)
 
 
 def _target_of(field: Field) -> Field:

@@ -238,7 +238,7 @@ def _restore(
         ensure_not_repeated(idempotency_key)
         # What can be done before others are locked out is done before: reading, checking, converting, the safety copy.
         reporter.phase(Phase.CHECK)
-        moment = database.moment()
+        moment = database.change_marker()
         total = max(archive.metadata.total_records, 0)
         counter = RecordCounter(reporter, total)
         plan = _plan(archive, database, spool, options, user, compare=not options.clears, tell=counter.add)
@@ -246,7 +246,7 @@ def _restore(
         reporter.phase(Phase.COPY)
         label = undo or _("before restoring %(file)s") % {"file": _named(archive.metadata.timestamp)}
         with _safety_copy(user, label, reporter) as safety_copy, database.restoring(), Spool() as fresh:
-            if moment is None or database.moment() != moment:
+            if moment is None or database.change_marker() != moment:
                 # Something was entered since, which may change what is to be done.
                 if options.clears:
                     plan.judge(superuser=_is_superuser(user))
@@ -345,7 +345,7 @@ def _write(plan: Plan, counter: RecordCounter) -> None:
     for table in plan.tables:
         if plan.clear:
             for number, (count, packed) in enumerate(plan.prepared(table)):
-                database.insert_prepared(table, packed, partial(plan.columns, table, number))
+                database.insert_packed(table, packed, partial(plan.columns, table, number))
                 counter.add(table.label, count)
         else:
             database.delete(table, plan.replaced.get(table.label, []))

@@ -26,6 +26,8 @@ from .kinds import INTEGER, JSON, Kind, Plain, kind_of
 from .scope import generic_references, label_of
 
 Row = tuple[Plain, ...]
+#: Rows held by column: one sequence of values for each part of the table, all of the same length.
+Batch = list[Sequence[Plain]]
 Record = dict[str, Any]
 
 
@@ -62,10 +64,10 @@ class Column:
         return bool(self.refers_to) and bool(self.field.target_field.primary_key)  # type: ignore[attr-defined]
 
     @property
-    def all_fine(self) -> Callable[[Sequence[Any]], bool]:
+    def all_canonical(self) -> Callable[[Sequence[Any]], bool]:
         if self.field.null or self.kind is JSON:  # the JSON value null is no missing value
-            return self.kind.all_fine
-        return lambda values: None not in values and self.kind.all_fine(values)
+            return self.kind.all_canonical
+        return lambda values: None not in values and self.kind.all_canonical(values)
 
     def checker(self) -> Callable[[Any], Plain]:
         check = self.kind.check
@@ -97,7 +99,7 @@ class Relation:
         return cls(field.name, through._meta.db_table, field.m2m_column_name(), target)
 
     @property
-    def all_fine(self) -> Callable[[Sequence[Any]], bool]:
+    def all_canonical(self) -> Callable[[Sequence[Any]], bool]:
         return lambda values: not any(values) and {list}.issuperset(map(type, values))
 
     def checker(self) -> Callable[[Any], Plain]:
@@ -132,7 +134,7 @@ class Table:
         self.label = label_of(model)
         self.db_table = meta.db_table
         self.key = Column.of(meta.pk)
-        self.columns = tuple(
+        self.nonkey_columns = tuple(
             Column.of(field)
             for field in meta.local_concrete_fields
             if not field.primary_key and not getattr(field, "generated", False)
@@ -142,7 +144,7 @@ class Table:
             for field in meta.local_many_to_many
             if field.remote_field.through._meta.auto_created  # type: ignore[union-attr]
         )
-        parts: tuple[Column | Relation, ...] = (*self.columns, *self.relations)
+        parts: tuple[Column | Relation, ...] = (*self.nonkey_columns, *self.relations)
         self.names = tuple(part.name for part in parts)
         self._identities = tuple(identities)
 
@@ -154,14 +156,14 @@ class Table:
         return self.label.replace(".", "/", 1) + ".json"
 
     @property
-    def stored(self) -> tuple[Column, ...]:
+    def columns(self) -> tuple[Column, ...]:
         """All columns of the table itself, in the order that a row has them."""
-        return (self.key, *self.columns)
+        return (self.key, *self.nonkey_columns)
 
     @cached_property
     def needs_exact_json(self) -> bool:
         """Whether values may be JSON of any shape, with whole numbers beyond 64 bits."""
-        return any(column.kind is JSON or column.kind.name == "own" for column in self.stored)
+        return any(column.kind is JSON or column.kind.name == "own" for column in self.columns)
 
     @cached_property
     def uniques(self) -> list[tuple[int, ...]]:
@@ -176,7 +178,7 @@ class Table:
         names += meta.unique_together
         names += [constraint.fields for constraint in meta.total_unique_constraints]
         names += self._identities
-        places = {column.name: place for place, column in enumerate(self.stored)}
+        places = {column.name: place for place, column in enumerate(self.columns)}
         found = [tuple(places[name] for name in group) for group in names if all(n in places for n in group)]
         return [group for group in dict.fromkeys(found) if group != (0,)]
 
@@ -185,14 +187,14 @@ class Table:
         """(place in a row, label of the other model) of each column that holds another row's primary key."""
         return [
             (place, column.refers_to)
-            for place, column in enumerate(self.stored)
+            for place, column in enumerate(self.columns)
             if column.refers_by_key and not column.is_natural
         ]
 
     @cached_property
     def generics(self) -> list[tuple[int, int]]:
         """(place of the content type, place of the key) of each generic reference."""
-        places = {column.name: place for place, column in enumerate(self.stored)}
+        places = {column.name: place for place, column in enumerate(self.columns)}
         return [
             (places[ct], places[key])
             for ct, key in generic_references(self.model)
@@ -206,13 +208,13 @@ class Table:
         return not self.key.refers_to and not field.has_default() and self.key.kind is not INTEGER
 
     @cached_property
-    def frame(self) -> list[bytes]:
+    def record_template(self) -> list[bytes]:
         """What a record is in JSON, without its values: what stands before the key and each part, and the end."""
         before = [f'{{"model":"{self.label}","pk":', *(f',"{name}":' for name in self.names), "}}"]
         before[1] = ',"fields":{' + before[1].removeprefix(",")
         return [text.encode() for text in before]
 
-    def columns_of(self, records: Sequence[Any]) -> list[Sequence[Plain]]:
+    def batch_from(self, records: Sequence[Any]) -> Batch:
         """Records out of a file as the columns of their rows, every value checked and in its canonical form.
 
         Raises `InvalidRecord` with model, key, field and reason.
@@ -228,15 +230,15 @@ class Table:
                 values = zip(*map(self._values, fields), strict=True) if count else ()
                 columns = [[record["pk"] for record in records], *values]
                 return [
-                    some if part.all_fine(some) else list(map(check, some))
+                    some if part.all_canonical(some) else list(map(check, some))
                     for part, check, some in zip(self._parts, self._checks, columns, strict=True)
                 ]
         except (KeyError, TypeError, ValueError, AttributeError, IndexError):
             pass  # slowly, one by one, to find which it is
-        return list(zip(*map(self.row, records), strict=True))
+        return list(zip(*map(self.row_from, records), strict=True))
 
-    def row(self, record: Any) -> Row:
-        """One record as its row, like `columns_of`."""
+    def row_from(self, record: Any) -> Row:
+        """One record as its row, like `batch_from`."""
         try:
             if len(record) == 3 and record["model"] == self.label:
                 fields = record["fields"]
@@ -249,7 +251,7 @@ class Table:
 
     @property
     def _parts(self) -> tuple[Column | Relation, ...]:
-        return (self.key, *self.columns, *self.relations)
+        return (self.key, *self.nonkey_columns, *self.relations)
 
     @cached_property
     def _values(self) -> Callable[[dict[str, Any]], tuple[Any, ...]]:
@@ -262,7 +264,7 @@ class Table:
         return [part.checker() for part in self._parts]
 
     def _what_is_wrong(self, record: Any) -> InvalidRecord:
-        """The error for a record that `row` could not read: slow, and only for that."""
+        """The error for a record that `row_from` could not read: slow, and only for that."""
         if not isinstance(record, dict) or not isinstance(record.get("fields"), dict) or "pk" not in record:
             return self.invalid(_("it has not the form of a record"))
         pk, fields = record["pk"], record["fields"]

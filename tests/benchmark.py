@@ -356,7 +356,7 @@ def pg_dump(_name: str) -> dict:
 def floor_tables():
     from backup.services import _tables
 
-    return [(table, [column.column for column in table.stored]) for table in _tables()]
+    return [(table, [column.column for column in table.columns]) for table in _tables()]
 
 
 def driver():
@@ -457,7 +457,7 @@ def stored_types(table) -> list:
     from django.db import connection
 
     found = []
-    for column in table.stored:
+    for column in table.columns:
         if column.is_natural:
             found.append(lambda value: 1)
         elif column.kind.name == "duration" and connection.vendor == "mysql":

@@ -15,13 +15,13 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from django.utils.translation import gettext as _
 
 from ..exceptions import UnknownDatabase
-from .base import NAMED, Database, reason_of, refuse_records
+from .base import MAX_NAMED, Database, reason_of, refuse_records
 from .mysql import MySQL
 from .postgresql import PostgreSQL
 from .sqlite import SQLite, is_disk_trouble
 
 __all__ = [
-    "NAMED",
+    "MAX_NAMED",
     "Database",
     "SQLite",
     "database_of",

@@ -32,13 +32,13 @@ from ..kinds import (
     parse_json,
     plain_json,
 )
-from ..tables import Column, Relation, Row, Table, describe, in_order
+from ..tables import Batch, Column, Relation, Row, Table, describe, in_order
 from .values import Checked, ConvertAll, as_they_are, each, key_place
 
 #: Values in one statement: every engine takes as many (SQLite's own limit was 999 until 2020).
 PARAMETERS = 900
 #: Records that one error names at most.
-NAMED = 20
+MAX_NAMED = 20
 
 
 class Database:
@@ -144,7 +144,7 @@ class Database:
             )
         yield
 
-    def moment(self) -> Any:
+    def change_marker(self) -> Any:
         """What is another value as soon as somebody else changed something; None where that cannot be told."""
         return None
 
@@ -273,7 +273,7 @@ class Database:
 
     def _readers(self, table: Table) -> list[tuple[str, ConvertAll | None]]:
         if table not in self._known_readers:
-            self._known_readers[table] = [self._reader(column) for column in table.stored]
+            self._known_readers[table] = [self._reader(column) for column in table.columns]
         return self._known_readers[table]
 
     def _ask_rows(
@@ -296,7 +296,7 @@ class Database:
         found: Sequence[tuple[Any, ...]],
         *,
         check: bool = True,
-    ) -> list[Sequence[Plain]]:
+    ) -> Batch:
         """What `_ask_rows` gave, as its columns and relations."""
         if not found:
             return []
@@ -341,13 +341,13 @@ class Database:
                 try:
                     convert([value])
                 except (TypeError, ValueError, ArithmeticError, LookupError):
-                    where = describe(table.label, key, table.stored[place].name, repr(value)[:80])
+                    where = describe(table.label, key, table.columns[place].name, repr(value)[:80])
                     raise BackupError(
                         _("A value in the database cannot be read: %(record)s.") % {"record": where}
                     ) from error
             raise
 
-    def columns(self, table: Table) -> Iterator[list[Sequence[Plain]]]:
+    def batches(self, table: Table) -> Iterator[Batch]:
         """All rows in the order of their keys, in batches, each as its columns: one sequence of values each."""
         readers = self._readers(table)
         order = f"ORDER BY {self.quote(table.key.column)} LIMIT {self.BATCH}"
@@ -359,11 +359,9 @@ class Database:
             yield self._plain(table, readers, rows)
             rows = more()
 
-    def ask_up_to(
-        self, table: Table, after: int | None, last: int, most: int
-    ) -> Callable[[], list[Sequence[Plain]]]:
+    def prefetch_range(self, table: Table, after: int | None, last: int, most: int) -> Callable[[], Batch]:
         """What gives, when it is called, those of the rows with keys above `after` (None: any) up to `last` that come
-        first, at most so many, as columns, for comparison: see `checked`."""
+        first, at most so many, as columns, for comparison: see `canonical`."""
         key = self.quote(table.key.column)
         readers = self._readers(table)
         above, params = ("", [last]) if after is None else (f"{key} > %s AND ", [after, last])
@@ -371,9 +369,9 @@ class Database:
         rows = self._ask_rows(table, readers, where, params)
         return lambda: self._plain(table, readers, rows(), check=False)
 
-    def checked(self, table: Table, columns: list[Sequence[Plain]]) -> list[Sequence[Plain]]:
-        """What `ask_up_to` gave, each value in its canonical form: what differs may be the same after all."""
-        for place, column in enumerate(table.stored if columns else ()):
+    def canonical(self, table: Table, columns: Batch) -> Batch:
+        """What `prefetch_range` gave, each value in its canonical form: what differs may be the same after all."""
+        for place, column in enumerate(table.columns if columns else ()):
             convert = self._reader(column)[1]
             if isinstance(convert, Checked):
                 columns[place] = self._converted(table, columns, place, convert.check)
@@ -403,7 +401,7 @@ class Database:
             0
         ]
 
-    def keys_backwards(self, table: Table) -> Iterator[list[Plain]]:
+    def keys_descending(self, table: Table) -> Iterator[list[Plain]]:
         """All keys, the highest first, in batches."""
         key = self.quote(table.key.column)
         name, to_key = self._reader(table.key)
@@ -420,7 +418,7 @@ class Database:
                 return
             where, params = f"WHERE {key} < %s", [found[-1][1]]
 
-    def months(self, table: Table, column: Column) -> dict[str, int]:
+    def count_by_month(self, table: Table, column: Column) -> dict[str, int]:
         """How many rows there are a month, "2026-11", by a column of dates or moments (in UTC)."""
         month = self._month(self.quote(column.column))
         sql = f"SELECT {month}, COUNT(*) FROM {self.quote(table.db_table)} GROUP BY 1"
@@ -438,7 +436,7 @@ class Database:
 
         The database itself says what is the same, so that its collation counts. NULL is never the same as anything.
         """
-        columns = [table.stored[place] for place in places]
+        columns = [table.columns[place] for place in places]
         writers = [self._writer(column) for column in columns]
         key_sql, to_key = self._reader(table.key)
         condition = " AND ".join(f"{self.quote(column.column)} = %s" for column in columns)
@@ -482,18 +480,18 @@ class Database:
 
     def _parts(self, table: Table) -> list[tuple[str, list[str]]]:
         """The tables in the database that hold a model's rows, with their columns: its own, and its relations'."""
-        own = (table.db_table, [column.column for column in table.stored])
+        own = (table.db_table, [column.column for column in table.columns])
         return [
             own,
             *((relation.table, [relation.owner, relation.target.column]) for relation in table.relations),
         ]
 
-    def prepare(self, table: Table, columns: Sequence[Sequence[Plain]]) -> list[bytes]:
-        """Rows, given as their columns, in the form that `insert_prepared` takes: all that can be done before the
+    def pack(self, table: Table, columns: Sequence[Sequence[Plain]]) -> list[bytes]:
+        """Rows, given as their columns, in the form that `insert_packed` takes: all that can be done before the
         transaction is. Raises `LookupError` where a natural key would have to be made first."""
-        values = [self._writer(column)(plain) for column, plain in zip(table.stored, columns, strict=False)]
-        packed = [self._pack(table.stored, values)]
-        for relation, lists in zip(table.relations, columns[len(table.stored) :], strict=True):
+        values = [self._writer(column)(plain) for column, plain in zip(table.columns, columns, strict=False)]
+        packed = [self._pack(table.columns, values)]
+        for relation, lists in zip(table.relations, columns[len(table.columns) :], strict=True):
             pairs = [
                 (key, target) for key, targets in zip(values[0], lists, strict=True) for target in targets
             ]
@@ -503,12 +501,12 @@ class Database:
             )
         return packed
 
-    def insert_prepared(
+    def insert_packed(
         self, table: Table, packed: Sequence[bytes] | None, columns: Callable[[], Sequence[Sequence[Plain]]]
     ) -> None:
-        """Like `insert`, for what `prepare` made. `columns`: the same rows, asked for where they are needed again, to
+        """Like `insert`, for what `pack` made. `columns`: the same rows, asked for where they are needed again, to
         find the one that the database refuses, or because they could not be prepared (`packed` is None)."""
-        if packed is not None and len(self.refused) < NAMED:
+        if packed is not None and len(self.refused) < MAX_NAMED:
             try:
                 with transaction.atomic(self.connection.alias):
                     self._insert_all(table, packed)
@@ -529,7 +527,7 @@ class Database:
         self, table: Table, rows: Sequence[Row], write: Callable[[Table, Sequence[Row]], None]
     ) -> None:
         """`write` the rows, and where it fails, halve them until the record is found that is to blame."""
-        if not rows or len(self.refused) >= NAMED:
+        if not rows or len(self.refused) >= MAX_NAMED:
             return
         try:
             with transaction.atomic(self.connection.alias):
@@ -554,7 +552,7 @@ class Database:
 
     def _blame(self, table: Table, row: Row, error: Exception) -> tuple[str | None, str]:
         """The field that the database most likely refused, and why."""
-        for column, value in zip(table.stored, row, strict=False):
+        for column, value in zip(table.columns, row, strict=False):
             field: Field = column.field
             if isinstance(value, str) and "\0" in value:
                 return column.name, _("it holds the character NUL, which this database does not take")
@@ -577,7 +575,7 @@ class Database:
         return None, reason_of(error)
 
     def _insert(self, table: Table, rows: Sequence[Row]) -> None:
-        self._insert_all(table, self.prepare(table, list(zip(*rows, strict=True))))
+        self._insert_all(table, self.pack(table, list(zip(*rows, strict=True))))
 
     def _insert_all(self, table: Table, packed: Sequence[bytes]) -> None:
         for (db_table, columns), data in zip(self._parts(table), packed, strict=True):
@@ -585,14 +583,12 @@ class Database:
 
     def _update(self, table: Table, rows: Sequence[Row]) -> None:
         columns = list(zip(*rows, strict=True))
-        values = [self._writer(column)(plain) for column, plain in zip(table.stored, columns, strict=False)]
-        if table.columns:
+        values = [self._writer(column)(plain) for column, plain in zip(table.columns, columns, strict=False)]
+        if table.nonkey_columns:
             self._update_values(table, values)
         for relation in table.relations:
             self._delete_where(relation.table, relation.owner, values[0])
-        for (db_table, names), data in [*zip(self._parts(table), self.prepare(table, columns), strict=True)][
-            1:
-        ]:
+        for (db_table, names), data in [*zip(self._parts(table), self.pack(table, columns), strict=True)][1:]:
             self._insert_packed(db_table, names, data)
 
     def _pack(self, columns: Sequence[Column], values: Sequence[Sequence[Any]]) -> bytes:
@@ -612,9 +608,9 @@ class Database:
             self.execute(sql, [value for row in some for value in row])
 
     def _update_values(self, table: Table, values: Sequence[Sequence[Any]]) -> None:
-        """`values`: as the driver takes them, the columns of `table.stored`."""
+        """`values`: as the driver takes them, the columns of `table.columns`."""
         key, *others = values
-        assignments = ", ".join(f"{self.quote(column.column)} = %s" for column in table.columns)
+        assignments = ", ".join(f"{self.quote(column.column)} = %s" for column in table.nonkey_columns)
         sql = (
             f"UPDATE {self.quote(table.db_table)} SET {assignments} WHERE {self.quote(table.key.column)} = %s"
         )
@@ -645,15 +641,15 @@ class Database:
     # -- after the rows ---
 
     def dangling(self, tables: Iterable[Table]) -> list[str]:
-        """The rows that refer to a row that is not there, at most `NAMED` of them, as lines for people."""
+        """The rows that refer to a row that is not there, at most `MAX_NAMED` of them, as lines for people."""
         lines: list[str] = []
         for table in tables:
             key = table.key.column
-            own = [(table.db_table, key, column.name, column) for column in table.stored if column.refers_to]
+            own = [(table.db_table, key, column.name, column) for column in table.columns if column.refers_to]
             related = [(r.table, r.owner, r.name, r.target) for r in table.relations]
             for db_table, owner, name, column in [*own, *related]:
-                if len(lines) < NAMED and getattr(column.field, "db_constraint", True):
-                    found = self._dangling(db_table, owner, column, NAMED - len(lines))
+                if len(lines) < MAX_NAMED and getattr(column.field, "db_constraint", True):
+                    found = self._dangling(db_table, owner, column, MAX_NAMED - len(lines))
                     lines += [describe(table.label, str(pk), name, reason) for pk, reason in found]
         return lines
 
@@ -691,7 +687,7 @@ def refuse_records(lines: Sequence[str]) -> None:
     """Raise `RecordsRefused` where there are lines."""
     if lines:
         raise RecordsRefused(
-            _("The database cannot take these records, so nothing was changed:"), lines[:NAMED]
+            _("The database cannot take these records, so nothing was changed:"), lines[:MAX_NAMED]
         )
 
 

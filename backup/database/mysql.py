@@ -11,7 +11,7 @@ from django.conf import settings
 from django.db import OperationalError
 
 from ..kinds import BOOLEAN, DATE, DATETIME, DURATION, FLOAT, INTEGER, TEXT, TIME, Kind, Plain
-from ..tables import Column
+from ..tables import Batch, Column
 from .base import Database, already_running
 from .values import ConvertAll, as_they_are, booleans, durations, floats, is_harmless, microseconds, moments
 
@@ -70,7 +70,7 @@ class MySQL(Database):
             return name, durations
         return None
 
-    def _plain(self, *args: Any, **options: Any) -> list[Sequence[Plain]]:
+    def _plain(self, *args: Any, **options: Any) -> Batch:
         columns = super()._plain(*args, **options)
         # The driver needs the interpreter lock several times a query. The thread that reads may have it now, rather
         # than after the five milliseconds that Python lets it wait: a backup takes a fifth less time.

@@ -46,7 +46,7 @@ class PostgreSQL(Database):
         # after a restore, would sort all of it for each batch.
         self.execute("SET LOCAL enable_sort = off")
 
-    def moment(self) -> Any:
+    def change_marker(self) -> Any:
         return self.fetch("SELECT pg_current_snapshot()::text")
 
     @contextmanager
@@ -111,9 +111,9 @@ class PostgreSQL(Database):
     def _update_values(self, table: Table, values: Sequence[Sequence[Any]]) -> None:
         q = self.quote
         assignments = ", ".join(
-            f"{q(column.column)} = EXCLUDED.{q(column.column)}" for column in table.columns
+            f"{q(column.column)} = EXCLUDED.{q(column.column)}" for column in table.nonkey_columns
         )
-        names = [column.column for column in table.stored]
+        names = [column.column for column in table.columns]
         end = f"ON CONFLICT ({q(table.key.column)}) DO UPDATE SET {assignments}"
         self._insert_rows(table.db_table, names, list(zip(*values, strict=True)), end)
 

@@ -93,7 +93,7 @@ class SQLite(Database):
             reader._source = connection
             yield reader
 
-    def columns_of(self, db_table: str) -> set[str]:
+    def column_names(self, db_table: str) -> set[str]:
         """The names of a table's plain columns; none where there is no such table, or it is a view or a virtual one."""
         found = self.fetch("SELECT sql FROM sqlite_master WHERE type = 'table' AND name = %s", [db_table])
         if not found or not re.match(r"\s*CREATE\s+TABLE\b", found[0][0] or "", re.IGNORECASE):
@@ -122,7 +122,7 @@ class SQLite(Database):
                     raise
             yield
 
-    def moment(self) -> Any:
+    def change_marker(self) -> Any:
         # What other connections did, and what this one did.
         return self.fetch("PRAGMA data_version"), self.fetch("SELECT total_changes()")
 
@@ -144,7 +144,7 @@ class SQLite(Database):
         if kind is DATETIME and settings.USE_TZ and self.connection.timezone_name == "UTC":
             return name, Checked(kind, _unspaced)
         if kind is FLOAT:  # JSON would make infinity null, which could be taken for the same
-            return name, lambda values: values if kind.all_fine(values) else each(kind.check)(values)
+            return name, lambda values: values if kind.all_canonical(values) else each(kind.check)(values)
         return (name, Checked(kind)) if kind in (INTEGER, TEXT, DATE, TIME) else None
 
     def _write_shortcut(self, column: Column) -> ConvertAll | None:

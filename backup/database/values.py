@@ -22,8 +22,8 @@ def as_they_are(values: Sequence[Any]) -> Sequence[Any]:
 
 @dataclass(frozen=True)
 class Checked:
-    """A column's conversion that also sees to it that its values are of this kind. `Database.ask_up_to` leaves that
-    out, `Database.checked` makes up for it."""
+    """Convert a column, and check that its values are of this kind. `Database.prefetch_range` leaves the check out,
+    `Database.canonical` makes up for it."""
 
     kind: Kind
     convert: ConvertAll = as_they_are
@@ -32,7 +32,7 @@ class Checked:
         return self.check(self.convert(values))
 
     def check(self, values: Sequence[Any]) -> Sequence[Plain]:
-        return values if self.kind.all_fine(values) else each(self.kind.check)(values)
+        return values if self.kind.all_canonical(values) else each(self.kind.check)(values)
 
 
 def key_place(readers: Sequence[tuple[str, ConvertAll | None]]) -> int:

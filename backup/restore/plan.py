@@ -29,11 +29,11 @@ from ..archive.lines import Lines, lines_of
 from ..archive.metadata import Metadata
 from ..archive.reader import Archive
 from ..babybuddy import Validators
-from ..database.base import NAMED, Database
+from ..database.base import MAX_NAMED, Database
 from ..exceptions import BackupError, Conflict, Forbidden, InvalidBackup, RestoreRefused
 from ..kinds import INTEGER, Plain
 from ..scope import label_of
-from ..tables import Row, Table, describe
+from ..tables import Batch, Row, Table, describe
 from .batches import Spool, UniqueKeys
 from .preview import Look
 
@@ -70,7 +70,7 @@ class Plan:
     database: Database
     validators: Validators
     #: The rows, plain, by model label; where nothing is compared, only of models that have more to them than their key
-    #: or that the backup has never seen, and of all models (see `prepared`) what `Database.prepare` made of them.
+    #: or that the backup has never seen, and of all models (see `prepared`) what `Database.pack` made of them.
     spool: Spool
     #: Whether it matters which records are here already: for a preview, and where existing data is kept. Else all
     #: rows are made ready for the driver as they are read, since that need not wait until others are locked out.
@@ -158,14 +158,16 @@ class Plan:
             differs = True
             wanted = {*lines.each}
             here, rest = self._among(wanted, table, columns, text)
-            rest = self.database.checked(table, rest)  # what differs may be the same after all
-            here |= self._among(wanted, table, rest, lines_of(table.frame, rest) if rest else None)[0]
+            rest = self.database.canonical(table, rest)  # what differs may be the same after all
+            here |= self._among(wanted, table, rest, lines_of(table.record_template, rest) if rest else None)[
+                0
+            ]
             keys = list(map(here.get, lines.each))
             others = [line for line, key in zip(lines.each, keys, strict=True) if key is None]
             self.records[table.label] += lines.count
             self.same[table.label] += lines.count - len(others)
             records = self.archive.parse(table.label, others, table.needs_exact_json, before)
-            columns = table.columns_of(records) if records else [()]
+            columns = table.batch_from(records) if records else [()]
             read = iter(columns[0])
             once.check([next(read) if key is None else key for key in keys])
             if records:
@@ -176,8 +178,8 @@ class Plan:
             self.reach[table.label] = reach
 
     def _among(
-        self, lines: set[bytes], table: Table, columns: list[Sequence[Plain]], text: bytes | None
-    ) -> tuple[dict[bytes, Plain], list[Sequence[Plain]]]:
+        self, lines: set[bytes], table: Table, columns: Batch, text: bytes | None
+    ) -> tuple[dict[bytes, Plain], Batch]:
         """Of rows here, given as their columns and (but for None) as their text, which ones are among the lines: line
         -> key. And the others, as columns."""
         if not columns or text is None:
@@ -190,40 +192,42 @@ class Plan:
         others = [place for place, is_there in enumerate(found) if not is_there]
         return here, [[column[place] for place in others] for column in columns] if others else []
 
-    def _text_of(self, table: Table, columns: list[Sequence[Plain]]) -> bytes | None:
+    def _text_of(self, table: Table, columns: Batch) -> bytes | None:
         """Rows here as a file has them; None where there are none."""
         try:
-            return lines_of(table.frame, columns) if columns else None
+            return lines_of(table.record_template, columns) if columns else None
         except TypeError:  # a value in the database that JSON cannot say: checking it tells which
             return None
 
-    def _packed(self, table: Table, columns: list[Sequence[Plain]]) -> list[bytes] | None:
+    def _packed(self, table: Table, columns: Batch) -> list[bytes] | None:
         try:
-            return self.database.prepare(table, columns)
+            return self.database.pack(table, columns)
         except (LookupError, ValueError, OverflowError):
             return None  # a natural key that has to be made first, or a value that no driver takes
 
     def prepared(self, table: Table) -> Iterator[tuple[int, list[bytes] | None]]:
-        """Where nothing is compared: of each batch the number of rows, and what `Database.prepare` made of them."""
+        """Where nothing is compared: of each batch the number of rows, and what `Database.pack` made of them."""
         yield from self.spool.batches(f"{table.label} prepared")
 
-    def columns(self, table: Table, number: int) -> list[Sequence[Plain]]:
+    def columns(self, table: Table, number: int) -> Batch:
         """The rows of one batch of `prepared` once more, plain."""
         batches = self._checked(table, self.archive.records(table.label, table.needs_exact_json))
         return next(islice(batches, number, None))
 
-    def _beside(self, table: Table) -> Iterator[tuple[Lines, list[Sequence[Plain]]]]:
+    def _beside(self, table: Table) -> Iterator[tuple[Lines, Batch]]:
         """A model's lines, and as columns the rows here whose keys lie above those of the lines before and up to the
         last of theirs; none where that cannot be told. The database is asked for the next ones while these are looked
         at."""
-        asked: tuple[Lines, Callable[[], list[Sequence[Plain]]]] | None = None
+        asked: tuple[Lines, Callable[[], Batch]] | None = None
         after: int | None = None
         for lines in self.archive.lines(table.label):
             before, asked = asked, (lines, list)  # they are read as records, to be told what they are
             last = _key_in(table, lines.last)
             if last is not None:
-                most = len(lines.text) // len(b"".join(table.frame)) + 1  # so many records fit into the text
-                asked = lines, self.database.ask_up_to(table, after, last, most)
+                most = (
+                    len(lines.text) // len(b"".join(table.record_template)) + 1
+                )  # so many records fit into the text
+                asked = lines, self.database.prefetch_range(table, after, last, most)
                 after = last
             if before:
                 yield before[0], before[1]()
@@ -268,16 +272,16 @@ class Plan:
         in_order = self.metadata.has_checksums and table.key.kind is INTEGER
         return UniqueKeys(table, in_order=in_order, look=self.look if self.clear else None, tell=self.tell)
 
-    def _checked(self, table: Table, batches: Iterable[list[Any]]) -> Iterator[list[Sequence[Plain]]]:
+    def _checked(self, table: Table, batches: Iterable[list[Any]]) -> Iterator[Batch]:
         """A model's rows as the backup has them, as columns, every value checked, and no key twice."""
         validators = [
             (place, column.name, self.validators[table.label, column.name])
-            for place, column in enumerate(table.stored)
+            for place, column in enumerate(table.columns)
             if (table.label, column.name) in self.validators
         ]
         once = self._once(table)
         for records in batches:
-            columns = table.columns_of(records)
+            columns = table.batch_from(records)
             for place, name, validator in validators:
                 for key, value in zip(columns[0], columns[place], strict=True):
                     if reason := validator(value):
@@ -366,7 +370,7 @@ class Plan:
         return found
 
     def _conflict(self, table: Table, row: Row, rows_here: list[Plain], reason: str) -> None:
-        if len(self.conflicts) < NAMED:
+        if len(self.conflicts) < MAX_NAMED:
             self.conflicts.append(describe(table.label, row[0], None, reason))
             self.clashes.append((table, row, rows_here))
 
@@ -433,7 +437,7 @@ class Plan:
             if moved and row[place] in moved and (place or key):
                 values = values or list(row)
                 values[place] = moved[row[place]]
-        for place, relation in enumerate(table.relations, len(table.stored)):
+        for place, relation in enumerate(table.relations, len(table.columns)):
             moved = None if relation.target.is_natural else self.moved.get(relation.target.refers_to)
             if moved and any(value in moved for value in row[place]):
                 values = values or list(row)
@@ -593,7 +597,7 @@ def build(
 def _key_in(table: Table, line: bytes) -> int | None:
     """The key at the beginning of a line that looks like ours; None where that is no number of 64 bits, or the line is
     another's."""
-    head = table.frame[0]
+    head = table.record_template[0]
     key = line[len(head) : line.find(b",", len(head))] if line.startswith(head) else b""
     return int(key) if key.isdigit() and len(key) < 19 else None
 

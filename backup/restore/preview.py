@@ -75,7 +75,7 @@ class Look:
     ) -> None:
         """Records as their columns. `which`: of each of them whether it counts; by default, all do."""
         if column := self._moments.get(table.label):
-            values = columns[table.stored.index(column)]
+            values = columns[table.columns.index(column)]
             counted = values if which is None else compress(values, which)
             self._months[table.label].update(map(_MONTH, filter(None, counted)))
 
@@ -120,7 +120,7 @@ class Look:
         """Backwards, so that what was entered last comes first, and mostly in the first batch."""
         batches = self._keys_backwards(table)
         batch = next(batches, None)
-        for keys in database.keys_backwards(table):
+        for keys in database.keys_descending(table):
             missing = {*keys}
             if table.label in self._unordered:
                 for some in self._keys_backwards(table):
@@ -145,7 +145,9 @@ class Look:
     def count_here(self, database: Database, table: Table, *, same: bool) -> None:
         """`same`: the table holds what the backup does, so that its months are known."""
         if column := self._moments.get(table.label):
-            self.months_here.update(self._months[table.label] if same else database.months(table, column))
+            self.months_here.update(
+                self._months[table.label] if same else database.count_by_month(table, column)
+            )
 
 
 def _differing(table: Table, here: Row, new: Row) -> list[str]:

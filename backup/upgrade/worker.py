@@ -191,7 +191,7 @@ def backup_of(reader: SQLite, target: Any, steps: Steps) -> list[str]:
     is nobody's business. Raises `InvalidBackup` where it is no database of this host's, `RestoreRefused` where it is of
     a newer one.
     """
-    if not reader.columns_of("django_migrations") >= {"app", "name"}:
+    if not reader.column_names("django_migrations") >= {"app", "name"}:
         raise _foreign()
     applied: list[Key] = [
         (str(a), str(n)) for a, n in reader.fetch("SELECT app, name FROM django_migrations")
@@ -207,7 +207,7 @@ def backup_of(reader: SQLite, target: Any, steps: Steps) -> list[str]:
     tables = []
     for table in map(Table, models_in_scope(state.apps)):
         app = table.model._meta.app_label
-        if app in migrations or (app in loader.unmigrated_apps and reader.columns_of(table.db_table)):
+        if app in migrations or (app in loader.unmigrated_apps and reader.column_names(table.db_table)):
             migrations.setdefault(app, [])
             _check_columns(reader, table)
             tables.append(table)
@@ -230,10 +230,10 @@ def backup_of(reader: SQLite, target: Any, steps: Steps) -> list[str]:
 
 
 def _check_columns(reader: SQLite, table: Table) -> None:
-    parts = [(table.db_table, [column.column for column in table.stored])]
+    parts = [(table.db_table, [column.column for column in table.columns])]
     parts += [(relation.table, [relation.owner, relation.target.column]) for relation in table.relations]
     for name, columns in parts:
-        if not reader.columns_of(name) >= {*columns}:
+        if not reader.column_names(name) >= {*columns}:
             raise _lacks(name)
 
 
@@ -317,7 +317,7 @@ def load(
                 for record in records if table.label in added else ():
                     if isinstance(record, dict) and isinstance(record.get("fields"), dict):
                         record["fields"].update(added[table.label])
-                database.insert(table, list(zip(*table.columns_of(records), strict=True)))
+                database.insert(table, list(zip(*table.batch_from(records), strict=True)))
                 done += len(records)
                 steps.progress(table.label, done, max(done, metadata.total_records))
         refuse_records(database.refused)

@@ -65,12 +65,12 @@ def through_json(value):
 
 def records(table, columns):
     """As a file has them."""
-    return json.loads(b"[%b]" % lines_of(table.frame, columns))
+    return json.loads(b"[%b]" % lines_of(table.record_template, columns))
 
 
 def read(table, record):
     """A record as it comes out of a file -> the record that it is after all."""
-    columns = table.columns_of([through_json(record)])
+    columns = table.batch_from([through_json(record)])
     (again,) = records(table, columns)
     return again
 
@@ -178,9 +178,9 @@ def test_a_value_and_its_form(field, plain, value):
 def test_other_spellings_are_read(field, given, canonical):
     record = record_of(**{field: given})
     place = 1 + SPECIMEN.names.index(field)
-    assert repr(SPECIMEN.row(record)[place]) == repr(canonical)
+    assert repr(SPECIMEN.row_from(record)[place]) == repr(canonical)
     beside = record_of(**{field: canonical})
-    assert repr(SPECIMEN.columns_of([beside, record, beside])[place]) == repr([canonical] * 3)
+    assert repr(SPECIMEN.batch_from([beside, record, beside])[place]) == repr([canonical] * 3)
 
 
 # --- What is wrong ----------------------------------------------------------------------------------------
@@ -221,7 +221,7 @@ WRONG = {
 )
 def test_wrong_values_are_named(field, value):
     record = record_of(**{field: value})
-    for reader in (SPECIMEN.row, lambda record: SPECIMEN.columns_of([record_of(), record, record_of()])):
+    for reader in (SPECIMEN.row_from, lambda record: SPECIMEN.batch_from([record_of(), record, record_of()])):
         with pytest.raises(InvalidRecord) as caught:
             reader(record)
         error = caught.value
@@ -272,7 +272,7 @@ def test_wrong_references_are_named(model, change, field):
     table = Table(model)
     assert read(table, record) == record
     with pytest.raises(InvalidRecord) as caught:
-        table.columns_of([{**record, "fields": {**fields, **change}}])
+        table.batch_from([{**record, "fields": {**fields, **change}}])
     assert (caught.value.model, caught.value.pk, caught.value.field) == (label, record["pk"], field)
 
 
@@ -280,7 +280,7 @@ def test_messages_stay_short_and_on_one_line():
     record = record_of(char=["x"])
     record["pk"] = "\n\u202e" + "k" * 10_000
     with pytest.raises(InvalidRecord) as caught:
-        SPECIMEN.row(record)
+        SPECIMEN.row_from(record)
     assert len(caught.value.message) < 300
     assert caught.value.message.isprintable()
 
@@ -319,7 +319,7 @@ def test_any_value_is_read_or_refused_by_name(field, value):
     else:
         record["fields"][field] = value
     try:
-        row = SPECIMEN.row(record)
+        row = SPECIMEN.row_from(record)
     except InvalidRecord as error:
         refused = error
     else:
@@ -327,18 +327,18 @@ def test_any_value_is_read_or_refused_by_name(field, value):
     if refused:
         assert refused.field == field or field == "pk"
         with pytest.raises(InvalidRecord):
-            SPECIMEN.columns_of([record_of(), record])
+            SPECIMEN.batch_from([record_of(), record])
         return
-    columns = SPECIMEN.columns_of([record_of(), record])
+    columns = SPECIMEN.batch_from([record_of(), record])
     assert repr([column[1] for column in columns]) == repr(list(row))
     (_, again) = records(SPECIMEN, columns)
-    assert repr(SPECIMEN.row(again)) == repr(row), "canonical"
+    assert repr(SPECIMEN.row_from(again)) == repr(row), "canonical"
 
 
 @settings(max_examples=150, deadline=None)
 @given(ANYTHING)
 def test_anything_is_no_record(value):
     with pytest.raises(InvalidRecord):
-        SPECIMEN.row(value)
+        SPECIMEN.row_from(value)
     with pytest.raises(InvalidRecord):
-        SPECIMEN.columns_of([value])
+        SPECIMEN.batch_from([value])

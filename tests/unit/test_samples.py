@@ -163,9 +163,9 @@ def test_a_note_that_looks_like_a_moment_is_not_counted(family):
     assert "1999-01" not in inspect(take(), clear=True).look.months
 
 
-def test_keys_backwards(family, few):
+def test_keys_descending(family, few):
     database = database_of()
-    keys = [key for batch in database.keys_backwards(Table(core.DiaperChange)) for key in batch]
+    keys = [key for batch in database.keys_descending(Table(core.DiaperChange)) for key in batch]
     assert keys == sorted(core.DiaperChange.objects.values_list("pk", flat=True), reverse=True)
 
 
