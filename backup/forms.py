@@ -62,8 +62,8 @@ class RestoreForm(forms.Form):
         return data
 
     @property
-    def file(self) -> UploadedFile | None:
-        file: UploadedFile | None = self.cleaned_data["backup_file"]
+    def file(self) -> UploadedFile[bytes] | None:
+        file: UploadedFile[bytes] | None = self.cleaned_data["backup_file"]
         return file
 
     @property

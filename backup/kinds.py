@@ -319,7 +319,7 @@ KINDS: dict[str, Kind] = {
 }
 
 
-def _own_kind(field: Field) -> Kind:
+def _own_kind(field: Field[Any, Any]) -> Kind:
     """The kind of a field that only its own class knows how to say."""
 
     def dump(value: Any) -> Plain:
@@ -356,14 +356,14 @@ def _natural_kind(length: int) -> Kind:
     return Kind("natural", _same, check, _same, all_canonical)
 
 
-def _target_of(field: Field) -> Field:
+def _target_of(field: Field[Any, Any]) -> Field[Any, Any]:
     """The field at the end of a chain of references, whose type the column has."""
     while field.remote_field is not None and getattr(field, "target_field", None) is not None:
         field = field.target_field  # type: ignore[attr-defined]
     return field
 
 
-def kind_of(field: Field) -> Kind:
+def kind_of(field: Field[Any, Any]) -> Kind:
     target = _target_of(field)
     if field is not target and label_of(target.model) in NATURAL and target.primary_key:
         return _natural_kind(NATURAL[label_of(target.model)])

@@ -35,13 +35,13 @@ Record = dict[str, Any]
 class Column:
     """One column of a model's table. `name`: the field's; `column`: the database's."""
 
-    field: Field
+    field: Field[Any, Any]
     kind: Kind
     #: The model whose key the column holds, "" where it is no reference.
     refers_to: str
 
     @classmethod
-    def of(cls, field: Field) -> Column:
+    def of(cls, field: Field[Any, Any]) -> Column:
         remote = field.remote_field
         return cls(field, kind_of(field), label_of(remote.model) if remote is not None else "")
 

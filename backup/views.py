@@ -219,7 +219,7 @@ def _preview(request: HttpRequest, form: RestoreForm) -> HttpResponse:
     return _page(request, "preview", {"upload": staged, "plan": plan, **words})
 
 
-def _stage(request: HttpRequest, file: UploadedFile) -> str:
+def _stage(request: HttpRequest, file: UploadedFile[bytes]) -> str:
     access.check_size(file.size or 0)
     return uploads.stage(file, request.user)
 

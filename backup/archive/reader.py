@@ -265,7 +265,7 @@ class Archive:
         if len(text) > 2 * self._limits.values:  # a value takes two bytes at least
             self._refuse_many_values(member, before, lines)
         try:
-            records = loads(text)  # all at once is quicker than one by one
+            records: list[Any] = loads(text)  # all at once is quicker than one by one
             if len(records) == len(lines) and _is_ours(records, text):
                 return records
         except (ValueError, RecursionError):

@@ -205,7 +205,7 @@ class Database:
             for label, naturals in self._naturals.items()
         }
 
-    def _number(self, label: str, natural: Any) -> int:
+    def _number(self, label: str, natural: list[str] | int) -> int:
         """The number of a natural key here. One that this database has not made yet (of an app that is not installed,
         say) is made, as Django itself keeps those of apps that went away."""
         if not isinstance(natural, list):
@@ -233,7 +233,8 @@ class Database:
         def convert(values: Sequence[Any]) -> Sequence[Any]:
             keys = [tuple(value) if type(value) is list else value for value in values]
             numbers = {
-                key: self._number(label, [*key] if type(key) is tuple else key) for key in {*keys} - {None}
+                key: self._number(label, [*key] if isinstance(key, tuple) else key)
+                for key in {*keys} - {None}
             }
             return [numbers.get(key) for key in keys]
 
@@ -553,7 +554,7 @@ class Database:
     def _blame(self, table: Table, row: Row, error: Exception) -> tuple[str | None, str]:
         """The field that the database most likely refused, and why."""
         for column, value in zip(table.columns, row, strict=False):
-            field: Field = column.field
+            field: Field[Any, Any] = column.field
             if isinstance(value, str) and "\0" in value:
                 return column.name, _("it holds the character NUL, which this database does not take")
             if (
@@ -691,7 +692,7 @@ def refuse_records(lines: Sequence[str]) -> None:
         )
 
 
-def _integer_type(field: Field) -> str:
+def _integer_type(field: Field[Any, Any]) -> str:
     while field.remote_field is not None:
         field = field.target_field  # type: ignore[attr-defined]
     name = field.get_internal_type()

@@ -53,7 +53,8 @@ def floats(values: Sequence[Any]) -> Sequence[Any]:
 
 @lru_cache(maxsize=4096)
 def microseconds(text: str) -> int:
-    return DURATION.load(text) // dt.timedelta(microseconds=1)
+    duration: dt.timedelta = DURATION.load(text)
+    return duration // dt.timedelta(microseconds=1)
 
 
 #: What stands for something else in what COPY reads, or between quotes in a statement.

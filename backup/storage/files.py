@@ -66,7 +66,7 @@ def disk_errors() -> Iterator[None]:
         ) from error
 
 
-def put(name: str, file: File) -> None:
+def put(name: str, file: File[bytes]) -> None:
     """Save so that the file is there under its name only when it is complete, and on the disk."""
     place = storage()
     if not isinstance(place, FileSystemStorage):

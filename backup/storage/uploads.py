@@ -21,7 +21,7 @@ _SALT = "backup.staged"
 # -- staged uploads ---
 
 
-def stage(upload: File, user: Any) -> str:
+def stage(upload: File[bytes], user: Any) -> str:
     """Keep an upload until it is confirmed; returns the id that the form carries. Raises `StorageFailed`."""
     tidy()
     with disk_errors():

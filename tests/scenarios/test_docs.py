@@ -11,7 +11,7 @@ from django.core.management import get_commands, load_command_class
 from django.core.management.base import BaseCommand
 from django.urls import resolve
 
-from backup import install
+from backup import __version__, install
 from backup.archive import VERSION
 from backup.conf import Conf, conf
 from backup.exceptions import BackupError
@@ -143,12 +143,10 @@ def test_each_module_is_there():
 
 
 def test_the_file_that_is_installed_has_the_name_that_it_is_given():
-    project = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
-    (version,) = re.findall(r'^version = "(.+)"$', project, re.MULTILINE)
     assert set(re.findall(r"[\w.]+-[\d.]+-py3-none-any\.whl", README)) == {
-        f"babybuddy_backup-{version}-py3-none-any.whl"
+        f"babybuddy_backup-{__version__}-py3-none-any.whl"
     }
-    assert f"\n## {version}" in (REPOSITORY / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert f"\n## {__version__}" in (REPOSITORY / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
 def test_each_address_is_there():
