@@ -484,7 +484,7 @@ _STEPS = {
 
 
 def progress(state: dict[str, Any] | None) -> dict[str, Any]:
-    """The state of a restore (see `state.restore_state`) for a page and its script."""
+    """The state of a restore (see `state.load_progress`) for a page and its script."""
     if state is None:
         return {"state": "unknown", "text": "", "done": None, "total": None}
     if "result" in state or "error" in state:

@@ -27,11 +27,11 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from . import babybuddy
-from .archive import Archive, Limits, Metadata, Writer
+from .archive import Archive, Metadata, Writer, open_archive
 from .conf import conf
 from .database import Database, database_of, reason_of, refuse_records
 from .dump import write_records
-from .exceptions import AlreadyRestored, BackupError, Busy, InvalidBackup, StorageFailed, UnknownApps
+from .exceptions import AlreadyRestored, BackupError, Busy, StorageFailed, UnknownApps
 from .options import SILENT, Phase, RecordCounter, Reporter, RestoreMode, RestoreOptions, Result
 from .restore.batches import Spool
 from .restore.plan import Plan, build
@@ -93,8 +93,8 @@ def _write_backup(target: BinaryIO, user: Any, label: str, reporter: Reporter) -
 
 
 def note_backup(metadata: Metadata, user: Any = None) -> None:
-    """Remember that a backup was taken for keeping, for `state.last_backup`."""
-    state.note_backup(metadata.timestamp, user, metadata.total_records)
+    """Remember that a backup was taken for keeping, for `state.load_last_backup`."""
+    state.save_last_backup(metadata.timestamp, user, metadata.total_records)
 
 
 def database_size() -> int | None:
@@ -199,7 +199,7 @@ def undo_restore(
     what `restore_backup` does.
     """
     with _logged("undo", user) as log:
-        last = state.last_done()
+        last = state.load_last_restore()
         if safety_copy is None and last is not None:
             if last.is_undo:
                 raise AlreadyRestored(
@@ -209,10 +209,10 @@ def undo_restore(
                     % {"name": last.safety_copy}
                 )
             safety_copy = last.safety_copy
-        copy = kept.find_safety_copy(safety_copy).name
+        copy = kept.find(safety_copy)
         is_undo = last is None or copy == last.safety_copy
         label = _("before an undo") if is_undo else _("before going back to %(file)s") % {"file": copy}
-        with kept.open_safety_copy(copy) as source:
+        with kept.open_backup(copy) as source:
             result = _restore(source, UNDO, user, reporter, idempotency_key or copy, label)
         log(f"{result.records} records of {copy}, safety copy {result.safety_copy}")
         return result
@@ -262,12 +262,12 @@ def _restore(
             safety_copy.is_needed = True  # from here on, whatever the database says of the end
         # The data is there now: what goes wrong from here on is told, but is no failure of the restore.
         try:
-            state.note_done(
+            state.save_last_restore(
                 state.LastRestore(
                     timezone.now().isoformat(), _digest(idempotency_key), safety_copy.name, is_undo=bool(undo)
                 )
             )
-            kept.prune_safety_copies()
+            kept.prune()
         except BackupError as error:
             warnings.append(error.message)
         try:
@@ -289,7 +289,7 @@ def ensure_not_repeated(idempotency_key: str) -> None:
 
     `idempotency_key`: the id of the upload, say, or a digest of the file; "" is like no other.
     """
-    last = state.last_done()
+    last = state.load_last_restore()
     if not idempotency_key or last is None or last.idempotency_key != _digest(idempotency_key):
         return
     if timezone.now() - dt.datetime.fromisoformat(last.at) < SENT_AGAIN:
@@ -308,33 +308,10 @@ def _digest(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest() if key else ""
 
 
-@dataclass(frozen=True)
-class Kept:
-    """A safety copy. `reason`: why it was made; `by`: by whom, "" for the command line."""
-
-    name: str
-    created: dt.datetime
-    size: int
-    reason: str
-    by: str
-    #: Whether it is what undoing the last restore would bring back.
-    is_undo: bool
-
-
-def safety_copies() -> list[Kept]:
-    """Those that there are, newest first. Reads no more of each than its metadata. Raises `StorageFailed`."""
+def safety_copies() -> list[kept.StoredBackup]:
+    """List those that there are, newest first. Raises `StorageFailed`."""
     files.tidy()
-    last = state.last_done()
-    found: list[Kept] = []
-    for copy in kept.safety_copies():
-        try:
-            with kept.open_safety_copy(copy.name) as file, open_archive(file) as archive:
-                reason, by = archive.metadata.label, archive.metadata.created_by
-        except InvalidBackup:
-            reason, by = _("damaged: it cannot be read"), ""
-        is_undo = not last.is_undo and copy.name == last.safety_copy if last else not found
-        found.append(Kept(copy.name, copy.created, copy.size, reason, by, is_undo))
-    return found
+    return kept.backups()
 
 
 def _write(plan: Plan, counter: RecordCounter) -> None:
@@ -367,12 +344,6 @@ def _gc_paused() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
-
-
-@contextmanager
-def open_archive(source: BinaryIO) -> Iterator[Archive]:
-    with Archive(source, Limits(uncompressed=conf.max_uncompressed_size)) as archive:
-        yield archive
 
 
 def _tables(*, everything: bool = False) -> list[Table]:
@@ -447,9 +418,9 @@ def _safety_copy(user: Any, label: str, reporter: Reporter) -> Iterator[_SafetyC
     with tempfile.TemporaryFile() as file:
         _write_backup(file, user, label, reporter)
         file.seek(0)
-        copy = _SafetyCopy(kept.keep_safety_copy(file))
+        copy = _SafetyCopy(kept.add(file))
     try:
-        with kept.open_safety_copy(copy.name) as file_kept, open_archive(file_kept) as archive:
+        with kept.open_backup(copy.name) as file_kept, open_archive(file_kept) as archive:
             # What is kept, not what was meant to be. It is ours to the letter where the checksums are right; to parse
             # all of it once more would say nothing new.
             for model in archive.metadata.models:
@@ -459,7 +430,7 @@ def _safety_copy(user: Any, label: str, reporter: Reporter) -> Iterator[_SafetyC
     except BaseException:
         if not copy.is_needed:
             with suppress(BackupError):
-                kept.forget_safety_copy(copy.name)
+                kept.delete(copy.name)
         raise
 
 

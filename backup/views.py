@@ -138,16 +138,7 @@ def _without_body(response: HttpResponseBase) -> HttpResponseBase:
 @endpoint("GET", "HEAD")
 def index(request: HttpRequest) -> HttpResponseBase:
     if access.wants_json(request):
-        copies = [
-            {
-                "name": copy.name,
-                "created": copy.created.isoformat(),
-                "size": copy.size,
-                "reason": copy.reason,
-                "by": copy.by,
-            }
-            for copy in services.safety_copies()
-        ]
+        copies = [copy.as_json() for copy in services.safety_copies()]
         return JsonResponse({"max_upload_size": conf.max_upload_size, "safety_copies": copies})
     return _index_page(request, RestoreForm())
 
@@ -248,7 +239,7 @@ def confirm(request: HttpRequest) -> HttpResponseBase:
         if form.file is not None or access.wants_json(request):
             return _failed(request, error, form)
         _log_refusal(request, error)
-        state = states.restore_state(form.upload_id, request.user) or {}
+        state = states.load_progress(form.upload_id, request.user) or {}
         if isinstance(error, AlreadyRestored) and "result" in state:
             # A page that was sent once more, by a reload or a second click.
             return _result(request, Result.from_json(state["result"]))
@@ -317,7 +308,7 @@ class _Follower:
     def _note(self, state: dict[str, Any]) -> None:
         self._state = state
         if self._id:
-            states.note_restore(self._id, self._user, state)
+            states.save_progress(self._id, self._user, state)
         self._next = time.monotonic() + 1
 
 
@@ -326,7 +317,7 @@ def progress(request: HttpRequest, upload_id: str) -> HttpResponseBase:
     """How far the restore of an upload is, or how it ended: for a page that was left, or that waits."""
     # Not now: the host's middleware may have touched the session, and the database may be locked by the restore.
     request.session.modified = False
-    state = states.restore_state(upload_id, request.user)
+    state = states.load_progress(upload_id, request.user)
     if access.wants_json(request):
         return JsonResponse(display.progress(state))
     if state is None:
@@ -381,7 +372,7 @@ def undo(request: HttpRequest) -> HttpResponseBase:
 
 @endpoint("GET", "HEAD")
 def safety_copy(request: HttpRequest, name: str) -> HttpResponseBase:
-    response = _attachment(request, kept.open_safety_copy(name), name)
+    response = _attachment(request, kept.open_backup(name), name)
     if request.method == "GET":
         services.log(f"download of safety copy {name}", request.user)
     return response
@@ -390,7 +381,7 @@ def safety_copy(request: HttpRequest, name: str) -> HttpResponseBase:
 @endpoint("POST")
 def delete_safety_copy(request: HttpRequest, name: str) -> HttpResponseBase:
     try:
-        kept.forget_safety_copy(name)
+        kept.delete(name)
     except BackupError as error:
         return _not_done(request, error)
     services.log(f"deletion of safety copy {name}", request.user)
@@ -430,8 +421,8 @@ def _index_page(
     }
     try:
         context["safety_copies"] = services.safety_copies()
-        context["last_backup"] = states.last_backup()
-        context["last_restore"] = display.last_restore(states.last_restore(request.user))
+        context["last_backup"] = states.load_last_backup()
+        context["last_restore"] = display.last_restore(states.newest_progress(request.user))
     except BackupError as error:
         # The page still serves for a download.
         context["storage_error"] = error

@@ -27,8 +27,8 @@ class LastRestore:
 # -- how far a restore is ---
 
 
-def note_restore(upload_id: str, user: Any, state: dict[str, Any]) -> None:
-    """Keep what is known of the restore of a staged upload, for `restore_state`; `state`: as JSON can say it.
+def save_progress(upload_id: str, user: Any, state: dict[str, Any]) -> None:
+    """Keep what is known of the restore of a staged upload, for `load_progress`; `state`: as JSON can say it.
 
     A file, since another process may be asked, and the database is locked meanwhile. Only for information: where it
     cannot be kept, the restore goes on.
@@ -45,8 +45,8 @@ def note_restore(upload_id: str, user: Any, state: dict[str, Any]) -> None:
         )
 
 
-def restore_state(upload_id: str, user: Any) -> dict[str, Any] | None:
-    """What `note_restore` kept, with `at`, when; None where nothing is known, or it is another user's.
+def load_progress(upload_id: str, user: Any) -> dict[str, Any] | None:
+    """What `save_progress` kept, with `at`, when; None where nothing is known, or it is another user's.
 
     By the user's name: after a restore the same person may have another number.
     """
@@ -57,7 +57,7 @@ def restore_state(upload_id: str, user: Any) -> dict[str, Any] | None:
     return state if state.get("user") == user.get_username() else None
 
 
-def last_restore(user: Any) -> dict[str, Any] | None:
+def newest_progress(user: Any) -> dict[str, Any] | None:
     """The state of this user's newest restore of an upload, as long as it is kept."""
     own = [
         state
@@ -74,14 +74,14 @@ def _state_name(upload_id: str) -> str:
 # -- the last backup ---
 
 
-def note_backup(moment: dt.datetime, user: Any, records: int) -> None:
+def save_last_backup(moment: dt.datetime, user: Any, records: int) -> None:
     """Remember that a backup was taken. Only for information: where that cannot be kept, the backup is no worse."""
     with suppress(StorageFailed):
         by = user.get_username() if user else ""
         put_json(LAST_BACKUP, {"at": moment.isoformat(), "by": by, "records": records})
 
 
-def last_backup() -> dict[str, Any] | None:
+def load_last_backup() -> dict[str, Any] | None:
     """`at` (aware), `by` (a user's name; "" for the command line) and `records` of the last backup that is known."""
     said = get_json(LAST_BACKUP)
     try:
@@ -94,13 +94,13 @@ def last_backup() -> dict[str, Any] | None:
 # -- which restore was the last ---
 
 
-def note_done(done: LastRestore) -> None:
+def save_last_restore(last: LastRestore) -> None:
     """Called by one restore at a time. Raises `StorageFailed`."""
     sweep_parts(LAST_RESTORE)
-    put_json(LAST_RESTORE, asdict(done))
+    put_json(LAST_RESTORE, asdict(last))
 
 
-def last_done() -> LastRestore | None:
+def load_last_restore() -> LastRestore | None:
     """None where there was no restore, or nothing that can be read of it."""
     try:
         return LastRestore(**get_json(LAST_RESTORE))

@@ -32,9 +32,7 @@ from django.utils import timezone, translation
 from django.utils.translation import gettext as _
 
 from .. import babybuddy
-from ..archive.metadata import VERSION, Metadata, Upgrade
-from ..archive.reader import Archive, Limits
-from ..archive.writer import Writer
+from ..archive import VERSION, Archive, Metadata, Upgrade, Writer, open_archive
 from ..conf import conf
 from ..database import database_of, reason_of, refuse_records
 from ..database.sqlite import SQLite, is_disk_trouble
@@ -161,10 +159,7 @@ def run(folder: Path, steps: Steps) -> None:
         with SQLite.foreign(given) as reader, old.open("w+b") as target:
             left_out = backup_of(reader, target, steps)
         given = old
-    with (
-        given.open("rb") as source,
-        Archive(source, Limits(uncompressed=conf.max_uncompressed_size)) as archive,
-    ):
+    with given.open("rb") as source, open_archive(source) as archive:
         migrations, added = babybuddy.past_obstacles(archive.metadata.migrations)
         make(migrations, steps)
         left_out += load(archive, migrations, added, steps)

@@ -156,7 +156,7 @@ def test_restore_and_undo(saved):
     now = snapshot()
     out = command("restore", path, "--clear", "--no-input")
     assert not differences(before, snapshot())
-    assert kept.safety_copies()[0].name in out
+    assert kept.backups()[0].name in out
     assert "records restored" in out
     command("restore", "--undo", "--no-input")
     assert not differences(now, snapshot())
@@ -176,7 +176,7 @@ def test_dry_run_shows_and_changes_nothing(saved, clear, removed):
     row = next(line.split() for line in out.splitlines() if line.startswith("core.child "))
     assert row == ["core.child", "0", "0", "1", removed]
     assert not differences(now, snapshot())
-    assert not kept.safety_copies()
+    assert not kept.backups()
 
 
 def test_restore_asks(saved, terminal):
@@ -192,7 +192,7 @@ def test_restore_asks(saved, terminal):
     assert "core.child" in out, "the preview comes first"
     assert not differences(before, snapshot())
     terminal.append("yes")
-    assert kept.safety_copies()[0].name in command("restore", "--undo")
+    assert kept.backups()[0].name in command("restore", "--undo")
     assert not differences(now, snapshot())
 
 

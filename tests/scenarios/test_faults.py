@@ -49,7 +49,7 @@ def changed(family):
 
 
 def nothing_is_left():
-    assert kept.safety_copies() == []
+    assert kept.backups() == []
     assert [path.name for path in conf.root.rglob("*.*")] == []
 
 
@@ -74,9 +74,9 @@ def test_an_error_after_each_model(changed, clear):
             assert not metadata_of(file)["models"][label]["records"], "it is not told of empty models"
             services.undo_restore()
         assert not differences(now, snapshot()), label
-        for copy in kept.safety_copies() if label not in told else ():
-            kept.forget_safety_copy(copy.name)
-        assert kept.safety_copies() == [], label
+        for copy in kept.backups() if label not in told else ():
+            kept.delete(copy.name)
+        assert kept.backups() == [], label
     assert len(told) > (10 if clear else 3)
 
 
@@ -111,7 +111,7 @@ def test_an_error_after_the_end_is_told_and_no_failure(changed, monkeypatch):
         raise StorageFailed("No space is left.")
 
     monkeypatch.setattr(babybuddy, "drop_caches", fails)
-    monkeypatch.setattr(state, "note_done", full)
+    monkeypatch.setattr(state, "save_last_restore", full)
     result = restore(file, clear=True)
     assert any("Restart" in line for line in result.warnings)
     assert "No space is left." in result.warnings
@@ -248,8 +248,8 @@ def test_a_disk_that_is_full_at_any_point(changed, tmp_path):
                 assert code in ("storage_failed", "busy"), answer
                 assert not differences(now, snapshot()), limit
                 assert not list(conf.root.rglob("*.part"))
-                for copy in kept.safety_copies():  # kept where it failed at the very end
-                    with kept.open_safety_copy(copy.name) as kept_file:
+                for copy in kept.backups():  # kept where it failed at the very end
+                    with kept.open_backup(copy.name) as kept_file:
                         services.verify_backup(kept_file)
                 connections.close_all()
     assert "storage_failed" in answers
@@ -318,15 +318,15 @@ def test_killed_at_any_moment(changed, tmp_path, monkeypatch):
             if differences(states[here], present):
                 here = 1 - here
             assert not differences(states[here], present), "neither the old nor the new"
-            for copy in kept.safety_copies():
-                with kept.open_safety_copy(copy.name) as kept_file:
+            for copy in kept.backups():
+                with kept.open_backup(copy.name) as kept_file:
                     services.verify_backup(kept_file)  # whole, or not there
         assert killed > MOMENTS / 2
         connections.close_all()
         assert run(1 - here)[0] == 0, "no lock is stale"
     assert not differences(states[1 - here], snapshot())
     assert not list(conf.root.rglob("*.part"))
-    assert len(kept.safety_copies()) <= 5
+    assert len(kept.backups()) <= 5
     assert not list(temporary.iterdir())
 
 

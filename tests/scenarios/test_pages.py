@@ -253,7 +253,7 @@ def test_progress_of_a_restore(page, saved, family):
     held = []
     page.route("**/confirm/", lambda route: held.append(route))
     upload = page.get_attribute("form[data-follow] [name=upload]", "value")
-    state.note_restore(upload, family.admin, {"phase": "write", "done": 1204, "total": 5000})
+    state.save_progress(upload, family.admin, {"phase": "write", "done": 1204, "total": 5000})
     page.click("text=Confirm Restore")
     page.wait_for_selector("#restoring-text:has-text('Step 3 of 4: Writing the records, 1,204 of 5,000')")
     assert page.evaluate("document.activeElement.id") == "restoring"
@@ -285,7 +285,7 @@ def test_a_page_that_was_left_and_comes_back(chromium, server, family, script):
     context = chromium.new_context(base_url=server, java_script_enabled=script, viewport=PHONE)
     signed_in(context, server, family.admin)
     upload = uploads.new_id(family.admin)
-    state.note_restore(upload, family.admin, {"phase": "copy"})
+    state.save_progress(upload, family.admin, {"phase": "copy"})
     try:
         page = context.new_page()
         page.goto("/backup/")
@@ -295,7 +295,7 @@ def test_a_page_that_was_left_and_comes_back(chromium, server, family, script):
             assert page.inner_text("#restoring-step") == "Making a safety copy of what is here now"
             check(page, "a restore that runs")
         result = {"restored": {"core.child": 2}, "records": 2, "warnings": [], "safety_copy": "a"}
-        state.note_restore(upload, family.admin, {"result": result, "undone": False})
+        state.save_progress(upload, family.admin, {"result": result, "undone": False})
         page.wait_for_selector(".alert-success")
     finally:
         context.close()

@@ -330,7 +330,7 @@ def test_preview_confirm_result_in_a_browser(browser, clear):
     assert again.status_code == 400
     assert "no longer there" in again.content.decode()
     assert not differences(restored, snapshot())
-    assert len(kept.safety_copies()) == 1
+    assert len(kept.backups()) == 1
 
 
 @pytest.mark.parametrize("clear", ["true", "false"])
@@ -352,7 +352,7 @@ def test_preview_and_confirm_in_json(family, clear):
     result = client.post(url("confirm"), {"upload": preview["upload"], "clear_existing_data": clear}).json()
     assert result["records"] == preview["metadata"]["total_records"]
     assert result["restored"]["core.feeding"] == Feeding.objects.count()
-    assert result["safety_copy"] == kept.safety_copies()[0].name
+    assert result["safety_copy"] == kept.backups()[0].name
     if clear == "true":
         assert not differences(before, snapshot())
 
@@ -503,14 +503,14 @@ def test_a_restore_can_be_followed_and_its_result_is_found(browser, family, monk
     assert progress_of(browser, fields["upload"]).status_code == 404
     assert progress_of(browser, fields["upload"], **JSON).json()["state"] == "unknown"
     seen = []
-    note = state.note_restore
+    note = state.save_progress
 
     def noted(upload_id, user, known):
         note(upload_id, user, known)
-        page = display.progress(state.restore_state(upload_id, user))
+        page = display.progress(state.load_progress(upload_id, user))
         seen.append((page["state"], page["text"]))
 
-    monkeypatch.setattr(state, "note_restore", noted)
+    monkeypatch.setattr(state, "save_progress", noted)
     monkeypatch.setattr(
         "backup.views.time.monotonic", count().__next__
     )  # each look at the clock is a second later
@@ -524,7 +524,7 @@ def test_a_restore_can_be_followed_and_its_result_is_found(browser, family, monk
     assert progress_of(browser, fields["upload"], **JSON).json()["state"] == "ended"
     page = progress_of(browser, fields["upload"]).content.decode()
     assert "Your data is back" in page
-    assert kept.safety_copies()[0].name in page
+    assert kept.backups()[0].name in page
     index = browser.get(url("index")).content.decode()
     assert reverse("backup:progress", args=[fields["upload"]]) in index
     # A second try does not make that forgotten.
@@ -534,7 +534,7 @@ def test_a_restore_can_be_followed_and_its_result_is_found(browser, family, monk
 
 def test_a_running_restore_is_shown(browser, family):
     name = uploads.new_id(family.admin)
-    state.note_restore(name, family.admin, {"phase": "write", "done": 1204, "total": 5000})
+    state.save_progress(name, family.admin, {"phase": "write", "done": 1204, "total": 5000})
     found = progress_of(browser, name, **JSON).json()
     assert found["text"] == "Step 3 of 4: Writing the records, 1,204 of 5,000 records"
     assert (found["done"], found["total"], found["silent"]) == (1204, 5000, False)
@@ -554,7 +554,7 @@ def test_a_running_restore_is_shown(browser, family):
 def test_a_restore_that_failed_tells_why(browser, family):
     name = uploads.new_id(family.admin)
     error = {"message": "It broke.", "details": ["core.child 7"]}
-    state.note_restore(name, family.admin, {"error": error, "status": 409})
+    state.save_progress(name, family.admin, {"error": error, "status": 409})
     response = progress_of(browser, name)
     assert response.status_code == 409
     for text in ("It broke.", "Child No. 7", url("index")):
@@ -572,7 +572,7 @@ def test_what_is_not_expected_is_noted_too(browser, family, monkeypatch):
 
 def test_a_restore_is_its_users_own(browser, family):
     name = uploads.new_id(family.admin)
-    state.note_restore(name, family.admin, {"phase": "write"})
+    state.save_progress(name, family.admin, {"phase": "write"})
     assert progress_of(browser, name).status_code == 200
     assert progress_of(browser, name + "x").status_code == 404
     assert progress_of(script(family.staff), name).json()["state"] == "unknown"
@@ -583,7 +583,7 @@ def test_a_restore_is_its_users_own(browser, family):
 
 def test_to_ask_does_not_write_the_session(browser, family):
     name = uploads.new_id(family.admin)
-    state.note_restore(name, family.admin, {"phase": "write"})
+    state.save_progress(name, family.admin, {"phase": "write"})
     session = browser.session
     session["session_refresh"] = 1  # long ago: the host would renew it
     session.save()
@@ -610,7 +610,7 @@ def test_undo(browser, family):
     changed = snapshot()
     assert browser.post(url("confirm"), {"backup_file": upload(data)}).status_code == 200
     page = browser.get(url("index")).content.decode()
-    assert kept.safety_copies()[0].name in page
+    assert kept.backups()[0].name in page
     assert f'action="{url("undo")}"' in page
     response = browser.post(url("undo"))
     assert response.status_code == 200
@@ -652,7 +652,7 @@ def test_an_undo_that_is_sent_again_is_not_done_again(family, named):
         assert response.status_code == 409
         assert error_of(response)["code"] == "already_restored"
     assert not differences(changed, snapshot())
-    assert len(kept.safety_copies()) == 2
+    assert len(kept.backups()) == 2
 
 
 def test_a_file_that_is_sent_again_is_not_restored_again(family):
@@ -671,7 +671,7 @@ def test_a_file_that_is_sent_again_is_not_restored_again(family):
     assert response.status_code == 409
     assert error_of(response)["code"] == "already_restored"
     assert Child.objects.filter(first_name="New").exists()
-    assert len(kept.safety_copies()) == 1
+    assert len(kept.backups()) == 1
     assert send(clear="false").status_code == 200, "which is another request"
     assert send(clear="true").status_code == 200, "and not the last one any more"
     with freeze_time(dt.datetime.now(dt.timezone.utc) + services.SENT_AGAIN):
@@ -693,7 +693,7 @@ def test_a_confirmation_that_waited_for_another_is_not_carried_out(browser, monk
     response = browser.post(url("confirm"), fields)
     assert (answers, response.status_code) == ([200], 200)
     assert "Your data is back" in response.content.decode(), "the result of the other one"
-    assert len(kept.safety_copies()) == 1
+    assert len(kept.backups()) == 1
 
 
 # --- Safety copies ----------------------------------------------------------------------------------------
@@ -704,12 +704,12 @@ def test_each_safety_copy_is_listed_with_its_reason(family, browser):
     services.undo_restore(user=family.staff)
     copies = script(family.admin).get(url("index")).json()["safety_copies"]
     assert [copy["by"] for copy in copies] == [family.staff.username, family.admin.username]
-    assert copies[0]["reason"] == "before an undo"
-    assert re.fullmatch(r"before restoring backup_\d{6}_\d{6}\.zip", copies[1]["reason"])
+    assert copies[0]["label"] == "before an undo"
+    assert re.fullmatch(r"before restoring backup_\d{6}_\d{6}\.zip", copies[1]["label"])
     page = browser.get(url("index")).content.decode()
     for copy in copies:
         assert copy["size"] > 1000
-        for text in (copy["reason"], copy["name"], url("safety-copy", copy["name"])):
+        for text in (copy["label"], copy["name"], url("safety-copy", copy["name"])):
             assert text in page
         assert url("delete-safety-copy", copy["name"]) in page
     assert "Undo the last restore" not in page, "it is undone"
@@ -728,17 +728,17 @@ def test_a_safety_copy_that_is_damaged_is_listed_as_such(family, browser):
 def test_any_safety_copy_can_be_restored(family, browser):
     first, name = restored(family)
     restored(family, 7)
-    assert kept.safety_copies()[0].name != name
+    assert kept.backups()[0].name != name
     response = browser.post(url("undo"), {"safety_copy": name})
     assert response.status_code == 200
     assert not differences(first, snapshot())
-    assert services.safety_copies()[0].reason == f"before going back to {name}"
+    assert services.safety_copies()[0].label == f"before going back to {name}"
 
 
 def test_a_safety_copy_is_downloaded(family, browser):
     _, name = restored(family)
     restored(family, 7)  # a newer one
-    with kept.open_safety_copy(name) as file:
+    with kept.open_backup(name) as file:
         wanted = file.read()
     for client in (browser, script(family.admin)):
         response = client.get(url("safety-copy", name))
@@ -756,7 +756,7 @@ def test_a_safety_copy_is_deleted(family, browser):
     _, other = restored(family, 7)
     response = browser.post(url("delete-safety-copy", name))
     assert (response.status_code, response.url) == (302, url("index"))
-    assert [copy.name for copy in kept.safety_copies()] == [other]
+    assert [copy.name for copy in kept.backups()] == [other]
     assert browser.post(url("delete-safety-copy", name)).status_code == 404
     assert script(family.admin).post(url("delete-safety-copy", other)).status_code == 204
     assert browser.post(url("undo"), {"safety_copy": other}).status_code == 404
@@ -984,9 +984,9 @@ def test_the_key_is_shown_to_who_asks(browser, family):
 def test_index_tells_of_the_last_backup_and_the_size(browser, family):
     assert "No backup was taken yet" in browser.get(url("index")).content.decode()
     browser.head(url("download")).close()
-    assert state.last_backup() is None, "nobody got it"
+    assert state.load_last_backup() is None, "nobody got it"
     browser.get(url("download")).close()
-    last = state.last_backup()
+    last = state.load_last_backup()
     assert last["by"] == "admin"
     assert last["records"] > 100
     page = browser.get(url("index")).content.decode()

@@ -125,9 +125,9 @@ def test_ingress_pages_lead_to_ingress(ingress, family):
     assert result.status_code == 200
     assert f'action="{INGRESS}/backup/undo/"' in result.content.decode()
     assert not differences(before, snapshot())
-    response = client.get(f"/backup/safety/{kept.safety_copies()[0].name}/")
+    response = client.get(f"/backup/safety/{kept.backups()[0].name}/")
     assert not response.streaming
-    response = client.post(f"/backup/safety/{kept.safety_copies()[0].name}/delete/")
+    response = client.post(f"/backup/safety/{kept.backups()[0].name}/delete/")
     assert response["Location"].startswith(f"{INGRESS}/backup/")
 
 
@@ -350,7 +350,7 @@ def test_each_thing_is_logged_once(family, browser, log, tmp_path):
     once(log(), rf"restore by 'admin': \d+ records, safety copy before_\w+\.\w+\.zip, {SECONDS}")
     browser.post(url("undo"))
     once(log(), rf"undo by 'admin': \d+ records of before_\S+, safety copy before_\S+, {SECONDS}")
-    name = kept.safety_copies()[0].name
+    name = kept.backups()[0].name
     browser.get(url("safety-copy", name)).close()
     once(log(), rf"download of safety copy {name} by 'admin'")
     browser.post(url("delete-safety-copy", name))

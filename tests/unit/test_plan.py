@@ -613,14 +613,14 @@ def meanwhile(monkeypatch):
     """Call it with what somebody else does while a restore is prepared: just after its safety copy was taken."""
 
     def schedule(act):
-        keep = kept.keep_safety_copy
+        keep = kept.add
 
         def keep_and_act(file):
             name = keep(file)
             act()
             return name
 
-        monkeypatch.setattr(kept, "keep_safety_copy", keep_and_act)
+        monkeypatch.setattr(kept, "add", keep_and_act)
 
     return schedule
 

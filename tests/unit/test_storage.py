@@ -132,13 +132,13 @@ def test_an_upload_expires(place, user):
 
 def keep(number):
     with freeze_time(dt.datetime(2026, 11, 23, 14, number)):
-        return kept.keep_safety_copy(io.BytesIO(bytes([number]) * (number + 1)))
+        return kept.add(io.BytesIO(bytes([number]) * (number + 1)))
 
 
 def test_safety_copies_are_listed_newest_first(place):
-    assert kept.safety_copies() == []
+    assert kept.backups() == []
     names = [keep(number) for number in (3, 1, 2)]
-    copies = kept.safety_copies()
+    copies = kept.backups()
     assert [copy.name for copy in copies] == [names[0], names[2], names[1]]
     assert [copy.size for copy in copies] == [4, 3, 2]
     assert copies[0].created == dt.datetime(2026, 11, 23, 14, 3, tzinfo=dt.timezone.utc)
@@ -146,44 +146,45 @@ def test_safety_copies_are_listed_newest_first(place):
 
 def test_the_newest_five_are_kept(place):
     names = [keep(number) for number in range(8)]
-    kept.prune_safety_copies()
-    assert [copy.name for copy in kept.safety_copies()] == names[:2:-1]
+    kept.prune()
+    assert [copy.name for copy in kept.backups()] == names[:2:-1]
 
 
 def test_how_many_are_kept_can_be_set(place, settings):
     settings.BACKUP_SAFETY_COPIES = 2
     names = [keep(number) for number in range(4)]
-    kept.prune_safety_copies()
-    assert [copy.name for copy in kept.safety_copies()] == names[:1:-1]
+    kept.prune()
+    assert [copy.name for copy in kept.backups()] == names[:1:-1]
 
 
 def test_a_safety_copy_is_opened(place):
-    with pytest.raises(NoSafetyCopy), kept.open_safety_copy():
-        pass
+    with pytest.raises(NoSafetyCopy):
+        kept.find()
     names = [keep(number) for number in range(3)]
-    with kept.open_safety_copy() as file:
-        assert file.read() == bytes([2]) * 3
-    with kept.open_safety_copy(names[1]) as file:
+    assert kept.find() == names[2]
+    assert kept.find(names[1]) == names[1]
+    with kept.open_backup(names[1]) as file:
         assert file.read() == bytes([1]) * 2
-    for name in ("../staged/x.zip", "nothing", ""):
-        with pytest.raises(NoSafetyCopy), kept.open_safety_copy(name):
-            pass
+    for name in ("../staged/x.zip", "nothing", "", "before_20261323T143022.123456Z.zip", names[1] + "\n"):
+        for act in (kept.open_backup, kept.find, kept.delete):
+            with pytest.raises(NoSafetyCopy):
+                act(name)
 
 
 def test_a_safety_copy_is_forgotten(place):
     name = keep(1)
-    kept.forget_safety_copy(name)
-    assert kept.safety_copies() == []
+    kept.delete(name)
+    assert kept.backups() == []
 
 
 def test_other_files_beside_them_are_left_alone(place):
     place = files.storage()
     for name in ("safety/notes.txt", "safety/before_x.zip", "safety/before_20261123T143022.123456Z.zip.part"):
         place.save(name, ContentFile(b"x"))
-    assert kept.safety_copies() == []
+    assert kept.backups() == []
     for number in range(7):
         keep(number)
-    kept.prune_safety_copies()
+    kept.prune()
     assert {"notes.txt", "before_x.zip"} <= {*place.listdir("safety")[1]}
 
 
@@ -193,21 +194,21 @@ def test_each_restore_keeps_one(place):
     for number in range(7):
         core.Note.objects.all().delete()
         result = restore(file, clear=True)
-        assert kept.safety_copies()[0].name == result.safety_copy
-        assert len(kept.safety_copies()) == min(number + 1, 5)
+        assert kept.backups()[0].name == result.safety_copy
+        assert len(kept.backups()) == min(number + 1, 5)
 
 
 def test_a_damaged_note_of_the_last_restore_is_none(place):
-    assert state.last_done() is None
+    assert state.load_last_restore() is None
     done = state.LastRestore("2026-11-23T14:30:22+00:00", "x", "before_x.zip", is_undo=False)
-    state.note_done(done)
-    state.note_done(done)  # in place of the one before
-    assert state.last_done() == done
+    state.save_last_restore(done)
+    state.save_last_restore(done)  # in place of the one before
+    assert state.load_last_restore() == done
     assert files.storage().listdir("last")[1] == ["restore.json"]
     for text in (b"", b"[]", b'{"at": 1}', b"\xff"):
         files.storage().delete(files.LAST_RESTORE)
         files.storage().save(files.LAST_RESTORE, ContentFile(text))
-        assert state.last_done() is None
+        assert state.load_last_restore() is None
 
 
 def test_what_cannot_be_removed_is_no_failure_of_the_restore(user, monkeypatch):
@@ -228,7 +229,7 @@ def test_only_the_servers_user_can_read_them(user):
     before = os.umask(0)
     try:
         uploads.stage(upload(), user)
-        kept.keep_safety_copy(io.BytesIO(DATA))
+        kept.add(io.BytesIO(DATA))
     finally:
         os.umask(before)
     places = [conf.root, *conf.root.rglob("*")]
@@ -256,7 +257,7 @@ def test_a_folder_that_cannot_be_written(user, settings, tmp_path):
         uploads.stage(upload(), user)
     assert caught.value.status == 507
     with pytest.raises(StorageFailed):
-        kept.keep_safety_copy(io.BytesIO(DATA))
+        kept.add(io.BytesIO(DATA))
 
 
 def test_the_storage_of_the_project_is_used(settings, user):
@@ -265,7 +266,7 @@ def test_the_storage_of_the_project_is_used(settings, user):
         "backups": {"BACKEND": "django.core.files.storage.InMemoryStorage"},
     }
     uploads.stage(upload(), user)
-    kept.keep_safety_copy(io.BytesIO(DATA))
+    kept.add(io.BytesIO(DATA))
     assert files.storage() is storages["backups"]
     assert not conf.root.exists()
     assert {*storages["backups"].listdir("")[0]} == {"staged", "safety"}

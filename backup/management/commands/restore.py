@@ -107,7 +107,7 @@ class Command(BaseCommand):
 
     def _undo(self, interactive: bool) -> None:
         if interactive:
-            copies = kept.safety_copies()
+            copies = kept.backups()
             if copies:
                 self.stdout.write(f"Newest safety copy: {copies[0].name}, of {copies[0].created.isoformat()}")
                 self._ask("Delete all that is there now, and bring this copy back?")
