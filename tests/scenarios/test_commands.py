@@ -15,13 +15,7 @@ from freezegun import freeze_time
 from backup import services
 from backup.conf import conf
 from backup.storage import kept
-from tests.support.filling import fill
 from tests.support.snapshots import differences, snapshot
-
-
-@pytest.fixture
-def family(host_db):
-    return fill(days=1, children=1, odd=False)
 
 
 def command(*arguments):
@@ -174,7 +168,7 @@ def test_dry_run_shows_and_changes_nothing(saved, clear, removed):
     now = snapshot()
     out = command("restore", path, "--dry-run", *clear)
     row = next(line.split() for line in out.splitlines() if line.startswith("core.child "))
-    assert row == ["core.child", "0", "0", "1", removed]
+    assert row == ["core.child", "0", "0", "2", removed]
     assert not differences(now, snapshot())
     assert not kept.backups()
 

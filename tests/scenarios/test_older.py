@@ -454,11 +454,6 @@ def test_a_name_leads_to_no_other_file(host_db, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def family(host_db):
-    return fill(days=1, children=1, odd=False)
-
-
-@pytest.fixture
 def upgrades(monkeypatch):
     """How often something was upgraded."""
     calls = []

@@ -14,16 +14,11 @@ from django.test import Client
 
 from backup import services
 from backup.storage import state, uploads
-from tests.support.filling import fill, token_key
+from tests.support.filling import token_key
 from tests.support.snapshots import differences, snapshot
 
 WIDE = {"width": 1280, "height": 900}
 PHONE = {"width": 390, "height": 844}
-
-
-@pytest.fixture
-def family(host_db):
-    return fill(days=1, children=1, odd=False)
 
 
 @pytest.fixture(params=[WIDE, PHONE], ids=["wide", "phone"])

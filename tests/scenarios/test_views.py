@@ -2,7 +2,6 @@
 
 import datetime as dt
 import io
-import json
 import re
 import tempfile
 import threading
@@ -17,7 +16,6 @@ import pytest
 from core.models import Child, Feeding
 from django.contrib.auth import get_user_model
 from django.contrib.sessions.models import Session
-from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import call_command
 from django.db import connection
 from django.test import Client
@@ -31,7 +29,8 @@ from backup import access, display, services
 from backup.conf import conf
 from backup.database import database_of
 from backup.storage import files, kept, state, uploads
-from tests.support.filling import fill, token_key
+from tests.support.filling import token_key
+from tests.support.http import backup_bytes, error_of, hidden, script, staged, upload, url
 from tests.support.snapshots import differences, snapshot
 
 pytestmark = pytest.mark.usefixtures("family")
@@ -53,45 +52,11 @@ METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
 @pytest.fixture
-def family(host_db):
-    """A small one: what odd data does is for other tests."""
-    return fill(days=1, children=1, odd=False)
-
-
-def url(name, copy="before_20261123T143022.123456Z.zip"):
-    """`copy`: for those that are about a safety copy; by default one that is not there."""
-    return reverse(f"backup:{name}", args=[copy] if "safety-copy" in name else [])
-
-
-@pytest.fixture
 def browser(family):
     """A signed-in superuser's browser."""
     client = Client()
     client.force_login(family.admin)
     return client
-
-
-def script(user):
-    return Client(headers={"Authorization": f"Token {token_key(user.username)}"})
-
-
-def backup_bytes():
-    file = io.BytesIO()
-    services.create_backup(file)
-    return file.getvalue()
-
-
-def upload(data=None, name="backup.zip"):
-    return SimpleUploadedFile(name, backup_bytes() if data is None else data)
-
-
-def staged():
-    folder = conf.root / "staged"
-    return list(folder.iterdir()) if folder.exists() else []
-
-
-def error_of(response):
-    return json.loads(response.content)["error"]
 
 
 # --- Who may come in --------------------------------------------------------------------------------------
@@ -278,13 +243,6 @@ def change():
     feedings.first().delete()
     Feeding.objects.filter(pk=feedings.last().pk).update(notes="changed")
     Child.objects.create(first_name="New", last_name="Baby", birth_date="2026-03-01")
-
-
-def hidden(response, action):
-    """The hidden fields of the form with this action, CSRF token apart."""
-    page = response.content.decode()
-    form = page.split(f'action="{url(action)}"')[1].split("</form>")[0]
-    return dict(re.findall(r'type="hidden" name="(upload|clear_existing_data)" value="([^"]*)"', form))
 
 
 @pytest.mark.parametrize("clear", [True, False])

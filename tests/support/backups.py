@@ -5,8 +5,11 @@ import io
 import json
 import zipfile
 
+import pytest
+
 from backup import services
 from backup.options import RestoreMode, RestoreOptions, Silent
+from tests.support.snapshots import differences, snapshot
 
 
 def take(**options):
@@ -95,3 +98,13 @@ def packed(members, method=zipfile.ZIP_DEFLATED):
 def unpacked(file):
     with zipfile.ZipFile(file) as archive:
         return {name: archive.read(name) for name in archive.namelist()}
+
+
+def refused(file, error, *, clear=False, **options):
+    """The error of a restore that is refused, and has changed nothing."""
+    before = snapshot()
+    with pytest.raises(error) as caught:
+        restore(file, clear=clear, **options)
+    assert type(caught.value) is error
+    assert not differences(before, snapshot())
+    return caught.value

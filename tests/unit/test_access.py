@@ -15,17 +15,12 @@ from backup.conf import conf
 from backup.database import Database, database_of
 from backup.exceptions import BackupError, Busy
 from backup.storage import kept
-from tests.scenarios.test_views import backup_bytes, error_of, hidden, script, staged, upload, url
 from tests.support.backups import how, rewritten, take
-from tests.support.filling import PASSWORD, fill, token_key
+from tests.support.filling import PASSWORD, token_key
+from tests.support.http import backup_bytes, error_of, hidden, script, staged, upload, url
 from tests.support.snapshots import differences, snapshot
 
 pytestmark = pytest.mark.usefixtures("family")
-
-
-@pytest.fixture
-def family(host_db):
-    return fill(days=1, children=1, odd=False)
 
 
 @pytest.fixture

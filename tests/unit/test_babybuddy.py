@@ -22,14 +22,8 @@ from freezegun import freeze_time
 
 from backup import babybuddy, services
 from tests.support.backups import restore, rewritten, take
-from tests.support.filling import PASSWORD, fill
+from tests.support.filling import PASSWORD
 from tests.support.snapshots import differences, snapshot
-
-
-@pytest.fixture
-def family(host_db):
-    return fill(days=1, children=2, odd=False)
-
 
 # --- Names and zones --------------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ BERLIN = zoneinfo.ZoneInfo("Europe/Berlin")
 
 
 @pytest.fixture
-def family(host_db):
+def two_days(host_db):
     return fill(days=2, children=1, odd=False)
 
 
@@ -59,7 +59,7 @@ def test_one_sentence(total, clear, sentence):
         assert display._sentence(counts, clear) == sentence
 
 
-def test_groups(family):
+def test_groups(two_days):
     groups = {group["id"]: group for group in shown(take())["groups"]}
     names = {
         group: {row["name"] for row in [*found["differing"], *found["same"]]}
@@ -71,7 +71,7 @@ def test_groups(family):
     assert list(groups) == [group for group in babybuddy.GROUPS if group in groups]
 
 
-def test_every_model_of_the_host_has_its_group(family):
+def test_every_model_of_the_host_has_its_group(two_days):
     """A new model of the host's core is a care record."""
     groups = {
         model._meta.label_lower: babybuddy.group_of(model._meta.label_lower) for model in apps.get_models()
@@ -82,7 +82,7 @@ def test_every_model_of_the_host_has_its_group(family):
     assert groups["zoo.animal"] == "other"
 
 
-def test_what_changes_is_readable(family):
+def test_what_changes_is_readable(two_days):
     feeding = core.Feeding.objects.order_by("pk").first()
     start = dt.datetime(2026, 3, 4, 23, 30, tzinfo=dt.timezone.utc)
     values = {"start": start, "method": "bottle", "amount": 1234.5, "notes": "<b>before</b>"}
@@ -104,7 +104,7 @@ def test_what_changes_is_readable(family):
     assert len(values["Notes"].before) < 200
 
 
-def test_what_differs_in_too_little_to_be_seen_is_shown_exactly(family):
+def test_what_differs_in_too_little_to_be_seen_is_shown_exactly(two_days):
     feeding = core.Feeding.objects.first()
     file = take()
     core.Feeding.objects.filter(pk=feeding.pk).update(start=feeding.start + dt.timedelta(microseconds=7))
@@ -114,7 +114,7 @@ def test_what_differs_in_too_little_to_be_seen_is_shown_exactly(family):
 
 
 @pytest.mark.parametrize("clear", [True, False])
-def test_a_sign_in_is_no_change_to_puzzle_over(family, clear):
+def test_a_sign_in_is_no_change_to_puzzle_over(two_days, clear):
     """Nor is a tag that was used again. The counts for scripts stay what they are."""
     file = take()
     users = get_user_model().objects
@@ -138,7 +138,7 @@ def test_a_sign_in_is_no_change_to_puzzle_over(family, clear):
     assert row_of(shown(file, clear), "Tags")[1]["counts"]["used"] == core.Tag.objects.count()
 
 
-def test_a_tag_on_an_entry_names_the_entry(family):
+def test_a_tag_on_an_entry_names_the_entry(two_days):
     file = take()
     tagged = core.Tagged.objects.first()
     kind, key = tagged.content_type.name, tagged.object_id
@@ -205,7 +205,7 @@ def test_messages_name_models_as_the_host_does(host_db, message, said):
         assert display.in_words(message) == said
 
 
-def test_secrets_are_not_shown(family):
+def test_secrets_are_not_shown(two_days):
     user = get_user_model().objects.get(username="admin")
     before, token = user.password, Token.objects.get(user=user).key
     file = take()
@@ -222,7 +222,7 @@ def test_secrets_are_not_shown(family):
         assert row["examples"]["changed"][0].title.startswith("admin (")
 
 
-def test_records_that_come_back_with_what_they_refer_to_are_named(family):
+def test_records_that_come_back_with_what_they_refer_to_are_named(two_days):
     file = take()
     child = core.Child.objects.first()
     name = str(child)
@@ -232,7 +232,7 @@ def test_records_that_come_back_with_what_they_refer_to_are_named(family):
 
 
 @pytest.mark.parametrize("clear", [True, False])
-def test_a_file_of_odd_things_can_be_shown(family, clear):
+def test_a_file_of_odd_things_can_be_shown(two_days, clear):
     def odd(records):
         for number, record in enumerate(records["core.feeding"]):
             record["fields"]["child"] = 2**63 + number

@@ -21,7 +21,7 @@ def with_migrations(file, **migrations):
     return rewritten(file, change_metadata=lambda metadata: metadata["migrations"].update(migrations))
 
 
-def refused(file):
+def refused_both_ways(file):
     before = snapshot()
     with pytest.raises(RestoreRefused) as caught:
         restore(file, clear=True)
@@ -55,14 +55,14 @@ def test_todays_schema_is_fine(file):
 
 @pytest.mark.parametrize("names", [["0999_later"], ["0036_medication", "0037_of_a_fork"], ["x"]])
 def test_unknown_migrations_are_named(file, names):
-    error = refused(with_migrations(file, core=names))
+    error = refused_both_ways(with_migrations(file, core=names))
     unknown = [f"core.{name}" for name in names if name != "0036_medication"]
     assert error.details == unknown
     assert "2.10.0" in error.message
 
 
 def test_unknown_migrations_of_several_apps(file):
-    error = refused(with_migrations(file, core=["0999_later"], auth=["0998_later"]))
+    error = refused_both_ways(with_migrations(file, core=["0999_later"], auth=["0998_later"]))
     assert error.details == ["auth.0998_later", "core.0999_later"]
 
 

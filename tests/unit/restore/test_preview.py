@@ -17,7 +17,7 @@ from tests.support.filling import fill
 
 
 @pytest.fixture
-def family(host_db):
+def three_days(host_db):
     return fill(days=3, children=1, odd=False)
 
 
@@ -35,7 +35,7 @@ def looked(file, clear, label):
 
 
 @pytest.mark.parametrize("clear", [True, False])
-def test_examples_of_each_kind(family, few, clear):
+def test_examples_of_each_kind(three_days, few, clear):
     file = take()
     gone, other, *_ = core.Feeding.objects.order_by("pk")
     old, lost = other.notes, gone.pk
@@ -54,7 +54,7 @@ def test_examples_of_each_kind(family, few, clear):
 
 
 @pytest.mark.parametrize("clear", [True, False])
-def test_no_more_than_so_many(family, few, clear):
+def test_no_more_than_so_many(three_days, few, clear):
     file = take()
     keys = list(core.Feeding.objects.values_list("pk", flat=True))
     core.Feeding.objects.filter(pk__in=keys[:5]).delete()
@@ -66,7 +66,7 @@ def test_no_more_than_so_many(family, few, clear):
 
 @pytest.mark.parametrize("places", [[0], [3], [4, 5], [-1], [0, 9, -1], [*range(12)], [*range(2, 30)]])
 @pytest.mark.parametrize("layout", ["ours", "another", "unordered"])
-def test_rows_that_the_backup_does_not_hold_are_found_wherever_they_are(family, few, places, layout):
+def test_rows_that_the_backup_does_not_hold_are_found_wherever_they_are(three_days, few, places, layout):
     keys = sorted(core.DiaperChange.objects.values_list("pk", flat=True))
     assert len(keys) > 12
     missing = sorted({keys[place] for place in places if place < len(keys)})
@@ -99,15 +99,15 @@ def as_version_1_0(file):
     return packed({**members, "metadata.json": json.dumps(metadata)})
 
 
-def test_a_row_that_makes_way(family):
+def test_a_row_that_makes_way(three_days):
     file = take()
-    Token.objects.filter(user=family.admin).delete()
-    token = Token.objects.create(user=family.admin)
+    Token.objects.filter(user=three_days.admin).delete()
+    token = Token.objects.create(user=three_days.admin)
     _changes, found = looked(file, False, "authtoken.token")
     assert [row[0] for row in found.removed] == [token.key]
 
 
-def test_tables_that_the_backup_does_not_hold(family):
+def test_tables_that_the_backup_does_not_hold(three_days):
     note = core.Note.objects.create(child=core.Child.objects.first(), note="late")
     changes, found = looked(rewritten(take(), lambda records: records.pop("core.note")), True, "core.note")
     assert changes.removed == core.Note.objects.count()
@@ -115,7 +115,7 @@ def test_tables_that_the_backup_does_not_hold(family):
 
 
 @pytest.mark.parametrize("clear", [True, False])
-def test_months(family, clear):
+def test_months(three_days, clear):
     """Cut out of text, parsed, or counted by the database: the same numbers."""
     child = core.Child.objects.first()
     for year, month in ((2024, 12), (2025, 1), (2025, 1), (2026, 6)):
@@ -156,18 +156,18 @@ def counted():
     return months
 
 
-def test_a_note_that_looks_like_a_moment_is_not_counted(family):
+def test_a_note_that_looks_like_a_moment_is_not_counted(three_days):
     child = core.Child.objects.first()
     time = dt.datetime(2026, 6, 1, tzinfo=dt.timezone.utc)
     core.Note.objects.create(child=child, note='"time":"1999-01-01', time=time)
     assert "1999-01" not in inspect(take(), clear=True).look.months
 
 
-def test_keys_descending(family, few):
+def test_keys_descending(three_days, few):
     database = database_of()
     keys = [key for batch in database.keys_descending(Table(core.DiaperChange)) for key in batch]
     assert keys == sorted(core.DiaperChange.objects.values_list("pk", flat=True), reverse=True)
 
 
-def test_size_of_the_database(family):
+def test_size_of_the_database(three_days):
     assert database_of().size() > 10_000

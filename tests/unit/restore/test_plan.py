@@ -21,25 +21,14 @@ from backup.exceptions import (
     RestoreRefused,
 )
 from backup.storage import kept
-from tests.support.backups import inspect, restore, rewritten, take
+from tests.support.backups import inspect, refused, restore, rewritten, take
 from tests.support.changing import renumber, renumbered
-from tests.support.filling import fill, token_key
+from tests.support.filling import token_key
 from tests.support.snapshots import differences, snapshot
 from tests.zoo import models as zoo
 
 # MySQL's usual collation does not tell cases apart.
 FOLDS_CASE = connection.vendor == "mysql"
-
-
-@pytest.fixture
-def family(host_db):
-    """A small one: what odd data does is for other tests."""
-    family = fill(days=1, children=2, odd=False)
-    for model in (core.WeightPercentile, core.HeightPercentile):
-        model.objects.filter(
-            age_in_days__gt=dt.timedelta(days=3)
-        ).delete()  # thousands, and not the matter here
-    return family
 
 
 @pytest.fixture
@@ -50,16 +39,6 @@ def install_anew(django_db_setup):
 
 def type_of(model):
     return ContentType.objects.get_for_model(model)
-
-
-def refused(file, error, *, clear=False, **options):
-    """The error of a restore that is refused, having changed nothing; the preview knew."""
-    before = snapshot()
-    with pytest.raises(error) as caught:
-        restore(file, clear=clear, **options)
-    assert type(caught.value) is error
-    assert not differences(before, snapshot())
-    return caught.value
 
 
 # --- Over a host that has rows of its own -----------------------------------------------------------------

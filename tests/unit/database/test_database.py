@@ -9,7 +9,7 @@ from django.apps import apps
 from django.db import connection
 
 from backup.exceptions import BackupError, Conflict, InvalidRecord, RecordsRefused
-from tests.support.backups import Telling, records_of, restore, rewritten, take
+from tests.support.backups import Telling, records_of, refused, restore, rewritten, take
 from tests.support.changing import add_everywhere
 from tests.support.processes import ask, hear, process, wait_until_usable
 from tests.support.snapshots import differences, snapshot
@@ -17,15 +17,6 @@ from tests.zoo import models as zoo
 
 ENGINE = connection.vendor
 sqlite_only = pytest.mark.skipif(ENGINE != "sqlite", reason="of SQLite")
-
-
-def refused(file, *, clear, error=RecordsRefused):
-    before = snapshot()
-    with pytest.raises(error) as caught:
-        restore(file, clear=clear)
-    assert not differences(before, snapshot())
-    assert type(caught.value) is error
-    return caught.value
 
 
 both_modes = pytest.mark.parametrize("clear", [True, False], ids=["clear", "overwrite"])
@@ -68,10 +59,10 @@ def test_a_record_that_the_database_refuses_is_named(family, case, clear):
         restore(file, clear=clear)
         return
     if case == "beyond 64 bits":  # no integer of any engine: found as the file is read
-        error = refused(file, clear=clear, error=InvalidRecord)
+        error = refused(file, InvalidRecord, clear=clear)
         assert (error.model, error.pk, error.field) == (label, pk, field)
         return
-    error = refused(file, clear=clear)
+    error = refused(file, RecordsRefused, clear=clear)
     (line,) = error.details
     assert f"{label} {pk}" in line
     assert field in line
@@ -85,7 +76,7 @@ def test_two_records_that_exclude_each_other_are_named(family, clear):
         records["core.child"][0]["fields"]["slug"] = records["core.child"][1]["fields"]["slug"]
 
     file = rewritten(take(), change)
-    error = refused(file, clear=clear, error=RecordsRefused if clear else Conflict)
+    error = refused(file, RecordsRefused if clear else Conflict, clear=clear)
     assert [child for child in family.children if f"core.child {child.pk}" in str(error)]
 
 
@@ -105,7 +96,7 @@ def test_twenty_of_many_are_listed(family, bad, clear):
     if bad == "names" and ENGINE == "sqlite":
         pytest.skip("SQLite keeps long names")
     file = rewritten(take(), change if bad == "references" else change_names)
-    error = refused(file, clear=clear)
+    error = refused(file, RecordsRefused, clear=clear)
     assert len(error.details) == 20
     assert len({*error.details}) == 20
 
@@ -116,7 +107,7 @@ def test_good_records_around_a_bad_one_are_not_blamed(family, clear):
         records["core.feeding"][5]["fields"]["child"] = 4711
         records["core.sleep"][2]["fields"]["child"] = 4712
 
-    error = refused(rewritten(take(), change), clear=clear)
+    error = refused(rewritten(take(), change), RecordsRefused, clear=clear)
     feeding = core.Feeding.objects.order_by("pk")[5].pk
     sleep = core.Sleep.objects.order_by("pk")[2].pk
     assert len(error.details) == 2, error.details
@@ -135,7 +126,7 @@ def test_rows_that_are_not_in_scope_must_not_dangle(family, settings):
     child = core.Child(first_name="New", last_name="", birth_date="2026-01-01")
     child.save()
     timer = core.Timer.objects.create(user=family.admin, child=child)
-    error = refused(file, clear=True)
+    error = refused(file, RecordsRefused, clear=True)
     assert f"core.timer {timer.pk}" in str(error)
     restore(file, clear=False)
 
@@ -198,7 +189,7 @@ def test_nothing_is_cut_on_a_server_that_is_not_strict(family, clear):
     file = rewritten(take(), change)
     with connection.cursor() as cursor:
         cursor.execute("SET sql_mode = ''")
-    assert "core.medication" in str(refused(file, clear=clear))
+    assert "core.medication" in str(refused(file, RecordsRefused, clear=clear))
     with connection.cursor() as cursor:
         cursor.execute("SELECT @@sql_mode")
         assert cursor.fetchone() == ("",), "as it was"
@@ -275,7 +266,7 @@ def test_the_next_row_of_each_table_gets_a_free_key(filled, django_db_setup, cle
 def test_a_failed_restore_leaves_the_sequences_usable(family):
     file = rewritten(take(), lambda records: records["core.feeding"][0]["fields"].update(child=4711))
     add_feeding()
-    refused(file, clear=True)
+    refused(file, RecordsRefused, clear=True)
     add_feeding()
 
 

@@ -1,0 +1,48 @@
+"""Browsers and scripts that call the views: addresses, uploads, and what stands in the answers."""
+
+import io
+import json
+import re
+
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test import Client
+from django.urls import reverse
+
+from backup import services
+from backup.conf import conf
+from tests.support.filling import token_key
+
+
+def url(name, copy="before_20261123T143022.123456Z.zip"):
+    """`copy`: for those that are about a safety copy; by default one that is not there."""
+    return reverse(f"backup:{name}", args=[copy] if "safety-copy" in name else [])
+
+
+def script(user):
+    return Client(headers={"Authorization": f"Token {token_key(user.username)}"})
+
+
+def backup_bytes():
+    file = io.BytesIO()
+    services.create_backup(file)
+    return file.getvalue()
+
+
+def upload(data=None, name="backup.zip"):
+    return SimpleUploadedFile(name, backup_bytes() if data is None else data)
+
+
+def staged():
+    folder = conf.root / "staged"
+    return list(folder.iterdir()) if folder.exists() else []
+
+
+def error_of(response):
+    return json.loads(response.content)["error"]
+
+
+def hidden(response, action):
+    """The hidden fields of the form with this action, CSRF token apart."""
+    page = response.content.decode()
+    form = page.split(f'action="{url(action)}"')[1].split("</form>")[0]
+    return dict(re.findall(r'type="hidden" name="(upload|clear_existing_data)" value="([^"]*)"', form))
