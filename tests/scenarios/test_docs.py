@@ -1,4 +1,4 @@
-"""The README is true: whatever in it can be compared with the app is compared."""
+"""The README and the other guides are true: whatever in them can be compared with the app is compared."""
 
 import ast
 import importlib.util
@@ -20,6 +20,16 @@ from tests.support.backups import metadata_of, records_of, take
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+#: File -> text, of all guides.
+GUIDES = {
+    path: path.read_text(encoding="utf-8")
+    for path in [
+        *REPOSITORY.glob("*.md"),
+        *REPOSITORY.glob("docs/*.md"),
+        REPOSITORY / "backup/locale/README.md",
+    ]
+}
+ALL_GUIDES = "\n".join(GUIDES.values())
 COMMANDS = sorted(name for name, app in get_commands().items() if app == "backup")
 OPTIONS = {f"BACKUP_{name.upper()}": name for name, what in vars(Conf).items() if isinstance(what, property)}
 
@@ -44,8 +54,8 @@ def names(cell):
 
 
 def shell_lines():
-    """Every command line in the README, continued lines joined."""
-    fences = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+    """Every command line in the guides, continued lines joined."""
+    fences = re.findall(r"^```(\w*)\n(.*?)^```$", ALL_GUIDES, re.DOTALL | re.MULTILINE)
     text = "".join(block for language, block in fences if language in ("", "shell"))
     return text.replace("\\\n", " ").splitlines()
 
@@ -82,7 +92,7 @@ def test_every_setting_is_in_the_table():
 
 
 def test_no_setting_is_made_up():
-    assert set(re.findall(r"\bBACKUP_(?!TEST_)\w+", README)) == OPTIONS.keys()
+    assert set(re.findall(r"\bBACKUP_(?!TEST_)\w+", ALL_GUIDES)) == OPTIONS.keys()
 
 
 def test_the_snippet_reads_each_from_the_environment():
@@ -114,7 +124,7 @@ def test_the_default_folder_is_true(settings, monkeypatch, tmp_path):
 
 def test_every_command_and_every_option_is_in_the_table():
     told, command = {}, None
-    for first, option, _meaning in rows(section("Use it")):
+    for first, option, _meaning in (row for row in rows(section("Use it")) if len(row) == 3):
         command = names(first)[0] if first else command
         told.setdefault(command, set()).update(names(option))
     assert sorted(told) == COMMANDS
@@ -136,21 +146,21 @@ def test_each_command_line_is_understood():
 
 
 def test_each_module_is_there():
-    modules = re.findall(r"python3? -m ([\w.]+)", README)
+    modules = re.findall(r"python3? -m ([\w.]+)", ALL_GUIDES)
     assert {"tests", "tests.demo", "backup.install"} <= set(modules)
     for module in modules:
         assert importlib.util.find_spec(module), module
 
 
 def test_the_file_that_is_installed_has_the_name_that_it_is_given():
-    assert set(re.findall(r"[\w.]+-[\d.]+-py3-none-any\.whl", README)) == {
+    assert set(re.findall(r"[\w.]+-[\d.]+-py3-none-any\.whl", ALL_GUIDES)) == {
         f"babybuddy_backup-{__version__}-py3-none-any.whl"
     }
     assert f"\n## {__version__}" in (REPOSITORY / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
 def test_each_address_is_there():
-    addresses = set(re.findall(r"/backup/(?:[\w]+/)+(?=[\s`])", README))
+    addresses = set(re.findall(r"/backup/(?:[\w]+/)+(?=[\s`])", ALL_GUIDES))
     assert {"/backup/download/", "/backup/restore/", "/backup/restore/confirm/"} <= addresses
     for address in addresses:
         assert resolve(address).namespace == "backup"
@@ -165,9 +175,14 @@ def test_each_status_is_in_the_list():
     assert set(re.findall(r"\b\d{3}\b", told)) == given
 
 
-def test_each_link_leads_somewhere():
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
-        assert (REPOSITORY / target).exists(), target
+@pytest.mark.parametrize("path", GUIDES, ids=lambda path: path.relative_to(REPOSITORY).as_posix())
+def test_each_link_leads_somewhere(path):
+    for target, heading in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", GUIDES[path]):
+        linked = path.parent / target if target else path
+        assert linked.exists(), target
+        if heading:
+            headings = re.findall(r"^#+ (.+)$", linked.read_text(encoding="utf-8"), re.MULTILINE)
+            assert heading in [re.sub(r"[^\w -]", "", text).lower().replace(" ", "-") for text in headings]
 
 
 # -- the file ------------------------------------------------------------------------------------------------
