@@ -293,9 +293,8 @@ class TestChart:
 
     def test_odd_years(self):
         chart = self.months({"0001-01": 1, "9999-12": 1, "2026-13": 1, "nonsense": 2})
-        assert [month.name for month in chart["months"]] == ["January 1", "December 9999"] or len(
-            chart["months"]
-        ) == 2
+        months = [(month.name, month.backup, month.here) for month in chart["months"]]
+        assert months == [("January 0001", 1, 0), ("December 9999", 1, 0)]
 
     def test_nothing(self):
         assert self.months({}) is None
