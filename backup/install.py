@@ -12,9 +12,10 @@ import argparse
 import ast
 import os
 import sys
-import tempfile
 from importlib.util import find_spec
 from pathlib import Path
+
+from .storage.atomic import atomic_write
 
 SNIPPET = "babybuddy_settings_snippet"
 MARK = b"# --- babybuddy-backup: begin"
@@ -73,20 +74,13 @@ def _check_is_settings_module(path: Path, text: bytes) -> None:
 
 
 def _replace(path: Path, text: bytes) -> None:
+    """Write a file anew; its mode and its owner stay."""
     before = path.stat()
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, before.st_mode & 0o7777)
+    with atomic_write(path) as file:
+        file.write(text)
+        os.chmod(file.name, before.st_mode & 0o7777)
         if (before.st_uid, before.st_gid) != (os.geteuid(), os.getegid()):
-            os.chown(name, before.st_uid, before.st_gid)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
+            os.chown(file.name, before.st_uid, before.st_gid)
 
 
 def main(arguments: list[str] | None = None) -> int:

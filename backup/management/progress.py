@@ -10,7 +10,7 @@ from backup.options import Phase, Reporter
 
 
 class _Bar:
-    """A `Reporter` that moves a bar on."""
+    """A `Reporter` that advances a progress bar."""
 
     def __init__(self, bar: tqdm[NoReturn]) -> None:
         self._bar = bar
@@ -22,13 +22,13 @@ class _Bar:
     def progress(self, label: str, done: int, total: int) -> None:
         self._bar.total = total
         self._bar.update(done - self._bar.n)
-        # At once where it is a new one: a migration may take long, and counts as one.
+        # Redrawn at once where the label is new: a migration counts as one step, and may take long.
         self._bar.set_description_str(label, refresh=label != self._label)
         self._label = label
 
 
 @contextmanager
 def progress_bar() -> Iterator[Reporter]:
-    """Show a bar on stderr, where that is a terminal."""
+    """Show a progress bar on stderr, where that is a terminal."""
     with tqdm(unit=" rows", disable=None, leave=False) as bar:
         yield _Bar(bar)

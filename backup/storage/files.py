@@ -1,24 +1,13 @@
-"""Files that are kept on the server: uploads between preview and confirmation, and safety copies.
-
-Through Django's storage API: the storage `backups` in `STORAGES` where there is one (several machines behind one host
-can share it), else a folder that only the server's own user can read. What is where:
-
-    staged/<unguessable>.zip                        an upload; its name, its owner and its time are in a signed id
-    restores/<unguessable>.json                     how far the restore of that upload is, and how it ended
-    safety/before_20261123T143022.123456Z.zip       a safety copy, named by its moment (UTC)
-    last/backup.json                                when the last backup was taken, and by whom
-    last/restore.json                               which restore was the last, so that none is done twice
-    */*.part                                        a file in the making, or what a process left that died over it
-"""
+"""Names, writes, lists and expires the files of this package: see its docstring for what lies where."""
 
 from __future__ import annotations
 
 import datetime as dt
 import json
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from django.core.files import File
@@ -29,16 +18,16 @@ from django.utils.translation import gettext as _
 
 from ..conf import conf
 from ..exceptions import StorageFailed
+from .atomic import atomic_write, sweep
 
 STAGED = "staged"
 SAFETY = "safety"
 RESTORES = "restores"
-LAST_BACKUP = "last/backup.json"
-LAST_RESTORE = "last/restore.json"
-#: How long it is known how a restore ended.
-KNOWN = dt.timedelta(days=1)
-#: What is being written changes all the time; a part that did not for so long is of a process that died.
-ABANDONED = dt.timedelta(minutes=10)
+LAST = "last"
+LAST_BACKUP = f"{LAST}/backup.json"
+LAST_RESTORE = f"{LAST}/restore.json"
+#: How long the progress of a restore, and how it ended, is kept.
+PROGRESS_KEPT = dt.timedelta(days=1)
 
 
 def storage() -> Storage:
@@ -67,36 +56,32 @@ def disk_errors() -> Iterator[None]:
 
 
 def put(name: str, file: File[bytes]) -> None:
-    """Save so that the file is there under its name only when it is complete, and on the disk."""
+    """Save a file, in place of one of the same name. Raises `StorageFailed`.
+
+    In a folder it appears under its name only when it is complete, and on the disk; other storages see to that
+    themselves.
+    """
     place = storage()
-    if not isinstance(place, FileSystemStorage):
-        place.delete(name)  # else the storage would choose another name
-        place.save(name, file)
-        return
+    with disk_errors():
+        if isinstance(place, FileSystemStorage):
+            _put_into_folder(place, Path(place.path(name)), file)
+        else:
+            place.delete(name)  # else the storage would choose another name
+            place.save(name, file)
+
+
+def _put_into_folder(place: FileSystemStorage, path: Path, file: File[bytes]) -> None:
     os.makedirs(place.location, mode=0o700, exist_ok=True)
-    part = f"{name}.{secrets.token_hex(4)}.part"
-    try:
-        part = place.save(part, file)
-        with open(place.path(part), "rb+") as written:
-            os.fsync(written.fileno())
-        os.replace(place.path(part), place.path(name))
-    except BaseException:
-        place.delete(part)
-        raise
-    sync_folder(os.path.dirname(place.path(name)))
-
-
-def sync_folder(folder: str | os.PathLike[str]) -> None:
-    """The new name on the disk, too; a file system that cannot is no reason to fail."""
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    os.makedirs(path.parent, mode=place.directory_permissions_mode or 0o700, exist_ok=True)
+    with atomic_write(path) as target:
+        for chunk in file.chunks():
+            target.write(chunk)
+        if place.file_permissions_mode is not None:
+            os.chmod(target.name, place.file_permissions_mode)
 
 
 def names_in(folder: str) -> list[str]:
+    """Return the names of the files in a folder, with the folder, in their order. Raises `StorageFailed`."""
     try:
         with disk_errors():
             return sorted(f"{folder}/{name}" for name in storage().listdir(folder)[1])
@@ -107,41 +92,34 @@ def names_in(folder: str) -> list[str]:
 
 
 def tidy() -> None:
-    """Remove uploads that expired, and what processes left half written that died. Raises `StorageFailed`."""
+    """Delete what expired, and what killed processes left half written. Raises `StorageFailed`."""
     _remove_older(STAGED, dt.timedelta(seconds=conf.staged_seconds))
-    _remove_older(RESTORES, KNOWN)
-    for folder in (STAGED, SAFETY, RESTORES, os.path.dirname(LAST_RESTORE)):
-        _remove_older(folder, ABANDONED, ".part")
+    _remove_older(RESTORES, PROGRESS_KEPT)
+    place = storage()
+    if isinstance(place, FileSystemStorage):
+        for folder in (STAGED, SAFETY, RESTORES, LAST):
+            sweep(Path(place.path(folder)))
 
 
-def sweep_parts(prefix: str) -> None:
-    """Of files that only the one restore writes that holds the lock: what is there now, somebody died over."""
-    for part in names_in(os.path.dirname(prefix)):
-        if part.startswith(prefix) and part.endswith(".part"):
-            with disk_errors():
-                storage().delete(part)
-
-
-def _remove_older(folder: str, age: dt.timedelta, suffix: str = "") -> None:
+def _remove_older(folder: str, age: dt.timedelta) -> None:
+    """Delete the files that are older; those that are as far in the future, too: a clock was wrong once."""
     place = storage()
     for name in names_in(folder):
-        if not name.endswith(suffix):
-            continue
         with disk_errors(), suppress(FileNotFoundError):  # another process tidies up, too
             modified = place.get_modified_time(name)
             if timezone.is_naive(modified):
                 modified = timezone.make_aware(modified)
-            if modified < timezone.now() - age:
+            if abs(timezone.now() - modified) > age:
                 place.delete(name)
 
 
 def put_json(name: str, content: dict[str, Any]) -> None:
-    with disk_errors():
-        put(name, ContentFile(json.dumps(content).encode()))
+    """Raises `StorageFailed`."""
+    put(name, ContentFile(json.dumps(content).encode()))
 
 
 def get_json(name: str) -> dict[str, Any]:
-    """{} where there is none, or none that can be read."""
+    """Return what was put there; {} where there is nothing, or nothing that can be read."""
     try:
         with storage().open(name) as file:
             content = json.loads(file.read())

@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 from ..archive import open_archive
 from ..conf import conf
 from ..exceptions import InvalidBackup, NoSafetyCopy
-from .files import SAFETY, disk_errors, names_in, put, storage, sweep_parts
+from .files import SAFETY, disk_errors, names_in, put, storage
 from .state import load_last_restore
 
 
@@ -56,11 +56,9 @@ class StoredBackup:
 
 
 def add(file: BinaryIO) -> str:
-    """Keep a safety copy and return its name. Only one restore at a time calls this. Raises `StorageFailed`."""
-    sweep_parts(f"{SAFETY}/")
+    """Keep a safety copy and return its name. Raises `StorageFailed`."""
     name = f"before_{dt.datetime.now(dt.timezone.utc):%Y%m%dT%H%M%S.%fZ}.zip"
-    with disk_errors():
-        put(_path(name), File(file))
+    put(_path(name), File(file))
     return name
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from django.utils import timezone
 
 from ..exceptions import InvalidBackup, StorageFailed
-from .files import LAST_BACKUP, LAST_RESTORE, RESTORES, get_json, names_in, put_json, sweep_parts
+from .files import LAST_BACKUP, LAST_RESTORE, RESTORES, get_json, names_in, put_json
 from .uploads import unsigned
 
 
@@ -96,7 +96,6 @@ def load_last_backup() -> dict[str, Any] | None:
 
 def save_last_restore(last: LastRestore) -> None:
     """Called by one restore at a time. Raises `StorageFailed`."""
-    sweep_parts(LAST_RESTORE)
     put_json(LAST_RESTORE, asdict(last))
 
 

@@ -24,10 +24,10 @@ _SALT = "backup.staged"
 def stage(upload: File[bytes], user: Any) -> str:
     """Keep an upload until it is confirmed; returns the id that the form carries. Raises `StorageFailed`."""
     tidy()
+    upload_id = new_id(user)
     with disk_errors():
-        upload_id = new_id(user)
         upload.seek(0)
-        put(_staged_name(upload_id, user), upload)
+    put(_staged_name(upload_id, user), upload)
     return upload_id
 
 

@@ -15,6 +15,7 @@ from freezegun import freeze_time
 from backup import services
 from backup.conf import conf
 from backup.storage import kept
+from backup.storage.atomic import PARTIAL
 from tests.support.snapshots import differences, snapshot
 
 
@@ -95,7 +96,7 @@ def test_backup_that_fails_leaves_the_older_one(family, tmp_path, monkeypatch):
 
 
 def test_what_a_killed_backup_left_is_swept(family, tmp_path):
-    old, new = (tmp_path / f".mine.zip.{name}" for name in ("old", "new"))
+    old, new = (tmp_path / f".mine.zip.{name}{PARTIAL}" for name in ("old", "new"))
     for path in (old, new):
         path.write_bytes(b"PK")
     os.utime(old, (0, 0))
@@ -119,7 +120,7 @@ def test_backup_into_a_pipe(family):
 
 def test_backup_is_not_for_a_terminal(family, monkeypatch):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
-    with pytest.raises(CommandError, match="not for a terminal"):
+    with pytest.raises(CommandError, match="cannot be shown on a terminal"):
         command("backup", "--output", "-")
 
 

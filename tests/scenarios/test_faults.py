@@ -10,13 +10,14 @@ import signal
 import sys
 import time
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from core import models as core
 from django.contrib.auth.models import User
 from django.core.files.base import ContentFile
-from django.core.files.storage import FileSystemStorage
+from django.core.files.storage import InMemoryStorage
 from django.db import connection, connections
 from django.utils import timezone
 from freezegun import freeze_time
@@ -25,7 +26,8 @@ from backup import babybuddy, services
 from backup.conf import conf
 from backup.database import Database, database_of
 from backup.exceptions import Busy, InvalidBackup, StorageFailed
-from backup.storage import files, kept, state
+from backup.storage import kept, state
+from backup.storage.atomic import ABANDONED, PARTIAL
 from tests.support.backups import Telling, metadata_of, restore, take
 from tests.support.processes import ask, hear, process, wait_until_usable
 from tests.support.snapshots import differences, snapshot
@@ -162,11 +164,8 @@ def test_a_safety_copy_that_cannot_be_written(changed, settings, root):
     assert not differences(now, snapshot())
 
 
-class Lossy(FileSystemStorage):
+class Lossy(InMemoryStorage):
     """A disk that says that all is well, and keeps half."""
-
-    def __init__(self):
-        super().__init__(conf.root)
 
     def _save(self, name, content):
         return super()._save(name, ContentFile(content.read()[: content.size // 2]))
@@ -325,6 +324,8 @@ def test_killed_at_any_moment(changed, tmp_path, monkeypatch):
         connections.close_all()
         assert run(1 - here)[0] == 0, "no lock is stale"
     assert not differences(states[1 - here], snapshot())
+    with freeze_time(timezone.now() + timedelta(seconds=2 * ABANDONED)):
+        services.safety_copies()
     assert not list(conf.root.rglob("*.part"))
     assert len(kept.backups()) <= 5
     assert not list(temporary.iterdir())
@@ -354,15 +355,22 @@ def test_an_upload_whose_process_was_killed_is_swept(family):
     assert len(list(conf.root.rglob("*.part"))) == 1
     services.safety_copies()  # as the page does
     assert len(list(conf.root.rglob("*.part"))) == 1, "it might still be written"
-    with freeze_time(timezone.now() + 2 * files.ABANDONED):
+    with freeze_time(timezone.now() + timedelta(seconds=2 * ABANDONED)):
         services.safety_copies()
     assert not list(conf.root.rglob("*.part"))
 
 
-def test_what_somebody_died_over_is_swept(changed):
-    """A safety copy, and the note of the restore."""
-    for name in ("safety/before_20261123T143022.123456Z.zip.part", "last/restore.json.0123.part"):
-        (conf.root / name).parent.mkdir(parents=True)
-        (conf.root / name).write_bytes(b"PK")
-    restore(changed[0], clear=True)
-    assert not list(conf.root.rglob("*.part"))
+def test_what_killed_processes_left_is_swept(family):
+    """In each folder; a file that changed just now is still written."""
+    parts = {}
+    for folder in ("staged", "safety", "restores", "last"):
+        for name, age in (("old", 2 * ABANDONED), ("new", 0), ("future", -(10**8))):
+            path = conf.root / folder / f".{name}.zip.0123{PARTIAL}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"PK")
+            os.utime(path, (time.time() - age,) * 2)
+            parts[path] = name
+    services.safety_copies()  # as the page does
+    assert {path for path in parts if path.exists()} == {
+        path for path, name in parts.items() if name == "new"
+    }

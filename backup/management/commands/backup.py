@@ -4,9 +4,7 @@ import os
 import shutil
 import sys
 import tempfile
-import time
 from argparse import ArgumentParser
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -17,20 +15,20 @@ from backup.archive import Metadata
 from backup.conf import conf
 from backup.exceptions import BackupError
 from backup.management.progress import progress_bar
-from backup.storage import files
+from backup.storage.atomic import atomic_write, sweep
 
 
 class Command(BaseCommand):
-    help = "Back up all data into one ZIP file. It appears under its name only when it is complete."
+    help = "Backs up all data into one ZIP file, which appears under its name only when it is complete."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
             "--output",
             metavar="FILE, FOLDER or -",
-            help="where to; a folder gets a file with the date and time in its name, - is standard output "
-            "(default: the folder BACKUP_ROOT)",
+            help="Where to write the backup. A folder gets a file named by date and time; - is standard output. "
+            "Defaults to the folder BACKUP_ROOT.",
         )
-        parser.add_argument("--label", default="", help="a note of yours that the backup carries")
+        parser.add_argument("--label", default="", help="A note of yours that the backup carries.")
 
     def handle(self, *args: Any, **options: Any) -> None:
         output, label = options["output"], options["label"]
@@ -56,25 +54,17 @@ class Command(BaseCommand):
         return path
 
     def _to_file(self, path: Path, label: str) -> None:
-        _sweep(path.parent)
-        # In the target's own folder, so that the last step is a rename. mkstemp lets only this user read it.
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(descriptor, "w+b") as file:
-                metadata = self._write(file, label)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(name, path)
-        except BaseException:
-            os.unlink(name)
-            raise
-        files.sync_folder(path.parent)
+        sweep(path.parent)
+        with atomic_write(path) as file:
+            metadata = self._write(file, label)
         services.note_backup(metadata)
         self.stdout.write(f"{path}\n{_counts(metadata)}")
 
     def _to_stdout(self, label: str) -> None:
         if sys.stdout.isatty():
-            raise CommandError("A ZIP file is not for a terminal: redirect the output into a file or a pipe.")
+            raise CommandError(
+                "A ZIP file cannot be shown on a terminal. Redirect the output into a file or a pipe."
+            )
         with tempfile.TemporaryFile() as file:
             metadata = self._write(cast(BinaryIO, file), label)
             file.seek(0)
@@ -90,11 +80,3 @@ class Command(BaseCommand):
 
 def _counts(metadata: Metadata) -> str:
     return f"{metadata.total_records} records of {metadata.models_count} models"
-
-
-def _sweep(folder: Path) -> None:
-    """What commands left half written that were killed."""
-    for part in folder.glob(".*.zip.*"):
-        with suppress(OSError):
-            if time.time() - part.stat().st_mtime > files.ABANDONED.total_seconds():
-                part.unlink()

@@ -10,11 +10,11 @@ from backup.exceptions import BackupError
 
 
 class Command(BaseCommand):
-    help = "Check that a backup file is whole: ZIP, checksums, counts, JSON. Needs no database."
+    help = "Checks that a backup file is whole: ZIP, checksums, counts and JSON. Needs no database."
     requires_system_checks = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("file", metavar="FILE")
+        parser.add_argument("file", metavar="FILE", help="A backup file.")
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
