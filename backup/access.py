@@ -63,7 +63,7 @@ def wants_json(request: HttpRequest) -> bool:
 def sign_in_by_token(request: HttpRequest) -> str | None:
     """Make the token's user the request's; None, or why not."""
     if not apps.is_installed("rest_framework.authtoken"):
-        return _("This server does not know tokens.")
+        return _("API tokens are not enabled on this server.")
     try:
         signed_in = TokenAuthentication().authenticate(request)  # type: ignore[arg-type]  # reads META only
     except AuthenticationFailed as error:

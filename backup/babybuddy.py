@@ -1,7 +1,6 @@
-"""All that we know about Baby Buddy and that nobody else needs to.
+"""Every fact about the host, Baby Buddy, in tables and small functions. Imports nothing of ours but types.
 
-Facts read from its source, version 2.10.0. Where the host is not Baby Buddy, or an app of it is not installed, what is
-said here of it does nothing.
+Read from its source, version 2.10.0. Where the host is another one, or lacks an app, the facts about it have no effect.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.cache import cache
 from django.db import DatabaseError
+from django.http import HttpRequest
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
@@ -24,38 +24,49 @@ if TYPE_CHECKING:
     from .database import Database
     from .tables import Column, Table
 
-#: (model label, field) -> what is wrong with a value of that field, or None. See `validators`.
+#: (model label, field) -> a function that says what is wrong with a value of that field, or None. See `validators`.
 Validators = dict[tuple[str, str], Callable[[Any], "str | None"]]
 
-#: Sets of fields that say which row a record is, though no constraint does: two site settings of the same name make
-#: every page that reads it fail.
+#: Apps and models that backups leave out, each for its reason; `scope.LEFT_OUT` has those that are Django's own.
+LEFT_OUT = {"axes": "a server's log of login attempts; restored, it would bring lock-outs back"}
+
+#: Pairs of fields (content type, key) that refer to a row of any model, where no `GenericForeignKey` says so.
+GENERIC_REFERENCES = {"admin.logentry": [("content_type", "object_id")]}
+
+#: Fields that identify a row although no constraint does: two site settings of the same name break every page that
+#: reads them.
 IDENTITIES: dict[str, list[Sequence[str]]] = {
     "dbsettings.setting": [("module_name", "class_name", "attribute_name")],
 }
 
-#: The groups that a preview shows models in, in this order.
+#: Groups of models in a preview, in this order.
 CARE, ACCOUNTS, SEEDED, OTHER = "care", "accounts", "seeded", "other"
 GROUPS = (CARE, ACCOUNTS, SEEDED, OTHER)
 
 #: Apps that hold accounts and settings.
 _ACCOUNTS = {"admin", "auth", "authtoken", "babybuddy", "dbsettings", "otp_static", "otp_totp", "sites"}
-#: Tables that the host's own migrations fill, the same in every installation.
+#: Tables that the host's migrations fill, the same in every installation.
 _SEEDED = {"core.heightpercentile", "core.weightpercentile"}
-#: Records of the host's that are not of one moment, though they hold a date.
+#: Models whose records do not belong to one moment, though they hold a date.
 _TIMELESS = {"core.child", "core.tag", "core.tagged"}
 #: Fields that the host sets whenever a record is used: at every sign-in, at every entry with the tag.
 USES = {"auth.user": "last_login", "core.tag": "last_used"}
 
-#: Models that the host has no good name for, in the plural.
+#: Plural names, where the host has no good one.
 NAMES = {
-    "babybuddy.settings": gettext_lazy("Settings of the users"),
+    "babybuddy.settings": gettext_lazy("User settings"),
     "core.tagged": gettext_lazy("Tags on entries"),
-    "dbsettings.setting": gettext_lazy("Settings of the site"),
+    "dbsettings.setting": gettext_lazy("Site settings"),
 }
 
 
+#: The template of the host's menu, and the name of the URL of the last entry that it shows to staff.
+MENU_TEMPLATE = "babybuddy/nav-dropdown.html"
+MENU_LAST_STAFF_URL = "admin:index"
+
+
 def group_of(label: str) -> str:
-    """The group of a model, one of `GROUPS`."""
+    """Return the group of a model, one of `GROUPS`."""
     app = label.split(".")[0]
     if label in _SEEDED:
         return SEEDED
@@ -65,7 +76,7 @@ def group_of(label: str) -> str:
 
 
 def moment_of(table: Table) -> Column | None:
-    """The column that says when it was what a care record tells of: its first moment, else its first date."""
+    """Return the column that dates a care record: its first moment, else its first date; None for other models."""
     if group_of(table.label) != CARE or table.label in _TIMELESS:
         return None
     for kind in ("datetime", "date"):
@@ -76,13 +87,13 @@ def moment_of(table: Table) -> Column | None:
 
 
 def version() -> str:
-    """Of Baby Buddy, such as "2.10.0"; "" where it is not there."""
+    """Return Baby Buddy's version, such as "2.10.0"; "" where it is not installed."""
     if not apps.is_installed("babybuddy"):
         return ""
     return str(getattr(apps.get_app_config("babybuddy").module, "VERSION", ""))
 
 
-#: The last migrations of core and of babybuddy -> the releases that have them.
+#: The numbers of the last migrations of core and of babybuddy -> the releases that have them.
 RELEASES = {
     ("0014", "0017"): "1.9.0",
     ("0016", "0019"): "1.9.1-1.9.2",
@@ -106,16 +117,16 @@ RELEASES = {
 
 
 def release(migrations: dict[str, list[str]]) -> str:
-    """Which releases have these last migrations, for data that does not say where it is from; "" where none has."""
+    """Return the releases that have these last migrations, for data that names no version; "" where none has."""
     core, own = (
         max((name[:4] for name in migrations.get(app, ())), default="") for app in ("core", "babybuddy")
     )
     return RELEASES.get((core, own), "")
 
 
-#: Migrations that fail on data as it was, by name -> the next one, behind which they pass, and what it adds to each
-#: record of a model. Version 1.9.0: `napping` may not be null, and what worked it out is no longer in core 0015;
-#: whatever it says, core 0028 works it out anew.
+#: Migrations that can no longer be followed -> the migration after the obstacle, and the fields that it gives to each
+#: record of a model. In 1.9.0 `napping` may not be null, and core 0015 no longer computes it; whatever value it gets
+#: here, core 0028 computes it anew.
 IMPASSABLE: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
     "core.0014_alter_child_slug": (
         "0015_add_nap_field_for_sleep",
@@ -127,7 +138,8 @@ IMPASSABLE: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
 def past_obstacles(
     migrations: dict[str, list[str]],
 ) -> tuple[dict[str, list[str]], dict[str, dict[str, Any]]]:
-    """The migrations under which data of these is to be loaded, and model label -> fields that its records get more."""
+    """Return the migrations under which to load data made under these, and model label -> fields that each record gets
+    in addition."""
     added: dict[str, dict[str, Any]] = {}
     passed: dict[str, list[str]] = {}
     for app, names in migrations.items():
@@ -140,19 +152,19 @@ def past_obstacles(
 
 
 def owns(apps_with_data: Iterable[str]) -> bool:
-    """Whether a database with the tables of these apps is one of Baby Buddy's (where this is Baby Buddy)."""
+    """Tell whether a database with data of these apps is Baby Buddy's (where this host is Baby Buddy)."""
     return {app for app in ("babybuddy", "core") if apps.is_installed(app)} <= {*apps_with_data}
 
 
 def folder() -> Path:
-    """Where the host is: some of its migrations read files from below it, by relative paths."""
+    """Return the host's folder: some of its migrations read files by paths relative to it."""
     if not apps.is_installed("babybuddy"):
         return Path.cwd()
     return Path(apps.get_app_config("babybuddy").path).parent
 
 
 def user_timezone(user: Any) -> zoneinfo.ZoneInfo:
-    """The zone that a user chose in their settings; the host's where there is none, or Python does not know it."""
+    """Return the zone that a user chose; the host's where they chose none, or one that Python does not know."""
     chosen = getattr(getattr(user, "settings", None), "timezone", None)
     for name in (chosen, settings.TIME_ZONE):
         if name and is_time_zone(name):
@@ -161,6 +173,7 @@ def user_timezone(user: Any) -> zoneinfo.ZoneInfo:
 
 
 def is_time_zone(name: str) -> bool:
+    """Tell whether Python knows a time zone of this name."""
     try:
         zoneinfo.ZoneInfo(name)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
@@ -169,7 +182,8 @@ def is_time_zone(name: str) -> bool:
 
 
 def validators(database: Database) -> Validators:
-    """A zone that Python or the database does not know is an error on every page that its user opens."""
+    """Return checks of values that would break the host: with a time zone that Python or the database does not know,
+    every page fails for its user."""
     known: dict[str, bool] = {}
 
     def time_zone(name: Any) -> str | None:
@@ -181,7 +195,7 @@ def validators(database: Database) -> Validators:
 
 
 def after_restore(database: Database) -> list[str]:
-    """What must hold, inside the restore's transaction: a user without a Settings row cannot sign in.
+    """Give settings to users who have none, since they could not sign in. Runs in the restore's transaction.
 
     Returns what was done, as warnings.
     """
@@ -195,22 +209,28 @@ def after_restore(database: Database) -> list[str]:
     if not names:
         return []
     text = ngettext(
-        "User %(names)s had no settings in the backup, and got the usual ones.",
-        "These users had no settings in the backup, and got the usual ones: %(names)s.",
+        "User %(names)s had no settings in the backup, and got the default ones.",
+        "These users had no settings in the backup, and got the default ones: %(names)s.",
         len(names),
     )
     return [text % {"names": ", ".join(names.values())}]
 
 
 def drop_caches() -> None:
-    """What the host keeps of the data for ever: the number of children, and each site setting with its key."""
+    """Drop what the host caches for ever: the number of children, and each site setting."""
     keys = ["core.child.count"]
     if apps.is_installed("dbsettings"):
         from dbsettings.loading import get_all_settings
 
         keys += [".".join(["dbsettings", *setting.key]) for setting in get_all_settings()]
-    with suppress(DatabaseError):  # the cache's table is absent on some hosts; then nothing is cached either
+    with suppress(DatabaseError):  # some hosts lack the cache's table; then nothing is cached either
         cache.delete_many(keys)
     from django.contrib.contenttypes.models import ContentType
 
     ContentType.objects.clear_cache()
+
+
+def is_home_assistant(request: HttpRequest) -> bool:
+    """Tell whether a request comes through Home Assistant's ingress: the host's middleware for it logs an error for
+    every streamed answer, and API tokens do not work there."""
+    return bool(getattr(request, "is_homeassistant_ingress_request", False))

@@ -1,3 +1,5 @@
+"""The forms of a restore: what pages and scripts send, as values of `options`."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -14,9 +16,9 @@ NO = ("false", "off", "0", "no", "")
 
 
 class StrictBooleanField(forms.Field):
-    """A checkbox, or true/false, 1/0, on/off, yes/no from a script; left out, or empty, is no.
+    """Checkbox that also takes true/false, 1/0, on/off, yes/no from a script. Left out, or empty, means no.
 
-    Everything else is an error: "flase" must not decide between keeping and clearing.
+    Everything else is an error: a typo such as "flase" must not decide between keeping and clearing.
     """
 
     default_error_messages = {"invalid": _("This must be true or false, not “%(value)s”.")}
@@ -45,11 +47,11 @@ class RestoreForm(forms.Form):
         error_messages={"empty": _("This file is empty.")},
     )
     upload = forms.CharField(required=False, widget=forms.HiddenInput)
-    #: From the second step that a browser's clearing restore asks for: the box, whether it was there to be ticked, and
-    #: the number that the preview found, which is shown only.
-    sure = StrictBooleanField(required=False)
-    asked = StrictBooleanField(required=False)
+    #: From the pages only: the number of records that the preview says will be deleted; the box under the last
+    #: question; and whether that question was asked, which tells an unticked box from a page that had none.
     removed = forms.IntegerField(required=False, min_value=0)
+    confirmed = StrictBooleanField(required=False)
+    asked = StrictBooleanField(required=False)
     clear_existing_data = StrictBooleanField(required=False, label=_("Clear existing data before restore"))
     clear_unknown_apps = StrictBooleanField(required=False)
 
@@ -71,23 +73,29 @@ class RestoreForm(forms.Form):
         return str(self.cleaned_data["upload"])
 
     @property
-    def clear(self) -> bool:
-        return bool(self.cleaned_data["clear_existing_data"])
-
-    @property
-    def confirmed(self) -> bool:
-        """Nothing is deleted, or the second step said that it may be."""
-        return not self.clear or bool(self.cleaned_data["sure"])
-
-    @property
     def options(self) -> RestoreOptions:
-        mode = RestoreMode.CLEAR if self.clear else RestoreMode.OVERWRITE
+        mode = RestoreMode.CLEAR if self.cleaned_data["clear_existing_data"] else RestoreMode.OVERWRITE
         return RestoreOptions(mode, clear_unknown_apps=bool(self.cleaned_data["clear_unknown_apps"]))
 
     @property
-    def clear_as_sent(self) -> bool:
-        """For the form that is shown again, whatever else was wrong with it."""
-        return str(self["clear_existing_data"].value() or "").strip().lower() in YES
+    def is_confirmed(self) -> bool:
+        """Whether nothing is deleted, or the last question was answered with yes."""
+        deletes = self.options.clears or self.cleaned_data["removed"]
+        return not deletes or bool(self.cleaned_data["confirmed"])
+
+    @property
+    def mode_as_sent(self) -> RestoreMode:
+        """The mode to show when the form is shown again, whatever else was wrong with it."""
+        word = str(self["clear_existing_data"].value() or "").strip().lower()
+        return RestoreMode.CLEAR if word in YES else RestoreMode.OVERWRITE
+
+
+def fields_of(options: RestoreOptions) -> dict[str, str]:
+    """Return the fields of a `RestoreForm` that say these options, for hidden inputs."""
+    return {
+        "clear_existing_data": str(options.mode is RestoreMode.CLEAR).lower(),
+        "clear_unknown_apps": str(options.clear_unknown_apps).lower(),
+    }
 
 
 class UploadForm(RestoreForm):

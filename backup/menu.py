@@ -1,7 +1,7 @@
 """The "Backup & Restore" entry in the host's user menu.
 
-The host's template is neither copied nor changed: its rendered menu passes through `with_entry`. The entry
-follows the link to the database administration, the last of the links that the host shows to staff.
+The host's template is neither copied nor changed: its rendered menu passes through `with_entry`. The entry follows the
+link to the database administration, the last of the links that the host shows to staff.
 """
 
 from __future__ import annotations
@@ -18,13 +18,15 @@ from django.template.loader_tags import BlockNode
 from django.urls import NoReverseMatch, reverse
 from django.utils.html import escape
 
-NAME = "babybuddy/nav-dropdown.html"
-NEIGHBOUR = "admin:index"
+from backup import babybuddy
+
+NAME = babybuddy.MENU_TEMPLATE
+NEIGHBOUR = babybuddy.MENU_LAST_STAFF_URL
 OVERRIDE = Path(__file__).absolute().parent / "overrides" / NAME
 
 
 def with_entry(menu: str) -> str:
-    """`menu` (rendered HTML) with the entry in its place; as it was where there is no such place."""
+    """Insert the entry into a rendered menu; return the menu as it was where it has no place for it."""
     try:
         neighbour = escape(reverse(NEIGHBOUR))
         url = reverse("backup:index")
@@ -37,7 +39,7 @@ def with_entry(menu: str) -> str:
 
 
 def _end_of_link(menu: str, url: str) -> int | None:
-    """Where the last dropdown item that links to `url` (as it stands in the HTML) ends."""
+    """Return where the last dropdown item that links to `url` (as it stands in the HTML) ends; None without one."""
     end = None
     for link in re.finditer(r"<a\s([^>]*)>.*?</a\s*>", menu, re.DOTALL | re.IGNORECASE):
         attributes = link[1]
@@ -49,7 +51,7 @@ def _end_of_link(menu: str, url: str) -> int | None:
 
 
 def found_first() -> bool:
-    """Is the template that the host's pages extend the one of ours?"""
+    """Tell whether the template that the host's pages extend is ours."""
     try:
         template = get_template(NAME).template  # type: ignore[attr-defined]
     except TemplateDoesNotExist:
@@ -58,7 +60,7 @@ def found_first() -> bool:
 
 
 def has_place() -> bool:
-    """Does the host's menu have the place for the entry? Looks at its template: no user, no database."""
+    """Tell whether the host's menu has a place for the entry. Looks at its template: no user, no database."""
     url = "/neighbour/"
     for block in _host_template().nodelist.get_nodes_by_type(BlockNode):
         if isinstance(block, BlockNode) and block.name == "nav":
@@ -69,14 +71,14 @@ def has_place() -> bool:
 
 
 def _text(node: Node, url: str) -> str:
-    """What counts of a template's node: its text, and `url` where it is the address that we look for."""
+    """Return the text of a template's node; `url` where it is the tag for the address that we look for."""
     if isinstance(node, TextNode):
         return node.s
     return url if isinstance(node, URLNode) and node.view_name.var == NEIGHBOUR else ""
 
 
 def _host_template() -> Template:
-    """The host's own template, which ours shadows."""
+    """Return the host's own template, which ours shadows."""
     engine = next(backend.engine for backend in engines.all() if isinstance(backend, DjangoTemplates))
     origin = get_template(NAME).template.origin  # type: ignore[attr-defined]
     template, _ = engine.find_template(NAME, skip=[origin])

@@ -10,13 +10,15 @@ from django.apps import apps as live_apps
 from django.apps.registry import Apps
 from django.db.models import Model
 
+from . import babybuddy
+
 #: What is left out, by app label or model label, each for its reason. BACKUP_EXCLUDE names more.
 #: (The cache table and the migration history are no models, and so are not here.)
 LEFT_OUT = {
     "contenttypes.contenttype": "each database makes and numbers its own",
     "auth.permission": "each database makes and numbers its own",
     "sessions": "who is signed in belongs to a server, not to the data",
-    "axes": "a server's log of login attempts; restored, it would bring lock-outs back",
+    **babybuddy.LEFT_OUT,
 }
 
 
@@ -72,9 +74,7 @@ def _in_order(models: list[type[Model]]) -> list[type[Model]]:
 
 def generic_references(model: type[Model]) -> list[tuple[str, str]]:
     """The (content type field, key field) pairs of a model that refer to a row of any other model."""
-    if model._meta.label_lower == "admin.logentry":  # a generic reference that does not say so
-        return [("content_type", "object_id")]
-    return [
+    return babybuddy.GENERIC_REFERENCES.get(model._meta.label_lower) or [
         (field.ct_field, field.fk_field)
         for field in model._meta.private_fields
         if hasattr(field, "ct_field")

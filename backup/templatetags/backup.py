@@ -6,8 +6,9 @@ from django.template.context import Context
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from backup import display, menu
+from backup import menu
 from backup.access import is_allowed
+from backup.presentation import names
 
 register = template.Library()
 
@@ -31,8 +32,8 @@ def backup_entry(parser: Parser, token: Token) -> BackupEntryNode:
     return BackupEntryNode(nodelist)
 
 
-register.filter("grouped", display.grouped)
-register.filter("in_words", display.in_words)
+register.filter("grouped", names.grouped)
+register.filter("in_words", names.in_words)
 
 
 @register.filter

@@ -87,15 +87,15 @@ def test_the_whole_way(page, tmp_path):
     sign_in(page, password="another one")
     preview(page, path, clear=True)
     assert fits(page)
-    assert re.search(r"come back|comes back", page.inner_text("#backup-page .lead"))
+    assert re.search(r"will be added", page.inner_text("#backup-page .lead"))
 
     # Not by habit: on a second page a box must be ticked, that says how many.
-    page.click("text=Go on to the last question")
+    page.click("text=Continue")
     page.wait_for_selector("label:has-text('delete this 1 record')")
     page.click("text=Delete and restore")
-    assert page.evaluate("document.querySelector('#sure').validity.valueMissing")
+    assert page.evaluate("document.querySelector('#confirmed').validity.valueMissing")
     assert Child.objects.filter(first_name="New").exists()
-    page.check("#sure")
+    page.check("#confirmed")
     page.click("text=Delete and restore")
     page.wait_for_selector("h1:has-text('Your data is back')")
     assert fits(page)
@@ -128,7 +128,7 @@ def test_bad_file_and_cancel(page, saved, tmp_path):
     assert fits(page)
     preview(page, saved)
     page.click("text=Preview with existing data cleared")
-    page.wait_for_selector("text=Go on to the last question")
+    page.wait_for_selector("text=Continue")
     page.click("text=Cancel")
     page.wait_for_url("**/backup/")
 
@@ -186,9 +186,9 @@ def test_the_way_there_and_back(chromium, server, family, saved, size, language,
         assert page.is_visible("del:has-text('<b>other</b>')"), "what is here now"
         seen("3 examples")
         page.click("form[action$='/confirm/'] [type=submit]")
-        page.wait_for_selector("#sure")
+        page.wait_for_selector("#confirmed")
         seen("4 sure")
-        page.check("#sure")
+        page.check("#confirmed")
         page.click("form[action$='/confirm/'] .btn-danger")
         page.wait_for_selector(".alert-success")
         seen("5 result")
@@ -345,7 +345,7 @@ def test_a_conflict_says_what_clashes_and_what_to_do(page, family, tmp_path):
     check(page, "conflict")
     keep(page, "conflict")
     page.click("button:has-text('Preview with existing data cleared')")
-    page.wait_for_selector("text=Go on to the last question")
+    page.wait_for_selector("text=Continue")
 
 
 def test_an_error_is_a_page(page, family):

@@ -25,9 +25,10 @@ from django.utils.html import escape
 from freezegun import freeze_time
 from rest_framework.authtoken.models import Token
 
-from backup import access, display, services
+from backup import access, services, urls
 from backup.conf import conf
 from backup.database import database_of
+from backup.presentation.progress import progress
 from backup.storage import files, kept, state, uploads
 from tests.support.filling import token_key
 from tests.support.http import backup_bytes, error_of, hidden, script, staged, upload, url
@@ -35,19 +36,13 @@ from tests.support.snapshots import differences, snapshot
 
 pytestmark = pytest.mark.usefixtures("family")
 
+#: Those that only look; all others are POST.
+READING = {"index", "download", "progress", "safety-copy"}
 VIEWS = {
-    "index": {"GET", "HEAD"},
-    "download": {"GET", "HEAD"},
-    "upload": {"POST"},
-    "restore": {"POST"},
-    "confirm": {"POST"},
-    "cancel": {"POST"},
-    "undo": {"POST"},
-    "safety-copy": {"GET", "HEAD"},
-    "delete-safety-copy": {"POST"},
+    pattern.name: {"GET", "HEAD"} if pattern.name in READING else {"POST"} for pattern in urls.urlpatterns
 }
 # What a browser sends after the second step.
-CLEAR = {"clear_existing_data": "true", "sure": "yes"}
+CLEAR = {"clear_existing_data": "true", "confirmed": "yes"}
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
@@ -266,7 +261,7 @@ def test_preview_confirm_result_in_a_browser(browser, clear):
         asked = browser.post(url("confirm"), fields)
         assert asked.status_code == 200
         assert not differences(changed, snapshot()), "there is a second step"
-        fields["sure"] = "yes"
+        fields["confirmed"] = "yes"
     result = browser.post(url("confirm"), fields)
     assert result.status_code == 200, "in the same response"
     assert "Your data is back" in result.content.decode()
@@ -394,17 +389,19 @@ def test_the_second_step_names_what_goes(browser, family):
     page = preview.content.decode()
     assert 'name="removed" value="1"' in page
     fields = {**hidden(preview, "confirm"), "removed": "1"}
-    for more in ({}, {"sure": "no"}, {"sure": ""}):
+    for more in ({}, {"confirmed": "no"}, {"confirmed": ""}):
         page = browser.post(url("confirm"), {**fields, **more}).content.decode()
         assert "1 record" in page
         assert "safety copy" in page
-        assert 'name="sure"' in page
+        assert 'name="confirmed"' in page
         assert not differences(before, snapshot())
     missed = browser.post(url("confirm"), {**fields, "asked": "yes"})
     assert missed.status_code == 400
-    assert 'id="sure-missing"' in missed.content.decode()
+    assert 'id="confirmed-missing"' in missed.content.decode()
     assert len(staged()) == 1
-    assert "Your data is back" in browser.post(url("confirm"), {**fields, "sure": "yes"}).content.decode()
+    assert (
+        "Your data is back" in browser.post(url("confirm"), {**fields, "confirmed": "yes"}).content.decode()
+    )
     assert not Child.objects.filter(first_name="New").exists()
 
 
@@ -465,12 +462,12 @@ def test_a_restore_can_be_followed_and_its_result_is_found(browser, family, monk
 
     def noted(upload_id, user, known):
         note(upload_id, user, known)
-        page = display.progress(state.load_progress(upload_id, user))
+        page = progress(state.load_progress(upload_id, user))
         seen.append((page["state"], page["text"]))
 
     monkeypatch.setattr(state, "save_progress", noted)
     monkeypatch.setattr(
-        "backup.views.time.monotonic", count().__next__
+        "backup.views.reporter.time.monotonic", count().__next__
     )  # each look at the clock is a second later
     assert browser.post(url("confirm"), fields).status_code == 200
     texts = [text for state, text in seen if state == "running"]
@@ -940,7 +937,7 @@ def test_the_key_is_shown_to_who_asks(browser, family):
 
 
 def test_index_tells_of_the_last_backup_and_the_size(browser, family):
-    assert "No backup was taken yet" in browser.get(url("index")).content.decode()
+    assert "No backup has been made yet" in browser.get(url("index")).content.decode()
     browser.head(url("download")).close()
     assert state.load_last_backup() is None, "nobody got it"
     browser.get(url("download")).close()
@@ -949,7 +946,7 @@ def test_index_tells_of_the_last_backup_and_the_size(browser, family):
     assert last["records"] > 100
     page = browser.get(url("index")).content.decode()
     assert ", by <bdi>admin</bdi>." in page
-    assert re.search(r"The database has <bdi>[\d.,]+\s[KM]B", page)
+    assert re.search(r"The database takes <bdi>[\d.,]+\s[KM]B", page)
     call_command("backup", verbosity=0, stdout=io.StringIO())
     assert "by a command on the server" in browser.get(url("index")).content.decode()
 
@@ -963,7 +960,7 @@ def test_what_cannot_be_remembered_is_no_reason_to_fail(browser, settings, tmp_p
     (tmp_path / "last").unlink()
     (tmp_path / "last").mkdir()
     (tmp_path / "last" / "backup.json").write_text("[]")
-    assert "No backup was taken yet" in browser.get(url("index")).content.decode()
+    assert "No backup has been made yet" in browser.get(url("index")).content.decode()
 
 
 def test_index_json(family):

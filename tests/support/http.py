@@ -13,9 +13,14 @@ from backup.conf import conf
 from tests.support.filling import token_key
 
 
-def url(name, copy="before_20261123T143022.123456Z.zip"):
-    """`copy`: for those that are about a safety copy; by default one that is not there."""
-    return reverse(f"backup:{name}", args=[copy] if "safety-copy" in name else [])
+def url(name, *arguments):
+    """By default, those that are about a safety copy or an upload are about one that is not there."""
+    default = {
+        "progress": ["nothing"],
+        "safety-copy": ["before_20261123T143022.123456Z.zip"],
+        "delete-safety-copy": ["before_20261123T143022.123456Z.zip"],
+    }
+    return reverse(f"backup:{name}", args=arguments or default.get(name, []))
 
 
 def script(user):

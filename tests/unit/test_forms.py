@@ -1,7 +1,8 @@
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 
-from backup.forms import RestoreForm
+from backup.forms import RestoreForm, fields_of
+from backup.options import RestoreMode, RestoreOptions
 
 
 def form(file=b"PK", **data):
@@ -12,16 +13,14 @@ def form(file=b"PK", **data):
 def test_words_for_clear(word):
     sent = form(clear_existing_data=word)
     assert sent.is_valid()
-    assert sent.clear is True
-    assert sent.clear_as_sent is True
+    assert sent.options.mode is sent.mode_as_sent is RestoreMode.CLEAR
 
 
 @pytest.mark.parametrize("data", [{}, *({"clear_existing_data": w} for w in ["false", "OFF", "0", "no", ""])])
 def test_words_for_keep(data):
     sent = form(**data)
     assert sent.is_valid()
-    assert sent.clear is False
-    assert sent.clear_as_sent is False
+    assert sent.options.mode is sent.mode_as_sent is RestoreMode.OVERWRITE
 
 
 @pytest.mark.parametrize("word", ["flase", "2", "none", "truee", "null", "-"])
@@ -39,4 +38,31 @@ def test_something_to_restore_is_needed():
 
 
 def test_the_form_that_is_shown_first():
-    assert RestoreForm().clear_as_sent is False
+    assert RestoreForm().mode_as_sent is RestoreMode.OVERWRITE
+
+
+@pytest.mark.parametrize("mode", RestoreMode)
+@pytest.mark.parametrize("clear_unknown_apps", [True, False])
+def test_the_fields_of_options_mean_these_options(mode, clear_unknown_apps):
+    options = RestoreOptions(mode, clear_unknown_apps=clear_unknown_apps)
+    sent = form(**fields_of(options))
+    assert sent.is_valid()
+    assert sent.options == options
+
+
+@pytest.mark.parametrize(
+    ("data", "confirmed"),
+    [
+        ({}, True),
+        ({"removed": "0"}, True),
+        ({"removed": "1"}, False),
+        ({"removed": "1", "confirmed": "yes"}, True),
+        ({"clear_existing_data": "true"}, False),
+        ({"clear_existing_data": "true", "confirmed": "no"}, False),
+        ({"clear_existing_data": "true", "confirmed": "yes"}, True),
+    ],
+)
+def test_what_deletes_must_be_confirmed(data, confirmed):
+    sent = form(**data)
+    assert sent.is_valid()
+    assert sent.is_confirmed is confirmed

@@ -30,7 +30,6 @@ ROOMS = [
     "forms",
     "menu",
     "messages",
-    "display",
     "presentation",
     "views",
     "urls",

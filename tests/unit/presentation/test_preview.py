@@ -11,7 +11,10 @@ from django.contrib.auth import get_user_model
 from django.utils import translation
 from rest_framework.authtoken.models import Token
 
-from backup import babybuddy, display
+from backup import babybuddy
+from backup.presentation import chart
+from backup.presentation.names import in_words
+from backup.presentation.preview import KINDS, preview, sentence
 from tests.support.backups import inspect, rewritten, take
 from tests.support.changing import change_everything
 from tests.support.filling import fill
@@ -25,7 +28,7 @@ def two_days(host_db):
 
 
 def shown(file, clear=True):
-    return display.preview(inspect(file, clear=clear), BERLIN)
+    return preview(inspect(file, clear=clear), BERLIN)
 
 
 def row_of(page, name):
@@ -38,25 +41,22 @@ def row_of(page, name):
 
 
 @pytest.mark.parametrize(
-    ("total", "clear", "sentence"),
+    ("total", "said"),
     [
-        ((1204, 3, 0, 12), True, "1,204 records come back, 3 change, 12 entered since would be lost."),
-        ((1, 1, 0, 1), True, "1 record comes back, 1 changes, 1 entered since would be lost."),
-        ((2, 0, 1, 0), True, "2 records come back, 0 change, and nothing is lost."),
-        ((2, 5, 0, 0), False, "2 records come back, 5 change, and nothing is lost."),
-        ((0, 0, 0, 0), True, "Nothing would change: all that is in the backup is here, as it was."),
+        ((1204, 3, 0, 12), "1,204 records will be added, 3 changed, 12 deleted."),
+        ((1, 1, 0, 1), "1 record will be added, 1 changed, 1 deleted."),
+        ((2, 0, 1, 0), "2 records will be added, 0 changed; nothing will be deleted."),
+        ((0, 0, 0, 0), "Nothing will change: everything in the backup is already here."),
         (
             (0, 0, 1, 0),
-            True,
-            "Nothing would change, except the time when something was last used, such as your last sign-in: "
-            "all else that is in the backup is here, as it was.",
+            "Nothing will change except when some records were last used, such as your last sign-in.",
         ),
     ],
 )
-def test_one_sentence(total, clear, sentence):
-    counts = dict(zip(display.KINDS, total, strict=True))
+def test_one_sentence(total, said):
+    counts = dict(zip(KINDS, total, strict=True))
     with translation.override("en"):
-        assert display._sentence(counts, clear) == sentence
+        assert sentence(counts) == said
 
 
 def test_groups(two_days):
@@ -66,7 +66,7 @@ def test_groups(two_days):
         for group, found in groups.items()
     }
     assert {"Feedings", "Children", "Tags", "Tags on entries"} <= names[babybuddy.CARE]
-    assert {"Users", "Groups", "Settings of the users", "Settings of the site"} <= names[babybuddy.ACCOUNTS]
+    assert {"Users", "Groups", "User settings", "Site settings"} <= names[babybuddy.ACCOUNTS]
     assert len(names[babybuddy.SEEDED]) == 2
     assert list(groups) == [group for group in babybuddy.GROUPS if group in groups]
 
@@ -124,8 +124,8 @@ def test_a_sign_in_is_no_change_to_puzzle_over(two_days, clear):
     plan = inspect(file, clear=clear)
     assert plan.as_json()["changes"]["auth.user"]["changed"] == number
     with translation.override("en"):
-        page = display.preview(plan, BERLIN)
-    assert page["sentence"].startswith("Nothing would change, except the time when something was last used")
+        page = preview(plan, BERLIN)
+    assert page["sentence"].startswith("Nothing will change except when some records were last used")
     _group, row = row_of(page, "Users")
     assert (row["counts"]["changed"], row["counts"]["used"]) == (0, number)
     assert row["examples"]["changed"] == []
@@ -202,7 +202,7 @@ def test_a_conflict_is_told_by_names(host_db, backup, here, said):
 )
 def test_messages_name_models_as_the_host_does(host_db, message, said):
     with translation.override("en"):
-        assert display.in_words(message) == said
+        assert in_words(message) == said
 
 
 def test_secrets_are_not_shown(two_days):
@@ -255,7 +255,7 @@ def test_all_sorts_of_rows(filled):
         plan = inspect(file, clear=clear)
         for language in ("en", "de", "he", "ja"):
             with translation.override(language):
-                page = display.preview(plan, BERLIN)
+                page = preview(plan, BERLIN)
             rows = [row for group in page["groups"] for row in group["differing"]]
             assert len(rows) > 20
             for example in [e for row in rows for examples in row["examples"].values() for e in examples]:
@@ -264,18 +264,13 @@ def test_all_sorts_of_rows(filled):
 
 class TestChart:
     def months(self, backup, here=()):
-        class FakePlan:
-            class look:
-                months = Counter(backup)
-                months_here = Counter(here)
-
-        return display._chart(FakePlan)
+        return chart.chart(Counter(backup), Counter(here))
 
     def test_gaps_are_seen(self):
-        chart = self.months({"2026-01": 10, "2026-04": 5}, {"2026-01": 10})
-        assert [(month.backup, month.here) for month in chart["months"]] == [(10, 10), (0, 0), (0, 0), (5, 0)]
-        assert chart["first"] == "January 2026"
-        assert not chart["older"]
+        found = self.months({"2026-01": 10, "2026-04": 5}, {"2026-01": 10})
+        assert [(month.backup, month.here) for month in found["months"]] == [(10, 10), (0, 0), (0, 0), (5, 0)]
+        assert found["first"] == "January 2026"
+        assert not found["older"]
 
     def test_bars(self):
         (month,) = self.months({"2026-01": 100}, {"2026-01": 1})["months"]
@@ -286,15 +281,14 @@ class TestChart:
 
     def test_many_years_fit(self):
         every = {f"{year}-{month:02}": 1 for year in range(2000, 2030) for month in range(1, 13)}
-        chart = self.months(every)
-        assert len(chart["months"]) == display.MONTHS
-        assert chart["last"] == "December 2029"
-        assert chart["older"]
+        found = self.months(every)
+        assert len(found["months"]) == chart.MONTHS
+        assert found["last"] == "December 2029"
+        assert found["older"]
 
     def test_odd_years(self):
-        chart = self.months({"0001-01": 1, "9999-12": 1, "2026-13": 1, "nonsense": 2})
-        months = [(month.name, month.backup, month.here) for month in chart["months"]]
-        assert months == [("January 0001", 1, 0), ("December 9999", 1, 0)]
+        found = self.months({"0001-01": 1, "9999-12": 1, "2026-13": 1, "nonsense": 2})
+        assert [month.name for month in found["months"]] == ["January 0001", "December 9999"]
 
     def test_nothing(self):
         assert self.months({}) is None

@@ -1,0 +1,41 @@
+"""Conflicts in words: which record of the backup may be which rows here, and which fields they have in common."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.utils.translation import gettext as _
+
+from ..kinds import Plain
+from ..tables import Column, Row, Table
+from .examples import called, field_name, instance, title_of
+from .names import record_name, titled
+
+
+def conflict(table: Table, row: Row, keys: list[Plain]) -> str:
+    """Describe a record that may be any of several rows here, or a row that several records may be.
+
+    `row`: the record in the backup. `keys`: those of the rows here.
+    """
+    record = instance(table, row)
+    rows = []
+    for here in table.model._base_manager.filter(pk__in=keys).order_by("pk"):
+        alike = {
+            field_name(table, table.columns[place])
+            for group in table.uniques
+            if all(_same(table.columns[place], record, here) for place in group)
+            for place in group
+        }
+        name = titled(called(here), here.pk)
+        # Translators: one of the rows that a record may be: "Nap (No. 7), by its Slug"
+        by = _("%(name)s, by its %(fields)s") % {"name": name, "fields": ", ".join(sorted(alike))}
+        rows.append(by if alike else name)
+    words = {"record": record_name(table.label, title_of(table, row)), "rows": "; ".join(rows)}
+    if len(keys) > 1:
+        return _("%(record)s in the backup could be any of these here: %(rows)s.") % words
+    return _("%(record)s in the backup could be what another record of the backup is, too: %(rows)s.") % words
+
+
+def _same(column: Column, record: Any, here: Any) -> bool:
+    name = column.field.attname
+    return bool(getattr(record, name) == getattr(here, name))

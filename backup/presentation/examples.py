@@ -1,0 +1,216 @@
+"""Example records of a preview in readable form: each field by its name, each value as the viewer's language has it."""
+
+from __future__ import annotations
+
+import re
+import zoneinfo
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from django.apps import apps
+from django.db import DatabaseError
+from django.template.defaultfilters import yesno
+from django.utils.formats import date_format, localize
+from django.utils.text import capfirst
+from django.utils.translation import pgettext
+
+from .. import babybuddy
+from ..kinds import BOOLEAN, DATE, DATETIME, DURATION, FLOAT, INTEGER, TIME, Plain
+from ..restore.preview import Samples
+from ..tables import Column, Relation, Row, Table
+from .names import grouped, number, shortened, titled
+
+#: Fields whose value is for nobody's eyes; that it differs is shown.
+_SECRET = re.compile(r"password|token|secret|api_?key", re.IGNORECASE)
+_HIDDEN = "•••"
+
+
+@dataclass(frozen=True)
+class Value:
+    """Field of an example record. `before`: its value here, where that differs; else None."""
+
+    name: str
+    text: str
+    before: str | None = None
+
+
+@dataclass(frozen=True)
+class Example:
+    """Record in readable form. `values`: its fields; of a record that changes, those that differ. `about`: the fields
+    that tell which record it is."""
+
+    title: str
+    values: list[Value]
+    about: list[Value]
+
+
+class Examples:
+    """Puts example rows into readable form. Referenced records are called by their names, where they can be found."""
+
+    def __init__(
+        self, tables: dict[str, Table], samples: dict[str, Samples], zone: zoneinfo.ZoneInfo
+    ) -> None:
+        self._tables, self._samples, self._zone = tables, samples, zone
+        self._names = self._names_of_others()
+
+    def of(self, label: str) -> dict[str, list[Example]]:
+        """Return the examples of a model: added, changed, used, removed."""
+        samples = self._samples.get(label, Samples())
+        table = self._tables[label]
+        return {
+            "added": [self._whole(table, row) for row in samples.added],
+            "changed": [self._change(table, *rows) for rows in samples.changed],
+            "used": [self._change(table, *rows) for rows in samples.used],
+            "removed": [self._whole(table, row) for row in samples.removed],
+        }
+
+    def _whole(self, table: Table, row: Row) -> Example:
+        kinds = {key: kind for kind, key in table.generics}
+        values = []
+        for place, part in enumerate(_parts(table), 1):
+            if row[place] in (None, "", []) or place in kinds.values():
+                continue
+            if place in kinds:  # "Feeding: No. 7", not "Content type: Feeding, Object ID: 7"
+                kind = self._text(table.columns[kinds[place]], row[kinds[place]])
+                values.append(Value(kind, number(row[place])))
+            else:
+                values.append(Value(field_name(table, part), self._text(part, row[place])))
+        return Example(title_of(table, row), values, [])
+
+    def _change(self, table: Table, here: Row, new: Row) -> Example:
+        values, about = [], []
+        moment = babybuddy.moment_of(table)
+        for part, before, after in zip(_parts(table), here[1:], new[1:], strict=True):
+            if before == after:
+                if part is moment or (isinstance(part, Column) and part.refers_to and before is not None):
+                    about.append(Value(field_name(table, part), self._text(part, after)))
+                continue
+            texts = self._text(part, before), self._text(part, after)
+            if (
+                texts[0] == texts[1] != _HIDDEN
+            ):  # they differ in what is not shown, such as fractions of a second
+                texts = shortened(str(before)), shortened(str(after))
+            values.append(Value(field_name(table, part), texts[1], texts[0]))
+        return Example(title_of(table, new), values, about)
+
+    def _text(self, part: Column | Relation, value: Plain) -> str:
+        if isinstance(part, Relation):
+            if len(value) > 10:
+                return grouped(len(value))
+            return ", ".join(self._reference(part.target, key) for key in value) or _nothing()
+        if value is None or value == "":
+            return _nothing()
+        if _SECRET.search(part.name):
+            return _HIDDEN
+        if part.refers_to:
+            return self._reference(part, value)
+        choices = dict(getattr(part.field, "flatchoices", None) or ())
+        if not isinstance(value, list | dict) and value in choices:
+            return shortened(str(choices[value]))
+        return shortened(_readable(part, value, self._zone))
+
+    def _reference(self, column: Column, key: Plain) -> str:
+        if isinstance(key, list):  # a natural key: of a model, or of a permission
+            try:
+                return (
+                    str(capfirst(apps.get_model(*key)._meta.verbose_name)) if len(key) == 2 else str(key[0])
+                )
+            except LookupError:
+                return ".".join(map(str, key))
+        return self._names.get((column.refers_to, key)) or number(key)
+
+    def _names_of_others(self) -> dict[tuple[str, Plain], str]:
+        """Return (label, key) -> name for all records that the samples refer to."""
+        wanted: dict[str, set[Plain]] = {}
+        for label, samples in self._samples.items():
+            table = self._tables[label]
+            for row in samples.rows():
+                for target, key in _references(table, row):
+                    wanted.setdefault(target, set()).add(key)
+        names = {}
+        for label, keys in wanted.items():
+            try:
+                here = apps.get_model(label)._base_manager.in_bulk([*keys])
+            except (OverflowError, DatabaseError):
+                here = {}  # the file holds a number that cannot be a key
+            for key, found in here.items():
+                names[label, key if isinstance(key, int) else str(key)] = called(found)
+            # What is not here may come with the backup, and be among its examples.
+            samples = self._samples.get(label, Samples())
+            for row in samples.added:
+                if row[0] in keys:
+                    names.setdefault((label, row[0]), called(instance(self._tables[label], row)))
+        return names
+
+
+def _nothing() -> str:
+    # Translators: a field without a value, as in "now: Green, in the backup: (nothing)"
+    return pgettext("value", "(nothing)")
+
+
+def title_of(table: Table, row: Row) -> str:
+    """Return "Night (No. 8)"; "" where the key is a secret, as that of an API token."""
+    if table.key_is_data:
+        return ""
+    # A model whose name is made of others would query for them, record by record.
+    name = "" if table.references or table.generics else called(instance(table, row))
+    return titled(name if name != str(table.model._meta.verbose_name) else "", row[0])
+
+
+def _parts(table: Table) -> tuple[Column | Relation, ...]:
+    return (*table.nonkey_columns, *table.relations)
+
+
+def _references(table: Table, row: Row) -> Iterator[tuple[str, Plain]]:
+    for place, label in table.references:
+        if row[place] is not None:
+            yield label, row[place]
+    for place, relation in enumerate(table.relations, len(table.columns)):
+        if not relation.target.is_natural and relation.target.refers_by_key:
+            yield from ((relation.target.refers_to, key) for key in row[place][:10])
+
+
+def instance(table: Table, row: Row) -> Any:
+    """Return an unsaved instance of the model with the values of a row."""
+    values = {
+        column.field.attname: None if value is None else column.kind.load(value)
+        for column, value in zip(table.columns, row, strict=False)
+        if not column.is_natural
+    }
+    return table.model(**values)
+
+
+def called(record: Any) -> str:
+    """Return the name of a record, shortened; "" where its model fails to tell."""
+    try:
+        return shortened(str(record))
+    except Exception:  # noqa: BLE001  a model's own code, which may not expect a record that is not in the database
+        return ""
+
+
+def field_name(table: Table, part: Column | Relation) -> str:
+    """Return the model's own name of a field, in the viewer's language."""
+    field: Any = table.model._meta.get_field(part.name)
+    return str(capfirst(field.verbose_name))
+
+
+def _readable(column: Column, value: Plain, zone: zoneinfo.ZoneInfo) -> str:
+    kind = column.kind
+    if kind is BOOLEAN:
+        return str(yesno(value))
+    if kind is DATETIME:
+        moment = kind.load(value)
+        with suppress(OverflowError):  # at the end of time
+            moment = moment.astimezone(zone) if moment.tzinfo else moment
+        return date_format(moment, "DATETIME_FORMAT")
+    if kind is DATE:
+        return date_format(kind.load(value), "DATE_FORMAT")
+    if kind is TIME:
+        return date_format(kind.load(value), "TIME_FORMAT")
+    if kind is DURATION:
+        return str(value).partition(".")[0]
+    if kind in (INTEGER, FLOAT):
+        return str(localize(value))
+    return str(value)

@@ -1,0 +1,40 @@
+"""The ways to restore, in words. A new `RestoreMode` needs an entry here, and one in `forms`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+
+from ..options import RestoreMode
+
+
+@dataclass(frozen=True)
+class ModeInWords:
+    """`title` and `about` stand in the preview, `switch` on the button that leads to the preview in this mode,
+    `question` over the last question before something is deleted. `instead`: what to do where this is refused."""
+
+    title: str | Promise
+    about: str | Promise
+    switch: str | Promise
+    question: str | Promise
+    instead: str | Promise
+
+
+MODES = {
+    RestoreMode.OVERWRITE: ModeInWords(
+        _("Keep existing data"),
+        _("Existing data is kept. Where an entry is both here and in the backup, the backup wins."),
+        _("Preview with existing data kept"),
+        _("Delete existing records?"),
+        _("Choose another backup."),
+    ),
+    RestoreMode.CLEAR: ModeInWords(
+        _("Clear existing data before restore"),
+        _("All existing data is deleted. Afterwards you have exactly what is in the backup."),
+        _("Preview with existing data cleared"),
+        _("Replace everything?"),
+        _("Keep existing data, or choose another backup."),
+    ),
+}

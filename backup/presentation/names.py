@@ -1,0 +1,73 @@
+"""What people call models, records and numbers: in the host's own words, in the viewer's language."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+
+from django.apps import apps
+from django.utils.formats import number_format
+from django.utils.text import capfirst
+from django.utils.translation import pgettext
+
+from .. import babybuddy
+from ..kinds import Plain
+
+#: Characters that are shown of a value.
+LENGTH = 160
+#: A model's label, and the key of a record where one follows it: "core.feeding 8".
+_LABEL = re.compile(r"(?<![\w./-])([a-z]\w*\.[a-z]\w*)(?![\w/-]|\.\w)(?: (\d+)\b)?")
+
+
+def model_names(labels: Iterable[str]) -> dict[str, str]:
+    """Return label -> the model's name in the plural. Names that occur twice get their label added."""
+    names = {}
+    for label in labels:
+        try:
+            own = apps.get_model(label)._meta.verbose_name_plural
+            names[label] = str(babybuddy.NAMES.get(label) or capfirst(own))
+        except LookupError:
+            names[label] = label
+    often = Counter(names.values())
+    return {label: f"{name} ({label})" if often[name] > 1 else name for label, name in names.items()}
+
+
+def in_words(message: str) -> str:
+    """Replace the labels in a message by names: scripts and commands get "core.feeding 8", pages "Feeding No. 8"."""
+
+    def name(found: re.Match[str]) -> str:
+        label, key = found.groups()
+        try:
+            return record_name(label, number(key)) if key else model_names([label])[label]
+        except LookupError:
+            return found[0]
+
+    return _LABEL.sub(name, str(message))
+
+
+def record_name(label: str, title: str) -> str:
+    """Return "Feeding No. 8", or "Tag Night (No. 8)". Raises `LookupError` for a model that is unknown."""
+    kind = babybuddy.NAMES.get(label) or capfirst(apps.get_model(label)._meta.verbose_name)
+    return f"{kind} {title}"
+
+
+def titled(name: str, key: Plain) -> str:
+    """Return "Night (No. 8)", or "No. 8" for a record that has no name."""
+    return f"{name} ({number(key)})" if name else number(key)
+
+
+def number(key: Plain) -> str:
+    """Return "No. 8"."""
+    # Translators: the number of a record in the database
+    return pgettext("record", "No. %(key)s") % {"key": shortened(str(key))}
+
+
+def grouped(number: int) -> str:
+    """Return 1204 as "1,204", in the viewer's language, also where the host does not group digits."""
+    return number_format(number, decimal_pos=0, force_grouping=True)
+
+
+def shortened(text: str) -> str:
+    """Cut a text after `LENGTH` characters."""
+    return text if len(text) <= LENGTH else text[:LENGTH] + "…"

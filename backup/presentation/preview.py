@@ -1,0 +1,99 @@
+"""A plan in words, for the preview: one sentence, and the models in their groups with counts and examples."""
+
+from __future__ import annotations
+
+import zoneinfo
+from collections import Counter
+from typing import Any
+
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
+from .. import babybuddy
+from ..restore.plan import Plan
+from .chart import chart
+from .conflicts import conflict
+from .examples import Examples
+from .names import grouped, model_names
+
+#: What may happen to a record. `used`: all that differs is when it was last used.
+KINDS = ("added", "changed", "used", "removed")
+
+_GROUPS = {
+    babybuddy.CARE: gettext_lazy("Children and entries"),
+    babybuddy.ACCOUNTS: gettext_lazy("Accounts and settings"),
+    babybuddy.SEEDED: gettext_lazy("Growth tables that come with Baby Buddy"),
+    babybuddy.OTHER: gettext_lazy("Other records"),
+}
+
+
+def preview(plan: Plan, zone: zoneinfo.ZoneInfo) -> dict[str, Any]:
+    """Return what the preview's template shows. `zone`: the viewer's."""
+    groups = _groups(plan, zone)
+    total = {
+        kind: sum(row["counts"][kind] for group in groups for row in group["differing"]) for kind in KINDS
+    }
+    look = plan.look
+    return {
+        "groups": groups,
+        "empty": sum(not any(vars(changes).values()) for changes in plan.changes.values()),
+        "total": total,
+        "sentence": sentence(total),
+        "chart": chart(look.months, look.months_here) if look else None,
+        "conflicts": [conflict(*clash) for clash in plan.clashes],
+    }
+
+
+def sentence(total: dict[str, int]) -> str:
+    """Say in one sentence what happens. `total`: for each of `KINDS` the number of records."""
+    if not (total["added"] or total["changed"] or total["removed"]):
+        if total["used"]:
+            return _(
+                "Nothing will change except when some records were last used, such as your last sign-in."
+            )
+        return _("Nothing will change: everything in the backup is already here.")
+    added, changed, removed = total["added"], total["changed"], total["removed"]
+    parts = {
+        # Translators: these make one sentence: "1,204 records will be added, 3 changed, 12 deleted."
+        "added": ngettext("%(number)s record will be added", "%(number)s records will be added", added)
+        % {"number": grouped(added)},
+        # Translators: the middle of that sentence; of records
+        "changed": ngettext("%(number)s changed", "%(number)s changed", changed)
+        % {"number": grouped(changed)},
+        # Translators: the end of that sentence; of records
+        "deleted": ngettext("%(number)s deleted", "%(number)s deleted", removed)
+        % {"number": grouped(removed)},
+    }
+    if removed:
+        return _("%(added)s, %(changed)s, %(deleted)s.") % parts
+    return _("%(added)s, %(changed)s; nothing will be deleted.") % parts
+
+
+def _groups(plan: Plan, zone: zoneinfo.ZoneInfo) -> list[dict[str, Any]]:
+    """Return the models in their groups, those that differ first, without those that have no records anywhere."""
+    names = model_names(plan.changes)
+    samples = plan.look.samples if plan.look else {}
+    used_only: Counter[str] = plan.look.used if plan.look else Counter()
+    tables = {table.label: table for table in [*plan.tables, *plan.emptied]}
+    examples = Examples(tables, samples, zone)
+    groups: dict[str, list[dict[str, Any]]] = {group: [] for group in babybuddy.GROUPS}
+    for label, changes in sorted(plan.changes.items(), key=lambda item: names[item[0]].lower()):
+        if any(vars(changes).values()):
+            used = used_only[label]
+            counts = {**vars(changes), "changed": changes.changed - used, "used": used}
+            row = {"name": names[label], "counts": counts, "examples": examples.of(label)}
+            groups[babybuddy.group_of(label)].append(row)
+    return [
+        {
+            "id": group,
+            "title": _GROUPS[group],
+            "differing": [row for row in rows if _differs(row)],
+            "same": [row for row in rows if not _differs(row)],
+        }
+        for group, rows in groups.items()
+        if rows
+    ]
+
+
+def _differs(row: dict[str, Any]) -> bool:
+    return any(row["counts"][kind] for kind in KINDS)

@@ -1,0 +1,108 @@
+"""Answers that several views give: pages, JSON, files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth import get_user
+from django.contrib.sessions.backends.base import UpdateError
+from django.http import FileResponse, HttpRequest, HttpResponse, JsonResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import render, resolve_url
+
+from backup import access, babybuddy, services
+from backup.exceptions import BackupError
+from backup.options import Result
+from backup.presentation.names import model_names
+from backup.storage import uploads
+
+#: What the log calls a view, where that is not the view's name.
+_IN_LOG = {"restore": "preview", "confirm": "restore", "download": "backup"}
+
+
+def page(request: HttpRequest, name: str, context: dict[str, Any], status: int = 200) -> HttpResponse:
+    """Render one of our templates."""
+    context["viewer_timezone"] = babybuddy.user_timezone(request.user)
+    return render(request, f"backup/{name}.html", context, status=status)
+
+
+def error_page(
+    request: HttpRequest, error: BackupError, status: int | None = None, **context: Any
+) -> HttpResponse:
+    """Render an error on a page of its own, where no file was to be chosen. `status`: by default, the error's."""
+    return page(request, "error", {"error": error, **context}, status or error.status)
+
+
+def json_error(status: int, code: str, message: str, **more: Any) -> JsonResponse:
+    """Return `{"error": …}`; see "JSON" in the README."""
+    return JsonResponse({"error": {"code": code, "message": message, "details": [], **more}}, status=status)
+
+
+def json_of_error(error: BackupError) -> JsonResponse:
+    """Return an error as JSON, with the record that it names, if any."""
+    place = {name: getattr(error, name, None) for name in ("model", "pk", "field")}
+    more = {name: value for name, value in place.items() if value is not None}
+    return json_error(error.status, error.code, error.message, details=error.details, **more)
+
+
+def not_done(request: HttpRequest, error: BackupError) -> HttpResponse:
+    """Answer with an error: as JSON, or on a page of its own."""
+    log_refusal(request, error)
+    return json_of_error(error) if access.wants_json(request) else error_page(request, error)
+
+
+def attachment(request: HttpRequest, file: Any, name: str) -> HttpResponseBase:
+    """Send a ZIP file as a download. The answer closes the file."""
+    if not babybuddy.is_home_assistant(request):
+        return FileResponse(file, as_attachment=True, filename=name, content_type="application/zip")
+    # The host's middleware for Home Assistant logs an error for every streamed answer.
+    with file:
+        response = HttpResponse(file.read(), content_type="application/zip")
+    response["Content-Disposition"] = f'attachment; filename="{name}"'
+    return response
+
+
+def result_of(request: HttpRequest, result: Result, undone: bool = False) -> HttpResponse:
+    """Show what was restored: in the answer to the request itself, since the next one may need a new sign-in."""
+    signed_out = not access.sends_token(request) and _session_has_ended(request)
+    if access.wants_json(request):
+        return JsonResponse(result.as_json())
+    names = model_names(result.restored)
+    rows = [{"name": names[label], "records": count} for label, count in result.restored.items() if count]
+    context = {
+        "result": result,
+        "rows": sorted(rows, key=lambda row: str(row["name"]).lower()),
+        "undone": undone,
+        "follow": uploads.new_id(request.user),
+        "signed_out": signed_out,
+        "login_url": resolve_url(settings.LOGIN_URL),
+    }
+    return page(request, "result", context)
+
+
+def _session_has_ended(request: HttpRequest) -> bool:
+    """Tell whether the restore removed the viewer's account or changed its password; then the session is flushed.
+
+    The page may still be rendered for the viewer: `request.user` is the user from before.
+    """
+    if get_user(request).is_authenticated:
+        try:
+            # Save it now: the session middleware would replace this page by an error if it were gone.
+            request.session.save()
+        except UpdateError:
+            pass
+        else:
+            return False
+    request.session.flush()
+    return True
+
+
+def log_refusal(request: HttpRequest, refused: str | BackupError) -> None:
+    """Log why a request was refused, unless `services` has done so already."""
+    if isinstance(refused, BackupError):
+        if refused.logged:
+            return
+        refused.logged, refused = True, refused.code
+    name = request.resolver_match.url_name if request.resolver_match else None
+    services.log(_IN_LOG.get(str(name), str(name)), request.user, refused)

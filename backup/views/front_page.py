@@ -1,0 +1,95 @@
+"""The front page: download, upload form, safety copies, commands. It is also the answer to a form that was wrong."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+from django.apps import apps
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+
+from backup import access, babybuddy, services
+from backup.conf import conf
+from backup.exceptions import BackupError
+from backup.forms import RestoreForm
+from backup.presentation.progress import last_restore
+from backup.storage import state as states
+from backup.storage import uploads
+
+from .answers import error_page, json_error, json_of_error, log_refusal, page
+
+
+def front_page(
+    request: HttpRequest,
+    form: RestoreForm,
+    status: int = 200,
+    details: list[str] | None = None,
+    notice: str = "",
+) -> HttpResponse:
+    """Render the front page. `details`: lines that belong to the form's error; `notice`: a sentence on top."""
+    context: dict[str, Any] = {
+        "form": form,
+        "details": details,
+        "notice": notice,
+        "limit": conf.max_upload_size,
+    }
+    try:
+        context["safety_copies"] = services.safety_copies()
+        context["last_backup"] = states.load_last_backup()
+        context["last_restore"] = last_restore(states.newest_progress(request.user))
+    except BackupError as error:
+        # The page still serves for a download.
+        context["storage_error"] = error
+    context["follow"] = uploads.new_id(request.user)
+    context["database_size"] = services.database_size()
+    context["token"] = _token(request) if "token" in request.GET else None
+    context["asked_for_token"] = "token" in request.GET
+    context["curl_download"], context["curl_restore"] = _curl_lines(request, context["token"] or "YOUR_TOKEN")
+    # Home Assistant's ingress has a sign-in of its own: a script must come by the mapped port.
+    context["ingress"] = babybuddy.is_home_assistant(request)
+    return page(request, "index", context, status)
+
+
+def invalid(request: HttpRequest, form: RestoreForm) -> HttpResponse:
+    """Answer to a form whose fields are wrong."""
+    log_refusal(request, "invalid")
+    if not access.wants_json(request):
+        return front_page(request, form, status=400)
+    fields = form.errors.get_json_data()
+    first = next(iter(fields.values()))[0]
+    return json_error(400, first["code"] or "invalid", first["message"], fields=fields)
+
+
+def failed(request: HttpRequest, error: BackupError, form: RestoreForm | None = None) -> HttpResponse:
+    """Answer to a form whose file is wrong: the page again, with the error beside the file field."""
+    log_refusal(request, error)
+    if access.wants_json(request):
+        return json_of_error(error)
+    if form is None:
+        # The body may not have been read, so nothing of what was filled in is known.
+        if request.method != "POST":
+            return error_page(request, error)
+        form = RestoreForm({})
+        form.is_valid()
+        form.errors.clear()
+    form.add_error("backup_file", error.message)
+    return front_page(request, form, error.status, error.details)
+
+
+def _token(request: HttpRequest) -> str | None:
+    """Return the viewer's API token; None without one. Looking creates none."""
+    if not apps.is_installed("rest_framework.authtoken"):
+        return None
+    found = apps.get_model("authtoken", "Token").objects.filter(user_id=request.user.pk or 0).first()
+    return str(found.key) if found else None
+
+
+def _curl_lines(request: HttpRequest, token: str) -> tuple[str, str]:
+    curl = f'curl -H "Authorization: Token {token}"'
+    download = shlex.quote(request.build_absolute_uri(reverse("backup:download")))
+    restore = shlex.quote(request.build_absolute_uri(reverse("backup:confirm")))
+    return (
+        f"{curl} -o backup.zip {download}",
+        f"{curl} -F backup_file=@backup.zip -F clear_existing_data=false {restore}",
+    )

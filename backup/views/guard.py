@@ -1,0 +1,101 @@
+"""The doorkeeper of every view: who may come in, with which method, and what becomes of errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+
+from django.contrib.auth.views import redirect_to_login
+from django.core.exceptions import PermissionDenied
+from django.db.transaction import non_atomic_requests
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.views.decorators.cache import never_cache
+from django.views.decorators.csrf import csrf_exempt
+
+from backup import access
+from backup.exceptions import BackupError
+
+from .answers import error_page, json_error, log_refusal
+from .front_page import failed
+
+View = Callable[..., HttpResponseBase]
+
+
+def endpoint(*methods: str) -> Callable[[View], View]:
+    """Decorate a view, so that only people with access reach it, by these methods, and a `BackupError` is answered.
+
+    Django's CSRF middleware is told to pass (`csrf_exempt`), since a client with a token needs no CSRF token, and
+    since that middleware would read an upload of any size. `_rejection` checks in its place.
+    """
+
+    def decorate(view: View) -> View:
+        @csrf_exempt
+        @never_cache
+        @non_atomic_requests
+        @wraps(view)
+        def guarded(request: HttpRequest, **place: str) -> HttpResponseBase:
+            try:
+                response = _rejection(request, methods) or view(request, **place)
+            except BackupError as error:
+                response = failed(request, error)
+            finally:
+                access.drain(request)
+            return _without_body(response) if request.method == "HEAD" else response
+
+        return guarded
+
+    return decorate
+
+
+def _rejection(request: HttpRequest, methods: tuple[str, ...]) -> HttpResponseBase | None:
+    """Return the answer to a request that is not allowed; None where it is."""
+    token = access.sends_token(request)
+    json = access.wants_json(request)
+    reason = access.sign_in_by_token(request) if token else None
+    if reason is not None or not request.user.is_authenticated:
+        if not json:
+            return redirect_to_login(reverse("backup:index"))
+        log_refusal(request, "not_signed_in")
+        response = json_error(401, "not_signed_in", reason or _("Sign in first, or send a token."))
+        response["WWW-Authenticate"] = "Token"
+        return response
+    if not access.is_allowed(request.user):
+        log_refusal(request, "not_allowed")
+        if not json:
+            raise PermissionDenied
+        return json_error(403, "not_allowed", _("You do not have permission to back up or restore."))
+    if request.method != "POST" and not token and access.is_of_another_site(request):
+        log_refusal(request, "other_site")
+        return json_error(403, "other_site", _("Another site cannot read this."))
+    if request.method not in methods:
+        refused = _wrong_method(request)
+        refused["Allow"] = ", ".join(methods)
+        return refused
+    if request.method == "POST":
+        access.read_form(request)
+        reason = None if token else access.csrf_reason(request)
+        if reason is not None:
+            log_refusal(request, "csrf")
+            return json_error(403, "csrf", reason) if json else access.csrf_page(request, reason)
+    return None
+
+
+def _wrong_method(request: HttpRequest) -> HttpResponse:
+    if access.wants_json(request):
+        message = _("This address does not accept %(method)s requests.") % {"method": request.method}
+        return json_error(405, "wrong_method", message)
+    message = _("This page cannot be opened by itself. Please start again from the beginning.")
+    return error_page(request, BackupError(message), status=405)
+
+
+def _without_body(response: HttpResponseBase) -> HttpResponseBase:
+    """Keep only the headers: gunicorn would send the body, and the client take it for the next answer."""
+    if isinstance(response, StreamingHttpResponse):
+        response.streaming_content = iter(())
+    elif isinstance(response, HttpResponse):
+        response["Content-Length"] = str(len(response.content))
+        response.content = b""
+    return response

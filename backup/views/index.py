@@ -1,0 +1,22 @@
+"""The front page's view."""
+
+from __future__ import annotations
+
+from django.http import HttpRequest, JsonResponse
+from django.http.response import HttpResponseBase
+
+from backup import access, services
+from backup.conf import conf
+from backup.forms import RestoreForm
+
+from .front_page import front_page
+from .guard import endpoint
+
+
+@endpoint("GET", "HEAD")
+def index(request: HttpRequest) -> HttpResponseBase:
+    """Show the front page; as JSON the upload limit and the safety copies."""
+    if not access.wants_json(request):
+        return front_page(request, RestoreForm())
+    copies = [copy.as_json() for copy in services.safety_copies()]
+    return JsonResponse({"max_upload_size": conf.max_upload_size, "safety_copies": copies})
