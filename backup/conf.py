@@ -1,8 +1,7 @@
-"""The BACKUP_* settings, all of them, read anew at each use: `conf.root`, `conf.max_upload_size` …
+"""The BACKUP_* settings, read at each use: `conf.root`, `conf.max_upload_size` …
 
-Whoever wants another value sets it in the settings module, or, where babybuddy_settings_snippet.py is used,
-in the environment variable of the same name. A value of the wrong type raises ImproperlyConfigured, and
-`manage.py check` names it before anybody meets it.
+Set them in the settings module or, with babybuddy_settings_snippet.py, in environment variables of the same names. A
+value of the wrong type raises `ImproperlyConfigured`; `manage.py check` reports it in advance.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ MIB = 1024 * 1024
 class Conf:
     @property
     def max_upload_size(self) -> int:
-        """BACKUP_MAX_UPLOAD_SIZE, in bytes (100 MB): a larger file is not taken for a restore.
+        """BACKUP_MAX_UPLOAD_SIZE, in bytes (100 MB): larger files are not accepted for a restore.
 
         A family's year is about 1 MB. A web server in front may allow less (nginx: 1 MB).
         """
@@ -30,18 +29,18 @@ class Conf:
     def max_uncompressed_size(self) -> int:
         """BACKUP_MAX_UNCOMPRESSED_SIZE, in bytes (4 GB): a backup that unpacks to more is refused.
 
-        Records shrink to a tenth or twentieth, so 100 MB of honest backup unpack to 1 or 2 GB. Twice that
-        leaves room, and still bounds what a file made to do harm (deflate reaches 1000 to 1) can cost.
+        Real records compress to a tenth or a twentieth, so a backup of 100 MB unpacks to 1 or 2 GB. Twice that leaves
+        room, and still limits the damage that a malicious file can do (deflate compresses up to 1000 to 1).
         """
         return _number("BACKUP_MAX_UNCOMPRESSED_SIZE", 4096 * MIB, least=1)
 
     @property
     def root(self) -> Path:
-        """BACKUP_ROOT: the folder of safety copies, of uploads that wait for their confirmation, and of what
-        `manage.py backup` makes when it is not told where to.
+        """BACKUP_ROOT: the folder for safety copies, for uploads that wait for their confirmation, and for what
+        `manage.py backup` makes without `--output`.
 
-        By default `backups` beside the SQLite database file, a place that outlives a container;
-        with another database `data/backups` in the host's folder. A relative path starts at that folder.
+        By default `backups` beside the SQLite database file, which survives an update of a container, or `data/backups`
+        in the host's folder with another database. A relative path starts at the host's folder.
         """
         base = Path(getattr(settings, "BASE_DIR", "."))
         value = getattr(settings, "BACKUP_ROOT", None)
@@ -53,7 +52,7 @@ class Conf:
 
     @property
     def exclude(self) -> list[str]:
-        """BACKUP_EXCLUDE (none): models, or whole apps, that are left out: `["imports.log", "metrics"]`."""
+        """BACKUP_EXCLUDE (none): models or whole apps to leave out: `["imports.log", "metrics"]`."""
         value = getattr(settings, "BACKUP_EXCLUDE", ())
         if not isinstance(value, list | tuple | set | frozenset) or not all(
             isinstance(i, str) for i in value
@@ -63,7 +62,7 @@ class Conf:
 
     @property
     def require_superuser(self) -> bool:
-        """BACKUP_REQUIRE_SUPERUSER (False): only superusers may back up and restore; else all staff may."""
+        """BACKUP_REQUIRE_SUPERUSER (False): whether only superusers, not all staff, may back up and restore."""
         value = getattr(settings, "BACKUP_REQUIRE_SUPERUSER", False)
         if not isinstance(value, bool):
             raise ImproperlyConfigured("BACKUP_REQUIRE_SUPERUSER must be True or False.")
@@ -71,7 +70,7 @@ class Conf:
 
     @property
     def safety_copies(self) -> int:
-        """BACKUP_SAFETY_COPIES (5): how many of the backups taken just before a restore are kept."""
+        """BACKUP_SAFETY_COPIES (5): how many of the backups made just before a restore are kept."""
         return _number("BACKUP_SAFETY_COPIES", 5, least=1)
 
     @property
@@ -83,7 +82,7 @@ class Conf:
     def upgrade_seconds(self) -> int:
         """BACKUP_UPGRADE_SECONDS (1800): how long it may take to bring an older backup to today's schema.
 
-        A family's year takes seconds. A web server in front may end a request earlier.
+        The data of a family's year takes seconds. A web server in front may end a request earlier.
         """
         return _number("BACKUP_UPGRADE_SECONDS", 1800, least=1)
 
@@ -96,7 +95,7 @@ def _number(name: str, default: int, *, least: int) -> int:
 
 
 def _database_folder() -> Path | None:
-    """Where the backups go by default on SQLite; None where there is no file, or another database."""
+    """Return the default folder on SQLite; None with another database, or if the database is not a file."""
     database = settings.DATABASES.get("default", {})
     name = str(database.get("NAME") or "")
     if not str(database.get("ENGINE", "")).endswith("sqlite3") or not name or name.startswith(("file:", ":")):

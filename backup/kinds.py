@@ -1,7 +1,8 @@
-"""Field type <-> canonical JSON value: which plain form each of Django's fields takes, and how it is checked.
+"""Convert the values of Django's fields to JSON and back: `Kind`, and which field has which kind.
 
-A plain value is what JSON can say: a `datetime` is its ISO text, a NaN is "NaN". The kind of a field is chosen once,
-from Django's own field classes: see `KINDS`. Knows fields of any model, live or historical; no files and no SQL.
+A plain value is one that JSON can express: a `datetime` is its ISO text, a NaN is "NaN". Each plain value has one
+canonical form, so that two values are the same if and only if their plain values are equal. Works with fields of live
+and of historical models; knows no files and no SQL.
 """
 
 from __future__ import annotations
@@ -30,19 +31,22 @@ from django.utils.translation import gettext as _
 
 from .scope import label_of
 
-Plain = Any  # None, bool, int, float, str, or a list or dict of those
+#: None, bool, int, float, str, or a list or dict of those.
+Plain = Any
 
-#: Models whose rows each database numbers itself: references to them are natural keys.
+#: Models whose rows each database numbers itself -> the number of texts in their natural key. References to them are
+#: natural keys.
 NATURAL = {"contenttypes.contenttype": 2, "auth.permission": 3}
 
 
 @dataclass(frozen=True)
 class Kind:
-    """How one sort of field is said in JSON.
+    """How one kind of field is expressed in JSON.
 
-    `dump`: the field's Python value -> plain. `check`: a value out of a file -> plain in its one canonical form, or
-    `ValueError` with the reason. `load`: plain -> Python. None of them sees None, which every kind leaves as it is.
-    `all_canonical`: whether all values of a column, None among them, are in canonical form: a shortcut past `check`.
+    `dump` converts the field's Python value to a plain one, and `load` converts it back. `check` takes a value from a
+    file and returns it in canonical form, or raises `ValueError` with the reason. None of the three is called with
+    None, which all kinds keep as it is. `all_canonical` tells whether all values of a column (None included) are in
+    canonical form, so that `check` can be skipped; False if it cannot tell.
     """
 
     name: str
@@ -58,7 +62,7 @@ def _same(value: Any) -> Any:
 
 def _of_type(cls: type, reason: Callable[[], str]) -> Callable[[Any], Any]:
     def check(value: Any) -> Any:
-        if type(value) is not cls:  # so that true is no 1
+        if type(value) is not cls:  # true is not accepted for 1
             raise ValueError(reason())
         return value
 
@@ -69,7 +73,7 @@ _UNBOUNDED = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float(
 
 
 def plain_float(value: float) -> float | str:
-    """NaN and the infinities by name, since JSON has no number for them; every other float as it is."""
+    """Return NaN and the infinities by name, since JSON has no number for them, and every other float unchanged."""
     if value - value == 0:
         return value
     if value != value:
@@ -77,7 +81,7 @@ def plain_float(value: float) -> float | str:
     return "Infinity" if value > 0 else "-Infinity"
 
 
-_UNBOUNDED_VALUES = {float("inf"), float("-inf")}  # no JSON parser of ours makes a NaN
+_UNBOUNDED_VALUES = {float("inf"), float("-inf")}  # our JSON parsers never return a NaN
 
 
 def _check_float(value: Any) -> float | str:
@@ -95,7 +99,7 @@ def load_float(value: float | str) -> float:
 
 
 def plain_datetime(value: dt.datetime) -> str:
-    """ISO 8601 in UTC, to the microsecond; without a zone where the project has none (`USE_TZ = False`)."""
+    """Return ISO 8601 in UTC, to the microsecond; without an offset if the project has no time zones (`USE_TZ`)."""
     if value.tzinfo is None:
         return value.isoformat()
     return value.astimezone(dt.timezone.utc).replace(tzinfo=None).isoformat() + "Z"
@@ -106,7 +110,7 @@ def _parse_datetime(value: Any) -> dt.datetime:
         raise ValueError(_("a date and time is needed"))
     try:
         moment = dt.datetime.fromisoformat(value[:-1] + "+00:00" if value.endswith("Z") else value)
-        # A backup of a project with time zones, restored into one without, and the other way round.
+        # The backup may be of a project with time zones and this one be without, or the other way round.
         if settings.USE_TZ and moment.tzinfo is None:
             return timezone.make_aware(moment)
         if not settings.USE_TZ and moment.tzinfo is not None:
@@ -135,7 +139,7 @@ def _parse_time(value: Any) -> dt.time:
 
 def _parse_duration(value: Any) -> dt.timedelta:
     try:
-        parsed = parse_duration(value) if value else None  # Django takes "" for zero
+        parsed = parse_duration(value) if value else None  # Django parses "" as zero
     except (ValueError, TypeError, OverflowError):
         parsed = None
     if parsed is None:
@@ -170,7 +174,7 @@ def _dump_binary(value: Any) -> str:
     return base64.b64encode(bytes(value)).decode("ascii")
 
 
-#: JSON's null, where a column also knows SQL's NULL: `null` in a record is SQL's, as in Django's own fixtures.
+#: Marks JSON's null in a nullable JSON field, where `null` in a record is SQL's NULL, as in Django's fixtures.
 _JSON_NULL = "$json"
 
 
@@ -187,26 +191,29 @@ def _whole(number: str) -> int:
 
 
 def parse_json(text: str) -> Any:
-    """What a column's JSON text says. Raises `ValueError` where it is none, or a number is beyond what a float holds
-    (`1e999`, which PostgreSQL writes out): Python would take it for infinity, which the file would turn into null, and
-    no reader of ours takes so large a whole number either."""
+    """Parse the text of a JSON column.
+
+    Raises `ValueError` if it is not JSON, or if a number is too large for a float (`1e999`, which PostgreSQL accepts):
+    Python would parse it as infinity, which the file would turn into null.
+    """
     return json.loads(text, parse_float=_finite, parse_int=_whole, parse_constant=_finite)
 
 
 def plain_json(value: Any, nullable: bool) -> Plain:
-    """A JSON value that a column holds, so that it cannot be taken for the column being NULL."""
+    """Wrap JSON's null in a nullable field, so that it cannot be mistaken for SQL's NULL."""
     if nullable and (value is None or (isinstance(value, dict) and value.keys() == {_JSON_NULL})):
         return {_JSON_NULL: value}
     return value
 
 
 def load_json(value: Plain, nullable: bool) -> Any:
+    """Undo `plain_json`."""
     if nullable and isinstance(value, dict) and value.keys() == {_JSON_NULL}:
         return value[_JSON_NULL]
     return value
 
 
-#: What Django's `duration_string` says, and nothing else.
+#: Matches exactly what Django's `duration_string` returns.
 _DURATION = re.compile(
     r"(?:-?[1-9]\d{0,8} )?(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.(?!000000)\d{6})?", re.ASCII
 )
@@ -218,14 +225,14 @@ def _parsed_kind(
     parse: Callable[[Any], Any],
     canonical: re.Pattern[str] | None = None,
 ) -> Kind:
-    """`canonical`: what matches it need not be parsed, to be told that it is right."""
+    """Return a kind whose values are checked by parsing them. Texts that match `canonical` need no parsing."""
 
     def check(value: Any) -> str:
         if canonical and isinstance(value, str) and canonical.fullmatch(value):
             return value
         return dump(parse(value))
 
-    # Dates and durations come again and again; the same one need not be parsed again.
+    # The same dates and durations occur again and again; parse each once.
     known = lru_cache(maxsize=4096)(check)
 
     def all_canonical(values: Sequence[Any]) -> bool:
@@ -247,15 +254,17 @@ _UTC_SHAPES = {"0000-00-00T00:00:00Z", "0000-00-00T00:00:00.000000Z"}
 
 
 def _all_utc(values: Sequence[Any]) -> bool:
-    """Whether all are moments in the form that `plain_datetime` gives. A column at once costs a tenth of what parsing
-    each value and saying it again does: the shape says that the form is the one, parsing that there is such a moment.
+    """Tell whether all values are what `plain_datetime` returns.
+
+    Ten times as fast as checking each value: the shape of the text shows that the form is canonical, and parsing it
+    shows that the date exists.
     """
     try:
         moments = [value for value in values if value is not None] if None in values else values
         text = "\n".join(moments)
         if not settings.USE_TZ or text.count("\n") + 1 != len(moments):
             return not moments
-        if ".000000Z" in text or "T24" in text:  # the latter is midnight, to Python 3.14
+        if ".000000Z" in text or "T24" in text:  # Python 3.14 parses the latter as midnight
             return False
         if not _UTC_SHAPES.issuperset(text.translate(_ZEROS).split("\n")):
             return False
@@ -293,8 +302,8 @@ UUID_ = _parsed_kind("uuid", str, _parse_uuid)
 BINARY = _parsed_kind("binary", _dump_binary, _parse_binary)
 JSON = Kind("json", _same, _same, _same)
 
-#: Django's `Field.get_internal_type()` -> kind. What is not here (a PostgreSQL array, a custom field) goes through the
-#: field's own `value_to_string` and `to_python`, as in Django's serializers.
+#: Django's `Field.get_internal_type()` -> kind. Other fields (a PostgreSQL array, a custom field) are converted by
+#: their own `value_to_string` and `to_python`, as in Django's serializers.
 KINDS: dict[str, Kind] = {
     **dict.fromkeys(
         [f"{size}{base}Field" for size in ("", "Big", "Small") for base in ("Auto", "Integer")]
@@ -320,7 +329,7 @@ KINDS: dict[str, Kind] = {
 
 
 def _own_kind(field: Field[Any, Any]) -> Kind:
-    """The kind of a field that only its own class knows how to say."""
+    """Return a kind that converts values with the field's own methods."""
 
     def dump(value: Any) -> Plain:
         if is_protected_type(value) and not isinstance(value, (dt.date, dt.time, dt.timedelta, Decimal)):
@@ -341,13 +350,15 @@ def _own_kind(field: Field[Any, Any]) -> Kind:
 
 
 def _natural_kind(length: int) -> Kind:
+    """Return the kind of a reference by natural key, a list of `length` texts."""
+
     def check(value: Any) -> Plain:
         if isinstance(value, list) and len(value) == length and all(type(part) is str for part in value):
             return value
         raise ValueError(_("a natural key, a list of %(length)s texts, is needed") % {"length": length})
 
     def all_canonical(values: Sequence[Any]) -> bool:
-        # They are few, and come again and again.
+        # There are only a few different ones; check each once.
         if not {list, type(None)}.issuperset(map(type, values)):
             return False
         different = {tuple(value) for value in values if value is not None}
@@ -357,13 +368,14 @@ def _natural_kind(length: int) -> Kind:
 
 
 def _target_of(field: Field[Any, Any]) -> Field[Any, Any]:
-    """The field at the end of a chain of references, whose type the column has."""
+    """Follow a chain of references to the field whose type the column has."""
     while field.remote_field is not None and getattr(field, "target_field", None) is not None:
         field = field.target_field  # type: ignore[attr-defined]
     return field
 
 
 def kind_of(field: Field[Any, Any]) -> Kind:
+    """Return the kind of a field; of a reference, the kind of the key that it holds."""
     target = _target_of(field)
     if field is not target and label_of(target.model) in NATURAL and target.primary_key:
         return _natural_kind(NATURAL[label_of(target.model)])
