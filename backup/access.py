@@ -1,4 +1,4 @@
-"""Who may come in, and in which form they want their answer. Used by every view, and by the menu entry."""
+"""Decides who may use the app and in which form they get answers, and reads uploads. Every view uses it."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from rest_framework.exceptions import AuthenticationFailed
 from backup.conf import MIB, conf
 from backup.exceptions import InvalidBackup, StorageFailed, TooLarge
 
-# What a form weighs beside the file in it.
+#: Bytes of a form beside the file in it.
 FORM_SIZE = MIB
 CHUNK = 64 * 1024
 
 
 def is_allowed(user: object) -> bool:
-    """Staff; where BACKUP_REQUIRE_SUPERUSER says so, superusers only."""
+    """Tell whether a user may back up and restore: staff, or only superusers if BACKUP_REQUIRE_SUPERUSER is set."""
     try:
         superusers_only = conf.require_superuser
     except ImproperlyConfigured:
-        # Called for the menu of every page of the host, none of which may break: the narrower reading.
+        # Every page of the host calls this for its menu, so it must not fail. Take the stricter setting.
         superusers_only = True
     return bool(
         getattr(user, "is_active", False)
@@ -43,12 +43,12 @@ def is_allowed(user: object) -> bool:
 
 
 def sends_token(request: HttpRequest) -> bool:
-    """`Authorization: Token …`. Other schemes (a proxy's Basic) are not ours to judge."""
+    """Tell whether a request has a header `Authorization: Token …`. Other schemes (a proxy's Basic) are ignored."""
     return request.headers.get("Authorization", "").lower().split()[:1] == ["token"]
 
 
 def wants_json(request: HttpRequest) -> bool:
-    """Token clients, and whoever names JSON before HTML in `Accept`."""
+    """Tell whether to answer in JSON: to clients that send a token or accept JSON before HTML."""
     if sends_token(request):
         return True
     for media_type in request.headers.get("Accept", "").split(","):
@@ -61,49 +61,49 @@ def wants_json(request: HttpRequest) -> bool:
 
 
 def sign_in_by_token(request: HttpRequest) -> str | None:
-    """Make the token's user the request's; None, or why not."""
+    """Set `request.user` to the token's user. Returns None, or the reason why the token is not valid."""
     if not apps.is_installed("rest_framework.authtoken"):
         return _("API tokens are not enabled on this server.")
     try:
         signed_in = TokenAuthentication().authenticate(request)  # type: ignore[arg-type]  # reads META only
     except AuthenticationFailed as error:
         return str(error.detail)
-    assert signed_in is not None  # for a header of this scheme it answers or raises
+    assert signed_in is not None  # with a header of this scheme it returns a user or raises
     request.user = signed_in[0]
     return None
 
 
 def csrf_reason(request: HttpRequest) -> str | None:
-    """Why this browser's POST is not believed to come from our own page; None where it is."""
+    """Return the reason why a browser's POST fails the CSRF check; None if it passes."""
     check = CSRFCheck(lambda _: HttpResponse())
     check.process_request(request)
     return check.process_view(request, lambda _: HttpResponse(), (), {})  # type: ignore[return-value]
 
 
 def is_of_another_site(request: HttpRequest) -> bool:
-    """Whether a script on a page of somebody else's asks: browsers name it where its answer is to be read (CORS).
+    """Tell whether a script of another site sent the request: browsers then name the site in `Origin` (CORS).
 
-    The host may let other sites read its API, and then lets them read everything.
+    A host that lets other sites read its API lets them read every address, so we must refuse them ourselves.
     """
     check = CSRFCheck(lambda _: HttpResponse())
     return "Origin" in request.headers and not check._origin_verified(request)  # type: ignore[attr-defined]
 
 
 def csrf_page(request: HttpRequest, reason: str) -> HttpResponse:
-    """The host's page about that."""
+    """Return the host's page about a failed CSRF check."""
     response: HttpResponse = get_callable(settings.CSRF_FAILURE_VIEW)(request, reason=reason)
     return response
 
 
 def read_form(request: HttpRequest) -> None:
-    """Take the request's body in, an uploaded file included; none that is too large."""
+    """Read the body of a request with an uploaded file. Raises `TooLarge`, `InvalidBackup`, `StorageFailed`."""
     try:
         announced = int(request.META.get("CONTENT_LENGTH") or 0)
     except ValueError:
         announced = 0
     if announced > conf.max_upload_size + FORM_SIZE:
         check_size(announced)
-    with contextlib.suppress(AttributeError):  # where a middleware has read it before
+    with contextlib.suppress(AttributeError):  # a middleware has read it already
         request.upload_handlers = [MemoryFileUploadHandler(request), NamelessUploadHandler(request)]
     try:
         request.POST.get("")
@@ -117,8 +117,10 @@ def read_form(request: HttpRequest) -> None:
 
 
 class NamelessUploadHandler(FileUploadHandler):
-    """Keeps a large upload on the disk as Django's own does, but under no name: nobody else can open it, and when the
-    process dies over it nothing is left."""
+    """Writes a large upload to a temporary file, as Django's own handler does, but without a name.
+
+    Nobody else can open it, and nothing is left if the process dies.
+    """
 
     def new_file(self, *args: Any, **kwargs: Any) -> None:
         super().new_file(*args, **kwargs)
@@ -138,6 +140,7 @@ class NamelessUploadHandler(FileUploadHandler):
 
 
 def check_size(size: int) -> None:
+    """Raise `TooLarge` if an upload of `size` bytes is larger than BACKUP_MAX_UPLOAD_SIZE."""
     limit = conf.max_upload_size
     if size > limit:
         raise TooLarge(
@@ -150,10 +153,10 @@ def check_size(size: int) -> None:
 
 
 def drain(request: HttpRequest, seconds: float = 10) -> None:
-    """Read and drop what is left of the body, for some seconds.
+    """Read and discard the rest of the body, for at most `seconds`.
 
-    A server that closes a connection while the client still sends makes the client see "connection reset"
-    rather than the answer, and the answer is what says that the file is too large or the token wrong.
+    If a server closes a connection while the client is still sending, the client reports "connection reset" instead of
+    the answer that says that the file is too large or the token wrong.
     """
     until = time.monotonic() + seconds
     with contextlib.suppress(UnreadablePostError):

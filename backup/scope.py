@@ -1,4 +1,4 @@
-"""Which models a backup holds, and in which order."""
+"""Choose the models that a backup holds, and their order."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from django.db.models import Model
 
 from . import babybuddy
 
-#: What is left out, by app label or model label, each for its reason. BACKUP_EXCLUDE names more.
-#: (The cache table and the migration history are no models, and so are not here.)
+#: Apps and models that backups leave out -> the reason. BACKUP_EXCLUDE names more. (The cache table and the migration
+#: history are not models, so they are left out anyway.)
 LEFT_OUT = {
     "contenttypes.contenttype": "each database makes and numbers its own",
     "auth.permission": "each database makes and numbers its own",
@@ -23,15 +23,15 @@ LEFT_OUT = {
 
 
 def label_of(model: type[Model]) -> str:
-    """`core.feeding`: how metadata and records name a model; a proxy goes by the model that it stands for."""
+    """Return the name of a model in metadata and records, `core.feeding`; for a proxy, that of its concrete model."""
     return model._meta.concrete_model._meta.label_lower  # type: ignore[union-attr]
 
 
 def models_in_scope(registry: Apps = live_apps, exclude: Iterable[str] = ()) -> list[type[Model]]:
-    """Every managed, concrete, non-proxy model, so that what a model refers to stands before it.
+    """Return the managed, concrete, non-proxy models, each after the models that it refers to.
 
-    `registry`: `django.apps.apps`, or a migration state's `apps` (historical models). `exclude`: labels of apps
-    ("reports") or models ("core.timer"), in any case. The order is the same at every call.
+    `registry`: `django.apps.apps`, or the `apps` of a migration state (historical models). `exclude`: labels of apps
+    ("reports") or models ("core.timer"), upper or lower case. The order is the same at every call.
     """
     left_out = {*LEFT_OUT, *(name.lower() for name in exclude)}
     models = [
@@ -46,8 +46,11 @@ def models_in_scope(registry: Apps = live_apps, exclude: Iterable[str] = ()) -> 
 
 
 def _in_order(models: list[type[Model]]) -> list[type[Model]]:
-    """Dependencies first. Circles are opened where it does no harm: at a reference that no unique key is made of,
-    since identity (see `plan`) needs the keys of what a unique key refers to, and nothing else needs an order."""
+    """Sort models so that each comes after those it refers to.
+
+    Circular references are cut at a reference that is not part of a unique key, if there is one. Only unique keys need
+    the order: to match a record by a unique key (see `restore.identity`), the keys in it must have been resolved.
+    """
     known = {label_of(model): model for model in models}
     needs: dict[str, dict[str, bool]] = {}
     for label, model in known.items():
@@ -66,14 +69,14 @@ def _in_order(models: list[type[Model]]) -> list[type[Model]]:
             order = TopologicalSorter(needs).static_order()
             return [known[label] for label in order]
         except CycleError as error:
-            circle = error.args[1]  # each is needed by the next
+            circle = error.args[1]  # each model is needed by the next one
             edges = [(needer, needed) for needed, needer in pairwise(circle)]
             weakest = min(edges, key=lambda edge: needs[edge[0]][edge[1]])
             del needs[weakest[0]][weakest[1]]
 
 
 def generic_references(model: type[Model]) -> list[tuple[str, str]]:
-    """The (content type field, key field) pairs of a model that refer to a row of any other model."""
+    """Return the (content type field, key field) pairs of a model, which refer to a row of any model."""
     return babybuddy.GENERIC_REFERENCES.get(model._meta.label_lower) or [
         (field.ct_field, field.fk_field)
         for field in model._meta.private_fields
