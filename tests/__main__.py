@@ -1,4 +1,4 @@
-"""`python3 -m tests [arguments of pytest]`: all tests, from a fresh clone."""
+"""`python3 -m tests [arguments of pytest]`: all tests, from a fresh clone, on all processors."""
 
 import sys
 from pathlib import Path
@@ -16,4 +16,7 @@ if __name__ == "__main__":
     # The folder is named, unless a part of it is: else pytest would take the PATH of --baby-buddy for what to run.
     if not any(Path(text.partition("::")[0]).resolve().is_relative_to(TESTS) for text in arguments):
         arguments.append(str(TESTS))
+    # Before the others: who names a number, or a debugger, gets what they name.
+    if "--pdb" not in arguments:
+        arguments[:0] = ["--numprocesses=logical", "--dist=worksteal"]
     sys.exit(pytest.main(arguments))

@@ -14,6 +14,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[1]
 VENV = Path(os.environ.get("BACKUP_TEST_VENV") or REPOSITORY / ".venv").absolute()
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+UNFINISHED = VENV / "unfinished"  # is there while something is installed; stays where that was interrupted
 
 
 def enter(module, extra="test", optional=()):
@@ -25,7 +26,7 @@ def enter(module, extra="test", optional=()):
     if sys.version_info < (3, 10):  # noqa: UP036  whoever runs this has not installed it
         sys.exit("Python 3.10 or newer, please: this is " + sys.version.split()[0])
     if Path(sys.prefix).resolve() != VENV.resolve():
-        if not PYTHON.exists():
+        if not _is_whole():
             _make()
         _run([PYTHON, "-m", module, *sys.argv[1:]])
     _install(extra)
@@ -34,10 +35,22 @@ def enter(module, extra="test", optional=()):
         _install(extra, required=strict)
 
 
+def _is_whole():
+    """Whether the environment is there, with pip, and nobody was interrupted while filling it."""
+    if not PYTHON.exists() or UNFINISHED.exists():
+        return False
+    return not subprocess.run([PYTHON, "-c", "import pip"], capture_output=True, check=False).returncode
+
+
 def _make():
+    """Makes the environment, anew where it is half made. A folder that is something else is not touched."""
+    if not (VENV / "pyvenv.cfg").exists() and any(path.is_file() for path in VENV.rglob("*")):
+        sys.exit(
+            f"{VENV} is no virtual environment. Move it away, or name another folder in BACKUP_TEST_VENV."
+        )
     print(f"Making {VENV} …", flush=True)
     try:
-        venv.create(VENV, with_pip=True)
+        venv.create(VENV, clear=True, with_pip=True)
     except subprocess.CalledProcessError:
         sys.exit(
             "This Python cannot make virtual environments. On Debian and Ubuntu: apt install python3-venv"
@@ -60,7 +73,9 @@ def _install(extra, required=True):
         return
     print(f"Installing the packages for [{extra}] …", flush=True)
     command = [PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-e"]
+    UNFINISHED.touch()
     done = subprocess.run([*command, f"{REPOSITORY}[{extra}]"], capture_output=not required, check=False)
+    UNFINISHED.unlink()
     if done.returncode:
         if required:
             sys.exit(done.returncode)

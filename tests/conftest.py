@@ -34,7 +34,7 @@ def pytest_configure(config):
     host = Path(config.invocation_params.dir, config.getoption("--baby-buddy")).resolve()
     if not (host / "manage.py").is_file():
         raise pytest.UsageError(f"--baby-buddy: {host} has no manage.py")
-    if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
+    if getattr(config.option, "dist", "no") != "no" and not config.option.collectonly:
         return  # pytest-xdist: the tests run in its workers, each with a database and a folder of its own
     scratch = config.stash[SCRATCH] = Path(tempfile.mkdtemp(prefix="babybuddy-backup-"))
     os.environ.update(

@@ -2,7 +2,7 @@
 
 A process has one default database, so both ends are processes of their own, started as `manage.py` would be. The
 servers are those of BACKUP_TEST_POSTGRESQL and BACKUP_TEST_MYSQL, URLs without a database; the databases made there
-begin with `pairing_`.
+begin with `pairing_`, and with what tells one process of a run from the others.
 """
 
 import os
@@ -23,6 +23,7 @@ SERVERS = {
     "mysql": os.environ.get("BACKUP_TEST_MYSQL", "mysql://root@127.0.0.1:3306"),
 }
 ENGINES = ["sqlite", *SERVERS]
+PREFIX = f"pairing_{os.environ.get('PYTEST_XDIST_WORKER', '')}{os.getpid()}_"
 MISSING = pytest.fail if os.environ.get("BACKUP_TEST_STRICT") == "1" else pytest.skip
 
 # Once is enough, whatever database the run is on.
@@ -101,7 +102,7 @@ RESTORE = """
 
 
 def url_of(engine, folder, name):
-    return f"sqlite:///{folder / name}.sqlite3" if engine == "sqlite" else f"{SERVERS[engine]}/pairing_{name}"
+    return f"sqlite:///{folder / name}.sqlite3" if engine == "sqlite" else f"{SERVERS[engine]}/{PREFIX}{name}"
 
 
 def run(url, folder, code, *arguments):
