@@ -1,6 +1,6 @@
-"""The host's root URLconf with `/backup/` before it; the snippet sets it as ROOT_URLCONF.
+"""The host's root URLconf, with `/backup/` added. The settings snippet makes it ROOT_URLCONF.
 
-Whatever else Django or others look for in a root URLconf (handler400 … handler500 among it) is the host's.
+All other names that Django or others look for in a root URLconf (`handler400` … `handler500`) are the host's.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from django.urls import include, path
 
 _host = import_module(settings.BACKUP_HOST_URLCONF)  # type: ignore[misc]  # the snippet sets it
 
-# The host's patterns side by side with ours, not included from below: i18n_patterns only work at the root.
+# The host's patterns are listed beside ours instead of included, since i18n_patterns only work at the root.
 urlpatterns = [path("backup/", include("backup.urls")), *_host.urlpatterns]
 
 

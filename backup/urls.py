@@ -1,3 +1,5 @@
+"""The addresses of the app, below `/backup/`."""
+
 from __future__ import annotations
 
 from django.urls import path

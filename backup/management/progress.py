@@ -1,3 +1,5 @@
+"""Shows the progress of a command on a terminal."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator

@@ -1,3 +1,5 @@
+"""Tags and filters of the app's templates."""
+
 from __future__ import annotations
 
 from django import template
@@ -14,6 +16,8 @@ register = template.Library()
 
 
 class BackupEntryNode(template.Node):
+    """Renders the host's menu, with our entry for users who may back up and restore."""
+
     def __init__(self, nodelist: NodeList) -> None:
         self.nodelist = nodelist
 
@@ -26,7 +30,7 @@ class BackupEntryNode(template.Node):
 
 @register.tag
 def backup_entry(parser: Parser, token: Token) -> BackupEntryNode:
-    """{% backup_entry %}the host's menu{% end_backup_entry %}: with our entry, for who may follow it."""
+    """Add our entry to the menu between `{% backup_entry %}` and `{% end_backup_entry %}`."""
     nodelist = parser.parse(("end_backup_entry",))
     parser.delete_first_token()
     return BackupEntryNode(nodelist)
@@ -38,5 +42,5 @@ register.filter("in_words", names.in_words)
 
 @register.filter
 def isolated(text: object) -> SafeString:
-    """For a text in a sentence: where it runs the other way, as a date in Hebrew, the sentence keeps its order."""
+    """Isolate a text inside a sentence, so that one of the other direction (a date in Hebrew) does not reorder it."""
     return format_html("<bdi>{}</bdi>", text)

@@ -1,3 +1,5 @@
+"""`manage.py backup`: writes a backup to a file, a folder or standard output."""
+
 from __future__ import annotations
 
 import os

@@ -1,3 +1,5 @@
+"""`manage.py restore`: previews and restores a backup, or undoes the last restore."""
+
 from __future__ import annotations
 
 import sys

@@ -1,3 +1,5 @@
+"""`manage.py verify_backup`: reads all of a backup file, without a database."""
+
 from __future__ import annotations
 
 from argparse import ArgumentParser
