@@ -1,4 +1,4 @@
-"""How far a restore is, which restore was the last, and when the last backup was taken."""
+"""Remembers the progress of restores, the last restore, and the last backup."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from .uploads import unsigned
 
 @dataclass(frozen=True)
 class LastRestore:
-    """A restore that was carried out. `idempotency_key`: what told its request from others; `at`: ISO 8601."""
+    """The last restore that was carried out. `at`: ISO 8601. `idempotency_key`: a digest that tells its request from
+    others. `safety_copy`: the name of the one that was taken before it."""
 
     at: str
     idempotency_key: str
@@ -24,31 +25,35 @@ class LastRestore:
     is_undo: bool
 
 
-# -- how far a restore is ---
+@dataclass(frozen=True)
+class LastBackup:
+    """The last backup that was taken. `at`: aware. `by`: the name of a user; "" for the command line."""
+
+    at: dt.datetime
+    by: str
+    records: int
+
+
+# -- the progress of a restore ---
 
 
 def save_progress(upload_id: str, user: Any, state: dict[str, Any]) -> None:
-    """Keep what is known of the restore of a staged upload, for `load_progress`; `state`: as JSON can say it.
+    """Save the progress of the restore of an upload for `load_progress`. `state`: whatever JSON can hold.
 
-    A file, since another process may be asked, and the database is locked meanwhile. Only for information: where it
-    cannot be kept, the restore goes on.
+    It is a file, since another process may be asked for it while the database is locked. Where it cannot be saved, the
+    restore goes on.
     """
     with suppress(InvalidBackup, StorageFailed):
         put_json(
             _state_name(upload_id),
-            {
-                **state,
-                "id": upload_id,
-                "user": user.get_username(),
-                "at": timezone.now().isoformat(),
-            },
+            {**state, "id": upload_id, "user": user.get_username(), "at": timezone.now().isoformat()},
         )
 
 
 def load_progress(upload_id: str, user: Any) -> dict[str, Any] | None:
-    """What `save_progress` kept, with `at`, when; None where nothing is known, or it is another user's.
+    """Return what `save_progress` saved, with `id`, `user` and `at`; None where there is nothing of this user's.
 
-    By the user's name: after a restore the same person may have another number.
+    Users are told apart by name: after a restore the same person may have another key.
     """
     try:
         state = get_json(_state_name(upload_id))
@@ -58,7 +63,7 @@ def load_progress(upload_id: str, user: Any) -> dict[str, Any] | None:
 
 
 def newest_progress(user: Any) -> dict[str, Any] | None:
-    """The state of this user's newest restore of an upload, as long as it is kept."""
+    """Return the progress of this user's newest restore that is known. Raises `StorageFailed`."""
     own = [
         state
         for name in names_in(RESTORES)
@@ -75,32 +80,33 @@ def _state_name(upload_id: str) -> str:
 
 
 def save_last_backup(moment: dt.datetime, user: Any, records: int) -> None:
-    """Remember that a backup was taken. Only for information: where that cannot be kept, the backup is no worse."""
+    """Remember that a backup was taken. Where that cannot be saved, the backup is no worse."""
     with suppress(StorageFailed):
         by = user.get_username() if user else ""
         put_json(LAST_BACKUP, {"at": moment.isoformat(), "by": by, "records": records})
 
 
-def load_last_backup() -> dict[str, Any] | None:
-    """`at` (aware), `by` (a user's name; "" for the command line) and `records` of the last backup that is known."""
-    said = get_json(LAST_BACKUP)
+def load_last_backup() -> LastBackup | None:
+    """Return the last backup that is known."""
+    content = get_json(LAST_BACKUP)
     try:
-        at = dt.datetime.fromisoformat(said["at"])
-        return {"at": at, "by": str(said["by"]), "records": int(said["records"])}
+        return LastBackup(
+            dt.datetime.fromisoformat(content["at"]), str(content["by"]), int(content["records"])
+        )
     except (KeyError, TypeError, ValueError):
         return None
 
 
-# -- which restore was the last ---
+# -- the last restore ---
 
 
 def save_last_restore(last: LastRestore) -> None:
-    """Called by one restore at a time. Raises `StorageFailed`."""
+    """Remember a restore in place of the one before. Raises `StorageFailed`."""
     put_json(LAST_RESTORE, asdict(last))
 
 
 def load_last_restore() -> LastRestore | None:
-    """None where there was no restore, or nothing that can be read of it."""
+    """Return the last restore; None where there was none, or what was saved of it cannot be read."""
     try:
         return LastRestore(**get_json(LAST_RESTORE))
     except TypeError:

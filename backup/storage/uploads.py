@@ -1,4 +1,4 @@
-"""Uploads between preview and confirmation."""
+"""Keeps uploads between preview and confirmation."""
 
 from __future__ import annotations
 
@@ -18,11 +18,8 @@ from .files import STAGED, disk_errors, put, storage, tidy
 _SALT = "backup.staged"
 
 
-# -- staged uploads ---
-
-
 def stage(upload: File[bytes], user: Any) -> str:
-    """Keep an upload until it is confirmed; returns the id that the form carries. Raises `StorageFailed`."""
+    """Keep an upload until it is confirmed, and return the id that the form carries. Raises `StorageFailed`."""
     tidy()
     upload_id = new_id(user)
     with disk_errors():
@@ -32,12 +29,12 @@ def stage(upload: File[bytes], user: Any) -> str:
 
 
 def new_id(user: Any) -> str:
-    """For an upload of this user's; or for a restore without one, to follow it by."""
+    """Return an id for an upload of this user, or for a restore without one that is followed by it."""
     return signing.dumps([secrets.token_urlsafe(24), str(user.pk)], salt=_SALT)
 
 
 def unsigned(upload_id: str, *, max_age: int | None) -> tuple[str, str]:
-    """The name of an upload, and the key of its owner."""
+    """Return the name in an id, and the key of its owner. Raises `InvalidBackup`. `max_age`: in seconds."""
     try:
         name, owner = signing.loads(upload_id, salt=_SALT, max_age=max_age)
     except (signing.BadSignature, ValueError, TypeError) as error:
@@ -54,7 +51,7 @@ def _staged_name(upload_id: str, user: Any) -> str:
 
 @contextmanager
 def open_staged(upload_id: str, user: Any) -> Iterator[BinaryIO]:
-    """The staged upload, open for reading. Raises `InvalidBackup` where it expired, is used up or is another's."""
+    """Open a staged upload for reading. Raises `InvalidBackup` where it expired, is gone, or is another user's."""
     name = _staged_name(upload_id, user)
     with disk_errors():
         try:
@@ -66,7 +63,7 @@ def open_staged(upload_id: str, user: Any) -> Iterator[BinaryIO]:
 
 
 def discard(upload_id: str, user: Any) -> None:
-    """Remove a staged upload, if it is there and this user's. What cannot be removed now is when it expires."""
+    """Delete a staged upload, if it is there and this user's. Where it cannot be deleted now, it expires."""
     with suppress(InvalidBackup, StorageFailed), disk_errors():
         storage().delete(_staged_name(upload_id, user))
 

@@ -1,9 +1,9 @@
-"""Backups of older versions, and database files of SQLite (an old `db.sqlite3`): brought to today's schema.
+"""Brings older backups, and database files of SQLite (an old `db.sqlite3`), to today's schema: the parent process.
 
-Under which migrations a backup was made, its metadata says. Where they are older than this site's, a child process
-(`worker`) loads it into a throw-away database at exactly those migrations, lets the host's own migrations run forward,
-and makes a new backup of the result, which goes on like any other. A database file first becomes a backup of its time.
-The live database is only asked which migrations it has.
+The metadata of a backup names the migrations that it was made under. Where they are older than those of this site, a
+child process (`worker`) loads the backup into a throw-away database at exactly those migrations, runs the host's own
+migrations to the newest, and makes a new backup of the result, which is then restored like any other. A database file
+becomes a backup of its own time first. The live database is asked for its migrations, and nothing else.
 """
 
 from __future__ import annotations
@@ -30,39 +30,37 @@ from ..conf import conf
 from ..exceptions import InvalidBackup, InvalidRecord, StorageFailed, UpgradeFailed
 from ..options import SILENT, Reporter
 
-#: The files in the folder of an upgrade.
-GIVEN, UPGRADED = "given", "upgraded.zip"
-#: How the folders begin.
+#: Names in the folder of an upgrade: what it starts from, and what it makes of that.
+SOURCE, UPGRADED = "source", "upgraded.zip"
+#: How the names of these folders begin.
 PREFIX = "babybuddy-backup-upgrade-"
-#: Files that SQLite keeps beside a database, without which the database is not whole.
+#: Suffixes of the files beside an SQLite database that hold a part of it.
 SIBLINGS = ("-wal", "-journal")
 
 
-# -- the upgrade ---
-
-
 def is_database(source: BinaryIO) -> bool:
-    """Whether a file is a database of SQLite's, by its first bytes."""
+    """Tell by its first bytes whether a file is an SQLite database."""
     source.seek(0)
-    start = source.read(16)
+    magic = source.read(16)
     source.seek(0)
-    return start == b"SQLite format 3\0"
+    return magic == b"SQLite format 3\0"
 
 
 @contextmanager
 def upgraded(source: BinaryIO, path: Path | None = None, reporter: Reporter = SILENT) -> Iterator[BinaryIO]:
-    """A backup, or a database file, as a backup at today's schema: a file that is gone when it is closed.
+    """Yield a backup at today's schema, made of an older one or of a database file.
 
-    `path`: where the database file lies, if it may have a journal beside it. Raises `InvalidBackup`, `RestoreRefused`,
-    `UpgradeFailed`, `StorageFailed`; the folder of the upgrade is gone then, too.
+    The file that is yielded has no name any more, and is gone when it is closed. `path`: where the database file lies,
+    if SQLite may have left a journal beside it. Raises `InvalidBackup`, `RestoreRefused`, `UpgradeFailed`,
+    `StorageFailed`, and leaves nothing on the disk then.
     """
     _remove_stale()
     try:
-        folder = Path(tempfile.mkdtemp(prefix=PREFIX))  # for this user alone
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX))  # only this user can read it
         try:
-            _copy(source, folder / GIVEN, path)
+            _copy(source, folder / SOURCE, path)
             _run(folder, reporter)
-            file = open(folder / UPGRADED, "rb")  # noqa: SIM115 - closed below; nobody else finds it from here on
+            file = open(folder / UPGRADED, "rb")  # noqa: SIM115  closed below; its name goes with the folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     except OSError as error:
@@ -75,15 +73,18 @@ def upgraded(source: BinaryIO, path: Path | None = None, reporter: Reporter = SI
 
 
 def _copy(source: BinaryIO, target: Path, path: Path | None) -> None:
-    """The file, and, where `path` says where it lies, what SQLite keeps beside it."""
-    places = [place for suffix in ("", *SIBLINGS) if path and (place := Path(f"{path}{suffix}")).exists()]
-    before = [_state(place) for place in places]
+    """Copy the file, and, where `path` is known, what SQLite keeps beside it.
+
+    Raises `InvalidBackup` where one of them was written to meanwhile.
+    """
+    originals = [file for suffix in ("", *SIBLINGS) if path and (file := Path(f"{path}{suffix}")).exists()]
+    before = [_fingerprint(file) for file in originals]
     source.seek(0)
-    with target.open("wb") as file:
-        shutil.copyfileobj(source, file)
-    for place in places[1:]:
-        shutil.copyfile(place, f"{target}{place.name.removeprefix(cast(Path, path).name)}")
-    if [_state(place) for place in places] != before:
+    with target.open("wb") as copy:
+        shutil.copyfileobj(source, copy)
+    for sibling in originals[1:]:
+        shutil.copyfile(sibling, f"{target}{sibling.name.removeprefix(cast(Path, path).name)}")
+    if [_fingerprint(file) for file in originals] != before:
         raise InvalidBackup(
             _(
                 "The database was written to while it was copied. Stop the Baby Buddy that uses it, then try again."
@@ -91,26 +92,27 @@ def _copy(source: BinaryIO, target: Path, path: Path | None) -> None:
         )
 
 
-def _state(place: Path) -> tuple[int, int]:
+def _fingerprint(file: Path) -> tuple[int, int]:
+    """Modification time and size, by which a file that is written to is known; zeros where it is gone."""
     try:
-        found = place.stat()
+        status = file.stat()
     except FileNotFoundError:
         return 0, 0
-    return found.st_mtime_ns, found.st_size
+    return status.st_mtime_ns, status.st_size
 
 
 def _remove_stale() -> None:
-    """Folders of upgrades that nobody ended, since parent and child were killed at once: a power cut, say."""
+    """Delete the folders of upgrades whose parent and child were killed at once, by a power cut say."""
     oldest = time.time() - conf.upgrade_seconds - 3600
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         with suppress(OSError):
-            found = folder.lstat()
-            if found.st_mtime < oldest and (not hasattr(os, "getuid") or found.st_uid == os.getuid()):
+            status = folder.lstat()
+            if status.st_mtime < oldest and (not hasattr(os, "getuid") or status.st_uid == os.getuid()):
                 shutil.rmtree(folder)
 
 
 def _run(folder: Path, reporter: Reporter) -> None:
-    """The child process, from its order to its result. Raises what it says."""
+    """Run the child process to its end. Raises the error that it ended with."""
     order = {
         "folder": str(folder),
         "language": get_language(),
@@ -121,13 +123,10 @@ def _run(folder: Path, reporter: Reporter) -> None:
     }
     environment = {
         **os.environ,
-        # The child says so itself, once it has the settings; thus not even the settings name another.
+        # The child sets its database itself. This is for settings modules that connect while they are loaded.
         "DATABASE_URL": f"sqlite:///{folder / 'scratch.sqlite3'}",
-        "PYTHONPATH": os.pathsep.join(place or os.getcwd() for place in sys.path),
+        "PYTHONPATH": os.pathsep.join(entry or os.getcwd() for entry in sys.path),
     }
-    said: dict[str, Any] = {}
-    step = ""
-    late = threading.Event()
     with (
         (folder / "errors").open("w+b") as errors,
         subprocess.Popen(
@@ -139,8 +138,7 @@ def _run(folder: Path, reporter: Reporter) -> None:
             stderr=errors,
         ) as process,
     ):
-        assert process.stdin is not None
-        assert process.stdout is not None
+        late = threading.Event()
 
         def stop() -> None:
             late.set()
@@ -149,15 +147,7 @@ def _run(folder: Path, reporter: Reporter) -> None:
         timer = threading.Timer(conf.upgrade_seconds, stop)
         timer.start()
         try:
-            with suppress(BrokenPipeError):
-                process.stdin.write(json.dumps(order).encode() + b"\n")
-                process.stdin.flush()  # it stays open: the child sees by it that we are alive
-            for line in process.stdout:
-                said = json.loads(line) if line.endswith(b"\n") else {}  # killed in the middle of a word
-                if "step" in said:
-                    step = said["step"]
-                    reporter.progress(step, said["done"], said["total"])
-            process.wait()
+            label, outcome = _listen(process, order, reporter)
         except BaseException:
             process.kill()
             raise
@@ -169,29 +159,52 @@ def _run(folder: Path, reporter: Reporter) -> None:
                     "Bringing the data to this version took more than %(seconds)s seconds (BACKUP_UPGRADE_SECONDS), "
                     "and was stopped at %(step)s. Nothing was changed."
                 )
-                % {"seconds": conf.upgrade_seconds, "step": step or "?"}
+                % {"seconds": conf.upgrade_seconds, "step": label or "?"}
             )
-        if "error" in said:
-            raise _error(said)
-        if process.returncode or "done" not in said:
+        if "error" in outcome:
+            raise _error(outcome)
+        if process.returncode or "finished" not in outcome:
             raise UpgradeFailed(
                 _(
                     "Bringing the data to this version broke off at %(step)s (%(reason)s). Nothing was changed."
                 )
-                % {"step": step or "?", "reason": _reason(process.returncode, errors)}
+                % {"step": label or "?", "reason": _reason(process.returncode, errors)}
             )
 
 
-def _error(said: dict[str, Any]) -> exceptions.BackupError:
-    """What the child raised."""
-    kind: type[exceptions.BackupError] = getattr(exceptions, said["error"])
+def _listen(
+    process: subprocess.Popen[bytes], order: dict[str, Any], reporter: Reporter
+) -> tuple[str, dict[str, Any]]:
+    """Give the child its order and pass its progress on until it ends.
+
+    Returns the label that it was at, and its last message: {} where it was killed in the middle of one.
+    """
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with suppress(BrokenPipeError):
+        process.stdin.write(json.dumps(order).encode() + b"\n")
+        process.stdin.flush()  # it stays open: when it closes, the child knows that the parent is gone
+    label = ""
+    message: dict[str, Any] = {}
+    for line in process.stdout:
+        message = json.loads(line) if line.endswith(b"\n") else {}
+        if "label" in message:
+            label = message["label"]
+            reporter.progress(label, message["done"], message["total"])
+    process.wait()
+    return label, message
+
+
+def _error(message: dict[str, Any]) -> exceptions.BackupError:
+    """Make the error anew that the child raised."""
+    kind: type[exceptions.BackupError] = getattr(exceptions, message["error"])
     if issubclass(kind, InvalidRecord):
-        return kind(said["message"], **said["place"])
-    return kind(said["message"], said["details"])
+        return kind(message["message"], **message["place"])
+    return kind(message["message"], message["details"])
 
 
 def _reason(status: int, errors: BinaryIO) -> str:
-    """Why a process ended that said nothing."""
+    """Tell why a process ended without a message: the signal, or the last line that it wrote to stderr."""
     if status < 0:
         return signal.Signals(-status).name
     errors.seek(0, 2)
@@ -201,9 +214,9 @@ def _reason(status: int, errors: BinaryIO) -> str:
 
 
 def _python() -> str:
-    """The interpreter that this is; inside of uwsgi, `sys.executable` is uwsgi."""
-    names = [f"python{sys.version_info[0]}.{sys.version_info[1]}", "python3", "python"]
+    """Return the path of this Python. Inside uwsgi `sys.executable` is uwsgi."""
     if Path(sys.executable or "").name.startswith("python"):
         return sys.executable
-    places = [Path(prefix, "bin", name) for prefix in (sys.prefix, sys.base_prefix) for name in names]
-    return str(next((place for place in places if place.is_file()), "python3"))
+    names = [f"python{sys.version_info[0]}.{sys.version_info[1]}", "python3", "python"]
+    paths = [Path(prefix, "bin", name) for prefix in (sys.prefix, sys.base_prefix) for name in names]
+    return str(next((path for path in paths if path.is_file()), "python3"))

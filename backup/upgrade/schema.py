@@ -1,4 +1,4 @@
-"""What migrations a backup was made under, and what that means for this site."""
+"""Compares the migrations that a backup was made under with those of this site."""
 
 from __future__ import annotations
 
@@ -13,11 +13,9 @@ from ..archive.reader import Archive
 from ..exceptions import RestoreRefused
 from ..tables import Table
 
-# -- what migrations a backup has, and what that means here ---
-
 
 def leaf_migrations(connection: BaseDatabaseWrapper, app_labels: Iterable[str]) -> dict[str, list[str]]:
-    """App label -> names of its applied migrations that no other applied one of the app builds on."""
+    """Return app label -> names of its applied migrations that no other applied one of the app builds on."""
     loader = MigrationLoader(connection)
     return leaves(loader, loader.applied_migrations.keys(), app_labels)
 
@@ -25,6 +23,7 @@ def leaf_migrations(connection: BaseDatabaseWrapper, app_labels: Iterable[str]) 
 def leaves(
     loader: MigrationLoader, applied: Iterable[tuple[str, str]], app_labels: Iterable[str]
 ) -> dict[str, list[str]]:
+    """Pick from the applied migrations, (app label, name), as `leaf_migrations` does."""
     applied = {key for key in applied if key in loader.graph.node_map}
     return {
         app: sorted(
@@ -41,16 +40,16 @@ def leaves(
 
 
 def is_older(connection: BaseDatabaseWrapper, metadata: Metadata) -> bool:
-    """Whether a backup has to be brought to this site's schema first.
+    """Tell whether a backup has to be brought to this site's schema first.
 
-    A version 1.0 file names no migrations: it is taken for today's schema; see `check_fields`. Raises `RestoreRefused`
-    where the backup has migrations that are unknown here.
+    A file of version 1.0 names no migrations and is taken to be at today's schema; see `check_fields`. Raises
+    `RestoreRefused` where the backup has migrations that are unknown here.
     """
     loader = MigrationLoader(connection)
     check_known(
         loader,
         metadata.babybuddy_version,
-        [(a, n) for a, names in metadata.migrations.items() for n in names],
+        [(app, name) for app, names in metadata.migrations.items() for name in names],
     )
     here = leaves(loader, loader.applied_migrations.keys(), metadata.migrations)
     return any(
@@ -60,9 +59,10 @@ def is_older(connection: BaseDatabaseWrapper, metadata: Metadata) -> bool:
 
 
 def check_site(connection: BaseDatabaseWrapper) -> None:
-    """Raise `RestoreRefused` where this site lacks migrations: what is upgraded gets all of them."""
+    """Raise `RestoreRefused` where migrations of this site are not applied: an upgraded backup has all of them."""
     loader = MigrationLoader(connection)
-    missing = [f"{a}.{n}" for a, n in loader.graph.leaf_nodes() if (a, n) not in loader.applied_migrations]
+    leaf_nodes = loader.graph.leaf_nodes()
+    missing = [f"{app}.{name}" for app, name in leaf_nodes if (app, name) not in loader.applied_migrations]
     if missing:
         raise RestoreRefused(
             _("This site's own database is not up to date. Run “manage.py migrate” first. Not applied are:"),
@@ -71,9 +71,10 @@ def check_site(connection: BaseDatabaseWrapper) -> None:
 
 
 def check_known(loader: MigrationLoader, version: str, migrations: Iterable[tuple[str, str]]) -> None:
-    """Raise `RestoreRefused` where some of these migrations, of apps that are here, are unknown here, and name them.
+    """Raise `RestoreRefused` where some of these migrations, (app label, name), are unknown here, and name them.
 
-    Apps that are not here do not count: their models are left out. `version`: of Baby Buddy, where they come from.
+    Apps that are not installed here do not count: their models are left out. `version`: of the Baby Buddy that they
+    come from.
     """
     unknown = sorted(
         f"{app}.{name}"
@@ -92,9 +93,11 @@ def check_known(loader: MigrationLoader, version: str, migrations: Iterable[tupl
 
 
 def check_fields(archive: Archive, tables: Iterable[Table]) -> None:
-    """Raise `RestoreRefused` where the records of a version 1.0 file, which does not say its schema, do not have the
-    fields of today; names those that do not fit. It looks at the first record of each model; the others are checked as
-    they are read."""
+    """Raise `RestoreRefused` where the records of a version 1.0 file do not have today's fields, and name those fields.
+
+    Such a file does not name its migrations. Only the first record of each model is looked at; the others are checked
+    as they are read.
+    """
     lines = []
     for table in tables:
         if table.label not in archive.metadata.models:
@@ -102,14 +105,14 @@ def check_fields(archive: Archive, tables: Iterable[Table]) -> None:
         for record in next(archive.records(table.label, table.needs_exact_json), [])[:1]:
             fields = record.get("fields") if isinstance(record, dict) else None
             if isinstance(fields, dict):
-                strange = [
+                wrong = [
                     _("%(field)s is unknown here") % {"field": name} for name in fields.keys() - table.names
                 ]
-                strange += [
+                wrong += [
                     _("%(field)s is missing") % {"field": name} for name in table.names if name not in fields
                 ]
-                if strange:
-                    lines.append(f"{table.label}: {', '.join(sorted(strange))}")
+                if wrong:
+                    lines.append(f"{table.label}: {', '.join(sorted(wrong))}")
     if lines:
         raise RestoreRefused(
             _(

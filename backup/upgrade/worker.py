@@ -1,10 +1,11 @@
-"""The child process of `process`: `python -m backup.upgrade.worker`.
+"""Brings a backup or a database file to today's schema: the child process of `process`.
 
-Its `default` database *is* a scratch file, and there is no other: that is said before Django is set up, so that there
-is no way to the live one. Many data migrations ignore the alias that they are run for, and write to `default`.
+`python -m backup.upgrade.worker` reads one line of JSON from standard input, the order; then standard input stays open
+as long as the parent lives. It writes lines of JSON: `{"label", "done", "total"}` with the label of a model or the name
+of a migration, and at last `{"finished": true}` or `{"error", "message", …}`.
 
-In comes one line of JSON, the order; then standard input stays open as long as the parent lives. Out go lines of JSON:
-`{"step", "done", "total"}`, the label of a model or the name of a migration; at the end `{"done"}` or `{"error", …}`.
+Its `default` database *is* a scratch file, and there is no other. That is set before Django is set up, so that there
+is no way to the live database: many data migrations ignore the alias that they run for, and write to `default`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO, cast
@@ -38,100 +40,105 @@ from ..database import database_of, reason_of, refuse_records
 from ..database.sqlite import SQLite, is_disk_trouble
 from ..dump import write_records
 from ..exceptions import BackupError, InvalidBackup, StorageFailed, UpgradeFailed
-from ..options import Phase
+from ..options import Phase, RecordCounter
 from ..scope import models_in_scope
 from ..tables import Table
 from . import process, schema
 
-Key = tuple[str, str]
+#: App label, name.
+MigrationKey = tuple[str, str]
 
 
-class Steps:
-    """Tells the parent how far we are, and knows which migration runs."""
+class ParentReporter:
+    """A `Reporter` that sends the progress to the parent process. `migration`: the one that runs now, or ""."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
         self.migration = ""
         self._done = self._total = 0
 
-    def say(self, **what: Any) -> None:
-        self._out.write(json.dumps(what) + "\n")
+    def send(self, **message: Any) -> None:
+        self._out.write(json.dumps(message) + "\n")
         self._out.flush()
 
     def phase(self, phase: Phase) -> None:
-        """An upgrade has none."""
+        """Ignore it: an upgrade has no phases."""
 
     def progress(self, label: str, done: int, total: int) -> None:
-        self.say(step=label, done=done, total=total)
+        self.send(label=label, done=done, total=total)
 
-    def expect(self, migrations: int) -> None:
-        self._done, self._total = 0, migrations
+    def expect_migrations(self, total: int) -> None:
+        self._done, self._total = 0, total
 
-    def migrates(self, action: str, migration: Any = None, fake: bool = False) -> None:
-        """What Django calls before and after each migration."""
+    def on_migration(self, action: str, migration: Any = None, fake: bool = False) -> None:
+        """Django calls this before and after each migration."""
         if action == "apply_start":
             self.migration = f"{migration.app_label}.{migration.name}"
-            self.say(step=self.migration, done=self._done, total=self._total)
+            self.progress(self.migration, self._done, self._total)
         elif action == "apply_success":
             self._done += 1
             self.migration = ""
 
 
 def main() -> None:
-    # What a migration prints, or asks, is for nobody.
     order = json.loads(sys.stdin.buffer.readline())
+    # Whatever a migration prints goes nowhere, and where it asks something, it finds the end of its input.
     parent, out = os.dup(0), os.fdopen(os.dup(1), "w", encoding="utf-8")
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(null, 1)
     folder = Path(order["folder"])
-    threading.Thread(target=_end_with, args=(parent, folder), daemon=True).start()
-    steps = Steps(out)
+    threading.Thread(target=_end_with_parent, args=(parent, folder), daemon=True).start()
+    reporter = ParentReporter(out)
     try:
         set_up(folder, order["settings"])
-        with translation.override(order["language"]):
-            _report(steps, lambda: run(folder, steps))
+        with translation.override(order["language"]), _explained(reporter):
+            upgrade(folder, reporter)
     except BackupError as error:
-        place = {name: getattr(error, name, None) for name in ("model", "pk", "field")}
-        kind = type(error).__name__
-        steps.say(error=kind, message=error.message, details=error.details, place=place)
+        reporter.send(
+            error=type(error).__name__,
+            message=error.message,
+            details=error.details,
+            place={name: getattr(error, name, None) for name in ("model", "pk", "field")},
+        )
     else:
-        steps.say(done=True)
+        reporter.send(finished=True)
 
 
-def _end_with(parent: int, folder: Path) -> None:
-    """Leave nothing when the parent is gone, however it went: only then does its end of the pipe close early."""
+def _end_with_parent(parent: int, folder: Path) -> None:
+    """Wait until the parent is gone, however it went; then delete the folder and exit."""
     while os.read(parent, 1024):
         pass
     shutil.rmtree(folder, ignore_errors=True)
     os._exit(1)
 
 
-def set_up(folder: Path, others: dict[str, Any]) -> None:
-    """Django, with the project's settings, but for what would lead to anything of the live site's."""
+def set_up(folder: Path, backup_settings: dict[str, Any]) -> None:
+    """Set Django up with the project's settings, but for those that lead to anything of the live site's."""
     scratch = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(folder / "scratch.sqlite3")}
     settings.DATABASES = {"default": scratch}
     settings.DATABASE_ROUTERS = []
-    # Settings of the host's are cached under the same keys as the live site's; files belong to it.
+    # The host caches its settings under the same keys as the live site, and the files belong to that.
     memory = "django.core.cache.backends.locmem.LocMemCache"
     settings.CACHES = {alias: {"BACKEND": memory, "LOCATION": alias} for alias in settings.CACHES}
     memory = "django.core.files.storage.InMemoryStorage"
     settings.STORAGES = {**settings.STORAGES, "default": {"BACKEND": memory}}
-    for name, value in others.items():
+    for name, value in backup_settings.items():
         setattr(settings, name, value)
     django.setup()
-    connection_created.connect(_in_haste)
+    connection_created.connect(_skip_fsync)
 
 
-def _in_haste(connection: Any, **kwargs: Any) -> None:
-    """Nobody needs the scratch file after a power cut."""
+def _skip_fsync(connection: Any, **kwargs: Any) -> None:
+    """Have SQLite not wait for the disk: nobody needs the scratch file after a power cut."""
     connection.cursor().execute("PRAGMA synchronous = OFF")
 
 
-def _report(steps: Steps, work: Callable[[], None]) -> None:
-    """Whatever comes of migrations that are not ours as a `BackupError` that names the migration."""
+@contextmanager
+def _explained(reporter: ParentReporter) -> Iterator[None]:
+    """Raise whatever a migration raises as a `BackupError` that names the migration."""
     try:
-        work()
+        yield
     except BackupError:
         raise
     except Exception as error:
@@ -141,63 +148,62 @@ def _report(steps: Steps, work: Callable[[], None]) -> None:
                 % {"reason": reason_of(error)}
             ) from error
         reason = f"{type(error).__name__}: {reason_of(error)}"
-        if steps.migration:
+        if reporter.migration:
             text = _("The migration %(migration)s failed on this data (%(reason)s). Nothing was changed.")
         else:
             text = _("The data could not be brought to this version (%(reason)s). Nothing was changed.")
-        raise UpgradeFailed(text % {"migration": steps.migration, "reason": reason}) from error
+        raise UpgradeFailed(text % {"migration": reporter.migration, "reason": reason}) from error
 
 
-def run(folder: Path, steps: Steps) -> None:
-    """`GIVEN` in the folder, a backup or a database file of any age, becomes `UPGRADED`."""
-    given = folder / process.GIVEN
+def upgrade(folder: Path, reporter: ParentReporter) -> None:
+    """Make `UPGRADED` in the folder out of `SOURCE`, a backup or a database file of any age."""
+    path = folder / process.SOURCE
     left_out: list[str] = []
-    with given.open("rb") as source:
-        database = process.is_database(source)
-    if database:
-        old = folder / "old.zip"
-        with SQLite.foreign(given) as reader, old.open("w+b") as target:
-            left_out = backup_of(reader, target, steps)
-        given = old
-    with given.open("rb") as source, open_archive(source) as archive:
-        migrations, added = babybuddy.past_obstacles(archive.metadata.migrations)
-        make(migrations, steps)
-        left_out += load(archive, migrations, added, steps)
-        ran = forward(steps)
+    with path.open("rb") as source:
+        is_database = process.is_database(source)
+    if is_database:
+        backup = folder / "old.zip"
+        with SQLite.foreign(path) as reader, backup.open("w+b") as target:
+            left_out = convert_database(reader, target, reporter)
+        path = backup
+    with path.open("rb") as source, open_archive(source) as archive:
+        migrations, added_fields = babybuddy.past_obstacles(archive.metadata.migrations)
+        build_schema(migrations, reporter)
+        left_out += load_records(archive, migrations, added_fields, reporter)
+        applied = migrate_to_newest(reporter)
         with (folder / process.UPGRADED).open("w+b") as target:
-            write(target, archive.metadata, ran, left_out, steps)
+            write_backup(target, archive.metadata, applied, left_out, reporter)
 
 
-def _here() -> set[str]:
+def _installed_apps() -> set[str]:
     return {config.label for config in live_apps.get_app_configs()}
 
 
-def _in_scope() -> set[str]:
+def _apps_in_scope() -> set[str]:
     return {model._meta.app_label for model in models_in_scope()}
 
 
 # -- a database file becomes a backup of its time ---
 
 
-def backup_of(reader: SQLite, target: Any, steps: Steps) -> list[str]:
-    """Write a backup of a database file, as one of its time. Returns the apps that it has and that are not here.
+def convert_database(reader: SQLite, target: Any, reporter: ParentReporter) -> list[str]:
+    """Write a backup of a database file, at the migrations that it has. Returns its apps that are not installed here.
 
-    Only the columns are read that Django knows of at those migrations, and each value is checked; all else in the file
-    is nobody's business. Raises `InvalidBackup` where it is no database of this host's, `RestoreRefused` where it is of
-    a newer one.
+    Only the columns that Django knows of at those migrations are read, and each value is checked. Raises
+    `InvalidBackup` where it is no database of Baby Buddy's, `RestoreRefused` where it is of a newer one.
     """
     if not reader.column_names("django_migrations") >= {"app", "name"}:
-        raise _foreign()
-    applied: list[Key] = [
-        (str(a), str(n)) for a, n in reader.fetch("SELECT app, name FROM django_migrations")
+        raise _not_baby_buddys()
+    applied: list[MigrationKey] = [
+        (str(app), str(name)) for app, name in reader.fetch("SELECT app, name FROM django_migrations")
     ]
-    recorded = {app for app, _name in applied}
-    if not babybuddy.owns(recorded):
-        raise _foreign()
-    in_scope = _in_scope()
+    apps = {app for app, _name in applied}
+    if not babybuddy.owns(apps):
+        raise _not_baby_buddys()
+    in_scope = _apps_in_scope()
     loader = MigrationLoader(None, ignore_no_migrations=True)
     schema.check_known(loader, "", [key for key in applied if key[0] in in_scope])
-    migrations = schema.leaves(loader, applied, recorded & in_scope)
+    migrations = schema.leaves(loader, applied, apps & in_scope)
     state = loader.project_state([(app, name) for app, names in migrations.items() for name in names])
     tables = []
     for table in map(Table, models_in_scope(state.apps)):
@@ -215,13 +221,13 @@ def backup_of(reader: SQLite, target: Any, steps: Steps) -> list[str]:
     )
     try:
         with Writer(target) as writer:
-            write_records(writer, reader, tables, steps)
+            write_records(writer, reader, tables, reporter)
             writer.finish(metadata)
     except BackupError as error:
         if type(error) is BackupError:  # a value that is not what its column says
             raise InvalidBackup(error.message) from error
         raise
-    return sorted(recorded - _here())
+    return sorted(apps - _installed_apps())
 
 
 def _check_columns(reader: SQLite, table: Table) -> None:
@@ -229,14 +235,14 @@ def _check_columns(reader: SQLite, table: Table) -> None:
     parts += [(relation.table, [relation.owner, relation.target.column]) for relation in table.relations]
     for name, columns in parts:
         if not reader.column_names(name) >= {*columns}:
-            raise _lacks(name)
+            raise _incomplete(name)
 
 
-def _foreign() -> InvalidBackup:
+def _not_baby_buddys() -> InvalidBackup:
     return InvalidBackup(_("This is a database of SQLite's, but not one of Baby Buddy's."))
 
 
-def _lacks(table: str) -> InvalidBackup:
+def _incomplete(table: str) -> InvalidBackup:
     return InvalidBackup(
         _("The database is not whole: the table %(table)s, or a part of it, is missing.") % {"table": table}
     )
@@ -245,83 +251,86 @@ def _lacks(table: str) -> InvalidBackup:
 # -- the scratch database ---
 
 
-def make(migrations: dict[str, list[str]], steps: Steps) -> None:
+def build_schema(migrations: dict[str, list[str]], reporter: ParentReporter) -> None:
     """Build the scratch database at exactly these migrations.
 
-    Apps that the backup does not know are there from the start where they need nothing newer, as they are in a database
-    that is migrated in place: a migration that deletes a row looks into every table that may refer to it.
+    Apps that the backup does not know get all of theirs where these need nothing newer, as in a database that is
+    migrated in place: a migration that deletes a row looks into every table that may refer to it.
     """
-    executor = MigrationExecutor(connection, cast(Any, steps.migrates))
+    executor = MigrationExecutor(connection, cast(Any, reporter.on_migration))
     graph = executor.loader.graph
     targets = _targets(executor.loader, migrations)
-    there = {key for target in targets for key in graph.forwards_plan(target)}
+    planned = {key for target in targets for key in graph.forwards_plan(target)}
     for leaf in graph.leaf_nodes():
         if leaf[0] not in migrations:
             needed = graph.forwards_plan(leaf)
-            if all(key in there or key[0] not in migrations for key in needed):
+            if all(key in planned or key[0] not in migrations for key in needed):
                 targets.append(leaf)
-    steps.expect(len(executor.migration_plan(targets)))
+    reporter.expect_migrations(len(executor.migration_plan(targets)))
     executor.migrate(targets)
-    _make_tables_without_migrations(executor.loader.unmigrated_apps)
+    _create_tables_without_migrations(executor.loader.unmigrated_apps)
 
 
-def _targets(loader: MigrationLoader, migrations: dict[str, list[str]]) -> list[Key]:
+def _targets(loader: MigrationLoader, migrations: dict[str, list[str]]) -> list[MigrationKey]:
     keys = [(app, name) for app, names in migrations.items() for name in names]
     return [key for key in keys if key in loader.graph.nodes]  # others are of apps that are not here
 
 
-def _make_tables_without_migrations(app_labels: Iterable[str]) -> None:
-    there = {*connection.introspection.table_names()}
+def _create_tables_without_migrations(app_labels: Iterable[str]) -> None:
+    existing = {*connection.introspection.table_names()}
     models = [model for model in live_apps.get_models() if model._meta.app_label in app_labels]
     with connection.schema_editor() as editor:
         for model in models:
-            if model._meta.managed and not model._meta.proxy and model._meta.db_table not in there:
+            if model._meta.managed and not model._meta.proxy and model._meta.db_table not in existing:
                 editor.create_model(model)
 
 
-def load(
-    archive: Archive, migrations: dict[str, list[str]], added: dict[str, dict[str, Any]], steps: Steps
+def load_records(
+    archive: Archive,
+    migrations: dict[str, list[str]],
+    added_fields: dict[str, dict[str, Any]],
+    reporter: ParentReporter,
 ) -> list[str]:
-    """The backup's records into the scratch database, in place of what migrations put there.
+    """Load the records of a backup into the scratch database, in place of those that migrations put there.
 
-    `added`: model label -> fields that its records do not have, with their values. Returns the labels of the models
-    that are left out, because their app is not here. Raises `InvalidBackup`, `RecordsRefused`.
+    `added_fields`: model label -> fields that its records do not have, with their values. Returns the labels of the
+    models that are left out, because their app is not installed here. Raises `InvalidBackup`, `RecordsRefused`.
     """
     metadata = archive.metadata
     loader = MigrationLoader(connection)
     historical = loader.project_state(_targets(loader, migrations)).apps
-    _make_permissions(historical)
+    _create_permissions(historical)
     tables = [
         Table(model)
         for model in models_in_scope(historical, exclude={*conf.exclude} - {*metadata.models})
         if model._meta.app_label in metadata.apps
     ]
-    left_out = [label for label in metadata.models if label.split(".")[0] not in _here()]
+    installed = _installed_apps()
+    left_out = [label for label in metadata.models if label.split(".")[0] not in installed]
     for label in metadata.models.keys() - {table.label for table in tables} - {*left_out}:
         raise InvalidBackup(
             _("The backup holds records of %(model)s, which its migrations do not know.") % {"model": label}
         )
     database = database_of()
-    done = 0
+    counter = RecordCounter(reporter, metadata.total_records)
     with database.restoring():
         database.clear(tables)
         for table in tables:
             if table.label not in metadata.models:
                 continue
             for records in archive.records(table.label, table.needs_exact_json):
-                for record in records if table.label in added else ():
+                for record in records if table.label in added_fields else ():
                     if isinstance(record, dict) and isinstance(record.get("fields"), dict):
-                        record["fields"].update(added[table.label])
+                        record["fields"].update(added_fields[table.label])
                 database.insert(table, list(zip(*table.batch_from(records), strict=True)))
-                done += len(records)
-                steps.progress(table.label, done, max(done, metadata.total_records))
+                counter.add(table.label, len(records))
         refuse_records(database.refused)
         refuse_records(database.dangling(tables))
     return left_out
 
 
-def _make_permissions(historical: Any) -> None:
-    """Content types and permissions, as the `migrate` of that time left them."""
+def _create_permissions(historical: Any) -> None:
+    """Create content types and permissions, as the `migrate` of that time did."""
     if live_apps.is_installed("django.contrib.auth") and live_apps.is_installed(
         "django.contrib.contenttypes"
     ):
@@ -331,38 +340,42 @@ def _make_permissions(historical: Any) -> None:
             create_permissions(config, verbosity=0, interactive=False, apps=historical)
 
 
-def forward(steps: Steps) -> list[str]:
-    """The host's own migrations, to the newest, and what it does after them. Returns those that ran."""
+def migrate_to_newest(reporter: ParentReporter) -> list[str]:
+    """Run the host's own migrations to the newest, and what follows them. Returns their names, "app.name"."""
 
-    class Migrate(migrate.Command):  # Django's own: the host's makes a user with a known password
+    class Migrate(migrate.Command):  # Django's own: that of the host creates a user with a known password
         def migration_progress_callback(self, action: str, migration: Any = None, fake: bool = False) -> None:
-            steps.migrates(action, migration, fake)
+            reporter.on_migration(action, migration, fake)
 
     executor = MigrationExecutor(connection)
     plan = [migration for migration, _back in executor.migration_plan(executor.loader.graph.leaf_nodes())]
-    steps.expect(len(plan))
+    reporter.expect_migrations(len(plan))
     call_command(Migrate(), verbosity=0, interactive=False, run_syncdb=True)
-    return [f"{ran.app_label}.{ran.name}" for ran in plan if ran.app_label in _in_scope()]
+    in_scope = _apps_in_scope()
+    return [f"{applied.app_label}.{applied.name}" for applied in plan if applied.app_label in in_scope]
 
 
-def write(target: Any, old: Metadata, ran: list[str], left_out: list[str], steps: Steps) -> None:
-    """A backup of the scratch database, which says where its data is from."""
+def write_backup(
+    target: Any, old: Metadata, applied: list[str], left_out: list[str], reporter: ParentReporter
+) -> None:
+    """Write a backup of the scratch database that says where its data is from."""
     tables = [Table(model) for model in models_in_scope(exclude=conf.exclude)]
+    apps = {table.model._meta.app_label for table in tables}
     before = old.upgraded or Upgrade(old.babybuddy_version, [], [], [])
     metadata = replace(
         old,
         version=VERSION,
         babybuddy_version=babybuddy.version(),
-        migrations=schema.leaf_migrations(connection, (table.model._meta.app_label for table in tables)),
+        migrations=schema.leaf_migrations(connection, apps),
         upgraded=Upgrade(
             before.babybuddy_version,
-            [*before.migrations, *ran],
+            [*before.migrations, *applied],
             [*before.left_out, *left_out],
-            sorted({table.model._meta.app_label for table in tables} - old.apps),
+            sorted(apps - old.apps),
         ),
     )
     with Writer(target) as writer:
-        write_records(writer, database_of(), tables, steps)
+        write_records(writer, database_of(), tables, reporter)
         writer.finish(metadata)
 
 

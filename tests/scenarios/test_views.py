@@ -942,8 +942,8 @@ def test_index_tells_of_the_last_backup_and_the_size(browser, family):
     assert state.load_last_backup() is None, "nobody got it"
     browser.get(url("download")).close()
     last = state.load_last_backup()
-    assert last["by"] == "admin"
-    assert last["records"] > 100
+    assert last.by == "admin"
+    assert last.records > 100
     page = browser.get(url("index")).content.decode()
     assert ", by <bdi>admin</bdi>." in page
     assert re.search(r"The database takes <bdi>[\d.,]+\s[KM]B", page)
