@@ -8,6 +8,7 @@ from __future__ import annotations
 import zoneinfo
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,25 @@ _SEEDED = {"core.heightpercentile", "core.weightpercentile"}
 _TIMELESS = {"core.child", "core.tag", "core.tagged"}
 #: Fields that the host sets whenever a record is used: at every sign-in, at every entry with the tag.
 USES = {"auth.user": "last_login", "core.tag": "last_used"}
+
+
+@dataclass(frozen=True)
+class Account:
+    """A model that says who may do what. `by_use`: its fields that change when somebody merely uses the site.
+    `may_go`: whether its records go by themselves, so that a restore that deletes one takes nothing from anybody."""
+
+    by_use: frozenset[str] = frozenset()
+    may_go: bool = False
+
+
+def accounts() -> dict[str, Account]:
+    """Return model label -> what is an account of it, for the models that only a superuser may change by a restore."""
+    return {
+        get_user_model()._meta.label_lower: Account(by_use=frozenset({"last_login"})),
+        "auth.group": Account(),
+        "authtoken.token": Account(by_use=frozenset({"created"}), may_go=True),
+    }
+
 
 #: Plural names, where the host has no good one.
 NAMES = {

@@ -5,7 +5,7 @@
     │   ├── InvalidRecord       400  … at one record: model, key, field and reason are named
     │   └── TooLarge            413  … or larger than BACKUP_MAX_UPLOAD_SIZE or BACKUP_MAX_UNCOMPRESSED_SIZE
     ├── RestoreRefused          409  the file is sound, its restore is not: no superuser left, newer schema …
-    │   ├── Conflict            409  records that match two different rows
+    │   ├── RecordsConflict     409  records that match two different rows
     │   ├── RecordsRefused      409  records that the database refused, the first twenty of them
     │   ├── UnknownApps         409  clearing would empty apps that the backup does not know, and nobody said so
     │   ├── UpgradeFailed       409  an older backup could not be brought to today's schema
@@ -72,7 +72,7 @@ class RestoreRefused(BackupError):
     status = 409
 
 
-class Conflict(RestoreRefused):
+class RecordsConflict(RestoreRefused):
     code = "conflict"
 
 

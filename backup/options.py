@@ -15,6 +15,11 @@ class RestoreMode(enum.Enum):
     #: Everything in scope is deleted first; afterwards the database holds exactly the backup.
     CLEAR = "clear"
 
+    @property
+    def clears(self) -> bool:
+        """Whether rows that the backup does not hold are deleted."""
+        return self is RestoreMode.CLEAR
+
 
 @dataclass(frozen=True)
 class RestoreOptions:
@@ -23,10 +28,6 @@ class RestoreOptions:
 
     mode: RestoreMode = RestoreMode.OVERWRITE
     clear_unknown_apps: bool = False
-
-    @property
-    def clears(self) -> bool:
-        return self.mode is RestoreMode.CLEAR
 
 
 class Phase(enum.Enum):

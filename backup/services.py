@@ -9,18 +9,15 @@ from __future__ import annotations
 import datetime as dt
 import gc
 import hashlib
-import logging
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import django
-from django.db import DatabaseError, OperationalError
+from django.db import DatabaseError
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -29,19 +26,22 @@ from django.utils.translation import ngettext
 from . import babybuddy
 from .archive import Archive, Metadata, Writer, open_archive
 from .conf import conf
-from .database import Database, database_of, reason_of, refuse_records
+from .database import Database, database_of, refuse_records
 from .dump import write_records
-from .exceptions import AlreadyRestored, BackupError, Busy, StorageFailed, UnknownApps
+from .exceptions import AlreadyRestored, BackupError, UnknownApps
+from .log import logged, logger
 from .options import SILENT, Phase, RecordCounter, Reporter, RestoreMode, RestoreOptions, Result
-from .restore.batches import Spool
-from .restore.plan import Plan, build
-from .restore.preview import Look
+from .restore.apply import write
+from .restore.batches import Report, Spool
+from .restore.build import build
+from .restore.plan import Plan
+from .restore.policy import check_policy
+from .restore.preview import PreviewCollector
+from .restore.records import RecordReader
 from .scope import models_in_scope
 from .storage import files, kept, state
 from .tables import Table
 from .upgrade import process, schema
-
-logger = logging.getLogger("backup")
 
 #: An undo brings back exactly what was, whatever apps there are.
 UNDO = RestoreOptions(RestoreMode.CLEAR, clear_unknown_apps=True)
@@ -67,7 +67,7 @@ def create_backup(
 
     `label`: a remark that goes into the metadata. Raises `StorageFailed`, `Busy`.
     """
-    with _logged("backup", user) as log:
+    with logged("backup", user) as log:
         metadata = _write_backup(target, user, label, reporter)
         log(f"{metadata.total_records} records")
     return metadata
@@ -120,7 +120,7 @@ def at_todays_schema(
         backup = source
         if process.is_database(source) or _is_older(source, connection):
             schema.check_site(connection)
-            with _logged("upgrade", user) as log:
+            with logged("upgrade", user) as log:
                 backup = stack.enter_context(process.upgraded(source, path, reporter))
                 log(f"{backup.seek(0, 2)} bytes")
         yield backup
@@ -151,7 +151,7 @@ def inspect_backup(source: BinaryIO, options: RestoreOptions, *, user: Any = Non
     """
     database = database_of()
     with (
-        _logged("preview", user) as log,
+        logged("preview", user) as log,
         _gc_paused(),
         at_todays_schema(source, user=user) as backup,
         open_archive(backup) as archive,
@@ -160,9 +160,8 @@ def inspect_backup(source: BinaryIO, options: RestoreOptions, *, user: Any = Non
         with database.snapshot() as reader:
             tables = _tables()
             moments = {t.label: moment for t in tables if (moment := babybuddy.moment_of(t))}
-            look = Look(moments, spool, babybuddy.USES)
-            plan = _plan(archive, reader, spool, options, user, compare=True, look=look)
-            plan.count()
+            preview = PreviewCollector(spool, options.mode, moments, babybuddy.USES)
+            plan = _plan(archive, reader, spool, options.mode, user, preview=preview)
         log(f"{plan.metadata.total_records} records")
         return plan
 
@@ -180,7 +179,7 @@ def restore_backup(
     `idempotency_key`: what tells this request from others: see `ensure_not_repeated`. Raises `InvalidBackup`,
     `RestoreRefused`, `Busy`, `AlreadyRestored`, `StorageFailed`.
     """
-    with _logged("restore", user) as log:
+    with logged("restore", user) as log:
         result = _restore(source, options, user, reporter, idempotency_key)
         log(f"{result.records} records, safety copy {result.safety_copy}")
         return result
@@ -198,7 +197,7 @@ def undo_restore(
     Without a name, what was undone already is not done again: that is `AlreadyRestored`. Raises `NoSafetyCopy`, and
     what `restore_backup` does.
     """
-    with _logged("undo", user) as log:
+    with logged("undo", user) as log:
         last = state.load_last_restore()
         if safety_copy is None and last is not None:
             if last.is_undo:
@@ -241,20 +240,21 @@ def _restore(
         moment = database.change_marker()
         total = max(archive.metadata.total_records, 0)
         counter = RecordCounter(reporter, total)
-        plan = _plan(archive, database, spool, options, user, compare=not options.clears, tell=counter.add)
+        plan = _plan(archive, database, spool, options.mode, user, report=counter.add)
         _refuse(plan, options)
         reporter.phase(Phase.COPY)
         label = undo or _("before restoring %(file)s") % {"file": _named(archive.metadata.timestamp)}
         with _safety_copy(user, label, reporter) as safety_copy, database.restoring(), Spool() as fresh:
             if moment is None or database.change_marker() != moment:
                 # Something was entered since, which may change what is to be done.
-                if options.clears:
-                    plan.judge(superuser=_is_superuser(user))
+                if options.mode.clears:
+                    plan = check_policy(plan, database, superuser=_is_superuser(user))
                 else:
-                    plan = _plan(archive, database, fresh, options, user, compare=True)
+                    plan = _plan(archive, database, fresh, options.mode, user)
                 _refuse(plan, options)
             reporter.phase(Phase.WRITE)
-            _write(plan, RecordCounter(reporter, plan.metadata.total_records))
+            counter = RecordCounter(reporter, plan.metadata.total_records)
+            write(plan, database, RecordReader(archive), counter)
             reporter.phase(Phase.FINISH)
             warnings = [*plan.warnings, *babybuddy.after_restore(database)]
             refuse_records(database.dangling(_tables(everything=True)))
@@ -278,7 +278,7 @@ def _restore(
                 _("Restart Baby Buddy: it may still show some old numbers, its cache did not answer.")
             )
         restored = {
-            label: member.records for label, member in plan.metadata.models.items() if plan.holds(label)
+            label: member.records for label, member in plan.metadata.models.items() if plan.table(label)
         }
         return Result(restored, safety_copy.name, warnings)
 
@@ -314,25 +314,6 @@ def safety_copies() -> list[kept.StoredBackup]:
     return kept.backups()
 
 
-def _write(plan: Plan, counter: RecordCounter) -> None:
-    """Carry out a plan. Raises `RecordsRefused`."""
-    database = plan.database
-    if plan.clear:
-        database.clear([*plan.tables, *plan.emptied])
-    for table in plan.tables:
-        if plan.clear:
-            for number, (count, packed) in enumerate(plan.prepared(table)):
-                database.insert_packed(table, packed, partial(plan.columns, table, number))
-                counter.add(table.label, count)
-        else:
-            database.delete(table, plan.replaced.get(table.label, []))
-            for step in plan.steps(table):
-                database.insert(table, step.added)
-                database.update(table, step.changed)
-                counter.add(table.label, len(step.added) + len(step.changed) + step.unchanged)
-    refuse_records(database.refused)
-
-
 @contextmanager
 def _gc_paused() -> Iterator[None]:
     """Millions of rows come and go, none of them in a circle: Python's search for circles would take a third of the
@@ -364,28 +345,24 @@ def _plan(
     archive: Archive,
     database: Database,
     spool: Spool,
-    options: RestoreOptions,
+    mode: RestoreMode,
     user: Any,
     *,
-    compare: bool,
-    look: Look | None = None,
-    tell: Callable[[str, int], None] | None = None,
+    preview: PreviewCollector | None = None,
+    report: Report | None = None,
 ) -> Plan:
     tables = _tables()
     if not archive.metadata.has_checksums:
         schema.check_fields(archive, tables)
     return build(
-        archive,
+        RecordReader(archive, babybuddy.validators(database), preview, report),
         database,
         tables,
         spool,
-        clear=options.clears,
-        compare=compare,
+        mode,
         superuser=_is_superuser(user),
-        validators=babybuddy.validators(database),
         excluded={name.lower() for name in conf.exclude},
-        look=look,
-        tell=tell,
+        preview=preview,
     )
 
 
@@ -432,56 +409,3 @@ def _safety_copy(user: Any, label: str, reporter: Reporter) -> Iterator[_SafetyC
             with suppress(BackupError):
                 kept.delete(copy.name)
         raise
-
-
-@contextmanager
-def _logged(what: str, user: Any) -> Iterator[Callable[[str], None]]:
-    """One line for what was done, refused or failed: who, what, how much, how long. No secrets, and nothing out of a
-    file. What the disk and the database have to say meanwhile becomes an error of ours."""
-    started = time.monotonic()
-    said: list[str] = []
-
-    def took() -> str:
-        return f"{time.monotonic() - started:.1f} s"
-
-    try:
-        with _as_our_errors():
-            yield said.append
-    except BackupError as error:
-        error.logged = True
-        logger.warning("%s by %s refused: %s, %s", what, _who(user), error.code, took())
-        raise
-    except BaseException as error:
-        logger.error("%s by %s failed: %s, %s", what, _who(user), type(error).__name__, took())
-        raise
-    logger.info("%s by %s: %s, %s", what, _who(user), ", ".join(said), took())
-
-
-def log(what: str, user: Any, refused: str = "") -> None:
-    """The line of something that did not come as far as the services. `refused`: the code of the reason."""
-    if refused:
-        logger.warning("%s by %s refused: %s", what, _who(user), refused)
-    else:
-        logger.info("%s by %s", what, _who(user))
-
-
-def _who(user: Any) -> str:
-    """Quoted: a name may hold line breaks and worse."""
-    if user is None:
-        return "the command line"
-    return ascii(user.get_username()) if user.is_authenticated else "nobody known"
-
-
-@contextmanager
-def _as_our_errors() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:  # of temporary files; those of the drivers are others
-        raise StorageFailed(
-            _("The server cannot keep the files that this needs (%(reason)s). Nothing was changed.")
-            % {"reason": error.strerror or type(error).__name__}
-        ) from error
-    except OperationalError as error:
-        raise Busy(
-            _("The database could not do it: %(reason)s. Nothing was changed.") % {"reason": reason_of(error)}
-        ) from error

@@ -152,6 +152,11 @@ class Table:
         return f"<Table {self.label}>"
 
     @property
+    def app(self) -> str:
+        """The label of the model's app."""
+        return str(self.model._meta.app_label)
+
+    @property
     def file(self) -> str:
         return self.label.replace(".", "/", 1) + ".json"
 

@@ -6,20 +6,18 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
-from ..kinds import Plain
-from ..tables import Column, Row, Table
+from ..restore.identity import Conflict
+from ..tables import Column
 from .examples import called, field_name, instance, title_of
 from .names import record_name, titled
 
 
-def conflict(table: Table, row: Row, keys: list[Plain]) -> str:
-    """Describe a record that may be any of several rows here, or a row that several records may be.
-
-    `row`: the record in the backup. `keys`: those of the rows here.
-    """
-    record = instance(table, row)
+def conflict_in_words(conflict: Conflict) -> str:
+    """Describe a record that may be any of several rows here, or a row that several records may be."""
+    table = conflict.table
+    record = instance(table, conflict.row)
     rows = []
-    for here in table.model._base_manager.filter(pk__in=keys).order_by("pk"):
+    for here in table.model._base_manager.filter(pk__in=conflict.rows_here).order_by("pk"):
         alike = {
             field_name(table, table.columns[place])
             for group in table.uniques
@@ -30,8 +28,8 @@ def conflict(table: Table, row: Row, keys: list[Plain]) -> str:
         # Translators: one of the rows that a record may be: "Nap (No. 7), by its Slug"
         by = _("%(name)s, by its %(fields)s") % {"name": name, "fields": ", ".join(sorted(alike))}
         rows.append(by if alike else name)
-    words = {"record": record_name(table.label, title_of(table, row)), "rows": "; ".join(rows)}
-    if len(keys) > 1:
+    words = {"record": record_name(table.label, title_of(table, conflict.row)), "rows": "; ".join(rows)}
+    if len(conflict.rows_here) > 1:
         return _("%(record)s in the backup could be any of these here: %(rows)s.") % words
     return _("%(record)s in the backup could be what another record of the backup is, too: %(rows)s.") % words
 

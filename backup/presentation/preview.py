@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy, ngettext
 from .. import babybuddy
 from ..restore.plan import Plan
 from .chart import chart
-from .conflicts import conflict
+from .conflicts import conflict_in_words
 from .examples import Examples
 from .names import grouped, model_names
 
@@ -33,14 +33,14 @@ def preview(plan: Plan, zone: zoneinfo.ZoneInfo) -> dict[str, Any]:
     total = {
         kind: sum(row["counts"][kind] for group in groups for row in group["differing"]) for kind in KINDS
     }
-    look = plan.look
+    collected = plan.preview
     return {
         "groups": groups,
         "empty": sum(not any(vars(changes).values()) for changes in plan.changes.values()),
         "total": total,
         "sentence": sentence(total),
-        "chart": chart(look.months, look.months_here) if look else None,
-        "conflicts": [conflict(*clash) for clash in plan.clashes],
+        "chart": chart(collected.months, collected.months_here) if collected else None,
+        "conflicts": [conflict_in_words(conflict) for conflict in plan.conflicts],
     }
 
 
@@ -72,8 +72,8 @@ def sentence(total: dict[str, int]) -> str:
 def _groups(plan: Plan, zone: zoneinfo.ZoneInfo) -> list[dict[str, Any]]:
     """Return the models in their groups, those that differ first, without those that have no records anywhere."""
     names = model_names(plan.changes)
-    samples = plan.look.samples if plan.look else {}
-    used_only: Counter[str] = plan.look.used if plan.look else Counter()
+    samples = plan.preview.samples if plan.preview else {}
+    used_only: Counter[str] = plan.preview.used if plan.preview else Counter()
     tables = {table.label: table for table in [*plan.tables, *plan.emptied]}
     examples = Examples(tables, samples, zone)
     groups: dict[str, list[dict[str, Any]]] = {group: [] for group in babybuddy.GROUPS}

@@ -1,20 +1,38 @@
-"""Batches of rows on their way: a temporary file for them (`Spool`), and the check that no key comes twice."""
+"""Batches of rows on their way to the database: each key once (`UniqueKeys`), in a temporary file (`Spool`), and as
+they are to be written (`ComparedBatch`)."""
 
 from __future__ import annotations
 
 import marshal
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from operator import lt
+from types import TracebackType
 from typing import Any
 
 from django.utils.translation import gettext as _
 
 from ..exceptions import StorageFailed
 from ..kinds import Plain
-from ..tables import Table
-from .preview import Look
+from ..tables import Row, Table
+
+#: Is told of records that were read: model label, how many.
+Report = Callable[[str, int], None]
+
+
+@dataclass(frozen=True)
+class ComparedBatch:
+    """Some rows of one table, as they are to be written."""
+
+    added: Sequence[Row] = ()
+    changed: Sequence[Row] = ()
+    unchanged: int = 0
+
+    @property
+    def records(self) -> int:
+        return len(self.added) + len(self.changed) + self.unchanged
 
 
 class Spool:
@@ -30,11 +48,13 @@ class Spool:
     def __enter__(self) -> Spool:
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._file.close()
 
     def put(self, name: str, batch: Any) -> None:
-        """`batch`: lists, dicts and plain values, or bytes. Raises `StorageFailed` where the disk is full."""
+        """Append a batch: lists, dicts and plain values, or bytes. Raises `StorageFailed` where the disk is full."""
         data = marshal.dumps(batch)
         try:
             self._places.setdefault(name, []).append((self._file.seek(0, 2), len(data)))
@@ -45,39 +65,41 @@ class Spool:
                 % {"reason": error.strerror or error}
             ) from error
 
-    def batch(self, name: str, number: int) -> Any:
-        place, length = self._places[name][number]
-        self._file.seek(place)
-        return marshal.loads(self._file.read(length))
-
     def batches(self, name: str) -> Iterator[Any]:
-        for number in range(len(self._places.get(name, ()))):
-            yield self.batch(name, number)
+        for place in self._places.get(name, ()):
+            yield self._read(place)
 
     def backwards(self, name: str) -> Iterator[Any]:
-        for number in reversed(range(len(self._places.get(name, ())))):
-            yield self.batch(name, number)
+        """Yield the batches of a name, the last one first."""
+        for place in reversed(self._places.get(name, ())):
+            yield self._read(place)
+
+    def _read(self, place: tuple[int, int]) -> Any:
+        start, length = place
+        self._file.seek(start)
+        return marshal.loads(self._file.read(length))
 
 
 class UniqueKeys:
-    """Sees to it that no key comes twice. Numbers that only rise, as they do in our files, need no memory."""
+    """Checks that no key of a model comes twice. Numbers that only rise, as in our own files, need no memory."""
 
-    def __init__(
-        self, table: Table, *, in_order: bool, look: Look | None, tell: Callable[[str, int], None] | None
-    ) -> None:
+    def __init__(self, table: Table, *, in_order: bool) -> None:
         self._table = table
-        self._look, self._tell = look, tell
         self._last: Plain = None
         self._seen: set[Plain] | None = None if in_order else set()
 
+    @property
+    def in_order(self) -> bool:
+        """Whether keys are numbers that must rise from record to record."""
+        return self._seen is None
+
     def check(self, keys: Sequence[Plain], *, rising: bool = False) -> None:
-        """`rising`: they are known to, among themselves, since a database gave them in that order."""
+        """Check the keys of the next records. Raises `InvalidRecord`.
+
+        `rising`: they are known to rise among themselves, since a database gave them in that order.
+        """
         if not keys:
             return
-        if self._look:
-            self._look.keys(self._table, keys, self._seen is None)
-        if self._tell:
-            self._tell(self._table.label, len(keys))
         follow = self._last is None or keys[0] > self._last
         if self._seen is None and follow and (rising or all(map(lt, keys, islice(keys, 1, None)))):
             self._last = keys[-1]  # all of them at once

@@ -11,8 +11,9 @@ from django.http import FileResponse, HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import render, resolve_url
 
-from backup import access, babybuddy, services
+from backup import access, babybuddy
 from backup.exceptions import BackupError
+from backup.log import log
 from backup.options import Result
 from backup.presentation.names import model_names
 from backup.storage import uploads
@@ -105,4 +106,4 @@ def log_refusal(request: HttpRequest, refused: str | BackupError) -> None:
             return
         refused.logged, refused = True, refused.code
     name = request.resolver_match.url_name if request.resolver_match else None
-    services.log(_IN_LOG.get(str(name), str(name)), request.user, refused)
+    log(_IN_LOG.get(str(name), str(name)), request.user, refused)

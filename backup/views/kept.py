@@ -8,6 +8,7 @@ from django.shortcuts import redirect
 
 from backup import access, services
 from backup.exceptions import BackupError
+from backup.log import log
 from backup.storage import kept
 
 from .answers import attachment, not_done, result_of
@@ -35,7 +36,7 @@ def safety_copy(request: HttpRequest, name: str) -> HttpResponseBase:
     """Send a safety copy."""
     response = attachment(request, kept.open_backup(name), name)
     if request.method == "GET":
-        services.log(f"download of safety copy {name}", request.user)
+        log(f"download of safety copy {name}", request.user)
     return response
 
 
@@ -46,7 +47,7 @@ def delete_safety_copy(request: HttpRequest, name: str) -> HttpResponseBase:
         kept.delete(name)
     except BackupError as error:
         return not_done(request, error)
-    services.log(f"deletion of safety copy {name}", request.user)
+    log(f"deletion of safety copy {name}", request.user)
     if access.wants_json(request):
         return HttpResponse(status=204)
     return redirect("backup:index")

@@ -138,8 +138,8 @@ class Command(BaseCommand):
         self.stdout.write("")
         for line in plan.warnings:
             self.stdout.write(f"Note: {line}", self.style.WARNING)
-        for line in plan.conflicts:
-            self.stdout.write(f"Conflict: {line}", self.style.ERROR)
+        for conflict in plan.conflicts:
+            self.stdout.write(f"Conflict: {conflict}", self.style.ERROR)
         if plan.refusal is not None:
             self.stdout.write(f"This restore would be refused: {plan.refusal.message}", self.style.ERROR)
 

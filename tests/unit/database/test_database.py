@@ -8,7 +8,7 @@ from core import models as core
 from django.apps import apps
 from django.db import connection
 
-from backup.exceptions import BackupError, Conflict, InvalidRecord, RecordsRefused
+from backup.exceptions import BackupError, InvalidRecord, RecordsConflict, RecordsRefused
 from tests.support.backups import Telling, records_of, refused, restore, rewritten, take
 from tests.support.changing import add_everywhere
 from tests.support.processes import ask, hear, process, wait_until_usable
@@ -76,7 +76,7 @@ def test_two_records_that_exclude_each_other_are_named(family, clear):
         records["core.child"][0]["fields"]["slug"] = records["core.child"][1]["fields"]["slug"]
 
     file = rewritten(take(), change)
-    error = refused(file, RecordsRefused if clear else Conflict, clear=clear)
+    error = refused(file, RecordsRefused if clear else RecordsConflict, clear=clear)
     assert [child for child in family.children if f"core.child {child.pk}" in str(error)]
 
 

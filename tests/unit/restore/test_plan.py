@@ -13,10 +13,10 @@ from django.db import connection
 from rest_framework.authtoken.models import Token
 
 from backup.exceptions import (
-    Conflict,
     Forbidden,
     InvalidBackup,
     InvalidRecord,
+    RecordsConflict,
     RecordsRefused,
     RestoreRefused,
 )
@@ -278,11 +278,11 @@ def test_conflicts_are_listed_and_refused(host_db, backup, here, named):
     file = take()
     make_tags(*here)
     plan = inspect(file, clear=False)
-    assert [line for line in plan.conflicts if named in line]
-    assert isinstance(plan.refusal, Conflict)
-    assert plan.as_json()["conflicts"] == plan.conflicts
-    error = refused(file, Conflict)
-    assert error.details == plan.conflicts
+    assert [line for line in plan.conflicts if named in str(line)]
+    assert isinstance(plan.refusal, RecordsConflict)
+    assert plan.as_json()["conflicts"] == [*map(str, plan.conflicts)]
+    error = refused(file, RecordsConflict)
+    assert error.details == [*map(str, plan.conflicts)]
     assert (error.status, error.code) == (409, "conflict")
     # Clearing asks nobody who is who.
     assert inspect(file, clear=True).conflicts == []
@@ -298,7 +298,7 @@ def test_site_settings_twice_in_the_backup(host_db):
         records["dbsettings.setting"].append({**first, "pk": 77})
 
     file = rewritten(take(), change)
-    assert "dbsettings.setting" in str(refused(file, Conflict))
+    assert "dbsettings.setting" in str(refused(file, RecordsConflict))
 
 
 # --- Who may, and what is left ----------------------------------------------------------------------------

@@ -31,7 +31,7 @@ def few(monkeypatch):
 
 def looked(file, clear, label):
     plan = inspect(file, clear=clear)
-    return plan.changes[label], plan.look.samples[label]
+    return plan.changes[label], plan.preview.samples[label]
 
 
 @pytest.mark.parametrize("clear", [True, False])
@@ -126,7 +126,7 @@ def test_months(three_days, clear):
     before = counted()
     core.DiaperChange.objects.filter(time__year=2025).delete()
     core.Feeding.objects.update(notes="now")
-    look = inspect(file, clear=clear).look
+    look = inspect(file, clear=clear).preview
     assert look.months == before
     assert look.months_here == counted()
     assert (before["2025-01"], look.months_here["2025-01"]) == (2, 0)
@@ -160,7 +160,7 @@ def test_a_note_that_looks_like_a_moment_is_not_counted(three_days):
     child = core.Child.objects.first()
     time = dt.datetime(2026, 6, 1, tzinfo=dt.timezone.utc)
     core.Note.objects.create(child=child, note='"time":"1999-01-01', time=time)
-    assert "1999-01" not in inspect(take(), clear=True).look.months
+    assert "1999-01" not in inspect(take(), clear=True).preview.months
 
 
 def test_keys_descending(three_days, few):

@@ -1,0 +1,72 @@
+"""One line in the log for each job: who, what, how much, how long. No secrets, and nothing out of a file."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.db import OperationalError
+from django.utils.translation import gettext as _
+
+from .database import reason_of
+from .exceptions import BackupError, Busy, StorageFailed
+
+logger = logging.getLogger("backup")
+
+
+@contextmanager
+def logged(job: str, user: Any) -> Iterator[Callable[[str], None]]:
+    """Log what was done, refused or failed. Yields a function that adds a remark to the line.
+
+    Errors of the disk and of the database become `StorageFailed` and `Busy`.
+    """
+    started = time.monotonic()
+    remarks: list[str] = []
+
+    def took() -> str:
+        return f"{time.monotonic() - started:.1f} s"
+
+    try:
+        with _as_our_errors():
+            yield remarks.append
+    except BackupError as error:
+        error.logged = True
+        logger.warning("%s by %s refused: %s, %s", job, _name_of(user), error.code, took())
+        raise
+    except BaseException as error:
+        logger.error("%s by %s failed: %s, %s", job, _name_of(user), type(error).__name__, took())
+        raise
+    logger.info("%s by %s: %s, %s", job, _name_of(user), ", ".join(remarks), took())
+
+
+def log(job: str, user: Any, refused: str = "") -> None:
+    """Log what did not come as far as the services. `refused`: the code of the reason."""
+    if refused:
+        logger.warning("%s by %s refused: %s", job, _name_of(user), refused)
+    else:
+        logger.info("%s by %s", job, _name_of(user))
+
+
+def _name_of(user: Any) -> str:
+    """Return a user's name, quoted: it may hold line breaks and worse."""
+    if user is None:
+        return "the command line"
+    return ascii(user.get_username()) if user.is_authenticated else "nobody known"
+
+
+@contextmanager
+def _as_our_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:  # of temporary files; those of the drivers are others
+        raise StorageFailed(
+            _("The server cannot keep the files that this needs (%(reason)s). Nothing was changed.")
+            % {"reason": error.strerror or type(error).__name__}
+        ) from error
+    except OperationalError as error:
+        raise Busy(
+            _("The database could not do it: %(reason)s. Nothing was changed.") % {"reason": reason_of(error)}
+        ) from error

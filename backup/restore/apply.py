@@ -1,0 +1,39 @@
+"""Write what a plan says, inside of the restore's transaction."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from ..database import Database, refuse_records
+from ..options import RecordCounter
+from .plan import Plan
+from .records import RecordReader
+
+
+def write(plan: Plan, database: Database, reader: RecordReader, counter: RecordCounter) -> None:
+    """Carry out a plan. `reader`: of the same backup. Raises `RecordsRefused`."""
+    if plan.mode.clears:
+        _write_all(plan, database, reader, counter)
+    else:
+        _write_changes(plan, database, counter)
+    refuse_records(database.refused)
+
+
+def _write_all(plan: Plan, database: Database, reader: RecordReader, counter: RecordCounter) -> None:
+    """Write every row, in place of all that is there. Rows were packed before the transaction, so that others are
+    locked out as briefly as possible."""
+    database.clear([*plan.tables, *plan.emptied])
+    for table in plan.tables:
+        for number, (count, packed) in enumerate(plan.packed(table)):
+            database.insert_packed(table, packed, partial(reader.batch, table, number))
+            counter.add(table.label, count)
+
+
+def _write_changes(plan: Plan, database: Database, counter: RecordCounter) -> None:
+    """Write the rows that are not here yet or differ."""
+    for table in plan.tables:
+        database.delete(table, plan.displaced.get(table.label, []))
+        for batch in plan.batches(database, table):
+            database.insert(table, batch.added)
+            database.update(table, batch.changed)
+            counter.add(table.label, batch.records)

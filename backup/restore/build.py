@@ -1,0 +1,226 @@
+"""Build the plan of a restore. Never writes: a preview shows the plan, a restore carries it out (`apply`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+
+from django.apps import apps
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from ..archive.metadata import Metadata
+from ..database.base import Database
+from ..exceptions import InvalidBackup
+from ..options import RestoreMode
+from ..tables import Batch, Table
+from .batches import Spool
+from .compare import TextComparison
+from .identity import RESOLVERS, Resolver, has_identity
+from .plan import Changes, Identical, Plan, packed_name, rows_of
+from .policy import check_policy
+from .preview import PreviewCollector
+from .records import RecordReader
+
+
+def build(
+    reader: RecordReader,
+    database: Database,
+    tables: Sequence[Table],
+    spool: Spool,
+    mode: RestoreMode,
+    *,
+    superuser: bool,
+    excluded: Iterable[str] = (),
+    preview: PreviewCollector | None = None,
+    as_text: bool = True,
+) -> Plan:
+    """Return the plan of a restore of a backup into `database`, every record checked.
+
+    `tables`: those in scope here. `superuser`: whether the one who asks may change accounts. `excluded`: labels that
+    this site leaves out of backups, and so of restores. `preview`: collects what a preview shows; with one the changes
+    are counted. `as_text`: compare the text of records where that can be done, which is faster and finds the same.
+    Raises `InvalidBackup`; what the restore would be refused for is in the plan.
+    """
+    metadata = reader.archive.metadata
+    members = _check_members(metadata, tables, excluded)
+    restored, emptied, warnings = _divide(metadata, tables, mode)
+    resolver = RESOLVERS[mode](database)
+    if mode.clears and preview is None:
+        records = _pack_all(reader, database, restored, spool, metadata)
+        identical: Mapping[str, Identical] = {}
+    else:
+        records, identical = _compare(reader, database, restored, spool, resolver, as_text=as_text)
+    plan = Plan(
+        metadata=metadata.counted(records),
+        mode=mode,
+        tables=restored,
+        emptied=emptied,
+        spool=spool,
+        key_map=resolver.key_map,
+        displaced=resolver.displaced,
+        conflicts=resolver.conflicts,
+        identical=identical,
+        warnings=[*members, *warnings],
+        preview=preview,
+    )
+    if preview is not None:
+        plan = replace(plan, changes=_count_changes(plan, database, preview))
+    return check_policy(plan, database, superuser=superuser)
+
+
+# -- the members of the file ---
+
+
+def _check_members(metadata: Metadata, tables: Sequence[Table], excluded: Iterable[str]) -> list[str]:
+    """Return warnings of what is in the file and not restored. Raises `InvalidBackup` for a model that is unknown."""
+    known = {table.label for table in tables}
+    installed = {config.label for config in apps.get_app_configs()}
+    warnings = []
+    for label in [*metadata.models, *(metadata.upgraded.left_out if metadata.upgraded else ())]:
+        if label in known:
+            continue
+        if label in excluded or label.split(".")[0] in excluded:
+            warnings.append(
+                _("%(model)s is in the backup, but left out of restores on this site.") % {"model": label}
+            )
+        elif label.split(".")[0] not in installed:
+            warnings.append(
+                _("%(model)s is in the backup, but not installed here, and is left out.") % {"model": label}
+            )
+        else:
+            raise InvalidBackup(
+                _("The backup holds records of %(model)s, which this site does not know.") % {"model": label}
+            )
+    if not metadata.has_checksums:
+        warnings.append(
+            _("The backup is of format version 1.0, without checksums: damage to it may go unseen.")
+        )
+    return warnings
+
+
+def _divide(
+    metadata: Metadata, tables: Sequence[Table], mode: RestoreMode
+) -> tuple[list[Table], list[Table], list[str]]:
+    """Return the tables that are restored, those that are emptied without a backup of theirs, and warnings."""
+    restored = [table for table in tables if table.label in metadata.models]
+    others = [table for table in tables if table.label not in metadata.models]
+    unknown = sorted({table.app for table in tables} - metadata.apps)
+    names = {"apps": ", ".join(unknown)}
+    warnings = []
+    if not mode.clears:
+        if unknown:
+            warnings.append(
+                _("The backup has never seen these apps; what is there stays as it is: %(apps)s.") % names
+            )
+        # What a migration put into an upgraded backup would else win over what people set here.
+        return [table for table in restored if table.app not in unknown], [], warnings
+    if unknown:
+        warnings.append(
+            _("The backup has never seen these apps; what is there would be deleted: %(apps)s.") % names
+        )
+    lacking = [table.label for table in others if table.app not in unknown]
+    if lacking:
+        warnings.append(
+            ngettext(
+                "The backup holds nothing of %(models)s; what is there would be deleted.",
+                "The backup holds nothing of these, and what is there would be deleted: %(models)s.",
+                len(lacking),
+            )
+            % {"models": ", ".join(lacking)}
+        )
+    return restored, others, warnings
+
+
+# -- the records ---
+
+
+def _pack_all(
+    reader: RecordReader, database: Database, tables: Sequence[Table], spool: Spool, metadata: Metadata
+) -> dict[str, int]:
+    """Read and check every record, and make it ready for the driver, since that need not wait until others are locked
+    out. Returns model label -> number of records."""
+    records = {}
+    for table in tables:
+        records[table.label] = 0
+        for columns in reader.columns(table):
+            records[table.label] += len(columns[0])
+            if (
+                has_identity(table) or table.app not in metadata.apps
+            ):  # the policy looks at accounts and unknown apps
+                spool.put(table.label, columns)
+            spool.put(packed_name(table), [len(columns[0]), _pack(database, table, columns)])
+    return records
+
+
+def _pack(database: Database, table: Table, columns: Batch) -> list[bytes] | None:
+    try:
+        return database.pack(table, columns)
+    except (LookupError, ValueError, OverflowError):
+        return None  # a natural key that has to be made first, or a value that no driver takes
+
+
+def _compare(
+    reader: RecordReader,
+    database: Database,
+    tables: Sequence[Table],
+    spool: Spool,
+    resolver: Resolver,
+    *,
+    as_text: bool,
+) -> tuple[dict[str, int], dict[str, Identical]]:
+    """Read and check every record, resolve the keys, and put the rows that may differ into the spool.
+
+    Returns model label -> number of records, and the records that are known to be identical.
+    """
+    comparison = TextComparison(reader, database, spool)
+    records: dict[str, int] = {}
+    identical: dict[str, Identical] = {}
+    # First those that others may have to follow to another key.
+    for table in sorted(tables, key=lambda table: not resolver.resolves(table)):
+        # Under other keys, or with other references, texts say nothing.
+        if as_text and not has_identity(table) and not resolver.key_map:
+            records[table.label], identical[table.label] = comparison.compare(table)
+            continue
+        records[table.label] = 0
+        for columns in reader.columns(table):
+            records[table.label] += len(columns[0])
+            spool.put(table.label, columns)
+        if resolver.resolves(table):
+            resolver.resolve(table, partial(rows_of, spool, table))
+    return records, identical
+
+
+def _count_changes(plan: Plan, database: Database, preview: PreviewCollector) -> dict[str, Changes]:
+    """Compare all rows, and return model label -> what happens to them. The preview takes its examples."""
+    changes: dict[str, Changes] = {}
+    for table in [*plan.tables, *plan.emptied]:
+        before = _count_here(plan, database, table)
+        added = changed = unchanged = 0
+        for batch in plan.batches(database, table) if table in plan.tables else ():
+            added += len(batch.added)
+            changed += len(batch.changed)
+            unchanged += batch.unchanged
+            preview.add_batch(database, table, batch)
+        same = before == unchanged and not added and not changed
+        preview.add_months_here(database, table, same=same)
+        displaced = plan.displaced.get(table.label, ())
+        if plan.mode.clears:
+            removed = before - changed - unchanged
+            if removed:
+                preview.add_missing(database, table)
+        else:
+            removed = len(displaced)
+            if removed:
+                preview.add_removed(database, table, displaced)
+        changes[table.label] = Changes(added, changed, unchanged, removed)
+    return changes
+
+
+def _count_here(plan: Plan, database: Database, table: Table) -> int:
+    """Counting rows takes a server as long as reading a tenth of them: those that were read are counted already."""
+    identical = plan.identical.get(table.label, Identical())
+    if identical.up_to is None:
+        return database.count(table)
+    return identical.count + database.count(table, after=identical.up_to)

@@ -1,0 +1,238 @@
+"""Decide which row a record is, and so under which key it is written.
+
+- Where existing data is cleared, the row with its primary key: the backup's keys are the keys (`BackupKeys`).
+- Where it is overwritten (`MatchedRows`), in this order: (1) the row that holds the same values in a unique field or
+  constraint; it keeps its key, and the backup's references to the record follow it there - or, where the key is itself
+  data (an API token), it makes way for the record; (2) the row with the same primary key; (3) none: the record is
+  inserted with its key, or with a fresh one where another record claimed that row. A record that matches two rows, and
+  two records that match one row, are a conflict.
+
+A further way to restore is one more `Resolver` in `RESOLVERS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from django.utils.translation import gettext as _
+
+from ..database.base import MAX_NAMED, Database
+from ..kinds import INTEGER, Plain
+from ..options import RestoreMode
+from ..tables import Row, Table, describe
+
+#: Yields a table's rows as the backup has them, from the first one each time that it is called.
+Rows = Callable[[], Iterator[list[Row]]]
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """A record that cannot be told to be one row. `rows_here`: the keys of the rows that it may be."""
+
+    table: Table
+    row: Row
+    rows_here: list[Plain]
+    reason: str
+
+    def __str__(self) -> str:
+        return describe(self.table.label, self.row[0], None, self.reason)
+
+
+class KeyMap:
+    """The keys that records get here, where they differ from their keys in the backup."""
+
+    def __init__(self) -> None:
+        self._keys: dict[str, dict[Plain, Plain]] = {}
+
+    def __bool__(self) -> bool:
+        return any(self._keys.values())
+
+    def of(self, label: str) -> Mapping[Plain, Plain]:
+        """Return key in the backup -> key here, for the records of one model."""
+        return self._keys.get(label, {})
+
+    def add(self, label: str, key: Plain, key_here: Plain) -> None:
+        self._keys.setdefault(label, {})[key] = key_here
+
+    def remap(self, table: Table, rows: list[Row]) -> list[Row]:
+        """Return rows of the backup under the keys that they get here, their references too."""
+        if not self:
+            return rows
+        own = self.of(table.label)
+        return [
+            (own[row[0]], *row[1:]) if row[0] in own else row
+            for row in (self._remap_references(table, row) for row in rows)
+        ]
+
+    def remap_references(self, table: Table, rows: list[Row]) -> list[Row]:
+        """Like `remap`, before the table's own keys are resolved: a key is mapped only where it is itself a reference,
+        as that of a child of multi-table inheritance is."""
+        return [self._remap_references(table, row, key=True) for row in rows] if self else rows
+
+    def _remap_references(self, table: Table, row: Row, *, key: bool = False) -> Row:
+        values: list[Plain] | None = None
+        for place, label in table.references:
+            keys = self._keys.get(label)
+            if keys and row[place] in keys and (place or key):
+                values = values or list(row)
+                values[place] = keys[row[place]]
+        for place, relation in enumerate(table.relations, len(table.columns)):
+            keys = None if relation.target.is_natural else self._keys.get(relation.target.refers_to)
+            if keys and any(value in keys for value in row[place]):
+                values = values or list(row)
+                values[place] = sorted(keys.get(value, value) for value in row[place])
+        for type_place, place in table.generics:
+            if isinstance(row[type_place], list) and row[place] is not None:
+                keys = self._keys.get(".".join(row[type_place]))
+                new = _remap_generic(keys, row[place]) if keys else row[place]
+                if new != row[place]:
+                    values = values or list(row)
+                    values[place] = new
+        return row if values is None else tuple(values)
+
+
+def _remap_generic(keys: Mapping[Plain, Plain], key: Plain) -> Plain:
+    """Map a generic reference, which holds the key in whatever type its own column has, often text."""
+    if key in keys:
+        return keys[key]
+    for old, new in keys.items() if isinstance(key, str) else ():
+        if str(old) == key:
+            return str(new)
+    return key
+
+
+def has_identity(table: Table) -> bool:
+    """Whether more than the primary key says which row a record of this model is."""
+    return bool(table.uniques) or table.key_is_data or bool(table.key.refers_to)
+
+
+class Resolver:
+    """Resolves, table by table in dependency order, which rows the records of a backup are."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.key_map = KeyMap()
+        #: Model label -> keys of the rows here that make way for a record.
+        self.displaced: dict[str, list[Plain]] = {}
+        #: At most `MAX_NAMED`.
+        self.conflicts: list[Conflict] = []
+
+    def resolves(self, table: Table) -> bool:
+        """Whether the keys of its records may differ here, so that it comes before the tables that refer to it."""
+        raise NotImplementedError
+
+    def resolve(self, table: Table, rows: Rows) -> None:
+        """Add to `key_map`, `displaced` and `conflicts` what is true of this table's records."""
+        raise NotImplementedError
+
+
+class BackupKeys(Resolver):
+    """The backup's keys are the keys."""
+
+    def resolves(self, table: Table) -> bool:
+        return False
+
+    def resolve(self, table: Table, rows: Rows) -> None:
+        pass
+
+
+class MatchedRows(Resolver):
+    """Records are matched with rows by unique values, then by primary key."""
+
+    def resolves(self, table: Table) -> bool:
+        return has_identity(table)
+
+    def resolve(self, table: Table, rows: Rows) -> None:
+        #: Key of a row here -> key of the record that it is, where the two differ.
+        claimed: dict[Plain, Plain] = {}
+        highest = self._database.highest_key(table) if table.key.kind is INTEGER else None
+        for batch in rows():
+            highest = _highest(highest, batch)
+            remapped = self.key_map.remap_references(table, batch)
+            for row, new, matches in zip(batch, remapped, self._matches(table, remapped), strict=True):
+                if new[0] != row[0]:  # its key is a reference (to a parent's row), and was mapped as such
+                    self.key_map.add(table.label, row[0], new[0])
+                self._claim(table, row, new[0], matches, claimed)
+        if not claimed or table.key_is_data:
+            return
+        # A record whose own row went to another record gets a row of its own, under a fresh key.
+        for batch in rows():
+            own = self.key_map.of(table.label)
+            homeless = [row for row in batch if row[0] in claimed and row[0] not in own]
+            remapped = self.key_map.remap_references(table, homeless)
+            for row, matches in zip(homeless, self._matches(table, remapped), strict=True):
+                if matches:
+                    self._conflict(table, row, [row[0]], _claimed_twice(row[0]))
+                else:
+                    highest = _fresh(table, highest)
+                    self.key_map.add(table.label, row[0], highest)
+
+    def _claim(
+        self, table: Table, row: Row, key: Plain, matches: list[Plain], claimed: dict[Plain, Plain]
+    ) -> None:
+        """Settle which row a record is. `key`: what its references say; `matches`: rows with its unique values."""
+        if len(matches) > 1 or (matches and table.key.refers_to and matches != [key]):
+            rows_here = [*{*matches, key}]
+            keys = ", ".join(map(str, rows_here))
+            reason = _("it matches the rows %(keys)s here by different unique values") % {"keys": keys}
+            self._conflict(table, row, rows_here, reason)
+        elif matches and matches[0] != key:
+            (match,) = matches
+            if match in claimed:
+                self._conflict(table, row, [match], _claimed_twice(match))
+            claimed[match] = row[0]
+            if table.key_is_data:
+                self.displaced.setdefault(table.label, []).append(match)
+            else:
+                self.key_map.add(table.label, row[0], match)
+
+    def _matches(self, table: Table, rows: Sequence[Row]) -> list[list[Plain]]:
+        """For each row, return the keys of the rows here that hold the same unique values."""
+        found: list[list[Plain]] = [[] for _row in rows]
+        groups = [*table.uniques, (0,)] if table.key_is_data else table.uniques
+        present = self._database.rows_by_key(table, [row[0] for row in rows]) if groups else {}
+        for group in groups:
+            unknown = []
+            for place, row in enumerate(rows):
+                # Where the row with the same key holds the same values, no other row can.
+                here = present.get(row[0])
+                if here is not None and all(row[i] == here[i] and row[i] is not None for i in group):
+                    if group != (0,) and row[0] not in found[place]:
+                        found[place].append(row[0])
+                else:
+                    unknown.append(place)
+            answers = self._database.matches(table, group, [rows[place] for place in unknown])
+            for place, keys in zip(unknown, answers, strict=True):
+                # Without a constraint, several rows may hold an identity: the record's own is it, else the first.
+                if len(keys) > 1:
+                    keys = [rows[place][0]] if rows[place][0] in keys else [min(keys)]
+                found[place] += [key for key in keys if key not in found[place]]
+        return found
+
+    def _conflict(self, table: Table, row: Row, rows_here: list[Plain], reason: str) -> None:
+        if len(self.conflicts) < MAX_NAMED:
+            self.conflicts.append(Conflict(table, row, rows_here, reason))
+
+
+#: Who resolves in each mode.
+RESOLVERS: dict[RestoreMode, type[Resolver]] = {
+    RestoreMode.CLEAR: BackupKeys,
+    RestoreMode.OVERWRITE: MatchedRows,
+}
+
+
+def _claimed_twice(key: Plain) -> str:
+    return _("it matches row %(key)s here, as another record does") % {"key": key}
+
+
+def _highest(highest: Plain, rows: Iterable[Row]) -> Plain:
+    keys = [row[0] for row in rows if isinstance(row[0], int)]
+    return max([*keys, highest or 0])
+
+
+def _fresh(table: Table, highest: Plain) -> Plain:
+    """Return a key that no row and no record has."""
+    if table.key.kind is INTEGER:
+        return (highest or 0) + 1
+    return table.key.kind.dump(table.key.field.get_default())

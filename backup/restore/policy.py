@@ -1,0 +1,112 @@
+"""Judge a plan: who may carry it out, and what must not be lost by it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from django.contrib.auth import get_user_model
+from django.utils.translation import gettext as _
+
+from .. import babybuddy
+from ..database.base import Database
+from ..exceptions import BackupError, Forbidden, RecordsConflict, RestoreRefused
+from ..kinds import Plain
+from ..scope import label_of
+from ..tables import Row, Table
+from .plan import Plan
+
+
+def check_policy(plan: Plan, database: Database, *, superuser: bool) -> Plan:
+    """Return the plan with its `refusal` and `unknown_apps`, as of the database now.
+
+    `superuser`: whether the one who asks may change accounts.
+    """
+    return replace(
+        plan,
+        unknown_apps=unknown_apps(plan, database),
+        refusal=_refusal(plan, database, superuser=superuser),
+    )
+
+
+def is_unknown(table: Table, plan: Plan) -> bool:
+    """Whether a table is of an app that the backup has never seen."""
+    return table.app not in plan.metadata.apps
+
+
+def unknown_apps(plan: Plan, database: Database) -> list[str]:
+    """Return the labels of the apps that the backup has never seen and of which clearing would delete something."""
+    if not plan.mode.clears:
+        return []
+    tables = [table for table in [*plan.tables, *plan.emptied] if is_unknown(table, plan)]
+    return sorted({table.app for table in tables if _loses(plan, database, table)})
+
+
+def _loses(plan: Plan, database: Database, table: Table) -> bool:
+    """Whether clearing changes or removes rows here."""
+    batches = plan.batches(database, table) if table in plan.tables else ()
+    return database.count(table) != sum(batch.unchanged for batch in batches)
+
+
+def _refusal(plan: Plan, database: Database, *, superuser: bool) -> BackupError | None:
+    if plan.conflicts:
+        return RecordsConflict(
+            _("Records of the backup match more than one row here, so it is not clear which rows they are:"),
+            [str(conflict) for conflict in plan.conflicts],
+        )
+    if not _leaves_a_superuser(plan, database):
+        return RestoreRefused(
+            _("After this restore nobody could administer the site: no user would be active and a superuser.")
+        )
+    if not superuser and _changes_accounts(plan, database):
+        return Forbidden(
+            _(
+                "This restore would change user accounts, permissions or API tokens. Only a superuser can do that."
+            )
+        )
+    return None
+
+
+def _leaves_a_superuser(plan: Plan, database: Database) -> bool:
+    model = get_user_model()
+    label = label_of(model)
+    table = plan.table(label)
+    if table is None:
+        return all(emptied.label != label for emptied in plan.emptied)
+    if not {"is_superuser", "is_active"} <= {*table.names}:
+        return True  # a user model of its own kind, of which we cannot tell
+    superuser, active = (1 + table.names.index(name) for name in ("is_superuser", "is_active"))
+    overwritten: set[Plain] = set()
+    for rows in plan.rows(table):
+        for row in plan.key_map.remap(table, rows):
+            if row[superuser] and row[active]:
+                return True
+            overwritten.add(row[0])
+    if plan.mode.clears:
+        return False
+    here = model._base_manager.using(database.connection.alias).filter(is_superuser=True, is_active=True)
+    return any(table.key.kind.dump(key) not in overwritten for key in here.values_list("pk", flat=True))
+
+
+def _changes_accounts(plan: Plan, database: Database) -> bool:
+    """Whether somebody could gain by this restore: see "A restore" in the README. What merely happens by use (a
+    sign-in, a token made since and gone again) does not count."""
+    for label, account in babybuddy.accounts().items():
+        table = plan.table(label)
+        if table is None:
+            continue
+        if any(
+            batch.added or any(_differs(database, table, row, account.by_use) for row in batch.changed)
+            for batch in plan.batches(database, table)
+        ):
+            return True
+        if plan.mode.clears and not account.may_go:
+            kept = sum(len(batch.changed) + batch.unchanged for batch in plan.batches(database, table))
+            if database.count(table) != kept:
+                return True
+    return False
+
+
+def _differs(database: Database, table: Table, row: Row, ignored: frozenset[str]) -> bool:
+    here = database.rows_by_key(table, [row[0]])[row[0]]
+    places = [place for place, name in enumerate(("pk", *table.names)) if name not in ignored]
+    return any(row[place] != here[place] for place in places)

@@ -1,0 +1,78 @@
+"""Read the records of a backup, model by model, every value checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+from ..archive.reader import Archive
+from ..babybuddy import Validators
+from ..kinds import INTEGER, Plain
+from ..tables import Batch, Table
+from .batches import Report, UniqueKeys
+from .preview import PreviewCollector
+
+
+class RecordReader:
+    """Reads the records of a backup as columns, every value checked.
+
+    `preview`, `report`: are told of what was read; either may be None.
+    """
+
+    def __init__(
+        self,
+        archive: Archive,
+        validators: Validators | None = None,
+        preview: PreviewCollector | None = None,
+        report: Report | None = None,
+    ) -> None:
+        self.archive = archive
+        self._validators = validators or {}
+        self._preview = preview
+        self._report = report
+
+    def columns(self, table: Table) -> Iterator[Batch]:
+        """Yield a model's records, batch by batch. Raises `InvalidBackup`, in the middle too."""
+        unique = self.unique_keys(table)
+        for records in self.archive.records(table.label, table.needs_exact_json):
+            columns = table.batch_from(records)
+            self.validate(table, columns)
+            self.accept(table, unique, columns[0])
+            self.collect(table, columns)
+            yield columns
+
+    def batch(self, table: Table, number: int) -> Batch:
+        """Read one of the batches that `columns` yielded once more, without reporting it."""
+        batches = self.archive.records(table.label, table.needs_exact_json)
+        return table.batch_from(next(islice(batches, number, None)))
+
+    def unique_keys(self, table: Table) -> UniqueKeys:
+        in_order = self.archive.metadata.has_checksums and table.key.kind is INTEGER
+        return UniqueKeys(table, in_order=in_order)
+
+    def validate(self, table: Table, columns: Batch) -> None:
+        """Check values that the host could not live with. Raises `InvalidRecord`."""
+        for place, column in enumerate(table.columns):
+            validator = self._validators.get((table.label, column.name))
+            if validator is None:
+                continue
+            for key, value in zip(columns[0], columns[place], strict=True):
+                if reason := validator(value):
+                    raise table.invalid(reason, key, column.name)
+
+    def accept(
+        self, table: Table, unique: UniqueKeys, keys: Sequence[Plain], *, rising: bool = False
+    ) -> None:
+        """Check the keys of the next records, as `UniqueKeys.check` does, and report that they were read."""
+        unique.check(keys, rising=rising)
+        if keys and self._preview:
+            self._preview.add_keys(table, keys, in_order=unique.in_order)
+        if keys and self._report:
+            self._report(table.label, len(keys))
+
+    def collect(
+        self, table: Table, columns: Sequence[Sequence[Plain]], which: Sequence[bool] | None = None
+    ) -> None:
+        """Have the preview count records. `which`: of each of them whether it counts; by default all do."""
+        if self._preview:
+            self._preview.add_months(table, columns, which)
