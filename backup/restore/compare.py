@@ -42,8 +42,8 @@ class TextComparison:
             text = _text_of(table, columns)
             # Of a backup of this very database, nearly all blocks are the same as a whole.
             if text == lines.text:
-                records += lines.count
-                identical += lines.count
+                records += len(columns[0])
+                identical += len(columns[0])
                 self._reader.accept(table, unique, columns[0], rising=True)
                 self._reader.collect(table, columns)
                 up_to = columns[0][-1]

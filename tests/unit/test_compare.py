@@ -1,0 +1,212 @@
+"""The comparison of texts finds what the plain way finds: the same changes, the same rows written."""
+
+import hashlib
+import json
+from collections import Counter
+from dataclasses import replace
+
+import orjson
+import pytest
+from core import models as core
+from django.db import connection
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from backup import services
+from backup.archive import open_archive, reader
+from backup.database import database_of
+from backup.options import SILENT, RecordCounter, RestoreMode
+from backup.restore import apply, batches, build, compare, preview, records
+from tests.support.backups import packed, rewritten, take, unpacked
+from tests.support.filling import fill
+from tests.support.snapshots import snapshot
+from tests.zoo import models as zoo
+
+
+@pytest.fixture(scope="module")
+def backup(django_db_setup, django_db_blocker):
+    """A small host with values of all kinds, and a backup of it: model label -> records."""
+    with django_db_blocker.unblock():
+        django_db_setup.put_back()
+        fill(days=1, children=2, odd=True)
+        for model in (core.WeightPercentile, core.HeightPercentile, zoo.Tide):
+            model.objects.all().delete()
+        yield take()
+        connection.close()
+
+
+#: With plain keys, with many-to-many relations, with generic references, with JSON, with a key that is a reference.
+MODELS = [
+    "core.note",
+    "core.feeding",
+    "core.tagged",
+    "core.child",
+    "core.timer",
+    "zoo.reserved",
+    "zoo.keeper",
+]
+KINDS = ["remove", "change", "add", "copy with gap", "reorder", "space", "rekey", "last to first key"]
+EDITS = st.lists(
+    st.tuples(st.sampled_from(KINDS), st.sampled_from(MODELS), st.integers(0, 40)), min_size=0, max_size=8
+)
+
+
+def edited(file, edits, layout):
+    """The backup with other records. `layout`: of lines; as we write them, or in another way."""
+    spaced = set()
+
+    def change(records):
+        for kind, label, number in edits:
+            rows = records[label]
+            if rows:
+                edit(records, label, rows, rows[number % len(rows)], kind, number, spaced)
+        for rows in records.values():
+            rows.sort(key=lambda row: (str(type(row["pk"])), row["pk"]))
+
+    members = unpacked(rewritten(file, change))
+    metadata = json.loads(members["metadata.json"])
+    if layout != "another":
+        for member in metadata["models"].values():
+            rows = json.loads(members[member["file"]])
+            text = b",\n".join(line_of(row, spaced) for row in rows)
+            members[member["file"]] = b"[\n" + text + b"\n]\n" if rows else b"[\n]\n"
+            member["sha256"] = hashlib.sha256(members[member["file"]]).hexdigest()
+    if layout == "1.0":
+        metadata["version"] = "1.0"
+        del metadata["models"]
+    return packed({**members, "metadata.json": json.dumps(metadata)})
+
+
+def line_of(row, spaced):
+    if (row["model"], str(row["pk"])) in spaced:
+        return json.dumps(row).encode()
+    return orjson.dumps(row)
+
+
+def edit(records, label, rows, row, kind, number, spaced):
+    keys = {r["pk"] for r in rows}
+    if kind == "remove":
+        rows.remove(row)
+    elif kind == "change":
+        for name, value in row["fields"].items():
+            if isinstance(value, str) and name in ("note", "notes", "name", "first_name", "color"):
+                row["fields"][name] = f"{value}{number}"
+            elif isinstance(value, int) and name == "order":
+                row["fields"][name] = value + number
+    elif kind in ("add", "copy with gap"):
+        new = json.loads(json.dumps(row))
+        new["pk"] = max(keys) + 1 + (number if kind == "copy with gap" else 0)
+        if "slug" in new["fields"]:
+            new["fields"]["slug"] += f"-{new['pk']}"
+        rows.append(new)
+    elif kind == "reorder":
+        row["fields"] = dict(reversed(row["fields"].items()))
+    elif kind == "space":
+        spaced.add((row["model"], str(row["pk"])))
+    elif kind == "rekey":
+        # With everything that refers to it, so that the file stays sound.
+        rekey(records, label, row, max(keys) + 1 + number)
+    elif kind == "last to first key":
+        free = next((key for key in range(1, max(keys)) if key not in keys), None)
+        if free is not None:
+            rekey(records, label, rows[-1], free)
+
+
+def rekey(records, label, row, new):
+    old, row["pk"] = row["pk"], new
+    if label != "core.child":
+        return
+    for rows in records.values():
+        for other in rows:
+            if "child" in other["fields"] and other["fields"]["child"] == old:
+                other["fields"]["child"] = new
+
+
+class RolledBackError(Exception):
+    pass
+
+
+def outcome(file, mode, *, as_text):
+    """What a preview says, and what a restore leaves behind."""
+    file.seek(0)
+    database = database_of()
+    tables = services._tables()
+    found = {}
+    with open_archive(file) as archive, batches.Spool() as spool, database.snapshot() as snapshot_reader:
+        collector = preview.PreviewCollector(spool, mode, {})
+        plan = build.build(
+            records.RecordReader(archive, preview=collector),
+            snapshot_reader,
+            tables,
+            spool,
+            mode,
+            superuser=True,
+            preview=collector,
+            as_text=as_text,
+        )
+        found["plan"] = plan.as_json()
+        found["records"] = plan.metadata
+        found["examples"] = {
+            label: replace(samples, added=sorted(samples.added, key=repr))
+            for label, samples in collector.samples.items()
+        }
+        if plan.refusal is not None:
+            return found
+    file.seek(0)
+    with open_archive(file) as archive, batches.Spool() as spool:
+        record_reader = records.RecordReader(archive)
+        plan = build.build(record_reader, database, tables, spool, mode, superuser=True, as_text=as_text)
+        try:
+            with database.restoring():
+                apply.write(plan, database, record_reader, RecordCounter(SILENT, 0))
+                found["after"] = snapshot()
+                raise RolledBackError
+        except RolledBackError:
+            pass
+    return found
+
+
+@settings(
+    max_examples=10,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(
+    edits=EDITS,
+    layout=st.sampled_from(["ours", "another", "1.0"]),
+    mode=st.sampled_from(RestoreMode),
+    block=st.sampled_from([300, 700, 5000, 1 << 18]),
+)
+@example(edits=[], layout="ours", mode=RestoreMode.OVERWRITE, block=300)
+@example(edits=[("rekey", "core.child", 0)], layout="ours", mode=RestoreMode.OVERWRITE, block=300)
+@example(
+    edits=[("reorder", "core.note", 1), ("space", "core.note", 2), ("remove", "core.note", 3)],
+    layout="ours",
+    mode=RestoreMode.OVERWRITE,
+    block=700,
+)
+def test_texts_are_compared_to_the_same_end(backup, edits, layout, mode, block):
+    before = snapshot()
+    file = edited(backup, edits, layout)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reader, "BLOCK", block)
+        compared = outcome(file, mode, as_text=True)
+        plain = outcome(file, mode, as_text=False)
+    assert compared == plain
+    assert snapshot() == before, "the test itself"
+
+
+def test_blocks_that_are_the_same_are_not_taken_apart(backup, monkeypatch):
+    """The property would hold, too, where nothing was compared as text."""
+    partitioned = Counter()
+    here = compare.TextComparison._here
+
+    def counted(self, table, lines, batch, text):
+        partitioned[table.label] += len(lines)
+        return here(self, table, lines, batch, text)
+
+    monkeypatch.setattr(compare.TextComparison, "_here", counted)
+    monkeypatch.setattr(reader, "BLOCK", 700)
+    outcome(backup, RestoreMode.OVERWRITE, as_text=True)
+    assert partitioned["core.note"] < core.Note.objects.count() / 2
+    assert partitioned["core.feeding"] < core.Feeding.objects.count() / 2
