@@ -80,7 +80,7 @@ class RestoreForm(forms.Form):
     @property
     def is_confirmed(self) -> bool:
         """Whether nothing is deleted, or the last question was answered with yes."""
-        deletes = self.options.clears or self.cleaned_data["removed"]
+        deletes = self.options.mode.clears or self.cleaned_data["removed"]
         return not deletes or bool(self.cleaned_data["confirmed"])
 
     @property

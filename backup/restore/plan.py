@@ -68,10 +68,6 @@ class Plan:
     #: Why the restore may not be carried out (by this user), or None.
     refusal: BackupError | None = None
 
-    @property
-    def clear(self) -> bool:
-        return self.mode.clears
-
     def table(self, label: str) -> Table | None:
         """Return the table of a model that is restored, or None."""
         return next((table for table in self.tables if table.label == label), None)
@@ -106,7 +102,7 @@ class Plan:
     def as_json(self) -> dict[str, Any]:
         return {
             "metadata": self.metadata.as_json(),
-            "clear_existing_data": self.clear,
+            "clear_existing_data": self.mode.clears,
             "changes": {label: vars(changes) for label, changes in self.changes.items()},
             "warnings": self.warnings,
             "conflicts": [str(conflict) for conflict in self.conflicts],

@@ -70,7 +70,7 @@ def _preview(request: HttpRequest, form: RestoreForm) -> HttpResponse:
         "plan": plan,
         "mode": MODES[form.options.mode],
         "fields": fields_of(form.options),
-        "asks": form.options.clears or words["total"]["removed"],
+        "asks": form.options.mode.clears or words["total"]["removed"],
         "others": [
             {"mode": MODES[mode], "fields": fields_of(RestoreOptions(mode))}
             for mode in RestoreMode

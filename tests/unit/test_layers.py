@@ -25,6 +25,7 @@ ROOMS = [
     "restore",
     "upgrade",
     "storage",
+    "log",
     "services",
     "access",
     "forms",

@@ -128,7 +128,11 @@ class Command(BaseCommand):
             f"Baby Buddy {metadata.babybuddy_version}, Django {metadata.django_version}, "
             f"{metadata.database_engine}\n"
             + _upgrade_line(metadata)
-            + ("Everything that is there now is deleted first." if plan.clear else "Nothing is deleted.")
+            + (
+                "Everything that is there now is deleted first."
+                if plan.mode.clears
+                else "Nothing is deleted."
+            )
         )
         width = max([len(label) for label in plan.changes], default=5)
         kinds = ("added", "changed", "unchanged", "removed")
