@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from django.apps import AppConfig
+from django.conf import settings
 from django.utils.translation import gettext_lazy as _
+
+from backup.plug_in import plug_in
 
 
 class BackupConfig(AppConfig):
@@ -12,3 +15,14 @@ class BackupConfig(AppConfig):
 
     def ready(self) -> None:
         from backup import checks  # noqa: F401  registers them
+
+        if not hasattr(settings, "BACKUP_HOST_URLCONF"):
+            _plug_in_late()
+
+
+def _plug_in_late() -> None:
+    """Do what the snippet does, where it was not there: for a host that found this app by its entry point."""
+    names = {name: getattr(settings, name) for name in ("INSTALLED_APPS", "ROOT_URLCONF", "TEMPLATES")}
+    plug_in(names)
+    for name, value in names.items():
+        setattr(settings, name, value)

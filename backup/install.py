@@ -1,16 +1,19 @@
-"""`python -m backup.install PATH_TO_SETTINGS`: append babybuddy_settings_snippet.py to a settings file, once.
+"""`python -m backup.install PATH_TO_SETTINGS`: put babybuddy_settings_snippet.py into a settings file, once.
 
-For container images and scripts: safe to run at every start, needs neither Django nor the host. The file is
-replaced in one step, so a Baby Buddy that starts meanwhile reads the old text or the new, never half of it.
+For container images and scripts: it is safe to run at every start, and needs neither Django nor the host. The snippet
+of an earlier version is replaced by this one's. The file is replaced in one step, so a Baby Buddy that starts meanwhile
+reads the old text or the new, never half of it.
 
-Exit codes: 0 appended, or there already; 1 could not, with the reason on stderr; 2 wrong usage.
+Exit codes: 0 the snippet is there; 1 it could not be put there, with the reason on stderr; 2 wrong usage.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import enum
 import os
+import re
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,15 +21,24 @@ from pathlib import Path
 from .storage.atomic import atomic_write
 
 SNIPPET = "babybuddy_settings_snippet"
-MARK = b"# --- babybuddy-backup: begin"
+#: The snippet in a settings file, of this version or an earlier one.
+_INSTALLED = re.compile(rb"(?ms)^# --- babybuddy-backup: begin\b.*?^# --- babybuddy-backup: end\b[^\n]*\n?")
+
+
+class Outcome(enum.Enum):
+    """What was done, in words."""
+
+    ADDED = "Backup & Restore was added to {path}. Restart Baby Buddy to see it in the user menu."
+    UPDATED = "Backup & Restore in {path} was brought up to date. Restart Baby Buddy."
+    UNCHANGED = "Backup & Restore is in {path} already; nothing was changed."
 
 
 class InstallError(Exception):
-    """Why the snippet could not be appended, for people."""
+    """Why the snippet could not be put there, in words."""
 
 
 def snippet() -> bytes:
-    """The text of the snippet; it is not executed, as it belongs into a settings module."""
+    """Return the text of the snippet. It is not imported, since it runs in a settings module only."""
     spec = find_spec(SNIPPET)
     if spec is None or spec.origin is None:
         raise InstallError(
@@ -35,26 +47,32 @@ def snippet() -> bytes:
     return Path(spec.origin).read_bytes()
 
 
-def install(path: Path) -> bool:
-    """True: appended; False: it was there already."""
+def install(path: Path) -> Outcome:
+    """Put the snippet into a settings file. Raises `InstallError`."""
     if not path.is_file():
         raise InstallError(f"{path} is {'no file' if path.exists() else 'missing'}.")
-    # A link stays a link: what it points to is replaced.
+    # A link stays a link: the file that it points to is replaced.
     path = path.resolve()
     try:
         text = path.read_bytes()
     except OSError as error:
         raise InstallError(f"{path} cannot be read: {error.strerror}.") from error
-    if MARK in text:
-        return False
-    _check_is_settings_module(path, text)
+    wanted = snippet()
+    if wanted in text:
+        return Outcome.UNCHANGED
+    outcome = Outcome.UPDATED if _INSTALLED.search(text) else Outcome.ADDED
+    if outcome is Outcome.UPDATED:
+        new = _INSTALLED.sub(lambda _found: wanted, text, count=1)
+    else:
+        _check_is_settings_module(path, text)
+        new = text.rstrip() + b"\n\n\n" + wanted
     if not os.access(path, os.W_OK):
         raise InstallError(f"{path} may not be written by this user.")
     try:
-        _replace(path, text.rstrip() + b"\n\n\n" + snippet())
+        _replace(path, new)
     except OSError as error:
         raise InstallError(f"{path} could not be written: {error.strerror}.") from error
-    return True
+    return outcome
 
 
 def _check_is_settings_module(path: Path, text: bytes) -> None:
@@ -96,14 +114,11 @@ def main(arguments: list[str] | None = None) -> int:
     )
     path = parser.parse_args(arguments).settings
     try:
-        appended = install(path)
+        outcome = install(path)
     except InstallError as error:
         print(error, file=sys.stderr)
         return 1
-    if appended:
-        print(f"Backup & Restore was added to {path}. Restart Baby Buddy to see it in the user menu.")
-    else:
-        print(f"Backup & Restore is in {path} already; nothing was changed.")
+    print(outcome.value.format(path=path))
     return 0
 
 

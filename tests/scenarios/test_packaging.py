@@ -66,6 +66,8 @@ def test_it_needs_no_more_than_it_says(wheel):
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
         metadata = archive.read(name).decode()
+        points = archive.read(name.replace("METADATA", "entry_points.txt")).decode()
+    assert points.split() == ["[babybuddy.plugins]", "backup", "=", "backup.apps:BackupConfig"]
     assert "License-Expression: BSD-2-Clause" in metadata
     needed = {
         line.removeprefix("Requires-Dist: ").partition(">")[0].lower()

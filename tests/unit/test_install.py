@@ -1,6 +1,7 @@
 """The snippet in settings modules of all kinds, and the command that appends it."""
 
 import os
+import re
 import runpy
 import stat
 import subprocess
@@ -101,6 +102,45 @@ def test_snippet_keeps_a_wrong_number_for_the_check_to_name(tmp_path, monkeypatc
     assert settings_of(tmp_path, MINIMAL + SNIPPET)["BACKUP_MAX_UPLOAD_SIZE"] == "200 MB"
 
 
+def test_snippet_without_the_package(tmp_path):
+    """An image that was renewed: Baby Buddy starts all the same, and its log says why the entry is missing."""
+    path = tmp_path / "base.py"
+    path.write_text(MINIMAL + SNIPPET + "print(INSTALLED_APPS, ROOT_URLCONF)", encoding="utf-8")
+    command = [sys.executable, "-I", "-S", path]  # no packages at all
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "('babybuddy', 'core') babybuddy.urls\n")
+    assert done.stderr == "Backup & Restore is not available: No module named 'backup'\n"
+
+
+def test_a_host_that_finds_plug_ins_by_their_entry_point(tmp_path):
+    """With the snippet or without it, the app is there once."""
+    (entry,) = re.findall(r'^backup = "(.*)"$', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.M)
+    found = f"INSTALLED_APPS = [*INSTALLED_APPS, {entry.replace(':', '.')!r}]\n"
+    for name, snippet in (("plug_in_alone", ""), ("plug_in_twice", SNIPPET)):
+        text = "from babybuddy.settings.test import *\n" + found + snippet
+        (tmp_path / f"{name}.py").write_text(text, encoding="utf-8")
+        path = os.pathsep.join([str(tmp_path), os.environ["PYTHONPATH"]])
+        environment = os.environ | {
+            "DJANGO_SETTINGS_MODULE": name,
+            "PYTHONPATH": path,
+            "BACKUP_EXCLUDE": "core.timer",
+        }
+        code = """if True:
+            import django; django.setup()
+            from django.core.management import call_command
+            from django.urls import reverse
+            from backup.conf import conf
+            print(reverse('backup:index'), reverse('babybuddy:login'), conf.exclude)
+            call_command('check', tag=['urls', 'templates'])
+        """
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.splitlines()[0] == "/backup/ /login/ ['core.timer']"
+        assert "no issues" in done.stdout
+
+
 # --- The URLs ---------------------------------------------------------------------------------------------
 
 
@@ -121,11 +161,11 @@ def test_error_handlers_of_the_host_stay(settings, tmp_path, monkeypatch):
         "def handler404(request, exception): return HttpResponse('ours', status=404)\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
+    import backup
+    from backup import root_urls as before
+
     settings.BACKUP_HOST_URLCONF = "host_with_handlers"
     monkeypatch.delitem(sys.modules, "backup.root_urls")
-    import backup
-
-    before = backup.root_urls
     clear_url_caches()
     try:
         resolver = get_resolver("backup.root_urls")
@@ -170,6 +210,29 @@ def test_install_appends_once(module):
     assert "already" in second.stdout
     assert module.read_text(encoding="utf-8") == once
     assert runpy.run_path(str(module))["ROOT_URLCONF"] == "backup.root_urls"
+
+
+OLD = """\
+# --- babybuddy-backup: begin ------------------------------------------------------------------------------
+# An earlier version.
+def _plug_in_backup(settings):
+    1 / 0
+
+
+_plug_in_backup(globals())
+del _plug_in_backup
+# --- babybuddy-backup: end --------------------------------------------------------------------------------
+"""
+
+
+@pytest.mark.parametrize("after", ["", "\nTIME_ZONE = 'UTC'\n"])
+def test_install_brings_an_earlier_snippet_up_to_date(module, after):
+    module.write_text(MINIMAL + "\n\n" + OLD + after, encoding="utf-8")
+    first = run(module)
+    assert (first.returncode, first.stderr) == (0, "")
+    assert "up to date" in first.stdout
+    assert module.read_text(encoding="utf-8") == MINIMAL + "\n\n" + SNIPPET + after, "in its place"
+    assert "already" in run(module).stdout
 
 
 def test_install_keeps_mode_and_link_and_leaves_nothing_else(module, tmp_path):

@@ -38,6 +38,7 @@ ROOMS = [
     "templatetags",
     "management",
     "checks",
+    "plug_in",
     "apps",
     "install",
 ]
