@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import properties  # noqa: F401  before Hypothesis looks for the profile that is asked for
+
 TESTS = Path(__file__).resolve().parent
 SCRATCH = pytest.StashKey[Path]()
 STRICT = os.environ.get("BACKUP_TEST_STRICT") == "1"

@@ -9,7 +9,7 @@ import pytest
 from core import models as core
 from django.contrib.auth.models import Group, User
 from django.core import serializers
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from rest_framework.authtoken.models import Token
 
@@ -18,6 +18,7 @@ from backup.exceptions import InvalidRecord
 from backup.kinds import _DURATION, DURATION
 from backup.tables import Table
 from tests.support.backups import restore, take
+from tests.support.properties import examples
 from tests.support.snapshots import differences, snapshot
 from tests.zoo import models as zoo
 from tests.zoo.fields import Size
@@ -88,7 +89,7 @@ def test_every_duration_that_django_says_need_not_be_parsed(value):
 # --- Every kind ------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(st.fixed_dictionaries(VALUES), min_size=1, max_size=5, unique_by=lambda row: row["id"]))
 def test_any_values_come_back_from_the_database(host_db, rows):
     core.WeightPercentile.objects.all().delete()  # thousands, and not the matter here
@@ -309,7 +310,7 @@ ANYTHING = st.recursive(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(st.sampled_from(["pk", *VALUES]).filter(lambda name: name != "id"), ANYTHING)
 def test_any_value_is_read_or_refused_by_name(field, value):
     """And a value alone is read as it is among others."""
@@ -335,7 +336,7 @@ def test_any_value_is_read_or_refused_by_name(field, value):
     assert repr(SPECIMEN.row_from(again)) == repr(row), "canonical"
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(ANYTHING)
 def test_anything_is_no_record(value):
     with pytest.raises(InvalidRecord):

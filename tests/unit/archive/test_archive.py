@@ -11,12 +11,13 @@ import json
 import random
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from backup.archive import Archive, Limits, Metadata, Writer, lines_of, parse_metadata, text_of
 from backup.exceptions import InvalidBackup
 from tests.support.backups import lines, packed, unpacked
+from tests.support.properties import examples
 
 LIMITS = Limits(uncompressed=64 * 1024 * 1024)
 MOMENT = dt.datetime(2026, 11, 23, 14, 30, 22, 123456, tzinfo=dt.timezone.utc)
@@ -197,7 +198,7 @@ COLUMNS = st.lists(
 ) | st.lists(VALUES, min_size=1)
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(COLUMNS)
 @example([","])
 @example(["a,b", '",', None, ",", '","'])
@@ -215,13 +216,13 @@ def test_many_values_at_once_are_written_as_each_is(column):
     )
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(ANY_RECORDS)
 def test_any_records_come_back(records):
     assert same(read(write({"core.note": records}))["core.note"], records)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(ANY_RECORDS, st.sampled_from([None, 2, "\t"]), st.booleans())
 def test_any_records_of_version_1_0_come_back(records, indent, escaped):
     text = json.dumps(records, indent=indent, ensure_ascii=escaped)
@@ -508,7 +509,7 @@ def damaged(data, damage):
     return io.BytesIO(bytes(data))
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(DAMAGE)
 def test_damage_is_found_or_does_no_harm(damage):
     file = damaged(SOUND, damage)
@@ -519,7 +520,7 @@ def test_damage_is_found_or_does_no_harm(damage):
     assert found == RECORDS
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(DAMAGE)
 def test_damage_to_a_file_without_checksums_is_no_other_error(damage):
     try:
@@ -528,7 +529,7 @@ def test_damage_to_a_file_without_checksums_is_no_other_error(damage):
         return
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(VALUES)
 def test_any_metadata_is_read_or_refused(value):
     try:
@@ -538,7 +539,7 @@ def test_any_metadata_is_read_or_refused(value):
     raise AssertionError("accepted")
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.sampled_from(KEYS), VALUES)
 def test_metadata_with_any_part_is_read_or_refused(key, value):
     metadata = copy.deepcopy(METADATA)
