@@ -16,7 +16,6 @@ if __name__ == "__main__":
     # The folder is named, unless a part of it is: else pytest would take the PATH of --baby-buddy for what to run.
     if not any(Path(text.partition("::")[0]).resolve().is_relative_to(TESTS) for text in arguments):
         arguments.append(str(TESTS))
-    # Before the others: who names a number, or a debugger, gets what they name.
-    if "--pdb" not in arguments:
-        arguments[:0] = ["--numprocesses=logical", "--dist=worksteal"]
+    # First, so that who names a number of processes gets that. A debugger gets one.
+    arguments[:0] = ["--numprocesses=logical", "--dist=worksteal"]
     sys.exit(pytest.main(arguments))
