@@ -237,15 +237,19 @@ def _restore(
         ensure_not_repeated(idempotency_key)
         # What can be done before others are locked out is done before: reading, checking, converting, the safety copy.
         reporter.phase(Phase.CHECK)
-        moment = database.change_marker()
+        marker = database.change_marker(_tables())
         total = max(archive.metadata.total_records, 0)
         counter = RecordCounter(reporter, total)
         plan = _plan(archive, database, spool, options.mode, user, report=counter.add)
         _refuse(plan, options)
         reporter.phase(Phase.COPY)
         label = undo or _("before restoring %(file)s") % {"file": _named(archive.metadata.timestamp)}
-        with _safety_copy(user, label, reporter) as safety_copy, database.restoring(), Spool() as fresh:
-            if moment is None or database.change_marker() != moment:
+        with (
+            _safety_copy(user, label, reporter) as safety_copy,
+            database.restoring(_tables()),
+            Spool() as fresh,
+        ):
+            if database.change_marker(_tables()) != marker:
                 # Something was entered since, which may change what is to be done.
                 if options.mode.clears:
                     plan = check_policy(plan, database, superuser=_is_superuser(user))

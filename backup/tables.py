@@ -88,15 +88,17 @@ class Relation:
     """A plain many-to-many relation: its own table, which no model but Django's automatic one stands for."""
 
     name: str
-    table: str
-    owner: str  # the column with the owner's key
+    db_table: str
+    #: The column with the key of the row that the relation belongs to.
+    owner: Column
     target: Column
 
     @classmethod
     def of(cls, field: Any) -> Relation:
         through = field.remote_field.through
+        owner = Column.of(through._meta.get_field(field.m2m_field_name()))
         target = Column.of(through._meta.get_field(field.m2m_reverse_field_name()))
-        return cls(field.name, through._meta.db_table, field.m2m_column_name(), target)
+        return cls(field.name, through._meta.db_table, owner, target)
 
     @property
     def all_canonical(self) -> Callable[[Sequence[Any]], bool]:
@@ -160,10 +162,16 @@ class Table:
     def file(self) -> str:
         return self.label.replace(".", "/", 1) + ".json"
 
-    @property
+    @cached_property
     def columns(self) -> tuple[Column, ...]:
         """All columns of the table itself, in the order that a row has them."""
         return (self.key, *self.nonkey_columns)
+
+    @cached_property
+    def db_tables(self) -> list[tuple[str, tuple[Column, ...]]]:
+        """The database's tables that hold the model's rows, with their columns: its own, then its relations'."""
+        related = [(relation.db_table, (relation.owner, relation.target)) for relation in self.relations]
+        return [(self.db_table, self.columns), *related]
 
     @cached_property
     def needs_exact_json(self) -> bool:

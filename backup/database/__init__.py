@@ -3,10 +3,16 @@
 Reads and writes the rows of `tables.Table` with bulk SQL; no `Model.save()`, so no signals and no side effects.
 Knows Django's fields through their columns only; what a row means is the business of `restore`.
 
-    with database.snapshot() as reader:       one consistent moment, whatever is written meanwhile
-        for columns in reader.columns(table): ...
-    with database.restoring():                one transaction, one restore at a time
-        database.clear(tables); database.insert(table, rows); database.update(table, rows)
+    with database.snapshot() as reader:           # one consistent moment, whatever is written meanwhile
+        for batch in reader.batches(table): ...
+    with database.exclusive():                    # one restore at a time
+        marker = database.change_marker(tables)
+        ...                                       # a safety copy, from a snapshot
+        with database.restoring(tables):          # one transaction; from here on nobody else writes to the tables
+            if database.change_marker(tables) != marker: ...  # somebody wrote meanwhile: copy once more, plan once more
+            database.clear(tables); database.insert(table, rows); database.update(table, rows)
+
+The hooks that an engine implements are listed in `base`.
 """
 
 from __future__ import annotations
@@ -15,7 +21,8 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from django.utils.translation import gettext as _
 
 from ..exceptions import UnknownDatabase
-from .base import MAX_NAMED, Database, reason_of, refuse_records
+from .base import Database
+from .errors import MAX_NAMED, reason_of, refuse_records
 from .mysql import MySQL
 from .postgresql import PostgreSQL
 from .sqlite import SQLite, is_disk_trouble

@@ -11,8 +11,10 @@ from django.conf import settings
 from django.db import OperationalError
 
 from ..kinds import BOOLEAN, DATE, DATETIME, DURATION, FLOAT, INTEGER, TEXT, TIME, Kind, Plain
-from ..tables import Batch, Column
-from .base import Database, already_running
+from ..tables import Batch, Column, Table
+from .base import Database
+from .conversion import ColumnReader
+from .errors import already_running, somebody_writes
 from .values import ConvertAll, as_they_are, booleans, durations, floats, is_harmless, microseconds, moments
 
 
@@ -24,7 +26,7 @@ class MySQL(Database):
         size = self.fetch(sql)[0][0]
         return None if size is None else int(size)
 
-    def _begin_reading(self) -> None:
+    def begin_snapshot(self) -> None:
         # Django runs MySQL at READ COMMITTED, where each statement sees another moment.
         self.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         self.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
@@ -41,43 +43,85 @@ class MySQL(Database):
                 self.execute("SELECT RELEASE_LOCK(%s)", [name])
 
     @contextmanager
-    def _unchecked(self) -> Iterator[None]:
-        """MySQL checks each row at once, and cannot defer. Strict mode: a value that does not fit is an error, and is
-        never cut; 0 is a key like any other."""
-        checks, mode = self.fetch("SELECT @@foreign_key_checks, @@sql_mode")[0]
-        strict = ",".join({*filter(None, mode.split(",")), "STRICT_ALL_TABLES", "NO_AUTO_VALUE_ON_ZERO"})
+    def restore_settings(self) -> Iterator[None]:
+        """Set what a restore needs, and put back what was set.
+
+        MySQL checks references row by row, and cannot defer that. Strict mode: a value that does not fit is an error,
+        and is never cut; 0 is a key like any other. Django runs MySQL at READ COMMITTED, where a lock on all rows of a
+        table keeps nobody from inserting one between them: see `lock_out_writers`.
+        """
+        names = ("foreign_key_checks", "sql_mode", self._isolation, "innodb_lock_wait_timeout")
+        before = dict(zip(names, self.fetch(f"SELECT @@{', @@'.join(names)}")[0], strict=True))
+        modes = {*filter(None, before["sql_mode"].split(",")), "STRICT_ALL_TABLES", "NO_AUTO_VALUE_ON_ZERO"}
+        settings = dict(
+            zip(names, (0, ",".join(sorted(modes)), "REPEATABLE-READ", self.LOCK_SECONDS), strict=True)
+        )
         try:
-            self.execute("SET foreign_key_checks = 0, sql_mode = %s", [strict])
+            self._set(settings)
             yield
         finally:
             if self.connection.is_usable():
-                self.execute("SET foreign_key_checks = %s, sql_mode = %s", [checks, mode])
+                self._set(before)
             else:
                 self.connection.close()
 
-    def _shortcut(self, column: Column) -> tuple[str, ConvertAll | None] | None:
+    def _set(self, settings: dict[str, Any]) -> None:
+        self.execute(f"SET {', '.join(f'{name} = %s' for name in settings)}", [*settings.values()])
+
+    @property
+    def _isolation(self) -> str:
+        """The name of the variable that holds the session's isolation level."""
+        return "tx_isolation" if self.connection.mysql_is_mariadb else "transaction_isolation"  # type: ignore[attr-defined]
+
+    def lock_out_writers(self, tables: Sequence[Table]) -> None:
+        """Lock every row, and every gap between rows, as a query does that reads all of them FOR UPDATE.
+
+        `LOCK TABLES` would commit, and would keep readers out, too. No query may come before: it would fix what this
+        transaction sees. Those tables come first that refer to others: somebody who inserts a row holds it, and then
+        wants the row that it refers to.
+        """
+        try:
+            for table in reversed(tables):
+                for name, _columns in reversed(table.db_tables):
+                    # The rows of an index do not help: a row is inserted into the table itself first.
+                    self.fetch(f"SELECT COUNT(*) FROM {self.quote(name)} FORCE INDEX (PRIMARY) FOR UPDATE")
+        except OperationalError as error:
+            if error.args and error.args[0] in LOCKED:
+                raise somebody_writes() from error
+            raise
+
+    def change_marker(self, tables: Sequence[Table]) -> object:
+        return object()  # another one at each call: MySQL does not say
+
+    def month_of(self, name: str) -> str:
+        return f"DATE_FORMAT({name}, '%%Y-%%m')"
+
+    def reset_sequences(self, tables: Sequence[Table]) -> None:
+        """Do nothing: InnoDB counts on from the highest key that was inserted."""
+
+    def fast_reader(self, column: Column) -> ColumnReader | None:
         name, kind = self.quote(column.column), column.kind
         if kind in (INTEGER, FLOAT) or column.field.get_internal_type() in ("CharField", "TextField"):
-            return name, None
+            return ColumnReader(name, None)
         if kind is BOOLEAN:
-            return name, booleans
+            return ColumnReader(name, booleans)
         if kind is DATE:
-            return f"DATE_FORMAT({name}, '%%Y-%%m-%%d')", None
+            return ColumnReader(f"DATE_FORMAT({name}, '%%Y-%%m-%%d')", None)
         if kind is DATETIME and settings.USE_TZ and self.connection.timezone_name == "UTC":
             # As the server says it anyway, which is quicker than to have it formatted.
-            return f"CONCAT(INSERT({name}, 11, 1, 'T'), 'Z')", _without_zeros
+            return ColumnReader(f"CONCAT(INSERT({name}, 11, 1, 'T'), 'Z')", _without_zeros)
         if kind is DURATION:
-            return name, durations
+            return ColumnReader(name, durations)
         return None
 
-    def _plain(self, *args: Any, **options: Any) -> Batch:
-        columns = super()._plain(*args, **options)
-        # The driver needs the interpreter lock several times a query. The thread that reads may have it now, rather
-        # than after the five milliseconds that Python lets it wait: a backup takes a fifth less time.
+    def to_batch(self, *args: Any, **options: Any) -> Batch:
+        batch = super().to_batch(*args, **options)
+        # The driver needs the interpreter lock several times a query. The thread that prefetches may have it now,
+        # rather than after the five milliseconds that Python lets it wait: a backup takes a fifth less time.
         time.sleep(0)
-        return columns
+        return batch
 
-    def _write_shortcut(self, column: Column) -> ConvertAll | None:
+    def fast_writer(self, column: Column) -> ConvertAll | None:
         kind = column.kind
         if kind in (DATE, TIME):
             return as_they_are
@@ -87,38 +131,42 @@ class MySQL(Database):
             return lambda values: [None if value is None else microseconds(value) for value in values]
         if kind is DATETIME and settings.USE_TZ and self.connection.timezone_name == "UTC":
             return lambda values: [None if value is None else value[:-1] for value in values]
-        return super()._write_shortcut(column)
+        return super().fast_writer(column)
 
-    #: Kinds of whose values we can say ourselves how they stand in a statement.
+    #: Kinds whose values we write into a statement ourselves.
     AS_SQL = (INTEGER, TEXT, BOOLEAN, FLOAT, DATE, TIME, DATETIME, DURATION)
 
-    def _pack(self, columns: Sequence[Column], values: Sequence[Sequence[Any]]) -> bytes:
-        """As SQL, a column at a time, where all columns can be said so: the driver says each value by itself."""
+    def pack_rows(self, columns: Sequence[Column], values: Sequence[Sequence[Any]]) -> bytes:
+        """Pack rows as SQL, where all columns have a kind that can be written so.
+
+        A column at a time, where the driver would write each value by itself.
+        """
         raw = self.connection.connection
         if (
             not values[0]
             or not all(column.kind in self.AS_SQL or column.is_natural for column in columns)
-            or getattr(raw, "encoding", "")
-            != "utf8"  # in other character sets, part of a letter may be a quote
+            # In other character sets, part of a letter may be a quote.
+            or getattr(raw, "encoding", "") != "utf8"
             or not hasattr(raw, "string_literal")  # another driver than mysqlclient
         ):
-            return super()._pack(columns, values)
-        said = [
-            _as_sql(column.kind, some, raw.string_literal)
-            for column, some in zip(columns, values, strict=True)
+            return super().pack_rows(columns, values)
+        literals = [
+            _literals(column.kind, plain, raw.string_literal)
+            for column, plain in zip(columns, values, strict=True)
         ]
-        return b"VALUES (" + "),(".join(map(",".join, zip(*said, strict=True))).encode() + b")"
+        return b"VALUES (" + "),(".join(map(",".join, zip(*literals, strict=True))).encode() + b")"
 
-    def _insert_packed(self, db_table: str, columns: Sequence[str], data: bytes) -> None:
+    def insert_packed_rows(self, db_table: str, columns: Sequence[Column], data: bytes) -> None:
         if not data.startswith(b"VALUES"):
-            super()._insert_packed(db_table, columns, data)
+            super().insert_packed_rows(db_table, columns, data)
             return
         quote = self.connection.ops.quote_name
-        begin = f"INSERT INTO {quote(db_table)} ({', '.join(map(quote, columns))}) ".encode()
-        with self.connection.wrap_database_errors, closing(self._cursor()) as cursor:
+        names = ", ".join(quote(column.column) for column in columns)
+        begin = f"INSERT INTO {quote(db_table)} ({names}) ".encode()
+        with self.connection.wrap_database_errors, closing(self.cursor()) as cursor:
             cursor.execute(begin + data)
 
-    def _is_about_a_record(self, error: OperationalError) -> bool:
+    def is_about_a_record(self, error: OperationalError) -> bool:
         # Errors of data and of constraints that mysqlclient files under OperationalError.
         return bool(error.args) and error.args[0] in {
             1048,
@@ -134,9 +182,15 @@ class MySQL(Database):
         }
 
 
-def _as_sql(kind: Kind, values: Sequence[Any], literal: Callable[[bytes], bytes]) -> Sequence[str]:
-    """A column as its values stand in a statement of MySQL's. `literal`: the driver's way to put text in quotes. Raises
-    `ValueError` where there is no way to say a value."""
+#: What the server calls a lock that was not to be had in time, or not without a deadlock.
+LOCKED = {1205, 1213}
+
+
+def _literals(kind: Kind, values: Sequence[Any], literal: Callable[[bytes], bytes]) -> Sequence[str]:
+    """Return a column as its values stand in a statement of MySQL's.
+
+    `literal`: the driver's way to put text in quotes. Raises `ValueError` where MySQL has no way to write a value.
+    """
     if kind is FLOAT:
         return ["NULL" if value is None else _double(value) for value in values]
     if kind in (INTEGER, BOOLEAN, DURATION) or kind.name == "natural":
@@ -147,7 +201,7 @@ def _as_sql(kind: Kind, values: Sequence[Any], literal: Callable[[bytes], bytes]
 
 
 def _double(value: float) -> str:
-    """With an exponent, which tells it from a decimal number."""
+    """Write a float with an exponent, which tells it from a decimal number."""
     text = repr(value)
     if text in ("nan", "inf", "-inf"):
         raise ValueError(text)
@@ -155,7 +209,7 @@ def _double(value: float) -> str:
 
 
 def _without_zeros(values: Sequence[Any]) -> Sequence[Plain]:
-    """Moments with as many digits of a fraction as their column always has; ours have six, or none where it is zero."""
+    """Read moments with as many digits of a fraction as their column has; ours have six, or none where it is zero."""
     if None in values:
         return [None if value is None else _without_zeros([value])[0] for value in values]
     text = "\n".join(values)

@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 from django.conf import settings
+from django.db import OperationalError
 
 from ..kinds import (
     BOOLEAN,
@@ -21,33 +22,46 @@ from ..kinds import (
     TIME,
     UUID_,
     Kind,
+    Plain,
     plain_float,
 )
 from ..tables import Column, Table
-from .base import Database, already_running
+from .base import Database
+from .conversion import ColumnReader
+from .errors import already_running, somebody_writes
 from .values import ConvertAll, as_they_are, durations, is_harmless, moments
 
 
 class PostgreSQL(Database):
     vendor = "postgresql"
 
-    def _month(self, name: str) -> str:
+    def month_of(self, name: str) -> str:
         return f"TO_CHAR({name}, 'YYYY-MM')"
 
     def size(self) -> int | None:
         return int(self.fetch("SELECT pg_database_size(current_database())")[0][0])
 
-    #: Any number, the same for all: which restore runs is told apart by the database.
+    #: Any number, the same for all sites: an advisory lock is one of its database.
     LOCK = 0x62616279
 
-    def _begin_reading(self) -> None:
+    def begin_snapshot(self) -> None:
         self.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         # Rows are read in the order of their keys, a batch at a time. A planner that knows nothing of a table yet, as
         # after a restore, would sort all of it for each batch.
         self.execute("SET LOCAL enable_sort = off")
 
-    def change_marker(self) -> Any:
-        return self.fetch("SELECT pg_current_snapshot()::text")
+    def change_marker(self, tables: Sequence[Table]) -> object:
+        """Return for each table the number of rows, and a sum over the transactions that wrote them.
+
+        A change makes a new version of a row, by a transaction with a higher number. (The number of the last
+        transaction would not do: it is one of the whole server, and rises by itself.)
+        """
+        sql = "SELECT COUNT(*), SUM(hashint8extended(xmin::text::bigint, 0)), MAX(xmin::text::bigint) FROM {}"
+        return [
+            self.fetch(sql.format(self.quote(name)))[0]
+            for table in tables
+            for name, _columns in table.db_tables
+        ]
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -59,68 +73,84 @@ class PostgreSQL(Database):
             if self.connection.is_usable():
                 self.execute("SELECT pg_advisory_unlock(%s)", [self.LOCK])
 
-    def _begin_writing(self) -> None:
+    def lock_out_writers(self, tables: Sequence[Table]) -> None:
+        # Before any query: where the site's isolation level is a higher one, that would fix what this transaction sees.
+        names = [self.quote(name) for table in tables for name, _columns in table.db_tables]
+        if not names:
+            return
+        (before,) = self.fetch("SHOW lock_timeout")[0]
+        try:
+            self.execute(f"SET LOCAL lock_timeout = '{self.LOCK_SECONDS}s'")
+            self.execute(f"LOCK TABLE {', '.join(names)} IN SHARE ROW EXCLUSIVE MODE")
+            self.fetch("SELECT set_config('lock_timeout', %s, true)", [before])
+        except OperationalError as error:
+            if _state_of(error) in LOCKED:
+                raise somebody_writes() from error
+            raise
+
+    def defer_constraints(self) -> None:
         self.execute("SET CONSTRAINTS ALL DEFERRED")
 
-    def _check_at_the_end(self) -> None:
+    def check_deferred_constraints(self) -> None:
         self.execute("SET CONSTRAINTS ALL IMMEDIATE")
 
-    def _shortcut(self, column: Column) -> tuple[str, ConvertAll | None] | None:
+    def fast_reader(self, column: Column) -> ColumnReader | None:
         # The server makes the text, which is quicker than to make Python's objects of it first.
         name, kind = self.quote(column.column), column.kind
         if kind in (INTEGER, BOOLEAN) or column.field.get_internal_type() in ("CharField", "TextField"):
-            return name, None
+            return ColumnReader(name, None)
         if kind is FLOAT:
-            return name, lambda values: [v if v is None or v - v == 0 else plain_float(v) for v in values]
+            return ColumnReader(name, _plain_floats)
         if kind is DATE:
-            return f"to_char({name}, 'YYYY-MM-DD')", None
+            return ColumnReader(f"to_char({name}, 'YYYY-MM-DD')", None)
         if kind is DATETIME and settings.USE_TZ:
             # In DateStyle ISO, which psycopg needs to be set anyway. to_char would take three times as long.
-            return f"({name} AT TIME ZONE 'UTC')::text", moments
+            return ColumnReader(f"({name} AT TIME ZONE 'UTC')::text", moments)
         if kind is DURATION:
-            return f"(EXTRACT(EPOCH FROM {name}) * 1000000)::bigint", durations
+            return ColumnReader(f"(EXTRACT(EPOCH FROM {name}) * 1000000)::bigint", durations)
         return None
 
     #: Kinds whose plain form PostgreSQL reads as it is.
     AS_TEXT = (INTEGER, TEXT, BOOLEAN, FLOAT, DATE, TIME, DATETIME, DURATION, DECIMAL, UUID_)
 
-    def _write_shortcut(self, column: Column) -> ConvertAll | None:
-        return as_they_are if column.kind in self.AS_TEXT else super()._write_shortcut(column)
+    def fast_writer(self, column: Column) -> ConvertAll | None:
+        return as_they_are if column.kind in self.AS_TEXT else super().fast_writer(column)
 
-    def _pack(self, columns: Sequence[Column], values: Sequence[Sequence[Any]]) -> bytes:
-        """As text for COPY, where all columns can be said so."""
+    def pack_rows(self, columns: Sequence[Column], values: Sequence[Sequence[Any]]) -> bytes:
+        """Pack rows as text for COPY, where all columns have a kind that can be written so."""
         if not all(column.kind in self.AS_TEXT or column.is_natural for column in columns):
-            return super()._pack(columns, values)
-        said = [_copied(column.kind, some) for column, some in zip(columns, values, strict=True)]
-        return b"COPY" + "".join(["\t".join(row) + "\n" for row in zip(*said, strict=True)]).encode()
+            return super().pack_rows(columns, values)
+        texts = [_copy_texts(column.kind, raw) for column, raw in zip(columns, values, strict=True)]
+        return b"COPY" + "".join(["\t".join(row) + "\n" for row in zip(*texts, strict=True)]).encode()
 
-    def _insert_packed(self, db_table: str, columns: Sequence[str], data: bytes) -> None:
+    def insert_packed_rows(self, db_table: str, columns: Sequence[Column], data: bytes) -> None:
         if not data.startswith(b"COPY"):
-            super()._insert_packed(db_table, columns, data)
+            super().insert_packed_rows(db_table, columns, data)
             return
-        sql = f"COPY {self.quote(db_table)} ({', '.join(map(self.quote, columns))}) FROM STDIN".replace(
-            "%%", "%"
-        )
-        with self.connection.wrap_database_errors, closing(self._cursor()) as cursor:
+        quote = self.connection.ops.quote_name  # "%" stands for itself in a statement without parameters
+        sql = f"COPY {quote(db_table)} ({', '.join(quote(column.column) for column in columns)}) FROM STDIN"
+        with self.connection.wrap_database_errors, closing(self.cursor()) as cursor:
             if hasattr(cursor, "copy_expert"):  # psycopg 2
                 cursor.copy_expert(sql, io.BytesIO(data[4:]))
             else:
                 with cursor.copy(sql) as copy:
                     copy.write(data[4:])
 
-    def _update_values(self, table: Table, values: Sequence[Sequence[Any]]) -> None:
+    def update_rows(self, table: Table, values: Sequence[Sequence[Any]]) -> None:
         q = self.quote
         assignments = ", ".join(
             f"{q(column.column)} = EXCLUDED.{q(column.column)}" for column in table.nonkey_columns
         )
-        names = [column.column for column in table.columns]
         end = f"ON CONFLICT ({q(table.key.column)}) DO UPDATE SET {assignments}"
-        self._insert_rows(table.db_table, names, list(zip(*values, strict=True)), end)
+        self.insert_rows(table.db_table, table.columns, list(zip(*values, strict=True)), end)
 
     def reset_sequences(self, tables: Sequence[Table]) -> None:
-        """Sequences stand outside of transactions: they only ever go up here, so that a restore that is rolled back
-        leaves none below a key that is in use."""
-        relations = [(relation.table, "id") for table in tables for relation in table.relations]
+        """Put each sequence above the keys that are in use.
+
+        Sequences stand outside of transactions: they only ever go up here, so that a restore that is rolled back
+        leaves none below a key that is in use.
+        """
+        relations = [(relation.db_table, "id") for table in tables for relation in table.relations]
         for db_table, column in [*((table.db_table, table.key.column) for table in tables), *relations]:
             q = self.quote
             (sequence,) = self.fetch("SELECT pg_get_serial_sequence(%s, %s)", [q(db_table), column])[0]
@@ -137,11 +167,24 @@ class PostgreSQL(Database):
         return wanted - {name for (name,) in self.fetch("SELECT name FROM pg_timezone_names")}
 
 
+#: What the server calls a lock that was not to be had in time.
+LOCKED = {"55P03"}
+
+
+def _plain_floats(values: Sequence[Any]) -> Sequence[Plain]:
+    return [value if value is None or value - value == 0 else plain_float(value) for value in values]
+
+
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
 
-def _copied(kind: Kind, values: Sequence[Any]) -> Sequence[str]:
-    """A column as COPY takes it."""
+def _copy_texts(kind: Kind, values: Sequence[Any]) -> Sequence[str]:
+    """Return a column as COPY takes it."""
     if kind is TEXT and not is_harmless(values):
         return ["\\N" if value is None else value.translate(_ESCAPES) for value in values]
     return ["\\N" if value is None else str(value) for value in values]
+
+
+def _state_of(error: OperationalError) -> str | None:
+    """Return the SQLSTATE of an error, which psycopg 3 and psycopg 2 call differently."""
+    return getattr(error.__cause__, "sqlstate", None) or getattr(error.__cause__, "pgcode", None)

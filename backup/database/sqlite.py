@@ -20,14 +20,17 @@ from django.utils.translation import gettext as _
 
 from ..exceptions import InvalidBackup
 from ..kinds import BOOLEAN, DATE, DATETIME, DURATION, FLOAT, INTEGER, TEXT, TIME, Plain
-from ..tables import Column
-from .base import PARAMETERS, Database, already_running, reason_of
+from ..tables import Column, Table
+from .base import Database
+from .conversion import ColumnReader
+from .errors import already_running, reason_of
+from .reading import PARAMETERS
 from .values import Checked, ConvertAll, as_they_are, booleans, durations, each, floats, microseconds
 
 
 class SQLite(Database):
     vendor = "sqlite"
-    #: No server is waited for, and what is made of so many fits into the processor's cache.
+    #: No server is waited for, and what is made of so many rows fits into the processor's cache.
     BATCH = 500
     #: Rows that a statement inserts. More at a time hardly save time, and SQLite holds on to the memory of each.
     ROWS = (256, 64, 16, 4, 1)
@@ -37,18 +40,20 @@ class SQLite(Database):
         #: What a snapshot reads from, in place of Django's connection.
         self._source: sqlite3.Connection | None = None
 
-    def _cursor(self) -> Any:
+    def cursor(self) -> Any:
         if self._source is None:
-            return super()._cursor()
+            return super().cursor()
         from django.db.backends.sqlite3.base import SQLiteCursorWrapper
 
         return self._source.cursor(factory=SQLiteCursorWrapper)
 
     @contextmanager
-    def snapshot(self) -> Iterator[Database]:
-        """In WAL mode readers are in nobody's way. Else a reader would hold up every writer until it is done, so the
-        pages are copied first, which takes a fraction of the time, into a private temporary database that SQLite
-        itself removes. Past Django's own connections, which may be set to lock out writers from the first word.
+    def snapshot(self) -> Iterator[SQLite]:
+        """Open a connection of its own to read from, which sees one moment of the database, whatever is written.
+
+        In WAL mode readers are in nobody's way. In the other modes a reader would hold up every writer until it is
+        done, so the pages are copied first, which takes a fraction of the time, into a private temporary database that
+        SQLite itself removes. Past Django's own connections, which may be set to lock out writers as they begin.
         """
         self.connection.ensure_connection()
         path = str(self.connection.settings_dict["NAME"])
@@ -76,11 +81,11 @@ class SQLite(Database):
     @classmethod
     @contextmanager
     def foreign(cls, path: Path) -> Iterator[SQLite]:
-        """A database to read from: a file that somebody gave us (our own copy of it), which may be made to do harm.
+        """Open a file that somebody gave us (our own copy of it), which may be made to do harm, to read from.
 
         Nothing in it is run: no function but those that reading takes, no trigger, no view. The copy is open for
         writing only so that SQLite can take in what a journal beside it holds. Raises `InvalidBackup` where it is no
-        sound one.
+        sound database.
         """
         connection = sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True, isolation_level=None)
         with closing(connection), _damaged():
@@ -94,9 +99,9 @@ class SQLite(Database):
             yield reader
 
     def column_names(self, db_table: str) -> set[str]:
-        """The names of a table's plain columns; none where there is no such table, or it is a view or a virtual one."""
-        found = self.fetch("SELECT sql FROM sqlite_master WHERE type = 'table' AND name = %s", [db_table])
-        if not found or not re.match(r"\s*CREATE\s+TABLE\b", found[0][0] or "", re.IGNORECASE):
+        """Return the names of a table's plain columns; none where it is a view, a virtual table, or not there."""
+        rows = self.fetch("SELECT sql FROM sqlite_master WHERE type = 'table' AND name = %s", [db_table])
+        if not rows or not re.match(r"\s*CREATE\s+TABLE\b", rows[0][0] or "", re.IGNORECASE):
             return set()
         hidden = 6  # generated, or a virtual table's own
         return {
@@ -105,7 +110,7 @@ class SQLite(Database):
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """A lock on a file beside the database, SQLite's own way; the system frees it when the process dies."""
+        """Lock a file beside the database, SQLite's own way; the system frees it when the process dies."""
         if self.connection.is_in_memory_db():  # type: ignore[attr-defined]
             yield
             return
@@ -122,32 +127,39 @@ class SQLite(Database):
                     raise
             yield
 
-    def change_marker(self) -> Any:
+    def change_marker(self, tables: Sequence[Table]) -> object:
         # What other connections did, and what this one did.
         return self.fetch("PRAGMA data_version"), self.fetch("SELECT total_changes()")
 
     def size(self) -> int | None:
         return int(self.fetch("PRAGMA page_count")[0][0]) * int(self.fetch("PRAGMA page_size")[0][0])
 
-    def _begin_writing(self) -> None:
-        # Take the write lock now: a transaction that has only read cannot be sure to get it later.
+    def lock_out_writers(self, tables: Sequence[Table]) -> None:
+        # The write lock is one of the whole database. A transaction that has only read cannot be sure to get it later.
         self.execute("DELETE FROM django_content_type WHERE 0")
 
-    def _shortcut(self, column: Column) -> tuple[str, ConvertAll | None] | None:
+    def month_of(self, name: str) -> str:
+        return f"SUBSTR({name}, 1, 7)"
+
+    def reset_sequences(self, tables: Sequence[Table]) -> None:
+        """Do nothing: SQLite counts on from the highest key that there ever was."""
+
+    def fast_reader(self, column: Column) -> ColumnReader | None:
         # A column behind "+" has no declared type, so that no converter of Django's is called for each value. As SQLite
         # lets a column hold anything, each value is checked: a backup that cannot be restored would be none.
         name, kind = f"+{self.quote(column.column)}", column.kind
         if kind is BOOLEAN:
-            return name, booleans
+            return ColumnReader(name, booleans)
         if kind is DURATION:  # microseconds
-            return name, durations
+            return ColumnReader(name, durations)
         if kind is DATETIME and settings.USE_TZ and self.connection.timezone_name == "UTC":
-            return name, Checked(kind, _unspaced)
+            return ColumnReader(name, Checked(kind, _unspaced))
         if kind is FLOAT:  # JSON would make infinity null, which could be taken for the same
-            return name, lambda values: values if kind.all_canonical(values) else each(kind.check)(values)
-        return (name, Checked(kind)) if kind in (INTEGER, TEXT, DATE, TIME) else None
+            check = each(kind.check)
+            return ColumnReader(name, lambda values: values if kind.all_canonical(values) else check(values))
+        return ColumnReader(name, Checked(kind)) if kind in (INTEGER, TEXT, DATE, TIME) else None
 
-    def _write_shortcut(self, column: Column) -> ConvertAll | None:
+    def fast_writer(self, column: Column) -> ConvertAll | None:
         kind = column.kind
         if kind in (DATE, TIME):
             return as_they_are
@@ -157,22 +169,26 @@ class SQLite(Database):
             return lambda values: [None if value is None else microseconds(value) for value in values]
         if kind is DATETIME and settings.USE_TZ and self.connection.timezone_name == "UTC":
             return _spaced
-        return super()._write_shortcut(column)
+        return super().fast_writer(column)
 
-    def _pack(self, columns: Sequence[Column], values: Sequence[Sequence[Any]]) -> bytes:
-        """The values of all rows, one after the other."""
+    def pack_rows(self, columns: Sequence[Column], values: Sequence[Sequence[Any]]) -> bytes:
+        """Pack the values of all rows, one after the other."""
         flat = list(chain.from_iterable(zip(*values, strict=True)))
         try:
             return marshal.dumps(flat)
         except ValueError:  # what a custom field gives its driver
             return pickle.dumps(flat, protocol=5)
 
-    def _insert_packed(self, db_table: str, columns: Sequence[str], data: bytes) -> None:
-        """Many rows a statement take half the time of one each. Always the same few numbers of rows: SQLite need not
-        learn new statements then, it remembers these."""
+    def insert_packed_rows(self, db_table: str, columns: Sequence[Column], data: bytes) -> None:
+        """Insert many rows a statement, which takes half the time of one each.
+
+        Always the same few numbers of rows, so that the statements are prepared once and come from SQLite's cache.
+        """
         values = pickle.loads(data) if data.startswith(_PICKLED) else marshal.loads(data)
         quote = self.connection.ops.quote_name
-        begin = f"INSERT INTO {quote(db_table)} ({', '.join(map(quote, columns))}) VALUES "
+        begin = (
+            f"INSERT INTO {quote(db_table)} ({', '.join(quote(column.column) for column in columns)}) VALUES "
+        )
         row = f"({', '.join('?' * len(columns))})"
         raw = self.connection.connection  # Django's cursor would look for "%s" in each statement
         start = 0
@@ -186,7 +202,7 @@ class SQLite(Database):
 
     @property
     def _most_values(self) -> int:
-        """In one statement."""
+        """The parameters that one statement takes."""
         raw = self.connection.connection
         # Python tells since 3.11. So many any SQLite takes that Django does; today's take 32,766.
         return raw.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) if hasattr(raw, "getlimit") else PARAMETERS
@@ -196,7 +212,7 @@ class SQLite(Database):
     HELD = 12 * 1024
 
     @contextmanager
-    def _unchecked(self) -> Iterator[None]:
+    def restore_settings(self) -> Iterator[None]:
         enabled = self.connection.disable_constraint_checking()
         held = self.fetch("PRAGMA cache_size")[0][0]
         self.execute(f"PRAGMA cache_size = -{self.HELD}")
@@ -226,7 +242,7 @@ def _may_only_read(action: int, first: str | None, second: str | None, *place: o
 
 @contextmanager
 def _damaged() -> Iterator[None]:
-    """What SQLite says of a file that it cannot read as one of our errors."""
+    """Turn what SQLite says of a file that it cannot read into an error of ours."""
     try:
         yield
     except (sqlite3.Error, DatabaseError) as error:
@@ -236,7 +252,7 @@ def _damaged() -> Iterator[None]:
 
 
 def is_disk_trouble(error: BaseException) -> bool:
-    """Whether a file of SQLite's could not be written: no room, or a defect."""
+    """Tell whether a file of SQLite's could not be written: no room, or a defect."""
     return isinstance(error, OSError) or (
         isinstance(error, (OperationalError, sqlite3.OperationalError)) and "disk" in str(error)
     )
@@ -247,15 +263,15 @@ _PICKLED = pickle.dumps(None, protocol=5)[:2]
 
 
 def _spaced(values: Sequence[Any]) -> Sequence[Any]:
-    """Moments as Django writes them to SQLite, all at once where none is missing."""
+    """Write moments as Django does to SQLite, all at once where none is missing."""
     if None in values:
         return [None if value is None else f"{value[:10]} {value[11:-1]}" for value in values]
     return "\n".join(values).replace("T", " ").replace("Z", "").split("\n")
 
 
 def _unspaced(values: Sequence[Any]) -> Sequence[Plain]:
-    """Moments of UTC as Django writes them to SQLite, "2026-11-23 14:30:22.123456", the fraction only where there is
-    one. All at once where none is missing."""
+    """Read moments of UTC as Django writes them to SQLite, "2026-11-23 14:30:22.123456", the fraction only where there
+    is one. All at once where none is missing."""
     if None in values:
         return [None if value is None else _unspaced([value])[0] for value in values]
     texts = ("Z\n".join(values) + "Z").replace(" ", "T").split("\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -14,6 +14,12 @@ from ..kinds import DURATION, Kind, Plain, load_float
 Convert = Callable[[Any], Any]
 #: What makes a whole column plain: a call a column costs less than one a value.
 ConvertAll = Callable[[Sequence[Any]], Sequence[Plain]]
+
+
+def slices(values: Sequence[Any], size: int) -> Iterator[Any]:
+    """Yield the values, so many at a time."""
+    for start in range(0, len(values), size):
+        yield values[start : start + size]
 
 
 def as_they_are(values: Sequence[Any]) -> Sequence[Any]:
@@ -33,13 +39,6 @@ class Checked:
 
     def check(self, values: Sequence[Any]) -> Sequence[Plain]:
         return values if self.kind.all_canonical(values) else each(self.kind.check)(values)
-
-
-def key_place(readers: Sequence[tuple[str, ConvertAll | None]]) -> int:
-    """Where in a row its key stands as the driver gives it: at first, unless it is selected as something else; then at
-    last."""
-    convert = readers[0][1]
-    return 0 if convert is None or isinstance(convert, Checked) else -1
 
 
 def each(convert: Convert) -> ConvertAll:

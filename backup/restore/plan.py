@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..archive.metadata import Metadata
-from ..database.base import Database
+from ..database import Database
 from ..exceptions import BackupError
 from ..kinds import Plain
 from ..options import RestoreMode

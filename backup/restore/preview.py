@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import chain, compress
 from operator import itemgetter
 
-from ..database.base import Database
+from ..database import Database
 from ..kinds import Plain
 from ..options import RestoreMode
 from ..tables import Column, Row, Table

@@ -231,10 +231,8 @@ def convert_database(reader: SQLite, target: Any, reporter: ParentReporter) -> l
 
 
 def _check_columns(reader: SQLite, table: Table) -> None:
-    parts = [(table.db_table, [column.column for column in table.columns])]
-    parts += [(relation.table, [relation.owner, relation.target.column]) for relation in table.relations]
-    for name, columns in parts:
-        if not reader.column_names(name) >= {*columns}:
+    for name, columns in table.db_tables:
+        if not reader.column_names(name) >= {column.column for column in columns}:
             raise _incomplete(name)
 
 

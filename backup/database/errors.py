@@ -1,0 +1,39 @@
+"""What a database has to say against records, in words for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from django.utils.translation import gettext as _
+
+from ..exceptions import Busy, RecordsRefused
+
+#: Records that one error names at most.
+MAX_NAMED = 20
+
+
+def reason_of(error: BaseException) -> str:
+    """Return what a database said, on one line of at most 300 characters."""
+    args = error.args
+    text = str(args[1]) if len(args) == 2 and isinstance(args[0], int) else str(error)
+    return " ".join(text.split())[:300].rstrip(".") or type(error).__name__
+
+
+def refuse_records(lines: Sequence[str]) -> None:
+    """Raise `RecordsRefused` where there are lines, each of which names a record, a field and the reason."""
+    if lines:
+        raise RecordsRefused(
+            _("The database cannot take these records, so nothing was changed:"), lines[:MAX_NAMED]
+        )
+
+
+def already_running() -> Busy:
+    """Return the error for a restore that begins while another runs."""
+    return Busy(_("Another restore is running; wait until it is done, then try again."))
+
+
+def somebody_writes() -> Busy:
+    """Return the error for a lock that writers did not free in time."""
+    return Busy(
+        _("Others are writing to the database all the time. Nothing was changed; try again in a minute.")
+    )

@@ -1,0 +1,95 @@
+"""Content types and permissions, which each database numbers by itself: natural key <-> number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from django.apps import apps
+
+from ..kinds import NATURAL
+from .values import ConvertAll
+
+if TYPE_CHECKING:
+    from .session import Session
+
+
+class NaturalKeys:
+    """The natural keys of one database. They are read once, and again after `forget`."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def forget(self) -> None:
+        """Read them again where they are needed next."""
+        self.__dict__.pop("_by_number", None)
+        self.__dict__.pop("_numbers", None)
+
+    @cached_property
+    def _by_number(self) -> dict[str, dict[int, list[str]]]:
+        """Model label -> the number that this database gave -> natural key."""
+        by_number: dict[str, dict[int, list[str]]] = {label: {} for label in NATURAL}
+        quote, fetch = self._session.quote, self._session.fetch
+        if apps.is_installed("django.contrib.contenttypes"):
+            types = by_number["contenttypes.contenttype"]
+            for pk, app, model in fetch(f"SELECT id, app_label, model FROM {quote('django_content_type')}"):
+                types[pk] = [app, model]
+            if apps.is_installed("django.contrib.auth"):
+                sql = f"SELECT id, codename, content_type_id FROM {quote('auth_permission')}"
+                for pk, codename, type_pk in fetch(sql):
+                    by_number["auth.permission"][pk] = [codename, *types.get(type_pk, ["", ""])]
+        return by_number
+
+    @cached_property
+    def _numbers(self) -> dict[str, dict[tuple[str, ...], int]]:
+        """Model label -> natural key -> number."""
+        return {
+            label: {tuple(natural): pk for pk, natural in naturals.items()}
+            for label, naturals in self._by_number.items()
+        }
+
+    def to_natural(self, label: str) -> ConvertAll:
+        """Return what turns a column of numbers into natural keys. A number that is nobody's stays as it is."""
+
+        def convert(values: Sequence[Any]) -> Sequence[Any]:
+            return list(map(self._by_number[label].get, values, values))
+
+        return convert
+
+    def to_numbers(self, label: str) -> ConvertAll:
+        """Return what turns a column of natural keys into numbers. The same few come again and again."""
+
+        def convert(values: Sequence[Any]) -> Sequence[Any]:
+            keys = [tuple(value) if type(value) is list else value for value in values]
+            numbers = {
+                key: self.number_of(label, [*key] if type(key) is tuple else key) for key in {*keys} - {None}
+            }
+            return [numbers.get(key) for key in keys]
+
+        return convert
+
+    def number_of(self, label: str, natural: Any) -> int:
+        """Return the number of a natural key in this database.
+
+        A key that this database does not have (of an app that is not installed, say) is made, as Django itself keeps
+        those of apps that went away. A number, which was nobody's where the backup was made, stays one: the check of
+        references tells. Raises `LookupError` where a key would have to be made outside of a transaction.
+        """
+        if not isinstance(natural, list):
+            assert isinstance(natural, int)
+            return natural
+        known = self._numbers[label]
+        key = tuple(natural)
+        if key not in known:
+            connection = self._session.connection
+            if not connection.in_atomic_block:
+                raise LookupError(key)
+            manager = apps.get_model(label)._base_manager.using(connection.alias)
+            if label == "contenttypes.contenttype":
+                known[key] = manager.create(app_label=key[0], model=key[1]).pk
+            else:
+                codename, *type_key = natural
+                type_pk = self.number_of("contenttypes.contenttype", type_key)
+                known[key] = manager.create(codename=codename, content_type_id=type_pk, name=codename).pk
+        return known[key]

@@ -1,0 +1,225 @@
+"""Reading rows: all of a table in batches, some by their keys or values, and counts of them."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from django.utils.translation import gettext as _
+
+from ..exceptions import BackupError
+from ..kinds import Plain
+from ..tables import Batch, Column, Relation, Row, Table, describe, in_order
+from .conversion import ColumnReader, Conversion
+from .session import RawRows
+from .values import Checked, ConvertAll, slices
+
+#: Parameters of one statement: every engine takes as many (SQLite's own limit was 999 until 2020).
+PARAMETERS = 900
+#: Queries that one UNION ALL joins: SQLite takes 500 terms.
+UNION_TERMS = 400
+#: What a conversion says of a value that is not what its column should hold.
+UNREADABLE = (TypeError, ValueError, ArithmeticError, LookupError)
+
+
+class Reading(Conversion):
+    """Reads rows. None of it changes anything."""
+
+    #: Rows that are read and converted at a time.
+    BATCH = 1000
+
+    # -- all rows ---
+
+    def batches(self, table: Table) -> Iterator[Batch]:
+        """Yield all rows in the order of their keys."""
+        readers = self.readers(table)
+        key = self.quote(table.key.column)
+        order = f"ORDER BY {key} LIMIT {self.BATCH}"
+        rows = self._prefetch_rows(table, readers, order, [])()
+        while rows:
+            next_rows: Callable[[], RawRows] = list
+            if len(rows) == self.BATCH:
+                last = rows[-1][0 if readers[0].is_raw else -1]
+                next_rows = self._prefetch_rows(table, readers, f"WHERE {key} > %s {order}", [last])
+            yield self.to_batch(table, readers, rows)
+            rows = next_rows()
+
+    def keys_descending(self, table: Table) -> Iterator[list[Plain]]:
+        """Yield all keys in batches, the highest first."""
+        key = self.quote(table.key.column)
+        reader = self.reader_of(table.key)
+        select = f"SELECT {reader.sql}, {key} FROM {self.quote(table.db_table)}"
+        order = f"ORDER BY {key} DESC LIMIT {self.BATCH}"
+        where = ""
+        params: list[Any] = []
+        while True:
+            rows = self.fetch(f"{select} {where} {order}", params)
+            keys = [row[0] for row in rows]
+            if keys:
+                yield [*(reader.to_plain(keys) if reader.to_plain else keys)]
+            if len(keys) < self.BATCH:
+                return
+            where, params = f"WHERE {key} < %s", [rows[-1][1]]
+
+    # -- some rows ---
+
+    def prefetch_range(self, table: Table, after: int | None, last: int, limit: int) -> Callable[[], Batch]:
+        """Start to read the rows with keys above `after` (None: any) up to `last`, the first `limit` of them.
+
+        Returns a function that waits for them. They are for comparison with others: their values are not checked yet,
+        see `canonical`.
+        """
+        key = self.quote(table.key.column)
+        readers = self.readers(table)
+        above, params = ("", [last]) if after is None else (f"{key} > %s AND ", [after, last])
+        where = f"WHERE {above}{key} <= %s ORDER BY {key} LIMIT {limit}"
+        rows = self._prefetch_rows(table, readers, where, params)
+        return lambda: self.to_batch(table, readers, rows(), check=False)
+
+    def canonical(self, table: Table, batch: Batch) -> Batch:
+        """Check what `prefetch_range` gave, and bring its values into canonical form, in place.
+
+        Raises `BackupError` with the name of a value that cannot be read.
+        """
+        for place, column in enumerate(table.columns if batch else ()):
+            to_plain = self.reader_of(column).to_plain
+            if isinstance(to_plain, Checked):
+                batch[place] = self._converted(table, batch, place, to_plain.check)
+        return batch
+
+    def rows_by_key(self, table: Table, keys: Sequence[Plain]) -> dict[Plain, Row]:
+        """Return those of the rows with these keys that there are, by key."""
+        key = self.quote(table.key.column)
+        readers = self.readers(table)
+        by_key: dict[Plain, Row] = {}
+        for params in slices(self.writer_of(table.key)(keys), PARAMETERS):
+            marks = ", ".join(["%s"] * len(params))
+            rows = self._prefetch_rows(table, readers, f"WHERE {key} IN ({marks}) ORDER BY {key}", params)
+            if batch := self.to_batch(table, readers, rows()):
+                by_key.update(zip(batch[0], zip(*batch, strict=True), strict=True))
+        return by_key
+
+    def matches(self, table: Table, places: Sequence[int], rows: Sequence[Row]) -> list[list[Plain]]:
+        """Return for each row the keys of the rows here that hold the same values in the columns at `places`.
+
+        The database itself says what is the same, so that its collation counts. NULL is never the same as anything.
+        """
+        columns = [table.columns[place] for place in places]
+        writers = [self.writer_of(column) for column in columns]
+        key_sql, to_plain = self.reader_of(table.key)
+        condition = " AND ".join(f"{self.quote(column.column)} = %s" for column in columns)
+        select = f"SELECT %s, {key_sql} FROM {self.quote(table.db_table)} WHERE {condition}"
+        keys: list[list[Plain]] = [[] for _row in rows]
+        wanted = [
+            (number, [write([row[place]])[0] for place, write in zip(places, writers, strict=True)])
+            for number, row in enumerate(rows)
+            if all(row[place] is not None for place in places)
+        ]
+        for chunk in slices(wanted, min(PARAMETERS // (len(places) + 1), UNION_TERMS)):
+            params = [value for number, values in chunk for value in (number, *values)]
+            for number, key in self.fetch(" UNION ALL ".join([select] * len(chunk)), params):
+                keys[int(number)].append(to_plain([key])[0] if to_plain else key)
+        return keys
+
+    # -- counts ---
+
+    def count(self, table: Table, after: Plain = None) -> int:
+        """Return the number of rows with keys above `after` (None: any)."""
+        sql = f"SELECT COUNT(*) FROM {self.quote(table.db_table)}"
+        if after is None:
+            return int(self.fetch(sql)[0][0])
+        return int(self.fetch(f"{sql} WHERE {self.quote(table.key.column)} > %s", [after])[0][0])
+
+    def highest_key(self, table: Table) -> Plain:
+        """Return the highest key as the driver gives it; None where there are no rows."""
+        sql = f"SELECT MAX({self.quote(table.key.column)}) FROM {self.quote(table.db_table)}"
+        return self.fetch(sql)[0][0]
+
+    def count_by_month(self, table: Table, column: Column) -> dict[str, int]:
+        """Return the number of rows of each month ("2026-11") by a column of dates or of moments (in UTC)."""
+        month = self.month_of(self.quote(column.column))
+        sql = f"SELECT {month}, COUNT(*) FROM {self.quote(table.db_table)} GROUP BY {month}"
+        return {month: int(count) for month, count in self.fetch(sql) if month is not None}
+
+    # -- from the driver's rows to a batch ---
+
+    def _prefetch_rows(
+        self, table: Table, readers: Sequence[ColumnReader], where: str, params: Sequence[Any]
+    ) -> Callable[[], RawRows]:
+        """Start to read the rows that `where` names, and return a function that waits for them.
+
+        Where the key is selected as something else, the key as the driver knows it stands at the end of each row.
+        """
+        names = [reader.sql for reader in readers]
+        if not readers[0].is_raw:
+            names.append(self.quote(table.key.column))
+        return self.prefetch(f"SELECT {', '.join(names)} FROM {self.quote(table.db_table)} {where}", params)
+
+    def to_batch(
+        self, table: Table, readers: Sequence[ColumnReader], rows: RawRows, *, check: bool = True
+    ) -> Batch:
+        """Make rows of `_prefetch_rows` plain, and add their relations; [] where there are no rows.
+
+        `check`: whether to see to it that each value is of its column's kind. Raises `BackupError` with the name of a
+        value that cannot be read.
+        """
+        if not rows:
+            return []
+        batch: Batch = list(zip(*rows, strict=True))
+        raw_keys = batch[0] if readers[0].is_raw else batch.pop()
+        for place, (_sql, to_plain) in enumerate(readers):
+            if not check and isinstance(to_plain, Checked):
+                to_plain = to_plain.convert
+            if to_plain is not None:
+                batch[place] = self._converted(table, batch, place, to_plain)
+        for relation in table.relations:
+            batch.append(self._related(relation, batch[0], raw_keys[0], raw_keys[-1]))
+        return batch
+
+    def _related(self, relation: Relation, keys: Sequence[Plain], first: Any, last: Any) -> list[Plain]:
+        """Return for each of the keys the sorted keys that the relation leads to.
+
+        `first`, `last`: the lowest and the highest of the keys, as the driver knows them. Each column of the relation
+        is read by the reader of its own: a moment, say, is no text as it comes.
+        """
+        owner, target = self.reader_of(relation.owner), self.reader_of(relation.target)
+        name = self.quote(relation.owner.column)
+        rows = self.fetch(
+            f"SELECT {owner.sql}, {target.sql} FROM {self.quote(relation.db_table)} WHERE {name} BETWEEN %s AND %s",
+            [first, last],
+        )
+        if not rows:
+            return [[] for _key in keys]
+        owners, targets = (
+            reader.to_plain(values) if reader.to_plain else values
+            for reader, values in zip((owner, target), zip(*rows, strict=True), strict=True)
+        )
+        lists: dict[Plain, list[Plain]] = {}
+        for key, value in zip(owners, targets, strict=True):
+            lists.setdefault(key, []).append(value)
+        return [in_order(lists.get(key, ())) for key in keys]
+
+    def _converted(self, table: Table, batch: Batch, place: int, convert: ConvertAll) -> Sequence[Plain]:
+        """Convert the column at `place`, and name the value where one cannot be read."""
+        try:
+            return convert(batch[place])
+        except UNREADABLE as error:
+            # SQLite lets a column hold anything; say where, since a backup that leaves it out would be none.
+            for key, value in zip(batch[0], batch[place], strict=True):
+                try:
+                    convert([value])
+                except UNREADABLE:
+                    where = describe(table.label, key, table.columns[place].name, repr(value)[:80])
+                    raise BackupError(
+                        _("A value in the database cannot be read: %(record)s.") % {"record": where}
+                    ) from error
+            raise
+
+    # -- hooks: see `base` ---
+
+    @abstractmethod
+    def month_of(self, name: str) -> str: ...
+
+    @abstractmethod
+    def size(self) -> int | None: ...

@@ -1,0 +1,157 @@
+"""One connection to a database: statements, snapshots to read from, and the transaction of a restore."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, closing, contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from django.db import DatabaseError, OperationalError, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.utils.translation import gettext as _
+
+from ..exceptions import BackupError, Busy, RestoreRefused
+from ..tables import Table
+from .errors import reason_of
+from .natural_keys import NaturalKeys
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+#: Rows as a driver gives them.
+RawRows = list[tuple[Any, ...]]
+
+
+class Session(ABC):
+    """Statements and transactions on one of Django's connections. See `base` for the hooks."""
+
+    #: Django's `connection.vendor`.
+    vendor: ClassVar[str]
+    #: Seconds that a restore waits for others to end their writing before it gives up.
+    LOCK_SECONDS = 10
+
+    def __init__(self, connection: BaseDatabaseWrapper) -> None:
+        self.connection = connection
+        self.natural_keys = NaturalKeys(self)
+        #: What the database refused so far in this restore: lines that name record, field and reason.
+        self.refused: list[str] = []
+        #: Thread that prefetches the next rows of a snapshot while these are worked on; None outside a snapshot.
+        self._prefetcher: ThreadPoolExecutor | None = None
+
+    # -- statements ---
+
+    def cursor(self) -> Any:
+        """Return a cursor of the driver's, with `%s` for parameters.
+
+        It goes past Django's query log, which keeps every statement with its rows while DEBUG is on.
+        """
+        self.connection.ensure_connection()
+        return self.connection.create_cursor()
+
+    def execute(self, sql: str, params: Sequence[Any] = ()) -> int:
+        """Run one statement, and return the number of rows that it changed."""
+        with self.connection.wrap_database_errors, closing(self.cursor()) as cursor:
+            cursor.execute(sql, params)
+            return int(cursor.rowcount)
+
+    def fetch(self, sql: str, params: Sequence[Any] = ()) -> RawRows:
+        """Run a query, and return all its rows."""
+        return self.prefetch(sql, params)()
+
+    def prefetch(self, sql: str, params: Sequence[Any]) -> Callable[[], RawRows]:
+        """Start a query, and return a function that waits for its rows. Outside a snapshot that function runs it."""
+        if self._prefetcher is None:
+            return partial(self._fetch, sql, params)
+        return self._prefetcher.submit(self._fetch, sql, params).result
+
+    def _fetch(self, sql: str, params: Sequence[Any]) -> RawRows:
+        with self.connection.wrap_database_errors, closing(self.cursor()) as cursor:
+            cursor.execute(sql, params)
+            return list(cursor.fetchall())
+
+    def quote(self, name: str) -> str:
+        """Quote a name for a statement that is run with parameters, where "%" has to be doubled."""
+        return self.connection.ops.quote_name(name).replace("%", "%%")
+
+    # -- transactions ---
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Self]:
+        """Open a connection of its own to read from, which sees one moment of the database, whatever is written."""
+        connection = self.connection.copy()
+        try:
+            connection.set_autocommit(False)
+            reader = type(self)(connection)
+            reader.begin_snapshot()
+            with ThreadPoolExecutor(1, "backup") as reader._prefetcher:
+                yield reader
+        finally:
+            connection.close()
+
+    @contextmanager
+    def restoring(self, tables: Iterable[Table] = ()) -> Iterator[None]:
+        """Open the one transaction of a restore. All that is done inside is kept if it ends well, else none of it.
+
+        From the first moment on, nobody else can write to the `tables` until the transaction has ended. Others can
+        read meanwhile, and see what was there before. Raises `Busy` where others do not end their writing within
+        `LOCK_SECONDS`, `RestoreRefused` where the database does not accept the result.
+        """
+        if self.connection.in_atomic_block:
+            raise BackupError(
+                _("A backup or restore needs a transaction of its own, and cannot run inside of another.")
+            )
+        self.refused = []
+        self.natural_keys.forget()
+        with (
+            self.restore_settings(),
+            self._translated_errors(),
+            transaction.atomic(self.connection.alias, durable=True),
+        ):
+            self.lock_out_writers(list(tables))
+            self.defer_constraints()
+            yield
+            self.check_deferred_constraints()
+
+    @contextmanager
+    def _translated_errors(self) -> Iterator[None]:
+        """Turn what the driver says of the whole, and not of one record, into errors of ours."""
+        try:
+            yield
+        except OperationalError as error:
+            raise Busy(
+                _("The database could not do it: %(reason)s. Nothing was changed.")
+                % {"reason": reason_of(error)}
+            ) from error
+        except DatabaseError as error:
+            raise RestoreRefused(
+                _("The database refused the result: %(reason)s. Nothing was changed.")
+                % {"reason": reason_of(error)}
+            ) from error
+
+    # -- hooks: see `base` ---
+
+    @abstractmethod
+    def exclusive(self) -> AbstractContextManager[None]: ...
+
+    @abstractmethod
+    def lock_out_writers(self, tables: Sequence[Table]) -> None: ...
+
+    @abstractmethod
+    def change_marker(self, tables: Sequence[Table]) -> object: ...
+
+    def begin_snapshot(self) -> None:  # noqa: B027 - it is optional, as the next ones are
+        """Run the first statements of a snapshot's transaction."""
+
+    @contextmanager
+    def restore_settings(self) -> Iterator[None]:
+        """Set the session up for a restore, before its transaction begins, and put back what was set."""
+        yield
+
+    def defer_constraints(self) -> None:  # noqa: B027
+        """Have constraints that the database can defer checked at the end."""
+
+    def check_deferred_constraints(self) -> None:  # noqa: B027
+        """Have the database itself check what it deferred, beside what `Database.dangling` looks at."""

@@ -1,0 +1,218 @@
+"""Writing rows: many at once where all goes well, and where not, the record that is to blame is looked for."""
+
+from __future__ import annotations
+
+import pickle
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from typing import Any
+
+from django.db import DatabaseError, OperationalError, transaction
+from django.db.models import Field
+from django.utils.translation import gettext as _
+
+from ..kinds import FLOAT, TEXT, Plain
+from ..tables import Batch, Column, Row, Table, describe
+from .conversion import Conversion
+from .errors import MAX_NAMED, reason_of
+from .reading import PARAMETERS
+from .values import slices
+
+#: Values that one INSERT holds at most on the plain path. (SQLite, which takes fewer, has its own.)
+VALUES = 16_000
+
+
+class Writing(Conversion):
+    """Writes rows, inside of `restoring`. What the database refuses is gathered in `refused`, record by record."""
+
+    #: Values of a float's that this engine cannot hold, in their plain form.
+    UNSTORABLE: frozenset[str] = frozenset()
+
+    # -- rows ---
+
+    def insert(self, table: Table, rows: Sequence[Row]) -> None:
+        """Insert rows with their keys and relations."""
+        self._write(table, rows, self._insert)
+
+    def update(self, table: Table, rows: Sequence[Row]) -> None:
+        """Write rows over those that have their keys, relations too."""
+        self._write(table, rows, self._update)
+
+    def pack(self, table: Table, batch: Batch) -> list[bytes]:
+        """Convert rows to the form that `insert_packed` takes: all of the work that need not wait for the transaction.
+
+        Returns bytes for each of `Table.db_tables`, for this process and connection only. Raises `LookupError` where a
+        natural key would have to be made first, `ValueError` or `OverflowError` where no driver takes a value.
+        """
+        values = [self.writer_of(column)(plain) for column, plain in zip(table.columns, batch, strict=False)]
+        packed = [self.pack_rows(table.columns, values)]
+        for relation, lists in zip(table.relations, batch[len(table.columns) :], strict=True):
+            pairs = [
+                (key, target) for key, targets in zip(batch[0], lists, strict=True) for target in targets
+            ]
+            owners = self.writer_of(relation.owner)([pair[0] for pair in pairs])
+            targets = self.writer_of(relation.target)([pair[1] for pair in pairs])
+            packed.append(self.pack_rows((relation.owner, relation.target), [owners, targets]))
+        return packed
+
+    def insert_packed(self, table: Table, packed: Sequence[bytes] | None, batch: Callable[[], Batch]) -> None:
+        """Insert what `pack` made.
+
+        `batch`: returns the same rows, where they are needed again: to find the one that the database refuses, or
+        because they could not be packed (`packed` is None).
+        """
+        if packed is not None and len(self.refused) < MAX_NAMED:
+            try:
+                with transaction.atomic(self.connection.alias):
+                    self._insert_all(table, packed)
+                return
+            except (DatabaseError, ValueError, OverflowError) as error:
+                self._raise_unless_about_a_record(error)
+        self.insert(table, list(zip(*batch(), strict=True)))
+
+    def delete(self, table: Table, keys: Sequence[Plain]) -> None:
+        """Delete the rows with these keys, with their relations, and nothing that refers to them."""
+        for relation in table.relations:
+            self._delete_where(relation.db_table, relation.owner, keys)
+        self._delete_where(table.db_table, table.key, keys)
+
+    def clear(self, tables: Sequence[Table]) -> None:
+        """Delete every row of these tables and of their relations. Never by TRUNCATE: on MySQL it commits."""
+        for table in reversed(tables):
+            for db_table, _columns in reversed(table.db_tables):
+                self.execute(f"DELETE FROM {self.quote(db_table)}")
+
+    # -- which record is to blame ---
+
+    def _write(
+        self, table: Table, rows: Sequence[Row], write: Callable[[Table, Sequence[Row]], None]
+    ) -> None:
+        """Write the rows, and where that fails, halve them until the record is found that is to blame."""
+        if not rows or len(self.refused) >= MAX_NAMED:
+            return
+        try:
+            with transaction.atomic(self.connection.alias):
+                write(table, rows)
+        except (DatabaseError, ValueError, OverflowError) as error:
+            self._raise_unless_about_a_record(error)
+            if len(rows) > 1:
+                middle = len(rows) // 2
+                self._write(table, rows[:middle], write)
+                self._write(table, rows[middle:], write)
+            else:
+                field, reason = self._explain(table, rows[0], error)
+                self.refused.append(describe(table.label, rows[0][0], field, reason))
+
+    def _raise_unless_about_a_record(self, error: Exception) -> None:
+        """Raise again what is trouble of the whole (a lost connection, a full disk), and no record's fault."""
+        if isinstance(error, OperationalError) and not self.is_about_a_record(error):
+            raise error
+
+    def _explain(self, table: Table, row: Row, error: Exception) -> tuple[str | None, str]:
+        """Return the field that the database most likely refused, None where that cannot be told, and why."""
+        for column, value in zip(table.columns, row, strict=False):
+            if reason := self._why_refused(column, value):
+                return column.name, reason
+        return None, reason_of(error)
+
+    def _why_refused(self, column: Column, value: Plain) -> str | None:
+        field = column.field
+        if isinstance(value, str) and "\0" in value:
+            return _("it holds the character NUL, which this database does not take")
+        if (
+            column.kind is TEXT
+            and isinstance(value, str)
+            and field.max_length
+            and len(value) > field.max_length
+        ):
+            return _("it has %(length)s characters; at most %(most)s fit") % {
+                "length": len(value),
+                "most": field.max_length,
+            }
+        if type(value) is int and not column.is_natural:
+            low, high = self.connection.ops.integer_field_range(_integer_type(field))
+            if (low is not None and value < low) or (high is not None and value > high):
+                return _("%(value)s is out of range") % {"value": value}
+        if column.kind is FLOAT and value in self.UNSTORABLE:
+            return _("%(value)s cannot be stored in this database") % {"value": value}
+        return None
+
+    # -- statements ---
+
+    def _insert(self, table: Table, rows: Sequence[Row]) -> None:
+        self._insert_all(table, self.pack(table, list(zip(*rows, strict=True))))
+
+    def _insert_all(self, table: Table, packed: Sequence[bytes]) -> None:
+        for (db_table, columns), data in zip(table.db_tables, packed, strict=True):
+            self.insert_packed_rows(db_table, columns, data)
+
+    def _update(self, table: Table, rows: Sequence[Row]) -> None:
+        batch: Batch = list(zip(*rows, strict=True))
+        if table.nonkey_columns:
+            values = [
+                self.writer_of(column)(plain) for column, plain in zip(table.columns, batch, strict=False)
+            ]
+            self.update_rows(table, values)
+        for relation in table.relations:
+            self._delete_where(relation.db_table, relation.owner, batch[0])
+        _own, *related = zip(table.db_tables, self.pack(table, batch), strict=True)
+        for (db_table, columns), data in related:
+            self.insert_packed_rows(db_table, columns, data)
+
+    def insert_rows(
+        self, db_table: str, columns: Sequence[Column], rows: Sequence[Sequence[Any]], end: str = ""
+    ) -> None:
+        """Insert rows of values that the driver takes. `end`: what follows the values in the statement."""
+        names = ", ".join(self.quote(column.column) for column in columns)
+        marks = f"({', '.join(['%s'] * len(columns))})"
+        for chunk in slices(rows, max(1, VALUES // len(columns))):
+            values = ", ".join([marks] * len(chunk))
+            sql = f"INSERT INTO {self.quote(db_table)} ({names}) VALUES {values} {end}"
+            self.execute(sql, [value for row in chunk for value in row])
+
+    def _delete_where(self, db_table: str, column: Column, plain: Sequence[Plain]) -> None:
+        for values in slices(self.writer_of(column)(plain), PARAMETERS):
+            marks = ", ".join(["%s"] * len(values))
+            self.execute(
+                f"DELETE FROM {self.quote(db_table)} WHERE {self.quote(column.column)} IN ({marks})", values
+            )
+
+    # -- hooks: see `base` ---
+
+    def pack_rows(self, columns: Sequence[Column], values: Sequence[Sequence[Any]]) -> bytes:
+        """Pack rows, given as columns of values that the driver takes, for `insert_packed_rows`."""
+        return pickle.dumps(list(zip(*values, strict=True)), protocol=5)
+
+    def insert_packed_rows(self, db_table: str, columns: Sequence[Column], data: bytes) -> None:
+        """Insert what `pack_rows` made."""
+        # Our own, from a temporary file that nobody else can open.
+        self.insert_rows(db_table, columns, pickle.loads(data))
+
+    def update_rows(self, table: Table, values: Sequence[Sequence[Any]]) -> None:
+        """Write over the rows that have their keys. `values`: the table's columns, as the driver takes them."""
+        key, *others = values
+        q = self.quote
+        assignments = ", ".join(f"{q(column.column)} = %s" for column in table.nonkey_columns)
+        sql = f"UPDATE {q(table.db_table)} SET {assignments} WHERE {q(table.key.column)} = %s"
+        with self.connection.wrap_database_errors, closing(self.cursor()) as cursor:
+            cursor.executemany(sql, list(zip(*others, key, strict=True)))
+
+    def is_about_a_record(self, error: OperationalError) -> bool:
+        """Tell whether an `OperationalError` is the fault of one record. By default, none is."""
+        return False
+
+    @abstractmethod
+    def reset_sequences(self, tables: Sequence[Table]) -> None: ...
+
+
+def _integer_type(field: Field[Any, Any]) -> str:
+    """Return the internal type of the numbers in a column: those of a reference are those of what it refers to."""
+    while field.remote_field is not None:
+        field = field.target_field  # type: ignore[attr-defined]
+    name = field.get_internal_type()
+    return {
+        "AutoField": "IntegerField",
+        "BigAutoField": "BigIntegerField",
+        "SmallAutoField": "SmallIntegerField",
+    }.get(name, name)
