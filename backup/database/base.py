@@ -1,7 +1,7 @@
 """`Database`: what all engines share, and the hooks that the module of an engine implements.
 
 To add an engine: a module with a subclass of `Database` that implements these hooks, a line in `VENDORS`, and the
-conformance suite (`tests/unit/test_database_conformance.py`) run on it. That is all that there is to read; the other
+conformance suite (`tests/unit/database/test_conformance.py`) run on it. That is all that there is to read; the other
 methods, in `session`, `conversion`, `reading` and `writing`, are written in terms of them.
 
 A subclass must say

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.apps import apps
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..kinds import NATURAL
 from .values import ConvertAll
-
-if TYPE_CHECKING:
-    from .session import Session
 
 
 class NaturalKeys:
     """The natural keys of one database. They are read once, and again after `forget`."""
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(
+        self, connection: BaseDatabaseWrapper, fetch: Callable[[str], list[tuple[Any, ...]]]
+    ) -> None:
+        """`fetch`: runs a query on the connection, or on the snapshot that stands for it, and returns the rows."""
+        self._connection = connection
+        self._fetch = fetch
 
     def forget(self) -> None:
         """Read them again where they are needed next."""
@@ -30,7 +32,7 @@ class NaturalKeys:
     def _by_number(self) -> dict[str, dict[int, list[str]]]:
         """Model label -> the number that this database gave -> natural key."""
         by_number: dict[str, dict[int, list[str]]] = {label: {} for label in NATURAL}
-        quote, fetch = self._session.quote, self._session.fetch
+        quote, fetch = self._connection.ops.quote_name, self._fetch
         if apps.is_installed("django.contrib.contenttypes"):
             types = by_number["contenttypes.contenttype"]
             for pk, app, model in fetch(f"SELECT id, app_label, model FROM {quote('django_content_type')}"):
@@ -82,10 +84,9 @@ class NaturalKeys:
         known = self._numbers[label]
         key = tuple(natural)
         if key not in known:
-            connection = self._session.connection
-            if not connection.in_atomic_block:
+            if not self._connection.in_atomic_block:
                 raise LookupError(key)
-            manager = apps.get_model(label)._base_manager.using(connection.alias)
+            manager = apps.get_model(label)._base_manager.using(self._connection.alias)
             if label == "contenttypes.contenttype":
                 known[key] = manager.create(app_label=key[0], model=key[1]).pk
             else:

@@ -35,7 +35,7 @@ class Session(ABC):
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
         self.connection = connection
-        self.natural_keys = NaturalKeys(self)
+        self.natural_keys = NaturalKeys(connection, self.fetch)
         #: What the database refused so far in this restore: lines that name record, field and reason.
         self.refused: list[str] = []
         #: Thread that prefetches the next rows of a snapshot while these are worked on; None outside a snapshot.
