@@ -93,4 +93,5 @@ class NaturalKeys:
                 codename, *type_key = natural
                 type_pk = self.number_of("contenttypes.contenttype", type_key)
                 known[key] = manager.create(codename=codename, content_type_id=type_pk, name=codename).pk
+            self._by_number[label][known[key]] = natural
         return known[key]

@@ -60,6 +60,18 @@ def fill_zoo(until):
     models.Tide.objects.bulk_create(
         models.Tide(at=start + n * timedelta(seconds=30.25), height=n / 7) for n in range(1100)
     )
+    for tide in models.Tide.objects.order_by("at")[:3]:
+        tide.species.add(birds)
+    today, tomorrow = date(2026, 11, 23), date(2026, 11, 24)
+    models.Day.objects.create(date=today).species.add(birds, psittacus)
+    models.Day.objects.create(date=tomorrow)
+    models.Bell.objects.create(time=time(7, 0, 0, 1)).days.add(today, tomorrow)
+    lap = models.Lap.objects.create(duration=timedelta(days=-1, microseconds=1))
+    lap.tides.add(start, start + timedelta(seconds=30.25))
+    models.Lap.objects.create(duration=timedelta(minutes=90))
+    cent = models.Coin.objects.create(worth=Decimal("0.01"))
+    cent.laps.add(lap)
+    cent.change.add(cent, models.Coin.objects.create(worth=Decimal("100.00")))
 
 
 def _specimens():

@@ -154,6 +154,36 @@ class Tide(models.Model):
 
     at = models.DateTimeField(primary_key=True)
     height = models.FloatField()
+    species = models.ManyToManyField(Species)
+
+
+class Day(models.Model):
+    """A date as key, of a relation as well."""
+
+    date = models.DateField(primary_key=True)
+    species = models.ManyToManyField(Species)
+
+
+class Bell(models.Model):
+    """A time of day as key, of a relation as well."""
+
+    time = models.TimeField(primary_key=True)
+    days = models.ManyToManyField(Day)
+
+
+class Lap(models.Model):
+    """A duration as key; its relation leads to moments."""
+
+    duration = models.DurationField(primary_key=True)
+    tides = models.ManyToManyField(Tide)
+
+
+class Coin(models.Model):
+    """A decimal number as key; its relations lead to durations and to others of its kind."""
+
+    worth = models.DecimalField(max_digits=8, decimal_places=2, primary_key=True)
+    laps = models.ManyToManyField(Lap)
+    change = models.ManyToManyField("self", symmetrical=False)
 
 
 class Ghost(models.Model):

@@ -1,0 +1,494 @@
+"""What every engine must do, by the interface of `backup.database` alone; runs on the database of this run."""
+
+import datetime as dt
+import time
+from contextlib import contextmanager
+from decimal import Decimal
+
+import pytest
+from core import models as core
+from django.contrib.auth.models import User
+from django.db import connection
+
+from backup.database import Database, database_of
+from backup.exceptions import BackupError, Busy
+from backup.tables import Table
+from tests.support.processes import ask, hear, process, wait_until_usable
+from tests.support.snapshots import differences, snapshot
+from tests.zoo import models as zoo
+from tests.zoo.filling import fill_zoo
+
+CHILD, NOTE, TAG, GROUP = Table(core.Child), Table(core.Note), Table(core.Tag), Table(User)
+SPECIES, TIDE, SIGHTING, KEEPER = Table(zoo.Species), Table(zoo.Tide), Table(zoo.Sighting), Table(zoo.Keeper)
+NOON = dt.datetime(2026, 6, 1, 12, tzinfo=dt.timezone.utc)
+
+
+@pytest.fixture
+def database(family):
+    return database_of()
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """So few rows a batch that a family's day takes several."""
+    monkeypatch.setattr(type(database_of()), "BATCH", 4)
+
+
+def rows_of(database, table):
+    return [row for batch in database.batches(table) for row in zip(*batch, strict=True)]
+
+
+def row_of(table, **fields):
+    """A row of a Species, say, by the names of its fields."""
+    return tuple(fields[name] for name in ("pk", *table.names))
+
+
+def make_species(count, start=0):
+    return [
+        row_of(SPECIES, pk=f"code {number:06}", latin=f"Latin {number}", parent=None)
+        for number in range(start, start + count)
+    ]
+
+
+def insert_by_pack(database, table, rows):
+    batch = list(zip(*rows, strict=True))
+    database.insert_packed(table, database.pack(table, batch), lambda: batch)
+
+
+class Undone(Exception):
+    pass
+
+
+@contextmanager
+def undone(database, tables):
+    """A restore that fails at its end."""
+    with pytest.raises(Undone), database.restoring(tables):  # noqa: PT012
+        yield
+        raise Undone
+
+
+both_ways = pytest.mark.parametrize("insert", [Database.insert, insert_by_pack], ids=["insert", "pack"])
+
+# --- Reading ------------------------------------------------------------------------------------------------
+
+
+def test_batches_hold_all_rows_in_the_order_of_their_keys(database, few):
+    for table in (NOTE, CHILD, GROUP, Table(core.DiaperChange)):
+        batches = [*database.batches(table)]
+        keys = [key for batch in batches for key in batch[0]]
+        assert keys == sorted(table.model._base_manager.values_list("pk", flat=True)), table
+        assert all(len(batch[0]) <= 4 for batch in batches)
+        for batch in batches:
+            assert len(batch) == 1 + len(table.names)
+            assert {len(column) for column in batch} == {len(batch[0])}
+
+
+def test_an_empty_table_has_no_batches(database):
+    assert not [*database.batches(SPECIES)]
+    assert database.count(SPECIES) == 0
+    assert database.highest_key(SPECIES) is None
+    assert not [*database.keys_descending(SPECIES)]
+    assert database.rows_by_key(SPECIES, ["none"]) == {}
+
+
+def test_rows_by_key_are_the_rows_of_the_batches(database):
+    rows = rows_of(database, NOTE)
+    by_key = database.rows_by_key(NOTE, [row[0] for row in rows] + [987654])
+    assert by_key == {row[0]: row for row in rows}
+
+
+def test_more_keys_than_a_statement_has_parameters(database):
+    rows = make_species(2000)
+    with database.restoring([SPECIES]):
+        database.insert(SPECIES, rows)
+    assert database.rows_by_key(SPECIES, [row[0] for row in rows]) == {row[0]: row for row in rows}
+    with database.restoring([SPECIES]):
+        database.delete(SPECIES, [row[0] for row in rows[:1999]])
+    assert rows_of(database, SPECIES) == rows[1999:]
+
+
+def test_a_range_of_rows(database):
+    rows = rows_of(database, NOTE)
+    keys = [row[0] for row in rows]
+
+    def between(after, last, limit):
+        batch = database.canonical(NOTE, database.prefetch_range(NOTE, after, last, limit)())
+        return [*zip(*batch, strict=True)]
+
+    assert between(None, keys[-1], 1000) == rows
+    assert between(keys[0], keys[-1], 1000) == rows[1:]
+    assert between(None, keys[-1], 1) == rows[:1]
+    assert between(keys[-1], keys[-1] + 100, 1000) == []
+
+
+def test_counts_and_keys(database, few):
+    table = Table(core.DiaperChange)
+    keys = sorted(core.DiaperChange.objects.values_list("pk", flat=True))
+    assert database.count(table) == len(keys)
+    assert database.count(table, after=keys[2]) == len(keys) - 3
+    assert database.highest_key(table) == keys[-1]
+    assert [key for batch in database.keys_descending(table) for key in batch] == keys[::-1]
+
+
+def test_counts_by_month_are_those_of_utc(database):
+    core.Note.objects.all().delete()
+    child = core.Child.objects.first()
+    for moment in ("2025-12-31T23:59:59+00:00", "2026-01-01T00:30:00+01:00", "2026-01-01T00:00:00+00:00"):
+        core.Note.objects.create(child=child, note="n", time=dt.datetime.fromisoformat(moment))
+    (column,) = [column for column in NOTE.columns if column.name == "time"]
+    assert database.count_by_month(NOTE, column) == {"2025-12": 2, "2026-01": 1}
+    (column,) = [column for column in CHILD.columns if column.name == "birth_date"]
+    expected = {f"{child.birth_date:%Y-%m}" for child in core.Child.objects.all()}
+    assert database.count_by_month(CHILD, column).keys() == expected
+
+
+def test_size(database):
+    assert database.size() > 10_000
+
+
+def test_matches_are_what_the_database_holds_for_the_same(database):
+    place = SPECIES.columns.index(next(column for column in SPECIES.columns if column.name == "latin"))
+    parent = SPECIES.columns.index(next(column for column in SPECIES.columns if column.name == "parent"))
+    with database.restoring([SPECIES]):
+        database.insert(SPECIES, make_species(3))
+    wanted = [
+        row_of(SPECIES, pk="x", latin="Latin 1", parent=None),
+        row_of(SPECIES, pk="y", latin="Nothing", parent=None),
+        row_of(SPECIES, pk="z", latin="LATIN 2", parent=None),
+    ]
+    same, nothing, other_case = database.matches(SPECIES, [place], wanted)
+    assert same == ["code 000001"]
+    assert nothing == []
+    assert other_case == [*zoo.Species.objects.filter(latin="LATIN 2").values_list("pk", flat=True)]
+    assert database.matches(SPECIES, [parent], wanted) == [[], [], []], "NULL is nothing's equal"
+    many = [row_of(SPECIES, pk="x", latin=f"Latin {number % 3}", parent=None) for number in range(1000)]
+    assert database.matches(SPECIES, [place], many) == [[f"code {number % 3:06}"] for number in range(1000)]
+
+
+def test_natural_keys(database):
+    """Each database numbers content types and permissions by itself."""
+    rows = rows_of(database, Table(core.Tagged))
+    types = {row[1 + Table(core.Tagged).names.index("content_type")][0] for row in rows}
+    assert types <= {"core"}
+    rule = Table(zoo.Rule)
+    made = ("a_new_one", "not_installed", "model")
+    with database.restoring([rule]):
+        database.insert(rule, [row_of(rule, pk=1, permission=[*made], subjects=[["core", "child"]])])
+    assert rows_of(database, rule) == [(1, [*made], [["core", "child"]])]
+    with pytest.raises(LookupError):
+        database.pack(rule, [[2], [["unknown", "not_installed", "model"]], [[]]])
+
+
+@pytest.mark.parametrize("clear", [True, False])
+def test_every_kind_of_key_with_its_relations(family, clear):
+    """Read and written in the form that each column has: moments, dates, times, durations, decimals, texts."""
+    fill_zoo(NOON)
+    before = snapshot()
+    tables = [Table(model) for model in (zoo.Species, zoo.Tide, zoo.Day, zoo.Bell, zoo.Lap, zoo.Coin)]
+    database = database_of()
+    rows = {table: rows_of(database, table) for table in tables}
+    assert [row for row in rows[tables[2]] if row[1]] == [("2026-11-23", ["0 birds", "ψ"])]
+    assert rows[tables[3]] == [("07:00:00.000001", ["2026-11-23", "2026-11-24"])]
+    assert [row[1] for row in rows[tables[4]]] == [
+        ["2026-11-23T00:00:00Z", "2026-11-23T00:00:30.250000Z"],
+        [],
+    ]
+    with database.restoring(tables):
+        if clear:
+            database.clear(tables)
+            for table in tables:
+                insert_by_pack(database, table, rows[table])
+        else:
+            for table in tables:
+                database.update(table, rows[table])
+        assert database.dangling(tables) == []
+    assert not differences(before, snapshot())
+    with undone(database, tables):
+        for table in reversed(tables):
+            database.delete(table, [row[0] for row in rows[table]])
+        after = snapshot()
+        related = ("zoo.tide_", "zoo.day_", "zoo.bell_", "zoo.lap_", "zoo.coin_")
+        assert not any(after[table.label] for table in tables)
+        assert not any(rows for label, rows in after.items() if label.startswith(related))
+
+
+# --- Writing ------------------------------------------------------------------------------------------------
+
+
+@both_ways
+def test_what_is_inserted_is_there(database, insert):
+    rows = make_species(5000)
+    with database.restoring([SPECIES]):
+        insert(database, SPECIES, rows)
+    assert rows_of(database, SPECIES) == rows
+
+
+@both_ways
+def test_a_refused_record_is_named_and_those_around_it_are_not(database, insert):
+    rows = make_species(40)
+    rows[17] = (rows[17][0], rows[3][1], None)  # a name that another one has
+    with undone(database, [SPECIES]):
+        insert(database, SPECIES, rows)
+        (line,) = database.refused
+        assert "zoo.species code 000017" in line
+    assert rows_of(database, SPECIES) == []
+
+
+def test_no_more_than_twenty_are_named(database):
+    with undone(database, [SPECIES]):
+        database.insert(SPECIES, [(f"code {n}", "all the same", None) for n in range(40)])
+        assert len(database.refused) == 20
+    with database.restoring([SPECIES]):
+        assert database.refused == [], "of this restore"
+
+
+def test_update_writes_over_the_rows_with_those_keys_only(database):
+    rows = make_species(1200)
+    new = [(key, f"New {number}", None) for number, (key, _latin, _parent) in enumerate(rows)][100:]
+    with database.restoring([SPECIES]):
+        database.insert(SPECIES, rows)
+        database.update(SPECIES, new)
+    assert rows_of(database, SPECIES) == [*rows[:100], *new]
+
+
+def test_clear_empties_tables_and_their_relations(database):
+    fill_zoo(NOON)
+    tables = [SPECIES, TIDE]
+    with undone(database, tables):
+        database.clear(tables)
+        assert database.count(TIDE) == 0
+        assert zoo.Tide.species.through.objects.count() == 0
+        assert zoo.Keeper.objects.count() == 1, "others stay"
+    assert database.count(TIDE) == 1100
+
+
+def test_a_restore_is_atomic(database):
+    before = snapshot()
+    with undone(database, [NOTE, CHILD, SPECIES]):
+        database.clear([CHILD, NOTE])
+        database.insert(SPECIES, make_species(3))
+    assert not differences(before, snapshot())
+
+
+def test_a_restore_has_a_transaction_of_its_own(database):
+    with (
+        database.restoring(),
+        pytest.raises(BackupError),
+        database.restoring(),
+    ):
+        pass
+
+
+def test_rows_may_come_before_those_that_they_refer_to(database):
+    with database.restoring([SPECIES, SIGHTING]):
+        database.insert(SIGHTING, [(1, "Parus major")])
+        assert len(database.dangling([SIGHTING])) == 1
+        database.insert(SPECIES, [("tit", "Parus major", "bird"), ("bird", "Aves", None)])
+        assert database.dangling([SPECIES, SIGHTING]) == []
+    assert rows_of(database, SIGHTING) == [(1, "Parus major")]
+
+
+def test_what_points_at_nothing_is_named(database):
+    with undone(database, [SIGHTING, SPECIES]):
+        database.insert(SIGHTING, [(number, "Nothing") for number in range(1, 31)])
+        database.insert(SPECIES, [("tit", "Parus major", "gone")])
+        lines = database.dangling([SIGHTING])
+        assert len(lines) == 20
+        assert all("zoo.sighting" in line and "species" in line for line in lines)
+        (line,) = database.dangling([SPECIES])
+        assert "zoo.species tit" in line
+        assert "parent" in line
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_next_row_gets_a_free_key(database, fails):
+    child = core.Child.objects.first()
+    highest = core.Note.objects.latest("pk").pk
+    (row,) = database.rows_by_key(NOTE, [highest]).values()
+    try:
+        with database.restoring([NOTE]):
+            database.insert(NOTE, [(highest + 50, *row[1:])])
+            database.reset_sequences([NOTE, CHILD, TAG, KEEPER])
+            if fails:
+                raise Undone
+    except Undone:
+        pass
+    note = core.Note(child=child, note="next", time=NOON)
+    note.save(force_insert=True)
+    assert note.pk > (highest if fails else highest + 50)
+
+
+# --- At the same time ---------------------------------------------------------------------------------------
+
+WRITER = """
+    import sys
+    from core.models import Child, Note
+    from django.utils import timezone
+    child = Child.objects.first()
+    print("ready", flush=True)
+    for line in sys.stdin:
+        Note.objects.create(child=child, note=line.strip(), time=timezone.now())
+        print("written", flush=True)
+"""
+READER = """
+    import sys
+    from core.models import Note
+    print("ready", flush=True)
+    for line in sys.stdin:
+        print(Note.objects.count(), flush=True)
+"""
+HOLDER = """
+    from backup.database import database_of
+    with database_of().exclusive():
+        print("held", flush=True)
+        input()
+"""
+
+
+def notes(database):
+    return {row[1 + NOTE.names.index("note")] for row in rows_of(database, NOTE)}
+
+
+def test_a_snapshot_is_of_one_moment(database):
+    with process(WRITER) as writer:
+        hear(writer)
+        with database.snapshot() as reader:
+            before = rows_of(reader, CHILD), rows_of(reader, NOTE)
+            ask(writer, "meanwhile")
+            assert (rows_of(reader, CHILD), rows_of(reader, NOTE)) == before
+        assert "meanwhile" in notes(database)
+
+
+def test_what_was_written_before_the_lock_is_seen_and_what_comes_later_waits(database):
+    """Of the whole restore: every change that was acknowledged is in it, or comes after it."""
+    with process(WRITER) as writer, process(READER) as reader:
+        hear(writer), hear(reader)
+        ask(writer, "before")
+        count = core.Note.objects.count()
+        with database.restoring([CHILD, NOTE]):
+            assert "before" in notes(database)
+            writer.stdin.write("later\n")
+            writer.stdin.flush()
+            time.sleep(0.5)
+            assert "later" not in notes(database)
+            if connection.vendor != "sqlite":  # which locks readers out at the end of a large restore
+                assert ask(reader, "count") == str(count), "readers go on"
+            database.clear([NOTE])
+            time.sleep(0.3)
+            assert notes(database) == set()
+            if connection.vendor != "sqlite":
+                assert ask(reader, "count") == str(count), "and see what was there before"
+        assert hear(writer) == "written"
+    assert notes(database) == {"later"}
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_a_locked_table_takes_no_row_at_either_end(database, empty):
+    """Nor where it is empty: there is no row then that could be locked."""
+    if empty:
+        core.Note.objects.all().delete()
+    expected = notes(database)
+    with process(WRITER) as writer:
+        hear(writer)
+        with database.restoring([NOTE]):
+            writer.stdin.write("later\n")
+            writer.stdin.flush()
+            time.sleep(0.5)
+            assert notes(database) == expected
+        hear(writer)
+    assert notes(database) == {*expected, "later"}
+
+
+def test_a_writer_that_does_not_end_is_waited_for_no_longer_than_that(database, monkeypatch):
+    code = """
+        from core.models import Note
+        from django.db import transaction
+        with transaction.atomic():
+            Note.objects.filter(pk=Note.objects.first().pk).update(note="held")
+            print("holds", flush=True)
+            input()
+    """
+    monkeypatch.setattr(type(database), "LOCK_SECONDS", 1)
+    if connection.vendor == "sqlite":
+        database.execute("PRAGMA busy_timeout = 1000")
+    before = snapshot()
+    with process(code) as writer:
+        hear(writer)
+        begin = time.monotonic()
+        with pytest.raises(Busy), database.restoring([CHILD, NOTE]):
+            pytest.fail("it was let in")
+        assert time.monotonic() - begin < 5
+    wait_until_usable()
+    assert not differences(before, snapshot())
+    with database.restoring([CHILD, NOTE]):
+        pass
+
+
+@pytest.mark.parametrize("change", ["insert", "update", "delete", "relation"])
+def test_the_change_marker_tells_of_every_change(database, change):
+    tables = [CHILD, NOTE, GROUP]
+    code = """
+        import sys
+        from core.models import Note
+        from django.contrib.auth.models import Group, User
+        change = sys.argv[1]
+        note = Note.objects.last()
+        if change == "insert":
+            note.pk = None
+            Note.objects.bulk_create([note])
+        elif change == "update":
+            Note.objects.filter(pk=note.pk).update(note="changed")
+        elif change == "delete":
+            note.delete()
+        else:
+            User.objects.first().groups.add(Group.objects.first())
+        print("done", flush=True)
+    """
+    database.change_marker(tables)
+    marker = database.change_marker(tables)
+    with process(code, change) as writer:
+        assert hear(writer) == "done"
+    with database.restoring(tables):
+        assert database.change_marker(tables) != marker
+
+
+def test_one_restore_at_a_time(database):
+    with process(HOLDER) as holder:
+        assert hear(holder) == "held"
+        begin = time.monotonic()
+        with pytest.raises(Busy), database.exclusive():
+            pytest.fail("two at a time")
+        assert time.monotonic() - begin < 2, "at once"
+    wait_until_usable()  # the holder was killed
+    with database.exclusive():
+        pass
+    with database.exclusive():
+        pass
+
+
+def test_the_session_is_as_it_was_after_a_restore(database):
+    queries = {
+        "sqlite": ["PRAGMA foreign_keys", "PRAGMA cache_size"],
+        "postgresql": ["SHOW lock_timeout", "SHOW transaction_isolation"],
+        "mysql": ["SELECT @@foreign_key_checks, @@sql_mode, @@innodb_lock_wait_timeout, @@tx_isolation"],
+    }[connection.vendor]
+
+    def state():
+        return [database.fetch(query) for query in queries]
+
+    database.fetch("SELECT 1")
+    before = state()
+    with database.restoring([NOTE]):
+        pass
+    assert state() == before
+    with undone(database, [NOTE]):
+        pass
+    assert state() == before
+
+
+def test_decimals_as_keys(database):
+    coin = Table(zoo.Coin)
+    with database.restoring([coin]):
+        database.insert(coin, [("0.10", [], []), ("2.00", [], ["0.10"])])
+    assert [*zoo.Coin.objects.values_list("worth", flat=True)] == [Decimal("0.10"), Decimal("2.00")]
+    assert rows_of(database, coin) == [("0.10", [], []), ("2.00", [], ["0.10"])]

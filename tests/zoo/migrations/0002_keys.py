@@ -1,0 +1,41 @@
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+    dependencies = [("zoo", "0001_initial")]
+
+    operations = [
+        migrations.AddField("tide", "species", models.ManyToManyField(to="zoo.species")),
+        migrations.CreateModel(
+            name="Day",
+            fields=[
+                ("date", models.DateField(primary_key=True, serialize=False)),
+                ("species", models.ManyToManyField(to="zoo.species")),
+            ],
+        ),
+        migrations.CreateModel(
+            name="Bell",
+            fields=[
+                ("time", models.TimeField(primary_key=True, serialize=False)),
+                ("days", models.ManyToManyField(to="zoo.day")),
+            ],
+        ),
+        migrations.CreateModel(
+            name="Lap",
+            fields=[
+                ("duration", models.DurationField(primary_key=True, serialize=False)),
+                ("tides", models.ManyToManyField(to="zoo.tide")),
+            ],
+        ),
+        migrations.CreateModel(
+            name="Coin",
+            fields=[
+                (
+                    "worth",
+                    models.DecimalField(decimal_places=2, max_digits=8, primary_key=True, serialize=False),
+                ),
+                ("change", models.ManyToManyField(to="zoo.coin")),
+                ("laps", models.ManyToManyField(to="zoo.lap")),
+            ],
+        ),
+    ]
