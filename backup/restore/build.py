@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from ..archive.metadata import Metadata
-from ..database.base import Database
+from ..database import Database
 from ..exceptions import InvalidBackup
 from ..options import RestoreMode
 from ..tables import Batch, Table

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from itertools import compress
 
 from ..archive.lines import Lines, lines_of
-from ..database.base import Database
+from ..database import Database
 from ..kinds import Plain
 from ..tables import Batch, Table
 from .batches import Spool

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from django.utils.translation import gettext as _
 
-from ..database.base import MAX_NAMED, Database
+from ..database import MAX_NAMED, Database
 from ..kinds import INTEGER, Plain
 from ..options import RestoreMode
 from ..tables import Row, Table, describe

@@ -8,7 +8,7 @@ from django.contrib.auth import get_user_model
 from django.utils.translation import gettext as _
 
 from .. import babybuddy
-from ..database.base import Database
+from ..database import Database
 from ..exceptions import BackupError, Forbidden, RecordsConflict, RestoreRefused
 from ..kinds import Plain
 from ..scope import label_of
