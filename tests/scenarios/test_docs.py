@@ -1,6 +1,7 @@
 """The README and the other guides are true: whatever in them can be compared with the app is compared."""
 
 import ast
+import contextlib
 import importlib.util
 import re
 import shlex
@@ -17,6 +18,7 @@ from backup.conf import Conf, conf
 from backup.exceptions import BackupError
 from backup.scope import LEFT_OUT
 from tests.support.backups import metadata_of, records_of, take
+from tests.unit.test_layers import ROOMS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -207,3 +209,53 @@ def test_the_sample_record_is_one(filled):
 def test_what_is_left_out_is_true():
     told = dict(re.findall(r"^- `([\w.]+)`: (.+)$", section("The file"), re.MULTILINE))
     assert told == LEFT_OUT
+
+
+# -- the architecture ----------------------------------------------------------------------------------------
+
+ARCHITECTURE = GUIDES[REPOSITORY / "docs/architecture.md"]
+MODULES = {
+    ".".join(path.relative_to(REPOSITORY / "backup").with_suffix("").parts).removesuffix(".__init__")
+    for path in (REPOSITORY / "backup").rglob("*.py")
+    if path.read_text(encoding="utf-8")
+} - {"__init__"}
+
+
+def test_the_architecture_names_every_module():
+    (table,) = re.findall(r"^## Modules\n(.*?)^## ", ARCHITECTURE, re.DOTALL | re.MULTILINE)
+    assert {name for row in rows(table) for name in names(row[0])} == MODULES
+
+
+def test_the_layers_are_those_that_are_held():
+    (table,) = re.findall(r"^## Layers\n(.*?)^## ", ARCHITECTURE, re.DOTALL | re.MULTILINE)
+    told = [name for row in rows(table) for name in names(row[1])]
+    assert told == ROOMS[: len(told)]
+    assert told[-1] == "services"
+
+
+def test_each_path_in_the_guides_is_there():
+    paths = set(re.findall(r"`((?:backup|docs|tests)/[\w./-]*)`", ALL_GUIDES))
+    assert "backup/database/sqlite.py" in paths
+    assert [path for path in sorted(paths) if not (REPOSITORY / path).exists()] == []
+
+
+def test_each_name_in_the_architecture_is_there():
+    """Such as `restore.identity`, or `Database.snapshot()`, or `services.create_backup`."""
+    dotted = set(re.findall(r"`([A-Za-z_]+(?:\.\w+)+)(?:\(\w*\))?`", ARCHITECTURE))
+    dotted = {name for name in dotted if not re.search(r"\.(py|md|json|toml|sqlite3)$", name)}
+    assert {"restore.identity", "Database.snapshot", "services.create_backup"} <= dotted
+    assert [name for name in sorted(dotted) if not is_there(name.split("."))] == []
+
+
+def is_there(parts):
+    """Whether a module of the app, or what it holds, has this name; or what `database` and `options` hold."""
+    for package in ("backup", "backup.database", "backup.options"):
+        found, place = importlib.import_module(package), package
+        for part in parts:
+            place += f".{part}"
+            with contextlib.suppress(ImportError):
+                importlib.import_module(place)
+            found = getattr(found, part, None)
+        if found is not None:
+            return True
+    return False
