@@ -28,7 +28,7 @@ from .archive import Archive, Metadata, Writer, open_archive
 from .conf import conf
 from .database import Database, database_of, refuse_records
 from .dump import write_records
-from .exceptions import AlreadyRestored, BackupError, UnknownApps
+from .exceptions import AlreadyRestored, BackupError, NoSafetyCopy, UnknownApps
 from .log import logged, logger
 from .options import SILENT, Phase, RecordCounter, Reporter, RestoreMode, RestoreOptions, Result
 from .restore.apply import write
@@ -198,23 +198,30 @@ def undo_restore(
     what `restore_backup` does.
     """
     with logged("undo", user) as log:
+        copy = safety_copy or safety_copy_to_undo()
         last = state.load_last_restore()
-        if safety_copy is None and last is not None:
-            if last.is_undo:
-                raise AlreadyRestored(
-                    _(
-                        "The last restore was undone already. To take that back, choose the safety copy %(name)s."
-                    )
-                    % {"name": last.safety_copy}
-                )
-            safety_copy = last.safety_copy
-        copy = kept.find(safety_copy)
-        is_undo = last is None or copy == last.safety_copy
+        is_undo = last is not None and copy == last.safety_copy
         label = _("before an undo") if is_undo else _("before going back to %(file)s") % {"file": copy}
         with kept.open_backup(copy) as source:
             result = _restore(source, UNDO, user, reporter, idempotency_key or copy, label)
         log(f"{result.records} records of {copy}, safety copy {result.safety_copy}")
         return result
+
+
+def safety_copy_to_undo() -> str:
+    """Return the name of the safety copy that undoing the last restore brings back.
+
+    Raises `NoSafetyCopy`; `AlreadyRestored` where the last restore was an undo.
+    """
+    last = state.load_last_restore()
+    if last is None:
+        raise NoSafetyCopy(_("There is no restore to undo: nothing was restored on this server."))
+    if last.is_undo:
+        raise AlreadyRestored(
+            _("The last restore was undone already. To take that back, choose the safety copy %(name)s.")
+            % {"name": last.safety_copy}
+        )
+    return last.safety_copy
 
 
 def _restore(
@@ -263,15 +270,15 @@ def _restore(
             warnings = [*plan.warnings, *babybuddy.after_restore(database)]
             refuse_records(database.dangling(_tables(everything=True)))
             database.reset_sequences([*plan.tables, *plan.emptied])
-            safety_copy.is_needed = True  # from here on, whatever the database says of the end
-        # The data is there now: what goes wrong from here on is told, but is no failure of the restore.
-        try:
             state.save_last_restore(
                 state.LastRestore(
                     timezone.now().isoformat(), _digest(idempotency_key), safety_copy.name, is_undo=bool(undo)
                 )
             )
-            kept.prune()
+            safety_copy.is_needed = True  # from here on, whatever the database says of the end
+        # The data is there now: what goes wrong from here on is told, but is no failure of the restore.
+        try:
+            kept.prune(keep=safety_copy.name)
         except BackupError as error:
             warnings.append(error.message)
         try:
@@ -296,7 +303,7 @@ def ensure_not_repeated(idempotency_key: str) -> None:
     last = state.load_last_restore()
     if not idempotency_key or last is None or last.idempotency_key != _digest(idempotency_key):
         return
-    if timezone.now() - dt.datetime.fromisoformat(last.at) < SENT_AGAIN:
+    if abs(timezone.now() - dt.datetime.fromisoformat(last.at)) < SENT_AGAIN:
         minutes = SENT_AGAIN // dt.timedelta(minutes=1)
         raise AlreadyRestored(
             ngettext(
@@ -389,27 +396,24 @@ def _refuse(plan: Plan, options: RestoreOptions) -> None:
 
 @dataclass
 class _SafetyCopy:
+    """`is_new`: whether it was made now. `is_needed`: whether what it holds may be nowhere else."""
+
     name: str
+    is_new: bool
     is_needed: bool = False
 
 
 @contextmanager
 def _safety_copy(user: Any, label: str, reporter: Reporter) -> Iterator[_SafetyCopy]:
-    """A verified backup of the present state. It goes again where nothing was changed."""
+    """Yield a verified safety copy of the present state. Deletes it again where it is known that nothing changed."""
     with tempfile.TemporaryFile() as file:
-        _write_backup(file, user, label, reporter)
+        metadata = _write_backup(file, user, label, reporter)
         file.seek(0)
-        copy = _SafetyCopy(kept.add(file))
+        copy = _SafetyCopy(*kept.add(file, metadata))
     try:
-        with kept.open_backup(copy.name) as file_kept, open_archive(file_kept) as archive:
-            # What is kept, not what was meant to be. It is ours to the letter where the checksums are right; to parse
-            # all of it once more would say nothing new.
-            for model in archive.metadata.models:
-                for _lines in archive.lines(model):
-                    pass
         yield copy
     except BaseException:
-        if not copy.is_needed:
+        if copy.is_new and not copy.is_needed:
             with suppress(BackupError):
                 kept.delete(copy.name)
         raise

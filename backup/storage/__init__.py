@@ -6,12 +6,12 @@ machines can share it), else into the folder `BACKUP_ROOT`, which only the serve
 | where | what | module |
 |---|---|---|
 | `staged/RANDOM.zip` | an upload, between preview and confirmation; its signed id names its owner | `uploads` |
-| `safety/before_20261123T143022.123456Z.zip` | a safety copy, named by its moment (UTC) | `kept` |
+| `safety/before_20261123T143022.123456Z_1A2B3C4D.zip` | a safety copy, named by moment (UTC) and state | `kept` |
 | `restores/RANDOM.json` | the progress of a restore, and how it ended | `state` |
-| `last/restore.json` | the last restore: what undo brings back, and what is not done twice | `state` |
 | `last/backup.json` | when the last backup was taken, and by whom | `state` |
 | `.NAME.RANDOM.babybuddy.part` beside each | a file that is being written | `atomic` |
 
+The last restore (what undo brings back, and what is not done twice) is remembered in the database itself, see `state`.
 `files` is what the others stand on. What `manage.py backup` makes lies where it was told to, by default in
 `BACKUP_ROOT` itself.
 """

@@ -25,7 +25,6 @@ SAFETY = "safety"
 RESTORES = "restores"
 LAST = "last"
 LAST_BACKUP = f"{LAST}/backup.json"
-LAST_RESTORE = f"{LAST}/restore.json"
 #: How long the progress of a restore, and how it ended, is kept.
 PROGRESS_KEPT = dt.timedelta(days=1)
 

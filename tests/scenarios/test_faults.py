@@ -26,7 +26,7 @@ from backup import babybuddy, services
 from backup.conf import conf
 from backup.database import Database, database_of
 from backup.exceptions import Busy, InvalidBackup, StorageFailed
-from backup.storage import kept, state
+from backup.storage import kept
 from backup.storage.atomic import ABANDONED, PARTIAL
 from tests.support.backups import Telling, metadata_of, restore, take
 from tests.support.processes import ask, hear, process, wait_until_usable
@@ -109,11 +109,11 @@ def test_an_error_after_the_end_is_told_and_no_failure(changed, monkeypatch):
     def fails(*args):
         raise Unforeseen
 
-    def full(*args):
+    def full(**how):
         raise StorageFailed("No space is left.")
 
     monkeypatch.setattr(babybuddy, "drop_caches", fails)
-    monkeypatch.setattr(state, "save_last_restore", full)
+    monkeypatch.setattr(kept, "prune", full)
     result = restore(file, clear=True)
     assert any("Restart" in line for line in result.warnings)
     assert "No space is left." in result.warnings

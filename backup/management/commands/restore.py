@@ -106,13 +106,13 @@ class Command(BaseCommand):
             yield source
 
     def _undo(self, interactive: bool) -> None:
+        name = services.safety_copy_to_undo()
         if interactive:
-            copies = kept.backups()
-            if copies:
-                self.stdout.write(f"Newest safety copy: {copies[0].name}, of {copies[0].created.isoformat()}")
-                self._ask("Delete everything that is there now, and bring this copy back?")
+            copy = kept.find(name)
+            self.stdout.write(f"Safety copy {name}, of {copy.created.isoformat()} ({copy.label})")
+            self._ask("Delete everything that is there now, and bring this copy back?")
         with progress_bar() as reporter:
-            self._report(services.undo_restore(reporter=reporter))
+            self._report(services.undo_restore(safety_copy=name, reporter=reporter))
 
     def _ask(self, question: str) -> None:
         if not sys.stdin.isatty():

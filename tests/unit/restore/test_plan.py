@@ -594,8 +594,8 @@ def meanwhile(monkeypatch):
     def schedule(act):
         keep = kept.add
 
-        def keep_and_act(file):
-            name = keep(file)
+        def keep_and_act(*args):
+            name = keep(*args)
             act()
             return name
 

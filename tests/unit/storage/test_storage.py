@@ -2,17 +2,22 @@
 
 import datetime as dt
 import io
+import json
 import os
 import stat
+import zipfile
 from pathlib import Path
 
 import pytest
 from core import models as core
 from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
 from django.core.files.base import ContentFile
 from django.core.files.storage import InvalidStorageError, storages
+from django.core.management import call_command
 from freezegun import freeze_time
 
+from backup.archive import Metadata, Writer
 from backup.conf import conf
 from backup.exceptions import InvalidBackup, NoSafetyCopy, StorageFailed
 from backup.storage import files, kept, state, uploads
@@ -20,6 +25,7 @@ from tests.support.backups import restore, take
 from tests.support.filling import fill
 
 DATA = bytes(range(256)) * 1000
+NOW = dt.datetime.now(dt.timezone.utc)
 
 
 @pytest.fixture(params=["folder", "storage"])
@@ -130,9 +136,17 @@ def test_an_upload_expires(place, user):
 # --- Safety copies ----------------------------------------------------------------------------------------
 
 
+def small(number=0):
+    """A backup of some state, and its metadata."""
+    file = io.BytesIO()
+    with Writer(file) as writer:
+        writer.add("app.model", "app/model.json", [(1, f"{number:09}".encode())])
+        return file, writer.finish(Metadata(NOW, label=str(number)))
+
+
 def keep(number):
-    with freeze_time(dt.datetime(2026, 11, 23, 14, number)):
-        return kept.add(io.BytesIO(bytes([number]) * (number + 1)))
+    with freeze_time(dt.datetime(2026, 11, 3, 14, number)):
+        return kept.add(*small(number))[0]
 
 
 def test_safety_copies_are_listed_newest_first(place):
@@ -140,38 +154,54 @@ def test_safety_copies_are_listed_newest_first(place):
     names = [keep(number) for number in (3, 1, 2)]
     copies = kept.backups()
     assert [copy.name for copy in copies] == [names[0], names[2], names[1]]
-    assert [copy.size for copy in copies] == [4, 3, 2]
-    assert copies[0].created == dt.datetime(2026, 11, 23, 14, 3, tzinfo=dt.timezone.utc)
+    assert [copy.label for copy in copies] == ["3", "2", "1"]
+    assert copies[0].size == len(small(3)[0].getvalue())
+    assert copies[0].created == dt.datetime(2026, 11, 3, 14, 3, tzinfo=dt.timezone.utc)
+    assert copies[0].kind is kept.BackupKind.SAFETY
+
+
+def test_one_state_is_kept_once(place):
+    name, is_new = kept.add(*small(1))
+    assert is_new
+    assert kept.add(*small(1)) == (name, False)
+    assert kept.add(*small(2))[1]
+    assert len(kept.backups()) == 2
 
 
 def test_the_newest_five_are_kept(place):
     names = [keep(number) for number in range(8)]
-    kept.prune()
-    assert [copy.name for copy in kept.backups()] == names[:2:-1]
+    kept.prune(keep=names[1])
+    assert [copy.name for copy in kept.backups()] == [*names[:2:-1], names[1]]
 
 
 def test_how_many_are_kept_can_be_set(place, settings):
     settings.BACKUP_SAFETY_COPIES = 2
     names = [keep(number) for number in range(4)]
-    kept.prune()
+    kept.prune(keep="")
     assert [copy.name for copy in kept.backups()] == names[:1:-1]
 
 
+def test_none_of_today_is_pruned_and_none_of_the_future(place):
+    with freeze_time("2035-01-01"):
+        future = [kept.add(*small(number))[0] for number in range(10, 16)]
+    today = [kept.add(*small(number))[0] for number in range(7)]
+    keep(20)
+    kept.prune(keep="")
+    assert [copy.name for copy in kept.backups()] == [*today[::-1], *sorted(future, reverse=True)]
+
+
 def test_a_safety_copy_is_opened(place):
-    with pytest.raises(NoSafetyCopy):
-        kept.find()
     names = [keep(number) for number in range(3)]
-    assert kept.find() == names[2]
-    assert kept.find(names[1]) == names[1]
     with kept.open_backup(names[1]) as file:
-        assert file.read() == bytes([1]) * 2
-    for name in ("../staged/x.zip", "nothing", "", "before_20261323T143022.123456Z.zip", names[1] + "\n"):
+        assert json.loads(zipfile.ZipFile(file).read("metadata.json"))["label"] == "1"
+    wrong = ("../staged/x.zip", "nothing", "", names[1].replace("202611", "202613"), f"{names[1]}\n")
+    for name in (*wrong, names[1].replace("14", "15")):
         for act in (kept.open_backup, kept.find, kept.delete):
             with pytest.raises(NoSafetyCopy):
                 act(name)
 
 
-def test_a_safety_copy_is_forgotten(place):
+def test_a_safety_copy_is_deleted(place):
     name = keep(1)
     kept.delete(name)
     assert kept.backups() == []
@@ -179,36 +209,50 @@ def test_a_safety_copy_is_forgotten(place):
 
 def test_other_files_beside_them_are_left_alone(place):
     place = files.storage()
-    for name in ("safety/notes.txt", "safety/before_x.zip", "safety/before_20261123T143022.123456Z.zip.part"):
+    for name in ("safety/notes.txt", "safety/before_x.zip", "safety/before_20261123T143022.123456Z.zip"):
         place.save(name, ContentFile(b"x"))
     assert kept.backups() == []
     for number in range(7):
         keep(number)
-    kept.prune()
+    kept.prune(keep="")
     assert {"notes.txt", "before_x.zip"} <= {*place.listdir("safety")[1]}
 
 
 def test_each_restore_keeps_one(place):
     fill(days=1, children=1, odd=False)
     file = take()
-    for number in range(7):
-        core.Note.objects.all().delete()
+    for number in range(3):
+        core.Note.objects.create(child=core.Child.objects.get(), note=str(number), time=NOW)
         result = restore(file, clear=True)
         assert kept.backups()[0].name == result.safety_copy
-        assert len(kept.backups()) == min(number + 1, 5)
+        assert len(kept.backups()) == number + 1
 
 
-def test_a_damaged_note_of_the_last_restore_is_none(place):
+# --- What is remembered -----------------------------------------------------------------------------------
+
+
+def test_the_last_restore_is_remembered(host_db):
     assert state.load_last_restore() is None
-    done = state.LastRestore("2026-11-23T14:30:22+00:00", "x", "before_x.zip", is_undo=False)
-    state.save_last_restore(done)
-    state.save_last_restore(done)  # in place of the one before
-    assert state.load_last_restore() == done
-    assert files.storage().listdir("last")[1] == ["restore.json"]
-    for text in (b"", b"[]", b'{"at": 1}', b"\xff"):
-        files.storage().delete(files.LAST_RESTORE)
-        files.storage().save(files.LAST_RESTORE, ContentFile(text))
+    first = state.LastRestore("2026-11-23T14:30:22+00:00", "x", "before_x.zip", is_undo=False)
+    last = state.LastRestore("2026-11-24T14:30:22+00:00", "", "before_y.zip", is_undo=True)
+    for saved in (first, last):  # in place of the one before
+        state.save_last_restore(saved)
+        assert state.load_last_restore() == saved
+    for text in ("", "[]", '{"at": 1}', "x"):
+        Session.objects.filter(session_key__startswith="backup-").update(session_data=text)
         assert state.load_last_restore() is None
+    Session.objects.all().delete()
+    assert state.load_last_restore() is None
+
+
+def test_the_row_of_it_is_no_session(host_db, client):
+    state.save_last_restore(state.LastRestore("2026-11-23T14:30:22+00:00", "x", "x", is_undo=False))
+    row = Session.objects.get()
+    assert len(row.session_key) <= 40
+    client.cookies["sessionid"] = row.session_key
+    assert client.get("/backup/").status_code == 302
+    call_command("clearsessions")
+    assert state.load_last_restore() is not None
 
 
 def test_what_cannot_be_removed_is_no_failure_of_the_restore(user, monkeypatch):
@@ -229,7 +273,7 @@ def test_only_the_servers_user_can_read_them(user):
     before = os.umask(0)
     try:
         uploads.stage(upload(), user)
-        kept.add(io.BytesIO(DATA))
+        kept.add(*small())
     finally:
         os.umask(before)
     places = [conf.root, *conf.root.rglob("*")]
@@ -257,7 +301,7 @@ def test_a_folder_that_cannot_be_written(user, settings, tmp_path):
         uploads.stage(upload(), user)
     assert caught.value.status == 507
     with pytest.raises(StorageFailed):
-        kept.add(io.BytesIO(DATA))
+        kept.add(*small())
 
 
 def test_the_storage_of_the_project_is_used(settings, user):
@@ -266,7 +310,7 @@ def test_the_storage_of_the_project_is_used(settings, user):
         "backups": {"BACKEND": "django.core.files.storage.InMemoryStorage"},
     }
     uploads.stage(upload(), user)
-    kept.add(io.BytesIO(DATA))
+    kept.add(*small())
     assert files.storage() is storages["backups"]
     assert not conf.root.exists()
     assert {*storages["backups"].listdir("")[0]} == {"staged", "safety"}

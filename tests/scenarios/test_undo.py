@@ -1,0 +1,237 @@
+"""Undo brings back the state before the last restore that happened, and no safety copy goes that it may need."""
+
+import io
+import os
+import signal
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from core import models as core
+from django.core.management import call_command
+from django.db import connections
+from freezegun import freeze_time
+
+from backup import services
+from backup.conf import conf
+from backup.exceptions import AlreadyRestored, NoSafetyCopy, StorageFailed
+from backup.storage import files, kept
+from tests.support.backups import restore, take
+from tests.support.processes import ask, process, wait_until_usable
+from tests.support.snapshots import differences, snapshot
+
+NOW = datetime.now(timezone.utc)
+THE_FUTURE = datetime(2035, 1, 1, tzinfo=timezone.utc)
+
+
+def enter(text):
+    """Somebody enters a note, so that the state is another one."""
+    core.Note.objects.create(child=core.Child.objects.first(), note=text, time=NOW)
+
+
+# --- Which safety copies are kept -------------------------------------------------------------------------
+
+
+def test_a_state_is_kept_once(family):
+    file, then = take(), snapshot()
+    enter("of great worth")
+    worth = snapshot()
+    results = [restore(file, clear=True) for _ in range(7)]
+    names = [copy.name for copy in kept.backups()]
+    assert len(names) == 2
+    assert {result.safety_copy for result in results} == {*names}
+    assert not differences(then, snapshot())
+    services.undo_restore(safety_copy=results[0].safety_copy)
+    assert not differences(worth, snapshot())
+
+
+def test_a_damaged_copy_of_the_state_is_no_copy_of_it(family):
+    file = take()
+    name = restore(file, clear=True).safety_copy
+    (path,) = conf.root.rglob(name)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 3] ^= 1
+    path.write_bytes(data)
+    again = restore(file, clear=True).safety_copy
+    assert again != name
+    with kept.open_backup(again) as copy:
+        services.verify_backup(copy)
+
+
+def test_none_younger_than_a_day_is_pruned(family):
+    file = take()
+    for number in range(7):
+        with freeze_time(NOW + timedelta(hours=number)):
+            enter(f"note {number}")
+            restore(file, clear=True)
+    assert len(kept.backups()) == 8 - 1
+    with freeze_time(NOW + timedelta(days=2)):
+        enter("another")
+        name = restore(file, clear=True).safety_copy
+        names = [copy.name for copy in kept.backups()]
+    assert len(names) == 5
+    assert names[0] == name
+
+
+def test_the_copy_of_the_last_restore_is_not_pruned_however_old(family):
+    file, then = take(), snapshot()
+    enter("one more")
+    restore(file, clear=True)  # what is there now is kept with the next one, and never again
+    for day in range(1, 10):
+        with freeze_time(NOW + timedelta(days=3 * day)):
+            enter(f"note {day}")
+            restore(file, clear=True)
+    with freeze_time(NOW + timedelta(days=60)):
+        restore(file, clear=True)
+        services.undo_restore()
+    assert not differences(then, snapshot())
+
+
+def test_copies_of_the_future_push_none_out(family):
+    file = take()
+    with freeze_time(THE_FUTURE):
+        for number in range(5):
+            enter(f"note {number}")
+            kept.add(take(), services.create_backup(io.BytesIO()))
+    enter("of great worth")
+    now = snapshot()
+    result = restore(file, clear=True)
+    assert result.safety_copy in {copy.name for copy in kept.backups()}
+    assert kept.backups()[0].name == result.safety_copy
+    services.undo_restore()
+    assert not differences(now, snapshot())
+
+
+def test_a_restore_of_the_future_refuses_nothing(family):
+    file = take()
+    with freeze_time(THE_FUTURE):
+        restore(file, clear=True, idempotency_key="x")
+        with pytest.raises(AlreadyRestored):
+            restore(file, clear=True, idempotency_key="x")
+    restore(file, clear=True, idempotency_key="x")
+
+
+# --- Which restore was the last ---------------------------------------------------------------------------
+
+#: Restores a file, and is killed just before or just after its COMMIT.
+KILLED = """
+    import os, signal, sys
+    from contextlib import contextmanager
+    from backup import services
+    from backup.database import Database
+    from tests.support.backups import how
+
+    restoring = Database.restoring
+
+    @contextmanager
+    def killed(self):
+        with restoring(self):
+            yield
+            if moment == "before":
+                os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    Database.restoring = killed
+    moment, path = sys.stdin.readline().split()
+    print("ready", flush=True)
+    with open(path, "rb") as file:
+        services.restore_backup(file, how(clear=True))
+"""
+
+
+def kill(tmp_path, file, moment):
+    path = tmp_path / "backup.zip"
+    path.write_bytes(file.getvalue())
+    connections.close_all()
+    with process(KILLED) as child:
+        assert ask(child, f"{moment} {path}") == "ready"
+        child.stdin.close()
+        assert child.wait(60) == -signal.SIGKILL
+        child.stdin = None
+    wait_until_usable()
+
+
+@pytest.fixture
+def twice(family):
+    """(a backup, the state before the restore of it, the state that was restored): that was the last one so far."""
+    enter("first")
+    file, restored = take(), snapshot()
+    enter("second")
+    before = snapshot()
+    restore(file, clear=True)
+    return file, before, restored
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")
+def test_killed_just_after_the_commit(twice, tmp_path):
+    """It happened, although nobody could take note of it."""
+    file, _, restored = twice
+    enter("third")
+    now = snapshot()
+    kill(tmp_path, file, "after")
+    assert not differences(restored, snapshot())
+    services.undo_restore()
+    assert not differences(now, snapshot())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")
+def test_killed_just_before_the_commit(twice, tmp_path, monkeypatch):
+    """It did not happen, although its safety copy is the newest. The command shows the copy that it brings back."""
+    file, before, _ = twice
+    name = kept.backups()[0].name
+    enter("third")
+    now = snapshot()
+    kill(tmp_path, file, "before")
+    assert not differences(now, snapshot())
+    assert kept.backups()[0].name != name
+    assert [copy.name for copy in kept.backups() if copy.is_undo] == [name]
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", lambda question: "y")
+    out = io.StringIO()
+    call_command("restore", undo=True, stdout=out)
+    assert name in out.getvalue().splitlines()[0]
+    assert not differences(before, snapshot())
+
+
+def test_a_disk_that_is_full_after_the_commit(twice, monkeypatch):
+    file, _, _ = twice
+    enter("third")
+    now = snapshot()
+
+    def full(*args):
+        raise StorageFailed("No space is left.")
+
+    add = kept.add
+
+    def and_then_it_is_full(*args):
+        name = add(*args)
+        monkeypatch.setattr(files, "put", full)
+        monkeypatch.setattr(kept, "put", full, raising=False)
+        monkeypatch.setattr("backup.storage.files.put_json", full)
+        monkeypatch.setattr("backup.storage.state.put_json", full)
+        return name
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kept, "add", and_then_it_is_full)
+        restore(file, clear=True)
+    monkeypatch.undo()
+    services.undo_restore()
+    assert not differences(now, snapshot())
+
+
+def test_without_a_restore_there_is_nothing_to_undo(twice, tmp_path):
+    """A safety copy alone, of a restore that never happened, is nothing that undo would bring back."""
+    services.undo_restore()
+    with pytest.raises(AlreadyRestored):
+        services.undo_restore()
+
+
+def test_a_safety_copy_of_a_restore_that_did_not_happen(family, tmp_path):
+    file = take()
+    enter("first")
+    now = snapshot()
+    kill(tmp_path, file, "before")
+    assert len(kept.backups()) == 1
+    assert not kept.backups()[0].is_undo
+    with pytest.raises(NoSafetyCopy):
+        services.undo_restore()
+    assert not differences(now, snapshot())
