@@ -1,14 +1,21 @@
-"""Names, writes, lists and expires the files of this package: see its docstring for what lies where."""
+"""Names, writes, reads and expires the files of this package: see its docstring for what lies where.
+
+Names are relative to the folder of this site, such as "safety/x.zip". The functions raise `StorageFailed`, whatever
+error a storage may have.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
 import json
 import os
+import re
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from django.core.files import File
 from django.core.files.base import ContentFile
@@ -17,7 +24,8 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from ..conf import conf
-from ..exceptions import StorageFailed
+from ..database.memo import site_id
+from ..exceptions import BackupError, StorageFailed
 from .atomic import atomic_write, sweep
 
 STAGED = "staged"
@@ -41,37 +49,50 @@ def storage() -> Storage:
 
 
 @contextmanager
-def disk_errors() -> Iterator[None]:
+def storage_errors() -> Iterator[None]:
+    """Raise `StorageFailed` for whatever a storage raises, which may be anybody's code."""
     try:
         yield
+    except BackupError:
+        raise
     except OSError as error:
-        reason = error.strerror or str(error)
         raise StorageFailed(
             _(
                 "The server cannot keep the file (%(reason)s). Look at the free space and the rights of BACKUP_ROOT."
             )
-            % {"reason": reason}
+            % {"reason": error.strerror or error}
+        ) from error
+    except Exception as error:
+        reason = re.sub(r"//[^/\s]*@", "//…@", f"{type(error).__name__}: {error}")[:300]  # without a password
+        raise StorageFailed(
+            _("The storage “backups” of this site does not work (%(reason)s).") % {"reason": reason}
         ) from error
 
 
+def path_of(name: str) -> str:
+    """Return the whole name of a file in the storage."""
+    return f"site_{site_id()}/{name}"
+
+
 def put(name: str, file: File[bytes]) -> None:
-    """Save a file, in place of one of the same name. Raises `StorageFailed`.
+    """Save a file, in place of one of the same name.
 
     In a folder it appears under its name only when it is complete, and on the disk; other storages see to that
     themselves.
     """
-    place = storage()
-    with disk_errors():
+    with storage_errors():
+        place, path = storage(), path_of(name)
         if isinstance(place, FileSystemStorage):
-            _put_into_folder(place, Path(place.path(name)), file)
+            _put_into_folder(place, Path(place.path(path)), file)
         else:
-            place.delete(name)  # else the storage would choose another name
-            place.save(name, file)
+            place.delete(path)  # else the storage would choose another name
+            place.save(path, file)
 
 
 def _put_into_folder(place: FileSystemStorage, path: Path, file: File[bytes]) -> None:
     os.makedirs(place.location, mode=0o700, exist_ok=True)
-    os.makedirs(path.parent, mode=place.directory_permissions_mode or 0o700, exist_ok=True)
+    for folder in (path.parent.parent, path.parent):
+        os.makedirs(folder, mode=place.directory_permissions_mode or 0o700, exist_ok=True)
     with atomic_write(path) as target:
         for chunk in file.chunks():
             target.write(chunk)
@@ -79,49 +100,94 @@ def _put_into_folder(place: FileSystemStorage, path: Path, file: File[bytes]) ->
             os.chmod(target.name, place.file_permissions_mode)
 
 
+def open_file(name: str) -> BinaryIO | None:
+    """Open a file for reading; None where there is none. The caller closes it.
+
+    From a storage that is no folder the file is fetched whole, so that no error comes later.
+    """
+    with storage_errors():
+        place, path = storage(), path_of(name)
+        try:
+            file = place.open(path)
+        except FileNotFoundError:
+            return None
+        if isinstance(place, FileSystemStorage):
+            return cast(BinaryIO, file)
+        copy = tempfile.TemporaryFile()  # noqa: SIM115  the caller closes it
+        try:
+            with file:
+                shutil.copyfileobj(file, copy)
+            copy.seek(0)
+        except BaseException:
+            copy.close()
+            raise
+        return cast(BinaryIO, copy)
+
+
+def size_of(name: str) -> int:
+    """Return the size of a file in bytes; 0 where it is gone."""
+    with storage_errors():
+        try:
+            return storage().size(path_of(name))
+        except FileNotFoundError:
+            return 0
+
+
+def delete(name: str) -> None:
+    """Delete a file; one that is gone already is fine."""
+    with storage_errors(), suppress(FileNotFoundError):
+        storage().delete(path_of(name))
+
+
 def names_in(folder: str) -> list[str]:
-    """Return the names of the files in a folder, with the folder, in their order. Raises `StorageFailed`."""
-    try:
-        with disk_errors():
-            return sorted(f"{folder}/{name}" for name in storage().listdir(folder)[1])
-    except StorageFailed as error:
-        if isinstance(error.__cause__, (FileNotFoundError, NotADirectoryError)):
-            return []  # nothing was kept yet
-        raise
+    """Return the names of the files in a folder, with the folder, in their order; [] where there is no such folder."""
+    with storage_errors():
+        try:
+            return sorted(f"{folder}/{name}" for name in storage().listdir(path_of(folder))[1])
+        except (FileNotFoundError, NotADirectoryError):
+            return []
 
 
 def tidy() -> None:
-    """Delete what expired, and what killed processes left half written. Raises `StorageFailed`."""
+    """Delete what expired, and what killed processes left half written."""
     _remove_older(STAGED, dt.timedelta(seconds=conf.staged_seconds))
     _remove_older(RESTORES, PROGRESS_KEPT)
-    place = storage()
-    if isinstance(place, FileSystemStorage):
-        for folder in (STAGED, SAFETY, RESTORES, LAST):
-            sweep(Path(place.path(folder)))
+    with storage_errors():
+        place = storage()
+        if isinstance(place, FileSystemStorage):
+            for folder in (STAGED, SAFETY, RESTORES, LAST):
+                sweep(Path(place.path(path_of(folder))))
 
 
 def _remove_older(folder: str, age: dt.timedelta) -> None:
     """Delete the files that are older; those that are as far in the future, too: a clock was wrong once."""
-    place = storage()
     for name in names_in(folder):
-        with disk_errors(), suppress(FileNotFoundError):  # another process tidies up, too
-            modified = place.get_modified_time(name)
-            if timezone.is_naive(modified):
-                modified = timezone.make_aware(modified)
-            if abs(timezone.now() - modified) > age:
-                place.delete(name)
+        if abs(timezone.now() - modified(name)) > age:
+            delete(name)
+
+
+def modified(name: str) -> dt.datetime:
+    """Return when a file was written, aware; now where it is gone."""
+    with storage_errors():
+        try:
+            moment = storage().get_modified_time(path_of(name))
+        except FileNotFoundError:
+            return timezone.now()
+        return timezone.make_aware(moment) if timezone.is_naive(moment) else moment
 
 
 def put_json(name: str, content: dict[str, Any]) -> None:
-    """Raises `StorageFailed`."""
     put(name, ContentFile(json.dumps(content).encode()))
 
 
 def get_json(name: str) -> dict[str, Any]:
     """Return what was put there; {} where there is nothing, or nothing that can be read."""
     try:
-        with storage().open(name) as file:
+        file = open_file(name)
+        if file is None:
+            return {}
+        with file:
             content = json.loads(file.read())
-    except (OSError, ValueError):
+    except (OSError, StorageFailed, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

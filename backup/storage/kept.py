@@ -17,7 +17,8 @@ from django.utils.translation import gettext as _
 from ..archive import Metadata, open_archive
 from ..conf import conf
 from ..exceptions import BackupError, InvalidBackup, NoSafetyCopy
-from .files import SAFETY, disk_errors, names_in, put, storage
+from . import files
+from .files import SAFETY
 from .state import load_last_restore
 
 #: Of a moment, which sorts as text, and a state.
@@ -74,7 +75,7 @@ def add(file: BinaryIO, metadata: Metadata) -> tuple[str, bool]:
                 _check(name)
                 return name, False
     name = f"before_{dt.datetime.now(dt.timezone.utc):%Y%m%dT%H%M%S.%fZ}_{state}.zip"
-    put(_path(name), File(file))
+    files.put(_path(name), File(file))
     try:
         _check(name)
     except BaseException:
@@ -115,8 +116,7 @@ def find(name: str) -> StoredBackup:
     """Return the backup of this name. Raises `NoSafetyCopy`, `StorageFailed`."""
     last = load_last_restore()
     with open_backup(name) as file:
-        with disk_errors():
-            size = file.seek(0, 2)
+        size = file.seek(0, 2)
         try:
             with open_archive(file) as archive:
                 label, by, is_damaged = archive.metadata.label, archive.metadata.created_by, False
@@ -128,19 +128,17 @@ def find(name: str) -> StoredBackup:
 
 def open_backup(name: str) -> BinaryIO:
     """Open for reading; the caller closes it. Raises `NoSafetyCopy`, `StorageFailed`."""
-    with disk_errors():
-        try:
-            return storage().open(_path(name))  # type: ignore[return-value]
-        except FileNotFoundError as error:
-            raise _no_longer_there() from error
+    file = files.open_file(_path(name))
+    if file is None:
+        raise _no_longer_there()
+    return file
 
 
 def delete(name: str) -> None:
     """Raises `NoSafetyCopy`, `StorageFailed`."""
     if name not in _names():
         raise _no_longer_there()
-    with disk_errors():
-        storage().delete(_path(name))
+    files.delete(_path(name))
 
 
 def prune(keep: str) -> None:
@@ -161,7 +159,7 @@ def _names() -> list[str]:
     """Return the names of all, newest first, those of the future last."""
     now = dt.datetime.now(dt.timezone.utc)
     moments = {}
-    for path in names_in(SAFETY):
+    for path in files.names_in(SAFETY):
         name = path.rpartition("/")[2]
         with suppress(NoSafetyCopy):  # another file
             moments[name] = _created(name)

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import secrets
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from django.apps import apps
-from django.core.exceptions import MultipleObjectsReturned, ObjectDoesNotExist
-from django.db import DEFAULT_DB_ALIAS, connections
-from django.db.models import QuerySet
 from django.utils import timezone
 
+from ..database import memo
 from ..exceptions import InvalidBackup, StorageFailed
 from .files import LAST_BACKUP, RESTORES, get_json, names_in, put_json
 from .uploads import unsigned
@@ -105,42 +101,15 @@ def load_last_backup() -> LastBackup | None:
 
 # -- the last restore ---
 
-#: How the key of the row begins that says which restore was the last. Keys of real sessions have no hyphen.
-_KEY = "backup-"
-#: How long that row is kept, at least: `clearsessions` deletes what expired.
-_KEPT = dt.timedelta(days=3650)
-
 
 def save_last_restore(last: LastRestore) -> None:
-    """Remember a restore in place of the one before. Called in its transaction, so that they happen both or neither.
-
-    The app has no table of its own, and a file could tell of a restore that never was, or miss one. So it is a row in
-    the table of Django's sessions, which no backup holds and no restore touches. Its key is as secret as that of any
-    session, and what stands in it signs nobody in. Where the database has no such table, nothing is remembered.
-    """
-    if (rows := _rows()) is not None:
-        rows.delete()
-        rows.create(
-            session_key=_KEY + secrets.token_hex(16),
-            session_data=json.dumps(asdict(last)),
-            expire_date=timezone.now() + _KEPT,
-        )
+    """Remember a restore in place of the one before. Called in its transaction: see `database.memo`."""
+    memo.save_note(json.dumps(asdict(last)))
 
 
 def load_last_restore() -> LastRestore | None:
     """Return the last restore; None where there was none, or it is not known."""
-    rows = _rows()
     try:
-        return LastRestore(**json.loads(rows.get().session_data)) if rows is not None else None
-    except (ObjectDoesNotExist, MultipleObjectsReturned, TypeError, ValueError):
+        return LastRestore(**json.loads(memo.load_note()))
+    except (TypeError, ValueError):
         return None
-
-
-def _rows() -> QuerySet[Any] | None:
-    """Return the rows of ours in the table of sessions; None where there is no such table."""
-    if not apps.is_installed("django.contrib.sessions"):
-        return None
-    model = apps.get_model("sessions", "Session")
-    if model._meta.db_table not in connections[DEFAULT_DB_ALIAS].introspection.table_names():
-        return None
-    return model._default_manager.using(DEFAULT_DB_ALIAS).filter(session_key__startswith=_KEY)

@@ -202,7 +202,7 @@ def test_restore_without_anybody_to_ask(saved):
 
 
 def test_undo_without_a_restore(family):
-    with pytest.raises(CommandError, match="no safety copy"):
+    with pytest.raises(CommandError, match="no restore to undo"):
         command("restore", "--undo", "--no-input")
 
 

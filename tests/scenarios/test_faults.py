@@ -26,7 +26,7 @@ from backup import babybuddy, services
 from backup.conf import conf
 from backup.database import Database, database_of
 from backup.exceptions import Busy, InvalidBackup, StorageFailed
-from backup.storage import kept
+from backup.storage import files, kept
 from backup.storage.atomic import ABANDONED, PARTIAL
 from tests.support.backups import Telling, metadata_of, restore, take
 from tests.support.processes import ask, hear, process, wait_until_usable
@@ -365,7 +365,7 @@ def test_what_killed_processes_left_is_swept(family):
     parts = {}
     for folder in ("staged", "safety", "restores", "last"):
         for name, age in (("old", 2 * ABANDONED), ("new", 0), ("future", -(10**8))):
-            path = conf.root / folder / f".{name}.zip.0123{PARTIAL}"
+            path = conf.root / files.path_of(folder) / f".{name}.zip.0123{PARTIAL}"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(b"PK")
             os.utime(path, (time.time() - age,) * 2)

@@ -123,8 +123,8 @@ KILLED = """
     restoring = Database.restoring
 
     @contextmanager
-    def killed(self):
-        with restoring(self):
+    def killed(*args):
+        with restoring(*args):
             yield
             if moment == "before":
                 os.kill(os.getpid(), signal.SIGKILL)

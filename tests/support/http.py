@@ -38,8 +38,7 @@ def upload(data=None, name="backup.zip"):
 
 
 def staged():
-    folder = conf.root / "staged"
-    return list(folder.iterdir()) if folder.exists() else []
+    return list(conf.root.glob("*/staged/*"))
 
 
 def error_of(response):

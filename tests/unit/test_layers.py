@@ -47,7 +47,7 @@ ONLY = {
     "babybuddy": [],
     "archive": ["exceptions", "conf", "options"],  # no model
     "database": ["exceptions", "babybuddy", "conf", "options", "scope", "kinds", "tables"],  # no file
-    "storage": ["exceptions", "conf", "options", "archive"],  # no row
+    "storage": ["exceptions", "conf", "options", "archive", "database"],  # no model
 }
 #: What of Django's a room must do without.
 WITHOUT = {

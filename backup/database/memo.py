@@ -1,0 +1,79 @@
+"""Tells which site this is, and remembers its last restore, without a table of our own."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from django.apps import apps
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
+from django.db.migrations.recorder import MigrationRecorder
+from django.db.models import QuerySet
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from ..exceptions import StorageFailed
+
+#: How the key of our row begins. Keys of real sessions have no hyphen.
+KEY = "backup-"
+#: How long the row is kept at least: `clearsessions` deletes what expired.
+KEPT = timedelta(days=3650)
+#: Connection settings -> id. A restore asks for it while its connection is busy.
+_sites: dict[tuple[str, ...], str] = {}
+
+
+def site_id() -> str:
+    """Return the id of this site: of its database, that is. Raises `StorageFailed` where the database does not answer.
+
+    It is made of the moment at which the first migration was applied, which differs from site to site, is in no backup,
+    and stays with the database wherever it is moved to; and of the database's name (that of the file, not its folder),
+    which tells it from its copies.
+    """
+    connection = connections[DEFAULT_DB_ALIAS]
+    settings = tuple(str(connection.settings_dict[name]) for name in ("ENGINE", "HOST", "PORT", "NAME"))
+    if settings not in _sites:
+        try:
+            migrations = MigrationRecorder(connection).migration_qs.order_by("pk")
+            first = migrations.values_list("app", "name", "applied").first()
+        except DatabaseError as error:
+            raise StorageFailed(
+                _("The database does not say which site this is, so the files of this site cannot be told.")
+            ) from error
+        text = repr([Path(settings[-1]).name, *map(str, first or ())])
+        _sites[settings] = hashlib.sha256(text.encode()).hexdigest()[:12]
+    return _sites[settings]
+
+
+def save_note(text: str) -> None:
+    """Remember a text in place of the one before: about a restore, in its transaction, so that both happen or neither.
+
+    A file could tell of a restore that never was, or miss one. So it is a row in the table of Django's sessions, which
+    no backup holds and no restore touches. Its key is as secret as that of any session, and what stands in it signs
+    nobody in. Where the database has no such table, nothing is remembered.
+    """
+    if (rows := _rows()) is not None:
+        # By key: MySQL would lock whatever else it looked at, other people's sessions that is, until the commit.
+        rows.model._default_manager.using(rows.db).filter(pk__in=[row.pk for row in rows]).delete()
+        rows.create(
+            session_key=KEY + secrets.token_hex(16), session_data=text, expire_date=timezone.now() + KEPT
+        )
+
+
+def load_note() -> str:
+    """Return what `save_note` saved; "" where there is nothing."""
+    rows = _rows()
+    return (rows.values_list("session_data", flat=True).first() or "") if rows is not None else ""
+
+
+def _rows() -> QuerySet[Any] | None:
+    """Return the rows of ours in the table of sessions; None where there is no such table."""
+    if not apps.is_installed("django.contrib.sessions"):
+        return None
+    model = apps.get_model("sessions", "Session")
+    if model._meta.db_table not in connections[DEFAULT_DB_ALIAS].introspection.table_names():
+        return None
+    rows: QuerySet[Any] = model._default_manager.using(DEFAULT_DB_ALIAS)
+    return rows.filter(session_key__startswith=KEY).order_by("pk")

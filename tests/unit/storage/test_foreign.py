@@ -1,0 +1,153 @@
+"""Storages that are no folder: whatever they raise is one error of ours, and no more fails than must."""
+
+import io
+
+import pytest
+from core import models as core
+from django.contrib.auth.models import User
+from django.core.files.base import ContentFile
+from django.core.files.storage import InMemoryStorage
+from django.core.management import CommandError, call_command
+
+from backup import services
+from backup.conf import conf
+from backup.exceptions import StorageFailed
+from backup.storage import files, kept, state, uploads
+from tests.support.backups import restore, take
+from tests.support.http import url
+from tests.support.snapshots import differences, snapshot
+
+
+class ClientError(Exception):
+    """As that of boto3: no OSError."""
+
+
+class Bucket(InMemoryStorage):
+    """A storage somewhere else, which is gone from some moment on, or fails at what is named."""
+
+    fails = ()
+    FAILING = ("open", "_save", "delete", "exists", "listdir", "size", "get_modified_time")
+
+    def _is_there(self, what):
+        if what in Bucket.fails:
+            raise ClientError(f"An error occurred (NoSuchBucket) when calling {what}")
+
+
+def _failing(what):
+    real = getattr(InMemoryStorage, what)
+
+    def method(self, *args, **options):
+        self._is_there(what)
+        return real(self, *args, **options)
+
+    return method
+
+
+for _what in Bucket.FAILING:
+    setattr(Bucket, _what, _failing(_what))
+
+
+@pytest.fixture
+def bucket(family, settings):
+    backend = {"BACKEND": f"{__name__}.Bucket"}
+    settings.STORAGES = {**settings.STORAGES, "backups": backend}
+    Bucket.fails = ()
+    yield Bucket
+    Bucket.fails = ()
+
+
+def test_whatever_it_raises_is_our_error(bucket):
+    user = User.objects.get(username="admin")
+    upload_id = uploads.stage(ContentFile(b"x"), user)
+    name = restore(take(), clear=True).safety_copy
+    bucket.fails = Bucket.FAILING
+    for act in (
+        lambda: uploads.stage(ContentFile(b"x"), user),
+        lambda: uploads.open_staged(upload_id, user).__enter__(),
+        kept.backups,
+        services.safety_copies,
+        lambda: kept.open_backup(name),
+        lambda: kept.delete(name),
+        lambda: kept.prune(keep=""),
+        lambda: state.newest_progress(user),
+    ):
+        with pytest.raises(StorageFailed, match="NoSuchBucket"):
+            act()
+    uploads.discard(upload_id, user)
+    state.save_progress(upload_id, user, {"phase": "check"})
+    assert state.load_progress(upload_id, user) is None
+    assert state.load_last_backup() is None
+
+
+def test_a_file_that_breaks_off_while_it_is_read(bucket, monkeypatch):
+    name = restore(take(), clear=True).safety_copy
+
+    def breaks(self, *args):
+        raise ClientError("Connection reset")
+
+    monkeypatch.setattr("django.core.files.storage.memory.InMemoryFileNode.chunks", breaks, raising=False)
+    monkeypatch.setattr("django.core.files.storage.memory.InMemoryFileNode.read", breaks, raising=False)
+    with pytest.raises(StorageFailed, match="Connection reset"):
+        kept.backups()
+    with pytest.raises(StorageFailed, match="Connection reset"):
+        services.undo_restore(safety_copy=name)
+
+
+def test_gone_after_the_commit(bucket, monkeypatch):
+    """The data is there, so that is what is said."""
+    before, file = snapshot(), take()
+    core.Note.objects.all().delete()
+    now = snapshot()
+    add = kept.add
+
+    def and_gone(*args):
+        result = add(*args)
+        bucket.fails = Bucket.FAILING
+        return result
+
+    monkeypatch.setattr(kept, "add", and_gone)
+    result = restore(file, clear=True)
+    assert any("NoSuchBucket" in line for line in result.warnings)
+    assert not differences(before, snapshot())
+    bucket.fails = ()
+    services.undo_restore()
+    assert not differences(now, snapshot())
+
+
+def test_a_download_needs_no_storage(bucket, client, tmp_path):
+    client.force_login(User.objects.get(username="admin"))
+    bucket.fails = Bucket.FAILING
+    response = client.get(url("download"))
+    assert response.status_code == 200
+    services.verify_backup(io.BytesIO(b"".join(response.streaming_content)))
+    page = client.get(url("index"))
+    assert page.status_code == 200
+    assert "NoSuchBucket" in page.content.decode()
+    call_command("backup", output=str(tmp_path), verbosity=0)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("backend", ["no.such.Storage", f"{__name__}.Unmade"])
+def test_a_storage_that_cannot_be_made(family, settings, client, tmp_path, backend):
+    settings.STORAGES = {**settings.STORAGES, "backups": {"BACKEND": backend}}
+    now, file = snapshot(), take()
+    with pytest.raises(StorageFailed, match="backups"):
+        restore(file, clear=True)
+    assert not differences(now, snapshot())
+    client.force_login(User.objects.get(username="admin"))
+    for name in ("index", "download"):
+        response = client.get(url(name))
+        assert response.status_code == 200
+        response.close()
+    call_command("backup", output=str(tmp_path), verbosity=0)
+    call_command("backup", verbosity=0, stdout=io.StringIO())
+    assert conf.root.exists(), "the command writes into the folder"
+    with pytest.raises(CommandError):
+        call_command("restore", str(next(tmp_path.iterdir())), interactive=False)
+    with pytest.raises(StorageFailed):
+        files.names_in("safety")
+
+
+class Unmade(InMemoryStorage):
+    def __init__(self):
+        raise ClientError("Set AWS_STORAGE_BUCKET_NAME for backups")
