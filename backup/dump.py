@@ -16,7 +16,7 @@ def write_records(
     expected = 0 if reporter is SILENT else sum(reader.count(table) for table in tables)
     counter = RecordCounter(reporter, expected)
     for table in tables:
-        writer.add(table.label, table.file, _lines(reader, table, counter))
+        writer.add(table.label, _lines(reader, table, counter))
 
 
 def _lines(database: Database, table: Table, counter: RecordCounter) -> Iterator[tuple[int, bytes]]:

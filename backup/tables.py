@@ -158,10 +158,6 @@ class Table:
         """The label of the model's app."""
         return str(self.model._meta.app_label)
 
-    @property
-    def file(self) -> str:
-        return self.label.replace(".", "/", 1) + ".json"
-
     @cached_property
     def columns(self) -> tuple[Column, ...]:
         """All columns of the table itself, in the order that a row has them."""

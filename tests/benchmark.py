@@ -375,7 +375,7 @@ def floor_backup(_name: str) -> dict:
     import orjson
 
     raw, _mark = driver()
-    from backup.archive import compressor
+    from backup.archive.deflate import compressor
 
     packer = compressor()
     with file_of("floor.bin").open("wb") as target:
@@ -404,6 +404,8 @@ def floor_restore(_name: str) -> None:
 
     import orjson
     from django.db import connection, transaction
+
+    from backup.archive.members import records_file
 
     # What the driver needs done to a value: the same strings, read back in the database's own form.
     archive = zipfile.ZipFile(file_of("ours.zip"))
@@ -435,7 +437,7 @@ def floor_restore(_name: str) -> None:
                         [value for row in batch for value in row],
                     )
 
-            for line in archive.open(table.file):
+            for line in archive.open(records_file(table.label)):
                 if not line.startswith(b"{"):
                     continue
                 record = orjson.loads(line.rstrip(b",\n"))

@@ -1,11 +1,11 @@
-"""The backup file: a ZIP of `metadata.json` and one JSON file a model. Written, verified, read; nothing is trusted.
+"""Writes, verifies and reads the backup file, a ZIP of `metadata.json` and members; docs/format.md describes it.
 
 Imports no Django model and no connection. What reading may raise is `InvalidBackup`
 and its kin, with one sentence that names the place.
 
     with Writer(target) as writer:
-        writer.add("core.child", "core/child.json", batches_of_lines)
-        writer.finish(metadata_without_models)
+        writer.add("core.child", batches_of_lines)
+        writer.finish(metadata)  # without its members
 
     with open_archive(source) as archive:
         archive.metadata.models["core.child"].records
@@ -15,23 +15,28 @@ and its kin, with one sentence that names the place.
 from typing import BinaryIO
 
 from ..conf import conf
-from .lines import Lines, lines_of, text_of
-from .metadata import VERSION, Member, Metadata, Upgrade, parse_metadata
+from .lines import Lines, lines_of, split_lines, text_of
+from .members import RECORDS, Member, MemberKind, Records
+from .metadata import VERSION, Metadata, Upgrade, parse_metadata
 from .reader import Archive, Limits
 from .writer import Writer
 
 __all__ = [
+    "RECORDS",
     "VERSION",
     "Archive",
     "Limits",
     "Lines",
     "Member",
+    "MemberKind",
     "Metadata",
+    "Records",
     "Upgrade",
     "Writer",
     "lines_of",
     "open_archive",
     "parse_metadata",
+    "split_lines",
     "text_of",
 ]
 

@@ -4,30 +4,23 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any
+from typing import Any, cast
 
 from django.utils.translation import gettext as _
 
 from ..exceptions import InvalidBackup
+from .members import KINDS, RECORDS, Member, Records
+from .names import METADATA
 
-VERSION = "1.1"
-METADATA = "metadata.json"
-
-
-@dataclass(frozen=True)
-class Member:
-    """A model's file. `sha256`: of the uncompressed bytes, in hex; "" in a version 1.0 file, as is `records` -1."""
-
-    file: str
-    records: int
-    sha256: str
+#: The newest version of the format that we read. What we write is of the lowest version that has all that is in it.
+VERSION = "1.2"
 
 
 @dataclass(frozen=True)
 class Upgrade:
-    """How a backup came to today's schema: see `upgrade`.
+    """How a backup came to today's schema: see `upgrade.process`.
 
     `babybuddy_version`: which one the data is from. `migrations`: those that ran. `left_out`: apps or models of that
     time that are not installed here. `new_apps`: those here that the data has never seen; what the backup holds of
@@ -45,7 +38,11 @@ class Upgrade:
 
 @dataclass(frozen=True)
 class Metadata:
-    """What `metadata.json` says: see "The file" in the README."""
+    """What `metadata.json` says: see docs/format.md.
+
+    `timestamp`: aware. `migrations`: app label -> the names of its newest migrations. `members`: key of a kind (see
+    `members.KINDS`) -> its members. `version`: of the file; set by the writer.
+    """
 
     timestamp: dt.datetime
     timezone: str = "UTC"
@@ -55,11 +52,16 @@ class Metadata:
     django_version: str = ""
     database_engine: str = ""
     migrations: dict[str, list[str]] = field(default_factory=dict)
-    models: dict[str, Member] = field(default_factory=dict)
-    version: str = VERSION
+    members: dict[str, Mapping[str, Member]] = field(default_factory=dict)
+    version: str = RECORDS.version
     includes_media: bool = False
     #: Only where a backup was not made like this.
     upgraded: Upgrade | None = None
+
+    @property
+    def models(self) -> dict[str, Records]:
+        """Model label -> its member."""
+        return cast(dict[str, Records], self.members.get(RECORDS.key, {}))
 
     @property
     def has_checksums(self) -> bool:
@@ -75,13 +77,21 @@ class Metadata:
         return sum(member.records for member in self.models.values())
 
     def counted(self, records: dict[str, int]) -> Metadata:
-        """With the numbers of records that were found, which a version 1.0 file does not say itself."""
+        """Return the metadata with these numbers of records, by label; as it is where the file says them itself."""
         if self.has_checksums:
             return self
         models = {
             label: replace(member, records=records.get(label, 0)) for label, member in self.models.items()
         }
-        return replace(self, models=models)
+        return replace(self, members={RECORDS.key: models})
+
+    def lowest_version(self) -> str:
+        """Return the lowest version of the format that has all that the backup holds."""
+        return max(
+            (kind.version for kind in KINDS if self.members.get(kind.key)),
+            key=_numbers,
+            default=RECORDS.version,
+        )
 
     @property
     def apps(self) -> set[str]:
@@ -103,42 +113,42 @@ class Metadata:
             "total_records": self.total_records,
             "includes_media": self.includes_media,
             "migrations": self.migrations,
-            "models": {
-                label: {"file": member.file, "records": member.records, "sha256": member.sha256}
-                for label, member in self.models.items()
+            **{
+                kind.key: kind.as_json(self.members.get(kind.key, {}))
+                for kind in KINDS
+                if kind is RECORDS or self.members.get(kind.key)
             },
             **({"upgraded": self.upgraded.as_json()} if self.upgraded else {}),
         }
 
 
-def models_by_name(entries: Iterable[str]) -> dict[str, Member]:
-    """The models of a version 1.0 file, which lists none: `core/child.json` is core.child."""
-    models = {}
-    for name in entries:
-        match = re.fullmatch(r"(\w+)/(\w+)\.json", name)
-        if match is None:
-            raise InvalidBackup(_("The ZIP holds “%(name)s”, which no backup does.") % {"name": shown(name)})
-        models[f"{match[1]}.{match[2]}"] = Member(name, -1, "")
-    return models
+def check_version(said: Any) -> None:
+    """Raise `InvalidBackup` where `metadata.json`, parsed, is not that of a version which we know.
 
-
-def parse_metadata(said: Any) -> Metadata:
-    """`metadata.json`, parsed, as `Metadata`. Raises `InvalidBackup` where a part is missing or of the wrong type."""
+    Comes before all other checks: a newer version may have what would else be called a fault.
+    """
     if not isinstance(said, dict):
-        raise _wrong_metadata("metadata.json")
+        raise _wrong_metadata(METADATA)
     version = said.get("version")
-    if not isinstance(version, str):
+    if not isinstance(version, str) or not re.fullmatch(r"[1-9]\d{0,2}\.\d{1,3}", version, re.ASCII):
         raise _wrong_metadata("version")
-    match = re.fullmatch(r"(\d{1,3})\.(\d{1,3})", version)
-    if match is None or match[1] == "0":
-        raise _wrong_metadata("version")
-    if int(match[1]) > 1:
+    if _numbers(version) > _numbers(VERSION):
         raise InvalidBackup(
             _(
                 "The backup has format version %(version)s, which is newer than this app can read; update the app."
             )
             % {"version": version}
         )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")))
+
+
+def parse_metadata(said: Any) -> Metadata:
+    """`metadata.json`, parsed, as `Metadata`. Raises `InvalidBackup` where a part is missing or of the wrong type."""
+    check_version(said)
+    version = said["version"]
     try:
         timestamp = dt.datetime.fromisoformat(re.sub("Z$", "+00:00", said["timestamp"]))
         if timestamp.tzinfo is None:
@@ -161,7 +171,7 @@ def parse_metadata(said: Any) -> Metadata:
     metadata = replace(
         metadata,
         migrations=_migrations(said.get("migrations")),
-        models=_models(said.get("models")),
+        members=_members(said, version),
         upgraded=_upgraded(said.get("upgraded")),
     )
     for name, value in (("models_count", metadata.models_count), ("total_records", metadata.total_records)):
@@ -191,24 +201,20 @@ def _upgraded(said: Any) -> Upgrade | None:
     return Upgrade(**said)
 
 
-def _models(said: Any) -> dict[str, Member]:
-    if not isinstance(said, dict):
-        raise _wrong_metadata("models")
-    models = {}
-    for label, entry in said.items():
-        if (
-            not re.fullmatch(r"\w+\.\w+", label)
-            or not isinstance(entry, dict)
-            or not isinstance(entry.get("file"), str)
-            or type(entry.get("records")) is not int
-            or entry["records"] < 0
-            or not isinstance(entry.get("sha256"), str)
-        ):
-            raise _wrong_metadata("models")
-        models[label] = Member(entry["file"], entry["records"], entry["sha256"])
-    if len({member.file for member in models.values()}) != len(models):
-        raise _wrong_metadata("models")
-    return models
+def _members(said: dict[str, Any], version: str) -> dict[str, Mapping[str, Member]]:
+    members: dict[str, Mapping[str, Member]] = {}
+    files = {METADATA}
+    for kind in KINDS:
+        if kind is RECORDS or (kind.key in said and _numbers(version) >= _numbers(kind.version)):
+            try:
+                members[kind.key] = found = kind.parse(said.get(kind.key))
+            except ValueError as error:
+                raise _wrong_metadata(kind.key) from error
+            named = {member.file for member in found.values()}
+            if len(named) != len(found) or named & files:
+                raise _wrong_metadata(kind.key)
+            files |= named
+    return members
 
 
 def _wrong_metadata(part: str) -> InvalidBackup:

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import struct
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,13 +19,11 @@ import orjson
 from django.utils.translation import gettext as _
 
 from ..exceptions import InvalidBackup, TooLarge
-
-try:
-    from isal import isal_zlib
-except ImportError:  # it knows 64-bit processors of Intel's and ARM's kinds only
-    isal_zlib = None  # type: ignore[assignment]
-from .lines import BETWEEN, Lines
-from .metadata import METADATA, Member, Metadata, megabytes, models_by_name, parse_metadata, shown
+from . import deflate
+from .lines import LayoutError, Lines, RecordTooLongError, has_more_values, read_elements, read_lines
+from .members import RECORDS, Member, Records, records_by_name
+from .metadata import Metadata, check_version, megabytes, parse_metadata, shown
+from .names import METADATA, members_of, slashed
 
 #: Bytes of a member that are read, checked and parsed at a time. With it, memory does not grow with the file. Less, and
 #: a preview would ask a server too often for too little.
@@ -81,11 +77,6 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _values(line: bytes) -> int:
-    """About how many values a long record has: commas that are no text."""
-    return _STRING.sub(b"", line).count(b",")
-
-
 class _BoundedReads:
     """A file that refuses to be read in one huge piece, as `zipfile` would for a hostile table of contents."""
 
@@ -107,8 +98,9 @@ class _BoundedReads:
 
 #: What `zipfile` makes of a damaged file.
 _DAMAGE: tuple[type[Exception], ...] = (
+    *deflate.ERRORS,
+    zipfile.BadZipFile,
     EOFError,
-    zlib.error,
     struct.error,
     NotImplementedError,
     RuntimeError,
@@ -116,8 +108,6 @@ _DAMAGE: tuple[type[Exception], ...] = (
     ValueError,
     OverflowError,
 )
-if isal_zlib:
-    _DAMAGE += (isal_zlib.IsalError,)  # type: ignore[operator]
 
 
 @contextmanager
@@ -125,10 +115,6 @@ def _zip_errors() -> Iterator[None]:
     """Whatever `zipfile` and `zlib` have to say of a damaged file, as one sentence."""
     try:
         yield
-    except zipfile.BadZipFile as error:
-        if "password" in str(error) or "encrypted" in str(error):
-            raise InvalidBackup(_("The file is encrypted; a backup is not.")) from error
-        raise _damaged() from error
     except _DAMAGE as error:
         raise _damaged() from error
 
@@ -149,9 +135,8 @@ class Archive:
         # It belongs to the archive, which is closed by whoever opened it, and to no generator: one that is left in the
         # middle is closed by the garbage collector, at any moment and in any thread, where waiting may be for ever.
         self._unpacker = ThreadPoolExecutor(1, "backup")
-        source.seek(0, 2)
-        size = source.tell()
-        if size == 0:
+        self._size = source.seek(0, 2)
+        if self._size == 0:
             raise InvalidBackup(_("The file is empty."))
         try:
             with _zip_errors():
@@ -161,8 +146,12 @@ class Archive:
             if source.read(2) != b"PK":
                 raise InvalidBackup(_("The file is not a ZIP, so it is no backup.")) from error
             raise
-        self._entries = self._checked_entries(size)
-        self.metadata = self._read_metadata()
+        members = members_of(self._zip.infolist())
+        said = self._read_metadata(members)
+        check_version(said)
+        self._check_entries()
+        self._entries = dict(members)
+        self.metadata = self._checked_metadata(said)
 
     def __enter__(self) -> Archive:
         return self
@@ -171,27 +160,40 @@ class Archive:
         self._unpacker.shutdown(cancel_futures=True)
         self._zip.close()
 
-    def _checked_entries(self, size: int) -> dict[str, zipfile.ZipInfo]:
-        entries: dict[str, zipfile.ZipInfo] = {}
+    def _read_metadata(self, members: list[tuple[str, zipfile.ZipInfo]]) -> Any:
+        info = next((info for name, info in members if name == METADATA), None)
+        if info is None:
+            raise InvalidBackup(_("The ZIP has no metadata.json, so it is no backup."))
+        self._check_entry(info)
+        with _zip_errors(), self._zip.open(info) as file:
+            text = file.read(self._limits.metadata)  # `ZipFile.read` would unpack all, whatever the ZIP says
+            if file.read(1):
+                raise InvalidBackup(_("metadata.json is impossibly long."))
+        try:
+            return json.loads(text, object_pairs_hook=_each_once)
+        except _TwiceError as error:
+            raise InvalidBackup(
+                _("metadata.json cannot be read: “%(name)s” stands in it twice.")
+                % {"name": shown(str(error))}
+            ) from error
+        except (ValueError, RecursionError) as error:
+            raise InvalidBackup(_("metadata.json cannot be read: it is no JSON.")) from error
+
+    def _check_entries(self) -> None:
+        """Check the ZIP's whole table of contents, what is passed over included."""
         infos = self._zip.infolist()
         if len(infos) > self._limits.members:
             raise TooLarge(
                 _("The file has %(count)s members; a backup has at most %(limit)s.")
                 % {"count": len(infos), "limit": self._limits.members}
             )
+        names = set()
         for info in infos:
-            name = shown(info.filename)
-            if info.filename in entries:
-                raise InvalidBackup(_("The file holds “%(name)s” twice.") % {"name": name})
-            if info.flag_bits & 0x1:
-                raise InvalidBackup(_("The file is encrypted; a backup is not."))
-            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise InvalidBackup(_("“%(name)s” is packed in a way that no backup is.") % {"name": name})
-            if info.header_offset + info.compress_size > size:
-                raise _damaged()
-            if (info.external_attr >> 16) & 0o170000 not in (0, 0o100000, 0o040000):
-                raise InvalidBackup(_("“%(name)s” is a link, not a file.") % {"name": name})
-            entries[info.filename] = info
+            self._check_entry(info)
+            name = slashed(info)
+            if name in names:
+                raise InvalidBackup(_("The file holds “%(name)s” twice.") % {"name": shown(name)})
+            names.add(name)
         total = sum(info.file_size for info in infos)
         if total > self._limits.uncompressed:
             raise TooLarge(
@@ -200,65 +202,106 @@ class Archive:
                 )
                 % {"size": megabytes(total), "limit": megabytes(self._limits.uncompressed)}
             )
-        if total > 10 * 1024 * 1024 and total > size * self._limits.ratio:
+        if total > 10 * 1024 * 1024 and total > self._size * self._limits.ratio:
             raise TooLarge(
                 _("The file would grow more than %(ratio)s-fold when unpacked; no backup does.")
                 % {"ratio": self._limits.ratio}
             )
-        return entries
 
-    def _read_metadata(self) -> Metadata:
-        info = self._entries.get(METADATA)
-        if info is None:
-            raise InvalidBackup(_("The ZIP has no metadata.json, so it is no backup."))
-        if info.file_size > self._limits.metadata:
-            raise InvalidBackup(_("metadata.json is impossibly long."))
-        with _zip_errors(), self._zip.open(info) as file:
-            # `ZipFile.read` would unpack all that is there, whatever was said.
-            text = file.read(self._limits.metadata)
-            if file.read(1):
-                raise InvalidBackup(_("metadata.json is impossibly long."))
-        try:
-            said = json.loads(text, object_pairs_hook=_each_once)
-        except _TwiceError as error:
-            raise InvalidBackup(
-                _("metadata.json cannot be read: “%(name)s” stands in it twice.")
-                % {"name": shown(str(error))}
-            ) from error
-        except (ValueError, RecursionError) as error:
-            raise InvalidBackup(_("metadata.json cannot be read: it is no JSON.")) from error
+    def _check_entry(self, info: zipfile.ZipInfo) -> None:
+        name = shown(info.filename)
+        if info.flag_bits & 0x1:
+            raise InvalidBackup(_("The file is encrypted; a backup is not."))
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise InvalidBackup(_("“%(name)s” is packed in a way that no backup is.") % {"name": name})
+        if info.header_offset + info.compress_size > self._size:
+            raise _damaged()
+        if (info.external_attr >> 16) & 0o170000 not in (0, 0o100000, 0o040000):
+            raise InvalidBackup(_("“%(name)s” is a link, not a file.") % {"name": name})
+
+    def _checked_metadata(self, said: Any) -> Metadata:
+        """What `metadata.json` says, which must agree with the members that there are."""
         metadata = parse_metadata(said)
-        found = {
-            name: info
-            for name, info in self._entries.items()
-            if name != METADATA and not (name.endswith("/") and info.file_size == 0)
-        }
+        found = self._entries.keys() - {METADATA}
         if not metadata.has_checksums:
-            metadata = replace(metadata, models=models_by_name(found))
-        for label, member in metadata.models.items():
-            if member.file not in found:
+            try:
+                metadata = replace(metadata, members={RECORDS.key: records_by_name(sorted(found))})
+            except ValueError as error:
                 raise InvalidBackup(
-                    _("“%(file)s” is missing from the ZIP: the records of %(model)s are not there.")
-                    % {"file": shown(member.file), "model": label}
-                )
-        for name in found.keys() - {member.file for member in metadata.models.values()}:
+                    _("The ZIP holds “%(name)s”, which no backup does.") % {"name": shown(str(error))}
+                ) from error
+        named = {member.file for members in metadata.members.values() for member in members.values()}
+        for name in sorted(named - found):
+            raise InvalidBackup(_("“%(file)s” is missing from the ZIP.") % {"file": shown(name)})
+        for name in sorted(found - named):
             raise InvalidBackup(
                 _("The ZIP holds “%(name)s”, which metadata.json does not know.") % {"name": shown(name)}
             )
         return metadata
 
-    def records(self, label: str, exact_json: bool = False) -> Iterator[list[Any]]:
-        """A model's records as parsed JSON, in batches. Checksum and count are known to be right when it is done.
+    # -- members ---
 
-        `exact_json`: read whole numbers of any size (slower). Raises `InvalidBackup`, in the middle too.
+    def read(self, member: Member) -> Iterator[bytes]:
+        """Yield a member's content, a block at a time. Its checksum is known to be right when it is done.
+
+        Raises `InvalidBackup`, in the middle too.
+        """
+        digest = hashlib.sha256()
+        entry = self._entries[member.file]
+        size = 0
+        with _zip_errors(), self._zip.open(entry) as file:
+            if entry.compress_type == zipfile.ZIP_DEFLATED:
+                file._decompressor = deflate.decompressor()  # type: ignore[attr-defined]  # as in `Writer.write`
+
+            def read() -> list[bytes]:
+                data = file.read(AHEAD)
+                digest.update(data)
+                return [data[start : start + BLOCK] for start in range(0, len(data), BLOCK)]
+
+            ahead = self._unpacker.submit(read)
+            while blocks := ahead.result():
+                ahead = self._unpacker.submit(read)
+                size += sum(map(len, blocks))
+                yield from blocks
+        if size != entry.file_size:
+            raise _damaged()
+        if self.metadata.has_checksums and digest.hexdigest() != member.sha256:
+            raise InvalidBackup(
+                _("“%(file)s” was changed or damaged: its checksum is not the one in metadata.json.")
+                % {"file": shown(member.file)}
+            )
+
+    def lines(self, label: str) -> Iterator[Lines]:
+        """Yield a model's records as the JSON text that they are in the file, in batches. Checksum and count are known
+        to be right when it is done. Raises `InvalidBackup`, in the middle too."""
+        member = self.metadata.models[label]
+        count = 0
+        with self._layout_errors(member):
+            for lines in read_lines(self.read(member), label, self._limits.record):
+                yield lines
+                count += lines.count
+            if self.metadata.has_checksums and count != member.records:
+                # They may only seem to be so many: see `Lines.count`.
+                elements = read_elements(self.read(member), self._limits.record)
+                count = sum(batch.count for batch in elements)
+        self._check_count(member, count)
+
+    def records(self, label: str, exact_json: bool = False) -> Iterator[list[Any]]:
+        """Yield a model's records as parsed JSON, in batches; else like `lines`.
+
+        `exact_json`: read whole numbers of any size (slower).
         """
         count = 0
         for lines in self.lines(label):
-            yield self.parse(label, lines.each, exact_json, count)
-            count += lines.count
+            records = self.parse(label, lines.each, exact_json, count)
+            yield records
+            count += len(records)
 
     def parse(self, label: str, lines: list[bytes], exact_json: bool = False, before: int = 0) -> list[Any]:
-        """Some of the `lines` as parsed JSON. `before`: how many stand before them, to say which one is malformed."""
+        """Return some of `Lines.each` as parsed JSON. `before`: how many stand before them in the file, for messages.
+
+        Raises `InvalidBackup`.
+        """
         loads: Callable[[bytes], Any] = _loads_exactly if exact_json else orjson.loads
         member = self.metadata.models[label]
         text = b"[%b]" % b",".join(lines)
@@ -279,14 +322,14 @@ class Archive:
 
     def _refuse_many_values(self, member: Member, before: int, lines: list[bytes]) -> None:
         for number, line in enumerate(lines, before + 1):
-            if len(line) > 2 * self._limits.values and _values(line) > self._limits.values:
+            if has_more_values(line, self._limits.values):
                 raise TooLarge(
                     _("“%(file)s” holds a record of more than %(limit)s values, number %(number)s.")
                     % {"file": shown(member.file), "limit": self._limits.values, "number": number}
                 )
 
     def _refuse_twice(self, member: Member, before: int, lines: list[bytes]) -> None:
-        """A name that stands twice in an object: parsers take the last one, and people see the first."""
+        """Refuse a name that stands twice in an object: parsers take the last one, and people see the first."""
         for number, line in enumerate(lines, before + 1):
             try:
                 json.loads(line, object_pairs_hook=_each_once, parse_int=str)
@@ -298,135 +341,25 @@ class Archive:
             except RecursionError as error:
                 raise self._malformed(member, number - 1, [line], json.loads) from error
 
-    def lines(self, label: str) -> Iterator[Lines]:
-        """A model's records as the JSON that they are in the file, in batches; else like `records`."""
-        member = self.metadata.models[label]
-        digest = hashlib.sha256()
-        count = 0
-        blocks = self._blocks(member, digest)
-        pieces = (
-            self._lines(member, blocks) if self.metadata.has_checksums else self._elements(member, blocks)
-        )
-        before: Lines | None = None
-        for batch in pieces:
-            yield batch
-            count += before.count if before else 0  # one late: who compares them may know the number by then
-            before = batch
-        count += before.count if before else 0
-        if self.metadata.has_checksums:
-            if digest.hexdigest() != member.sha256:
-                raise InvalidBackup(
-                    _("“%(file)s” was changed or damaged: its checksum is not the one in metadata.json.")
-                    % {"file": shown(member.file)}
-                )
-            if count != member.records:
-                raise InvalidBackup(
-                    _("“%(file)s” holds %(found)s records; metadata.json says %(said)s.")
-                    % {"file": shown(member.file), "found": count, "said": member.records}
-                )
+    def _check_count(self, member: Records, count: int) -> None:
+        if self.metadata.has_checksums and count != member.records:
+            raise InvalidBackup(
+                _("“%(file)s” holds %(found)s records; metadata.json says %(said)s.")
+                % {"file": shown(member.file), "found": count, "said": member.records}
+            )
 
-    def _blocks(self, member: Member, digest: Any) -> Iterator[bytes]:
-        size = 0
-        entry = self._entries[member.file]
-        with _zip_errors(), self._zip.open(entry) as file:
-            if isal_zlib and entry.compress_type == zipfile.ZIP_DEFLATED:
-                file._decompressor = isal_zlib.decompressobj(-15)  # type: ignore[attr-defined]  # as in `Writer.add`
-
-            def read() -> list[bytes]:
-                data = file.read(AHEAD)
-                digest.update(data)
-                return [data[start : start + BLOCK] for start in range(0, len(data), BLOCK)]
-
-            ahead = self._unpacker.submit(read)
-            while blocks := ahead.result():
-                ahead = self._unpacker.submit(read)
-                size += sum(map(len, blocks))
-                yield from blocks
-        if size != entry.file_size:
-            raise _damaged()
-
-    def _lines(self, member: Member, blocks: Iterator[bytes]) -> Iterator[Lines]:
-        """The records of a file that has one a line. A line break never stands inside a record: JSON escapes it."""
-        rest = b""
-        waiting: list[bytes] = []  # blocks that end no record, put together once: a long one has many
-        size = 0
-        started = False
-        for block in blocks:
-            size += len(block)
-            if size > self._limits.record:
-                raise self._endless(member)
-            end = block.rfind(BETWEEN)
-            if end >= 0:
-                text, rest = b"".join([*waiting, memoryview(block)[:end]]), block[end + len(BETWEEN) :]
-            elif block[:1] == b"\n" and waiting and waiting[-1][-1:] == b",":  # it is cut in two
-                text, _between, rest = b"".join([*waiting, block]).rpartition(BETWEEN)
-            else:
-                waiting.append(block)
-                continue
-            waiting, size = [rest], len(rest)
-            if not started:
-                if not text.startswith(b"[\n"):
-                    raise self._not_an_array(member)
-                text, started = text[2:], True
-            yield Lines(text)
-        rest = b"".join(waiting)
-        if not started:
-            if not rest.startswith(b"[\n"):
-                raise self._not_an_array(member)
-            rest = rest[1:]
-        if not rest.endswith(b"\n]\n"):
-            raise self._not_an_array(member)
-        if started or len(rest) > 3:
-            yield Lines(rest[:-3])
-
-    def _elements(self, member: Member, blocks: Iterator[bytes]) -> Iterator[Lines]:
-        """The records of a JSON array laid out in any way (version 1.0)."""
-        text = b""
-        place = 0  # up to here the text is scanned
-        start = 0  # here begins the element that is open, or the gap before the next one
-        depth = 0
-        separator: bytes = b""  # what a gap may hold, beside white space
-        closed = False
-        found: list[bytes] = []
-        while True:
-            for token in _TOKEN.finditer(text, place):
-                mark = token.group()
-                if (
-                    mark[:1] == b'"' and not token[1]
-                ):  # a string that does not end in what has been read so far
-                    break
-                opens, closes = mark in b"[{", mark in b"]}"
-                if depth <= 1:
-                    gap = text[start : token.start()].strip()
-                    if depth == 0:
-                        fits = mark == b"[" and not closed and not gap
-                    else:
-                        fits = gap == separator if opens else mark == b"]" and not gap
-                    if not fits:
-                        raise self._not_an_array(member)
-                    start = token.start() if depth == 1 and opens else token.end()
-                depth += opens - closes
-                place = token.end()
-                closed = closed or depth == 0
-                if closes and depth == 1:
-                    found.append(text[start:place])
-                    start, separator = place, b","
-            if found:
-                yield Lines(BETWEEN.join(found), found)
-                found = []
-            text, place, start = text[start:], place - start, 0
-            if len(text) > self._limits.record:
-                raise self._endless(member)
-            # As much again each time, so that a long record is not scanned over and over.
-            more, size = [text], 0
-            while size <= len(text) and (block := next(blocks, b"")):
-                more.append(block)
-                size += len(block)
-            if not size:
-                break
-            text = b"".join(more)
-        if not closed or text.strip():
-            raise self._not_an_array(member)
+    @contextmanager
+    def _layout_errors(self, member: Member) -> Iterator[None]:
+        """What is wrong with the layout of a member, as one sentence that names it."""
+        try:
+            yield
+        except LayoutError as error:
+            raise self._not_an_array(member) from error
+        except RecordTooLongError as error:
+            raise TooLarge(
+                _("“%(file)s” holds a record of more than %(limit)s MB.")
+                % {"file": shown(member.file), "limit": megabytes(self._limits.record)}
+            ) from error
 
     def _malformed(
         self, member: Member, before: int, batch: list[bytes], loads: Callable[[bytes], Any]
@@ -445,14 +378,3 @@ class Archive:
         return InvalidBackup(
             _("“%(file)s” cannot be read: it is no list of records.") % {"file": shown(member.file)}
         )
-
-    def _endless(self, member: Member) -> TooLarge:
-        return TooLarge(
-            _("“%(file)s” holds a record of more than %(limit)s MB.")
-            % {"file": shown(member.file), "limit": megabytes(self._limits.record)}
-        )
-
-
-_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
-#: A string, or a bracket. Of a string that does not end here all that there is, so that nothing is tried twice.
-_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*("?)|[][{}]', re.DOTALL)

@@ -5,24 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-import zlib
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-try:
-    from isal import isal_zlib
-except ImportError:  # it knows 64-bit processors of Intel's and ARM's kinds only
-    isal_zlib = None  # type: ignore[assignment]
-from .metadata import METADATA, Member, Metadata
-
-
-def compressor() -> Any:
-    """Raw deflate, such as a ZIP holds. Level 1: the time counts (a request has 30 seconds), and JSON packs well at any
-    level. ISA-L, where there is a wheel of it, takes a quarter of the time, and makes smaller files too."""
-    return (isal_zlib or zlib).compressobj(1, zlib.DEFLATED, -15)
+from .deflate import compressor
+from .lines import BETWEEN
+from .members import RECORDS, Member, MemberKind, Records, records_file
+from .metadata import Metadata
+from .names import METADATA
 
 
 class Writer:
@@ -38,7 +31,7 @@ class Writer:
 
     def __init__(self, target: BinaryIO) -> None:
         self._zip = zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED)
-        self._members: dict[str, Member] = {}
+        self._members: dict[str, dict[str, Member]] = {RECORDS.key: {}}
         self._packer = ThreadPoolExecutor(1, "backup")
         self._waiting: deque[Future[None]] = deque()
 
@@ -49,44 +42,62 @@ class Writer:
         self._packer.shutdown(cancel_futures=True)
         self._zip.close()
 
-    def add(self, label: str, file: str, batches: Iterable[tuple[int, bytes]]) -> int:
+    def add(self, label: str, batches: Iterable[tuple[int, bytes]]) -> int:
         """Write a model's records, given as how many they are, and as `lines_of` them. Returns how many all were."""
         count = 0
+
+        def blocks() -> Iterator[bytes]:
+            nonlocal count
+            yield b"["
+            for number, lines in batches:
+                yield BETWEEN if count else b"\n"
+                yield lines
+                count += number
+            yield b"\n]\n"
+
+        file = records_file(label)
+        digest = self.write(file, blocks())
+        self.register(RECORDS, label, Records(file, digest, count))
+        return count
+
+    def register(self, kind: MemberKind, name: str, member: Member) -> None:
+        """Have `metadata.json` list a member that was written. `name`: what tells it from others of its kind."""
+        self._members.setdefault(kind.key, {})[name] = member
+
+    def write(self, file: str, blocks: Iterable[bytes]) -> str:
+        """Write a member's content, given in blocks of any size. Returns its checksum: SHA-256, in hex."""
         digest = hashlib.sha256()
         with self._zip.open(file, "w", force_zip64=True) as member:
             member._compressor = compressor()  # type: ignore[attr-defined]  # there is no public way to choose it
 
-            def write(data: bytes) -> None:
+            def pack(data: bytes) -> None:
                 digest.update(data)
                 member.write(data)
 
-            piece, size = [b"["], 0
+            piece: list[bytes] = []
+            size = 0
             try:
-                for number, lines in batches:
-                    piece += [b",\n" if count else b"\n", lines]
-                    size += len(lines)
-                    count += number
+                for block in blocks:
+                    piece.append(block)
+                    size += len(block)
                     if size > self.PIECE:
-                        self._pack(write, b"".join(piece))
+                        self._wait(self.WAITING)
+                        self._waiting.append(self._packer.submit(pack, b"".join(piece)))
                         piece, size = [], 0
-                self._pack(write, b"".join([*piece, b"\n]\n"]))
+                self._waiting.append(self._packer.submit(pack, b"".join(piece)))
             finally:
                 self._wait(0)
-        self._members[label] = Member(file, count, digest.hexdigest())
-        return count
-
-    def _pack(self, write: Callable[[bytes], None], data: bytes) -> None:
-        self._wait(self.WAITING)
-        self._waiting.append(self._packer.submit(write, data))
+        return digest.hexdigest()
 
     def _wait(self, most: int) -> None:
-        """Until no more than `most` pieces wait. Raises what the thread raised."""
+        """Wait until no more than `most` pieces are left to pack. Raises what packing raised."""
         while len(self._waiting) > most:
             self._waiting.popleft().result()
 
     def finish(self, metadata: Metadata) -> Metadata:
-        """Write `metadata`, with the models that were added; returns it so. Without this there is no backup."""
-        metadata = replace(metadata, models=dict(self._members))
+        """Write `metadata`, with the members that were added, and return it so. Without this there is no backup."""
+        metadata = replace(metadata, members=dict(self._members))
+        metadata = replace(metadata, version=metadata.lowest_version())
         text = json.dumps(metadata.as_json(), indent=2, ensure_ascii=False)
         self._zip.writestr(METADATA, text + "\n")
         return metadata

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from itertools import compress
 
-from ..archive.lines import Lines, lines_of
+from ..archive.lines import Lines, lines_of, split_lines
 from ..database import Database
 from ..kinds import Plain
 from ..tables import Batch, Table
@@ -84,7 +84,7 @@ class TextComparison:
         key, and the others, as columns."""
         if not columns or text is None:
             return {}, columns
-        texts = Lines(text).each
+        texts = split_lines(text)
         among = list(map(lines.__contains__, texts))
         self._reader.collect(table, columns, among)
         here = dict(zip(compress(texts, among), compress(columns[0], among), strict=True))

@@ -34,7 +34,7 @@ from django.utils import timezone, translation
 from django.utils.translation import gettext as _
 
 from .. import babybuddy
-from ..archive import VERSION, Archive, Metadata, Upgrade, Writer, open_archive
+from ..archive import Archive, Metadata, Upgrade, Writer, open_archive
 from ..conf import conf
 from ..database import database_of, reason_of, refuse_records
 from ..database.sqlite import SQLite, is_disk_trouble
@@ -362,7 +362,6 @@ def write_backup(
     before = old.upgraded or Upgrade(old.babybuddy_version, [], [], [])
     metadata = replace(
         old,
-        version=VERSION,
         babybuddy_version=babybuddy.version(),
         migrations=schema.leaf_migrations(connection, apps),
         upgraded=Upgrade(

@@ -313,7 +313,16 @@ KINDS = {
     "a name that is HTML": Kind(one_more("<script>alert(1)</script>.json"), "<script>"),
     "a name that runs backwards": Kind(one_more("\u202egnp.json"), "gnp.json"),
     "a name without end": Kind(one_more("x" * 60_000), "x…"),
+    "a member twice, once with a backslash": Kind(one_more("core\\feeding.json"), f"{FEEDING}.*twice"),
     "a member that nobody knows": Kind(one_more("README.txt"), "README.txt"),
+    "two folders around it": Kind(
+        lambda b: packed({f"a/b/{n}": d for n, d in unpacked(io.BytesIO(b)).items()}).getvalue(),
+        "no metadata.json",
+    ),
+    "a climbing folder around it": Kind(
+        lambda b: packed({f"../{n}": d for n, d in unpacked(io.BytesIO(b)).items()}).getvalue(),
+        "no metadata.json",
+    ),
     "a folder with something in it": Kind(one_more("core/", b"x"), "core/"),
     "a member that is missing": Kind(members(lambda c, m: c.pop(FEEDING)), f"{FEEDING}.*missing"),
     "metadata that is missing": Kind(members(lambda c, m: c.pop("metadata.json")), "no metadata.json"),
@@ -341,7 +350,7 @@ KINDS = {
         one_line(b'{"x":"' + ENDLESS.encode(), zipfile.ZIP_STORED), f"{FEEDING}.*MB", 413, limit=2**30
     ),
     "white space without end": Kind(content(b"[\n" + b" " * 80_000_000, count=1), "fold|MB", 413),
-    "a comma and no record": Kind(one_line(b",\n"), f"{FEEDING}.*number 1"),
+    "a comma and no record": Kind(one_line(b",\n"), f"{FEEDING}.*no list"),
     "half a million values": Kind(
         one_line(b'{"x":[' + b"[]," * 600_000 + b"0]}"), f"{FEEDING}.*number 1", 413
     ),
@@ -373,6 +382,10 @@ KINDS = {
     "no version": Kind(without("version"), "version"),
     "a version that is a number": Kind(metadata(version=1.1), "version"),
     "a newer version": Kind(metadata(version="2.0"), "2.0.*newer"),
+    "a newer minor version": Kind(metadata(version="1.7"), "1.7.*newer.*update"),
+    "a newer minor version with members of its own": Kind(
+        members(lambda c, m: (c.update({"photos/1": b"x"}), m.update(version="1.7"))), "1.7.*newer.*update"
+    ),
     "a version of Arabic digits": Kind(metadata(version="٢.٠"), "version"),
     "a moment that is none": Kind(metadata(timestamp="yesterday"), "timestamp"),
     "a moment without an offset": Kind(metadata(timestamp="2026-11-23T14:30:22"), "timestamp"),
@@ -385,6 +398,15 @@ KINDS = {
         members(lambda c, m: m["models"].update({"<b>": m["models"]["core.sleep"]})), "models"
     ),
     "two models in one member": Kind(member(file="core/sleep.json"), "models"),
+    "a member that is not called what its label says": Kind(
+        members(
+            lambda c, m: (
+                c.update({"core/x.json": c.pop(FEEDING)}),
+                m["models"]["core.feeding"].update(file="core/x.json"),
+            )
+        ),
+        "models",
+    ),
     "a member's name that is a number": Kind(member(file=7), "models"),
     "fewer than no records": Kind(member(records=-1), "models"),
     "10^30 records": Kind(member(records=10**30), "total_records"),
@@ -488,7 +510,7 @@ KINDS = {
     # Version 1.0, which has no checksums
     "1.0: a name of no model": Kind(version_1_0("[]", "../core/feeding.json"), r"\.\./core"),
     "1.0: a text without end": Kind(
-        version_1_0('["' + ENDLESS, method=zipfile.ZIP_STORED), f"{FEEDING}", 413, limit=2**30
+        version_1_0('[{"x":"' + ENDLESS, method=zipfile.ZIP_STORED), f"{FEEDING}", 413, limit=2**30
     ),
     "1.0: deeply nested": Kind(version_1_0("[" * 300_000), "fold|" + FEEDING),
     "1.0: no list": Kind(version_1_0('{"a": 1}'), FEEDING),

@@ -4,18 +4,35 @@ Files that were made to do harm are in `test_hostile.py`.
 """
 
 import copy
+import dataclasses
 import datetime as dt
 import hashlib
 import io
 import json
 import random
+import re
+import subprocess
+import sys
+import tracemalloc
+import zipfile
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from backup.archive import Archive, Limits, Metadata, Writer, lines_of, parse_metadata, text_of
-from backup.exceptions import InvalidBackup
+from backup.archive import (
+    Archive,
+    Limits,
+    Member,
+    MemberKind,
+    Metadata,
+    Writer,
+    lines_of,
+    parse_metadata,
+    text_of,
+)
+from backup.archive.members import KINDS
+from backup.exceptions import InvalidBackup, TooLarge
 from tests.support.backups import lines, packed, unpacked
 from tests.support.properties import examples
 
@@ -41,7 +58,7 @@ def write(records, **metadata):
     file = io.BytesIO()
     with Writer(file) as writer:
         for label, rows in records.items():
-            writer.add(label, f"{label.replace('.', '/')}.json", batches(rows[:2], rows[2:]))
+            writer.add(label, batches(rows[:2], rows[2:]))
         writer.finish(Metadata(timestamp=MOMENT, **metadata))
     return file
 
@@ -140,8 +157,7 @@ def test_what_is_written_is_read():
 
 
 def test_without_the_fast_deflate_the_standard_one_does(monkeypatch):
-    monkeypatch.setattr("backup.archive.reader.isal_zlib", None)
-    monkeypatch.setattr("backup.archive.writer.isal_zlib", None)
+    monkeypatch.setattr("backup.archive.deflate.isal_zlib", None)
     assert read(write(RECORDS)) == RECORDS
 
 
@@ -156,7 +172,7 @@ def test_records_come_in_batches_and_the_file_stays_open():
 def test_a_file_without_its_end_is_no_backup():
     file = io.BytesIO()
     with Writer(file) as writer:
-        writer.add("core.note", "core/note.json", batches(RECORDS["core.note"]))
+        writer.add("core.note", batches(RECORDS["core.note"]))
     assert "metadata.json" in refuse(file)
 
 
@@ -170,7 +186,7 @@ def test_a_disk_that_is_full_is_an_error_of_the_disk():
     noise = random.Random(1)
     large = batches(*([{"x": noise.randbytes(300_000).hex()}] for _ in range(20)))
     with pytest.raises(OSError, match="No space"), Writer(Full()) as writer:
-        writer.add("core.note", "core/note.json", large)
+        writer.add("core.note", large)
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
@@ -232,25 +248,122 @@ def test_any_records_of_version_1_0_come_back(records, indent, escaped):
 # --- Version 1.0 ------------------------------------------------------------------------------------------
 
 
-def version_1_0(members, **metadata):
-    metadata = {"version": "1.0", "timestamp": "2025-01-02T03:04:05+00:00", **metadata}
-    return packed({"metadata.json": json.dumps(metadata), **members})
+OLD_METADATA = json.dumps({"version": "1.0", "timestamp": "2025-01-02T03:04:05+00:00"})
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        json.dumps(RECORDS["core.note"]),
-        json.dumps(RECORDS["core.note"], indent=2),
-        json.dumps(RECORDS["core.note"], indent=4, ensure_ascii=False),
-        json.dumps(RECORDS["core.note"], separators=(",", ":")),
-        lines(RECORDS["core.note"]).decode(),
-        "\r\n ".join(["", "[", ",".join(map(json.dumps, RECORDS["core.note"])), "]", ""]),
-    ],
-    ids=["one line", "indented", "by four", "tight", "one a line", "white space"],
-)
-def test_version_1_0_in_any_layout(text):
-    assert read(version_1_0({"core/note.json": text})) == {"core.note": RECORDS["core.note"]}
+def version_1_0(members):
+    return packed({"metadata.json": OLD_METADATA, **members})
+
+
+NOTES = RECORDS["core.note"]
+OURS = b"[\n" + b",\n".join(map(text_of, NOTES)) + b"\n]\n"
+
+
+def second_line(change):
+    """Our layout, but for one record."""
+    rows = OURS.split(b"\n")
+    rows[2] = change(rows[2])
+    return b"\n".join(rows)
+
+
+LAYOUTS = {
+    "one line": json.dumps(NOTES),
+    "indented": json.dumps(NOTES, indent=2),
+    "by four": json.dumps(NOTES, indent=4, ensure_ascii=False),
+    "by nothing": json.dumps(NOTES, indent=0),
+    "by tabs": json.dumps(NOTES, indent="\t"),
+    "tight": json.dumps(NOTES, separators=(",", ":")),
+    "wide": json.dumps(NOTES, indent=1, separators=(" ,", " : ")),
+    "one a line": lines(NOTES),
+    "white space": "\r\n ".join(["", "[", ",".join(map(json.dumps, NOTES)), "]", ""]),
+    "a byte order mark": b"\xef\xbb\xbf" + OURS,
+    "CR LF": OURS.replace(b"\n", b"\r\n"),
+    "indented with CR LF and a byte order mark": b"\xef\xbb\xbf"
+    + json.dumps(NOTES, indent=2).replace("\n", "\r\n").encode(),
+    "the first record beside the bracket": b"[" + OURS[2:],
+    "the bracket beside the last record": OURS.removesuffix(b"\n]\n") + b"]",
+    "no last line break": OURS.removesuffix(b"\n"),
+    "commas in front": OURS.replace(b",\n{", b"\n,{"),
+    "empty lines": OURS.replace(b",\n{", b",\n\n{"),
+    "a record with its parts in another order": second_line(
+        lambda line: json.dumps(dict(sorted(json.loads(line[:-1]).items()))).encode() + b","
+    ),
+    "an indented record": second_line(
+        lambda line: json.dumps(json.loads(line[:-1]), indent=2).encode() + b","
+    ),
+    "a record broken after a comma": second_line(lambda line: line.replace(b',"pk"', b',\n"pk"')),
+    "two records on a line": OURS.replace(b",\n", b",", 1),
+}
+
+
+@pytest.mark.parametrize("text", LAYOUTS.values(), ids=LAYOUTS)
+def test_every_layout_is_read(text):
+    text = text if isinstance(text, bytes) else text.encode()
+    assert read(version_1_0({"core/note.json": text})) == {"core.note": NOTES}
+    assert read(with_content(text)) == RECORDS
+    with Archive(with_content(text), LIMITS) as archive:
+        assert sum(len(batch.each) for batch in archive.lines("core.note")) == len(NOTES)
+    refuse(with_content(text, count=len(NOTES) + 1))
+
+
+WHITE_SPACE = st.lists(st.text(" \t\r\n", max_size=3), min_size=1, max_size=7)
+
+
+@given(ANY_RECORDS, WHITE_SPACE, st.booleans())
+def test_white_space_anywhere_is_read(records, spaces, escaped):
+    """Between all that JSON allows it between, in turn."""
+    text = json.dumps(records, ensure_ascii=escaped, separators=(",", ":"))
+    pieces = re.findall(r'"(?:[^"\\]|\\.)*"|[^][{},:"]+|.', text, re.DOTALL)
+    laid_out = "".join(piece + spaces[n % len(spaces)] for n, piece in enumerate(pieces))
+    assert json.loads(laid_out) == json.loads(text)
+    assert same(read(version_1_0({"core/note.json": laid_out}))["core.note"], records)
+    assert same(read(with_content(laid_out.encode(), len(records)))["core.note"], records)
+
+
+def test_every_layout_is_read_in_little_memory():
+    """No line break between any two of many records; and what looks like ours at first, and then goes on like that."""
+    record = text_of({"model": "core.note", "pk": 1, "fields": {"note": "x" * 100_000}})
+    beginning = b"[\n" + b",\n".join([record] * 10) + b",\n"
+    for text in (b"[" + b",".join([record] * 200) + b"]", beginning + b",".join([record] * 200) + b"]"):
+        file = packed({"metadata.json": OLD_METADATA, "core/note.json": text}, zipfile.ZIP_STORED)
+        with Archive(file, LIMITS) as archive:
+            tracemalloc.start()
+            try:
+                count = sum(len(batch.each) for batch in archive.lines("core.note"))
+                _now, peak = tracemalloc.get_traced_memory()
+            finally:
+                tracemalloc.stop()
+        assert count == text.count(record)
+        assert peak < 12 * 1024 * 1024
+
+
+@pytest.mark.parametrize("text", [b"\\n", b'",",', b"\\\\,", b'"},{"'], ids=repr)
+def test_no_text_takes_much_more_memory_than_it_is_long(text):
+    """Regular expressions of Python's may take a hundred times as much. Nothing is parsed: that has its own bounds."""
+    size = 4 * 1024 * 1024
+    data = b'[{"a":"' + text * (size // len(text)) + b'"}]'
+    command = (
+        "import resource, sys; from backup.archive.lines import *\n"
+        "data = sys.stdin.buffer.read()\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "blocks = (data[n : n + 262144] for n in range(0, len(data), 262144))\n"
+        "print(sum(1 for batch in read_elements(blocks, 2**26)))\n"
+        "has_more_values(data, 500_000)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", command], input=data, stdout=subprocess.PIPE, check=True)
+    batches, kibibytes = map(int, done.stdout.split())
+    assert batches
+    assert kibibytes < 10 * size // 1024
+
+
+def test_ours_is_not_taken_apart_to_be_counted():
+    """The quick way is taken, else nobody would see that it is not."""
+    with Archive(write({"core.note": NOTES * 300}), dataclasses.replace(LIMITS, ratio=2000)) as archive:
+        *batches, _last = archive.lines("core.note")
+    assert len(batches) > 3
+    assert all("each" not in vars(batch) and batch._each is None for batch in batches)
+    assert all(batch.text == b",\n".join(batch.each) for batch in batches)
 
 
 def test_version_1_0_in_large_blocks():
@@ -304,7 +417,7 @@ def test_version_1_0_that_is_no_list(text):
         "core/a/note.json",
         "../core/note.json",
         "/core/note.json",
-        "core\\note.json",
+        "core\\a\\note.json",
     ],
 )
 def test_version_1_0_with_names_of_no_model(name):
@@ -409,21 +522,37 @@ def test_timestamps_that_are_none(value):
     assert "timestamp" in refuse(repacked(lambda members, metadata: metadata.update(timestamp=value)))
 
 
-@pytest.mark.parametrize("version", ["2.0", "2.7", "10.1"])
-def test_a_newer_major_version(version):
-    message = refuse(repacked(lambda members, metadata: metadata.update(version=version)))
-    assert version in message
-    assert "newer" in message
+@pytest.mark.parametrize("version", ["1.3", "1.7", "1.10", "2.0", "2.7", "10.1"])
+def test_a_newer_version_is_refused_as_such(version):
+    """Whatever else is in such a file: what is no fault in it, we cannot know."""
+
+    def like_this(members, metadata):
+        metadata["version"] = version
+
+    def of_another_shape(members, metadata):
+        members |= {"new/kind.bin": b"x", "core/link": b""}
+        metadata |= {"version": version, "models": [], "colour": "blue", "timestamp": 7}
+
+    def larger(members, metadata):
+        members |= {f"photos/{n}": b"x" for n in range(3000)}
+        metadata["version"] = version
+
+    for change in (like_this, of_another_shape, larger):
+        message = refuse(repacked(change))
+        assert f"format version {version}, which is newer" in message
+        assert "update the app" in message
 
 
-@pytest.mark.parametrize("version", ["0.9", "1", "1.x", "1.1.1", "-1.1", "٢.٠", "1.1\n", "999999999999.1"])
+@pytest.mark.parametrize(
+    "version", ["0.9", "1", "1.x", "1.1.1", "-1.1", "٢.٠", "1.1\n", "01.1", "999999999999.1"]
+)
 def test_what_is_no_version(version):
-    refuse(repacked(lambda members, metadata: metadata.update(version=version)))
+    assert "version" in refuse(repacked(lambda members, metadata: metadata.update(version=version)))
 
 
-def test_a_newer_minor_version_is_read():
+def test_an_older_version_is_read_and_what_it_does_not_know_is_ignored():
     def change(members, metadata):
-        metadata["version"] = "1.9"
+        metadata["version"] = "1.1"
         metadata["colour"] = "blue"
 
     assert read(repacked(change)) == RECORDS
@@ -447,8 +576,161 @@ def test_a_wrong_count_names_the_file(difference):
     assert "core/note.json" in refuse(repacked(change))
 
 
-def test_folders_are_no_harm():
-    assert read(repacked(lambda members, metadata: members.update({"core/": b""}))) == RECORDS
+# --- Names, and what packs a folder again -------------------------------------------------------------------
+
+
+def renamed(function, extra=()):
+    """A backup whose members have other names in the ZIP."""
+    members = {function(name): data for name, data in unpacked(write(RECORDS)).items()}
+    return packed({**members, **dict.fromkeys(extra, b"x")})
+
+
+AGAIN = {
+    "folders": lambda: repacked(lambda members, metadata: members.update({"core/": b"", "auth/": b""})),
+    "a folder around it": lambda: renamed("backup_112326_143022/{}".format),
+    "Finder": lambda: packed(
+        {
+            "backup/": b"",
+            **{f"backup/{name}": data for name, data in unpacked(write(RECORDS)).items()},
+            "backup/.DS_Store": b"x",
+            "backup/core/.DS_Store": b"x",
+            "__MACOSX/backup/._metadata.json": b"x",
+            "__MACOSX/._backup": b"x",
+        }
+    ),
+    "Finder, of what is in the folder": lambda: renamed(str, [".DS_Store", "__MACOSX/._core"]),
+    "Explorer": lambda: renamed(
+        lambda name: name.replace("/", "\\"), ["desktop.ini", "core\\Thumbs.db", "core\\desktop.ini"]
+    ),
+    "Explorer, with a folder around it": lambda: renamed(
+        lambda name: f"backup\\{name}".replace("/", "\\"), ["backup\\Desktop.ini"]
+    ),
+    "a disk of a Mac": lambda: renamed(str, ["._metadata.json", "core/._note.json"]),
+}
+
+
+@pytest.mark.parametrize("file", AGAIN.values(), ids=AGAIN)
+def test_a_folder_that_was_packed_again_is_read(file):
+    assert read(file()) == RECORDS
+
+
+STRANGE = {
+    "two folders around it": lambda: renamed("a/b/{}".format),
+    "two folders beside": lambda: renamed("a/{}".format, ["b/metadata.json"]),
+    "a folder that climbs": lambda: renamed("../{}".format),
+    "a folder of no name": lambda: renamed("/{}".format),
+    "something beside the folder": lambda: renamed("a/{}".format, ["more.json"]),
+    "a name twice, once with a backslash": lambda: renamed(str, ["core\\note.json"]),
+    "a name in capitals": lambda: renamed(lambda name: name.replace("note", "Note")),
+    "a file of nobody's": lambda: renamed(str, ["core/notes.txt"]),
+    "a folder with something in it": lambda: renamed(str, ["core/"]),
+    "like a Mac's, but not quite": lambda: renamed(str, ["__macosx/x"]),
+    "a model's file that is hidden": lambda: renamed(lambda name: name.replace("core/", "core/._")),
+}
+
+
+@pytest.mark.parametrize("file", STRANGE.values(), ids=STRANGE)
+def test_what_is_no_member_is_refused(file):
+    refuse(file())
+
+
+def test_a_model_s_file_is_called_what_its_label_says():
+    def change(members, metadata):
+        members["core/other.json"] = members.pop("core/note.json")
+        metadata["models"]["core.note"]["file"] = "core/other.json"
+
+    assert "models" in refuse(repacked(change))
+
+
+def test_what_is_passed_over_counts():
+    """Towards every limit, and nothing odd is let in under such a name."""
+    extra = {f"__MACOSX/{n}": b"x" * 1000 for n in range(50)}
+    file = repacked(lambda members, metadata: members.update(extra))
+    assert read(file) == RECORDS
+    refuse(file, TooLarge, dataclasses.replace(LIMITS, members=50))
+    refuse(file, TooLarge, dataclasses.replace(LIMITS, uncompressed=50_000))
+    assert "packed in a way" in refuse(
+        packed({**unpacked(write(RECORDS)), ".DS_Store": b"x"}, zipfile.ZIP_BZIP2)
+    )
+
+
+# --- Kinds of members -------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Sound(Member):
+    size: int
+
+
+def _parse_sounds(value):
+    if not isinstance(value, list) or not all("/" not in sound["name"] for sound in value):
+        raise ValueError(value)
+    return {
+        sound["name"]: Sound(f"sounds/{sound['name']}", sound["sha256"], sound["size"]) for sound in value
+    }
+
+
+def _sounds_as_json(sounds):
+    return [{"name": name, "size": sound.size, "sha256": sound.sha256} for name, sound in sounds.items()]
+
+
+SOUNDS = MemberKind("sounds", "1.2", _parse_sounds, _sounds_as_json)
+LAUGH = bytes(range(256)) * 10_000
+
+
+def with_a_sound():
+    file = io.BytesIO()
+    with Writer(file) as writer:
+        writer.add("core.note", batches(NOTES))
+        digest = writer.write("sounds/laugh.ogg", [LAUGH[:7], LAUGH[7:]])
+        writer.register(SOUNDS, "laugh.ogg", Sound("sounds/laugh.ogg", digest, len(LAUGH)))
+        writer.finish(Metadata(timestamp=MOMENT))
+    return file
+
+
+def test_a_second_kind_of_member(monkeypatch):
+    """A new entry of the table is all that reader and writer need."""
+    monkeypatch.setattr("backup.archive.metadata.KINDS", (*KINDS, SOUNDS))
+    file = with_a_sound()
+    assert read(file) == {"core.note": NOTES}
+    with Archive(file, LIMITS) as archive:
+        metadata = archive.metadata
+        (sound,) = metadata.members["sounds"].values()
+        assert b"".join(archive.read(sound)) == LAUGH
+    assert metadata.version == "1.2"
+    assert metadata.as_json()["sounds"] == [
+        {"name": "laugh.ogg", "size": len(LAUGH), "sha256": hashlib.sha256(LAUGH).hexdigest()}
+    ]
+    assert parse_metadata(metadata.as_json()) == metadata
+
+
+def test_a_second_kind_of_member_is_believed_as_little(monkeypatch):
+    monkeypatch.setattr("backup.archive.metadata.KINDS", (*KINDS, SOUNDS))
+    members = unpacked(with_a_sound())
+    metadata = json.loads(members["metadata.json"])
+
+    def changed(**said):
+        return packed({**members, "metadata.json": json.dumps({**metadata, **said})})
+
+    assert "sounds/laugh.ogg" in refuse(packed({n: d for n, d in members.items() if "sounds" not in n}))
+    assert "sounds/laugh.ogg" in refuse(changed(version="1.1"))  # which knows no sounds
+    assert "sounds" in refuse(changed(sounds=7))
+    assert "sounds" in refuse(changed(sounds=[{**metadata["sounds"][0], "name": "../core/note.json"}]))
+    damaged = packed({**members, "sounds/laugh.ogg": b"x"})
+    with (
+        Archive(damaged, LIMITS) as archive,
+        pytest.raises(InvalidBackup, match=r"sounds/laugh\.ogg.*checksum"),
+    ):
+        list(archive.read(archive.metadata.members["sounds"]["laugh.ogg"]))
+
+
+def test_without_the_kind_the_file_is_refused():
+    assert "sounds/laugh.ogg" in refuse(with_a_sound())
+
+
+def test_a_file_says_the_lowest_version_that_can_read_it():
+    with Archive(write(RECORDS), LIMITS) as archive:
+        assert archive.metadata.version == "1.1"
 
 
 @pytest.mark.parametrize(

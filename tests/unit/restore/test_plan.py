@@ -547,9 +547,6 @@ def test_a_bad_field_is_named(family, bad, clear):
 @pytest.mark.parametrize(
     "record",
     [
-        7,
-        None,
-        "text",
         [],
         {},
         {"model": "core.feeding", "pk": 1},
@@ -566,6 +563,12 @@ def test_a_bad_field_is_named(family, bad, clear):
 def test_what_is_no_record_is_refused(family, record):
     file = rewritten(take(), lambda records: records["core.feeding"].insert(2, record))
     assert refused(file, InvalidRecord).model == "core.feeding"
+
+
+@pytest.mark.parametrize("value", [7, None, "text"], ids=str)
+def test_what_is_no_list_of_records_is_refused(family, value):
+    file = rewritten(take(), lambda records: records["core.feeding"].insert(2, value))
+    assert "core/feeding.json" in str(refused(file, InvalidBackup))
 
 
 @pytest.mark.parametrize("clear", [True, False])
