@@ -12,7 +12,6 @@ import tempfile
 import time
 import urllib.request
 from contextlib import contextmanager, suppress
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -120,24 +119,19 @@ def forget(backups):
 
 
 @pytest.fixture
-def family(host_db):
+def family(host_db, django_db_setup):
     """One day's entries of two children, nothing odd, and few of the thousands of rows that migrations make."""
-    from core import models
+    from tests.support.filling import fill_a_little
 
-    from tests.support.filling import fill
-
-    family = fill(days=1, children=2, odd=False)
-    for model in (models.WeightPercentile, models.HeightPercentile):
-        model.objects.filter(age_in_days__gt=timedelta(days=3)).delete()
-    return family
+    return django_db_setup.filled(fill_a_little)
 
 
 @pytest.fixture
-def filled(host_db):
+def filled(host_db, django_db_setup):
     """A host that a family has used for some days."""
     from tests.support.filling import fill
 
-    return fill()
+    return django_db_setup.filled(fill)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import Group, Permission, User
 from django.contrib.contenttypes.models import ContentType
 from django.core.cache import cache
-from django.db import connection
+from django.db import connection, transaction
 from rest_framework.authtoken.models import Token
 
 # Hours after Europe's clocks went forward.
@@ -59,6 +59,7 @@ class Family:
     children: list[core.Child]
 
 
+@transaction.atomic
 def fill(days=5, children=3, until=UNTIL, odd=True):
     """`days` of `children` children, up to the moment `until`; with `odd`, also what is allowed but rare."""
     rng = random.Random(1)
@@ -81,6 +82,13 @@ def fill(days=5, children=3, until=UNTIL, odd=True):
             from tests.zoo.filling import fill_zoo
 
             fill_zoo(until)
+    return family
+
+
+def fill_a_little():
+    family = fill(days=1, children=2, odd=False)
+    for model in (core.WeightPercentile, core.HeightPercentile):
+        model.objects.filter(age_in_days__gt=timedelta(days=3)).delete()
     return family
 
 

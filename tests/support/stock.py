@@ -5,6 +5,7 @@ transaction that is rolled back; and Django's own way out, flushing all tables, 
 migrations and the host's `migrate` command made.
 """
 
+import copy
 import shutil
 from pathlib import Path
 
@@ -12,27 +13,46 @@ from django.db import connection, connections
 
 
 def keep_stock():
-    """Keeps the database as it is now. Returns an object whose `put_back()` brings it back to that."""
+    """Keeps the database as it is now. Returns an object whose `put_back()` brings it back to that.
+
+    `filled(fill)` is for a database that was just put back: what `fill()` makes of it, and returns.
+    """
     return {"sqlite": SQLite, "postgresql": PostgreSQL, "mysql": MySQL}[connection.vendor]()
 
 
 class SQLite:
-    """A copy of the file."""
+    """A copy of the file. What a function made of it is kept as a copy, too, and not made again."""
 
     def __init__(self):
         connections.close_all()
         self.file = Path(connection.settings_dict["NAME"])
-        self.copy = self.file.with_name("stock.sqlite3")
-        shutil.copyfile(self.file, self.copy)
+        self.copies = {}
+        self._keep(None, "stock")
 
-    def put_back(self):
+    def _keep(self, fill, name, result=None):
+        file = self.file.with_name(f"{name}.sqlite3")
+        connections.close_all()
+        shutil.copyfile(self.file, file)
+        self.copies[fill] = file, copy.deepcopy(result)
+
+    def put_back(self, fill=None):
+        file, result = self.copies[fill]
         connections.close_all()
         for suffix in ("-wal", "-shm", "-journal"):
             self.file.with_name(self.file.name + suffix).unlink(missing_ok=True)
-        shutil.copyfile(self.copy, self.file)
+        shutil.copyfile(file, self.file)
+        return copy.deepcopy(result)
+
+    def filled(self, fill):
+        if fill in self.copies:
+            return self.put_back(fill)
+        result = fill()
+        self._keep(fill, f"stock_{len(self.copies)}", result)
+        return result
 
     def drop(self):
-        self.copy.unlink()
+        for file, _ in self.copies.values():
+            file.unlink()
 
 
 class PostgreSQL:
@@ -54,6 +74,9 @@ class PostgreSQL:
     def put_back(self):
         connections.close_all()
         self._create(self.name, self.copy)
+
+    def filled(self, fill):
+        return fill()
 
     def drop(self):
         with connection._nodb_cursor() as cursor:
@@ -102,6 +125,9 @@ class MySQL:
                 if number := self.state[table][1]:
                     cursor.execute(f"ALTER TABLE {self._quote(table)} AUTO_INCREMENT = {number}")
         connections.close_all()
+
+    def filled(self, fill):
+        return fill()
 
     def drop(self):
         pass
