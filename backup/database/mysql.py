@@ -210,7 +210,7 @@ def _double(value: float) -> str:
 
 def _without_zeros(values: Sequence[Any]) -> Sequence[Plain]:
     """Read moments with as many digits of a fraction as their column has; ours have six, or none where it is zero."""
-    if None in values:
+    if not values or None in values:
         return [None if value is None else _without_zeros([value])[0] for value in values]
     text = "\n".join(values)
     if len(text) != 28 * len(values) - 1:  # not six, as Django's columns have

@@ -264,7 +264,7 @@ _PICKLED = pickle.dumps(None, protocol=5)[:2]
 
 def _spaced(values: Sequence[Any]) -> Sequence[Any]:
     """Write moments as Django does to SQLite, all at once where none is missing."""
-    if None in values:
+    if not values or None in values:
         return [None if value is None else f"{value[:10]} {value[11:-1]}" for value in values]
     return "\n".join(values).replace("T", " ").replace("Z", "").split("\n")
 
@@ -272,7 +272,7 @@ def _spaced(values: Sequence[Any]) -> Sequence[Any]:
 def _unspaced(values: Sequence[Any]) -> Sequence[Plain]:
     """Read moments of UTC as Django writes them to SQLite, "2026-11-23 14:30:22.123456", the fraction only where there
     is one. All at once where none is missing."""
-    if None in values:
+    if not values or None in values:
         return [None if value is None else _unspaced([value])[0] for value in values]
     texts = ("Z\n".join(values) + "Z").replace(" ", "T").split("\n")
     if len(texts) != len(values):

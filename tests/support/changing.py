@@ -156,7 +156,16 @@ def add_everywhere():
     rule = zoo.Rule.objects.create(permission=permission)
     rule.subjects.add(ContentType.objects.get_for_model(zoo.Egg))
     zoo.Reserved.objects.create(order=9)
-    zoo.Tide.objects.create(at=dt.datetime(1999, 12, 31, tzinfo=dt.timezone.utc), height=9)
+    tide = zoo.Tide.objects.create(at=dt.datetime(1999, 12, 31, tzinfo=dt.timezone.utc), height=9)
+    tide.species.add(species)
+    day = zoo.Day.objects.create(date=dt.date(1999, 12, 31))
+    day.species.add(species)
+    zoo.Bell.objects.create(time=dt.time(23, 59)).days.add(day)
+    lap = zoo.Lap.objects.create(duration=dt.timedelta(hours=7))
+    lap.tides.add(tide)
+    coin = zoo.Coin.objects.create(worth=Decimal("7.07"))
+    coin.laps.add(lap)
+    coin.change.add(coin)
 
 
 def renumber(model, moves):

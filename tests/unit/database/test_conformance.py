@@ -492,3 +492,12 @@ def test_decimals_as_keys(database):
         database.insert(coin, [("0.10", [], []), ("2.00", [], ["0.10"])])
     assert [*zoo.Coin.objects.values_list("worth", flat=True)] == [Decimal("0.10"), Decimal("2.00")]
     assert rows_of(database, coin) == [("0.10", [], []), ("2.00", [], ["0.10"])]
+
+
+def test_no_values_are_no_values(database):
+    """In a batch of which no row has a relation, for one."""
+    for table in map(Table, [zoo.Specimen, zoo.Tide, zoo.Day, zoo.Bell, zoo.Lap, zoo.Coin]):
+        for column in table.columns:
+            assert list(database.writer_of(column)([])) == []
+            to_plain = database.reader_of(column).to_plain
+            assert to_plain is None or list(to_plain([])) == []
