@@ -4,17 +4,19 @@
 
 Needs the extra `fuzz`. Whatever the bytes are, a file is read or refused by `InvalidBackup` with a sentence on one
 line, in little time and memory; anything else ends this with an error and the bytes that did it. Keep what is found as
-an entry of the table in `tests/test_hostile.py`.
+an entry of the table in `tests/scenarios/test_hostile.py`.
 """
 
 import argparse
 import base64
 import hashlib
 import io
+import itertools
 import json
 import subprocess
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 
 import atheris
@@ -32,6 +34,7 @@ LIMITS = Limits(
     uncompressed=1_000_000, members=20, record=50_000, values=1000, metadata=20_000, directory=20_000
 )
 MEMBER = "core/note.json"
+BEGINNING = b'{"model":"core.note","pk":1,"fields":{"note":"a"}}'
 RECORDS = b'[\n{"model":"core.note","pk":1,"fields":{"note":"a\\"b"}},\n{"model":"core.note","pk":2,"fields":{}}\n]\n'
 
 
@@ -57,18 +60,41 @@ def packed(metadata, data):
     return file.getvalue()
 
 
+def with_records(data):
+    """A backup whose member is this."""
+    return packed(json.dumps(metadata_of(data, data.count(b'"model"'))), data)
+
+
+def renamed(data):
+    """The ZIP of a sound backup whose names are these bytes, a line each."""
+    file = io.BytesIO()
+    names = data.decode(errors="replace").split("\n")
+    with warnings.catch_warnings(), zipfile.ZipFile(file, "w") as archive:
+        warnings.simplefilter("ignore")  # names that come twice
+        for name, content in zip(names, itertools.cycle([json.dumps(metadata_of(RECORDS, 2)), RECORDS])):
+            archive.writestr(name[:1000] or "-", content)
+    return file.getvalue()
+
+
 #: What the bytes are taken for, by the first of them: those that follow would else hardly ever be a ZIP.
 FORMS = [
     lambda data: data,
     lambda data: packed(data, RECORDS),
-    lambda data: packed(json.dumps(metadata_of(data, data.count(b",\n") + 1)), data),
+    with_records,
     lambda data: packed('{"version": "1.0", "timestamp": "2025-01-02T03:04:05+00:00"}', data),
+    # As we lay it out at first, and then in any way; and the other way round.
+    lambda data: with_records(b"[\n" + b",\n".join([BEGINNING] * 3) + data),
+    lambda data: with_records(b"\xef\xbb\xbf[" + data + b",\n" + BEGINNING + b"\n]\n"),
+    renamed,
 ]
 SEEDS = [
     packed(json.dumps(metadata_of(RECORDS, 2)), RECORDS),
     json.dumps(metadata_of(RECORDS, 2)).encode(),
     RECORDS,
     b'[{"model": "core.note", "pk": 1, "fields": {"note": "]\\"[{"}}, {"a": [1, {}]}]',
+    b',\r\n  {"model": "core.note",\n"pk": 2, "fields": {}}, ' + BEGINNING + b"]",
+    BEGINNING + b" ,\t" + BEGINNING,
+    b"backup\\metadata.json\nbackup\\core\\note.json\n__MACOSX/._backup\nbackup/.DS_Store",
 ]
 
 

@@ -2,7 +2,9 @@
 
 import ast
 import contextlib
+import datetime as dt
 import importlib.util
+import json
 import re
 import shlex
 from pathlib import Path
@@ -12,9 +14,10 @@ from django.core.management import get_commands, load_command_class
 from django.core.management.base import BaseCommand
 from django.urls import resolve
 
-from backup import __version__, plug_in
-from backup.archive import VERSION
+from backup import __version__, kinds, plug_in
+from backup.archive import VERSION, Limits, Metadata, Upgrade
 from backup.conf import Conf, conf
+from backup.database import VENDORS
 from backup.exceptions import BackupError
 from backup.scope import LEFT_OUT
 from tests.support.backups import metadata_of, records_of, take
@@ -196,6 +199,52 @@ def test_the_keys_of_the_metadata_are_those_of_a_backup(host_db):
     assert list(told) == list(metadata)
     assert names(told["models"]) == list(next(iter(metadata["models"].values())))
     assert f"Format version {VERSION}." in README
+
+
+FORMAT = GUIDES[REPOSITORY / "docs/format.md"]
+
+
+def format_section(title):
+    return re.split(r"^#+ ", FORMAT.partition(f"# {title}\n")[2], maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def test_the_specified_keys_are_those_that_are_written():
+    metadata = Metadata(dt.datetime.now(dt.timezone.utc), upgraded=Upgrade("2.0", [], [], []))
+    told = {name: row for row in rows(format_section("metadata.json")) for name in names(row[0])}
+    assert list(told) == list(metadata.as_json())
+    assert names(told["upgraded"][2]) == list(metadata.upgraded.as_json())
+    assert names(told["models"][2]) == ["file", "records", "sha256"]
+    types = {"text": str, "integer": int, "true or false": bool, "object": dict}
+    for name, value in metadata.as_json().items():
+        assert type(value) is types[told[name][1]], name
+    assert names(told["database_engine"][2]) == [*VENDORS]
+
+
+def test_the_specified_versions_and_limits_are_those_of_the_reader():
+    assert f"version {VERSION}." in FORMAT
+    assert rows(format_section("Versions"))[-1][0] == VERSION
+    limits = Limits(uncompressed=0)
+    (*_, ratio), *others = rows(format_section("Limits"))[1:]
+    assert ratio == f"{limits.ratio} to 1"
+    assert [int(number.replace(",", "")) for _name, number in others] == [
+        limits.members,
+        limits.directory,
+        limits.metadata,
+        limits.record,
+        limits.values,
+    ]
+
+
+@pytest.mark.parametrize(
+    "kind", [vars(kinds)[name] for name in ("FLOAT", "DECIMAL", "DATETIME", "DURATION", "UUID_")]
+)
+def test_the_specified_values_are_canonical(kind):
+    told = {row[0]: names(row[1]) for row in rows(format_section("Values"))}
+    name = {"datetime": "date and time", "uuid": "UUID"}.get(kind.name, kind.name)
+    for text in told[name]:
+        if text.startswith('"'):
+            value = json.loads(text)
+            assert kind.check(value) == value
 
 
 def test_the_sample_record_is_one(filled):
