@@ -106,6 +106,26 @@ def moment_of(table: Table) -> Column | None:
     return None
 
 
+#: Model label -> sets of fields. Two rows that differ in a field of each set are plainly two records, though they have
+#: the same key. A child may be renamed, or get the right birth date, and is still the same.
+_APART: dict[str, list[Sequence[str]]] = {
+    "core.child": [("first_name", "last_name"), ("birth_date",)],
+    "core.tag": [("name",)],
+    "core.tagged": [("content_type", "object_id")],
+}
+
+
+def apart(table: Table) -> list[list[int]]:
+    """Return sets of places in a row: two rows that differ in a place of each set are plainly two records, though they
+    have the same key. None at all where nothing tells. An entry is another one where its child or its moment is."""
+    sets = _APART.get(table.label, [])
+    moment = moment_of(table)
+    if moment is not None:
+        sets = [("child", moment.name)]
+    places = {column.name: place for place, column in enumerate(table.columns)}
+    return [[places[name] for name in names if name in places] for names in sets]
+
+
 def version() -> str:
     """Return Baby Buddy's version, such as "2.10.0"; "" where it is not installed."""
     if not apps.is_installed("babybuddy"):

@@ -53,6 +53,7 @@ class RestoreForm(forms.Form):
     confirmed = StrictBooleanField(required=False)
     asked = StrictBooleanField(required=False)
     clear_existing_data = StrictBooleanField(required=False, label=_("Clear existing data before restore"))
+    keep_both = StrictBooleanField(required=False)
     clear_unknown_apps = StrictBooleanField(required=False)
 
     def clean(self) -> dict[str, Any]:
@@ -61,6 +62,8 @@ class RestoreForm(forms.Form):
             self.add_error(
                 "backup_file", forms.ValidationError(_("Choose a backup file first."), code="missing")
             )
+        if data.get("clear_existing_data") and data.get("keep_both"):
+            self.add_error("keep_both", _("Existing data cannot be both cleared and kept."))
         return data
 
     @property
@@ -74,7 +77,11 @@ class RestoreForm(forms.Form):
 
     @property
     def options(self) -> RestoreOptions:
-        mode = RestoreMode.CLEAR if self.cleaned_data["clear_existing_data"] else RestoreMode.OVERWRITE
+        mode = RestoreMode.OVERWRITE
+        if self.cleaned_data["clear_existing_data"]:
+            mode = RestoreMode.CLEAR
+        elif self.cleaned_data["keep_both"]:
+            mode = RestoreMode.KEEP_BOTH
         return RestoreOptions(mode, clear_unknown_apps=bool(self.cleaned_data["clear_unknown_apps"]))
 
     @property
@@ -86,14 +93,20 @@ class RestoreForm(forms.Form):
     @property
     def mode_as_sent(self) -> RestoreMode:
         """The mode to show when the form is shown again, whatever else was wrong with it."""
-        word = str(self["clear_existing_data"].value() or "").strip().lower()
-        return RestoreMode.CLEAR if word in YES else RestoreMode.OVERWRITE
+        for name, mode in (
+            ("clear_existing_data", RestoreMode.CLEAR),
+            ("keep_both", RestoreMode.KEEP_BOTH),
+        ):
+            if str(self[name].value() or "").strip().lower() in YES:
+                return mode
+        return RestoreMode.OVERWRITE
 
 
 def fields_of(options: RestoreOptions) -> dict[str, str]:
     """Return the fields of a `RestoreForm` that say these options, for hidden inputs."""
     return {
         "clear_existing_data": str(options.mode is RestoreMode.CLEAR).lower(),
+        "keep_both": str(options.mode is RestoreMode.KEEP_BOTH).lower(),
         "clear_unknown_apps": str(options.clear_unknown_apps).lower(),
     }
 

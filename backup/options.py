@@ -10,8 +10,11 @@ from typing import Any, Protocol
 class RestoreMode(enum.Enum):
     """What happens to the data that is there: see "A restore" in the README."""
 
-    #: Nothing is deleted; the backup's records win over those that are there.
+    #: Nothing is deleted; the backup's records win over those that are there. A row that is plainly another record
+    #: than the backup's with the same key is replaced.
     OVERWRITE = "overwrite"
+    #: The same, but such a row stays, and the backup's record gets a fresh key.
+    KEEP_BOTH = "keep_both"
     #: Everything in scope is deleted first; afterwards the database holds exactly the backup.
     CLEAR = "clear"
 

@@ -35,7 +35,7 @@ from .restore.apply import write
 from .restore.batches import Report, Spool
 from .restore.build import build
 from .restore.plan import Plan
-from .restore.policy import check_policy
+from .restore.policy import check_policy, replaced_in_words
 from .restore.preview import PreviewCollector
 from .restore.records import RecordReader
 from .scope import models_in_scope
@@ -265,9 +265,13 @@ def _restore(
                 _refuse(plan, options)
             reporter.phase(Phase.WRITE)
             counter = RecordCounter(reporter, plan.metadata.total_records)
-            write(plan, database, RecordReader(archive), counter)
+            replaced = write(plan, database, RecordReader(archive), counter)
             reporter.phase(Phase.FINISH)
-            warnings = [*plan.warnings, *babybuddy.after_restore(database)]
+            warnings = [
+                *plan.warnings,
+                *replaced_in_words(replaced),
+                *babybuddy.after_restore(database),
+            ]
             refuse_records(database.dangling(_tables(everything=True)))
             database.reset_sequences([*plan.tables, *plan.emptied])
             state.save_last_restore(

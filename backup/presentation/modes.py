@@ -30,6 +30,15 @@ MODES = {
         _("Delete existing records?"),
         _("Choose another backup."),
     ),
+    RestoreMode.KEEP_BOTH: ModeInWords(
+        _("Keep both"),
+        _(
+            "Existing data is kept. Where another entry has the number of one in the backup, you will have both."
+        ),
+        _("Preview with both kept"),
+        _("Delete existing records?"),
+        _("Choose another backup."),
+    ),
     RestoreMode.CLEAR: ModeInWords(
         _("Clear existing data before restore"),
         _("All existing data is deleted. Afterwards you have exactly what is in the backup."),

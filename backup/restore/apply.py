@@ -10,13 +10,18 @@ from .plan import Plan
 from .records import RecordReader
 
 
-def write(plan: Plan, database: Database, reader: RecordReader, counter: RecordCounter) -> None:
-    """Carry out a plan. `reader`: of the same backup. Raises `RecordsRefused`."""
+def write(plan: Plan, database: Database, reader: RecordReader, counter: RecordCounter) -> dict[str, int]:
+    """Carry out a plan. `reader`: of the same backup. Raises `RecordsRefused`.
+
+    Returns model label -> how many rows here were plainly other records, and were replaced.
+    """
+    replaced: dict[str, int] = {}
     if plan.mode.clears:
         _write_all(plan, database, reader, counter)
     else:
-        _write_changes(plan, database, counter)
+        replaced = _write_changes(plan, database, counter)
     refuse_records(database.refused)
+    return replaced
 
 
 def _write_all(plan: Plan, database: Database, reader: RecordReader, counter: RecordCounter) -> None:
@@ -29,11 +34,14 @@ def _write_all(plan: Plan, database: Database, reader: RecordReader, counter: Re
             counter.add(table.label, count)
 
 
-def _write_changes(plan: Plan, database: Database, counter: RecordCounter) -> None:
-    """Write the rows that are not here yet or differ."""
+def _write_changes(plan: Plan, database: Database, counter: RecordCounter) -> dict[str, int]:
+    """Write the rows that are not here yet or differ. Returns model label -> how many of them replaced another one."""
+    replaced: dict[str, int] = {}
     for table in plan.tables:
         database.delete(table, plan.displaced.get(table.label, []))
         for batch in plan.batches(database, table):
             database.insert(table, batch.added)
-            database.update(table, batch.changed)
+            database.update(table, [*batch.changed, *batch.replaced])
+            replaced[table.label] = replaced.get(table.label, 0) + len(batch.replaced)
             counter.add(table.label, batch.records)
+    return replaced

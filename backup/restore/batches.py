@@ -24,15 +24,16 @@ Report = Callable[[str, int], None]
 
 @dataclass(frozen=True)
 class ComparedBatch:
-    """Some rows of one table, as they are to be written."""
+    """Some rows of one table, as they are to be written. `replaced`: over a row that is plainly another record."""
 
     added: Sequence[Row] = ()
     changed: Sequence[Row] = ()
+    replaced: Sequence[Row] = ()
     unchanged: int = 0
 
     @property
     def records(self) -> int:
-        return len(self.added) + len(self.changed) + self.unchanged
+        return len(self.added) + len(self.changed) + len(self.replaced) + self.unchanged
 
 
 class Spool:

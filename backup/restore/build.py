@@ -19,7 +19,7 @@ from .batches import Spool
 from .compare import TextComparison
 from .identity import RESOLVERS, Resolver, has_identity
 from .plan import Changes, Identical, Plan, packed_name, rows_of
-from .policy import check_policy
+from .policy import check_policy, replaced_in_words
 from .preview import PreviewCollector
 from .records import RecordReader
 
@@ -66,7 +66,9 @@ def build(
         preview=preview,
     )
     if preview is not None:
-        plan = replace(plan, changes=_count_changes(plan, database, preview))
+        changes = _count_changes(plan, database, preview)
+        lost = replaced_in_words({label: change.replaced for label, change in changes.items()})
+        plan = replace(plan, changes=changes, warnings=[*plan.warnings, *lost])
     return check_policy(plan, database, superuser=superuser)
 
 
@@ -180,7 +182,7 @@ def _compare(
     # First those that others may have to follow to another key.
     for table in sorted(tables, key=lambda table: not resolver.resolves(table)):
         # Under other keys, or with other references, texts say nothing.
-        if as_text and not has_identity(table) and not resolver.key_map:
+        if as_text and not (has_identity(table) or resolver.resolves(table) or resolver.key_map):
             records[table.label], identical[table.label] = comparison.compare(table)
             continue
         records[table.label] = 0
@@ -197,13 +199,14 @@ def _count_changes(plan: Plan, database: Database, preview: PreviewCollector) ->
     changes: dict[str, Changes] = {}
     for table in [*plan.tables, *plan.emptied]:
         before = _count_here(plan, database, table)
-        added = changed = unchanged = 0
+        added = changed = replaced = unchanged = 0
         for batch in plan.batches(database, table) if table in plan.tables else ():
             added += len(batch.added)
             changed += len(batch.changed)
+            replaced += len(batch.replaced)
             unchanged += batch.unchanged
             preview.add_batch(database, table, batch)
-        same = before == unchanged and not added and not changed
+        same = before == unchanged and not added and not changed and not replaced
         preview.add_months_here(database, table, same=same)
         displaced = plan.displaced.get(table.label, ())
         if plan.mode.clears:
@@ -211,10 +214,10 @@ def _count_changes(plan: Plan, database: Database, preview: PreviewCollector) ->
             if removed:
                 preview.add_missing(database, table)
         else:
-            removed = len(displaced)
-            if removed:
+            removed = len(displaced) + replaced
+            if displaced:
                 preview.add_removed(database, table, displaced)
-        changes[table.label] = Changes(added, changed, unchanged, removed)
+        changes[table.label] = Changes(added + replaced, changed, unchanged, removed, replaced)
     return changes
 
 

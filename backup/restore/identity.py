@@ -5,7 +5,9 @@
   constraint; it keeps its key, and the backup's references to the record follow it there - or, where the key is itself
   data (an API token), it makes way for the record; (2) the row with the same primary key; (3) none: the record is
   inserted with its key, or with a fresh one where another record claimed that row. A record that matches two rows, and
-  two records that match one row, are a conflict.
+  two records that match one row, are a conflict. Where rule 2 meets a row that is plainly another record (see
+  `babybuddy.apart`), that row is replaced.
+- Where both are kept (`KeptRows`), the same, but such a row stays, and the record gets a fresh key.
 
 A further way to restore is one more `Resolver` in `RESOLVERS`.
 """
@@ -17,6 +19,7 @@ from dataclasses import dataclass
 
 from django.utils.translation import gettext as _
 
+from .. import babybuddy
 from ..database import MAX_NAMED, Database
 from ..kinds import INTEGER, Plain
 from ..options import RestoreMode
@@ -96,15 +99,19 @@ def _remap_generic(keys: Mapping[Plain, Plain], key: Plain) -> Plain:
     """Map a generic reference, which holds the key in whatever type its own column has, often text."""
     if key in keys:
         return keys[key]
-    for old, new in keys.items() if isinstance(key, str) else ():
-        if str(old) == key:
-            return str(new)
+    if isinstance(key, str) and key.isdecimal() and str(int(key)) == key and int(key) in keys:
+        return str(keys[int(key)])
     return key
 
 
 def has_identity(table: Table) -> bool:
     """Whether more than the primary key says which row a record of this model is."""
     return bool(table.uniques) or table.key_is_data or bool(table.key.refers_to)
+
+
+def are_apart(here: Row, row: Row, apart: Sequence[Sequence[int]]) -> bool:
+    """Whether two rows are plainly two records. `apart`: see `babybuddy.apart`."""
+    return bool(apart) and all(any(here[place] != row[place] for place in places) for places in apart)
 
 
 class Resolver:
@@ -154,9 +161,12 @@ class MatchedRows(Resolver):
                 if new[0] != row[0]:  # its key is a reference (to a parent's row), and was mapped as such
                     self.key_map.add(table.label, row[0], new[0])
                 self._claim(table, row, new[0], matches, claimed)
-        if not claimed or table.key_is_data:
-            return
-        # A record whose own row went to another record gets a row of its own, under a fresh key.
+        if claimed and not table.key_is_data:
+            highest = self._rehouse(table, rows, claimed, highest)
+        self._keep(table, rows, highest)
+
+    def _rehouse(self, table: Table, rows: Rows, claimed: dict[Plain, Plain], highest: Plain) -> Plain:
+        """Give each record whose own row went to another record a row of its own, under a fresh key."""
         for batch in rows():
             own = self.key_map.of(table.label)
             homeless = [row for row in batch if row[0] in claimed and row[0] not in own]
@@ -167,6 +177,10 @@ class MatchedRows(Resolver):
                 else:
                     highest = _fresh(table, highest)
                     self.key_map.add(table.label, row[0], highest)
+        return highest
+
+    def _keep(self, table: Table, rows: Rows, highest: Plain) -> None:
+        """See `KeptRows`. Here, a row that is plainly another record is replaced."""
 
     def _claim(
         self, table: Table, row: Row, key: Plain, matches: list[Plain], claimed: dict[Plain, Plain]
@@ -215,10 +229,30 @@ class MatchedRows(Resolver):
             self.conflicts.append(Conflict(table, row, rows_here, reason))
 
 
+class KeptRows(MatchedRows):
+    """Like `MatchedRows`, but a record whose row is plainly another record gets a fresh key, and the row stays."""
+
+    def resolves(self, table: Table) -> bool:
+        return super().resolves(table) or bool(babybuddy.apart(table))
+
+    def _keep(self, table: Table, rows: Rows, highest: Plain) -> None:
+        apart = babybuddy.apart(table)
+        for batch in rows() if apart else ():
+            own = self.key_map.of(table.label)
+            remapped = self.key_map.remap_references(table, [row for row in batch if row[0] not in own])
+            here = self._database.rows_by_key(table, [row[0] for row in remapped])
+            others = [row for row in remapped if row[0] in here and are_apart(here[row[0]], row, apart)]
+            for row, matches in zip(others, self._matches(table, others), strict=True):
+                if not matches:  # else unique values say that it is that row all the same
+                    highest = _fresh(table, highest)
+                    self.key_map.add(table.label, row[0], highest)
+
+
 #: Who resolves in each mode.
 RESOLVERS: dict[RestoreMode, type[Resolver]] = {
     RestoreMode.CLEAR: BackupKeys,
     RestoreMode.OVERWRITE: MatchedRows,
+    RestoreMode.KEEP_BOTH: KeptRows,
 }
 
 

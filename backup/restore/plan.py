@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from .. import babybuddy
 from ..archive.metadata import Metadata
 from ..database import Database
 from ..exceptions import BackupError
@@ -17,18 +18,28 @@ from ..kinds import Plain
 from ..options import RestoreMode
 from ..tables import Row, Table
 from .batches import ComparedBatch, Spool
-from .identity import Conflict, KeyMap
+from .identity import Conflict, KeyMap, are_apart
 from .preview import PreviewCollector
 
 
 @dataclass(frozen=True)
 class Changes:
-    """What happens to the rows of one model."""
+    """What happens to the rows of one model. `replaced`: of those that are `removed`, the ones in whose place another
+    record of the backup is `added`, since it has their key."""
 
     added: int = 0
     changed: int = 0
     unchanged: int = 0
     removed: int = 0
+    replaced: int = 0
+
+    def as_json(self) -> dict[str, int]:
+        return {
+            "added": self.added,
+            "changed": self.changed,
+            "unchanged": self.unchanged,
+            "removed": self.removed,
+        }
 
 
 @dataclass(frozen=True)
@@ -80,19 +91,23 @@ class Plan:
         """Compare a table's rows, under the keys that they get here, with those that are here now."""
         yield ComparedBatch(unchanged=self.identical.get(table.label, Identical()).count)
         displaced = {*self.displaced.get(table.label, ())}
+        # Where all rows are deleted, it does not matter which record a row was.
+        apart = [] if self.mode.clears else babybuddy.apart(table)
         for rows in self.rows(table):
             rows = self.key_map.remap(table, rows)
             here = database.rows_by_key(table, [row[0] for row in rows])
-            added, changed, unchanged = [], [], 0
+            added, changed, replaced, unchanged = [], [], [], 0
             for row in rows:
                 present = here.get(row[0]) if row[0] not in displaced else None
                 if present is None:
                     added.append(row)
-                elif present != row:
-                    changed.append(row)
-                else:
+                elif present == row:
                     unchanged += 1
-            yield ComparedBatch(added, changed, unchanged)
+                elif are_apart(present, row, apart):
+                    replaced.append(row)
+                else:
+                    changed.append(row)
+            yield ComparedBatch(added, changed, replaced, unchanged)
 
     def packed(self, table: Table) -> Iterator[tuple[int, list[bytes] | None]]:
         """Where nothing was compared, yield of each batch the number of rows, and what `Database.pack` made of it
@@ -103,7 +118,7 @@ class Plan:
         return {
             "metadata": self.metadata.as_json(),
             "clear_existing_data": self.mode.clears,
-            "changes": {label: vars(changes) for label, changes in self.changes.items()},
+            "changes": {label: changes.as_json() for label, changes in self.changes.items()},
             "warnings": self.warnings,
             "conflicts": [str(conflict) for conflict in self.conflicts],
             "unknown_apps": [*self.unknown_apps],

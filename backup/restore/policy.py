@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from django.contrib.auth import get_user_model
@@ -66,6 +67,17 @@ def _refusal(plan: Plan, database: Database, *, superuser: bool) -> BackupError 
     return None
 
 
+def replaced_in_words(replaced: Mapping[str, int]) -> list[str]:
+    """Return a warning of records that others take the place of, or none. `replaced`: model label -> how many."""
+    counts = [f"{label} ({count})" for label, count in replaced.items() if count]
+    if not counts:
+        return []
+    text = _(
+        "These records here have the same numbers as other records in the backup, which take their place: %(models)s."
+    )
+    return [text % {"models": ", ".join(counts)}]
+
+
 def _leaves_a_superuser(plan: Plan, database: Database) -> bool:
     model = get_user_model()
     label = label_of(model)
@@ -95,7 +107,9 @@ def _changes_accounts(plan: Plan, database: Database) -> bool:
         if table is None:
             continue
         if any(
-            batch.added or any(_differs(database, table, row, account.by_use) for row in batch.changed)
+            batch.added
+            or batch.replaced
+            or any(_differs(database, table, row, account.by_use) for row in batch.changed)
             for batch in plan.batches(database, table)
         ):
             return True

@@ -96,7 +96,10 @@ class PreviewCollector:
     def add_batch(self, database: Database, table: Table, batch: ComparedBatch) -> None:
         """Take examples of what a batch adds and changes."""
         samples = self.samples.setdefault(table.label, Samples())
-        samples.added += batch.added[: MOST - len(samples.added)]
+        added = [*batch.added[:MOST], *batch.replaced[:MOST]]
+        samples.added += added[: MOST - len(samples.added)]
+        if batch.replaced:
+            self.add_removed(database, table, [row[0] for row in batch.replaced])
         use = self._uses.get(table.label)
         if rows := batch.changed if use else batch.changed[: MOST - len(samples.changed)]:
             here = database.rows_by_key(table, [row[0] for row in rows])
@@ -112,9 +115,9 @@ class PreviewCollector:
 
     def add_removed(self, database: Database, table: Table, keys: Sequence[Plain]) -> None:
         """Take examples of rows that are removed, by their keys."""
-        keys = keys[:MOST]
-        rows = database.rows_by_key(table, keys)
         samples = self.samples.setdefault(table.label, Samples())
+        keys = keys[: MOST - len(samples.removed)]
+        rows = database.rows_by_key(table, keys)
         samples.removed += [rows[key] for key in keys if key in rows]
 
     def add_missing(self, database: Database, table: Table) -> None:

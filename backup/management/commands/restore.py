@@ -39,6 +39,11 @@ class Command(BaseCommand):
             help="Delete everything that is there now. Exactly what the backup holds is left.",
         )
         parser.add_argument(
+            "--keep-both",
+            action="store_true",
+            help="Where another record has the number of one in the backup, keep it, and give the backup's a new one.",
+        )
+        parser.add_argument(
             "--clear-unknown-apps",
             action="store_true",
             help="With --clear and --no-input: also delete the records of apps that the backup does not know.",
@@ -61,6 +66,8 @@ class Command(BaseCommand):
             raise CommandError("--undo cannot be combined with --dry-run or --clear.")
         if options["clear_unknown_apps"] and not options["clear"]:
             raise CommandError("--clear-unknown-apps needs --clear.")
+        if options["keep_both"] and (options["clear"] or options["undo"]):
+            raise CommandError("--keep-both cannot be combined with --clear or --undo.")
         try:
             if options["undo"]:
                 self._undo(options["interactive"])
@@ -73,6 +80,7 @@ class Command(BaseCommand):
         self,
         file: str,
         clear: bool,
+        keep_both: bool,
         clear_unknown_apps: bool,
         dry_run: bool,
         interactive: bool,
@@ -83,6 +91,7 @@ class Command(BaseCommand):
         except OSError as error:
             raise CommandError(f"{file} cannot be read: {error.strerror}") from error
         mode = RestoreMode.CLEAR if clear else RestoreMode.OVERWRITE
+        mode = RestoreMode.KEEP_BOTH if keep_both else mode
         options = RestoreOptions(mode, clear_unknown_apps=clear_unknown_apps or interactive)
         with opened, self._at_todays_schema(opened, Path(file)) as source:
             if dry_run or interactive:
@@ -131,7 +140,7 @@ class Command(BaseCommand):
             + (
                 "Everything that is there now is deleted first."
                 if plan.mode.clears
-                else "Nothing is deleted."
+                else "Existing data is kept."
             )
         )
         width = max([len(label) for label in plan.changes], default=5)

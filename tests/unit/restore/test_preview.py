@@ -79,7 +79,7 @@ def test_rows_that_the_backup_does_not_hold_are_found_wherever_they_are(three_da
     elif layout == "unordered":
         file = as_version_1_0(file)
     changes, found = looked(file, True, "core.diaperchange")
-    assert vars(changes) == {
+    assert changes.as_json() == {
         "added": 0,
         "changed": 0,
         "unchanged": len(keys) - len(missing),

@@ -1,0 +1,149 @@
+"""Rows that are plainly another record than the backup's with the same key: replaced and said so, or both kept."""
+
+import datetime as dt
+
+import pytest
+from core import models as core
+from django.contrib.auth.models import User
+from django.contrib.contenttypes.models import ContentType
+
+from backup import services
+from backup.options import RestoreMode, RestoreOptions
+from tests.support.backups import inspect, restore, take
+from tests.support.snapshots import differences, snapshot
+
+UTC = dt.timezone.utc
+START = dt.datetime(2026, 3, 1, tzinfo=UTC)
+
+
+def keep_both(file):
+    file.seek(0)
+    return services.restore_backup(file, RestoreOptions(RestoreMode.KEEP_BOTH))
+
+
+def a_family(name, birth_date, feedings, start):
+    """A child with feedings, each tagged, and a note."""
+    core.Tagged.objects.all().delete()
+    core.Tag.objects.all().delete()
+    core.Child.objects.all().delete()
+    child = core.Child(pk=1, first_name=name, last_name="X", birth_date=birth_date, slug=name.lower())
+    core.Child.objects.bulk_create([child])
+    core.Feeding.objects.bulk_create(
+        [
+            core.Feeding(
+                pk=number,
+                child=child,
+                start=start + dt.timedelta(hours=number),
+                end=start + dt.timedelta(hours=number, minutes=20),
+                duration=dt.timedelta(minutes=20),
+                type="formula",
+                method="bottle",
+                notes=f"{name} {number}",
+            )
+            for number in range(1, feedings + 1)
+        ]
+    )
+    core.Note.objects.bulk_create([core.Note(pk=1, child=child, note=name, time=start)])
+    tag = core.Tag(pk=1, name=f"tag of {name}", slug=f"tag-of-{name.lower()}")
+    core.Tag.objects.bulk_create([tag])
+    kind = ContentType.objects.get_for_model(core.Feeding)
+    core.Tagged.objects.bulk_create(
+        [
+            core.Tagged(pk=number, content_type=kind, object_id=number, tag=tag)
+            for number in range(1, feedings + 1)
+        ]
+    )
+
+
+@pytest.fixture
+def mia_over_ben(host_db):
+    """The backup of Mia's family, over the one of Ben's, under the same numbers."""
+    a_family("Mia", dt.date(2024, 5, 5), 10, START)
+    file = take()
+    a_family("Ben", dt.date(2026, 1, 1), 30, START + dt.timedelta(days=400))
+    return file
+
+
+def test_the_preview_says_what_is_lost(mia_over_ben):
+    plan = inspect(mia_over_ben, clear=False)
+    changes = plan.changes["core.feeding"]
+    assert changes.as_json() == {"added": 10, "changed": 0, "unchanged": 0, "removed": 10}
+    assert plan.changes["core.child"].as_json() == {"added": 1, "changed": 0, "unchanged": 0, "removed": 1}
+    assert plan.changes["core.note"].removed == 1
+    assert plan.changes["core.tag"].removed == 1
+    assert [row[0] for row in plan.preview.samples["core.child"].removed] == [1]
+    (warning,) = [line for line in plan.warnings if "core.feeding (10)" in line]
+    assert "core.child (1)" in warning
+
+
+def test_the_result_says_how_many_were_replaced(mia_over_ben):
+    result = restore(mia_over_ben, clear=False)
+    assert any("core.feeding (10)" in line and "core.child (1)" in line for line in result.warnings)
+    assert core.Child.objects.get().first_name == "Mia"
+
+
+def test_both_are_kept(mia_over_ben):
+    before = snapshot()
+    mia_over_ben.seek(0)
+    plan = services.inspect_backup(mia_over_ben, RestoreOptions(RestoreMode.KEEP_BOTH))
+    assert plan.changes["core.feeding"].as_json() == {
+        "added": 10,
+        "changed": 0,
+        "unchanged": 0,
+        "removed": 0,
+    }
+    assert not sum(changes.removed for changes in plan.changes.values())
+    keep_both(mia_over_ben)
+    after = snapshot()
+    for label, rows in before.items():
+        assert {key: after[label].get(key) for key in rows} == rows, f"{label}: nothing is lost"
+    ben, mia = core.Child.objects.order_by("pk")
+    assert (ben.pk, ben.first_name, mia.first_name) == (1, "Ben", "Mia")
+    assert core.Feeding.objects.filter(child=ben).count() == 30
+    assert sorted(core.Feeding.objects.filter(child=mia).values_list("notes", "start")) == sorted(
+        (f"Mia {number}", START + dt.timedelta(hours=number)) for number in range(1, 11)
+    )
+    assert core.Note.objects.get(child=mia).note == "Mia"
+    # Tags went along: each at the entry that it was at.
+    tagged = {
+        core.Feeding.objects.get(pk=tagged.object_id).notes: tagged.tag.name
+        for tagged in core.Tagged.objects.all()
+    }
+    assert tagged == {
+        **{f"Ben {number}": "tag of Ben" for number in range(1, 31)},
+        **{f"Mia {number}": "tag of Mia" for number in range(1, 11)},
+    }
+
+
+def test_an_entry_that_was_edited_is_the_same_entry(host_db):
+    """Of the same child and moment: it is changed, and nobody says that it is lost."""
+    a_family("Mia", dt.date(2024, 5, 5), 3, START)
+    file = take()
+    core.Feeding.objects.update(notes="now", amount=3)
+    core.Child.objects.update(first_name="Maria")
+    plan = inspect(file, clear=False)
+    assert plan.changes["core.feeding"].as_json() == {
+        "added": 0,
+        "changed": 3,
+        "unchanged": 0,
+        "removed": 0,
+    }
+    assert plan.changes["core.child"].as_json()["changed"] == 1
+    before = snapshot()
+    keep_both(file)
+    assert core.Child.objects.get().first_name == "Mia"
+    assert {*core.Feeding.objects.values_list("notes", flat=True)} == {"Mia 1", "Mia 2", "Mia 3"}
+    assert [line for line in differences(before, snapshot()) if "lost" in line or "added" in line] == []
+
+
+def test_entries_since_a_crash_are_kept(host_db):
+    """The family started anew, and logged some before the old backup turned up: the same child, other moments."""
+    a_family("Mia", dt.date(2024, 5, 5), 10, START)
+    file = take()
+    a_family("Mia", dt.date(2024, 5, 5), 4, START + dt.timedelta(days=500))
+    core.Note.objects.all().delete()
+    assert inspect(file, clear=False).changes["core.feeding"].removed == 4
+    keep_both(file)
+    assert core.Child.objects.count() == 1
+    assert core.Feeding.objects.count() == 14
+    assert User.objects.count() == 1
