@@ -12,7 +12,6 @@ import hashlib
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -244,42 +243,46 @@ def _restore(
         ensure_not_repeated(idempotency_key)
         # What can be done before others are locked out is done before: reading, checking, converting, the safety copy.
         reporter.phase(Phase.CHECK)
-        marker = database.change_marker(_tables())
+        tables = _tables()
+        marker = database.change_marker(tables)
         total = max(archive.metadata.total_records, 0)
         counter = RecordCounter(reporter, total)
         plan = _plan(archive, database, spool, options.mode, user, report=counter.add)
         _refuse(plan, options)
         reporter.phase(Phase.COPY)
         label = undo or _("before restoring %(file)s") % {"file": _named(archive.metadata.timestamp)}
-        with (
-            _safety_copy(user, label, reporter) as safety_copy,
-            database.restoring(_tables()),
-            Spool() as fresh,
-        ):
-            if database.change_marker(_tables()) != marker:
-                # Something was entered since, which may change what is to be done.
-                if options.mode.clears:
-                    plan = check_policy(plan, database, superuser=_is_superuser(user))
-                else:
-                    plan = _plan(archive, database, fresh, options.mode, user)
-                _refuse(plan, options)
-            reporter.phase(Phase.WRITE)
-            counter = RecordCounter(reporter, plan.metadata.total_records)
-            replaced = write(plan, database, RecordReader(archive), counter)
-            reporter.phase(Phase.FINISH)
-            warnings = [
-                *plan.warnings,
-                *replaced_in_words(replaced),
-                *babybuddy.after_restore(database),
-            ]
-            refuse_records(database.dangling(_tables(everything=True)))
-            database.reset_sequences([*plan.tables, *plan.emptied])
-            state.save_last_restore(
-                state.LastRestore(
-                    timezone.now().isoformat(), _digest(idempotency_key), safety_copy.name, is_undo=bool(undo)
+        with _safety_copy(user, label, reporter) as safety_copy:
+            if marker is not None:
+                safety_copy.make()
+            # From here on nobody else writes. What others wrote until now has to be in the safety copy.
+            with database.restoring(tables), Spool() as fresh:
+                if marker is None or database.change_marker(tables) != marker:
+                    safety_copy.make()
+                    if options.mode.clears:
+                        plan = check_policy(plan, database, superuser=_is_superuser(user))
+                    else:
+                        plan = _plan(archive, database, fresh, options.mode, user)
+                    _refuse(plan, options)
+                reporter.phase(Phase.WRITE)
+                counter = RecordCounter(reporter, plan.metadata.total_records)
+                replaced = write(plan, database, RecordReader(archive), counter)
+                reporter.phase(Phase.FINISH)
+                warnings = [
+                    *plan.warnings,
+                    *replaced_in_words(replaced),
+                    *babybuddy.after_restore(database),
+                ]
+                refuse_records(database.dangling(_tables(everything=True)))
+                database.reset_sequences([*plan.tables, *plan.emptied])
+                state.save_last_restore(
+                    state.LastRestore(
+                        timezone.now().isoformat(),
+                        _digest(idempotency_key),
+                        safety_copy.name,
+                        is_undo=bool(undo),
+                    )
                 )
-            )
-            safety_copy.is_needed = True  # from here on, whatever the database says of the end
+                safety_copy.is_needed = True  # from here on, whatever the database says of the end
         # The data is there now: what goes wrong from here on is told, but is no failure of the restore.
         try:
             kept.prune(keep=safety_copy.name)
@@ -398,26 +401,41 @@ def _refuse(plan: Plan, options: RestoreOptions) -> None:
         )
 
 
-@dataclass
 class _SafetyCopy:
-    """`is_new`: whether it was made now. `is_needed`: whether what it holds may be nowhere else."""
+    """A verified backup of the state before a restore. `label`: why it is made."""
 
-    name: str
-    is_new: bool
-    is_needed: bool = False
+    def __init__(self, user: Any, label: str, reporter: Reporter) -> None:
+        self._user, self._label, self._reporter = user, label, reporter
+        self.name = ""
+        #: Whether it was made now: a state that is kept already is not kept twice.
+        self._is_new = False
+        #: Whether the restore may have changed something, so that the copy has to stay.
+        self.is_needed = False
+
+    def make(self) -> None:
+        """Make the copy, or make it anew in place of the one that there is. Raises `StorageFailed`."""
+        with tempfile.TemporaryFile() as file:
+            metadata = _write_backup(file, self._user, self._label, self._reporter)
+            file.seek(0)
+            name, is_new = kept.add(file, metadata)
+        if name != self.name:
+            self.discard()
+            self.name, self._is_new = name, is_new
+
+    def discard(self) -> None:
+        """Delete the copy again, where it was made now."""
+        if self.name and self._is_new:
+            with suppress(BackupError):
+                kept.delete(self.name)
 
 
 @contextmanager
 def _safety_copy(user: Any, label: str, reporter: Reporter) -> Iterator[_SafetyCopy]:
-    """Yield a verified safety copy of the present state. Deletes it again where it is known that nothing changed."""
-    with tempfile.TemporaryFile() as file:
-        metadata = _write_backup(file, user, label, reporter)
-        file.seek(0)
-        copy = _SafetyCopy(*kept.add(file, metadata))
+    """Keep the safety copy that is made inside only where something may have been changed."""
+    copy = _SafetyCopy(user, label, reporter)
     try:
         yield copy
     except BaseException:
-        if copy.is_new and not copy.is_needed:
-            with suppress(BackupError):
-                kept.delete(copy.name)
+        if not copy.is_needed:
+            copy.discard()
         raise
