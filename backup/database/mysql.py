@@ -91,7 +91,7 @@ class MySQL(Database):
             raise
 
     def change_marker(self, tables: Sequence[Table]) -> object:
-        return object()  # another one at each call: MySQL does not say
+        return None  # MySQL does not say
 
     def month_of(self, name: str) -> str:
         return f"DATE_FORMAT({name}, '%%Y-%%m')"
