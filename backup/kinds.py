@@ -69,7 +69,7 @@ def _of_type(cls: type, reason: Callable[[], str]) -> Callable[[Any], Any]:
     return check
 
 
-_UNBOUNDED = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
+UNBOUNDED = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 
 
 def plain_float(value: float) -> float | str:
@@ -89,13 +89,13 @@ def _check_float(value: Any) -> float | str:
         return plain_float(value)
     if type(value) is int:
         return float(value)
-    if isinstance(value, str) and value in _UNBOUNDED:
+    if isinstance(value, str) and value in UNBOUNDED:
         return value
     raise ValueError(_("a number is needed"))
 
 
 def load_float(value: float | str) -> float:
-    return _UNBOUNDED[value] if isinstance(value, str) else value
+    return UNBOUNDED[value] if isinstance(value, str) else value
 
 
 def plain_datetime(value: dt.datetime) -> str:

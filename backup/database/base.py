@@ -8,7 +8,7 @@ A subclass must say
 
 `vendor`
     Django's `connection.vendor`.
-`exclusive()`
+`restore_lock()`
     A context that one restore holds at a time, among all processes and machines that use the database. Raises `Busy` at
     once where another holds it; is free as soon as its holder has died, however it died.
 `lock_out_writers(tables)`
@@ -29,8 +29,13 @@ A subclass must say
 A subclass may say, to be right
 
 `begin_snapshot()`
-    The first statements of a snapshot's transaction: all that it reads is of one moment, though others write. A vendor
-    whose readers hold up writers overrides `snapshot` as a whole.
+    The first statements of a snapshot's transaction: all that it reads is of one moment, though others write, and to
+    the letter (see `exact_session`). A vendor whose readers hold up writers overrides `snapshot` as a whole.
+`exact_session()`
+    A context in which values are read and written to the letter, whatever the site sets for its sessions. It is entered
+    for a restore as a whole and again for its transaction.
+`without_transactions(tables)`
+    For each table whose changes cannot be undone, the statement that mends that.
 `restore_settings()`
     A context around a restore's transaction: no value is cut or rounded to fit, 0 is a key like any other, a row may
     refer to one that comes later. Puts back what was set.
@@ -38,8 +43,9 @@ A subclass may say, to be right
     The same inside of the transaction, where an engine can defer its checks: as it begins, and at the end.
 `is_about_a_record(error)`
     Whether an `OperationalError` of the driver's is the fault of one record, rather than of the whole.
-`UNSTORABLE`
-    The plain values of floats ("NaN") that cannot be held. They are refused by name.
+`can_hold(column, value)`
+    Whether a plain value comes back as it was. Values that do not are refused by name; `writer_of` must not let them
+    pass either.
 `unknown_time_zones(names)`
     Those of the zones that the database cannot compute with, though Python can.
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from django.core.exceptions import ValidationError
+
 from ..kinds import (
     BINARY,
     BOOLEAN,
@@ -95,7 +97,14 @@ class Conversion(Session):
     def _plain_writer(self, column: Column) -> ConvertAll:
         """Return how Django itself writes a column, value by value."""
         field, connection, load = column.field, self.connection, column.kind.load
-        return each(lambda value: field.get_db_prep_save(load(value), connection))
+
+        def write(value: Plain) -> Any:
+            try:
+                return field.get_db_prep_save(load(value), connection)
+            except ValidationError as error:  # a field's own opinion of a value that its column may hold
+                raise ValueError(" ".join(error.messages)) from None
+
+        return each(write)
 
     # -- hooks: see `base` ---
 

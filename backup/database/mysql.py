@@ -5,12 +5,26 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
 from django.db import OperationalError
 
-from ..kinds import BOOLEAN, DATE, DATETIME, DURATION, FLOAT, INTEGER, TEXT, TIME, Kind, Plain
+from ..kinds import (
+    BOOLEAN,
+    DATE,
+    DATETIME,
+    DECIMAL,
+    DURATION,
+    FLOAT,
+    INTEGER,
+    TEXT,
+    TIME,
+    UNBOUNDED,
+    Kind,
+    Plain,
+)
 from ..tables import Batch, Column, Table
 from .base import Database
 from .conversion import ColumnReader
@@ -26,13 +40,49 @@ class MySQL(Database):
         size = self.fetch(sql)[0][0]
         return None if size is None else int(size)
 
+    @contextmanager
+    def exact_session(self) -> Iterator[None]:
+        """Set the SQL that the server understands to MySQL's own, and how values are stored to the strictest.
+
+        Whether a backslash escapes stays as it is: rows are packed before a restore's transaction begins.
+        """
+        before, exact = self._exact_mode()
+        if before == exact:
+            yield
+            return
+        self._set({"sql_mode": exact})
+        try:
+            yield
+        finally:
+            if self.connection.is_usable():
+                self._set({"sql_mode": before})
+
+    def _exact_mode(self) -> tuple[str, str]:
+        """Return the session's `sql_mode`, and the one in which values are read and written to the letter."""
+        before = self.fetch("SELECT @@sql_mode")[0][0]
+        modes = {*before.split(",")}
+        if "STRICT_ALL_TABLES" in modes and not modes & ODD_MODES:
+            return before, before
+        return before, ",".join(["STRICT_ALL_TABLES", *sorted(modes & {"NO_BACKSLASH_ESCAPES"})])
+
+    def without_transactions(self, tables: Sequence[Table]) -> list[str]:
+        """Return the statement that mends it for each table of MyISAM, say, or of Aria."""
+        ours = {name for table in tables for name, _columns in table.db_tables}
+        rows = self.fetch(
+            "SELECT t.table_name FROM information_schema.tables t JOIN information_schema.engines e USING (engine)"
+            " WHERE t.table_schema = DATABASE() AND e.transactions <> 'YES'"
+        )
+        quote = self.connection.ops.quote_name
+        return [f"ALTER TABLE {quote(name)} ENGINE = InnoDB;" for (name,) in sorted(rows) if name in ours]
+
     def begin_snapshot(self) -> None:
+        self._set({"sql_mode": self._exact_mode()[1]})
         # Django runs MySQL at READ COMMITTED, where each statement sees another moment.
         self.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         self.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
 
     @contextmanager
-    def exclusive(self) -> Iterator[None]:
+    def restore_lock(self) -> Iterator[None]:
         name = f"backup.{self.connection.settings_dict['NAME']}"[:64]
         if self.fetch("SELECT GET_LOCK(%s, 0)", [name])[0][0] != 1:
             raise already_running()
@@ -166,6 +216,13 @@ class MySQL(Database):
         with self.connection.wrap_database_errors, closing(self.cursor()) as cursor:
             cursor.execute(begin + data)
 
+    def can_hold(self, column: Column, value: Plain) -> bool:
+        """Tell whether a number is one: MySQL has no NaN and no infinity."""
+        if column.kind is DECIMAL:
+            number: Decimal = DECIMAL.load(value)
+            return number.is_finite()
+        return column.kind is not FLOAT or value not in UNBOUNDED
+
     def is_about_a_record(self, error: OperationalError) -> bool:
         # Errors of data and of constraints that mysqlclient files under OperationalError.
         return bool(error.args) and error.args[0] in {
@@ -182,6 +239,12 @@ class MySQL(Database):
         }
 
 
+#: Modes that change what SQL means, or what a value becomes.
+ODD_MODES = {
+    *("ANSI", "ORACLE", "MSSQL", "DB2", "POSTGRESQL", "MAXDB"),
+    *("ANSI_QUOTES", "PIPES_AS_CONCAT", "IGNORE_SPACE", "HIGH_NOT_PRECEDENCE", "SIMULTANEOUS_ASSIGNMENT"),
+    *("EMPTY_STRING_IS_NULL", "PAD_CHAR_TO_FULL_LENGTH", "TIME_ROUND_FRACTIONAL"),
+}
 #: What the server calls a lock that was not to be had in time, or not without a deadlock.
 LOCKED = {1205, 1213}
 

@@ -44,11 +44,30 @@ class PostgreSQL(Database):
     #: Any number, the same for all sites: an advisory lock is one of its database.
     LOCK = 0x62616279
 
+    @contextmanager
+    def exact_session(self) -> Iterator[None]:
+        """Set how values are written as text: with fewer digits, floats are rounded; in another style, the sign of a
+        duration means something else."""
+        settings = ", ".join(f"current_setting('{name}')" for name in EXACT)
+        before = dict(zip(EXACT, self.fetch(f"SELECT {settings}")[0], strict=True))
+        self._set(EXACT, local=False)
+        try:
+            yield
+        finally:
+            if self.connection.is_usable():
+                self._set(before, local=False)
+
+    def _set(self, settings: dict[str, str], *, local: bool) -> None:
+        """`local`: until the end of the transaction, which also holds where a pooler changes sessions between them."""
+        for name, value in settings.items():
+            self.fetch("SELECT set_config(%s, %s, %s)", [name, value, local])
+
     def begin_snapshot(self) -> None:
         self.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         # Rows are read in the order of their keys, a batch at a time. A planner that knows nothing of a table yet, as
         # after a restore, would sort all of it for each batch.
         self.execute("SET LOCAL enable_sort = off")
+        self._set(EXACT, local=True)
 
     def change_marker(self, tables: Sequence[Table]) -> object:
         """Return for each table the number of rows, and a sum over the transactions that wrote them.
@@ -64,7 +83,7 @@ class PostgreSQL(Database):
         ]
 
     @contextmanager
-    def exclusive(self) -> Iterator[None]:
+    def restore_lock(self) -> Iterator[None]:
         if not self.fetch("SELECT pg_try_advisory_lock(%s)", [self.LOCK])[0][0]:
             raise already_running()
         try:
@@ -89,6 +108,7 @@ class PostgreSQL(Database):
             raise
 
     def defer_constraints(self) -> None:
+        self._set(EXACT, local=True)
         self.execute("SET CONSTRAINTS ALL DEFERRED")
 
     def check_deferred_constraints(self) -> None:
@@ -167,6 +187,8 @@ class PostgreSQL(Database):
         return wanted - {name for (name,) in self.fetch("SELECT name FROM pg_timezone_names")}
 
 
+#: All digits that a float has, and durations in the style that we read and write.
+EXACT = {"extra_float_digits": "3", "intervalstyle": "postgres"}
 #: What the server calls a lock that was not to be had in time.
 LOCKED = {"55P03"}
 

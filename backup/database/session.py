@@ -79,6 +79,15 @@ class Session(ABC):
     # -- transactions ---
 
     @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Be the only restore on this database, among all processes and machines that use it.
+
+        Raises `Busy` at once where another restore runs. The lock is free as soon as its holder has died.
+        """
+        with self.restore_lock(), self.exact_session():
+            yield
+
+    @contextmanager
     def snapshot(self) -> Iterator[Self]:
         """Open a connection of its own to read from, which sees one moment of the database, whatever is written."""
         connection = self.connection.copy()
@@ -97,7 +106,7 @@ class Session(ABC):
 
         From the first moment on, nobody else can write to the `tables` until the transaction has ended. Others can
         read meanwhile, and see what was there before. Raises `Busy` where others do not end their writing within
-        `LOCK_SECONDS`, `RestoreRefused` where the database does not accept the result.
+        `LOCK_SECONDS`, `RestoreRefused` where the database does not accept the result, or could not undo it.
         """
         if self.connection.in_atomic_block:
             raise BackupError(
@@ -105,12 +114,15 @@ class Session(ABC):
             )
         self.refused = []
         self.natural_keys.forget()
+        tables = list(tables)
+        self.check_transactional(tables)
         with (
+            self.exact_session(),
             self.restore_settings(),
             self._translated_errors(),
             transaction.atomic(self.connection.alias, durable=True),
         ):
-            self.lock_out_writers(list(tables))
+            self.lock_out_writers(tables)
             self.defer_constraints()
             yield
             self.check_deferred_constraints()
@@ -134,13 +146,33 @@ class Session(ABC):
     # -- hooks: see `base` ---
 
     @abstractmethod
-    def exclusive(self) -> AbstractContextManager[None]: ...
+    def restore_lock(self) -> AbstractContextManager[None]: ...
 
     @abstractmethod
     def lock_out_writers(self, tables: Sequence[Table]) -> None: ...
 
     @abstractmethod
     def change_marker(self, tables: Sequence[Table]) -> object: ...
+
+    @contextmanager
+    def exact_session(self) -> Iterator[None]:
+        """Have values read and written to the letter, whatever the site's session is set to; put back what was set."""
+        yield
+
+    def check_transactional(self, tables: Sequence[Table]) -> None:
+        """Raise `RestoreRefused` where the database could not undo a change of these tables, and name them."""
+        if lines := self.without_transactions(tables):
+            raise RestoreRefused(
+                _(
+                    "These tables cannot be restored, as their engine knows no transactions: a restore that fails "
+                    "could not be undone. Nothing was changed. What mends it:"
+                ),
+                lines,
+            )
+
+    def without_transactions(self, tables: Sequence[Table]) -> list[str]:
+        """Return for each table whose changes cannot be undone the statement that mends that."""
+        return []
 
     def begin_snapshot(self) -> None:  # noqa: B027 - it is optional, as the next ones are
         """Run the first statements of a snapshot's transaction."""

@@ -8,6 +8,7 @@ import re
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from decimal import Context, Decimal
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils.translation import gettext as _
 
 from ..exceptions import InvalidBackup
-from ..kinds import BOOLEAN, DATE, DATETIME, DURATION, FLOAT, INTEGER, TEXT, TIME, Plain
+from ..kinds import BOOLEAN, DATE, DATETIME, DECIMAL, DURATION, FLOAT, INTEGER, TEXT, TIME, Plain
 from ..tables import Column, Table
 from .base import Database
 from .conversion import ColumnReader
@@ -109,7 +110,7 @@ class SQLite(Database):
         }
 
     @contextmanager
-    def exclusive(self) -> Iterator[None]:
+    def restore_lock(self) -> Iterator[None]:
         """Lock a file beside the database, SQLite's own way; the system frees it when the process dies."""
         if self.connection.is_in_memory_db():  # type: ignore[attr-defined]
             yield
@@ -164,12 +165,39 @@ class SQLite(Database):
         if kind in (DATE, TIME):
             return as_they_are
         if kind is FLOAT:
-            return floats
+            return _floats
+        if kind is DECIMAL:
+            return self._exact_decimals(column)
         if kind is DURATION:
             return lambda values: [None if value is None else microseconds(value) for value in values]
         if kind is DATETIME and settings.USE_TZ and self.connection.timezone_name == "UTC":
             return _spaced
         return super().fast_writer(column)
+
+    def _exact_decimals(self, column: Column) -> ConvertAll:
+        """Return Django's own writer of decimals, but for those of which SQLite, which has floats only, would keep no
+        more than 15 digits."""
+        plain = super()._plain_writer(column)
+
+        def write(values: Sequence[Plain]) -> Sequence[Any]:
+            for value in values:
+                if value is not None and not self.can_hold(column, value):
+                    raise ValueError(value)
+            return plain(values)
+
+        return write
+
+    def can_hold(self, column: Column, value: Plain) -> bool:
+        """Tell whether a number comes back as it was: SQLite makes NULL of NaN, and floats of decimals."""
+        if column.kind is FLOAT:
+            return bool(value != "NaN")
+        if column.kind is DECIMAL:
+            number: Decimal = DECIMAL.load(value)
+            return number.is_finite() and (
+                len(number.as_tuple().digits) <= 15
+                or DIGITS.create_decimal_from_float(float(number)) == number
+            )
+        return True
 
     def pack_rows(self, columns: Sequence[Column], values: Sequence[Sequence[Any]]) -> bytes:
         """Pack the values of all rows, one after the other."""
@@ -256,6 +284,16 @@ def is_disk_trouble(error: BaseException) -> bool:
     return isinstance(error, OSError) or (
         isinstance(error, (OperationalError, sqlite3.OperationalError)) and "disk" in str(error)
     )
+
+
+#: What Django makes of SQLite's floats again.
+DIGITS = Context(prec=15)
+
+
+def _floats(values: Sequence[Any]) -> Sequence[Any]:
+    if "NaN" in values:
+        raise ValueError("NaN")
+    return floats(values)
 
 
 #: How what `pickle` makes begins, which nothing of `marshal`'s does.

@@ -12,7 +12,7 @@ from django.db import DatabaseError, OperationalError, transaction
 from django.db.models import Field
 from django.utils.translation import gettext as _
 
-from ..kinds import FLOAT, TEXT, Plain
+from ..kinds import TEXT, Plain
 from ..tables import Batch, Column, Row, Table, describe
 from .conversion import Conversion
 from .errors import MAX_NAMED, reason_of
@@ -25,9 +25,6 @@ VALUES = 16_000
 
 class Writing(Conversion):
     """Writes rows, inside of `restoring`. What the database refuses is gathered in `refused`, record by record."""
-
-    #: Values of a float's that this engine cannot hold, in their plain form.
-    UNSTORABLE: frozenset[str] = frozenset()
 
     # -- rows ---
 
@@ -134,7 +131,7 @@ class Writing(Conversion):
             low, high = self.connection.ops.integer_field_range(_integer_type(field))
             if (low is not None and value < low) or (high is not None and value > high):
                 return _("%(value)s is out of range") % {"value": value}
-        if column.kind is FLOAT and value in self.UNSTORABLE:
+        if value is not None and not self.can_hold(column, value):
             return _("%(value)s cannot be stored in this database") % {"value": value}
         return None
 
@@ -197,6 +194,10 @@ class Writing(Conversion):
         sql = f"UPDATE {q(table.db_table)} SET {assignments} WHERE {q(table.key.column)} = %s"
         with self.connection.wrap_database_errors, closing(self.cursor()) as cursor:
             cursor.executemany(sql, list(zip(*others, key, strict=True)))
+
+    def can_hold(self, column: Column, value: Plain) -> bool:
+        """Tell whether a value comes back from this database as it was. By default, all do."""
+        return True
 
     def is_about_a_record(self, error: OperationalError) -> bool:
         """Tell whether an `OperationalError` is the fault of one record. By default, none is."""

@@ -186,6 +186,22 @@ class Coin(models.Model):
     change = models.ManyToManyField("self", symmetrical=False)
 
 
+class Sample(models.Model):
+    """A field of each kind that an engine has its own fast way to write, and of no other."""
+
+    char = models.CharField(max_length=50, null=True)
+    text = models.TextField(null=True)
+    integer = models.IntegerField(null=True)
+    big = models.BigIntegerField(null=True)
+    float = models.FloatField(null=True)
+    flag = models.BooleanField(null=True)
+    date = models.DateField(null=True)
+    time = models.TimeField(null=True)
+    datetime = models.DateTimeField(null=True)
+    duration = models.DurationField(null=True)
+    species = models.ForeignKey(Species, models.CASCADE, null=True, db_constraint=False)
+
+
 class Ghost(models.Model):
     """Not ours to manage: there is no such table."""
 

@@ -11,7 +11,7 @@ from django.contrib.auth.models import User
 from django.db import connection
 
 from backup.database import Database, database_of
-from backup.exceptions import BackupError, Busy
+from backup.exceptions import BackupError, Busy, RestoreRefused
 from backup.tables import Table
 from tests.support.processes import ask, hear, process, wait_until_usable
 from tests.support.snapshots import differences, snapshot
@@ -501,3 +501,110 @@ def test_no_values_are_no_values(database):
             assert list(database.writer_of(column)([])) == []
             to_plain = database.reader_of(column).to_plain
             assert to_plain is None or list(to_plain([])) == []
+
+
+# --- Whatever the server or its sessions are set to ----------------------------------------------------------
+
+
+@pytest.fixture
+def odd_session(host_db):
+    """Every connection of this process has a session that is set to something odd."""
+    odd = {
+        "postgresql": {"options": "-c extra_float_digits=0 -c intervalstyle=sql_standard"},
+        "mysql": {"sql_mode": "ORACLE,EMPTY_STRING_IS_NULL"},
+    }
+    options = connection.settings_dict["OPTIONS"]
+    before = {**options}
+    options.update(odd[connection.vendor])
+    connection.close()
+    yield
+    options.clear()
+    options.update(before)
+    connection.close()
+
+
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="there is nothing to set")
+def test_values_are_exact_whatever_the_session_is_set_to(odd_session):
+    sample = Table(zoo.Sample)
+    values = {
+        "float": 0.1 + 0.2,
+        "duration": "-1 00:00:00.000001",
+        "text": "",
+        "datetime": "2026-01-01T00:00:00.5Z",
+    }
+    fields = {name: values.get(name) for name in sample.names}
+    batch = sample.batch_from([{"model": sample.label, "pk": 1, "fields": fields}])
+    rows = [*zip(*batch, strict=True)]
+    database = database_of()
+    with database.exclusive():
+        packed = database.pack(sample, batch)
+        with database.restoring([sample]):
+            database.insert_packed(sample, packed, lambda: batch)
+            assert not database.refused
+        assert rows_of(database, sample) == rows
+    with database.snapshot() as reader:
+        assert rows_of(reader, sample) == rows
+        month = reader.count_by_month(sample, sample.columns[1 + sample.names.index("datetime")])
+        assert month == {"2026-01": 1}
+
+
+UNSTORABLE = {
+    "sqlite": [("float", "NaN"), ("decimal", "NaN"), ("decimal", "12345678901234.567891")],
+    "postgresql": [("decimal", "Infinity")],
+    "mysql": [("float", "NaN"), ("float", "Infinity"), ("float", "-Infinity"), ("decimal", "NaN")],
+}[connection.vendor]
+
+
+@both_ways
+@pytest.mark.parametrize(("field", "value"), UNSTORABLE)
+def test_a_value_that_cannot_be_held_is_refused_by_name(database, insert, field, value):
+    """Never a NULL in place of it, nor another number."""
+    specimen = Table(zoo.Specimen)
+    zoo.Specimen.objects.create(char="a")
+    (row,) = rows_of(database, specimen)
+    place = 1 + specimen.names.index(field)
+    rows = [(*row[:place], value, *row[place + 1 :])]
+    with undone(database, [specimen]):
+        database.clear([specimen])
+        try:
+            insert(database, specimen, rows)
+        except (
+            ValueError,
+            OverflowError,
+            ArithmeticError,
+        ):  # `pack` says so at once, and `insert` then names it
+            database.insert(specimen, rows)
+        (line,) = database.refused
+        assert f"zoo.specimen {row[0]}" in line
+        assert field in line or connection.vendor == "postgresql"
+
+
+@pytest.mark.skipif(connection.vendor != "mysql", reason="the others have one engine")
+@pytest.mark.parametrize("engine", ["MyISAM", "Aria"])
+def test_a_table_without_transactions_is_refused_before_anything(database, engine):
+    table = Table(zoo.Reserved)
+    before = snapshot()
+    with connection.cursor() as cursor:
+        cursor.execute(f"ALTER TABLE `zoo select` ENGINE = {engine}")
+    try:
+        with pytest.raises(RestoreRefused) as caught, database.restoring([SPECIES, table]):
+            pytest.fail("it was let in")
+        assert caught.value.details == ["ALTER TABLE `zoo select` ENGINE = InnoDB;"]
+        with database.restoring([SPECIES]):
+            pass
+        assert not differences(before, snapshot())
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE `zoo select` ENGINE = InnoDB")
+
+
+def test_a_snapshot_under_the_lock_holds_what_there_is(database):
+    """A safety copy is completed so: others cannot write any more, and nothing has been written yet."""
+    with process(WRITER) as writer:
+        hear(writer)
+        ask(writer, "acknowledged")
+        with undone(database, [CHILD, NOTE]):
+            with database.snapshot() as reader:
+                assert "acknowledged" in notes(reader)
+            database.clear([NOTE])
+    assert "acknowledged" in notes(database)

@@ -38,4 +38,31 @@ class Migration(migrations.Migration):
                 ("laps", models.ManyToManyField(to="zoo.lap")),
             ],
         ),
+        migrations.CreateModel(
+            name="Sample",
+            fields=[
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("char", models.CharField(max_length=50, null=True)),
+                ("text", models.TextField(null=True)),
+                ("integer", models.IntegerField(null=True)),
+                ("big", models.BigIntegerField(null=True)),
+                ("float", models.FloatField(null=True)),
+                ("flag", models.BooleanField(null=True)),
+                ("date", models.DateField(null=True)),
+                ("time", models.TimeField(null=True)),
+                ("datetime", models.DateTimeField(null=True)),
+                ("duration", models.DurationField(null=True)),
+                (
+                    "species",
+                    models.ForeignKey(
+                        to="zoo.species", on_delete=models.CASCADE, null=True, db_constraint=False
+                    ),
+                ),
+            ],
+        ),
     ]
