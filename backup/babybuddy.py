@@ -54,6 +54,10 @@ _TIMELESS = {"core.child", "core.tag", "core.tagged"}
 USES = {"auth.user": "last_login", "core.tag": "last_used"}
 
 
+#: The model of API tokens, each of one user.
+TOKENS = "authtoken.token"
+
+
 @dataclass(frozen=True)
 class Account:
     """A model that says who may do what. `by_use`: its fields that change when somebody merely uses the site.
@@ -68,7 +72,7 @@ def accounts() -> dict[str, Account]:
     return {
         get_user_model()._meta.label_lower: Account(by_use=frozenset({"last_login"})),
         "auth.group": Account(),
-        "authtoken.token": Account(by_use=frozenset({"created"}), may_go=True),
+        TOKENS: Account(by_use=frozenset({"created"}), may_go=True),
     }
 
 

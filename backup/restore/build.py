@@ -15,6 +15,7 @@ from ..database import Database
 from ..exceptions import InvalidBackup
 from ..options import RestoreMode
 from ..tables import Batch, Table
+from .accounts import account_changes, in_words
 from .batches import Spool
 from .compare import TextComparison
 from .identity import RESOLVERS, Resolver, has_identity
@@ -69,6 +70,8 @@ def build(
         changes = _count_changes(plan, database, preview)
         lost = replaced_in_words({label: change.replaced for label, change in changes.items()})
         plan = replace(plan, changes=changes, warnings=[*plan.warnings, *lost])
+    accounts = account_changes(plan, database)
+    plan = replace(plan, accounts=accounts, warnings=[*plan.warnings, *in_words(accounts)])
     return check_policy(plan, database, superuser=superuser)
 
 

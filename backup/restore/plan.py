@@ -43,6 +43,18 @@ class Changes:
 
 
 @dataclass(frozen=True)
+class AccountChanges:
+    """The names of the users whose password, rights or API token are others after a restore: see `accounts`."""
+
+    passwords: Sequence[str] = ()
+    rights: Sequence[str] = ()
+    tokens: Sequence[str] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.passwords or self.rights or self.tokens)
+
+
+@dataclass(frozen=True)
 class Identical:
     """The records of a model that are here already, to the letter. They are not in the spool."""
 
@@ -71,6 +83,8 @@ class Plan:
     #: Model label -> the records that were found to be here by comparing texts.
     identical: Mapping[str, Identical]
     warnings: list[str]
+    #: Whose accounts change; in words, they are among the `warnings`.
+    accounts: AccountChanges = AccountChanges()
     #: Model label -> what happens to its rows; empty for a restore, which does not count them.
     changes: Mapping[str, Changes] = field(default_factory=dict)
     preview: PreviewCollector | None = None

@@ -1,0 +1,114 @@
+"""Find whose accounts a restore changes: passwords, rights and API tokens are never changed silently."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from django.contrib.auth import get_user_model
+from django.utils.translation import ngettext
+
+from .. import babybuddy
+from ..database import MAX_NAMED, Database
+from ..kinds import Plain
+from ..scope import label_of
+from ..tables import Row, Table
+from .plan import AccountChanges, Plan
+
+#: Fields of Django's users that say what somebody may do.
+RIGHTS = ("is_active", "is_staff", "is_superuser", "groups", "user_permissions")
+
+
+def account_changes(plan: Plan, database: Database) -> AccountChanges:
+    """Return whose password, rights or tokens change, of those who have an account before and after."""
+    users = plan.table(label_of(get_user_model()))
+    if users is None:
+        return AccountChanges()
+    name = _place(users, str(getattr(get_user_model(), "USERNAME_FIELD", "username")))
+    here = {row[0]: row for row in _rows_here(database, users)}
+    then = {row[0]: row for row in _rows_then(plan, users)}
+    names_here = {key: str(row[name]) for key, row in here.items()}
+    names_then = {key: str(row[name]) for key, row in then.items()}
+    if plan.mode.clears:  # keys mean nothing where all rows are others
+        by_name = {names_then[key]: row for key, row in then.items()}
+        pairs = [(row, by_name[names_here[key]]) for key, row in here.items() if names_here[key] in by_name]
+    else:
+        names_then.update(names_here)
+        pairs = [(row, then[key]) for key, row in here.items() if key in then]
+
+    def differing(fields: Sequence[str]) -> list[str]:
+        places = [_place(users, field) for field in fields if field in users.names]
+        return sorted(str(old[name]) for old, new in pairs if any(old[p] != new[p] for p in places))
+
+    return AccountChanges(
+        passwords=differing(["password"]),
+        rights=differing(RIGHTS),
+        tokens=_tokens(plan, database, names_here, names_then),
+    )
+
+
+def _tokens(
+    plan: Plan, database: Database, names_here: dict[Plain, str], names_then: dict[Plain, str]
+) -> list[str]:
+    """Return the names of the users whose token changes. `names_…`: key of a user -> name."""
+    table = plan.table(babybuddy.TOKENS)
+    if table is None or "user" not in table.names:
+        return []
+    user = _place(table, "user")
+    here: dict[Plain, Plain] = {row[user]: row[0] for row in _rows_here(database, table)}
+    then: dict[Plain, Plain] = {}
+    if not plan.mode.clears:
+        displaced = {*plan.displaced.get(table.label, ())}
+        then = {owner: key for owner, key in here.items() if key not in displaced}
+    for row in _rows_then(plan, table):
+        then = {owner: key for owner, key in then.items() if key != row[0]}
+        then[row[user]] = row[0]
+    by_name = {names_here.get(owner): key for owner, key in here.items()}
+    by_name_then = {names_then.get(owner): key for owner, key in then.items()}
+    both = {*names_here.values()} & {*names_then.values()}
+    return sorted(name for name in both if by_name.get(name) != by_name_then.get(name))
+
+
+def in_words(changes: AccountChanges) -> list[str]:
+    """Return the changes as warnings."""
+    lines = []
+    if names := changes.passwords:
+        text = ngettext(
+            "The password of %(users)s becomes the one in the backup.",
+            "The passwords of these users become those in the backup: %(users)s.",
+            len(names),
+        )
+        lines.append(text % {"users": _listed(names)})
+    if names := changes.rights:
+        text = ngettext(
+            "The rights of %(users)s become those in the backup.",
+            "The rights of these users become those in the backup: %(users)s.",
+            len(names),
+        )
+        lines.append(text % {"users": _listed(names)})
+    if names := changes.tokens:
+        text = ngettext(
+            "The API token of %(users)s becomes the one in the backup.",
+            "The API tokens of these users become those in the backup: %(users)s.",
+            len(names),
+        )
+        lines.append(text % {"users": _listed(names)})
+    return lines
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = ["…"] if len(names) > MAX_NAMED else []
+    return ", ".join([*names[:MAX_NAMED], *more])
+
+
+def _place(table: Table, field: str) -> int:
+    return 1 + table.names.index(field)
+
+
+def _rows_here(database: Database, table: Table) -> Iterator[Row]:
+    for batch in database.batches(table):
+        yield from zip(*batch, strict=True)
+
+
+def _rows_then(plan: Plan, table: Table) -> Iterator[Row]:
+    for rows in plan.rows(table):
+        yield from plan.key_map.remap(table, rows)
