@@ -30,7 +30,7 @@ class _Bar:
 
 
 @contextmanager
-def progress_bar() -> Iterator[Reporter]:
+def progress_bar(*, is_hidden: bool = False) -> Iterator[Reporter]:
     """Show a progress bar on stderr, where that is a terminal."""
-    with tqdm(unit=" rows", disable=None, leave=False) as bar:
+    with tqdm(unit=" rows", disable=is_hidden or None, leave=False) as bar:
         yield _Bar(bar)

@@ -215,6 +215,14 @@ def test_restore_of_nothing_sensible(family, arguments):
         command("restore", *arguments)
 
 
+def test_undo_takes_no_file(saved):
+    path, _ = saved
+    now = snapshot()
+    with pytest.raises(CommandError, match="--undo takes no FILE"):
+        command("restore", path, "--undo", "--no-input")
+    assert not differences(now, snapshot())
+
+
 def test_restore_of_what_is_no_backup(family, tmp_path):
     path = tmp_path / "b.zip"
     path.write_bytes(b"hello")
@@ -222,6 +230,68 @@ def test_restore_of_what_is_no_backup(family, tmp_path):
     assert result.returncode == 1
     assert result.stderr.decode().splitlines()[-1].startswith("CommandError: ")
     assert "Traceback" not in result.stderr.decode()
+
+
+# --- All of them ------------------------------------------------------------------------------------------
+
+
+def into_a_closed_pipe(*arguments):
+    """As `| head -0` does: whoever reads the output is gone before any of it is there."""
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        return subprocess.run(
+            [sys.executable, "manage.py", *map(str, arguments)],
+            stdin=subprocess.DEVNULL,
+            stdout=write,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    finally:
+        os.close(write)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes are POSIX's")
+def test_nobody_reads_the_output(saved, tmp_path):
+    path, before = saved
+    for arguments in (
+        ["restore", path, "--dry-run"],
+        ["verify_backup", path],
+        ["backup", "--output", "-"],
+        ["backup", "--output", tmp_path / "there.zip"],
+        ["restore", path, "--clear", "--no-input"],
+    ):
+        result = into_a_closed_pipe(*arguments)
+        assert "Traceback" not in result.stderr
+        assert "Exception" not in result.stderr, arguments
+        assert result.returncode == (1 if arguments[-1] == "-" else 0), arguments
+    verified(tmp_path / "there.zip")
+    assert not differences(before, snapshot())
+
+
+def test_quiet(saved, tmp_path):
+    """What was asked for is still shown: a dry run's result."""
+    path, _ = saved
+    for arguments in (
+        ["backup", "--output", tmp_path],
+        ["verify_backup", path],
+        ["restore", path, "--clear", "--no-input"],
+        ["restore", "--undo", "--no-input"],
+    ):
+        assert command(*arguments, "-v0") == ""
+    assert "core.child" in command("restore", path, "--dry-run", "-v0")
+    result = manage("backup", "--output", "-", "-v0")
+    assert services.verify_backup(io.BytesIO(result.stdout))
+    assert result.stderr == b""
+
+
+def test_the_label_is_shown(family, tmp_path):
+    path = tmp_path / "b.zip"
+    command("backup", "--output", path, "--label", "before\x1b[31m the update")
+    for arguments in (["verify_backup", path], ["restore", path, "--dry-run"]):
+        out = command(*arguments)
+        assert "the update" in out
+        assert "\x1b" not in out, "nothing for the terminal to carry out"
 
 
 # --- verify_backup ----------------------------------------------------------------------------------------

@@ -10,17 +10,16 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from backup import services
 from backup.archive import Metadata
 from backup.conf import conf
-from backup.exceptions import BackupError
-from backup.management.progress import progress_bar
+from backup.management.base import BackupCommand, counts
 from backup.storage.atomic import atomic_write, sweep
 
 
-class Command(BaseCommand):
+class Command(BackupCommand):
     help = "Backs up all data into one ZIP file, which appears under its name only when it is complete."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -39,8 +38,9 @@ class Command(BaseCommand):
                 self._to_stdout(label)
             else:
                 self._to_file(self._target(output), label)
-        except BackupError as error:
-            raise CommandError(str(error)) from error
+        except BrokenPipeError as error:
+            self.drop_output()
+            raise CommandError("The backup is not complete: whoever read the output is gone.") from error
         except OSError as error:
             raise CommandError(f"The backup could not be written: {error}") from error
 
@@ -60,7 +60,7 @@ class Command(BaseCommand):
         with atomic_write(path) as file:
             metadata = self._write(file, label)
         services.note_backup(metadata)
-        self.stdout.write(f"{path}\n{_counts(metadata)}")
+        self.report(f"{path}\n{counts(metadata)}")
 
     def _to_stdout(self, label: str) -> None:
         if sys.stdout.isatty():
@@ -73,12 +73,9 @@ class Command(BaseCommand):
             shutil.copyfileobj(file, sys.stdout.buffer)
             sys.stdout.buffer.flush()
         services.note_backup(metadata)
-        self.stderr.write(_counts(metadata), self.style.NOTICE)
+        if self.verbosity:
+            self.stderr.write(counts(metadata), self.style.NOTICE)
 
     def _write(self, file: BinaryIO, label: str) -> Metadata:
-        with progress_bar() as reporter:
+        with self.progress_bar() as reporter:
             return services.create_backup(file, label=label, reporter=reporter)
-
-
-def _counts(metadata: Metadata) -> str:
-    return f"{metadata.total_records} records of {metadata.models_count} models"

@@ -9,18 +9,18 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from backup import services
 from backup.archive import Metadata
-from backup.exceptions import BackupError
-from backup.management.progress import progress_bar
+from backup.archive.metadata import shown
+from backup.management.base import BackupCommand, describe
 from backup.options import RestoreMode, RestoreOptions, Result
 from backup.restore.plan import Plan
 from backup.storage import kept
 
 
-class Command(BaseCommand):
+class Command(BackupCommand):
     help = (
         "Restores a backup. Without --clear nothing is deleted: the records of the backup are added, and replace "
         "those that are there. Before anything changes, a safety copy is made, which --undo brings back."
@@ -60,7 +60,9 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if bool(options["file"]) == options["undo"]:
+        if options["undo"] and options["file"]:
+            raise CommandError("--undo takes no FILE: it brings back what was there before the last restore.")
+        if not options["undo"] and not options["file"]:
             raise CommandError("Name the backup file to restore, or use --undo.")
         if options["undo"] and (options["dry_run"] or options["clear"]):
             raise CommandError("--undo cannot be combined with --dry-run or --clear.")
@@ -68,13 +70,10 @@ class Command(BaseCommand):
             raise CommandError("--clear-unknown-apps needs --clear.")
         if options["keep_both"] and (options["clear"] or options["undo"]):
             raise CommandError("--keep-both cannot be combined with --clear or --undo.")
-        try:
-            if options["undo"]:
-                self._undo(options["interactive"])
-            else:
-                self._restore(**options)
-        except BackupError as error:
-            raise CommandError(str(error)) from error
+        if options["undo"]:
+            self._undo(options["interactive"])
+        else:
+            self._restore(**options)
 
     def _restore(
         self,
@@ -103,14 +102,14 @@ class Command(BaseCommand):
                     raise plan.refusal
                 self._ask("Restore this backup?")  # what would be deleted has just been shown
                 source.seek(0)
-            with progress_bar() as reporter:
+            with self.progress_bar() as reporter:
                 result = services.restore_backup(source, options, reporter=reporter)
             self._report(result)
 
     @contextmanager
     def _at_todays_schema(self, file: BinaryIO, path: Path) -> Iterator[BinaryIO]:
         with ExitStack() as stack:
-            with progress_bar() as reporter:
+            with self.progress_bar() as reporter:
                 source = stack.enter_context(services.at_todays_schema(file, path=path, reporter=reporter))
             yield source
 
@@ -118,12 +117,14 @@ class Command(BaseCommand):
         name = services.safety_copy_to_undo()
         if interactive:
             copy = kept.find(name)
-            self.stdout.write(f"Safety copy {name}, of {copy.created.isoformat()} ({copy.label})")
+            self.show(f"Safety copy {name}, of {copy.created.isoformat()} ({copy.label})")
             self._ask("Delete everything that is there now, and bring this copy back?")
-        with progress_bar() as reporter:
+        with self.progress_bar() as reporter:
             self._report(services.undo_restore(safety_copy=name, reporter=reporter))
 
     def _ask(self, question: str) -> None:
+        if self.is_unread:
+            raise CommandError("Whoever read the output is gone. Nothing was changed.")
         if not sys.stdin.isatty():
             raise CommandError("There is no terminal to ask on. Confirm with --no-input.")
         if input(f"{question} [y/N] ").strip().lower() not in ("y", "yes"):
@@ -131,11 +132,8 @@ class Command(BaseCommand):
 
     def _show(self, plan: Plan) -> None:
         metadata = plan.metadata
-        self.stdout.write(
-            f"Backup of {metadata.timestamp.isoformat()} by {metadata.created_by or 'nobody known'}: "
-            f"{metadata.total_records} records of {metadata.models_count} models, "
-            f"Baby Buddy {metadata.babybuddy_version}, Django {metadata.django_version}, "
-            f"{metadata.database_engine}\n"
+        self.show(
+            f"{describe(metadata)}\n"
             + _upgrade_line(metadata)
             + (
                 "Everything that is there now is deleted first."
@@ -145,25 +143,25 @@ class Command(BaseCommand):
         )
         width = max([len(label) for label in plan.changes], default=5)
         kinds = ("added", "changed", "unchanged", "removed")
-        self.stdout.write(f"\n{'model':{width}}" + "".join(f"{kind:>10}" for kind in kinds))
+        self.show(f"\n{'model':{width}}" + "".join(f"{kind:>10}" for kind in kinds))
         for label, changes in plan.changes.items():
-            self.stdout.write(f"{label:{width}}" + "".join(f"{getattr(changes, kind):>10}" for kind in kinds))
-        self.stdout.write("")
+            self.show(f"{label:{width}}" + "".join(f"{getattr(changes, kind):>10}" for kind in kinds))
+        self.show("")
         for line in plan.warnings:
-            self.stdout.write(f"Note: {line}", self.style.WARNING)
+            self.show(f"Note: {line}", self.style.WARNING)
         for conflict in plan.conflicts:
-            self.stdout.write(f"Conflict: {conflict}", self.style.ERROR)
+            self.show(f"Conflict: {conflict}", self.style.ERROR)
         if plan.refusal is not None:
-            self.stdout.write(f"This restore would be refused: {plan.refusal.message}", self.style.ERROR)
+            self.show(f"This restore would be refused: {plan.refusal.message}", self.style.ERROR)
 
     def _report(self, result: Result) -> None:
         for line in result.warnings:
-            self.stdout.write(f"Note: {line}", self.style.WARNING)
+            self.report(f"Note: {line}", self.style.WARNING)
         if result.safety_copy:
-            self.stdout.write(
+            self.report(
                 f"The data from before is kept as {result.safety_copy}; `restore --undo` brings it back."
             )
-        self.stdout.write(f"{result.records} records restored", self.style.SUCCESS)
+        self.report(f"{result.records} records restored", self.style.SUCCESS)
 
 
 def _upgrade_line(metadata: Metadata) -> str:
@@ -171,6 +169,7 @@ def _upgrade_line(metadata: Metadata) -> str:
         return ""
     ran = metadata.upgraded.migrations
     return (
-        f"Brought from Baby Buddy {metadata.upgraded.babybuddy_version or '?'} to {metadata.babybuddy_version} by "
-        f"{len(ran)} migrations{': ' if ran else ''}{', '.join(ran)}\n"
+        f"Brought from Baby Buddy {shown(metadata.upgraded.babybuddy_version) or '?'} to "
+        f"{shown(metadata.babybuddy_version)} by {len(ran)} migrations{': ' if ran else ''}"
+        f"{', '.join(map(shown, ran))}\n"
     )

@@ -5,13 +5,13 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from backup import services
-from backup.exceptions import BackupError
+from backup.management.base import BackupCommand, describe
 
 
-class Command(BaseCommand):
+class Command(BackupCommand):
     help = "Checks that a backup file is whole: ZIP, checksums, counts and JSON. Needs no database."
     requires_system_checks = []
 
@@ -22,11 +22,6 @@ class Command(BaseCommand):
         try:
             with open(options["file"], "rb") as source:
                 metadata = services.verify_backup(source)
-        except BackupError as error:
-            raise CommandError(str(error)) from error
         except OSError as error:
             raise CommandError(f"{options['file']} cannot be read: {error.strerror}") from error
-        self.stdout.write(
-            f"{options['file']} is whole: {metadata.total_records} records of {metadata.models_count} "
-            f"models, made {metadata.timestamp.isoformat()} by Baby Buddy {metadata.babybuddy_version}"
-        )
+        self.report(f"{options['file']} is whole. {describe(metadata)}")

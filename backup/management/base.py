@@ -1,0 +1,68 @@
+"""What the commands share."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from backup.archive import Metadata
+from backup.archive.metadata import shown
+from backup.exceptions import BackupError
+from backup.management.progress import progress_bar
+from backup.options import Reporter
+
+
+class BackupCommand(BaseCommand):
+    """A command whose `BackupError`s are shown without a traceback."""
+
+    verbosity = 1
+    #: Whether nobody reads the output any more, as behind `| head`.
+    is_unread = False
+
+    def execute(self, *args: Any, **options: Any) -> str | None:
+        self.verbosity = options["verbosity"]
+        try:
+            return super().execute(*args, **options)
+        except BackupError as error:
+            raise CommandError(str(error)) from error
+
+    def show(self, text: str = "", style: Callable[[str], str] | None = None) -> None:
+        """Write a line to stdout. Where nobody reads it, the command goes on."""
+        try:
+            self.stdout.write(text, style)
+            self.stdout.flush()
+        except BrokenPipeError:
+            self.drop_output()
+
+    def report(self, text: str, style: Callable[[str], str] | None = None) -> None:
+        """Show what was done, unless the command is to be quiet: `-v0`."""
+        if self.verbosity:
+            self.show(text, style)
+
+    def drop_output(self) -> None:
+        """Write to nowhere from here on, so that Python has nothing to complain about when it flushes at its end."""
+        self.is_unread = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    def progress_bar(self) -> AbstractContextManager[Reporter]:
+        return progress_bar(is_hidden=self.verbosity == 0)
+
+
+def counts(metadata: Metadata) -> str:
+    return f"{metadata.total_records} records of {metadata.models_count} models"
+
+
+def describe(metadata: Metadata) -> str:
+    """Return what a backup says of itself, on one line. It may be anybody's: nothing in it reaches the terminal."""
+    by = shown(metadata.created_by) or "nobody known"
+    label = f" (“{shown(metadata.label)}”)" if metadata.label else ""
+    return (
+        f"Backup of {metadata.timestamp.isoformat()} by {by}{label}: {counts(metadata)}, "
+        f"Baby Buddy {shown(metadata.babybuddy_version)}, Django {shown(metadata.django_version)}, "
+        f"{shown(metadata.database_engine)}"
+    )
