@@ -1,4 +1,4 @@
-"""The way of a backup: rows of a database, as columns, into an archive."""
+"""Copies the rows of a database into an archive, column by column."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from .tables import Table
 def write_records(
     writer: Writer, reader: Database, tables: Sequence[Table], reporter: Reporter = SILENT
 ) -> None:
+    """Write all rows of the tables, as `reader` reads them, to the archive."""
     expected = 0 if reporter is SILENT else sum(reader.count(table) for table in tables)
     counter = RecordCounter(reporter, expected)
     for table in tables:

@@ -1,11 +1,11 @@
-"""A model as we read and write it: `Table`, with its `Column`s and `Relation`s.
+"""Describes a model as we read and write it: `Table`, with its `Column`s and `Relation`s.
 
-Two forms of the same data, and nothing is lost between them:
+The data of a model has two forms, and converting between them loses nothing:
 
-- a **row** is a tuple of plain values (see `kinds`), the primary key first, then the model's other columns, then one
-  sorted list of keys for each plain many-to-many relation. All other rooms work on rows; two rows that are equal hold
-  the same data, on whatever database they were read.
-- a **record** is Django's fixture form, `{"model": "core.feeding", "pk": 7, "fields": {…}}`.
+- A **row** is a tuple of plain values (see `kinds`): the primary key, then the other columns, then for each plain
+  many-to-many relation a sorted list of keys. All other modules work on rows. Two rows are equal if and only if they
+  hold the same data, whatever database they are from.
+- A **record** is Django's fixture form, `{"model": "core.feeding", "pk": 7, "fields": {…}}`.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from .kinds import INTEGER, JSON, Kind, Plain, kind_of
 from .scope import generic_references, label_of
 
 Row = tuple[Plain, ...]
-#: Rows held by column: one sequence of values for each part of the table, all of the same length.
+#: Rows held by column: one sequence of values for each column and relation, all of the same length.
 Batch = list[Sequence[Plain]]
 Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a model's table. `name`: the field's; `column`: the database's."""
+    """A column of a model's table. `name`: the name of the field; `column`: the name in the database."""
 
     field: Field[Any, Any]
     kind: Kind
-    #: The model whose key the column holds, "" where it is no reference.
+    #: The label of the model that the column refers to; "" if it is not a reference.
     refers_to: str
 
     @classmethod
@@ -60,12 +60,12 @@ class Column:
 
     @property
     def refers_by_key(self) -> bool:
-        """Whether the reference holds the other row's primary key, and not another unique field of it (`to_field`)."""
+        """Whether it is a reference by primary key, and not by another unique field (`to_field`)."""
         return bool(self.refers_to) and bool(self.field.target_field.primary_key)  # type: ignore[attr-defined]
 
     @property
     def all_canonical(self) -> Callable[[Sequence[Any]], bool]:
-        if self.field.null or self.kind is JSON:  # the JSON value null is no missing value
+        if self.field.null or self.kind is JSON:  # in a JSON field, null is a value
             return self.kind.all_canonical
         return lambda values: None not in values and self.kind.all_canonical(values)
 
@@ -85,7 +85,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Relation:
-    """A plain many-to-many relation: its own table, which no model but Django's automatic one stands for."""
+    """A plain many-to-many relation, whose table has no model but the one that Django creates."""
 
     name: str
     db_table: str
@@ -112,22 +112,21 @@ class Relation:
                 raise ValueError(_("a list of keys is needed"))
             keys = in_order(check(key) for key in value)
             if any(a == b for a, b in pairwise(keys)):
-                raise ValueError(_("a key stands twice in the list"))
+                raise ValueError(_("a key is in the list twice"))
             return keys
 
         return checked
 
 
 def in_order(keys: Iterable[Plain]) -> list[Plain]:
-    """The keys of a many-to-many list in the one order that rows keep them in."""
+    """Sort the keys of a many-to-many list as they are in rows."""
     return sorted(keys, key=lambda key: (isinstance(key, (str, list)), key))
 
 
 class Table:
-    """A model as its rows: columns, relations, and what makes a row the same row.
+    """A model's columns and relations, and what identifies its rows.
 
-    `identities`: more sets of fields that together say which row a record is, beside the unique ones that the model
-    declares.
+    `identities`: sets of fields that identify a row, in addition to the unique ones that the model declares.
     """
 
     def __init__(self, model: type[Model], identities: Iterable[Sequence[str]] = ()) -> None:
@@ -160,7 +159,7 @@ class Table:
 
     @cached_property
     def columns(self) -> tuple[Column, ...]:
-        """All columns of the table itself, in the order that a row has them."""
+        """All columns of the table itself, in the order of a row."""
         return (self.key, *self.nonkey_columns)
 
     @cached_property
@@ -171,14 +170,14 @@ class Table:
 
     @cached_property
     def needs_exact_json(self) -> bool:
-        """Whether values may be JSON of any shape, with whole numbers beyond 64 bits."""
+        """Whether records may hold arbitrary JSON, with whole numbers beyond 64 bits."""
         return any(column.kind is JSON or column.kind.name == "own" for column in self.columns)
 
     @cached_property
     def uniques(self) -> list[tuple[int, ...]]:
-        """The sets of columns, as positions in a row, whose values belong to one row only, the primary key aside.
+        """The sets of columns, as positions in a row, whose values are unique together; without the primary key.
 
-        Declared ones that hold for every row; a constraint with a condition or an expression is left to the database.
+        Constraints with a condition or an expression are not among them; the database checks those.
         """
         meta = self.model._meta
         names: list[Sequence[str]] = [
@@ -193,7 +192,7 @@ class Table:
 
     @cached_property
     def references(self) -> list[tuple[int, str]]:
-        """(place in a row, label of the other model) of each column that holds another row's primary key."""
+        """(position in a row, label of the other model) of each column that holds the primary key of another row."""
         return [
             (place, column.refers_to)
             for place, column in enumerate(self.columns)
@@ -202,7 +201,7 @@ class Table:
 
     @cached_property
     def generics(self) -> list[tuple[int, int]]:
-        """(place of the content type, place of the key) of each generic reference."""
+        """(position of the content type, position of the key) of each generic reference."""
         places = {column.name: place for place, column in enumerate(self.columns)}
         return [
             (places[ct], places[key])
@@ -212,19 +211,19 @@ class Table:
 
     @cached_property
     def key_is_data(self) -> bool:
-        """Whether the primary key says something itself (an API token), so that it cannot be exchanged for another."""
+        """Whether the primary key is itself data, as an API token is, so that another key cannot take its place."""
         field = self.key.field
         return not self.key.refers_to and not field.has_default() and self.key.kind is not INTEGER
 
     @cached_property
     def record_template(self) -> list[bytes]:
-        """What a record is in JSON, without its values: what stands before the key and each part, and the end."""
+        """The constant text of a record in JSON: what stands before the key and each other value, and the end."""
         before = [f'{{"model":"{self.label}","pk":', *(f',"{name}":' for name in self.names), "}}"]
         before[1] = ',"fields":{' + before[1].removeprefix(",")
         return [text.encode() for text in before]
 
     def batch_from(self, records: Sequence[Any]) -> Batch:
-        """Records out of a file as the columns of their rows, every value checked and in its canonical form.
+        """Convert records of a file to a batch, with every value checked and in canonical form.
 
         Raises `InvalidRecord` with model, key, field and reason.
         """
@@ -243,11 +242,11 @@ class Table:
                     for part, check, some in zip(self._parts, self._checks, columns, strict=True)
                 ]
         except (KeyError, TypeError, ValueError, AttributeError, IndexError):
-            pass  # slowly, one by one, to find which it is
+            pass  # one by one, to find the record at fault
         return list(zip(*map(self.row_from, records), strict=True))
 
     def row_from(self, record: Any) -> Row:
-        """One record as its row, like `batch_from`."""
+        """Convert one record to a row, like `batch_from`."""
         try:
             if len(record) == 3 and record["model"] == self.label:
                 fields = record["fields"]
@@ -273,16 +272,14 @@ class Table:
         return [part.checker() for part in self._parts]
 
     def _what_is_wrong(self, record: Any) -> InvalidRecord:
-        """The error for a record that `row_from` could not read: slow, and only for that."""
+        """Return the error for a record that `row_from` could not convert."""
         if not isinstance(record, dict) or not isinstance(record.get("fields"), dict) or "pk" not in record:
-            return self.invalid(_("it has not the form of a record"))
+            return self.invalid(_("it is not in the form of a record"))
         pk, fields = record["pk"], record["fields"]
         if record.get("model") != self.label:
             return self.invalid(_("it says that it is of another model"), pk)
         for unknown in [name for name in record if name not in ("model", "pk", "fields")]:
-            return self.invalid(
-                _("it has a part “%(name)s” that no record has") % {"name": _short(unknown)}, pk
-            )
+            return self.invalid(_("it has an unknown part “%(name)s”") % {"name": _short(unknown)}, pk)
         for name in fields:
             if name not in self.names:
                 return self.invalid(_("this site has no such field"), pk, name)
@@ -293,15 +290,15 @@ class Table:
                 check(pk if name == "pk" else fields[name])
             except (ValueError, TypeError, AttributeError) as error:
                 return self.invalid(str(error), pk, name)
-        return self.invalid(_("it has not the form of a record"), pk)
+        return self.invalid(_("it is not in the form of a record"), pk)
 
     def invalid(self, reason: str, pk: object = None, field: str | None = None) -> InvalidRecord:
-        """`InvalidRecord` for one of this model's records, `reason` being why."""
+        """Return an `InvalidRecord` for a record of this model."""
         return InvalidRecord(describe(self.label, pk, field, reason), model=self.label, pk=pk, field=field)
 
 
 def describe(label: str, pk: object, field: str | None, reason: str) -> str:
-    """“core.child 7, field slug: reason” - the way every message names a record."""
+    """Return “core.child 7, field slug: reason”, which is how all messages name a record."""
     place = label if pk is None else f"{label} {_short(pk)}"
     if field:
         place = _("%(record)s, field %(field)s") % {"record": place, "field": _short(field)}
@@ -309,7 +306,7 @@ def describe(label: str, pk: object, field: str | None, reason: str) -> str:
 
 
 def _short(value: object) -> str:
-    """A value out of a file for a message: on one line, and not long."""
+    """Shorten a value from a file for a message: one line, at most 80 characters."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     text = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text[:81])
     return text if len(text) <= 80 else text[:80] + "…"

@@ -218,9 +218,7 @@ def _members(said: dict[str, Any], version: str) -> dict[str, Mapping[str, Membe
 
 
 def _wrong_metadata(part: str) -> InvalidBackup:
-    return InvalidBackup(
-        _("metadata.json is not that of a backup: “%(part)s” is missing or wrong.") % {"part": part}
-    )
+    return InvalidBackup(_("metadata.json is not valid: “%(part)s” is missing or wrong.") % {"part": part})
 
 
 def shown(text: str) -> str:

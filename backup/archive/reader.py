@@ -57,7 +57,7 @@ def _loads_exactly(data: bytes) -> Any:
 
 
 def _is_ours(records: list[Any], text: bytes) -> bool:
-    """Whether the text is to the letter what we would write of these records. Then nothing is hidden in it."""
+    """Tell whether the text is exactly what we would write for these records. Then nothing is hidden in it."""
     try:
         return orjson.dumps(records) == text
     except TypeError:  # a whole number beyond 64 bits
@@ -65,7 +65,7 @@ def _is_ours(records: list[Any], text: bytes) -> bool:
 
 
 class _TwiceError(ValueError):
-    """The name that stands twice."""
+    """Its text is the name that an object has twice."""
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 class _BoundedReads:
-    """A file that refuses to be read in one huge piece, as `zipfile` would for a hostile table of contents."""
+    """A file that refuses huge reads, such as `zipfile` makes for a hostile table of contents."""
 
     def __init__(self, file: BinaryIO, limit: int) -> None:
         self._file, self._limit = file, limit
@@ -90,13 +90,11 @@ class _BoundedReads:
     def read(self, size: int = -1) -> bytes:
         data = self._file.read(min(size, self._limit + 1) if size >= 0 else self._limit + 1)
         if len(data) > self._limit:
-            raise InvalidBackup(
-                _("The file is damaged or no backup: its table of contents is impossibly long.")
-            )
+            raise InvalidBackup(_("The file is damaged or not a backup: its table of contents is too long."))
         return data
 
 
-#: What `zipfile` makes of a damaged file.
+#: What `zipfile` may raise for a damaged file.
 _DAMAGE: tuple[type[Exception], ...] = (
     *deflate.ERRORS,
     zipfile.BadZipFile,
@@ -112,7 +110,7 @@ _DAMAGE: tuple[type[Exception], ...] = (
 
 @contextmanager
 def _zip_errors() -> Iterator[None]:
-    """Whatever `zipfile` and `zlib` have to say of a damaged file, as one sentence."""
+    """Raise `InvalidBackup` for whatever `zipfile` and `zlib` raise."""
     try:
         yield
     except _DAMAGE as error:
@@ -132,8 +130,8 @@ class Archive:
 
     def __init__(self, source: BinaryIO, limits: Limits) -> None:
         self._limits = limits
-        # It belongs to the archive, which is closed by whoever opened it, and to no generator: one that is left in the
-        # middle is closed by the garbage collector, at any moment and in any thread, where waiting may be for ever.
+        # The thread belongs to the archive, which its user closes, and not to a generator: the garbage collector closes
+        # an unfinished generator at any moment and in any thread, where waiting might deadlock.
         self._unpacker = ThreadPoolExecutor(1, "backup")
         self._size = source.seek(0, 2)
         if self._size == 0:
@@ -144,7 +142,7 @@ class Archive:
         except InvalidBackup as error:
             source.seek(0)
             if source.read(2) != b"PK":
-                raise InvalidBackup(_("The file is not a ZIP, so it is no backup.")) from error
+                raise InvalidBackup(_("The file is not a ZIP, so it is not a backup.")) from error
             raise
         members = members_of(self._zip.infolist())
         said = self._read_metadata(members)
@@ -163,21 +161,20 @@ class Archive:
     def _read_metadata(self, members: list[tuple[str, zipfile.ZipInfo]]) -> Any:
         info = next((info for name, info in members if name == METADATA), None)
         if info is None:
-            raise InvalidBackup(_("The ZIP has no metadata.json, so it is no backup."))
+            raise InvalidBackup(_("The ZIP has no metadata.json, so it is not a backup."))
         self._check_entry(info)
         with _zip_errors(), self._zip.open(info) as file:
-            text = file.read(self._limits.metadata)  # `ZipFile.read` would unpack all, whatever the ZIP says
+            text = file.read(self._limits.metadata)  # `ZipFile.read` would unpack everything
             if file.read(1):
-                raise InvalidBackup(_("metadata.json is impossibly long."))
+                raise InvalidBackup(_("metadata.json is too long."))
         try:
             return json.loads(text, object_pairs_hook=_each_once)
         except _TwiceError as error:
             raise InvalidBackup(
-                _("metadata.json cannot be read: “%(name)s” stands in it twice.")
-                % {"name": shown(str(error))}
+                _("metadata.json cannot be read: “%(name)s” is in it twice.") % {"name": shown(str(error))}
             ) from error
         except (ValueError, RecursionError) as error:
-            raise InvalidBackup(_("metadata.json cannot be read: it is no JSON.")) from error
+            raise InvalidBackup(_("metadata.json cannot be read: it is not JSON.")) from error
 
     def _check_entries(self) -> None:
         """Check the ZIP's whole table of contents, what is passed over included."""
@@ -213,14 +210,16 @@ class Archive:
         if info.flag_bits & 0x1:
             raise InvalidBackup(_("The file is encrypted; a backup is not."))
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise InvalidBackup(_("“%(name)s” is packed in a way that no backup is.") % {"name": name})
+            raise InvalidBackup(
+                _("“%(name)s” is compressed in a way that backups do not use.") % {"name": name}
+            )
         if info.header_offset + info.compress_size > self._size:
             raise _damaged()
         if (info.external_attr >> 16) & 0o170000 not in (0, 0o100000, 0o040000):
             raise InvalidBackup(_("“%(name)s” is a link, not a file.") % {"name": name})
 
     def _checked_metadata(self, said: Any) -> Metadata:
-        """What `metadata.json` says, which must agree with the members that there are."""
+        """Return the metadata, which must agree with the members in the ZIP."""
         metadata = parse_metadata(said)
         found = self._entries.keys() - {METADATA}
         if not metadata.has_checksums:
@@ -235,7 +234,7 @@ class Archive:
             raise InvalidBackup(_("“%(file)s” is missing from the ZIP.") % {"file": shown(name)})
         for name in sorted(found - named):
             raise InvalidBackup(
-                _("The ZIP holds “%(name)s”, which metadata.json does not know.") % {"name": shown(name)}
+                _("The ZIP holds “%(name)s”, which metadata.json does not list.") % {"name": shown(name)}
             )
         return metadata
 
@@ -308,11 +307,11 @@ class Archive:
         if len(text) > 2 * self._limits.values:  # a value takes two bytes at least
             self._refuse_many_values(member, before, lines)
         try:
-            records: list[Any] = loads(text)  # all at once is quicker than one by one
+            records: list[Any] = loads(text)  # faster than one by one
             if len(records) == len(lines) and _is_ours(records, text):
                 return records
         except (ValueError, RecursionError):
-            pass  # one by one, to find which it is
+            pass  # one by one, to find the record at fault
         try:
             records = [loads(line) for line in lines]
         except (ValueError, RecursionError) as error:
@@ -369,12 +368,12 @@ class Archive:
                 loads(piece)
             except (ValueError, RecursionError):
                 return InvalidBackup(
-                    _("“%(file)s” cannot be read: record number %(number)s is no JSON.")
+                    _("“%(file)s” cannot be read: record number %(number)s is not JSON.")
                     % {"file": shown(member.file), "number": number}
                 )
         return self._not_an_array(member)
 
     def _not_an_array(self, member: Member) -> InvalidBackup:
         return InvalidBackup(
-            _("“%(file)s” cannot be read: it is no list of records.") % {"file": shown(member.file)}
+            _("“%(file)s” cannot be read: it is not a list of records.") % {"file": shown(member.file)}
         )

@@ -58,7 +58,8 @@ def storage_errors() -> Iterator[None]:
     except OSError as error:
         raise StorageFailed(
             _(
-                "The server cannot keep the file (%(reason)s). Look at the free space and the rights of BACKUP_ROOT."
+                "The server cannot store the file (%(reason)s). Check the free space and the "
+                "permissions of BACKUP_ROOT."
             )
             % {"reason": error.strerror or error}
         ) from error

@@ -156,8 +156,8 @@ def _run(folder: Path, reporter: Reporter) -> None:
         if late.is_set():
             raise UpgradeFailed(
                 _(
-                    "Bringing the data to this version took more than %(seconds)s seconds (BACKUP_UPGRADE_SECONDS), "
-                    "and was stopped at %(step)s. Nothing was changed."
+                    "Upgrading the data took more than %(seconds)s seconds (BACKUP_UPGRADE_SECONDS), and was "
+                    "stopped at %(step)s. Nothing was changed."
                 )
                 % {"seconds": conf.upgrade_seconds, "step": label or "?"}
             )
@@ -165,9 +165,7 @@ def _run(folder: Path, reporter: Reporter) -> None:
             raise _error(outcome)
         if process.returncode or "finished" not in outcome:
             raise UpgradeFailed(
-                _(
-                    "Bringing the data to this version broke off at %(step)s (%(reason)s). Nothing was changed."
-                )
+                _("Upgrading the data failed at %(step)s (%(reason)s). Nothing was changed.")
                 % {"step": label or "?", "reason": _reason(process.returncode, errors)}
             )
 

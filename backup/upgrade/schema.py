@@ -116,8 +116,8 @@ def check_fields(archive: Archive, tables: Iterable[Table]) -> None:
     if lines:
         raise RestoreRefused(
             _(
-                "The backup is of format version 1.0, which does not say what schema it has, and its fields are not "
-                "those of this site. Restore it into the Baby Buddy that made it. These do not fit:"
+                "The backup has format version 1.0, which does not say what schema it has, and its fields "
+                "are not those of this site. Restore it into the Baby Buddy that made it. These do not fit:"
             ),
             lines,
         )

@@ -151,7 +151,7 @@ def _explained(reporter: ParentReporter) -> Iterator[None]:
         if reporter.migration:
             text = _("The migration %(migration)s failed on this data (%(reason)s). Nothing was changed.")
         else:
-            text = _("The data could not be brought to this version (%(reason)s). Nothing was changed.")
+            text = _("The data could not be upgraded to this version (%(reason)s). Nothing was changed.")
         raise UpgradeFailed(text % {"migration": reporter.migration, "reason": reason}) from error
 
 
@@ -237,12 +237,12 @@ def _check_columns(reader: SQLite, table: Table) -> None:
 
 
 def _not_baby_buddys() -> InvalidBackup:
-    return InvalidBackup(_("This is a database of SQLite's, but not one of Baby Buddy's."))
+    return InvalidBackup(_("This is an SQLite database, but not one of Baby Buddy."))
 
 
 def _incomplete(table: str) -> InvalidBackup:
     return InvalidBackup(
-        _("The database is not whole: the table %(table)s, or a part of it, is missing.") % {"table": table}
+        _("The database is incomplete: the table %(table)s, or a part of it, is missing.") % {"table": table}
     )
 
 

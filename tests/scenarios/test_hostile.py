@@ -292,9 +292,9 @@ KINDS = {
     "a table of contents of 2^60 bytes": Kind(zip64_end, DAMAGED),
     # What a ZIP may be, and a backup is not
     "encrypted": Kind(in_directory(8, "<H", 1), "encrypted"),
-    "packed by bzip2": Kind(packed_by(zipfile.ZIP_BZIP2), "packed in a way"),
-    "packed by LZMA": Kind(packed_by(zipfile.ZIP_LZMA), "packed in a way"),
-    "packed by nobody knows what": Kind(in_directory(10, "<H", 99), "packed in a way"),
+    "packed by bzip2": Kind(packed_by(zipfile.ZIP_BZIP2), "compressed in a way"),
+    "packed by LZMA": Kind(packed_by(zipfile.ZIP_LZMA), "compressed in a way"),
+    "packed by nobody knows what": Kind(in_directory(10, "<H", 99), "compressed in a way"),
     "a link": Kind(appended(entry(stat.S_IFLNK), "/etc/passwd"), "core/link.json.*link"),
     "a device": Kind(appended(entry(stat.S_IFCHR)), "core/link.json"),
     "a member twice": Kind(appended(FEEDING), f"{FEEDING}.*twice"),
@@ -350,7 +350,7 @@ KINDS = {
         one_line(b'{"x":"' + ENDLESS.encode(), zipfile.ZIP_STORED), f"{FEEDING}.*MB", 413, limit=2**30
     ),
     "white space without end": Kind(content(b"[\n" + b" " * 80_000_000, count=1), "fold|MB", 413),
-    "a comma and no record": Kind(one_line(b",\n"), f"{FEEDING}.*no list"),
+    "a comma and no record": Kind(one_line(b",\n"), f"{FEEDING}.*not a list"),
     "half a million values": Kind(
         one_line(b'{"x":[' + b"[]," * 600_000 + b"0]}"), f"{FEEDING}.*number 1", 413
     ),

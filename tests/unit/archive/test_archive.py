@@ -649,7 +649,7 @@ def test_what_is_passed_over_counts():
     assert read(file) == RECORDS
     refuse(file, TooLarge, dataclasses.replace(LIMITS, members=50))
     refuse(file, TooLarge, dataclasses.replace(LIMITS, uncompressed=50_000))
-    assert "packed in a way" in refuse(
+    assert "compressed in a way" in refuse(
         packed({**unpacked(write(RECORDS)), ".DS_Store": b"x"}, zipfile.ZIP_BZIP2)
     )
 
