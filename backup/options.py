@@ -27,10 +27,12 @@ class RestoreMode(enum.Enum):
 @dataclass(frozen=True)
 class RestoreOptions:
     """How to restore. `clear_unknown_apps`: clear even the rows of apps that the backup has never seen; without it a
-    clearing restore that would delete some is refused."""
+    clearing restore that would delete some is refused. `as_it_was`: bring back a state that this very site was in,
+    whatever it was: an undo is not refused for what was wrong with the data before."""
 
     mode: RestoreMode = RestoreMode.OVERWRITE
     clear_unknown_apps: bool = False
+    as_it_was: bool = False
 
 
 class Phase(enum.Enum):

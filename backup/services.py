@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import django
-from django.db import DatabaseError
+from django.db import DatabaseError, OperationalError
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -42,8 +42,8 @@ from .storage import files, kept, state
 from .tables import Table
 from .upgrade import process, schema
 
-#: An undo brings back exactly what was, whatever apps there are.
-UNDO = RestoreOptions(RestoreMode.CLEAR, clear_unknown_apps=True)
+#: An undo brings back exactly what was, whatever apps there are, and whatever was wrong with it.
+UNDO = RestoreOptions(RestoreMode.CLEAR, clear_unknown_apps=True, as_it_was=True)
 
 
 #: So long after a restore, the same request is taken for one that a gateway sent again, or for a second click.
@@ -160,7 +160,7 @@ def inspect_backup(source: BinaryIO, options: RestoreOptions, *, user: Any = Non
             tables = _tables()
             moments = {t.label: moment for t in tables if (moment := babybuddy.moment_of(t))}
             preview = PreviewCollector(spool, options.mode, moments, babybuddy.USES)
-            plan = _plan(archive, reader, spool, options.mode, user, preview=preview)
+            plan = _plan(archive, reader, spool, options, user, preview=preview)
         log(f"{plan.metadata.total_records} records")
         return plan
 
@@ -247,7 +247,7 @@ def _restore(
         marker = database.change_marker(tables)
         total = max(archive.metadata.total_records, 0)
         counter = RecordCounter(reporter, total)
-        plan = _plan(archive, database, spool, options.mode, user, report=counter.add)
+        plan = _plan(archive, database, spool, options, user, report=counter.add)
         _refuse(plan, options)
         reporter.phase(Phase.COPY)
         label = undo or _("before restoring %(file)s") % {"file": _named(archive.metadata.timestamp)}
@@ -261,7 +261,7 @@ def _restore(
                     if options.mode.clears:
                         plan = check_policy(plan, database, superuser=_is_superuser(user))
                     else:
-                        plan = _plan(archive, database, fresh, options.mode, user)
+                        plan = _plan(archive, database, fresh, options, user)
                     _refuse(plan, options)
                 reporter.phase(Phase.WRITE)
                 counter = RecordCounter(reporter, plan.metadata.total_records)
@@ -270,9 +270,9 @@ def _restore(
                 warnings = [
                     *plan.warnings,
                     *replaced_in_words(replaced),
-                    *babybuddy.after_restore(database),
+                    *([] if options.as_it_was else babybuddy.after_restore(database)),
                 ]
-                refuse_records(database.dangling(_tables(everything=True)))
+                warnings += _refuse_dangling(database, options)
                 database.reset_sequences([*plan.tables, *plan.emptied])
                 state.save_last_restore(
                     state.LastRestore(
@@ -363,7 +363,7 @@ def _plan(
     archive: Archive,
     database: Database,
     spool: Spool,
-    mode: RestoreMode,
+    options: RestoreOptions,
     user: Any,
     *,
     preview: PreviewCollector | None = None,
@@ -372,12 +372,13 @@ def _plan(
     tables = _tables()
     if not archive.metadata.has_checksums:
         schema.check_fields(archive, tables)
+    validators = {} if options.as_it_was else babybuddy.validators(database)
     return build(
-        RecordReader(archive, babybuddy.validators(database), preview, report),
+        RecordReader(archive, validators, preview, report),
         database,
         tables,
         spool,
-        mode,
+        options,
         superuser=_is_superuser(user),
         excluded={name.lower() for name in conf.exclude},
         preview=preview,
@@ -399,6 +400,26 @@ def _refuse(plan: Plan, options: RestoreOptions) -> None:
             ),
             sorted(plan.unknown_apps),
         )
+
+
+def _refuse_dangling(database: Database, options: RestoreOptions) -> list[str]:
+    """Raise `RecordsRefused` where rows point at nothing since the restore. Returns a warning of those that did before.
+
+    A state that was here before may come back with rows that point at nothing: an undo looks at other models only.
+    """
+    scope = {table.label for table in _tables()} if options.as_it_was else set()
+    tables = [table for table in _tables(everything=True) if table.label not in scope]
+    lines = database.dangling(tables)
+    if not lines:
+        return []
+    before: set[str] = set()
+    with suppress(OperationalError), database.snapshot() as snapshot:  # it sees nothing of the restore yet
+        before.update(snapshot.dangling(tables))
+    refuse_records([line for line in lines if line not in before])
+    return [
+        _("Rows that were here before refer to something that is not there: %(rows)s")
+        % {"rows": "; ".join(lines)}
+    ]
 
 
 class _SafetyCopy:

@@ -13,7 +13,7 @@ from django.utils.translation import ngettext
 from ..archive.metadata import Metadata
 from ..database import Database
 from ..exceptions import InvalidBackup
-from ..options import RestoreMode
+from ..options import RestoreMode, RestoreOptions
 from ..tables import Batch, Table
 from .accounts import account_changes, in_words
 from .batches import Spool
@@ -30,7 +30,7 @@ def build(
     database: Database,
     tables: Sequence[Table],
     spool: Spool,
-    mode: RestoreMode,
+    options: RestoreOptions,
     *,
     superuser: bool,
     excluded: Iterable[str] = (),
@@ -45,6 +45,7 @@ def build(
     Raises `InvalidBackup`; what the restore would be refused for is in the plan.
     """
     metadata = reader.archive.metadata
+    mode = options.mode
     members = _check_members(metadata, tables, excluded)
     restored, emptied, warnings = _divide(metadata, tables, mode)
     resolver = RESOLVERS[mode](database)
@@ -55,7 +56,7 @@ def build(
         records, identical = _compare(reader, database, restored, spool, resolver, as_text=as_text)
     plan = Plan(
         metadata=metadata.counted(records),
-        mode=mode,
+        options=options,
         tables=restored,
         emptied=emptied,
         spool=spool,

@@ -15,7 +15,7 @@ from ..archive.metadata import Metadata
 from ..database import Database
 from ..exceptions import BackupError
 from ..kinds import Plain
-from ..options import RestoreMode
+from ..options import RestoreMode, RestoreOptions
 from ..tables import Row, Table
 from .batches import ComparedBatch, Spool
 from .identity import Conflict, KeyMap, are_apart
@@ -70,7 +70,7 @@ class Plan:
     backup does not hold them."""
 
     metadata: Metadata
-    mode: RestoreMode
+    options: RestoreOptions
     tables: Sequence[Table]
     emptied: Sequence[Table]
     #: The rows, by model label. Where nothing was compared, they are there only where the policy asks for them, and of
@@ -92,6 +92,10 @@ class Plan:
     unknown_apps: Sequence[str] = ()
     #: Why the restore may not be carried out (by this user), or None.
     refusal: BackupError | None = None
+
+    @property
+    def mode(self) -> RestoreMode:
+        return self.options.mode
 
     def table(self, label: str) -> Table | None:
         """Return the table of a model that is restored, or None."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from django.contrib.auth import get_user_model
+from django.contrib.auth.hashers import get_hasher, identify_hasher
 from django.utils.translation import gettext as _
 
 from .. import babybuddy
@@ -54,7 +55,7 @@ def _refusal(plan: Plan, database: Database, *, superuser: bool) -> BackupError 
             _("Records of the backup match more than one row here, so it is not clear which rows they are:"),
             [str(conflict) for conflict in plan.conflicts],
         )
-    if not _leaves_a_superuser(plan, database):
+    if not plan.options.as_it_was and not _leaves_a_superuser(plan, database):
         return RestoreRefused(
             _("After this restore nobody could administer the site: no user would be active and a superuser.")
         )
@@ -109,7 +110,7 @@ def _changes_accounts(plan: Plan, database: Database) -> bool:
         if any(
             batch.added
             or batch.replaced
-            or any(_differs(database, table, row, account.by_use) for row in batch.changed)
+            or any(_differs(plan, database, table, row, account.by_use) for row in batch.changed)
             for batch in plan.batches(database, table)
         ):
             return True
@@ -120,7 +121,23 @@ def _changes_accounts(plan: Plan, database: Database) -> bool:
     return False
 
 
-def _differs(database: Database, table: Table, row: Row, ignored: frozenset[str]) -> bool:
+def _differs(plan: Plan, database: Database, table: Table, row: Row, by_use: frozenset[str]) -> bool:
+    """Whether a row here differs from the backup's, but for what changes by use."""
     here = database.rows_by_key(table, [row[0]])[row[0]]
-    places = [place for place, name in enumerate(("pk", *table.names)) if name not in ignored]
-    return any(row[place] != here[place] for place in places)
+    names = ("pk", *table.names)
+    differing = [
+        place for place, name in enumerate(names) if row[place] != here[place] and name not in by_use
+    ]
+    if plan.options.as_it_was:  # our own copy, in which nobody can have put a password of theirs
+        differing = [p for p in differing if names[p] != "password" or not _is_rehashed(str(row[p]))]
+    return bool(differing)
+
+
+def _is_rehashed(password: str) -> bool:
+    """Whether Django hashes this password anew as soon as its user signs in, so that it differs since by mere use."""
+    try:
+        hasher = identify_hasher(password)
+    except ValueError:  # it is no password at all
+        return False
+    preferred = get_hasher()
+    return hasher.algorithm != preferred.algorithm or preferred.must_update(password)

@@ -7,7 +7,7 @@ of each kind and model, and one number a month: memory does not grow with the nu
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, compress
 from operator import itemgetter
@@ -22,6 +22,10 @@ from .batches import ComparedBatch, Spool
 _MONTH = itemgetter(slice(7))
 #: Example rows of each kind (added, changed, removed) and model.
 MOST = 50
+#: Characters of a text that an example row keeps: more than a page shows of it. A note may have millions.
+LONGEST = 1000
+#: Rows that are read at a time to be cut.
+AT_ONCE = 10
 
 
 @dataclass
@@ -97,7 +101,7 @@ class PreviewCollector:
         """Take examples of what a batch adds and changes."""
         samples = self.samples.setdefault(table.label, Samples())
         added = [*batch.added[:MOST], *batch.replaced[:MOST]]
-        samples.added += added[: MOST - len(samples.added)]
+        samples.added += _cut_rows(added[: MOST - len(samples.added)])
         if batch.replaced:
             self.add_removed(database, table, [row[0] for row in batch.replaced])
         use = self._uses.get(table.label)
@@ -110,15 +114,17 @@ class PreviewCollector:
                     pair = here[row[0]], row
                     (used if _differing(table, *pair) == [use] else changed).append(pair)
             self.used[table.label] += len(used)
-            samples.used += used[: MOST - len(samples.used)]
-            samples.changed += changed[: MOST - len(samples.changed)]
+            samples.used += _cut_pairs(used[: MOST - len(samples.used)])
+            samples.changed += _cut_pairs(changed[: MOST - len(samples.changed)])
 
     def add_removed(self, database: Database, table: Table, keys: Sequence[Plain]) -> None:
         """Take examples of rows that are removed, by their keys."""
         samples = self.samples.setdefault(table.label, Samples())
         keys = keys[: MOST - len(samples.removed)]
-        rows = database.rows_by_key(table, keys)
-        samples.removed += [rows[key] for key in keys if key in rows]
+        for start in range(0, len(keys), AT_ONCE):
+            some = keys[start : start + AT_ONCE]
+            rows = database.rows_by_key(table, some)
+            samples.removed += _cut_rows(rows[key] for key in some if key in rows)
 
     def add_missing(self, database: Database, table: Table) -> None:
         """Take examples of the rows here that the backup does not hold: the last of them."""
@@ -161,6 +167,38 @@ class PreviewCollector:
 def _differing(table: Table, here: Row, new: Row) -> list[str]:
     """Return the names of the fields that differ."""
     return [name for name, old, value in zip(("pk", *table.names), here, new, strict=True) if old != value]
+
+
+def _cut_rows(rows: Iterable[Row]) -> list[Row]:
+    """Return example rows with long texts cut, so that they take little memory."""
+    return [tuple([_cut(value, 0) for value in row]) for row in rows]
+
+
+def _cut_pairs(pairs: Iterable[tuple[Row, Row]]) -> list[tuple[Row, Row]]:
+    """Like `_cut_rows`, for rows that differ: of long texts that do, the piece in which they begin to is kept."""
+    cut = []
+    for here, new in pairs:
+        starts = [_difference(old, value) for old, value in zip(here, new, strict=True)]
+        old_row, new_row = (tuple(map(_cut, row, starts)) for row in (here, new))
+        cut.append((old_row, new_row))
+    return cut
+
+
+def _difference(here: Plain, new: Plain) -> int:
+    """Return where to begin to show two values, so that where they differ is seen, with some text in front of it."""
+    if not isinstance(here, str) or not isinstance(new, str) or max(len(here), len(new)) <= LONGEST:
+        return 0
+    block = 4096
+    start = 0
+    while start < len(here) and here[start : start + block] == new[start : start + block]:
+        start += block
+    pairs = zip(here[start : start + block], new[start : start + block], strict=False)
+    start += next((place for place, (old, value) in enumerate(pairs) if old != value), 0)
+    return max(start - 40 - start % 4, 0) if start >= LONGEST else 0  # by fours, as base64 goes
+
+
+def _cut(value: Plain, start: int) -> Plain:
+    return value[start : start + LONGEST] if isinstance(value, str) and len(value) > LONGEST else value
 
 
 def _keys_of(table: Table) -> str:

@@ -6,14 +6,17 @@ import signal
 from datetime import datetime, timedelta, timezone
 
 import pytest
+from babybuddy.models import Settings
 from core import models as core
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import User
 from django.core.management import call_command
-from django.db import connections
+from django.db import connection, connections
 from freezegun import freeze_time
 
 from backup import services
 from backup.conf import conf
-from backup.exceptions import AlreadyRestored, NoSafetyCopy, StorageFailed
+from backup.exceptions import AlreadyRestored, Forbidden, NoSafetyCopy, RecordsRefused, StorageFailed
 from backup.storage import files, kept
 from tests.support.backups import restore, take
 from tests.support.processes import ask, process, wait_until_usable
@@ -235,3 +238,92 @@ def test_a_safety_copy_of_a_restore_that_did_not_happen(family, tmp_path):
     with pytest.raises(NoSafetyCopy):
         services.undo_restore()
     assert not differences(now, snapshot())
+
+
+# --- Whatever was wrong with the state before -------------------------------------------------------------
+
+
+def an_unknown_time_zone():
+    Settings.objects.update(timezone="Mars/Phobos")
+
+
+def nobody_who_administers():
+    User.objects.update(is_superuser=False)
+
+
+def a_user_without_settings():
+    Settings.objects.filter(user__username="joe").delete()
+
+
+def a_row_that_points_at_nothing():
+    entry = LogEntry.objects.create(user=User.objects.first(), object_repr="x", action_flag=1)
+    with connection.constraint_checks_disabled(), connection.cursor() as cursor:
+        cursor.execute("UPDATE django_admin_log SET user_id = 9999 WHERE id = %s", [entry.pk])
+
+
+WRONG = [an_unknown_time_zone, nobody_who_administers, a_user_without_settings, a_row_that_points_at_nothing]
+CHECKS_ALWAYS = connection.vendor == "postgresql"
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: wrong.__name__)
+def test_undo_brings_back_what_was_wrong_before(family, wrong):
+    if CHECKS_ALWAYS and wrong is a_row_that_points_at_nothing:
+        pytest.skip("this engine never has such rows")
+    file = take()
+    enter("since")
+    wrong()
+    before = snapshot()
+    restore(file, clear=True)
+    assert differences(before, snapshot())
+    services.undo_restore()
+    assert not differences(before, snapshot())
+
+
+@pytest.mark.skipif(CHECKS_ALWAYS, reason="this engine never has such rows")
+def test_a_row_that_points_at_nothing_does_not_keep_a_good_backup_out(family):
+    """It was here before the restore, and is none of the backup's."""
+    file = take()
+    core.Note.objects.all().delete()
+    a_row_that_points_at_nothing()
+    result = restore(file, clear=False)
+    assert core.Note.objects.exists()
+    assert [line for line in result.warnings if "admin.logentry" in line]
+
+
+@pytest.mark.skipif(CHECKS_ALWAYS, reason="this engine never has such rows")
+def test_a_backup_with_a_row_that_points_at_nothing_is_refused_by_name(family):
+    before = snapshot()
+    a_row_that_points_at_nothing()
+    file = take()
+    LogEntry.objects.filter(user_id=9999).delete()
+    with pytest.raises(RecordsRefused, match=r"admin\.logentry"):
+        restore(file, clear=True)
+    assert not differences(before, snapshot())
+
+
+def test_staff_may_undo_where_passwords_were_hashed_anew_by_a_sign_in(family, settings):
+    """That happens by itself where Django's preferred hasher is another one than it was."""
+    old = "django.contrib.auth.hashers.MD5PasswordHasher"
+    settings.PASSWORD_HASHERS = [old]
+    admin = User.objects.get(username="admin")
+    admin.set_password("admin's")
+    admin.save()
+    file = take()
+    enter("since")
+    before = snapshot()
+    restore(file, clear=True, user=family.staff)
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.PBKDF2PasswordHasher", old]
+    assert User.objects.get(username="admin").check_password("admin's")
+    admin.refresh_from_db()
+    admin.set_password("admin's")  # as a sign-in does
+    admin.save()
+    services.undo_restore(user=family.staff)
+    assert not differences(before, snapshot())
+
+
+def test_staff_cannot_gain_by_an_undo(family):
+    file = take()
+    User.objects.filter(username="grandma").update(is_superuser=True)
+    restore(file, clear=True)
+    with pytest.raises(Forbidden):
+        services.undo_restore(user=User.objects.get(username="grandma"))

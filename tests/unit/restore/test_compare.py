@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from backup import services
 from backup.archive import open_archive, reader
 from backup.database import database_of
-from backup.options import SILENT, RecordCounter, RestoreMode
+from backup.options import SILENT, RecordCounter, RestoreMode, RestoreOptions
 from backup.restore import apply, batches, build, compare, preview, records
 from tests.support.backups import packed, rewritten, take, unpacked
 from tests.support.filling import fill
@@ -139,7 +139,7 @@ def outcome(file, mode, *, as_text):
             snapshot_reader,
             tables,
             spool,
-            mode,
+            RestoreOptions(mode),
             superuser=True,
             preview=collector,
             as_text=as_text,
@@ -155,7 +155,9 @@ def outcome(file, mode, *, as_text):
     file.seek(0)
     with open_archive(file) as archive, batches.Spool() as spool:
         record_reader = records.RecordReader(archive)
-        plan = build.build(record_reader, database, tables, spool, mode, superuser=True, as_text=as_text)
+        plan = build.build(
+            record_reader, database, tables, spool, RestoreOptions(mode), superuser=True, as_text=as_text
+        )
         try:
             with database.restoring():
                 apply.write(plan, database, record_reader, RecordCounter(SILENT, 0))

@@ -64,6 +64,28 @@ def test_no_more_than_so_many(three_days, few, clear):
     assert (len(found.added), len(found.changed)) == (3, 3)
 
 
+@pytest.mark.parametrize("clear", [True, False])
+def test_long_texts_are_cut_where_they_differ(family, clear):
+    child = core.Child.objects.first()
+    time = dt.datetime(2026, 6, 1, tzinfo=dt.timezone.utc)
+    same = "same " * 100_000
+    added, changed, gone = (
+        core.Note.objects.create(child=child, time=time, note=f"{number} {same} at the end")
+        for number in range(3)
+    )
+    gone.delete()
+    file = take()
+    core.Note.objects.filter(pk=changed.pk).update(note=f"1 {same} another end")
+    core.Note.objects.filter(pk=added.pk).delete()
+    core.Note.objects.create(child=child, time=time, note=same)
+    _changes, samples = looked(file, clear, "core.note")
+    texts = [value for row in samples.rows() for value in row if isinstance(value, str)]
+    assert max(map(len, texts)) <= preview.LONGEST
+    ((here, new),) = samples.changed
+    assert any("another end" in str(value) for value in here)
+    assert any("at the end" in str(value) for value in new)
+
+
 @pytest.mark.parametrize("places", [[0], [3], [4, 5], [-1], [0, 9, -1], [*range(12)], [*range(2, 30)]])
 @pytest.mark.parametrize("layout", ["ours", "another", "unordered"])
 def test_rows_that_the_backup_does_not_hold_are_found_wherever_they_are(three_days, few, places, layout):
