@@ -309,7 +309,7 @@ def test_the_name_of_an_upload_is_no_path(browser, name):
     response = browser.post(url("restore"), {"backup_file": upload(name=name)}, follow=True)
     assert response.status_code in (200, 400)
     for path in staged():
-        assert re.fullmatch(r"[\w-]{32}\.zip", path.name)
+        assert re.fullmatch(r"[0-9a-f]{12}_[\w-]{32}\.zip", path.name)
     assert not list(conf.root.parent.rglob("*evil*"))
 
 

@@ -17,7 +17,7 @@ from django.core.files.storage import InvalidStorageError, storages
 from django.core.management import call_command
 from freezegun import freeze_time
 
-from backup.archive import Metadata, Writer
+from backup.archive import Metadata, Writer, text_of
 from backup.conf import conf
 from backup.exceptions import InvalidBackup, NoSafetyCopy, StorageFailed
 from backup.storage import files, kept, state, uploads
@@ -137,7 +137,7 @@ def small(number=0):
     """A backup of some state, and its metadata."""
     file = io.BytesIO()
     with Writer(file) as writer:
-        writer.add("app.model", "app/model.json", [(1, f"{number:09}".encode())])
+        writer.add("app.model", [(1, text_of({"model": "app.model", "pk": number, "fields": {}}))])
         return file, writer.finish(Metadata(NOW, label=str(number)))
 
 
