@@ -63,7 +63,7 @@ def _as_our_errors() -> Iterator[None]:
         yield
     except OSError as error:  # of temporary files; those of the drivers are others
         raise StorageFailed(
-            _("The server cannot keep the files that this needs (%(reason)s). Nothing was changed.")
+            _("The server cannot store the files that this needs (%(reason)s). Nothing was changed.")
             % {"reason": error.strerror or type(error).__name__}
         ) from error
     except OperationalError as error:

@@ -39,7 +39,7 @@ class ComparedBatch:
 class Spool:
     """A temporary file of batches, each under a name, that come back in the order in which they were put.
 
-    Nobody else can open it, and it is gone when it is closed, or the process dies.
+    Nobody else can open it. It is gone when it is closed or the process dies.
     """
 
     def __init__(self) -> None:
@@ -111,8 +111,8 @@ class UniqueKeys:
                     self._last = key
                     continue
                 raise self._table.invalid(
-                    _("its key comes twice, or the records are not in the order of their keys"), key
+                    _("its key is there twice, or the records are not in the order of their keys"), key
                 )
             if key in self._seen:
-                raise self._table.invalid(_("its key comes twice"), key)
+                raise self._table.invalid(_("its key is there twice"), key)
             self._seen.add(key)
