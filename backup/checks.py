@@ -1,7 +1,7 @@
-"""System checks of the set-up, for `manage.py check`, `migrate` and the start of the server.
+"""System checks: a wrong set-up is told at start-up (`migrate` runs them) and by `manage.py check`.
 
-What would leak a backup, or make it fail or miss data, is an error: `migrate` stops at it. Everything else is a
-warning. No check needs a database.
+Errors are for what would leak a backup, or make it fail or miss data: `migrate` stops at them. All else is a
+warning. None of them needs a database but `check_tables`, which runs where Django checks databases, as `migrate` does.
 """
 
 from __future__ import annotations
@@ -15,11 +15,16 @@ from django.apps import AppConfig, apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.core.exceptions import ImproperlyConfigured
+from django.db import DEFAULT_DB_ALIAS, DatabaseError
 from django.template import TemplateSyntaxError
 from django.urls import NoReverseMatch, reverse
 
 from backup import menu
 from backup.conf import Conf, conf
+from backup.database import database_of
+from backup.exceptions import UnknownDatabase
+from backup.scope import models_in_scope
+from backup.tables import Table
 
 SERVED = ("MEDIA_ROOT", "STATIC_ROOT", "WHITENOISE_ROOT")
 SNIPPET_LAST = "Let babybuddy_settings_snippet.py be the end of the settings module that is used: {}."
@@ -78,7 +83,7 @@ def check_root(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[C
 
 
 def _can_be_written(folder: Path) -> bool:
-    """Tell whether a folder can be written into, or created."""
+    """Or made, where it does not exist yet."""
     for place in (folder, *folder.parents):
         if place.exists():
             return place.is_dir() and os.access(place, os.W_OK | os.X_OK)
@@ -166,3 +171,28 @@ def check_tokens(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list
             id="backup.W004",
         )
     ]
+
+
+@register(Tags.database)
+def check_tables(
+    app_configs: Sequence[AppConfig] | None, databases: Sequence[str] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    if DEFAULT_DB_ALIAS not in (databases or ()):
+        return []
+    try:
+        database = database_of()
+    except UnknownDatabase as error:
+        hint = "The other parts of Baby Buddy are not concerned; make backups with the database's own tools."
+        return [Warning(str(error), hint=hint, id="backup.W005")]
+    found: list[CheckMessage] = []
+    try:
+        tables = [Table(model) for model in models_in_scope(exclude=conf.exclude)]
+        if statements := database.without_transactions(tables):
+            message = "Backups of these tables cannot be restored: a restore that fails could not be undone."
+            found.append(Warning(message, hint=" ".join(statements), id="backup.W006"))
+        if statements := database.without_all_characters(tables):
+            message = "These tables cannot hold every character, emoji for one, that a backup may bring."
+            found.append(Warning(message, hint=" ".join(statements), id="backup.W007"))
+    except (DatabaseError, ImproperlyConfigured):
+        return []  # The database does not answer, which is not for us to say; or E002 says so.
+    return found

@@ -241,9 +241,10 @@ def _restore(
         database.exclusive(),
     ):
         ensure_not_repeated(idempotency_key)
+        tables = _tables()
+        database.check_transactional(tables)
         # What can be done before others are locked out is done before: reading, checking, converting, the safety copy.
         reporter.phase(Phase.CHECK)
-        tables = _tables()
         marker = database.change_marker(tables)
         total = max(archive.metadata.total_records, 0)
         counter = RecordCounter(reporter, total)

@@ -18,12 +18,15 @@ from itertools import pairwise
 from operator import itemgetter
 from typing import Any
 
-from django.db.models import Field, Model
+from django.db.models import AutoField, BigAutoField, Field, Model, SmallAutoField
 from django.utils.translation import gettext as _
 
 from .exceptions import InvalidRecord
 from .kinds import INTEGER, JSON, Kind, Plain, kind_of
 from .scope import generic_references, label_of
+
+#: The highest key that a database gives by itself, by the type of the key.
+HIGHEST = {"SmallAutoField": 2**15 - 1, "AutoField": 2**31 - 1, "BigAutoField": 2**63 - 1}
 
 Row = tuple[Plain, ...]
 #: Rows held by column: one sequence of values for each column and relation, all of the same length.
@@ -227,6 +230,28 @@ class Table:
 
         Raises `InvalidRecord` with model, key, field and reason.
         """
+        batch = self._fast_batch(records)
+        if batch is None:  # slowly, one by one, to find which record is wrong
+            batch = list(zip(*map(self.row_from, records), strict=True))
+        limit = self.highest_usable_key
+        if limit is not None and batch and max(batch[0]) > limit:
+            key = next(key for key in batch[0] if key > limit)
+            raise self.invalid(_("its key is so high that soon no more entries could be added"), key)
+        return batch
+
+    @cached_property
+    def highest_usable_key(self) -> int | None:
+        """The highest key that leaves room for others after it; None where the database does not count on from it.
+
+        The last thousandth of what the column holds is left out.
+        """
+        field = self.key.field
+        if not isinstance(field, AutoField | BigAutoField | SmallAutoField):
+            return None
+        return HIGHEST[field.get_internal_type()] // 1000 * 999
+
+    def _fast_batch(self, records: Sequence[Any]) -> Batch | None:
+        """Convert records a column at a time; None where one of them has not the form of a record."""
         count = len(self.names)
         try:
             fields = [record["fields"] for record in records]
@@ -242,8 +267,8 @@ class Table:
                     for part, check, some in zip(self._parts, self._checks, columns, strict=True)
                 ]
         except (KeyError, TypeError, ValueError, AttributeError, IndexError):
-            pass  # one by one, to find the record at fault
-        return list(zip(*map(self.row_from, records), strict=True))
+            pass
+        return None
 
     def row_from(self, record: Any) -> Row:
         """Convert one record to a row, like `batch_from`."""

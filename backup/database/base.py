@@ -34,8 +34,8 @@ A subclass may say, to be right
 `exact_session()`
     A context in which values are read and written to the letter, whatever the site sets for its sessions. It is entered
     for a restore as a whole and again for its transaction.
-`without_transactions(tables)`
-    For each table whose changes cannot be undone, the statement that mends that.
+`without_transactions(tables)`, `without_all_characters(tables)`
+    For each table whose changes cannot be undone, or that cannot hold every character, the statement that mends that.
 `restore_settings()`
     A context around a restore's transaction: no value is cut or rounded to fit, 0 is a key like any other, a row may
     refer to one that comes later. Puts back what was set.

@@ -75,6 +75,20 @@ class MySQL(Database):
         quote = self.connection.ops.quote_name
         return [f"ALTER TABLE {quote(name)} ENGINE = InnoDB;" for (name,) in sorted(rows) if name in ours]
 
+    def without_all_characters(self, tables: Sequence[Table]) -> list[str]:
+        """Return the statement that mends it for each table with texts in utf8mb3, say, which has no emoji."""
+        ours = {name for table in tables for name, _columns in table.db_tables}
+        rows = self.fetch(
+            "SELECT DISTINCT table_name FROM information_schema.columns WHERE table_schema = DATABASE()"
+            " AND character_set_name <> 'utf8mb4'"
+        )
+        quote = self.connection.ops.quote_name
+        return [
+            f"ALTER TABLE {quote(name)} CONVERT TO CHARACTER SET utf8mb4;"
+            for (name,) in sorted(rows)
+            if name in ours
+        ]
+
     def begin_snapshot(self) -> None:
         self._set({"sql_mode": self._exact_mode()[1]})
         # Django runs MySQL at READ COMMITTED, where each statement sees another moment.

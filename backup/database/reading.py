@@ -13,14 +13,12 @@ from ..kinds import Plain
 from ..tables import Batch, Column, Relation, Row, Table, describe, in_order
 from .conversion import ColumnReader, Conversion
 from .session import RawRows
-from .values import Checked, ConvertAll, slices
+from .values import UNREADABLE, Checked, ConvertAll, slices
 
 #: Parameters of one statement: every engine takes as many (SQLite's own limit was 999 until 2020).
 PARAMETERS = 900
 #: Queries that one UNION ALL joins: SQLite takes 500 terms.
 UNION_TERMS = 400
-#: What a conversion says of a value that is not what its column should hold.
-UNREADABLE = (TypeError, ValueError, ArithmeticError, LookupError)
 
 
 class Reading(Conversion):

@@ -174,6 +174,10 @@ class Session(ABC):
         """Return for each table whose changes cannot be undone the statement that mends that."""
         return []
 
+    def without_all_characters(self, tables: Sequence[Table]) -> list[str]:
+        """Return for each table that cannot hold every character of Unicode the statement that mends that."""
+        return []
+
     def begin_snapshot(self) -> None:  # noqa: B027 - it is optional, as the next ones are
         """Run the first statements of a snapshot's transaction."""
 

@@ -25,8 +25,9 @@ from ..tables import Column, Table
 from .base import Database
 from .conversion import ColumnReader
 from .errors import already_running, reason_of
+from .lenient import LenientChecked, lenient
 from .reading import PARAMETERS
-from .values import Checked, ConvertAll, as_they_are, booleans, durations, each, floats, microseconds
+from .values import ConvertAll, as_they_are, booleans, durations, each, floats, microseconds
 
 
 class SQLite(Database):
@@ -147,18 +148,19 @@ class SQLite(Database):
 
     def fast_reader(self, column: Column) -> ColumnReader | None:
         # A column behind "+" has no declared type, so that no converter of Django's is called for each value. As SQLite
-        # lets a column hold anything, each value is checked: a backup that cannot be restored would be none.
+        # lets a column hold anything, each value is checked: a backup that cannot be restored would be none. Forms that
+        # Django does not write, but reads, are made canonical.
         name, kind = f"+{self.quote(column.column)}", column.kind
         if kind is BOOLEAN:
-            return ColumnReader(name, booleans)
+            return ColumnReader(name, lenient(kind, booleans))
         if kind is DURATION:  # microseconds
-            return ColumnReader(name, durations)
+            return ColumnReader(name, lenient(kind, durations))
         if kind is DATETIME and settings.USE_TZ and self.connection.timezone_name == "UTC":
-            return ColumnReader(name, Checked(kind, _unspaced))
+            return ColumnReader(name, LenientChecked(kind, _unspaced))
         if kind is FLOAT:  # JSON would make infinity null, which could be taken for the same
-            check = each(kind.check)
-            return ColumnReader(name, lambda values: values if kind.all_canonical(values) else check(values))
-        return ColumnReader(name, Checked(kind)) if kind in (INTEGER, TEXT, DATE, TIME) else None
+            read = lenient(kind, each(kind.check))
+            return ColumnReader(name, lambda values: values if kind.all_canonical(values) else read(values))
+        return ColumnReader(name, LenientChecked(kind)) if kind in (INTEGER, TEXT, DATE, TIME) else None
 
     def fast_writer(self, column: Column) -> ConvertAll | None:
         kind = column.kind

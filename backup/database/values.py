@@ -16,6 +16,10 @@ Convert = Callable[[Any], Any]
 ConvertAll = Callable[[Sequence[Any]], Sequence[Plain]]
 
 
+#: What a conversion says of a value that is not what its column should hold.
+UNREADABLE = (TypeError, ValueError, ArithmeticError, LookupError)
+
+
 def slices(values: Sequence[Any], size: int) -> Iterator[Any]:
     """Yield the values, so many at a time."""
     for start in range(0, len(values), size):

@@ -163,6 +163,7 @@ def add_everywhere():
     zoo.Bell.objects.create(time=dt.time(23, 59)).days.add(day)
     lap = zoo.Lap.objects.create(duration=dt.timedelta(hours=7))
     lap.tides.add(tide)
+    zoo.Sample.objects.create(text="added")
     coin = zoo.Coin.objects.create(worth=Decimal("7.07"))
     coin.laps.add(lap)
     coin.change.add(coin)

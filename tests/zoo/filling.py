@@ -66,6 +66,7 @@ def fill_zoo(until):
     models.Day.objects.create(date=today).species.add(birds, psittacus)
     models.Day.objects.create(date=tomorrow)
     models.Bell.objects.create(time=time(7, 0, 0, 1)).days.add(today, tomorrow)
+    models.Sample.objects.create(text="\\ '", float=1e-7, duration=timedelta(days=-1, microseconds=1))
     lap = models.Lap.objects.create(duration=timedelta(days=-1, microseconds=1))
     lap.tides.add(start, start + timedelta(seconds=30.25))
     models.Lap.objects.create(duration=timedelta(minutes=90))

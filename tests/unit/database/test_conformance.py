@@ -11,7 +11,7 @@ from django.contrib.auth.models import User
 from django.db import connection
 
 from backup.database import Database, database_of
-from backup.exceptions import BackupError, Busy, RestoreRefused
+from backup.exceptions import BackupError, Busy, InvalidRecord, RestoreRefused
 from backup.tables import Table
 from tests.support.processes import ask, hear, process, wait_until_usable
 from tests.support.snapshots import differences, snapshot
@@ -598,6 +598,30 @@ def test_a_table_without_transactions_is_refused_before_anything(database, engin
             cursor.execute("ALTER TABLE `zoo select` ENGINE = InnoDB")
 
 
+@pytest.mark.skipif(connection.vendor != "mysql", reason="the others have one engine and one character set")
+@pytest.mark.parametrize(
+    ("change", "check"),
+    [
+        ("`zoo select` ENGINE = MyISAM", "backup.W006"),
+        ("zoo_sample CONVERT TO CHARACTER SET utf8mb3", "backup.W007"),
+    ],
+)
+def test_the_system_check_names_such_a_table_and_what_mends_it(host_db, change, check):
+    from django.core.checks import run_checks
+
+    def found():
+        return [m for m in run_checks(databases=["default"]) if str(m.id).startswith("backup.W")]
+
+    assert found() == []
+    with connection.cursor() as cursor:
+        cursor.execute(f"ALTER TABLE {change}")
+    (message,) = found()
+    assert message.id == check
+    with connection.cursor() as cursor:
+        cursor.execute(message.hint)
+    assert found() == []
+
+
 def test_a_snapshot_under_the_lock_holds_what_there_is(database):
     """A safety copy is completed so: others cannot write any more, and nothing has been written yet."""
     with process(WRITER) as writer:
@@ -608,3 +632,101 @@ def test_a_snapshot_under_the_lock_holds_what_there_is(database):
                 assert "acknowledged" in notes(reader)
             database.clear([NOTE])
     assert "acknowledged" in notes(database)
+
+
+# --- What SQLite may hold in a column -------------------------------------------------------------------------
+
+HOUR = "01:00:00"
+#: (field, what is stored, plain value)
+STORED = [
+    ("datetime", "2026-11-23 14:30:22+00:00", "2026-11-23T14:30:22Z"),
+    ("datetime", "2026-11-23 16:30:22.5+02:00", "2026-11-23T14:30:22.500000Z"),
+    ("datetime", "2026-11-23T14:30:22Z", "2026-11-23T14:30:22Z"),
+    ("datetime", "2026-11-23T14:30:22.123456", "2026-11-23T14:30:22.123456Z"),
+    ("datetime", "2026-11-23 14:30", "2026-11-23T14:30:00Z"),
+    ("date", "2026-11-23 00:00:00", "2026-11-23"),
+    ("date", "2026-11-23T00:00:00Z", "2026-11-23"),
+    ("flag", "true", True),
+    ("flag", "False", False),
+    ("duration", 3600000000.0, HOUR),
+    ("duration", "3600000000", HOUR),
+    ("integer", "x'3432'", None),
+    ("float", 3, 3.0),
+]
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="the others hold what their columns are for")
+@pytest.mark.parametrize(("field", "stored", "plain"), STORED)
+@pytest.mark.parametrize("alone", [True, False])
+def test_values_in_other_forms_are_read(host_db, field, stored, plain, alone):
+    sample, database = Table(zoo.Sample), database_of()
+    usual = {
+        "datetime": NOON,
+        "date": NOON.date(),
+        "flag": True,
+        "duration": dt.timedelta(hours=2),
+        "integer": 1,
+        "float": 0.5,
+    }
+    count = 1 if alone else 3
+    for _ in range(count):
+        zoo.Sample.objects.create(**({} if alone else {field: usual[field]}))
+    pk = zoo.Sample.objects.latest("pk").pk
+    with connection.cursor() as cursor:
+        cursor.execute(f"UPDATE zoo_sample SET {field} = %s WHERE id = %s", [stored, pk])
+    place = 1 + sample.names.index(field)
+
+    def read():
+        yield rows_of(database, sample)
+        yield [*database.rows_by_key(sample, [pk]).values()]
+        batch = database.prefetch_range(sample, None, pk, 10)()
+        yield [*zip(*database.canonical(sample, batch), strict=True)]
+
+    if plain is None:
+        with pytest.raises(BackupError, match=field):
+            rows_of(database, sample)
+        return
+    for rows in read():
+        assert rows[-1][place] == plain
+        assert type(rows[-1][place]) is type(plain)
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="the others hold what their columns are for")
+@pytest.mark.parametrize(
+    ("field", "stored"),
+    [
+        ("date", "2026-11-23 08:00:00"),
+        ("flag", "maybe"),
+        ("flag", 2),
+        ("datetime", "yesterday"),
+        ("float", "3,45"),
+        ("integer", 1.5),
+        ("duration", "long"),
+    ],
+)
+def test_a_value_without_one_meaning_is_named(host_db, field, stored):
+    row = zoo.Sample.objects.create()
+    with connection.cursor() as cursor:
+        cursor.execute(f"UPDATE zoo_sample SET {field} = %s", [stored])
+    with pytest.raises(BackupError, match=f"zoo.sample {row.pk}.*{field}"):
+        rows_of(database_of(), Table(zoo.Sample))
+
+
+# --- Keys ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("model", "highest"), [(zoo.Animal, 2**63 - 1), (zoo.Reserved, 2**31 - 1)])
+def test_a_key_near_the_end_of_its_column_is_refused(host_db, model, highest):
+    """No row could be added after it."""
+    table = Table(model)
+    fields = {"name": "a", "gone": False, "friends": [], "order": 1}
+    fields = {name: fields[name] for name in table.names}
+
+    def record(pk):
+        return {"model": table.label, "pk": pk, "fields": fields}
+
+    for pk in (highest, highest - 1000, highest * 10):
+        for records in ([record(pk)], [record(1), record(pk)]):
+            with pytest.raises(InvalidRecord, match=f"{table.label} {pk}"):
+                table.batch_from(records)
+    assert table.batch_from([record(highest // 2)])[0] == [highest // 2]

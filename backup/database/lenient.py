@@ -1,0 +1,110 @@
+"""Values that SQLite holds in another form than Django writes today: other software's, or of older versions.
+
+SQLite lets any column hold anything, and Django reads much of it. A form with one meaning only is read as what it
+means; for anything else there is `ValueError`, and the backup names the value.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from ..kinds import BOOLEAN, DATE, DATETIME, DURATION, FLOAT, INTEGER, Kind, Plain
+from .values import UNREADABLE, Checked, ConvertAll, each
+
+_OFFSET = re.compile(r"(?:Z|[+-]\d\d:?\d\d)$")
+_MIDNIGHT = re.compile(r"[T ]00:00(?::00(?:\.0+)?)?(?:Z|\+00:00)?")
+_WORDS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
+
+
+def _moment(value: Any) -> Plain:
+    """`2026-11-23T14:30:22Z`, `2026-11-23 16:30:22+02:00`, `2026-11-23 14:30`; without an offset it is UTC."""
+    text = value.strip()
+    if text.endswith("Z") and _OFFSET.search(text[:-1]):
+        text = text[:-1]  # the fast conversion put it there
+    return DATETIME.check(text if _OFFSET.search(text[10:]) else f"{text}Z")
+
+
+def _date(value: Any) -> Plain:
+    text = value.strip()
+    if not _MIDNIGHT.fullmatch(text[10:]):
+        raise ValueError(value)
+    return DATE.check(text[:10])
+
+
+def _boolean(value: Any) -> Plain:
+    return bool(value) if value in (0, 1) else _WORDS[value.strip().lower()]
+
+
+def _duration(value: Any) -> Plain:
+    """Microseconds, to a fraction, or as text."""
+    number = float(value)
+    return DURATION.dump(dt.timedelta(microseconds=round(number)))
+
+
+def _integer(value: Any) -> Plain:
+    number = int(value) if isinstance(value, str) else float(value)
+    if number != int(number):
+        raise ValueError(value)
+    return int(number)
+
+
+def _float(value: Any) -> Plain:
+    return FLOAT.check(float(value))
+
+
+_READERS: dict[Kind, Callable[[Any], Plain]] = {
+    DATETIME: _moment,
+    DATE: _date,
+    BOOLEAN: _boolean,
+    DURATION: _duration,
+    INTEGER: _integer,
+    FLOAT: _float,
+}
+
+
+def _read(kind: Kind, convert: ConvertAll, value: Any) -> Plain:
+    """Read one value as Django writes it, or else in one of the other forms. Raises `ValueError`."""
+    try:
+        return kind.check(convert([value])[0])
+    except UNREADABLE:
+        if kind not in _READERS or isinstance(value, bytes):
+            raise
+    try:
+        return _READERS[kind](value)
+    except AttributeError:  # it should have been text
+        raise ValueError(value) from None
+
+
+@dataclass(frozen=True)
+class LenientChecked(Checked):
+    """Convert and check a column, and where its values are not all as Django writes them, one by one."""
+
+    def __call__(self, values: Sequence[Any]) -> Sequence[Plain]:
+        try:
+            return super().__call__(values)
+        except UNREADABLE:
+            return each(partial(_read, self.kind, self.convert))(values)
+
+    def check(self, values: Sequence[Any]) -> Sequence[Plain]:
+        return (
+            values
+            if self.kind.all_canonical(values)
+            else each(partial(_read, self.kind, self.convert))(values)
+        )
+
+
+def lenient(kind: Kind, convert: ConvertAll) -> ConvertAll:
+    """Return the same for a conversion that fails by itself where a value is of another form."""
+
+    def read(values: Sequence[Any]) -> Sequence[Plain]:
+        try:
+            return convert(values)
+        except UNREADABLE:
+            return each(partial(_read, kind, convert))(values)
+
+    return read
