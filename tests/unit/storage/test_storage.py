@@ -130,6 +130,44 @@ def test_an_upload_expires(place, user):
             pass
 
 
+def test_how_many_one_user_may_have(place, user, settings):
+    """The oldest go; those of others stay."""
+    other = User.objects.create_user("other")
+    theirs = uploads.stage(upload(), other)
+    moments = iter(range(100))
+
+    def stage(data):
+        with freeze_time(NOW + dt.timedelta(seconds=next(moments))):
+            return uploads.stage(ContentFile(data), user)
+
+    ids = [stage(b"x") for _ in range(22)]
+    assert len(staged_names()) == 21
+    for upload_id in ids[:2]:
+        with pytest.raises(InvalidBackup), uploads.open_staged(upload_id, user):
+            pass
+    settings.BACKUP_MAX_UPLOAD_SIZE = len(DATA)
+    ids = [stage(DATA) for _ in range(5)]
+    assert len(staged_names()) == 4
+    for upload_id in ids[2:]:
+        with uploads.open_staged(upload_id, user) as file:
+            assert file.read() == DATA
+    with uploads.open_staged(theirs, other):
+        pass
+
+
+def test_how_much_all_users_may_have(place, user, settings):
+    """Nobody's uploads go for the sake of others; who comes last must wait."""
+    settings.BACKUP_MAX_UPLOAD_SIZE = len(DATA)
+    users = [User.objects.create_user(f"user {number}") for number in range(4)]
+    for one in [*users[:3] * 3, users[3]]:
+        uploads.stage(upload(), one)
+    with pytest.raises(StorageFailed, match="later"):
+        uploads.stage(upload(), users[3])
+    assert len(staged_names()) == 10
+    uploads.stage(upload(), users[0])  # in place of an own one
+    assert len(staged_names()) == 10
+
+
 # --- Safety copies ----------------------------------------------------------------------------------------
 
 
