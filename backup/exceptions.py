@@ -1,22 +1,22 @@
-"""What can go wrong, as one tree: whoever calls `backup.services` needs to catch `BackupError` only.
+"""The errors of the app. Callers of `backup.services` only need to catch `BackupError`.
 
-    BackupError                 500  nothing below fits
-    ├── InvalidBackup           400  the file is no backup, damaged, or not what it says
-    │   ├── InvalidRecord       400  … at one record: model, key, field and reason are named
-    │   └── TooLarge            413  … or larger than BACKUP_MAX_UPLOAD_SIZE or BACKUP_MAX_UNCOMPRESSED_SIZE
-    ├── RestoreRefused          409  the file is sound, its restore is not: no superuser left, newer schema …
-    │   ├── RecordsConflict     409  records that match two different rows
-    │   ├── RecordsRefused      409  records that the database refused, the first twenty of them
-    │   ├── UnknownApps         409  clearing would empty apps that the backup does not know, and nobody said so
+    BackupError                 500  none of the below
+    ├── InvalidBackup           400  the file is not a backup, damaged, or inconsistent
+    │   ├── InvalidRecord       400  … at one record: the message names model, key, field and reason
+    │   └── TooLarge            413  … or it is larger than BACKUP_MAX_UPLOAD_SIZE or BACKUP_MAX_UNCOMPRESSED_SIZE
+    ├── RestoreRefused          409  the file is valid, but must not be restored: no superuser left, newer schema …
+    │   ├── RecordsConflict     409  records that match more than one row
+    │   ├── RecordsRefused      409  records that the database does not accept; the first twenty are named
+    │   ├── UnknownApps         409  clearing would delete data of apps that the backup does not know
     │   ├── UpgradeFailed       409  an older backup could not be brought to today's schema
-    │   └── Forbidden           403  a superuser could do it, this user cannot
+    │   └── Forbidden           403  this user may not do it, a superuser may
     ├── Busy                    409  another restore is running
-    ├── AlreadyRestored         409  this very request was carried out just before
-    ├── NoSafetyCopy            404  nothing to undo
-    ├── UnknownDatabase         409  a database of a vendor that the app does not know
-    └── StorageFailed           507  a file on the server's disk could not be written or read
+    ├── AlreadyRestored         409  the same request was carried out just before
+    ├── NoSafetyCopy            404  there is nothing to undo
+    ├── UnknownDatabase         409  the app does not support this database
+    └── StorageFailed           507  a file on the server could not be written or read
 
-Every message is a sentence for the person at the screen, already translated; `code` is for programs.
+Every message is a translated sentence for people; `code` is for programs.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from collections.abc import Sequence
 class BackupError(Exception):
     """Base of all errors of this app.
 
-    `message`: one or more sentences for people. `code`: stable, for programs. `status`: the HTTP status that fits.
-    `details`: lines that belong to the message, such as one a conflict.
+    `message`: one or more translated sentences. `code`: a stable name for programs. `status`: the HTTP status of the
+    answer. `details`: further lines of the message, such as one for each conflict.
     """
 
     code = "error"
     status = 500
-    #: Whether it stands in the log.
+    #: Whether it was logged already.
     logged = False
 
     def __init__(self, message: str, details: Sequence[str] = ()) -> None:
@@ -51,7 +51,7 @@ class InvalidBackup(BackupError):
 
 
 class InvalidRecord(InvalidBackup):
-    """A record in the file that cannot be read. `model`: its label; `pk` and `field` where they are known."""
+    """A record that cannot be read. `model`: its label. `pk`, `field`: None if they are not known."""
 
     code = "invalid_record"
 
