@@ -2,6 +2,8 @@
 
 `user`: who does it, a `User`; None is the command line, which may do all. `reporter`: is told how far the work is.
 Everything raises `exceptions.BackupError`.
+
+Longer than most modules, since the verbs share their steps, and the order of the steps is what makes a restore safe.
 """
 
 from __future__ import annotations
