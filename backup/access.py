@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import tempfile
 import time
 from typing import Any
@@ -14,6 +15,7 @@ from django.core.files.uploadedfile import UploadedFile
 from django.core.files.uploadhandler import FileUploadHandler, MemoryFileUploadHandler
 from django.http import HttpRequest, HttpResponse, UnreadablePostError
 from django.http.multipartparser import MultiPartParserError
+from django.http.response import HttpResponseBase
 from django.template.defaultfilters import filesizeformat
 from django.urls import get_callable
 from django.utils.translation import gettext as _
@@ -26,6 +28,8 @@ from backup.exceptions import InvalidBackup, StorageFailed, TooLarge
 #: Bytes of a form beside the file in it.
 FORM_SIZE = MIB
 CHUNK = 64 * 1024
+#: Seconds that a stranger may go on sending after the answer, and seconds without a byte.
+STRANGER_SENDS, STRANGER_STALLS = 10, 0.5
 
 
 def is_allowed(user: object) -> bool:
@@ -162,3 +166,28 @@ def drain(request: HttpRequest, seconds: float = 10) -> None:
     with contextlib.suppress(UnreadablePostError):
         while time.monotonic() < until and request.read(CHUNK):
             pass
+
+
+def drop_body(request: HttpRequest, response: HttpResponseBase) -> None:
+    """Have the body of a stranger's request dropped once the answer was sent, without waiting for one that stalls.
+
+    The answer would be lost where the connection were closed at once: see `drain`. Reading from a client that sends
+    nothing cannot be stopped by way of WSGI, so this needs the socket, which gunicorn gives away. With other servers
+    nothing is read.
+    """
+    connection = request.META.get("gunicorn.socket")
+    if connection is None:
+        return
+    close = response.close
+
+    def close_after_client() -> None:
+        close()
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_WR)
+            connection.settimeout(STRANGER_STALLS)
+            until = time.monotonic() + STRANGER_SENDS
+            while time.monotonic() < until and connection.recv(CHUNK):
+                pass
+            connection.shutdown(socket.SHUT_RDWR)
+
+    response.close = close_after_client  # type: ignore[method-assign]

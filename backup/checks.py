@@ -1,7 +1,7 @@
-"""System checks: a wrong set-up is told at start-up (`migrate` runs them) and by `manage.py check`.
+"""System checks of the set-up, for `manage.py check`, `migrate` and the start of the server.
 
-Errors are for what would leak a backup, or make it fail or miss data: `migrate` stops at them. All else is a
-warning. None of them needs a database but `check_tables`, which runs where Django checks databases, as `migrate` does.
+What would leak a backup, or make it fail or miss data, is an error: `migrate` stops at it. Everything else is a
+warning. No check needs a database but `check_tables`, which runs where Django checks databases, as `migrate` does.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def check_root(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[C
 
 
 def _can_be_written(folder: Path) -> bool:
-    """Or made, where it does not exist yet."""
+    """Tell whether a folder can be written into, or created."""
     for place in (folder, *folder.parents):
         if place.exists():
             return place.is_dir() and os.access(place, os.W_OK | os.X_OK)

@@ -39,7 +39,7 @@ class StrictBooleanField(forms.Field):
 
 
 class RestoreForm(forms.Form):
-    """What to restore, a file or the `upload` of an earlier preview, and how."""
+    """What to restore, a file, the `upload` of an earlier preview, or the name of a `kept` backup, and how."""
 
     backup_file = forms.FileField(
         required=False,
@@ -47,6 +47,7 @@ class RestoreForm(forms.Form):
         error_messages={"empty": _("This file is empty.")},
     )
     upload = forms.CharField(required=False, widget=forms.HiddenInput)
+    kept = forms.CharField(required=False)
     #: From the pages only: the number of records that the preview says will be deleted; the box under the last
     #: question; and whether that question was asked, which tells an unticked box from a page that had none.
     removed = forms.IntegerField(required=False, min_value=0)
@@ -58,7 +59,7 @@ class RestoreForm(forms.Form):
 
     def clean(self) -> dict[str, Any]:
         data = super().clean() or self.cleaned_data
-        if not self.errors and not data.get("backup_file") and not data.get("upload"):
+        if not self.errors and not any(data.get(name) for name in ("backup_file", "upload", "kept")):
             self.add_error(
                 "backup_file", forms.ValidationError(_("Choose a backup file first."), code="missing")
             )
@@ -73,7 +74,11 @@ class RestoreForm(forms.Form):
 
     @property
     def upload_id(self) -> str:
-        return str(self.cleaned_data["upload"])
+        return "" if self.file else str(self.cleaned_data["upload"])
+
+    @property
+    def kept_name(self) -> str:
+        return str(self.cleaned_data["kept"])
 
     @property
     def options(self) -> RestoreOptions:
@@ -104,14 +109,15 @@ class RestoreForm(forms.Form):
 
 def fields_of(options: RestoreOptions) -> dict[str, str]:
     """Return the fields of a `RestoreForm` that say these options, for hidden inputs."""
-    return {
-        "clear_existing_data": str(options.mode is RestoreMode.CLEAR).lower(),
-        "keep_both": str(options.mode is RestoreMode.KEEP_BOTH).lower(),
-        "clear_unknown_apps": str(options.clear_unknown_apps).lower(),
+    true = {
+        "keep_both": options.mode is RestoreMode.KEEP_BOTH,
+        "clear_unknown_apps": options.clear_unknown_apps,
     }
+    clear = str(options.mode is RestoreMode.CLEAR).lower()
+    return {"clear_existing_data": clear, **{name: "true" for name, value in true.items() if value}}
 
 
 class UploadForm(RestoreForm):
-    """A file: no earlier upload will do."""
+    """A file: nothing else will do."""
 
-    upload = None  # type: ignore[assignment]  # Django's way to leave out a field
+    upload = kept = None  # type: ignore[assignment]  # Django's way to leave out a field

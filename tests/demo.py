@@ -113,8 +113,8 @@ Open      {address}/backup/
 Sign in   admin, password admin
 Token     {token}
 
-curl -H "Authorization: Token {token}" -o backup.zip {address}/backup/download/
-curl -H "Authorization: Token {token}" -F backup_file=@backup.zip {address}/backup/restore/confirm/
+curl --fail -OJ -H "Authorization: Token {token}" {address}/backup/download/
+curl --fail-with-body -H "Authorization: Token {token}" -F backup_file=@FILE {address}/backup/restore/confirm/
 
 Ctrl-C ends it.
 """

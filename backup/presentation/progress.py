@@ -60,8 +60,11 @@ def _is_silent(state: dict[str, Any]) -> bool:
 
 
 def last_restore(state: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Return the same in short for the front page: `how` (done, failed, running), `id`, `at`, `records`."""
-    if state is None:
+    """Return the same in short for the front page: `how` (done, failed, running), `id`, `at`, `records`.
+
+    None where there was no restore, or its end was seen already.
+    """
+    if state is None or state.get("seen"):
         return None
     how = "done" if "result" in state else "failed" if "error" in state else "running"
     records = state["result"]["records"] if how == "done" else None

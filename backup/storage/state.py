@@ -64,6 +64,14 @@ def load_progress(upload_id: str, user: Any) -> dict[str, Any] | None:
     return state if state.get("user") == user.get_username() else None
 
 
+def mark_seen(upload_id: str, user: Any) -> None:
+    """Remember that the user has seen how a restore ended. Only for information, as `save_progress`."""
+    state = load_progress(upload_id, user)
+    if state and not state.get("seen") and ("result" in state or "error" in state):
+        with suppress(InvalidBackup, StorageFailed):
+            put_json(_state_name(upload_id), {**state, "seen": True})
+
+
 def newest_progress(user: Any) -> dict[str, Any] | None:
     """Return the progress of this user's newest restore that is known. Raises `StorageFailed`."""
     own = [

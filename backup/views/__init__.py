@@ -6,7 +6,7 @@ from .download import download
 from .index import index
 from .kept import delete_safety_copy, safety_copy, undo
 from .progress import progress
-from .restore import cancel, confirm, restore, upload
+from .restore import cancel, confirm, preview, question, restore, upload
 
 __all__ = [
     "cancel",
@@ -14,7 +14,9 @@ __all__ = [
     "delete_safety_copy",
     "download",
     "index",
+    "preview",
     "progress",
+    "question",
     "restore",
     "safety_copy",
     "undo",

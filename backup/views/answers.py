@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+import os
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO
 
 from django.conf import settings
 from django.contrib.auth import get_user
 from django.contrib.sessions.backends.base import UpdateError
-from django.http import FileResponse, HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import render, resolve_url
 
@@ -53,15 +55,39 @@ def not_done(request: HttpRequest, error: BackupError) -> HttpResponse:
     return json_of_error(error) if access.wants_json(request) else error_page(request, error)
 
 
-def attachment(request: HttpRequest, file: Any, name: str) -> HttpResponseBase:
-    """Send a ZIP file as a download. The answer closes the file."""
-    if not babybuddy.is_home_assistant(request):
-        return FileResponse(file, as_attachment=True, filename=name, content_type="application/zip")
-    # The host's middleware for Home Assistant logs an error for every streamed answer.
-    with file:
-        response = HttpResponse(file.read(), content_type="application/zip")
+def attachment(
+    request: HttpRequest, file: BinaryIO, name: str, sent: Callable[[], None] = lambda: None
+) -> HttpResponseBase:
+    """Send a ZIP file as a download. `sent`: called after all of it was sent. The answer closes the file."""
+    response: HttpResponseBase
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    if babybuddy.is_home_assistant(request):
+        # The host's middleware for Home Assistant logs an error for every streamed answer.
+        with file:
+            response = HttpResponse(file.read(), content_type="application/zip")
+        sent()
+    else:
+        response = StreamingHttpResponse(_Chunks(file, sent), content_type="application/zip")
+        response["Content-Length"] = str(size)
     response["Content-Disposition"] = f'attachment; filename="{name}"'
     return response
+
+
+class _Chunks:
+    """Content of a file in chunks, for a streamed answer. `FileResponse` cannot tell whether all of it was sent."""
+
+    def __init__(self, file: BinaryIO, sent: Callable[[], None]) -> None:
+        self._file, self._sent = file, sent
+
+    def __iter__(self) -> Iterator[bytes]:
+        # The server asks for the next chunk, even where there is none, only after it has sent the one before.
+        while chunk := self._file.read(access.CHUNK):
+            yield chunk
+        self._sent()
+
+    def close(self) -> None:
+        self._file.close()
 
 
 def result_of(request: HttpRequest, result: Result, undone: bool = False) -> HttpResponse:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from functools import partial
 from typing import BinaryIO, cast
 
 from django.http import HttpRequest
@@ -19,13 +20,10 @@ def download(request: HttpRequest) -> HttpResponseBase:
     """Make a backup and send it. Nothing of it stays on the server."""
     name = services.backup_name(request.user)
     # The file has no name on the disk, so nobody else can open it, and it is gone when the answer is sent.
-    file = tempfile.TemporaryFile()  # noqa: SIM115  the answer closes it
+    file = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115  the answer closes it
     try:
-        metadata = services.create_backup(cast(BinaryIO, file), user=request.user)
-        if request.method == "GET":
-            services.note_backup(metadata, request.user)
-        file.seek(0)
+        metadata = services.create_backup(file, user=request.user)
     except BaseException:
         file.close()
         raise
-    return attachment(request, file, name)
+    return attachment(request, file, name, partial(services.note_backup, metadata, request.user))

@@ -37,7 +37,8 @@ def front_page(
     try:
         context["safety_copies"] = services.safety_copies()
         context["last_backup"] = states.load_last_backup()
-        context["last_restore"] = last_restore(states.newest_progress(request.user))
+        if status == 200:  # not beside an error of something else
+            context["last_restore"] = _last_restore(request)
     except BackupError as error:
         # The page still serves for a download.
         context["storage_error"] = error
@@ -49,6 +50,14 @@ def front_page(
     # Home Assistant's ingress has a sign-in of its own: a script must come by the mapped port.
     context["ingress"] = babybuddy.is_home_assistant(request)
     return page(request, "index", context, status)
+
+
+def _last_restore(request: HttpRequest) -> dict[str, Any] | None:
+    """Return how the viewer's last restore ended, once: it is told to somebody whose page got lost meanwhile."""
+    state = states.newest_progress(request.user)
+    if state:
+        states.mark_seen(state["id"], request.user)
+    return last_restore(state)
 
 
 def invalid(request: HttpRequest, form: RestoreForm) -> HttpResponse:
@@ -86,10 +95,15 @@ def _token(request: HttpRequest) -> str | None:
 
 
 def _curl_lines(request: HttpRequest, token: str) -> tuple[str, str]:
-    curl = f'curl -H "Authorization: Token {token}"'
+    """Return the commands that download a backup and restore one.
+
+    An error is neither saved as a backup nor taken for success (--fail), and the server names the file (-OJ).
+    """
+    key = f'-H "Authorization: Token {token}"'
     download = shlex.quote(request.build_absolute_uri(reverse("backup:download")))
     restore = shlex.quote(request.build_absolute_uri(reverse("backup:confirm")))
+    file = "-F backup_file=@backup_MMDDYY_HHMMSS.zip"
     return (
-        f"{curl} -o backup.zip {download}",
-        f"{curl} -F backup_file=@backup.zip -F clear_existing_data=false {restore}",
+        f"curl --fail -OJ {key} {download}",
+        f"curl --fail-with-body {key} {file} -F clear_existing_data=false {restore}",
     )

@@ -37,6 +37,9 @@ def endpoint(*methods: str) -> Callable[[View], View]:
         @non_atomic_requests
         @wraps(view)
         def guarded(request: HttpRequest, **place: str) -> HttpResponseBase:
+            if (refused := _refuse_stranger(request)) is not None:
+                access.drop_body(request, refused)
+                return _without_body(refused) if request.method == "HEAD" else refused
             try:
                 response = _rejection(request, methods) or view(request, **place)
             except BackupError as error:
@@ -50,11 +53,10 @@ def endpoint(*methods: str) -> Callable[[View], View]:
     return decorate
 
 
-def _rejection(request: HttpRequest, methods: tuple[str, ...]) -> HttpResponseBase | None:
-    """Return the answer to a request that is not allowed; None where it is."""
-    token = access.sends_token(request)
+def _refuse_stranger(request: HttpRequest) -> HttpResponseBase | None:
+    """Return the answer to a request of somebody without access, whose body is not read; None for others."""
     json = access.wants_json(request)
-    reason = access.sign_in_by_token(request) if token else None
+    reason = access.sign_in_by_token(request) if access.sends_token(request) else None
     if reason is not None or not request.user.is_authenticated:
         if not json:
             return redirect_to_login(reverse("backup:index"))
@@ -67,6 +69,13 @@ def _rejection(request: HttpRequest, methods: tuple[str, ...]) -> HttpResponseBa
         if not json:
             raise PermissionDenied
         return json_error(403, "not_allowed", _("You do not have permission to back up or restore."))
+    return None
+
+
+def _rejection(request: HttpRequest, methods: tuple[str, ...]) -> HttpResponseBase | None:
+    """Return the answer to a request that is not as it should be; None where it is."""
+    token = access.sends_token(request)
+    json = access.wants_json(request)
     if request.method != "POST" and not token and access.is_of_another_site(request):
         log_refusal(request, "other_site")
         return json_error(403, "other_site", _("Another site cannot read this."))

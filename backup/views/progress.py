@@ -27,8 +27,9 @@ def progress(request: HttpRequest, upload_id: str) -> HttpResponseBase:
     state = states.load_progress(upload_id, request.user)
     if access.wants_json(request):
         return JsonResponse(in_words.progress(state))
+    states.mark_seen(upload_id, request.user)
     if state is None:
-        notice = _("This restore is unknown: it never began, or it was more than a day ago.")
+        notice = _("Nothing was changed: this restore did not begin. (Or it was more than a day ago.)")
         return front_page(request, RestoreForm(), 404, notice=notice)
     if "result" in state:
         return result_of(request, Result.from_json(state["result"]), state["undone"])

@@ -6,12 +6,14 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO, cast
+from urllib.parse import urlencode
 
 from django.core.files.base import File
 from django.core.files.uploadedfile import UploadedFile
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
+from django.urls import reverse
 
 from backup import access, babybuddy, services
 from backup.exceptions import AlreadyRestored, BackupError, Busy, StorageFailed
@@ -19,8 +21,8 @@ from backup.forms import RestoreForm, UploadForm, fields_of
 from backup.options import RestoreMode, RestoreOptions, Result
 from backup.presentation.modes import MODES
 from backup.presentation.preview import preview as in_words
+from backup.storage import kept, uploads
 from backup.storage import state as states
-from backup.storage import uploads
 
 from .answers import error_page, log_refusal, page, result_of
 from .front_page import failed, invalid
@@ -40,45 +42,103 @@ def upload(request: HttpRequest) -> HttpResponseBase:
 
 @endpoint("POST")
 def restore(request: HttpRequest) -> HttpResponseBase:
-    """Show the preview: of a file, or of an earlier upload (in another mode, say)."""
+    """Take in what is to be previewed: a file, an earlier upload, or a kept backup. A browser goes on to `preview`."""
     form = RestoreForm(request.POST, request.FILES)
-    return _preview(request, form) if form.is_valid() else invalid(request, form)
-
-
-def _preview(request: HttpRequest, form: RestoreForm) -> HttpResponse:
+    if not form.is_valid():
+        return invalid(request, form)
     try:
-        staged = form.upload_id if form.file is None else _stage(request, form.file)
-        try:
-            with (
-                uploads.open_staged(staged, request.user) as source,
-                services.at_todays_schema(source, user=request.user) as backup,
-            ):
-                if backup is not source:  # keep the upgraded one in its place, so that it is upgraded once
-                    older, staged = staged, uploads.stage(File(backup), request.user)
-                    uploads.discard(older, request.user)
-                plan = services.inspect_backup(backup, form.options, user=request.user)
-        except BackupError:
-            uploads.discard(staged, request.user)
-            raise
+        upload_id = _at_todays_schema(request, _staged(request, form))
     except BackupError as error:
         return failed(request, error, form)
+    return (
+        _preview(request, form, upload_id) if access.wants_json(request) else _to("preview", form, upload_id)
+    )
+
+
+def _staged(request: HttpRequest, form: RestoreForm) -> str:
+    """Return the upload's id, after what is no upload yet was made one."""
+    if form.file is not None:
+        return _stage(request, form.file)
+    if form.upload_id:
+        return form.upload_id
+    with kept.open_backup(form.kept_name) as file:
+        return uploads.stage(File(file), request.user)
+
+
+def _at_todays_schema(request: HttpRequest, upload_id: str) -> str:
+    """Bring an older backup to today's schema once, not at each look at it. Return the id of the upload to go on with.
+
+    What is no backup is found out here, too.
+    """
+    try:
+        with (
+            uploads.open_staged(upload_id, request.user) as source,
+            services.at_todays_schema(source, user=request.user) as backup,
+        ):
+            if backup is source:
+                return upload_id
+            newer = uploads.stage(File(backup), request.user)
+        uploads.discard(upload_id, request.user)
+        return newer
+    except BackupError as error:
+        _discard_if_useless(request, upload_id, error)
+        raise
+
+
+def _discard_if_useless(request: HttpRequest, upload_id: str, error: BackupError) -> None:
+    if not isinstance(error, Busy | StorageFailed):  # which pass
+        uploads.discard(upload_id, request.user)
+
+
+def _to(name: str, form: RestoreForm, upload_id: str, **more: str) -> HttpResponse:
+    """Send a browser to a page of its own, which can be reloaded and gone back to: one that is the answer to a POST
+    makes the browser ask whether to send the form again."""
+    return redirect(
+        f"{reverse(f'backup:{name}', args=[upload_id])}?{urlencode({**fields_of(form.options), **more})}"
+    )
+
+
+@endpoint("GET", "HEAD")
+def preview(request: HttpRequest, upload_id: str) -> HttpResponseBase:
+    """Show what the restore of an upload would do."""
+    form = RestoreForm({**request.GET.dict(), "upload": upload_id})
+    if not form.is_valid():
+        return invalid(request, form)
+    return _restored_already(request, upload_id) or _preview(request, form, upload_id)
+
+
+def _preview(request: HttpRequest, form: RestoreForm, upload_id: str) -> HttpResponse:
+    try:
+        with uploads.open_staged(upload_id, request.user) as backup:
+            plan = services.inspect_backup(backup, form.options, user=request.user)
+    except BackupError as error:
+        _discard_if_useless(request, upload_id, error)
+        return failed(request, error, form)
     if access.wants_json(request):
-        return JsonResponse({"upload": staged, **plan.as_json()})
+        return JsonResponse({"upload": upload_id, **plan.as_json()})
     words = in_words(plan, babybuddy.user_timezone(request.user))
     context = {
-        "upload": staged,
+        "upload": upload_id,
         "plan": plan,
         "mode": MODES[form.options.mode],
         "fields": fields_of(form.options),
         "asks": form.options.mode.clears or words["total"]["removed"],
         "others": [
-            {"mode": MODES[mode], "fields": fields_of(RestoreOptions(mode))}
+            {"mode": MODES[mode], "query": urlencode(fields_of(RestoreOptions(mode)))}
             for mode in RestoreMode
             if mode is not form.options.mode
         ],
         **words,
     }
     return page(request, "preview", context)
+
+
+def _restored_already(request: HttpRequest, upload_id: str) -> HttpResponse | None:
+    """Send somebody who went back, or reloads, to the result where the upload was restored meanwhile."""
+    state = states.load_progress(upload_id, request.user)
+    if state is None or "error" in state or access.wants_json(request):
+        return None
+    return redirect("backup:progress", upload_id)
 
 
 def _stage(request: HttpRequest, file: UploadedFile[bytes]) -> str:
@@ -88,13 +148,13 @@ def _stage(request: HttpRequest, file: UploadedFile[bytes]) -> str:
 
 @endpoint("POST")
 def confirm(request: HttpRequest) -> HttpResponseBase:
-    """Restore: of an earlier upload, or, for scripts, of a file."""
+    """Restore: from an earlier upload, or, for scripts, from a file or a kept backup."""
     form = RestoreForm(request.POST, request.FILES)
     if not form.is_valid():
         return invalid(request, form)
     if not form.is_confirmed and not access.wants_json(request):
         # Nobody deletes anything by one click. (A script says what it wants, and is not asked again.)
-        return _question(request, form) if form.file is None else _preview(request, form)
+        return _ask(request, form)
     reporter = StateReporter(form.upload_id, request.user)
     try:
         with reporter, _source(request, form) as (source, key):
@@ -108,7 +168,7 @@ def confirm(request: HttpRequest) -> HttpResponseBase:
                 )
             )
     except BackupError as error:
-        if form.file is not None or access.wants_json(request):
+        if not form.upload_id or access.wants_json(request):
             return failed(request, error, form)
         log_refusal(request, error)
         state = states.load_progress(form.upload_id, request.user) or {}
@@ -119,44 +179,63 @@ def confirm(request: HttpRequest) -> HttpResponseBase:
         again = isinstance(error, Busy | StorageFailed)
         retry = {"upload": form.upload_id, "fields": fields_of(form.options)} if again else None
         return error_page(request, error, retry=retry)
-    if form.file is None:
+    if form.upload_id:
         uploads.discard(form.upload_id, request.user)
     return result_of(request, result)
 
 
-def _question(request: HttpRequest, form: RestoreForm) -> HttpResponse:
+def _ask(request: HttpRequest, form: RestoreForm) -> HttpResponse:
+    if not form.upload_id:
+        try:
+            return _to("preview", form, _at_todays_schema(request, _staged(request, form)))
+        except BackupError as error:
+            return failed(request, error, form)
+    asked = {"asked": "yes"} if form.cleaned_data["asked"] else {}
+    return _to("question", form, form.upload_id, removed=str(form.cleaned_data["removed"] or 0), **asked)
+
+
+@endpoint("GET", "HEAD")
+def question(request: HttpRequest, upload_id: str) -> HttpResponseBase:
     """Ask before something is deleted."""
+    form = RestoreForm({**request.GET.dict(), "upload": upload_id})
+    if not form.is_valid():
+        return invalid(request, form)
+    if answer := _restored_already(request, upload_id):
+        return answer
     try:
-        with uploads.open_staged(form.upload_id, request.user):
+        with uploads.open_staged(upload_id, request.user):
             pass
     except BackupError as error:
         return failed(request, error, form)
-    data = form.cleaned_data
     context = {
-        "upload": form.upload_id,
+        "upload": upload_id,
         "mode": MODES[form.options.mode],
         "fields": fields_of(form.options),
-        "removed": data["removed"] or 0,
-        "missing": data["asked"],
+        "removed": form.cleaned_data["removed"] or 0,
+        "missing": form.cleaned_data["asked"],
     }
-    return page(request, "question", context, 400 if data["asked"] else 200)
+    return page(request, "question", context)
 
 
 @contextmanager
 def _source(request: HttpRequest, form: RestoreForm) -> Iterator[tuple[BinaryIO, str]]:
     """Yield what to restore, and its idempotency key: see `services.ensure_not_repeated`."""
-    if form.file is None:
+    who_and_how = f"{request.user.pk} {form.options}"
+    if form.upload_id:
         # Checked before the upload is opened: the first request has used it up.
         services.ensure_not_repeated(form.upload_id)
         with uploads.open_staged(form.upload_id, request.user) as source:
             yield source, form.upload_id
+    elif form.kept_name:
+        with kept.open_backup(form.kept_name) as file:
+            yield file, f"{who_and_how} {form.kept_name}"
     else:
+        assert form.file is not None  # else the form would not be valid
         access.check_size(form.file.size or 0)
         digest = hashlib.sha256()
         for chunk in form.file.chunks():
             digest.update(chunk)
-        key = f"{request.user.pk} {form.options} {digest.hexdigest()}"
-        yield cast(BinaryIO, cast("File[bytes]", form.file).file), key
+        yield cast(BinaryIO, cast("File[bytes]", form.file).file), f"{who_and_how} {digest.hexdigest()}"
 
 
 @endpoint("POST")

@@ -471,7 +471,7 @@ def test_preview_and_confirmation_in_a_browser(family, upgrades, kind):
     browser = Client()
     browser.force_login(family.admin)
     form = {"backup_file": upload(kind("2.0"), "db.sqlite3"), "clear_existing_data": "true"}
-    page = browser.post(reverse("backup:restore"), form)
+    page = browser.post(reverse("backup:restore"), form, follow=True)
     assert page.status_code == 200
     text = page.content.decode()
     assert "2.0.0-2.0.2" in text
@@ -480,9 +480,9 @@ def test_preview_and_confirmation_in_a_browser(family, upgrades, kind):
     assert "core.0029_alter" not in text
     assert "clear_unknown_apps" not in text  # nothing is in the zoo
     form = {"upload": page.context["upload"], "clear_existing_data": "true"}
-    page = browser.post(reverse("backup:restore"), form)
+    page = browser.post(reverse("backup:restore"), form, follow=True)
     assert "2.0.0-2.0.2" in page.content.decode()
-    form = {"upload": page.context["upload"], "clear_existing_data": "true", "sure": "yes"}
+    form = {"upload": page.context["upload"], "clear_existing_data": "true", "confirmed": "yes"}
     assert browser.post(reverse("backup:confirm"), form).status_code == 200
     assert upgrades == [1]
     assert not differences(in_place("2.0"), snapshot())
@@ -493,19 +493,19 @@ def test_what_is_to_be_emptied_must_be_confirmed(family):
     browser = Client()
     browser.force_login(family.admin)
     form = {"backup_file": upload(backup_of("1.12"), "backup.zip"), "clear_existing_data": "true"}
-    page = browser.post(reverse("backup:restore"), form)
+    page = browser.post(reverse("backup:restore"), form, follow=True)
     assert 'name="clear_unknown_apps"' in page.content.decode()
     assert "dbsettings" in page.content.decode()
     before = snapshot()
     form = {"upload": page.context["upload"], "clear_existing_data": "true"}
-    page = browser.post(reverse("backup:confirm"), {**form, "sure": "yes"})
+    page = browser.post(reverse("backup:confirm"), {**form, "confirmed": "yes"})
     assert page.status_code == 409
     assert "dbsettings" in page.content.decode()
     assert not differences(before, snapshot())
     # The second question carries the word on.
-    page = browser.post(reverse("backup:confirm"), {**form, "clear_unknown_apps": "true"})
+    page = browser.post(reverse("backup:confirm"), {**form, "clear_unknown_apps": "true"}, follow=True)
     assert 'name="clear_unknown_apps" value="true"' in page.content.decode()
-    form |= {"clear_unknown_apps": "true", "sure": "yes"}
+    form |= {"clear_unknown_apps": "true", "confirmed": "yes"}
     assert browser.post(reverse("backup:confirm"), form).status_code == 200
     assert not differences(in_place("1.12"), snapshot())
 
@@ -528,7 +528,7 @@ def test_a_bad_file_is_told_beside_the_field(family, tmp_path):
     browser = Client()
     browser.force_login(family.admin)
     form = {"backup_file": upload(changed(tmp_path, "2.6.0", *BAD["no migrations"]), "db.sqlite3")}
-    page = browser.post(reverse("backup:restore"), form)
+    page = browser.post(reverse("backup:restore"), form, follow=True)
     assert page.status_code == 400
     assert "not one of Baby Buddy" in page.content.decode()
     assert "db.sqlite3" in browser.get(reverse("backup:index")).content.decode()

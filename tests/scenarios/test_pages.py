@@ -1,8 +1,10 @@
 """The way of a parent through the pages, in a real browser on a real server (gunicorn, several processes)."""
 
+import contextlib
 import http.client
 import os
 import re
+import time
 import urllib.parse
 from pathlib import Path
 
@@ -197,12 +199,13 @@ def test_the_way_there_and_back(chromium, server, family, saved, size, language,
             page.reload()
             assert page.is_visible(".alert-success"), "the result is found again"
         page.goto("/backup/")
-        assert page.is_visible("a[href*='/backup/restore/']"), "from here too"
+        told = page.is_visible("a[href*='/backup/restore/']")
+        assert told is not script, "from here too, where nothing tells that it was seen already"
         seen("6 index after it")
         if language != "en":
             return
         page.check("#undo-sure")
-        page.click("form[action$='/undo/'] [type=submit]")
+        page.click("text=Undo the last restore")
         page.wait_for_selector(".alert-success")
         assert Child.objects.filter(first_name="New").exists()
     finally:
@@ -275,6 +278,66 @@ def test_a_proxy_that_has_no_patience(page, saved):
     page.wait_for_selector("h1:has-text('Your data is back')")
 
 
+def test_offline_at_confirm(page, saved):
+    """It says that nothing was changed; back online the same button works."""
+    sign_in(page)
+    preview(page, saved)
+    before = snapshot()
+    page.context.set_offline(True)
+    page.click("text=Confirm Restore")
+    page.wait_for_selector("#restoring-failed:has-text('Nothing was changed')")
+    assert "continues" not in page.inner_text("#backup-page")
+    assert fits(page)
+    keep(page, "offline")
+    assert not differences(before, snapshot())
+    page.context.set_offline(False)
+    page.click("text=Confirm Restore")
+    page.wait_for_selector("h1:has-text('Your data is back')")
+
+
+def test_a_server_that_is_gone_at_confirm(page, saved):
+    sign_in(page)
+    preview(page, saved)
+    page.route("**/confirm/", lambda route: route.abort())
+    page.route("**/backup/restore/*/", lambda route: route.abort())
+    page.click("text=Confirm Restore")
+    page.wait_for_selector("#restoring-text:has-text('nothing was changed')")
+    assert "continues" not in page.inner_text("#backup-page")
+    page.unroute("**/backup/restore/*/")
+    page.wait_for_selector(".alert-warning:has-text('Nothing was changed')")
+
+
+def test_a_session_that_expired_at_confirm(page, saved):
+    sign_in(page)
+    preview(page, saved)
+    before = snapshot()
+    page.context.clear_cookies()
+    page.click("text=Confirm Restore")
+    page.wait_for_selector("#restoring-failed:has-text('Nothing was changed')")
+    assert "continues" not in page.inner_text("#backup-page")
+    assert page.inner_text("h1") == "What this backup would do"
+    assert not differences(before, snapshot())
+    page.reload()
+    page.wait_for_url("**/login/**")
+
+
+def test_back_and_reload_ask_nothing(page, saved):
+    """No page is the answer to a form, which a browser would ask to send again."""
+    sign_in(page)
+    preview(page, saved, clear=True)
+    page.reload()
+    page.wait_for_selector("h1:has-text('What this backup would do')")
+    page.click("text=Continue")
+    page.wait_for_selector("#confirmed")
+    page.go_back()
+    page.wait_for_selector("h1:has-text('What this backup would do')")
+    page.click("text=Cancel")
+    page.wait_for_url("**/backup/")
+    page.go_back()
+    page.wait_for_selector("text=Nothing was changed")
+    assert "continues" not in page.inner_text("#backup-page")
+
+
 @pytest.mark.parametrize("script", [True, False], ids=["script", "no script"])
 def test_a_page_that_was_left_and_comes_back(chromium, server, family, script):
     context = chromium.new_context(base_url=server, java_script_enabled=script, viewport=PHONE)
@@ -344,7 +407,7 @@ def test_a_conflict_says_what_clashes_and_what_to_do(page, family, tmp_path):
     assert fits(page)
     check(page, "conflict")
     keep(page, "conflict")
-    page.click("button:has-text('Preview with existing data cleared')")
+    page.click("a:has-text('Preview with existing data cleared')")
     page.wait_for_selector("text=Continue")
 
 
@@ -392,6 +455,31 @@ def test_large_upload_gets_its_answer(server, family, settings):
         assert response.status == status
         response.read()
         connection.close()
+
+
+def test_strangers_who_send_nothing_do_not_keep_the_server_busy(server, family):
+    """Two workers with four threads each: whoever may not is answered before a body is read, and not waited for."""
+    address = urllib.parse.urlsplit(server)
+    started = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        stalled = []
+        for number in range(12):
+            connection = http.client.HTTPConnection(address.hostname, address.port, timeout=20)
+            stack.callback(connection.close)
+            connection.putrequest("POST", "/backup/restore/confirm/")
+            connection.putheader("Authorization", f"Token wrong{number}")
+            connection.putheader("Content-Type", "multipart/form-data; boundary=x")
+            connection.putheader("Content-Length", "50000000")
+            connection.endheaders()
+            connection.send(b"--x")  # and no more
+            stalled.append(connection)
+        for connection in stalled:
+            assert connection.getresponse().status == 401
+        answer = http.client.HTTPConnection(address.hostname, address.port, timeout=20)
+        stack.callback(answer.close)
+        answer.request("GET", "/login/")
+        assert answer.getresponse().status == 200
+    assert time.monotonic() - started < 15
 
 
 def test_head_leaves_the_connection_usable(server, family):

@@ -9,6 +9,7 @@ import zipfile
 import zoneinfo
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from html import unescape
 from itertools import count
 from pathlib import Path
 
@@ -38,7 +39,7 @@ from tests.support.snapshots import differences, snapshot
 pytestmark = pytest.mark.usefixtures("family")
 
 #: Those that only look; all others are POST.
-READING = {"index", "download", "progress", "safety-copy"}
+READING = {"index", "download", "preview", "question", "progress", "safety-copy"}
 VIEWS = {
     pattern.name: {"GET", "HEAD"} if pattern.name in READING else {"POST"} for pattern in urls.urlpatterns
 }
@@ -166,7 +167,9 @@ def test_the_pages_carry_the_csrf_token(family):
     token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', client.get(url("index")).content.decode())[
         1
     ]
-    response = client.post(url("restore"), {"backup_file": upload(), "csrfmiddlewaretoken": token})
+    response = client.post(
+        url("restore"), {"backup_file": upload(), "csrfmiddlewaretoken": token}, follow=True
+    )
     assert response.status_code == 200
     assert response.content.decode().count("csrfmiddlewaretoken") >= 3
 
@@ -174,7 +177,7 @@ def test_the_pages_carry_the_csrf_token(family):
 def test_token_clients_need_no_csrf(family):
     client = Client(enforce_csrf_checks=True, headers={"Authorization": f"Token {token_key('grandma')}"})
     client.force_login(family.admin)  # cookies of somebody else do not count
-    response = client.post(url("restore"), {"backup_file": upload()})
+    response = client.post(url("restore"), {"backup_file": upload()}, follow=True)
     assert response.status_code == 200
 
 
@@ -248,7 +251,7 @@ def test_preview_confirm_result_in_a_browser(browser, clear):
     change()
     changed = snapshot()
     fields = {"backup_file": upload(data), **({"clear_existing_data": "true"} if clear else {})}
-    preview = browser.post(url("restore"), fields)
+    preview = browser.post(url("restore"), fields, follow=True)
     page = preview.content.decode()
     assert preview.status_code == 200
     assert not differences(changed, snapshot()), "a preview changes nothing"
@@ -259,7 +262,7 @@ def test_preview_confirm_result_in_a_browser(browser, clear):
     assert fields["clear_existing_data"] == str(clear).lower()
 
     if clear:
-        asked = browser.post(url("confirm"), fields)
+        asked = browser.post(url("confirm"), fields, follow=True)
         assert asked.status_code == 200
         assert not differences(changed, snapshot()), "there is a second step"
         fields["confirmed"] = "yes"
@@ -325,18 +328,69 @@ def test_confirm_with_the_file_itself(family):
 
 def test_preview_in_the_other_mode_needs_no_second_upload(browser):
     change()
-    first = browser.post(url("restore"), {"backup_file": upload()})
-    fields = hidden(first, "restore")
-    assert fields["clear_existing_data"] == "true"
-    second = browser.post(url("restore"), fields)
-    assert second.status_code == 200
-    assert hidden(second, "confirm") == fields
+    first = browser.post(url("restore"), {"backup_file": upload()}, follow=True)
+    assert first.redirect_chain, "a page of its own, that can be reloaded"
+    fields = hidden(first, "confirm")
+    assert fields["clear_existing_data"] == "false"
+    (other,) = re.findall(r'href="([^"]*preview[^"]*clear_existing_data=true)"', first.content.decode())
+    second = browser.get(unescape(other))
+    assert hidden(second, "confirm") == {**fields, "clear_existing_data": "true"}
     assert len(staged()) == 1
+
+
+def test_back_after_the_restore_leads_to_its_result(browser):
+    preview = browser.post(
+        url("restore"), {"backup_file": upload(), "clear_existing_data": "true"}, follow=True
+    )
+    fields = hidden(preview, "confirm")
+    pages = [preview.redirect_chain[-1][0], url("question", fields["upload"])]
+    assert [browser.get(page).status_code for page in pages] == [200, 200]
+    assert browser.post(url("confirm"), {**fields, **CLEAR}).status_code == 200
+    for page in pages:
+        response = browser.get(page)
+        assert (response.status_code, response.url) == (302, url("progress", fields["upload"]))
+
+
+def test_back_after_cancel_says_that_nothing_was_changed(browser):
+    preview = browser.post(url("restore"), {"backup_file": upload()}, follow=True)
+    fields = hidden(preview, "confirm")
+    browser.post(url("cancel"), fields)
+    for response in (browser.get(preview.redirect_chain[-1][0]), browser.post(url("confirm"), fields)):
+        assert response.status_code == 400
+        assert "Nothing was changed." in response.content.decode()
+        assert (
+            "restore continues"
+            not in response.content.decode().split("<script")[0].split('id="restoring"')[0]
+        )
+
+
+def test_going_back_to_a_kept_copy_has_a_preview(browser, family):
+    first, name = restored(family)
+    restored(family, 7)
+    before = snapshot()
+    preview = browser.post(url("restore"), {"kept": name, "clear_existing_data": "true"}, follow=True)
+    assert "What this backup would do" in preview.content.decode()
+    assert not differences(before, snapshot())
+    fields = hidden(preview, "confirm")
+    result = browser.post(url("confirm"), {**fields, **CLEAR})
+    assert "Your data is back" in result.content.decode()
+    assert not differences(first, snapshot())
+
+
+def test_a_script_restores_a_kept_copy_by_its_name(family):
+    first, name = restored(family)
+    client = script(family.admin)
+    fields = {"kept": name, "clear_existing_data": "true"}
+    assert client.post(url("restore"), fields).json()["metadata"]["total_records"] > 100
+    assert client.post(url("confirm"), fields).json()["records"] > 100
+    assert not differences(first, snapshot())
+    assert client.post(url("confirm"), fields).status_code == 409, "the same request again"
+    assert client.post(url("confirm"), {"kept": "../x"}).status_code == 404
 
 
 def test_cancel(browser, family):
     before = snapshot()
-    fields = hidden(browser.post(url("restore"), {"backup_file": upload()}), "cancel")
+    fields = hidden(browser.post(url("restore"), {"backup_file": upload()}, follow=True), "cancel")
     response = browser.post(url("cancel"), fields)
     assert (response.status_code, response.url) == (302, url("index"))
     assert not staged()
@@ -345,7 +399,7 @@ def test_cancel(browser, family):
 
 
 def test_the_upload_of_somebody_else(browser, family):
-    fields = hidden(browser.post(url("restore"), {"backup_file": upload()}), "confirm")
+    fields = hidden(browser.post(url("restore"), {"backup_file": upload()}, follow=True), "confirm")
     other = script(family.staff)
     for name in ("confirm", "restore"):
         assert other.post(url(name), fields).status_code == 400
@@ -358,7 +412,7 @@ def test_what_staff_may_not_do_is_told_in_the_preview(family):
     get_user_model().objects.filter(pk=family.plain.pk).update(email="new@example.com")
     client = Client()
     client.force_login(family.staff)
-    preview = client.post(url("restore"), {"backup_file": upload(data)})
+    preview = client.post(url("restore"), {"backup_file": upload(data)}, follow=True)
     assert preview.status_code == 200
     assert f'action="{url("confirm")}"' not in preview.content.decode()
     assert script(family.staff).post(url("restore"), {"backup_file": upload(data)}).json()["refused"]
@@ -374,7 +428,7 @@ def test_names_in_the_file_are_only_text(family):
     client = Client()
     client.force_login(family.admin)
     data = client.get(url("download")).getvalue()
-    page = client.post(url("restore"), {"backup_file": upload(data)}).content.decode()
+    page = client.post(url("restore"), {"backup_file": upload(data)}, follow=True).content.decode()
     assert escape("<b>&amp;") in page
     assert "<b>&amp;" not in page.split("<h1>")[1]
 
@@ -386,18 +440,19 @@ def test_the_second_step_names_what_goes(browser, family):
     data = backup_bytes()
     Child.objects.create(first_name="New", last_name="Baby", birth_date="2026-03-01")
     before = snapshot()
-    preview = browser.post(url("restore"), {"backup_file": upload(data), "clear_existing_data": "true"})
+    preview = browser.post(
+        url("restore"), {"backup_file": upload(data), "clear_existing_data": "true"}, follow=True
+    )
     page = preview.content.decode()
     assert 'name="removed" value="1"' in page
     fields = {**hidden(preview, "confirm"), "removed": "1"}
     for more in ({}, {"confirmed": "no"}, {"confirmed": ""}):
-        page = browser.post(url("confirm"), {**fields, **more}).content.decode()
+        page = browser.post(url("confirm"), {**fields, **more}, follow=True).content.decode()
         assert "1 record" in page
         assert "safety copy" in page
         assert 'name="confirmed"' in page
         assert not differences(before, snapshot())
-    missed = browser.post(url("confirm"), {**fields, "asked": "yes"})
-    assert missed.status_code == 400
+    missed = browser.post(url("confirm"), {**fields, "asked": "yes"}, follow=True)
     assert 'id="confirmed-missing"' in missed.content.decode()
     assert len(staged()) == 1
     assert (
@@ -411,7 +466,9 @@ def test_a_browser_that_clears_at_once_gets_the_preview(browser, family):
     data = backup_bytes()
     change()
     changed = snapshot()
-    response = browser.post(url("confirm"), {"backup_file": upload(data), "clear_existing_data": "true"})
+    response = browser.post(
+        url("confirm"), {"backup_file": upload(data), "clear_existing_data": "true"}, follow=True
+    )
     assert "What this backup would do" in response.content.decode()
     assert not differences(changed, snapshot())
     fields = hidden(response, "confirm")
@@ -420,7 +477,9 @@ def test_a_browser_that_clears_at_once_gets_the_preview(browser, family):
 
 
 def test_the_second_step_of_an_upload_that_is_gone(browser):
-    response = browser.post(url("confirm"), {"upload": "nonsense", "clear_existing_data": "true"})
+    response = browser.post(
+        url("confirm"), {"upload": "nonsense", "clear_existing_data": "true"}, follow=True
+    )
     assert response.status_code == 400
     assert "no longer there" in response.content.decode()
 
@@ -449,13 +508,13 @@ def test_upload_only_keeps_the_file(browser, family):
     fields = response.json()
     assert set(fields) == {"upload"}
     assert len(staged()) == 1
-    assert "What this backup would do" in browser.post(url("restore"), fields).content.decode()
+    assert "What this backup would do" in browser.post(url("restore"), fields, follow=True).content.decode()
     assert browser.post(url("upload"), fields, headers=JSON).status_code == 400
     assert browser.post(url("upload"), headers=JSON).status_code == 400
 
 
 def test_a_restore_can_be_followed_and_its_result_is_found(browser, family, monkeypatch):
-    fields = hidden(browser.post(url("restore"), {"backup_file": upload()}), "confirm")
+    fields = hidden(browser.post(url("restore"), {"backup_file": upload()}, follow=True), "confirm")
     assert progress_of(browser, fields["upload"]).status_code == 404
     assert progress_of(browser, fields["upload"], **JSON).json()["state"] == "unknown"
     seen = []
@@ -478,11 +537,15 @@ def test_a_restore_can_be_followed_and_its_result_is_found(browser, family, monk
     assert seen[-1][0] == "ended"
 
     assert progress_of(browser, fields["upload"], **JSON).json()["state"] == "ended"
+    failed = browser.post(url("restore"), {"backup_file": upload(b"hello")})
+    assert "is done:" not in failed.content.decode(), "not beside what it does not belong to"
+    index = browser.get(url("index")).content.decode()
+    assert reverse("backup:progress", args=[fields["upload"]]) in index
+    assert "is done:" in index
+    assert "is done:" not in browser.get(url("index")).content.decode(), "told once"
     page = progress_of(browser, fields["upload"]).content.decode()
     assert "Your data is back" in page
     assert kept.backups()[0].name in page
-    index = browser.get(url("index")).content.decode()
-    assert reverse("backup:progress", args=[fields["upload"]]) in index
     # A second try does not make that forgotten.
     assert "Your data is back" in browser.post(url("confirm"), fields).content.decode()
     assert "Your data is back" in progress_of(browser, fields["upload"]).content.decode()
@@ -511,16 +574,16 @@ def test_a_restore_that_failed_tells_why(browser, family):
     name = uploads.new_id(family.admin)
     error = {"message": "It broke.", "details": ["core.child 7"]}
     state.save_progress(name, family.admin, {"error": error, "status": 409})
+    assert "did not work" in browser.get(url("index")).content.decode()
     response = progress_of(browser, name)
     assert response.status_code == 409
     for text in ("It broke.", "Child No. 7", url("index")):
         assert text in response.content.decode()
-    assert "did not work" in browser.get(url("index")).content.decode()
 
 
 def test_what_is_not_expected_is_noted_too(browser, family, monkeypatch):
-    fields = hidden(browser.post(url("restore"), {"backup_file": upload()}), "confirm")
-    monkeypatch.setattr(services, "_write", lambda *a: 1 / 0)
+    fields = hidden(browser.post(url("restore"), {"backup_file": upload()}, follow=True), "confirm")
+    monkeypatch.setattr(services, "write", lambda *a: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         browser.post(url("confirm"), fields)
     assert progress_of(browser, fields["upload"]).status_code == 500
@@ -636,7 +699,7 @@ def test_a_file_that_is_sent_again_is_not_restored_again(family):
 
 def test_a_confirmation_that_waited_for_another_is_not_carried_out(browser, monkeypatch):
     """A second click that came while the first was read: both have opened the upload before one has the lock."""
-    fields = hidden(browser.post(url("restore"), {"backup_file": upload()}), "confirm")
+    fields = hidden(browser.post(url("restore"), {"backup_file": upload()}, follow=True), "confirm")
     real = services.open_archive
     answers = []
 
@@ -892,7 +955,7 @@ def another_restore():
 
 
 def test_busy(family, browser):
-    fields = hidden(browser.post(url("restore"), {"backup_file": upload()}), "confirm")
+    fields = hidden(browser.post(url("restore"), {"backup_file": upload()}, follow=True), "confirm")
     with another_restore():
         response = browser.post(url("confirm"), fields)
         assert response.status_code == 409
@@ -918,7 +981,7 @@ def test_other_errors_are_not_hidden(browser, monkeypatch):
 
     monkeypatch.setattr(services, "inspect_backup", broken)
     with pytest.raises(ZeroDivisionError):
-        browser.post(url("restore"), {"backup_file": upload()})
+        browser.post(url("restore"), {"backup_file": upload()}, follow=True)
 
 
 # --- The index and the menu -------------------------------------------------------------------------------
@@ -935,6 +998,7 @@ def test_the_key_is_shown_to_who_asks(browser, family):
     key = token_key("admin")
     page = browser.get(url("index"), {"token": "1"}).content.decode()
     assert page.count(f"Authorization: Token {key}") == 2
+    assert "curl --fail -OJ" in page, "an error is not saved as a backup"
     Token.objects.all().delete()
     page = browser.get(url("index"), {"token": "1"}).content.decode()
     assert "YOUR_TOKEN" in page
@@ -946,7 +1010,12 @@ def test_index_tells_of_the_last_backup_and_the_size(browser, family):
     assert "No backup has been made yet" in browser.get(url("index")).content.decode()
     browser.head(url("download")).close()
     assert state.load_last_backup() is None, "nobody got it"
-    browser.get(url("download")).close()
+    # One that is broken off is none either.
+    broken = browser.get(url("download"))
+    assert len(next(iter(broken))) > 100
+    broken.close()
+    assert state.load_last_backup() is None
+    browser.get(url("download")).getvalue()
     last = state.load_last_backup()
     assert last.by == "admin"
     assert last.records > 100
@@ -1046,7 +1115,7 @@ def test_time_is_the_viewers(family):
     client.force_login(family.admin)
     client.get(url("index"))
     client.force_login(family.staff)
-    page = client.post(url("restore"), {"backup_file": upload(data.getvalue())}).content.decode()
+    page = client.post(url("restore"), {"backup_file": upload(data.getvalue())}, follow=True).content.decode()
     there = moment.astimezone(zoneinfo.ZoneInfo("Europe/Berlin"))
     assert "Europe/Berlin" in page
     assert there.strftime("%H:%M") in page
@@ -1072,7 +1141,7 @@ def test_a_large_upload_has_no_name_that_a_killed_process_would_leave(
         return real(self, *args)
 
     monkeypatch.setattr(access.NamelessUploadHandler, "receive_data_chunk", and_look)
-    assert browser.post(url("restore"), {"backup_file": upload(data)}).status_code == 200
+    assert browser.post(url("restore"), {"backup_file": upload(data)}, follow=True).status_code == 200
     assert browser.post(url("confirm"), {"backup_file": upload(data)}).status_code == 200
     assert seen
     assert not any(seen)

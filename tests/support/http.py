@@ -16,6 +16,8 @@ from tests.support.filling import token_key
 def url(name, *arguments):
     """By default, those that are about a safety copy or an upload are about one that is not there."""
     default = {
+        "preview": ["nothing"],
+        "question": ["nothing"],
         "progress": ["nothing"],
         "safety-copy": ["before_20261123T143022.123456Z.zip"],
         "delete-safety-copy": ["before_20261123T143022.123456Z.zip"],

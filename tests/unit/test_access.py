@@ -62,9 +62,12 @@ def test_proxy_browser_restores(proxy, family):
     data = backup_bytes()
     Feeding.objects.all().delete()
     assert client.post(url("confirm"), {"backup_file": upload(data)}).status_code == 403, "CSRF counts"
-    preview = client.post(url("restore"), {"backup_file": upload(data), "clear_existing_data": "1", **token})
+    preview = client.post(
+        url("restore"), {"backup_file": upload(data), "clear_existing_data": "1", **token}, follow=True
+    )
     assert (
-        client.post(url("confirm"), {**hidden(preview, "confirm"), **token, "sure": "yes"}).status_code == 200
+        client.post(url("confirm"), {**hidden(preview, "confirm"), **token, "confirmed": "yes"}).status_code
+        == 200
     )
     after = snapshot()
     for users in (before["auth.user"], after["auth.user"]):
@@ -111,12 +114,14 @@ def test_ingress_pages_lead_to_ingress(ingress, family):
         assert f'"{INGRESS}/backup/{name}/"' in page.content.decode()
     data = backup_bytes()
     Feeding.objects.all().delete()
-    preview = client.post("/backup/restore/", {"backup_file": upload(data), "clear_existing_data": "1"})
+    answer = client.post("/backup/restore/", {"backup_file": upload(data), "clear_existing_data": "1"})
+    assert answer.url.startswith(f"{INGRESS}/backup/restore/preview/")
+    preview = client.get(answer.url.removeprefix(INGRESS))
     form = (
         preview.content.decode().split(f'action="{INGRESS}/backup/restore/confirm/"')[1].split("</form>")[0]
     )
     fields = dict(re.findall(r'type="hidden" name="(upload|clear_existing_data)" value="([^"]*)"', form))
-    result = client.post("/backup/restore/confirm/", {**fields, "sure": "yes"})
+    result = client.post("/backup/restore/confirm/", {**fields, "confirmed": "yes"})
     assert result.status_code == 200
     assert f'action="{INGRESS}/backup/undo/"' in result.content.decode()
     assert not differences(before, snapshot())
@@ -192,7 +197,7 @@ def test_a_token_of_one_is_not_the_session_of_another(browser):
 
 
 def test_what_is_kept_has_no_address(family, browser):
-    browser.post(url("restore"), {"backup_file": upload()})
+    browser.post(url("restore"), {"backup_file": upload()}, follow=True)
     browser.post(url("confirm"), {"backup_file": upload()})
     (upload_file,) = staged()
     kept = [upload_file, *conf.root.glob("*/safety/*")]
@@ -265,7 +270,9 @@ def test_nothing_in_a_file_becomes_html_or_a_line_of_the_log(browser, caplog):
         data = build().getvalue()
         for name, clear in (("restore", "1"), ("confirm", "")):
             file = upload(data, name=f"{EVIL}.zip")
-            response = browser.post(url(name), {"backup_file": file, "clear_existing_data": clear})
+            response = browser.post(
+                url(name), {"backup_file": file, "clear_existing_data": clear}, follow=True
+            )
             page = response.content.decode()
             assert response.status_code in (200, 400, 409)
             assert "<script>alert(" not in page
@@ -286,7 +293,10 @@ def test_no_name_of_a_user_becomes_html(family):
     client = Client()
     client.force_login(family.admin)
     assert client.post(url("confirm"), {"backup_file": upload()}).status_code == 200
-    for response in (client.get(url("index")), client.post(url("restore"), {"backup_file": upload()})):
+    for response in (
+        client.get(url("index")),
+        client.post(url("restore"), {"backup_file": upload()}, follow=True),
+    ):
         page = response.content.decode()
         assert "alert(&quot;1&quot;)" in page
         assert "<script>alert(" not in page
@@ -296,7 +306,7 @@ def test_no_name_of_a_user_becomes_html(family):
     "name", ["../../evil.zip", "/tmp/evil.zip", "..\\evil.zip", "evil\0.zip", "x" * 300 + ".zip"]
 )
 def test_the_name_of_an_upload_is_no_path(browser, name):
-    response = browser.post(url("restore"), {"backup_file": upload(name=name)})
+    response = browser.post(url("restore"), {"backup_file": upload(name=name)}, follow=True)
     assert response.status_code in (200, 400)
     for path in staged():
         assert re.fullmatch(r"[0-9a-f]{12}_[\w-]{32}\.zip", path.name)
@@ -333,11 +343,11 @@ SECONDS = r"\d+\.\d s"
 def test_each_thing_is_logged_once(family, browser, log, tmp_path):
     browser.get(url("download")).close()
     once(log(), rf"backup by 'admin': \d+ records, {SECONDS}")
-    preview = browser.post(url("restore"), {"backup_file": upload()})
+    preview = browser.post(url("restore"), {"backup_file": upload()}, follow=True)
     assert len(log()) == 2  # `upload` takes a backup
     data = backup_bytes()
     log()
-    browser.post(url("restore"), {"backup_file": upload(data)})
+    browser.post(url("restore"), {"backup_file": upload(data)}, follow=True)
     once(log(), rf"preview by 'admin': \d+ records, {SECONDS}")
     browser.post(url("confirm"), hidden(preview, "confirm"))
     once(log(), rf"restore by 'admin': \d+ records, safety copy before_\w+\.\w+\.zip, {SECONDS}")
@@ -407,7 +417,7 @@ def refusals(family, settings):
     )
     settings.BACKUP_MAX_UPLOAD_SIZE = 100
     yield (
-        lambda: admin.post(url("restore"), {"backup_file": upload(data)}),
+        lambda: admin.post(url("restore"), {"backup_file": upload(data)}, follow=True),
         r"preview by 'admin' refused: too_large",
     )
     yield (
