@@ -174,9 +174,14 @@ class PostgreSQL(Database):
         for db_table, column in [*((table.db_table, table.key.column) for table in tables), *relations]:
             q = self.quote
             (sequence,) = self.fetch("SELECT pg_get_serial_sequence(%s, %s)", [q(db_table), column])[0]
-            if sequence:
-                self.execute(
-                    f"SELECT setval(%s, GREATEST((SELECT MAX({q(column)}) FROM {q(db_table)}), nextval(%s)))",
+            if not sequence:
+                continue
+            highest = f"(SELECT MAX({q(column)}) FROM {q(db_table)})"
+            if self.fetch("SELECT has_sequence_privilege(%s, 'UPDATE')", [sequence])[0][0]:
+                self.fetch(f"SELECT setval(%s, GREATEST({highest}, nextval(%s)))", [sequence, sequence])
+            else:  # a role that may only take the next number takes all that are in use
+                self.fetch(
+                    f"SELECT MAX(nextval(%s)) FROM generate_series(nextval(%s), {highest})",
                     [sequence, sequence],
                 )
 

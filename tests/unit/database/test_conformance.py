@@ -730,3 +730,32 @@ def test_a_key_near_the_end_of_its_column_is_refused(host_db, model, highest):
             with pytest.raises(InvalidRecord, match=f"{table.label} {pk}"):
                 table.batch_from(records)
     assert table.batch_from([record(highest // 2)])[0] == [highest // 2]
+
+
+@pytest.mark.skipif(
+    connection.vendor != "postgresql", reason="the others have no sequences with rights of their own"
+)
+def test_the_next_row_gets_a_free_key_where_the_role_may_not_set_sequences(host_db):
+    table, database = Table(zoo.Animal), database_of()
+    role = "backup_test_role"
+    names = "zoo_animal, zoo_animal_friends"
+    grants = [
+        f"CREATE ROLE {role}",
+        f"GRANT SELECT, INSERT, UPDATE, DELETE ON {names} TO {role}",
+        f"GRANT USAGE ON SEQUENCE zoo_animal_id_seq, zoo_animal_friends_id_seq TO {role}",
+        f"SET ROLE {role}",
+    ]
+    with connection.cursor() as cursor:
+        cursor.execute(f"DROP ROLE IF EXISTS {role}")
+        for grant in grants:
+            cursor.execute(grant)
+    try:
+        with database.restoring([table]):
+            database.insert(table, [(1, "a", False, []), (500, "b", False, [])])
+            database.reset_sequences([table])
+        assert zoo.Animal.objects.create(name="next").pk > 500
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("RESET ROLE")
+            cursor.execute(f"DROP OWNED BY {role}")
+            cursor.execute(f"DROP ROLE {role}")
