@@ -40,6 +40,9 @@ IDENTITIES: dict[str, list[Sequence[str]]] = {
     "dbsettings.setting": [("module_name", "class_name", "attribute_name")],
 }
 
+#: Models whose primary key is a secret, such as an API token -> the field that says whose it is.
+SECRET_KEYS = {"authtoken.token": "user"}
+
 #: Groups of models in a preview, in this order.
 CARE, ACCOUNTS, SEEDED, OTHER = "care", "accounts", "seeded", "other"
 GROUPS = (CARE, ACCOUNTS, SEEDED, OTHER)

@@ -21,6 +21,7 @@ from typing import Any
 from django.db.models import AutoField, BigAutoField, Field, Model, SmallAutoField
 from django.utils.translation import gettext as _
 
+from . import babybuddy
 from .exceptions import InvalidRecord
 from .kinds import INTEGER, JSON, Kind, Plain, kind_of
 from .scope import generic_references, label_of
@@ -319,11 +320,20 @@ class Table:
 
     def invalid(self, reason: str, pk: object = None, field: str | None = None) -> InvalidRecord:
         """Return an `InvalidRecord` for a record of this model."""
-        return InvalidRecord(describe(self.label, pk, field, reason), model=self.label, pk=pk, field=field)
+        message = describe(self.label, pk, field, reason)
+        known = None if self.label in babybuddy.SECRET_KEYS else pk
+        return InvalidRecord(message, model=self.label, pk=known, field=field)
+
+
+#: Stands for a secret in a message.
+HIDDEN = "•••"
 
 
 def describe(label: str, pk: object, field: str | None, reason: str) -> str:
-    """Return “core.child 7, field slug: reason”, which is how all messages name a record."""
+    """Return “core.child 7, field slug: reason”, which is how all messages name a record. A key that is a secret is
+    hidden, in the reason too."""
+    if pk is not None and label in babybuddy.SECRET_KEYS:
+        reason, pk = reason.replace(str(pk), HIDDEN), None
     place = label if pk is None else f"{label} {_short(pk)}"
     if field:
         place = _("%(record)s, field %(field)s") % {"record": place, "field": _short(field)}

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
+from .. import babybuddy
 from ..restore.identity import Conflict
 from ..tables import Column
 from .examples import called, field_name, instance, title_of
@@ -24,7 +25,7 @@ def conflict_in_words(conflict: Conflict) -> str:
             if all(_same(table.columns[place], record, here) for place in group)
             for place in group
         }
-        name = titled(called(here), here.pk)
+        name = called(here) if table.label in babybuddy.SECRET_KEYS else titled(called(here), here.pk)
         # Translators: one of the rows that a record may be: "Nap (No. 7), by its Slug"
         by = _("%(name)s, by its %(fields)s") % {"name": name, "fields": ", ".join(sorted(alike))}
         rows.append(by if alike else name)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.apps import apps
+from django.core.exceptions import ValidationError
 from django.db import DatabaseError
 from django.template.defaultfilters import yesno
 from django.utils.formats import date_format, localize
@@ -131,12 +132,15 @@ class Examples:
                     wanted.setdefault(target, set()).add(key)
         names = {}
         for label, keys in wanted.items():
+            model = apps.get_model(label)
+            load = self._tables[label].key.kind.load if label in self._tables else model._meta.pk.to_python
             try:
-                here = apps.get_model(label)._base_manager.in_bulk([*keys])
-            except (OverflowError, DatabaseError):
-                here = {}  # the file holds a number that cannot be a key
+                loaded = {load(key): key for key in keys}
+                here = model._base_manager.in_bulk([*loaded])
+            except (OverflowError, ValueError, ValidationError, DatabaseError):
+                here = {}  # the file holds something that cannot be a key
             for key, found in here.items():
-                names[label, key if isinstance(key, int) else str(key)] = called(found)
+                names[label, loaded[key]] = called(found)
             # What is not here may come with the backup, and be among its examples.
             samples = self._samples.get(label, Samples())
             for row in samples.added:
@@ -151,7 +155,9 @@ def _nothing() -> str:
 
 
 def title_of(table: Table, row: Row) -> str:
-    """Return "Night (No. 8)"; "" where the key is a secret, as that of an API token."""
+    """Return "Night (No. 8)"; the user's name for an API token, whose key is a secret."""
+    if table.label in babybuddy.SECRET_KEYS:
+        return called(instance(table, row))
     if table.key_is_data:
         return ""
     # A model whose name is made of others would query for them, record by record.
@@ -183,8 +189,10 @@ def instance(table: Table, row: Row) -> Any:
 
 
 def called(record: Any) -> str:
-    """Return the name of a record, shortened; "" where its model fails to tell."""
+    """Return the name of a record, shortened; "" where its model fails to tell. A token goes by its user."""
     try:
+        if owner := babybuddy.SECRET_KEYS.get(record._meta.label_lower):
+            record = getattr(record, owner)
         return shortened(str(record))
     except Exception:  # noqa: BLE001  a model's own code, which may not expect a record that is not in the database
         return ""

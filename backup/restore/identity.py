@@ -23,7 +23,7 @@ from .. import babybuddy
 from ..database import MAX_NAMED, Database
 from ..kinds import INTEGER, Plain
 from ..options import RestoreMode
-from ..tables import Row, Table, describe
+from ..tables import HIDDEN, Row, Table, describe
 
 #: Yields a table's rows as the backup has them, from the first one each time that it is called.
 Rows = Callable[[], Iterator[list[Row]]]
@@ -39,7 +39,11 @@ class Conflict:
     reason: str
 
     def __str__(self) -> str:
-        return describe(self.table.label, self.row[0], None, self.reason)
+        label = self.table.label
+        if owner := babybuddy.SECRET_KEYS.get(label):
+            label = f"{label} ({owner}: {self.row[1 + self.table.names.index(owner)]})"
+            return describe(label, None, None, self.reason)
+        return describe(label, self.row[0], None, self.reason)
 
 
 class KeyMap:
@@ -173,7 +177,7 @@ class MatchedRows(Resolver):
             remapped = self.key_map.remap_references(table, homeless)
             for row, matches in zip(homeless, self._matches(table, remapped), strict=True):
                 if matches:
-                    self._conflict(table, row, [row[0]], _claimed_twice(row[0]))
+                    self._conflict(table, row, [row[0]], _claimed_twice(table, row[0]))
                 else:
                     highest = _fresh(table, highest)
                     self.key_map.add(table.label, row[0], highest)
@@ -188,13 +192,13 @@ class MatchedRows(Resolver):
         """Settle which row a record is. `key`: what its references say; `matches`: rows with its unique values."""
         if len(matches) > 1 or (matches and table.key.refers_to and matches != [key]):
             rows_here = [*{*matches, key}]
-            keys = ", ".join(map(str, rows_here))
+            keys = ", ".join(_shown(table, key) for key in rows_here)
             reason = _("it matches the rows %(keys)s here by different unique values") % {"keys": keys}
             self._conflict(table, row, rows_here, reason)
         elif matches and matches[0] != key:
             (match,) = matches
             if match in claimed:
-                self._conflict(table, row, [match], _claimed_twice(match))
+                self._conflict(table, row, [match], _claimed_twice(table, match))
             claimed[match] = row[0]
             if table.key_is_data:
                 self.displaced.setdefault(table.label, []).append(match)
@@ -256,8 +260,12 @@ RESOLVERS: dict[RestoreMode, type[Resolver]] = {
 }
 
 
-def _claimed_twice(key: Plain) -> str:
-    return _("it matches row %(key)s here, as another record does") % {"key": key}
+def _claimed_twice(table: Table, key: Plain) -> str:
+    return _("it matches row %(key)s here, as another record does") % {"key": _shown(table, key)}
+
+
+def _shown(table: Table, key: Plain) -> str:
+    return HIDDEN if table.label in babybuddy.SECRET_KEYS else str(key)
 
 
 def _highest(highest: Plain, rows: Iterable[Row]) -> Plain:

@@ -32,6 +32,7 @@ from backup.conf import conf
 from backup.database import database_of
 from backup.presentation.progress import progress
 from backup.storage import files, kept, state, uploads
+from tests.support.backups import rewritten, take
 from tests.support.filling import token_key
 from tests.support.http import backup_bytes, error_of, hidden, script, staged, upload, url
 from tests.support.snapshots import differences, snapshot
@@ -419,6 +420,30 @@ def test_what_staff_may_not_do_is_told_in_the_preview(family):
     response = script(family.staff).post(url("confirm"), {"backup_file": upload(data)})
     assert response.status_code == 403
     assert error_of(response)["code"] == "forbidden"
+
+
+def test_no_token_is_named_where_tokens_conflict(family, browser):
+    """A file in which two tokens are of one user, who has a third one here. It must not come to be known by that."""
+
+    def twice(records):
+        tokens = records["authtoken.token"]
+        (token,) = (token for token in tokens if token["fields"]["user"] == family.staff.pk)
+        tokens.remove(token)
+        tokens += [{**token, "pk": "a" * 40}, {**token, "pk": "b" * 40}]
+
+    data = rewritten(take(), twice).getvalue()
+    keys = {"a" * 40, "b" * 40, *Token.objects.values_list("key", flat=True)}
+    page = browser.post(url("restore"), {"backup_file": upload(data)}, follow=True).content.decode()
+    assert "Token grandma in the backup could be what another record of the backup is, too: grandma" in page
+    assert [key for key in keys if key in page] == []
+    for name, status in (("restore", 200), ("confirm", 409)):
+        answer = browser.post(
+            url(name), {"backup_file": upload(data)}, headers={"Accept": "application/json"}
+        )
+        assert answer.status_code == status
+        said = answer.content.decode()
+        assert f"authtoken.token (user: {family.staff.pk})" in said
+        assert [key for key in keys if key in said] == []
 
 
 def test_names_in_the_file_are_only_text(family):
