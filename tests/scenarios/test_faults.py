@@ -86,7 +86,7 @@ def test_an_error_after_each_model(changed, clear):
 def test_an_error_before_the_end(changed, clear, monkeypatch):
     file, then, now = changed
     engine = type(database_of())
-    for name in ("reset_sequences", "_check_at_the_end"):
+    for name in ("reset_sequences", "check_deferred_constraints"):
         real = getattr(engine, name)
 
         def fails(*args, real=real):
@@ -128,8 +128,8 @@ def test_where_the_end_is_uncertain_the_safety_copy_stays(changed, monkeypatch):
     original = Database.restoring
 
     @contextmanager
-    def uncertain(self):
-        with original(self):
+    def uncertain(*args):
+        with original(*args):
             yield
         raise Busy("The connection broke.")
 

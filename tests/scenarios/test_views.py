@@ -1052,14 +1052,16 @@ def test_index_tells_of_the_last_backup_and_the_size(browser, family):
 
 
 def test_what_cannot_be_remembered_is_no_reason_to_fail(browser, settings, tmp_path):
-    (tmp_path / "last").touch()
     settings.BACKUP_ROOT = tmp_path
+    last = tmp_path / files.path_of("last")
+    last.parent.mkdir()
+    last.touch()
     response = browser.get(url("download"))
     assert response.status_code == 200
     response.close()
-    (tmp_path / "last").unlink()
-    (tmp_path / "last").mkdir()
-    (tmp_path / "last" / "backup.json").write_text("[]")
+    last.unlink()
+    last.mkdir()
+    (last / "backup.json").write_text("[]")
     assert "No backup has been made yet" in browser.get(url("index")).content.decode()
 
 
