@@ -375,9 +375,9 @@ def floor_backup(_name: str) -> dict:
     import orjson
 
     raw, _mark = driver()
-    from backup.archive.deflate import compressor
+    from backup.archive.deflate import isal_zlib
 
-    packer = compressor()
+    packer = (isal_zlib or zlib).compressobj(1, zlib.DEFLATED, -15)
     with file_of("floor.bin").open("wb") as target:
         for table, columns in floor_tables():
             cursor = raw.cursor()

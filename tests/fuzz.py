@@ -72,7 +72,7 @@ def renamed(data):
     with warnings.catch_warnings(), zipfile.ZipFile(file, "w") as archive:
         warnings.simplefilter("ignore")  # names that come twice
         for name, content in zip(names, itertools.cycle([json.dumps(metadata_of(RECORDS, 2)), RECORDS])):
-            archive.writestr(name[:1000] or "-", content)
+            archive.writestr(name.replace("\0", "")[:1000] or "-", content)
     return file.getvalue()
 
 

@@ -15,10 +15,11 @@ and its kin, with one sentence that names the place.
 from typing import BinaryIO
 
 from ..conf import conf
+from .limits import Limits
 from .lines import Lines, lines_of, split_lines, text_of
 from .members import RECORDS, Member, MemberKind, Records
 from .metadata import VERSION, Metadata, Upgrade, parse_metadata
-from .reader import Archive, Limits
+from .reader import Archive
 from .writer import Writer
 
 __all__ = [

@@ -11,11 +11,13 @@ from typing import Any, cast
 from django.utils.translation import gettext as _
 
 from ..exceptions import InvalidBackup
+from .limits import Limits
 from .members import KINDS, RECORDS, Member, Records
 from .names import METADATA
 
 #: The newest version of the format that we read. What we write is of the lowest version that has all that is in it.
 VERSION = "1.2"
+_TEXTS = ("timezone", "created_by", "label", "babybuddy_version", "django_version", "database_engine")
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,10 @@ class Metadata:
             label: replace(member, records=records.get(label, 0)) for label, member in self.models.items()
         }
         return replace(self, members={RECORDS.key: models})
+
+    def cut(self) -> Metadata:
+        """Return the metadata with texts that are no longer than a reader takes them."""
+        return replace(self, **{name: getattr(self, name)[: Limits.text] for name in _TEXTS})
 
     def lowest_version(self) -> str:
         """Return the lowest version of the format that has all that the backup holds."""
@@ -157,9 +163,9 @@ def parse_metadata(said: Any) -> Metadata:
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise _wrong_metadata("timestamp") from error
     texts: dict[str, Any] = {}
-    for name in ("timezone", "created_by", "label", "babybuddy_version", "django_version", "database_engine"):
+    for name in _TEXTS:
         value = said.get(name, "")
-        if not isinstance(value, str) or len(value) > 1000:
+        if not isinstance(value, str) or len(value) > Limits.text:
             raise _wrong_metadata(name)
         texts[name] = value
     includes_media = said.get("includes_media", False)

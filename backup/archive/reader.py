@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, BinaryIO
 
 import orjson
@@ -20,6 +20,7 @@ from django.utils.translation import gettext as _
 
 from ..exceptions import InvalidBackup, TooLarge
 from . import deflate
+from .limits import Limits
 from .lines import LayoutError, Lines, RecordTooLongError, has_more_values, read_elements, read_lines
 from .members import RECORDS, Member, Records, records_by_name
 from .metadata import Metadata, check_version, megabytes, parse_metadata, shown
@@ -30,23 +31,6 @@ from .names import METADATA, members_of, slashed
 BLOCK = 256 * 1024
 #: Bytes that a thread unpacks ahead. Less, and it would wait for the interpreter lock more than it works.
 AHEAD = 1024 * 1024
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a file may ask of the reader. Sizes in bytes."""
-
-    uncompressed: int
-    #: Uncompressed to compressed. Real backups reach some 30; deflate itself ends at 1032.
-    ratio: int = 300
-    members: int = 2000
-    #: One record. The largest real ones hold a long note, or a binary field as base64.
-    record: int = 64 * 1024 * 1024
-    #: Values in one record, which in Python's memory take a hundred times what they take in the file.
-    values: int = 500_000
-    metadata: int = 1024 * 1024
-    #: The ZIP's own table of contents, which has to be read whole.
-    directory: int = 1024 * 1024
 
 
 def _loads_exactly(data: bytes) -> Any:
@@ -165,9 +149,9 @@ class Archive:
         self._check_entry(info)
         with _zip_errors(), self._zip.open(info) as file:
             text = file.read(self._limits.metadata)  # `ZipFile.read` would unpack everything
-            if file.read(1):
-                raise InvalidBackup(_("metadata.json is too long."))
+            self._limits.check_metadata(len(text) + len(file.read(1)))
         try:
+            orjson.loads(text)  # which takes no half of a surrogate pair
             return json.loads(text, object_pairs_hook=_each_once)
         except _TwiceError as error:
             raise InvalidBackup(
@@ -179,11 +163,9 @@ class Archive:
     def _check_entries(self) -> None:
         """Check the ZIP's whole table of contents, what is passed over included."""
         infos = self._zip.infolist()
-        if len(infos) > self._limits.members:
-            raise TooLarge(
-                _("The file has %(count)s members; a backup has at most %(limit)s.")
-                % {"count": len(infos), "limit": self._limits.members}
-            )
+        self._limits.check_members(len(infos))
+        if min(info.header_offset for info in infos):
+            raise InvalidBackup(_("There is something before the ZIP in this file, so it is no backup."))
         names = set()
         for info in infos:
             self._check_entry(info)

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import zipfile
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from .deflate import compressor
-from .lines import BETWEEN
+from django.utils.translation import gettext as _
+
+from ..exceptions import InvalidRecord
+from .deflate import Compressor
+from .limits import Limits
+from .lines import BETWEEN, has_more_values, split_lines
 from .members import RECORDS, Member, MemberKind, Records, records_file
-from .metadata import Metadata
+from .metadata import Metadata, megabytes, parse_metadata
 from .names import METADATA
 
 
 class Writer:
     """Writes a backup into `target`, a binary file open for writing. Whoever opened it makes it appear when complete.
+
+    `limits`: those of the reader. What it could not read is not written.
 
     Checksums and compression run in a thread of their own, since both let go of the interpreter lock.
     """
@@ -29,7 +36,8 @@ class Writer:
     #: Pieces that may wait for it: a bound on memory.
     WAITING = 2
 
-    def __init__(self, target: BinaryIO) -> None:
+    def __init__(self, target: BinaryIO, limits: Limits | None = None) -> None:
+        self._limits = limits or Limits()
         self._zip = zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED)
         self._members: dict[str, dict[str, Member]] = {RECORDS.key: {}}
         self._packer = ThreadPoolExecutor(1, "backup")
@@ -43,13 +51,17 @@ class Writer:
         self._zip.close()
 
     def add(self, label: str, batches: Iterable[tuple[int, bytes]]) -> int:
-        """Write a model's records, given as how many they are, and as `lines_of` them. Returns how many all were."""
+        """Write a model's records, given as how many they are, and as `lines_of` them. Returns how many all were.
+
+        Raises `InvalidRecord` where one is too large.
+        """
         count = 0
 
         def blocks() -> Iterator[bytes]:
             nonlocal count
             yield b"["
             for number, lines in batches:
+                self._check_records(label, lines)
                 yield BETWEEN if count else b"\n"
                 yield lines
                 count += number
@@ -60,15 +72,33 @@ class Writer:
         self.register(RECORDS, label, Records(file, digest, count))
         return count
 
+    def _check_records(self, label: str, lines: bytes) -> None:
+        if len(lines) <= min(
+            2 * self._limits.values, self._limits.record
+        ):  # a value takes two bytes at least
+            return
+        for line in split_lines(lines):
+            if len(line) > self._limits.record:
+                message = _("%(record)s takes more than %(limit)s MB, too much for a backup.")
+                limit: Any = megabytes(self._limits.record)
+            elif has_more_values(line, self._limits.values):
+                message = _("%(record)s has more than %(limit)s values, too much for a backup.")
+                limit = self._limits.values
+            else:
+                continue
+            key = json.loads(line)["pk"]
+            raise InvalidRecord(message % {"record": f"{label} {key}", "limit": limit}, model=label, pk=key)
+
     def register(self, kind: MemberKind, name: str, member: Member) -> None:
         """Have `metadata.json` list a member that was written. `name`: what tells it from others of its kind."""
         self._members.setdefault(kind.key, {})[name] = member
 
     def write(self, file: str, blocks: Iterable[bytes]) -> str:
         """Write a member's content, given in blocks of any size. Returns its checksum: SHA-256, in hex."""
+        self._limits.check_members(len(self._zip.filelist) + 2)  # and metadata.json
         digest = hashlib.sha256()
         with self._zip.open(file, "w", force_zip64=True) as member:
-            member._compressor = compressor()  # type: ignore[attr-defined]  # there is no public way to choose it
+            member._compressor = Compressor()  # type: ignore[attr-defined]  # there is no public way to choose it
 
             def pack(data: bytes) -> None:
                 digest.update(data)
@@ -95,9 +125,12 @@ class Writer:
             self._waiting.popleft().result()
 
     def finish(self, metadata: Metadata) -> Metadata:
-        """Write `metadata`, with the members that were added, and return it so. Without this there is no backup."""
-        metadata = replace(metadata, members=dict(self._members))
+        """Write `metadata`, with the members that were added, and return it as it is read. Without this there is no
+        backup. Texts that are too long are cut; what is no character is replaced."""
+        metadata = replace(metadata.cut(), members=dict(self._members))
         metadata = replace(metadata, version=metadata.lowest_version())
-        text = json.dumps(metadata.as_json(), indent=2, ensure_ascii=False)
-        self._zip.writestr(METADATA, text + "\n")
-        return metadata
+        text = json.dumps(metadata.as_json(), indent=2, ensure_ascii=False) + "\n"
+        data = re.sub("[\ud800-\udfff]", "\N{REPLACEMENT CHARACTER}", text).encode()
+        self._limits.check_metadata(len(data))
+        self._zip.writestr(METADATA, data)
+        return parse_metadata(json.loads(data))

@@ -197,6 +197,23 @@ def bomb(name, data, claimed):
     return build
 
 
+def shifted(front):
+    """Data in front, with all places in the ZIP moved behind it."""
+
+    def build(backup):
+        data = bytearray(backup)
+        place = data.rindex(b"PK\5\6")
+        directory = struct.unpack_from("<I", data, place + 16)[0]
+        struct.pack_into("<I", data, place + 16, directory + len(front))
+        while data[directory : directory + 4] == b"PK\1\2":
+            offset = struct.unpack_from("<I", data, directory + 42)[0]
+            struct.pack_into("<I", data, directory + 42, offset + len(front))
+            directory += 46 + sum(struct.unpack_from("<HHH", data, directory + 28))
+        return front + bytes(data)
+
+    return build
+
+
 def overlapping(backup):
     """Two members that are the same bytes of the file."""
     data = bytearray(backup)
@@ -266,6 +283,8 @@ KINDS = {
     "all but the last byte": Kind(lambda b: b[:-1], DAMAGED),
     "without its table of contents": Kind(lambda b: b[: b.index(b"PK\1\2")], DAMAGED),
     "without its first bytes": Kind(lambda b: b[1000:], DAMAGED + "|not a ZIP"),
+    "data in front of it": Kind(lambda b: b"#!/bin/sh\n" + b, "before the ZIP"),
+    "data in front of it, and the ZIP knows": Kind(shifted(b"GIF89a" * 99), "before the ZIP"),
     "a hole in the middle": Kind(lambda b: b[: len(b) // 3] + b[len(b) // 2 :], DAMAGED),
     # Bytes that were changed
     "a byte of a member": Kind(

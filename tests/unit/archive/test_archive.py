@@ -26,13 +26,14 @@ from backup.archive import (
     Member,
     MemberKind,
     Metadata,
+    Upgrade,
     Writer,
     lines_of,
     parse_metadata,
     text_of,
 )
 from backup.archive.members import KINDS
-from backup.exceptions import InvalidBackup, TooLarge
+from backup.exceptions import InvalidBackup, InvalidRecord, TooLarge
 from tests.support.backups import lines, packed, unpacked
 from tests.support.properties import examples
 
@@ -243,6 +244,74 @@ def test_any_records_come_back(records):
 def test_any_records_of_version_1_0_come_back(records, indent, escaped):
     text = json.dumps(records, indent=indent, ensure_ascii=escaped)
     assert same(read(version_1_0({"core/note.json": text}))["core.note"], records)
+
+
+# --- What we write we can read ------------------------------------------------------------------------------
+
+ANY_TEXT = st.text(st.characters(), max_size=1200) | st.builds(
+    str.__mul__, st.text(max_size=3), st.integers(0, 2000)
+)
+ZONES = st.integers(-86399, 86399).map(lambda seconds: dt.timezone(dt.timedelta(seconds=seconds)))
+
+
+@given(
+    st.fixed_dictionaries(
+        dict.fromkeys(
+            ["timezone", "created_by", "label", "babybuddy_version", "django_version", "database_engine"],
+            ANY_TEXT,
+        )
+    ),
+    st.datetimes(min_value=dt.datetime(2, 1, 1), max_value=dt.datetime(9998, 1, 1), timezones=ZONES),
+    st.dictionaries(st.text(min_size=1), st.lists(st.text(max_size=50), max_size=3), max_size=5),
+    st.none() | st.builds(Upgrade, ANY_TEXT, *[st.lists(ANY_TEXT, max_size=3)] * 3),
+)
+@example({"label": "x" * 1001}, MOMENT, {}, None)
+@example({"label": "a\udcff"}, MOMENT, {}, None)
+def test_whatever_the_metadata_says_is_read(texts, moment, migrations, upgraded):
+    file = io.BytesIO()
+    with Writer(file) as writer:
+        written = writer.finish(Metadata(timestamp=moment, migrations=migrations, upgraded=upgraded, **texts))
+    with Archive(file, LIMITS) as archive:
+        assert archive.metadata == written
+    assert written.timestamp == moment
+    for name, text in texts.items():
+        written_text = getattr(written, name)
+        if len(text) <= 1000 and not re.search("[\ud800-\udfff]", text):
+            assert written_text == text
+        else:
+            assert len(written_text) == min(len(text), 1000)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"x", b"ab", b" ", b"a\\n", b"0123456789abcdef" * 20],
+    ids=repr,
+)
+def test_a_text_that_packs_well_is_no_bomb(text):
+    """Hundredfold is too little for a reader to tell both apart."""
+    record = b'{"model":"core.note","pk":%d,"fields":{"note":"%b"}}'
+    size = 4 * 1024 * 1024 // len(text)
+    file = io.BytesIO()
+    with Writer(file) as writer:
+        for app in "abcd":
+            writer.add(f"{app}.note", [(1, record % (n, text * size)) for n in range(2)])
+        writer.finish(Metadata(timestamp=MOMENT))
+    with Archive(file, LIMITS) as archive:
+        assert sum(len(batch.each) for batch in archive.lines("a.note")) == 2
+
+
+@pytest.mark.parametrize(
+    "fields", [{"note": "x" * 3000}, {"values": list(range(400))}], ids=["too long", "too many values"]
+)
+def test_a_record_that_could_not_be_read_is_not_written(fields, monkeypatch):
+    limits = Limits(uncompressed=10**9, record=2500, values=300)
+    rows = [
+        {"model": "core.note", "pk": n, "fields": {"note": "a, b"} if n != 7 else fields} for n in range(12)
+    ]
+    file = io.BytesIO()
+    with pytest.raises(InvalidRecord) as caught, Writer(file, limits) as writer:
+        writer.add("core.note", batches(rows))
+    assert (caught.value.model, caught.value.pk) == ("core.note", 7)
 
 
 # --- Version 1.0 ------------------------------------------------------------------------------------------

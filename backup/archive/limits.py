@@ -1,0 +1,43 @@
+"""What a backup file may ask of who reads it, and what who writes it therefore keeps to."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+from django.utils.translation import gettext as _
+
+from ..exceptions import InvalidBackup, TooLarge
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Sizes are in bytes."""
+
+    #: All entries, uncompressed. (A writer does not keep to it: a setting can raise it.)
+    uncompressed: int = sys.maxsize
+    #: Uncompressed to compressed. Real backups reach some 30; deflate itself ends at 1032.
+    ratio: int = 300
+    members: int = 2000
+    #: One record. The largest real ones hold a long note, or a binary field as base64.
+    record: int = 64 * 1024 * 1024
+    #: Values in one record, which in Python's memory take a hundred times what they take in the file.
+    values: int = 500_000
+    metadata: int = 1024 * 1024
+    #: One text of the metadata, in characters.
+    text: int = 1000
+    #: The ZIP's own table of contents, which has to be read whole.
+    directory: int = 1024 * 1024
+
+    def check_members(self, count: int) -> None:
+        """Raise `TooLarge` where a ZIP has too many entries."""
+        if count > self.members:
+            raise TooLarge(
+                _("The file has %(count)s members; a backup has at most %(limit)s.")
+                % {"count": count, "limit": self.members}
+            )
+
+    def check_metadata(self, size: int) -> None:
+        """Raise `InvalidBackup` where `metadata.json` is too long."""
+        if size > self.metadata:
+            raise InvalidBackup(_("metadata.json is too long."))
