@@ -56,6 +56,7 @@ class RestoreForm(forms.Form):
     clear_existing_data = StrictBooleanField(required=False, label=_("Clear existing data before restore"))
     keep_both = StrictBooleanField(required=False)
     clear_unknown_apps = StrictBooleanField(required=False)
+    edited = StrictBooleanField(required=False, label=_("I changed this file by hand"))
 
     def clean(self) -> dict[str, Any]:
         data = super().clean() or self.cleaned_data
@@ -87,7 +88,11 @@ class RestoreForm(forms.Form):
             mode = RestoreMode.CLEAR
         elif self.cleaned_data["keep_both"]:
             mode = RestoreMode.KEEP_BOTH
-        return RestoreOptions(mode, clear_unknown_apps=bool(self.cleaned_data["clear_unknown_apps"]))
+        return RestoreOptions(
+            mode,
+            clear_unknown_apps=bool(self.cleaned_data["clear_unknown_apps"]),
+            edited=bool(self.cleaned_data["edited"]),
+        )
 
     @property
     def is_confirmed(self) -> bool:
@@ -112,6 +117,7 @@ def fields_of(options: RestoreOptions) -> dict[str, str]:
     true = {
         "keep_both": options.mode is RestoreMode.KEEP_BOTH,
         "clear_unknown_apps": options.clear_unknown_apps,
+        "edited": options.edited,
     }
     clear = str(options.mode is RestoreMode.CLEAR).lower()
     return {"clear_existing_data": clear, **{name: "true" for name, value in true.items() if value}}

@@ -27,11 +27,13 @@ class RestoreMode(enum.Enum):
 @dataclass(frozen=True)
 class RestoreOptions:
     """How to restore. `clear_unknown_apps`: clear even the rows of apps that the backup has never seen; without it a
-    clearing restore that would delete some is refused. `as_it_was`: bring back a state that this very site was in,
-    whatever it was: an undo is not refused for what was wrong with the data before."""
+    clearing restore that would delete some is refused. `edited`: somebody edited the file after it was made, so its
+    checksums and counts are not held against it. `as_it_was`: bring back a state that this very site was in, whatever
+    it was: an undo is not refused for what was wrong with the data before."""
 
     mode: RestoreMode = RestoreMode.OVERWRITE
     clear_unknown_apps: bool = False
+    edited: bool = False
     as_it_was: bool = False
 
 

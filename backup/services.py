@@ -29,7 +29,7 @@ from .archive import Archive, Metadata, Writer, open_archive
 from .conf import conf
 from .database import Database, database_of, refuse_records
 from .dump import write_records
-from .exceptions import AlreadyRestored, BackupError, NoSafetyCopy, UnknownApps
+from .exceptions import AlreadyRestored, BackupError, Forbidden, NoSafetyCopy, UnknownApps
 from .log import logged, logger
 from .options import SILENT, Phase, RecordCounter, Reporter, RestoreMode, RestoreOptions, Result
 from .restore.apply import write
@@ -108,27 +108,38 @@ def database_size() -> int | None:
 
 @contextmanager
 def at_todays_schema(
-    source: BinaryIO, *, path: Path | None = None, user: Any = None, reporter: Reporter = SILENT
+    source: BinaryIO,
+    *,
+    path: Path | None = None,
+    edited: bool = False,
+    user: Any = None,
+    reporter: Reporter = SILENT,
 ) -> Iterator[BinaryIO]:
     """What a preview and a restore of `source` work on: the file itself where it is a backup at today's schema; else,
     for an older one or a database file of SQLite's, a new backup, made by the host's own migrations (see `upgrade`).
 
-    Both do this by themselves; who does both does it once, before. `path`: see `upgrade.process.upgraded`. Raises
-    `InvalidBackup`, `RestoreRefused`, `UpgradeFailed`, `StorageFailed`.
+    Both do this by themselves; who does both does it once, before. `path`: see `upgrade.process.upgraded`. `edited`:
+    see `RestoreOptions`. Raises `InvalidBackup`, `RestoreRefused`, `UpgradeFailed`, `StorageFailed`.
     """
+    if edited and not _is_superuser(user):
+        raise Forbidden(
+            _(
+                "Only a superuser can restore a file that was edited. Choose the backup as it was made, or ask one."
+            )
+        )
     connection = database_of().connection
     with ExitStack() as stack:
         backup = source
-        if process.is_database(source) or _is_older(source, connection):
+        if process.is_database(source) or _is_older(source, connection, edited):
             schema.check_site(connection)
             with logged("upgrade", user) as log:
-                backup = stack.enter_context(process.upgraded(source, path, reporter))
+                backup = stack.enter_context(process.upgraded(source, path, reporter, edited=edited))
                 log(f"{backup.seek(0, 2)} bytes")
         yield backup
 
 
-def _is_older(source: BinaryIO, connection: BaseDatabaseWrapper) -> bool:
-    with open_archive(source) as archive:
+def _is_older(source: BinaryIO, connection: BaseDatabaseWrapper, edited: bool) -> bool:
+    with open_archive(source, edited=edited) as archive:
         return schema.is_older(connection, archive.metadata)
 
 
@@ -154,8 +165,8 @@ def inspect_backup(source: BinaryIO, options: RestoreOptions, *, user: Any = Non
     with (
         logged("preview", user) as log,
         _gc_paused(),
-        at_todays_schema(source, user=user) as backup,
-        open_archive(backup) as archive,
+        at_todays_schema(source, edited=options.edited, user=user) as backup,
+        open_archive(backup, edited=options.edited) as archive,
         Spool() as spool,
     ):
         with database.snapshot() as reader:
@@ -237,8 +248,8 @@ def _restore(
     database = database_of()
     with (
         _gc_paused(),
-        at_todays_schema(source, user=user, reporter=reporter) as backup,
-        open_archive(backup) as archive,
+        at_todays_schema(source, edited=options.edited, user=user, reporter=reporter) as backup,
+        open_archive(backup, edited=options.edited) as archive,
         Spool() as spool,
         database.exclusive(),
     ):

@@ -375,6 +375,8 @@ def floor_backup(_name: str) -> dict:
     import orjson
 
     raw, _mark = driver()
+    import zlib
+
     from backup.archive.deflate import isal_zlib
 
     packer = (isal_zlib or zlib).compressobj(1, zlib.DEFLATED, -15)

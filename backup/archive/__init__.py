@@ -12,9 +12,11 @@ and its kin, with one sentence that names the place.
         for batch in archive.records("core.child"): ...
 """
 
+from pathlib import Path
 from typing import BinaryIO
 
 from ..conf import conf
+from . import folder
 from .limits import Limits
 from .lines import Lines, lines_of, split_lines, text_of
 from .members import RECORDS, Member, MemberKind, Records
@@ -36,12 +38,22 @@ __all__ = [
     "Writer",
     "lines_of",
     "open_archive",
+    "open_path",
     "parse_metadata",
     "split_lines",
     "text_of",
 ]
 
 
-def open_archive(source: BinaryIO) -> Archive:
+def open_archive(source: BinaryIO, *, edited: bool = False) -> Archive:
     """Open a backup within the limits of the settings: see `Archive`."""
-    return Archive(source, Limits(uncompressed=conf.max_uncompressed_size))
+    return Archive(source, _limits(), edited=edited)
+
+
+def open_path(path: Path) -> BinaryIO:
+    """Open a backup file, or the folder that one was unpacked to, within the limits of the settings."""
+    return folder.open_path(path, _limits())
+
+
+def _limits() -> Limits:
+    return Limits(uncompressed=conf.max_uncompressed_size)

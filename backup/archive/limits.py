@@ -41,3 +41,17 @@ class Limits:
         """Raise `InvalidBackup` where `metadata.json` is too long."""
         if size > self.metadata:
             raise InvalidBackup(_("metadata.json is too long."))
+
+    def check_size(self, size: int) -> None:
+        """Raise `TooLarge` where the entries of a ZIP are too large together, uncompressed."""
+        if size > self.uncompressed:
+            raise TooLarge(
+                _(
+                    "Unpacked, the file has %(size)s MB; at most %(limit)s MB are read (BACKUP_MAX_UNCOMPRESSED_SIZE)."
+                )
+                % {"size": megabytes(size), "limit": megabytes(self.uncompressed)}
+            )
+
+
+def megabytes(size: int) -> str:
+    return f"{size / 1024 / 1024:,.1f}"

@@ -59,6 +59,8 @@ class Metadata:
     includes_media: bool = False
     #: Only where a backup was not made like this.
     upgraded: Upgrade | None = None
+    #: Whether the file is read as one that somebody edited. Not in the file.
+    is_edited: bool = False
 
     @property
     def models(self) -> dict[str, Records]:
@@ -71,6 +73,11 @@ class Metadata:
         return self.version != "1.0"
 
     @property
+    def is_sealed(self) -> bool:
+        """Whether checksums, counts and the order of keys must be those of the file as it was written."""
+        return self.has_checksums and not self.is_edited
+
+    @property
     def models_count(self) -> int:
         return len(self.models)
 
@@ -80,12 +87,12 @@ class Metadata:
 
     def counted(self, records: dict[str, int]) -> Metadata:
         """Return the metadata with these numbers of records, by label; as it is where the file says them itself."""
-        if self.has_checksums:
+        if self.is_sealed:
             return self
         models = {
             label: replace(member, records=records.get(label, 0)) for label, member in self.models.items()
         }
-        return replace(self, members={RECORDS.key: models})
+        return replace(self, members={**self.members, RECORDS.key: models})
 
     def cut(self) -> Metadata:
         """Return the metadata with texts that are no longer than a reader takes them."""
@@ -151,8 +158,11 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(map(int, version.split(".")))
 
 
-def parse_metadata(said: Any) -> Metadata:
-    """`metadata.json`, parsed, as `Metadata`. Raises `InvalidBackup` where a part is missing or of the wrong type."""
+def parse_metadata(said: Any, *, edited: bool = False) -> Metadata:
+    """Return what `metadata.json`, parsed, says. `edited`: whatever numbers of models and records it says.
+
+    Raises `InvalidBackup` where a part is missing or of the wrong type.
+    """
     check_version(said)
     version = said["version"]
     try:
@@ -171,7 +181,9 @@ def parse_metadata(said: Any) -> Metadata:
     includes_media = said.get("includes_media", False)
     if not isinstance(includes_media, bool):
         raise _wrong_metadata("includes_media")
-    metadata = Metadata(timestamp=timestamp, version=version, includes_media=includes_media, **texts)
+    metadata = Metadata(
+        timestamp=timestamp, version=version, includes_media=includes_media, is_edited=edited, **texts
+    )
     if not metadata.has_checksums:
         return metadata
     metadata = replace(
@@ -180,6 +192,8 @@ def parse_metadata(said: Any) -> Metadata:
         members=_members(said, version),
         upgraded=_upgraded(said.get("upgraded")),
     )
+    if edited:
+        return metadata
     for name, value in (("models_count", metadata.models_count), ("total_records", metadata.total_records)):
         if type(said.get(name)) is not int or said[name] != value:
             raise _wrong_metadata(name)
@@ -231,7 +245,3 @@ def shown(text: str) -> str:
     """A name out of the file, for a message: on one line, and not long."""
     text = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text[:101])
     return text if len(text) <= 100 else text[:100] + "…"
-
-
-def megabytes(size: int) -> str:
-    return f"{size / 1024 / 1024:,.1f}"

@@ -5,6 +5,7 @@ Longer than most modules, since the whole defence against hostile files stands i
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 import struct
@@ -13,17 +14,18 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, BinaryIO
 
 import orjson
 from django.utils.translation import gettext as _
 
 from ..exceptions import InvalidBackup, TooLarge
-from . import deflate
-from .limits import Limits
+from . import deflate, foreign
+from .limits import Limits, megabytes
 from .lines import LayoutError, Lines, RecordTooLongError, has_more_values, read_elements, read_lines
 from .members import RECORDS, Member, Records, records_by_name
-from .metadata import Metadata, check_version, megabytes, parse_metadata, shown
+from .metadata import Metadata, check_version, parse_metadata, shown
 from .names import METADATA, members_of, slashed
 
 #: Bytes of a member that are read, checked and parsed at a time. With it, memory does not grow with the file. Less, and
@@ -109,10 +111,13 @@ class Archive:
     """A backup file open for reading.
 
     `source`: a seekable binary file; it stays open. The constructor reads the table of contents and the metadata and
-    checks that they agree; `records` checks each model's file while it reads. Raises `InvalidBackup`, `TooLarge`.
+    checks that they agree; `records` checks each model's file while it reads. `edited`: the file was changed by hand
+    after it was written: checksums, counts and the order of keys are not held against it, everything else is. Raises
+    `InvalidBackup`, `TooLarge`.
     """
 
-    def __init__(self, source: BinaryIO, limits: Limits) -> None:
+    def __init__(self, source: BinaryIO, limits: Limits, *, edited: bool = False) -> None:
+        self._edited = edited
         self._limits = limits
         # The thread belongs to the archive, which its user closes, and not to a generator: the garbage collector closes
         # an unfinished generator at any moment and in any thread, where waiting might deadlock.
@@ -126,7 +131,7 @@ class Archive:
         except InvalidBackup as error:
             source.seek(0)
             if source.read(2) != b"PK":
-                raise InvalidBackup(_("The file is not a ZIP, so it is not a backup.")) from error
+                raise foreign.no_zip(source) from error
             raise
         members = members_of(self._zip.infolist())
         said = self._read_metadata(members)
@@ -145,11 +150,12 @@ class Archive:
     def _read_metadata(self, members: list[tuple[str, zipfile.ZipInfo]]) -> Any:
         info = next((info for name, info in members if name == METADATA), None)
         if info is None:
-            raise InvalidBackup(_("The ZIP has no metadata.json, so it is not a backup."))
+            raise foreign.no_metadata(name for name, _info in members)
         self._check_entry(info)
         with _zip_errors(), self._zip.open(info) as file:
             text = file.read(self._limits.metadata)  # `ZipFile.read` would unpack everything
             self._limits.check_metadata(len(text) + len(file.read(1)))
+        text = text.removeprefix(codecs.BOM_UTF8)  # which some editors add
         try:
             orjson.loads(text)  # which takes no half of a surrogate pair
             return json.loads(text, object_pairs_hook=_each_once)
@@ -174,13 +180,7 @@ class Archive:
                 raise InvalidBackup(_("The file holds “%(name)s” twice.") % {"name": shown(name)})
             names.add(name)
         total = sum(info.file_size for info in infos)
-        if total > self._limits.uncompressed:
-            raise TooLarge(
-                _(
-                    "Unpacked, the file has %(size)s MB; at most %(limit)s MB are read (BACKUP_MAX_UNCOMPRESSED_SIZE)."
-                )
-                % {"size": megabytes(total), "limit": megabytes(self._limits.uncompressed)}
-            )
+        self._limits.check_size(total)
         if total > 10 * 1024 * 1024 and total > self._size * self._limits.ratio:
             raise TooLarge(
                 _("The file would grow more than %(ratio)s-fold when unpacked; no backup does.")
@@ -202,7 +202,7 @@ class Archive:
 
     def _checked_metadata(self, said: Any) -> Metadata:
         """Return the metadata, which must agree with the members in the ZIP."""
-        metadata = parse_metadata(said)
+        metadata = parse_metadata(said, edited=self._edited)
         found = self._entries.keys() - {METADATA}
         if not metadata.has_checksums:
             try:
@@ -246,9 +246,12 @@ class Archive:
                 yield from blocks
         if size != entry.file_size:
             raise _damaged()
-        if self.metadata.has_checksums and digest.hexdigest() != member.sha256:
+        if self.metadata.is_sealed and digest.hexdigest() != member.sha256:
             raise InvalidBackup(
-                _("“%(file)s” was changed or damaged: its checksum is not the one in metadata.json.")
+                _(
+                    "“%(file)s” was changed or damaged: its checksum is not the one in metadata.json. If you changed "
+                    "it yourself, restore it as an edited file."
+                )
                 % {"file": shown(member.file)}
             )
 
@@ -258,10 +261,12 @@ class Archive:
         member = self.metadata.models[label]
         count = 0
         with self._layout_errors(member):
-            for lines in read_lines(self.read(member), label, self._limits.record):
+            # Whoever edits a file may lay it out in a mixture of ways.
+            layout = read_elements if self.metadata.is_edited else partial(read_lines, label=label)
+            for lines in layout(self.read(member), limit=self._limits.record):
                 yield lines
                 count += lines.count
-            if self.metadata.has_checksums and count != member.records:
+            if self.metadata.is_sealed and count != member.records:
                 # They may only seem to be so many: see `Lines.count`.
                 elements = read_elements(self.read(member), self._limits.record)
                 count = sum(batch.count for batch in elements)
@@ -323,7 +328,7 @@ class Archive:
                 raise self._malformed(member, number - 1, [line], json.loads) from error
 
     def _check_count(self, member: Records, count: int) -> None:
-        if self.metadata.has_checksums and count != member.records:
+        if self.metadata.is_sealed and count != member.records:
             raise InvalidBackup(
                 _("“%(file)s” holds %(found)s records; metadata.json says %(said)s.")
                 % {"file": shown(member.file), "found": count, "said": member.records}

@@ -16,10 +16,10 @@ from django.utils.translation import gettext as _
 
 from ..exceptions import InvalidRecord
 from .deflate import Compressor
-from .limits import Limits
+from .limits import Limits, megabytes
 from .lines import BETWEEN, has_more_values, split_lines
 from .members import RECORDS, Member, MemberKind, Records, records_file
-from .metadata import Metadata, megabytes, parse_metadata
+from .metadata import Metadata, parse_metadata
 from .names import METADATA
 
 

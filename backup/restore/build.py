@@ -103,6 +103,10 @@ def _check_members(metadata: Metadata, tables: Sequence[Table], excluded: Iterab
         warnings.append(
             _("The backup is of format version 1.0, without checksums: damage to it may go unseen.")
         )
+    if metadata.is_edited:
+        warnings.append(
+            _("The backup is read as an edited file, whatever its checksums say: damage to it may go unseen.")
+        )
     return warnings
 
 

@@ -47,7 +47,7 @@ class RecordReader:
         return table.batch_from(next(islice(batches, number, None)))
 
     def unique_keys(self, table: Table) -> UniqueKeys:
-        in_order = self.archive.metadata.has_checksums and table.key.kind is INTEGER
+        in_order = self.archive.metadata.is_sealed and table.key.kind is INTEGER
         return UniqueKeys(table, in_order=in_order)
 
     def validate(self, table: Table, columns: Batch) -> None:

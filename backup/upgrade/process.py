@@ -47,19 +47,21 @@ def is_database(source: BinaryIO) -> bool:
 
 
 @contextmanager
-def upgraded(source: BinaryIO, path: Path | None = None, reporter: Reporter = SILENT) -> Iterator[BinaryIO]:
+def upgraded(
+    source: BinaryIO, path: Path | None = None, reporter: Reporter = SILENT, *, edited: bool = False
+) -> Iterator[BinaryIO]:
     """Yield a backup at today's schema, made of an older one or of a database file.
 
     The file that is yielded has no name any more, and is gone when it is closed. `path`: where the database file lies,
-    if SQLite may have left a journal beside it. Raises `InvalidBackup`, `RestoreRefused`, `UpgradeFailed`,
-    `StorageFailed`, and leaves nothing on the disk then.
+    if SQLite may have left a journal beside it. `edited`: see `RestoreOptions`. Raises `InvalidBackup`,
+    `RestoreRefused`, `UpgradeFailed`, `StorageFailed`, and leaves nothing on the disk then.
     """
     _remove_stale()
     try:
         folder = Path(tempfile.mkdtemp(prefix=PREFIX))  # only this user can read it
         try:
             _copy(source, folder / SOURCE, path)
-            _run(folder, reporter)
+            _run(folder, edited, reporter)
             file = open(folder / UPGRADED, "rb")  # noqa: SIM115  closed below; its name goes with the folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -111,10 +113,11 @@ def _remove_stale() -> None:
                 shutil.rmtree(folder)
 
 
-def _run(folder: Path, reporter: Reporter) -> None:
+def _run(folder: Path, edited: bool, reporter: Reporter) -> None:
     """Run the child process to its end. Raises the error that it ended with."""
     order = {
         "folder": str(folder),
+        "edited": edited,
         "language": get_language(),
         "settings": {
             "BACKUP_EXCLUDE": conf.exclude,

@@ -93,7 +93,7 @@ def main() -> None:
     try:
         set_up(folder, order["settings"])
         with translation.override(order["language"]), _explained(reporter):
-            upgrade(folder, reporter)
+            upgrade(folder, reporter, edited=order["edited"])
     except BackupError as error:
         reporter.send(
             error=type(error).__name__,
@@ -155,8 +155,11 @@ def _explained(reporter: ParentReporter) -> Iterator[None]:
         raise UpgradeFailed(text % {"migration": reporter.migration, "reason": reason}) from error
 
 
-def upgrade(folder: Path, reporter: ParentReporter) -> None:
-    """Make `UPGRADED` in the folder out of `SOURCE`, a backup or a database file of any age."""
+def upgrade(folder: Path, reporter: ParentReporter, *, edited: bool = False) -> None:
+    """Make `UPGRADED` in the folder out of `SOURCE`, a backup or a database file of any age.
+
+    `edited`: see `RestoreOptions`.
+    """
     path = folder / process.SOURCE
     left_out: list[str] = []
     with path.open("rb") as source:
@@ -166,7 +169,7 @@ def upgrade(folder: Path, reporter: ParentReporter) -> None:
         with SQLite.foreign(path) as reader, backup.open("w+b") as target:
             left_out = convert_database(reader, target, reporter)
         path = backup
-    with path.open("rb") as source, open_archive(source) as archive:
+    with path.open("rb") as source, open_archive(source, edited=edited) as archive:
         migrations, added_fields = babybuddy.past_obstacles(archive.metadata.migrations)
         build_schema(migrations, reporter)
         left_out += load_records(archive, migrations, added_fields, reporter)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import BinaryIO, cast
 from urllib.parse import urlencode
 
@@ -18,7 +19,7 @@ from django.urls import reverse
 from backup import access, babybuddy, services
 from backup.exceptions import AlreadyRestored, BackupError, Busy, StorageFailed
 from backup.forms import RestoreForm, UploadForm, fields_of
-from backup.options import RestoreMode, RestoreOptions, Result
+from backup.options import RestoreMode, Result
 from backup.presentation.modes import MODES
 from backup.presentation.preview import preview as in_words
 from backup.storage import kept, uploads
@@ -47,7 +48,7 @@ def restore(request: HttpRequest) -> HttpResponseBase:
     if not form.is_valid():
         return invalid(request, form)
     try:
-        upload_id = _at_todays_schema(request, _staged(request, form))
+        upload_id = _at_todays_schema(request, form, _staged(request, form))
     except BackupError as error:
         return failed(request, error, form)
     return (
@@ -65,7 +66,7 @@ def _staged(request: HttpRequest, form: RestoreForm) -> str:
         return uploads.stage(File(file), request.user)
 
 
-def _at_todays_schema(request: HttpRequest, upload_id: str) -> str:
+def _at_todays_schema(request: HttpRequest, form: RestoreForm, upload_id: str) -> str:
     """Bring an older backup to today's schema once, not at each look at it. Return the id of the upload to go on with.
 
     What is no backup is found out here, too.
@@ -73,7 +74,7 @@ def _at_todays_schema(request: HttpRequest, upload_id: str) -> str:
     try:
         with (
             uploads.open_staged(upload_id, request.user) as source,
-            services.at_todays_schema(source, user=request.user) as backup,
+            services.at_todays_schema(source, edited=form.options.edited, user=request.user) as backup,
         ):
             if backup is source:
                 return upload_id
@@ -124,7 +125,10 @@ def _preview(request: HttpRequest, form: RestoreForm, upload_id: str) -> HttpRes
         "fields": fields_of(form.options),
         "asks": form.options.mode.clears or words["total"]["removed"],
         "others": [
-            {"mode": MODES[mode], "query": urlencode(fields_of(RestoreOptions(mode)))}
+            {
+                "mode": MODES[mode],
+                "query": urlencode(fields_of(replace(form.options, mode=mode, clear_unknown_apps=False))),
+            }
             for mode in RestoreMode
             if mode is not form.options.mode
         ],

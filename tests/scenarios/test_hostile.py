@@ -275,7 +275,7 @@ KINDS = {
     "zeros": Kind(lambda b: bytes(99_999), "not a ZIP"),
     "noise": Kind(lambda b: noise(99_999), "not a ZIP"),
     "a PDF": Kind(lambda b: b"%PDF-1.4\n" * 99, "not a ZIP"),
-    "gzip": Kind(lambda b: b"\x1f\x8b\x08" + noise(999), "not a ZIP"),
+    "gzip": Kind(lambda b: b"\x1f\x8b\x08" + noise(999), "gzip"),
     "the mark of a ZIP": Kind(lambda b: b"PK\3\4", DAMAGED),
     "a ZIP of nothing": Kind(lambda b: b"PK\5\6" + bytes(18), "no metadata.json"),
     "an end without a beginning": Kind(lambda b: b[b.rindex(b"PK\5\6") :], DAMAGED + "|not a ZIP"),

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 from django.core.management.base import CommandError
 
 from backup import services
-from backup.archive import Metadata
+from backup.archive import Metadata, open_path
 from backup.archive.metadata import shown
 from backup.management.base import BackupCommand, describe
 from backup.options import RestoreMode, RestoreOptions, Result
@@ -27,7 +27,12 @@ class Command(BackupCommand):
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("file", metavar="FILE", nargs="?", help="A backup file, or an old db.sqlite3.")
+        parser.add_argument(
+            "file",
+            metavar="FILE",
+            nargs="?",
+            help="A backup file, the folder that one was unpacked to, or an old db.sqlite3.",
+        )
         parser.add_argument(
             "--undo",
             action="store_true",
@@ -49,6 +54,11 @@ class Command(BackupCommand):
             help="With --clear and --no-input: also delete the records of apps that the backup does not know.",
         )
         parser.add_argument(
+            "--edited",
+            action="store_true",
+            help="The file was changed by hand: do not hold its checksums and counts against it.",
+        )
+        parser.add_argument(
             "--dry-run", action="store_true", help="Show what would change, and change nothing."
         )
         parser.add_argument(
@@ -64,8 +74,8 @@ class Command(BackupCommand):
             raise CommandError("--undo takes no FILE: it brings back what was there before the last restore.")
         if not options["undo"] and not options["file"]:
             raise CommandError("Name the backup file to restore, or use --undo.")
-        if options["undo"] and (options["dry_run"] or options["clear"]):
-            raise CommandError("--undo cannot be combined with --dry-run or --clear.")
+        if options["undo"] and (options["dry_run"] or options["clear"] or options["edited"]):
+            raise CommandError("--undo cannot be combined with --dry-run, --clear or --edited.")
         if options["clear_unknown_apps"] and not options["clear"]:
             raise CommandError("--clear-unknown-apps needs --clear.")
         if options["keep_both"] and (options["clear"] or options["undo"]):
@@ -81,18 +91,19 @@ class Command(BackupCommand):
         clear: bool,
         keep_both: bool,
         clear_unknown_apps: bool,
+        edited: bool,
         dry_run: bool,
         interactive: bool,
         **others: Any,
     ) -> None:
         try:
-            opened = open(file, "rb")  # noqa: SIM115  closed below; the errors of what follows are others
+            opened = open_path(Path(file))  # closed below; the errors of what follows are others
         except OSError as error:
             raise CommandError(f"{file} cannot be read: {error.strerror}") from error
         mode = RestoreMode.CLEAR if clear else RestoreMode.OVERWRITE
         mode = RestoreMode.KEEP_BOTH if keep_both else mode
-        options = RestoreOptions(mode, clear_unknown_apps=clear_unknown_apps or interactive)
-        with opened, self._at_todays_schema(opened, Path(file)) as source:
+        options = RestoreOptions(mode, clear_unknown_apps=clear_unknown_apps or interactive, edited=edited)
+        with opened, self._at_todays_schema(opened, Path(file), edited) as source:
             if dry_run or interactive:
                 plan = services.inspect_backup(source, options)
                 self._show(plan)
@@ -107,10 +118,12 @@ class Command(BackupCommand):
             self._report(result)
 
     @contextmanager
-    def _at_todays_schema(self, file: BinaryIO, path: Path) -> Iterator[BinaryIO]:
+    def _at_todays_schema(self, file: BinaryIO, path: Path, edited: bool) -> Iterator[BinaryIO]:
         with ExitStack() as stack:
             with self.progress_bar() as reporter:
-                source = stack.enter_context(services.at_todays_schema(file, path=path, reporter=reporter))
+                source = stack.enter_context(
+                    services.at_todays_schema(file, path=path, edited=edited, reporter=reporter)
+                )
             yield source
 
     def _undo(self, interactive: bool) -> None:

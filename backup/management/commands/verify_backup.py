@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
+from pathlib import Path
 from typing import Any
 
 from django.core.management.base import CommandError
 
 from backup import services
+from backup.archive import open_path
 from backup.management.base import BackupCommand, describe
 
 
@@ -16,11 +18,13 @@ class Command(BackupCommand):
     requires_system_checks = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("file", metavar="FILE", help="A backup file.")
+        parser.add_argument(
+            "file", metavar="FILE", help="A backup file, or the folder that one was unpacked to."
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            with open(options["file"], "rb") as source:
+            with open_path(Path(options["file"])) as source:
                 metadata = services.verify_backup(source)
         except OSError as error:
             raise CommandError(f"{options['file']} cannot be read: {error.strerror}") from error

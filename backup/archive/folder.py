@@ -1,0 +1,44 @@
+"""Opens a backup by its path, be it a file or the folder that one was unpacked to."""
+
+from __future__ import annotations
+
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import BinaryIO
+
+from django.utils.translation import gettext as _
+
+from ..exceptions import InvalidBackup
+from .limits import Limits
+from .metadata import shown
+
+
+def open_path(path: Path, limits: Limits) -> BinaryIO:
+    """Open a file, or a folder as a ZIP of what is in it, which is gone when it is closed.
+
+    Raises `OSError`; `InvalidBackup`, `TooLarge` where a folder has links in it, or more than the limits allow.
+    """
+    if not path.is_dir():
+        return path.open("rb")
+    packed = tempfile.TemporaryFile()  # noqa: SIM115  whoever asked closes it
+    try:
+        size = 0
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
+            for place in sorted(path.rglob("*")):
+                name = place.relative_to(path).as_posix()
+                if place.is_symlink() or not (place.is_dir() or place.is_file()):
+                    raise InvalidBackup(_("“%(name)s” is a link, not a file.") % {"name": shown(name)})
+                if place.is_dir():
+                    continue
+                size += place.stat().st_size
+                limits.check_size(size)
+                limits.check_members(len(archive.filelist) + 1)
+                with place.open("rb") as source, archive.open(name, "w", force_zip64=True) as target:
+                    while block := source.read(1024 * 1024):
+                        target.write(block)
+        packed.seek(0)
+    except BaseException:
+        packed.close()
+        raise
+    return packed

@@ -1,0 +1,59 @@
+"""Says what a file is that is no backup, and what to do with it."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Iterable
+from typing import BinaryIO
+
+from django.utils.translation import gettext as _
+
+from ..exceptions import InvalidBackup
+from .metadata import shown
+
+#: How files of other kinds begin.
+_ARCHIVES = {
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ\0": "xz",
+    b"7z\xbc\xaf\x27\x1c": "7-Zip",
+    b"Rar!\x1a\x07": "RAR",
+}
+#: Members of a ZIP that may be what somebody wants to restore.
+_WANTED = re.compile(r".*\.(?:sqlite3?|db)|(?:.*/)?backup_[^/]*\.zip", re.IGNORECASE | re.DOTALL)
+
+
+def no_zip(source: BinaryIO) -> InvalidBackup:
+    """Return the error that fits a file that is no ZIP."""
+    source.seek(0)
+    start = source.read(4096)
+    kind = next((kind for mark, kind in _ARCHIVES.items() if start.startswith(mark)), "")
+    if start[257:262] == b"ustar":
+        kind = "tar"
+    if kind:
+        return InvalidBackup(
+            _(
+                "This is a %(kind)s archive, not a backup. Unpack it, and restore the backup or the db.sqlite3 in it."
+            )
+            % {"kind": kind}
+        )
+    if re.match(rb'\s*\[\s*\{\s*"model"\s*:', start.removeprefix(codecs.BOM_UTF8)):
+        return InvalidBackup(
+            _(
+                "This is a file of records, not a whole backup. Restore the ZIP that it is from; or, if it was made by "
+                "“manage.py dumpdata”, load it by “manage.py loaddata”."
+            )
+        )
+    return InvalidBackup(_("The file is not a ZIP, so it is not a backup."))
+
+
+def no_metadata(names: Iterable[str]) -> InvalidBackup:
+    """Return the error that fits a ZIP of these members, none of which is `metadata.json`."""
+    name = next((name for name in names if _WANTED.fullmatch(name)), None)
+    if name is None:
+        return InvalidBackup(_("The ZIP has no metadata.json, so it is not a backup."))
+    return InvalidBackup(
+        _("This ZIP is not a backup, but holds “%(name)s”. Take that out of it, and restore it.")
+        % {"name": shown(name)}
+    )
