@@ -191,7 +191,7 @@ def confirm(request: HttpRequest) -> HttpResponseBase:
 def _ask(request: HttpRequest, form: RestoreForm) -> HttpResponse:
     if not form.upload_id:
         try:
-            return _to("preview", form, _at_todays_schema(request, _staged(request, form)))
+            return _to("preview", form, _at_todays_schema(request, form, _staged(request, form)))
         except BackupError as error:
             return failed(request, error, form)
     asked = {"asked": "yes"} if form.cleaned_data["asked"] else {}

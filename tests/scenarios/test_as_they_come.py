@@ -5,11 +5,14 @@ import gzip
 import io
 import json
 import lzma
+import re
 import tarfile
 
 import pytest
 from core import models as core
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import CommandError, call_command
+from django.urls import reverse
 
 from backup import services
 from backup.exceptions import Forbidden, InvalidBackup
@@ -247,3 +250,33 @@ def test_another_thing_is_called_by_its_name(family, name, tmp_path):
     path.write_bytes(data)
     with pytest.raises(CommandError, match=says):
         call_command("verify_backup", str(path))
+
+
+# -- on the page ---------------------------------------------------------------------------------------------
+
+
+def test_the_page_takes_an_edited_file(family, client):
+    client.force_login(family.admin)
+    before = snapshot()
+    file = by_hand(take(), EDITORS["CR LF"])
+    core.Note.objects.all().delete()
+
+    def send(**data):
+        upload = SimpleUploadedFile("backup.zip", file.getvalue())
+        return client.post(reverse("backup:restore"), {"backup_file": upload, **data}, follow=True)
+
+    assert 'name="edited"' in client.get(reverse("backup:index")).content.decode()
+    page = send()
+    assert page.status_code == 400
+    assert "edited" in page.content.decode()
+    page = send(edited="true")
+    assert page.status_code == 200
+    form = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', page.content.decode()))
+    assert form["edited"] == "true"
+    client.post(reverse("backup:confirm"), form)
+    assert not differences(before, snapshot())
+
+
+def test_the_page_asks_only_superusers_for_edited_files(family, client, django_user_model):
+    client.force_login(django_user_model.objects.create_user("nurse", is_staff=True))
+    assert 'name="edited"' not in client.get(reverse("backup:index")).content.decode()
