@@ -48,12 +48,12 @@ from .upgrade import process, schema
 UNDO = RestoreOptions(RestoreMode.CLEAR, clear_unknown_apps=True, as_it_was=True)
 
 
-#: So long after a restore, the same request is taken for one that a gateway sent again, or for a second click.
+#: For this long after a restore, the same request is taken to be a second click, or sent again by a gateway.
 SENT_AGAIN = dt.timedelta(minutes=5)
 
 
 def backup_name(user: Any = None, moment: dt.datetime | None = None) -> str:
-    """`backup_MMDDYY_HHMMSS.zip` in the user's own time zone. `moment`: aware; now by default."""
+    """Return `backup_MMDDYY_HHMMSS.zip`, in the user's time zone. `moment`: aware; now by default."""
     return _named((moment or timezone.now()).astimezone(babybuddy.user_timezone(user)))
 
 
@@ -64,9 +64,9 @@ def _named(moment: dt.datetime) -> str:
 def create_backup(
     target: BinaryIO, *, user: Any = None, label: str = "", reporter: Reporter = SILENT
 ) -> Metadata:
-    """Write a backup of all that is in scope, at one moment, into `target`, a seekable binary file.
+    """Write a backup of everything in scope, as of one moment, to `target`, a seekable binary file.
 
-    `label`: a remark that goes into the metadata. Raises `StorageFailed`, `Busy`.
+    `label`: a note for the metadata. Raises `StorageFailed`, `Busy`.
     """
     with logged("backup", user) as log:
         metadata = _write_backup(target, user, label, reporter)
@@ -94,15 +94,15 @@ def _write_backup(target: BinaryIO, user: Any, label: str, reporter: Reporter) -
 
 
 def note_backup(metadata: Metadata, user: Any = None) -> None:
-    """Remember that a backup was taken for keeping, for `state.load_last_backup`."""
+    """Remember that somebody took a backup away, for `state.load_last_backup`."""
     state.save_last_backup(metadata.timestamp, user, metadata.total_records)
 
 
 def database_size() -> int | None:
-    """In bytes; None where that cannot be told."""
+    """Return the size of the database in bytes; None if it is not known."""
     try:
         return database_of().size()
-    except DatabaseError:  # not every account may look
+    except DatabaseError:  # the database account may lack the permission
         return None
 
 
@@ -144,7 +144,7 @@ def _is_older(source: BinaryIO, connection: BaseDatabaseWrapper, edited: bool) -
 
 
 def verify_backup(source: BinaryIO, reporter: Reporter = SILENT) -> Metadata:
-    """Read all of a backup: ZIP, checksums, counts, JSON. Needs no database. Raises `InvalidBackup`."""
+    """Read a backup completely: ZIP, checksums, counts, JSON. Needs no database. Raises `InvalidBackup`."""
     with open_archive(source) as archive:
         counter = RecordCounter(reporter, max(archive.metadata.total_records, 0))
         counts: dict[str, int] = {}
@@ -157,9 +157,9 @@ def verify_backup(source: BinaryIO, reporter: Reporter = SILENT) -> Metadata:
 
 
 def inspect_backup(source: BinaryIO, options: RestoreOptions, *, user: Any = None) -> Plan:
-    """What a restore would do, and whether this user may: the preview. Changes nothing.
+    """Return the plan of a restore for a preview: what it would do, and whether this user may. Changes nothing.
 
-    Raises `InvalidBackup`, or `RestoreRefused` where the backup's schema is not this site's.
+    Raises `InvalidBackup`, or `RestoreRefused` if the backup is from a newer schema.
     """
     database = database_of()
     with (
@@ -186,10 +186,10 @@ def restore_backup(
     reporter: Reporter = SILENT,
     idempotency_key: str = "",
 ) -> Result:
-    """Restore a backup: all of it, or, whatever happens, nothing.
+    """Restore a backup completely, or, if anything fails, change nothing.
 
-    `idempotency_key`: what tells this request from others: see `ensure_not_repeated`. Raises `InvalidBackup`,
-    `RestoreRefused`, `Busy`, `AlreadyRestored`, `StorageFailed`.
+    `idempotency_key`: identifies this request, see `ensure_not_repeated`. Raises `InvalidBackup`, `RestoreRefused`,
+    `Busy`, `AlreadyRestored`, `StorageFailed`.
     """
     with logged("restore", user) as log:
         result = _restore(source, options, user, reporter, idempotency_key)
@@ -204,10 +204,10 @@ def undo_restore(
     reporter: Reporter = SILENT,
     idempotency_key: str = "",
 ) -> Result:
-    """Bring back exactly the state before the last restore, or that of another safety copy.
+    """Bring back exactly the state before the last restore, or the state of another safety copy.
 
-    Without a name, what was undone already is not done again: that is `AlreadyRestored`. Raises `NoSafetyCopy`, and
-    what `restore_backup` does.
+    Raises `AlreadyRestored` if no copy is named and the last restore was undone already, `NoSafetyCopy`, and what
+    `restore_backup` raises.
     """
     with logged("undo", user) as log:
         copy = safety_copy or safety_copy_to_undo()
@@ -244,7 +244,7 @@ def _restore(
     idempotency_key: str,
     undo: str = "",
 ) -> Result:
-    """`undo`: where this is one, what the safety copy says of it."""
+    """Restore or undo. `undo`: the label of the safety copy of an undo; "" for a restore."""
     database = database_of()
     with (
         _gc_paused(),
@@ -256,7 +256,7 @@ def _restore(
         ensure_not_repeated(idempotency_key)
         tables = _tables()
         database.check_transactional(tables)
-        # What can be done before others are locked out is done before: reading, checking, converting, the safety copy.
+        # Do as much as possible before other writers are locked out: reading, checking, converting, the safety copy.
         reporter.phase(Phase.CHECK)
         marker = database.change_marker(tables)
         total = max(archive.metadata.total_records, 0)
@@ -296,18 +296,18 @@ def _restore(
                         is_undo=bool(undo),
                     )
                 )
-                safety_copy.is_needed = True  # from here on, whatever the database says of the end
-        # The data is there now: what goes wrong from here on is told, but is no failure of the restore.
+                safety_copy.is_needed = True  # from here on, even if the commit seems to fail
+        # The restore is committed. What goes wrong from here on is a warning and does not fail it.
         try:
             kept.prune(keep=safety_copy.name)
         except BackupError as error:
             warnings.append(error.message)
         try:
             babybuddy.drop_caches()
-        except Exception as error:  # noqa: BLE001  a cache may be anybody's code
+        except Exception as error:  # noqa: BLE001  any cache backend may be configured
             logger.warning("the caches could not be emptied after a restore: %s", type(error).__name__)
             warnings.append(
-                _("Restart Baby Buddy: it may still show some old numbers, its cache did not answer.")
+                _("Restart Baby Buddy: its cache could not be cleared, so it may still show old numbers.")
             )
         restored = {
             label: member.records for label, member in plan.metadata.models.items() if plan.table(label)
@@ -316,10 +316,10 @@ def _restore(
 
 
 def ensure_not_repeated(idempotency_key: str) -> None:
-    """Raise `AlreadyRestored` where the last restore, some minutes ago at most, was of the same request: somebody
-    clicked twice, or a gateway did not wait for the answer and sent it again.
+    """Raise `AlreadyRestored` if the last restore was of the same request, at most `SENT_AGAIN` ago: somebody clicked
+    twice, or a gateway did not wait for the answer and sent the request again.
 
-    `idempotency_key`: the id of the upload, say, or a digest of the file; "" is like no other.
+    `idempotency_key`: for example the id of the upload, or a digest of the file. "" never counts as the same.
     """
     last = state.load_last_restore()
     if not idempotency_key or last is None or last.idempotency_key != _digest(idempotency_key):
@@ -328,8 +328,10 @@ def ensure_not_repeated(idempotency_key: str) -> None:
         minutes = SENT_AGAIN // dt.timedelta(minutes=1)
         raise AlreadyRestored(
             ngettext(
-                "This was restored just now, and is not restored a second time. If you mean it, wait %(n)s minute.",
-                "This was restored just now, and is not restored a second time. If you mean it, wait %(n)s minutes.",
+                "This was restored just now, so it is not restored again. To restore it "
+                "anyway, wait %(n)s minute.",
+                "This was restored just now, so it is not restored again. To restore it "
+                "anyway, wait %(n)s minutes.",
                 minutes,
             )
             % {"n": minutes}
@@ -341,15 +343,15 @@ def _digest(key: str) -> str:
 
 
 def safety_copies() -> list[kept.StoredBackup]:
-    """List those that there are, newest first. Raises `StorageFailed`."""
+    """List the safety copies, newest first. Raises `StorageFailed`."""
     files.tidy()
     return kept.backups()
 
 
 @contextmanager
 def _gc_paused() -> Iterator[None]:
-    """Millions of rows come and go, none of them in a circle: Python's search for circles would take a third of the
-    time."""
+    """Switch Python's garbage collector off: among millions of rows it would take a third of the time, and none of them
+    are part of a reference cycle."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -360,7 +362,8 @@ def _gc_paused() -> Iterator[None]:
 
 
 def _tables(*, everything: bool = False) -> list[Table]:
-    """Those in scope, in dependency order. `everything`: and all others of the project's that refer to something."""
+    """Return the tables in scope, in dependency order. `everything`: and those of all other models, which may refer to
+    a row in scope."""
     models = models_in_scope(exclude=conf.exclude)
     if everything:
         models = [*models, *(model for model in _all_models() if model not in models)]
@@ -409,8 +412,8 @@ def _refuse(plan: Plan, options: RestoreOptions) -> None:
     if plan.unknown_apps and not options.clear_unknown_apps:
         raise UnknownApps(
             _(
-                "The backup has never seen these apps, and this restore would delete what is there. Say so with "
-                "“clear_unknown_apps”, or keep existing data:"
+                "The backup does not know these apps, and this restore would delete their data. Allow it "
+                "with “clear_unknown_apps”, or keep existing data:"
             ),
             sorted(plan.unknown_apps),
         )

@@ -40,9 +40,9 @@ def build(
     """Return the plan of a restore of a backup into `database`, every record checked.
 
     `tables`: those in scope here. `superuser`: whether the one who asks may change accounts. `excluded`: labels that
-    this site leaves out of backups, and so of restores. `preview`: collects what a preview shows; with one the changes
-    are counted. `as_text`: compare the text of records where that can be done, which is faster and finds the same.
-    Raises `InvalidBackup`; what the restore would be refused for is in the plan.
+    this site leaves out of backups and of restores. `preview`: collects what a preview shows; if given, changes are
+    counted. `as_text`: compare the text of records where possible, which is faster and has the same result. Raises
+    `InvalidBackup`; the reason why the restore would be refused is in the plan.
     """
     metadata = reader.archive.metadata
     mode = options.mode
@@ -101,7 +101,7 @@ def _check_members(metadata: Metadata, tables: Sequence[Table], excluded: Iterab
             )
     if not metadata.has_checksums:
         warnings.append(
-            _("The backup is of format version 1.0, without checksums: damage to it may go unseen.")
+            _("The backup has format version 1.0, without checksums: damage to it may go unnoticed.")
         )
     if metadata.is_edited:
         warnings.append(
@@ -122,20 +122,20 @@ def _divide(
     if not mode.clears:
         if unknown:
             warnings.append(
-                _("The backup has never seen these apps; what is there stays as it is: %(apps)s.") % names
+                _("The backup does not know these apps; their data here stays as it is: %(apps)s.") % names
             )
-        # What a migration put into an upgraded backup would else win over what people set here.
+        # Otherwise, what migrations put into an upgraded backup would replace what people entered here.
         return [table for table in restored if table.app not in unknown], [], warnings
     if unknown:
         warnings.append(
-            _("The backup has never seen these apps; what is there would be deleted: %(apps)s.") % names
+            _("The backup does not know these apps; their data here would be deleted: %(apps)s.") % names
         )
     lacking = [table.label for table in others if table.app not in unknown]
     if lacking:
         warnings.append(
             ngettext(
-                "The backup holds nothing of %(models)s; what is there would be deleted.",
-                "The backup holds nothing of these, and what is there would be deleted: %(models)s.",
+                "The backup has no records of %(models)s; those here would be deleted.",
+                "The backup has no records of these models; those here would be deleted: %(models)s.",
                 len(lacking),
             )
             % {"models": ", ".join(lacking)}
@@ -156,9 +156,8 @@ def _pack_all(
         records[table.label] = 0
         for columns in reader.columns(table):
             records[table.label] += len(columns[0])
-            if (
-                has_identity(table) or table.app not in metadata.apps
-            ):  # the policy looks at accounts and unknown apps
+            # The policy looks at accounts, and at apps that the backup does not know.
+            if has_identity(table) or table.app not in metadata.apps:
                 spool.put(table.label, columns)
             spool.put(packed_name(table), [len(columns[0]), _pack(database, table, columns)])
     return records
@@ -187,9 +186,9 @@ def _compare(
     comparison = TextComparison(reader, database, spool)
     records: dict[str, int] = {}
     identical: dict[str, Identical] = {}
-    # First those that others may have to follow to another key.
+    # First the tables whose keys may change, since references in other tables must follow.
     for table in sorted(tables, key=lambda table: not resolver.resolves(table)):
-        # Under other keys, or with other references, texts say nothing.
+        # Texts can only be compared if neither keys nor references are remapped.
         if as_text and not (has_identity(table) or resolver.resolves(table) or resolver.key_map):
             records[table.label], identical[table.label] = comparison.compare(table)
             continue
@@ -230,7 +229,8 @@ def _count_changes(plan: Plan, database: Database, preview: PreviewCollector) ->
 
 
 def _count_here(plan: Plan, database: Database, table: Table) -> int:
-    """Counting rows takes a server as long as reading a tenth of them: those that were read are counted already."""
+    """Return the number of rows here. Those that were read are counted already: a server takes as long to count rows as
+    to read a tenth of them."""
     identical = plan.identical.get(table.label, Identical())
     if identical.up_to is None:
         return database.count(table)

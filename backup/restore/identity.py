@@ -9,7 +9,7 @@
   `babybuddy.apart`), that row is replaced.
 - Where both are kept (`KeptRows`), the same, but such a row stays, and the record gets a fresh key.
 
-A further way to restore is one more `Resolver` in `RESOLVERS`.
+To add a mode of restore, add a `Resolver` to `RESOLVERS`.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ class RecordReader:
         return UniqueKeys(table, in_order=in_order)
 
     def validate(self, table: Table, columns: Batch) -> None:
-        """Check values that the host could not live with. Raises `InvalidRecord`."""
+        """Check for values that would break the host. Raises `InvalidRecord`."""
         for place, column in enumerate(table.columns):
             validator = self._validators.get((table.label, column.name))
             if validator is None:

@@ -282,7 +282,7 @@ def test_preview_confirm_result_in_a_browser(browser, clear):
     assert "Your data is back" in again.content.decode()
     again = browser.post(url("confirm"), fields, headers={"Accept": "application/json"})
     assert again.status_code == 409
-    assert "not restored a second time" in error_of(again)["message"]
+    assert "not restored again" in error_of(again)["message"]
     with freeze_time(dt.datetime.now(dt.timezone.utc) + services.SENT_AGAIN):
         again = browser.post(url("confirm"), fields)
     assert again.status_code == 400
