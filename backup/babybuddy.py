@@ -87,6 +87,8 @@ NAMES = {
 }
 
 
+#: The template that the host's pages extend.
+PAGE_TEMPLATE = "babybuddy/page.html"
 #: The template of the host's menu, and the name of the URL of the last entry that it shows to staff.
 MENU_TEMPLATE = "babybuddy/nav-dropdown.html"
 MENU_LAST_STAFF_URL = "admin:index"

@@ -106,6 +106,9 @@ def _changes_accounts(plan: Plan, database: Database) -> bool:
     for label, account in babybuddy.accounts().items():
         table = plan.table(label)
         if table is None:
+            emptied = [table for table in plan.emptied if table.label == label and not account.may_go]
+            if any(database.count(table) for table in emptied):
+                return True
             continue
         if any(
             batch.added

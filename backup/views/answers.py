@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
@@ -20,13 +21,21 @@ from backup.options import Result
 from backup.presentation.names import model_names
 from backup.storage import uploads
 
+logger = logging.getLogger("backup")
+
 #: What the log calls a view, where that is not the view's name.
 _IN_LOG = {"restore": "preview", "confirm": "restore", "download": "backup"}
 
 
 def page(request: HttpRequest, name: str, context: dict[str, Any], status: int = 200) -> HttpResponse:
-    """Render one of our templates."""
+    """Render one of our templates, in the host's layout; in a plain one where the host's menu fails."""
     context["viewer_timezone"] = babybuddy.user_timezone(request.user)
+    context["layout"] = babybuddy.PAGE_TEMPLATE
+    try:
+        return render(request, f"backup/{name}.html", context, status=status)
+    except Exception as error:  # noqa: BLE001  what a value of the host's makes of its menu; else it is raised below
+        logger.warning("the host's layout cannot be shown: %s", type(error).__name__)
+    context["layout"] = "backup/plain.html"
     return render(request, f"backup/{name}.html", context, status=status)
 
 

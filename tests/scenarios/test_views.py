@@ -422,6 +422,21 @@ def test_what_staff_may_not_do_is_told_in_the_preview(family):
     assert error_of(response)["code"] == "forbidden"
 
 
+def test_staff_cannot_delete_the_groups_by_a_file_without_them(family):
+    """While nobody is in a group, no account changes by it."""
+    for user in get_user_model().objects.all():
+        user.groups.clear()
+    data = rewritten(take(), lambda records: records.pop("auth.group")).getvalue()
+    before = snapshot()
+    fields = {"clear_existing_data": "true"}
+    assert (
+        script(family.staff).post(url("restore"), {"backup_file": upload(data), **fields}).json()["refused"]
+    )
+    response = script(family.staff).post(url("confirm"), {"backup_file": upload(data), **fields})
+    assert response.status_code == 403
+    assert not differences(before, snapshot())
+
+
 def test_no_token_is_named_where_tokens_conflict(family, browser):
     """A file in which two tokens are of one user, who has a third one here. It must not come to be known by that."""
 
@@ -1122,6 +1137,22 @@ def test_menu_without_the_place_is_unharmed(family, monkeypatch):
     assert response.status_code == 200
     assert url("index") in page
     assert url("index") not in response.content.decode()
+
+
+def test_pages_survive_whatever_the_menu_does(browser, settings, tmp_path):
+    """A value that a restore brought may break it, on every page of the host."""
+    menu = tmp_path / "babybuddy" / "nav-dropdown.html"
+    menu.parent.mkdir()
+    menu.write_text(
+        "{% extends 'babybuddy/base.html' %}{% block nav %}{% include 'no/where.html' %}{% endblock %}"
+    )
+    first, *others = settings.TEMPLATES
+    settings.TEMPLATES = [{**first, "DIRS": [str(tmp_path), *first["DIRS"]]}, *others]
+    response = browser.get(url("index"))
+    assert response.status_code == 200
+    assert f'href="{url("download")}"' in response.content.decode()
+    preview = browser.post(url("restore"), {"backup_file": upload()}, follow=True)
+    assert "Your data is back" in browser.post(url("confirm"), hidden(preview, "confirm")).content.decode()
 
 
 def test_pages_below_a_path(browser, settings, request):
