@@ -140,7 +140,8 @@ class Examples:
             except (OverflowError, ValueError, ValidationError, DatabaseError):
                 here = {}  # the file holds something that cannot be a key
             for key, found in here.items():
-                names[label, loaded[key]] = called(found)
+                if key in loaded:  # MySQL also finds what differs in case
+                    names[label, loaded[key]] = called(found)
             # What is not here may come with the backup, and be among its examples.
             samples = self._samples.get(label, Samples())
             for row in samples.added:

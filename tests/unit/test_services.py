@@ -51,6 +51,7 @@ NOTHING_TO_CHANGE = {
     "zoo.parrot",
     "zoo.passport",
     "zoo.rule",
+    "zoo.sample",
     "zoo.sighting",
     "zoo.species",
     "zoo.training",
