@@ -12,6 +12,7 @@ from django.contrib.contenttypes.models import ContentType
 from django.db import connection
 from rest_framework.authtoken.models import Token
 
+from backup.database import database_of
 from backup.exceptions import (
     Forbidden,
     InvalidBackup,
@@ -20,7 +21,6 @@ from backup.exceptions import (
     RecordsRefused,
     RestoreRefused,
 )
-from backup.storage import kept
 from tests.support.backups import inspect, refused, restore, rewritten, take
 from tests.support.changing import renumber, renumbered
 from tests.support.filling import token_key
@@ -592,17 +592,18 @@ def test_an_unknown_time_zone_is_named(family, zone):
 
 @pytest.fixture
 def meanwhile(monkeypatch):
-    """Call it with what somebody else does while a restore is prepared: just after its safety copy was taken."""
+    """Call it with what somebody else does while a restore is prepared: just before others are locked out."""
 
     def schedule(act):
-        keep = kept.add
+        kind = type(database_of())
+        restoring = kind.restoring
 
-        def keep_and_act(*args):
-            name = keep(*args)
+        def act_and_restore(self, *arguments):
+            monkeypatch.setattr(kind, "restoring", restoring)
             act()
-            return name
+            return restoring(self, *arguments)
 
-        monkeypatch.setattr(kept, "add", keep_and_act)
+        monkeypatch.setattr(kind, "restoring", act_and_restore)
 
     return schedule
 
