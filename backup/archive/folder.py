@@ -21,7 +21,7 @@ def open_path(path: Path, limits: Limits) -> BinaryIO:
     """
     if not path.is_dir():
         return path.open("rb")
-    packed = tempfile.TemporaryFile()  # noqa: SIM115  whoever asked closes it
+    packed = tempfile.TemporaryFile()  # noqa: SIM115  the caller closes it
     try:
         size = 0
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:

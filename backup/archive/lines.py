@@ -51,7 +51,7 @@ def _texts(values: Sequence[Any]) -> list[bytes]:
             text = orjson.dumps(values, option=orjson.OPT_INDENT_2)
             if all(text.find(begin + b"\n", 1) < 0 for begin in _NESTED):
                 return text[4:-2].split(b",\n  ")
-    # Often the same object stands in many rows, as natural keys do: each is dumped once.
+    # Often many rows hold the same object, a natural key for example: dump each once.
     numbers = list(map(id, values))
     known = {number: text_of(value) for number, value in dict(zip(numbers, values, strict=True)).items()}
     return list(map(known.__getitem__, numbers))

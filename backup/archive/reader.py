@@ -1,6 +1,6 @@
 """Reads a backup file, and trusts nothing in it: see `Archive`.
 
-Longer than most modules, since the whole defence against hostile files stands in one place.
+It is longer than most modules, to keep the whole defence against hostile files in one place.
 """
 
 from __future__ import annotations
@@ -261,7 +261,7 @@ class Archive:
         member = self.metadata.models[label]
         count = 0
         with self._layout_errors(member):
-            # Whoever edits a file may lay it out in a mixture of ways.
+            # A file that was edited may mix several layouts.
             layout = read_elements if self.metadata.is_edited else partial(read_lines, label=label)
             for lines in layout(self.read(member), limit=self._limits.record):
                 yield lines

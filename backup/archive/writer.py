@@ -24,7 +24,7 @@ from .names import METADATA
 
 
 class Writer:
-    """Writes a backup into `target`, a binary file open for writing. Whoever opened it makes it appear when complete.
+    """Writes a backup into `target`, a binary file open for writing. The caller makes it appear when it is complete.
 
     `limits`: those of the reader. What it could not read is not written.
 

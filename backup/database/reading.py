@@ -203,7 +203,7 @@ class Reading(Conversion):
         try:
             return convert(batch[place])
         except UNREADABLE as error:
-            # SQLite lets a column hold anything; say where, since a backup that leaves it out would be none.
+            # SQLite lets a column hold anything; say where, since a backup must not leave it out.
             for key, value in zip(batch[0], batch[place], strict=True):
                 try:
                     convert([value])

@@ -148,7 +148,7 @@ class SQLite(Database):
 
     def fast_reader(self, column: Column) -> ColumnReader | None:
         # A column behind "+" has no declared type, so that no converter of Django's is called for each value. As SQLite
-        # lets a column hold anything, each value is checked: a backup that cannot be restored would be none. Forms that
+        # lets a column hold anything, each value is checked: every backup must be restorable. Forms that
         # Django does not write, but reads, are made canonical.
         name, kind = f"+{self.quote(column.column)}", column.kind
         if kind is BOOLEAN:

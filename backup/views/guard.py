@@ -1,4 +1,4 @@
-"""The doorkeeper of every view: who may come in, with which method, and what becomes of errors."""
+"""Guards every view: checks access and method, and turns errors into answers."""
 
 from __future__ import annotations
 
