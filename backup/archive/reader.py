@@ -170,8 +170,11 @@ class Archive:
         """Check the ZIP's whole table of contents, what is passed over included."""
         infos = self._zip.infolist()
         self._limits.check_members(len(infos))
-        if min(info.header_offset for info in infos):
-            raise InvalidBackup(_("There is something before the ZIP in this file, so it is no backup."))
+        first = min(info.header_offset for info in infos)
+        if first < 0:
+            raise _damaged()
+        if first > 0:
+            raise InvalidBackup(_("There is something before the ZIP in this file, so it is not a backup."))
         names = set()
         for info in infos:
             self._check_entry(info)
