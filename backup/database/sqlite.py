@@ -6,7 +6,7 @@ import marshal
 import pickle
 import re
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from decimal import Context, Decimal
 from itertools import chain
@@ -99,6 +99,20 @@ class SQLite(Database):
             reader = cls(connections[DEFAULT_DB_ALIAS])
             reader._source = connection
             yield reader
+
+    def bound_batches(self, tables: Iterable[Table], most: int) -> int:
+        """Have no more rows read at a time than `most` bytes, or one row. Returns the bytes of all rows.
+
+        A long text may be the default of its column, and stand in a small file once for thousands of rows.
+        """
+        longest = total = 0
+        for table in tables:
+            sizes = (f"COALESCE(LENGTH(CAST({self.quote(c.column)} AS BLOB)), 0)" for c in table.columns)
+            size = f"SELECT {' + '.join(sizes)} AS size FROM {self.quote(table.db_table)}"
+            row = self.fetch(f"SELECT COALESCE(MAX(size), 0), COALESCE(SUM(size), 0) FROM ({size})")[0]
+            longest, total = max(longest, int(row[0])), total + int(row[1])
+        self.BATCH = max(1, min(self.BATCH, most // max(longest, 1)))
+        return total
 
     def column_names(self, db_table: str) -> set[str]:
         """Return the names of a table's plain columns; none where it is a view, a virtual table, or not there."""
@@ -259,7 +273,7 @@ _READING = {
     sqlite3.SQLITE_SELECT: None,
     sqlite3.SQLITE_READ: None,
     sqlite3.SQLITE_TRANSACTION: None,
-    sqlite3.SQLITE_FUNCTION: {"count"},
+    sqlite3.SQLITE_FUNCTION: {"count", "coalesce", "length", "max", "sum"},
     sqlite3.SQLITE_PRAGMA: {"quick_check", "table_xinfo"},
 }
 

@@ -122,6 +122,7 @@ def _run(folder: Path, edited: bool, reporter: Reporter) -> None:
         "settings": {
             "BACKUP_EXCLUDE": conf.exclude,
             "BACKUP_MAX_UNCOMPRESSED_SIZE": conf.max_uncompressed_size,
+            "BACKUP_UPGRADE_SECONDS": conf.upgrade_seconds,
         },
     }
     environment = {

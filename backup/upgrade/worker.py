@@ -16,7 +16,7 @@ import shutil
 import sys
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO, cast
@@ -35,16 +35,26 @@ from django.utils.translation import gettext as _
 
 from .. import babybuddy
 from ..archive import Archive, Metadata, Upgrade, Writer, open_archive
+from ..archive.limits import megabytes
 from ..conf import conf
 from ..database import database_of, reason_of, refuse_records
 from ..database.sqlite import SQLite, is_disk_trouble
 from ..dump import write_records
-from ..exceptions import BackupError, InvalidBackup, StorageFailed, UpgradeFailed
+from ..exceptions import BackupError, InvalidBackup, StorageFailed, TooLarge, UpgradeFailed
 from ..options import Phase, RecordCounter
 from ..scope import models_in_scope
 from ..tables import Table
 from . import process, schema
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
+#: Bytes of address space that the child may have. Django and a record of the greatest size need a fraction of it.
+MEMORY = 2 * 1024**3
+#: Bytes of rows that are read at a time, or one row.
+BATCH_BYTES = 16 * 1024**2
 #: App label, name.
 MigrationKey = tuple[str, str]
 
@@ -125,8 +135,25 @@ def set_up(folder: Path, backup_settings: dict[str, Any]) -> None:
     settings.STORAGES = {**settings.STORAGES, "default": {"BACKEND": memory}}
     for name, value in backup_settings.items():
         setattr(settings, name, value)
+    _limit_resources()
     django.setup()
     connection_created.connect(_skip_fsync)
+
+
+def _limit_resources() -> None:
+    """Bound what the child can take, whatever is in the file: memory, the size of a file, time of a processor."""
+    if resource is None:
+        return
+    for kind, limit in (
+        (resource.RLIMIT_AS, MEMORY),
+        (resource.RLIMIT_FSIZE, 2 * conf.max_uncompressed_size + MEMORY),
+        (resource.RLIMIT_CPU, 2 * conf.upgrade_seconds),
+    ):
+        before = resource.getrlimit(kind)
+        with suppress(OSError, ValueError):  # a system that has no such limit
+            resource.setrlimit(
+                kind, (min(value for value in (limit, *before) if value != resource.RLIM_INFINITY), before[1])
+            )
 
 
 def _skip_fsync(connection: Any, **kwargs: Any) -> None:
@@ -222,6 +249,7 @@ def convert_database(reader: SQLite, target: Any, reporter: ParentReporter) -> l
         database_engine="sqlite",
         migrations=migrations,
     )
+    _bound_batches(reader, tables)
     try:
         with Writer(target) as writer:
             write_records(writer, reader, tables, reporter)
@@ -231,6 +259,18 @@ def convert_database(reader: SQLite, target: Any, reporter: ParentReporter) -> l
             raise InvalidBackup(error.message) from error
         raise
     return sorted(apps - _installed_apps())
+
+
+def _bound_batches(database: SQLite, tables: list[Table]) -> None:
+    """Bound what is read at a time. Raises `TooLarge` where there is more than a backup may hold."""
+    total = database.bound_batches(tables, BATCH_BYTES)
+    if total > conf.max_uncompressed_size:
+        raise TooLarge(
+            _(
+                "Unpacked, the file has %(size)s MB; at most %(limit)s MB are read (BACKUP_MAX_UNCOMPRESSED_SIZE)."
+            )
+            % {"size": megabytes(total), "limit": megabytes(conf.max_uncompressed_size)}
+        )
 
 
 def _check_columns(reader: SQLite, table: Table) -> None:
@@ -374,8 +414,10 @@ def write_backup(
             sorted(apps - old.apps),
         ),
     )
+    database = cast(SQLite, database_of())
+    _bound_batches(database, tables)
     with Writer(target) as writer:
-        write_records(writer, database_of(), tables, reporter)
+        write_records(writer, database, tables, reporter)
         writer.finish(metadata)
 
 

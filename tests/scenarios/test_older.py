@@ -41,6 +41,7 @@ from tests.support.backups import (
     unpacked,
 )
 from tests.support.filling import fill, token_key
+from tests.support.processes import ask, process
 from tests.support.snapshots import differences, snapshot
 
 
@@ -387,6 +388,62 @@ def test_limits_hold_for_databases(host_db, settings):
     with pytest.raises(InvalidBackup) as caught:
         services.inspect_backup(database_of("2.6.0"), how(clear=False))
     assert caught.value.code == "too_large"
+
+
+def bloated(tmp_path, rows, size):
+    """A small database file with long notes: they are the default of their column, which stands in the file once."""
+    path = tmp_path / "bloated.sqlite3"
+    shutil.copyfile(older.old("2.6.0") / "db.sqlite3", path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as database:
+        database.execute("PRAGMA foreign_keys = OFF")
+        child, *_ = database.execute("SELECT id FROM core_child").fetchone()
+        database.execute("DELETE FROM core_note")
+        database.execute("ALTER TABLE core_note DROP COLUMN note")
+        database.executemany(
+            "INSERT INTO core_note (id, time, child_id, image) VALUES (?, '2024-01-01 00:00:00', ?, '')",
+            [(number, child) for number in range(1, rows + 1)],
+        )
+        database.execute(f"ALTER TABLE core_note ADD COLUMN note text NOT NULL DEFAULT '{'x' * size}'")
+    return path
+
+
+PEAK = """
+    import resource, sys
+    from backup import services
+    from backup.exceptions import BackupError
+    from tests.support.backups import how
+
+    for line in sys.stdin:
+        try:
+            with open(line.strip(), "rb") as file, services.at_todays_schema(file) as backup:
+                answer = "done"
+        except BackupError as error:
+            answer = f"{error.code} {error.message}"
+        print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024, answer, flush=True)
+"""
+
+
+def test_memory_is_bounded_by_bytes(host_db, tmp_path):
+    """Rows are read one by one where they are that long."""
+    path = bloated(tmp_path, rows=120, size=1024 * 1024)
+    assert path.stat().st_size < 3 * 1024 * 1024
+    with process(PEAK) as child:
+        peak, answer = ask(child, str(path)).split(" ", 1)
+    assert answer.startswith("too_large"), "what is made of it grows too much when it is unpacked"
+    assert int(peak) < 250, "megabytes"
+
+
+def test_more_than_may_be_is_refused_before_it_is_read(host_db, tmp_path, settings):
+    settings.BACKUP_MAX_UNCOMPRESSED_SIZE = 100 * 1024 * 1024
+    path = bloated(tmp_path, rows=300, size=1024 * 1024)
+    with path.open("rb") as file, pytest.raises(InvalidBackup) as caught:
+        services.inspect_backup(file, how(clear=False))
+    assert caught.value.code == "too_large"
+
+
+def test_memory_of_the_child_is_limited(trouble):
+    """Whatever a migration does."""
+    assert "MemoryError" in trouble("take all memory").message
 
 
 # --- Databases that are in use ----------------------------------------------------------------------------

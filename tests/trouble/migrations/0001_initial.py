@@ -17,6 +17,8 @@ def make_trouble(apps, schema_editor):
     while trouble == "go on for ever":
         print("and on", flush=True)
         time.sleep(0.1)
+    if trouble == "take all memory":
+        bytearray(8 * 1024**3)
     if trouble == "look around":
         look_around(file)
 
