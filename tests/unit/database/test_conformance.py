@@ -424,6 +424,7 @@ def test_a_writer_that_does_not_end_is_waited_for_no_longer_than_that(database, 
         pass
 
 
+@pytest.mark.skipif(connection.vendor == "mysql", reason="MySQL does not say: a restore always looks again")
 @pytest.mark.parametrize("change", ["insert", "update", "delete", "relation"])
 def test_the_change_marker_tells_of_every_change(database, change):
     tables = [CHILD, NOTE, GROUP]
