@@ -35,7 +35,7 @@ def test_templates_say_nothing_untranslated(path):
     for left_out in (
         r"{% comment %}.*?{% endcomment %}",
         r"{#.*?#}",
-        r"<script>.*?</script>",
+        r"<(script|style)>.*?</\1>",
         r"{% blocktranslate .*?{% endblocktranslate %}",
         r"{%.*?%}",
         r"{{.*?}}",
