@@ -743,10 +743,10 @@ def test_a_confirmation_that_waited_for_another_is_not_carried_out(browser, monk
     real = services.open_archive
     answers = []
 
-    def and_another_comes_first(source):
+    def and_another_comes_first(source, **options):
         monkeypatch.setattr(services, "open_archive", real)
         answers.append(browser.post(url("confirm"), fields).status_code)
-        return real(source)
+        return real(source, **options)
 
     monkeypatch.setattr(services, "open_archive", and_another_comes_first)
     response = browser.post(url("confirm"), fields)
