@@ -27,7 +27,7 @@ from django.utils.translation import ngettext
 from . import babybuddy
 from .archive import Archive, Metadata, Writer, open_archive
 from .conf import conf
-from .database import Database, database_of, refuse_records
+from .database import Database, database_of, memo, refuse_records
 from .dump import write_records
 from .exceptions import AlreadyRestored, BackupError, Forbidden, NoSafetyCopy, UnknownApps
 from .log import logged, logger
@@ -84,6 +84,7 @@ def _write_backup(target: BinaryIO, user: Any, label: str, reporter: Reporter) -
             timezone=zone.key,
             created_by=user.get_username() if user else "",
             label=label,
+            instance=memo.site_id(),
             babybuddy_version=babybuddy.version(),
             django_version=django.get_version(),
             database_engine=database.connection.vendor,
@@ -398,6 +399,7 @@ def _plan(
         options,
         superuser=_is_superuser(user),
         excluded={name.lower() for name in conf.exclude},
+        site=memo.site_id(),
         preview=preview,
     )
 

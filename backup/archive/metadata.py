@@ -17,7 +17,15 @@ from .names import METADATA
 
 #: The newest version of the format that we read. What we write is of the lowest version that has all that is in it.
 VERSION = "1.2"
-_TEXTS = ("timezone", "created_by", "label", "babybuddy_version", "django_version", "database_engine")
+_TEXTS = (
+    "timezone",
+    "created_by",
+    "label",
+    "instance",
+    "babybuddy_version",
+    "django_version",
+    "database_engine",
+)
 
 
 @dataclass(frozen=True)
@@ -42,14 +50,16 @@ class Upgrade:
 class Metadata:
     """What `metadata.json` says: see docs/format.md.
 
-    `timestamp`: aware. `migrations`: app label -> the names of its newest migrations. `members`: key of a kind (see
-    `members.KINDS`) -> its members. `version`: of the file; set by the writer.
+    `timestamp`: aware. `instance`: the id of the site that the backup is of; "" where that is not known. `migrations`:
+    app label -> the names of its newest migrations. `members`: key of a kind (see `members.KINDS`) -> its members.
+    `version`: of the file; set by the writer.
     """
 
     timestamp: dt.datetime
     timezone: str = "UTC"
     created_by: str = ""
     label: str = ""
+    instance: str = ""
     babybuddy_version: str = ""
     django_version: str = ""
     database_engine: str = ""
@@ -119,6 +129,7 @@ class Metadata:
             "timezone": self.timezone,
             "created_by": self.created_by,
             "label": self.label,
+            "instance": self.instance,
             "babybuddy_version": self.babybuddy_version,
             "django_version": self.django_version,
             "database_engine": self.database_engine,

@@ -34,19 +34,26 @@ def build(
     *,
     superuser: bool,
     excluded: Iterable[str] = (),
+    site: str = "",
     preview: PreviewCollector | None = None,
     as_text: bool = True,
 ) -> Plan:
     """Return the plan of a restore of a backup into `database`, every record checked.
 
     `tables`: those in scope here. `superuser`: whether the one who asks may change accounts. `excluded`: labels that
-    this site leaves out of backups and of restores. `preview`: collects what a preview shows; if given, changes are
-    counted. `as_text`: compare the text of records where possible, which is faster and has the same result. Raises
-    `InvalidBackup`; the reason why the restore would be refused is in the plan.
+    this site leaves out of backups and of restores. `site`: the id of this site. `preview`: collects what a preview
+    shows; if given, changes are counted. `as_text`: compare the text of records where possible, which is faster and has
+    the same result. Raises `InvalidBackup`; the reason why the restore would be refused is in the plan.
     """
     metadata = reader.archive.metadata
     mode = options.mode
     members = _check_members(metadata, tables, excluded)
+    if metadata.instance not in ("", site) and not options.as_it_was:
+        members.append(
+            _(
+                "The backup was made by another Baby Buddy site, or by this one before its database was set up anew."
+            )
+        )
     restored, emptied, warnings = _divide(metadata, tables, mode)
     resolver = RESOLVERS[mode](database)
     if mode.clears and preview is None:

@@ -236,6 +236,7 @@ def evil_files():
     word = EVIL + RED
     for name in (
         "label",
+        "instance",
         "created_by",
         "timezone",
         "babybuddy_version",

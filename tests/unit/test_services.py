@@ -15,9 +15,20 @@ from django.db.migrations.loader import MigrationLoader
 from django.utils import timezone
 
 from backup import services
-from backup.database import database_of
+from backup.database import database_of, memo
 from backup.exceptions import AlreadyRestored, BackupError, NoSafetyCopy
-from tests.support.backups import Telling, checksums_of, how, metadata_of, records_of, restore, take, unpacked
+from tests.support.backups import (
+    Telling,
+    checksums_of,
+    how,
+    inspect,
+    metadata_of,
+    records_of,
+    restore,
+    rewritten,
+    take,
+    unpacked,
+)
 from tests.support.changing import change_everything, models_kept
 from tests.support.snapshots import differences, snapshot
 
@@ -216,6 +227,7 @@ def test_metadata_is_true(filled):
         "timezone": "Asia/Jerusalem",
         "created_by": "saba@home",
         "label": "Before the update ✓",
+        "instance": memo.site_id(),
         "babybuddy_version": VERSION,
         "django_version": django.get_version(),
         "database_engine": connection.vendor,
@@ -225,6 +237,27 @@ def test_metadata_is_true(filled):
     }
     kept = {model._meta.label_lower for model in models_kept() if not model._meta.auto_created}
     assert tables.keys() == kept
+
+
+def of_site(instance):
+    def change(metadata):
+        metadata["instance"] = instance
+
+    return change
+
+
+@pytest.mark.parametrize("clear", [True, False])
+def test_a_backup_of_another_site_is_said_to_be_one(family, clear):
+    warned = "The backup was made by another Baby Buddy site"
+    own = take()
+    for file, said in [
+        (own, False),
+        (rewritten(own, change_metadata=of_site("0123456789ab")), True),
+        (rewritten(own, change_metadata=of_site("")), False),
+        (rewritten(own, change_metadata=lambda metadata: metadata.pop("instance")), False),
+    ]:
+        for warnings in (inspect(file, clear=clear).warnings, restore(file, clear=clear).warnings):
+            assert any(line.startswith(warned) for line in warnings) == said
 
 
 def test_the_zip_is_plain_and_deflated(filled):

@@ -139,6 +139,7 @@ def test_what_is_written_is_read():
         "timezone": "Europe/Berlin",
         "created_by": "Änne",
         "label": "✓",
+        "instance": "0123456789ab",
         "babybuddy_version": "2.10.0",
         "django_version": "5.2",
         "database_engine": "sqlite",
@@ -257,7 +258,15 @@ ZONES = st.integers(-86399, 86399).map(lambda seconds: dt.timezone(dt.timedelta(
 @given(
     st.fixed_dictionaries(
         dict.fromkeys(
-            ["timezone", "created_by", "label", "babybuddy_version", "django_version", "database_engine"],
+            [
+                "timezone",
+                "created_by",
+                "label",
+                "instance",
+                "babybuddy_version",
+                "django_version",
+                "database_engine",
+            ],
             ANY_TEXT,
         )
     ),
@@ -530,6 +539,7 @@ RIGHT = {  # what each key may be
     "timezone": ["", "x"],
     "created_by": ["", "x"],
     "label": ["", "x"],
+    "instance": ["", "x"],
     "babybuddy_version": ["", "x"],
     "django_version": ["", "x"],
     "database_engine": ["", "x"],
