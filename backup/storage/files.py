@@ -12,10 +12,10 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
 from django.core.files import File
 from django.core.files.base import ContentFile
@@ -27,6 +27,9 @@ from ..conf import conf
 from ..database.memo import site_id
 from ..exceptions import BackupError, StorageFailed
 from .atomic import atomic_write, sweep
+from .bounded import ANSWER, STALLED, Activity, DoesNotAnswer, WatchedFile, bounded
+
+T = TypeVar("T")
 
 STAGED = "staged"
 SAFETY = "safety"
@@ -55,6 +58,10 @@ def storage_errors() -> Iterator[None]:
         yield
     except BackupError:
         raise
+    except DoesNotAnswer as error:
+        raise StorageFailed(
+            _("The storage “backups” of this site does not answer. Check that it is up, then try again.")
+        ) from error
     except OSError as error:
         raise StorageFailed(
             _(
@@ -68,6 +75,21 @@ def storage_errors() -> Iterator[None]:
         raise StorageFailed(
             _("The storage “backups” of this site does not work (%(reason)s).") % {"reason": reason}
         ) from error
+
+
+def _ask(question: Callable[[Storage], T], missing: T) -> T:
+    """Return what `question` returns of the storage, or `missing` where the file is gone; in bounded time.
+
+    Raises `StorageFailed`. A folder is asked directly: a disk that hangs stops the process anyhow.
+    """
+    with storage_errors():
+        place = storage()
+        try:
+            if isinstance(place, FileSystemStorage):
+                return question(place)
+            return bounded(lambda _activity: question(place), ANSWER)
+        except (FileNotFoundError, NotADirectoryError):
+            return missing
 
 
 def path_of(name: str) -> str:
@@ -85,9 +107,13 @@ def put(name: str, file: File[bytes]) -> None:
         place, path = storage(), path_of(name)
         if isinstance(place, FileSystemStorage):
             _put_into_folder(place, Path(place.path(path)), file)
-        else:
+            return
+
+        def send(activity: Activity) -> None:
             place.delete(path)  # else the storage would choose another name
-            place.save(path, file)
+            place.save(path, File(cast(Any, WatchedFile(file, activity)), name=path))
+
+        bounded(send, STALLED)
 
 
 def _put_into_folder(place: FileSystemStorage, path: Path, file: File[bytes]) -> None:
@@ -109,44 +135,43 @@ def open_file(name: str) -> BinaryIO | None:
     with storage_errors():
         place, path = storage(), path_of(name)
         try:
-            file = place.open(path)
+            if isinstance(place, FileSystemStorage):
+                return cast(BinaryIO, place.open(path))
+            return bounded(lambda activity: _fetch(place, path, activity), STALLED)
         except FileNotFoundError:
             return None
-        if isinstance(place, FileSystemStorage):
-            return cast(BinaryIO, file)
-        copy = tempfile.TemporaryFile()  # noqa: SIM115  the caller closes it
-        try:
-            with file:
-                shutil.copyfileobj(file, copy)
-            copy.seek(0)
-        except BaseException:
-            copy.close()
-            raise
-        return cast(BinaryIO, copy)
+
+
+def _fetch(place: Storage, path: str, activity: Activity) -> BinaryIO:
+    copy = tempfile.TemporaryFile()  # noqa: SIM115  the caller closes it
+    try:
+        with place.open(path) as file:
+            shutil.copyfileobj(cast(BinaryIO, WatchedFile(file, activity)), copy)
+        copy.seek(0)
+    except BaseException:
+        copy.close()
+        raise
+    return cast(BinaryIO, copy)
 
 
 def size_of(name: str) -> int:
     """Return the size of a file in bytes; 0 where it is gone."""
-    with storage_errors():
-        try:
-            return storage().size(path_of(name))
-        except FileNotFoundError:
-            return 0
+    path = path_of(name)
+    return _ask(lambda place: place.size(path), missing=0)
 
 
 def delete(name: str) -> None:
     """Delete a file; one that is gone already is fine."""
-    with storage_errors(), suppress(FileNotFoundError):
-        storage().delete(path_of(name))
+    path = path_of(name)
+    _ask(lambda place: place.delete(path), missing=None)
 
 
 def names_in(folder: str) -> list[str]:
     """Return the names of the files in a folder, with the folder, in their order; [] where there is no such folder."""
-    with storage_errors():
-        try:
-            return sorted(f"{folder}/{name}" for name in storage().listdir(path_of(folder))[1])
-        except (FileNotFoundError, NotADirectoryError):
-            return []
+    path = path_of(folder)
+    none: list[str] = []
+    names = _ask(lambda place: place.listdir(path)[1], none)
+    return sorted(f"{folder}/{name}" for name in names)
 
 
 def tidy() -> None:
@@ -169,12 +194,9 @@ def _remove_older(folder: str, age: dt.timedelta) -> None:
 
 def modified(name: str) -> dt.datetime:
     """Return when a file was written, aware; now where it is gone."""
-    with storage_errors():
-        try:
-            moment = storage().get_modified_time(path_of(name))
-        except FileNotFoundError:
-            return timezone.now()
-        return timezone.make_aware(moment) if timezone.is_naive(moment) else moment
+    path = path_of(name)
+    moment = _ask(lambda place: place.get_modified_time(path), missing=timezone.now())
+    return timezone.make_aware(moment) if timezone.is_naive(moment) else moment
 
 
 def put_json(name: str, content: dict[str, Any]) -> None:

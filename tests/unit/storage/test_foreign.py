@@ -1,6 +1,8 @@
 """Storages that are no folder: whatever they raise is one error of ours, and no more fails than must."""
 
 import io
+import threading
+import time
 
 import pytest
 from core import models as core
@@ -146,6 +148,48 @@ def test_a_storage_that_cannot_be_made(family, settings, client, tmp_path, backe
         call_command("restore", str(next(tmp_path.iterdir())), interactive=False)
     with pytest.raises(StorageFailed):
         files.names_in("safety")
+
+
+def test_a_storage_that_hangs(bucket, client, monkeypatch):
+    """It holds nobody for ever: each question has a time limit, a transfer as long as nothing moves."""
+    file, now = take(), snapshot()
+    monkeypatch.setattr(files, "ANSWER", 0.1)
+    monkeypatch.setattr(files, "STALLED", 0.2)
+    released = threading.Event()
+    monkeypatch.setattr(Bucket, "_is_there", lambda self, what: what not in Bucket.fails or released.wait())
+    bucket.fails = Bucket.FAILING
+    try:
+        with pytest.raises(StorageFailed, match="does not answer"):
+            restore(file, clear=True)
+        assert not differences(now, snapshot())
+        client.force_login(User.objects.get(username="admin"))
+        for name in ("index", "download"):
+            response = client.get(url(name))
+            assert response.status_code == 200
+            response.close()
+    finally:
+        released.set()
+    bucket.fails = ()
+    restore(file, clear=True)
+
+
+def test_a_slow_transfer_is_no_hanging_one(bucket, monkeypatch):
+    """What counts is the time since the last bytes."""
+    monkeypatch.setattr(files, "STALLED", 0.3)
+    content = ContentFile(b"x" * 8)
+    real = InMemoryStorage._save
+
+    def slowly(self, name, file):
+        taken = b""
+        for _ in range(8):
+            time.sleep(0.1)
+            taken += file.read(1)
+        return real(self, name, ContentFile(taken))
+
+    monkeypatch.setattr(Bucket, "_save", slowly)
+    files.put("staged/slow.zip", content)
+    with files.open_file("staged/slow.zip") as file:
+        assert file.read() == b"x" * 8
 
 
 class Unmade(InMemoryStorage):
