@@ -22,7 +22,7 @@ from django.utils.translation import gettext as _
 
 from ..exceptions import UnknownDatabase
 from .base import Database
-from .errors import MAX_NAMED, reason_of, refuse_records
+from .errors import MAX_NAMED, Job, reason_of, refuse_records
 from .mysql import MySQL
 from .postgresql import PostgreSQL
 from .sqlite import SQLite, is_disk_trouble
@@ -30,6 +30,7 @@ from .sqlite import SQLite, is_disk_trouble
 __all__ = [
     "MAX_NAMED",
     "Database",
+    "Job",
     "SQLite",
     "database_of",
     "is_disk_trouble",

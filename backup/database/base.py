@@ -8,9 +8,9 @@ A subclass must say
 
 `vendor`
     Django's `connection.vendor`.
-`restore_lock()`
-    A context that one restore holds at a time, among all processes and machines that use the database. Raises `Busy` at
-    once where another holds it; is free as soon as its holder has died, however it died.
+`lock(job)`
+    A context that one process holds at a time for each `Job`, among all processes and machines that use the database.
+    Raises `Busy` at once where another holds it; is free as soon as its holder has died, however it died.
 `lock_out_writers(tables)`
     The first statements of a restore's transaction: wait until nobody is writing to these tables and their relations,
     then let nobody else write to them until the transaction ends. What was acknowledged before is seen afterwards by

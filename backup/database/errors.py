@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Sequence
 
 from django.utils.translation import gettext as _
 
 from ..exceptions import Busy, RecordsRefused
+
+
+class Job(enum.Enum):
+    """What one process does at a time: each has a lock of its own."""
+
+    RESTORE = "restore"
+    AUTOMATIC_BACKUP = "automatic backup"
+
 
 #: Records that one error names at most.
 MAX_NAMED = 20
@@ -27,8 +36,10 @@ def refuse_records(lines: Sequence[str]) -> None:
         )
 
 
-def already_running() -> Busy:
-    """Return the error for a restore that begins while another runs."""
+def already_running(job: Job) -> Busy:
+    """Return the error for a job that begins while another of its kind runs."""
+    if job is Job.AUTOMATIC_BACKUP:
+        return Busy(_("An automatic backup is being made right now."))
     return Busy(_("Another restore is running; wait until it is done, then try again."))
 
 

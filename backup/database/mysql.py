@@ -28,7 +28,7 @@ from ..kinds import (
 from ..tables import Batch, Column, Table
 from .base import Database
 from .conversion import ColumnReader
-from .errors import already_running, somebody_writes
+from .errors import Job, already_running, somebody_writes
 from .values import ConvertAll, as_they_are, booleans, durations, floats, is_harmless, microseconds, moments
 
 
@@ -96,10 +96,10 @@ class MySQL(Database):
         self.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
 
     @contextmanager
-    def restore_lock(self) -> Iterator[None]:
-        name = f"backup.{self.connection.settings_dict['NAME']}"[:64]
+    def lock(self, job: Job) -> Iterator[None]:
+        name = f"{LOCKS[job]}.{self.connection.settings_dict['NAME']}"[:64]
         if self.fetch("SELECT GET_LOCK(%s, 0)", [name])[0][0] != 1:
-            raise already_running()
+            raise already_running(job)
         try:
             yield
         finally:
@@ -253,6 +253,8 @@ class MySQL(Database):
         }
 
 
+#: How the names of the locks begin; they are the whole server's.
+LOCKS = {Job.RESTORE: "backup", Job.AUTOMATIC_BACKUP: "backup.automatic"}
 #: Modes that change what SQL means, or what a value becomes.
 ODD_MODES = {
     *("ANSI", "ORACLE", "MSSQL", "DB2", "POSTGRESQL", "MAXDB"),

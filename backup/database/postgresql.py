@@ -28,7 +28,7 @@ from ..kinds import (
 from ..tables import Column, Table
 from .base import Database
 from .conversion import ColumnReader
-from .errors import already_running, somebody_writes
+from .errors import Job, already_running, somebody_writes
 from .values import ConvertAll, as_they_are, durations, is_harmless, moments
 
 
@@ -40,9 +40,6 @@ class PostgreSQL(Database):
 
     def size(self) -> int | None:
         return int(self.fetch("SELECT pg_database_size(current_database())")[0][0])
-
-    #: Any number, the same for all sites: an advisory lock is one of its database.
-    LOCK = 0x62616279
 
     @contextmanager
     def exact_session(self) -> Iterator[None]:
@@ -83,14 +80,14 @@ class PostgreSQL(Database):
         ]
 
     @contextmanager
-    def restore_lock(self) -> Iterator[None]:
-        if not self.fetch("SELECT pg_try_advisory_lock(%s)", [self.LOCK])[0][0]:
-            raise already_running()
+    def lock(self, job: Job) -> Iterator[None]:
+        if not self.fetch("SELECT pg_try_advisory_lock(%s)", [LOCKS[job]])[0][0]:
+            raise already_running(job)
         try:
             yield
         finally:
             if self.connection.is_usable():
-                self.execute("SELECT pg_advisory_unlock(%s)", [self.LOCK])
+                self.execute("SELECT pg_advisory_unlock(%s)", [LOCKS[job]])
 
     def lock_out_writers(self, tables: Sequence[Table]) -> None:
         # Before any query: where the site's isolation level is a higher one, that would fix what this transaction sees.
@@ -192,6 +189,8 @@ class PostgreSQL(Database):
         return wanted - {name for (name,) in self.fetch("SELECT name FROM pg_timezone_names")}
 
 
+#: Any numbers, the same for all sites: an advisory lock is one of its database.
+LOCKS = {Job.RESTORE: 0x62616279, Job.AUTOMATIC_BACKUP: 0x6261627A}
 #: All digits that a float has, and durations in the style that we read and write.
 EXACT = {"extra_float_digits": "3", "intervalstyle": "postgres"}
 #: What the server calls a lock that was not to be had in time.

@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 
 from ..exceptions import BackupError, Busy, RestoreRefused
 from ..tables import Table
-from .errors import reason_of
+from .errors import Job, reason_of
 from .natural_keys import NaturalKeys
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Session(ABC):
 
         Raises `Busy` at once where another restore runs. The lock is free as soon as its holder has died.
         """
-        with self.restore_lock(), self.exact_session():
+        with self.lock(Job.RESTORE), self.exact_session():
             yield
 
     @contextmanager
@@ -146,7 +146,7 @@ class Session(ABC):
     # -- hooks: see `base` ---
 
     @abstractmethod
-    def restore_lock(self) -> AbstractContextManager[None]: ...
+    def lock(self, job: Job) -> AbstractContextManager[None]: ...
 
     @abstractmethod
     def lock_out_writers(self, tables: Sequence[Table]) -> None: ...

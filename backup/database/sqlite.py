@@ -24,7 +24,7 @@ from ..kinds import BOOLEAN, DATE, DATETIME, DECIMAL, DURATION, FLOAT, INTEGER, 
 from ..tables import Column, Table
 from .base import Database
 from .conversion import ColumnReader
-from .errors import already_running, reason_of
+from .errors import Job, already_running, reason_of
 from .lenient import LenientChecked, lenient
 from .reading import PARAMETERS
 from .values import ConvertAll, as_they_are, booleans, durations, each, floats, microseconds
@@ -125,13 +125,13 @@ class SQLite(Database):
         }
 
     @contextmanager
-    def restore_lock(self) -> Iterator[None]:
+    def lock(self, job: Job) -> Iterator[None]:
         """Lock a file beside the database, SQLite's own way; the system frees it when the process dies."""
         if self.connection.is_in_memory_db():  # type: ignore[attr-defined]
             yield
             return
         # The file stays, empty: removed, somebody could hold the lock of one file, and somebody else that of the next.
-        path = f"{self.connection.settings_dict['NAME']}-restoring"
+        path = f"{self.connection.settings_dict['NAME']}-{LOCK_FILES[job]}"
         with ExitStack() as stack:
             with self.connection.wrap_database_errors:
                 guard = stack.enter_context(closing(sqlite3.connect(path, timeout=0, isolation_level=None)))
@@ -139,7 +139,7 @@ class SQLite(Database):
                     guard.execute("BEGIN EXCLUSIVE")
                 except sqlite3.OperationalError as error:
                     if "locked" in str(error):
-                        raise already_running() from error
+                        raise already_running(job) from error
                     raise
             yield
 
@@ -268,6 +268,8 @@ class SQLite(Database):
                 self.connection.enable_constraint_checking()
 
 
+#: How the names of the files end that are locked.
+LOCK_FILES = {Job.RESTORE: "restoring", Job.AUTOMATIC_BACKUP: "automatic"}
 #: What a file that somebody gave us may make SQLite do; functions and pragmas by name.
 _READING = {
     sqlite3.SQLITE_SELECT: None,

@@ -10,7 +10,7 @@ from core import models as core
 from django.contrib.auth.models import User
 from django.db import connection
 
-from backup.database import Database, database_of
+from backup.database import Database, Job, database_of
 from backup.exceptions import BackupError, Busy, InvalidRecord, RestoreRefused
 from backup.tables import Table
 from tests.support.processes import ask, hear, process, wait_until_usable
@@ -465,6 +465,26 @@ def test_one_restore_at_a_time(database):
         pass
     with database.exclusive():
         pass
+
+
+def test_each_job_has_a_lock_of_its_own(database):
+    code = """
+    from backup.database import Job, database_of
+    with database_of().lock(Job.AUTOMATIC_BACKUP):
+        print("held", flush=True)
+        input()
+    print("free", flush=True)
+    """
+    with process(code) as holder:
+        assert hear(holder) == "held"
+        with pytest.raises(Busy, match="automatic backup"), database.lock(Job.AUTOMATIC_BACKUP):
+            pytest.fail("two at a time")
+        with database.exclusive():
+            pass
+        assert ask(holder, "") == "free"
+    for job in Job:
+        with database.lock(job):
+            pass
 
 
 def test_the_session_is_as_it_was_after_a_restore(database):
