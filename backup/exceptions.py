@@ -13,6 +13,7 @@
     ├── Busy                    409  another restore is running
     ├── AlreadyRestored         409  the same request was carried out just before
     ├── NoSafetyCopy            404  there is nothing to undo
+    ├── NoSuchBackup            404  no kept backup has this name
     ├── UnknownDatabase         409  the app does not support this database
     └── StorageFailed           507  a file on the server could not be written or read
 
@@ -110,6 +111,11 @@ class UnknownDatabase(BackupError):
 
 class NoSafetyCopy(BackupError):
     code = "no_safety_copy"
+    status = 404
+
+
+class NoSuchBackup(BackupError):
+    code = "no_such_backup"
     status = 404
 
 

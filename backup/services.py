@@ -94,6 +94,24 @@ def _write_backup(target: BinaryIO, user: Any, label: str, reporter: Reporter) -
         return writer.finish(metadata)
 
 
+def keep_backup(
+    kind: kept.BackupKind = kept.BackupKind.MANUAL,
+    *,
+    user: Any = None,
+    label: str = "",
+    pinned: bool = False,
+    reporter: Reporter = SILENT,
+) -> kept.StoredBackup:
+    """Make a backup that the server keeps. It is read back and checked. Raises `StorageFailed`, `InvalidBackup`,
+    `Busy`."""
+    with logged(f"{kind.value} backup", user) as log, tempfile.TemporaryFile() as file:
+        metadata = _write_backup(file, user, label, reporter)
+        file.seek(0)
+        stored = kept.keep(file, metadata, kind, pinned=pinned)
+        log(f"{stored.records} records, kept as {stored.name}")
+    return stored
+
+
 def note_backup(metadata: Metadata, user: Any = None) -> None:
     """Remember that somebody took a backup away, for `state.load_last_backup`."""
     state.save_last_backup(metadata.timestamp, user, metadata.total_records)
@@ -207,8 +225,8 @@ def undo_restore(
 ) -> Result:
     """Bring back exactly the state before the last restore, or the state of another safety copy.
 
-    Raises `AlreadyRestored` if no copy is named and the last restore was undone already, `NoSafetyCopy`, and what
-    `restore_backup` raises.
+    Raises `AlreadyRestored` if no copy is named and the last restore was undone already, `NoSafetyCopy`,
+    `NoSuchBackup`, and what `restore_backup` raises.
     """
     with logged("undo", user) as log:
         copy = safety_copy or safety_copy_to_undo()
@@ -343,8 +361,8 @@ def _digest(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest() if key else ""
 
 
-def safety_copies() -> list[kept.StoredBackup]:
-    """List the safety copies, newest first. Raises `StorageFailed`."""
+def kept_backups() -> list[kept.StoredBackup]:
+    """List the backups that the server keeps, newest first. Raises `StorageFailed`."""
     files.tidy()
     return kept.backups()
 
@@ -457,10 +475,11 @@ class _SafetyCopy:
         with tempfile.TemporaryFile() as file:
             metadata = _write_backup(file, self._user, self._label, self._reporter)
             file.seek(0)
-            name, is_new = kept.add(file, metadata)
+            same = kept.same_state(metadata)
+            name = (same or kept.keep(file, metadata, kept.BackupKind.SAFETY)).name
         if name != self.name:
             self.discard()
-            self.name, self._is_new = name, is_new
+            self.name, self._is_new = name, same is None
 
     def discard(self) -> None:
         """Delete the copy again, where it was made now."""

@@ -7,7 +7,9 @@ folder of its own in there, `site_…`, named by its database (see `database.mem
 | where | what | module |
 |---|---|---|
 | `staged/OWNER_RANDOM.zip` | an upload between preview and confirmation, and whose it is | `uploads` |
-| `safety/before_20261123T143022.123456Z_STATE.zip` | a safety copy, named by moment (UTC) and state | `kept` |
+| `kept/babybuddy_20261123T143022.123456Z_….zip` | a kept backup: moment (UTC), kind, site, state | `kept` |
+| `kept/….json` | the same name: what is known about a kept backup and is not in it | `kept` |
+| `safety/before_20261123T143022.123456Z_STATE.zip` | a safety copy of version 0.1 | `kept` |
 | `restores/RANDOM.json` | the progress of a restore, and how it ended | `state` |
 | `last/backup.json` | when the last backup was taken, and by whom | `state` |
 | `.NAME.RANDOM.babybuddy.part` beside each | a file that is being written | `atomic` |

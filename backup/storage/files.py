@@ -1,6 +1,6 @@
 """Names, writes, reads and expires the files of this package: see its docstring for what lies where.
 
-Names are relative to the folder of this site, such as "safety/x.zip". The functions raise `StorageFailed`, whatever
+Names are relative to the folder of this site, such as "kept/x.zip". The functions raise `StorageFailed`, whatever
 error a storage may have.
 """
 
@@ -32,6 +32,8 @@ from .bounded import ANSWER, STALLED, Activity, DoesNotAnswer, WatchedFile, boun
 T = TypeVar("T")
 
 STAGED = "staged"
+KEPT = "kept"
+#: Where version 0.1 kept its safety copies.
 SAFETY = "safety"
 RESTORES = "restores"
 LAST = "last"
@@ -154,6 +156,20 @@ def _fetch(place: Storage, path: str, activity: Activity) -> BinaryIO:
     return cast(BinaryIO, copy)
 
 
+def version_of(name: str) -> str:
+    """Return a text that differs as soon as the file does: of its place, size and time, in a folder. Other storages are
+    not asked, since that is a request for each file; there it is the name. "" where the file is gone."""
+    with storage_errors():
+        place, path = storage(), path_of(name)
+        if not isinstance(place, FileSystemStorage):
+            return path
+        try:
+            told = os.stat(place.path(path))
+        except FileNotFoundError:
+            return ""
+        return f"{place.path(path)} {told.st_size} {told.st_mtime_ns}"
+
+
 def size_of(name: str) -> int:
     """Return the size of a file in bytes; 0 where it is gone."""
     path = path_of(name)
@@ -181,7 +197,7 @@ def tidy() -> None:
     with storage_errors():
         place = storage()
         if isinstance(place, FileSystemStorage):
-            for folder in (STAGED, SAFETY, RESTORES, LAST):
+            for folder in (STAGED, KEPT, SAFETY, RESTORES, LAST):
                 sweep(Path(place.path(path_of(folder))))
 
 

@@ -1,4 +1,9 @@
-"""Backups that the server keeps by itself. The files are the state: no index beside them can be out of step."""
+"""Backups that the server keeps. The files are the state: no index beside them can be out of step.
+
+The name of a file says when it was made, why, by which site, and what state of the database is in it:
+`babybuddy_20261123T143022.123456Z_automatic_SITE_STATE.zip`. Facts that are not in the file (whether it is pinned) lie
+beside it, in a JSON file of the same name.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +12,10 @@ import enum
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, BinaryIO
 
 from django.core.files import File
@@ -16,14 +23,19 @@ from django.utils.translation import gettext as _
 
 from ..archive import Metadata, open_archive
 from ..conf import conf
-from ..exceptions import BackupError, InvalidBackup, NoSafetyCopy
+from ..database.memo import site_id
+from ..exceptions import BackupError, InvalidBackup, NoSuchBackup
 from . import files
-from .files import SAFETY
+from .files import KEPT, SAFETY
 from .state import load_last_restore
 
-#: Of a moment, which sorts as text, and a state.
-_NAME = re.compile(r"before_(\d{8}T\d{6}\.\d{6})Z_[0-9A-F]{16}\.zip", re.ASCII)
-#: What is younger is not pruned, however many there are.
+_NAME = re.compile(
+    r"babybuddy_(?P<moment>\d{8}T\d{6}\.\d{6})Z_(?P<kind>[a-z]+)_(?P<site>[0-9a-f]{12})_(?P<state>[0-9A-F]{16})\.zip",
+    re.ASCII,
+)
+#: The name of a safety copy of version 0.1.
+_OLD_NAME = re.compile(r"before_(?P<moment>\d{8}T\d{6}\.\d{6})Z_(?P<state>[0-9A-F]{16})\.zip", re.ASCII)
+#: Safety copies that are younger are not pruned, however many there are.
 YOUNG = dt.timedelta(days=1)
 
 
@@ -32,154 +44,289 @@ class BackupKind(enum.Enum):
 
     #: Taken just before a restore or an undo, so that it can be undone.
     SAFETY = "safety"
+    #: Made by the schedule.
+    AUTOMATIC = "automatic"
+    #: Made because a person, or a script, said so.
+    MANUAL = "manual"
+
+
+@dataclass(frozen=True)
+class Name:
+    """What the name of a kept backup says. `created`: aware. `site`: the id of the site that made it; "" where the name
+    does not say it. `state`: see `state_of`."""
+
+    text: str
+    kind: BackupKind
+    created: dt.datetime
+    site: str
+    state: str
+
+    @property
+    def path(self) -> str:
+        """The file, from the folder of the site."""
+        return f"{SAFETY if self.text.startswith('before_') else KEPT}/{self.text}"
+
+    @property
+    def facts(self) -> str:
+        """The file beside it, for what is not in it."""
+        return f"{self.path.removesuffix('.zip')}.json"
+
+
+@dataclass(frozen=True)
+class _Content:
+    """What a file says of itself."""
+
+    size: int
+    label: str = ""
+    by: str = ""
+    baby_buddy: str = ""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    is_damaged: bool = False
 
 
 @dataclass(frozen=True)
 class StoredBackup:
     """A backup that the server keeps.
 
-    `created`: aware. `size`: in bytes. `label`: why it was made. `by`: the name of the user who made it, "" for the
-    command line. Of a damaged file both are "".
+    `created`: aware. `site`, `state`: see `Name`. `by`: the name of the user who made it, "" for the command line.
+    `label`: why it was made. `size`: in bytes. `baby_buddy`: the version of Baby Buddy that it is of. `counts`: model
+    label -> number of records. `proof`: None where it was never proved. `locations`: the names of those where it lies.
+    Of a damaged file the texts are "", the numbers 0.
     """
 
     name: str
     kind: BackupKind
     created: dt.datetime
-    size: int
-    label: str
+    site: str
+    state: str
     by: str
-    is_damaged: bool
+    label: str
+    size: int
+    baby_buddy: str
+    counts: Mapping[str, int]
+    photos: int = 0
+    encrypted: bool = False
+    key_id: str = ""
+    pinned: bool = False
+    proof: Mapping[str, Any] | None = None
+    locations: tuple[str, ...] = ("local",)
+    is_damaged: bool = False
     #: Whether undoing the last restore brings this one back.
-    is_undo: bool
+    is_undo: bool = False
+
+    @property
+    def records(self) -> int:
+        return sum(self.counts.values())
 
     def as_json(self) -> dict[str, Any]:
         return {
             "name": self.name,
             "kind": self.kind.value,
             "created": self.created.isoformat(),
-            "size": self.size,
-            "label": self.label,
             "by": self.by,
+            "label": self.label,
+            "records": self.records,
+            "photos": self.photos,
+            "size": self.size,
+            "baby_buddy": self.baby_buddy,
+            "encrypted": self.encrypted,
+            "key_id": self.key_id,
+            "pinned": self.pinned,
+            "proof": self.proof,
+            "locations": [*self.locations],
         }
 
 
-def add(file: BinaryIO, metadata: Metadata) -> tuple[str, bool]:
-    """Keep a safety copy. Returns its name, and whether it is a new one: there is one copy of one state.
+# -- names ---
 
-    What is kept is read back and checked. Raises `StorageFailed`, `InvalidBackup`.
-    """
-    state = _state(metadata)
-    for name in _names():
-        with suppress(InvalidBackup, NoSafetyCopy):  # a damaged one is none
-            if name.endswith(f"_{state}.zip"):
-                _check(name)
-                return name, False
-    name = f"before_{dt.datetime.now(dt.timezone.utc):%Y%m%dT%H%M%S.%fZ}_{state}.zip"
-    files.put(_path(name), File(file))
+
+def parse(name: str) -> Name:
+    """Return what a name says. Raises `NoSuchBackup` where it is not the name of a kept backup: it may come out of a
+    request."""
     try:
-        _check(name)
-    except BaseException:
-        with suppress(BackupError):
-            delete(name)
-        raise
-    return name, True
+        found = _NAME.fullmatch(name) or _OLD_NAME.fullmatch(name)
+        if found:
+            parts = {"kind": "safety", "site": "", **found.groupdict()}
+            created = dt.datetime.strptime(parts["moment"], "%Y%m%dT%H%M%S.%f").replace(
+                tzinfo=dt.timezone.utc
+            )
+            return Name(name, BackupKind(parts["kind"]), created, parts["site"], parts["state"])
+    except ValueError:  # the 13th month, or another kind
+        pass
+    raise _no_longer_there()
 
 
-def _state(metadata: Metadata) -> str:
+def names(kind: BackupKind | None = None) -> list[Name]:
+    """List the names of all, newest first, without opening a file. Raises `StorageFailed`.
+
+    Those that are dated in the future, since a clock was wrong once, come last.
+    """
+    now = dt.datetime.now(dt.timezone.utc)
+    found = []
+    for folder in (KEPT, SAFETY):
+        for path in files.names_in(folder):
+            with suppress(NoSuchBackup):  # another file
+                name = parse(path.rpartition("/")[2])
+                if name.path == path and kind in (None, name.kind):
+                    found.append(name)
+    return sorted(found, key=lambda name: (name.created <= now, name.created, name.text), reverse=True)
+
+
+def state_of(metadata: Metadata) -> str:
     """Return a digest that is another one for another state of the database."""
     checksums = {label: member.sha256 for label, member in metadata.models.items()}
     text = json.dumps([checksums, metadata.migrations], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16].upper()
 
 
-def _check(name: str) -> None:
+# -- one backup ---
+
+
+def keep(file: BinaryIO, metadata: Metadata, kind: BackupKind, *, pinned: bool = False) -> StoredBackup:
+    """Keep a backup. It is read back and checked. Raises `StorageFailed`, `InvalidBackup`."""
+    now = dt.datetime.now(dt.timezone.utc)
+    name = parse(f"babybuddy_{now:%Y%m%dT%H%M%S.%fZ}_{kind.value}_{site_id()}_{state_of(metadata)}.zip")
+    try:
+        files.put(name.path, File(file))
+        _check(name)
+        if pinned:
+            pin(name.text, True)
+    except BaseException:
+        with suppress(BackupError):
+            delete(name.text)
+        raise
+    return find(name.text)
+
+
+def same_state(metadata: Metadata) -> StoredBackup | None:
+    """Return the newest that holds this very state of the database, and is whole; None where there is none."""
+    for name in names():
+        if name.state == state_of(metadata):
+            with suppress(InvalidBackup, NoSuchBackup):  # a damaged one is none
+                _check(name)
+                return find(name.text)
+    return None
+
+
+def _check(name: Name) -> None:
     """Raise `InvalidBackup` where the checksums are not right. Where they are, our own file need not be parsed."""
-    with open_backup(name) as file, open_archive(file) as archive:
+    with open_backup(name.text) as file, open_archive(file) as archive:
         for label in archive.metadata.models:
             for _lines in archive.lines(label):
                 pass
 
 
-def backups() -> list[StoredBackup]:
-    """List all that are kept, newest first. Reads the metadata of each, no more. Raises `StorageFailed`.
-
-    Those that are dated in the future, since a clock was wrong once, come last.
-    """
-    found = []
-    for name in _names():
-        with suppress(NoSafetyCopy):  # deleted since
-            found.append(find(name))
-    return found
-
-
 def find(name: str) -> StoredBackup:
-    """Return the backup of this name. Raises `NoSafetyCopy`, `StorageFailed`."""
-    last = load_last_restore()
-    with open_backup(name) as file:
-        size = file.seek(0, 2)
-        try:
-            with open_archive(file) as archive:
-                label, by, is_damaged = archive.metadata.label, archive.metadata.created_by, False
-        except InvalidBackup:
-            label, by, is_damaged = "", "", True
-    is_undo = last is not None and not last.is_undo and name == last.safety_copy
-    return StoredBackup(name, BackupKind.SAFETY, _created(name), size, label, by, is_damaged, is_undo)
+    """Return the backup of this name. Raises `NoSuchBackup`, `StorageFailed`."""
+    return _stored(parse(name), _name_to_undo())
 
 
 def open_backup(name: str) -> BinaryIO:
-    """Open for reading; the caller closes it. Raises `NoSafetyCopy`, `StorageFailed`."""
-    file = files.open_file(_path(name))
+    """Open for reading; the caller closes it. Raises `NoSuchBackup`, `StorageFailed`."""
+    file = files.open_file(parse(name).path)
     if file is None:
         raise _no_longer_there()
     return file
 
 
 def delete(name: str) -> None:
-    """Raises `NoSafetyCopy`, `StorageFailed`."""
-    if name not in _names():
+    """Delete a backup, and what is known about it. Raises `NoSuchBackup`, `StorageFailed`."""
+    found = parse(name)
+    if found not in names(found.kind):
         raise _no_longer_there()
-    files.delete(_path(name))
+    files.delete(found.path)
+    files.delete(found.facts)
+
+
+def pin(name: str, pinned: bool) -> StoredBackup:
+    """Pin a backup, so that no rule ever removes it, or no longer. Raises `NoSuchBackup`, `StorageFailed`."""
+    found = parse(name)
+    if found not in names(found.kind):
+        raise _no_longer_there()
+    files.put_json(found.facts, {**files.get_json(found.facts), "pinned": pinned})
+    return find(name)
+
+
+# -- all of them ---
+
+
+def backups(kind: BackupKind | None = None) -> list[StoredBackup]:
+    """List all, as `names` does. Reads the metadata of each, once in a process. Raises `StorageFailed`."""
+    undo = _name_to_undo()
+    found = []
+    for name in names(kind):
+        with suppress(NoSuchBackup):  # deleted since
+            found.append(_stored(name, undo))
+    return found
 
 
 def prune(keep: str) -> None:
     """Delete old safety copies. Raises `StorageFailed`.
 
     There stay the newest `BACKUP_SAFETY_COPIES`, those that are younger than a day, those that are dated in the future,
-    and `keep`, the one that the last restore needs.
+    those that are pinned, and `keep`, the one that the last restore needs.
     """
     now = dt.datetime.now(dt.timezone.utc)
-    past = [name for name in _names() if _created(name) <= now]
+    past = [name for name in names(BackupKind.SAFETY) if name.created <= now]
     for name in past[conf.safety_copies :]:
-        if now - _created(name) > YOUNG and name != keep:
-            with suppress(NoSafetyCopy):  # deleted since
-                delete(name)
+        if now - name.created > YOUNG and name.text != keep and not _is_pinned(name):
+            with suppress(NoSuchBackup):  # deleted since
+                delete(name.text)
 
 
-def _names() -> list[str]:
-    """Return the names of all, newest first, those of the future last."""
-    now = dt.datetime.now(dt.timezone.utc)
-    moments = {}
-    for path in files.names_in(SAFETY):
-        name = path.rpartition("/")[2]
-        with suppress(NoSafetyCopy):  # another file
-            moments[name] = _created(name)
-    return sorted(moments, key=lambda name: (moments[name] <= now, name), reverse=True)
+def _name_to_undo() -> str:
+    """Return the name of the backup that undoing the last restore brings back; "" where there is nothing to undo."""
+    last = load_last_restore()
+    return last.safety_copy if last is not None and not last.is_undo else ""
 
 
-def _path(name: str) -> str:
-    _created(name)  # it may come out of a request
-    return f"{SAFETY}/{name}"
+def _stored(name: Name, undo: str) -> StoredBackup:
+    content = _content(name.path, files.version_of(name.path))
+    return StoredBackup(
+        name=name.text,
+        kind=name.kind,
+        created=name.created,
+        site=name.site,
+        state=name.state,
+        by=content.by,
+        label=content.label,
+        size=content.size,
+        baby_buddy=content.baby_buddy,
+        counts=content.counts,
+        pinned=_is_pinned(name),
+        is_damaged=content.is_damaged,
+        is_undo=name.text == undo,
+    )
 
 
-def _created(name: str) -> dt.datetime:
-    """Return the moment in a name. Raises `NoSafetyCopy` where it is not the name of a safety copy."""
-    try:
-        if match := _NAME.fullmatch(name):
-            return dt.datetime.strptime(match[1], "%Y%m%dT%H%M%S.%f").replace(tzinfo=dt.timezone.utc)
-    except ValueError:  # the 13th month
-        pass
-    raise _no_longer_there()
+def _is_pinned(name: Name) -> bool:
+    return files.get_json(name.facts).get("pinned") is True
 
 
-def _no_longer_there() -> NoSafetyCopy:
-    return NoSafetyCopy(_("This safety copy is no longer there."))
+@lru_cache(maxsize=1000)
+def _content(path: str, version: str) -> _Content:
+    """Read what a file says of itself. It is remembered in this process, since a kept file never changes.
+
+    `version`: see `files.version_of`. Raises `NoSuchBackup`, `StorageFailed`.
+    """
+    file = files.open_file(path)
+    if file is None:
+        raise _no_longer_there()
+    with file:
+        size = file.seek(0, 2)
+        try:
+            with open_archive(file) as archive:
+                metadata = archive.metadata
+        except InvalidBackup:
+            return _Content(size, is_damaged=True)
+    return _Content(
+        size,
+        metadata.label,
+        metadata.created_by,
+        metadata.babybuddy_version,
+        {label: max(member.records, 0) for label, member in metadata.models.items()},
+    )
+
+
+def _no_longer_there() -> NoSuchBackup:
+    return NoSuchBackup(_("This backup is no longer there."))

@@ -35,7 +35,7 @@ def front_page(
         "limit": conf.max_upload_size,
     }
     try:
-        context["safety_copies"] = services.safety_copies()
+        context["safety_copies"] = services.kept_backups()
         context["last_backup"] = states.load_last_backup()
         if status == 200:  # not beside an error of something else
             context["last_restore"] = _last_restore(request)

@@ -18,5 +18,5 @@ def index(request: HttpRequest) -> HttpResponseBase:
     """Show the front page; as JSON the upload limit and the safety copies."""
     if not access.wants_json(request):
         return front_page(request, RestoreForm())
-    copies = [copy.as_json() for copy in services.safety_copies()]
+    copies = [copy.as_json() for copy in services.kept_backups()]
     return JsonResponse({"max_upload_size": conf.max_upload_size, "safety_copies": copies})

@@ -325,7 +325,7 @@ def test_killed_at_any_moment(changed, tmp_path, monkeypatch):
         assert run(1 - here)[0] == 0, "no lock is stale"
     assert not differences(states[1 - here], snapshot())
     with freeze_time(timezone.now() + timedelta(seconds=2 * ABANDONED)):
-        services.safety_copies()
+        services.kept_backups()
     assert not list(conf.root.rglob("*.part"))
     assert len(kept.backups()) <= 5
     assert not list(temporary.iterdir())
@@ -353,24 +353,24 @@ def test_an_upload_whose_process_was_killed_is_swept(family):
         stager.kill()
         stager.wait()
     assert len(list(conf.root.rglob("*.part"))) == 1
-    services.safety_copies()  # as the page does
+    services.kept_backups()  # as the page does
     assert len(list(conf.root.rglob("*.part"))) == 1, "it might still be written"
     with freeze_time(timezone.now() + timedelta(seconds=2 * ABANDONED)):
-        services.safety_copies()
+        services.kept_backups()
     assert not list(conf.root.rglob("*.part"))
 
 
 def test_what_killed_processes_left_is_swept(family):
     """In each folder; a file that changed just now is still written."""
     parts = {}
-    for folder in ("staged", "safety", "restores", "last"):
+    for folder in ("staged", "kept", "safety", "restores", "last"):
         for name, age in (("old", 2 * ABANDONED), ("new", 0), ("future", -(10**8))):
             path = conf.root / files.path_of(folder) / f".{name}.zip.0123{PARTIAL}"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(b"PK")
             os.utime(path, (time.time() - age,) * 2)
             parts[path] = name
-    services.safety_copies()  # as the page does
+    services.kept_backups()  # as the page does
     assert {path for path in parts if path.exists()} == {
         path for path, name in parts.items() if name == "new"
     }

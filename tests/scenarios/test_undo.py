@@ -94,7 +94,7 @@ def test_copies_of_the_future_push_none_out(family):
     with freeze_time(THE_FUTURE):
         for number in range(5):
             enter(f"note {number}")
-            kept.add(take(), services.create_backup(io.BytesIO()))
+            services.keep_backup(kept.BackupKind.SAFETY)
     enter("of great worth")
     now = snapshot()
     result = restore(file, clear=True)
@@ -203,18 +203,18 @@ def test_a_disk_that_is_full_after_the_commit(twice, monkeypatch):
     def full(*args):
         raise StorageFailed("No space is left.")
 
-    add = kept.add
+    keep = kept.keep
 
     def and_then_it_is_full(*args):
-        name = add(*args)
+        stored = keep(*args)
         monkeypatch.setattr(files, "put", full)
         monkeypatch.setattr(kept, "put", full, raising=False)
         monkeypatch.setattr("backup.storage.files.put_json", full)
         monkeypatch.setattr("backup.storage.state.put_json", full)
-        return name
+        return stored
 
     with monkeypatch.context() as patch:
-        patch.setattr(kept, "add", and_then_it_is_full)
+        patch.setattr(kept, "keep", and_then_it_is_full)
         restore(file, clear=True)
     monkeypatch.undo()
     services.undo_restore()

@@ -776,7 +776,7 @@ def test_each_safety_copy_is_listed_with_its_reason(family, browser):
 
 def test_a_safety_copy_that_is_damaged_is_listed_as_such(family, browser):
     _, name = restored(family)
-    (path,) = conf.root.glob(f"*/safety/{name}")
+    (path,) = conf.root.glob(f"*/kept/{name}")
     path.write_bytes(path.read_bytes()[:-100])
     assert "damaged" in browser.get(url("index")).content.decode()
     before = snapshot()
@@ -791,7 +791,7 @@ def test_any_safety_copy_can_be_restored(family, browser):
     response = browser.post(url("undo"), {"safety_copy": name})
     assert response.status_code == 200
     assert not differences(first, snapshot())
-    assert services.safety_copies()[0].label == f"before going back to {name}"
+    assert services.kept_backups()[0].label == f"before going back to {name}"
 
 
 def test_a_safety_copy_is_downloaded(family, browser):

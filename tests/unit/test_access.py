@@ -200,7 +200,7 @@ def test_what_is_kept_has_no_address(family, browser):
     browser.post(url("restore"), {"backup_file": upload()}, follow=True)
     browser.post(url("confirm"), {"backup_file": upload()})
     (upload_file,) = staged()
-    kept = [upload_file, *conf.root.glob("*/safety/*")]
+    kept = [upload_file, *conf.root.glob("*/kept/*")]
     for file in kept:
         relative = file.relative_to(conf.root)
         for prefix in (
@@ -217,7 +217,7 @@ def test_what_is_kept_has_no_address(family, browser):
                 response = client.get(f"{prefix}{relative}")
                 assert response.status_code in (301, 302, 404, 500), (prefix, relative)
                 response.close()
-    name = next(conf.root.glob("*/safety/*")).name
+    name = next(conf.root.glob("*/kept/*")).name
     assert Client().get(url("safety-copy", name)).status_code == 302
 
 
@@ -351,9 +351,9 @@ def test_each_thing_is_logged_once(family, browser, log, tmp_path):
     browser.post(url("restore"), {"backup_file": upload(data)}, follow=True)
     once(log(), rf"preview by 'admin': \d+ records, {SECONDS}")
     browser.post(url("confirm"), hidden(preview, "confirm"))
-    once(log(), rf"restore by 'admin': \d+ records, safety copy before_\w+\.\w+\.zip, {SECONDS}")
+    once(log(), rf"restore by 'admin': \d+ records, safety copy babybuddy_\S+\.zip, {SECONDS}")
     browser.post(url("undo"))
-    once(log(), rf"undo by 'admin': \d+ records of before_\S+, safety copy before_\S+, {SECONDS}")
+    once(log(), rf"undo by 'admin': \d+ records of babybuddy_\S+, safety copy babybuddy_\S+, {SECONDS}")
     name = kept.backups()[0].name
     browser.get(url("safety-copy", name)).close()
     once(log(), rf"download of safety copy {name} by 'admin'")
@@ -401,7 +401,7 @@ def refusals(family, settings):
     yield lambda: admin.post(url("undo")), rf"undo by 'admin' refused: no_safety_copy, {SECONDS}"
     yield (
         lambda: admin.post(url("delete-safety-copy")),
-        r"delete-safety-copy by 'admin' refused: no_safety_copy",
+        r"delete-safety-copy by 'admin' refused: no_such_backup",
     )
     evil = rewritten(take(), lambda records: records["auth.user"][1]["fields"].update(is_superuser=True))
     yield (

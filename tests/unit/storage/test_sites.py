@@ -24,7 +24,7 @@ OTHER = """
         what, *rest = line.split()
         try:
             if what == "list":
-                answer = [copy.name for copy in services.safety_copies()]
+                answer = [copy.name for copy in services.kept_backups()]
             elif what == "undo":
                 answer = services.undo_restore(safety_copy=rest[0] if rest else None).records
             elif what == "delete":
@@ -59,8 +59,8 @@ def test_another_sites_backups_are_not_seen(family, other):
     state.save_progress(uploads.new_id(admin), admin, {"phase": "check"})
     assert ask(other, "list") == "[]"
     assert ask(other, "undo") == "no_safety_copy"
-    assert ask(other, f"undo {name}") == "no_safety_copy"
-    assert ask(other, f"delete {name}") == "no_safety_copy"
+    assert ask(other, f"undo {name}") == "no_such_backup"
+    assert ask(other, f"delete {name}") == "no_such_backup"
     assert ask(other, "last") == "(None, None)"
     assert [copy.name for copy in kept.backups()] == [name]
     assert state.load_last_backup() is not None

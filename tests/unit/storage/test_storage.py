@@ -19,13 +19,15 @@ from freezegun import freeze_time
 
 from backup.archive import Metadata, Writer, text_of
 from backup.conf import conf
-from backup.exceptions import InvalidBackup, NoSafetyCopy, StorageFailed
+from backup.database.memo import site_id
+from backup.exceptions import InvalidBackup, NoSuchBackup, StorageFailed
 from backup.storage import files, kept, state, uploads
 from tests.support.backups import restore, take
 from tests.support.filling import fill
 
 DATA = bytes(range(256)) * 1000
 NOW = dt.datetime.now(dt.timezone.utc)
+AUTOMATIC, MANUAL, SAFETY = kept.BackupKind.AUTOMATIC, kept.BackupKind.MANUAL, kept.BackupKind.SAFETY
 
 
 @pytest.fixture(params=["folder", "storage"])
@@ -168,7 +170,7 @@ def test_how_much_all_users_may_have(place, user, settings):
     assert len(staged_names()) == 10
 
 
-# --- Safety copies ----------------------------------------------------------------------------------------
+# --- Kept backups ----------------------------------------------------------------------------------------
 
 
 def small(number=0):
@@ -181,10 +183,10 @@ def small(number=0):
 
 def keep(number):
     with freeze_time(dt.datetime(2026, 11, 3, 14, number)):
-        return kept.add(*small(number))[0]
+        return kept.keep(*small(number), SAFETY).name
 
 
-def test_safety_copies_are_listed_newest_first(place):
+def test_they_are_listed_newest_first(place):
     assert kept.backups() == []
     names = [keep(number) for number in (3, 1, 2)]
     copies = kept.backups()
@@ -195,12 +197,12 @@ def test_safety_copies_are_listed_newest_first(place):
     assert copies[0].kind is kept.BackupKind.SAFETY
 
 
-def test_one_state_is_kept_once(place):
-    name, is_new = kept.add(*small(1))
-    assert is_new
-    assert kept.add(*small(1)) == (name, False)
-    assert kept.add(*small(2))[1]
-    assert len(kept.backups()) == 2
+def test_a_state_that_is_kept_is_found(place):
+    file, metadata = small(1)
+    assert kept.same_state(metadata) is None
+    stored = kept.keep(file, metadata, MANUAL)
+    assert kept.same_state(small(1)[1]) == stored
+    assert kept.same_state(small(2)[1]) is None
 
 
 def test_the_newest_five_are_kept(place):
@@ -218,39 +220,108 @@ def test_how_many_are_kept_can_be_set(place, settings):
 
 def test_none_of_today_is_pruned_and_none_of_the_future(place):
     with freeze_time("2035-01-01"):
-        future = [kept.add(*small(number))[0] for number in range(10, 16)]
-    today = [kept.add(*small(number))[0] for number in range(7)]
+        future = [kept.keep(*small(number), SAFETY).name for number in range(10, 16)]
+    today = [kept.keep(*small(number), SAFETY).name for number in range(7)]
     keep(20)
     kept.prune(keep="")
     assert [copy.name for copy in kept.backups()] == [*today[::-1], *sorted(future, reverse=True)]
 
 
-def test_a_safety_copy_is_opened(place):
+def test_one_is_opened(place):
     names = [keep(number) for number in range(3)]
     with kept.open_backup(names[1]) as file:
         assert json.loads(zipfile.ZipFile(file).read("metadata.json"))["label"] == "1"
     wrong = ("../staged/x.zip", "nothing", "", names[1].replace("202611", "202613"), f"{names[1]}\n")
     for name in (*wrong, names[1].replace("14", "15")):
         for act in (kept.open_backup, kept.find, kept.delete):
-            with pytest.raises(NoSafetyCopy):
+            with pytest.raises(NoSuchBackup):
                 act(name)
 
 
-def test_a_safety_copy_is_deleted(place):
+def test_one_is_deleted(place):
     name = keep(1)
     kept.delete(name)
     assert kept.backups() == []
 
 
 def test_other_files_beside_them_are_left_alone(place):
-    others = {"safety/notes.txt", "safety/before_x.zip", "safety/before_20261123T143022.123456Z.zip"}
-    for name in others:
-        files.put(name, ContentFile(b"x"))
-    assert kept.backups() == []
-    for number in range(7):
+    name = keep(1)
+    others = {
+        *("safety/notes.txt", "safety/before_x.zip", "safety/before_20261123T143022.123456Z.zip"),
+        *(f"safety/{name}", "kept/before_20261123T143022.123456Z_0123456789ABCDEF.zip"),
+        *(f"kept/{name.replace('_safety_', '_unknown_')}", f"kept/{name}.part", "kept/x.json"),
+    }
+    for other in others:
+        files.put(other, ContentFile(b"x"))
+    for number in range(2, 8):
         keep(number)
     kept.prune(keep="")
-    assert others <= {*files.names_in("safety")}
+    assert len(kept.backups()) == 5
+    assert others <= {*files.names_in("safety"), *files.names_in("kept")}
+
+
+def test_safety_copies_of_version_0_1_are_listed(place):
+    name = "before_20251123T143022.123456Z_0123456789ABCDEF.zip"
+    file, _ = small(1)
+    files.put(f"safety/{name}", ContentFile(file.getvalue()))
+    newer = keep(2)
+    assert [copy.name for copy in kept.backups(SAFETY)] == [newer, name]
+    old = kept.find(name)
+    assert (old.created.isoformat(), old.label) == ("2025-11-23T14:30:22.123456+00:00", "1")
+    assert kept.pin(name, True).pinned
+    kept.delete(name)
+    assert files.names_in("safety") == []
+
+
+def test_what_an_entry_of_the_list_says(place):
+    file, metadata = small(1)
+    stored = kept.keep(file, metadata, MANUAL, pinned=True)
+    assert stored == kept.find(stored.name) == kept.backups()[0]
+    assert stored.as_json() == {
+        "name": stored.name,
+        "kind": "manual",
+        "created": stored.created.isoformat(),
+        "by": "",
+        "label": "1",
+        "records": 1,
+        "photos": 0,
+        "size": len(file.getvalue()),
+        "baby_buddy": "",
+        "encrypted": False,
+        "key_id": "",
+        "pinned": True,
+        "proof": None,
+        "locations": ["local"],
+    }
+    assert stored.counts == {"app.model": 1}
+    assert (stored.state, stored.site) == (kept.state_of(metadata), site_id())
+    for part in (f"{stored.created:%Y%m%dT%H%M%S.%fZ}", "_manual_", site_id()):
+        assert part in stored.name
+
+
+def test_names_sort_by_time_and_are_listed_by_kind(place):
+    kinds = [AUTOMATIC, SAFETY, MANUAL, AUTOMATIC]
+    for number, kind in enumerate(kinds):
+        with freeze_time(dt.datetime(2026, 11, 3, 14, number)):
+            kept.keep(*small(number), kind)
+    listed = kept.names()
+    assert [name.kind for name in listed] == kinds[::-1]
+    assert [name.text for name in listed] == sorted((name.text for name in listed), reverse=True)
+    assert [name.kind for name in kept.names(AUTOMATIC)] == [AUTOMATIC] * 2
+    assert [copy.kind for copy in kept.backups(MANUAL)] == [MANUAL]
+
+
+def test_what_is_pinned_is_never_pruned(place):
+    names = [keep(number) for number in range(8)]
+    assert kept.pin(names[0], True).pinned
+    assert kept.pin(names[1], True).pinned
+    assert not kept.pin(names[1], False).pinned
+    kept.prune(keep="")
+    assert [copy.name for copy in kept.backups()] == [*names[:2:-1], names[0]]
+    kept.delete(names[0])
+    assert [name for name in files.names_in("kept") if name.endswith(".json")] == []
+    with pytest.raises(NoSuchBackup):
+        kept.pin(names[0], True)
 
 
 def test_each_restore_keeps_one(place):
@@ -308,7 +379,7 @@ def test_only_the_servers_user_can_read_them(user):
     before = os.umask(0)
     try:
         uploads.stage(upload(), user)
-        kept.add(*small())
+        kept.keep(*small(), SAFETY)
     finally:
         os.umask(before)
     places = [conf.root, *conf.root.rglob("*")]
@@ -336,7 +407,7 @@ def test_a_folder_that_cannot_be_written(user, settings, tmp_path):
         uploads.stage(upload(), user)
     assert caught.value.status == 507
     with pytest.raises(StorageFailed):
-        kept.add(*small())
+        kept.keep(*small(), SAFETY)
 
 
 def test_the_storage_of_the_project_is_used(settings, user):
@@ -345,10 +416,10 @@ def test_the_storage_of_the_project_is_used(settings, user):
         "backups": {"BACKEND": "django.core.files.storage.InMemoryStorage"},
     }
     uploads.stage(upload(), user)
-    kept.add(*small())
+    kept.keep(*small(), SAFETY)
     assert files.storage() is storages["backups"]
     assert not conf.root.exists()
-    assert {*storages["backups"].listdir(files.path_of(""))[0]} == {"staged", "safety"}
+    assert {*storages["backups"].listdir(files.path_of(""))[0]} == {"staged", "kept"}
 
 
 def test_a_storage_that_cannot_be_made_is_not_passed_over(host_db, settings):
