@@ -56,13 +56,25 @@ def upgraded(
     if SQLite may have left a journal beside it. `edited`: see `RestoreOptions`. Raises `InvalidBackup`,
     `RestoreRefused`, `UpgradeFailed`, `StorageFailed`, and leaves nothing on the disk then.
     """
+    with scratch_folder() as folder:
+        copy_source(source, folder / SOURCE, path)
+        _run(folder, edited, reporter)
+        file = open(folder / UPGRADED, "rb")  # noqa: SIM115  closed below; its name goes with the folder
+    with file:
+        yield file
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Make a folder for a child's work, which only this user can read and which is gone afterwards.
+
+    Raises `StorageFailed` where there is no room.
+    """
     _remove_stale()
     try:
-        folder = Path(tempfile.mkdtemp(prefix=PREFIX))  # only this user can read it
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX))
         try:
-            _copy(source, folder / SOURCE, path)
-            _run(folder, edited, reporter)
-            file = open(folder / UPGRADED, "rb")  # noqa: SIM115  closed below; its name goes with the folder
+            yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     except OSError as error:
@@ -70,11 +82,9 @@ def upgraded(
             _("The server has no room for temporary files (%(reason)s). Nothing was changed.")
             % {"reason": error.strerror or error}
         ) from error
-    with file:
-        yield file
 
 
-def _copy(source: BinaryIO, target: Path, path: Path | None) -> None:
+def copy_source(source: BinaryIO, target: Path, path: Path | None) -> None:
     """Copy the file, and, where `path` is known, what SQLite keeps beside it.
 
     Raises `InvalidBackup` where one of them was written to meanwhile.
@@ -115,9 +125,45 @@ def _remove_stale() -> None:
 
 def _run(folder: Path, edited: bool, reporter: Reporter) -> None:
     """Run the child process to its end. Raises the error that it ended with."""
+    try:
+        run_child("backup.upgrade.worker", folder, {"edited": edited}, reporter)
+    except TooLate as error:
+        raise UpgradeFailed(
+            _(
+                "Upgrading the data took more than %(seconds)s seconds (BACKUP_UPGRADE_SECONDS), and was "
+                "stopped at %(step)s. Nothing was changed."
+            )
+            % {"seconds": conf.upgrade_seconds, "step": error.label or "?"}
+        ) from error
+    except Died as error:
+        raise UpgradeFailed(
+            _("Upgrading the data failed at %(step)s (%(reason)s). Nothing was changed.")
+            % {"step": error.label or "?", "reason": error.reason}
+        ) from error
+
+
+class TooLate(Exception):
+    """A child took more than `BACKUP_UPGRADE_SECONDS`, and was killed. `label`: what it was at."""
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+
+
+class Died(Exception):
+    """A child ended without an outcome: killed, or by an error of no kind of ours. `label`: what it was at."""
+
+    def __init__(self, label: str, reason: str) -> None:
+        self.label, self.reason = label, reason
+
+
+def run_child(module: str, folder: Path, order: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
+    """Run a module as a child process that has only `folder`, see `worker.serve`. Returns its last message.
+
+    `order`: what else to tell it, as JSON can hold it. Raises the `BackupError` that it ended with, `TooLate`, `Died`.
+    """
     order = {
+        **order,
         "folder": str(folder),
-        "edited": edited,
         "language": get_language(),
         "settings": {
             "BACKUP_EXCLUDE": conf.exclude,
@@ -134,7 +180,7 @@ def _run(folder: Path, edited: bool, reporter: Reporter) -> None:
     with (
         (folder / "errors").open("w+b") as errors,
         subprocess.Popen(
-            [_python(), "-m", "backup.upgrade.worker"],
+            [_python(), "-m", module],
             cwd=babybuddy.folder(),
             env=environment,
             stdin=subprocess.PIPE,
@@ -158,20 +204,12 @@ def _run(folder: Path, edited: bool, reporter: Reporter) -> None:
         finally:
             timer.cancel()
         if late.is_set():
-            raise UpgradeFailed(
-                _(
-                    "Upgrading the data took more than %(seconds)s seconds (BACKUP_UPGRADE_SECONDS), and was "
-                    "stopped at %(step)s. Nothing was changed."
-                )
-                % {"seconds": conf.upgrade_seconds, "step": label or "?"}
-            )
+            raise TooLate(label)
         if "error" in outcome:
             raise _error(outcome)
         if process.returncode or "finished" not in outcome:
-            raise UpgradeFailed(
-                _("Upgrading the data failed at %(step)s (%(reason)s). Nothing was changed.")
-                % {"step": label or "?", "reason": _reason(process.returncode, errors)}
-            )
+            raise Died(label, _reason(process.returncode, errors))
+        return outcome
 
 
 def _listen(

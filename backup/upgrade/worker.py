@@ -1,50 +1,35 @@
-"""Brings a backup or a database file to today's schema: the child process of `process`.
-
-`python -m backup.upgrade.worker` reads one line of JSON from standard input, the order; then standard input stays open
-as long as the parent lives. It writes lines of JSON: `{"label", "done", "total"}` with the label of a model or the name
-of a migration, and at last `{"finished": true}` or `{"error", "message", …}`.
-
-Its `default` database *is* a scratch file, and there is no other. That is set before Django is set up, so that there
-is no way to the live database: many data migrations ignore the alias that they run for, and write to `default`.
-"""
+"""Brings a backup or a database file to today's schema: the child process of `process`, `python -m
+backup.upgrade.worker`. See `child` for how it is told what to do, and what it can reach."""
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import sys
-import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any, cast
 
-import django
 from django.apps import apps as live_apps
-from django.conf import settings
 from django.core.management import call_command
 from django.core.management.commands import migrate
 from django.db import connection
-from django.db.backends.signals import connection_created
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.loader import MigrationLoader
-from django.utils import timezone, translation
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from .. import babybuddy
 from ..archive import Archive, Metadata, Upgrade, Writer, open_archive
 from ..archive.limits import megabytes
 from ..conf import conf
-from ..database import database_of, reason_of, refuse_records
-from ..database.sqlite import SQLite, is_disk_trouble
+from ..database import database_of, refuse_records
+from ..database.sqlite import SQLite
 from ..dump import write_records
-from ..exceptions import BackupError, InvalidBackup, StorageFailed, TooLarge, UpgradeFailed
-from ..options import Phase, RecordCounter
+from ..exceptions import BackupError, InvalidBackup, TooLarge
+from ..options import RecordCounter
 from ..scope import models_in_scope
 from ..tables import Table
 from . import process, schema
+from .child import ParentReporter, explained, serve
 
 try:
     import resource
@@ -59,127 +44,13 @@ BATCH_BYTES = 16 * 1024**2
 MigrationKey = tuple[str, str]
 
 
-class ParentReporter:
-    """A `Reporter` that sends the progress to the parent process. `migration`: the one that runs now, or ""."""
-
-    def __init__(self, out: TextIO) -> None:
-        self._out = out
-        self.migration = ""
-        self._done = self._total = 0
-
-    def send(self, **message: Any) -> None:
-        self._out.write(json.dumps(message) + "\n")
-        self._out.flush()
-
-    def phase(self, phase: Phase) -> None:
-        """Ignore it: an upgrade has no phases."""
-
-    def progress(self, label: str, done: int, total: int) -> None:
-        self.send(label=label, done=done, total=total)
-
-    def expect_migrations(self, total: int) -> None:
-        self._done, self._total = 0, total
-
-    def on_migration(self, action: str, migration: Any = None, fake: bool = False) -> None:
-        """Django calls this before and after each migration."""
-        if action == "apply_start":
-            self.migration = f"{migration.app_label}.{migration.name}"
-            self.progress(self.migration, self._done, self._total)
-        elif action == "apply_success":
-            self._done += 1
-            self.migration = ""
-
-
 def main() -> None:
-    order = json.loads(sys.stdin.buffer.readline())
-    # Whatever a migration prints goes nowhere, and where it asks something, it finds the end of its input.
-    parent, out = os.dup(0), os.fdopen(os.dup(1), "w", encoding="utf-8")
-    null = os.open(os.devnull, os.O_RDWR)
-    os.dup2(null, 0)
-    os.dup2(null, 1)
-    folder = Path(order["folder"])
-    threading.Thread(target=_end_with_parent, args=(parent, folder), daemon=True).start()
-    reporter = ParentReporter(out)
-    try:
-        set_up(folder, order["settings"])
-        with translation.override(order["language"]), _explained(reporter):
+    def work(order: dict[str, Any], folder: Path, reporter: ParentReporter) -> dict[str, Any]:
+        with explained(reporter):
             upgrade(folder, reporter, edited=order["edited"])
-    except BackupError as error:
-        reporter.send(
-            error=type(error).__name__,
-            message=error.message,
-            details=error.details,
-            place={name: getattr(error, name, None) for name in ("model", "pk", "field")},
-        )
-    else:
-        reporter.send(finished=True)
+        return {}
 
-
-def _end_with_parent(parent: int, folder: Path) -> None:
-    """Wait until the parent is gone, however it went; then delete the folder and exit."""
-    while os.read(parent, 1024):
-        pass
-    shutil.rmtree(folder, ignore_errors=True)
-    os._exit(1)
-
-
-def set_up(folder: Path, backup_settings: dict[str, Any]) -> None:
-    """Set Django up with the project's settings, but for those that lead to anything of the live site's."""
-    scratch = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(folder / "scratch.sqlite3")}
-    settings.DATABASES = {"default": scratch}
-    settings.DATABASE_ROUTERS = []
-    # The host caches its settings under the same keys as the live site, and the files belong to that.
-    memory = "django.core.cache.backends.locmem.LocMemCache"
-    settings.CACHES = {alias: {"BACKEND": memory, "LOCATION": alias} for alias in settings.CACHES}
-    memory = "django.core.files.storage.InMemoryStorage"
-    settings.STORAGES = {**settings.STORAGES, "default": {"BACKEND": memory}}
-    for name, value in backup_settings.items():
-        setattr(settings, name, value)
-    _limit_resources()
-    django.setup()
-    connection_created.connect(_skip_fsync)
-
-
-def _limit_resources() -> None:
-    """Bound what the child can take, whatever is in the file: memory, the size of a file, time of a processor."""
-    if resource is None:
-        return
-    for kind, limit in (
-        (resource.RLIMIT_AS, MEMORY),
-        (resource.RLIMIT_FSIZE, 2 * conf.max_uncompressed_size + MEMORY),
-        (resource.RLIMIT_CPU, 2 * conf.upgrade_seconds),
-    ):
-        before = resource.getrlimit(kind)
-        with suppress(OSError, ValueError):  # a system that has no such limit
-            resource.setrlimit(
-                kind, (min(value for value in (limit, *before) if value != resource.RLIM_INFINITY), before[1])
-            )
-
-
-def _skip_fsync(connection: Any, **kwargs: Any) -> None:
-    """Have SQLite not wait for the disk: nobody needs the scratch file after a power cut."""
-    connection.cursor().execute("PRAGMA synchronous = OFF")
-
-
-@contextmanager
-def _explained(reporter: ParentReporter) -> Iterator[None]:
-    """Raise whatever a migration raises as a `BackupError` that names the migration."""
-    try:
-        yield
-    except BackupError:
-        raise
-    except Exception as error:
-        if is_disk_trouble(error):
-            raise StorageFailed(
-                _("The server has no room for temporary files (%(reason)s). Nothing was changed.")
-                % {"reason": reason_of(error)}
-            ) from error
-        reason = f"{type(error).__name__}: {reason_of(error)}"
-        if reporter.migration:
-            text = _("The migration %(migration)s failed on this data (%(reason)s). Nothing was changed.")
-        else:
-            text = _("The data could not be upgraded to this version (%(reason)s). Nothing was changed.")
-        raise UpgradeFailed(text % {"migration": reporter.migration, "reason": reason}) from error
+    serve(work)
 
 
 def upgrade(folder: Path, reporter: ParentReporter, *, edited: bool = False) -> None:
