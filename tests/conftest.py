@@ -134,6 +134,25 @@ def filled(host_db, django_db_setup):
     return django_db_setup.filled(fill)
 
 
+@pytest.fixture
+def acting_before_the_lock(monkeypatch):
+    """Call it with what somebody else does at the last moment before others are locked out, after the safety copy."""
+    from backup.database import database_of
+
+    def schedule(act):
+        kind = type(database_of())
+        restoring = kind.restoring
+
+        def act_and_restore(self, *arguments):
+            monkeypatch.setattr(kind, "restoring", restoring)
+            act()
+            return restoring(self, *arguments)
+
+        monkeypatch.setattr(kind, "restoring", act_and_restore)
+
+    return schedule
+
+
 @contextmanager
 def gunicorn(log, **environment):
     """Serves the host as in production: several processes, several threads. Yields the address."""

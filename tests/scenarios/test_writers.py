@@ -33,26 +33,6 @@ def restore(file, mode, reporter):
     return services.restore_backup(file, RestoreOptions(mode), reporter=reporter)
 
 
-@pytest.fixture
-def acting_before_the_lock(monkeypatch):
-    """Call it with what somebody else does at the last moment before others are locked out, after the safety copy."""
-
-    def schedule(act):
-        from backup.database import database_of
-
-        kind = type(database_of())
-        restoring = kind.restoring
-
-        def act_and_restore(self, *arguments):
-            monkeypatch.setattr(kind, "restoring", restoring)
-            act()
-            return restoring(self, *arguments)
-
-        monkeypatch.setattr(kind, "restoring", act_and_restore)
-
-    return schedule
-
-
 @pytest.mark.parametrize("mode", [RestoreMode.CLEAR, RestoreMode.OVERWRITE], ids=str)
 def test_what_is_written_in_every_table_before_the_lock_is_in_the_safety_copy(
     filled, acting_before_the_lock, mode

@@ -12,7 +12,6 @@ from django.contrib.contenttypes.models import ContentType
 from django.db import connection
 from rest_framework.authtoken.models import Token
 
-from backup.database import database_of
 from backup.exceptions import (
     Forbidden,
     InvalidBackup,
@@ -590,24 +589,6 @@ def test_an_unknown_time_zone_is_named(family, zone):
 # --- What happens between the plan and the writing --------------------------------------------------------
 
 
-@pytest.fixture
-def meanwhile(monkeypatch):
-    """Call it with what somebody else does while a restore is prepared: just before others are locked out."""
-
-    def schedule(act):
-        kind = type(database_of())
-        restoring = kind.restoring
-
-        def act_and_restore(self, *arguments):
-            monkeypatch.setattr(kind, "restoring", restoring)
-            act()
-            return restoring(self, *arguments)
-
-        monkeypatch.setattr(kind, "restoring", act_and_restore)
-
-    return schedule
-
-
 def change_some_rows():
     core.Feeding.objects.update(amount=77)
     core.Note.objects.all().delete()
@@ -615,17 +596,17 @@ def change_some_rows():
 
 
 @pytest.mark.parametrize("clear", [True, False])
-def test_rows_that_change_while_a_restore_is_prepared_are_restored_too(family, meanwhile, clear):
+def test_rows_that_change_while_a_restore_is_prepared_are_restored_too(family, acting_before_the_lock, clear):
     before, file = snapshot(), take()
-    meanwhile(change_some_rows)
+    acting_before_the_lock(change_some_rows)
     restore(file, clear=clear)
     assert not differences(before, snapshot())
 
 
-def test_an_account_that_is_made_while_a_restore_is_prepared_counts(family, meanwhile):
+def test_an_account_that_is_made_while_a_restore_is_prepared_counts(family, acting_before_the_lock):
     """Clearing would remove it, which staff may not."""
     before, file = snapshot(), take()
-    meanwhile(lambda: User.objects.create_user("new"))
+    acting_before_the_lock(lambda: User.objects.create_user("new"))
     with pytest.raises(Forbidden):
         restore(file, clear=True, user=family.staff)
     assert User.objects.filter(username="new").exists()
@@ -633,11 +614,11 @@ def test_an_account_that_is_made_while_a_restore_is_prepared_counts(family, mean
     assert not differences(before, snapshot())
 
 
-def test_the_last_superuser_may_go_while_a_restore_is_prepared(family, meanwhile):
+def test_the_last_superuser_may_go_while_a_restore_is_prepared(family, acting_before_the_lock):
     """The backup has none that is active, and the one here is gone by the time that counts."""
     file = rewritten(take(), superusers(is_superuser=False))
     another = User.objects.create_superuser("another", password="x")
-    meanwhile(another.delete)
+    acting_before_the_lock(another.delete)
     with pytest.raises(RestoreRefused, match="superuser"):
         restore(file, clear=False)
     assert User.objects.get(pk=family.admin.pk).is_superuser
