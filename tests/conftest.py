@@ -30,16 +30,23 @@ def pytest_addoption(parser):
     group.addoption("--database", metavar="URL", default=url, help="default: $DATABASE_URL, or SQLite")
 
 
+def only_distributes(config):
+    """Whether the tests run in other processes, of pytest-xdist, each with a database and a folder of its own."""
+    return getattr(config.option, "dist", "no") != "no" and not config.option.collectonly
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config):
     host = Path(config.invocation_params.dir, config.getoption("--baby-buddy")).resolve()
     if not (host / "manage.py").is_file():
         raise pytest.UsageError(f"--baby-buddy: {host} has no manage.py")
-    if getattr(config.option, "dist", "no") != "no" and not config.option.collectonly:
-        return  # pytest-xdist: the tests run in its workers, each with a database and a folder of its own
     scratch = config.stash[SCRATCH] = Path(tempfile.mkdtemp(prefix="babybuddy-backup-"))
+    if only_distributes(config):
+        return
     os.environ.update(
         BACKUP_TEST_FOLDER=str(scratch),
+        # What is costly to make and never changed is made once for all workers.
+        BACKUP_TEST_SHARED=getattr(config, "workerinput", {}).get("shared", str(scratch)),
         BACKUP_ROOT=str(scratch / "backups"),
         DATABASE_URL=config.getoption("--database"),
         DJANGO_SETTINGS_MODULE="tests.settings",
@@ -54,13 +61,19 @@ def pytest_configure(config):
     django.setup()
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node):
+    """Of pytest-xdist, before a worker starts."""
+    node.workerinput["shared"] = str(node.config.stash[SCRATCH])
+
+
 def pytest_unconfigure(config):
     if SCRATCH in config.stash:
         shutil.rmtree(config.stash[SCRATCH], ignore_errors=True)
 
 
 def pytest_report_header(config):
-    if SCRATCH not in config.stash:
+    if only_distributes(config):
         return None
     from babybuddy import VERSION
     from django.db import connection

@@ -16,6 +16,8 @@ from datetime import date, datetime, timedelta, timezone
 from functools import cache
 from pathlib import Path
 
+from filelock import FileLock
+
 #: Version -> the numbers of the last migrations of core and of babybuddy, and whether it had dbsettings.
 VERSIONS = {
     "1.9": (14, 17, False),
@@ -43,7 +45,7 @@ def old(version):
     """The folder with both files of this host: the golden ones where there are any."""
     if Path.cwd() == STAND_IN and version in GOLDEN_VERSIONS:
         return GOLDEN / version
-    return make(version, Path(tempfile.mkdtemp(dir=os.environ["BACKUP_TEST_FOLDER"])))
+    return _made_once(f"old-{version}", lambda folder: make(version, folder))
 
 
 def make(version, folder):
@@ -55,10 +57,24 @@ def make(version, folder):
 @cache
 def updated_in_place(version):
     """The old database after an update of the host, by the host's own command."""
-    file = Path(tempfile.mkdtemp(dir=os.environ["BACKUP_TEST_FOLDER"])) / "db.sqlite3"
-    shutil.copyfile(old(version) / "db.sqlite3", file)
-    _run([sys.executable, "manage.py", "migrate", "--verbosity=0"], file)
-    return file
+
+    def update(folder):
+        file = folder / "db.sqlite3"
+        shutil.copyfile(old(version) / "db.sqlite3", file)
+        _run([sys.executable, "manage.py", "migrate", "--verbosity=0", "--skip-checks"], file)
+
+    return _made_once(f"updated-{version}", update) / "db.sqlite3"
+
+
+def _made_once(name, fill_folder):
+    """A folder that is made by whichever of the test processes needs it first, and waited for by the others."""
+    folder = Path(os.environ["BACKUP_TEST_SHARED"], name)
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            unfinished = Path(tempfile.mkdtemp(dir=folder.parent))
+            fill_folder(unfinished)
+            unfinished.rename(folder)
+    return folder
 
 
 def _run(command, database):
