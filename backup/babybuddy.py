@@ -40,6 +40,9 @@ IDENTITIES: dict[str, list[Sequence[str]]] = {
     "dbsettings.setting": [("module_name", "class_name", "attribute_name")],
 }
 
+#: Apps and models that hold settings, of users or of the site.
+SETTINGS = {"babybuddy.settings", "dbsettings", "sites"}
+
 #: Models whose primary key is a secret, such as an API token -> the field that says whose it is.
 SECRET_KEYS = {"authtoken.token": "user"}
 

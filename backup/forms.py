@@ -9,7 +9,7 @@ from django.core.files.uploadedfile import UploadedFile
 from django.forms.widgets import CheckboxInput
 from django.utils.translation import gettext_lazy as _
 
-from backup.options import RestoreMode, RestoreOptions
+from backup.options import Part, RestoreMode, RestoreOptions, parts_named
 
 YES = ("true", "on", "1", "yes")
 NO = ("false", "off", "0", "no", "")
@@ -38,6 +38,34 @@ class StrictBooleanField(forms.Field):
         )
 
 
+class PartsField(forms.Field):
+    """The parts of a backup that come back, each a value, or with commas between them. Where it is left out, all do."""
+
+    default_error_messages = {
+        "invalid": _("“%(value)s” is none of: entries, accounts, settings."),
+        "required": _("Choose what comes back: entries, accounts, settings."),
+    }
+
+    class widget(forms.CheckboxSelectMultiple):
+        def value_from_datadict(self, data: Any, files: Any, name: str) -> Any:
+            if name not in data:
+                return None
+            return ",".join(data.getlist(name)) if hasattr(data, "getlist") else data[name]
+
+    def to_python(self, value: Any) -> tuple[Part, ...]:
+        if value is None:
+            return tuple(Part)
+        try:
+            parts = parts_named(str(value))
+        except ValueError as error:
+            raise forms.ValidationError(
+                self.error_messages["invalid"], code="invalid", params={"value": str(error)[:40]}
+            ) from error
+        if not parts:
+            raise forms.ValidationError(self.error_messages["required"], code="required")
+        return parts
+
+
 class RestoreForm(forms.Form):
     """What to restore, a file, the `upload` of an earlier preview, or the name of a `kept` backup, and how."""
 
@@ -53,6 +81,12 @@ class RestoreForm(forms.Form):
     removed = forms.IntegerField(required=False, min_value=0)
     confirmed = StrictBooleanField(required=False)
     asked = StrictBooleanField(required=False)
+    #: From the pages only: what is to become of the accounts that are here, whether that was asked, and the parts of
+    #: which a preview was shown.
+    accounts = forms.ChoiceField(required=False, choices=[("replace", ""), ("keep", "")])
+    asked_accounts = StrictBooleanField(required=False)
+    previewed = PartsField(required=False)
+    parts = PartsField(required=False)
     clear_existing_data = StrictBooleanField(required=False, label=_("Clear existing data before restore"))
     keep_both = StrictBooleanField(required=False)
     clear_unknown_apps = StrictBooleanField(required=False)
@@ -66,6 +100,10 @@ class RestoreForm(forms.Form):
             )
         if data.get("clear_existing_data") and data.get("keep_both"):
             self.add_error("keep_both", _("Existing data cannot be both cleared and kept."))
+        if data.get("accounts") == "keep" and data.get("parts"):
+            data["parts"] = tuple(part for part in data["parts"] if part is not Part.ACCOUNTS)
+            if not data["parts"]:
+                self.add_error("parts", self.fields["parts"].error_messages["required"])
         return data
 
     @property
@@ -90,6 +128,7 @@ class RestoreForm(forms.Form):
             mode = RestoreMode.KEEP_BOTH
         return RestoreOptions(
             mode,
+            parts=self.cleaned_data["parts"],
             clear_unknown_apps=bool(self.cleaned_data["clear_unknown_apps"]),
             edited=bool(self.cleaned_data["edited"]),
         )
@@ -99,6 +138,16 @@ class RestoreForm(forms.Form):
         """Whether nothing is deleted, or the last question was answered with yes."""
         deletes = self.options.mode.clears or self.cleaned_data["removed"]
         return not deletes or bool(self.cleaned_data["confirmed"])
+
+    @property
+    def lacks_answer(self) -> bool:
+        """Whether the page asked what is to become of the accounts, and was not told."""
+        return bool(self.cleaned_data["asked_accounts"]) and not self.cleaned_data["accounts"]
+
+    @property
+    def has_other_parts(self) -> bool:
+        """Whether the preview that was seen was of other parts."""
+        return "previewed" in self.data and self.cleaned_data["previewed"] != self.cleaned_data["parts"]
 
     @property
     def mode_as_sent(self) -> RestoreMode:
@@ -120,7 +169,12 @@ def fields_of(options: RestoreOptions) -> dict[str, str]:
         "edited": options.edited,
     }
     clear = str(options.mode is RestoreMode.CLEAR).lower()
-    return {"clear_existing_data": clear, **{name: "true" for name, value in true.items() if value}}
+    parts = {"parts": ",".join(part.value for part in options.parts)}
+    return {
+        "clear_existing_data": clear,
+        **(parts if options.parts != tuple(Part) else {}),
+        **{name: "true" for name, value in true.items() if value},
+    }
 
 
 class UploadForm(RestoreForm):

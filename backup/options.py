@@ -24,14 +24,40 @@ class RestoreMode(enum.Enum):
         return self is RestoreMode.CLEAR
 
 
+class Part(enum.Enum):
+    """What of a backup comes back: see `scope.part_of`, which says of each model which part it is of."""
+
+    #: All that is of neither of the others.
+    ENTRIES = "entries"
+    #: Users, groups, what they may do, and API tokens.
+    ACCOUNTS = "accounts"
+    #: The users' own settings and those of the site.
+    SETTINGS = "settings"
+
+
+def parts_named(text: str) -> tuple[Part, ...]:
+    """Return the parts that a text names, with commas between them, in the order of `Part`. Raises `ValueError` with
+    the name that is none."""
+    names = [name for name in (name.strip().lower() for name in text.split(",")) if name]
+    for name in names:
+        if name not in (part.value for part in Part):
+            raise ValueError(name)
+    return tuple(part for part in Part if part.value in names)
+
+
 @dataclass(frozen=True)
 class RestoreOptions:
-    """How to restore. `clear_unknown_apps`: clear even the rows of apps that the backup has never seen; without it a
-    clearing restore that would delete some is refused. `edited`: somebody edited the file after it was made, so its
-    checksums and counts are not held against it. `as_it_was`: bring back a state that this very site was in, whatever
-    it was: an undo is not refused for what was wrong with the data before."""
+    """How to restore.
+
+    `parts`: what comes back, in the order of `Part`; the others stay as they are here, even where existing data is
+    cleared. `clear_unknown_apps`: clear even the rows of apps that the backup has never seen; without it a clearing
+    restore that would delete some is refused. `edited`: somebody edited the file after it was made, so its checksums
+    and counts are not held against it. `as_it_was`: bring back a state that this very site was in, whatever it was: an
+    undo is not refused for what was wrong with the data before.
+    """
 
     mode: RestoreMode = RestoreMode.OVERWRITE
+    parts: tuple[Part, ...] = tuple(Part)
     clear_unknown_apps: bool = False
     edited: bool = False
     as_it_was: bool = False

@@ -8,9 +8,11 @@ from itertools import pairwise
 
 from django.apps import apps as live_apps
 from django.apps.registry import Apps
+from django.contrib.auth import get_user_model
 from django.db.models import Model
 
 from . import babybuddy
+from .options import Part
 
 #: Apps and models that backups leave out -> the reason. BACKUP_EXCLUDE names more. (The cache table and the migration
 #: history are not models, so they are left out anyway.)
@@ -21,10 +23,21 @@ LEFT_OUT = {
     **babybuddy.LEFT_OUT,
 }
 
+#: Apps whose models say who may do what, beside the user model.
+_ACCOUNTS = {"auth", "authtoken", "otp_static", "otp_totp"}
+
 
 def label_of(model: type[Model]) -> str:
     """Return the name of a model in metadata and records, `core.feeding`; for a proxy, that of its concrete model."""
     return model._meta.concrete_model._meta.label_lower  # type: ignore[union-attr]
+
+
+def part_of(label: str) -> Part:
+    """Return the part of a backup that a model is of. `label`: see `label_of`."""
+    app = label.split(".")[0]
+    if app in _ACCOUNTS or label == label_of(get_user_model()):
+        return Part.ACCOUNTS
+    return Part.ENTRIES if babybuddy.SETTINGS.isdisjoint({app, label}) else Part.SETTINGS
 
 
 def models_in_scope(registry: Apps = live_apps, exclude: Iterable[str] = ()) -> list[type[Model]]:

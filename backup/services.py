@@ -39,7 +39,7 @@ from .restore.plan import Plan
 from .restore.policy import check_policy, replaced_in_words
 from .restore.preview import PreviewCollector
 from .restore.records import RecordReader
-from .scope import models_in_scope
+from .scope import models_in_scope, part_of
 from .storage import files, kept, state
 from .tables import Table
 from .upgrade import process, schema
@@ -278,8 +278,9 @@ def _restore(
         # Do as much as possible before other writers are locked out: reading, checking, converting, the safety copy.
         reporter.phase(Phase.CHECK)
         marker = database.change_marker(tables)
-        total = max(archive.metadata.total_records, 0)
-        counter = RecordCounter(reporter, total)
+        members = archive.metadata.models.items()
+        total = sum(member.records for label, member in members if part_of(label) in options.parts)
+        counter = RecordCounter(reporter, max(total, 0))
         plan = _plan(archive, database, spool, options, user, report=counter.add)
         _refuse(plan, options)
         reporter.phase(Phase.COPY)
@@ -291,13 +292,13 @@ def _restore(
             with database.restoring(tables), Spool() as fresh:
                 if marker is None or database.change_marker(tables) != marker:
                     safety_copy.make()
-                    if options.mode.clears:
+                    if plan.is_packed:  # nothing in it depends on what is here, but whether it may be
                         plan = check_policy(plan, database, superuser=_is_superuser(user))
                     else:
                         plan = _plan(archive, database, fresh, options, user)
                     _refuse(plan, options)
                 reporter.phase(Phase.WRITE)
-                counter = RecordCounter(reporter, plan.metadata.total_records)
+                counter = RecordCounter(reporter, sum(plan.records.values()))
                 replaced = write(plan, database, RecordReader(archive), counter)
                 reporter.phase(Phase.FINISH)
                 warnings = [
@@ -328,10 +329,7 @@ def _restore(
             warnings.append(
                 _("Restart Baby Buddy: its cache could not be cleared, so it may still show old numbers.")
             )
-        restored = {
-            label: member.records for label, member in plan.metadata.models.items() if plan.table(label)
-        }
-        return Result(restored, safety_copy.name, warnings)
+        return Result(dict(plan.records), safety_copy.name, warnings)
 
 
 def ensure_not_repeated(idempotency_key: str) -> None:

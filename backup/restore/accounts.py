@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from django.contrib.auth import get_user_model
 from django.utils.translation import ngettext
@@ -14,12 +14,15 @@ from ..scope import label_of
 from ..tables import Row, Table
 from .plan import AccountChanges, Plan
 
+#: The label of Django's groups.
+GROUPS = "auth.group"
 #: Fields of Django's users that say what somebody may do.
 RIGHTS = ("is_active", "is_staff", "is_superuser", "groups", "user_permissions")
 
 
 def account_changes(plan: Plan, database: Database) -> AccountChanges:
-    """Return whose password, rights or tokens change, of those who have an account before and after."""
+    """Return whose password, rights or tokens change, of those who have an account before and after, and who has one
+    only then."""
     users = plan.table(label_of(get_user_model()))
     if users is None:
         return AccountChanges()
@@ -28,6 +31,7 @@ def account_changes(plan: Plan, database: Database) -> AccountChanges:
     then = {row[0]: row for row in _rows_then(plan, users)}
     names_here = {key: str(row[name]) for key, row in here.items()}
     names_then = {key: str(row[name]) for key, row in then.items()}
+    names_after = [*(names_then if plan.mode.clears else {**names_here, **names_then}).values()]
     if plan.mode.clears:  # keys mean nothing where all rows are others
         by_name = {names_then[key]: row for key, row in then.items()}
         pairs = [(row, by_name[names_here[key]]) for key, row in here.items() if names_here[key] in by_name]
@@ -43,6 +47,9 @@ def account_changes(plan: Plan, database: Database) -> AccountChanges:
         passwords=differing(["password"]),
         rights=differing(RIGHTS),
         tokens=_tokens(plan, database, names_here, names_then),
+        groups=_groups(plan, database),
+        added=_not_among(names_after, names_here.values()),
+        removed=_not_among(names_here.values(), names_after),
     )
 
 
@@ -68,6 +75,25 @@ def _tokens(
     return sorted(name for name in both if by_name.get(name) != by_name_then.get(name))
 
 
+def _groups(plan: Plan, database: Database) -> list[str]:
+    """Return the names of the groups whose permissions change, or go with them."""
+    table = plan.table(GROUPS)
+    if table is None:
+        return []
+    name, permissions = _place(table, "name"), _place(table, "permissions")
+    here = {str(row[name]): row[permissions] for row in _rows_here(database, table)}
+    then = {str(row[name]): row[permissions] for row in _rows_then(plan, table)}
+    if not plan.mode.clears:
+        then = here | then
+    return sorted(group for group, permitted in here.items() if then.get(group) != permitted)
+
+
+def _not_among(names: Iterable[str], others: Iterable[str]) -> list[str]:
+    """Return those names that are not among others; some databases do not tell their case."""
+    known = {name.casefold() for name in others}
+    return sorted(name for name in names if name.casefold() not in known)
+
+
 def in_words(changes: AccountChanges) -> list[str]:
     """Return the changes as warnings."""
     lines = []
@@ -89,6 +115,27 @@ def in_words(changes: AccountChanges) -> list[str]:
         text = ngettext(
             "The API token of %(users)s becomes the one in the backup.",
             "The API tokens of these users become those in the backup: %(users)s.",
+            len(names),
+        )
+        lines.append(text % {"users": _listed(names)})
+    if names := changes.groups:
+        text = ngettext(
+            "The permissions of the group %(groups)s become those in the backup.",
+            "The permissions of these groups become those in the backup: %(groups)s.",
+            len(names),
+        )
+        lines.append(text % {"groups": _listed(names)})
+    if names := changes.added:
+        text = ngettext(
+            "The user %(users)s is added.",
+            "These users are added: %(users)s.",
+            len(names),
+        )
+        lines.append(text % {"users": _listed(names)})
+    if names := changes.removed:
+        text = ngettext(
+            "The user %(users)s is removed.",
+            "These users are removed: %(users)s.",
             len(names),
         )
         lines.append(text % {"users": _listed(names)})

@@ -29,6 +29,9 @@ def _write_all(plan: Plan, database: Database, reader: RecordReader, counter: Re
     locked out as briefly as possible."""
     database.clear([*plan.tables, *plan.emptied])
     for table in plan.tables:
+        for rows in plan.rows(table) if not plan.is_packed else ():
+            database.insert(table, plan.key_map.remap(table, rows))
+            counter.add(table.label, len(rows))
         for number, (count, packed) in enumerate(plan.packed(table)):
             database.insert_packed(table, packed, partial(reader.batch, table, number))
             counter.add(table.label, count)

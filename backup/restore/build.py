@@ -13,15 +13,18 @@ from django.utils.translation import ngettext
 from ..archive.metadata import Metadata
 from ..database import Database
 from ..exceptions import InvalidBackup
+from ..kinds import Plain
 from ..options import RestoreMode, RestoreOptions
+from ..scope import part_of
 from ..tables import Batch, Table
 from .accounts import account_changes, in_words
 from .batches import Spool
 from .compare import TextComparison
 from .identity import RESOLVERS, Resolver, has_identity
+from .parts import Others, labels_referred_to
 from .plan import Changes, Identical, Plan, packed_name, rows_of
 from .policy import check_policy, replaced_in_words
-from .preview import PreviewCollector
+from .preview import MOST, PreviewCollector
 from .records import RecordReader
 
 
@@ -47,6 +50,8 @@ def build(
     """
     metadata = reader.archive.metadata
     mode = options.mode
+    chosen = [table for table in tables if part_of(table.label) in options.parts]
+    staying = [table for table in tables if table not in chosen]
     members = _check_members(metadata, tables, excluded)
     if metadata.instance not in ("", site) and not options.as_it_was:
         members.append(
@@ -54,13 +59,18 @@ def build(
                 "The backup was made by another Baby Buddy site, or by this one before its database was set up anew."
             )
         )
-    restored, emptied, warnings = _divide(metadata, tables, mode)
-    resolver = RESOLVERS[mode](database)
-    if mode.clears and preview is None:
+    restored, emptied, warnings = _divide(metadata, chosen, mode)
+    in_use = {label for table in staying for label in labels_referred_to(table)}
+    resolver = RESOLVERS[mode](database, in_use)
+    others = Others(reader.quiet(), database, tables, restored, resolver.key_map)
+    is_packed = mode.clears and preview is None and not staying
+    if is_packed:
         records = _pack_all(reader, database, restored, spool, metadata)
         identical: Mapping[str, Identical] = {}
     else:
-        records, identical = _compare(reader, database, restored, spool, resolver, as_text=as_text)
+        # Where all rows are written anew, those that are here already are needed, too.
+        as_text = as_text and not (mode.clears and preview is None)
+        records, identical = _compare(reader, database, restored, spool, resolver, others, as_text=as_text)
     plan = Plan(
         metadata=metadata.counted(records),
         options=options,
@@ -71,11 +81,13 @@ def build(
         displaced=resolver.displaced,
         conflicts=resolver.conflicts,
         identical=identical,
-        warnings=[*members, *warnings],
+        warnings=[*members, *warnings, *others.warnings()],
+        records=records,
+        is_packed=is_packed,
         preview=preview,
     )
     if preview is not None:
-        changes = _count_changes(plan, database, preview)
+        changes = _count_changes(plan, database, preview, others)
         lost = replaced_in_words({label: change.replaced for label, change in changes.items()})
         plan = replace(plan, changes=changes, warnings=[*plan.warnings, *lost])
     accounts = account_changes(plan, database)
@@ -183,6 +195,7 @@ def _compare(
     tables: Sequence[Table],
     spool: Spool,
     resolver: Resolver,
+    others: Others,
     *,
     as_text: bool,
 ) -> tuple[dict[str, int], dict[str, Identical]]:
@@ -196,11 +209,12 @@ def _compare(
     # First the tables whose keys may change, since references in other tables must follow.
     for table in sorted(tables, key=lambda table: not resolver.resolves(table)):
         # Texts can only be compared if neither keys nor references are remapped.
-        if as_text and not (has_identity(table) or resolver.resolves(table) or resolver.key_map):
+        is_plain = not (resolver.resolves(table) or resolver.key_map or others.concerns(table))
+        if as_text and is_plain and not has_identity(table):
             records[table.label], identical[table.label] = comparison.compare(table)
             continue
         records[table.label] = 0
-        for columns in reader.columns(table):
+        for columns in reader.columns(table, others.without):
             records[table.label] += len(columns[0])
             spool.put(table.label, columns)
         if resolver.resolves(table):
@@ -208,7 +222,9 @@ def _compare(
     return records, identical
 
 
-def _count_changes(plan: Plan, database: Database, preview: PreviewCollector) -> dict[str, Changes]:
+def _count_changes(
+    plan: Plan, database: Database, preview: PreviewCollector, others: Others
+) -> dict[str, Changes]:
     """Compare all rows, and return model label -> what happens to them. The preview takes its examples."""
     changes: dict[str, Changes] = {}
     for table in [*plan.tables, *plan.emptied]:
@@ -225,7 +241,9 @@ def _count_changes(plan: Plan, database: Database, preview: PreviewCollector) ->
         displaced = plan.displaced.get(table.label, ())
         if plan.mode.clears:
             removed = before - changed - unchanged
-            if removed:
+            if removed and (plan.key_map.of(table.label) or others.left_out[table.label]):
+                preview.add_removed(database, table, _missing(plan, database, table))
+            elif removed:
                 preview.add_missing(database, table)
         else:
             removed = len(displaced) + replaced
@@ -233,6 +251,12 @@ def _count_changes(plan: Plan, database: Database, preview: PreviewCollector) ->
                 preview.add_removed(database, table, displaced)
         changes[table.label] = Changes(added + replaced, changed, unchanged, removed, replaced)
     return changes
+
+
+def _missing(plan: Plan, database: Database, table: Table) -> list[Plain]:
+    """Return the keys of the rows here that go, where some of the backup's records have others: the last of them."""
+    coming = {row[0] for rows in plan.rows(table) for row in plan.key_map.remap(table, rows)}
+    return [key for keys in database.keys_descending(table) for key in keys if key not in coming][:MOST]
 
 
 def _count_here(plan: Plan, database: Database, table: Table) -> int:

@@ -1,6 +1,8 @@
 """Decide which row a record is, and so under which key it is written.
 
-- Where existing data is cleared, the row with its primary key: the backup's keys are the keys (`BackupKeys`).
+- Where existing data is cleared, the row with its primary key: the backup's keys are the keys (`BackupKeys`). Where
+  only some parts are cleared, rows that stay may refer to some that go. Of these models, a record is the row that holds
+  the same unique values, or else it gets a key that is not in use here: nothing comes to belong to somebody else.
 - Where it is overwritten (`MatchedRows`), in this order: (1) the row that holds the same values in a unique field or
   constraint; it keeps its key, and the backup's references to the record follow it there - or, where the key is itself
   data (an API token), it makes way for the record; (2) the row with the same primary key; (3) none: the record is
@@ -14,7 +16,7 @@ To add a mode of restore, add a `Resolver` to `RESOLVERS`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from django.utils.translation import gettext as _
@@ -119,10 +121,14 @@ def are_apart(here: Row, row: Row, apart: Sequence[Sequence[int]]) -> bool:
 
 
 class Resolver:
-    """Resolves, table by table in dependency order, which rows the records of a backup are."""
+    """Resolves, table by table in dependency order, which rows the records of a backup are.
 
-    def __init__(self, database: Database) -> None:
+    `in_use`: labels of the models that rows refer to which are not restored, and stay.
+    """
+
+    def __init__(self, database: Database, in_use: Set[str] = frozenset()) -> None:
         self._database = database
+        self._in_use = in_use
         self.key_map = KeyMap()
         #: Model label -> keys of the rows here that make way for a record.
         self.displaced: dict[str, list[Plain]] = {}
@@ -138,16 +144,6 @@ class Resolver:
         raise NotImplementedError
 
 
-class BackupKeys(Resolver):
-    """The backup's keys are the keys."""
-
-    def resolves(self, table: Table) -> bool:
-        return False
-
-    def resolve(self, table: Table, rows: Rows) -> None:
-        pass
-
-
 class MatchedRows(Resolver):
     """Records are matched with rows by unique values, then by primary key."""
 
@@ -161,7 +157,7 @@ class MatchedRows(Resolver):
         for batch in rows():
             highest = _highest(highest, batch)
             remapped = self.key_map.remap_references(table, batch)
-            for row, new, matches in zip(batch, remapped, self._matches(table, remapped), strict=True):
+            for row, new, matches in zip(batch, remapped, self.matches(table, remapped), strict=True):
                 if new[0] != row[0]:  # its key is a reference (to a parent's row), and was mapped as such
                     self.key_map.add(table.label, row[0], new[0])
                 self._claim(table, row, new[0], matches, claimed)
@@ -175,7 +171,7 @@ class MatchedRows(Resolver):
             own = self.key_map.of(table.label)
             homeless = [row for row in batch if row[0] in claimed and row[0] not in own]
             remapped = self.key_map.remap_references(table, homeless)
-            for row, matches in zip(homeless, self._matches(table, remapped), strict=True):
+            for row, matches in zip(homeless, self.matches(table, remapped), strict=True):
                 if matches:
                     self._conflict(table, row, [row[0]], _claimed_twice(table, row[0]))
                 else:
@@ -205,7 +201,7 @@ class MatchedRows(Resolver):
             else:
                 self.key_map.add(table.label, row[0], match)
 
-    def _matches(self, table: Table, rows: Sequence[Row]) -> list[list[Plain]]:
+    def matches(self, table: Table, rows: Sequence[Row]) -> list[list[Plain]]:
         """For each row, return the keys of the rows here that hold the same unique values."""
         found: list[list[Plain]] = [[] for _row in rows]
         groups = [*table.uniques, (0,)] if table.key_is_data else table.uniques
@@ -240,16 +236,34 @@ class KeptRows(MatchedRows):
         return super().resolves(table) or bool(babybuddy.apart(table))
 
     def _keep(self, table: Table, rows: Rows, highest: Plain) -> None:
-        apart = babybuddy.apart(table)
-        for batch in rows() if apart else ():
+        is_another = self._is_another(table)
+        if is_another is None:
+            return
+        for batch in rows():
             own = self.key_map.of(table.label)
             remapped = self.key_map.remap_references(table, [row for row in batch if row[0] not in own])
             here = self._database.rows_by_key(table, [row[0] for row in remapped])
-            others = [row for row in remapped if row[0] in here and are_apart(here[row[0]], row, apart)]
-            for row, matches in zip(others, self._matches(table, others), strict=True):
+            others = [row for row in remapped if row[0] in here and is_another(here[row[0]], row)]
+            for row, matches in zip(others, self.matches(table, others), strict=True):
                 if not matches:  # else unique values say that it is that row all the same
                     highest = _fresh(table, highest)
                     self.key_map.add(table.label, row[0], highest)
+
+    def _is_another(self, table: Table) -> Callable[[Row, Row], bool] | None:
+        """Return what tells whether a row here is another record than the backup's with its key; None: none is."""
+        apart = babybuddy.apart(table)
+        return (lambda here, row: are_apart(here, row, apart)) if apart else None
+
+
+class BackupKeys(KeptRows):
+    """The backup's keys are the keys; but for the models that are `in_use`, where every row with other unique values is
+    another record."""
+
+    def resolves(self, table: Table) -> bool:
+        return table.label in self._in_use
+
+    def _is_another(self, table: Table) -> Callable[[Row, Row], bool]:
+        return lambda here, row: True
 
 
 #: Who resolves in each mode.

@@ -44,14 +44,18 @@ class Changes:
 
 @dataclass(frozen=True)
 class AccountChanges:
-    """The names of the users whose password, rights or API token are others after a restore: see `accounts`."""
+    """The names of the users whose password, rights or API token are others after a restore, of those who are added or
+    removed, and of the groups whose permissions are others: see `accounts`."""
 
     passwords: Sequence[str] = ()
     rights: Sequence[str] = ()
     tokens: Sequence[str] = ()
+    groups: Sequence[str] = ()
+    added: Sequence[str] = ()
+    removed: Sequence[str] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.passwords or self.rights or self.tokens)
+        return any(vars(self).values())
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,10 @@ class Plan:
     #: Model label -> the records that were found to be here by comparing texts.
     identical: Mapping[str, Identical]
     warnings: list[str]
+    #: Model label -> records that are restored.
+    records: Mapping[str, int]
+    #: Whether all rows were made ready for the driver (see `packed`), as nothing depends on the rows here.
+    is_packed: bool = False
     #: Whose accounts change; in words, they are among the `warnings`.
     accounts: AccountChanges = AccountChanges()
     #: Model label -> what happens to its rows; empty for a restore, which does not count them.
@@ -136,6 +144,7 @@ class Plan:
         return {
             "metadata": self.metadata.as_json(),
             "clear_existing_data": self.mode.clears,
+            "parts": [part.value for part in self.options.parts],
             "changes": {label: changes.as_json() for label, changes in self.changes.items()},
             "warnings": self.warnings,
             "conflicts": [str(conflict) for conflict in self.conflicts],

@@ -62,7 +62,8 @@ def _refusal(plan: Plan, database: Database, *, superuser: bool) -> BackupError 
     if not superuser and _changes_accounts(plan, database):
         return Forbidden(
             _(
-                "This restore would change user accounts, permissions or API tokens. Only a superuser can do that."
+                "This restore would change user accounts, permissions or API tokens. Only a superuser can do that. "
+                "You can restore the entries alone, with “parts=entries”."
             )
         )
     return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
 from ..archive.reader import Archive
@@ -31,13 +31,21 @@ class RecordReader:
         self._preview = preview
         self._report = report
 
-    def columns(self, table: Table) -> Iterator[Batch]:
-        """Yield a model's records, batch by batch. Raises `InvalidBackup`, in the middle too."""
+    def quiet(self) -> RecordReader:
+        """Return a reader of the same records that reports to nobody."""
+        return RecordReader(self.archive, self._validators)
+
+    def columns(
+        self, table: Table, without: Callable[[Table, Batch], Batch] | None = None
+    ) -> Iterator[Batch]:
+        """Yield a model's records, batch by batch. `without`: leaves some out. Raises `InvalidBackup`, in the middle
+        too."""
         unique = self.unique_keys(table)
         for records in self.archive.records(table.label, table.needs_exact_json):
             columns = table.batch_from(records)
             self.validate(table, columns)
             self.accept(table, unique, columns[0])
+            columns = without(table, columns) if without and columns[0] else columns
             self.collect(table, columns)
             yield columns
 

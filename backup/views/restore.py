@@ -102,10 +102,17 @@ def _to(name: str, form: RestoreForm, upload_id: str, **more: str) -> HttpRespon
 @endpoint("GET", "HEAD")
 def preview(request: HttpRequest, upload_id: str) -> HttpResponseBase:
     """Show what the restore of an upload would do."""
-    form = RestoreForm({**request.GET.dict(), "upload": upload_id})
+    form = _form_of(request, upload_id)
     if not form.is_valid():
         return invalid(request, form)
     return _restored_already(request, upload_id) or _preview(request, form, upload_id)
+
+
+def _form_of(request: HttpRequest, upload_id: str) -> RestoreForm:
+    """Return the form that the address of a page holds."""
+    data = request.GET.copy()
+    data["upload"] = upload_id
+    return RestoreForm(data)
 
 
 def _preview(request: HttpRequest, form: RestoreForm, upload_id: str) -> HttpResponse:
@@ -201,7 +208,7 @@ def _ask(request: HttpRequest, form: RestoreForm) -> HttpResponse:
 @endpoint("GET", "HEAD")
 def question(request: HttpRequest, upload_id: str) -> HttpResponseBase:
     """Ask before something is deleted."""
-    form = RestoreForm({**request.GET.dict(), "upload": upload_id})
+    form = _form_of(request, upload_id)
     if not form.is_valid():
         return invalid(request, form)
     if answer := _restored_already(request, upload_id):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from core.models import Child
+from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from freezegun import freeze_time
 
@@ -208,11 +209,31 @@ def test_undo_without_a_restore(family):
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["x.zip", "--undo"], ["--undo", "--dry-run"], ["--undo", "--clear"], ["/nowhere.zip", "--no-input"]],
+    [
+        [],
+        ["x.zip", "--undo"],
+        ["--undo", "--dry-run"],
+        ["--undo", "--clear"],
+        ["--undo", "--only", "entries"],
+        ["x.zip", "--only", "entry"],
+        ["x.zip", "--only", ","],
+        ["/nowhere.zip", "--no-input"],
+    ],
 )
 def test_restore_of_nothing_sensible(family, arguments):
     with pytest.raises(CommandError):
         command("restore", *arguments)
+
+
+def test_only_some_parts(saved):
+    path, before = saved
+    User.objects.filter(username="grandma").update(password="new")
+    now = snapshot()
+    preview = command("restore", path, "--dry-run", "--clear", "--only", "entries,settings")
+    assert "Only entries and settings; accounts here stay as they are." in preview
+    assert "auth.user" not in preview
+    command("restore", path, "--clear", "--no-input", "--only", "Settings,entries")
+    assert not differences({**before, "auth.user": now["auth.user"]}, snapshot())
 
 
 def test_undo_takes_no_file(saved):

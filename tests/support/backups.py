@@ -8,7 +8,7 @@ import zipfile
 import pytest
 
 from backup import services
-from backup.options import RestoreMode, RestoreOptions, Silent
+from backup.options import Part, RestoreMode, RestoreOptions, Silent
 from tests.support.snapshots import differences, snapshot
 
 
@@ -19,10 +19,10 @@ def take(**options):
     return file
 
 
-def how(*, clear, clear_unknown_apps=False):
+def how(*, clear, clear_unknown_apps=False, parts=tuple(Part)):
     """The options of a restore."""
     mode = RestoreMode.CLEAR if clear else RestoreMode.OVERWRITE
-    return RestoreOptions(mode, clear_unknown_apps=clear_unknown_apps)
+    return RestoreOptions(mode, clear_unknown_apps=clear_unknown_apps, parts=parts)
 
 
 class Telling(Silent):
@@ -32,14 +32,15 @@ class Telling(Silent):
         self.progress = function
 
 
-def restore(file, *, clear, clear_unknown_apps=False, **options):
+def restore(file, *, clear, clear_unknown_apps=False, parts=tuple(Part), **options):
     file.seek(0)
-    return services.restore_backup(file, how(clear=clear, clear_unknown_apps=clear_unknown_apps), **options)
+    how_to = how(clear=clear, clear_unknown_apps=clear_unknown_apps, parts=parts)
+    return services.restore_backup(file, how_to, **options)
 
 
-def inspect(file, *, clear, **options):
+def inspect(file, *, clear, parts=tuple(Part), **options):
     file.seek(0)
-    return services.inspect_backup(file, how(clear=clear), **options)
+    return services.inspect_backup(file, how(clear=clear, parts=parts), **options)
 
 
 def metadata_of(file):

@@ -1,8 +1,9 @@
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.http import QueryDict
 
 from backup.forms import RestoreForm, fields_of
-from backup.options import RestoreMode, RestoreOptions
+from backup.options import RestoreMode, RestoreOptions, parts_named
 
 
 def form(file=b"PK", **data):
@@ -66,3 +67,31 @@ def test_what_deletes_must_be_confirmed(data, confirmed):
     sent = form(**data)
     assert sent.is_valid()
     assert sent.is_confirmed is confirmed
+
+
+@pytest.mark.parametrize(
+    ("data", "parts"),
+    [
+        ("", "entries,accounts,settings"),
+        ("parts=entries", "entries"),
+        ("parts=settings,+Entries", "entries,settings"),
+        ("parts=settings&parts=entries", "entries,settings"),
+        ("accounts=keep", "entries,settings"),
+        ("accounts=replace&parts=accounts", "accounts"),
+    ],
+)
+def test_parts(data, parts):
+    sent = RestoreForm(QueryDict(f"upload=a&{data}"))
+    assert sent.is_valid()
+    assert sent.options.parts == parts_named(parts)
+    assert form(**fields_of(sent.options)).is_valid()
+    again = form(**fields_of(sent.options))
+    assert again.is_valid()
+    assert again.options == sent.options
+
+
+@pytest.mark.parametrize(
+    "data", ["parts=", "parts=entry", "parts=entries,all", "accounts=keep&parts=accounts"]
+)
+def test_no_part_and_what_is_none(data):
+    assert list(RestoreForm(QueryDict(f"upload=a&{data}")).errors) == ["parts"]

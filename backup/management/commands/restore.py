@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -15,7 +15,7 @@ from backup import services
 from backup.archive import Metadata, open_path
 from backup.archive.metadata import shown
 from backup.management.base import BackupCommand, describe
-from backup.options import RestoreMode, RestoreOptions, Result
+from backup.options import Part, RestoreMode, RestoreOptions, Result, parts_named
 from backup.restore.plan import Plan
 from backup.storage import kept
 
@@ -49,6 +49,14 @@ class Command(BackupCommand):
             help="Where another record has the number of one in the backup, keep it, and give the backup's a new one.",
         )
         parser.add_argument(
+            "--only",
+            metavar="PART,…",
+            type=_parts,
+            default=tuple(Part),
+            help="Restore only these parts: entries, accounts (users, groups, API tokens), settings. The others "
+            "stay as they are here.",
+        )
+        parser.add_argument(
             "--clear-unknown-apps",
             action="store_true",
             help="With --clear and --no-input: also delete the records of apps that the backup does not know.",
@@ -74,8 +82,9 @@ class Command(BackupCommand):
             raise CommandError("--undo takes no FILE: it brings back what was there before the last restore.")
         if not options["undo"] and not options["file"]:
             raise CommandError("Name the backup file to restore, or use --undo.")
-        if options["undo"] and (options["dry_run"] or options["clear"] or options["edited"]):
-            raise CommandError("--undo cannot be combined with --dry-run, --clear or --edited.")
+        others = ("dry_run", "clear", "edited")
+        if options["undo"] and (any(options[name] for name in others) or options["only"] != tuple(Part)):
+            raise CommandError("--undo cannot be combined with --dry-run, --clear, --edited or --only.")
         if options["clear_unknown_apps"] and not options["clear"]:
             raise CommandError("--clear-unknown-apps needs --clear.")
         if options["keep_both"] and (options["clear"] or options["undo"]):
@@ -92,6 +101,7 @@ class Command(BackupCommand):
         keep_both: bool,
         clear_unknown_apps: bool,
         edited: bool,
+        only: tuple[Part, ...],
         dry_run: bool,
         interactive: bool,
         **others: Any,
@@ -102,7 +112,9 @@ class Command(BackupCommand):
             raise CommandError(f"{file} cannot be read: {error.strerror}") from error
         mode = RestoreMode.CLEAR if clear else RestoreMode.OVERWRITE
         mode = RestoreMode.KEEP_BOTH if keep_both else mode
-        options = RestoreOptions(mode, clear_unknown_apps=clear_unknown_apps or interactive, edited=edited)
+        options = RestoreOptions(
+            mode, only, clear_unknown_apps=clear_unknown_apps or interactive, edited=edited
+        )
         with opened, self._at_todays_schema(opened, Path(file), edited) as source:
             if dry_run or interactive:
                 plan = services.inspect_backup(source, options)
@@ -148,6 +160,7 @@ class Command(BackupCommand):
         self.show(
             f"{describe(metadata)}\n"
             + _upgrade_line(metadata)
+            + _parts_line(plan.options.parts)
             + (
                 "Everything that is there now is deleted first."
                 if plan.mode.clears
@@ -175,6 +188,25 @@ class Command(BackupCommand):
                 f"The data from before is kept as {result.safety_copy}; `restore --undo` brings it back."
             )
         self.report(f"{result.records} records restored", self.style.SUCCESS)
+
+
+def _parts(text: str) -> tuple[Part, ...]:
+    try:
+        parts = parts_named(text)
+    except ValueError as error:
+        raise ArgumentTypeError(f"“{error}” is none of {', '.join(part.value for part in Part)}") from error
+    if not parts:
+        raise ArgumentTypeError("name at least one part")
+    return parts
+
+
+def _parts_line(parts: tuple[Part, ...]) -> str:
+    if parts == tuple(Part):
+        return ""
+    others = [part.value for part in Part if part not in parts]
+    return (
+        f"Only {' and '.join(part.value for part in parts)}; {' and '.join(others)} here stay as they are. "
+    )
 
 
 def _upgrade_line(metadata: Metadata) -> str:

@@ -1,7 +1,7 @@
 """A restore says whose passwords, rights and tokens it changes."""
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, Permission, User
 from rest_framework.authtoken.models import Token
 
 from tests.support.backups import inspect, restore, take
@@ -56,3 +56,37 @@ def test_under_other_keys(family, clear):
     Token.objects.create(user=User.objects.get(username="late"), key=token.pk)
     tokens = ["grandma"] if clear else ["grandma", "late"]
     assert changes_of(file, clear) == ([], [], tokens)
+
+
+@pytest.mark.parametrize("clear", [True, False])
+def test_who_comes_and_who_goes(family, clear):
+    file = take()
+    User.objects.filter(username="nanny").delete()
+    User.objects.create_user("late")
+    accounts = inspect(file, clear=clear).accounts
+    assert accounts.added == ["nanny"]
+    assert accounts.removed == (["late"] if clear else [])
+    assert accounts
+    warnings = restore(file, clear=clear).warnings
+    assert any("nanny" in line for line in warnings)
+    assert any("late" in line for line in warnings) == clear
+
+
+@pytest.mark.parametrize("clear", [True, False])
+def test_groups_whose_permissions_change(family, clear):
+    group = Group.objects.first()
+    file = take()
+    group.permissions.add(Permission.objects.exclude(group=group).first())
+    Group.objects.create(name="night shift")
+    expected = sorted([group.name, "night shift"]) if clear else [group.name]
+    assert inspect(file, clear=clear).accounts.groups == expected
+    assert any(group.name in line for line in restore(file, clear=clear).warnings)
+    assert not inspect(file, clear=clear).accounts
+
+
+def test_somebody_in_whose_place_another_one_comes(family):
+    """The row with the same key, under another name."""
+    file = take()
+    User.objects.filter(username="nanny").update(username="late")
+    accounts = inspect(file, clear=False).accounts
+    assert (accounts.added, accounts.removed) == (["nanny"], ["late"])

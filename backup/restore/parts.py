@@ -1,0 +1,127 @@
+"""Restore some parts of a backup, where the others stay as they are here: what becomes of references between the two.
+
+A record of a model that is not restored is the row here with the same unique values, and references to it follow it
+there. Where there is no such row, records that need it are left out, and so are records that need those; one that can
+do without it comes back without the reference.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import compress
+
+from django.utils.translation import gettext as _
+
+from ..database import Database
+from ..kinds import Plain
+from ..tables import Batch, Table
+from .identity import KeyMap, MatchedRows
+from .records import RecordReader
+
+
+class Others:
+    """The models that are not restored, as far as restored ones refer to them.
+
+    `tables`: all in scope here, in dependency order. `restored`: those of the backup that are restored. Tells the key
+    map under which keys the records are here.
+    """
+
+    def __init__(
+        self,
+        reader: RecordReader,
+        database: Database,
+        tables: Sequence[Table],
+        restored: Sequence[Table],
+        key_map: KeyMap,
+    ) -> None:
+        #: Label of a model that is not restored -> keys in the backup of the records that are here.
+        self._here: dict[str, set[Plain]] = {}
+        #: Label of a model that is restored, and referred to -> keys of the records that are left out.
+        self._gone: dict[str, set[Plain]] = {}
+        #: Label -> number of records that are left out.
+        self.left_out: Counter[str] = Counter()
+        for table in _referred_to(tables, restored):
+            self._here[table.label] = _present(reader, database, table, key_map)
+        referred_to = {label for table in restored for label in labels_referred_to(table)}
+        for table in restored if self._here else ():
+            if self.concerns(table):
+                gone: set[Plain] = set()
+                for columns in reader.columns(table):
+                    kept = self._which(table, columns)
+                    self.left_out[table.label] += kept.count(False)
+                    if table.label in referred_to:
+                        gone.update(key for key, is_kept in zip(columns[0], kept, strict=True) if not is_kept)
+                if gone:
+                    self._gone[table.label] = gone
+
+    def concerns(self, table: Table) -> bool:
+        """Whether a table refers to records that may not be here."""
+        return any(label in self._here or label in self._gone for label in labels_referred_to(table))
+
+    def without(self, table: Table, columns: Batch) -> Batch:
+        """Return records of the backup without those that are left out, and without references to what is not here."""
+        if not self.concerns(table):
+            return columns
+        kept = self._which(table, columns)
+        columns = [list(compress(column, kept)) for column in columns]
+        for place, label in table.references:
+            columns[place] = [None if self._lacks(label, key) else key for key in columns[place]]
+        for place, relation in enumerate(table.relations, len(table.columns)):
+            label = relation.target.refers_to
+            columns[place] = [[key for key in keys if not self._lacks(label, key)] for keys in columns[place]]
+        return columns
+
+    def warnings(self) -> list[str]:
+        """Return a warning of what is left out, or none."""
+        models = ", ".join(f"{label} ({count})" for label, count in self.left_out.items() if count)
+        text = _("Left out, since they belong to users or other records that are not here: %(models)s.")
+        return [text % {"models": models}] if models else []
+
+    def _which(self, table: Table, columns: Batch) -> list[bool]:
+        """Return for each record whether all that it needs is here."""
+        kept = [True] * len(columns[0])
+        for place, label in table.references:
+            if not table.columns[place].field.null:
+                lacking = [self._lacks(label, key) for key in columns[place]]
+                kept = [is_kept and not lacks for is_kept, lacks in zip(kept, lacking, strict=True)]
+        return kept
+
+    def _lacks(self, label: str, key: Plain) -> bool:
+        if label in self._here:
+            return key is not None and key not in self._here[label]
+        return key in self._gone.get(label, ())
+
+
+def labels_referred_to(table: Table) -> set[str]:
+    """Return the labels of the models whose keys a table holds, generic references apart."""
+    relations = [relation.target for relation in table.relations]
+    return {label for _place, label in table.references} | {
+        target.refers_to for target in relations if not target.is_natural
+    }
+
+
+def _referred_to(tables: Sequence[Table], restored: Iterable[Table]) -> list[Table]:
+    """Return the tables that are not restored, and that those which are refer to; or that one of the former refers to,
+    since it may be what tells its rows."""
+    wanted = {label for table in restored for label in labels_referred_to(table)}
+    found = []
+    for table in reversed(tables):
+        if table.label in wanted and table not in restored:
+            wanted |= labels_referred_to(table)
+            found.append(table)
+    return found[::-1]
+
+
+def _present(reader: RecordReader, database: Database, table: Table, key_map: KeyMap) -> set[Plain]:
+    """Return the keys in the backup of the records that are rows here, and map those that differ."""
+    present: set[Plain] = set()
+    matcher = MatchedRows(database)
+    for columns in reader.columns(table) if table.label in reader.archive.metadata.models else ():
+        rows = key_map.remap_references(table, list(zip(*columns, strict=True)))
+        for key, row, matches in zip(columns[0], rows, matcher.matches(table, rows), strict=True):
+            if len(matches) == 1:
+                present.add(key)
+                if matches[0] != row[0]:
+                    key_map.add(table.label, key, matches[0])
+    return present

@@ -1,0 +1,225 @@
+"""Some parts of a backup come back: the others stay as they are here, and what refers to them follows."""
+
+import pytest
+from babybuddy.models import Settings
+from core import models as core
+from dbsettings.models import Setting
+from django.apps import apps
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Group, Permission, User
+from django.contrib.contenttypes.models import ContentType
+from rest_framework.authtoken.models import Token
+
+from backup import services
+from backup.exceptions import Forbidden, RecordsRefused
+from backup.options import Part, RestoreMode, RestoreOptions, Silent
+from backup.scope import models_in_scope, part_of
+from tests.support.backups import inspect, metadata_of, records_of, restore, rewritten, take
+from tests.support.changing import add_everywhere, renumber, renumbered
+from tests.support.snapshots import differences, snapshot
+from tests.zoo import models as zoo
+
+ENTRIES, ACCOUNTS, SETTINGS = Part
+MODES = pytest.mark.parametrize("clear", [True, False], ids=["clear", "overwrite"])
+
+
+def part_of_table(label):
+    """Of a table of pairs, the part of its owner."""
+    model = apps.get_model(label)
+    if model._meta.auto_created:
+        return part_of(model._meta.auto_created._meta.label_lower)
+    return part_of(label)
+
+
+def only(tables, *parts):
+    return {label: rows for label, rows in tables.items() if part_of_table(label) in parts}
+
+
+def change_a_bit():
+    """Something of each part."""
+    User.objects.filter(username="grandma").update(password="other", first_name="changed")
+    Token.objects.filter(user__username="joe").delete()
+    Group.objects.create(name="night shift").permissions.add(Permission.objects.first())
+    Settings.objects.update(language="fr", pagination_count=100)
+    Setting.objects.update(value="changed")
+    core.Note.objects.update(note="changed")
+    core.Child.objects.update(picture="changed")
+    LogEntry.objects.all().delete()
+    core.Timer.objects.update(name="changed")
+
+
+def test_which_model_is_which_part():
+    parts = {}
+    for model in models_in_scope():
+        parts.setdefault(part_of(model._meta.label_lower), set()).add(model._meta.label_lower)
+    assert parts[ACCOUNTS] == {"auth.user", "auth.group", "authtoken.token"}
+    assert parts[SETTINGS] == {"babybuddy.settings", "dbsettings.setting"}
+    assert {"core.child", "core.timer", "admin.logentry", "zoo.egg"} <= parts[ENTRIES]
+
+
+@MODES
+@pytest.mark.parametrize("part", [*Part], ids=lambda part: part.value)
+def test_a_part_alone(family, clear, part):
+    then, file = snapshot(), take()
+    change_a_bit()
+    if part is not ACCOUNTS:
+        add_everywhere()
+    before = snapshot()
+    plan = inspect(file, clear=clear, parts=(part,))
+    result = restore(file, clear=clear, parts=(part,))
+    after = snapshot()
+    others = [other for other in Part if other is not part]
+    assert not differences(only(before, *others), only(after, *others)), "the others stay"
+    for label, rows in only(then, part).items():
+        assert {key: after[label].get(key) for key in rows} == rows, label
+    if clear:
+        # Nobody can do without settings: the newcomer gets the default ones.
+        assert len(differences(only(then, part), only(after, part))) == (part is SETTINGS)
+    assert (
+        {*plan.changes}
+        == {*result.restored}
+        == {label for label in records_of(file) if part_of(label) is part}
+    )
+    assert plan.as_json()["parts"] == [part.value]
+    services.undo_restore()
+    assert not differences(before, snapshot())
+
+
+@MODES
+def test_references_follow_the_people(family, clear):
+    """Users have other keys here, and changed places: what comes back belongs to those of the same name."""
+    zoo.Sign.objects.create(target=family.staff, text="user")
+    then, file = snapshot(), take()
+    moves = {family.staff.pk: family.plain.pk, family.plain.pk: family.staff.pk, family.admin.pk: 4711}
+    renumber(User, moves)
+    expected = renumbered(then, {"auth.user": moves})
+    core.Timer.objects.update(user_id=4711)
+    LogEntry.objects.update(user_id=family.staff.pk)
+    zoo.Sign.objects.all().delete()
+    Settings.objects.update(language="fr")
+    restore(file, clear=clear, parts=(ENTRIES, SETTINGS))
+    assert not differences(expected, snapshot())
+
+
+@MODES
+def test_what_hangs_on_nobody_is_left_out(family, clear):
+    LogEntry.objects.filter(pk=LogEntry.objects.first().pk).update(user=family.staff)
+    file = take()
+    User.objects.filter(username="grandma").delete()
+    core.Timer.objects.all().delete()
+    timers = {timer["fields"]["user"] for timer in records_of(file)["core.timer"]}
+    assert family.staff.pk in timers
+    # Somebody else has the number now.
+    core.Timer.objects.create(user=User.objects.create(pk=family.staff.pk, username="other"))
+    before = snapshot()
+    plan = inspect(file, clear=clear, parts=(ENTRIES, SETTINGS))
+    result = restore(file, clear=clear, parts=(ENTRIES, SETTINGS))
+    for warnings in (plan.warnings, result.warnings):
+        (line,) = [line for line in warnings if "core.timer (1)" in line]
+        assert "admin.logentry (1)" in line
+        assert "babybuddy.settings (1)" in line
+    assert not core.Timer.objects.filter(user__username="other").exists() or not clear
+    assert core.Timer.objects.exclude(user__username="other").count() == len(timers) - 1
+    assert result.restored["core.timer"] == len(timers) - 1
+    changes = plan.changes["core.timer"]
+    assert changes.added + changes.changed + changes.unchanged == len(timers) - 1
+    assert not differences(only(before, ACCOUNTS), only(snapshot(), ACCOUNTS))
+
+
+def test_accounts_over_people_with_other_keys(family):
+    """They keep their keys, and so their timers and settings, though all accounts are replaced."""
+    file = take()
+    moves = {family.staff.pk: family.plain.pk, family.plain.pk: family.staff.pk, family.admin.pk: 4711}
+    renumber(User, moves)
+    before = snapshot()
+    User.objects.update(password="changed")
+    plan = inspect(file, clear=True, parts=(ACCOUNTS,))
+    assert plan.changes["auth.user"].as_json() == {"added": 0, "changed": 5, "unchanged": 0, "removed": 0}
+    restore(file, clear=True, parts=(ACCOUNTS,))
+    assert not differences(before, snapshot())
+
+
+def test_somebody_who_goes_leaves_nothing_to_somebody_else(family):
+    """A user of the backup has the number of one who is not in it: no timer changes hands."""
+    file = take()
+    nanny = User.objects.get(username="nanny")
+    User.objects.filter(pk=nanny.pk).update(username="other")
+    core.Timer.objects.create(user_id=nanny.pk, name="of other")
+    before = snapshot()
+    with pytest.raises(RecordsRefused):
+        restore(file, clear=True, parts=(ACCOUNTS,))
+    assert not differences(before, snapshot())
+
+
+def test_new_users_get_settings(family):
+    file = take()
+    User.objects.filter(username="nanny").delete()
+    result = restore(file, clear=False, parts=(ACCOUNTS,))
+    assert any("nanny" in line for line in result.warnings)
+    assert Settings.objects.get(user__username="nanny").language == "en-US"
+
+
+def test_a_backup_without_accounts(family):
+    """Nobody can tell whose the timers are."""
+    file = rewritten(take(), lambda records: records.pop("auth.user"))
+    core.Timer.objects.all().delete()
+    result = restore(file, clear=False, parts=(ENTRIES,))
+    assert any("core.timer (3)" in line for line in result.warnings)
+    assert not core.Timer.objects.exists()
+
+
+@MODES
+def test_staff_restores_entries(family, clear):
+    then, file = snapshot(), take()
+    change_a_bit()
+    before = snapshot()
+    plan = inspect(file, clear=clear, user=family.staff)
+    assert isinstance(plan.refusal, Forbidden)
+    assert "entries" in plan.refusal.message
+    assert inspect(file, clear=clear, user=family.staff, parts=(ENTRIES,)).refusal is None
+    restore(file, clear=clear, user=family.staff, parts=(ENTRIES,))
+    expected = {**before, **only(then, ENTRIES)}
+    assert not differences(expected, snapshot())
+
+
+@MODES
+def test_nobody_needs_to_administer_what_is_not_restored(family, clear):
+    def change(records):
+        for record in records["auth.user"]:
+            record["fields"]["is_superuser"] = False
+
+    file = rewritten(take(), change)
+    assert inspect(file, clear=True).refusal is not None
+    restore(file, clear=clear, parts=(ENTRIES, SETTINGS))
+    assert User.objects.filter(is_superuser=True).exists()
+
+
+class Last(Silent):
+    def progress(self, label, done, total):
+        self.last = done, total
+
+
+@MODES
+def test_progress_reaches_the_end(family, clear):
+    file, reporter = take(), Last()
+    restore(file, clear=clear, parts=(SETTINGS,), reporter=reporter)
+    count = sum(
+        metadata_of(file)["models"][label]["records"]
+        for label in ("babybuddy.settings", "dbsettings.setting")
+    )
+    assert reporter.last == (count, count)
+
+
+def test_both_can_be_kept(family):
+    """With parts, too: another child under the same number, and users under other numbers."""
+    file = take()
+    renumber(User, {family.staff.pk: 4711})
+    core.Child.objects.filter(pk=family.children[0].pk).update(
+        first_name="Ben", last_name="X", birth_date="2020-02-02", slug="ben"
+    )
+    children = core.Child.objects.count()
+    file.seek(0)
+    services.restore_backup(file, RestoreOptions(RestoreMode.KEEP_BOTH, parts=(ENTRIES,)))
+    assert core.Child.objects.count() == children + 1
+    assert core.Timer.objects.filter(user_id=4711).count() == 1
+    assert ContentType.objects.count()
