@@ -107,7 +107,7 @@ def keep_backup(
     with logged(f"{kind.value} backup", user) as log, tempfile.TemporaryFile() as file:
         metadata = _write_backup(file, user, label, reporter)
         file.seek(0)
-        stored = kept.keep(file, metadata, kind, pinned=pinned)
+        stored = kept.keep(file, metadata, kind, facts={"pinned": True} if pinned else None)
         log(f"{stored.records} records, kept as {stored.name}")
     return stored
 

@@ -113,6 +113,8 @@ class StoredBackup:
     is_damaged: bool = False
     #: Whether undoing the last restore brings this one back.
     is_undo: bool = False
+    #: All that is known about it and is not in it.
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def records(self) -> int:
@@ -182,18 +184,24 @@ def state_of(metadata: Metadata) -> str:
 # -- one backup ---
 
 
-def keep(file: BinaryIO, metadata: Metadata, kind: BackupKind, *, pinned: bool = False) -> StoredBackup:
-    """Keep a backup. It is read back and checked. Raises `StorageFailed`, `InvalidBackup`."""
+def keep(
+    file: BinaryIO, metadata: Metadata, kind: BackupKind, *, facts: Mapping[str, Any] | None = None
+) -> StoredBackup:
+    """Keep a backup. It is read back and checked. `facts`: what is known about it and is not in it.
+
+    Raises `StorageFailed`, `InvalidBackup`.
+    """
     now = dt.datetime.now(dt.timezone.utc)
     name = parse(f"babybuddy_{now:%Y%m%dT%H%M%S.%fZ}_{kind.value}_{site_id()}_{state_of(metadata)}.zip")
     try:
+        if facts:
+            files.put_json(name.facts, dict(facts))  # before the file, which is never there without them
         files.put(name.path, File(file))
         _check(name)
-        if pinned:
-            pin(name.text, True)
     except BaseException:
         with suppress(BackupError):
-            delete(name.text)
+            files.delete(name.path)
+            files.delete(name.facts)
         raise
     return find(name.text)
 
@@ -229,6 +237,11 @@ def open_backup(name: str) -> BinaryIO:
     return file
 
 
+def local_path(name: str) -> str:
+    """Return where a backup lies in a folder of this machine; "" where it lies in another storage."""
+    return files.local_path(parse(name).path)
+
+
 def delete(name: str) -> None:
     """Delete a backup, and what is known about it. Raises `NoSuchBackup`, `StorageFailed`."""
     found = parse(name)
@@ -240,10 +253,15 @@ def delete(name: str) -> None:
 
 def pin(name: str, pinned: bool) -> StoredBackup:
     """Pin a backup, so that no rule ever removes it, or no longer. Raises `NoSuchBackup`, `StorageFailed`."""
+    return note(name, pinned=pinned)
+
+
+def note(name: str, **facts: Any) -> StoredBackup:
+    """Remember something about a backup that is not in it. Raises `NoSuchBackup`, `StorageFailed`."""
     found = parse(name)
     if found not in names(found.kind):
         raise _no_longer_there()
-    files.put_json(found.facts, {**files.get_json(found.facts), "pinned": pinned})
+    files.put_json(found.facts, {**files.get_json(found.facts), **facts})
     return find(name)
 
 
@@ -282,6 +300,7 @@ def _name_to_undo() -> str:
 
 def _stored(name: Name, undo: str) -> StoredBackup:
     content = _content(name.path, files.version_of(name.path))
+    facts = files.get_json(name.facts)
     return StoredBackup(
         name=name.text,
         kind=name.kind,
@@ -293,7 +312,8 @@ def _stored(name: Name, undo: str) -> StoredBackup:
         size=content.size,
         baby_buddy=content.baby_buddy,
         counts=content.counts,
-        pinned=_is_pinned(name),
+        pinned=facts.get("pinned") is True,
+        facts=facts,
         is_damaged=content.is_damaged,
         is_undo=name.text == undo,
     )
