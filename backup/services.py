@@ -1,4 +1,4 @@
-"""The API: create, inspect, verify, restore, undo. Views and commands only translate between this and people.
+"""The API: create, keep, inspect, verify, restore, undo. Views and commands only translate between this and people.
 
 `user`: who does it, a `User`; None is the command line, which may do all. `reporter`: is told how far the work is.
 Everything raises `exceptions.BackupError`.
@@ -112,9 +112,20 @@ def keep_backup(
     return stored
 
 
+def open_kept(name: str, user: Any = None) -> BinaryIO:
+    """Open a backup that the server keeps; the caller closes it. Raises `NoSuchBackup`, `StorageFailed`."""
+    return kept.open_backup(name)
+
+
 def note_backup(metadata: Metadata, user: Any = None) -> None:
     """Remember that somebody took a backup away, for `state.load_last_backup`."""
     state.save_last_backup(metadata.timestamp, user, metadata.total_records)
+
+
+def counts() -> dict[str, int]:
+    """Return model label -> number of records, of everything in scope."""
+    database = database_of()
+    return {table.label: database.count(table) for table in _tables()}
 
 
 def database_size() -> int | None:

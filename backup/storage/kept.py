@@ -163,14 +163,21 @@ def names(kind: BackupKind | None = None) -> list[Name]:
 
     Those that are dated in the future, since a clock was wrong once, come last.
     """
+    return _names_among(_paths(), kind)
+
+
+def _paths() -> list[str]:
+    return [*files.names_in(KEPT), *files.names_in(SAFETY)]
+
+
+def _names_among(paths: list[str], kind: BackupKind | None) -> list[Name]:
     now = dt.datetime.now(dt.timezone.utc)
     found = []
-    for folder in (KEPT, SAFETY):
-        for path in files.names_in(folder):
-            with suppress(NoSuchBackup):  # another file
-                name = parse(path.rpartition("/")[2])
-                if name.path == path and kind in (None, name.kind):
-                    found.append(name)
+    for path in paths:
+        with suppress(NoSuchBackup):  # another file
+            name = parse(path.rpartition("/")[2])
+            if name.path == path and kind in (None, name.kind):
+                found.append(name)
     return sorted(found, key=lambda name: (name.created <= now, name.created, name.text), reverse=True)
 
 
@@ -226,7 +233,7 @@ def _check(name: Name) -> None:
 
 def find(name: str) -> StoredBackup:
     """Return the backup of this name. Raises `NoSuchBackup`, `StorageFailed`."""
-    return _stored(parse(name), _name_to_undo())
+    return _stored(parse(name), name_to_undo())
 
 
 def open_backup(name: str) -> BinaryIO:
@@ -261,20 +268,23 @@ def note(name: str, **facts: Any) -> StoredBackup:
     found = parse(name)
     if found not in names(found.kind):
         raise _no_longer_there()
-    files.put_json(found.facts, {**files.get_json(found.facts), **facts})
+    files.put_json(found.facts, {**_facts(found), **facts})
     return find(name)
 
 
 # -- all of them ---
 
 
-def backups(kind: BackupKind | None = None) -> list[StoredBackup]:
-    """List all, as `names` does. Reads the metadata of each, once in a process. Raises `StorageFailed`."""
-    undo = _name_to_undo()
+def backups(kind: BackupKind | None = None, *, most: int | None = None) -> list[StoredBackup]:
+    """List all, as `names` does. Reads the metadata of each, once in a process. `most`: only the newest so many.
+
+    Raises `StorageFailed`.
+    """
+    undo, paths = name_to_undo(), _paths()
     found = []
-    for name in names(kind):
+    for name in _names_among(paths, kind)[:most]:
         with suppress(NoSuchBackup):  # deleted since
-            found.append(_stored(name, undo))
+            found.append(_stored(name, undo, has_facts=name.facts in paths))
     return found
 
 
@@ -292,15 +302,15 @@ def prune(keep: str) -> None:
                 delete(name.text)
 
 
-def _name_to_undo() -> str:
+def name_to_undo() -> str:
     """Return the name of the backup that undoing the last restore brings back; "" where there is nothing to undo."""
     last = load_last_restore()
     return last.safety_copy if last is not None and not last.is_undo else ""
 
 
-def _stored(name: Name, undo: str) -> StoredBackup:
+def _stored(name: Name, undo: str, *, has_facts: bool = True) -> StoredBackup:
     content = _content(name.path, files.version_of(name.path))
-    facts = files.get_json(name.facts)
+    facts = _facts(name) if has_facts else {}
     return StoredBackup(
         name=name.text,
         kind=name.kind,
@@ -320,7 +330,21 @@ def _stored(name: Name, undo: str) -> StoredBackup:
 
 
 def _is_pinned(name: Name) -> bool:
-    return files.get_json(name.facts).get("pinned") is True
+    return _facts(name).get("pinned") is True
+
+
+def _facts(name: Name) -> dict[str, Any]:
+    """Return what is known about a backup and is not in it. Raises `StorageFailed`: what could not be read is not what
+    is not there, else a rule might remove what is pinned."""
+    file = files.open_file(name.facts)
+    if file is None:
+        return {}
+    with file:
+        try:
+            facts = json.loads(file.read())
+        except ValueError:
+            return {}
+    return facts if isinstance(facts, dict) else {}
 
 
 @lru_cache(maxsize=1000)
