@@ -14,6 +14,7 @@ import hashlib
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -27,12 +28,12 @@ from django.utils.translation import ngettext
 from . import babybuddy
 from .archive import Archive, Metadata, Writer, open_archive
 from .conf import conf
-from .database import Database, database_of, memo, refuse_records
+from .database import Database, database_of, memo, reason_of, refuse_records
 from .dump import write_records
 from .exceptions import AlreadyRestored, BackupError, Forbidden, NoSafetyCopy, UnknownApps
 from .log import logged, logger
 from .options import SILENT, Phase, RecordCounter, Reporter, RestoreMode, RestoreOptions, Result
-from .restore.apply import write
+from .restore.apply import next_keys, write
 from .restore.batches import Report, Spool
 from .restore.build import build
 from .restore.plan import Plan
@@ -91,7 +92,13 @@ def _write_backup(target: BinaryIO, user: Any, label: str, reporter: Reporter) -
             migrations=schema.leaf_migrations(database.connection, (t.model._meta.app_label for t in tables)),
         )
         write_records(writer, reader, tables, reporter)
-        return writer.finish(metadata)
+        return writer.finish(replace(metadata, next_keys=_next_keys(reader, tables)))
+
+
+def _next_keys(reader: Database, tables: list[Table]) -> dict[str, int]:
+    """Return model label -> the key that the next row gets, where it is not the one after the highest."""
+    keys = reader.next_keys(tables)
+    return {table.label: key for table, key in keys.items() if key != (reader.highest_key(table) or 0) + 1}
 
 
 def keep_backup(
@@ -310,7 +317,8 @@ def _restore(
                     _refuse(plan, options)
                 reporter.phase(Phase.WRITE)
                 counter = RecordCounter(reporter, sum(plan.records.values()))
-                replaced = write(plan, database, RecordReader(archive), counter)
+                reader = RecordReader(archive, as_it_was=options.as_it_was)
+                replaced = write(plan, database, reader, counter)
                 reporter.phase(Phase.FINISH)
                 warnings = [
                     *plan.warnings,
@@ -319,6 +327,9 @@ def _restore(
                 ]
                 warnings += _refuse_dangling(database, options)
                 database.reset_sequences([*plan.tables, *plan.emptied])
+                keys = next_keys(plan)
+                if not database.KEYS_AFTER_COMMIT:
+                    database.set_next_keys(keys)
                 state.save_last_restore(
                     state.LastRestore(
                         timezone.now().isoformat(),
@@ -329,6 +340,12 @@ def _restore(
                 )
                 safety_copy.is_needed = True  # from here on, even if the commit seems to fail
         # The restore is committed. What goes wrong from here on is a warning and does not fail it.
+        if database.KEYS_AFTER_COMMIT:
+            try:
+                database.set_next_keys(keys)
+            except DatabaseError as error:
+                text = _("The next entries may get higher numbers than they would have (%(reason)s).")
+                warnings.append(text % {"reason": reason_of(error)})
         try:
             kept.prune(keep=safety_copy.name)
         except BackupError as error:
@@ -419,7 +436,7 @@ def _plan(
         schema.check_fields(archive, tables)
     validators = {} if options.as_it_was else babybuddy.validators(database)
     return build(
-        RecordReader(archive, validators, preview, report),
+        RecordReader(archive, validators, preview, report, as_it_was=options.as_it_was),
         database,
         tables,
         spool,

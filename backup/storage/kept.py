@@ -184,7 +184,7 @@ def _names_among(paths: list[str], kind: BackupKind | None) -> list[Name]:
 def state_of(metadata: Metadata) -> str:
     """Return a digest that is another one for another state of the database."""
     checksums = {label: member.sha256 for label, member in metadata.models.items()}
-    text = json.dumps([checksums, metadata.migrations], sort_keys=True)
+    text = json.dumps([checksums, metadata.migrations, metadata.next_keys], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16].upper()
 
 
