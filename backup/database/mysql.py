@@ -172,7 +172,7 @@ class MySQL(Database):
         sql = (
             "SELECT table_name, auto_increment FROM information_schema.tables WHERE table_schema = DATABASE()"
         )
-        found = dict(self.fetch(sql))
+        found: dict[str, int | None] = dict(self.fetch(sql))
         return {
             table: int(found[table.db_table])
             for table in tables
