@@ -172,11 +172,9 @@ class MySQL(Database):
         sql = (
             "SELECT table_name, auto_increment FROM information_schema.tables WHERE table_schema = DATABASE()"
         )
-        found: dict[str, int | None] = dict(self.fetch(sql))
+        found = {name: int(key) for name, key in self.fetch(sql) if key is not None}
         return {
-            table: int(found[table.db_table])
-            for table in tables
-            if table.is_numbered and found.get(table.db_table) is not None
+            table: found[table.db_table] for table in tables if table.is_numbered and table.db_table in found
         }
 
     def set_next_keys(self, next_keys: Mapping[Table, int]) -> None:
