@@ -81,6 +81,12 @@ class RecordsRefused(RestoreRefused):
     code = "records_refused"
 
 
+class Mismatch(RecordsRefused):
+    """What came back of a backup is not what is in it."""
+
+    code = "mismatch"
+
+
 class UnknownApps(RestoreRefused):
     code = "unknown_apps"
 

@@ -147,6 +147,11 @@ class Archive:
         self._unpacker.shutdown(cancel_futures=True)
         self._zip.close()
 
+    @property
+    def unpacked_size(self) -> int:
+        """The bytes of all members, as the table of contents says."""
+        return sum(info.file_size for info in self._zip.infolist())
+
     def _read_metadata(self, members: list[tuple[str, zipfile.ZipInfo]]) -> Any:
         info = next((info for name, info in members if name == METADATA), None)
         if info is None:
@@ -182,7 +187,7 @@ class Archive:
             if name in names:
                 raise InvalidBackup(_("The file holds “%(name)s” twice.") % {"name": shown(name)})
             names.add(name)
-        total = sum(info.file_size for info in infos)
+        total = self.unpacked_size
         self._limits.check_size(total)
         if total > 10 * 1024 * 1024 and total > self._size * self._limits.ratio:
             raise TooLarge(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -66,3 +66,12 @@ def describe(metadata: Metadata) -> str:
         f"Baby Buddy {shown(metadata.babybuddy_version)}, Django {shown(metadata.django_version)}, "
         f"{shown(metadata.database_engine)}"
     )
+
+
+def show_changes(command: BackupCommand, changes: Mapping[str, Mapping[str, int]]) -> None:
+    """Show a table of model label -> how many records are added, changed, unchanged, removed."""
+    width = max([len(label) for label in changes], default=5)
+    kinds = ("added", "changed", "unchanged", "removed")
+    command.show(f"\n{'model':{width}}" + "".join(f"{kind:>10}" for kind in kinds))
+    for label, counts in changes.items():
+        command.show(f"{label:{width}}" + "".join(f"{counts[kind]:>10}" for kind in kinds))

@@ -113,10 +113,15 @@ def _fingerprint(file: Path) -> tuple[int, int]:
     return status.st_mtime_ns, status.st_size
 
 
+def temporary_folder() -> Path:
+    """Return where the folders of children lie."""
+    return Path(tempfile.gettempdir())
+
+
 def _remove_stale() -> None:
     """Delete the folders of upgrades whose parent and child were killed at once, by a power cut say."""
     oldest = time.time() - conf.upgrade_seconds - 3600
-    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+    for folder in temporary_folder().glob(f"{PREFIX}*"):
         with suppress(OSError):
             status = folder.lstat()
             if status.st_mtime < oldest and (not hasattr(os, "getuid") or status.st_uid == os.getuid()):
@@ -180,7 +185,7 @@ def run_child(module: str, folder: Path, order: dict[str, Any], reporter: Report
     with (
         (folder / "errors").open("w+b") as errors,
         subprocess.Popen(
-            [python(), "-m", module],
+            [_python(), "-m", module],
             cwd=babybuddy.folder(),
             env=environment,
             stdin=subprocess.PIPE,
@@ -253,7 +258,7 @@ def _reason(status: int, errors: BinaryIO) -> str:
     return next((line.strip()[:300] for line in reversed(lines) if line.strip()), str(status))
 
 
-def python() -> str:
+def _python() -> str:
     """Return the path of this Python. Inside uwsgi `sys.executable` is uwsgi."""
     if Path(sys.executable or "").name.startswith("python"):
         return sys.executable

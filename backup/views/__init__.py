@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from .download import download
 from .index import index
-from .kept import delete, kept, pin, run, undo
+from .kept import delete_safety_copy, safety_copy, undo
 from .progress import progress
 from .restore import cancel, confirm, preview, question, restore, upload
 
 __all__ = [
     "cancel",
     "confirm",
-    "delete",
+    "delete_safety_copy",
     "download",
     "index",
-    "kept",
-    "pin",
     "preview",
     "progress",
     "question",
     "restore",
-    "run",
+    "safety_copy",
     "undo",
     "upload",
 ]

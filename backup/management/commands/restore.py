@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,8 +14,7 @@ from django.core.management.base import CommandError
 from backup import services
 from backup.archive import Metadata, open_path
 from backup.archive.metadata import shown
-from backup.exceptions import NoSuchBackup
-from backup.management.base import BackupCommand, describe
+from backup.management.base import BackupCommand, describe, show_changes
 from backup.options import Part, RestoreMode, RestoreOptions, Result, parts_named
 from backup.restore.plan import Plan
 from backup.storage import kept
@@ -30,10 +29,9 @@ class Command(BackupCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
             "file",
-            metavar="FILE or NAME",
+            metavar="FILE",
             nargs="?",
-            help="A backup file, the folder that one was unpacked to, an old db.sqlite3, or the name of a backup that "
-            "the server keeps (see the command `backups`).",
+            help="A backup file, the folder that one was unpacked to, or an old db.sqlite3.",
         )
         parser.add_argument(
             "--undo",
@@ -108,13 +106,16 @@ class Command(BackupCommand):
         interactive: bool,
         **others: Any,
     ) -> None:
-        opened, path = self._open(file)
+        try:
+            opened = open_path(Path(file))  # closed below; the errors of what follows are others
+        except OSError as error:
+            raise CommandError(f"{file} cannot be read: {error.strerror}") from error
         mode = RestoreMode.CLEAR if clear else RestoreMode.OVERWRITE
         mode = RestoreMode.KEEP_BOTH if keep_both else mode
         options = RestoreOptions(
             mode, only, clear_unknown_apps=clear_unknown_apps or interactive, edited=edited
         )
-        with opened, self._at_todays_schema(opened, path, edited) as source:
+        with opened, self._at_todays_schema(opened, Path(file), edited) as source:
             if dry_run or interactive:
                 plan = services.inspect_backup(source, options)
                 self._show(plan)
@@ -128,19 +129,8 @@ class Command(BackupCommand):
                 result = services.restore_backup(source, options, reporter=reporter)
             self._report(result)
 
-    def _open(self, file: str) -> tuple[BinaryIO, Path | None]:
-        """Open a file, or a kept backup of this name: then there is no path."""
-        path = Path(file)
-        try:
-            if not path.exists():
-                with suppress(NoSuchBackup):
-                    return services.open_kept(file), None
-            return open_path(path), path
-        except OSError as error:
-            raise CommandError(f"{file} cannot be read: {error.strerror}") from error
-
     @contextmanager
-    def _at_todays_schema(self, file: BinaryIO, path: Path | None, edited: bool) -> Iterator[BinaryIO]:
+    def _at_todays_schema(self, file: BinaryIO, path: Path, edited: bool) -> Iterator[BinaryIO]:
         with ExitStack() as stack:
             with self.progress_bar() as reporter:
                 source = stack.enter_context(
@@ -177,11 +167,7 @@ class Command(BackupCommand):
                 else "Existing data is kept."
             )
         )
-        width = max([len(label) for label in plan.changes], default=5)
-        kinds = ("added", "changed", "unchanged", "removed")
-        self.show(f"\n{'model':{width}}" + "".join(f"{kind:>10}" for kind in kinds))
-        for label, changes in plan.changes.items():
-            self.show(f"{label:{width}}" + "".join(f"{getattr(changes, kind):>10}" for kind in kinds))
+        show_changes(self, {label: changes.as_json() for label, changes in plan.changes.items()})
         self.show("")
         for line in plan.warnings:
             self.show(f"Note: {line}", self.style.WARNING)

@@ -1,0 +1,188 @@
+"""Restores a backup into a throw-away database and compares every value: the child process of `proof`.
+
+See `upgrade.child` for how it is told what to do, and what it can reach.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.management import call_command
+from django.core.management.commands import migrate
+from django.db import connection
+from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.recorder import MigrationRecorder
+from django.utils.translation import gettext as _
+
+from .. import babybuddy, proof
+from ..archive import Archive, open_archive
+from ..conf import conf
+from ..database import Database, database_of
+from ..exceptions import Mismatch, RecordsRefused
+from ..options import RestoreMode, RestoreOptions
+from ..restore.records import RecordReader
+from ..scope import models_in_scope
+from ..tables import Row, Table, describe
+from ..upgrade import process
+from ..upgrade.child import ParentReporter, explained, serve
+from ..upgrade.worker import upgrade
+
+#: Added to the priority number of the process: nobody waits for it.
+NICE = 10
+
+
+def main() -> None:
+    serve(_work)
+
+
+def _work(order: dict[str, Any], folder: Path, reporter: ParentReporter) -> dict[str, Any]:
+    with suppress(AttributeError, OSError):  # Windows; a system that does not allow it
+        os.nice(NICE)
+    with explained(reporter):
+        path = _at_todays_schema(order, folder, reporter)
+        if order["job"] == "compare":
+            return _compare(path, folder / proof.OTHER)
+        return _prove(path, folder, edited=order["edited"], reporter=reporter)
+
+
+def _at_todays_schema(order: dict[str, Any], folder: Path, reporter: ParentReporter) -> Path:
+    """Build the scratch database at the site's schema. Returns the file whose records have that schema, too."""
+    if order["is_older"]:
+        upgrade(folder, reporter, edited=order["edited"])
+        return folder / process.UPGRADED
+    _build_schema()
+    return folder / process.SOURCE
+
+
+class _NoMigrations(dict[str, None]):
+    """Tells Django that no app has migrations, so that it makes all tables as the models are now."""
+
+    def __contains__(self, label: object) -> bool:
+        return True
+
+    def __missing__(self, label: str) -> None:
+        return None
+
+
+def _build_schema() -> None:
+    """Make all tables at once, and note all migrations as applied: to run them takes ten times as long."""
+    before = settings.MIGRATION_MODULES
+    settings.MIGRATION_MODULES = _NoMigrations()
+    try:
+        # Django's own command: that of the host creates a user with a known password.
+        call_command(migrate.Command(), verbosity=0, interactive=False, run_syncdb=True)
+    finally:
+        settings.MIGRATION_MODULES = before
+    recorder = MigrationRecorder(connection)
+    recorder.ensure_schema()
+    graph = MigrationLoader(None, ignore_no_migrations=True).graph
+    recorder.Migration.objects.bulk_create(
+        recorder.Migration(app=app, name=name) for app, name in graph.nodes
+    )
+
+
+# -- a proof ---
+
+
+def _prove(path: Path, folder: Path, *, edited: bool, reporter: ParentReporter) -> dict[str, Any]:
+    from .. import services  # it looks at the settings, which are set by now
+
+    database = database_of()
+    options = RestoreOptions(RestoreMode.CLEAR, clear_unknown_apps=True, edited=edited, as_it_was=True)
+    with path.open("rb") as source, open_archive(source, edited=edited) as archive:
+        tables = [table for table in _tables() if table.label in archive.metadata.models]
+        _check_values(archive, tables, database)
+        try:
+            result = services.restore_backup(source, options, reporter=reporter)
+        except RecordsRefused:
+            if reason := _not_held(archive, tables, database):
+                return {"unknown": reason}
+            raise
+        with (folder / "proved.zip").open("w+b") as target:
+            services.create_backup(target, reporter=reporter)
+            with open_archive(target) as again:
+                _compare_records(archive, again, tables)
+    return {"records": result.records, "photos": 0}
+
+
+def _tables() -> list[Table]:
+    return [Table(model) for model in models_in_scope(exclude=conf.exclude)]
+
+
+def _check_values(archive: Archive, tables: list[Table], database: Database) -> None:
+    """Check all that a restore checks before it begins. Raises `InvalidBackup`.
+
+    The restore itself is of the kind that an undo is, which changes nothing of what the file holds, and therefore does
+    not ask whether the host could live with it.
+    """
+    reader = RecordReader(archive, babybuddy.validators(database))
+    for table in tables:
+        for _columns in reader.columns(table):
+            pass
+
+
+def _not_held(archive: Archive, tables: list[Table], database: Database) -> str:
+    """Return why it cannot be told: a value that SQLite, of all databases, cannot hold; "" where there is none."""
+    for table in tables:
+        for columns in RecordReader(archive).columns(table):
+            for place, column in enumerate(table.columns):
+                for key, value in zip(columns[0], columns[place], strict=True):
+                    if value is not None and not database.can_hold(column, value):
+                        reason = _("%(value)s cannot be stored in SQLite, where it would be proved") % {
+                            "value": value
+                        }
+                        return describe(table.label, str(key), column.name, reason)
+    return ""
+
+
+def _compare_records(archive: Archive, again: Archive, tables: list[Table]) -> None:
+    """Raise `Mismatch` where a model's records are not the same in both files; name the first one that is not."""
+    for table in tables:
+        before, after = archive.metadata.models[table.label], again.metadata.models[table.label]
+        if before.sha256 == after.sha256:
+            continue
+        # Another layout of the same values is no difference, in a file that somebody edited, say.
+        for old, new in zip_longest(_rows(archive, table), _rows(again, table)):
+            if old != new:
+                raise Mismatch(
+                    _("What came back is not what is in the file:"), [_difference(table, old, new)]
+                )
+
+
+def _rows(archive: Archive, table: Table) -> Iterator[Row]:
+    for columns in RecordReader(archive).columns(table):
+        yield from zip(*columns, strict=True)
+
+
+def _difference(table: Table, old: Row | None, new: Row | None) -> str:
+    if old is None or new is None or old[0] != new[0]:
+        key = (old or new or [None])[0]
+        reason = _("it is in one of them only")
+        return describe(table.label, str(key), None, reason)
+    names = ["pk", *table.names]
+    name = next(name for name, before, after in zip(names, old, new, strict=True) if before != after)
+    return describe(table.label, str(old[0]), name, _("it has another value"))
+
+
+# -- a comparison ---
+
+
+def _compare(path: Path, other: Path) -> dict[str, Any]:
+    from .. import services
+
+    options = RestoreOptions(RestoreMode.CLEAR, clear_unknown_apps=True, as_it_was=True)
+    with path.open("rb") as source:
+        services.restore_backup(source, options)
+    with other.open("rb") as source:
+        plan = services.inspect_backup(source, options)
+    return {"changes": {label: change.as_json() for label, change in plan.changes.items()}}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+"""`manage.py compare_backups`: what is different in the second of two backups."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from django.core.management.base import CommandError
+
+from backup import services
+from backup.archive import open_path
+from backup.management.base import BackupCommand, show_changes
+from backup.storage import kept
+
+
+class Command(BackupCommand):
+    help = "Compares two backups, without this site's own data: what was added, changed and removed in the second."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        for name in ("first", "second"):
+            parser.add_argument(
+                name, metavar="FILE or NAME", help="A backup file, or the name of one that the server keeps."
+            )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        with self._opened(options["first"]) as first, self._opened(options["second"]) as second:
+            with self.progress_bar() as reporter:
+                changes = services.compare_backups(first, second, reporter)
+            show_changes(self, changes)
+
+    def _opened(self, file: str) -> BinaryIO:
+        try:
+            return open_path(Path(file)) if Path(file).exists() else kept.open_backup(file)
+        except OSError as error:
+            raise CommandError(f"{file} cannot be read: {error.strerror}") from error

@@ -1,0 +1,47 @@
+"""`manage.py prove_backup`: restores a backup into a throw-away database and compares every value."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import CommandError
+
+from backup import services
+from backup.archive import open_path
+from backup.management.base import BackupCommand
+from backup.proof import Verdict
+
+
+class Command(BackupCommand):
+    help = (
+        "Proves a backup: restores all of it into a throw-away database, and compares every value. This site's own "
+        "data is not touched. Exits with 1 unless the backup is proved."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "file",
+            metavar="FILE or NAME",
+            help="A backup file, the folder that one was unpacked to, an old db.sqlite3, or the name of a backup that "
+            "the server keeps (see the command `backups`).",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        file, path = options["file"], Path(options["file"])
+        try:
+            with self.progress_bar() as reporter:
+                if path.exists():
+                    with open_path(path) as source:
+                        proof = services.prove_backup(source, path=path, reporter=reporter)
+                else:
+                    proof = services.prove_kept(file, reporter=reporter)
+        except OSError as error:
+            raise CommandError(f"{file} cannot be read: {error.strerror}") from error
+        if proof.verdict is Verdict.PROVED:
+            self.report(f"Proved: all {proof.records} records came back identical.", self.style.SUCCESS)
+        elif proof.verdict is Verdict.FAILED:
+            raise CommandError(f"Failed: {proof.reason}")
+        else:
+            raise CommandError(f"Unknown, it could not be told: {proof.reason}")

@@ -1,0 +1,156 @@
+"""Proves backups: restores all of one into a throw-away database, and compares every value.
+
+A child process does the work (`automatic.prover`), by the very code of a restore. It has no way to the live database,
+cache or files. This is its parent, and what came of it.
+"""
+
+from __future__ import annotations
+
+import enum
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from .archive import open_archive
+from .archive.limits import megabytes
+from .exceptions import BackupError, InvalidBackup, RecordsRefused, TooLarge, UpgradeFailed
+from .options import SILENT, Reporter
+from .upgrade import process
+
+#: The module that the child runs.
+CHILD = "backup.automatic.prover"
+#: The second file of a comparison, in the folder of the child.
+OTHER = "other"
+#: Bytes on the disk for each byte of records: as rows with their indexes, the safety copy, and once more on the way.
+ROOM = 3
+
+
+class Verdict(enum.Enum):
+    """What a proof came to."""
+
+    #: Everything came back identical.
+    PROVED = "proved"
+    #: The file is at fault: damaged, or it cannot be restored.
+    FAILED = "failed"
+    #: It could not be told, and the file may be as good as ever.
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What a proof of one file came to. `at`: ISO 8601. `reason`: for people, in their language; "" where proved."""
+
+    verdict: Verdict
+    at: str
+    records: int = 0
+    photos: int = 0
+    reason: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "verdict": self.verdict.value,
+            "at": self.at,
+            "records": self.records,
+            "photos": self.photos,
+            "reason": self.reason,
+        }
+
+    def replaces(self, last: Mapping[str, Any] | None) -> bool:
+        """Whether it says more than the last verdict of the same file, which stands where nothing could be told."""
+        return last is None or self.verdict is not Verdict.UNKNOWN
+
+
+def prove(
+    source: BinaryIO,
+    needs_upgrade: Callable[[], bool],
+    *,
+    path: Path | None = None,
+    edited: bool = False,
+    reporter: Reporter = SILENT,
+) -> Proof:
+    """Restore a backup or a database file into a throw-away database, and compare. Never raises a `BackupError`.
+
+    `needs_upgrade`: tells whether it has to be brought to today's schema first; may raise. `path`: see
+    `upgrade.process.upgraded`.
+    """
+
+    def proof(verdict: Verdict, reason: str = "", **counts: int) -> Proof:
+        return Proof(verdict, timezone.now().isoformat(), reason=reason, **counts)
+
+    try:
+        if lacking := _lacking_room(source):
+            return proof(Verdict.UNKNOWN, lacking)
+        is_older = needs_upgrade()
+        with process.scratch_folder() as folder:
+            process.copy_source(source, folder / process.SOURCE, path)
+            order = {"job": "prove", "is_older": is_older, "edited": edited}
+            outcome = process.run_child(CHILD, folder, order, reporter)
+    except process.TooLate:
+        return proof(Verdict.UNKNOWN, _("It took longer than BACKUP_UPGRADE_SECONDS allows."))
+    except process.Died as died:
+        return proof(
+            Verdict.UNKNOWN,
+            _("The process that proves it ended early (%(reason)s).") % {"reason": died.reason},
+        )
+    except BackupError as error:
+        return proof(_verdict_of(error), str(error))
+    if "unknown" in outcome:
+        return proof(Verdict.UNKNOWN, outcome["unknown"])
+    return proof(Verdict.PROVED, records=outcome["records"], photos=outcome["photos"])
+
+
+def _verdict_of(error: BackupError) -> Verdict:
+    """Tell whether the file is to blame for an error."""
+    if isinstance(error, TooLarge):  # for the limits of this site
+        return Verdict.UNKNOWN
+    at_fault = isinstance(error, (InvalidBackup, RecordsRefused, UpgradeFailed))
+    return Verdict.FAILED if at_fault else Verdict.UNKNOWN
+
+
+def _lacking_room(source: BinaryIO) -> str:
+    """Return why there is no room for a proof; "" where there is."""
+    if process.is_database(source):
+        size = source.seek(0, 2)
+    else:
+        with open_archive(source, edited=True) as archive:
+            size = archive.unpacked_size
+    free = shutil.disk_usage(process.temporary_folder()).free
+    if free >= ROOM * size:
+        return ""
+    return _(
+        "There is no room for it: %(size)s MB are needed, %(free)s MB are free in the temporary folder."
+    ) % {
+        "size": megabytes(ROOM * size),
+        "free": megabytes(free),
+    }
+
+
+def compare(
+    first: BinaryIO, second: BinaryIO, *, is_older: bool, reporter: Reporter = SILENT
+) -> dict[str, dict[str, int]]:
+    """Return what restoring the second file over the first one would change, as the preview has it.
+
+    `is_older`: of the first, whether it has to be brought to today's schema. Returns model label -> the numbers of
+    "added", "changed", "unchanged", "removed". Raises what a restore raises, and `UpgradeFailed`.
+    """
+    with process.scratch_folder() as folder:
+        process.copy_source(first, folder / process.SOURCE, None)
+        process.copy_source(second, folder / OTHER, None)
+        order = {"job": "compare", "is_older": is_older, "edited": False}
+        try:
+            outcome = process.run_child(CHILD, folder, order, reporter)
+        except process.TooLate as error:
+            raise UpgradeFailed(
+                _("The comparison took longer than BACKUP_UPGRADE_SECONDS allows.")
+            ) from error
+        except process.Died as error:
+            raise UpgradeFailed(
+                _("The process that compares them ended early (%(reason)s).") % {"reason": error.reason}
+            ) from error
+    changes: dict[str, dict[str, int]] = outcome["changes"]
+    return changes
