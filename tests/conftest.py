@@ -40,6 +40,8 @@ def pytest_configure(config):
     host = Path(config.invocation_params.dir, config.getoption("--baby-buddy")).resolve()
     if not (host / "manage.py").is_file():
         raise pytest.UsageError(f"--baby-buddy: {host} has no manage.py")
+    if host != TESTS / "host" and not hasattr(config, "workerinput"):
+        ensure_runs(host)
     scratch = config.stash[SCRATCH] = Path(tempfile.mkdtemp(prefix="babybuddy-backup-"))
     if only_distributes(config):
         return
@@ -65,6 +67,24 @@ def pytest_configure(config):
 def pytest_configure_node(node):
     """Of pytest-xdist, before a worker starts."""
     node.workerinput["shared"] = str(node.config.stash[SCRATCH])
+
+
+def ensure_runs(host):
+    """Refuses a host whose packages are not in this environment: those of the stand-in came with it."""
+    done = subprocess.run(
+        [sys.executable, "manage.py", "check"],
+        cwd=host,
+        env=os.environ | {"DJANGO_SETTINGS_MODULE": "babybuddy.settings.test"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        reason = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1]
+        install = f"{sys.executable} -m pip install -r {host / 'requirements.txt'}"
+        raise pytest.UsageError(
+            f"--baby-buddy: {host} does not run: {reason}. Its packages come by: {install}"
+        )
 
 
 def pytest_unconfigure(config):

@@ -60,3 +60,17 @@ def test_a_folder_of_somebody_else_is_not_emptied(tmp_path):
     assert done.returncode == 1
     assert "is no virtual environment" in done.stderr
     assert (tmp_path / "thesis.txt").read_text() == "the only copy"
+
+
+def test_a_host_whose_packages_are_missing_says_how_to_install_them(tmp_path):
+    (tmp_path / "manage.py").write_text("import a_package_that_is_not_here")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "--baby-buddy", str(tmp_path), "tests/scenarios/test_bootstrap.py"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 4, done.stdout  # pytest's code for a wrong call
+    assert "No module named 'a_package_that_is_not_here'" in done.stderr
+    assert f"-m pip install -r {tmp_path}/requirements.txt" in done.stderr
