@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.apps import AppConfig
 from django.conf import settings
+from django.core.signals import request_finished
 from django.utils.translation import gettext_lazy as _
 
 from backup.plug_in import plug_in
@@ -15,6 +16,9 @@ class BackupConfig(AppConfig):
 
     def ready(self) -> None:
         from backup import checks  # noqa: F401  registers them
+        from backup.automatic.look import watch
+
+        request_finished.connect(watch.after_request, dispatch_uid="backup")
 
         if not hasattr(settings, "BACKUP_HOST_URLCONF"):
             _plug_in_late()

@@ -58,8 +58,8 @@ _SEEDED = {"core.heightpercentile", "core.weightpercentile"}
 _TIMELESS = {"core.child", "core.tag", "core.tagged"}
 #: Fields that the host sets whenever a record is used: at every sign-in, at every entry with the tag.
 USES = {"auth.user": "last_login", "core.tag": "last_used"}
-
-
+#: The model of children, on which the entries hang.
+CHILD = "core.child"
 #: The model of API tokens, each of one user.
 TOKENS = "authtoken.token"
 
@@ -105,6 +105,11 @@ def group_of(label: str) -> str:
     if app in _ACCOUNTS:
         return ACCOUNTS
     return CARE if app == "core" or not apps.is_installed("babybuddy") else OTHER
+
+
+def is_care(label: str) -> bool:
+    """Tell whether the records of a model are of the care of a child: what a family would miss."""
+    return group_of(label) == CARE
 
 
 def moment_of(table: Table) -> Column | None:
@@ -244,6 +249,12 @@ def validators(database: Database) -> Validators:
         return None if known[name] else _("“%(name)s” is a time zone that is not known here") % {"name": name}
 
     return {("babybuddy.settings", "timezone"): time_zone}
+
+
+def superuser_addresses() -> list[str]:
+    """Return the e-mail addresses of the active superusers who have one. (The host sets no ADMINS.)"""
+    users = get_user_model()._default_manager.filter(is_superuser=True, is_active=True)
+    return sorted({user.email for user in users if user.email})
 
 
 def after_restore(database: Database) -> list[str]:

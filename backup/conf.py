@@ -7,13 +7,20 @@ value of the wrong type raises `ImproperlyConfigured`; `manage.py check` reports
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
+from cronsim import CronSim, CronSimError
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from django.utils import timezone
 
 MIB = 1024 * 1024
+#: The schedules that have a name.
+DAILY, HOURLY, WEEKLY, OFF = "daily", "hourly", "weekly", "off"
+#: The periods of which BACKUP_KEEP may keep backups, in the order in which they are named to people.
+PERIODS = ("last", "hourly", "daily", "weekly", "monthly", "yearly")
 
 
 class Conf:
@@ -85,6 +92,94 @@ class Conf:
         The data of a family's year takes seconds. A web server in front may end a request earlier.
         """
         return _number("BACKUP_UPGRADE_SECONDS", 1800, least=1)
+
+    @property
+    def schedule(self) -> str:
+        """BACKUP_SCHEDULE ("daily"): when backups are made by themselves: `daily` (at night), `hourly`, `weekly`,
+        `off`, or the five fields of a cron job, such as `30 2 * * *`, in the zone TIME_ZONE.
+        """
+        value = getattr(settings, "BACKUP_SCHEDULE", DAILY)
+        text = value.strip().lower() if isinstance(value, str) else ""
+        if text not in (DAILY, HOURLY, WEEKLY, OFF) and not _is_cron(text):
+            raise ImproperlyConfigured(
+                "BACKUP_SCHEDULE must be daily, hourly, weekly, off, or five fields as cron takes them."
+            )
+        return text
+
+    @property
+    def keep(self) -> str:
+        """BACKUP_KEEP ("last=7,weekly=4,monthly=12,yearly=all"): which automatic backups stay: the newest ones, and the
+        newest one of each of so many hours, days, weeks, months and years.
+        """
+        value = getattr(settings, "BACKUP_KEEP", "last=7,weekly=4,monthly=12,yearly=all")
+        keep_rules(value)
+        return str(value)
+
+    @property
+    def notify(self) -> list[str]:
+        """BACKUP_NOTIFY (none): the addresses that get a mail when automatic backups begin to fail, or work again.
+
+        By default all active superusers who have an address. `off`: nobody gets one.
+        """
+        value = getattr(settings, "BACKUP_NOTIFY", ())
+        value = [value] if isinstance(value, str) else value
+        if not isinstance(value, list | tuple) or not all(isinstance(i, str) for i in value):
+            raise ImproperlyConfigured("BACKUP_NOTIFY must be a list of e-mail addresses, or off.")
+        addresses = [text.strip() for text in value if text.strip()]
+        if addresses != [OFF] and not all("@" in text for text in addresses):
+            raise ImproperlyConfigured("BACKUP_NOTIFY must be a list of e-mail addresses, or off.")
+        return addresses
+
+    @property
+    def ping_url(self) -> str:
+        """BACKUP_PING_URL (none): an address that is asked after each automatic backup: as it is after a success, with
+        `/fail` after a failure, and with `/start` before.
+
+        Made for healthchecks.io, Uptime Kuma and the like, which tell you when nothing came for too long.
+        """
+        return _url("BACKUP_PING_URL")
+
+    @property
+    def webhook_url(self) -> str:
+        """BACKUP_WEBHOOK_URL (none): an address that the status is sent to as JSON when it has changed."""
+        return _url("BACKUP_WEBHOOK_URL")
+
+    @property
+    def automatic_seconds(self) -> int:
+        """BACKUP_AUTOMATIC_SECONDS (3600): how long an automatic backup may take before it ends itself."""
+        return _number("BACKUP_AUTOMATIC_SECONDS", 3600, least=1)
+
+
+def keep_rules(value: Any) -> dict[str, int | None]:
+    """Return what BACKUP_KEEP says: period -> how many, None for all. Raises `ImproperlyConfigured`.
+
+    A policy that is empty, or has a typing error, must not remove what it was meant to keep.
+    """
+    rules: dict[str, int | None] = {}
+    for rule in str(value).split(","):
+        found = re.fullmatch(r"\s*([a-z]+)\s*=\s*(all|[1-9]\d{0,5})\s*", rule, re.ASCII)
+        if not isinstance(value, str) or not found or found[1] not in PERIODS or found[1] in rules:
+            raise ImproperlyConfigured(
+                "BACKUP_KEEP must be like last=7,weekly=4,monthly=12,yearly=all; "
+                f"it may name {', '.join(PERIODS)}, each once, with a number or all."
+            )
+        rules[found[1]] = None if found[2] == "all" else int(found[2])
+    return rules
+
+
+def _is_cron(text: str) -> bool:
+    """Tell whether these are five fields of cron which some moment meets."""
+    try:
+        return len(text.split()) == 5 and bool(next(CronSim(text, timezone.now()), None))
+    except CronSimError:
+        return False
+
+
+def _url(name: str) -> str:
+    value: Any = getattr(settings, name, None) or ""
+    if not isinstance(value, str) or (value and not re.match(r"https?://[^/\s]", value)):
+        raise ImproperlyConfigured(f"{name} must be an address that begins with http:// or https://.")
+    return value
 
 
 def _number(name: str, default: int, *, least: int) -> int:

@@ -177,6 +177,25 @@ def fields_of(options: RestoreOptions) -> dict[str, str]:
     }
 
 
+class RunForm(forms.Form):
+    """How to make a backup that the server keeps. `label`: a note that it carries."""
+
+    label = forms.CharField(required=False, max_length=200, label=_("Label"))
+
+
+class PinForm(forms.Form):
+    """Whether a kept backup is pinned."""
+
+    pinned = StrictBooleanField(required=False)
+
+    def clean(self) -> dict[str, Any]:
+        if "pinned" not in self.data:
+            self.add_error(
+                "pinned", forms.ValidationError(_("Say pinned=true or pinned=false."), code="missing")
+            )
+        return self.cleaned_data
+
+
 class UploadForm(RestoreForm):
     """A file: nothing else will do."""
 

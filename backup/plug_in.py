@@ -24,6 +24,12 @@ OPTIONS: dict[str, Callable[[str], Any]] = {
     "BACKUP_SAFETY_COPIES": _ENV.int,
     "BACKUP_STAGED_SECONDS": _ENV.int,
     "BACKUP_UPGRADE_SECONDS": _ENV.int,
+    "BACKUP_SCHEDULE": _ENV.str,
+    "BACKUP_KEEP": _ENV.str,
+    "BACKUP_NOTIFY": _ENV.list,
+    "BACKUP_PING_URL": _ENV.str,
+    "BACKUP_WEBHOOK_URL": _ENV.str,
+    "BACKUP_AUTOMATIC_SECONDS": _ENV.int,
 }
 _FALSE = ("false", "off", "n", "no", "0")
 _APP = {"backup", "backup.apps.BackupConfig"}

@@ -1,4 +1,4 @@
-"""The API: create, inspect, verify, restore, undo. Views and commands only translate between this and people.
+"""The API: create, keep, inspect, verify, restore, undo. Views and commands only translate between this and people.
 
 `user`: who does it, a `User`; None is the command line, which may do all. `reporter`: is told how far the work is.
 Everything raises `exceptions.BackupError`.
@@ -14,6 +14,7 @@ import hashlib
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -27,13 +28,13 @@ from django.utils.translation import ngettext
 from . import babybuddy
 from .archive import Archive, Metadata, Writer, open_archive
 from .conf import conf
-from .database import Database, database_of, memo, refuse_records
+from .database import Database, database_of, memo, reason_of, refuse_records
 from .dump import write_records
 from .exceptions import AlreadyRestored, BackupError, Forbidden, NoSafetyCopy, UnknownApps
 from .log import logged, logger
 from .options import SILENT, Phase, RecordCounter, Reporter, RestoreMode, RestoreOptions, Result
 from .proof import Proof, compare, prove
-from .restore.apply import write
+from .restore.apply import next_keys, write
 from .restore.batches import Report, Spool
 from .restore.build import build
 from .restore.plan import Plan
@@ -92,7 +93,13 @@ def _write_backup(target: BinaryIO, user: Any, label: str, reporter: Reporter) -
             migrations=schema.leaf_migrations(database.connection, (t.model._meta.app_label for t in tables)),
         )
         write_records(writer, reader, tables, reporter)
-        return writer.finish(metadata)
+        return writer.finish(replace(metadata, next_keys=_next_keys(reader, tables)))
+
+
+def _next_keys(reader: Database, tables: list[Table]) -> dict[str, int]:
+    """Return model label -> the key that the next row gets, where it is not the one after the highest."""
+    keys = reader.next_keys(tables)
+    return {table.label: key for table, key in keys.items() if key != (reader.highest_key(table) or 0) + 1}
 
 
 def keep_backup(
@@ -108,14 +115,25 @@ def keep_backup(
     with logged(f"{kind.value} backup", user) as log, tempfile.TemporaryFile() as file:
         metadata = _write_backup(file, user, label, reporter)
         file.seek(0)
-        stored = kept.keep(file, metadata, kind, pinned=pinned)
+        stored = kept.keep(file, metadata, kind, facts={"pinned": True} if pinned else None)
         log(f"{stored.records} records, kept as {stored.name}")
     return stored
+
+
+def open_kept(name: str, user: Any = None) -> BinaryIO:
+    """Open a backup that the server keeps; the caller closes it. Raises `NoSuchBackup`, `StorageFailed`."""
+    return kept.open_backup(name)
 
 
 def note_backup(metadata: Metadata, user: Any = None) -> None:
     """Remember that somebody took a backup away, for `state.load_last_backup`."""
     state.save_last_backup(metadata.timestamp, user, metadata.total_records)
+
+
+def counts() -> dict[str, int]:
+    """Return model label -> number of records, of everything in scope."""
+    database = database_of()
+    return {table.label: database.count(table) for table in _tables()}
 
 
 def database_size() -> int | None:
@@ -207,7 +225,7 @@ def prove_kept(name: str, *, user: Any = None, reporter: Reporter = SILENT) -> P
     with kept.open_backup(name) as source:
         proof = prove_backup(source, user=user, reporter=reporter)
     if proof.replaces(kept.find(name).proof):
-        kept.note_proof(name, proof.as_json())
+        kept.note(name, proof=proof.as_json())
     return proof
 
 
@@ -348,7 +366,8 @@ def _restore(
                     _refuse(plan, options)
                 reporter.phase(Phase.WRITE)
                 counter = RecordCounter(reporter, sum(plan.records.values()))
-                replaced = write(plan, database, RecordReader(archive), counter)
+                reader = RecordReader(archive, as_it_was=options.as_it_was)
+                replaced = write(plan, database, reader, counter)
                 reporter.phase(Phase.FINISH)
                 warnings = [
                     *plan.warnings,
@@ -357,6 +376,9 @@ def _restore(
                 ]
                 warnings += _refuse_dangling(database, options)
                 database.reset_sequences([*plan.tables, *plan.emptied])
+                keys = next_keys(plan)
+                if not database.KEYS_AFTER_COMMIT:
+                    database.set_next_keys(keys)
                 state.save_last_restore(
                     state.LastRestore(
                         timezone.now().isoformat(),
@@ -367,6 +389,12 @@ def _restore(
                 )
                 safety_copy.is_needed = True  # from here on, even if the commit seems to fail
         # The restore is committed. What goes wrong from here on is a warning and does not fail it.
+        if database.KEYS_AFTER_COMMIT:
+            try:
+                database.set_next_keys(keys)
+            except DatabaseError as error:
+                text = _("The next entries may get higher numbers than they would have (%(reason)s).")
+                warnings.append(text % {"reason": reason_of(error)})
         try:
             kept.prune(keep=safety_copy.name)
         except BackupError as error:
@@ -457,7 +485,7 @@ def _plan(
         schema.check_fields(archive, tables)
     validators = {} if options.as_it_was else babybuddy.validators(database)
     return build(
-        RecordReader(archive, validators, preview, report),
+        RecordReader(archive, validators, preview, report, as_it_was=options.as_it_was),
         database,
         tables,
         spool,

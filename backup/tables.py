@@ -226,19 +226,25 @@ class Table:
         before[1] = ',"fields":{' + before[1].removeprefix(",")
         return [text.encode() for text in before]
 
-    def batch_from(self, records: Sequence[Any]) -> Batch:
+    def batch_from(self, records: Sequence[Any], *, as_it_was: bool = False) -> Batch:
         """Convert records of a file to a batch, with every value checked and in canonical form.
 
-        Raises `InvalidRecord` with model, key, field and reason.
+        `as_it_was`: take keys near the end of what their column holds, since they were there before. Raises
+        `InvalidRecord` with model, key, field and reason.
         """
         batch = self._fast_batch(records)
         if batch is None:  # slowly, one by one, to find which record is wrong
             batch = list(zip(*map(self.row_from, records), strict=True))
         limit = self.highest_usable_key
-        if limit is not None and batch and max(batch[0]) > limit:
+        if limit is not None and not as_it_was and batch and max(batch[0]) > limit:
             key = next(key for key in batch[0] if key > limit)
             raise self.invalid(_("its key is so high that soon no more entries could be added"), key)
         return batch
+
+    @property
+    def is_numbered(self) -> bool:
+        """Whether the database itself gives the keys, one after the other."""
+        return self.highest_usable_key is not None
 
     @cached_property
     def highest_usable_key(self) -> int | None:

@@ -19,6 +19,8 @@ urlpatterns = [
     path("restore/question/<str:upload_id>/", views.question, name="question"),
     path("restore/<str:upload_id>/", views.progress, name="progress"),
     path("undo/", views.undo, name="undo"),
-    path("safety/<str:name>/", views.safety_copy, name="safety-copy"),
-    path("safety/<str:name>/delete/", views.delete_safety_copy, name="delete-safety-copy"),
+    path("run/", views.run, name="run"),
+    path("kept/<str:name>/", views.kept, name="kept"),
+    path("kept/<str:name>/delete/", views.delete, name="kept_delete"),
+    path("kept/<str:name>/pin/", views.pin, name="kept_pin"),
 ]

@@ -10,6 +10,7 @@ from babybuddy.settings.test import *  # noqa: F403
 SCRATCH = Path(os.environ.get("BACKUP_TEST_FOLDER") or Path(tempfile.gettempdir(), "babybuddy-backup-tests"))
 SCRATCH.mkdir(parents=True, exist_ok=True)
 os.environ.setdefault("BACKUP_ROOT", str(SCRATCH / "backups"))
+os.environ.setdefault("BACKUP_SCHEDULE", "off")  # no test starts a child by the way
 
 if not os.environ.get("DATABASE_URL"):
     DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": SCRATCH / "db.sqlite3"}}

@@ -65,6 +65,8 @@ class Metadata:
     database_engine: str = ""
     migrations: dict[str, list[str]] = field(default_factory=dict)
     members: dict[str, Mapping[str, Member]] = field(default_factory=dict)
+    #: Model label -> the key that the next row of it would have got, where that is not the one after the highest.
+    next_keys: dict[str, int] = field(default_factory=dict)
     version: str = RECORDS.version
     includes_media: bool = False
     #: Only where a backup was not made like this.
@@ -142,6 +144,7 @@ class Metadata:
                 for kind in KINDS
                 if kind is RECORDS or self.members.get(kind.key)
             },
+            **({"next_keys": self.next_keys} if self.next_keys else {}),
             **({"upgraded": self.upgraded.as_json()} if self.upgraded else {}),
         }
 
@@ -201,6 +204,7 @@ def parse_metadata(said: Any, *, edited: bool = False) -> Metadata:
         metadata,
         migrations=_migrations(said.get("migrations")),
         members=_members(said, version),
+        next_keys=_next_keys(said.get("next_keys", {})),
         upgraded=_upgraded(said.get("upgraded")),
     )
     if edited:
@@ -216,6 +220,12 @@ def _migrations(said: Any) -> dict[str, list[str]]:
         isinstance(names, list) and all(isinstance(name, str) for name in names) for names in said.values()
     ):
         raise _wrong_metadata("migrations")
+    return said
+
+
+def _next_keys(said: Any) -> dict[str, int]:
+    if not isinstance(said, dict) or not all(type(key) is int and 1 <= key <= 2**63 for key in said.values()):
+        raise _wrong_metadata("next_keys")
     return said
 
 

@@ -25,6 +25,12 @@ A subclass must say
 `reset_sequences(tables)`
     After it, the next row of each table, and of each relation, gets a key that is free, even where the restore is
     rolled back.
+`next_keys(tables)`
+    Table -> the key that its next row gets, for the tables whose keys the database gives by itself. A table of which
+    it does not say so is left out.
+`set_next_keys(next_keys)`
+    Have the next row of each table get this key; where rows have it or higher ones, the one after the highest. It is
+    undone with the transaction, unless the vendor says `KEYS_AFTER_COMMIT`: then it is called after that.
 
 A subclass may say, to be right
 

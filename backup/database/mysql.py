@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from decimal import Decimal
 from typing import Any
@@ -162,6 +162,33 @@ class MySQL(Database):
 
     def reset_sequences(self, tables: Sequence[Table]) -> None:
         """Do nothing: InnoDB counts on from the highest key that was inserted."""
+
+    #: ALTER TABLE commits whatever was begun.
+    KEYS_AFTER_COMMIT = True
+
+    def next_keys(self, tables: Sequence[Table]) -> dict[Table, int]:
+        if not self.connection.mysql_is_mariadb:  # type: ignore[attr-defined]
+            self._set({"information_schema_stats_expiry": 0})  # else it says what it said before, for a day
+        sql = (
+            "SELECT table_name, auto_increment FROM information_schema.tables WHERE table_schema = DATABASE()"
+        )
+        found = {name: int(key) for name, key in self.fetch(sql) if key is not None}
+        return {
+            table: found[table.db_table] for table in tables if table.is_numbered and table.db_table in found
+        }
+
+    def set_next_keys(self, next_keys: Mapping[Table, int]) -> None:
+        """InnoDB itself takes the key after the highest one, where that is higher."""
+        now = self.next_keys([*next_keys])
+        (before,) = self.fetch("SELECT @@lock_wait_timeout")[0]
+        self._set({"lock_wait_timeout": self.LOCK_SECONDS})
+        try:
+            for table, key in next_keys.items():
+                if now.get(table) != key:
+                    self.execute(f"ALTER TABLE {self.quote(table.db_table)} AUTO_INCREMENT = {key:d}")
+        finally:
+            if self.connection.is_usable():
+                self._set({"lock_wait_timeout": before})
 
     def fast_reader(self, column: Column) -> ColumnReader | None:
         name, kind = self.quote(column.column), column.kind

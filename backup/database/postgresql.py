@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.db import OperationalError
@@ -30,6 +30,17 @@ from .base import Database
 from .conversion import ColumnReader
 from .errors import Job, already_running, somebody_writes
 from .values import ConvertAll, as_they_are, durations, is_harmless, moments
+
+
+class OwnSequence(NamedTuple):
+    """The sequence of a column. `name`: quoted. `highest`: SQL for the highest key in use."""
+
+    db_table: str
+    name: str
+    highest: str
+    may_read: bool
+    may_set: bool
+    is_owned: bool
 
 
 class PostgreSQL(Database):
@@ -164,23 +175,64 @@ class PostgreSQL(Database):
     def reset_sequences(self, tables: Sequence[Table]) -> None:
         """Put each sequence above the keys that are in use.
 
-        Sequences stand outside of transactions: they only ever go up here, so that a restore that is rolled back
-        leaves none below a key that is in use.
+        What `setval` and `nextval` do stays, even if the transaction is rolled back. Sequences only ever go up here, so
+        that then none is below a key that is in use.
         """
-        relations = [(relation.db_table, "id") for table in tables for relation in table.relations]
-        for db_table, column in [*((table.db_table, table.key.column) for table in tables), *relations]:
-            q = self.quote
-            (sequence,) = self.fetch("SELECT pg_get_serial_sequence(%s, %s)", [q(db_table), column])[0]
-            if not sequence:
-                continue
-            highest = f"(SELECT MAX({q(column)}) FROM {q(db_table)})"
-            if self.fetch("SELECT has_sequence_privilege(%s, 'UPDATE')", [sequence])[0][0]:
-                self.fetch(f"SELECT setval(%s, GREATEST({highest}, nextval(%s)))", [sequence, sequence])
+        columns = [(table.db_table, table.key.column) for table in tables]
+        columns += [(relation.db_table, "id") for table in tables for relation in table.relations]
+        for sequence in self._sequences(columns):
+            name = sequence.name
+            if sequence.may_set:
+                sql = f"SELECT setval(%s, {sequence.highest}) FROM {name}"
+                self.fetch(f"{sql} WHERE {sequence.highest} >= last_value", [name])
             else:  # a role that may only take the next number takes all that are in use
-                self.fetch(
-                    f"SELECT MAX(nextval(%s)) FROM generate_series(nextval(%s), {highest})",
-                    [sequence, sequence],
-                )
+                numbers = f"generate_series(nextval(%s), {sequence.highest})"
+                self.fetch(f"SELECT MAX(nextval(%s)) FROM {numbers}", [name, name])
+
+    def next_keys(self, tables: Sequence[Table]) -> dict[Table, int]:
+        numbered = {table.db_table: table for table in tables if table.is_numbered}
+        columns = [(name, table.key.column) for name, table in numbered.items()]
+        readable = [sequence for sequence in self._sequences(columns) if sequence.may_read]
+        if not readable:
+            return {}
+        sql = " UNION ALL ".join(
+            f"SELECT {place}, last_value, is_called FROM {sequence.name}"
+            for place, sequence in enumerate(readable)
+        )
+        return {
+            numbered[readable[place].db_table]: int(last) + bool(is_called)
+            for place, last, is_called in self.fetch(sql)
+        }
+
+    def set_next_keys(self, next_keys: Mapping[Table, int]) -> None:
+        """Restart sequences, which, unlike `setval`, is undone with the transaction. Only an owner may do that."""
+        tables = {table.db_table: table for table in next_keys}
+        for sequence in self._sequences([(name, table.key.column) for name, table in tables.items()]):
+            if sequence.is_owned:
+                table = tables[sequence.db_table]
+                last = max(next_keys[table] - 1, int(self.highest_key(table) or 0))
+                self.execute(f"ALTER SEQUENCE {sequence.name} RESTART WITH {max(last, 1)}")
+                if last:
+                    self.fetch("SELECT nextval(%s)", [sequence.name])
+
+    def _sequences(self, columns: Sequence[tuple[str, str]]) -> list[OwnSequence]:
+        """Return the sequences of those of the (table, column) that have one."""
+        rows = self.fetch(
+            "SELECT n, s, has_sequence_privilege(s, 'SELECT'), has_sequence_privilege(s, 'UPDATE'),"
+            " pg_has_role(relowner, 'USAGE')"
+            " FROM unnest(%s::text[], %s::text[]) WITH ORDINALITY AS columns (t, c, n)"
+            " CROSS JOIN LATERAL pg_get_serial_sequence(t, c) AS s JOIN pg_class ON oid = s::regclass ORDER BY n",
+            [
+                [self.connection.ops.quote_name(db_table) for db_table, _column in columns],
+                [column for _db_table, column in columns],
+            ],
+        )
+        found = []
+        for number, name, may_read, may_update, is_owned in rows:
+            db_table, column = columns[number - 1]
+            highest = f"(SELECT MAX({self.quote(column)}) FROM {self.quote(db_table)})"
+            found.append(OwnSequence(db_table, name, highest, may_read, may_read and may_update, is_owned))
+        return found
 
     def unknown_time_zones(self, names: Iterable[str]) -> set[str]:
         wanted = set(names)

@@ -6,7 +6,7 @@ import marshal
 import pickle
 import re
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from decimal import Context, Decimal
 from itertools import chain
@@ -159,6 +159,23 @@ class SQLite(Database):
 
     def reset_sequences(self, tables: Sequence[Table]) -> None:
         """Do nothing: SQLite counts on from the highest key that there ever was."""
+
+    def next_keys(self, tables: Sequence[Table]) -> dict[Table, int]:
+        numbered = [table for table in tables if table.is_numbered]
+        if not numbered:
+            return {}  # and perhaps no table of counters either
+        last: dict[str, int] = dict(self.fetch("SELECT name, seq FROM sqlite_sequence"))
+        return {table: 1 + int(last.get(table.db_table) or 0) for table in numbered}
+
+    def set_next_keys(self, next_keys: Mapping[Table, int]) -> None:
+        for table, key in next_keys.items():
+            last = max(key - 1, self.highest_key(table) or 0)
+            if not self.execute(
+                "UPDATE sqlite_sequence SET seq = %s WHERE name = %s", [last, table.db_table]
+            ):
+                self.execute(
+                    "INSERT INTO sqlite_sequence (name, seq) VALUES (%s, %s)", [table.db_table, last]
+                )
 
     def fast_reader(self, column: Column) -> ColumnReader | None:
         # A column behind "+" has no declared type, so that no converter of Django's is called for each value. As SQLite

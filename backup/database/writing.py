@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pickle
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from typing import Any
+from typing import Any, ClassVar
 
 from django.db import DatabaseError, OperationalError, transaction
 from django.db.models import Field
@@ -205,6 +205,15 @@ class Writing(Conversion):
 
     @abstractmethod
     def reset_sequences(self, tables: Sequence[Table]) -> None: ...
+
+    #: Whether `set_next_keys` would commit, so that it has to wait until a restore's transaction has ended.
+    KEYS_AFTER_COMMIT: ClassVar[bool] = False
+
+    @abstractmethod
+    def next_keys(self, tables: Sequence[Table]) -> dict[Table, int]: ...
+
+    @abstractmethod
+    def set_next_keys(self, next_keys: Mapping[Table, int]) -> None: ...
 
 
 def _integer_type(field: Field[Any, Any]) -> str:

@@ -6,6 +6,7 @@ from functools import partial
 
 from ..database import Database, refuse_records
 from ..options import RecordCounter
+from ..tables import Table
 from .plan import Plan
 from .records import RecordReader
 
@@ -22,6 +23,17 @@ def write(plan: Plan, database: Database, reader: RecordReader, counter: RecordC
         replaced = _write_changes(plan, database, counter)
     refuse_records(database.refused)
     return replaced
+
+
+def next_keys(plan: Plan) -> dict[Table, int]:
+    """Return the keys that the next rows get after clearing: as where the backup was made, so far as it says; so the
+    keys of rows that are gone since are given again, and a counter that was far too high is right again."""
+    keys = {}
+    for table in [*plan.tables, *plan.emptied] if plan.mode.clears else ():
+        if table.highest_usable_key is not None:
+            key = plan.metadata.next_keys.get(table.label, 1)
+            keys[table] = key if plan.options.as_it_was else min(key, table.highest_usable_key)
+    return keys
 
 
 def _write_all(plan: Plan, database: Database, reader: RecordReader, counter: RecordCounter) -> None:

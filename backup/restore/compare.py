@@ -53,9 +53,7 @@ class TextComparison:
             keys = list(map(here.get, lines.each))
             others = [line for line, key in zip(lines.each, keys, strict=True) if key is None]
             parsed = self._archive.parse(table.label, others, table.needs_exact_json, records)
-            columns = table.batch_from(parsed) if parsed else [()]
-            if parsed:
-                self._reader.validate(table, columns)
+            columns = self._reader.batch_from(table, parsed) if parsed else [()]
             read = iter(columns[0])
             self._reader.accept(table, unique, [next(read) if key is None else key for key in keys])
             if parsed:

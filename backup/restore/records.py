@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
+from typing import Any
 
 from ..archive.reader import Archive
 from ..babybuddy import Validators
@@ -16,7 +17,7 @@ from .preview import PreviewCollector
 class RecordReader:
     """Reads the records of a backup as columns, every value checked.
 
-    `preview`, `report`: are told of what was read; either may be None.
+    `preview`, `report`: are told of what was read; either may be None. `as_it_was`: see `RestoreOptions`.
     """
 
     def __init__(
@@ -25,8 +26,11 @@ class RecordReader:
         validators: Validators | None = None,
         preview: PreviewCollector | None = None,
         report: Report | None = None,
+        *,
+        as_it_was: bool = False,
     ) -> None:
         self.archive = archive
+        self._as_it_was = as_it_was
         self._validators = validators or {}
         self._preview = preview
         self._report = report
@@ -42,8 +46,7 @@ class RecordReader:
         too."""
         unique = self.unique_keys(table)
         for records in self.archive.records(table.label, table.needs_exact_json):
-            columns = table.batch_from(records)
-            self.validate(table, columns)
+            columns = self.batch_from(table, records)
             self.accept(table, unique, columns[0])
             columns = without(table, columns) if without and columns[0] else columns
             self.collect(table, columns)
@@ -52,7 +55,17 @@ class RecordReader:
     def batch(self, table: Table, number: int) -> Batch:
         """Read one of the batches that `columns` yielded once more, without reporting it."""
         batches = self.archive.records(table.label, table.needs_exact_json)
-        return table.batch_from(next(islice(batches, number, None)))
+        return self.batch_from(table, next(islice(batches, number, None)), validated=True)
+
+    def batch_from(self, table: Table, records: Sequence[Any], *, validated: bool = False) -> Batch:
+        """Convert records to a batch, every value checked. `validated`: they are known to do the host no harm.
+
+        Raises `InvalidRecord`.
+        """
+        columns = table.batch_from(records, as_it_was=self._as_it_was)
+        if not validated:
+            self.validate(table, columns)
+        return columns
 
     def unique_keys(self, table: Table) -> UniqueKeys:
         in_order = self.archive.metadata.is_sealed and table.key.kind is INTEGER

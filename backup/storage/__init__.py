@@ -12,6 +12,7 @@ folder of its own in there, `site_…`, named by its database (see `database.mem
 | `safety/before_20261123T143022.123456Z_STATE.zip` | a safety copy of version 0.1 | `kept` |
 | `restores/RANDOM.json` | the progress of a restore, and how it ended | `state` |
 | `last/backup.json` | when the last backup was taken, and by whom | `state` |
+| `last/automatic.json` | how the last automatic backup went | `state` |
 | `.NAME.RANDOM.babybuddy.part` beside each | a file that is being written | `atomic` |
 
 The last restore (what undo brings back, and what is not done twice) is remembered in the database itself.

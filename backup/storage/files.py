@@ -38,6 +38,7 @@ SAFETY = "safety"
 RESTORES = "restores"
 LAST = "last"
 LAST_BACKUP = f"{LAST}/backup.json"
+LAST_RUN = f"{LAST}/automatic.json"
 #: How long the progress of a restore, and how it ended, is kept.
 PROGRESS_KEPT = dt.timedelta(days=1)
 
@@ -97,6 +98,13 @@ def _ask(question: Callable[[Storage], T], missing: T) -> T:
 def path_of(name: str) -> str:
     """Return the whole name of a file in the storage."""
     return f"site_{site_id()}/{name}"
+
+
+def local_path(name: str) -> str:
+    """Return the path of a file; "" where the storage is no folder of this machine."""
+    with storage_errors():
+        place = storage()
+        return place.path(path_of(name)) if isinstance(place, FileSystemStorage) else ""
 
 
 def put(name: str, file: File[bytes]) -> None:

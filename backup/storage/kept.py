@@ -113,6 +113,8 @@ class StoredBackup:
     is_damaged: bool = False
     #: Whether undoing the last restore brings this one back.
     is_undo: bool = False
+    #: All that is known about it and is not in it.
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def records(self) -> int:
@@ -163,39 +165,52 @@ def names(kind: BackupKind | None = None) -> list[Name]:
 
     Those that are dated in the future, since a clock was wrong once, come last.
     """
+    return _names_among(_paths(), kind)
+
+
+def _paths() -> list[str]:
+    return [*files.names_in(KEPT), *files.names_in(SAFETY)]
+
+
+def _names_among(paths: list[str], kind: BackupKind | None) -> list[Name]:
     now = dt.datetime.now(dt.timezone.utc)
     found = []
-    for folder in (KEPT, SAFETY):
-        for path in files.names_in(folder):
-            with suppress(NoSuchBackup):  # another file
-                name = parse(path.rpartition("/")[2])
-                if name.path == path and kind in (None, name.kind):
-                    found.append(name)
+    for path in paths:
+        with suppress(NoSuchBackup):  # another file
+            name = parse(path.rpartition("/")[2])
+            if name.path == path and kind in (None, name.kind):
+                found.append(name)
     return sorted(found, key=lambda name: (name.created <= now, name.created, name.text), reverse=True)
 
 
 def state_of(metadata: Metadata) -> str:
     """Return a digest that is another one for another state of the database."""
     checksums = {label: member.sha256 for label, member in metadata.models.items()}
-    text = json.dumps([checksums, metadata.migrations], sort_keys=True)
+    text = json.dumps([checksums, metadata.migrations, metadata.next_keys], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16].upper()
 
 
 # -- one backup ---
 
 
-def keep(file: BinaryIO, metadata: Metadata, kind: BackupKind, *, pinned: bool = False) -> StoredBackup:
-    """Keep a backup. It is read back and checked. Raises `StorageFailed`, `InvalidBackup`."""
+def keep(
+    file: BinaryIO, metadata: Metadata, kind: BackupKind, *, facts: Mapping[str, Any] | None = None
+) -> StoredBackup:
+    """Keep a backup. It is read back and checked. `facts`: what is known about it and is not in it.
+
+    Raises `StorageFailed`, `InvalidBackup`.
+    """
     now = dt.datetime.now(dt.timezone.utc)
     name = parse(f"babybuddy_{now:%Y%m%dT%H%M%S.%fZ}_{kind.value}_{site_id()}_{state_of(metadata)}.zip")
     try:
+        if facts:
+            files.put_json(name.facts, dict(facts))  # before the file, which is never there without them
         files.put(name.path, File(file))
         _check(name)
-        if pinned:
-            pin(name.text, True)
     except BaseException:
         with suppress(BackupError):
-            delete(name.text)
+            files.delete(name.path)
+            files.delete(name.facts)
         raise
     return find(name.text)
 
@@ -220,7 +235,7 @@ def _check(name: Name) -> None:
 
 def find(name: str) -> StoredBackup:
     """Return the backup of this name. Raises `NoSuchBackup`, `StorageFailed`."""
-    return _stored(parse(name), _name_to_undo())
+    return _stored(parse(name), name_to_undo())
 
 
 def open_backup(name: str) -> BinaryIO:
@@ -229,6 +244,11 @@ def open_backup(name: str) -> BinaryIO:
     if file is None:
         raise _no_longer_there()
     return file
+
+
+def local_path(name: str) -> str:
+    """Return where a backup lies in a folder of this machine; "" where it lies in another storage."""
+    return files.local_path(parse(name).path)
 
 
 def delete(name: str) -> None:
@@ -242,31 +262,31 @@ def delete(name: str) -> None:
 
 def pin(name: str, pinned: bool) -> StoredBackup:
     """Pin a backup, so that no rule ever removes it, or no longer. Raises `NoSuchBackup`, `StorageFailed`."""
+    return note(name, pinned=pinned)
+
+
+def note(name: str, **facts: Any) -> StoredBackup:
+    """Remember something about a backup that is not in it. Raises `NoSuchBackup`, `StorageFailed`."""
     found = parse(name)
     if found not in names(found.kind):
         raise _no_longer_there()
-    files.put_json(found.facts, {**files.get_json(found.facts), "pinned": pinned})
+    files.put_json(found.facts, {**_facts(found), **facts})
     return find(name)
-
-
-def note_proof(name: str, proof: Mapping[str, Any]) -> None:
-    """Note what the proof of a backup came to. Raises `NoSuchBackup`, `StorageFailed`."""
-    found = parse(name)
-    if found not in names(found.kind):
-        raise _no_longer_there()
-    files.put_json(found.facts, {**files.get_json(found.facts), "proof": proof})
 
 
 # -- all of them ---
 
 
-def backups(kind: BackupKind | None = None) -> list[StoredBackup]:
-    """List all, as `names` does. Reads the metadata of each, once in a process. Raises `StorageFailed`."""
-    undo = _name_to_undo()
+def backups(kind: BackupKind | None = None, *, most: int | None = None) -> list[StoredBackup]:
+    """List all, as `names` does. Reads the metadata of each, once in a process. `most`: only the newest so many.
+
+    Raises `StorageFailed`.
+    """
+    undo, paths = name_to_undo(), _paths()
     found = []
-    for name in names(kind):
+    for name in _names_among(paths, kind)[:most]:
         with suppress(NoSuchBackup):  # deleted since
-            found.append(_stored(name, undo))
+            found.append(_stored(name, undo, has_facts=name.facts in paths))
     return found
 
 
@@ -284,14 +304,15 @@ def prune(keep: str) -> None:
                 delete(name.text)
 
 
-def _name_to_undo() -> str:
+def name_to_undo() -> str:
     """Return the name of the backup that undoing the last restore brings back; "" where there is nothing to undo."""
     last = load_last_restore()
     return last.safety_copy if last is not None and not last.is_undo else ""
 
 
-def _stored(name: Name, undo: str) -> StoredBackup:
+def _stored(name: Name, undo: str, *, has_facts: bool = True) -> StoredBackup:
     content = _content(name.path, files.version_of(name.path))
+    facts = _facts(name) if has_facts else {}
     return StoredBackup(
         name=name.text,
         kind=name.kind,
@@ -303,20 +324,35 @@ def _stored(name: Name, undo: str) -> StoredBackup:
         size=content.size,
         baby_buddy=content.baby_buddy,
         counts=content.counts,
-        pinned=_is_pinned(name),
-        proof=_proof(name),
+        pinned=facts.get("pinned") is True,
+        facts=facts,
+        proof=_proof(facts),
         is_damaged=content.is_damaged,
         is_undo=name.text == undo,
     )
 
 
-def _proof(name: Name) -> Mapping[str, Any] | None:
-    proof = files.get_json(name.facts).get("proof")
+def _proof(facts: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    proof = facts.get("proof")
     return proof if isinstance(proof, dict) and {"verdict", "at", "records"} <= {*proof} else None
 
 
 def _is_pinned(name: Name) -> bool:
-    return files.get_json(name.facts).get("pinned") is True
+    return _facts(name).get("pinned") is True
+
+
+def _facts(name: Name) -> dict[str, Any]:
+    """Return what is known about a backup and is not in it. Raises `StorageFailed`: what could not be read is not what
+    is not there, else a rule might remove what is pinned."""
+    file = files.open_file(name.facts)
+    if file is None:
+        return {}
+    with file:
+        try:
+            facts = json.loads(file.read())
+        except ValueError:
+            return {}
+    return facts if isinstance(facts, dict) else {}
 
 
 @lru_cache(maxsize=1000)

@@ -1,4 +1,4 @@
-"""Remembers the progress of restores, the last restore, and the last backup."""
+"""Remembers the progress of restores, the last restore, the last backup, and how automatic ones go."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from ..database import memo
 from ..exceptions import InvalidBackup, StorageFailed
-from .files import LAST_BACKUP, RESTORES, get_json, names_in, put_json
+from .files import LAST_BACKUP, LAST_RUN, RESTORES, get_json, names_in, put_json
 from .uploads import unsigned
 
 
@@ -34,6 +34,33 @@ class LastBackup:
     at: dt.datetime
     by: str
     records: int
+
+
+@dataclass(frozen=True)
+class LastRun:
+    """How the last automatic backup went. `at`: when, aware. `error`: why it failed; "" where it did not. `tries`: how
+    often in a row it failed. `told`: the state that people were told last; "" where nothing was said yet."""
+
+    at: dt.datetime
+    error: str = ""
+    tries: int = 0
+    told: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "at": self.at.isoformat()}
+
+    @classmethod
+    def from_json(cls, content: Any) -> LastRun | None:
+        """Return what `as_json` made this of; None where it is something else."""
+        try:
+            return cls(
+                dt.datetime.fromisoformat(content["at"]),
+                str(content["error"]),
+                int(content["tries"]),
+                str(content["told"]),
+            )
+        except (KeyError, TypeError, ValueError):
+            return None
 
 
 # -- the progress of a restore ---
@@ -121,3 +148,16 @@ def load_last_restore() -> LastRestore | None:
         return LastRestore(**json.loads(memo.load_note()))
     except (TypeError, ValueError):
         return None
+
+
+# -- automatic backups ---
+
+
+def save_last_run(run: LastRun) -> None:
+    """Remember how the last automatic backup went. Raises `StorageFailed`."""
+    put_json(LAST_RUN, run.as_json())
+
+
+def load_last_run() -> LastRun | None:
+    """Return how the last automatic backup went; None where that is not known."""
+    return LastRun.from_json(get_json(LAST_RUN))

@@ -185,7 +185,7 @@ def run_child(module: str, folder: Path, order: dict[str, Any], reporter: Report
     with (
         (folder / "errors").open("w+b") as errors,
         subprocess.Popen(
-            [_python(), "-m", module],
+            [python(), "-m", module],
             cwd=babybuddy.folder(),
             env=environment,
             stdin=subprocess.PIPE,
@@ -258,7 +258,7 @@ def _reason(status: int, errors: BinaryIO) -> str:
     return next((line.strip()[:300] for line in reversed(lines) if line.strip()), str(status))
 
 
-def _python() -> str:
+def python() -> str:
     """Return the path of this Python. Inside uwsgi `sys.executable` is uwsgi."""
     if Path(sys.executable or "").name.startswith("python"):
         return sys.executable

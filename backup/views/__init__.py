@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from .download import download
 from .index import index
-from .kept import delete_safety_copy, safety_copy, undo
+from .kept import delete, kept, pin, run, undo
 from .progress import progress
 from .restore import cancel, confirm, preview, question, restore, upload
 
 __all__ = [
     "cancel",
     "confirm",
-    "delete_safety_copy",
+    "delete",
     "download",
     "index",
+    "kept",
+    "pin",
     "preview",
     "progress",
     "question",
     "restore",
-    "safety_copy",
+    "run",
     "undo",
     "upload",
 ]

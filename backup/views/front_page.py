@@ -6,6 +6,7 @@ import shlex
 from typing import Any
 
 from django.apps import apps
+from django.forms import Form
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
@@ -13,6 +14,7 @@ from backup import access, babybuddy, services
 from backup.conf import conf
 from backup.exceptions import BackupError
 from backup.forms import RestoreForm
+from backup.presentation.kept import kept_in_words
 from backup.presentation.progress import last_restore
 from backup.storage import state as states
 from backup.storage import uploads
@@ -35,7 +37,7 @@ def front_page(
         "limit": conf.max_upload_size,
     }
     try:
-        context["safety_copies"] = services.kept_backups()
+        context["backups"] = kept_in_words(services.kept_backups(), services.counts())
         context["last_backup"] = states.load_last_backup()
         if status == 200:  # not beside an error of something else
             context["last_restore"] = _last_restore(request)
@@ -60,13 +62,15 @@ def _last_restore(request: HttpRequest) -> dict[str, Any] | None:
     return last_restore(state)
 
 
-def invalid(request: HttpRequest, form: RestoreForm) -> HttpResponse:
+def invalid(request: HttpRequest, form: Form) -> HttpResponse:
     """Answer to a form whose fields are wrong."""
     log_refusal(request, "invalid")
-    if not access.wants_json(request):
+    if isinstance(form, RestoreForm) and not access.wants_json(request):
         return front_page(request, form, status=400)
     fields = form.errors.get_json_data()
     first = next(iter(fields.values()))[0]
+    if not access.wants_json(request):
+        return error_page(request, BackupError(first["message"]), status=400)
     return json_error(400, first["code"] or "invalid", first["message"], fields=fields)
 
 

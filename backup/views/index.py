@@ -15,8 +15,8 @@ from .guard import endpoint
 
 @endpoint("GET", "HEAD")
 def index(request: HttpRequest) -> HttpResponseBase:
-    """Show the front page; as JSON the upload limit and the safety copies."""
+    """Show the front page; as JSON the upload limit and the backups that the server keeps."""
     if not access.wants_json(request):
         return front_page(request, RestoreForm())
-    copies = [copy.as_json() for copy in services.kept_backups()]
-    return JsonResponse({"max_upload_size": conf.max_upload_size, "safety_copies": copies})
+    backups = [backup.as_json() for backup in services.kept_backups()]
+    return JsonResponse({"max_upload_size": conf.max_upload_size, "backups": backups})

@@ -22,8 +22,8 @@ from backup.forms import RestoreForm, UploadForm, fields_of
 from backup.options import RestoreMode, Result
 from backup.presentation.modes import MODES
 from backup.presentation.preview import preview as in_words
-from backup.storage import kept, uploads
 from backup.storage import state as states
+from backup.storage import uploads
 
 from .answers import error_page, log_refusal, page, result_of
 from .front_page import failed, invalid
@@ -62,7 +62,7 @@ def _staged(request: HttpRequest, form: RestoreForm) -> str:
         return _stage(request, form.file)
     if form.upload_id:
         return form.upload_id
-    with kept.open_backup(form.kept_name) as file:
+    with services.open_kept(form.kept_name, request.user) as file:
         return uploads.stage(File(file), request.user)
 
 
@@ -238,7 +238,7 @@ def _source(request: HttpRequest, form: RestoreForm) -> Iterator[tuple[BinaryIO,
         with uploads.open_staged(form.upload_id, request.user) as source:
             yield source, form.upload_id
     elif form.kept_name:
-        with kept.open_backup(form.kept_name) as file:
+        with services.open_kept(form.kept_name, request.user) as file:
             yield file, f"{who_and_how} {form.kept_name}"
     else:
         assert form.file is not None  # else the form would not be valid

@@ -1,6 +1,7 @@
 """`backup`, `restore` and `verify_backup`, as a person or cron runs them."""
 
 import io
+import json
 import os
 import stat
 import subprocess
@@ -131,6 +132,33 @@ def test_progress_bar_on_a_terminal(family, monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "stderr", err)
     command("backup", "--output", tmp_path)
     assert "rows/s" in err.getvalue()
+
+
+# --- backups that the server keeps -------------------------------------------------------------------------
+
+
+def test_a_backup_is_kept_listed_and_restored_by_its_name(family):
+    assert "No backup is kept" in command("backups")
+    then = snapshot()
+    name = command("backup", "--keep", "--label", "before the update").splitlines()[0]
+    (copy,) = kept.backups()
+    assert (copy.name, copy.kind, copy.label, copy.by) == (
+        name,
+        kept.BackupKind.MANUAL,
+        "before the update",
+        "",
+    )
+    out = command("backups")
+    for text in (name, "manual", "before the update", f"{copy.records} records"):
+        assert text in out
+    assert json.loads(command("backups", "--json"))["backups"] == [copy.as_json()]
+    Child.objects.create(first_name="New", last_name="Baby", birth_date="2026-03-01")
+    command("restore", name, "--clear", "--no-input")
+    assert not differences(then, snapshot())
+    with pytest.raises(CommandError, match="cannot be read"):
+        command("restore", name.replace("manual", "safety"), "--no-input")
+    with pytest.raises(CommandError, match="takes no --output"):
+        command("backup", "--keep", "--output", conf.root)
 
 
 # --- restore ----------------------------------------------------------------------------------------------

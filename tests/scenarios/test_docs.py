@@ -209,7 +209,8 @@ def format_section(title):
 
 
 def test_the_specified_keys_are_those_that_are_written():
-    metadata = Metadata(dt.datetime.now(dt.timezone.utc), upgraded=Upgrade("2.0", [], [], []))
+    now = dt.datetime.now(dt.timezone.utc)
+    metadata = Metadata(now, next_keys={"core.note": 7}, upgraded=Upgrade("2.0", [], [], []))
     told = {name: row for row in rows(format_section("metadata.json")) for name in names(row[0])}
     assert list(told) == list(metadata.as_json())
     assert names(told["upgraded"][2]) == list(metadata.upgraded.as_json())

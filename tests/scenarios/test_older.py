@@ -844,5 +844,5 @@ def test_golden_files_are_made_as_they_say(stand_in, tmp_path):
 
 def test_the_interpreter_inside_of_uwsgi(monkeypatch):
     monkeypatch.setattr(sys, "executable", "/usr/bin/uwsgi")
-    command = [upgrade._python(), "-c", "import sys; print(sys.prefix)"]
+    command = [upgrade.python(), "-c", "import sys; print(sys.prefix)"]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == sys.prefix

@@ -40,7 +40,7 @@ from tests.support.snapshots import differences, snapshot
 pytestmark = pytest.mark.usefixtures("family")
 
 #: Those that only look; all others are POST.
-READING = {"index", "download", "preview", "question", "progress", "safety-copy"}
+READING = {"index", "download", "preview", "question", "progress", "kept"}
 VIEWS = {
     pattern.name: {"GET", "HEAD"} if pattern.name in READING else {"POST"} for pattern in urls.urlpatterns
 }
@@ -755,22 +755,78 @@ def test_a_confirmation_that_waited_for_another_is_not_carried_out(browser, monk
     assert len(kept.backups()) == 1
 
 
+# --- Backups that the server keeps ------------------------------------------------------------------------
+
+
+def test_a_backup_is_kept_on_the_server(family, browser):
+    response = browser.post(url("run"), {"label": "before the update"}, follow=True)
+    assert response.redirect_chain == [(url("index"), 302)]
+    first = kept.backups()[0]
+    for text in ("kept on the server", "before the update", first.name, "Made by hand", "2 children"):
+        assert text in response.content.decode()
+    answer = script(family.admin).post(url("run")).json()
+    second = kept.backups()[0]
+    assert answer == {"name": second.name, "kind": "manual", "records": second.records, "made": True}
+    entries = script(family.admin).get(url("index")).json()["backups"]
+    assert entries == [second.as_json(), first.as_json()]
+    assert (first.label, first.by, first.baby_buddy) == (
+        "before the update",
+        "admin",
+        services.babybuddy.version(),
+    )
+    for client in (browser, script(family.admin)):
+        assert client.post(url("run"), {"label": "x" * 201}).status_code == 400
+    assert len(kept.backups()) == 2
+
+
+def test_a_kept_backup_is_previewed_restored_and_undone(family, browser):
+    then = snapshot()
+    name = script(family.admin).post(url("run")).json()["name"]
+    change()
+    now = snapshot()
+    page = browser.get(url("index")).content.decode()
+    assert re.search("Here now: <bdi>Children \\+1, [^<]*Feedings \N{MINUS SIGN}1", page)
+    fields = {"kept": name, "clear_existing_data": "true"}
+    assert browser.post(url("restore"), fields, follow=True).status_code == 200
+    assert not differences(now, snapshot())
+    assert script(family.admin).post(url("confirm"), fields).json()["records"] > 100
+    assert not differences(then, snapshot())
+    result = script(family.admin).post(url("undo")).json()
+    assert not differences(now, snapshot())
+    assert result["safety_copy"] == name, "which holds that very state: no second file"
+    assert len(kept.backups()) == 2
+
+
+def test_a_kept_backup_is_pinned(family, browser):
+    name = script(family.admin).post(url("run")).json()["name"]
+    assert browser.post(url("kept_pin", name), {"pinned": "true"}, follow=True).status_code == 200
+    assert kept.find(name).pinned
+    assert "Unpin" in browser.get(url("index")).content.decode()
+    answer = script(family.admin).post(url("kept_pin", name), {"pinned": "false"})
+    assert answer.json() == kept.find(name).as_json()
+    assert not kept.find(name).pinned
+    for client in (browser, script(family.admin)):
+        assert client.post(url("kept_pin", name)).status_code == 400
+        assert client.post(url("kept_pin", name), {"pinned": "flase"}).status_code == 400
+        assert client.post(url("kept_pin"), {"pinned": "true"}).status_code == 404
+
+
 # --- Safety copies ----------------------------------------------------------------------------------------
 
 
 def test_each_safety_copy_is_listed_with_its_reason(family, browser):
     restored(family)
     services.undo_restore(user=family.staff)
-    copies = script(family.admin).get(url("index")).json()["safety_copies"]
+    copies = script(family.admin).get(url("index")).json()["backups"]
     assert [copy["by"] for copy in copies] == [family.staff.username, family.admin.username]
     assert copies[0]["label"] == "before an undo"
     assert re.fullmatch(r"before restoring backup_\d{6}_\d{6}\.zip", copies[1]["label"])
     page = browser.get(url("index")).content.decode()
     for copy in copies:
         assert copy["size"] > 1000
-        for text in (copy["label"], copy["name"], url("safety-copy", copy["name"])):
+        for text in (copy["label"], copy["name"], url("kept", copy["name"])):
             assert text in page
-        assert url("delete-safety-copy", copy["name"]) in page
+        assert url("kept_delete", copy["name"]) in page
     assert "Undo the last restore" not in page, "it is undone"
 
 
@@ -800,9 +856,10 @@ def test_a_safety_copy_is_downloaded(family, browser):
     with kept.open_backup(name) as file:
         wanted = file.read()
     for client in (browser, script(family.admin)):
-        response = client.get(url("safety-copy", name))
+        response = client.get(url("kept", name))
         assert response.status_code == 200
-        assert response["Content-Disposition"] == f'attachment; filename="{name}"'
+        moment = kept.parse(name).created
+        assert services.backup_name(family.admin, moment) in response["Content-Disposition"]
         assert response["Content-Type"] == "application/zip"
         assert "no-store" in response["Cache-Control"]
         data = response.getvalue()
@@ -813,11 +870,11 @@ def test_a_safety_copy_is_downloaded(family, browser):
 def test_a_safety_copy_is_deleted(family, browser):
     _, name = restored(family)
     _, other = restored(family, 7)
-    response = browser.post(url("delete-safety-copy", name))
+    response = browser.post(url("kept_delete", name))
     assert (response.status_code, response.url) == (302, url("index"))
     assert [copy.name for copy in kept.backups()] == [other]
-    assert browser.post(url("delete-safety-copy", name)).status_code == 404
-    assert script(family.admin).post(url("delete-safety-copy", other)).status_code == 204
+    assert browser.post(url("kept_delete", name)).status_code == 404
+    assert script(family.admin).post(url("kept_delete", other)).status_code == 204
     assert browser.post(url("undo"), {"safety_copy": other}).status_code == 404
 
 
@@ -827,9 +884,10 @@ def test_a_safety_copy_is_deleted(family, browser):
 def test_what_is_no_safety_copy_is_not_there(family, name):
     files.put("safety/notes.txt", ContentFile(b"not yours"))
     client = script(family.admin)
-    for view, method in (("safety-copy", "GET"), ("delete-safety-copy", "POST")):
+    for view, method in (("kept", "GET"), ("kept_delete", "POST"), ("kept_pin", "POST")):
         with suppress(NoReverseMatch):
-            assert client.generic(method, url(view, name)).status_code == 404
+            send = client.get if method == "GET" else client.post
+            assert send(url(view, name), {"pinned": "true"}).status_code == 404
     assert client.post(url("undo"), {"safety_copy": name}).status_code == 404
     assert files.names_in("safety") == ["safety/notes.txt"]
 
@@ -936,7 +994,7 @@ def test_no_file(family, browser, name):
     assert error_of(script(family.admin).post(url(name)))["code"] == "missing"
 
 
-@pytest.mark.parametrize("name", ["restore", "confirm", "cancel", "undo", "delete-safety-copy"])
+@pytest.mark.parametrize("name", ["restore", "confirm", "cancel", "undo", "run", "kept_delete", "kept_pin"])
 def test_too_large_is_refused_before_it_is_read(family, browser, settings, name, monkeypatch):
     settings.BACKUP_MAX_UPLOAD_SIZE = 1024
     monkeypatch.setattr(access, "FORM_SIZE", 1024)
@@ -1082,7 +1140,7 @@ def test_what_cannot_be_remembered_is_no_reason_to_fail(browser, settings, tmp_p
 
 def test_index_json(family):
     answer = script(family.admin).get(url("index")).json()
-    assert answer == {"max_upload_size": conf.max_upload_size, "safety_copies": []}
+    assert answer == {"max_upload_size": conf.max_upload_size, "backups": []}
 
 
 @pytest.mark.parametrize(

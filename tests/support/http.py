@@ -12,15 +12,19 @@ from backup import services
 from backup.conf import conf
 from tests.support.filling import token_key
 
+#: A name of a kept backup that there is not.
+NOTHING = "babybuddy_20261123T143022.123456Z_manual_0123456789ab_0123456789ABCDEF.zip"
+
 
 def url(name, *arguments):
-    """By default, those that are about a safety copy or an upload are about one that is not there."""
+    """By default, those that are about a kept backup or an upload are about one that is not there."""
     default = {
         "preview": ["nothing"],
         "question": ["nothing"],
         "progress": ["nothing"],
-        "safety-copy": ["before_20261123T143022.123456Z.zip"],
-        "delete-safety-copy": ["before_20261123T143022.123456Z.zip"],
+        "kept": [NOTHING],
+        "kept_delete": [NOTHING],
+        "kept_pin": [NOTHING],
     }
     return reverse(f"backup:{name}", args=arguments or default.get(name, []))
 

@@ -125,9 +125,9 @@ def test_ingress_pages_lead_to_ingress(ingress, family):
     assert result.status_code == 200
     assert f'action="{INGRESS}/backup/undo/"' in result.content.decode()
     assert not differences(before, snapshot())
-    response = client.get(f"/backup/safety/{kept.backups()[0].name}/")
+    response = client.get(f"/backup/kept/{kept.backups()[0].name}/")
     assert not response.streaming
-    response = client.post(f"/backup/safety/{kept.backups()[0].name}/delete/")
+    response = client.post(f"/backup/kept/{kept.backups()[0].name}/delete/")
     assert response["Location"].startswith(f"{INGRESS}/backup/")
 
 
@@ -136,7 +136,7 @@ def test_ingress_and_tokens(ingress, family):
     token = {"Authorization": f"Token {token_key('admin')}"}
     for headers in (token, {**ingress, **token}):
         client = Client(headers=headers)
-        assert client.get("/backup/").json()["safety_copies"] == []
+        assert client.get("/backup/").json()["backups"] == []
         response = client.post("/backup/restore/", {"backup_file": upload()})
         assert response.status_code == 200
     assert Client(headers=ingress).get("/backup/").status_code == 302
@@ -155,13 +155,13 @@ def test_no_other_site_gets_in(family, origin):
     client = Client(enforce_csrf_checks=True, headers={"Origin": origin})
     client.force_login(family.admin)
     before = snapshot()
-    for name in ("index", "download", "safety-copy"):
+    for name in ("index", "download", "kept"):
         response = client.get(url(name))
         assert response.status_code == 403
         assert error_of(response)["code"] == "other_site"
         assert not cors(response)
     preflight = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
-    for name in ("restore", "confirm", "undo", "cancel", "delete-safety-copy"):
+    for name in ("restore", "confirm", "undo", "cancel", "kept_delete"):
         assert not cors(client.options(url(name), headers=preflight))
         for content_type in ("text/plain", "application/json", "application/x-www-form-urlencoded"):
             response = client.generic("POST", url(name), b"{}", content_type=content_type)
@@ -206,8 +206,8 @@ def test_what_is_kept_has_no_address(family, browser):
         for prefix in (
             "/",
             "/backup/",
-            "/backup/safety/",
-            "/backup/safety/../",
+            "/backup/kept/",
+            "/backup/kept/../",
             "/static/",
             "/media/",
             "/backups/",
@@ -218,7 +218,7 @@ def test_what_is_kept_has_no_address(family, browser):
                 assert response.status_code in (301, 302, 404, 500), (prefix, relative)
                 response.close()
     name = next(conf.root.glob("*/kept/*")).name
-    assert Client().get(url("safety-copy", name)).status_code == 302
+    assert Client().get(url("kept", name)).status_code == 302
 
 
 # --- From a file ------------------------------------------------------------------------------------------
@@ -355,10 +355,10 @@ def test_each_thing_is_logged_once(family, browser, log, tmp_path):
     browser.post(url("undo"))
     once(log(), rf"undo by 'admin': \d+ records of babybuddy_\S+, safety copy babybuddy_\S+, {SECONDS}")
     name = kept.backups()[0].name
-    browser.get(url("safety-copy", name)).close()
-    once(log(), rf"download of safety copy {name} by 'admin'")
-    browser.post(url("delete-safety-copy", name))
-    once(log(), rf"deletion of safety copy {name} by 'admin'")
+    browser.get(url("kept", name)).close()
+    once(log(), rf"download of {name} by 'admin'")
+    browser.post(url("kept_delete", name))
+    once(log(), rf"deletion of {name} by 'admin'")
     path = tmp_path / "backup.zip"
     call_command("backup", output=str(path))
     once(log(), rf"backup by the command line: \d+ records, {SECONDS}")
@@ -400,8 +400,8 @@ def refusals(family, settings):
         )
     yield lambda: admin.post(url("undo")), rf"undo by 'admin' refused: no_safety_copy, {SECONDS}"
     yield (
-        lambda: admin.post(url("delete-safety-copy")),
-        r"delete-safety-copy by 'admin' refused: no_such_backup",
+        lambda: admin.post(url("kept_delete")),
+        r"kept_delete by 'admin' refused: no_such_backup",
     )
     evil = rewritten(take(), lambda records: records["auth.user"][1]["fields"].update(is_superuser=True))
     yield (

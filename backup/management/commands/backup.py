@@ -30,11 +30,20 @@ class Command(BackupCommand):
             "Defaults to the folder BACKUP_ROOT.",
         )
         parser.add_argument("--label", default="", help="A note of yours that the backup carries.")
+        parser.add_argument(
+            "--keep",
+            action="store_true",
+            help="Keep the backup on the server, where the page and the command `backups` list it. Takes no --output.",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         output, label = options["output"], options["label"]
+        if options["keep"] and output is not None:
+            raise CommandError("--keep takes no --output: the server keeps the backup with the others.")
         try:
-            if output == "-":
+            if options["keep"]:
+                self._keep(label)
+            elif output == "-":
                 self._to_stdout(label)
             else:
                 self._to_file(self._target(output), label)
@@ -54,6 +63,11 @@ class Command(BackupCommand):
         if not path.parent.is_dir():
             raise CommandError(f"There is no folder {path.parent}.")
         return path
+
+    def _keep(self, label: str) -> None:
+        with self.progress_bar() as reporter:
+            stored = services.keep_backup(label=label, reporter=reporter)
+        self.report(f"{stored.name}\n{stored.records} records of {len(stored.counts)} models")
 
     def _to_file(self, path: Path, label: str) -> None:
         sweep(path.parent)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,6 +14,7 @@ from django.core.management.base import CommandError
 from backup import services
 from backup.archive import Metadata, open_path
 from backup.archive.metadata import shown
+from backup.exceptions import NoSuchBackup
 from backup.management.base import BackupCommand, describe, show_changes
 from backup.options import Part, RestoreMode, RestoreOptions, Result, parts_named
 from backup.restore.plan import Plan
@@ -29,9 +30,10 @@ class Command(BackupCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
             "file",
-            metavar="FILE",
+            metavar="FILE or NAME",
             nargs="?",
-            help="A backup file, the folder that one was unpacked to, or an old db.sqlite3.",
+            help="A backup file, the folder that one was unpacked to, an old db.sqlite3, or the name of a backup that "
+            "the server keeps (see the command `backups`).",
         )
         parser.add_argument(
             "--undo",
@@ -106,16 +108,13 @@ class Command(BackupCommand):
         interactive: bool,
         **others: Any,
     ) -> None:
-        try:
-            opened = open_path(Path(file))  # closed below; the errors of what follows are others
-        except OSError as error:
-            raise CommandError(f"{file} cannot be read: {error.strerror}") from error
+        opened, path = self._open(file)
         mode = RestoreMode.CLEAR if clear else RestoreMode.OVERWRITE
         mode = RestoreMode.KEEP_BOTH if keep_both else mode
         options = RestoreOptions(
             mode, only, clear_unknown_apps=clear_unknown_apps or interactive, edited=edited
         )
-        with opened, self._at_todays_schema(opened, Path(file), edited) as source:
+        with opened, self._at_todays_schema(opened, path, edited) as source:
             if dry_run or interactive:
                 plan = services.inspect_backup(source, options)
                 self._show(plan)
@@ -129,8 +128,19 @@ class Command(BackupCommand):
                 result = services.restore_backup(source, options, reporter=reporter)
             self._report(result)
 
+    def _open(self, file: str) -> tuple[BinaryIO, Path | None]:
+        """Open a file, or a kept backup of this name: then there is no path."""
+        path = Path(file)
+        try:
+            if not path.exists():
+                with suppress(NoSuchBackup):
+                    return services.open_kept(file), None
+            return open_path(path), path
+        except OSError as error:
+            raise CommandError(f"{file} cannot be read: {error.strerror}") from error
+
     @contextmanager
-    def _at_todays_schema(self, file: BinaryIO, path: Path, edited: bool) -> Iterator[BinaryIO]:
+    def _at_todays_schema(self, file: BinaryIO, path: Path | None, edited: bool) -> Iterator[BinaryIO]:
         with ExitStack() as stack:
             with self.progress_bar() as reporter:
                 source = stack.enter_context(

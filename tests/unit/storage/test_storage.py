@@ -275,7 +275,7 @@ def test_safety_copies_of_version_0_1_are_listed(place):
 
 def test_what_an_entry_of_the_list_says(place):
     file, metadata = small(1)
-    stored = kept.keep(file, metadata, MANUAL, pinned=True)
+    stored = kept.keep(file, metadata, MANUAL, facts={"pinned": True})
     assert stored == kept.find(stored.name) == kept.backups()[0]
     assert stored.as_json() == {
         "name": stored.name,

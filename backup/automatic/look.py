@@ -1,0 +1,99 @@
+"""After a request: looks whether a backup is due, and starts the child process that makes it.
+
+Nothing is done inside of a request but that: a look a minute at one small file, and, once a day, the start of a shell,
+which leaves the child behind and ends at once. So the child is nobody's child when it ends, and no thread waits for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.utils import timezone
+
+from .. import babybuddy
+from ..conf import OFF, conf
+from ..upgrade.process import python
+from . import outlook
+
+logger = logging.getLogger("backup")
+
+#: Seconds between two looks of a process. While what it starts comes to nothing, they double, to an hour.
+PAUSE, LONGEST_PAUSE = 60.0, 3600.0
+#: What the shell does: it leaves the command behind, which is then a process of its own.
+LEAVE_BEHIND = '"$@" &'
+
+
+class Watch:
+    """When this process looks next."""
+
+    def __init__(self) -> None:
+        self.next = 0.0
+        self._pause = PAUSE
+        self._looking = threading.Lock()
+
+    def after_request(self, **kwargs: Any) -> None:
+        """Look, where the last look was a while ago. Receives `request_finished`."""
+        if time.monotonic() < self.next or not self._looking.acquire(blocking=False):
+            return
+        try:
+            if time.monotonic() >= self.next:  # another thread may have looked meanwhile
+                self._look()
+        finally:
+            self._looking.release()
+
+    def _look(self) -> None:
+        self.next = time.monotonic() + self._pause
+        try:
+            if not _is_due():
+                self._pause = PAUSE
+                self.next = time.monotonic() + PAUSE
+                return
+            start()
+        except ImproperlyConfigured:  # `manage.py check` says so, and so does the page
+            pass
+        except OSError as error:
+            logger.warning("an automatic backup cannot be started: %s", error)
+        self._pause = min(2 * self._pause, LONGEST_PAUSE)
+
+
+watch = Watch()
+
+
+def _is_due() -> bool:
+    if conf.schedule == OFF:
+        return False
+    known = outlook.read()
+    return known is None or known.is_due(timezone.now())
+
+
+def start() -> None:
+    """Start `python -m backup.automatic` with the settings of this process, and leave it behind. Raises `OSError`."""
+    module = settings.SETTINGS_MODULE
+    if not module:
+        raise ImproperlyConfigured("Automatic backups need a settings module.")
+    try:
+        folder = os.getcwd()
+    except FileNotFoundError:
+        folder = str(babybuddy.folder())
+    environment = {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": module,
+        "PYTHONPATH": os.pathsep.join(entry or folder for entry in sys.path),
+    }
+    subprocess.run(
+        ["/bin/sh", "-c", LEAVE_BEHIND, "sh", python(), "-m", "backup.automatic"],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,  # errors go where those of the server go
+        start_new_session=True,  # what ends the server's processes, by the terminal say, does not end this one
+        check=False,
+    )

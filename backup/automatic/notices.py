@@ -1,0 +1,71 @@
+"""Who is told when automatic backups begin to go wrong, and when they are right again.
+
+Whatever goes wrong with a notice is logged, and never fails a backup. Addresses are not logged: secrets may be in them.
+"""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from collections.abc import Iterable
+from urllib.parse import urlsplit, urlunsplit
+
+from django.core import mail
+from django.utils.translation import gettext as _
+
+from .. import babybuddy
+from ..conf import OFF, conf
+from ..log import logger
+from .status import State, Status
+
+#: Seconds that one server may take.
+TIMEOUT = 10.0
+
+
+def tell(status: Status) -> None:
+    """Tell people and programs of a change of state."""
+    if conf.webhook_url:
+        _ask(conf.webhook_url, json.dumps(status.as_json()).encode())
+    if addresses := _addresses():
+        _mail(addresses, status)
+
+
+def ping(suffix: str = "") -> None:
+    """Tell BACKUP_PING_URL of a run. `suffix`: "/start", "/fail", or "" after a success."""
+    if conf.ping_url:
+        parts = urlsplit(conf.ping_url)
+        _ask(urlunsplit(parts._replace(path=parts.path.rstrip("/") + suffix if suffix else parts.path)))
+
+
+def _addresses() -> list[str]:
+    chosen = conf.notify
+    return [] if chosen == [OFF] else chosen or babybuddy.superuser_addresses()
+
+
+def _mail(addresses: Iterable[str], status: Status) -> None:
+    """Send each of them a mail of its own: they need not know of each other."""
+    if status.state is State.OK:
+        subject = _("Baby Buddy: automatic backups work again")
+    elif status.state is State.SHRUNK:
+        subject = _("Baby Buddy: entries are fewer than in the backup before")
+    else:
+        subject = _("Baby Buddy: automatic backups need your attention")
+    messages = [mail.EmailMessage(subject, status.message, to=[address]) for address in addresses]
+    try:
+        connection = mail.get_connection()
+        if getattr(connection, "timeout", TIMEOUT) is None:
+            connection.timeout = TIMEOUT  # type: ignore[attr-defined]
+        connection.send_messages(messages)
+    except Exception as error:  # noqa: BLE001  any mail backend may be configured
+        logger.warning("a notice could not be sent by mail: %s", type(error).__name__)
+
+
+def _ask(url: str, data: bytes | None = None) -> None:
+    """GET an address, or POST JSON to it."""
+    headers = {"User-Agent": "babybuddy-backup", **({"Content-Type": "application/json"} if data else {})}
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=TIMEOUT):
+            pass
+    except Exception as error:  # noqa: BLE001  what a server on the network answers may be anything
+        reason = getattr(error, "code", None) or type(getattr(error, "reason", error)).__name__
+        logger.warning("a notice could not be sent to %s: %s", urlsplit(url).hostname, reason)

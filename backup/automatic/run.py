@@ -1,0 +1,248 @@
+"""Making an automatic backup, in this order: write, read back and check; then, and only then, retention; then notices.
+
+It is the same for the child process, `manage.py backup --automatic` and `POST /backup/run/`.
+"""
+
+from __future__ import annotations
+
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from .. import services
+from ..archive import open_archive
+from ..conf import conf
+from ..database import Job, database_of
+from ..exceptions import BackupError, Busy, InvalidBackup, NoSuchBackup, StorageFailed
+from ..log import logged, logger
+from ..options import SILENT, Reporter
+from ..storage import files, kept, state
+from ..storage.kept import BackupKind, StoredBackup
+from . import guard, notices, status
+from .status import State
+from .unchanged import is_unchanged
+
+#: Seconds between two looks whether a restore has ended.
+PATIENCE = 0.5
+#: Seconds that a run gets to end by itself when its time is up.
+LAST_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run did. `made`: whether there is a new file. `backup`: the newest automatic one; None where another
+    process makes the first one right now. `message`: what happened, in words."""
+
+    made: bool
+    backup: StoredBackup | None
+    message: str
+
+    def as_json(self) -> dict[str, Any]:
+        backup = self.backup
+        return {
+            "name": backup.name if backup else None,
+            "kind": BackupKind.AUTOMATIC.value,
+            "records": backup.records if backup else None,
+            "made": self.made,
+        }
+
+
+def run(*, now: bool = False, user: Any = None, reporter: Reporter = SILENT) -> Outcome:
+    """Make an automatic backup where one is due. `now`: although none is due. `user`: who said so; None is nobody.
+
+    Among all processes and machines one makes it; for the others there is nothing to do. Raises `BackupError` where it
+    fails; people were told then. What becomes of old backups, and of the notices, is told by the status.
+    """
+    before = status.status()
+    if not now and not _is_due():
+        status.remember(before)
+        return Outcome(False, before.last, _("No backup is due."))
+    with _alone() as alone:
+        if not alone:
+            return Outcome(False, before.last, _("An automatic backup is being made right now."))
+        if not now and not _is_due():  # another process has made it meanwhile
+            found = status.status()
+            status.remember(found)
+            return Outcome(False, found.last, _("No backup is due."))
+        return _run(user, reporter)
+
+
+def _is_due() -> bool:
+    now = timezone.now()
+    try:
+        schedule = status.current_schedule()
+        if schedule is None:
+            return False
+        newest = status.newest(kept.backups(BackupKind.AUTOMATIC), now)
+    except StorageFailed:  # the run will fail, and say so
+        return True
+    return schedule.is_due(status.good_until(newest), now)
+
+
+@contextmanager
+def _alone() -> Iterator[bool]:
+    """Hold the lock of automatic backups. Yields whether it was free."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(database_of().lock(Job.AUTOMATIC_BACKUP))
+        except Busy:
+            yield False
+        else:
+            yield True
+
+
+def _run(user: Any, reporter: Reporter) -> Outcome:
+    before = status.status()
+    if before.state is State.OVERDUE and before.last is not None:
+        _tell_once(before)
+    notices.ping("/start")
+    try:
+        with logged("automatic backup", user) as log:
+            _wait_for_restore(conf.automatic_seconds if user is None else 0)
+            outcome = _make(user, reporter)
+            log(outcome.message)
+    except Exception as error:
+        _note_run(error.message if isinstance(error, BackupError) else type(error).__name__)
+        _conclude("/fail")
+        raise
+    _note_run(_retain())
+    _conclude("")
+    return outcome
+
+
+def _wait_for_restore(seconds: float) -> None:
+    """Wait while somebody restores. A restore that begins later does no harm: a backup is of one moment.
+
+    Raises `Busy` where it takes longer. (Whoever sent a request does not wait for an answer as long as a child can.)
+    """
+    until = time.monotonic() + seconds
+    database = database_of()
+    while True:
+        try:
+            with database.lock(Job.RESTORE):
+                return
+        except Busy:
+            if time.monotonic() >= until:
+                raise
+            time.sleep(PATIENCE)
+
+
+def _make(user: Any, reporter: Reporter) -> Outcome:
+    """Make a backup and keep it; where nothing has changed, the newest one is good until now instead."""
+    with suppress(StorageFailed):
+        files.tidy()  # what killed processes left
+    newest = status.newest(kept.backups(BackupKind.AUTOMATIC), timezone.now())
+    with tempfile.TemporaryFile() as file:
+        moment = timezone.now()
+        metadata = services.create_backup(file, user=user, reporter=reporter)
+        shrunk: list[guard.Loss] = []
+        if newest is not None:
+            try:
+                with kept.open_backup(newest.name) as source, open_archive(source) as then:
+                    file.seek(0)
+                    with open_archive(file) as today:
+                        if status.is_good(newest) and is_unchanged(then, today):
+                            same = kept.note(newest.name, **{status.UNCHANGED: moment.isoformat()})
+                            return Outcome(False, same, _("Nothing has changed since the newest backup."))
+                        shrunk = guard.losses(then, today)
+            except (
+                InvalidBackup,
+                NoSuchBackup,
+            ) as error:  # damaged, or deleted: a new one is all the more needed
+                logger.warning("%s cannot be compared with: %s", newest.name, error.code)
+        file.seek(0)
+        facts = {guard.SHRUNK: [loss.as_json() for loss in shrunk]} if shrunk else {}
+        made = kept.keep(file, metadata, BackupKind.AUTOMATIC, facts=facts)
+    # A proof and the copies to other places come here, before anything is removed.
+    return Outcome(True, made, _("%(n)s records, kept as %(name)s.") % {"n": made.records, "name": made.name})
+
+
+def _retain() -> str:
+    """Delete what the rules do not want any more. Returns what went wrong; "" where nothing did."""
+    try:
+        for verdict in status.retention():
+            if not verdict.stays:
+                with suppress(NoSuchBackup):  # deleted since
+                    kept.delete(verdict.backup.name)
+                logger.info("automatic backup %s removed by BACKUP_KEEP", verdict.backup.name)
+    except BackupError as error:
+        return _("The backup was made, but old ones could not be removed. %(reason)s") % {
+            "reason": error.message
+        }
+    return ""
+
+
+# -- how it went, and who is told ---
+
+
+def _note_run(error: str) -> None:
+    last = status.last_run()
+    run = state.LastRun(
+        at=timezone.now(),
+        error=error,
+        tries=(last.tries if last else 0) + 1 if error else 0,
+        told=last.told if last else "",
+    )
+    status.save_run(run)
+
+
+def _conclude(suffix: str) -> None:
+    """Leave for other processes how things are, and tell people and programs."""
+    found = status.status()
+    status.remember(found)
+    _tell_once(found)
+    notices.ping(suffix)
+
+
+def _tell_once(found: status.Status) -> None:
+    """Tell people of a state that is another one than the one that they know. The first success is no news."""
+    last = status.last_run()
+    told = last.told if last else ""
+    if found.state.value == told:
+        return
+    status.save_run(
+        state.LastRun(
+            at=timezone.now(),
+            error=last.error if last else "",
+            tries=last.tries if last else 0,
+            told=found.state.value,
+        )
+    )
+    if told or found.state.is_trouble:
+        notices.tell(found)
+
+
+# -- its time ---
+
+
+@contextmanager
+def time_limit() -> Iterator[None]:
+    """End what is done inside after BACKUP_AUTOMATIC_SECONDS: by an error, and, where that does not end it, at once."""
+    if not hasattr(signal, "SIGALRM") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    seconds = conf.automatic_seconds
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(LAST_SECONDS)
+        raise BackupError(
+            _("It took more than %(seconds)s seconds (BACKUP_AUTOMATIC_SECONDS).") % {"seconds": seconds}
+        )
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)

@@ -1,0 +1,315 @@
+"""How automatic backups are: one answer for the page, the API, the commands and the notices."""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from django.utils import formats, timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from .. import babybuddy
+from ..conf import conf, keep_rules
+from ..database.memo import site_id
+from ..exceptions import BackupError, Forbidden, StorageFailed
+from ..presentation import names
+from ..storage import kept, state
+from ..storage.kept import BackupKind, StoredBackup
+from . import guard, outlook
+from .guard import Loss
+from .retention import Verdict, verdicts
+from .schedule import Schedule, schedule_of
+
+#: The fact beside the newest backup: until when nothing had changed since.
+UNCHANGED = "unchanged"
+#: Seconds for which a process remembers whether the menu has a mark.
+REMEMBERED = 60.0
+
+
+class State(enum.Enum):
+    OK = "ok"
+    OVERDUE = "overdue"
+    FAILED = "failed"
+    SHRUNK = "shrunk"
+    OFF = "off"
+
+    @property
+    def is_trouble(self) -> bool:
+        """Whether somebody has to do something."""
+        return self in (State.OVERDUE, State.FAILED, State.SHRUNK)
+
+
+@dataclass(frozen=True)
+class Status:
+    """How things are. `message`: the same in words. `schedule`: BACKUP_SCHEDULE.
+
+    `last`: the newest automatic backup that is whole; None where there is none. `unchanged`: until when nothing had
+    changed since it was made; None where it is not known to be good for longer. `next`: when the next one is due, now
+    where it is due already; None where the schedule is off. `losses`: what is fewer than in `before`, the name of the
+    last backup that has it; "" where nothing is fewer, or there is none any more.
+    """
+
+    state: State
+    message: str
+    schedule: str
+    last: StoredBackup | None = None
+    unchanged: dt.datetime | None = None
+    next: dt.datetime | None = None
+    losses: Sequence[Loss] = ()
+    before: str = ""
+    locations: Sequence[Any] = field(default_factory=list)
+
+    @property
+    def good_until(self) -> dt.datetime | None:
+        """The moment whose state is kept; None where there is none."""
+        return good_until(self.last)
+
+    def as_json(self) -> dict[str, Any]:
+        last = self.last
+        return {
+            "state": self.state.value,
+            "message": self.message,
+            "schedule": self.schedule,
+            "last": last
+            and {
+                "name": last.name,
+                "at": last.created.isoformat(),
+                "records": last.records,
+                "unchanged": self.unchanged and self.unchanged.isoformat(),
+            },
+            "next": self.next and self.next.isoformat(),
+            "proof": None,
+            "shrunk": [loss.as_json() for loss in self.losses],
+            "locations": [*self.locations],
+        }
+
+
+def status() -> Status:
+    """Return how automatic backups are now. It answers even where the storage does not.
+
+    Raises `ImproperlyConfigured` where a setting is wrong.
+    """
+    now = timezone.now()
+    run = last_run()
+    try:
+        schedule, backups = current_schedule(), kept.backups(BackupKind.AUTOMATIC)
+    except BackupError as error:
+        return Status(State.FAILED, error.message, conf.schedule)
+    last = newest(backups, now)
+    until = good_until(last)
+    shrunk = guard.shrunk(backups)
+    losses = guard.losses_of(shrunk)
+    if schedule is None:
+        found, message = State.OFF, _("Automatic backups are off (BACKUP_SCHEDULE).")
+    elif run is not None and run.error:
+        found, message = (
+            State.FAILED,
+            _("The last automatic backup failed: %(reason)s") % {"reason": run.error},
+        )
+    elif shrunk:
+        found, message = State.SHRUNK, _shrunk_message(losses)
+    elif schedule.is_overdue(until, now):
+        found, message = State.OVERDUE, _overdue_message(until)
+    else:
+        found, message = State.OK, _ok_message(last)
+    return Status(
+        state=found,
+        message=message,
+        schedule=conf.schedule,
+        last=last,
+        unchanged=until if last is not None and until != last.created else None,
+        next=max(now, schedule.next(until) if until else now) if schedule else None,
+        losses=losses,
+        before=_before(backups, shrunk),
+    )
+
+
+def current_schedule() -> Schedule | None:
+    """Return the schedule of this site; None where it is off. Raises `StorageFailed`, `ImproperlyConfigured`."""
+    return schedule_of(conf.schedule, site_id(), babybuddy.user_timezone(None))
+
+
+def newest(backups: Sequence[StoredBackup], now: dt.datetime) -> StoredBackup | None:
+    """Return the newest that is whole, of those that are not dated in the future: these decide nothing."""
+    past = [backup for backup in backups if backup.created <= now and not backup.is_damaged]
+    return max(past, key=lambda backup: backup.created, default=None)
+
+
+def good_until(backup: StoredBackup | None) -> dt.datetime | None:
+    """Return the last moment whose state a backup holds: that of its making, or a later one."""
+    if backup is None:
+        return None
+    try:
+        return max(backup.created, dt.datetime.fromisoformat(backup.facts[UNCHANGED]))
+    except (KeyError, TypeError, ValueError):
+        return backup.created
+
+
+def last_run() -> state.LastRun | None:
+    """Return how the last run went: what the storage says, or what this machine knows since the storage failed."""
+    known = outlook.read()
+    runs = [state.load_last_run(), known.last_run if known else None]
+    return max((run for run in runs if run is not None), key=lambda run: run.at, default=None)
+
+
+def save_run(run: state.LastRun) -> None:
+    """Remember how a run went, on this machine at least."""
+    try:
+        state.save_last_run(run)
+    except StorageFailed:
+        known = outlook.read()
+        outlook.write(replace(known, run=run.as_json()) if known else _unknown(run))
+
+
+def _unknown(run: state.LastRun) -> outlook.Outlook:
+    moment = timezone.now().timestamp()
+    return outlook.Outlook(moment, "", "", moment, moment, "", State.FAILED.value, run.as_json())
+
+
+def retention() -> list[Verdict]:
+    """Return what the rules make of each automatic backup now, newest first: which stays, why, and which would go.
+
+    Raises `StorageFailed`, `ImproperlyConfigured`.
+    """
+    backups = kept.backups(BackupKind.AUTOMATIC)
+    return verdicts(
+        backups,
+        keep_rules(conf.keep),
+        site=site_id(),
+        zone=babybuddy.user_timezone(None),
+        now=timezone.now(),
+        halted=_halted(backups),
+    )
+
+
+def _halted(backups: Sequence[StoredBackup]) -> str:
+    """Return why nothing is removed at all; "" where the rules hold."""
+    if guard.shrunk(backups):
+        return _("kept until a superuser says that it is right that entries are fewer")
+    last = newest(backups, timezone.now())
+    if last is not None and not is_good(last):
+        return _("kept since the newest backup failed its proof")
+    return ""
+
+
+def is_good(backup: StoredBackup) -> bool:
+    """Tell whether nothing is known against a backup."""
+    return (backup.proof or {}).get("verdict") != "failed"
+
+
+def acknowledge(user: Any) -> Status:
+    """Take a superuser's word that it is right that entries are fewer. Retention goes on from the next backup.
+
+    `user`: None is the command line. Raises `Forbidden`, `StorageFailed`.
+    """
+    if user is not None and not user.is_superuser:
+        raise Forbidden(_("Only a superuser can say that it is right that entries are fewer."))
+    by = user.get_username() if user is not None else ""
+    for backup in guard.shrunk(kept.backups(BackupKind.AUTOMATIC)):
+        kept.note(backup.name, **{guard.ACCEPTED: {"by": by, "at": timezone.now().isoformat()}})
+    found = status()
+    remember(found)
+    return found
+
+
+# -- for the menu ---
+
+
+def remember(found: Status) -> None:
+    """Leave for the other processes of this machine how things are, and when the next run is to start."""
+    now, run, until = timezone.now(), last_run(), found.good_until
+    try:
+        schedule = current_schedule()
+        path = kept.local_path(found.last.name) if found.last else ""
+    except StorageFailed:
+        schedule, path = None, ""
+    due = found.next or now
+    if run is not None and run.error:
+        due = max(due, run.at + retry_after(run.tries))
+    overdue = schedule.overdue_from(until) if schedule and until else now
+    outlook.write(
+        outlook.Outlook(
+            written=now.timestamp(),
+            schedule=found.schedule,
+            zone=babybuddy.user_timezone(None).key,
+            due=due.timestamp(),
+            overdue=overdue.timestamp(),
+            newest=path,
+            state=found.state.value,
+            run=run.as_json() if run else {},
+        )
+    )
+
+
+def retry_after(tries: int) -> dt.timedelta:
+    """Return how long to wait before the next try. `tries`: how many failed in a row."""
+    return dt.timedelta(minutes=[1, 5, 30, 60][min(tries, 4) - 1])
+
+
+_mark: tuple[float, bool] = (0.0, False)
+
+
+def needs_attention() -> bool:
+    """Tell whether the menu is to have a mark. Asks no database and no storage: every page of the host has a menu."""
+    global _mark
+    moment = time.monotonic()
+    if moment >= _mark[0]:
+        known = outlook.read()
+        _mark = (
+            moment + REMEMBERED,
+            known is not None
+            and (
+                known.state in (State.FAILED.value, State.SHRUNK.value)
+                or (known.state != State.OFF.value and timezone.now().timestamp() > known.overdue)
+            ),
+        )
+    return _mark[1]
+
+
+# -- in words ---
+
+
+def _ok_message(last: StoredBackup | None) -> str:
+    if last is None:
+        return ""
+    return ngettext(
+        "The last automatic backup, of %(date)s, holds %(n)s record.",
+        "The last automatic backup, of %(date)s, holds %(n)s records.",
+        last.records,
+    ) % {"date": _date(last.created), "n": names.grouped(last.records)}
+
+
+def _overdue_message(until: dt.datetime | None) -> str:
+    if until is None:
+        return _("There is no automatic backup yet. The first one is made when Baby Buddy is used.")
+    return _(
+        "An automatic backup is overdue: the last one is of %(date)s. If none is made while Baby Buddy is used, run "
+        "“manage.py backup --automatic” on the server, which says why."
+    ) % {"date": _date(until)}
+
+
+def _shrunk_message(losses: Sequence[Loss]) -> str:
+    called = names.model_names(loss.model for loss in losses)
+    lines = ", ".join(
+        f"{called[loss.model]} {names.grouped(loss.before)} → {names.grouped(loss.now)}" for loss in losses
+    )
+    return _(
+        "Entries are fewer than in the backup before: %(losses)s. No old backup is removed until a superuser says that "
+        "this is right."
+    ) % {"losses": lines}
+
+
+def _before(backups: Sequence[StoredBackup], shrunk: Sequence[StoredBackup]) -> str:
+    """Return the name of the last whole backup before the first loss."""
+    first = min((backup.created for backup in shrunk), default=None)
+    older = [b for b in backups if first is not None and b.created < first and not b.is_damaged]
+    return max(older, key=lambda backup: backup.created).name if older else ""
+
+
+def _date(moment: dt.datetime) -> str:
+    return formats.date_format(timezone.localtime(moment), "DATETIME_FORMAT")

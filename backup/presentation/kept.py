@@ -1,0 +1,72 @@
+"""The backups that the server keeps, in words: what each holds, and how that differs from what is here now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from django.utils.functional import Promise
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
+from .. import babybuddy
+from ..storage.kept import BackupKind, StoredBackup
+from .names import grouped, model_names
+
+#: Models that are named where the numbers of records differ; the others are added up.
+NAMED = 4
+
+_KINDS = {
+    BackupKind.AUTOMATIC: gettext_lazy("Automatic"),
+    BackupKind.MANUAL: gettext_lazy("Made by hand"),
+    BackupKind.SAFETY: gettext_lazy("Safety copy"),
+}
+
+
+@dataclass(frozen=True)
+class KeptInWords:
+    """A line of the list. `holds`: the numbers of children and records. `since`: how the numbers here differ from those
+    in the backup; "" where they do not."""
+
+    backup: StoredBackup
+    kind: str | Promise
+    holds: str
+    since: str
+
+
+def kept_in_words(backups: Sequence[StoredBackup], now: Mapping[str, int]) -> list[KeptInWords]:
+    """Return a line for each. `now`: model label -> number of records in the database; {} where that is not known."""
+    return [
+        KeptInWords(backup, _KINDS[backup.kind], holds(backup), _since(backup, now) if now else "")
+        for backup in backups
+    ]
+
+
+def holds(backup: StoredBackup) -> str:
+    """Return "2 children, 7,665 records"."""
+    children = backup.counts.get(babybuddy.CHILD, 0)
+    return _("%(children)s, %(records)s") % {
+        "children": ngettext("%(n)s child", "%(n)s children", children) % {"n": grouped(children)},
+        "records": ngettext("%(n)s record", "%(n)s records", backup.records) % {"n": grouped(backup.records)},
+    }
+
+
+def _since(backup: StoredBackup, now: Mapping[str, int]) -> str:
+    """Return "Feedings +12, Notes -1": care records that are here now, more or fewer than in the backup."""
+    if backup.is_damaged:
+        return ""
+    more = {
+        label: count - backup.counts.get(label, 0)
+        for label, count in now.items()
+        if babybuddy.group_of(label) == babybuddy.CARE and count != backup.counts.get(label, 0)
+    }
+    ordered = sorted(more, key=lambda label: (label != babybuddy.CHILD, -abs(more[label])))
+    names = model_names(ordered)
+    parts = [f"{names[label]} {_signed(more[label])}" for label in ordered[:NAMED]]
+    if others := sum(abs(more[label]) for label in ordered[NAMED:]):
+        parts.append(ngettext("%(n)s other", "%(n)s others", others) % {"n": grouped(others)})
+    return ", ".join(parts)
+
+
+def _signed(number: int) -> str:
+    return f"+{grouped(number)}" if number > 0 else f"\N{MINUS SIGN}{grouped(-number)}"

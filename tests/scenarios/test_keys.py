@@ -1,0 +1,168 @@
+"""The keys that databases give by themselves: after clearing or an undo the next one is what it was before."""
+
+import pytest
+from core import models as core
+from django.db import DatabaseError, connection
+from django.utils import timezone
+
+from backup import services
+from backup.database import database_of
+from backup.exceptions import InvalidBackup, InvalidRecord, RecordsRefused
+from backup.scope import models_in_scope
+from backup.tables import HIGHEST, Table
+from tests.support.backups import refused, restore, rewritten, take
+from tests.support.snapshots import differences, snapshot
+
+NOTE = Table(core.Note)
+
+
+def enter(**fields):
+    note = core.Note(child=core.Child.objects.first(), note="n", time=timezone.now(), **fields)
+    note.save(force_insert=True)
+    return note.pk
+
+
+def next_keys():
+    return {
+        table.label: key for table, key in database_of().next_keys([*map(Table, models_in_scope())]).items()
+    }
+
+
+def with_key(key):
+    """A change of a backup: one more note under that key."""
+
+    def change(records):
+        records["core.note"].append({**records["core.note"][-1], "pk": key})
+
+    return change
+
+
+def without_next_keys(metadata):
+    metadata.pop("next_keys", None)
+
+
+def test_the_next_key_is_the_one_that_the_next_row_gets(family):
+    expected = next_keys()["core.note"]
+    assert enter() == expected
+    core.Note.objects.filter(pk=enter()).delete()
+    assert next_keys()["core.note"] == expected + 2
+
+
+@pytest.mark.parametrize("last_is_deleted", [False, True])
+def test_after_clearing_the_next_key_is_what_it_was_when_the_backup_was_made(family, last_is_deleted):
+    before = enter()
+    if last_is_deleted:
+        core.Note.objects.filter(pk=before).delete()
+    file, keys = take(), next_keys()
+    assert [enter() for _ in range(3)] == [before + 1, before + 2, before + 3]
+    core.Tag.objects.create(name="one more")
+    restore(file, clear=True)
+    assert next_keys() == keys
+    assert enter() == before + 1
+
+
+def test_of_a_file_that_does_not_say_it_is_the_one_after_the_highest(family):
+    before = enter()
+    file = rewritten(take(), change_metadata=without_next_keys)
+    enter(), enter()
+    restore(file, clear=True)
+    assert enter() == before + 1
+
+
+@pytest.mark.parametrize("clear", [True, False])
+def test_undo_cures_a_high_key(family, clear):
+    keys = next_keys()
+    file = rewritten(take(), with_key(2_000_000_000), without_next_keys)
+    restore(file, clear=clear)
+    assert enter() == 2_000_000_001
+    services.undo_restore()
+    core.Note.objects.filter(pk__gt=2_000_000_000).delete()
+    assert next_keys() == keys
+    assert enter() == keys["core.note"]
+
+
+def test_undo_of_a_state_with_other_keys_only(family):
+    """The rows are those of a safety copy that is kept already; the next key is another."""
+    file = take()
+    restore(file, clear=True)
+    core.Note.objects.filter(pk=enter()).delete()
+    keys = next_keys()
+    restore(rewritten(file, with_key(2_000_000_000)), clear=True)
+    services.undo_restore()
+    assert next_keys() == keys
+
+
+def test_a_restore_that_fails_leaves_keys_that_are_free(family):
+    keys = next_keys()
+
+    def break_it(records):
+        records["core.note"][0]["fields"]["child"] = 987654
+        records["core.note"] = records["core.note"][:1]
+
+    refused(rewritten(take(), break_it, without_next_keys), RecordsRefused, clear=True)
+    assert enter() >= keys["core.note"]
+
+
+def test_what_a_file_says_is_not_believed_beyond_measure(family):
+    file = take()
+
+    def say(keys):
+        return rewritten(file, change_metadata=lambda metadata: metadata.update(next_keys=keys))
+
+    restore(say({"core.note": 2**70 // 2**7, "core.child": 1, "gone.model": 3}), clear=True)
+    assert enter() < 2**63 // 1000 * 999 + 10
+    assert core.Child.objects.create(first_name="a", last_name="b", birth_date=timezone.now()).pk > 1
+    for wrong in ([], {"core.note": "7"}, {"core.note": 0}, {"core.note": True}, {"core.note": 2**64}, None):
+        error = refused(say(wrong), InvalidBackup, clear=True)
+        assert "next_keys" in error.message
+
+
+@pytest.mark.skipif(connection.vendor == "mysql", reason="it has no key beyond the last")
+def test_undo_of_a_state_in_which_no_row_could_be_added(family):
+    file = take()
+    table = NOTE.db_table
+    if connection.vendor == "sqlite":
+        highest = 2**63 - 1
+        database_of().execute("UPDATE sqlite_sequence SET seq = %s WHERE name = %s", [highest, table])
+    else:
+        highest = HIGHEST[core.Note._meta.pk.get_internal_type()]
+        database_of().fetch("SELECT setval(pg_get_serial_sequence(%s, 'id'), %s)", [table, highest])
+    keys = next_keys()
+    assert keys["core.note"] == highest + 1
+    restore(file, clear=False)
+    restore(file, clear=True)
+    assert enter() < highest
+    core.Note.objects.filter(pk=enter()).delete()
+    services.undo_restore()
+    assert next_keys() == keys
+    with pytest.raises(DatabaseError):
+        enter()
+
+
+def test_a_safety_copy_with_the_highest_key_can_be_undone_to(family):
+    """Somebody had got it in there, by another way than a restore."""
+    file = take()
+    highest = HIGHEST[core.Note._meta.pk.get_internal_type()]
+    enter(pk=highest)
+    before = snapshot()
+    restore(file, clear=True)
+    services.undo_restore()
+    assert not differences(before, snapshot())
+    file = take()
+    core.Note.objects.filter(pk=highest).delete()
+    refused(file, InvalidRecord)
+
+
+@pytest.mark.skipif(connection.vendor != "mysql", reason="the others put keys back in the transaction itself")
+def test_keys_that_cannot_be_put_back_after_the_commit_are_a_warning(family, monkeypatch):
+    file, before = take(), snapshot()
+    enter(), enter()
+    kind = type(database_of())
+
+    def fail(*args):
+        raise DatabaseError("no such right")
+
+    monkeypatch.setattr(kind, "set_next_keys", fail)
+    result = restore(file, clear=True)
+    assert not differences(before, snapshot())
+    assert any("no such right" in warning for warning in result.warnings)

@@ -1,0 +1,403 @@
+"""Automatic backups as they are made: what, when, in which order, and what stays."""
+
+import datetime as dt
+import os
+import time
+from pathlib import Path
+
+import pytest
+from core import models as core
+from django.contrib.auth.models import User
+from django.core import mail
+from django.db import connection
+from freezegun import freeze_time
+
+from backup import services
+from backup.automatic import outlook, run, status
+from backup.automatic.status import State, acknowledge
+from backup.exceptions import BackupError, Busy, Forbidden, StorageFailed
+from backup.storage import kept
+from backup.storage.kept import BackupKind
+from tests.support.backups import restore
+from tests.support.processes import ask, hear, process
+from tests.support.snapshots import differences, snapshot
+
+HOLDER = """
+    import sys
+    from backup.database import Job, database_of
+    with database_of().lock(Job[sys.argv[1]]):
+        print("held", flush=True)
+        input()
+    print("free", flush=True)
+"""
+
+
+def automatic():
+    """The moments of all automatic backups, oldest first, in UTC."""
+    return [
+        f"{created:%m-%d %H:%M}" for created in sorted(b.created for b in kept.backups(BackupKind.AUTOMATIC))
+    ]
+
+
+def write_a_note(text="another day"):
+    return core.Note.objects.create(child=core.Child.objects.first(), note=text)
+
+
+def made(moment):
+    with freeze_time(moment):
+        return run.run().made
+
+
+def test_a_night(nightly, at):
+    with freeze_time(at("2026-11-03 02:29")):
+        assert run.run().made, "the first one is due at once"
+        assert not run.run().made
+    write_a_note()
+    assert made(at("2026-11-04 02:29")) is True, "made up: the slot of the day before"
+    write_a_note()
+    assert made(at("2026-11-04 02:30")) is True
+    assert made(at("2026-11-04 12:00")) is False
+    write_a_note()
+    assert made(at("2026-11-09 08:00")) is True, "one for all that were missed"
+    assert automatic() == ["11-03 01:29", "11-04 01:29", "11-04 01:30", "11-09 07:00"]
+
+
+def test_what_is_kept_is_the_whole_state(nightly):
+    before = snapshot()
+    name = run.run().backup.name
+    core.Child.objects.all().delete()
+    with kept.open_backup(name) as file:
+        restore(file, clear=True)
+    assert not differences(before, snapshot())
+
+
+def test_off(nightly, settings):
+    settings.BACKUP_SCHEDULE = "off"
+    assert not run.run().made
+    assert status.status().state is State.OFF
+    assert status.status().next is None
+    assert run.run(now=True).made, "by hand all the same"
+
+
+def test_now_although_none_is_due(nightly, at):
+    with freeze_time(at("2026-11-03 12:00")):
+        assert run.run().made
+        write_a_note()
+        assert not run.run().made
+        assert run.run(now=True).made
+
+
+# -- nothing changed ---
+
+
+def test_where_nothing_has_changed_the_newest_one_is_good_until_now(nightly, at):
+    assert made(at("2026-11-03 12:00"))
+    for day in (4, 5, 6):
+        moment = at(f"2026-11-0{day} 03:00")
+        User.objects.filter(username="admin").update(last_login=moment)  # by use
+        core.Tag.objects.update(last_used=moment)
+        assert not made(moment)
+        with freeze_time(moment + dt.timedelta(hours=1)):
+            found = status.status()
+            assert found.state is State.OK
+            assert found.as_json()["last"]["unchanged"] == moment.astimezone(dt.timezone.utc).isoformat()
+            assert found.next == at(f"2026-11-0{day + 1} 02:30")
+            assert not run.run().made, "and is not tried again all the time"
+    assert automatic() == ["11-03 11:00"]
+    User.objects.filter(username="admin").update(first_name="Somebody")
+    assert made(at("2026-11-07 03:00"))
+    with freeze_time(at("2026-11-07 03:00")):
+        assert status.status().as_json()["last"]["unchanged"] is None
+
+
+def test_a_newest_one_that_is_damaged_does_not_stand_for_now(nightly, at):
+    assert made(at("2026-11-03 12:00"))
+    (name,) = (backup.name for backup in kept.backups())
+    path = Path(kept.local_path(name))
+    data = bytearray(path.read_bytes())
+    data[200] ^= 1  # inside of the first member
+    path.write_bytes(data)
+    assert made(at("2026-11-04 12:00"))
+
+
+def test_a_newest_one_that_failed_its_proof_does_not_stand_for_now(nightly, at, monkeypatch):
+    assert made(at("2026-11-03 12:00"))
+    monkeypatch.setattr(status, "is_good", lambda backup: False)
+    assert made(at("2026-11-04 12:00"))
+
+
+def test_other_migrations_are_a_change(nightly, at):
+    assert made(at("2026-11-03 12:00"))
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM django_migrations WHERE app = 'core' AND name LIKE '0036%%'")
+    assert made(at("2026-11-04 12:00"))
+
+
+# -- one at a time, and a restore ---
+
+
+def test_one_at_a_time(nightly):
+    with process(HOLDER, "AUTOMATIC_BACKUP") as holder:
+        assert hear(holder) == "held"
+        outcome = run.run()
+        assert not outcome.made
+        assert "right now" in outcome.message
+        assert ask(holder, "") == "free"
+    assert run.run().made
+
+
+def test_it_waits_while_somebody_restores(nightly, monkeypatch):
+    with process(HOLDER, "RESTORE") as holder:
+        assert hear(holder) == "held"
+
+        def restore_ends(seconds):
+            waited.append(seconds)
+            assert ask(holder, "") == "free"
+
+        waited = []
+        monkeypatch.setattr(time, "sleep", restore_ends)
+        assert run.run().made
+        assert waited == [run.PATIENCE]
+
+
+def test_a_request_does_not_wait_for_a_restore(nightly):
+    with process(HOLDER, "RESTORE") as holder:
+        assert hear(holder) == "held"
+        with pytest.raises(Busy):
+            run.run(user=nightly.admin)
+        assert ask(holder, "") == "free"
+
+
+def test_it_looks_again_under_the_lock(nightly, monkeypatch):
+    """Two that found it due: the second one finds the first one's when it has the lock."""
+    answers = [True]
+    real = run._is_due
+    monkeypatch.setattr(run, "_is_due", lambda: answers.pop() if answers else real())
+    with freeze_time("2026-11-03 12:00"):
+        services.keep_backup(BackupKind.AUTOMATIC)
+        assert not run.run().made
+    assert len(automatic()) == 1
+
+
+def test_it_ends_by_itself(nightly, settings, monkeypatch):
+    settings.BACKUP_AUTOMATIC_SECONDS = 1
+    monkeypatch.setattr(services, "create_backup", lambda *args, **kwargs: time.sleep(20))
+    begin = time.monotonic()
+    with pytest.raises(BackupError, match="BACKUP_AUTOMATIC_SECONDS"), run.time_limit():
+        run.run()
+    assert time.monotonic() - begin < 10
+    assert status.status().state is State.FAILED
+
+
+# -- retention ---
+
+
+def test_retention_comes_after_a_backup(nightly, at, settings):
+    settings.BACKUP_KEEP = "last=3"
+    for day in range(1, 8):
+        write_a_note()
+        assert made(at(f"2026-11-0{day} 03:00"))
+    assert automatic() == ["11-05 02:00", "11-06 02:00", "11-07 02:00"]
+    with freeze_time(at("2026-11-07 04:00")):
+        assert [verdict.reasons for verdict in status.retention()] == [
+            ("the newest", "last"),
+            ("last",),
+            ("last",),
+        ]
+
+
+def test_other_kinds_and_pinned_ones_stay(nightly, at, settings):
+    settings.BACKUP_KEEP = "last=1"
+    with freeze_time(at("2026-11-01 03:00")):
+        manual = services.keep_backup(BackupKind.MANUAL).name
+        kept.pin(run.run().backup.name, True)
+    for day in (2, 3):
+        write_a_note()
+        assert made(at(f"2026-11-0{day} 03:00"))
+    assert automatic() == ["11-01 02:00", "11-03 02:00"]
+    assert manual in {backup.name for backup in kept.backups(BackupKind.MANUAL)}
+
+
+def test_a_failed_backup_removes_nothing(nightly, at, settings, monkeypatch):
+    settings.BACKUP_KEEP = "last=3"
+    for day in (1, 2, 3):
+        write_a_note()
+        assert made(at(f"2026-11-0{day} 03:00"))
+    settings.BACKUP_KEEP = "last=1"
+    write_a_note()
+    with monkeypatch.context() as patch:
+        patch.setattr(kept, "keep", full_disk)
+        with pytest.raises(StorageFailed), freeze_time(at("2026-11-04 03:00")):
+            run.run()
+    assert len(automatic()) == 3
+
+
+def test_the_future_decides_nothing(nightly, at):
+    with freeze_time(at("2031-01-01 12:00")):
+        services.keep_backup(BackupKind.AUTOMATIC)
+    with freeze_time(at("2026-11-03 12:00")):
+        assert status.status().last is None
+        assert run.run().made
+        assert status.status().last.created == at("2026-11-03 12:00")
+        assert status.status().state is State.OK
+    assert len(automatic()) == 2
+
+
+def full_disk(*args, **kwargs):
+    raise StorageFailed("The server cannot store the file (No space left on device).")
+
+
+# -- failures ---
+
+
+def test_a_failure_is_told_once_and_its_end_too(nightly, at, monkeypatch):
+    assert made(at("2026-11-03 12:00"))
+    assert mail.outbox == [], "the first success is no news"
+    write_a_note()
+    with monkeypatch.context() as patch:
+        patch.setattr(kept, "keep", full_disk)
+        for minute in (0, 1, 6):
+            with pytest.raises(StorageFailed), freeze_time(at(f"2026-11-04 03:0{minute}")):
+                run.run()
+    with freeze_time(at("2026-11-04 03:07")):
+        found = status.status()
+        assert found.state is State.FAILED
+        assert "No space left" in found.message
+        assert outlook.read().due == at("2026-11-04 03:36").timestamp(), "1, 5, 30 minutes, then each hour"
+    (told,) = mail.outbox
+    assert told.to == ["admin@example.com"]
+    assert "No space left" in told.body
+    assert made(at("2026-11-04 03:36"))
+    assert len(mail.outbox) == 2
+    assert "work again" in mail.outbox[1].subject
+    with freeze_time(at("2026-11-04 03:37")):
+        assert status.status().state is State.OK
+
+
+def test_an_unknown_fault_is_told_too(nightly, monkeypatch):
+    def fault(*args, **kwargs):
+        raise RuntimeError("secret")
+
+    monkeypatch.setattr(services, "create_backup", fault)
+    with pytest.raises(RuntimeError):
+        run.run()
+    assert "RuntimeError" in status.status().message
+    assert "secret" not in status.status().message
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions")
+def test_a_storage_that_fails_altogether_is_told_once(nightly, settings, tmp_path, monkeypatch):
+    """The state cannot be written there either."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    file = tmp_path / "file"
+    file.touch()
+    settings.BACKUP_ROOT = file / "below"
+    for _ in range(3):
+        with pytest.raises(StorageFailed):
+            run.run()
+    assert len(mail.outbox) == 1
+    assert status.status().state is State.FAILED
+    assert outlook.read().last_run.tries == 3
+
+
+def test_old_ones_that_cannot_be_removed_are_a_failure_but_the_backup_is_made(
+    nightly, at, settings, monkeypatch
+):
+    settings.BACKUP_KEEP = "last=1"
+    assert made(at("2026-11-03 12:00"))
+    write_a_note()
+    monkeypatch.setattr(kept, "delete", full_disk)
+    assert made(at("2026-11-04 12:00"))
+    with freeze_time(at("2026-11-04 12:00")):
+        assert status.status().state is State.FAILED
+        assert status.status().message.count("could not be removed") == 1
+
+
+def test_overdue_is_worked_out_when_somebody_looks(nightly, at):
+    assert status.status().state is State.OVERDUE, "there is none yet"
+    assert made(at("2026-11-03 12:00"))
+    for moment, state in (("04 12:00", State.OK), ("05 02:29", State.OK), ("05 02:31", State.OVERDUE)):
+        with freeze_time(at(f"2026-11-{moment}")):
+            assert status.status().state is state
+    with freeze_time(at("2026-11-09 03:00")):
+        write_a_note()
+        assert run.run().made
+    assert [message.subject for message in mail.outbox] == [
+        "Baby Buddy: automatic backups need your attention",
+        "Baby Buddy: automatic backups work again",
+    ]
+
+
+# -- the shrink guard ---
+
+
+def many_notes(number):
+    child = core.Child.objects.first()
+    core.Note.objects.bulk_create(core.Note(child=child, note=f"{n}") for n in range(number))
+
+
+def test_the_guard_goes_up_where_a_child_is_gone(nightly, at, settings):
+    settings.BACKUP_KEEP = "last=1"
+    with freeze_time(at("2026-11-01 03:00")):
+        good = run.run().backup.name
+    core.Child.objects.first().delete()
+    core.Child.objects.create(first_name="Another", last_name="One", birth_date=dt.date(2026, 1, 1))
+    for day in (2, 3, 4):
+        write_a_note()
+        assert made(at(f"2026-11-0{day} 03:00"))
+    with freeze_time(at("2026-11-04 12:00")):
+        assert len(automatic()) == 4, "nothing is removed"
+        found = status.status()
+        assert found.state is State.SHRUNK
+        assert found.before == good
+        losses = {loss["model"]: loss for loss in found.as_json()["shrunk"]}
+        assert losses["core.child"] == {"model": "core.child", "before": 2, "now": 1}
+        assert {"fewer" in message.subject for message in mail.outbox} == {True}
+        assert len(mail.outbox) == 1
+        assert all("superuser" in reason for v in status.retention()[1:] for reason in v.reasons)
+        with pytest.raises(Forbidden):
+            acknowledge(nightly.staff)
+        assert acknowledge(nightly.admin).state is State.OK
+    write_a_note()
+    assert made(at("2026-11-05 03:00"))
+    assert automatic() == ["11-05 02:00"]
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "is_up"),
+    [(300, 240, False), (300, 239, True), (60, 10, False), (60, 9, True), (40, 0, False), (1000, 949, False)],
+)
+def test_a_fifth_and_more_than_fifty(nightly, at, before, now, is_up):
+    core.Note.objects.all().delete()
+    many_notes(before)
+    assert made(at("2026-11-01 03:00"))
+    core.Note.objects.filter(pk__in=list(core.Note.objects.values_list("pk", flat=True))[now:]).delete()
+    assert made(at("2026-11-02 03:00"))
+    with freeze_time(at("2026-11-02 04:00")):
+        assert (status.status().state is State.SHRUNK) is is_up
+
+
+def test_other_models_may_shrink(nightly, at):
+    User.objects.bulk_create(User(username=f"user{n}") for n in range(100))
+    assert made(at("2026-11-01 03:00"))
+    User.objects.filter(username__startswith="user").delete()
+    assert made(at("2026-11-02 03:00"))
+    with freeze_time(at("2026-11-02 04:00")):
+        assert status.status().state is State.OK
+
+
+# -- many months ---
+
+
+def test_six_weeks_of_nights(nightly, at):
+    """Each night a backup, and at the end a look at what the rules left. A clock change is among them."""
+    with freeze_time(at("2026-10-20 06:00")) as clock:
+        for _ in range(42):
+            write_a_note()
+            assert run.run().made
+            clock.tick(dt.timedelta(days=1))
+    assert automatic() == [
+        *["10-31 04:00", "11-15 04:00", "11-22 04:00"],
+        *[f"11-{day} 04:00" for day in range(24, 31)],
+    ]
+    assert mail.outbox == []
