@@ -178,9 +178,10 @@ def fields_of(options: RestoreOptions) -> dict[str, str]:
 
 
 class RunForm(forms.Form):
-    """How to make a backup that the server keeps. `label`: a note that it carries."""
+    """How to make a backup that the server keeps. `label`: a note that it carries. `automatic`: by the schedule."""
 
     label = forms.CharField(required=False, max_length=200, label=_("Label"))
+    automatic = StrictBooleanField(required=False)
 
 
 class PinForm(forms.Form):

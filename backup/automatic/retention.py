@@ -58,6 +58,8 @@ def verdicts(
             reasons[backup.name].append(_("dated in the future"))
         if backup.is_damaged:
             reasons[backup.name].append(_("damaged: look at it, then delete it"))
+        if backup.is_undo:
+            reasons[backup.name].append(_("the last restore can be undone with it"))
         if backup.pinned:
             reasons[backup.name].append(_("pinned"))
     for backup in counted[:1]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from .automatic import acknowledge, run, status
 from .download import download
 from .index import index
-from .kept import delete, kept, pin, run, undo
+from .kept import delete, kept, pin, undo
 from .progress import progress
 from .restore import cancel, confirm, preview, question, restore, upload
 
 __all__ = [
+    "acknowledge",
     "cancel",
     "confirm",
     "delete",
@@ -21,6 +23,7 @@ __all__ = [
     "question",
     "restore",
     "run",
+    "status",
     "undo",
     "upload",
 ]

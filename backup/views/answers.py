@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 from django.conf import settings
+from django.contrib import messages
 from django.contrib.auth import get_user
 from django.contrib.sessions.backends.base import UpdateError
 from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
-from django.shortcuts import render, resolve_url
+from django.shortcuts import redirect, render, resolve_url
 
 from backup import access, babybuddy
 from backup.exceptions import BackupError
@@ -62,6 +63,15 @@ def not_done(request: HttpRequest, error: BackupError) -> HttpResponse:
     """Answer with an error: as JSON, or on a page of its own."""
     log_refusal(request, error)
     return json_of_error(error) if access.wants_json(request) else error_page(request, error)
+
+
+def done(request: HttpRequest, answer: dict[str, Any] | None, said: str) -> HttpResponse:
+    """Answer to what was done from the front page. A browser goes back there, where `said` stands on top; a script gets
+    `answer` as JSON, or 204 without one."""
+    if access.wants_json(request):
+        return HttpResponse(status=204) if answer is None else JsonResponse(answer)
+    messages.success(request, said, fail_silently=True)
+    return redirect("backup:index")
 
 
 def attachment(

@@ -11,6 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
 from backup import access, babybuddy, services
+from backup.automatic import status as automatic_backups
 from backup.conf import conf
 from backup.exceptions import BackupError
 from backup.forms import RestoreForm
@@ -35,6 +36,7 @@ def front_page(
         "details": details,
         "notice": notice,
         "limit": conf.max_upload_size,
+        "status": automatic_backups.status(),
     }
     try:
         context["backups"] = kept_in_words(services.kept_backups(), services.counts())

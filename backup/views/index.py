@@ -6,6 +6,7 @@ from django.http import HttpRequest, JsonResponse
 from django.http.response import HttpResponseBase
 
 from backup import access, services
+from backup.automatic.status import status
 from backup.conf import conf
 from backup.forms import RestoreForm
 
@@ -18,5 +19,10 @@ def index(request: HttpRequest) -> HttpResponseBase:
     """Show the front page; as JSON the upload limit and the backups that the server keeps."""
     if not access.wants_json(request):
         return front_page(request, RestoreForm())
-    backups = [backup.as_json() for backup in services.kept_backups()]
-    return JsonResponse({"max_upload_size": conf.max_upload_size, "backups": backups})
+    return JsonResponse(
+        {
+            "max_upload_size": conf.max_upload_size,
+            "backups": [backup.as_json() for backup in services.kept_backups()],
+            "status": status().as_json(),
+        }
+    )

@@ -1,44 +1,21 @@
-"""What the server keeps: a backup made to be kept, each one's download, pin and deletion, and undo."""
+"""What the server keeps: each one's download, pin and deletion, and undo."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from django.contrib import messages
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest
 from django.http.response import HttpResponseBase
-from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 
-from backup import access, services
+from backup import services
 from backup.exceptions import BackupError
-from backup.forms import PinForm, RunForm
+from backup.forms import PinForm
 from backup.log import log
-from backup.presentation.names import grouped
 from backup.storage import kept as kept_backups
 
-from .answers import attachment, not_done, result_of
+from .answers import attachment, done, not_done, result_of
 from .front_page import invalid
 from .guard import endpoint
 from .reporter import StateReporter
-
-
-@endpoint("POST")
-def run(request: HttpRequest) -> HttpResponseBase:
-    """Make a backup that the server keeps."""
-    form = RunForm(request.POST)
-    if not form.is_valid():
-        return invalid(request, form)
-    try:
-        stored = services.keep_backup(user=request.user, label=form.cleaned_data["label"])
-    except BackupError as error:
-        return not_done(request, error)
-    return _to_list(
-        request,
-        {"name": stored.name, "kind": stored.kind.value, "records": stored.records, "made": True},
-        _("The backup is made, and kept on the server: %(number)s records.")
-        % {"number": grouped(stored.records)},
-    )
 
 
 @endpoint("GET", "HEAD")
@@ -64,7 +41,7 @@ def delete(request: HttpRequest, name: str) -> HttpResponseBase:
     except BackupError as error:
         return not_done(request, error)
     log(f"deletion of {name}", request.user)
-    return _to_list(request, None, _("The backup is deleted."))
+    return done(request, None, _("The backup is deleted."))
 
 
 @endpoint("POST")
@@ -79,9 +56,7 @@ def pin(request: HttpRequest, name: str) -> HttpResponseBase:
         return not_done(request, error)
     log(f"{'pinning' if stored.pinned else 'unpinning'} of {name}", request.user)
     said = _("This backup is pinned: it stays until somebody deletes it.")
-    return _to_list(
-        request, stored.as_json(), said if stored.pinned else _("This backup is no longer pinned.")
-    )
+    return done(request, stored.as_json(), said if stored.pinned else _("This backup is no longer pinned."))
 
 
 @endpoint("POST")
@@ -97,11 +72,3 @@ def undo(request: HttpRequest) -> HttpResponseBase:
     except BackupError as error:
         return not_done(request, error)
     return result_of(request, result, undone=True)
-
-
-def _to_list(request: HttpRequest, answer: dict[str, Any] | None, said: str) -> HttpResponse:
-    """Send a browser back to the list, where `said` stands on top; a script gets the answer, or 204 without one."""
-    if access.wants_json(request):
-        return HttpResponse(status=204) if answer is None else JsonResponse(answer)
-    messages.success(request, said, fail_silently=True)
-    return redirect("backup:index")

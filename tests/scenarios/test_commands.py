@@ -151,7 +151,8 @@ def test_a_backup_is_kept_listed_and_restored_by_its_name(family):
     out = command("backups")
     for text in (name, "manual", "before the update", f"{copy.records} records"):
         assert text in out
-    assert json.loads(command("backups", "--json"))["backups"] == [copy.as_json()]
+    listed = json.loads(command("backups", "--json"))
+    assert (listed["backups"], listed["status"]["state"]) == ([copy.as_json()], "off")
     Child.objects.create(first_name="New", last_name="Baby", birth_date="2026-03-01")
     command("restore", name, "--clear", "--no-input")
     assert not differences(then, snapshot())
@@ -159,6 +160,19 @@ def test_a_backup_is_kept_listed_and_restored_by_its_name(family):
         command("restore", name.replace("manual", "safety"), "--no-input")
     with pytest.raises(CommandError, match="takes no --output"):
         command("backup", "--keep", "--output", conf.root)
+
+
+def test_what_retention_would_remove_is_told_in_advance(family, settings):
+    settings.BACKUP_KEEP = "last=1"
+    for day in (1, 2, 3):
+        with freeze_time(f"2026-11-0{day} 12:00"):
+            services.keep_backup(kept.BackupKind.AUTOMATIC)
+    kept.pin(kept.names()[2].text, True)
+    removed = [
+        line.strip() for line in command("backups").splitlines() if "stays" in line or "removed" in line
+    ]
+    assert removed == ["stays: the newest, last", "would be removed next", "stays: pinned"]
+    assert len(kept.names()) == 3
 
 
 # --- restore ----------------------------------------------------------------------------------------------

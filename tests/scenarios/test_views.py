@@ -28,6 +28,7 @@ from freezegun import freeze_time
 from rest_framework.authtoken.models import Token
 
 from backup import access, services, urls
+from backup.automatic import status as automatic
 from backup.conf import conf
 from backup.database import database_of
 from backup.presentation.progress import progress
@@ -40,7 +41,9 @@ from tests.support.snapshots import differences, snapshot
 pytestmark = pytest.mark.usefixtures("family")
 
 #: Those that only look; all others are POST.
-READING = {"index", "download", "preview", "question", "progress", "kept"}
+READING = {"index", "download", "preview", "question", "progress", "kept", "status"}
+#: Those that not even all staff may use.
+SUPERUSERS = {"acknowledge"}
 VIEWS = {
     pattern.name: {"GET", "HEAD"} if pattern.name in READING else {"POST"} for pattern in urls.urlpatterns
 }
@@ -101,7 +104,7 @@ class TestAccess:
             for client in (browser, script(family.staff)):
                 response = client.generic(method, url(name))
                 if method in VIEWS[name]:
-                    assert response.status_code in (200, 204, 400, 404)
+                    assert response.status_code in ((403,) if name in SUPERUSERS else (200, 204, 400, 404))
                 else:
                     assert response.status_code == 405
                     assert set(response["Allow"].split(", ")) == VIEWS[name]
@@ -811,6 +814,51 @@ def test_a_kept_backup_is_pinned(family, browser):
         assert client.post(url("kept_pin"), {"pinned": "true"}).status_code == 404
 
 
+# --- Automatic backups ------------------------------------------------------------------------------------
+
+
+def test_an_automatic_backup_is_made_where_one_is_due(family, browser, settings):
+    settings.BACKUP_SCHEDULE = "daily"
+    client = script(family.admin)
+    assert client.get(url("status")).json()["state"] == "overdue"
+    page = browser.get(url("index")).content.decode()
+    assert "A backup is overdue" in page
+    answer = client.post(url("run"), {"automatic": "true"}).json()
+    (made,) = kept.backups()
+    assert answer == {"name": made.name, "kind": "automatic", "records": made.records, "made": True}
+    assert client.post(url("run"), {"automatic": "true"}).json() == {**answer, "made": False}
+    assert client.get(url("status")).json()["last"]["name"] == made.name
+    page = browser.post(url("run"), {"automatic": "true"}, follow=True).content.decode()
+    for text in ("Protected", "No backup is due", "The next one is made after"):
+        assert text in page
+
+
+def test_entries_that_became_fewer(family, browser, settings):
+    settings.BACKUP_SCHEDULE = "daily"
+    then = snapshot()
+    client = script(family.admin)
+    before = client.post(url("run"), {"automatic": "true"}).json()["name"]
+    Child.objects.first().delete()
+    with freeze_time(dt.datetime.now(dt.timezone.utc) + dt.timedelta(days=1)):
+        found = client.post(url("run"), {"automatic": "true"}).json()
+        assert found["made"]
+        found = client.get(url("status")).json()
+        assert (found["state"], found["shrunk"]) == (
+            "shrunk",
+            [{"model": "core.child", "before": 2, "now": 1}],
+        )
+        page = browser.get(url("index")).content.decode()
+        for text in ("Entries have become fewer", f'name="kept" value="{before}"', url("acknowledge")):
+            assert text in page
+        grandma = script(family.staff)
+        assert grandma.post(url("acknowledge")).status_code == 403
+        assert client.get(url("status")).json()["state"] == "shrunk"
+        assert client.post(url("acknowledge")).json()["state"] == "ok"
+        assert "Protected" in browser.get(url("index")).content.decode()
+    client.post(url("confirm"), {"kept": before})
+    assert Child.objects.count() == len(then["core.child"])
+
+
 # --- Safety copies ----------------------------------------------------------------------------------------
 
 
@@ -1140,7 +1188,13 @@ def test_what_cannot_be_remembered_is_no_reason_to_fail(browser, settings, tmp_p
 
 def test_index_json(family):
     answer = script(family.admin).get(url("index")).json()
-    assert answer == {"max_upload_size": conf.max_upload_size, "backups": []}
+    assert answer == {
+        "max_upload_size": conf.max_upload_size,
+        "backups": [],
+        "status": automatic.status().as_json(),
+    }
+    assert script(family.admin).get(url("status")).json() == answer["status"]
+    assert answer["status"]["state"] == "off"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`manage.py backups`: lists the backups that the server keeps."""
+"""`manage.py backups`: lists the backups that the server keeps, how they are, and what retention would remove next."""
 
 from __future__ import annotations
 
@@ -6,31 +6,43 @@ import json
 from argparse import ArgumentParser
 from typing import Any
 
+from django.utils import timezone
+
 from backup import services
 from backup.archive.metadata import shown
+from backup.automatic import status
+from backup.automatic.retention import Verdict
 from backup.management.base import BackupCommand
 from backup.storage.kept import StoredBackup
 
 
 class Command(BackupCommand):
-    help = "Lists the backups that the server keeps, newest first."
+    help = (
+        "Lists the backups that the server keeps, newest first; tells how automatic backups are, and which of them "
+        "BACKUP_KEEP would remove next, and why the others stay."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--json", action="store_true", help="In JSON, as GET /backup/ answers.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        backups = services.kept_backups()
+        backups, found = services.kept_backups(), status.status()
         if options["json"]:
-            self.show(json.dumps({"backups": [backup.as_json() for backup in backups]}, indent=2))
+            entries = [backup.as_json() for backup in backups]
+            self.show(json.dumps({"backups": entries, "status": found.as_json()}, indent=2))
             return
+        verdicts = {verdict.backup.name: verdict for verdict in status.retention()}
         for backup in backups:
-            self.show(_line(backup))
+            self.show(_line(backup, verdicts.get(backup.name)))
         if not backups:
             self.show("No backup is kept yet.")
+        self.show(f"\n{found.state.value}: {found.message}")
+        if found.next:
+            self.show(f"The next automatic backup is due at {timezone.localtime(found.next).isoformat()}.")
 
 
-def _line(backup: StoredBackup) -> str:
-    """Return what a kept backup is, on two lines. Its label may be anybody's."""
+def _line(backup: StoredBackup, verdict: Verdict | None) -> str:
+    """Return what a kept backup is, in lines; its label may be anybody's. `verdict`: None where no rule is about it."""
     if backup.is_damaged:
         what = "damaged: it cannot be read"
     else:
@@ -41,4 +53,9 @@ def _line(backup: StoredBackup) -> str:
         *(["pinned"] if backup.pinned else []),
         *(["the last restore can be undone with it"] if backup.is_undo else []),
     ]
-    return f"{backup.name}\n    {what} ({', '.join(notes)})"
+    lines = [backup.name, f"    {what} ({', '.join(notes)})"]
+    if verdict is not None:
+        lines.append(
+            f"    stays: {', '.join(verdict.reasons)}" if verdict.stays else "    would be removed next"
+        )
+    return "\n".join(lines)
