@@ -338,6 +338,21 @@ def test_back_and_reload_ask_nothing(page, saved):
     assert "continues" not in page.inner_text("#backup-page")
 
 
+def test_back_to_a_file_that_was_wrong_asks_nothing(page, saved, tmp_path):
+    """Its error is the answer to a form; the browser need not know."""
+    sign_in(page)
+    (tmp_path / "photo.jpg").write_bytes(b"hello")
+    for path, found in [(tmp_path / "photo.jpg", "#backup-file-error"), (saved, "h1:has-text('would do')")]:
+        page.set_input_files("#id_backup_file", path)
+        page.click("text=Upload and Preview")
+        page.wait_for_selector(found)
+    page.go_back()
+    page.wait_for_selector("text=Download Backup")
+    assert page.url.endswith("/backup/")
+    page.reload()
+    assert not page.query_selector("#backup-file-error")
+
+
 @pytest.mark.parametrize("script", [True, False], ids=["script", "no script"])
 def test_a_page_that_was_left_and_comes_back(chromium, server, family, script):
     context = chromium.new_context(base_url=server, java_script_enabled=script, viewport=PHONE)
