@@ -97,6 +97,22 @@ MENU_TEMPLATE = "babybuddy/nav-dropdown.html"
 MENU_LAST_STAFF_URL = "admin:index"
 
 
+#: The model whose records are called by their names in a headline.
+CHILDREN = "core.child"
+_NAME = ("first_name", "last_name")
+
+
+def child_name(table: Table, row: Sequence[Any]) -> str:
+    """Return the name of a child. `table`: the one of `CHILDREN`; `row`: one of its rows."""
+    places = {column.name: place for place, column in enumerate(table.columns)}
+    return " ".join(str(row[places[name]]) for name in _NAME if name in places and row[places[name]])
+
+
+def is_entered(label: str) -> bool:
+    """Tell whether the records of a model are somebody's, and not the same in every installation."""
+    return label not in _SEEDED
+
+
 def group_of(label: str) -> str:
     """Return the group of a model, one of `GROUPS`."""
     app = label.split(".")[0]

@@ -109,12 +109,13 @@ class RecordCounter:
 
 @dataclass(frozen=True)
 class Result:
-    """What a restore did. `restored`: model label -> records that were in the backup. `safety_copy`: the name of the
-    backup that was taken just before."""
+    """What a restore did. `restored`: model label -> records that came from the backup. `children`: the names of the
+    first of the children among them. `safety_copy`: the name of the backup that was taken just before."""
 
     restored: dict[str, int]
     safety_copy: str
     warnings: list[str] = field(default_factory=list)
+    children: list[str] = field(default_factory=list)
 
     @property
     def records(self) -> int:
@@ -122,12 +123,14 @@ class Result:
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Result:
-        return cls(content["restored"], content["safety_copy"], content["warnings"])
+        known = ("restored", "safety_copy", "warnings", "children")
+        return cls(**{name: content[name] for name in known if name in content})
 
     def as_json(self) -> dict[str, Any]:
         return {
             "restored": self.restored,
             "records": self.records,
+            "children": self.children,
             "warnings": self.warnings,
             "safety_copy": self.safety_copy,
         }

@@ -406,7 +406,7 @@ def _restore(
             warnings.append(
                 _("Restart Baby Buddy: its cache could not be cleared, so it may still show old numbers.")
             )
-        return Result(dict(plan.records), safety_copy.name, warnings)
+        return Result(dict(plan.records), safety_copy.name, warnings, [*plan.children])
 
 
 def ensure_not_repeated(idempotency_key: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zoneinfo
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from django.utils.translation import gettext as _
@@ -31,17 +32,38 @@ def preview(plan: Plan, zone: zoneinfo.ZoneInfo) -> dict[str, Any]:
     """Return what the preview's template shows. `zone`: the viewer's."""
     groups = _groups(plan, zone)
     total = {
-        kind: sum(row["counts"][kind] for group in groups for row in group["differing"]) for kind in KINDS
+        kind: sum(row["counts"][kind] for group in groups for row in group["differing"] if row["is_entered"])
+        for kind in KINDS
     }
+    is_seeded_only = not any(total.values()) and any(group["differing"] for group in groups)
     collected = plan.preview
     return {
         "groups": groups,
         "empty": sum(not any(vars(changes).values()) for changes in plan.changes.values()),
         "total": total,
-        "sentence": sentence(total),
+        "sentence": _("Only the growth tables that come with Baby Buddy will change.")
+        if is_seeded_only
+        else sentence(total),
+        "records": entered(plan.records),
+        "children": plan.children,
+        "children_lost": children_lost(plan),
         "chart": chart(collected.months, collected.months_here) if collected else None,
         "conflicts": [conflict_in_words(conflict) for conflict in plan.conflicts],
     }
+
+
+def entered(records: Mapping[str, int]) -> int:
+    """Return how many records there are, by model, without those that come with every installation."""
+    return sum(count for label, count in records.items() if babybuddy.is_entered(label))
+
+
+def children_lost(plan: Plan) -> list[str]:
+    """Return the names of the first of the children here that will be deleted."""
+    samples = plan.preview.samples.get(babybuddy.CHILDREN) if plan.preview else None
+    tables = [table for table in [*plan.tables, *plan.emptied] if table.label == babybuddy.CHILDREN]
+    return [
+        babybuddy.child_name(table, row) for table in tables for row in (samples.removed if samples else ())
+    ]
 
 
 def sentence(total: dict[str, int]) -> str:
@@ -81,7 +103,12 @@ def _groups(plan: Plan, zone: zoneinfo.ZoneInfo) -> list[dict[str, Any]]:
         if any(vars(changes).values()):
             used = used_only[label]
             counts = {**vars(changes), "changed": changes.changed - used, "used": used}
-            row = {"name": names[label], "counts": counts, "examples": examples.of(label)}
+            row = {
+                "name": names[label],
+                "counts": counts,
+                "examples": examples.of(label),
+                "is_entered": babybuddy.is_entered(label),
+            }
             groups[babybuddy.group_of(label)].append(row)
     return [
         {

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain, islice
 
 from django.apps import apps
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from .. import babybuddy
 from ..archive.metadata import Metadata
-from ..database import Database
+from ..database import MAX_NAMED, Database
 from ..exceptions import InvalidBackup
 from ..kinds import Plain
 from ..options import RestoreMode, RestoreOptions
@@ -86,6 +88,7 @@ def build(
         is_packed=is_packed,
         preview=preview,
     )
+    plan = replace(plan, children=_children(plan))
     if preview is not None:
         changes = _count_changes(plan, database, preview, others)
         lost = replaced_in_words({label: change.replaced for label, change in changes.items()})
@@ -251,6 +254,15 @@ def _count_changes(
                 preview.add_removed(database, table, displaced)
         changes[table.label] = Changes(added + replaced, changed, unchanged, removed, replaced)
     return changes
+
+
+def _children(plan: Plan) -> list[str]:
+    """Return the names of the first of the children that are restored."""
+    table = plan.table(babybuddy.CHILDREN)
+    if table is None:
+        return []
+    rows = islice(chain.from_iterable(plan.rows(table)), MAX_NAMED)
+    return [babybuddy.child_name(table, row) for row in rows]
 
 
 def _missing(plan: Plan, database: Database, table: Table) -> list[Plain]:

@@ -91,6 +91,8 @@ class Plan:
     records: Mapping[str, int]
     #: Whether all rows were made ready for the driver (see `packed`), as nothing depends on the rows here.
     is_packed: bool = False
+    #: The names of the first of the children that are restored.
+    children: Sequence[str] = ()
     #: Whose accounts change; in words, they are among the `warnings`.
     accounts: AccountChanges = AccountChanges()
     #: Model label -> what happens to its rows; empty for a restore, which does not count them.

@@ -20,6 +20,7 @@ from backup.exceptions import BackupError
 from backup.log import log
 from backup.options import Result
 from backup.presentation.names import model_names
+from backup.presentation.preview import entered
 from backup.storage import uploads
 
 logger = logging.getLogger("backup")
@@ -118,6 +119,7 @@ def result_of(request: HttpRequest, result: Result, undone: bool = False) -> Htt
     rows = [{"name": names[label], "records": count} for label, count in result.restored.items() if count]
     context = {
         "result": result,
+        "records": entered(result.restored),
         "rows": sorted(rows, key=lambda row: str(row["name"]).lower()),
         "undone": undone,
         "follow": uploads.new_id(request.user),

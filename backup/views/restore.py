@@ -17,11 +17,13 @@ from django.shortcuts import redirect
 from django.urls import reverse
 
 from backup import access, babybuddy, services
-from backup.exceptions import AlreadyRestored, BackupError, Busy, StorageFailed
+from backup.exceptions import AlreadyRestored, BackupError, Busy, Forbidden, StorageFailed
 from backup.forms import RestoreForm, UploadForm, fields_of
-from backup.options import RestoreMode, Result
+from backup.options import Part, RestoreMode, Result
 from backup.presentation.modes import MODES
+from backup.presentation.parts import PARTS, titles
 from backup.presentation.preview import preview as in_words
+from backup.restore.accounts import in_words as in_words_of_accounts
 from backup.storage import state as states
 from backup.storage import uploads
 
@@ -125,19 +127,33 @@ def _preview(request: HttpRequest, form: RestoreForm, upload_id: str) -> HttpRes
     if access.wants_json(request):
         return JsonResponse({"upload": upload_id, **plan.as_json()})
     words = in_words(plan, babybuddy.user_timezone(request.user))
+    options = form.options
+    without_parts = fields_of(replace(options, parts=tuple(Part)))
+    is_forbidden = isinstance(plan.refusal, Forbidden)
     context = {
         "upload": upload_id,
         "plan": plan,
-        "mode": MODES[form.options.mode],
-        "fields": fields_of(form.options),
-        "asks": form.options.mode.clears or words["total"]["removed"],
+        "mode": MODES[options.mode],
+        "fields": fields_of(options),
+        "asks": options.mode.clears or words["total"]["removed"],
+        # Whoever wants nothing but accounts has answered.
+        "accounts": in_words_of_accounts(plan.accounts) if options.parts != (Part.ACCOUNTS,) else [],
+        "is_unanswered": form.lacks_answer,
+        "previewed": ",".join(part.value for part in options.parts),
+        "entries_only": fields_of(replace(options, parts=(Part.ENTRIES,))) if is_forbidden else None,
+        "parts": [
+            {"value": part.value, "title": title, "is_chosen": part in options.parts}
+            for part, title in PARTS.items()
+        ],
+        "only": titles(options.parts) if options.parts != tuple(Part) else [],
+        "fields_without_parts": without_parts,
         "others": [
             {
                 "mode": MODES[mode],
-                "query": urlencode(fields_of(replace(form.options, mode=mode, clear_unknown_apps=False))),
+                "query": urlencode(fields_of(replace(options, mode=mode, clear_unknown_apps=False))),
             }
             for mode in RestoreMode
-            if mode is not form.options.mode
+            if mode is not options.mode
         ],
         **words,
     }
@@ -163,9 +179,12 @@ def confirm(request: HttpRequest) -> HttpResponseBase:
     form = RestoreForm(request.POST, request.FILES)
     if not form.is_valid():
         return invalid(request, form)
-    if not form.is_confirmed and not access.wants_json(request):
-        # Nobody deletes anything by one click. (A script says what it wants, and is not asked again.)
-        return _ask(request, form)
+    if not access.wants_json(request):  # a script says what it wants, and is not asked
+        if form.lacks_answer and form.upload_id:
+            return _to("preview", form, form.upload_id, asked_accounts="yes")
+        if not form.is_confirmed or (form.has_other_parts and _removed(request, form)):
+            # Nobody deletes anything by one click.
+            return _ask(request, form)
     reporter = StateReporter(form.upload_id, request.user)
     try:
         with reporter, _source(request, form) as (source, key):
@@ -201,8 +220,14 @@ def _ask(request: HttpRequest, form: RestoreForm) -> HttpResponse:
             return _to("preview", form, _at_todays_schema(request, form, _staged(request, form)))
         except BackupError as error:
             return failed(request, error, form)
-    asked = {"asked": "yes"} if form.cleaned_data["asked"] else {}
-    return _to("question", form, form.upload_id, removed=str(form.cleaned_data["removed"] or 0), **asked)
+    return _to("question", form, form.upload_id, **({"asked": "yes"} if form.cleaned_data["asked"] else {}))
+
+
+def _removed(request: HttpRequest, form: RestoreForm) -> int:
+    """Return how many records would be deleted, where the preview that was seen does not say."""
+    with uploads.open_staged(form.upload_id, request.user) as backup:
+        plan = services.inspect_backup(backup, form.options, user=request.user)
+    return sum(changes.removed for changes in plan.changes.values())
 
 
 @endpoint("GET", "HEAD")
@@ -214,15 +239,20 @@ def question(request: HttpRequest, upload_id: str) -> HttpResponseBase:
     if answer := _restored_already(request, upload_id):
         return answer
     try:
-        with uploads.open_staged(upload_id, request.user):
-            pass
+        with uploads.open_staged(upload_id, request.user) as backup:
+            plan = services.inspect_backup(backup, form.options, user=request.user)
     except BackupError as error:
         return failed(request, error, form)
+    words = in_words(plan, babybuddy.user_timezone(request.user))
+    options = form.options
     context = {
         "upload": upload_id,
-        "mode": MODES[form.options.mode],
-        "fields": fields_of(form.options),
-        "removed": form.cleaned_data["removed"] or 0,
+        "mode": MODES[options.mode],
+        "fields": fields_of(options),
+        "only": titles(options.parts) if options.parts != tuple(Part) else [],
+        "removed": words["total"]["removed"],
+        "children_lost": words["children_lost"],
+        "accounts": in_words_of_accounts(plan.accounts),
         "missing": form.cleaned_data["asked"],
     }
     return page(request, "question", context)

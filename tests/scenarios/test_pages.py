@@ -16,7 +16,7 @@ from django.test import Client
 
 from backup import services
 from backup.storage import state, uploads
-from tests.support.filling import token_key
+from tests.support.filling import PASSWORD, token_key
 from tests.support.snapshots import differences, snapshot
 
 WIDE = {"width": 1280, "height": 900}
@@ -91,6 +91,10 @@ def test_the_whole_way(page, tmp_path):
     assert fits(page)
     assert re.search(r"will be added", page.inner_text("#backup-page .lead"))
 
+    # What becomes of the accounts is a question by itself, without an answer set beforehand.
+    page.click("text=Continue")
+    assert page.evaluate("document.querySelector('#accounts-keep').validity.valueMissing")
+    page.check("text=Replace accounts with those of the backup")
     # Not by habit: on a second page a box must be ticked, that says how many.
     page.click("text=Continue")
     page.wait_for_selector("label:has-text('delete this 1 record')")
@@ -509,3 +513,69 @@ def test_head_leaves_the_connection_usable(server, family):
         assert length > 1000
         assert len(response.read()) == (length if method == "GET" else 0)
     connection.close()
+
+
+# --- What comes back ---
+
+
+@pytest.mark.parametrize("script", [True, False], ids=["script", "no script"])
+@pytest.mark.parametrize("clear", [True, False], ids=["clear", "keep"])
+def test_accounts_are_kept_by_choice(chromium, server, family, saved, script, clear):
+    get_user_model().objects.filter(username="joe").update(password="new")
+    Feeding.objects.update(notes="changed")
+    context = chromium.new_context(base_url=server, java_script_enabled=script, viewport=PHONE)
+    signed_in(context, server, family.admin)
+    try:
+        page = context.new_page()
+        page.goto("/backup/")
+        page.set_input_files("#id_backup_file", saved)
+        page.set_checked("#id_clear_existing_data", clear)
+        page.click("#restore-form [type=submit]")
+        page.wait_for_selector("#accounts")
+        if script:
+            assert fits(page)
+            check(page, "accounts")
+            keep(page, f"accounts {clear}")
+        page.check("#accounts-keep")
+        page.click("form[action$='/confirm/'] [type=submit]")
+        if clear:
+            page.wait_for_selector("#confirmed")
+            if script:
+                keep(page, "accounts question")
+            page.check("#confirmed")
+            page.click("form[action$='/confirm/'] .btn-danger")
+        page.wait_for_selector(".alert-success")
+        assert get_user_model().objects.get(username="joe").password == "new"
+        assert not Feeding.objects.filter(notes="changed").exists()
+    finally:
+        context.close()
+
+
+def test_staff_restores_entries(page, family, saved):
+    get_user_model().objects.filter(username="joe").update(password="new")
+    Feeding.objects.update(notes="changed")
+    family.staff.settings.language = "en-US"
+    family.staff.settings.save()
+    sign_in(page, "grandma", PASSWORD)
+    preview(page, saved)
+    check(page, "staff")
+    keep(page, "staff")
+    page.click("text=Restore entries only")
+    page.wait_for_selector("h1:has-text('Your data is back')")
+    assert not Feeding.objects.filter(notes="changed").exists()
+
+
+def test_parts_are_chosen(page, saved):
+    get_user_model().objects.filter(username="joe").update(password="new")
+    sign_in(page)
+    preview(page, saved)
+    page.click("text=Choose what comes back")
+    keep(page, "parts")
+    page.uncheck("#part-accounts")
+    page.click("text=Update preview")
+    page.wait_for_selector("text=everything else here stays as it is")
+    assert not page.is_visible("#accounts")
+    assert fits(page)
+    check(page, "parts")
+    page.go_back()
+    page.wait_for_selector("#accounts")

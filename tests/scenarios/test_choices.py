@@ -1,0 +1,218 @@
+"""What comes back is chosen on the pages: accounts that are here are neither replaced nor kept without being asked."""
+
+import re
+
+import pytest
+from babybuddy.models import Settings
+from core.models import Child, Note, Timer
+from django.contrib.auth.models import User
+from django.test import Client
+from django.urls import reverse
+
+from tests.support.backups import rewritten, take
+from tests.support.http import backup_bytes, error_of, script, staged, upload, url
+from tests.support.snapshots import differences, snapshot
+
+ACCOUNTS = ("auth.user", "auth.group", "authtoken.token")
+MODES = pytest.mark.parametrize("clear", ["true", "false"])
+
+
+@pytest.fixture
+def browser(family):
+    """A signed-in superuser's browser."""
+    client = Client()
+    client.force_login(family.admin)
+    return client
+
+
+def preview_of(client, data, **fields):
+    return client.post(url("restore"), {"backup_file": upload(data), **fields}, follow=True)
+
+
+def fields_of(response, button):
+    """The hidden fields of the form with this button."""
+    page = response.content.decode()
+    (form,) = (form for form in re.findall(r"<form.*?</form>", page, re.DOTALL) if button in form)
+    return dict(re.findall(r'<input type="hidden" name="([a-z_]+)" value="([^"]*)"', form))
+
+
+def radios(response):
+    return re.findall(r'<input type="radio"[^>]*name="accounts"[^>]*>', response.content.decode(), re.DOTALL)
+
+
+@pytest.fixture
+def changed(family):
+    """A backup; a password, a note and a timer are others since, somebody came, and there is a child more."""
+    Settings.objects.update(language="en-US")
+    data = backup_bytes()
+    User.objects.filter(username="grandma").update(password="new")
+    User.objects.create_user("late")
+    Note.objects.update(note="changed")
+    Timer.objects.update(name="changed")
+    Child.objects.create(first_name="New", last_name="Baby", birth_date="2026-03-01")
+    return data
+
+
+def accounts_of(tables):
+    return {label: rows for label, rows in tables.items() if label.split("_")[0] in ACCOUNTS}
+
+
+@MODES
+def test_neither_way_is_set_beforehand(browser, changed, clear):
+    before = snapshot()
+    preview = preview_of(browser, changed, clear_existing_data=clear)
+    found = radios(preview)
+    assert len(found) == 2
+    assert not any("checked" in radio for radio in found)
+    assert all("required" in radio for radio in found)
+    page = preview.content.decode()
+    assert "The password of grandma becomes the one in the backup." in page
+    assert ("The user late is removed." in page) == (clear == "true")
+    button = "Continue" if clear == "true" else "Confirm Restore"
+    fields = fields_of(preview, button)
+    for more in ({}, {"confirmed": "yes"}):
+        unanswered = browser.post(url("confirm"), {**fields, **more}, follow=True)
+        assert 'id="accounts-missing"' in unanswered.content.decode()
+        assert len(radios(unanswered)) == 2
+        assert not differences(before, snapshot())
+    assert len(staged()) == 1
+
+
+@MODES
+@pytest.mark.parametrize("answer", ["replace", "keep"])
+def test_the_answer_counts(browser, changed, clear, answer):
+    before = snapshot()
+    preview = preview_of(browser, changed, clear_existing_data=clear)
+    button = "Continue" if clear == "true" else "Confirm Restore"
+    fields = {**fields_of(preview, button), "accounts": answer}
+    response = browser.post(url("confirm"), fields, follow=True)
+    if clear == "true":
+        page = response.content.decode()
+        # The child and the settings of who came; and the user, where accounts are replaced.
+        assert f"<strong>{3 if answer == 'replace' else 2} records</strong>" in page
+        response = browser.post(
+            url("confirm"), {**fields_of(response, "Delete and restore"), "confirmed": "yes"}
+        )
+    assert "Your data is back" in response.content.decode()
+    after = snapshot()
+    kept = not differences(accounts_of(before), accounts_of(after))
+    assert kept == (answer == "keep")
+    assert User.objects.filter(password="new").exists() == (answer == "keep")
+    assert not Note.objects.filter(note="changed").exists()
+    assert Child.objects.filter(first_name="New").exists() == (clear == "false")
+
+
+def test_nobody_is_asked_where_no_account_changes(browser, family):
+    data = backup_bytes()
+    Note.objects.update(note="changed")
+    User.objects.filter(username="grandma").update(first_name="changed")
+    preview = preview_of(browser, data)
+    assert not radios(preview)
+    response = browser.post(url("confirm"), fields_of(preview, "Confirm Restore"))
+    assert "Your data is back" in response.content.decode()
+
+
+def test_parts_are_chosen_in_the_preview(browser, changed):
+    preview = preview_of(browser, changed)
+    fields = fields_of(preview, "Update preview")
+    address = reverse("backup:preview", args=[fields_of(preview, "Confirm Restore")["upload"]])
+    chosen = browser.get(address, {**fields, "parts": ["entries", "settings"]})
+    page = chosen.content.decode()
+    boxes = re.findall(r'<input type="checkbox"[^>]*name="parts"[^>]*>', page, re.DOTALL)
+    assert [("checked" in box) for box in boxes] == [True, False, True]
+    assert not radios(chosen), "accounts stay: nothing to ask"
+    assert "The password of grandma" not in page
+    before = snapshot()
+    response = browser.post(url("confirm"), fields_of(chosen, "Confirm Restore"))
+    assert "Your data is back" in response.content.decode()
+    assert not differences(accounts_of(before), accounts_of(snapshot()))
+    assert not Note.objects.filter(note="changed").exists()
+
+
+def test_staff_restores_the_entries_at_once(family, changed):
+    client = Client()
+    family.staff.refresh_from_db()
+    client.force_login(family.staff)
+    before = snapshot()
+    preview = preview_of(client, changed)
+    assert preview.status_code == 200
+    response = client.post(url("confirm"), fields_of(preview, "Restore entries only"))
+    assert "Your data is back" in response.content.decode()
+    after = snapshot()
+    for label in (*ACCOUNTS, "babybuddy.settings", "dbsettings.setting"):
+        assert before[label] == after[label]
+    assert not Note.objects.filter(note="changed").exists()
+    assert not staged()
+
+
+def test_staff_is_asked_before_entries_go(family, changed):
+    client = Client()
+    family.staff.refresh_from_db()
+    client.force_login(family.staff)
+    before = snapshot()
+    preview = preview_of(client, changed, clear_existing_data="true")
+    asked = client.post(url("confirm"), fields_of(preview, "Restore entries only"), follow=True)
+    assert "delete this 1 record" in asked.content.decode()
+    assert not differences(before, snapshot())
+    fields = {**fields_of(asked, "Delete and restore"), "confirmed": "yes"}
+    assert "Your data is back" in client.post(url("confirm"), fields).content.decode()
+    assert not Child.objects.filter(first_name="New").exists()
+    assert not differences(accounts_of(before), accounts_of(snapshot()))
+
+
+def test_a_script_of_staff_is_told_how(family, changed):
+    client = script(family.staff)
+    answer = client.post(url("confirm"), {"backup_file": upload(changed)})
+    assert answer.status_code == 403
+    assert "parts=entries" in error_of(answer)["message"]
+    preview = client.post(url("restore"), {"backup_file": upload(changed), "parts": "entries"}).json()
+    assert preview["parts"] == ["entries"]
+    assert preview["refused"] is None
+    result = client.post(url("confirm"), {"upload": preview["upload"], "parts": ["entries"]}).json()
+    assert "core.note" in result["restored"]
+    assert "auth.user" not in result["restored"]
+
+
+@pytest.mark.parametrize("parts", ["", "entry", ["entries", "all"]])
+@pytest.mark.parametrize("name", ["restore", "confirm"])
+def test_what_is_no_part_is_refused(family, name, parts):
+    before = snapshot()
+    answer = script(family.admin).post(url(name), {"backup_file": upload(), "parts": parts})
+    assert answer.status_code == 400
+    assert [*error_of(answer)["fields"]] == ["parts"]
+    assert not differences(before, snapshot())
+
+
+# --- The numbers agree ------------------------------------------------------------------------------------
+
+
+@MODES
+def test_preview_question_and_result_agree(browser, changed, clear):
+    """They name the children, and leave out the growth tables, which nobody entered."""
+    preview = preview_of(browser, changed, clear_existing_data=clear)
+    page = preview.content.decode()
+    assert "Mia Lind" in page
+    fields = fields_of(preview, "Continue" if clear == "true" else "Confirm Restore")
+    response = browser.post(url("confirm"), {**fields, "accounts": "replace"}, follow=True)
+    if clear == "true":
+        question = re.sub(r"\s+", " ", response.content.decode())
+        assert f"<strong>{fields['removed']} records</strong>" in question
+        assert f"{fields['removed']} deleted" in page
+        assert "New Baby" in question, "who goes is named"
+        response = browser.post(
+            url("confirm"), {**fields_of(response, "Delete and restore"), "confirmed": "yes"}
+        )
+    result = response.content.decode()
+    assert "Mia Lind" in result
+    (number,) = re.findall(r"([\d,]+) records come from the backup", re.sub(r"\s+", " ", page))
+    assert f"{number} records were restored" in re.sub(r"\s+", " ", result)
+
+
+def test_growth_tables_are_no_news(browser, family):
+    """A backup from before they were there."""
+    data = rewritten(
+        take(), lambda records: [records.pop(f"core.{name}percentile") for name in ("weight", "height")]
+    ).getvalue()
+    preview = preview_of(browser, data, clear_existing_data="true")
+    assert 'name="removed" value="0"' in preview.content.decode()
+    assert "Only the growth tables" in preview.content.decode()
