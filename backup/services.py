@@ -30,7 +30,7 @@ from .archive import Archive, Metadata, Writer, open_archive
 from .conf import conf
 from .database import Database, database_of, memo, reason_of, refuse_records
 from .dump import write_records
-from .exceptions import AlreadyRestored, BackupError, Forbidden, NoSafetyCopy, UnknownApps
+from .exceptions import AlreadyRestored, BackupError, Forbidden, NoSafetyCopy, NoSuchBackup, UnknownApps
 from .log import logged, logger
 from .options import SILENT, Phase, RecordCounter, Reporter, RestoreMode, RestoreOptions, Result
 from .proof import Proof, compare, prove
@@ -121,8 +121,36 @@ def keep_backup(
 
 
 def open_kept(name: str, user: Any = None) -> BinaryIO:
-    """Open a backup that the server keeps; the caller closes it. Raises `NoSuchBackup`, `StorageFailed`."""
-    return kept.open_backup(name)
+    """Open a backup that the server keeps; the caller closes it. Raises `NoSuchBackup`, `StorageFailed`.
+
+    It may be one of `backups_for_an_empty_site`.
+    """
+    try:
+        return kept.open_backup(name)
+    except NoSuchBackup:
+        if not (_is_superuser(user) and _is_empty()):
+            raise
+        return kept.open_beside(name)
+
+
+def backups_for_an_empty_site(user: Any = None, *, most: int) -> list[kept.StoredBackup]:
+    """Return the newest kept backups that a site without a child could be filled with; [] for any other site.
+
+    They are this site's, or else those beside it: a database that was made anew is another site, and what the one
+    before kept is there still. Those are for superusers, since several families may share a storage. Raises
+    `StorageFailed`.
+    """
+    if not _is_empty():
+        return []
+    own = [backup for backup in kept.backups() if backup.counts.get(babybuddy.CHILD)]
+    if own or not _is_superuser(user):
+        return own[:most]
+    return [backup for backup in kept.beside(most=most) if backup.counts.get(babybuddy.CHILD)]
+
+
+def _is_empty() -> bool:
+    """Tell whether there is no child: of a host that has children at all."""
+    return any(table.label == babybuddy.CHILD and database_of().count(table) == 0 for table in _tables())
 
 
 def note_backup(metadata: Metadata, user: Any = None) -> None:
@@ -436,10 +464,18 @@ def _digest(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest() if key else ""
 
 
-def kept_backups() -> list[kept.StoredBackup]:
-    """List the backups that the server keeps, newest first. Raises `StorageFailed`."""
+def kept_backups(*, most: int | None = None) -> list[kept.StoredBackup]:
+    """List the backups that the server keeps, newest first. Raises `StorageFailed`.
+
+    `most`: only the newest so many, and the one that an undo brings back.
+    """
     files.tidy()
-    return kept.backups()
+    backups = kept.backups(most=most)
+    undo = kept.name_to_undo()
+    if undo and undo not in {backup.name for backup in backups}:
+        with suppress(NoSuchBackup):  # deleted, or found no more
+            backups.append(kept.find(undo))
+    return backups
 
 
 @contextmanager

@@ -31,6 +31,8 @@ from .bounded import ANSWER, STALLED, Activity, DoesNotAnswer, WatchedFile, boun
 
 T = TypeVar("T")
 
+#: How the name of the folder of a site begins.
+_SITE = "site_"
 STAGED = "staged"
 KEPT = "kept"
 #: Where version 0.1 kept its safety copies.
@@ -95,9 +97,17 @@ def _ask(question: Callable[[Storage], T], missing: T) -> T:
             return missing
 
 
-def path_of(name: str) -> str:
-    """Return the whole name of a file in the storage."""
-    return f"site_{site_id()}/{name}"
+def path_of(name: str, site: str = "") -> str:
+    """Return the whole name of a file in the storage. `site`: the id of another site that keeps it there."""
+    return f"{_SITE}{site or site_id()}/{name}"
+
+
+def other_sites() -> list[str]:
+    """Return the ids of the other sites that keep files in the same storage. Raises `StorageFailed`."""
+    none: list[str] = []
+    folders = _ask(lambda place: place.listdir("")[0], none)
+    found = {folder.removeprefix(_SITE) for folder in folders if folder.startswith(_SITE)}
+    return sorted(found - {site_id()})
 
 
 def local_path(name: str) -> str:
@@ -137,13 +147,13 @@ def _put_into_folder(place: FileSystemStorage, path: Path, file: File[bytes]) ->
             os.chmod(target.name, place.file_permissions_mode)
 
 
-def open_file(name: str) -> BinaryIO | None:
+def open_file(name: str, site: str = "") -> BinaryIO | None:
     """Open a file for reading; None where there is none. The caller closes it.
 
-    From a storage that is no folder the file is fetched whole, so that no error comes later.
+    From a storage that is no folder the file is fetched whole, so that no error comes later. `site`: see `path_of`.
     """
     with storage_errors():
-        place, path = storage(), path_of(name)
+        place, path = storage(), path_of(name, site)
         try:
             if isinstance(place, FileSystemStorage):
                 return cast(BinaryIO, place.open(path))
@@ -164,11 +174,11 @@ def _fetch(place: Storage, path: str, activity: Activity) -> BinaryIO:
     return cast(BinaryIO, copy)
 
 
-def version_of(name: str) -> str:
+def version_of(name: str, site: str = "") -> str:
     """Return a text that differs as soon as the file does: of its place, size and time, in a folder. Other storages are
     not asked, since that is a request for each file; there it is the name. "" where the file is gone."""
     with storage_errors():
-        place, path = storage(), path_of(name)
+        place, path = storage(), path_of(name, site)
         if not isinstance(place, FileSystemStorage):
             return path
         try:
@@ -190,9 +200,9 @@ def delete(name: str) -> None:
     _ask(lambda place: place.delete(path), missing=None)
 
 
-def names_in(folder: str) -> list[str]:
+def names_in(folder: str, site: str = "") -> list[str]:
     """Return the names of the files in a folder, with the folder, in their order; [] where there is no such folder."""
-    path = path_of(folder)
+    path = path_of(folder, site)
     none: list[str] = []
     names = _ask(lambda place: place.listdir(path)[1], none)
     return sorted(f"{folder}/{name}" for name in names)

@@ -290,6 +290,27 @@ def backups(kind: BackupKind | None = None, *, most: int | None = None) -> list[
     return found
 
 
+def beside(*, most: int) -> list[StoredBackup]:
+    """List the newest backups that other sites keep in the same storage. Raises `StorageFailed`."""
+    found = []
+    for site in files.other_sites():
+        for name in _names_among(files.names_in(KEPT, site), None)[:most]:
+            if name.site == site:
+                with suppress(NoSuchBackup):  # deleted since
+                    found.append(_stored(name, "", has_facts=False, site=site))
+    return sorted(found, key=lambda backup: backup.created, reverse=True)[:most]
+
+
+def open_beside(name: str) -> BinaryIO:
+    """Open a backup that another site keeps in the same storage; the caller closes it. Raises `NoSuchBackup`,
+    `StorageFailed`."""
+    found = parse(name)
+    file = files.open_file(found.path, found.site) if found.site in files.other_sites() else None
+    if file is None:
+        raise _no_longer_there()
+    return file
+
+
 def prune(keep: str) -> None:
     """Delete old safety copies. Raises `StorageFailed`.
 
@@ -310,8 +331,8 @@ def name_to_undo() -> str:
     return last.safety_copy if last is not None and not last.is_undo else ""
 
 
-def _stored(name: Name, undo: str, *, has_facts: bool = True) -> StoredBackup:
-    content = _content(name.path, files.version_of(name.path))
+def _stored(name: Name, undo: str, *, has_facts: bool = True, site: str = "") -> StoredBackup:
+    content = _content(name.path, site, files.version_of(name.path, site))
     facts = _facts(name) if has_facts else {}
     return StoredBackup(
         name=name.text,
@@ -356,12 +377,12 @@ def _facts(name: Name) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=1000)
-def _content(path: str, version: str) -> _Content:
+def _content(path: str, site: str, version: str) -> _Content:
     """Read what a file says of itself. It is remembered in this process, since a kept file never changes.
 
     `version`: see `files.version_of`. Raises `NoSuchBackup`, `StorageFailed`.
     """
-    file = files.open_file(path)
+    file = files.open_file(path, site)
     if file is None:
         raise _no_longer_there()
     with file:

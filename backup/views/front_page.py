@@ -17,10 +17,13 @@ from backup.exceptions import BackupError
 from backup.forms import RestoreForm
 from backup.presentation.kept import kept_in_words
 from backup.presentation.progress import last_restore
+from backup.storage import kept, uploads
 from backup.storage import state as states
-from backup.storage import uploads
 
 from .answers import error_page, json_error, json_of_error, log_refusal, page
+
+#: Kept backups that the page lists where it was not asked for all, and those that an empty site is offered.
+LISTED, OFFERED = 5, 3
 
 
 def front_page(
@@ -39,7 +42,11 @@ def front_page(
         "status": automatic_backups.status(),
     }
     try:
-        context["backups"] = kept_in_words(services.kept_backups(), services.counts())
+        everything = "all" in request.GET
+        backups = services.kept_backups(most=None if everything else LISTED)
+        context["backups"] = kept_in_words(backups, services.counts())
+        context["how_many"] = len(kept.names())
+        context["offered"] = kept_in_words(services.backups_for_an_empty_site(request.user, most=OFFERED), {})
         context["last_backup"] = states.load_last_backup()
         if status == 200:  # not beside an error of something else
             context["last_restore"] = _last_restore(request)

@@ -801,6 +801,18 @@ def test_a_kept_backup_is_previewed_restored_and_undone(family, browser):
     assert len(kept.backups()) == 2
 
 
+def test_the_page_lists_the_newest_and_all_if_asked(family, browser):
+    undo = restored(family)[1]
+    names = [services.keep_backup().name for _ in range(7)]
+    page = browser.get(url("index")).content.decode()
+    assert [name for name in names if name in page] == names[2:]
+    assert undo in page, "the last restore can be undone here"
+    assert "Show all 8 backups" in page
+    page = browser.get(url("index"), {"all": "1"}).content.decode()
+    assert [name for name in names if name in page] == names
+    assert "Show all" not in page
+
+
 def test_a_kept_backup_is_pinned(family, browser):
     name = script(family.admin).post(url("run")).json()["name"]
     assert browser.post(url("kept_pin", name), {"pinned": "true"}, follow=True).status_code == 200
@@ -830,7 +842,7 @@ def test_an_automatic_backup_is_made_where_one_is_due(family, browser, settings)
     assert client.post(url("run"), {"automatic": "true"}).json() == {**answer, "made": False}
     assert client.get(url("status")).json()["last"]["name"] == made.name
     page = browser.post(url("run"), {"automatic": "true"}, follow=True).content.decode()
-    for text in ("Protected", "No backup is due", "The next one is made after"):
+    for text in ("Protected", "No backup is due", "Next: "):
         assert text in page
 
 
@@ -1154,7 +1166,7 @@ def test_the_key_is_shown_to_who_asks(browser, family):
 
 
 def test_index_tells_of_the_last_backup_and_the_size(browser, family):
-    assert "No backup has been made yet" in browser.get(url("index")).content.decode()
+    assert "Nobody has downloaded a backup yet" in browser.get(url("index")).content.decode()
     browser.head(url("download")).close()
     assert state.load_last_backup() is None, "nobody got it"
     # One that is broken off is none either.
@@ -1184,7 +1196,7 @@ def test_what_cannot_be_remembered_is_no_reason_to_fail(browser, settings, tmp_p
     last.unlink()
     last.mkdir()
     (last / "backup.json").write_text("[]")
-    assert "No backup has been made yet" in browser.get(url("index")).content.decode()
+    assert "Nobody has downloaded a backup yet" in browser.get(url("index")).content.decode()
 
 
 def test_index_json(family):

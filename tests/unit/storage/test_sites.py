@@ -1,16 +1,22 @@
 """Two sites with one BACKUP_ROOT: what one keeps there, the other does not see."""
 
+import datetime as dt
 import shutil
 from pathlib import Path
 
 import pytest
+from core import models as core
 from django.contrib.auth.models import User
 from django.db import connection, connections
+from django.db.migrations.recorder import MigrationRecorder
 
 from backup import services
+from backup.database import memo
+from backup.exceptions import NoSuchBackup
 from backup.storage import kept, state, uploads
 from tests.support.backups import restore, take
 from tests.support.processes import ask, process
+from tests.support.snapshots import snapshot
 
 OTHER = """
     import sys
@@ -65,6 +71,54 @@ def test_another_sites_backups_are_not_seen(family, other):
     assert [copy.name for copy in kept.backups()] == [name]
     assert state.load_last_backup() is not None
     assert state.newest_progress(admin) is not None
+
+
+@pytest.fixture
+def made_anew(family, monkeypatch):
+    """A function after which the database is one that was just made: nobody's child in it, and another site."""
+    migrations = MigrationRecorder(connection).migration_qs
+    first = migrations.order_by("pk").first()
+
+    def make():
+        migrations.filter(pk=first.pk).update(applied=first.applied + dt.timedelta(days=1))
+        monkeypatch.setattr(memo, "_sites", {})
+        core.Child.objects.all().delete()
+
+    yield make
+    migrations.filter(pk=first.pk).update(applied=first.applied)
+
+
+def test_a_database_that_was_made_anew_is_offered_what_was_kept(family, made_anew, client):
+    then = snapshot()["core.feeding"]
+    names = [services.keep_backup(label=label).name for label in ("first", "second")]
+    assert services.backups_for_an_empty_site(family.admin, most=3) == [], "it is not empty"
+    made_anew()
+    services.keep_backup(label="of nothing")
+    assert names[0] not in [backup.name for backup in kept.backups()]
+    offered = services.backups_for_an_empty_site(family.admin, most=3)
+    assert [backup.name for backup in offered] == names[::-1]
+    assert services.backups_for_an_empty_site(family.staff, most=3) == [], "it may be another family's"
+    with pytest.raises(NoSuchBackup):
+        services.open_kept(names[0], family.staff)
+    client.force_login(family.admin)
+    page = client.get("/backup/").content.decode()
+    assert page.index("This Baby Buddy is empty") < page.index(names[1]) < page.index('id="state-title"')
+    fields = {"kept": names[1], "clear_existing_data": "true"}
+    assert (
+        "What this backup would do" in client.post("/backup/restore/", fields, follow=True).content.decode()
+    )
+    result = client.post("/backup/restore/confirm/", fields, headers={"Accept": "application/json"})
+    assert result.status_code == 200
+    assert snapshot()["core.feeding"] == then
+    with pytest.raises(NoSuchBackup):
+        services.open_kept(names[0], family.admin)
+
+
+def test_an_emptied_site_is_offered_its_own(family, client):
+    name = services.keep_backup().name
+    core.Child.objects.all().delete()
+    for user in (family.admin, family.staff):
+        assert [backup.name for backup in services.backups_for_an_empty_site(user, most=3)] == [name]
 
 
 def test_a_site_is_the_same_wherever_its_database_lies(family, tmp_path, monkeypatch):
