@@ -130,14 +130,16 @@ def _preview(request: HttpRequest, form: RestoreForm, upload_id: str) -> HttpRes
     options = form.options
     without_parts = fields_of(replace(options, parts=tuple(Part)))
     is_forbidden = isinstance(plan.refusal, Forbidden)
+    # Whoever wants nothing but accounts has answered.
+    accounts = in_words_of_accounts(plan.accounts) if options.parts != (Part.ACCOUNTS,) else []
     context = {
         "upload": upload_id,
         "plan": plan,
         "mode": MODES[options.mode],
         "fields": fields_of(options),
         "asks": options.mode.clears or words["total"]["removed"],
-        # Whoever wants nothing but accounts has answered.
-        "accounts": in_words_of_accounts(plan.accounts) if options.parts != (Part.ACCOUNTS,) else [],
+        "accounts": accounts,
+        "warnings": [line for line in plan.warnings if plan.refusal or line not in accounts],
         "is_unanswered": form.lacks_answer,
         "previewed": ",".join(part.value for part in options.parts),
         "entries_only": fields_of(replace(options, parts=(Part.ENTRIES,))) if is_forbidden else None,

@@ -18,6 +18,7 @@ from backup import services
 from backup.conf import conf
 from backup.storage import kept
 from backup.storage.atomic import PARTIAL
+from tests.support.backups import metadata_of
 from tests.support.snapshots import differences, snapshot
 
 
@@ -217,6 +218,11 @@ def test_dry_run_shows_and_changes_nothing(saved, clear, removed):
     assert not kept.backups()
 
 
+def _labels_of(path):
+    with open(path, "rb") as file:
+        return metadata_of(file)["models"]
+
+
 def test_restore_asks(saved, terminal):
     path, before = saved
     now = snapshot()
@@ -228,6 +234,12 @@ def test_restore_asks(saved, terminal):
     terminal.append("y")
     out = command("restore", path, "--clear")
     assert "core.child" in out, "the preview comes first"
+    number = sum(len(rows) for label, rows in before.items() if label in _labels_of(path))
+    for line in (
+        f"{number} records come from the backup, of Mia Lind, ",
+        f"{number} records restored, of Mia Lind, ",
+    ):
+        assert line in out
     assert not differences(before, snapshot())
     terminal.append("yes")
     assert kept.backups()[0].name in command("restore", "--undo")

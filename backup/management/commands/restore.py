@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, ArgumentTypeError
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -176,6 +176,7 @@ class Command(BackupCommand):
                 if plan.mode.clears
                 else "Existing data is kept."
             )
+            + f"\n{sum(plan.records.values())} records come from the backup{_children(plan.children)}"
         )
         show_changes(self, {label: changes.as_json() for label, changes in plan.changes.items()})
         self.show("")
@@ -193,7 +194,7 @@ class Command(BackupCommand):
             self.report(
                 f"The data from before is kept as {result.safety_copy}; `restore --undo` brings it back."
             )
-        self.report(f"{result.records} records restored", self.style.SUCCESS)
+        self.report(f"{result.records} records restored{_children(result.children)}", self.style.SUCCESS)
 
 
 def _parts(text: str) -> tuple[Part, ...]:
@@ -204,6 +205,10 @@ def _parts(text: str) -> tuple[Part, ...]:
     if not parts:
         raise ArgumentTypeError("name at least one part")
     return parts
+
+
+def _children(names: Sequence[str]) -> str:
+    return f", of {', '.join(map(shown, names))}" if names else ""
 
 
 def _parts_line(parts: tuple[Part, ...]) -> str:
