@@ -145,6 +145,17 @@ class Conf:
         return _url("BACKUP_WEBHOOK_URL")
 
     @property
+    def prove(self) -> str:
+        """BACKUP_PROVE ("all"): which backups are proved by themselves, that is, restored into a throw-away database:
+        each one that the schedule makes, and once a week an older one, wherever it lies (`all`) or of those in
+        BACKUP_ROOT (`local`); or `off`.
+        """
+        value = getattr(settings, "BACKUP_PROVE", "all")
+        if value not in ("all", "local", OFF):
+            raise ImproperlyConfigured("BACKUP_PROVE must be all, local or off.")
+        return str(value)
+
+    @property
     def automatic_seconds(self) -> int:
         """BACKUP_AUTOMATIC_SECONDS (3600): how long an automatic backup may take before it ends itself."""
         return _number("BACKUP_AUTOMATIC_SECONDS", 3600, least=1)

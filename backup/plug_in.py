@@ -26,6 +26,7 @@ OPTIONS: dict[str, Callable[[str], Any]] = {
     "BACKUP_UPGRADE_SECONDS": _ENV.int,
     "BACKUP_SCHEDULE": _ENV.str,
     "BACKUP_KEEP": _ENV.str,
+    "BACKUP_PROVE": _ENV.str,
     "BACKUP_NOTIFY": _ENV.list,
     "BACKUP_PING_URL": _ENV.str,
     "BACKUP_WEBHOOK_URL": _ENV.str,

@@ -252,8 +252,10 @@ def prove_kept(name: str, *, user: Any = None, reporter: Reporter = SILENT) -> P
     """
     with kept.open_backup(name) as source:
         proof = prove_backup(source, user=user, reporter=reporter)
+    facts: dict[str, Any] = {"proof_tried": proof.at}
     if proof.replaces(kept.find(name).proof):
-        kept.note(name, proof=proof.as_json())
+        facts["proof"] = proof.as_json()
+    kept.note(name, **facts)
     return proof
 
 

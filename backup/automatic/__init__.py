@@ -6,6 +6,8 @@
 | `retention` | which backups stay, and why (a pure computation) |
 | `guard` | what is fewer than in the backup before, so that nothing good is removed |
 | `unchanged` | whether a backup holds the same as the one before |
+| `turns` | which backup is proved next (a pure computation) |
+| `prover` | the child process that proves a backup |
 | `look` | after a request: whether a backup is due, and the child process that makes it |
 | `run` | making one |
 | `notices` | who is told, when things begin to go wrong or are right again |

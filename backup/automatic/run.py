@@ -1,4 +1,5 @@
-"""Making an automatic backup, in this order: write, read back and check; then, and only then, retention; then notices.
+"""Making an automatic backup, in this order: write, read back and check; prove; then, and only then, retention; then
+notices.
 
 It is the same for the child process, `manage.py backup --automatic` and `POST /backup/run/`.
 """
@@ -20,14 +21,14 @@ from django.utils.translation import gettext as _
 
 from .. import services
 from ..archive import open_archive
-from ..conf import conf
+from ..conf import OFF, conf
 from ..database import Job, database_of
 from ..exceptions import BackupError, Busy, InvalidBackup, NoSuchBackup, StorageFailed
 from ..log import logged, logger
 from ..options import SILENT, Reporter
 from ..storage import files, kept, state
 from ..storage.kept import BackupKind, StoredBackup
-from . import guard, notices, status
+from . import guard, notices, status, turns
 from .status import State
 from .unchanged import is_unchanged
 
@@ -114,6 +115,7 @@ def _run(user: Any, reporter: Reporter) -> Outcome:
         _note_run(error.message if isinstance(error, BackupError) else type(error).__name__)
         _conclude("/fail")
         raise
+    _prove(outcome.backup if outcome.made else None, reporter)
     _note_run(_retain())
     _conclude("")
     return outcome
@@ -162,8 +164,21 @@ def _make(user: Any, reporter: Reporter) -> Outcome:
         file.seek(0)
         facts = {guard.SHRUNK: [loss.as_json() for loss in shrunk]} if shrunk else {}
         made = kept.keep(file, metadata, BackupKind.AUTOMATIC, facts=facts)
-    # A proof and the copies to other places come here, before anything is removed.
     return Outcome(True, made, _("%(n)s records, kept as %(name)s.") % {"n": made.records, "name": made.name})
+
+
+def _prove(made: StoredBackup | None, reporter: Reporter) -> None:
+    """Prove the backup that was made, and the older one whose turn it is. The verdicts are notes beside the files."""
+    if conf.prove == OFF:
+        return
+    try:
+        turn = turns.next_to_prove(kept.backups(BackupKind.AUTOMATIC), timezone.now())
+        for backup in (made, turn):
+            if backup is not None:
+                with suppress(NoSuchBackup):  # deleted since
+                    services.prove_kept(backup.name, reporter=reporter)
+    except StorageFailed as error:
+        logger.warning("the proof could not be noted: %s", error.code)
 
 
 def _retain() -> str:

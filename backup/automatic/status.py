@@ -18,6 +18,7 @@ from ..conf import conf, keep_rules
 from ..database.memo import site_id
 from ..exceptions import BackupError, Forbidden, StorageFailed
 from ..presentation import names
+from ..proof import Verdict as ProofVerdict
 from ..storage import kept, state
 from ..storage.kept import BackupKind, StoredBackup
 from . import guard, outlook
@@ -51,7 +52,8 @@ class Status:
     `last`: the newest automatic backup that is whole; None where there is none. `unchanged`: until when nothing had
     changed since it was made; None where it is not known to be good for longer. `next`: when the next one is due, now
     where it is due already; None where the schedule is off. `losses`: what is fewer than in `before`, the name of the
-    last backup that has it; "" where nothing is fewer, or there is none any more.
+    last backup that has it; "" where nothing is fewer, or there is none any more. `proved`: the one whose proof counts:
+    the newest that failed, else the newest that has one.
     """
 
     state: State
@@ -62,6 +64,7 @@ class Status:
     next: dt.datetime | None = None
     losses: Sequence[Loss] = ()
     before: str = ""
+    proved: StoredBackup | None = None
     locations: Sequence[Any] = field(default_factory=list)
 
     @property
@@ -83,7 +86,7 @@ class Status:
                 "unchanged": self.unchanged and self.unchanged.isoformat(),
             },
             "next": self.next and self.next.isoformat(),
-            "proof": None,
+            "proof": self.proved and _proof_as_json(self.proved),
             "shrunk": [loss.as_json() for loss in self.losses],
             "locations": [*self.locations],
         }
@@ -104,6 +107,8 @@ def status() -> Status:
     until = good_until(last)
     shrunk = guard.shrunk(backups)
     losses = guard.losses_of(shrunk)
+    failed = [backup for backup in backups if not is_good(backup)]
+    proved = newest(failed or [backup for backup in backups if backup.proof], now)
     if schedule is None:
         found, message = State.OFF, _("Automatic backups are off (BACKUP_SCHEDULE).")
     elif run is not None and run.error:
@@ -111,6 +116,8 @@ def status() -> Status:
             State.FAILED,
             _("The last automatic backup failed: %(reason)s") % {"reason": run.error},
         )
+    elif failed and proved:
+        found, message = State.FAILED, _failed_message(proved)
     elif shrunk:
         found, message = State.SHRUNK, _shrunk_message(losses)
     elif schedule.is_overdue(until, now):
@@ -126,6 +133,7 @@ def status() -> Status:
         next=max(now, schedule.next(until) if until else now) if schedule else None,
         losses=losses,
         before=_before(backups, shrunk),
+        proved=proved,
     )
 
 
@@ -191,9 +199,8 @@ def _halted(backups: Sequence[StoredBackup]) -> str:
     """Return why nothing is removed at all; "" where the rules hold."""
     if guard.shrunk(backups):
         return _("kept until a superuser says that it is right that entries are fewer")
-    last = newest(backups, timezone.now())
-    if last is not None and not is_good(last):
-        return _("kept since the newest backup failed its proof")
+    if not all(map(is_good, backups)):
+        return _("kept since a backup failed its proof")
     return ""
 
 
@@ -277,11 +284,35 @@ def needs_attention() -> bool:
 def _ok_message(last: StoredBackup | None) -> str:
     if last is None:
         return ""
+    proof = last.proof or {}
+    if proof.get("verdict") == ProofVerdict.PROVED.value:
+        return ngettext(
+            "The last automatic backup is of %(date)s. Proved on %(proved)s: its %(n)s record came back identical.",
+            "The last automatic backup is of %(date)s. Proved on %(proved)s: all %(n)s records came back identical.",
+            last.records,
+        ) % {
+            "date": _date(last.created),
+            "proved": _day(dt.datetime.fromisoformat(proof["at"])),
+            "n": names.grouped(last.records),
+        }
     return ngettext(
         "The last automatic backup, of %(date)s, holds %(n)s record.",
         "The last automatic backup, of %(date)s, holds %(n)s records.",
         last.records,
     ) % {"date": _date(last.created), "n": names.grouped(last.records)}
+
+
+def _failed_message(backup: StoredBackup) -> str:
+    return _(
+        "The backup of %(date)s could not be restored in a trial: %(reason)s No old backup is removed until it is "
+        "deleted, or proved. Make a new one now, and keep the older ones."
+    ) % {"date": _date(backup.created), "reason": " ".join(str((backup.proof or {}).get("reason", "")).split())}
+
+
+def _proof_as_json(backup: StoredBackup) -> dict[str, Any]:
+    proof = backup.proof or {}
+    said = {name: proof.get(name) for name in ("verdict", "at", "records", "photos")}
+    return {**said, "name": backup.name}
 
 
 def _overdue_message(until: dt.datetime | None) -> str:
@@ -309,6 +340,10 @@ def _before(backups: Sequence[StoredBackup], shrunk: Sequence[StoredBackup]) -> 
     first = min((backup.created for backup in shrunk), default=None)
     older = [b for b in backups if first is not None and b.created < first and not b.is_damaged]
     return max(older, key=lambda backup: backup.created).name if older else ""
+
+
+def _day(moment: dt.datetime) -> str:
+    return formats.date_format(timezone.localtime(moment), "DATE_FORMAT")
 
 
 def _date(moment: dt.datetime) -> str:
