@@ -306,7 +306,10 @@ def _failed_message(backup: StoredBackup) -> str:
     return _(
         "The backup of %(date)s could not be restored in a trial: %(reason)s No old backup is removed until it is "
         "deleted, or proved. Make a new one now, and keep the older ones."
-    ) % {"date": _date(backup.created), "reason": " ".join(str((backup.proof or {}).get("reason", "")).split())}
+    ) % {
+        "date": _date(backup.created),
+        "reason": " ".join(str((backup.proof or {}).get("reason", "")).split()),
+    }
 
 
 def _proof_as_json(backup: StoredBackup) -> dict[str, Any]:
