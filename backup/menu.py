@@ -25,8 +25,11 @@ NEIGHBOUR = babybuddy.MENU_LAST_STAFF_URL
 OVERRIDE = Path(__file__).absolute().parent / "overrides" / NAME
 
 
-def with_entry(menu: str) -> str:
-    """Insert the entry into a rendered menu; return the menu as it was where it has no place for it."""
+def with_entry(menu: str, *, marked: bool = False) -> str:
+    """Insert the entry into a rendered menu; return the menu as it was where it has no place for it.
+
+    `marked`: whether the entry has a mark, since somebody has to look.
+    """
     try:
         neighbour = escape(reverse(NEIGHBOUR))
         url = reverse("backup:index")
@@ -35,7 +38,8 @@ def with_entry(menu: str) -> str:
     end = _end_of_link(menu, neighbour)
     if end is None:
         return menu
-    return menu[:end] + get_template("backup/menu_entry.html").render({"url": url}) + menu[end:]
+    entry = get_template("backup/menu_entry.html").render({"url": url, "marked": marked})
+    return menu[:end] + entry + menu[end:]
 
 
 def _end_of_link(menu: str, url: str) -> int | None:

@@ -14,7 +14,7 @@ import threading
 import time
 from typing import Any
 
-from django.conf import settings
+from django.conf import ENVIRONMENT_VARIABLE
 from django.core.exceptions import ImproperlyConfigured
 from django.utils import timezone
 
@@ -57,9 +57,7 @@ class Watch:
                 self.next = time.monotonic() + PAUSE
                 return
             start()
-        except ImproperlyConfigured:  # `manage.py check` says so, and so does the page
-            pass
-        except OSError as error:
+        except (ImproperlyConfigured, OSError) as error:  # a request must not fail by it
             logger.warning("an automatic backup cannot be started: %s", error)
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
 
@@ -76,16 +74,14 @@ def _is_due() -> bool:
 
 def start() -> None:
     """Start `python -m backup.automatic` with the settings of this process, and leave it behind. Raises `OSError`."""
-    module = settings.SETTINGS_MODULE
-    if not module:
-        raise ImproperlyConfigured("Automatic backups need a settings module.")
+    if ENVIRONMENT_VARIABLE not in os.environ:
+        raise ImproperlyConfigured(f"the settings come from no module that {ENVIRONMENT_VARIABLE} names.")
     try:
         folder = os.getcwd()
     except FileNotFoundError:
         folder = str(babybuddy.folder())
     environment = {
         **os.environ,
-        "DJANGO_SETTINGS_MODULE": module,
         "PYTHONPATH": os.pathsep.join(entry or folder for entry in sys.path),
     }
     subprocess.run(

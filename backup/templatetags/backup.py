@@ -10,6 +10,7 @@ from django.utils.safestring import SafeString
 
 from backup import menu
 from backup.access import is_allowed
+from backup.automatic.status import needs_attention
 from backup.presentation import names
 
 register = template.Library()
@@ -25,7 +26,9 @@ class BackupEntryNode(template.Node):
         rendered = self.nodelist.render(context)
         request = context.get("request")
         user = getattr(request, "user", None)
-        return menu.with_entry(rendered) if user is not None and is_allowed(user) else rendered
+        if user is None or not is_allowed(user):
+            return rendered
+        return menu.with_entry(rendered, marked=needs_attention())
 
 
 @register.tag

@@ -14,6 +14,7 @@ from django.core.management.base import CommandError
 
 from backup import services
 from backup.archive import Metadata
+from backup.automatic import run as automatic
 from backup.conf import conf
 from backup.management.base import BackupCommand, counts
 from backup.storage.atomic import atomic_write, sweep
@@ -36,8 +37,22 @@ class Command(BackupCommand):
             help="Keep the backup on the server, where the page and the command `backups` list it. Takes no --output.",
         )
 
+        parser.add_argument(
+            "--automatic",
+            action="store_true",
+            help="Make an automatic backup where one is due by BACKUP_SCHEDULE, and apply BACKUP_KEEP; for cron.",
+        )
+        parser.add_argument("--now", action="store_true", help="With --automatic: although none is due.")
+
     def handle(self, *args: Any, **options: Any) -> None:
         output, label = options["output"], options["label"]
+        if options["now"] and not options["automatic"]:
+            raise CommandError("--now is for --automatic: other backups are made at once anyhow.")
+        if options["automatic"]:
+            if output is not None or label or options["keep"]:
+                raise CommandError("--automatic takes no --output, --label or --keep.")
+            self._automatic(options["now"])
+            return
         if options["keep"] and output is not None:
             raise CommandError("--keep takes no --output: the server keeps the backup with the others.")
         try:
@@ -63,6 +78,11 @@ class Command(BackupCommand):
         if not path.parent.is_dir():
             raise CommandError(f"There is no folder {path.parent}.")
         return path
+
+    def _automatic(self, now: bool) -> None:
+        with self.progress_bar() as reporter, automatic.time_limit():
+            outcome = automatic.run(now=now, reporter=reporter)
+        self.report(outcome.message)
 
     def _keep(self, label: str) -> None:
         with self.progress_bar() as reporter:

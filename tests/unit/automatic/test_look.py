@@ -1,0 +1,164 @@
+"""After a request: what a look costs, when it starts a child, and when it does not."""
+
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+from django.core.signals import request_finished
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from freezegun import freeze_time
+
+from backup.automatic import look, outlook, run
+from backup.storage import kept
+
+
+@pytest.fixture
+def starts(monkeypatch):
+    """The starts of a child, which is not started."""
+    found = []
+    monkeypatch.setattr(look, "start", lambda: found.append(1))
+    return found
+
+
+@pytest.fixture
+def minutes(monkeypatch):
+    """A clock for looks that a test moves."""
+    passed = [1000.0]
+    monkeypatch.setattr(look.time, "monotonic", lambda: passed[0])
+
+    def forward(number):
+        passed[0] += 60 * number
+
+    return forward
+
+
+def test_each_request_is_followed_by_a_look(nightly, starts, monkeypatch):
+    seen = []
+    monkeypatch.setattr(look.watch, "next", 0.0)
+    monkeypatch.setattr(look, "_is_due", lambda: seen.append(1))
+    Client().get("/login/")
+    Client().get("/login/")
+    assert seen == [1], "at most once a minute"
+    assert any(key[0] == "backup" for key, *_ in request_finished.receivers)
+
+
+def test_nothing_asks_the_database_and_it_costs_nothing(nightly, watch, starts):
+    run.run()
+    with CaptureQueriesContext(connection) as queries:
+        watch.after_request()
+        assert starts == []
+        rounds = []
+        for _ in range(5):
+            begin = time.perf_counter()
+            for _ in range(1000):
+                watch.after_request()
+            rounds.append((time.perf_counter() - begin) / 1000)
+    assert len(queries) == 0
+    assert min(rounds) < 20e-6
+
+
+def test_once_a_minute_and_once_where_many_look_at_once(nightly, watch, starts, minutes):
+    with ThreadPoolExecutor(20) as pool:
+        [*pool.map(lambda _: watch.after_request(), range(200))]
+    assert starts == [1]
+    minutes(0.9)
+    watch.after_request()
+    assert starts == [1]
+    minutes(0.1)
+    watch.after_request()
+    assert starts == [1, 1]
+
+
+def test_what_comes_to_nothing_is_tried_less_and_less_often(nightly, watch, starts, minutes):
+    for _ in range(24 * 60):
+        watch.after_request()
+        minutes(1)
+    assert len(starts) == 29, "after 1, 2, 4, 8, 16, 32 minutes, then each hour"
+    run.run()
+    for _ in range(60):
+        watch.after_request()
+        minutes(1)
+    assert len(starts) <= 30
+
+
+def test_off(nightly, settings, watch, starts):
+    settings.BACKUP_SCHEDULE = "off"
+    watch.after_request()
+    assert starts == []
+
+
+@pytest.mark.parametrize("wrong", ["dayly", None, 7])
+def test_a_wrong_setting_breaks_no_request(nightly, settings, watch, starts, wrong):
+    settings.BACKUP_SCHEDULE = wrong
+    watch.after_request()
+    assert starts == []
+
+
+def test_a_child_that_cannot_be_started_breaks_no_request(nightly, watch, monkeypatch, caplog):
+    monkeypatch.setattr(look, "python", lambda: "/there/is/no/python")
+    monkeypatch.setattr(
+        look.subprocess, "run", lambda *args, **kwargs: (_ for _ in ()).throw(OSError("no memory"))
+    )
+    watch.after_request()
+    assert "no memory" in caplog.text
+
+
+def test_when_a_look_starts_a_child(nightly, settings, at, starts):
+    def is_due(moment):
+        with freeze_time(moment):
+            return look._is_due()
+
+    assert is_due(at("2026-11-03 12:00")), "nothing is known"
+    with freeze_time(at("2026-11-03 12:00")):
+        name = run.run().backup.name
+    assert not is_due(at("2026-11-03 12:00"))
+    assert not is_due(at("2026-11-04 02:29"))
+    assert is_due(at("2026-11-04 02:30"))
+    assert is_due(at("2026-12-04 02:29"))
+    assert is_due(at("2026-11-02 12:00")), "the clock was wrong when it was written"
+    settings.BACKUP_SCHEDULE = "hourly"
+    assert is_due(at("2026-11-03 12:00")), "another schedule"
+    settings.BACKUP_SCHEDULE = "30 2 * * *"
+    settings.TIME_ZONE = "Asia/Tokyo"
+    assert is_due(at("2026-11-03 12:00")), "another zone"
+    settings.TIME_ZONE = "Europe/Berlin"
+    kept.delete(name)
+    assert is_due(at("2026-11-03 12:00")), "the newest is gone"
+
+
+def test_an_outlook_that_cannot_be_read_is_none(nightly):
+    run.run()
+    path = next(outlook._paths())
+    for text in ("", "[]", "{", '{"written": 1}'):
+        path.write_text(text)
+        assert outlook.read() is None
+        assert look._is_due()
+
+
+def test_an_outlook_lies_in_the_temporary_folder_where_it_cannot_lie_elsewhere(
+    nightly, settings, tmp_path, monkeypatch
+):
+    run.run()
+    known = outlook.read()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    (tmp_path / "file").touch()
+    settings.BACKUP_ROOT = str(tmp_path / "file" / "below")
+    assert outlook.read() is None
+    outlook.write(known)
+    assert outlook.read() == known
+    assert len([*tmp_path.glob("babybuddy-backup-*.json")]) == 1
+
+
+def test_the_newer_outlook_holds(nightly, tmp_path, monkeypatch):
+    run.run()
+    known = outlook.read()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    *_, path = outlook._paths()
+    for seconds in (-10, 10):
+        other = replace(known, written=known.written + seconds, state="failed")
+        path.write_text(json.dumps(vars(other)))
+        assert (outlook.read() == other) is (seconds > 0)

@@ -1,0 +1,175 @@
+"""Who is told of what: real servers for mail and for HTTP."""
+
+import json
+import logging
+import socket
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from aiosmtpd.controller import Controller
+from core import models as core
+from django.contrib.auth.models import User
+
+from backup.automatic import notices, run
+from backup.exceptions import StorageFailed
+from backup.storage import kept
+
+
+class Web:
+    """An HTTP server that remembers what it was asked: (method, path, body). `answer`: the status of its answers;
+    None: it keeps silent."""
+
+    def __init__(self):
+        self.asked, self.answer = [], 200
+        web, self.released = self, threading.Event()
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                web.asked.append((self.command, self.path, body))
+                if web.answer is None:
+                    web.released.wait(10)
+                else:
+                    self.send_response(web.answer)
+                    self.end_headers()
+
+            do_POST = do_GET
+
+            def log_message(self, *args):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
+
+    def close(self):
+        self.released.set()
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.fixture
+def web():
+    server = Web()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def mails(settings):
+    """What a real mail server gets: (recipients, text)."""
+    found = []
+
+    class Handler:
+        async def handle_DATA(self, server, session, envelope):
+            found.append((envelope.rcpt_tos, envelope.content.decode()))
+            return "250 OK"
+
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    controller = Controller(Handler(), hostname="127.0.0.1", port=port)
+    controller.start()
+    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+    settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", port
+    yield found
+    controller.stop()
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    def full(*args, **kwargs):
+        raise StorageFailed("No space left on device.")
+
+    def fail():
+        core.Note.objects.create(child=core.Child.objects.first(), note="changed")
+        with monkeypatch.context() as patch:
+            patch.setattr(kept, "keep", full)
+            with pytest.raises(StorageFailed):
+                run.run(now=True)
+
+    return fail
+
+
+def test_mail_goes_to_active_superusers_who_have_an_address(nightly, mails, failing):
+    User.objects.create(username="a", is_superuser=True, is_active=True, email="second@example.com")
+    User.objects.create(username="b", is_superuser=True, is_active=False, email="gone@example.com")
+    User.objects.create(username="c", is_superuser=True, is_active=True, email="")
+    User.objects.filter(username="grandma").update(email="staff@example.com")
+    failing()
+    assert sorted(to for to, _ in mails) == [["admin@example.com"], ["second@example.com"]]
+    assert all("No space left on device." in text.replace("=\r\n", "") for _, text in mails)
+    failing()
+    assert len(mails) == 2, "once"
+    assert run.run(now=True).made
+    assert len(mails) == 4
+    assert "work again" in mails[-1][1]
+
+
+def test_other_addresses_or_nobody(nightly, mails, failing, settings):
+    settings.BACKUP_NOTIFY = ["nas@example.com"]
+    failing()
+    assert [to for to, _ in mails] == [["nas@example.com"]]
+    run.run(now=True)
+    settings.BACKUP_NOTIFY = "off"
+    failing()
+    assert len(mails) == 2
+
+
+def test_a_ping_after_every_run(nightly, web, failing, settings):
+    settings.BACKUP_PING_URL = f"{web.url}/ping/secret"
+    assert run.run(now=True).made
+    assert not run.run(now=True).made, "nothing has changed, which is a success"
+    failing()
+    assert not run.run().made, "none is due: no run"
+    assert web.asked == [
+        ("GET", "/ping/secret/start", b""),
+        ("GET", "/ping/secret", b""),
+        ("GET", "/ping/secret/start", b""),
+        ("GET", "/ping/secret", b""),
+        ("GET", "/ping/secret/start", b""),
+        ("GET", "/ping/secret/fail", b""),
+    ]
+
+
+def test_the_query_of_a_push_address_is_kept(nightly, web, settings):
+    settings.BACKUP_PING_URL = f"{web.url}/api/push/TOKEN?status=up&msg=OK&ping="
+    run.run()
+    assert [path for _, path, _ in web.asked] == [
+        "/api/push/TOKEN/start?status=up&msg=OK&ping=",
+        "/api/push/TOKEN?status=up&msg=OK&ping=",
+    ]
+
+
+def test_a_webhook_is_told_of_changes_only(nightly, web, failing, settings):
+    settings.BACKUP_WEBHOOK_URL = f"{web.url}/hook"
+    assert run.run(now=True).made
+    assert web.asked == [], "the first success is none"
+    failing()
+    failing()
+    assert run.run(now=True).made
+    assert run.run(now=True).made is False
+    assert [(method, path) for method, path, _ in web.asked] == [("POST", "/hook")] * 2
+    states = [json.loads(body) for _, _, body in web.asked]
+    assert [state["state"] for state in states] == ["failed", "ok"]
+    assert states[0]["message"].endswith("No space left on device.")
+
+
+@pytest.mark.parametrize("trouble", ["nobody", "error", "silent"])
+def test_trouble_of_a_notice_fails_no_backup(nightly, web, failing, settings, monkeypatch, caplog, trouble):
+    monkeypatch.setattr(notices, "TIMEOUT", 0.2)
+    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+    settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", 1
+    settings.BACKUP_PING_URL = f"{web.url}/ping/secret"
+    settings.BACKUP_WEBHOOK_URL = f"{web.url}/hook/secret"
+    web.answer = {"error": 500, "silent": None}.get(trouble, 200)
+    if trouble == "nobody":
+        settings.BACKUP_PING_URL = settings.BACKUP_WEBHOOK_URL = "http://127.0.0.1:1/secret"
+    with caplog.at_level(logging.WARNING, "backup"):
+        failing()
+        begin = time.monotonic()
+        assert run.run(now=True).made
+    assert time.monotonic() - begin < 5
+    assert "could not be sent" in caplog.text
+    assert "secret" not in caplog.text
