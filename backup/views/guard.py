@@ -37,7 +37,7 @@ def endpoint(*methods: str) -> Callable[[View], View]:
         @non_atomic_requests
         @wraps(view)
         def guarded(request: HttpRequest, **place: str) -> HttpResponseBase:
-            if (refused := _refuse_stranger(request)) is not None:
+            if (refused := _refuse_stranger(request, "upload_id" in place)) is not None:
                 access.drop_body(request, refused)
                 return _without_body(refused) if request.method == "HEAD" else refused
             try:
@@ -53,13 +53,18 @@ def endpoint(*methods: str) -> Callable[[View], View]:
     return decorate
 
 
-def _refuse_stranger(request: HttpRequest) -> HttpResponseBase | None:
-    """Return the answer to a request of somebody without access, whose body is not read; None for others."""
+def _refuse_stranger(request: HttpRequest, of_upload: bool) -> HttpResponseBase | None:
+    """Return the answer to a request of somebody without access, whose body is not read; None for others.
+
+    `of_upload`: whether it is for a page of an upload. That one waits on the server until its owner is signed in again;
+    with all else one begins anew, since a form would be lost, and a download leaves the login page where it is.
+    """
     json = access.wants_json(request)
     reason = access.sign_in_by_token(request) if access.sends_token(request) else None
     if reason is not None or not request.user.is_authenticated:
         if not json:
-            return redirect_to_login(reverse("backup:index"))
+            returns = of_upload and request.method in ("GET", "HEAD")
+            return redirect_to_login(request.get_full_path() if returns else reverse("backup:index"))
         log_refusal(request, "not_signed_in")
         response = json_error(401, "not_signed_in", reason or _("Sign in first, or send a token."))
         response["WWW-Authenticate"] = "Token"

@@ -323,6 +323,12 @@ def test_a_session_that_expired_at_confirm(page, saved):
     assert not differences(before, snapshot())
     page.reload()
     page.wait_for_url("**/login/**")
+    page.fill("[name=username]", "admin")
+    page.fill("[name=password]", "admin")
+    page.press("[name=password]", "Enter")
+    page.wait_for_selector("h1:has-text('What this backup would do')")
+    page.click("text=Confirm Restore")
+    page.wait_for_selector("h1:has-text('Your data is back')")
 
 
 def test_back_and_reload_ask_nothing(page, saved):
