@@ -60,6 +60,11 @@ class Proof:
             "reason": self.reason,
         }
 
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Proof:
+        """Return what `as_json` returned. Raises `ValueError`, `KeyError`, `TypeError`."""
+        return cls(**{**content, "verdict": Verdict(content["verdict"])})
+
     def replaces(self, last: Mapping[str, Any] | None) -> bool:
         """Whether it says more than the last verdict of the same file, which stands where nothing could be told."""
         return last is None or self.verdict is not Verdict.UNKNOWN

@@ -11,6 +11,7 @@ SCRATCH = Path(os.environ.get("BACKUP_TEST_FOLDER") or Path(tempfile.gettempdir(
 SCRATCH.mkdir(parents=True, exist_ok=True)
 os.environ.setdefault("BACKUP_ROOT", str(SCRATCH / "backups"))
 os.environ.setdefault("BACKUP_SCHEDULE", "off")  # no test starts a child by the way
+os.environ.setdefault("BACKUP_PROVE", "off")  # it takes a second or two
 
 if not os.environ.get("DATABASE_URL"):
     DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": SCRATCH / "db.sqlite3"}}

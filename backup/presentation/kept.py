@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from django.utils import formats, timezone
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from .. import babybuddy
+from ..proof import Proof, Verdict
 from ..storage.kept import BackupKind, StoredBackup
 from .names import grouped, model_names
 
@@ -26,18 +29,21 @@ _KINDS = {
 @dataclass(frozen=True)
 class KeptInWords:
     """A line of the list. `holds`: the numbers of children and records. `since`: how the numbers here differ from those
-    in the backup; "" where they do not."""
+    in the backup; "" where they do not. `proof`: what its proof came to; "" where there was none."""
 
     backup: StoredBackup
     kind: str | Promise
     holds: str
     since: str
+    proof: str
 
 
 def kept_in_words(backups: Sequence[StoredBackup], now: Mapping[str, int]) -> list[KeptInWords]:
     """Return a line for each. `now`: model label -> number of records in the database; {} where that is not known."""
     return [
-        KeptInWords(backup, _KINDS[backup.kind], holds(backup), _since(backup, now) if now else "")
+        KeptInWords(
+            backup, _KINDS[backup.kind], holds(backup), _since(backup, now) if now else "", _proof(backup)
+        )
         for backup in backups
     ]
 
@@ -49,6 +55,34 @@ def holds(backup: StoredBackup) -> str:
         "children": ngettext("%(n)s child", "%(n)s children", children) % {"n": grouped(children)},
         "records": ngettext("%(n)s record", "%(n)s records", backup.records) % {"n": grouped(backup.records)},
     }
+
+
+def verdict_in_words(proof: Proof) -> str:
+    """Return what a proof came to that was just made."""
+    if proof.verdict is Verdict.PROVED:
+        return ngettext(
+            "Proved: its %(n)s record came back identical.",
+            "Proved: all %(n)s records came back identical.",
+            proof.records,
+        ) % {"n": grouped(proof.records)}
+    if proof.verdict is Verdict.FAILED:
+        return _("This backup could not be restored in a trial: %(reason)s") % {"reason": proof.reason}
+    return _("It could not be told whether this backup is good: %(reason)s") % {"reason": proof.reason}
+
+
+def _proof(backup: StoredBackup) -> str:
+    """Return "Proved on Nov. 24: all 48,211 records came back identical"."""
+    if not backup.proof:
+        return ""
+    proof = Proof.from_json(backup.proof)
+    date = formats.date_format(timezone.localtime(dt.datetime.fromisoformat(proof.at)), "DATE_FORMAT")
+    if proof.verdict is not Verdict.PROVED:
+        return _("Failed its proof on %(date)s: %(reason)s") % {"date": date, "reason": proof.reason}
+    return ngettext(
+        "Proved on %(date)s: its %(n)s record came back identical.",
+        "Proved on %(date)s: all %(n)s records came back identical.",
+        proof.records,
+    ) % {"date": date, "n": grouped(proof.records)}
 
 
 def _since(backup: StoredBackup, now: Mapping[str, int]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from .automatic import acknowledge, run, status
 from .download import download
 from .index import index
-from .kept import delete, kept, pin, undo
+from .kept import delete, kept, pin, prove, undo
 from .progress import progress
 from .restore import cancel, confirm, preview, question, restore, upload
 
@@ -20,6 +20,7 @@ __all__ = [
     "pin",
     "preview",
     "progress",
+    "prove",
     "question",
     "restore",
     "run",

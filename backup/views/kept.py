@@ -10,6 +10,7 @@ from backup import services
 from backup.exceptions import BackupError
 from backup.forms import PinForm
 from backup.log import log
+from backup.presentation.kept import verdict_in_words
 from backup.storage import kept as kept_backups
 
 from .answers import attachment, done, not_done, result_of
@@ -57,6 +58,17 @@ def pin(request: HttpRequest, name: str) -> HttpResponseBase:
     log(f"{'pinning' if stored.pinned else 'unpinning'} of {name}", request.user)
     said = _("This backup is pinned: it stays until somebody deletes it.")
     return done(request, stored.as_json(), said if stored.pinned else _("This backup is no longer pinned."))
+
+
+@endpoint("POST")
+def prove(request: HttpRequest, name: str) -> HttpResponseBase:
+    """Prove a kept backup: restore it into a throw-away database, and compare every value."""
+    try:
+        proof = services.prove_kept(name, user=request.user)
+        stored = kept_backups.find(name)
+    except BackupError as error:
+        return not_done(request, error)
+    return done(request, stored.as_json(), verdict_in_words(proof))
 
 
 @endpoint("POST")

@@ -830,6 +830,23 @@ def test_a_kept_backup_is_pinned(family, browser):
         assert client.post(url("kept_pin"), {"pinned": "true"}).status_code == 404
 
 
+def test_a_kept_backup_is_proved(family, browser):
+    name = script(family.admin).post(url("run")).json()["name"]
+    page = browser.post(url("kept_prove", name), follow=True).content.decode()
+    records = kept.find(name).records
+    assert f"Proved: all {records} records came back identical." in page
+    assert re.search(rf"Proved on [^:]+: all {records} records came back identical\.", page)
+    (path,) = conf.root.rglob(name)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    entry = script(family.admin).post(url("kept_prove", name)).json()
+    assert entry == kept.find(name).as_json()
+    assert entry["proof"]["verdict"] == "failed"
+    assert re.search(r"Failed its proof on [^:]+: .*damaged", browser.get(url("index")).content.decode())
+    assert script(family.admin).post(url("kept_prove")).status_code == 404
+
+
 # --- Automatic backups ------------------------------------------------------------------------------------
 
 

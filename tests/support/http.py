@@ -25,6 +25,7 @@ def url(name, *arguments):
         "kept": [NOTHING],
         "kept_delete": [NOTHING],
         "kept_pin": [NOTHING],
+        "kept_prove": [NOTHING],
     }
     return reverse(f"backup:{name}", args=arguments or default.get(name, []))
 
