@@ -4,9 +4,11 @@
     ├── InvalidBackup           400  the file is not a backup, damaged, or inconsistent
     │   ├── InvalidRecord       400  … at one record: the message names model, key, field and reason
     │   └── TooLarge            413  … or it is larger than BACKUP_MAX_UPLOAD_SIZE or BACKUP_MAX_UNCOMPRESSED_SIZE
+    ├── Unreadable              409  values in a database that nobody can read; they can be left out
     ├── RestoreRefused          409  the file is valid, but must not be restored: no superuser left, newer schema …
     │   ├── RecordsConflict     409  records that match more than one row
     │   ├── RecordsRefused      409  records that the database does not accept; the first twenty are named
+    │   ├── Damaged             409  the site's own database cannot be read, or not all of it
     │   ├── UnknownApps         409  clearing would delete data of apps that the backup does not know
     │   ├── UpgradeFailed       409  an older backup could not be brought to today's schema
     │   └── Forbidden           403  this user may not do it, a superuser may
@@ -34,13 +36,16 @@ class BackupError(Exception):
 
     code = "error"
     status = 500
+    #: The option with which it can be done all the same, a name in `RestoreOptions`; "" where there is none.
+    offer = ""
     #: Whether it was logged already.
     logged = False
 
-    def __init__(self, message: str, details: Sequence[str] = ()) -> None:
+    def __init__(self, message: str, details: Sequence[str] = (), offer: str | None = None) -> None:
         super().__init__(message)
         self.message = str(message)
         self.details = [str(line) for line in details]
+        self.offer = self.offer if offer is None else offer
 
     def __str__(self) -> str:
         return "\n".join([self.message, *self.details])
@@ -68,6 +73,12 @@ class TooLarge(InvalidBackup):
     status = 413
 
 
+class Unreadable(BackupError):
+    code = "unreadable"
+    status = 409
+    offer = "leave_out"
+
+
 class RestoreRefused(BackupError):
     code = "refused"
     status = 409
@@ -85,6 +96,11 @@ class Mismatch(RecordsRefused):
     """What came back of a backup is not what is in it."""
 
     code = "mismatch"
+
+
+class Damaged(RestoreRefused):
+    code = "damaged"
+    offer = "without_safety_copy"
 
 
 class UnknownApps(RestoreRefused):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -52,15 +53,55 @@ class RestoreOptions:
     `parts`: what comes back, in the order of `Part`; the others stay as they are here, even where existing data is
     cleared. `clear_unknown_apps`: clear even the rows of apps that the backup has never seen; without it a clearing
     restore that would delete some is refused. `edited`: somebody edited the file after it was made, so its checksums
-    and counts are not held against it. `as_it_was`: bring back a state that this very site was in, whatever it was: an
-    undo is not refused for what was wrong with the data before.
+    and counts are not held against it. `leave_out`: leave out what cannot be restored (a value that nobody can read, a
+    row that points at nothing), each named, instead of restoring nothing. `without_safety_copy`: restore although the
+    safety copy cannot hold all that is here, since that is damaged: what can be read is kept, and the database file as
+    it is, where it is one. `as_it_was`: bring back a state that this very site was in, whatever it was: an undo is not
+    refused for what was wrong with the data before.
     """
 
     mode: RestoreMode = RestoreMode.OVERWRITE
     parts: tuple[Part, ...] = tuple(Part)
     clear_unknown_apps: bool = False
     edited: bool = False
+    leave_out: bool = False
+    without_safety_copy: bool = False
     as_it_was: bool = False
+
+
+@dataclass(frozen=True)
+class Place:
+    """A value, or, without `field`, a whole record (without `pk`, all of a model) with which something is wrong.
+
+    `model`: its label. `reason`: what is wrong, as a phrase. `tables.places_in_words` makes a line of it.
+    """
+
+    model: str
+    pk: Any
+    field: str | None
+    reason: str
+
+
+class Places:
+    """Places that are named one by one, but no more than `MOST` of them; the others are only counted."""
+
+    MOST = 500
+
+    def __init__(self, named: Iterable[Place] = (), total: int = 0) -> None:
+        self.named = list(named)
+        self.total = total or len(self.named)
+
+    def __bool__(self) -> bool:
+        return self.total > 0
+
+    def add(self, place: Place) -> None:
+        self.total += 1
+        if len(self.named) < self.MOST:
+            self.named.append(place)
+
+    def extend(self, others: Places) -> None:
+        self.total += others.total
+        self.named += others.named[: max(self.MOST - len(self.named), 0)]
 
 
 class Phase(enum.Enum):

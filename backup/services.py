@@ -28,12 +28,22 @@ from django.utils.translation import ngettext
 from . import babybuddy
 from .archive import Archive, Metadata, Writer, open_archive
 from .conf import conf
-from .database import Database, database_of, memo, reason_of, refuse_records
-from .dump import write_records
-from .exceptions import AlreadyRestored, BackupError, Forbidden, NoSafetyCopy, NoSuchBackup, UnknownApps
+from .database import MAX_NAMED, Database, database_of, memo, reason_of, refuse_dangling
+from .dump import unreadable, write_records
+from .exceptions import (
+    AlreadyRestored,
+    BackupError,
+    Damaged,
+    Forbidden,
+    NoSafetyCopy,
+    NoSuchBackup,
+    UnknownApps,
+    Unreadable,
+)
 from .log import logged, logger
-from .options import SILENT, Phase, RecordCounter, Reporter, RestoreMode, RestoreOptions, Result
+from .options import SILENT, Phase, Places, RecordCounter, Reporter, RestoreMode, RestoreOptions, Result
 from .proof import Proof, compare, prove
+from .rescue import Rescue, rescued
 from .restore.apply import next_keys, write
 from .restore.batches import Report, Spool
 from .restore.build import build
@@ -43,7 +53,7 @@ from .restore.preview import PreviewCollector
 from .restore.records import RecordReader
 from .scope import models_in_scope, part_of
 from .storage import files, kept, state
-from .tables import Table
+from .tables import Table, places_in_words
 from .upgrade import process, schema
 
 #: An undo brings back exactly what was, whatever apps there are, and whatever was wrong with it.
@@ -64,23 +74,36 @@ def _named(moment: dt.datetime) -> str:
 
 
 def create_backup(
-    target: BinaryIO, *, user: Any = None, label: str = "", reporter: Reporter = SILENT
+    target: BinaryIO,
+    *,
+    user: Any = None,
+    label: str = "",
+    leave_out: bool = False,
+    reporter: Reporter = SILENT,
 ) -> Metadata:
     """Write a backup of everything in scope, as of one moment, to `target`, a seekable binary file.
 
-    `label`: a note for the metadata. Raises `StorageFailed`, `Busy`.
+    `label`: a note for the metadata. `leave_out`: leave out what nobody can read, and name it in the metadata. Raises
+    `Unreadable`, `StorageFailed`, `Busy`.
     """
     with logged("backup", user) as log:
-        metadata = _write_backup(target, user, label, reporter)
+        metadata = _write_backup(target, user, label, reporter, leave_out=leave_out)
         log(f"{metadata.total_records} records")
     return metadata
 
 
-def _write_backup(target: BinaryIO, user: Any, label: str, reporter: Reporter) -> Metadata:
+def _write_backup(
+    target: BinaryIO, user: Any, label: str, reporter: Reporter, *, leave_out: bool = False
+) -> Metadata:
     database = database_of()
     tables = _tables()
     zone = babybuddy.user_timezone(user)
-    with _gc_paused(), database.snapshot() as reader, Writer(target) as writer:
+    with (
+        _gc_paused(),
+        database.damage_explained(),
+        database.snapshot() as reader,
+        Writer(target) as writer,
+    ):
         metadata = Metadata(
             timestamp=timezone.now().astimezone(zone),
             timezone=zone.key,
@@ -92,14 +115,26 @@ def _write_backup(target: BinaryIO, user: Any, label: str, reporter: Reporter) -
             database_engine=database.connection.vendor,
             migrations=schema.leaf_migrations(database.connection, (t.model._meta.app_label for t in tables)),
         )
-        write_records(writer, reader, tables, reporter)
+        reader.unreadable = Places()
+        dangling = write_records(writer, reader, tables, reporter)
+        if reader.unreadable and not leave_out:
+            raise unreadable(reader.unreadable)
+        metadata = replace(metadata, left_out=reader.unreadable, dangling=dangling)
         return writer.finish(replace(metadata, next_keys=_next_keys(reader, tables)))
 
 
 def _next_keys(reader: Database, tables: list[Table]) -> dict[str, int]:
     """Return model label -> the key that the next row gets, where it is not the one after the highest."""
-    keys = reader.next_keys(tables)
-    return {table.label: key for table, key in keys.items() if key != (reader.highest_key(table) or 0) + 1}
+    missing = reader.missing_tables(tables).values()
+    try:
+        keys = reader.next_keys([table for table in tables if table not in missing])
+        return {
+            table.label: key for table, key in keys.items() if key != (reader.highest_key(table) or 0) + 1
+        }
+    except DatabaseError as error:
+        if reader.unreadable and reader.is_damage(error):
+            return {}
+        raise
 
 
 def keep_backup(
@@ -175,33 +210,47 @@ def database_size() -> int | None:
 @contextmanager
 def at_todays_schema(
     source: BinaryIO,
+    options: RestoreOptions = RestoreOptions(),  # noqa: B008  it is frozen
     *,
     path: Path | None = None,
-    edited: bool = False,
     user: Any = None,
     reporter: Reporter = SILENT,
 ) -> Iterator[BinaryIO]:
     """What a preview and a restore of `source` work on: the file itself where it is a backup at today's schema; else,
     for an older one or a database file of SQLite's, a new backup, made by the host's own migrations (see `upgrade`).
 
-    Both do this by themselves; who does both does it once, before. `path`: see `upgrade.process.upgraded`. `edited`:
-    see `RestoreOptions`. Raises `InvalidBackup`, `RestoreRefused`, `UpgradeFailed`, `StorageFailed`.
+    Both do this by themselves; who does both does it once, before. `path`: see `upgrade.process.upgraded`. Raises
+    `InvalidBackup`, `Unreadable`, `RestoreRefused`, `Damaged`, `UpgradeFailed`, `StorageFailed`.
     """
-    if edited and not _is_superuser(user):
-        raise Forbidden(
+    if options.edited:
+        _superusers_only(
+            user,
             _(
                 "Only a superuser can restore a file that was edited. Choose the backup as it was made, or ask one."
-            )
+            ),
         )
-    connection = database_of().connection
+    database = database_of()
+    connection = database.connection
     with ExitStack() as stack:
         backup = source
-        if _needs_upgrade(source, edited):
-            schema.check_site(connection)
+        with database.damage_explained():
+            needs_upgrade = _needs_upgrade(source, options.edited)
+            if needs_upgrade:
+                schema.check_site(connection)
+        if needs_upgrade:
             with logged("upgrade", user) as log:
-                backup = stack.enter_context(process.upgraded(source, path, reporter, edited=edited))
+                backup = stack.enter_context(
+                    process.upgraded(
+                        source, path, reporter, edited=options.edited, leave_out=options.leave_out
+                    )
+                )
                 log(f"{backup.seek(0, 2)} bytes")
         yield backup
+
+
+def _superusers_only(user: Any, message: str) -> None:
+    if not _is_superuser(user):
+        raise Forbidden(message)
 
 
 def _needs_upgrade(source: BinaryIO, edited: bool = False) -> bool:
@@ -281,7 +330,8 @@ def inspect_backup(source: BinaryIO, options: RestoreOptions, *, user: Any = Non
     with (
         logged("preview", user) as log,
         _gc_paused(),
-        at_todays_schema(source, edited=options.edited, user=user) as backup,
+        database.damage_explained(),
+        at_todays_schema(source, options, user=user) as backup,
         open_archive(backup, edited=options.edited) as archive,
         Spool() as spool,
     ):
@@ -316,12 +366,14 @@ def restore_backup(
 def undo_restore(
     *,
     safety_copy: str | None = None,
+    without_safety_copy: bool = False,
     user: Any = None,
     reporter: Reporter = SILENT,
     idempotency_key: str = "",
 ) -> Result:
     """Bring back exactly the state before the last restore, or the state of another safety copy.
 
+    `without_safety_copy`: see `RestoreOptions`.
     Raises `AlreadyRestored` if no copy is named and the last restore was undone already, `NoSafetyCopy`,
     `NoSuchBackup`, and what `restore_backup` raises.
     """
@@ -331,7 +383,8 @@ def undo_restore(
         is_undo = last is not None and copy == last.safety_copy
         label = _("before an undo") if is_undo else _("before going back to %(file)s") % {"file": copy}
         with kept.open_backup(copy) as source:
-            result = _restore(source, UNDO, user, reporter, idempotency_key or copy, label)
+            options = replace(UNDO, without_safety_copy=without_safety_copy)
+            result = _restore(source, options, user, reporter, idempotency_key or copy, label)
         log(f"{result.records} records of {copy}, safety copy {result.safety_copy}")
         return result
 
@@ -362,15 +415,29 @@ def _restore(
 ) -> Result:
     """Restore or undo. `undo`: the label of the safety copy of an undo; "" for a restore."""
     database = database_of()
-    with (
-        _gc_paused(),
-        at_todays_schema(source, edited=options.edited, user=user, reporter=reporter) as backup,
-        open_archive(backup, edited=options.edited) as archive,
-        Spool() as spool,
-        database.exclusive(),
-    ):
+    tables = _tables()
+    with ExitStack() as stack:
+        stack.enter_context(_gc_paused())
+        stack.enter_context(database.damage_explained())
+        rescue = None
+        if options.without_safety_copy:
+            _superusers_only(user, _("Only a superuser can restore without a complete safety copy."))
+            stack.enter_context(database.exclusive())
+            rescue = stack.enter_context(
+                rescued(
+                    database,
+                    tables,
+                    reporter,
+                    lambda: _keep_readable(user, reporter),
+                    clears=options.mode.clears,
+                )
+            )
+        backup = stack.enter_context(at_todays_schema(source, options, user=user, reporter=reporter))
+        archive = stack.enter_context(open_archive(backup, edited=options.edited))
+        spool = stack.enter_context(Spool())
+        if not options.without_safety_copy:
+            stack.enter_context(database.exclusive())
         ensure_not_repeated(idempotency_key)
-        tables = _tables()
         database.check_transactional(tables)
         # Do as much as possible before other writers are locked out: reading, checking, converting, the safety copy.
         reporter.phase(Phase.CHECK)
@@ -382,7 +449,7 @@ def _restore(
         _refuse(plan, options)
         reporter.phase(Phase.COPY)
         label = undo or _("before restoring %(file)s") % {"file": _named(archive.metadata.timestamp)}
-        with _safety_copy(user, label, reporter) as safety_copy:
+        with _safety_copy(user, label, reporter, options, rescue) as safety_copy:
             if marker is not None:
                 safety_copy.make()
             # From here on nobody else writes. What others wrote until now has to be in the safety copy.
@@ -404,7 +471,13 @@ def _restore(
                     *replaced_in_words(replaced),
                     *([] if options.as_it_was else babybuddy.after_restore(database)),
                 ]
-                warnings += _refuse_dangling(database, options)
+                dangling_warnings, left_out = _settle_dangling(database, options)
+                warnings += [*dangling_warnings, *safety_copy.warnings]
+                if left_out:
+                    warnings.append(
+                        _("Left out, since they refer to something that is not there: %(places)s.")
+                        % {"places": "; ".join(places_in_words(left_out))}
+                    )
                 database.reset_sequences([*plan.tables, *plan.emptied])
                 keys = next_keys(plan)
                 if not database.KEYS_AFTER_COMMIT:
@@ -436,7 +509,9 @@ def _restore(
             warnings.append(
                 _("Restart Baby Buddy: its cache could not be cleared, so it may still show old numbers.")
             )
-        return Result(dict(plan.records), safety_copy.name, warnings, [*plan.children])
+        whole = [place.model for place in left_out.named if place.field is None]
+        records = {label: count - whole.count(label) for label, count in plan.records.items()}
+        return Result(records, safety_copy.name, warnings, [*plan.children])
 
 
 def ensure_not_repeated(idempotency_key: str) -> None:
@@ -552,47 +627,68 @@ def _refuse(plan: Plan, options: RestoreOptions) -> None:
         )
 
 
-def _refuse_dangling(database: Database, options: RestoreOptions) -> list[str]:
-    """Raise `RecordsRefused` where rows point at nothing since the restore. Returns a warning of those that did before.
+def _settle_dangling(database: Database, options: RestoreOptions) -> tuple[list[str], Places]:
+    """Raise `RecordsRefused` where rows point at nothing since the restore, or leave them out. Returns a warning of
+    those that did before, and what was left out.
 
     A state that was here before may come back with rows that point at nothing: an undo looks at other models only.
     """
-    scope = {table.label for table in _tables()} if options.as_it_was else set()
-    tables = [table for table in _tables(everything=True) if table.label not in scope]
-    lines = database.dangling(tables)
-    if not lines:
-        return []
-    before: set[str] = set()
+    scope = _tables()
+    labels = {table.label for table in scope} if options.as_it_was else set()
+    tables = [table for table in _tables(everything=True) if table.label not in labels]
+    if not database.dangling(tables, limit=1):
+        return [], Places()
+    before: list[str] = []
     with suppress(OperationalError), database.snapshot() as snapshot:  # it sees nothing of the restore yet
-        before.update(snapshot.dangling(tables))
-    refuse_records([line for line in lines if line not in before])
-    return [
-        _("Rows that were here before refer to something that is not there: %(rows)s")
-        % {"rows": "; ".join(lines)}
-    ]
+        before = snapshot.dangling(tables, limit=1000)
+    left_out = Places()
+    if options.leave_out:
+        left_out = database.leave_out_dangling(scope, before)
+    lines = database.dangling(tables, limit=len(before) + MAX_NAMED)
+    refuse_dangling([line for line in lines if line not in before])
+    if not lines:
+        return [], left_out
+    warning = _("Rows that were here before refer to something that is not there: %(rows)s")
+    return [warning % {"rows": "; ".join(lines[:MAX_NAMED])}], left_out
 
 
 class _SafetyCopy:
-    """A verified backup of the state before a restore. `label`: why it is made."""
+    """A verified backup of the state before a restore. `label`: why it is made. `rescue`: where the database as such
+    was damaged, a copy of what could be read is there already."""
 
-    def __init__(self, user: Any, label: str, reporter: Reporter) -> None:
-        self._user, self._label, self._reporter = user, label, reporter
-        self.name = ""
+    def __init__(
+        self, user: Any, label: str, reporter: Reporter, options: RestoreOptions, rescue: Rescue | None
+    ) -> None:
+        self._user, self._label, self._reporter, self._options = user, label, reporter, options
+        self.name = rescue.safety_copy if rescue else ""
+        self._is_made = rescue is not None
+        #: What is not as it always is.
+        self.warnings = rescue.warnings if rescue else []
         #: Whether it was made now: a state that is kept already is not kept twice.
         self._is_new = False
         #: Whether the restore may have changed something, so that the copy has to stay.
         self.is_needed = False
 
     def make(self) -> None:
-        """Make the copy, or make it anew in place of the one that there is. Raises `StorageFailed`."""
-        with tempfile.TemporaryFile() as file:
-            metadata = _write_backup(file, self._user, self._label, self._reporter)
-            file.seek(0)
-            same = kept.same_state(metadata)
-            name = (same or kept.keep(file, metadata, kept.BackupKind.SAFETY)).name
+        """Make the copy, or make it anew in place of the one that there is. Raises `Damaged`, `StorageFailed`."""
+        if self._is_made:
+            return
+        try:
+            name, is_new, left_out = _keep_copy(
+                self._user, self._label, self._reporter, leave_out=self._options.without_safety_copy
+            )
+        except Unreadable as error:
+            raise Damaged(
+                _(
+                    "The safety copy cannot hold all that is here, since not all of it can be read. Nothing was "
+                    "changed."
+                ),
+                error.details,
+            ) from error
         if name != self.name:
             self.discard()
-            self.name, self._is_new = name, same is None
+            self.name, self._is_new = name, is_new
+        self.warnings = _lossy(left_out) if left_out else []
 
     def discard(self) -> None:
         """Delete the copy again, where it was made now."""
@@ -601,10 +697,45 @@ class _SafetyCopy:
                 kept.delete(self.name)
 
 
+def _keep_copy(user: Any, label: str, reporter: Reporter, *, leave_out: bool) -> tuple[str, bool, Places]:
+    """Keep a backup of what is here. Returns its name, whether it is a new one, and what it lacks."""
+    with tempfile.TemporaryFile() as file:
+        metadata = _write_backup(file, user, label, reporter, leave_out=leave_out)
+        file.seek(0)
+        same = kept.same_state(metadata)
+        stored = same or kept.keep(file, metadata, kept.BackupKind.SAFETY)
+        return stored.name, same is None, metadata.left_out
+
+
+def _keep_readable(user: Any, reporter: Reporter) -> str:
+    """Keep a backup of what can be read of a damaged database. Returns its name."""
+    return _keep_copy(user, _("what could be read"), reporter, leave_out=True)[0]
+
+
+def _lossy(left_out: Places) -> list[str]:
+    """Return warnings of a safety copy that lacks something; where the database is a file, that is kept as well."""
+    warnings = [
+        _("The safety copy lacks what cannot be read: %(places)s.")
+        % {"places": "; ".join(places_in_words(left_out))}
+    ]
+    database = database_of()
+    if database.file() is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder, "copy")
+            with database.damage_explained():
+                database.copy_file(copy)
+            with copy.open("rb") as file:
+                name = kept.add_file(file)
+        warnings.append(_("The database file from before is kept as %(name)s.") % {"name": name})
+    return warnings
+
+
 @contextmanager
-def _safety_copy(user: Any, label: str, reporter: Reporter) -> Iterator[_SafetyCopy]:
+def _safety_copy(
+    user: Any, label: str, reporter: Reporter, options: RestoreOptions, rescue: Rescue | None
+) -> Iterator[_SafetyCopy]:
     """Keep the safety copy that is made inside only where something may have been changed."""
-    copy = _SafetyCopy(user, label, reporter)
+    copy = _SafetyCopy(user, label, reporter, options, rescue)
     try:
         yield copy
     except BaseException:

@@ -20,10 +20,12 @@ from typing import Any
 
 from django.db.models import AutoField, BigAutoField, Field, Model, SmallAutoField
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from . import babybuddy
 from .exceptions import InvalidRecord
 from .kinds import INTEGER, JSON, Kind, Plain, kind_of
+from .options import Place, Places
 from .scope import generic_references, label_of
 
 #: The highest key that a database gives by itself, by the type of the key.
@@ -344,6 +346,25 @@ def describe(label: str, pk: object, field: str | None, reason: str) -> str:
     if field:
         place = _("%(record)s, field %(field)s") % {"record": place, "field": _short(field)}
     return _("%(place)s: %(reason)s") % {"place": place, "reason": reason}
+
+
+#: Places that a message names at most.
+MAX_NAMED = 20
+
+
+def place_of(label: str, pk: Plain, field: str | None, reason: str) -> Place:
+    """Return a place for a file: short, and without a secret."""
+    if label in babybuddy.SECRET_KEYS:
+        reason, pk = reason.replace(str(pk), HIDDEN), None
+    return Place(label, pk if type(pk) is int or pk is None else _short(pk), field, reason[:200])
+
+
+def places_in_words(places: Places) -> list[str]:
+    """Return the first of the places as lines for people, and how many more there are."""
+    lines = [describe(p.model, p.pk, p.field, p.reason) for p in places.named[:MAX_NAMED]]
+    if more := places.total - len(lines):
+        lines.append(ngettext("and %(n)s more", "and %(n)s more", more) % {"n": more})
+    return lines
 
 
 def _short(value: object) -> str:

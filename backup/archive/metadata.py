@@ -11,12 +11,14 @@ from typing import Any, cast
 from django.utils.translation import gettext as _
 
 from ..exceptions import InvalidBackup
+from ..options import Place, Places
 from .limits import Limits
 from .members import KINDS, RECORDS, Member, Records
 from .names import METADATA
 
 #: The newest version of the format that we read. What we write is of the lowest version that has all that is in it.
 VERSION = "1.2"
+_PLACES = ("left_out", "dangling")
 _TEXTS = (
     "timezone",
     "created_by",
@@ -52,7 +54,8 @@ class Metadata:
 
     `timestamp`: aware. `instance`: the id of the site that the backup is of; "" where that is not known. `migrations`:
     app label -> the names of its newest migrations. `members`: key of a kind (see `members.KINDS`) -> its members.
-    `version`: of the file; set by the writer.
+    `version`: of the file; set by the writer. `left_out`: what the data had, and nobody could read. `dangling`: records
+    that refer to what is not in the backup.
     """
 
     timestamp: dt.datetime
@@ -71,6 +74,8 @@ class Metadata:
     includes_media: bool = False
     #: Only where a backup was not made like this.
     upgraded: Upgrade | None = None
+    left_out: Places = field(default_factory=Places)
+    dangling: Places = field(default_factory=Places)
     #: Whether the file is read as one that somebody edited. Not in the file.
     is_edited: bool = False
 
@@ -146,6 +151,7 @@ class Metadata:
             },
             **({"next_keys": self.next_keys} if self.next_keys else {}),
             **({"upgraded": self.upgraded.as_json()} if self.upgraded else {}),
+            **{name: _places_as_json(getattr(self, name)) for name in _PLACES if getattr(self, name)},
         }
 
 
@@ -206,6 +212,8 @@ def parse_metadata(said: Any, *, edited: bool = False) -> Metadata:
         members=_members(said, version),
         next_keys=_next_keys(said.get("next_keys", {})),
         upgraded=_upgraded(said.get("upgraded")),
+        left_out=_places("left_out", said),
+        dangling=_places("dangling", said),
     )
     if edited:
         return metadata
@@ -240,6 +248,29 @@ def _upgraded(said: Any) -> Upgrade | None:
     ):
         raise _wrong_metadata("upgraded")
     return Upgrade(**said)
+
+
+def _places_as_json(places: Places) -> dict[str, Any]:
+    return {"total": places.total, "places": [asdict(place) for place in places.named]}
+
+
+def _places(name: str, metadata: dict[str, Any]) -> Places:
+    if name not in metadata:
+        return Places()
+    said = metadata[name]
+    try:
+        total, named = said["total"], [Place(**place) for place in said["places"]]
+    except (TypeError, KeyError) as error:
+        raise _wrong_metadata(name) from error
+    if type(total) is not int or not len(named) <= min(total, Places.MOST):
+        raise _wrong_metadata(name)
+    for place in named:
+        texts = (place.model, str(place.pk), place.field or "", place.reason)
+        if not isinstance(place.pk, int | str | None) or not all(
+            isinstance(text, str) and len(text) <= Limits.text for text in texts
+        ):
+            raise _wrong_metadata(name)
+    return Places(named, total)
 
 
 def _members(said: dict[str, Any], version: str) -> dict[str, Mapping[str, Member]]:

@@ -21,8 +21,9 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from django.utils.translation import gettext as _
 
 from ..exceptions import UnknownDatabase
+from ..tables import MAX_NAMED
 from .base import Database
-from .errors import MAX_NAMED, Job, reason_of, refuse_records
+from .errors import Job, reason_of, refuse_dangling, refuse_records
 from .mysql import MySQL
 from .postgresql import PostgreSQL
 from .sqlite import SQLite, is_disk_trouble
@@ -35,6 +36,7 @@ __all__ = [
     "database_of",
     "is_disk_trouble",
     "reason_of",
+    "refuse_dangling",
     "refuse_records",
 ]
 

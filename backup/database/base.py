@@ -49,6 +49,8 @@ A subclass may say, to be right
     The same inside of the transaction, where an engine can defer its checks: as it begins, and at the end.
 `is_about_a_record(error)`
     Whether an `OperationalError` of the driver's is the fault of one record, rather than of the whole.
+`is_damage(error)`
+    Whether the driver's error says that the database is damaged, or lacks a table; by default a `ProgrammingError`.
 `can_hold(column, value)`
     Whether a plain value comes back as it was. Values that do not are refused by name; `writer_of` must not let them
     pass either.
@@ -73,42 +75,139 @@ unknown to SQLite and MySQL), `INSERT` with several rows, `IN` with a list, `UNI
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from django.utils.translation import gettext as _
 
-from ..tables import Column, Table, describe
-from .errors import MAX_NAMED
+from ..options import Places
+from ..tables import MAX_NAMED, Column, Relation, Table, describe, place_of
 from .reading import Reading
 from .writing import Writing
+
+#: Rows that point at nothing are left out so many at a time.
+MOST_AT_ONCE = 1000
+
+
+@dataclass(frozen=True)
+class DanglingRow:
+    """A row, or a pair of a relation, that refers to a row which is not there. Keys are as the driver gives them."""
+
+    table: Table
+    relation: Relation | None
+    column: Column
+    key: Any
+    value: Any
+
+    @property
+    def name(self) -> str:
+        """The name of the field."""
+        return self.relation.name if self.relation else self.column.name
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the row makes no sense without what it refers to."""
+        return not self.relation and not self.column.field.null
+
+    @property
+    def reason(self) -> str:
+        return _("it refers to %(model)s %(key)s, which is not there") % {
+            "model": self.column.refers_to,
+            "key": self.value,
+        }
 
 
 class Database(Reading, Writing):
     """A database that backups are made of and restored to. `database_of` gives the one of an alias."""
 
-    def dangling(self, tables: Iterable[Table]) -> list[str]:
-        """Return the rows that refer to a row that is not there, at most `MAX_NAMED` of them, as lines for people."""
-        lines: list[str] = []
-        for table in tables:
-            own = [
-                (table.db_table, table.key, column.name, column)
-                for column in table.columns
-                if column.refers_to
-            ]
-            related = [(r.db_table, r.owner, r.name, r.target) for r in table.relations]
-            for db_table, owner, name, column in [*own, *related]:
-                if len(lines) < MAX_NAMED and getattr(column.field, "db_constraint", True):
-                    for key, value in self._dangling(db_table, owner, column, MAX_NAMED - len(lines)):
-                        reason = _("it refers to %(model)s %(key)s, which is not there") % {
-                            "model": column.refers_to,
-                            "key": value,
-                        }
-                        lines.append(describe(table.label, str(key), name, reason))
-        return lines
+    def damage(self, tables: Iterable[Table]) -> list[str]:
+        """Return what is wrong with the database as such, and with these tables in it, but for those that are missing.
+        By default, nothing is looked at."""
+        return []
 
-    def _dangling(self, db_table: str, owner: Column, column: Column, limit: int) -> list[tuple[Any, ...]]:
+    def file(self) -> Path | None:
+        """Return the path of the file that is the database; None where it is no file."""
+        return None
+
+    def create_tables(self, tables: Iterable[Table]) -> None:
+        """Create the tables that are missing, as they are today."""
+        missing = self.missing_tables(tables)
+        with self.connection.schema_editor() as editor:
+            for table in dict.fromkeys(missing.values()):
+                for field in [None, *table.model._meta.local_many_to_many]:
+                    model: Any = field.remote_field.through if field else table.model
+                    if model._meta.db_table in missing:
+                        sql, params = editor.table_sql(model)
+                        editor.execute(sql, params or None)
+
+    def copy_file(self, target: Path) -> None:
+        """Copy the database file as it is, damage and all. Raises `OSError`."""
+        raise NotImplementedError
+
+    def missing_tables(self, tables: Iterable[Table]) -> dict[str, Table]:
+        """Return the tables that the database lacks: name in the database -> the model's."""
+        here = self.table_names()
+        wanted = {name: table for table in tables for name, _columns in table.db_tables}
+        return {name: table for name, table in wanted.items() if name not in here}
+
+    def dangling(self, tables: Iterable[Table], limit: int = MAX_NAMED) -> list[str]:
+        """Return the rows that refer to a row that is not there, at most `limit` of them, as lines for people."""
+        return [
+            describe(row.table.label, str(row.key), row.name, row.reason)
+            for row in self._dangling_rows(tables, limit)
+        ]
+
+    def leave_out_dangling(self, tables: Iterable[Table], spared: Iterable[str] = ()) -> Places:
+        """Delete the rows that refer to a row that is not there, but for those whose lines are `spared`, and what then
+        refers to them; of a reference that may be empty only that is emptied. Returns what was done."""
+        tables, spared, places = list(tables), {*spared}, Places()
+        while True:
+            found = [
+                row
+                for row in self._dangling_rows(tables, MOST_AT_ONCE + len(spared))
+                if describe(row.table.label, str(row.key), row.name, row.reason) not in spared
+            ]
+            for row in found:
+                self._leave_out(row)
+                name = None if row.is_whole else row.name
+                places.add(place_of(row.table.label, row.key, name, row.reason))
+            if not found:
+                return places
+
+    def _leave_out(self, row: DanglingRow) -> None:
+        q, table, column = self.quote, row.table, row.column
+        if row.relation:
+            where = f"{q(row.relation.owner.column)} = %s AND {q(column.column)} = %s"
+            self.execute(f"DELETE FROM {q(row.relation.db_table)} WHERE {where}", [row.key, row.value])
+        elif not row.is_whole:
+            sql = f"UPDATE {q(table.db_table)} SET {q(column.column)} = NULL WHERE {q(table.key.column)} = %s"
+            self.execute(sql, [row.key])
+        else:
+            for relation in table.relations:
+                sql = f"DELETE FROM {q(relation.db_table)} WHERE {q(relation.owner.column)} = %s"
+                self.execute(sql, [row.key])
+            self.execute(f"DELETE FROM {q(table.db_table)} WHERE {q(table.key.column)} = %s", [row.key])
+
+    def _dangling_rows(self, tables: Iterable[Table], limit: int) -> list[DanglingRow]:
+        rows: list[DanglingRow] = []
+        for table in tables:
+            own: list[tuple[Column, Relation | None]] = [(column, None) for column in table.columns]
+            for column, relation in [*own, *((r.target, r) for r in table.relations)]:
+                left = limit - len(rows)
+                if left > 0 and column.refers_to and getattr(column.field, "db_constraint", True):
+                    rows += [
+                        DanglingRow(table, relation, column, key, value)
+                        for key, value in self._dangling(table, relation, column, left)
+                    ]
+        return rows
+
+    def _dangling(
+        self, table: Table, relation: Relation | None, column: Column, limit: int
+    ) -> list[tuple[Any, ...]]:
         """Return (key of the row, the key that it refers to) of such rows."""
         q = self.quote
+        db_table, owner = (relation.db_table, relation.owner) if relation else (table.db_table, table.key)
         target = column.field.target_field  # type: ignore[attr-defined]
         return self.fetch(
             f"SELECT a.{q(owner.column)}, a.{q(column.column)} FROM {q(db_table)} a"

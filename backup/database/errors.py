@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from django.utils.translation import gettext as _
 
 from ..exceptions import Busy, RecordsRefused
+from ..tables import MAX_NAMED
 
 
 class Job(enum.Enum):
@@ -15,10 +16,6 @@ class Job(enum.Enum):
 
     RESTORE = "restore"
     AUTOMATIC_BACKUP = "automatic backup"
-
-
-#: Records that one error names at most.
-MAX_NAMED = 20
 
 
 def reason_of(error: BaseException) -> str:
@@ -33,6 +30,16 @@ def refuse_records(lines: Sequence[str]) -> None:
     if lines:
         raise RecordsRefused(
             _("The database cannot take these records, so nothing was changed:"), lines[:MAX_NAMED]
+        )
+
+
+def refuse_dangling(lines: Sequence[str]) -> None:
+    """Raise `RecordsRefused` where there are lines, each of which names a row that points at nothing."""
+    if lines:
+        raise RecordsRefused(
+            _("These records refer to something that is not there, so nothing was changed:"),
+            lines[:MAX_NAMED],
+            offer="leave_out",
         )
 
 

@@ -63,9 +63,12 @@ def save_note(text: str) -> None:
 
 
 def load_note() -> str:
-    """Return what `save_note` saved; "" where there is nothing."""
-    rows = _rows()
-    return (rows.values_list("session_data", flat=True).first() or "") if rows is not None else ""
+    """Return what `save_note` saved; "" where there is nothing, or it cannot be read."""
+    try:
+        rows = _rows()
+        return (rows.values_list("session_data", flat=True).first() or "") if rows is not None else ""
+    except DatabaseError:
+        return ""
 
 
 def _rows() -> QuerySet[Any] | None:

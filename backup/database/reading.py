@@ -8,9 +8,9 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
-from ..exceptions import BackupError
-from ..kinds import Plain
-from ..tables import Batch, Column, Relation, Row, Table, describe, in_order
+from ..kinds import TEXT, Plain
+from ..options import Places
+from ..tables import Batch, Column, Relation, Row, Table, in_order, place_of
 from .conversion import ColumnReader, Conversion
 from .session import RawRows
 from .values import UNREADABLE, Checked, ConvertAll, slices
@@ -19,6 +19,8 @@ from .values import UNREADABLE, Checked, ConvertAll, slices
 PARAMETERS = 900
 #: Queries that one UNION ALL joins: SQLite takes 500 terms.
 UNION_TERMS = 400
+#: Stands for a value whose row is left out with it.
+_GONE = object()
 
 
 class Reading(Conversion):
@@ -26,6 +28,10 @@ class Reading(Conversion):
 
     #: Rows that are read and converted at a time.
     BATCH = 1000
+
+    #: Takes note of what nobody can read, and leaves it out; None where rows are for comparison only, and bytes stand
+    #: for such a value: they are equal to no value of a backup.
+    unreadable: Places | None = None
 
     # -- all rows ---
 
@@ -40,7 +46,8 @@ class Reading(Conversion):
             if len(rows) == self.BATCH:
                 last = rows[-1][0 if readers[0].is_raw else -1]
                 next_rows = self._prefetch_rows(table, readers, f"WHERE {key} > %s {order}", [last])
-            yield self.to_batch(table, readers, rows)
+            if batch := self.to_batch(table, readers, rows):  # all of them may be unreadable
+                yield batch
             rows = next_rows()
 
     def keys_descending(self, table: Table) -> Iterator[list[Plain]]:
@@ -78,12 +85,12 @@ class Reading(Conversion):
     def canonical(self, table: Table, batch: Batch) -> Batch:
         """Check what `prefetch_range` gave, and bring its values into canonical form, in place.
 
-        Raises `BackupError` with the name of a value that cannot be read.
+        For a value that cannot be read see `unreadable`.
         """
         for place, column in enumerate(table.columns if batch else ()):
             to_plain = self.reader_of(column).to_plain
             if isinstance(to_plain, Checked):
-                batch[place] = self._converted(table, batch, place, to_plain.check)
+                batch[place] = self._converted(table, batch, place, to_plain.check, set())
         return batch
 
     def rows_by_key(self, table: Table, keys: Sequence[Plain]) -> dict[Plain, Row]:
@@ -159,23 +166,28 @@ class Reading(Conversion):
     ) -> Batch:
         """Make rows of `_prefetch_rows` plain, and add their relations; [] where there are no rows.
 
-        `check`: whether to see to it that each value is of its column's kind. Raises `BackupError` with the name of a
-        value that cannot be read.
+        `check`: whether to see to it that each value is of its column's kind. For one that cannot be read see
+        `unreadable`.
         """
         if not rows:
             return []
         batch: Batch = list(zip(*rows, strict=True))
         raw_keys = batch[0] if readers[0].is_raw else batch.pop()
+        gone: set[int] = set()
         for place, (_sql, to_plain) in enumerate(readers):
             if not check and isinstance(to_plain, Checked):
                 to_plain = to_plain.convert
             if to_plain is not None:
-                batch[place] = self._converted(table, batch, place, to_plain)
+                batch[place] = self._converted(table, batch, place, to_plain, gone)
+        if gone:
+            batch = [[value for row, value in enumerate(column) if row not in gone] for column in batch]
         for relation in table.relations:
-            batch.append(self._related(relation, batch[0], raw_keys[0], raw_keys[-1]))
-        return batch
+            batch.append(self._related(table, relation, batch[0], raw_keys[0], raw_keys[-1]))
+        return batch if batch[0] else []
 
-    def _related(self, relation: Relation, keys: Sequence[Plain], first: Any, last: Any) -> list[Plain]:
+    def _related(
+        self, table: Table, relation: Relation, keys: Sequence[Plain], first: Any, last: Any
+    ) -> list[Plain]:
         """Return for each of the keys the sorted keys that the relation leads to.
 
         `first`, `last`: the lowest and the highest of the keys, as the driver knows them. Each column of the relation
@@ -183,36 +195,71 @@ class Reading(Conversion):
         """
         owner, target = self.reader_of(relation.owner), self.reader_of(relation.target)
         name = self.quote(relation.owner.column)
-        rows = self.fetch(
-            f"SELECT {owner.sql}, {target.sql} FROM {self.quote(relation.db_table)} WHERE {name} BETWEEN %s AND %s",
-            [first, last],
-        )
+        db_table = self.quote(relation.db_table)
+        rows = self._rows_between(f"SELECT {owner.sql}, {target.sql} FROM {db_table}", name, first, last)
         if not rows:
             return [[] for _key in keys]
-        owners, targets = (
-            reader.to_plain(values) if reader.to_plain else values
-            for reader, values in zip((owner, target), zip(*rows, strict=True), strict=True)
-        )
         lists: dict[Plain, list[Plain]] = {}
-        for key, value in zip(owners, targets, strict=True):
+        for key, value in self._pairs(table, relation, owner, target, rows):
             lists.setdefault(key, []).append(value)
         return [in_order(lists.get(key, ())) for key in keys]
 
-    def _converted(self, table: Table, batch: Batch, place: int, convert: ConvertAll) -> Sequence[Plain]:
-        """Convert the column at `place`, and name the value where one cannot be read."""
+    def _rows_between(self, select: str, name: str, first: Any, last: Any) -> RawRows:
+        return self.fetch(f"{select} WHERE {name} BETWEEN %s AND %s", [first, last])
+
+    def _pairs(
+        self, table: Table, relation: Relation, owner: ColumnReader, target: ColumnReader, rows: RawRows
+    ) -> list[tuple[Plain, Plain]]:
+        """Make the rows of a relation plain; where one cannot be read, it is named."""
+        try:
+            owners, targets = (
+                reader.to_plain(values) if reader.to_plain else values
+                for reader, values in zip((owner, target), zip(*rows, strict=True), strict=True)
+            )
+            return list(zip(owners, targets, strict=True))
+        except UNREADABLE:
+            if len(rows) > 1:
+                return [pair for row in rows for pair in self._pairs(table, relation, owner, target, [row])]
+            self._note(table, rows[0][0], relation.name, _shown(rows[0][1]))
+            return []
+
+    def _converted(
+        self, table: Table, batch: Batch, place: int, convert: ConvertAll, gone: set[int]
+    ) -> Sequence[Plain]:
+        """Convert the column at `place`. For a value that cannot be read see `_instead`."""
         try:
             return convert(batch[place])
-        except UNREADABLE as error:
-            # SQLite lets a column hold anything; say where, since a backup must not leave it out.
-            for key, value in zip(batch[0], batch[place], strict=True):
+        except UNREADABLE:
+            plain: list[Plain] = []
+            for row, value in enumerate(batch[place]):
                 try:
-                    convert([value])
+                    plain += [None] if row in gone else convert([value])
                 except UNREADABLE:
-                    where = describe(table.label, key, table.columns[place].name, repr(value)[:80])
-                    raise BackupError(
-                        _("A value in the database cannot be read: %(record)s.") % {"record": where}
-                    ) from error
-            raise
+                    plain.append(self._instead(table, batch[0][row], place, value))
+                    if plain[-1] is _GONE:
+                        gone.add(row)
+            return plain
+
+    def _instead(self, table: Table, key: Plain, place: int, value: Any) -> Plain:
+        """Return what stands for a value that cannot be read: nothing where there may be none; of a text, what can be
+        read of it; else its row is gone as a whole."""
+        column = table.columns[place]
+        shown = _shown(value)
+        if place and self.unreadable is None:
+            return shown.encode(errors="replace")
+        if place and column.kind is TEXT and isinstance(value, bytes):
+            self._note(table, key, column.name, shown)
+            return value.decode(errors="replace")
+        if place and column.field.null:
+            self._note(table, key, column.name, shown)
+            return None
+        reason = _("the whole record, whose %(field)s is %(value)s") % {"field": column.name, "value": shown}
+        self._note(table, key, None, reason)
+        return _GONE
+
+    def _note(self, table: Table, key: Plain, field: str | None, reason: str) -> None:
+        if self.unreadable is not None:
+            self.unreadable.add(place_of(table.label, key, field, reason))
 
     # -- hooks: see `base` ---
 
@@ -221,3 +268,7 @@ class Reading(Conversion):
 
     @abstractmethod
     def size(self) -> int | None: ...
+
+
+def _shown(value: Any) -> str:
+    return repr(value)[:80]

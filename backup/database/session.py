@@ -9,11 +9,11 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from django.db import DatabaseError, OperationalError, transaction
+from django.db import DatabaseError, OperationalError, ProgrammingError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils.translation import gettext as _
 
-from ..exceptions import BackupError, Busy, RestoreRefused
+from ..exceptions import BackupError, Busy, Damaged, RestoreRefused
 from ..tables import Table
 from .errors import Job, reason_of
 from .natural_keys import NaturalKeys
@@ -132,16 +132,35 @@ class Session(ABC):
         """Turn what the driver says of the whole, and not of one record, into errors of ours."""
         try:
             yield
-        except OperationalError as error:
+        except DatabaseError as error:
+            if self.is_damage(error):
+                raise self.damaged(error) from error
+            if not isinstance(error, OperationalError):
+                raise RestoreRefused(
+                    _("The database refused the result: %(reason)s. Nothing was changed.")
+                    % {"reason": reason_of(error)}
+                ) from error
             raise Busy(
                 _("The database could not do it: %(reason)s. Nothing was changed.")
                 % {"reason": reason_of(error)}
             ) from error
+
+    @contextmanager
+    def damage_explained(self) -> Iterator[None]:
+        """Raise `Damaged` for what the driver says of a database that is damaged, or lacks a table."""
+        try:
+            yield
         except DatabaseError as error:
-            raise RestoreRefused(
-                _("The database refused the result: %(reason)s. Nothing was changed.")
-                % {"reason": reason_of(error)}
-            ) from error
+            if not self.is_damage(error):
+                raise
+            raise self.damaged(error) from error
+
+    def damaged(self, error: DatabaseError) -> Damaged:
+        """Return our error for one of the driver's that `is_damage`."""
+        return Damaged(
+            _("The database of this site is damaged: %(reason)s. Nothing was changed.")
+            % {"reason": reason_of(error)}
+        )
 
     # -- hooks: see `base` ---
 
@@ -169,6 +188,14 @@ class Session(ABC):
                 ),
                 lines,
             )
+
+    def table_names(self) -> set[str]:
+        """Return the names of all tables that there are."""
+        return {*self.connection.introspection.table_names()}
+
+    def is_damage(self, error: DatabaseError) -> bool:
+        """Tell whether an error says that the database is damaged, or that a table is missing."""
+        return isinstance(error, ProgrammingError)
 
     def without_transactions(self, tables: Sequence[Table]) -> list[str]:
         """Return for each table whose changes cannot be undone the statement that mends that."""

@@ -12,7 +12,7 @@ from decimal import Context, Decimal
 from itertools import chain
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
 from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, OperationalError, connections
@@ -27,10 +27,12 @@ from .conversion import ColumnReader
 from .errors import Job, already_running, reason_of
 from .lenient import LenientChecked, lenient
 from .reading import PARAMETERS
+from .salvage import Salvage
+from .session import RawRows
 from .values import ConvertAll, as_they_are, booleans, durations, each, floats, microseconds
 
 
-class SQLite(Database):
+class SQLite(Salvage, Database):
     vendor = "sqlite"
     #: No server is waited for, and what is made of so many rows fits into the processor's cache.
     BATCH = 500
@@ -48,6 +50,20 @@ class SQLite(Database):
         from django.db.backends.sqlite3.base import SQLiteCursorWrapper
 
         return self._source.cursor(factory=SQLiteCursorWrapper)
+
+    def _fetch(self, sql: str, params: Sequence[Any]) -> RawRows:
+        try:
+            return super()._fetch(sql, params)
+        except OperationalError as error:
+            if "decode" not in str(error):
+                raise
+        # A text that is no UTF-8 comes as the bytes that it is.
+        raw = self._source or self.connection.connection
+        raw.text_factory = _text_or_bytes
+        try:
+            return super()._fetch(sql, params)
+        finally:
+            raw.text_factory = str
 
     @contextmanager
     def snapshot(self) -> Iterator[SQLite]:
@@ -86,16 +102,14 @@ class SQLite(Database):
         """Open a file that somebody gave us (our own copy of it), which may be made to do harm, to read from.
 
         Nothing in it is run: no function but those that reading takes, no trigger, no view. The copy is open for
-        writing only so that SQLite can take in what a journal beside it holds. Raises `InvalidBackup` where it is no
-        sound database.
+        writing only so that SQLite can take in what a journal beside it holds. Raises `InvalidBackup` where it cannot
+        be read at all; it need not be sound as a whole.
         """
         connection = sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True, isolation_level=None)
         with closing(connection), _damaged():
             for pragma in ("trusted_schema=OFF", "cell_size_check=ON", "ignore_check_constraints=ON"):
                 connection.execute(f"PRAGMA {pragma}")
             connection.set_authorizer(_may_only_read)
-            if connection.execute("PRAGMA quick_check(1)").fetchall() != [("ok",)]:
-                raise InvalidBackup(_("The database file is damaged: SQLite finds it inconsistent."))
             reader = cls(connections[DEFAULT_DB_ALIAS])
             reader._source = connection
             yield reader
@@ -109,10 +123,42 @@ class SQLite(Database):
         for table in tables:
             sizes = (f"COALESCE(LENGTH(CAST({self.quote(c.column)} AS BLOB)), 0)" for c in table.columns)
             size = f"SELECT {' + '.join(sizes)} AS size FROM {self.quote(table.db_table)}"
-            row = self.fetch(f"SELECT COALESCE(MAX(size), 0), COALESCE(SUM(size), 0) FROM ({size})")[0]
+            try:
+                row = self.fetch(f"SELECT COALESCE(MAX(size), 0), COALESCE(SUM(size), 0) FROM ({size})")[0]
+            except DatabaseError as error:
+                if not self.is_damage(error):
+                    raise
+                row = most // 16, 0  # what is left of a damaged table is read a few rows at a time
             longest, total = max(longest, int(row[0])), total + int(row[1])
         self.BATCH = max(1, min(self.BATCH, most // max(longest, 1)))
         return total
+
+    def damage(self, tables: Iterable[Table]) -> list[str]:
+        lines = [line for (line,) in self.fetch("PRAGMA quick_check(20)")]
+        here = self.table_names()
+        lines += [
+            f"no such column: {name}.{column.column}"
+            for table in tables
+            for name, columns in table.db_tables
+            for column in columns
+            if name in here and column.column not in self.column_names(name)
+        ]
+        return [line for line in lines if line != "ok"]
+
+    def file(self) -> Path | None:
+        if self.connection.is_in_memory_db():  # type: ignore[attr-defined]
+            return None
+        name = str(self.connection.settings_dict["NAME"])
+        return Path(unquote(urlsplit(name).path) if name.startswith("file:") else name)
+
+    def copy_file(self, target: Path) -> None:
+        """Copy the pages as they are now, what is still in a journal included."""
+        self.connection.ensure_connection()
+        with closing(sqlite3.connect(target)) as copy:
+            self.connection.connection.backup(copy)
+
+    def table_names(self) -> set[str]:
+        return {name for (name,) in self.fetch("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
     def column_names(self, db_table: str) -> set[str]:
         """Return the names of a table's plain columns; none where it is a view, a virtual table, or not there."""
@@ -287,13 +333,20 @@ class SQLite(Database):
 
 #: How the names of the files end that are locked.
 LOCK_FILES = {Job.RESTORE: "restoring", Job.AUTOMATIC_BACKUP: "automatic"}
+def _text_or_bytes(data: bytes) -> str | bytes:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data
+
+
 #: What a file that somebody gave us may make SQLite do; functions and pragmas by name.
 _READING = {
     sqlite3.SQLITE_SELECT: None,
     sqlite3.SQLITE_READ: None,
     sqlite3.SQLITE_TRANSACTION: None,
     sqlite3.SQLITE_FUNCTION: {"count", "coalesce", "length", "max", "sum"},
-    sqlite3.SQLITE_PRAGMA: {"quick_check", "table_xinfo"},
+    sqlite3.SQLITE_PRAGMA: {"table_xinfo"},
 }
 
 

@@ -13,9 +13,9 @@ from django.db.models import Field
 from django.utils.translation import gettext as _
 
 from ..kinds import TEXT, Plain
-from ..tables import Batch, Column, Row, Table, describe
+from ..tables import MAX_NAMED, Batch, Column, Row, Table, describe
 from .conversion import Conversion
-from .errors import MAX_NAMED, reason_of
+from .errors import reason_of
 from .reading import PARAMETERS
 from .values import slices
 

@@ -103,6 +103,8 @@ class Examples:
             return ", ".join(self._reference(part.target, key) for key in value) or _nothing()
         if value is None or value == "":
             return _nothing()
+        if isinstance(value, bytes):  # of a row here, and nobody can read it
+            return shortened(value.decode(errors="replace"))
         if _SECRET.search(part.name):
             return _HIDDEN
         if part.refers_to:
@@ -172,7 +174,7 @@ def _parts(table: Table) -> tuple[Column | Relation, ...]:
 
 def _references(table: Table, row: Row) -> Iterator[tuple[str, Plain]]:
     for place, label in table.references:
-        if row[place] is not None:
+        if row[place] is not None and not isinstance(row[place], bytes):
             yield label, row[place]
     for place, relation in enumerate(table.relations, len(table.columns)):
         if not relation.target.is_natural and relation.target.refers_by_key:
@@ -182,7 +184,7 @@ def _references(table: Table, row: Row) -> Iterator[tuple[str, Plain]]:
 def instance(table: Table, row: Row) -> Any:
     """Return an unsaved instance of the model with the values of a row."""
     values = {
-        column.field.attname: None if value is None else column.kind.load(value)
+        column.field.attname: None if value is None or isinstance(value, bytes) else column.kind.load(value)
         for column, value in zip(table.columns, row, strict=False)
         if not column.is_natural
     }

@@ -16,9 +16,9 @@ from ..archive.metadata import Metadata
 from ..database import MAX_NAMED, Database
 from ..exceptions import InvalidBackup
 from ..kinds import Plain
-from ..options import RestoreMode, RestoreOptions
+from ..options import Places, RestoreMode, RestoreOptions
 from ..scope import part_of
-from ..tables import Batch, Table
+from ..tables import Batch, Table, places_in_words
 from .accounts import account_changes, in_words
 from .batches import Spool
 from .compare import TextComparison
@@ -125,11 +125,25 @@ def _check_members(metadata: Metadata, tables: Sequence[Table], excluded: Iterab
         warnings.append(
             _("The backup has format version 1.0, without checksums: damage to it may go unnoticed.")
         )
+    if metadata.left_out:
+        warnings.append(
+            _("The backup lacks what could not be read, or points at nothing: %(places)s.")
+            % {"places": _listed(metadata.left_out)}
+        )
+    if metadata.dangling:
+        warnings.append(
+            _("Records of the backup refer to something that is not in it: %(places)s.")
+            % {"places": _listed(metadata.dangling)}
+        )
     if metadata.is_edited:
         warnings.append(
             _("The backup is read as an edited file, whatever its checksums say: damage to it may go unseen.")
         )
     return warnings
+
+
+def _listed(places: Places) -> str:
+    return "; ".join(places_in_words(places))
 
 
 def _divide(

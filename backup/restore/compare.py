@@ -70,9 +70,7 @@ class TextComparison:
         here, rest = self._partition(table, lines, columns, text)
         # The canonical form of a value costs time; what differs without it may be the same after all.
         rest = self._database.canonical(table, rest)
-        here |= self._partition(table, lines, rest, lines_of(table.record_template, rest) if rest else None)[
-            0
-        ]
+        here |= self._partition(table, lines, rest, _text_of(table, rest))[0]
         return here
 
     def _partition(
@@ -113,10 +111,10 @@ class TextComparison:
 
 
 def _text_of(table: Table, columns: Batch) -> bytes | None:
-    """Return rows here as a file has them; None where there are none."""
+    """Return rows here as a file has them; None where there are none, or nobody can read one of them."""
     try:
         return lines_of(table.record_template, columns) if columns else None
-    except TypeError:  # a value in the database that JSON cannot express; to check it tells which
+    except TypeError:  # a value in the database that JSON cannot express
         return None
 
 

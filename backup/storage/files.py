@@ -117,6 +117,13 @@ def local_path(name: str) -> str:
         return place.path(path_of(name)) if isinstance(place, FileSystemStorage) else ""
 
 
+def place_of(name: str) -> str:
+    """Return where a file lies, for people: its path, where it has one."""
+    with storage_errors():
+        place, path = storage(), path_of(name)
+        return str(place.path(path)) if isinstance(place, FileSystemStorage) else path
+
+
 def put(name: str, file: File[bytes]) -> None:
     """Save a file, in place of one of the same name.
 

@@ -160,6 +160,13 @@ def parse(name: str) -> Name:
     raise _no_longer_there()
 
 
+def add_file(file: BinaryIO) -> str:
+    """Keep a damaged database file beside the safety copies. Returns where it is. Raises `StorageFailed`."""
+    name = f"{SAFETY}/damaged_{dt.datetime.now(dt.timezone.utc):%Y%m%dT%H%M%S.%fZ}.sqlite3"
+    files.put(name, File(file))
+    return files.place_of(name)
+
+
 def names(kind: BackupKind | None = None) -> list[Name]:
     """List the names of all, newest first, without opening a file. Raises `StorageFailed`.
 

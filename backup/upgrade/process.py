@@ -32,6 +32,8 @@ from ..options import SILENT, Reporter
 
 #: Names in the folder of an upgrade: what it starts from, and what it makes of that.
 SOURCE, UPGRADED = "source", "upgraded.zip"
+#: The database that it works on.
+SCRATCH = "scratch.sqlite3"
 #: How the names of these folders begin.
 PREFIX = "babybuddy-backup-upgrade-"
 #: Suffixes of the files beside an SQLite database that hold a part of it.
@@ -48,17 +50,22 @@ def is_database(source: BinaryIO) -> bool:
 
 @contextmanager
 def upgraded(
-    source: BinaryIO, path: Path | None = None, reporter: Reporter = SILENT, *, edited: bool = False
+    source: BinaryIO,
+    path: Path | None = None,
+    reporter: Reporter = SILENT,
+    *,
+    edited: bool = False,
+    leave_out: bool = False,
 ) -> Iterator[BinaryIO]:
     """Yield a backup at today's schema, made of an older one or of a database file.
 
     The file that is yielded has no name any more, and is gone when it is closed. `path`: where the database file lies,
-    if SQLite may have left a journal beside it. `edited`: see `RestoreOptions`. Raises `InvalidBackup`,
-    `RestoreRefused`, `UpgradeFailed`, `StorageFailed`, and leaves nothing on the disk then.
+    if SQLite may have left a journal beside it. `edited`, `leave_out`: see `RestoreOptions`. Raises `InvalidBackup`,
+    `Unreadable`, `RestoreRefused`, `UpgradeFailed`, `StorageFailed`, and leaves nothing on the disk then.
     """
     with scratch_folder() as folder:
         copy_source(source, folder / SOURCE, path)
-        _run(folder, edited, reporter)
+        _run(folder, reporter, edited=edited, leave_out=leave_out)
         file = open(folder / UPGRADED, "rb")  # noqa: SIM115  closed below; its name goes with the folder
     with file:
         yield file
@@ -82,6 +89,17 @@ def scratch_folder() -> Iterator[Path]:
             _("The server has no room for temporary files (%(reason)s). Nothing was changed.")
             % {"reason": error.strerror or error}
         ) from error
+
+
+@contextmanager
+def fresh_database(reporter: Reporter = SILENT) -> Iterator[Path]:
+    """Yield an SQLite database as this host's migrations make one, in a folder that is deleted afterwards.
+
+    Raises `UpgradeFailed`, `StorageFailed`.
+    """
+    with scratch_folder() as folder:
+        _run(folder, reporter, is_fresh=True)
+        yield folder / SCRATCH
 
 
 def copy_source(source: BinaryIO, target: Path, path: Path | None) -> None:
@@ -128,10 +146,18 @@ def _remove_stale() -> None:
                 shutil.rmtree(folder)
 
 
-def _run(folder: Path, edited: bool, reporter: Reporter) -> None:
+def _run(
+    folder: Path,
+    reporter: Reporter,
+    *,
+    edited: bool = False,
+    leave_out: bool = False,
+    is_fresh: bool = False,
+) -> None:
     """Run the child process to its end. Raises the error that it ended with."""
     try:
-        run_child("backup.upgrade.worker", folder, {"edited": edited}, reporter)
+        order = {"edited": edited, "leave_out": leave_out, "is_fresh": is_fresh}
+        run_child("backup.upgrade.worker", folder, order, reporter)
     except TooLate as error:
         raise UpgradeFailed(
             _(
@@ -179,7 +205,7 @@ def run_child(module: str, folder: Path, order: dict[str, Any], reporter: Report
     environment = {
         **os.environ,
         # The child sets its database itself. This is for settings modules that connect while they are loaded.
-        "DATABASE_URL": f"sqlite:///{folder / 'scratch.sqlite3'}",
+        "DATABASE_URL": f"sqlite:///{folder / SCRATCH}",
         "PYTHONPATH": os.pathsep.join(entry or os.getcwd() for entry in sys.path),
     }
     with (
@@ -245,7 +271,7 @@ def _error(message: dict[str, Any]) -> exceptions.BackupError:
     kind: type[exceptions.BackupError] = getattr(exceptions, message["error"])
     if issubclass(kind, InvalidRecord):
         return kind(message["message"], **message["place"])
-    return kind(message["message"], message["details"])
+    return kind(message["message"], message["details"], message["offer"])
 
 
 def _reason(status: int, errors: BinaryIO) -> str:

@@ -21,11 +21,11 @@ from .. import babybuddy
 from ..archive import Archive, Metadata, Upgrade, Writer, open_archive
 from ..archive.limits import megabytes
 from ..conf import conf
-from ..database import database_of, refuse_records
+from ..database import database_of, refuse_dangling, refuse_records
 from ..database.sqlite import SQLite
-from ..dump import write_records
-from ..exceptions import BackupError, InvalidBackup, TooLarge
-from ..options import RecordCounter
+from ..dump import unreadable, write_records
+from ..exceptions import InvalidBackup, TooLarge
+from ..options import Places, RecordCounter
 from ..scope import models_in_scope
 from ..tables import Table
 from . import process, schema
@@ -47,16 +47,19 @@ MigrationKey = tuple[str, str]
 def main() -> None:
     def work(order: dict[str, Any], folder: Path, reporter: ParentReporter) -> dict[str, Any]:
         with explained(reporter):
-            upgrade(folder, reporter, edited=order["edited"])
+            if order["is_fresh"]:
+                migrate_to_newest(reporter)
+            else:
+                upgrade(folder, reporter, edited=order["edited"], leave_out=order["leave_out"])
         return {}
 
     serve(work)
 
 
-def upgrade(folder: Path, reporter: ParentReporter, *, edited: bool = False) -> None:
+def upgrade(folder: Path, reporter: ParentReporter, *, edited: bool = False, leave_out: bool = False) -> None:
     """Make `UPGRADED` in the folder out of `SOURCE`, a backup or a database file of any age.
 
-    `edited`: see `RestoreOptions`.
+    `edited`, `leave_out`: see `RestoreOptions`.
     """
     path = folder / process.SOURCE
     left_out: list[str] = []
@@ -65,15 +68,19 @@ def upgrade(folder: Path, reporter: ParentReporter, *, edited: bool = False) -> 
     if is_database:
         backup = folder / "old.zip"
         with SQLite.foreign(path) as reader, backup.open("w+b") as target:
-            left_out = convert_database(reader, target, reporter)
+            left_out = convert_database(reader, target, reporter, leave_out=leave_out)
         path = backup
     with path.open("rb") as source, open_archive(source, edited=edited) as archive:
         migrations, added_fields = babybuddy.past_obstacles(archive.metadata.migrations)
         build_schema(migrations, reporter)
-        left_out += load_records(archive, migrations, added_fields, reporter)
+        pointless = Places()
+        left_out += load_records(
+            archive, migrations, added_fields, reporter, pointless if leave_out else None
+        )
+        archive.metadata.left_out.extend(pointless)
         applied = migrate_to_newest(reporter)
         with (folder / process.UPGRADED).open("w+b") as target:
-            write_backup(target, archive.metadata, applied, left_out, reporter)
+            write_backup(target, archive.metadata, applied, left_out, reporter, leave_out=leave_out)
 
 
 def _installed_apps() -> set[str]:
@@ -87,11 +94,14 @@ def _apps_in_scope() -> set[str]:
 # -- a database file becomes a backup of its time ---
 
 
-def convert_database(reader: SQLite, target: Any, reporter: ParentReporter) -> list[str]:
+def convert_database(
+    reader: SQLite, target: Any, reporter: ParentReporter, *, leave_out: bool = False
+) -> list[str]:
     """Write a backup of a database file, at the migrations that it has. Returns its apps that are not installed here.
 
-    Only the columns that Django knows of at those migrations are read, and each value is checked. Raises
-    `InvalidBackup` where it is no database of Baby Buddy's, `RestoreRefused` where it is of a newer one.
+    Only the columns that Django knows of at those migrations are read, and each value is checked. Raises `Unreadable`
+    where one cannot be read, unless it may be left out; `InvalidBackup` where it is no database of Baby Buddy's,
+    `RestoreRefused` where it is of a newer one.
     """
     if not reader.column_names("django_migrations") >= {"app", "name"}:
         raise _not_baby_buddys()
@@ -106,12 +116,17 @@ def convert_database(reader: SQLite, target: Any, reporter: ParentReporter) -> l
     schema.check_known(loader, "", [key for key in applied if key[0] in in_scope])
     migrations = schema.leaves(loader, applied, apps & in_scope)
     state = loader.project_state([(app, name) for app, names in migrations.items() for name in names])
-    tables = []
+    tables: list[Table] = []
+
+    def missing(table: Table) -> dict[str, Table]:
+        return reader.missing_tables([table])
+
     for table in map(Table, models_in_scope(state.apps)):
         app = table.model._meta.app_label
         if app in migrations or (app in loader.unmigrated_apps and reader.column_names(table.db_table)):
             migrations.setdefault(app, [])
-            _check_columns(reader, table)
+            if not missing(table):
+                _check_columns(reader, table)
             tables.append(table)
     metadata = Metadata(
         timestamp=timezone.now(),
@@ -120,15 +135,13 @@ def convert_database(reader: SQLite, target: Any, reporter: ParentReporter) -> l
         database_engine="sqlite",
         migrations=migrations,
     )
-    _bound_batches(reader, tables)
-    try:
-        with Writer(target) as writer:
-            write_records(writer, reader, tables, reporter)
-            writer.finish(metadata)
-    except BackupError as error:
-        if type(error) is BackupError:  # a value that is not what its column says
-            raise InvalidBackup(error.message) from error
-        raise
+    _bound_batches(reader, [table for table in tables if not missing(table)])
+    reader.unreadable = Places()
+    with Writer(target) as writer:
+        write_records(writer, reader, tables, reporter)
+        if reader.unreadable and not leave_out:
+            raise unreadable(reader.unreadable)
+        writer.finish(replace(metadata, left_out=reader.unreadable))
     return sorted(apps - _installed_apps())
 
 
@@ -202,11 +215,13 @@ def load_records(
     migrations: dict[str, list[str]],
     added_fields: dict[str, dict[str, Any]],
     reporter: ParentReporter,
+    left_out_rows: Places | None = None,
 ) -> list[str]:
     """Load the records of a backup into the scratch database, in place of those that migrations put there.
 
-    `added_fields`: model label -> fields that its records do not have, with their values. Returns the labels of the
-    models that are left out, because their app is not installed here. Raises `InvalidBackup`, `RecordsRefused`.
+    `added_fields`: model label -> fields that its records do not have, with their values. `left_out_rows`: takes note
+    of the rows that point at nothing, which are then left out; None: that is an error. Returns the labels of the models
+    that are left out, because their app is not installed here. Raises `InvalidBackup`, `RecordsRefused`.
     """
     metadata = archive.metadata
     loader = MigrationLoader(connection)
@@ -237,7 +252,10 @@ def load_records(
                 database.insert(table, list(zip(*table.batch_from(records), strict=True)))
                 counter.add(table.label, len(records))
         refuse_records(database.refused)
-        refuse_records(database.dangling(tables))
+        if left_out_rows is None:
+            refuse_dangling(database.dangling(tables))
+        else:
+            left_out_rows.extend(database.leave_out_dangling(tables))
     return left_out
 
 
@@ -268,7 +286,13 @@ def migrate_to_newest(reporter: ParentReporter) -> list[str]:
 
 
 def write_backup(
-    target: Any, old: Metadata, applied: list[str], left_out: list[str], reporter: ParentReporter
+    target: Any,
+    old: Metadata,
+    applied: list[str],
+    left_out: list[str],
+    reporter: ParentReporter,
+    *,
+    leave_out: bool = False,
 ) -> None:
     """Write a backup of the scratch database that says where its data is from."""
     tables = [Table(model) for model in models_in_scope(exclude=conf.exclude)]
@@ -287,9 +311,13 @@ def write_backup(
     )
     database = cast(SQLite, database_of())
     _bound_batches(database, tables)
+    database.unreadable = Places()
     with Writer(target) as writer:
-        write_records(writer, database, tables, reporter)
-        writer.finish(metadata)
+        dangling = write_records(writer, database, tables, reporter)
+        if database.unreadable and not leave_out:
+            raise unreadable(database.unreadable)
+        metadata.left_out.extend(database.unreadable)
+        writer.finish(replace(metadata, dangling=dangling))
 
 
 if __name__ == "__main__":

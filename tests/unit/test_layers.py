@@ -25,6 +25,7 @@ ROOMS = [
     "restore",
     "upgrade",
     "storage",
+    "rescue",
     "log",
     "proof",
     "services",

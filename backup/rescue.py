@@ -1,0 +1,130 @@
+"""Makes a restore possible over a database that is damaged, with all of it kept that there is."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from django.db import DatabaseError
+from django.db.migrations.recorder import MigrationRecorder
+from django.utils.translation import gettext as _
+
+from .database import Database, reason_of
+from .exceptions import BackupError, Damaged, StorageFailed
+from .options import Reporter
+from .tables import Table
+from .upgrade import process
+
+
+@dataclass
+class Rescue:
+    """What was done so that a restore is possible. `safety_copy`: the name of the copy of what could be read; "" where
+    nothing could. `warnings`: what was kept, and where."""
+
+    safety_copy: str = ""
+    warnings: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def rescued(
+    database: Database,
+    tables: Sequence[Table],
+    reporter: Reporter,
+    keep: Callable[[], str],
+    *,
+    clears: bool,
+) -> Iterator[Rescue | None]:
+    """Where the database as such is damaged, put a new one in its place for the restore that follows; if that fails,
+    the old one is put back. Where only tables are missing, they are made anew.
+
+    `keep`: keeps what can be read, and returns the name of that copy. `clears`: whether the restore needs nothing of
+    what is here. Yields None where there is no such damage. Raises `Damaged` where there is no way.
+    """
+    damage, missing = _damage(database, tables)
+    if not damage and not missing:
+        yield None
+        return
+    if not clears:
+        raise Damaged(
+            _("The database of this site is damaged, so nothing can be added to it. Clear existing data:"),
+            [*damage, *missing],
+        )
+    rescue = Rescue()
+    with suppress(BackupError, DatabaseError):  # then the file itself is all that is kept
+        rescue.safety_copy = keep()
+    path = database.file() if damage else None
+    if path is None:
+        with database.damage_explained():
+            database.create_tables(tables)
+        rescue.warnings.append(
+            _("These tables were missing, and were made anew: %(names)s.") % {"names": ", ".join(missing)}
+        )
+        yield rescue
+        return
+    with process.fresh_database(reporter) as fresh, _replaced(database, path, fresh) as aside:
+        rescue.warnings.append(
+            _("The database file was damaged, and a new one was made. The old one is kept as %(path)s.")
+            % {"path": aside}
+        )
+        yield rescue
+
+
+def _damage(database: Database, tables: Sequence[Table]) -> tuple[list[str], list[str]]:
+    """Return what is wrong with the database as such, and the names of missing tables."""
+    try:
+        return database.damage(tables), [*database.missing_tables(tables)]
+    except DatabaseError as error:
+        if not database.is_damage(error):
+            raise
+        return [reason_of(error)], []
+
+
+@contextmanager
+def _replaced(database: Database, path: Path, fresh: Path) -> Iterator[Path]:
+    """Put another database file in the place of the site's, and the old one back where that did not help.
+
+    Yields the path of the old one.
+    """
+    first = _first_migration(database)
+    aside = path.with_name(f"{path.name}-damaged-{dt.datetime.now(dt.timezone.utc):%Y%m%dT%H%M%SZ}")
+    new = path.with_name(f"{path.name}-new")
+    database.connection.close()
+    try:
+        shutil.copyfile(fresh, new)
+        with suppress(OSError):
+            shutil.copystat(path, new)
+        _move(path, aside)
+        os.replace(new, path)
+    except OSError as error:
+        raise StorageFailed(
+            _("The server cannot replace the database file (%(reason)s).")
+            % {"reason": error.strerror or error}
+        ) from error
+    try:
+        if first is not None:  # so that it stays the same site
+            migrations = MigrationRecorder(database.connection).migration_qs
+            migrations.filter(pk=migrations.order_by("pk").values_list("pk", flat=True)[0]).update(**first)
+        yield aside
+    except BaseException:
+        database.connection.close()
+        _move(aside, path)
+        raise
+
+
+def _first_migration(database: Database) -> dict[str, object] | None:
+    with suppress(DatabaseError):
+        migrations = MigrationRecorder(database.connection).migration_qs.order_by("pk")
+        return migrations.values("app", "name", "applied").first()
+    return None
+
+
+def _move(path: Path, target: Path) -> None:
+    """Rename a database file, with what SQLite keeps beside it."""
+    for suffix in ("-wal", "-shm", "-journal", ""):
+        with suppress(FileNotFoundError):
+            os.replace(f"{path}{suffix}", f"{target}{suffix}")
