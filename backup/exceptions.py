@@ -101,6 +101,8 @@ class Mismatch(RecordsRefused):
 class Damaged(RestoreRefused):
     code = "damaged"
     offer = "without_safety_copy"
+    #: Whether there is no way but to clear what is here.
+    must_clear = True
 
 
 class UnknownApps(RestoreRefused):

@@ -90,6 +90,8 @@ class RestoreForm(forms.Form):
     clear_existing_data = StrictBooleanField(required=False, label=_("Clear existing data before restore"))
     keep_both = StrictBooleanField(required=False)
     clear_unknown_apps = StrictBooleanField(required=False)
+    leave_out = StrictBooleanField(required=False)
+    without_safety_copy = StrictBooleanField(required=False)
     edited = StrictBooleanField(required=False, label=_("I changed this file by hand"))
 
     def clean(self) -> dict[str, Any]:
@@ -131,12 +133,15 @@ class RestoreForm(forms.Form):
             parts=self.cleaned_data["parts"],
             clear_unknown_apps=bool(self.cleaned_data["clear_unknown_apps"]),
             edited=bool(self.cleaned_data["edited"]),
+            leave_out=bool(self.cleaned_data["leave_out"]),
+            without_safety_copy=bool(self.cleaned_data["without_safety_copy"]),
         )
 
     @property
     def is_confirmed(self) -> bool:
-        """Whether nothing is deleted, or the last question was answered with yes."""
-        deletes = self.options.mode.clears or self.cleaned_data["removed"]
+        """Whether nothing is lost, or the last question was answered with yes."""
+        options = self.options
+        deletes = options.mode.clears or options.without_safety_copy or self.cleaned_data["removed"]
         return not deletes or bool(self.cleaned_data["confirmed"])
 
     @property
@@ -167,6 +172,8 @@ def fields_of(options: RestoreOptions) -> dict[str, str]:
         "keep_both": options.mode is RestoreMode.KEEP_BOTH,
         "clear_unknown_apps": options.clear_unknown_apps,
         "edited": options.edited,
+        "leave_out": options.leave_out,
+        "without_safety_copy": options.without_safety_copy,
     }
     clear = str(options.mode is RestoreMode.CLEAR).lower()
     parts = {"parts": ",".join(part.value for part in options.parts)}

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 
 class RestoreMode(enum.Enum):
@@ -82,14 +81,14 @@ class Place:
     reason: str
 
 
+@dataclass
 class Places:
     """Places that are named one by one, but no more than `MOST` of them; the others are only counted."""
 
-    MOST = 500
+    MOST: ClassVar[int] = 500
 
-    def __init__(self, named: Iterable[Place] = (), total: int = 0) -> None:
-        self.named = list(named)
-        self.total = total or len(self.named)
+    named: list[Place] = field(default_factory=list)
+    total: int = 0
 
     def __bool__(self) -> bool:
         return self.total > 0

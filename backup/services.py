@@ -143,12 +143,13 @@ def keep_backup(
     user: Any = None,
     label: str = "",
     pinned: bool = False,
+    leave_out: bool = False,
     reporter: Reporter = SILENT,
 ) -> kept.StoredBackup:
-    """Make a backup that the server keeps. It is read back and checked. Raises `StorageFailed`, `InvalidBackup`,
-    `Busy`."""
+    """Make a backup that the server keeps. It is read back and checked. `leave_out`: see `create_backup`. Raises
+    `Unreadable`, `StorageFailed`, `InvalidBackup`, `Busy`."""
     with logged(f"{kind.value} backup", user) as log, tempfile.TemporaryFile() as file:
-        metadata = _write_backup(file, user, label, reporter)
+        metadata = _write_backup(file, user, label, reporter, leave_out=leave_out)
         file.seek(0)
         stored = kept.keep(file, metadata, kind, facts={"pinned": True} if pinned else None)
         log(f"{stored.records} records, kept as {stored.name}")
@@ -631,10 +632,12 @@ def _settle_dangling(database: Database, options: RestoreOptions) -> tuple[list[
     """Raise `RecordsRefused` where rows point at nothing since the restore, or leave them out. Returns a warning of
     those that did before, and what was left out.
 
-    A state that was here before may come back with rows that point at nothing: an undo looks at other models only.
+    A state that was here before may come back with rows that point at nothing, unless the engine takes none: then an
+    undo leaves them out.
     """
     scope = _tables()
-    labels = {table.label for table in scope} if options.as_it_was else set()
+    is_exact = options.as_it_was and database.takes_dangling
+    labels = {table.label for table in scope} if is_exact else set()
     tables = [table for table in _tables(everything=True) if table.label not in labels]
     if not database.dangling(tables, limit=1):
         return [], Places()
@@ -642,10 +645,11 @@ def _settle_dangling(database: Database, options: RestoreOptions) -> tuple[list[
     with suppress(OperationalError), database.snapshot() as snapshot:  # it sees nothing of the restore yet
         before = snapshot.dangling(tables, limit=1000)
     left_out = Places()
-    if options.leave_out:
-        left_out = database.leave_out_dangling(scope, before)
+    if options.leave_out or (options.as_it_was and not is_exact):
+        left_out = database.leave_out_dangling(scope, [] if options.mode.clears else before)
     lines = database.dangling(tables, limit=len(before) + MAX_NAMED)
-    refuse_dangling([line for line in lines if line not in before])
+    can_stay = before if database.takes_dangling or not options.mode.clears else []
+    refuse_dangling([line for line in lines if line not in can_stay])
     if not lines:
         return [], left_out
     warning = _("Rows that were here before refer to something that is not there: %(rows)s")
@@ -678,13 +682,12 @@ class _SafetyCopy:
                 self._user, self._label, self._reporter, leave_out=self._options.without_safety_copy
             )
         except Unreadable as error:
-            raise Damaged(
-                _(
-                    "The safety copy cannot hold all that is here, since not all of it can be read. Nothing was "
-                    "changed."
-                ),
-                error.details,
-            ) from error
+            message = _(
+                "The safety copy cannot hold all that is here, since not all of it can be read. Nothing was changed."
+            )
+            damaged = Damaged(message, error.details)
+            damaged.must_clear = False
+            raise damaged from error
         if name != self.name:
             self.discard()
             self.name, self._is_new = name, is_new

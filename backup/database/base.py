@@ -54,6 +54,10 @@ A subclass may say, to be right
 `can_hold(column, value)`
     Whether a plain value comes back as it was. Values that do not are refused by name; `writer_of` must not let them
     pass either.
+`takes_dangling`
+    Whether a row that points at nothing can be written inside of `restoring`.
+`damage(tables)`, `file()`, `copy_file(target)`
+    What is wrong with the database as such; where it is one file: its path, and a copy of it.
 `unknown_time_zones(names)`
     Those of the zones that the database cannot compute with, though Python can.
 

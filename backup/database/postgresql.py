@@ -45,6 +45,7 @@ class OwnSequence(NamedTuple):
 
 class PostgreSQL(Database):
     vendor = "postgresql"
+    takes_dangling = False
 
     def month_of(self, name: str) -> str:
         return f"TO_CHAR({name}, 'YYYY-MM')"

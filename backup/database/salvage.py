@@ -15,7 +15,7 @@ from .reading import Reading
 from .session import RawRows
 
 #: What SQLite says of damage, and of a table or column that is missing.
-DAMAGE = ("malformed", "not a database", "no such table", "no such column", "disk I/O error")
+DAMAGE = ("malformed", "not a database", "no such table", "no such column")
 #: Failures after which the rest of a table is given up: each halves a range of rows.
 MOST_FAILURES = 2000
 

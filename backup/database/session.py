@@ -30,6 +30,8 @@ class Session(ABC):
 
     #: Django's `connection.vendor`.
     vendor: ClassVar[str]
+    #: Whether rows that point at nothing can be written, where nobody else checks them.
+    takes_dangling: ClassVar[bool] = True
     #: Seconds that a restore waits for others to end their writing before it gives up.
     LOCK_SECONDS = 10
 

@@ -333,6 +333,8 @@ class SQLite(Salvage, Database):
 
 #: How the names of the files end that are locked.
 LOCK_FILES = {Job.RESTORE: "restoring", Job.AUTOMATIC_BACKUP: "automatic"}
+
+
 def _text_or_bytes(data: bytes) -> str | bytes:
     try:
         return data.decode()

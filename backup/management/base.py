@@ -15,6 +15,7 @@ from backup.archive.metadata import shown
 from backup.exceptions import BackupError
 from backup.management.progress import progress_bar
 from backup.options import Reporter
+from backup.tables import places_in_words
 
 
 class BackupCommand(BaseCommand):
@@ -29,7 +30,8 @@ class BackupCommand(BaseCommand):
         try:
             return super().execute(*args, **options)
         except BackupError as error:
-            raise CommandError(str(error)) from error
+            way_on = f"\nTo go on all the same, add --{error.offer.replace('_', '-')}." if error.offer else ""
+            raise CommandError(f"{error}{way_on}") from error
 
     def show(self, text: str = "", style: Callable[[str], str] | None = None) -> None:
         """Write a line to stdout. Where nobody reads it, the command goes on."""
@@ -55,6 +57,12 @@ class BackupCommand(BaseCommand):
 
 def counts(metadata: Metadata) -> str:
     return f"{metadata.total_records} records of {metadata.models_count} models"
+
+
+def lacks(metadata: Metadata) -> list[str]:
+    """Return what is not right with a backup that was made, as lines."""
+    lines = [f"Left out: {line}" for line in places_in_words(metadata.left_out)]
+    return [*lines, *(f"Points at nothing: {line}" for line in places_in_words(metadata.dangling))]
 
 
 def describe(metadata: Metadata) -> str:

@@ -54,7 +54,7 @@ def build(
     mode = options.mode
     chosen = [table for table in tables if part_of(table.label) in options.parts]
     staying = [table for table in tables if table not in chosen]
-    members = _check_members(metadata, tables, excluded)
+    members = _check_members(metadata, tables, excluded, leave_out=options.leave_out)
     if metadata.instance not in ("", site) and not options.as_it_was:
         members.append(
             _(
@@ -101,8 +101,11 @@ def build(
 # -- the members of the file ---
 
 
-def _check_members(metadata: Metadata, tables: Sequence[Table], excluded: Iterable[str]) -> list[str]:
-    """Return warnings of what is in the file and not restored. Raises `InvalidBackup` for a model that is unknown."""
+def _check_members(
+    metadata: Metadata, tables: Sequence[Table], excluded: Iterable[str], *, leave_out: bool
+) -> list[str]:
+    """Return warnings of what is in the file and not restored. `leave_out`: see `RestoreOptions`. Raises
+    `InvalidBackup` for a model that is unknown."""
     known = {table.label for table in tables}
     installed = {config.label for config in apps.get_app_configs()}
     warnings = []
@@ -132,7 +135,11 @@ def _check_members(metadata: Metadata, tables: Sequence[Table], excluded: Iterab
         )
     if metadata.dangling:
         warnings.append(
-            _("Records of the backup refer to something that is not in it: %(places)s.")
+            (
+                _("What refers to something that is not in the backup is left out: %(places)s.")
+                if leave_out
+                else _("Records of the backup refer to something that is not in it: %(places)s.")
+            )
             % {"places": _listed(metadata.dangling)}
         )
     if metadata.is_edited:

@@ -31,6 +31,7 @@ from ..conf import conf
 from ..database import is_disk_trouble, reason_of
 from ..exceptions import BackupError, StorageFailed, UpgradeFailed
 from ..options import Phase
+from .process import SCRATCH
 
 try:
     import resource
@@ -95,6 +96,7 @@ def serve(work: Callable[[dict[str, Any], Path, ParentReporter], dict[str, Any]]
             error=type(error).__name__,
             message=error.message,
             details=error.details,
+            offer=error.offer,
             place={name: getattr(error, name, None) for name in ("model", "pk", "field")},
         )
     else:
@@ -111,7 +113,7 @@ def _end_with_parent(parent: int, folder: Path) -> None:
 
 def set_up(folder: Path, backup_settings: dict[str, Any]) -> None:
     """Set Django up with the project's settings, but for those that lead to anything of the live site's."""
-    scratch = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(folder / "scratch.sqlite3")}
+    scratch = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(folder / SCRATCH)}
     settings.DATABASES = {"default": scratch}
     settings.DATABASE_ROUTERS = []
     # The host caches its settings under the same keys as the live site, and the files belong to that.

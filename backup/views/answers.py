@@ -53,11 +53,13 @@ def json_error(status: int, code: str, message: str, **more: Any) -> JsonRespons
     return JsonResponse({"error": {"code": code, "message": message, "details": [], **more}}, status=status)
 
 
-def json_of_error(error: BackupError) -> JsonResponse:
-    """Return an error as JSON, with the record that it names, if any."""
+def json_of_error(error: BackupError, **others: Any) -> JsonResponse:
+    """Return an error as JSON, with the record that it names, if any, and the option that would help."""
     place = {name: getattr(error, name, None) for name in ("model", "pk", "field")}
     more = {name: value for name, value in place.items() if value is not None}
-    return json_error(error.status, error.code, error.message, details=error.details, **more)
+    if error.offer:
+        more["offer"] = error.offer
+    return json_error(error.status, error.code, error.message, details=error.details, **more, **others)
 
 
 def not_done(request: HttpRequest, error: BackupError) -> HttpResponse:

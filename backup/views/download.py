@@ -10,6 +10,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from backup import services
+from backup.forms import YES
 
 from .answers import attachment
 from .guard import endpoint
@@ -19,11 +20,16 @@ from .guard import endpoint
 def download(request: HttpRequest) -> HttpResponseBase:
     """Make a backup and send it. Nothing of it stays on the server."""
     name = services.backup_name(request.user)
+    leave_out = request.GET.get("leave_out", "").lower() in YES
     # The file has no name on the disk, so nobody else can open it, and it is gone when the answer is sent.
     file = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115  the answer closes it
     try:
-        metadata = services.create_backup(file, user=request.user)
+        metadata = services.create_backup(file, user=request.user, leave_out=leave_out)
     except BaseException:
         file.close()
         raise
-    return attachment(request, file, name, partial(services.note_backup, metadata, request.user))
+    response = attachment(request, file, name, partial(services.note_backup, metadata, request.user))
+    for header, places in (("Left-Out", metadata.left_out), ("Dangling", metadata.dangling)):
+        if places:
+            response[f"X-Backup-{header}"] = str(places.total)
+    return response

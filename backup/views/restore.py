@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 from urllib.parse import urlencode
 
 from django.core.files.base import File
@@ -17,7 +17,7 @@ from django.shortcuts import redirect
 from django.urls import reverse
 
 from backup import access, babybuddy, services
-from backup.exceptions import AlreadyRestored, BackupError, Busy, Forbidden, StorageFailed
+from backup.exceptions import AlreadyRestored, BackupError, Busy, Damaged, Forbidden, StorageFailed
 from backup.forms import RestoreForm, UploadForm, fields_of
 from backup.options import Part, RestoreMode, Result
 from backup.presentation.modes import MODES
@@ -27,7 +27,7 @@ from backup.restore.accounts import in_words as in_words_of_accounts
 from backup.storage import state as states
 from backup.storage import uploads
 
-from .answers import error_page, log_refusal, page, result_of
+from .answers import error_page, json_of_error, log_refusal, page, result_of
 from .front_page import failed, invalid
 from .guard import endpoint
 from .reporter import StateReporter
@@ -49,10 +49,12 @@ def restore(request: HttpRequest) -> HttpResponseBase:
     form = RestoreForm(request.POST, request.FILES)
     if not form.is_valid():
         return invalid(request, form)
+    upload_id = ""
     try:
-        upload_id = _at_todays_schema(request, form, _staged(request, form))
+        upload_id = _staged(request, form)
+        upload_id = _at_todays_schema(request, form, upload_id)
     except BackupError as error:
-        return failed(request, error, form)
+        return _failed(request, error, form, upload_id)
     return (
         _preview(request, form, upload_id) if access.wants_json(request) else _to("preview", form, upload_id)
     )
@@ -76,7 +78,7 @@ def _at_todays_schema(request: HttpRequest, form: RestoreForm, upload_id: str) -
     try:
         with (
             uploads.open_staged(upload_id, request.user) as source,
-            services.at_todays_schema(source, edited=form.options.edited, user=request.user) as backup,
+            services.at_todays_schema(source, form.options, user=request.user) as backup,
         ):
             if backup is source:
                 return upload_id
@@ -89,8 +91,23 @@ def _at_todays_schema(request: HttpRequest, form: RestoreForm, upload_id: str) -
 
 
 def _discard_if_useless(request: HttpRequest, upload_id: str, error: BackupError) -> None:
-    if not isinstance(error, Busy | StorageFailed):  # which pass
+    if not isinstance(error, Busy | StorageFailed) and not error.offer:  # which pass, or there is a way on
         uploads.discard(upload_id, request.user)
+
+
+def _failed(request: HttpRequest, error: BackupError, form: RestoreForm, upload_id: str) -> HttpResponse:
+    """Answer with an error; where there is a way on, with that."""
+    if not error.offer or not upload_id:
+        return failed(request, error, form)
+    log_refusal(request, error)
+    if access.wants_json(request):
+        return json_of_error(error, upload=upload_id)
+    must_clear = isinstance(error, Damaged) and error.must_clear
+    way_on: dict[str, Any] = {error.offer: True}
+    options = replace(form.options, **way_on)
+    options = replace(options, mode=RestoreMode.CLEAR) if must_clear else options
+    offer = {"upload": upload_id, "fields": fields_of(options), "clears": options.mode.clears}
+    return error_page(request, error, offer=offer)
 
 
 def _to(name: str, form: RestoreForm, upload_id: str, **more: str) -> HttpResponse:
@@ -123,7 +140,7 @@ def _preview(request: HttpRequest, form: RestoreForm, upload_id: str) -> HttpRes
             plan = services.inspect_backup(backup, form.options, user=request.user)
     except BackupError as error:
         _discard_if_useless(request, upload_id, error)
-        return failed(request, error, form)
+        return _failed(request, error, form, upload_id)
     if access.wants_json(request):
         return JsonResponse({"upload": upload_id, **plan.as_json()})
     words = in_words(plan, babybuddy.user_timezone(request.user))
@@ -149,6 +166,7 @@ def _preview(request: HttpRequest, form: RestoreForm, upload_id: str) -> HttpRes
         ],
         "only": titles(options.parts) if options.parts != tuple(Part) else [],
         "fields_without_parts": without_parts,
+        "leave_out": urlencode(fields_of(replace(options, leave_out=True))),
         "others": [
             {
                 "mode": MODES[mode],
@@ -200,8 +218,8 @@ def confirm(request: HttpRequest) -> HttpResponseBase:
                 )
             )
     except BackupError as error:
-        if not form.upload_id or access.wants_json(request):
-            return failed(request, error, form)
+        if not form.upload_id or error.offer or access.wants_json(request):
+            return _failed(request, error, form, form.upload_id)
         log_refusal(request, error)
         state = states.load_progress(form.upload_id, request.user) or {}
         if isinstance(error, AlreadyRestored) and "result" in state:
@@ -218,10 +236,12 @@ def confirm(request: HttpRequest) -> HttpResponseBase:
 
 def _ask(request: HttpRequest, form: RestoreForm) -> HttpResponse:
     if not form.upload_id:
+        upload_id = ""
         try:
-            return _to("preview", form, _at_todays_schema(request, form, _staged(request, form)))
+            upload_id = _staged(request, form)
+            return _to("preview", form, _at_todays_schema(request, form, upload_id))
         except BackupError as error:
-            return failed(request, error, form)
+            return _failed(request, error, form, upload_id)
     return _to("question", form, form.upload_id, **({"asked": "yes"} if form.cleaned_data["asked"] else {}))
 
 
@@ -244,7 +264,7 @@ def question(request: HttpRequest, upload_id: str) -> HttpResponseBase:
         with uploads.open_staged(upload_id, request.user) as backup:
             plan = services.inspect_backup(backup, form.options, user=request.user)
     except BackupError as error:
-        return failed(request, error, form)
+        return _failed(request, error, form, upload_id)
     words = in_words(plan, babybuddy.user_timezone(request.user))
     options = form.options
     context = {

@@ -5,6 +5,7 @@ SQLite lets a column hold anything, and a file of its own may be damaged: no oth
 
 import io
 import re
+import shutil
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
@@ -18,9 +19,11 @@ from django.urls import reverse
 
 from backup import services
 from backup.database import memo
-from backup.exceptions import Damaged, InvalidBackup, Unreadable
+from backup.exceptions import Damaged, Forbidden, InvalidBackup, Unreadable
 from backup.options import RestoreMode, RestoreOptions
 from tests.support.backups import metadata_of, records_of, take
+from tests.support.http import error_of, script, upload
+from tests.support.older import old
 from tests.support.snapshots import differences, snapshot
 
 pytestmark = pytest.mark.skipif(connection.vendor != "sqlite", reason="of SQLite")
@@ -61,7 +64,6 @@ def assert_named(text, change, weight, note):
 
 
 def test_what_cannot_be_read_is_named_all_at_once_and_left_out_by_choice(family):
-    before = snapshot()
     spoiled = spoil()
     with pytest.raises(Unreadable) as caught:
         take()
@@ -94,10 +96,11 @@ def path():
     return Path(connection.settings_dict["NAME"])
 
 
-def hurt(table, which):
+def hurt(table, which, file=None):
     """Overwrite a page of a table with 0xff: `which` of those that hold rows of it, or that of an index."""
     connection.close()
-    with closing(sqlite3.connect(path())) as database:
+    file = file or path()
+    with closing(sqlite3.connect(file)) as database:
         size = database.execute("PRAGMA page_size").fetchone()[0]
         pages = [
             number
@@ -105,9 +108,9 @@ def hurt(table, which):
                 "SELECT pageno FROM dbstat WHERE name = ? AND pagetype = 'leaf' ORDER BY pageno", [table]
             )
         ]
-    with path().open("r+b") as file:
-        file.seek((pages[which] - 1) * size)
-        file.write(b"\xff" * size)
+    with file.open("r+b") as raw:
+        raw.seek((pages[which] - 1) * size)
+        raw.write(b"\xff" * size)
 
 
 @pytest.fixture
@@ -199,15 +202,12 @@ def test_over_values_that_cannot_be_read(family, mode):
     assert records_of(take()) == as_read
 
 
-@pytest.mark.parametrize("how", ["a page", "a missing table", "the header"])
+@pytest.mark.parametrize("how", ["a page", "the header"])
 def test_over_a_damaged_file(many, how):
     before, good, site = snapshot(), take(), memo.site_id()
     inode = path().stat().st_ino
     if how == "a page":
         hurt("core_note", 3)
-    elif how == "a missing table":
-        with connection.cursor() as cursor:
-            cursor.execute("DROP TABLE core_note")
     else:
         connection.close()
         with path().open("r+b") as file:
@@ -220,20 +220,155 @@ def test_over_a_damaged_file(many, how):
     good.seek(0)
     with pytest.raises(Damaged):  # nothing can be added to it
         services.restore_backup(good, RestoreOptions(without_safety_copy=True))
-    good.seek(0)
-    with pytest.raises(InvalidBackup):
-        services.restore_backup(io.BytesIO(b"no backup"), ALL_THE_SAME)
-    assert path().stat().st_ino == inode  # it was put back
+    if how == "a page":
+        with pytest.raises(InvalidBackup):
+            services.restore_backup(io.BytesIO(b"no backup"), ALL_THE_SAME)
+        assert path().stat().st_ino == inode  # it was put back
 
     good.seek(0)
     result = services.restore_backup(good, ALL_THE_SAME)
     assert not differences(before, snapshot())
-    assert kept_file(result).stat().st_ino == inode
-    if how != "the header":
+    aside = kept_file(result)
+    assert aside.stat().st_ino == inode
+    aside.unlink()
+    if how == "a page":
         memo._sites.clear()
         assert memo.site_id() == site
         services.undo_restore()  # to what could be read
         assert core.Feeding.objects.count() == len(before["core.feeding"])
-        assert core.Note.objects.count() < len(before["core.note"])
-    for left in path().parent.glob(f"{path().name}-damaged-*"):
-        left.unlink()
+        assert 150 < core.Note.objects.count() < len(before["core.note"])
+
+
+# -- commands, pages, scripts ---------------------------------------------------------------------------------
+
+
+def test_a_command_leaves_out_by_choice(family, tmp_path, capfd):
+    spoiled = spoil()
+    with pytest.raises(CommandError, match="add --leave-out") as caught:
+        call_command("backup", output=str(tmp_path / "x.zip"))
+    assert_named(str(caught.value), *spoiled)
+    assert not [*tmp_path.iterdir()]
+    call_command("backup", output=str(tmp_path / "x.zip"), leave_out=True)
+    assert_named(capfd.readouterr().err, *spoiled)
+    with pytest.raises(CommandError, match="add --without-safety-copy"):
+        call_command("restore", str(tmp_path / "x.zip"), clear=True, interactive=False)
+    call_command("restore", str(tmp_path / "x.zip"), clear=True, interactive=False, without_safety_copy=True)
+    assert "is kept as" in capfd.readouterr().out
+    take()
+
+
+def test_a_command_restores_over_a_database_that_does_not_even_open(family, tmp_path, capfd):
+    before, good = snapshot(), tmp_path / "x.zip"
+    good.write_bytes(take().getvalue())
+    connection.close()
+    path().write_bytes(b"\xff" * 5000)
+    with pytest.raises(CommandError, match="--without-safety-copy"):
+        call_command("restore", str(good), clear=True, interactive=False)
+    call_command("restore", str(good), clear=True, interactive=False, without_safety_copy=True)
+    assert not differences(before, snapshot())
+    for aside in path().parent.glob(f"{path().name}-damaged-*"):
+        aside.unlink()
+
+
+def test_the_page_offers_a_backup_of_everything_else(family, client):
+    client.force_login(family.admin)
+    spoil()
+    answer = client.get(reverse("backup:download"))
+    assert answer.status_code == 409
+    assert "3,45" in answer.content.decode()
+    (link,) = re.findall(r'href="([^"]*leave_out=true)"', answer.content.decode())
+    answer = client.get(link)
+    assert answer.status_code == 200
+    assert answer["X-Backup-Left-Out"] == "3"
+    assert metadata_of(io.BytesIO(b"".join(answer.streaming_content)))["left_out"]["total"] == 3
+
+
+def test_the_page_restores_over_unreadable_values_in_a_second_step(family, client):
+    before, good = snapshot(), take().getvalue()
+    client.force_login(family.admin)
+    spoil()
+    answer = client.post(
+        reverse("backup:restore"), {"backup_file": upload(good), "clear_existing_data": "on"}
+    )
+    answer = client.get(answer["Location"])
+    assert answer.status_code == 200
+    fields = {**fields_in(answer, "confirm"), "confirmed": "yes"}
+    answer = client.post(reverse("backup:confirm"), fields)
+    assert answer.status_code == 409
+    fields = fields_in(answer, "confirm")
+    assert fields["without_safety_copy"] == "true"
+    answer = client.post(reverse("backup:confirm"), fields, follow=True)
+    assert "Are you sure?" in answer.content.decode()  # not by one click
+    answer = client.post(reverse("backup:confirm"), {**fields, "confirmed": "yes"})
+    assert answer.status_code == 200
+    before["auth.user"][family.admin.pk]["last_login"] = None
+    after = snapshot()
+    after["auth.user"][family.admin.pk]["last_login"] = None
+    assert not differences(before, after)
+
+
+def test_a_script_is_told_of_the_way_on(family):
+    good = take().getvalue()
+    spoil()
+    client = script(family.admin)
+    answer = client.post(
+        reverse("backup:confirm"), {"backup_file": upload(good), "clear_existing_data": "true"}
+    )
+    assert answer.status_code == 409
+    assert error_of(answer)["code"] == "damaged"
+    assert error_of(answer)["offer"] == "without_safety_copy"
+    answer = client.post(
+        reverse("backup:confirm"),
+        {"backup_file": upload(good), "clear_existing_data": "true", "without_safety_copy": "true"},
+    )
+    assert answer.status_code == 200
+
+
+def test_only_a_superuser_does_without_a_safety_copy(family):
+    with pytest.raises(Forbidden):
+        services.restore_backup(take(), ALL_THE_SAME, user=family.staff)
+
+
+def fields_in(answer, action):
+    page = answer.content.decode()
+    form = page.split(f'action="{reverse("backup:" + action)}"')[1].split("</form>")[0]
+    return dict(re.findall(r'type="hidden" name="(?!csrf)([^"]*)" value="([^"]*)"', form))
+
+
+# -- an old db.sqlite3 ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def old_file(tmp_path):
+    """A database file of another Baby Buddy, with a table that nobody wants."""
+    file = tmp_path / "db.sqlite3"
+    shutil.copyfile(old("2.9") / "db.sqlite3", file)
+    with closing(sqlite3.connect(file)) as database:
+        database.execute("CREATE TABLE axes_junk (id integer PRIMARY KEY, path text)")
+        database.executemany("INSERT INTO axes_junk (path) VALUES (?)", [["x" * 300]] * 50)
+        database.commit()
+    return file
+
+
+def restore_file(file, **options):
+    with file.open("rb") as source:
+        return services.restore_backup(source, RestoreOptions(RestoreMode.CLEAR, **options))
+
+
+def test_what_cannot_be_read_of_a_file_is_left_out_by_choice(host_db, old_file):
+    hurt("axes_junk", 2, old_file)  # which nobody wants
+    hurt("core_sleep", 1, old_file)
+    with closing(sqlite3.connect(old_file)) as database:
+        database.execute("UPDATE core_temperature SET temperature = '37,5' WHERE id = 1")
+        database.execute("UPDATE core_note SET child_id = 77 WHERE id = (SELECT MIN(id) FROM core_note)")
+        count = database.execute("SELECT COUNT(*) FROM core_temperature").fetchone()[0]
+        database.commit()
+    with pytest.raises(Unreadable, match=r"core\.temperature 1: .*37,5") as caught:
+        restore_file(old_file)
+    assert [line.split()[0] for line in caught.value.details] == ["core.sleep:", "core.temperature"]
+    result = restore_file(old_file, leave_out=True)
+    assert "37,5" in " ".join(result.warnings)
+    assert "core.child 77" in " ".join(result.warnings)
+    assert core.Temperature.objects.count() == count - 1
+    assert core.Sleep.objects.exists()
+    assert not core.Note.objects.filter(child_id=77).exists()

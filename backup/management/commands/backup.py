@@ -16,11 +16,12 @@ from backup import services
 from backup.archive import Metadata
 from backup.automatic import run as automatic
 from backup.conf import conf
-from backup.management.base import BackupCommand, counts
+from backup.management.base import BackupCommand, counts, lacks
 from backup.storage.atomic import atomic_write, sweep
 
 
 class Command(BackupCommand):
+    leave_out = False
     help = "Backs up all data into one ZIP file, which appears under its name only when it is complete."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -35,6 +36,11 @@ class Command(BackupCommand):
             "--keep",
             action="store_true",
             help="Keep the backup on the server, where the page and the command `backups` list it. Takes no --output.",
+        )
+        parser.add_argument(
+            "--leave-out",
+            action="store_true",
+            help="Leave out what cannot be read, and name it, instead of making no backup.",
         )
 
         parser.add_argument(
@@ -55,6 +61,7 @@ class Command(BackupCommand):
             return
         if options["keep"] and output is not None:
             raise CommandError("--keep takes no --output: the server keeps the backup with the others.")
+        self.leave_out = options["leave_out"]
         try:
             if options["keep"]:
                 self._keep(label)
@@ -86,7 +93,7 @@ class Command(BackupCommand):
 
     def _keep(self, label: str) -> None:
         with self.progress_bar() as reporter:
-            stored = services.keep_backup(label=label, reporter=reporter)
+            stored = services.keep_backup(label=label, leave_out=self.leave_out, reporter=reporter)
         self.report(f"{stored.name}\n{stored.records} records of {len(stored.counts)} models")
 
     def _to_file(self, path: Path, label: str) -> None:
@@ -95,6 +102,7 @@ class Command(BackupCommand):
             metadata = self._write(file, label)
         services.note_backup(metadata)
         self.report(f"{path}\n{counts(metadata)}")
+        self._warn(metadata)
 
     def _to_stdout(self, label: str) -> None:
         if sys.stdout.isatty():
@@ -109,7 +117,13 @@ class Command(BackupCommand):
         services.note_backup(metadata)
         if self.verbosity:
             self.stderr.write(counts(metadata), self.style.NOTICE)
+        self._warn(metadata)
+
+    def _warn(self, metadata: Metadata) -> None:
+        """Say what the backup lacks, though the command is to be quiet."""
+        for line in lacks(metadata):
+            self.stderr.write(line, self.style.WARNING)
 
     def _write(self, file: BinaryIO, label: str) -> Metadata:
         with self.progress_bar() as reporter:
-            return services.create_backup(file, label=label, reporter=reporter)
+            return services.create_backup(file, label=label, leave_out=self.leave_out, reporter=reporter)

@@ -6,6 +6,7 @@ import sys
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,7 +15,7 @@ from django.core.management.base import CommandError
 from backup import services
 from backup.archive import Metadata, open_path
 from backup.archive.metadata import shown
-from backup.exceptions import NoSuchBackup
+from backup.exceptions import Damaged, NoSuchBackup
 from backup.management.base import BackupCommand, describe, show_changes
 from backup.options import Part, RestoreMode, RestoreOptions, Result, parts_named
 from backup.restore.plan import Plan
@@ -69,6 +70,18 @@ class Command(BackupCommand):
             help="The file was changed by hand: do not hold its checksums and counts against it.",
         )
         parser.add_argument(
+            "--leave-out",
+            action="store_true",
+            help="Leave out what cannot be restored (values that nobody can read, records that refer to nothing), and "
+            "name it, instead of restoring nothing.",
+        )
+        parser.add_argument(
+            "--without-safety-copy",
+            action="store_true",
+            help="Restore although the database here is damaged, so that a safety copy cannot hold all of it. What can "
+            "be read of it is kept.",
+        )
+        parser.add_argument(
             "--dry-run", action="store_true", help="Show what would change, and change nothing."
         )
         parser.add_argument(
@@ -92,7 +105,7 @@ class Command(BackupCommand):
         if options["keep_both"] and (options["clear"] or options["undo"]):
             raise CommandError("--keep-both cannot be combined with --clear or --undo.")
         if options["undo"]:
-            self._undo(options["interactive"])
+            self._undo(options["interactive"], options["without_safety_copy"])
         else:
             self._restore(**options)
 
@@ -104,6 +117,8 @@ class Command(BackupCommand):
         clear_unknown_apps: bool,
         edited: bool,
         only: tuple[Part, ...],
+        leave_out: bool,
+        without_safety_copy: bool,
         dry_run: bool,
         interactive: bool,
         **others: Any,
@@ -114,14 +129,20 @@ class Command(BackupCommand):
         options = RestoreOptions(
             mode, only, clear_unknown_apps=clear_unknown_apps or interactive, edited=edited
         )
-        with opened, self._at_todays_schema(opened, path, edited) as source:
+        options = replace(options, leave_out=leave_out, without_safety_copy=without_safety_copy)
+        with opened, self._at_todays_schema(opened, path, options) as source:
             if dry_run or interactive:
-                plan = services.inspect_backup(source, options)
-                self._show(plan)
+                try:
+                    plan = services.inspect_backup(source, options)
+                    self._show(plan)
+                    if plan.refusal is not None and not dry_run:
+                        raise plan.refusal
+                except Damaged as error:
+                    if not without_safety_copy:
+                        raise
+                    self.show(f"{error}\nSo it cannot be told what would change here.", self.style.WARNING)
                 if dry_run:
                     return
-                if plan.refusal is not None:
-                    raise plan.refusal
                 self._ask("Restore this backup?")  # what would be deleted has just been shown
                 source.seek(0)
             with self.progress_bar() as reporter:
@@ -140,22 +161,29 @@ class Command(BackupCommand):
             raise CommandError(f"{file} cannot be read: {error.strerror}") from error
 
     @contextmanager
-    def _at_todays_schema(self, file: BinaryIO, path: Path | None, edited: bool) -> Iterator[BinaryIO]:
+    def _at_todays_schema(self, file: BinaryIO, path: Path | None, options: RestoreOptions) -> Iterator[BinaryIO]:
+        if options.without_safety_copy:  # the database here may not even say what today's schema is
+            yield file
+            return
         with ExitStack() as stack:
             with self.progress_bar() as reporter:
                 source = stack.enter_context(
-                    services.at_todays_schema(file, path=path, edited=edited, reporter=reporter)
+                    services.at_todays_schema(file, options, path=path, reporter=reporter)
                 )
             yield source
 
-    def _undo(self, interactive: bool) -> None:
+    def _undo(self, interactive: bool, without_safety_copy: bool) -> None:
         name = services.safety_copy_to_undo()
         if interactive:
             copy = kept.find(name)
             self.show(f"Safety copy {name}, of {copy.created.isoformat()} ({copy.label})")
             self._ask("Delete everything that is there now, and bring this copy back?")
         with self.progress_bar() as reporter:
-            self._report(services.undo_restore(safety_copy=name, reporter=reporter))
+            self._report(
+                services.undo_restore(
+                    safety_copy=name, without_safety_copy=without_safety_copy, reporter=reporter
+                )
+            )
 
     def _ask(self, question: str) -> None:
         if self.is_unread:
