@@ -161,7 +161,9 @@ class Command(BackupCommand):
             raise CommandError(f"{file} cannot be read: {error.strerror}") from error
 
     @contextmanager
-    def _at_todays_schema(self, file: BinaryIO, path: Path | None, options: RestoreOptions) -> Iterator[BinaryIO]:
+    def _at_todays_schema(
+        self, file: BinaryIO, path: Path | None, options: RestoreOptions
+    ) -> Iterator[BinaryIO]:
         if options.without_safety_copy:  # the database here may not even say what today's schema is
             yield file
             return
