@@ -156,6 +156,34 @@ class Conf:
         return str(value)
 
     @property
+    def encrypt(self) -> list[str]:
+        """BACKUP_ENCRYPT (none): what is encrypted: `download` (what people and scripts take away), `local` (what lies
+        in BACKUP_ROOT), `all`.
+        """
+        value = getattr(settings, "BACKUP_ENCRYPT", ())
+        value = value.split(",") if isinstance(value, str) else value
+        if not isinstance(value, list | tuple | set | frozenset) or not all(
+            isinstance(name, str) for name in value
+        ):
+            raise ImproperlyConfigured("BACKUP_ENCRYPT must be a list of places.")
+        names = [name.strip().lower() for name in value if name.strip()]
+        if unknown := {*names} - {"download", "local", "all"}:
+            raise ImproperlyConfigured(
+                f"BACKUP_ENCRYPT names {', '.join(sorted(unknown))}, which is neither download, local nor all."
+            )
+        return names
+
+    @property
+    def key(self) -> str:
+        """BACKUP_KEY (none): the key to encrypt with, in place of the one in BACKUP_ROOT. It is made by
+        `manage.py backup_key --new`.
+        """
+        value = getattr(settings, "BACKUP_KEY", None) or ""
+        if not isinstance(value, str):
+            raise ImproperlyConfigured("BACKUP_KEY must be a key, as text.")
+        return value.strip()
+
+    @property
     def automatic_seconds(self) -> int:
         """BACKUP_AUTOMATIC_SECONDS (3600): how long an automatic backup may take before it ends itself."""
         return _number("BACKUP_AUTOMATIC_SECONDS", 3600, least=1)

@@ -12,6 +12,9 @@
     │   ├── UnknownApps         409  clearing would delete data of apps that the backup does not know
     │   ├── UpgradeFailed       409  an older backup could not be brought to today's schema
     │   └── Forbidden           403  this user may not do it, a superuser may
+    ├── KeyNeeded               409  the backup is encrypted, and its key is not known here
+    │   └── WrongKey            409  … nor is the key that was given the right one, or a key at all
+    ├── EncryptionUnavailable   409  something is to be encrypted, but there is no key, or no library for it
     ├── Busy                    409  another restore is running
     ├── AlreadyRestored         409  the same request was carried out just before
     ├── NoSafetyCopy            404  there is nothing to undo
@@ -116,6 +119,26 @@ class UpgradeFailed(RestoreRefused):
 class Forbidden(RestoreRefused):
     code = "forbidden"
     status = 403
+
+
+class KeyNeeded(BackupError):
+    """`key_id`: the id of the key; "" where it is not known."""
+
+    code = "key_needed"
+    status = 409
+
+    def __init__(self, message: str, details: Sequence[str] = (), *, key_id: str = "") -> None:
+        super().__init__(message, details)
+        self.key_id = key_id
+
+
+class WrongKey(KeyNeeded):
+    code = "wrong_key"
+
+
+class EncryptionUnavailable(BackupError):
+    code = "encryption_unavailable"
+    status = 409
 
 
 class Busy(BackupError):

@@ -24,6 +24,8 @@ OPTIONS: dict[str, Callable[[str], Any]] = {
     "BACKUP_SAFETY_COPIES": _ENV.int,
     "BACKUP_STAGED_SECONDS": _ENV.int,
     "BACKUP_UPGRADE_SECONDS": _ENV.int,
+    "BACKUP_ENCRYPT": _ENV.list,
+    "BACKUP_KEY": _ENV.str,
     "BACKUP_SCHEDULE": _ENV.str,
     "BACKUP_KEEP": _ENV.str,
     "BACKUP_PROVE": _ENV.str,

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from .archive import open_archive
+from .archive import Key, Keys, open_archive
 from .archive.limits import megabytes
 from .exceptions import BackupError, InvalidBackup, RecordsRefused, TooLarge, UpgradeFailed
 from .options import SILENT, Reporter
@@ -72,7 +72,7 @@ class Proof:
 
 def prove(
     source: BinaryIO,
-    needs_upgrade: Callable[[], bool],
+    look: Callable[[], tuple[bool, Key | None]],
     *,
     path: Path | None = None,
     edited: bool = False,
@@ -80,20 +80,20 @@ def prove(
 ) -> Proof:
     """Restore a backup or a database file into a throw-away database, and compare. Never raises a `BackupError`.
 
-    `needs_upgrade`: tells whether it has to be brought to today's schema first; may raise. `path`: see
-    `upgrade.process.upgraded`.
+    `look`: tells whether it has to be brought to today's schema first, and with which key it is encrypted; may raise.
+    `path`: see `upgrade.process.upgraded`.
     """
 
     def proof(verdict: Verdict, reason: str = "", **counts: int) -> Proof:
         return Proof(verdict, timezone.now().isoformat(), reason=reason, **counts)
 
     try:
-        if lacking := _lacking_room(source):
+        is_older, key = look()
+        if lacking := _lacking_room(source, key):
             return proof(Verdict.UNKNOWN, lacking)
-        is_older = needs_upgrade()
         with process.scratch_folder() as folder:
             process.copy_source(source, folder / process.SOURCE, path)
-            order = {"job": "prove", "is_older": is_older, "edited": edited}
+            order = {"job": "prove", "is_older": is_older, "edited": edited, "keys": _texts(key)}
             outcome = process.run_child(CHILD, folder, order, reporter)
     except process.TooLate:
         return proof(Verdict.UNKNOWN, _("It took longer than BACKUP_UPGRADE_SECONDS allows."))
@@ -109,6 +109,11 @@ def prove(
     return proof(Verdict.PROVED, records=outcome["records"], photos=outcome["photos"])
 
 
+def _texts(*keys: Key | None) -> list[str]:
+    """Return keys for the order of a child; "" for none."""
+    return [key.text if key else "" for key in keys]
+
+
 def _verdict_of(error: BackupError) -> Verdict:
     """Tell whether the file is to blame for an error."""
     if isinstance(error, TooLarge):  # for the limits of this site
@@ -117,12 +122,12 @@ def _verdict_of(error: BackupError) -> Verdict:
     return Verdict.FAILED if at_fault else Verdict.UNKNOWN
 
 
-def _lacking_room(source: BinaryIO) -> str:
+def _lacking_room(source: BinaryIO, key: Key | None) -> str:
     """Return why there is no room for a proof; "" where there is."""
     if process.is_database(source):
         size = source.seek(0, 2)
     else:
-        with open_archive(source, edited=True) as archive:
+        with open_archive(source, edited=True, keys=Keys(key)) as archive:
             size = archive.unpacked_size
     free = shutil.disk_usage(process.temporary_folder()).free
     if free >= ROOM * size:
@@ -136,17 +141,22 @@ def _lacking_room(source: BinaryIO) -> str:
 
 
 def compare(
-    first: BinaryIO, second: BinaryIO, *, is_older: bool, reporter: Reporter = SILENT
+    first: BinaryIO,
+    second: BinaryIO,
+    *,
+    is_older: bool,
+    keys: tuple[Key | None, Key | None] = (None, None),
+    reporter: Reporter = SILENT,
 ) -> dict[str, dict[str, int]]:
     """Return what restoring the second file over the first one would change, as the preview has it.
 
-    `is_older`: of the first, whether it has to be brought to today's schema. Returns model label -> the numbers of
-    "added", "changed", "unchanged", "removed". Raises what a restore raises, and `UpgradeFailed`.
+    `is_older`: of the first, whether it has to be brought to today's schema. `keys`: those of both. Returns model label
+    -> the numbers of "added", "changed", "unchanged", "removed". Raises what a restore raises, and `UpgradeFailed`.
     """
     with process.scratch_folder() as folder:
         process.copy_source(first, folder / process.SOURCE, None)
         process.copy_source(second, folder / OTHER, None)
-        order = {"job": "compare", "is_older": is_older, "edited": False}
+        order = {"job": "compare", "is_older": is_older, "edited": False, "keys": _texts(*keys)}
         try:
             outcome = process.run_child(CHILD, folder, order, reporter)
         except process.TooLate as error:

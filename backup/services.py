@@ -26,7 +26,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from . import babybuddy
-from .archive import Archive, Metadata, Writer, open_archive
+from .archive import README, Archive, Key, Metadata, Writer
 from .conf import conf
 from .database import MAX_NAMED, Database, database_of, memo, reason_of, refuse_dangling
 from .dump import unreadable, write_records
@@ -53,6 +53,7 @@ from .restore.preview import PreviewCollector
 from .restore.records import RecordReader
 from .scope import models_in_scope, part_of
 from .storage import files, kept, state
+from .storage.keys import Place, key_for, unlocked
 from .tables import Table, places_in_words
 from .upgrade import process, schema
 
@@ -80,21 +81,26 @@ def create_backup(
     label: str = "",
     leave_out: bool = False,
     reporter: Reporter = SILENT,
+    place: Place = Place.DOWNLOAD,
+    encrypt: bool = False,
 ) -> Metadata:
     """Write a backup of everything in scope, as of one moment, to `target`, a seekable binary file.
 
-    `label`: a note for the metadata. `leave_out`: leave out what nobody can read, and name it in the metadata. Raises
-    `Unreadable`, `StorageFailed`, `Busy`.
+    `label`: a note for the metadata. `leave_out`: leave out what nobody can read, and name it in the metadata.
+    `place`: where it goes, which decides whether it is encrypted; `encrypt`: it is anyhow. Raises `Unreadable`,
+    `StorageFailed`, `Busy`, `EncryptionUnavailable`.
     """
     with logged("backup", user) as log:
-        metadata = _write_backup(target, user, label, reporter, leave_out=leave_out)
-        log(f"{metadata.total_records} records")
+        key = key_for(place, encrypt=encrypt)
+        metadata = _write_backup(target, user, label, reporter, key, leave_out=leave_out)
+        log(f"{metadata.total_records} records" + (f", encrypted with the key {key.id}" if key else ""))
     return metadata
 
 
 def _write_backup(
-    target: BinaryIO, user: Any, label: str, reporter: Reporter, *, leave_out: bool = False
+    target: BinaryIO, user: Any, label: str, reporter: Reporter, key: Key | None, *, leave_out: bool = False
 ) -> Metadata:
+    """Write a backup, encrypted where there is a key."""
     database = database_of()
     tables = _tables()
     zone = babybuddy.user_timezone(user)
@@ -115,6 +121,8 @@ def _write_backup(
             database_engine=database.connection.vendor,
             migrations=schema.leaf_migrations(database.connection, (t.model._meta.app_label for t in tables)),
         )
+        if key:
+            writer.encrypt(key, metadata)
         reader.unreadable = Places()
         dangling = write_records(writer, reader, tables, reporter)
         if reader.unreadable and not leave_out:
@@ -145,11 +153,15 @@ def keep_backup(
     pinned: bool = False,
     leave_out: bool = False,
     reporter: Reporter = SILENT,
+    encrypt: bool = False,
 ) -> kept.StoredBackup:
-    """Make a backup that the server keeps. It is read back and checked. `leave_out`: see `create_backup`. Raises
-    `Unreadable`, `StorageFailed`, `InvalidBackup`, `Busy`."""
+    """Make a backup that the server keeps. It is read back and checked. `leave_out`, `encrypt`: see `create_backup`.
+
+    Raises `Unreadable`, `StorageFailed`, `InvalidBackup`, `Busy`, `EncryptionUnavailable`.
+    """
     with logged(f"{kind.value} backup", user) as log, tempfile.TemporaryFile() as file:
-        metadata = _write_backup(file, user, label, reporter, leave_out=leave_out)
+        key = key_for(Place.LOCAL, encrypt=encrypt)
+        metadata = _write_backup(file, user, label, reporter, key, leave_out=leave_out)
         file.seek(0)
         stored = kept.keep(file, metadata, kind, facts={"pinned": True} if pinned else None)
         log(f"{stored.records} records, kept as {stored.name}")
@@ -214,14 +226,16 @@ def at_todays_schema(
     options: RestoreOptions = RestoreOptions(),  # noqa: B008  it is frozen
     *,
     path: Path | None = None,
+    key: Key | None = None,
     user: Any = None,
     reporter: Reporter = SILENT,
 ) -> Iterator[BinaryIO]:
     """What a preview and a restore of `source` work on: the file itself where it is a backup at today's schema; else,
     for an older one or a database file of SQLite's, a new backup, made by the host's own migrations (see `upgrade`).
 
-    Both do this by themselves; who does both does it once, before. `path`: see `upgrade.process.upgraded`. Raises
-    `InvalidBackup`, `Unreadable`, `RestoreRefused`, `Damaged`, `UpgradeFailed`, `StorageFailed`.
+    Both do this by themselves; who does both does it once, before. `path`: see `upgrade.process.upgraded`. `key`:
+    what to try first on a backup that is encrypted; what is made of one is encrypted with the same key. Raises
+    `InvalidBackup`, `KeyNeeded`, `Unreadable`, `RestoreRefused`, `Damaged`, `UpgradeFailed`, `StorageFailed`.
     """
     if options.edited:
         _superusers_only(
@@ -235,14 +249,19 @@ def at_todays_schema(
     with ExitStack() as stack:
         backup = source
         with database.damage_explained():
-            needs_upgrade = _needs_upgrade(source, options.edited)
+            needs_upgrade, found = _look_at(source, options.edited, key)
             if needs_upgrade:
                 schema.check_site(connection)
         if needs_upgrade:
             with logged("upgrade", user) as log:
                 backup = stack.enter_context(
                     process.upgraded(
-                        source, path, reporter, edited=options.edited, leave_out=options.leave_out
+                        source,
+                        path,
+                        reporter,
+                        edited=options.edited,
+                        leave_out=options.leave_out,
+                        key=found,
                     )
                 )
                 log(f"{backup.seek(0, 2)} bytes")
@@ -254,17 +273,37 @@ def _superusers_only(user: Any, message: str) -> None:
         raise Forbidden(message)
 
 
-def _needs_upgrade(source: BinaryIO, edited: bool = False) -> bool:
-    """Tell whether a file has to be brought to today's schema. Raises `InvalidBackup`, `RestoreRefused`."""
+def _look_at(source: BinaryIO, edited: bool = False, key: Key | None = None) -> tuple[bool, Key | None]:
+    """Tell whether a file has to be brought to today's schema, and the key that it is encrypted with.
+
+    `key`: what to try first. Raises `InvalidBackup`, `KeyNeeded`, `RestoreRefused`.
+    """
     if process.is_database(source):
-        return True
-    with open_archive(source, edited=edited) as archive:
-        return schema.is_older(database_of().connection, archive.metadata)
+        return True, None
+    with unlocked(source, edited=edited, key=key) as archive:
+        return schema.is_older(database_of().connection, archive.metadata), archive.key
 
 
-def verify_backup(source: BinaryIO, reporter: Reporter = SILENT) -> Metadata:
-    """Read a backup completely: ZIP, checksums, counts, JSON. Needs no database. Raises `InvalidBackup`."""
-    with open_archive(source) as archive:
+def key_of(source: BinaryIO, key: Key | None = None) -> Key | None:
+    """Return the key that a file is encrypted with: `key`, or one that the server has; None where it is not encrypted.
+
+    Needs no database. Raises `InvalidBackup`, `KeyNeeded`.
+    """
+    if process.is_database(source):
+        return None
+    with unlocked(source, edited=True, key=key) as archive:  # what is wrong with it, the next step says
+        return archive.key
+
+
+def verify_backup(source: BinaryIO, reporter: Reporter = SILENT, *, key: Key | None = None) -> Metadata:
+    """Read a backup completely: ZIP, checksums, counts, JSON. Needs no database.
+
+    `key`: what to try first where it is encrypted. Raises `InvalidBackup`, `KeyNeeded`.
+    """
+    with unlocked(source, key=key) as archive:
+        for member in archive.metadata.members.get(README.key, {}).values():
+            for _block in archive.read(member):
+                pass
         counter = RecordCounter(reporter, max(archive.metadata.total_records, 0))
         counts: dict[str, int] = {}
         for label in archive.metadata.models:
@@ -280,16 +319,18 @@ def prove_backup(
     *,
     path: Path | None = None,
     edited: bool = False,
+    key: Key | None = None,
     user: Any = None,
     reporter: Reporter = SILENT,
 ) -> Proof:
     """Prove a backup, or a database file, of any age: restore it into a throw-away database, and compare every value.
 
-    What is wrong with it is in the proof; nothing is raised. `path`, `edited`: see `at_todays_schema`.
+    What is wrong with it is in the proof; nothing is raised. `path`, `key`: see `at_todays_schema`. `edited`: see
+    `RestoreOptions`.
     """
     with logged("proof", user) as log:
         proof = prove(
-            source, partial(_needs_upgrade, source, edited), path=path, edited=edited, reporter=reporter
+            source, partial(_look_at, source, edited, key), path=path, edited=edited, reporter=reporter
         )
         log(f"{proof.verdict.value}, {proof.records} records")
         return proof
@@ -317,23 +358,28 @@ def compare_backups(
     Raises `InvalidBackup`, `RestoreRefused`, `StorageFailed`.
     """
     with logged("comparison", None) as log:
-        changes = compare(first, second, is_older=_needs_upgrade(first), reporter=reporter)
+        is_older, key = _look_at(first)
+        keys = (key, _look_at(second)[1])
+        changes = compare(first, second, is_older=is_older, keys=keys, reporter=reporter)
         log(f"{len(changes)} models")
         return changes
 
 
-def inspect_backup(source: BinaryIO, options: RestoreOptions, *, user: Any = None) -> Plan:
+def inspect_backup(
+    source: BinaryIO, options: RestoreOptions, *, user: Any = None, key: Key | None = None
+) -> Plan:
     """Return the plan of a restore for a preview: what it would do, and whether this user may. Changes nothing.
 
-    Raises `InvalidBackup`, or `RestoreRefused` if the backup is from a newer schema.
+    `key`: what to try first where it is encrypted. Raises `InvalidBackup`, `KeyNeeded`, or `RestoreRefused` if the
+    backup is from a newer schema.
     """
     database = database_of()
     with (
         logged("preview", user) as log,
         _gc_paused(),
         database.damage_explained(),
-        at_todays_schema(source, options, user=user) as backup,
-        open_archive(backup, edited=options.edited) as archive,
+        at_todays_schema(source, options, key=key, user=user) as backup,
+        unlocked(backup, edited=options.edited, key=key) as archive,
         Spool() as spool,
     ):
         with database.snapshot() as reader:
@@ -352,14 +398,16 @@ def restore_backup(
     user: Any = None,
     reporter: Reporter = SILENT,
     idempotency_key: str = "",
+    key: Key | None = None,
 ) -> Result:
     """Restore a backup completely, or, if anything fails, change nothing.
 
-    `idempotency_key`: identifies this request, see `ensure_not_repeated`. Raises `InvalidBackup`, `RestoreRefused`,
-    `Busy`, `AlreadyRestored`, `StorageFailed`.
+    `idempotency_key`: identifies this request, see `ensure_not_repeated`. `key`: what to try first where the backup is
+    encrypted. Raises `InvalidBackup`, `KeyNeeded`, `RestoreRefused`, `Busy`, `AlreadyRestored`, `StorageFailed`,
+    `EncryptionUnavailable`.
     """
     with logged("restore", user) as log:
-        result = _restore(source, options, user, reporter, idempotency_key)
+        result = _restore(source, options, user, reporter, idempotency_key, key)
         log(f"{result.records} records, safety copy {result.safety_copy}")
         return result
 
@@ -371,10 +419,11 @@ def undo_restore(
     user: Any = None,
     reporter: Reporter = SILENT,
     idempotency_key: str = "",
+    key: Key | None = None,
 ) -> Result:
     """Bring back exactly the state before the last restore, or the state of another safety copy.
 
-    `without_safety_copy`: see `RestoreOptions`.
+    `without_safety_copy`: see `RestoreOptions`. `key`: see `restore_backup`.
     Raises `AlreadyRestored` if no copy is named and the last restore was undone already, `NoSafetyCopy`,
     `NoSuchBackup`, and what `restore_backup` raises.
     """
@@ -385,7 +434,7 @@ def undo_restore(
         label = _("before an undo") if is_undo else _("before going back to %(file)s") % {"file": copy}
         with kept.open_backup(copy) as source:
             options = replace(UNDO, without_safety_copy=without_safety_copy)
-            result = _restore(source, options, user, reporter, idempotency_key or copy, label)
+            result = _restore(source, options, user, reporter, idempotency_key or copy, key, label)
         log(f"{result.records} records of {copy}, safety copy {result.safety_copy}")
         return result
 
@@ -412,6 +461,7 @@ def _restore(
     user: Any,
     reporter: Reporter,
     idempotency_key: str,
+    key: Key | None,
     undo: str = "",
 ) -> Result:
     """Restore or undo. `undo`: the label of the safety copy of an undo; "" for a restore."""
@@ -433,8 +483,8 @@ def _restore(
                     clears=options.mode.clears,
                 )
             )
-        backup = stack.enter_context(at_todays_schema(source, options, user=user, reporter=reporter))
-        archive = stack.enter_context(open_archive(backup, edited=options.edited))
+        backup = stack.enter_context(at_todays_schema(source, options, key=key, user=user, reporter=reporter))
+        archive = stack.enter_context(unlocked(backup, edited=options.edited, key=key))
         spool = stack.enter_context(Spool())
         if not options.without_safety_copy:
             stack.enter_context(database.exclusive())
@@ -703,7 +753,8 @@ class _SafetyCopy:
 def _keep_copy(user: Any, label: str, reporter: Reporter, *, leave_out: bool) -> tuple[str, bool, Places]:
     """Keep a backup of what is here. Returns its name, whether it is a new one, and what it lacks."""
     with tempfile.TemporaryFile() as file:
-        metadata = _write_backup(file, user, label, reporter, leave_out=leave_out)
+        key = key_for(Place.LOCAL)
+        metadata = _write_backup(file, user, label, reporter, key, leave_out=leave_out)
         file.seek(0)
         same = kept.same_state(metadata)
         stored = same or kept.keep(file, metadata, kept.BackupKind.SAFETY)

@@ -26,13 +26,14 @@ settings.configure(USE_I18N=False)
 with atheris.instrument_imports(include=["backup.archive", "zipfile"]):
     import zipfile
 
-    from backup.archive import Archive, Limits
-from backup.exceptions import InvalidBackup  # noqa: E402
+    from backup.archive import Archive, Key, Keys, Limits, encryption
+from backup.exceptions import InvalidBackup, KeyNeeded  # noqa: E402
 
 #: Small, so that they are reached.
 LIMITS = Limits(
     uncompressed=1_000_000, members=20, record=50_000, values=1000, metadata=20_000, directory=20_000
 )
+KEY = Key.make()
 MEMBER = "core/note.json"
 BEGINNING = b'{"model":"core.note","pk":1,"fields":{"note":"a"}}'
 RECORDS = b'[\n{"model":"core.note","pk":1,"fields":{"note":"a\\"b"}},\n{"model":"core.note","pk":2,"fields":{}}\n]\n'
@@ -65,6 +66,18 @@ def with_records(data):
     return packed(json.dumps(metadata_of(data, data.count(b'"model"'))), data)
 
 
+def encrypted(metadata, data):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in (("metadata.json", metadata), (MEMBER, data)):
+            info = encryption.entry(name)
+            with archive.open(info, "w") as member:
+                encryption.encrypt(member, info, KEY, member._compressor)
+                member.write(content)
+                encryption.end(member)
+    return file.getvalue()
+
+
 def renamed(data):
     """The ZIP of a sound backup whose names are these bytes, a line each."""
     file = io.BytesIO()
@@ -86,6 +99,9 @@ FORMS = [
     lambda data: with_records(b"[\n" + b",\n".join([BEGINNING] * 3) + data),
     lambda data: with_records(b"\xef\xbb\xbf[" + data + b",\n" + BEGINNING + b"\n]\n"),
     renamed,
+    # Behind the encryption, and the encryption itself.
+    lambda data: encrypted(json.dumps(metadata_of(data, data.count(b'"model"'))).encode(), data),
+    lambda data: data,
 ]
 SEEDS = [
     packed(json.dumps(metadata_of(RECORDS, 2)), RECORDS),
@@ -95,6 +111,8 @@ SEEDS = [
     b',\r\n  {"model": "core.note",\n"pk": 2, "fields": {}}, ' + BEGINNING + b"]",
     BEGINNING + b" ,\t" + BEGINNING,
     b"backup\\metadata.json\nbackup\\core\\note.json\n__MACOSX/._backup\nbackup/.DS_Store",
+    RECORDS,
+    encrypted(json.dumps(metadata_of(RECORDS, 2)).encode(), RECORDS),
 ]
 
 
@@ -103,13 +121,13 @@ def try_one(data):
         return
     file = io.BytesIO(FORMS[data[0] % len(FORMS)](data[1:]))
     try:
-        with Archive(file, LIMITS) as archive:
+        with Archive(file, LIMITS, keys=Keys(KEY)) as archive:
             for label in archive.metadata.models:
                 for exact in (False, True):
                     for _ in archive.records(label, exact):
                         pass
             json.dumps(archive.metadata.as_json())
-    except InvalidBackup as error:
+    except (InvalidBackup, KeyNeeded) as error:
         if not error.message.isprintable() or len(error.message) > 500:
             raise AssertionError(error.message) from error
 

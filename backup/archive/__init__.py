@@ -17,17 +17,21 @@ from typing import BinaryIO
 
 from ..conf import conf
 from . import folder
+from .key import Key, Keys
 from .limits import Limits
 from .lines import Lines, lines_of, split_lines, text_of
-from .members import RECORDS, Member, MemberKind, Records
+from .members import README, RECORDS, Member, MemberKind, Records
 from .metadata import VERSION, Metadata, Upgrade, parse_metadata
 from .reader import Archive
 from .writer import Writer
 
 __all__ = [
+    "README",
     "RECORDS",
     "VERSION",
     "Archive",
+    "Key",
+    "Keys",
     "Limits",
     "Lines",
     "Member",
@@ -45,9 +49,9 @@ __all__ = [
 ]
 
 
-def open_archive(source: BinaryIO, *, edited: bool = False) -> Archive:
+def open_archive(source: BinaryIO, *, edited: bool = False, keys: Keys | None = None) -> Archive:
     """Open a backup within the limits of the settings: see `Archive`."""
-    return Archive(source, _limits(), edited=edited)
+    return Archive(source, _limits(), edited=edited, keys=keys)
 
 
 def open_path(path: Path) -> BinaryIO:

@@ -88,5 +88,30 @@ def _records_as_json(members: Mapping[str, Records]) -> dict[str, Any]:
 
 RECORDS = MemberKind("models", "1.1", _parse_records, _records_as_json)
 
+
+# -- what an encrypted backup says in clear ---
+
+
+README_FILE = "README.txt"
+
+
+def _parse_readme(value: Any) -> dict[str, Member]:
+    if (
+        not isinstance(value, dict)
+        or value.keys() != {"file", "sha256"}
+        or value["file"] != README_FILE
+        or not isinstance(value["sha256"], str)
+    ):
+        raise ValueError(README_FILE)
+    return {README_FILE: Member(README_FILE, value["sha256"])}
+
+
+def _readme_as_json(members: Mapping[str, Member]) -> dict[str, str]:
+    member = members[README_FILE]
+    return {"file": member.file, "sha256": member.sha256}
+
+
+README = MemberKind("readme", "1.2", _parse_readme, _readme_as_json)
+
 #: All kinds. Every backup has members of the first one.
-KINDS: tuple[MemberKind, ...] = (RECORDS,)
+KINDS: tuple[MemberKind, ...] = (RECORDS, README)

@@ -78,6 +78,8 @@ class Metadata:
     dangling: Places = field(default_factory=Places)
     #: Whether the file is read as one that somebody edited. Not in the file.
     is_edited: bool = False
+    #: The id of the key that the file is encrypted with; "" where it is not encrypted. Not in the file.
+    key_id: str = ""
 
     @property
     def models(self) -> dict[str, Records]:

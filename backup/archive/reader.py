@@ -20,11 +20,12 @@ from typing import Any, BinaryIO
 import orjson
 from django.utils.translation import gettext as _
 
-from ..exceptions import InvalidBackup, TooLarge
-from . import deflate, foreign
+from ..exceptions import InvalidBackup, KeyNeeded, TooLarge, WrongKey
+from . import deflate, encryption, foreign
+from .key import Key, Keys
 from .limits import Limits, megabytes
 from .lines import LayoutError, Lines, RecordTooLongError, has_more_values, read_elements, read_lines
-from .members import RECORDS, Member, Records, records_by_name
+from .members import README_FILE, RECORDS, Member, Records, records_by_name
 from .metadata import Metadata, check_version, parse_metadata, shown
 from .names import METADATA, members_of, slashed
 
@@ -112,11 +113,15 @@ class Archive:
 
     `source`: a seekable binary file; it stays open. The constructor reads the table of contents and the metadata and
     checks that they agree; `records` checks each model's file while it reads. `edited`: the file was changed by hand
-    after it was written: checksums, counts and the order of keys are not held against it, everything else is. Raises
-    `InvalidBackup`, `TooLarge`.
+    after it was written: checksums, counts and the order of keys are not held against it, everything else is. `keys`:
+    what to try where it is encrypted. Raises `InvalidBackup`, `TooLarge`, `KeyNeeded`, `WrongKey`.
+
+    `key`: the one that it is encrypted with, or None.
     """
 
-    def __init__(self, source: BinaryIO, limits: Limits, *, edited: bool = False) -> None:
+    def __init__(
+        self, source: BinaryIO, limits: Limits, *, edited: bool = False, keys: Keys | None = None
+    ) -> None:
         self._edited = edited
         self._limits = limits
         # The thread belongs to the archive, which its user closes, and not to a generator: the garbage collector closes
@@ -134,11 +139,13 @@ class Archive:
                 raise foreign.no_zip(source) from error
             raise
         members = members_of(self._zip.infolist())
+        self.is_encrypted = any(info.flag_bits & encryption.FLAG for info in self._zip.infolist())
+        self.key = self._key_of(members, keys or Keys()) if self.is_encrypted else None
         said = self._read_metadata(members)
         check_version(said)
         self._check_entries()
         self._entries = dict(members)
-        self.metadata = self._checked_metadata(said)
+        self.metadata = replace(self._checked_metadata(said), key_id=self.key.id if self.key else "")
 
     def __enter__(self) -> Archive:
         return self
@@ -152,14 +159,74 @@ class Archive:
         """The bytes of all members, as the table of contents says."""
         return sum(info.file_size for info in self._zip.infolist())
 
-    def _read_metadata(self, members: list[tuple[str, zipfile.ZipInfo]]) -> Any:
+    def _key_of(self, members: list[tuple[str, zipfile.ZipInfo]], keys: Keys) -> Key:
+        """Return the key that opens the metadata. Raises `KeyNeeded`, `WrongKey`."""
+        info = self._metadata_of(members)
+        self._check_entry(info)
+        encryption.check_available()
+        key_id = encryption.key_id_in(self._zip.comment) or encryption.key_id_in(self._readme_of(members))
+        opens = partial(self._opens, info)
+        if keys.given and opens(keys.given):
+            return keys.given
+        tried = [keys.given] if keys.given else []
+        for key in keys.others():
+            if opens(key):
+                return key
+            tried.append(key)
+        if any(key.id == key_id for key in tried):
+            raise _damaged()
+        if keys.given:
+            raise WrongKey(
+                _("This is not the key of the backup. It needs the key with the id %(key_id)s.")
+                % {"key_id": key_id or "?"},
+                key_id=key_id,
+            )
+        raise KeyNeeded(
+            _("The backup is encrypted. It needs the key with the id %(key_id)s.")
+            % {"key_id": key_id or "?"},
+            key_id=key_id,
+        )
+
+    def _readme_of(self, members: list[tuple[str, zipfile.ZipInfo]]) -> bytes:
+        """Return the beginning of README.txt, where it is in clear: some tools drop the comment of a ZIP."""
+        info = next((info for name, info in members if name == README_FILE), None)
+        if info is None or info.flag_bits & encryption.FLAG:
+            return b""
+        self._check_entry(info)
+        with _zip_errors(), self._open(info) as file:
+            return file.read(BLOCK)
+
+    def _opens(self, info: zipfile.ZipInfo, key: Key) -> bool:
+        with _zip_errors(), self._zip.open(encryption.raw(info)) as file:
+            return encryption.opens(file, info, key)
+
+    @contextmanager
+    def _open(self, info: zipfile.ZipInfo) -> Iterator[encryption.Readable]:
+        """Open an entry for reading: `read` gives at most so many bytes, and none at the end."""
+        if info.flag_bits & encryption.FLAG:
+            assert self.key is not None  # else the metadata would not have been read
+            with self._zip.open(encryption.raw(info)) as file:
+                yield encryption.Decryptor(file, info, self.key)
+            return
+        with self._zip.open(info) as file:
+            if info.compress_type == zipfile.ZIP_DEFLATED:
+                file._decompressor = deflate.decompressor()  # type: ignore[attr-defined]  # as in `Writer.write`
+            yield file
+
+    def _metadata_of(self, members: list[tuple[str, zipfile.ZipInfo]]) -> zipfile.ZipInfo:
         info = next((info for name, info in members if name == METADATA), None)
         if info is None:
             raise foreign.no_metadata(name for name, _info in members)
+        return info
+
+    def _read_metadata(self, members: list[tuple[str, zipfile.ZipInfo]]) -> Any:
+        info = self._metadata_of(members)
         self._check_entry(info)
-        with _zip_errors(), self._zip.open(info) as file:
-            text = file.read(self._limits.metadata)  # `ZipFile.read` would unpack everything
-            self._limits.check_metadata(len(text) + len(file.read(1)))
+        text = b""
+        with _zip_errors(), self._open(info) as file:  # `ZipFile.read` would unpack everything
+            while block := file.read(BLOCK):
+                text += block
+                self._limits.check_metadata(len(text))
         text = text.removeprefix(codecs.BOM_UTF8)  # which some editors add
         try:
             orjson.loads(text)  # which takes no half of a surrogate pair
@@ -197,9 +264,18 @@ class Archive:
 
     def _check_entry(self, info: zipfile.ZipInfo) -> None:
         name = shown(info.filename)
-        if info.flag_bits & 0x1:
-            raise InvalidBackup(_("The file is encrypted; a backup is not."))
-        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        method: int | None = info.compress_type
+        if info.flag_bits & encryption.FLAG:
+            method = encryption.compression(info)
+            if method is None:
+                raise InvalidBackup(
+                    _(
+                        "The file is encrypted in a way that backups do not use. Unpack it, then pack it again."
+                    )
+                )
+        elif self.is_encrypted and not (info.is_dir() or slashed(info).rpartition("/")[2] == README_FILE):
+            raise InvalidBackup(_("“%(name)s” is not encrypted, although the backup is.") % {"name": name})
+        if method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise InvalidBackup(
                 _("“%(name)s” is compressed in a way that backups do not use.") % {"name": name}
             )
@@ -238,9 +314,7 @@ class Archive:
         digest = hashlib.sha256()
         entry = self._entries[member.file]
         size = 0
-        with _zip_errors(), self._zip.open(entry) as file:
-            if entry.compress_type == zipfile.ZIP_DEFLATED:
-                file._decompressor = deflate.decompressor()  # type: ignore[attr-defined]  # as in `Writer.write`
+        with _zip_errors(), self._open(entry) as file:
 
             def read() -> list[bytes]:
                 data = file.read(AHEAD)

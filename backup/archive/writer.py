@@ -10,15 +10,17 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from django.utils.translation import gettext as _
 
 from ..exceptions import InvalidRecord
+from . import encryption
 from .deflate import Compressor
+from .key import Key
 from .limits import Limits, megabytes
 from .lines import BETWEEN, has_more_values, split_lines
-from .members import RECORDS, Member, MemberKind, Records, records_file
+from .members import README, README_FILE, RECORDS, Member, MemberKind, Records, records_file
 from .metadata import Metadata, parse_metadata
 from .names import METADATA
 
@@ -42,6 +44,7 @@ class Writer:
         self._members: dict[str, dict[str, Member]] = {RECORDS.key: {}}
         self._packer = ThreadPoolExecutor(1, "backup")
         self._waiting: deque[Future[None]] = deque()
+        self._key: Key | None = None
 
     def __enter__(self) -> Writer:
         return self
@@ -49,6 +52,20 @@ class Writer:
     def __exit__(self, *error: object) -> None:
         self._packer.shutdown(cancel_futures=True)
         self._zip.close()
+
+    def encrypt(self, key: Key, metadata: Metadata) -> None:
+        """Encrypt everything that is written from here on; to be called first. README.txt stays in clear.
+
+        Raises `EncryptionUnavailable`.
+        """
+        text = encryption.readme(
+            metadata.timestamp.isoformat(" ", "seconds"), metadata.instance, key
+        ).encode()
+        digest = self.write(README_FILE, [text])
+        self.register(README, README_FILE, Member(README_FILE, digest))
+        self._zip.comment = text
+        self._key = key
+        encryption.check_available()
 
     def add(self, label: str, batches: Iterable[tuple[int, bytes]]) -> int:
         """Write a model's records, given as how many they are, and as `lines_of` them. Returns how many all were.
@@ -96,9 +113,16 @@ class Writer:
     def write(self, file: str, blocks: Iterable[bytes]) -> str:
         """Write a member's content, given in blocks of any size. Returns its checksum: SHA-256, in hex."""
         self._limits.check_members(len(self._zip.filelist) + 2)  # and metadata.json
+        return self._write(file, blocks)
+
+    def _write(self, file: str, blocks: Iterable[bytes]) -> str:
         digest = hashlib.sha256()
-        with self._zip.open(file, "w", force_zip64=True) as member:
-            member._compressor = Compressor()  # type: ignore[attr-defined]  # there is no public way to choose it
+        info = encryption.entry(file) if self._key else file
+        with self._zip.open(info, "w", force_zip64=True) as member:
+            # There is no public way to choose the compression.
+            compressor = member._compressor = Compressor()  # type: ignore[attr-defined]
+            if self._key:
+                encryption.encrypt(member, cast(zipfile.ZipInfo, info), self._key, compressor)
 
             def pack(data: bytes) -> None:
                 digest.update(data)
@@ -117,6 +141,8 @@ class Writer:
                 self._waiting.append(self._packer.submit(pack, b"".join(piece)))
             finally:
                 self._wait(0)
+            if self._key:
+                encryption.end(member)
         return digest.hexdigest()
 
     def _wait(self, most: int) -> None:
@@ -132,5 +158,5 @@ class Writer:
         text = json.dumps(metadata.as_json(), indent=2, ensure_ascii=False) + "\n"
         data = re.sub("[\ud800-\udfff]", "\N{REPLACEMENT CHARACTER}", text).encode()
         self._limits.check_metadata(len(data))
-        self._zip.writestr(METADATA, data)
-        return parse_metadata(json.loads(data))
+        self._write(METADATA, [data])
+        return replace(parse_metadata(json.loads(data)), key_id=self._key.id if self._key else "")

@@ -21,7 +21,7 @@ from django.db.migrations.recorder import MigrationRecorder
 from django.utils.translation import gettext as _
 
 from .. import babybuddy, proof
-from ..archive import Archive, open_archive
+from ..archive import Archive, Key, Keys, open_archive
 from ..conf import conf
 from ..database import Database, database_of
 from ..exceptions import Mismatch, RecordsRefused
@@ -44,17 +44,18 @@ def main() -> None:
 def _work(order: dict[str, Any], folder: Path, reporter: ParentReporter) -> dict[str, Any]:
     with suppress(AttributeError, OSError):  # Windows; a system that does not allow it
         os.nice(NICE)
+    keys = [Key.parse(text) if text else None for text in order["keys"]]
     with explained(reporter):
-        path = _at_todays_schema(order, folder, reporter)
+        path = _at_todays_schema(order, folder, reporter, keys[0])
         if order["job"] == "compare":
-            return _compare(path, folder / proof.OTHER)
-        return _prove(path, folder, edited=order["edited"], reporter=reporter)
+            return _compare(path, folder / proof.OTHER, keys)
+        return _prove(path, folder, edited=order["edited"], key=keys[0], reporter=reporter)
 
 
-def _at_todays_schema(order: dict[str, Any], folder: Path, reporter: ParentReporter) -> Path:
+def _at_todays_schema(order: dict[str, Any], folder: Path, reporter: ParentReporter, key: Key | None) -> Path:
     """Build the scratch database at the site's schema. Returns the file whose records have that schema, too."""
     if order["is_older"]:
-        upgrade(folder, reporter, edited=order["edited"])
+        upgrade(folder, reporter, edited=order["edited"], key=key)
         return folder / process.UPGRADED
     _build_schema()
     return folder / process.SOURCE
@@ -90,16 +91,18 @@ def _build_schema() -> None:
 # -- a proof ---
 
 
-def _prove(path: Path, folder: Path, *, edited: bool, reporter: ParentReporter) -> dict[str, Any]:
+def _prove(
+    path: Path, folder: Path, *, edited: bool, key: Key | None, reporter: ParentReporter
+) -> dict[str, Any]:
     from .. import services  # it looks at the settings, which are set by now
 
     database = database_of()
     options = RestoreOptions(RestoreMode.CLEAR, clear_unknown_apps=True, edited=edited, as_it_was=True)
-    with path.open("rb") as source, open_archive(source, edited=edited) as archive:
+    with path.open("rb") as source, open_archive(source, edited=edited, keys=Keys(key)) as archive:
         tables = [table for table in _tables() if table.label in archive.metadata.models]
         _check_values(archive, tables, database)
         try:
-            result = services.restore_backup(source, options, reporter=reporter)
+            result = services.restore_backup(source, options, reporter=reporter, key=key)
         except RecordsRefused:
             if reason := _not_held(archive, tables, database):
                 return {"unknown": reason}
@@ -173,14 +176,14 @@ def _difference(table: Table, old: Row | None, new: Row | None) -> str:
 # -- a comparison ---
 
 
-def _compare(path: Path, other: Path) -> dict[str, Any]:
+def _compare(path: Path, other: Path, keys: list[Key | None]) -> dict[str, Any]:
     from .. import services
 
     options = RestoreOptions(RestoreMode.CLEAR, clear_unknown_apps=True, as_it_was=True)
     with path.open("rb") as source:
-        services.restore_backup(source, options)
+        services.restore_backup(source, options, key=keys[0])
     with other.open("rb") as source:
-        plan = services.inspect_backup(source, options)
+        plan = services.inspect_backup(source, options, key=keys[1])
     return {"changes": {label: change.as_json() for label, change in plan.changes.items()}}
 
 

@@ -20,14 +20,14 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from .. import services
-from ..archive import open_archive
 from ..conf import OFF, conf
 from ..database import Job, database_of
-from ..exceptions import BackupError, Busy, InvalidBackup, NoSuchBackup, StorageFailed
+from ..exceptions import BackupError, Busy, InvalidBackup, KeyNeeded, NoSuchBackup, StorageFailed
 from ..log import logged, logger
 from ..options import SILENT, Reporter
-from ..storage import files, kept, state
+from ..storage import files, kept, keys, state
 from ..storage.kept import BackupKind, StoredBackup
+from ..storage.keys import Place
 from . import guard, notices, status, turns
 from .status import State
 from .unchanged import is_unchanged
@@ -145,21 +145,19 @@ def _make(user: Any, reporter: Reporter) -> Outcome:
     newest = status.newest(kept.backups(BackupKind.AUTOMATIC), timezone.now())
     with tempfile.TemporaryFile() as file:
         moment = timezone.now()
-        metadata = services.create_backup(file, user=user, reporter=reporter)
+        metadata = services.create_backup(file, user=user, reporter=reporter, place=Place.LOCAL)
         shrunk: list[guard.Loss] = []
         if newest is not None:
             try:
-                with kept.open_backup(newest.name) as source, open_archive(source) as then:
+                with kept.open_backup(newest.name) as source, keys.unlocked(source) as then:
                     file.seek(0)
-                    with open_archive(file) as today:
+                    with keys.unlocked(file) as today:
                         if status.is_good(newest) and is_unchanged(then, today):
                             same = kept.note(newest.name, **{status.UNCHANGED: moment.isoformat()})
                             return Outcome(False, same, _("Nothing has changed since the newest backup."))
                         shrunk = guard.losses(then, today)
-            except (
-                InvalidBackup,
-                NoSuchBackup,
-            ) as error:  # damaged, or deleted: a new one is all the more needed
+            except (InvalidBackup, NoSuchBackup, KeyNeeded) as error:
+                # It is damaged, deleted, or cannot be opened: a new one is all the more needed.
                 logger.warning("%s cannot be compared with: %s", newest.name, error.code)
         file.seek(0)
         facts = {guard.SHRUNK: [loss.as_json() for loss in shrunk]} if shrunk else {}

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
+from argparse import ArgumentParser
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import Any
+from getpass import getpass
+from typing import Any, BinaryIO
 
 from django.core.management.base import BaseCommand, CommandError
 
-from backup.archive import Metadata
+from backup import services
+from backup.archive import Key, Metadata
 from backup.archive.metadata import shown
-from backup.exceptions import BackupError
+from backup.exceptions import BackupError, KeyNeeded
 from backup.management.progress import progress_bar
 from backup.options import Reporter
 from backup.tables import places_in_words
@@ -51,8 +54,30 @@ class BackupCommand(BaseCommand):
         self.is_unread = True
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
+    def key_of(self, source: BinaryIO, typed: str | None, *, ask: bool = True) -> Key | None:
+        """Return the key that a file is encrypted with; None where it is not encrypted.
+
+        `typed`: the option `--key`. Without it, and where the server has no key that fits, it is asked for where there
+        is a terminal, and `ask` allows it. Raises `KeyNeeded`, `WrongKey`, `InvalidBackup`.
+        """
+        try:
+            return services.key_of(source, Key.parse(typed) if typed else None)
+        except KeyNeeded as error:
+            if typed or not ask or not sys.stdin.isatty():
+                raise
+            asked = getpass(f"{error.message} Key: ")
+        return services.key_of(source, Key.parse(asked))
+
     def progress_bar(self) -> AbstractContextManager[Reporter]:
         return progress_bar(is_hidden=self.verbosity == 0)
+
+
+def add_key_option(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--key",
+        help="The key of an encrypted backup. Others on this machine can see it in the list of processes: without "
+        "this, the keys of this site are tried, and BACKUP_KEY; else you are asked.",
+    )
 
 
 def counts(metadata: Metadata) -> str:

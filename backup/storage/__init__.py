@@ -13,6 +13,7 @@ folder of its own in there, `site_…`, named by its database (see `database.mem
 | `restores/RANDOM.json` | the progress of a restore, and how it ended | `state` |
 | `last/backup.json` | when the last backup was taken, and by whom | `state` |
 | `last/automatic.json` | how the last automatic backup went | `state` |
+| `keys.json`, beside the folders of the sites | the keys of encrypted backups | `keys` |
 | `.NAME.RANDOM.babybuddy.part` beside each | a file that is being written | `atomic` |
 
 The last restore (what undo brings back, and what is not done twice) is remembered in the database itself.

@@ -33,6 +33,8 @@ T = TypeVar("T")
 
 #: How the name of the folder of a site begins.
 _SITE = "site_"
+#: How the names begin of what belongs to no site.
+ROOT = "/"
 STAGED = "staged"
 KEPT = "kept"
 #: Where version 0.1 kept its safety copies.
@@ -99,7 +101,7 @@ def _ask(question: Callable[[Storage], T], missing: T) -> T:
 
 def path_of(name: str, site: str = "") -> str:
     """Return the whole name of a file in the storage. `site`: the id of another site that keeps it there."""
-    return f"{_SITE}{site or site_id()}/{name}"
+    return name.removeprefix(ROOT) if name.startswith(ROOT) else f"{_SITE}{site or site_id()}/{name}"
 
 
 def other_sites() -> list[str]:

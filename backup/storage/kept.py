@@ -1,8 +1,8 @@
 """Backups that the server keeps. The files are the state: no index beside them can be out of step.
 
-The name of a file says when it was made, why, by which site, and what state of the database is in it:
-`babybuddy_20261123T143022.123456Z_automatic_SITE_STATE.zip`. Facts that are not in the file (whether it is pinned) lie
-beside it, in a JSON file of the same name.
+The name of a file says when it was made, why, by which site, what state of the database is in it, and, where it is
+encrypted, the id of the key: `babybuddy_20261123T143022.123456Z_automatic_SITE_STATE.zip`, `…_STATE_KEYID.zip`. Facts
+that are not in the file (whether it is pinned) lie beside it, in a JSON file of the same name.
 """
 
 from __future__ import annotations
@@ -21,16 +21,24 @@ from typing import Any, BinaryIO
 from django.core.files import File
 from django.utils.translation import gettext as _
 
-from ..archive import Metadata, open_archive
+from ..archive import Metadata
 from ..conf import conf
 from ..database.memo import site_id
-from ..exceptions import BackupError, InvalidBackup, NoSuchBackup
-from . import files
+from ..exceptions import (
+    BackupError,
+    EncryptionUnavailable,
+    InvalidBackup,
+    KeyNeeded,
+    NoSuchBackup,
+    StorageFailed,
+)
+from . import files, keys
 from .files import KEPT, SAFETY
 from .state import load_last_restore
 
 _NAME = re.compile(
-    r"babybuddy_(?P<moment>\d{8}T\d{6}\.\d{6})Z_(?P<kind>[a-z]+)_(?P<site>[0-9a-f]{12})_(?P<state>[0-9A-F]{16})\.zip",
+    r"babybuddy_(?P<moment>\d{8}T\d{6}\.\d{6})Z_(?P<kind>[a-z]+)_(?P<site>[0-9a-f]{12})_(?P<state>[0-9A-F]{16})"
+    r"(?:_(?P<key_id>[A-Z]{4}))?\.zip",
     re.ASCII,
 )
 #: The name of a safety copy of version 0.1.
@@ -53,13 +61,14 @@ class BackupKind(enum.Enum):
 @dataclass(frozen=True)
 class Name:
     """What the name of a kept backup says. `created`: aware. `site`: the id of the site that made it; "" where the name
-    does not say it. `state`: see `state_of`."""
+    does not say it. `state`: see `state_of`. `key_id`: of the key that it is encrypted with; "" where it is not."""
 
     text: str
     kind: BackupKind
     created: dt.datetime
     site: str
     state: str
+    key_id: str = ""
 
     @property
     def path(self) -> str:
@@ -91,7 +100,7 @@ class StoredBackup:
     `created`: aware. `site`, `state`: see `Name`. `by`: the name of the user who made it, "" for the command line.
     `label`: why it was made. `size`: in bytes. `baby_buddy`: the version of Baby Buddy that it is of. `counts`: model
     label -> number of records. `proof`: None where it was never proved. `locations`: the names of those where it lies.
-    Of a damaged file the texts are "", the numbers 0.
+    Of a damaged file, and of one whose key is not known here, the texts are "", the numbers 0.
     """
 
     name: str
@@ -154,7 +163,8 @@ def parse(name: str) -> Name:
             created = dt.datetime.strptime(parts["moment"], "%Y%m%dT%H%M%S.%f").replace(
                 tzinfo=dt.timezone.utc
             )
-            return Name(name, BackupKind(parts["kind"]), created, parts["site"], parts["state"])
+            kind = BackupKind(parts["kind"])
+            return Name(name, kind, created, parts["site"], parts["state"], parts.get("key_id") or "")
     except ValueError:  # the 13th month, or another kind
         pass
     raise _no_longer_there()
@@ -208,7 +218,10 @@ def keep(
     Raises `StorageFailed`, `InvalidBackup`.
     """
     now = dt.datetime.now(dt.timezone.utc)
-    name = parse(f"babybuddy_{now:%Y%m%dT%H%M%S.%fZ}_{kind.value}_{site_id()}_{state_of(metadata)}.zip")
+    key_id = f"_{metadata.key_id}" if metadata.key_id else ""
+    name = parse(
+        f"babybuddy_{now:%Y%m%dT%H%M%S.%fZ}_{kind.value}_{site_id()}_{state_of(metadata)}{key_id}.zip"
+    )
     try:
         if facts:
             files.put_json(name.facts, dict(facts))  # before the file, which is never there without them
@@ -223,10 +236,14 @@ def keep(
 
 
 def same_state(metadata: Metadata) -> StoredBackup | None:
-    """Return the newest that holds this very state of the database, and is whole; None where there is none."""
+    """Return the newest that holds this very state of the database, and is whole; None where there is none.
+
+    Where the state is to be encrypted, one in clear does not count.
+    """
     for name in names():
-        if name.state == state_of(metadata):
-            with suppress(InvalidBackup, NoSuchBackup):  # a damaged one is none
+        if name.state == state_of(metadata) and (name.key_id or not metadata.key_id):
+            # A damaged one is none, and neither is one that nobody can open here.
+            with suppress(InvalidBackup, NoSuchBackup, KeyNeeded, EncryptionUnavailable):
                 _check(name)
                 return find(name.text)
     return None
@@ -234,7 +251,7 @@ def same_state(metadata: Metadata) -> StoredBackup | None:
 
 def _check(name: Name) -> None:
     """Raise `InvalidBackup` where the checksums are not right. Where they are, our own file need not be parsed."""
-    with open_backup(name.text) as file, open_archive(file) as archive:
+    with open_backup(name.text) as file, keys.unlocked(file) as archive:
         for label in archive.metadata.models:
             for _lines in archive.lines(label):
                 pass
@@ -339,7 +356,10 @@ def name_to_undo() -> str:
 
 
 def _stored(name: Name, undo: str, *, has_facts: bool = True, site: str = "") -> StoredBackup:
-    content = _content(name.path, site, files.version_of(name.path, site))
+    try:
+        content = _content(name.path, site, files.version_of(name.path, site))
+    except _LockedError as error:
+        content = _Content(error.size)
     facts = _facts(name) if has_facts else {}
     return StoredBackup(
         name=name.text,
@@ -352,6 +372,8 @@ def _stored(name: Name, undo: str, *, has_facts: bool = True, site: str = "") ->
         size=content.size,
         baby_buddy=content.baby_buddy,
         counts=content.counts,
+        encrypted=bool(name.key_id),
+        key_id=name.key_id,
         pinned=facts.get("pinned") is True,
         facts=facts,
         proof=_proof(facts),
@@ -383,11 +405,20 @@ def _facts(name: Name) -> dict[str, Any]:
     return facts if isinstance(facts, dict) else {}
 
 
+class _LockedError(Exception):
+    """The key of a backup is not known here, or there is no library for it. `size`: in bytes."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self.size = size
+
+
 @lru_cache(maxsize=1000)
 def _content(path: str, site: str, version: str) -> _Content:
     """Read what a file says of itself. It is remembered in this process, since a kept file never changes.
 
-    `version`: see `files.version_of`. Raises `NoSuchBackup`, `StorageFailed`.
+    `version`: see `files.version_of`. Raises `NoSuchBackup`, `StorageFailed`; `_LockedError` where it cannot be opened
+    now, which is not remembered.
     """
     file = files.open_file(path, site)
     if file is None:
@@ -395,10 +426,12 @@ def _content(path: str, site: str, version: str) -> _Content:
     with file:
         size = file.seek(0, 2)
         try:
-            with open_archive(file) as archive:
+            with keys.unlocked(file) as archive:
                 metadata = archive.metadata
         except InvalidBackup:
             return _Content(size, is_damaged=True)
+        except (KeyNeeded, EncryptionUnavailable, StorageFailed) as error:
+            raise _LockedError(size) from error
     return _Content(
         size,
         metadata.label,

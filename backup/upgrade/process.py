@@ -26,6 +26,7 @@ from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 
 from .. import babybuddy, exceptions
+from ..archive import Key
 from ..conf import conf
 from ..exceptions import InvalidBackup, InvalidRecord, StorageFailed, UpgradeFailed
 from ..options import SILENT, Reporter
@@ -56,16 +57,18 @@ def upgraded(
     *,
     edited: bool = False,
     leave_out: bool = False,
+    key: Key | None = None,
 ) -> Iterator[BinaryIO]:
     """Yield a backup at today's schema, made of an older one or of a database file.
 
     The file that is yielded has no name any more, and is gone when it is closed. `path`: where the database file lies,
-    if SQLite may have left a journal beside it. `edited`, `leave_out`: see `RestoreOptions`. Raises `InvalidBackup`,
-    `Unreadable`, `RestoreRefused`, `UpgradeFailed`, `StorageFailed`, and leaves nothing on the disk then.
+    if SQLite may have left a journal beside it. `edited`, `leave_out`: see `RestoreOptions`. `key`: that of an
+    encrypted one; what is made of it is encrypted with it, too. Raises `InvalidBackup`, `Unreadable`, `RestoreRefused`,
+    `UpgradeFailed`, `StorageFailed`, and leaves nothing on the disk then.
     """
     with scratch_folder() as folder:
         copy_source(source, folder / SOURCE, path)
-        _run(folder, reporter, edited=edited, leave_out=leave_out)
+        _run(folder, reporter, edited=edited, leave_out=leave_out, key=key)
         file = open(folder / UPGRADED, "rb")  # noqa: SIM115  closed below; its name goes with the folder
     with file:
         yield file
@@ -152,11 +155,17 @@ def _run(
     *,
     edited: bool = False,
     leave_out: bool = False,
+    key: Key | None = None,
     is_fresh: bool = False,
 ) -> None:
     """Run the child process to its end. Raises the error that it ended with."""
     try:
-        order = {"edited": edited, "leave_out": leave_out, "is_fresh": is_fresh}
+        order = {
+            "edited": edited,
+            "leave_out": leave_out,
+            "is_fresh": is_fresh,
+            "key": key.text if key else "",
+        }
         run_child("backup.upgrade.worker", folder, order, reporter)
     except TooLate as error:
         raise UpgradeFailed(

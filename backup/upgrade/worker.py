@@ -18,7 +18,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from .. import babybuddy
-from ..archive import Archive, Metadata, Upgrade, Writer, open_archive
+from ..archive import Archive, Key, Keys, Metadata, Upgrade, Writer, open_archive
 from ..archive.limits import megabytes
 from ..conf import conf
 from ..database import database_of, refuse_dangling, refuse_records
@@ -50,16 +50,24 @@ def main() -> None:
             if order["is_fresh"]:
                 migrate_to_newest(reporter)
             else:
-                upgrade(folder, reporter, edited=order["edited"], leave_out=order["leave_out"])
+                key = Key.parse(order["key"]) if order["key"] else None
+                upgrade(folder, reporter, edited=order["edited"], leave_out=order["leave_out"], key=key)
         return {}
 
     serve(work)
 
 
-def upgrade(folder: Path, reporter: ParentReporter, *, edited: bool = False, leave_out: bool = False) -> None:
+def upgrade(
+    folder: Path,
+    reporter: ParentReporter,
+    *,
+    edited: bool = False,
+    leave_out: bool = False,
+    key: Key | None = None,
+) -> None:
     """Make `UPGRADED` in the folder out of `SOURCE`, a backup or a database file of any age.
 
-    `edited`, `leave_out`: see `RestoreOptions`.
+    `edited`, `leave_out`: see `RestoreOptions`. `key`: both are encrypted with it.
     """
     path = folder / process.SOURCE
     left_out: list[str] = []
@@ -70,7 +78,7 @@ def upgrade(folder: Path, reporter: ParentReporter, *, edited: bool = False, lea
         with SQLite.foreign(path) as reader, backup.open("w+b") as target:
             left_out = convert_database(reader, target, reporter, leave_out=leave_out)
         path = backup
-    with path.open("rb") as source, open_archive(source, edited=edited) as archive:
+    with path.open("rb") as source, open_archive(source, edited=edited, keys=Keys(key)) as archive:
         migrations, added_fields = babybuddy.past_obstacles(archive.metadata.migrations)
         build_schema(migrations, reporter)
         pointless = Places()
@@ -80,7 +88,7 @@ def upgrade(folder: Path, reporter: ParentReporter, *, edited: bool = False, lea
         archive.metadata.left_out.extend(pointless)
         applied = migrate_to_newest(reporter)
         with (folder / process.UPGRADED).open("w+b") as target:
-            write_backup(target, archive.metadata, applied, left_out, reporter, leave_out=leave_out)
+            write_backup(target, archive.metadata, applied, left_out, reporter, leave_out=leave_out, key=key)
 
 
 def _installed_apps() -> set[str]:
@@ -293,6 +301,7 @@ def write_backup(
     reporter: ParentReporter,
     *,
     leave_out: bool = False,
+    key: Key | None = None,
 ) -> None:
     """Write a backup of the scratch database that says where its data is from."""
     tables = [Table(model) for model in models_in_scope(exclude=conf.exclude)]
@@ -313,6 +322,8 @@ def write_backup(
     _bound_batches(database, tables)
     database.unreadable = Places()
     with Writer(target) as writer:
+        if key:
+            writer.encrypt(key, metadata)
         dangling = write_records(writer, database, tables, reporter)
         if database.unreadable and not leave_out:
             raise unreadable(database.unreadable)

@@ -55,7 +55,7 @@ def json_error(status: int, code: str, message: str, **more: Any) -> JsonRespons
 
 def json_of_error(error: BackupError, **others: Any) -> JsonResponse:
     """Return an error as JSON, with the record that it names, if any, and the option that would help."""
-    place = {name: getattr(error, name, None) for name in ("model", "pk", "field")}
+    place = {name: getattr(error, name, None) for name in ("model", "pk", "field", "key_id")}
     more = {name: value for name, value in place.items() if value is not None}
     if error.offer:
         more["offer"] = error.offer

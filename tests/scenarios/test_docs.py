@@ -15,7 +15,7 @@ from django.core.management.base import BaseCommand
 from django.urls import resolve
 
 from backup import __version__, kinds, plug_in
-from backup.archive import VERSION, Limits, Metadata, Upgrade
+from backup.archive import VERSION, Limits, Member, Metadata, Upgrade
 from backup.conf import Conf, conf
 from backup.database import VENDORS
 from backup.exceptions import BackupError
@@ -210,7 +210,8 @@ def format_section(title):
 
 def test_the_specified_keys_are_those_that_are_written():
     now = dt.datetime.now(dt.timezone.utc)
-    metadata = Metadata(now, next_keys={"core.note": 7}, upgraded=Upgrade("2.0", [], [], []))
+    members = {"readme": {"README.txt": Member("README.txt", "")}}
+    metadata = Metadata(now, members=members, next_keys={"core.note": 7}, upgraded=Upgrade("2.0", [], [], []))
     told = {name: row for row in rows(format_section("metadata.json")) for name in names(row[0])}
     assert list(told) == list(metadata.as_json())
     assert names(told["upgraded"][2]) == list(metadata.upgraded.as_json())

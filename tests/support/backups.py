@@ -8,6 +8,7 @@ import zipfile
 import pytest
 
 from backup import services
+from backup.archive import RECORDS, Archive, Limits, Writer
 from backup.options import Part, RestoreMode, RestoreOptions, Silent
 from tests.support.snapshots import differences, snapshot
 
@@ -99,6 +100,20 @@ def packed(members, method=zipfile.ZIP_DEFLATED):
 def unpacked(file):
     with zipfile.ZipFile(file) as archive:
         return {name: archive.read(name) for name in archive.namelist()}
+
+
+def encrypted(file, key):
+    """The same backup, encrypted."""
+    target = io.BytesIO()
+    file.seek(0)
+    with Archive(file, Limits()) as archive, Writer(target) as writer:
+        writer.encrypt(key, archive.metadata)
+        for label, member in archive.metadata.models.items():
+            writer.write(member.file, archive.read(member))
+            writer.register(RECORDS, label, member)
+        writer.finish(archive.metadata)
+    target.seek(0)
+    return target
 
 
 def refused(file, error, *, clear=False, **options):

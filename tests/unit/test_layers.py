@@ -27,6 +27,7 @@ ROOMS = [
     "storage",
     "rescue",
     "log",
+    "kit",
     "proof",
     "services",
     "presentation",

@@ -18,6 +18,7 @@ from backup.automatic import run as automatic
 from backup.conf import conf
 from backup.management.base import BackupCommand, counts, lacks
 from backup.storage.atomic import atomic_write, sweep
+from backup.storage.keys import Place
 
 
 class Command(BackupCommand):
@@ -30,6 +31,11 @@ class Command(BackupCommand):
             metavar="FILE, FOLDER or -",
             help="Where to write the backup. A folder gets a file named by date and time; - is standard output. "
             "Defaults to the folder BACKUP_ROOT.",
+        )
+        parser.add_argument(
+            "--encrypt",
+            action="store_true",
+            help="Encrypt the backup with the key of this site, whatever BACKUP_ENCRYPT says: see `backup_key`.",
         )
         parser.add_argument("--label", default="", help="A note of yours that the backup carries.")
         parser.add_argument(
@@ -51,12 +57,12 @@ class Command(BackupCommand):
         parser.add_argument("--now", action="store_true", help="With --automatic: although none is due.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        output, label = options["output"], options["label"]
+        output, label, encrypt = options["output"], options["label"], options["encrypt"]
         if options["now"] and not options["automatic"]:
             raise CommandError("--now is for --automatic: other backups are made at once anyhow.")
         if options["automatic"]:
-            if output is not None or label or options["keep"]:
-                raise CommandError("--automatic takes no --output, --label or --keep.")
+            if output is not None or label or options["keep"] or encrypt:
+                raise CommandError("--automatic takes no --output, --label, --keep or --encrypt.")
             self._automatic(options["now"])
             return
         if options["keep"] and output is not None:
@@ -64,11 +70,12 @@ class Command(BackupCommand):
         self.leave_out = options["leave_out"]
         try:
             if options["keep"]:
-                self._keep(label)
+                self._keep(label, encrypt)
             elif output == "-":
-                self._to_stdout(label)
+                self._to_stdout(label, encrypt)
             else:
-                self._to_file(self._target(output), label)
+                place = Place.LOCAL if output is None else Place.DOWNLOAD
+                self._to_file(self._target(output), label, place, encrypt)
         except BrokenPipeError as error:
             self.drop_output()
             raise CommandError("The backup is not complete: whoever read the output is gone.") from error
@@ -91,26 +98,28 @@ class Command(BackupCommand):
             outcome = automatic.run(now=now, reporter=reporter)
         self.report(outcome.message)
 
-    def _keep(self, label: str) -> None:
+    def _keep(self, label: str, encrypt: bool) -> None:
         with self.progress_bar() as reporter:
-            stored = services.keep_backup(label=label, leave_out=self.leave_out, reporter=reporter)
+            stored = services.keep_backup(
+                label=label, leave_out=self.leave_out, reporter=reporter, encrypt=encrypt
+            )
         self.report(f"{stored.name}\n{stored.records} records of {len(stored.counts)} models")
 
-    def _to_file(self, path: Path, label: str) -> None:
+    def _to_file(self, path: Path, label: str, place: Place, encrypt: bool) -> None:
         sweep(path.parent)
         with atomic_write(path) as file:
-            metadata = self._write(file, label)
+            metadata = self._write(file, label, place, encrypt)
         services.note_backup(metadata)
         self.report(f"{path}\n{counts(metadata)}")
         self._warn(metadata)
 
-    def _to_stdout(self, label: str) -> None:
+    def _to_stdout(self, label: str, encrypt: bool) -> None:
         if sys.stdout.isatty():
             raise CommandError(
                 "A ZIP file cannot be shown on a terminal. Redirect the output into a file or a pipe."
             )
         with tempfile.TemporaryFile() as file:
-            metadata = self._write(cast(BinaryIO, file), label)
+            metadata = self._write(cast(BinaryIO, file), label, Place.DOWNLOAD, encrypt)
             file.seek(0)
             shutil.copyfileobj(file, sys.stdout.buffer)
             sys.stdout.buffer.flush()
@@ -124,6 +133,13 @@ class Command(BackupCommand):
         for line in lacks(metadata):
             self.stderr.write(line, self.style.WARNING)
 
-    def _write(self, file: BinaryIO, label: str) -> Metadata:
+    def _write(self, file: BinaryIO, label: str, place: Place, encrypt: bool) -> Metadata:
         with self.progress_bar() as reporter:
-            return services.create_backup(file, label=label, leave_out=self.leave_out, reporter=reporter)
+            return services.create_backup(
+                file,
+                label=label,
+                leave_out=self.leave_out,
+                reporter=reporter,
+                place=place,
+                encrypt=encrypt,
+            )

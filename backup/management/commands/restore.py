@@ -13,10 +13,10 @@ from typing import Any, BinaryIO
 from django.core.management.base import CommandError
 
 from backup import services
-from backup.archive import Metadata, open_path
+from backup.archive import Key, Metadata, open_path
 from backup.archive.metadata import shown
 from backup.exceptions import Damaged, NoSuchBackup
-from backup.management.base import BackupCommand, describe, show_changes
+from backup.management.base import BackupCommand, add_key_option, describe, show_changes
 from backup.options import Part, RestoreMode, RestoreOptions, Result, parts_named
 from backup.restore.plan import Plan
 from backup.storage import kept
@@ -92,6 +92,8 @@ class Command(BackupCommand):
             help="Do not ask for confirmation.",
         )
 
+        add_key_option(parser)
+
     def handle(self, *args: Any, **options: Any) -> None:
         if options["undo"] and options["file"]:
             raise CommandError("--undo takes no FILE: it brings back what was there before the last restore.")
@@ -105,7 +107,7 @@ class Command(BackupCommand):
         if options["keep_both"] and (options["clear"] or options["undo"]):
             raise CommandError("--keep-both cannot be combined with --clear or --undo.")
         if options["undo"]:
-            self._undo(options["interactive"], options["without_safety_copy"])
+            self._undo(options["interactive"], options["without_safety_copy"], options["key"])
         else:
             self._restore(**options)
 
@@ -121,6 +123,7 @@ class Command(BackupCommand):
         without_safety_copy: bool,
         dry_run: bool,
         interactive: bool,
+        key: str | None,
         **others: Any,
     ) -> None:
         opened, path = self._open(file)
@@ -130,10 +133,12 @@ class Command(BackupCommand):
             mode, only, clear_unknown_apps=clear_unknown_apps or interactive, edited=edited
         )
         options = replace(options, leave_out=leave_out, without_safety_copy=without_safety_copy)
-        with opened, self._at_todays_schema(opened, path, options) as source:
+        with ExitStack() as stack:
+            found = self.key_of(stack.enter_context(opened), key, ask=interactive or dry_run)
+            source = stack.enter_context(self._at_todays_schema(opened, path, options, found))
             if dry_run or interactive:
                 try:
-                    plan = services.inspect_backup(source, options)
+                    plan = services.inspect_backup(source, options, key=found)
                     self._show(plan)
                     if plan.refusal is not None and not dry_run:
                         raise plan.refusal
@@ -146,7 +151,7 @@ class Command(BackupCommand):
                 self._ask("Restore this backup?")  # what would be deleted has just been shown
                 source.seek(0)
             with self.progress_bar() as reporter:
-                result = services.restore_backup(source, options, reporter=reporter)
+                result = services.restore_backup(source, options, reporter=reporter, key=found)
             self._report(result)
 
     def _open(self, file: str) -> tuple[BinaryIO, Path | None]:
@@ -162,7 +167,7 @@ class Command(BackupCommand):
 
     @contextmanager
     def _at_todays_schema(
-        self, file: BinaryIO, path: Path | None, options: RestoreOptions
+        self, file: BinaryIO, path: Path | None, options: RestoreOptions, key: Key | None
     ) -> Iterator[BinaryIO]:
         if options.without_safety_copy:  # the database here may not even say what today's schema is
             yield file
@@ -170,12 +175,14 @@ class Command(BackupCommand):
         with ExitStack() as stack:
             with self.progress_bar() as reporter:
                 source = stack.enter_context(
-                    services.at_todays_schema(file, options, path=path, reporter=reporter)
+                    services.at_todays_schema(file, options, path=path, key=key, reporter=reporter)
                 )
             yield source
 
-    def _undo(self, interactive: bool, without_safety_copy: bool) -> None:
+    def _undo(self, interactive: bool, without_safety_copy: bool, key: str | None) -> None:
         name = services.safety_copy_to_undo()
+        with kept.open_backup(name) as source:
+            found = self.key_of(source, key, ask=interactive)
         if interactive:
             copy = kept.find(name)
             self.show(f"Safety copy {name}, of {copy.created.isoformat()} ({copy.label})")
@@ -183,7 +190,10 @@ class Command(BackupCommand):
         with self.progress_bar() as reporter:
             self._report(
                 services.undo_restore(
-                    safety_copy=name, without_safety_copy=without_safety_copy, reporter=reporter
+                    safety_copy=name,
+                    without_safety_copy=without_safety_copy,
+                    reporter=reporter,
+                    key=found,
                 )
             )
 

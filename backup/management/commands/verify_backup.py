@@ -10,7 +10,7 @@ from django.core.management.base import CommandError
 
 from backup import services
 from backup.archive import open_path
-from backup.management.base import BackupCommand, describe
+from backup.management.base import BackupCommand, add_key_option, describe
 
 
 class Command(BackupCommand):
@@ -21,11 +21,12 @@ class Command(BackupCommand):
         parser.add_argument(
             "file", metavar="FILE", help="A backup file, or the folder that one was unpacked to."
         )
+        add_key_option(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             with open_path(Path(options["file"])) as source:
-                metadata = services.verify_backup(source)
+                metadata = services.verify_backup(source, key=self.key_of(source, options["key"]))
         except OSError as error:
             raise CommandError(f"{options['file']} cannot be read: {error.strerror}") from error
         self.report(f"{options['file']} is whole. {describe(metadata)}")

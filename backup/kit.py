@@ -1,0 +1,74 @@
+"""The kit: what a family needs to open an encrypted backup, years later and without this app.
+
+`user`: who asks, a `User`; None is the command line, which may do all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.utils.translation import gettext as _
+
+from .archive import Key
+from .database import memo
+from .exceptions import EncryptionUnavailable, Forbidden
+from .log import logged
+from .storage import files, keys
+
+
+@dataclass(frozen=True)
+class Kit:
+    """What to print or save, so that encrypted backups can be opened one day. `made`: ISO 8601, "" for BACKUP_KEY.
+    `site`: its instance id. `place`: where the backups are. `is_noted`: whether somebody has it elsewhere, too."""
+
+    key: Key
+    made: str
+    site: str
+    place: str
+    is_noted: bool
+
+
+def kit(user: Any = None) -> Kit:
+    """Return the kit of the key that new backups are encrypted with.
+
+    Raises `Forbidden` but for superusers, `EncryptionUnavailable` where there is no key yet, `StorageFailed`.
+    """
+    _only_superusers(user)
+    stored = keys.current()
+    if stored is None:
+        raise EncryptionUnavailable(
+            _("There is no key yet. Make one with “manage.py backup_key --new”, or on the page of the key.")
+        )
+    return Kit(
+        stored.key,
+        stored.made,
+        memo.site_id(),
+        files.local_path("/") or _("the storage “backups”"),
+        stored.is_noted,
+    )
+
+
+def new_key(user: Any = None) -> Kit:
+    """Make a new key, with which backups are encrypted from now on, and return its kit. The old ones stay.
+
+    Raises `Forbidden` but for superusers, `EncryptionUnavailable`, `StorageFailed`.
+    """
+    _only_superusers(user)
+    with logged("new key", user) as log:
+        log(keys.add().key.id)
+    return kit(user)
+
+
+def note_key(last_group: str, user: Any = None) -> bool:
+    """Note that the kit is kept elsewhere, too, where that is the last group of the key. Returns whether it is.
+
+    Raises `Forbidden`, `StorageFailed`.
+    """
+    _only_superusers(user)
+    return keys.note(last_group)
+
+
+def _only_superusers(user: Any) -> None:
+    if user is not None and not user.is_superuser:
+        raise Forbidden(_("Only a superuser can see or make the key of encrypted backups."))

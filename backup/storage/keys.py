@@ -1,0 +1,141 @@
+"""The keys that backups are encrypted with: a ring that only grows, in `keys.json`, and what is to be encrypted.
+
+The ring lies in BACKUP_ROOT itself, beside the folders of the sites: it must be found again after a new database. It
+is never in the database, nor in a backup. BACKUP_KEY, where it is set, comes before the keys of the ring.
+"""
+
+from __future__ import annotations
+
+import enum
+import hmac
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, BinaryIO
+
+from django.core.exceptions import ImproperlyConfigured
+from django.core.files.base import ContentFile
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from ..archive import Archive, Key, Keys, open_archive
+from ..archive.encryption import check_available
+from ..conf import conf
+from ..exceptions import EncryptionUnavailable, StorageFailed, WrongKey
+from . import files
+
+_RING = f"{files.ROOT}keys.json"
+
+
+class Place(enum.Enum):
+    """Where a backup goes, as BACKUP_ENCRYPT names it."""
+
+    #: People and scripts take it away.
+    DOWNLOAD = "download"
+    #: It lies in BACKUP_ROOT.
+    LOCAL = "local"
+
+
+@dataclass(frozen=True)
+class StoredKey:
+    """A key that the server has. `made`: when, ISO 8601; "" for BACKUP_KEY. `is_noted`: whether somebody proved, by its
+    last group, that it is kept elsewhere, too."""
+
+    key: Key
+    made: str = ""
+    is_noted: bool = False
+
+
+def ring() -> list[StoredKey]:
+    """Return the keys of the ring, the newest first. Raises `StorageFailed` where it cannot be read."""
+    file = files.open_file(_RING)
+    if file is None:
+        return []
+    with file:
+        try:
+            return [_parse(entry) for entry in json.loads(file.read())["keys"]]
+        except (ValueError, KeyError, TypeError, AttributeError, WrongKey) as error:
+            raise StorageFailed(
+                _(
+                    "The file of the keys, keys.json in BACKUP_ROOT, cannot be read. Nothing is written over it. "
+                    "Put it back from a copy; or move it away, and make a new key: older backups then ask for theirs."
+                )
+            ) from error
+
+
+def _parse(entry: Any) -> StoredKey:
+    return StoredKey(Key.parse(entry["key"]), str(entry["made"]), entry["noted"] is True)
+
+
+def _save(keys: Sequence[StoredKey]) -> None:
+    entries = [{"key": stored.key.text, "made": stored.made, "noted": stored.is_noted} for stored in keys]
+    files.put(_RING, ContentFile(json.dumps({"keys": entries}, indent=1).encode()))
+    if ring() != [*keys]:
+        raise StorageFailed(_("The file of the keys was written to meanwhile. Please try again."))
+
+
+def configured() -> Key | None:
+    """Return BACKUP_KEY. Raises `StorageFailed` where it is no key."""
+    try:
+        return Key.parse(conf.key) if conf.key else None
+    except (WrongKey, ImproperlyConfigured) as error:
+        raise StorageFailed(_("BACKUP_KEY is not a key, so nothing can be encrypted with it.")) from error
+
+
+def current() -> StoredKey | None:
+    """Return the key that new backups are encrypted with; None where there is none. Raises `StorageFailed`."""
+    if key := configured():
+        return StoredKey(key, is_noted=True)
+    return next(iter(ring()), None)
+
+
+def add() -> StoredKey:
+    """Make a new key, and put it first into the ring. Raises `StorageFailed`, `EncryptionUnavailable`."""
+    check_available()
+    if configured():
+        raise EncryptionUnavailable(
+            _("The key comes from the setting BACKUP_KEY. Remove that first, then make a new key.")
+        )
+    new = StoredKey(Key.make(), timezone.now().isoformat(timespec="seconds"))
+    _save([new, *ring()])
+    return new
+
+
+def note(last_group: str) -> bool:
+    """Note that the current key is kept elsewhere, too, where that is its last group. Raises `StorageFailed`."""
+    keys = ring()
+    if not keys or not hmac.compare_digest(
+        last_group.strip().upper().encode(), keys[0].key.last_group.encode()
+    ):
+        return False
+    _save([replace(keys[0], is_noted=True), *keys[1:]])
+    return True
+
+
+def unlocked(source: BinaryIO, *, edited: bool = False, key: Key | None = None) -> Archive:
+    """Open a backup, encrypted or not: with `key`, or with one that the server has. Raises what `Archive` raises, and
+    `StorageFailed`."""
+    return open_archive(source, edited=edited, keys=Keys(key, _known))
+
+
+def _known() -> list[Key]:
+    key = configured()
+    return [*([key] if key else []), *(stored.key for stored in ring())]
+
+
+def key_for(place: Place, *, encrypt: bool = False) -> Key | None:
+    """Return the key to encrypt a backup with that goes to a place; None where it is not to be encrypted.
+
+    `encrypt`: do so whatever BACKUP_ENCRYPT says. Raises `EncryptionUnavailable` where there is no key, and
+    `StorageFailed`: what is to be encrypted is never written in clear.
+    """
+    if not encrypt and not {place.value, "all"} & {*conf.encrypt}:
+        return None
+    check_available()
+    if stored := current():
+        return stored.key
+    raise EncryptionUnavailable(
+        _(
+            "The backup is to be encrypted, but there is no key yet. Make one with “manage.py backup_key --new”."
+        )
+    )

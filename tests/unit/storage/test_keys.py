@@ -1,0 +1,120 @@
+"""The ring of keys: it only grows, nothing is written over it that cannot be read, and it decides what is encrypted."""
+
+import json
+import stat
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from backup.archive import Key
+from backup.conf import conf
+from backup.exceptions import EncryptionUnavailable, StorageFailed
+from backup.storage import keys
+from backup.storage.keys import Place
+
+
+@pytest.fixture
+def root(settings, tmp_path):
+    settings.BACKUP_ROOT = str(tmp_path / "backups")
+    return tmp_path / "backups"
+
+
+def test_a_new_key_comes_first_and_the_old_ones_stay(root):
+    assert keys.current() is None
+    made = [keys.add() for _ in range(3)]
+    assert keys.ring() == made[::-1]
+    assert keys.current() == made[-1]
+    assert stat.S_IMODE((root / "keys.json").stat().st_mode) == 0o600
+    assert [path.name for path in root.iterdir()] == ["keys.json"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"{}",
+        b'{"keys": 7}',
+        b'{"keys": [{}]}',
+        b'{"keys": [{"key": "AAAAA-AAAAA-AAAAA-AAAAA-AAAAA-AAAAA", "made": "", "noted": true}]}',
+        b"\xff",
+    ],
+)
+def test_nothing_is_written_over_a_ring_that_cannot_be_read(root, content):
+    root.mkdir()
+    (root / "keys.json").write_bytes(content)
+    for work in (keys.ring, keys.current, keys.add, lambda: keys.note("AAAAA")):
+        with pytest.raises(StorageFailed, match=r"keys\.json"):
+            work()
+    with pytest.raises(StorageFailed):
+        keys.key_for(Place.DOWNLOAD, encrypt=True)
+    assert (root / "keys.json").read_bytes() == content
+
+
+def test_a_ring_that_somebody_writes_meanwhile(root, monkeypatch):
+    """Else a key would be shown, and printed, that is not in the ring."""
+    keys.add()
+    before = (root / "keys.json").read_bytes()
+    put = keys.files.put
+
+    def overtaken(name, file):
+        put(name, file)
+        (root / "keys.json").write_bytes(before)
+
+    monkeypatch.setattr(keys.files, "put", overtaken)
+    with pytest.raises(StorageFailed):
+        keys.add()
+
+
+def test_it_is_noted_by_the_last_group(root):
+    stored = keys.add()
+    assert not stored.is_noted
+    assert not keys.note("AAAAA")
+    assert not keys.note("")
+    assert keys.note(f" {stored.key.last_group.lower()} ")
+    assert keys.current().is_noted
+    assert not keys.add().is_noted
+    assert [entry["noted"] for entry in json.loads((root / "keys.json").read_text())["keys"]] == [False, True]
+
+
+def test_the_setting_comes_before_the_ring(root, settings):
+    stored = keys.add()
+    settings.BACKUP_KEY = f" {Key.make().text.lower()} "
+    assert keys.current().key == Key.parse(settings.BACKUP_KEY)
+    assert keys.current().is_noted
+    assert keys._known() == [Key.parse(settings.BACKUP_KEY), stored.key]
+    with pytest.raises(EncryptionUnavailable):
+        keys.add()
+    settings.BACKUP_KEY = "hunter2"
+    with pytest.raises(StorageFailed, match="BACKUP_KEY") as caught:
+        keys.current()
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "encrypted"),
+    [
+        ([], []),
+        (["download"], [Place.DOWNLOAD]),
+        (["local"], [Place.LOCAL]),
+        (" Local , download", [Place.DOWNLOAD, Place.LOCAL]),
+        ("all", [Place.DOWNLOAD, Place.LOCAL]),
+    ],
+)
+def test_what_is_encrypted(root, settings, value, encrypted):
+    settings.BACKUP_ENCRYPT = value
+    for place in encrypted:
+        with pytest.raises(EncryptionUnavailable, match="backup_key --new"):
+            keys.key_for(place)
+    key = keys.add().key
+    for place in Place:
+        assert keys.key_for(place) == (key if place in encrypted else None)
+        assert keys.key_for(place, encrypt=True) == key
+
+
+@pytest.mark.parametrize("value", [7, [7], "everything", ["local", "nas"]])
+def test_a_place_that_is_none(settings, value):
+    settings.BACKUP_ENCRYPT = value
+    with pytest.raises(ImproperlyConfigured, match="BACKUP_ENCRYPT"):
+        _ = conf.encrypt
