@@ -287,8 +287,8 @@ def _ok_message(last: StoredBackup | None) -> str:
     proof = last.proof or {}
     if proof.get("verdict") == ProofVerdict.PROVED.value:
         return ngettext(
-            "The last automatic backup is of %(date)s. Proved on %(proved)s: its %(n)s record came back identical.",
-            "The last automatic backup is of %(date)s. Proved on %(proved)s: all %(n)s records came back identical.",
+            "The last automatic backup (%(date)s) was proved on %(proved)s: its %(n)s record came back identical.",
+            "The last automatic backup (%(date)s) was proved on %(proved)s: all %(n)s records came back identical.",
             last.records,
         ) % {
             "date": _date(last.created),
@@ -296,16 +296,16 @@ def _ok_message(last: StoredBackup | None) -> str:
             "n": names.grouped(last.records),
         }
     return ngettext(
-        "The last automatic backup, of %(date)s, holds %(n)s record.",
-        "The last automatic backup, of %(date)s, holds %(n)s records.",
+        "The last automatic backup (%(date)s) holds %(n)s record.",
+        "The last automatic backup (%(date)s) holds %(n)s records.",
         last.records,
     ) % {"date": _date(last.created), "n": names.grouped(last.records)}
 
 
 def _failed_message(backup: StoredBackup) -> str:
     return _(
-        "The backup of %(date)s could not be restored in a trial: %(reason)s No old backup is removed until it is "
-        "deleted, or proved. Make a new one now, and keep the older ones."
+        "The backup of %(date)s could not be restored in a trial. %(reason)s No old backup is removed until this one is "
+        "deleted or proved."
     ) % {
         "date": _date(backup.created),
         "reason": " ".join(str((backup.proof or {}).get("reason", "")).split()),
@@ -322,7 +322,7 @@ def _overdue_message(until: dt.datetime | None) -> str:
     if until is None:
         return _("There is no automatic backup yet. The first one is made when Baby Buddy is used.")
     return _(
-        "An automatic backup is overdue: the last one is of %(date)s. If none is made while Baby Buddy is used, run "
+        "An automatic backup is overdue: the last one (%(date)s) is too old. If none is made while Baby Buddy is used, run "
         "“manage.py backup --automatic” on the server, which says why."
     ) % {"date": _date(until)}
 

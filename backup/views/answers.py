@@ -68,12 +68,14 @@ def not_done(request: HttpRequest, error: BackupError) -> HttpResponse:
     return json_of_error(error) if access.wants_json(request) else error_page(request, error)
 
 
-def done(request: HttpRequest, answer: dict[str, Any] | None, said: str) -> HttpResponse:
+def done(
+    request: HttpRequest, answer: dict[str, Any] | None, said: str, level: int = messages.SUCCESS
+) -> HttpResponse:
     """Answer to what was done from the front page. A browser goes back there, where `said` stands on top; a script gets
     `answer` as JSON, or 204 without one."""
     if access.wants_json(request):
         return HttpResponse(status=204) if answer is None else JsonResponse(answer)
-    messages.success(request, said, fail_silently=True)
+    messages.add_message(request, level, said, fail_silently=True)
     return redirect("backup:index")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.contrib import messages
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.translation import gettext as _
@@ -11,6 +12,7 @@ from backup.exceptions import BackupError
 from backup.forms import PinForm
 from backup.log import log
 from backup.presentation.kept import verdict_in_words
+from backup.proof import Verdict
 from backup.storage import kept as kept_backups
 
 from .answers import attachment, done, not_done, result_of
@@ -68,7 +70,8 @@ def prove(request: HttpRequest, name: str) -> HttpResponseBase:
         stored = kept_backups.find(name)
     except BackupError as error:
         return not_done(request, error)
-    return done(request, stored.as_json(), verdict_in_words(proof))
+    level = messages.SUCCESS if proof.verdict is Verdict.PROVED else messages.ERROR
+    return done(request, stored.as_json(), verdict_in_words(proof), level)
 
 
 @endpoint("POST")
