@@ -304,8 +304,8 @@ def _ok_message(last: StoredBackup | None) -> str:
 
 def _failed_message(backup: StoredBackup) -> str:
     return _(
-        "The backup of %(date)s could not be restored in a trial. %(reason)s No old backup is removed until this one is "
-        "deleted or proved."
+        "The backup of %(date)s could not be restored in a trial. %(reason)s No old backup is removed until this one "
+        "is deleted or proved."
     ) % {
         "date": _date(backup.created),
         "reason": " ".join(str((backup.proof or {}).get("reason", "")).split()),
@@ -322,8 +322,8 @@ def _overdue_message(until: dt.datetime | None) -> str:
     if until is None:
         return _("There is no automatic backup yet. The first one is made when Baby Buddy is used.")
     return _(
-        "An automatic backup is overdue: the last one (%(date)s) is too old. If none is made while Baby Buddy is used, run "
-        "“manage.py backup --automatic” on the server, which says why."
+        "An automatic backup is overdue: the last one (%(date)s) is too old. If none is made while Baby Buddy is used, "
+        "run “manage.py backup --automatic” on the server, which says why."
     ) % {"date": _date(until)}
 
 

@@ -50,7 +50,7 @@ def test_the_answer_in_json(nightly, at):
         assert client.get(url("index")).json()["status"] == answer.json()
     assert answer.json() == {
         "state": "ok",
-        "message": f"The last automatic backup, of Nov. 3, 2026, noon, holds {stored.records:,} records.",
+        "message": f"The last automatic backup (Nov. 3, 2026, noon) holds {stored.records:,} records.",
         "schedule": "30 2 * * *",
         "last": {
             "name": stored.name,
