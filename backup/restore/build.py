@@ -230,8 +230,9 @@ def _compare(
     comparison = TextComparison(reader, database, spool)
     records: dict[str, int] = {}
     identical: dict[str, Identical] = {}
-    # First the tables whose keys may change, since references in other tables must follow.
-    for table in sorted(tables, key=lambda table: not resolver.resolves(table)):
+    # First the tables whose keys may change, since references in other tables must follow; of these, the ones that
+    # refer to rows of any table come last.
+    for table in sorted(tables, key=lambda table: (not resolver.resolves(table), bool(table.generics))):
         # Texts can only be compared if neither keys nor references are remapped.
         is_plain = not (resolver.resolves(table) or resolver.key_map or others.concerns(table))
         if as_text and is_plain and not has_identity(table):

@@ -9,13 +9,15 @@
   inserted with its key, or with a fresh one where another record claimed that row. A record that matches two rows, and
   two records that match one row, are a conflict. Where rule 2 meets a row that is plainly another record (see
   `babybuddy.apart`), that row is replaced.
-- Where both are kept (`KeptRows`), the same, but such a row stays, and the record gets a fresh key.
+- Where both are kept (`KeptRows`), the same, but such a row stays, and the record gets a fresh key; unless a row here
+  is the same in all but the key, since such a restore has brought it before.
 
 To add a mode of restore, add a `Resolver` to `RESOLVERS`.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
@@ -230,7 +232,8 @@ class MatchedRows(Resolver):
 
 
 class KeptRows(MatchedRows):
-    """Like `MatchedRows`, but a record whose row is plainly another record gets a fresh key, and the row stays."""
+    """Like `MatchedRows`, but where the row of a record is plainly another one, that row stays; the record is the row
+    that is the same in all but the key, or it gets a fresh key."""
 
     def resolves(self, table: Table) -> bool:
         return super().resolves(table) or bool(babybuddy.apart(table))
@@ -239,6 +242,8 @@ class KeptRows(MatchedRows):
         is_another = self._is_another(table)
         if is_another is None:
             return
+        #: Key of a record whose row is another one -> digest of its values.
+        strangers: dict[Plain, bytes] = {}
         for batch in rows():
             own = self.key_map.of(table.label)
             remapped = self.key_map.remap_references(table, [row for row in batch if row[0] not in own])
@@ -246,8 +251,35 @@ class KeptRows(MatchedRows):
             others = [row for row in remapped if row[0] in here and is_another(here[row[0]], row)]
             for row, matches in zip(others, self.matches(table, others), strict=True):
                 if not matches:  # else unique values say that it is that row all the same
-                    highest = _fresh(table, highest)
-                    self.key_map.add(table.label, row[0], highest)
+                    strangers[row[0]] = _digest(row)
+        alike = self._rows_alike(table, rows, strangers) if strangers else {}
+        for key in strangers:
+            if key not in alike:
+                highest = alike[key] = _fresh(table, highest)
+            self.key_map.add(table.label, key, alike[key])
+
+    def _rows_alike(self, table: Table, rows: Rows, strangers: Mapping[Plain, bytes]) -> dict[Plain, Plain]:
+        """Return key of a record -> key of the row here that is the same in all but that: no row is two records."""
+        wanted: dict[bytes, list[Plain]] = {}
+        for key, digest in strangers.items():
+            wanted.setdefault(digest, []).append(key)
+        candidates: dict[Plain, bytes] = {}
+        for columns in self._database.batches(table):
+            digests = {row[0]: _digest(row) for row in zip(*columns, strict=True)}
+            candidates.update((key, digest) for key, digest in digests.items() if digest in wanted)
+        own = self.key_map.of(table.label)
+        taken = {*own.values()}
+        for batch in rows() if candidates else ():
+            taken.update(
+                row[0]
+                for row in batch
+                if row[0] in candidates and row[0] not in strangers and row[0] not in own
+            )
+        found: dict[Plain, Plain] = {}
+        for key, digest in candidates.items():
+            if key not in taken and wanted[digest]:
+                found[wanted[digest].pop(0)] = key
+        return found
 
     def _is_another(self, table: Table) -> Callable[[Row, Row], bool] | None:
         """Return what tells whether a row here is another record than the backup's with its key; None: none is."""
@@ -285,6 +317,11 @@ def _shown(table: Table, key: Plain) -> str:
 def _highest(highest: Plain, rows: Iterable[Row]) -> Plain:
     keys = [row[0] for row in rows if isinstance(row[0], int)]
     return max([*keys, highest or 0])
+
+
+def _digest(row: Row) -> bytes:
+    """Return a digest of the values of a row, without its key."""
+    return hashlib.blake2b(repr(row[1:]).encode(), digest_size=16).digest()
 
 
 def _fresh(table: Table, highest: Plain) -> Plain:

@@ -147,3 +147,67 @@ def test_entries_since_a_crash_are_kept(host_db):
     assert core.Child.objects.count() == 1
     assert core.Feeding.objects.count() == 14
     assert User.objects.count() == 1
+
+
+def test_keeping_both_twice_adds_nothing_twice(mia_over_ben):
+    keep_both(mia_over_ben)
+    once = snapshot()
+    mia_over_ben.seek(0)
+    plan = services.inspect_backup(mia_over_ben, RestoreOptions(RestoreMode.KEEP_BOTH))
+    assert not [label for label, changes in plan.changes.items() if changes.added or changes.changed]
+    keep_both(mia_over_ben)
+    assert not differences(once, snapshot())
+    # What was edited since is another record, and so both are kept; its tag goes along.
+    core.Feeding.objects.filter(notes="Mia 3").update(notes="edited")
+    keep_both(mia_over_ben)
+    assert core.Feeding.objects.filter(notes__startswith="Mia").count() == 10
+    assert core.Feeding.objects.count() == 41
+    assert core.Tagged.objects.count() == 41
+
+
+def test_equal_records_stay_as_many_as_they_are(host_db):
+    """Each row here is one record of the backup at most, be it by its key or by its values."""
+    a_family("Mia", dt.date(2024, 5, 5), 3, START)
+    core.Tagged.objects.all().delete()
+    same = {"notes": "twice", "start": START, "end": START + dt.timedelta(minutes=20)}
+    core.Feeding.objects.update(**same)
+    file = take()
+    other = core.Feeding.objects.filter(pk__in=[1, 2])
+    other.update(start=START + dt.timedelta(days=1), notes="another")
+    keep_both(file)
+    assert core.Feeding.objects.filter(notes="twice").count() == 3
+    keep_both(file)
+    assert core.Feeding.objects.filter(notes="twice").count() == 3
+    assert core.Feeding.objects.filter(notes="another").count() == 2
+
+
+def test_tags_stay_at_their_entries_whatever_the_order_of_models(host_db):
+    """Those of weights, a model that comes after that of the tags on entries."""
+    kind = ContentType.objects.get_for_model(core.Weight)
+
+    def weights(name):
+        child = core.Child.objects.get()
+        core.Weight.objects.all().delete()
+        rows = [
+            core.Weight(pk=n, child=child, weight=n, date=child.birth_date, notes=f"{name} {n}")
+            for n in range(1, 4)
+        ]
+        core.Weight.objects.bulk_create(rows)
+        core.Tagged.objects.all().delete()
+        tag = core.Tag.objects.get()
+        core.Tagged.objects.bulk_create(
+            [core.Tagged(pk=n, content_type=kind, object_id=n, tag=tag) for n in range(1, 4)]
+        )
+
+    a_family("Mia", dt.date(2024, 5, 5), 1, START)
+    weights("Mia")
+    file = take()
+    a_family("Ben", dt.date(2026, 1, 1), 1, START + dt.timedelta(days=400))
+    weights("Ben")
+    for _ in range(2):
+        keep_both(file)
+        tagged = {
+            core.Weight.objects.get(pk=row.object_id).notes: row.tag.name for row in core.Tagged.objects.all()
+        }
+        assert tagged == {f"{name} {n}": f"tag of {name}" for name in ("Mia", "Ben") for n in range(1, 4)}
+        assert core.Weight.objects.count() == core.Tagged.objects.count() == 6
