@@ -9,15 +9,19 @@ import zoneinfo
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.apps import apps
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.cache import cache
+from django.core.exceptions import ValidationError
 from django.db import DatabaseError
 from django.http import HttpRequest
+from django.utils import translation
+from django.utils.dateparse import parse_duration
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
@@ -25,8 +29,25 @@ if TYPE_CHECKING:
     from .database import Database
     from .tables import Column, Table
 
-#: (model label, field) -> a function that says what is wrong with a value of that field, or None. See `validators`.
-Validators = dict[tuple[str, str], Callable[[Any], "str | None"]]
+
+class Validator(NamedTuple):
+    """Says what is wrong with a value, or None. `also`: the names of fields whose values it is told beside."""
+
+    check: Callable[..., str | None]
+    also: Sequence[str] = ()
+
+
+#: (model label, field) -> the validator of its values. See `validators`.
+Validators = dict[tuple[str, str], Validator]
+
+#: Texts that are empty at times, though a form would not let them be: a note may consist of its picture, the host makes
+#: such a slug of an emoji, Django such a text in its log, and a user without a password cannot sign in by one.
+_MAY_BE_EMPTY = {
+    ("core.note", "note"),
+    ("core.tag", "slug"),
+    ("admin.logentry", "object_repr"),
+    ("auth.user", "password"),
+}
 
 #: Apps and models that backups leave out, each for its reason; `scope.LEFT_OUT` has those that are Django's own.
 LEFT_OUT = {"axes": "a server's log of login attempts; restored, it would bring lock-outs back"}
@@ -126,6 +147,11 @@ def group_of(label: str) -> str:
 def is_care(label: str) -> bool:
     """Tell whether the records of a model are of the care of a child: what a family would miss."""
     return group_of(label) == CARE
+
+
+def may_be_empty(label: str, field: str) -> bool:
+    """Tell whether the host lives with an empty text that a form would refuse. Plug-ins are expected to."""
+    return group_of(label) == OTHER or (label, field) in _MAY_BE_EMPTY
 
 
 def moment_of(table: Table) -> Column | None:
@@ -255,8 +281,10 @@ def is_time_zone(name: str) -> bool:
 
 
 def validators(database: Database) -> Validators:
-    """Return checks of values that would break the host: with a time zone that Python or the database does not know,
-    every page fails for its user."""
+    """Return checks of values that would break the host, though its models declare no validators of them.
+
+    With a time zone that Python or the database does not know, every page fails for its user.
+    """
     known: dict[str, bool] = {}
 
     def time_zone(name: Any) -> str | None:
@@ -264,7 +292,43 @@ def validators(database: Database) -> Validators:
             known[name] = is_time_zone(name) and not database.unknown_time_zones([name])
         return None if known[name] else _("“%(name)s” is a time zone that is not known here") % {"name": name}
 
-    return {("babybuddy.settings", "timezone"): time_zone}
+    return {
+        ("babybuddy.settings", "timezone"): Validator(time_zone),
+        ("babybuddy.settings", "dashboard_hide_age"): Validator(_dashboard_hide_age),
+        ("dbsettings.setting", "value"): Validator(
+            _site_setting, also=("module_name", "class_name", "attribute_name")
+        ),
+    }
+
+
+def _dashboard_hide_age(duration: Any) -> str | None:
+    """The dashboard goes back as far from now: no further than there are years."""
+    parsed = parse_duration(duration) if duration else None
+    if parsed is None or abs(parsed) < timedelta(days=365 * 1000):
+        return None
+    return _("“%(value)s” is too long") % {"value": duration}
+
+
+def _site_setting(value: Any, *key: str) -> str | None:
+    """Say what is wrong with the text of a site setting that should be a number, say, or a time of day.
+
+    It is written in the language of whom it was set by.
+    """
+    if not apps.is_installed("dbsettings"):
+        return None
+    from dbsettings.loading import get_all_settings
+
+    (setting, *_others) = [*(setting for setting in get_all_settings() if setting.key == key), None]
+    if setting is None or (setting.meaningless(value) and not setting.required):
+        return None
+    for language in (None, *dict(settings.LANGUAGES)):
+        with (
+            suppress(ValidationError, ValueError, TypeError, ArithmeticError),
+            translation.override(language),
+        ):
+            if setting.to_python(value) is not None:
+                return None
+    return _("“%(value)s” is no value of this setting") % {"value": value}
 
 
 def superuser_addresses() -> list[str]:

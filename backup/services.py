@@ -647,7 +647,7 @@ def _plan(
     tables = _tables()
     if not archive.metadata.has_checksums:
         schema.check_fields(archive, tables)
-    validators = {} if options.as_it_was else babybuddy.validators(database)
+    validators = None if options.as_it_was else babybuddy.validators(database)
     return build(
         RecordReader(archive, validators, preview, report, as_it_was=options.as_it_was),
         database,

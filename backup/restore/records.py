@@ -12,12 +12,14 @@ from ..kinds import INTEGER, Plain
 from ..tables import Batch, Table
 from .batches import Report, UniqueKeys
 from .preview import PreviewCollector
+from .values import ValueChecks
 
 
 class RecordReader:
     """Reads the records of a backup as columns, every value checked.
 
-    `preview`, `report`: are told of what was read; either may be None. `as_it_was`: see `RestoreOptions`.
+    `validators`: of the host's, see `values`; None lets every value pass that a database can hold. `preview`, `report`:
+    are told of what was read; either may be None. `as_it_was`: see `RestoreOptions`.
     """
 
     def __init__(
@@ -31,13 +33,14 @@ class RecordReader:
     ) -> None:
         self.archive = archive
         self._as_it_was = as_it_was
-        self._validators = validators or {}
+        self._validators = validators
+        self._checks = None if validators is None else ValueChecks(validators)
         self._preview = preview
         self._report = report
 
     def quiet(self) -> RecordReader:
         """Return a reader of the same records that reports to nobody."""
-        return RecordReader(self.archive, self._validators)
+        return RecordReader(self.archive, self._validators, as_it_was=self._as_it_was)
 
     def columns(
         self, table: Table, without: Callable[[Table, Batch], Batch] | None = None
@@ -63,23 +66,13 @@ class RecordReader:
         Raises `InvalidRecord`.
         """
         columns = table.batch_from(records, as_it_was=self._as_it_was)
-        if not validated:
-            self.validate(table, columns)
+        if self._checks and not validated:
+            self._checks.check(table, columns)
         return columns
 
     def unique_keys(self, table: Table) -> UniqueKeys:
         in_order = self.archive.metadata.is_sealed and table.key.kind is INTEGER
         return UniqueKeys(table, in_order=in_order)
-
-    def validate(self, table: Table, columns: Batch) -> None:
-        """Check for values that would break the host. Raises `InvalidRecord`."""
-        for place, column in enumerate(table.columns):
-            validator = self._validators.get((table.label, column.name))
-            if validator is None:
-                continue
-            for key, value in zip(columns[0], columns[place], strict=True):
-                if reason := validator(value):
-                    raise table.invalid(reason, key, column.name)
 
     def accept(
         self, table: Table, unique: UniqueKeys, keys: Sequence[Plain], *, rising: bool = False

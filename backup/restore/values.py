@@ -1,0 +1,123 @@
+"""Find values in a backup that the host cannot live with, though a database can hold them: what its own validators
+refuse, a text that must not be empty, names that lead out of a file's storage, and what `babybuddy` adds to that.
+
+A column at a time, each value once: most columns have nothing to be checked.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Any
+
+from django.core.exceptions import SuspiciousFileOperation, ValidationError
+from django.core.files.utils import validate_file_name
+from django.db.models import FileField
+from django.utils.translation import gettext as _
+
+from .. import babybuddy
+from ..babybuddy import Validator, Validators
+from ..kinds import TEXT, Plain
+from ..tables import Batch, Column, Table
+
+#: Says what is wrong with a value, or None.
+Check = Callable[[Plain], "str | None"]
+
+
+class ValueChecks:
+    """The checks of all tables. `validators`: those that the host's models do not declare themselves."""
+
+    def __init__(self, validators: Validators) -> None:
+        self._validators = validators
+        self._checks: dict[Table, list[tuple[int, Check]]] = {}
+
+    def check(self, table: Table, columns: Batch) -> None:
+        """Check some records, given as their columns. Raises `InvalidRecord`."""
+        if table not in self._checks:
+            self._checks[table] = [*self._checks_of(table)]
+        for place, check in self._checks[table]:
+            values = columns[place]
+            for value in _different(values):
+                if reason := check(value):
+                    raise _refused(table, columns[0][values.index(value)], table.columns[place], reason)
+        for place, column in enumerate(table.columns):
+            if validator := self._validators.get((table.label, column.name)):
+                self._check_records(table, columns, place, validator)
+
+    def _checks_of(self, table: Table) -> Iterable[tuple[int, Check]]:
+        for place, column in enumerate(table.columns):
+            if column.refers_to:
+                continue
+            may_be_empty = column.field.blank or babybuddy.may_be_empty(table.label, column.name)
+            if column.kind is TEXT and not may_be_empty:
+                yield place, _emptiness
+            if isinstance(column.field, FileField):
+                yield (
+                    place,
+                    _file_name,
+                )  # its validators may look at the file itself, which is not in the backup
+            elif own := own_validators(column):
+                yield place, _validity(column, own)
+
+    def _check_records(self, table: Table, columns: Batch, place: int, validator: Validator) -> None:
+        names = [column.name for column in table.columns]
+        others = [columns[names.index(name)] for name in validator.also]
+        for key, *values in zip(columns[0], columns[place], *others, strict=True):
+            if reason := validator.check(*values):
+                raise _refused(table, key, table.columns[place], reason)
+
+
+def _different(values: Sequence[Plain]) -> Iterable[Plain]:
+    """Return each value once, where that can be told."""
+    return {*values} if values and all(isinstance(value, Hashable) for value in values) else values
+
+
+def _refused(table: Table, key: Plain, column: Column, reason: str) -> Exception:
+    way_on = _("Correct it in the file, then restore that as an edited file.")
+    return table.invalid(f"{reason.rstrip('.')}. {way_on}", key, column.name)
+
+
+def own_validators(column: Column) -> list[Callable[[Any], None]]:
+    """Return the validators that a field's class or its model declares. Those that Django adds, for length and range,
+    say what the database checks anyway."""
+    field: Any = column.field
+    return [*field.default_validators, *field._validators]
+
+
+def _emptiness(value: Plain) -> str | None:
+    return _("it must not be empty") if value == "" else None
+
+
+def _validity(column: Column, validators: Sequence[Callable[[Any], None]]) -> Check:
+    """Return a check by validators of Django's, which do not look at what is empty."""
+    load = column.kind.load
+
+    def check(value: Plain) -> str | None:
+        if value is None or value == "":
+            return None
+        try:
+            for validate in validators:
+                validate(load(value))
+        except ValidationError as error:
+            return " ".join(error.messages)
+        return None
+
+    return check
+
+
+#: A drive of Windows', in front of a path.
+_DRIVE = re.compile(r"[A-Za-z]:")
+
+
+def _file_name(value: Plain) -> str | None:
+    """Check that the name of a file is one inside of its storage, on every system."""
+    if value is None or value == "":
+        return None
+    try:
+        validate_file_name(value.replace("\\", "/"), allow_relative_path=True)
+    except SuspiciousFileOperation:
+        pass
+    else:
+        if "\0" not in value and not _DRIVE.match(value):
+            return None
+    return _("it is not the name of an uploaded file")

@@ -1,0 +1,116 @@
+"""Values that a database holds and the host cannot live with are refused by name, and undo takes what was there."""
+
+import pytest
+from babybuddy.models import Settings
+from core import models as core
+from django.contrib.auth.models import User
+
+from backup import services
+from backup.exceptions import InvalidRecord
+from tests.support.backups import records_of, refused, restore, rewritten, take
+from tests.support.snapshots import differences, snapshot
+
+
+def with_value(label, field, value, **where):
+    """A backup of what is here, with another value in one record."""
+
+    def change(records):
+        (record, *_others) = [r for r in records[label] if where.items() <= r["fields"].items()]
+        record["fields"][field] = value
+
+    return rewritten(take(), change)
+
+
+HARMFUL = [
+    *(
+        ("core.child", "picture", name)
+        for name in ("../../../etc/passwd", "/etc/passwd", "a\0b", "C:\\x.png")
+    ),
+    *(
+        ("core.child", "picture", name)
+        for name in ("..\\..\\x.png", "child/picture/", "\\\\host\\x", "c:x", ".")
+    ),
+    ("core.note", "image", "notes/../../x.png"),
+    *(("core.child", "slug", slug) for slug in ("a/b", "", "a b", "?", "a\n")),
+    *(("core.tag", "color", color) for color in ("red", "", "#12345", "#1234567", "#12345g")),
+    ("core.tag", "slug", "a/b"),
+    ("core.tag", "name", ""),
+    ("core.child", "first_name", ""),
+    ("auth.user", "email", "no address"),
+    ("auth.user", "username", "a b\n"),
+    ("auth.user", "username", ""),
+    ("babybuddy.settings", "timezone", "Mars/Phobos"),
+    ("babybuddy.settings", "dashboard_hide_age", "999999999 00:00:00"),
+]
+
+
+@pytest.mark.parametrize("clear", [True, False])
+@pytest.mark.parametrize(("label", "field", "value"), HARMFUL)
+def test_a_value_that_the_host_cannot_live_with_is_refused_by_name(family, label, field, value, clear):
+    error = refused(with_value(label, field, value), InvalidRecord, clear=clear)
+    assert (error.model, error.field) == (label, field)
+    assert error.pk is not None
+    assert f"{label} {error.pk}" in error.message
+    assert "edited file" in error.message
+
+
+@pytest.mark.parametrize("value", ["red", "", "25:00"])
+def test_a_site_setting_that_should_be_a_time(family, value):
+    error = refused(
+        with_value("dbsettings.setting", "value", value, attribute_name="nap_start_min"),
+        InvalidRecord,
+        clear=True,
+    )
+    assert (error.model, error.field) == ("dbsettings.setting", "value")
+
+
+@pytest.mark.parametrize(
+    ("label", "field", "value"),
+    [
+        ("core.child", "picture", "child/picture/ü 1..2.png"),
+        ("core.child", "picture", ""),
+        ("core.child", "picture", None),
+        ("core.child", "picture", "child\\picture\\a.png"),
+        ("core.child", "slug", "zoë-ליה_1"),
+        ("core.child", "last_name", ""),
+        ("core.tag", "color", "#aBcDeF"),
+        ("core.tag", "slug", ""),
+        ("core.note", "note", ""),
+        ("auth.user", "email", ""),
+        ("auth.user", "email", "admin@localhost"),
+        ("auth.user", "password", ""),
+        ("babybuddy.settings", "dashboard_hide_age", "28 00:00:00"),
+        ("dbsettings.setting", "value", "07:30:00"),
+    ],
+)
+def test_a_value_that_the_host_has_itself_is_taken(family, label, field, value):
+    where = {"attribute_name": "nap_start_min"} if field == "value" else {}
+    file = with_value(label, field, value, **where)
+    expected = records_of(file)[label]
+    restore(file, clear=True)
+    assert records_of(take())[label] == expected
+
+
+def test_a_site_setting_in_the_language_of_another(family, settings):
+    """In Finland one writes a time with full stops, and so does the host."""
+    settings.LANGUAGES = [("en", "English"), ("fi", "Finnish")]
+    restore(with_value("dbsettings.setting", "value", "07.30.00", attribute_name="nap_start_min"), clear=True)
+
+
+def test_what_is_no_setting_of_this_host_may_be_anything(family):
+    def change(records):
+        records["dbsettings.setting"][0]["fields"].update(attribute_name="of_another", value="red")
+
+    restore(rewritten(take(), change), clear=True)
+
+
+def test_undo_takes_whatever_was_there(family):
+    file = take()
+    core.Child.objects.filter(pk=family.children[0].pk).update(slug="a/b", picture="../x")
+    core.Tag.objects.update(color="red")
+    Settings.objects.update(timezone="Mars/Phobos")
+    User.objects.filter(username="joe").update(username="a b\n")
+    before = snapshot()
+    restore(file, clear=True)
+    services.undo_restore()
+    assert not differences(before, snapshot())
