@@ -29,12 +29,12 @@ _KINDS = {
 @dataclass(frozen=True)
 class KeptInWords:
     """A line of the list. `holds`: the numbers of children and records. `since`: how the numbers here differ from those
-    in the backup; "" where they do not. `proof`: what its proof came to; "" where there was none."""
+    in the backup, model by model. `proof`: what its proof came to; "" where there was none."""
 
     backup: StoredBackup
     kind: str | Promise
     holds: str
-    since: str
+    since: tuple[str, ...]
     proof: str
 
 
@@ -42,7 +42,7 @@ def kept_in_words(backups: Sequence[StoredBackup], now: Mapping[str, int]) -> li
     """Return a line for each. `now`: model label -> number of records in the database; {} where that is not known."""
     return [
         KeptInWords(
-            backup, _KINDS[backup.kind], holds(backup), _since(backup, now) if now else "", _proof(backup)
+            backup, _KINDS[backup.kind], holds(backup), _since(backup, now) if now else (), _proof(backup)
         )
         for backup in backups
     ]
@@ -85,10 +85,10 @@ def _proof(backup: StoredBackup) -> str:
     ) % {"date": date, "n": grouped(proof.records)}
 
 
-def _since(backup: StoredBackup, now: Mapping[str, int]) -> str:
-    """Return "Feedings +12, Notes -1": care records that are here now, more or fewer than in the backup."""
+def _since(backup: StoredBackup, now: Mapping[str, int]) -> tuple[str, ...]:
+    """Return ("Feedings +12", "Notes -1"): care records that are here now, more or fewer than in the backup."""
     if backup.is_damaged:
-        return ""
+        return ()
     more = {
         label: count - backup.counts.get(label, 0)
         for label, count in now.items()
@@ -99,7 +99,7 @@ def _since(backup: StoredBackup, now: Mapping[str, int]) -> str:
     parts = [f"{names[label]} {_signed(more[label])}" for label in ordered[:NAMED]]
     if others := sum(abs(more[label]) for label in ordered[NAMED:]):
         parts.append(ngettext("%(n)s other", "%(n)s others", others) % {"n": grouped(others)})
-    return ", ".join(parts)
+    return tuple(parts)
 
 
 def _signed(number: int) -> str:

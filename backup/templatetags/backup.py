@@ -5,7 +5,7 @@ from __future__ import annotations
 from django import template
 from django.template.base import NodeList, Parser, Token
 from django.template.context import Context
-from django.utils.html import format_html
+from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 
 from backup import menu
@@ -45,5 +45,7 @@ register.filter("in_words", names.in_words)
 
 @register.filter
 def isolated(text: object) -> SafeString:
-    """Isolate a text inside a sentence, so that one of the other direction (a date in Hebrew) does not reorder it."""
-    return format_html("<bdi>{}</bdi>", text)
+    """Isolate a text inside a sentence, so that one of the other direction (a date in Hebrew) does not reorder it.
+    Several texts, a tuple, become a list, each isolated from its neighbours."""
+    texts = text if isinstance(text, tuple) else (text,)
+    return format_html_join(", ", "<bdi>{}</bdi>", ((each,) for each in texts))
