@@ -6,7 +6,7 @@ Read from its source, version 2.10.0. Where the host is another one, or lacks an
 from __future__ import annotations
 
 import zoneinfo
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -31,10 +31,15 @@ if TYPE_CHECKING:
 
 
 class Validator(NamedTuple):
-    """Says what is wrong with a value, or None. `also`: the names of fields whose values it is told beside."""
+    """Says what is wrong with a value, or None.
+
+    `also`: the names of fields whose values it is told beside. `is_mended`: `after_restore` replaces such a value, so
+    that this is a warning, which says by what.
+    """
 
     check: Callable[..., str | None]
     also: Sequence[str] = ()
+    is_mended: bool = False
 
 
 #: (model label, field) -> the validator of its values. See `validators`.
@@ -283,17 +288,17 @@ def is_time_zone(name: str) -> bool:
 def validators(database: Database) -> Validators:
     """Return checks of values that would break the host, though its models declare no validators of them.
 
-    With a time zone that Python or the database does not know, every page fails for its user.
+    With a time zone that Python or the database does not know, every page would fail for its user.
     """
     known: dict[str, bool] = {}
 
     def time_zone(name: Any) -> str | None:
         if name not in known:
-            known[name] = is_time_zone(name) and not database.unknown_time_zones([name])
-        return None if known[name] else _("“%(name)s” is a time zone that is not known here") % {"name": name}
+            known[name] = _is_usable_time_zone(database, name)
+        return None if known[name] else _zone_replaced(database, name)
 
     return {
-        ("babybuddy.settings", "timezone"): Validator(time_zone),
+        ("babybuddy.settings", "timezone"): Validator(time_zone, is_mended=True),
         ("babybuddy.settings", "dashboard_hide_age"): Validator(_dashboard_hide_age),
         ("dbsettings.setting", "value"): Validator(
             _site_setting, also=("module_name", "class_name", "attribute_name")
@@ -331,32 +336,55 @@ def _site_setting(value: Any, *key: str) -> str | None:
     return _("“%(value)s” is no value of this setting") % {"value": value}
 
 
+def _is_usable_time_zone(database: Database, name: str) -> bool:
+    return is_time_zone(name) and not database.unknown_time_zones([name])
+
+
+def _zone_of_site(database: Database) -> str:
+    return settings.TIME_ZONE if _is_usable_time_zone(database, settings.TIME_ZONE) else "UTC"
+
+
+def _zone_replaced(database: Database, name: str) -> str:
+    return _("“%(name)s” is a time zone that is not known here. Its users get the site's, %(zone)s.") % {
+        "name": name,
+        "zone": _zone_of_site(database),
+    }
+
+
 def superuser_addresses() -> list[str]:
     """Return the e-mail addresses of the active superusers who have one. (The host sets no ADMINS.)"""
     users = get_user_model()._default_manager.filter(is_superuser=True, is_active=True)
     return sorted({user.email for user in users if user.email})
 
 
-def after_restore(database: Database) -> list[str]:
-    """Give settings to users who have none, since they could not sign in. Runs in the restore's transaction.
+def after_restore(database: Database, restored: Collection[str]) -> list[str]:
+    """Do what the host needs to go on, in the restore's transaction: give settings to users who have none, since they
+    could not sign in, and the site's time zone to those whose zone is not known.
 
-    Returns what was done, as warnings.
+    `restored`: labels of the models of which something came back. Returns what was done, as warnings.
     """
     if not apps.is_installed("babybuddy"):
         return []
     alias = database.connection.alias
     model = apps.get_model("babybuddy", "settings")
+    warnings = []
+    if model._meta.label_lower in restored:
+        rows = model._base_manager.using(alias)
+        for name in sorted({*rows.values_list("timezone", flat=True)}):
+            if not _is_usable_time_zone(database, name):
+                rows.filter(timezone=name).update(timezone=_zone_of_site(database))
+                warnings.append(_zone_replaced(database, name))
     users = get_user_model()._base_manager.using(alias).filter(settings__isnull=True).order_by("pk")
     names = {user.pk: user.get_username() for user in users}
     model._base_manager.using(alias).bulk_create(model(user_id=pk) for pk in names)
     if not names:
-        return []
+        return warnings
     text = ngettext(
         "User %(names)s had no settings in the backup, and got the default ones.",
         "These users had no settings in the backup, and got the default ones: %(names)s.",
         len(names),
     )
-    return [text % {"names": ", ".join(names.values())}]
+    return [*warnings, text % {"names": ", ".join(names.values())}]
 
 
 def drop_caches() -> None:

@@ -520,7 +520,7 @@ def _restore(
                 warnings = [
                     *plan.warnings,
                     *replaced_in_words(replaced),
-                    *([] if options.as_it_was else babybuddy.after_restore(database)),
+                    *([] if options.as_it_was else babybuddy.after_restore(database, plan.records)),
                 ]
                 dangling_warnings, left_out = _settle_dangling(database, options)
                 warnings += [*dangling_warnings, *safety_copy.warnings]
@@ -562,6 +562,7 @@ def _restore(
             )
         whole = [place.model for place in left_out.named if place.field is None]
         records = {label: count - whole.count(label) for label, count in plan.records.items()}
+        warnings = list(dict.fromkeys(warnings))  # what the plan says may be said again of what was done
         return Result(records, safety_copy.name, warnings, [*plan.children])
 
 

@@ -83,7 +83,7 @@ def build(
         displaced=resolver.displaced,
         conflicts=resolver.conflicts,
         identical=identical,
-        warnings=[*members, *warnings, *others.warnings()],
+        warnings=[*members, *warnings, *reader.warnings, *others.warnings()],
         records=records,
         is_packed=is_packed,
         preview=preview,

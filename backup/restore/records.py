@@ -38,6 +38,11 @@ class RecordReader:
         self._preview = preview
         self._report = report
 
+    @property
+    def warnings(self) -> list[str]:
+        """What is to be said of the values that were read."""
+        return self._checks.warnings if self._checks else []
+
     def quiet(self) -> RecordReader:
         """Return a reader of the same records that reports to nobody."""
         return RecordReader(self.archive, self._validators, as_it_was=self._as_it_was)

@@ -18,7 +18,7 @@ from django.utils.translation import gettext as _
 from .. import babybuddy
 from ..babybuddy import Validator, Validators
 from ..kinds import TEXT, Plain
-from ..tables import Batch, Column, Table
+from ..tables import MAX_NAMED, Batch, Column, Table
 
 #: Says what is wrong with a value, or None.
 Check = Callable[[Plain], "str | None"]
@@ -29,6 +29,8 @@ class ValueChecks:
 
     def __init__(self, validators: Validators) -> None:
         self._validators = validators
+        #: What is to be said of values that will be mended, each once.
+        self.warnings: list[str] = []
         self._checks: dict[Table, list[tuple[int, Check]]] = {}
 
     def check(self, table: Table, columns: Batch) -> None:
@@ -63,7 +65,11 @@ class ValueChecks:
         names = [column.name for column in table.columns]
         others = [columns[names.index(name)] for name in validator.also]
         for key, *values in zip(columns[0], columns[place], *others, strict=True):
-            if reason := validator.check(*values):
+            reason = validator.check(*values)
+            if reason and validator.is_mended:
+                if reason not in self.warnings and len(self.warnings) < MAX_NAMED:
+                    self.warnings.append(reason)
+            elif reason:
                 raise _refused(table, key, table.columns[place], reason)
 
 
