@@ -6,7 +6,6 @@ warning. No check needs a database but `check_tables`, which runs where Django c
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from backup.conf import Conf, conf
 from backup.database import database_of
 from backup.exceptions import UnknownDatabase
 from backup.scope import models_in_scope
+from backup.storage import owner
 from backup.tables import Table
 
 SERVED = ("MEDIA_ROOT", "STATIC_ROOT", "WHITENOISE_ROOT")
@@ -71,23 +71,15 @@ def check_root(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[C
                     id="backup.E003",
                 )
             ]
-    if not _can_be_written(root):
+    if not owner.can_write(root):
         return [
             Warning(
-                f"Backups cannot be written into {root}: no restore can make its safety copy.",
-                hint="Give the folder to the user that Baby Buddy runs as, or set BACKUP_ROOT.",
+                f"No backup can be kept, and nothing restored. {owner.in_the_way(root)}",
+                hint="Or set BACKUP_ROOT to a folder that this user can write into.",
                 id="backup.W001",
             )
         ]
     return []
-
-
-def _can_be_written(folder: Path) -> bool:
-    """Tell whether a folder can be written into, or created."""
-    for place in (folder, *folder.parents):
-        if place.exists():
-            return place.is_dir() and os.access(place, os.W_OK | os.X_OK)
-    return False
 
 
 @register(Tags.models)

@@ -46,13 +46,14 @@ class Conf:
         """BACKUP_ROOT: the folder for safety copies, for uploads that wait for their confirmation, and for what
         `manage.py backup` makes without `--output`.
 
-        By default `backups` beside the SQLite database file, which survives an update of a container, or `data/backups`
-        in the host's folder with another database. A relative path starts at the host's folder.
+        By default `backups` beside the SQLite database file, which survives an update of a container. With another
+        database, `data/backups` in the host's folder, or, where uploaded photos lie elsewhere, `backups` beside them:
+        there the server can write. A relative path starts at the host's folder.
         """
         base = Path(getattr(settings, "BASE_DIR", "."))
         value = getattr(settings, "BACKUP_ROOT", None)
         if value is None or value == "":
-            return _database_folder() or base.absolute() / "data" / "backups"
+            return _default_root(base.absolute())
         if not isinstance(value, str | os.PathLike):
             raise ImproperlyConfigured("BACKUP_ROOT must be the path of a folder.")
         return base.absolute() / Path(value).expanduser()
@@ -228,13 +229,35 @@ def _number(name: str, default: int, *, least: int) -> int:
     return value
 
 
-def _database_folder() -> Path | None:
-    """Return the default folder on SQLite; None with another database, or if the database is not a file."""
+def _default_root(base: Path) -> Path:
+    """Return the default folder of backups. `base`: the host's folder."""
+    if database := _database_file():
+        return database.parent / "backups"
+    inside = base / "data" / "backups"
+    media = _media_folder()
+    if media is None or media.is_relative_to(base) or inside.is_dir():
+        return inside
+    return media.parent / "backups"
+
+
+def data_places() -> list[Path]:
+    """Return where the host's data lies on this machine, as far as it does: what the server's user owns."""
+    return [place for place in (_database_file(), _media_folder()) if place is not None]
+
+
+def _database_file() -> Path | None:
+    """Return the database file of SQLite; None with another database, or if the database is not a file."""
     database = settings.DATABASES.get("default", {})
     name = str(database.get("NAME") or "")
     if not str(database.get("ENGINE", "")).endswith("sqlite3") or not name or name.startswith(("file:", ":")):
         return None
-    return Path(name).absolute().parent / "backups"
+    return Path(os.path.abspath(name))  # without "..": whether the folders before it exist is no matter
+
+
+def _media_folder() -> Path | None:
+    """Return the folder of uploaded files; None where the settings name none."""
+    media = getattr(settings, "MEDIA_ROOT", "")
+    return Path(os.path.abspath(media)) if media else None
 
 
 conf = Conf()

@@ -23,6 +23,7 @@ from django.db import DEFAULT_DB_ALIAS
 from .. import babybuddy
 from ..conf import conf
 from ..storage.atomic import atomic_write
+from ..storage.owner import give_away
 from ..storage.state import LastRun
 
 #: Seconds that clocks may differ.
@@ -82,6 +83,8 @@ def write(outlook: Outlook) -> None:
             with atomic_write(path) as file:
                 file.write(json.dumps(asdict(outlook)).encode())
                 os.chmod(file.name, 0o644)  # a command may be run by another user than the server
+            if path.parent == conf.root:
+                give_away(conf.root)
             return
 
 

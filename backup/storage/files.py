@@ -26,6 +26,7 @@ from django.utils.translation import gettext as _
 from ..conf import conf
 from ..database.memo import site_id
 from ..exceptions import BackupError, StorageFailed
+from . import owner
 from .atomic import atomic_write, sweep
 from .bounded import ANSWER, STALLED, Activity, DoesNotAnswer, WatchedFile, bounded
 
@@ -70,6 +71,8 @@ def storage_errors() -> Iterator[None]:
             _("The storage “backups” of this site does not answer. Check that it is up, then try again.")
         ) from error
     except OSError as error:
+        if isinstance(error, PermissionError) and "backups" not in storages.backends:
+            raise StorageFailed(owner.in_the_way(conf.root)) from error
         raise StorageFailed(
             _(
                 "The server cannot store the file (%(reason)s). Check the free space and the "
@@ -154,6 +157,7 @@ def _put_into_folder(place: FileSystemStorage, path: Path, file: File[bytes]) ->
             target.write(chunk)
         if place.file_permissions_mode is not None:
             os.chmod(target.name, place.file_permissions_mode)
+    owner.give_away(Path(place.location))
 
 
 def open_file(name: str, site: str = "") -> BinaryIO | None:

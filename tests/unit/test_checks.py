@@ -64,7 +64,7 @@ def test_root_that_cannot_be_written(settings, tmp_path, monkeypatch):
     assert found() == ["backup.W001"]
     settings.BACKUP_ROOT = tmp_path / "below"
     assert found() == []
-    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    monkeypatch.setattr(os, "access", lambda path, mode, **options: False)
     assert found() == ["backup.W001"]
 
 

@@ -44,8 +44,21 @@ def test_values_are_read_live(settings):
 def test_root_is_beside_the_data(settings, monkeypatch, database, root):
     settings.BACKUP_ROOT = None
     settings.BASE_DIR = "/host"
+    settings.MEDIA_ROOT = "/host/media"
     monkeypatch.setitem(settings.DATABASES, "default", database)
     assert conf.root == Path(root)
+
+
+def test_root_is_beside_photos_that_lie_elsewhere(settings, monkeypatch, tmp_path):
+    """As the host's guide for bare metal has it: there the server can write, and in the host's folder it cannot."""
+    host = tmp_path / "babybuddy" / "public"
+    settings.BACKUP_ROOT = None
+    settings.BASE_DIR = str(host)
+    settings.MEDIA_ROOT = str(host / "../data/media")
+    monkeypatch.setitem(settings.DATABASES, "default", {"ENGINE": "django.db.backends.mysql", "NAME": "baby"})
+    assert conf.root == tmp_path / "babybuddy" / "data" / "backups"
+    (host / "data" / "backups").mkdir(parents=True)
+    assert conf.root == host / "data" / "backups", "where they lay before"
 
 
 @pytest.mark.parametrize(

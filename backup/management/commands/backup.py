@@ -17,6 +17,7 @@ from backup.archive import Metadata
 from backup.automatic import run as automatic
 from backup.conf import conf
 from backup.management.base import BackupCommand, counts, lacks
+from backup.storage import owner
 from backup.storage.atomic import atomic_write, sweep
 from backup.storage.keys import Place
 
@@ -80,6 +81,8 @@ class Command(BackupCommand):
             self.drop_output()
             raise CommandError("The backup is not complete: whoever read the output is gone.") from error
         except OSError as error:
+            if output is None and isinstance(error, PermissionError):
+                raise CommandError(owner.in_the_way(conf.root)) from error
             raise CommandError(f"The backup could not be written: {error}") from error
 
     def _target(self, output: str | None) -> Path:
@@ -109,6 +112,8 @@ class Command(BackupCommand):
         sweep(path.parent)
         with atomic_write(path) as file:
             metadata = self._write(file, label, place, encrypt)
+        if path.parent == conf.root:
+            owner.give_away(conf.root)
         services.note_backup(metadata)
         self.report(f"{path}\n{counts(metadata)}")
         self._warn(metadata)

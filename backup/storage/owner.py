@@ -1,0 +1,112 @@
+"""Whose the files on the server are. The server must be able to use what a command made, whoever ran it.
+
+What root makes belongs to whoever owns the data: the SQLite database, or else the uploaded photos, which the server
+writes as well. Where the server's user cannot write, the message says which folder, which user, and what to do.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+from django.utils.translation import gettext as _
+
+from ..conf import data_places
+
+
+def give_away(folder: Path) -> None:
+    """Where this process is root, give what root owns in a folder to the owner of the data, the folder too.
+
+    Not followed are links, which whoever owns the folder could have put there for root to follow.
+    """
+    owner = _owner_of_data()
+    if os.name == "nt" or os.geteuid() != 0 or owner is None or owner[0] == 0:
+        return
+    with suppress(OSError):  # a network drive has owners of its own
+        for _name, _folders, names, descriptor in os.fwalk(folder, follow_symlinks=False):
+            for place, name in [(descriptor, ""), *((descriptor, name) for name in names)]:
+                told = os.stat(name, dir_fd=place, follow_symlinks=False) if name else os.fstat(place)
+                if told.st_uid == 0 and (stat.S_ISDIR(told.st_mode) or told.st_nlink == 1):
+                    if name:
+                        os.chown(name, *owner, dir_fd=place, follow_symlinks=False)
+                    else:
+                        os.fchown(place, *owner)
+
+
+def can_write(folder: Path) -> bool:
+    """Tell whether the server's user can write into a folder, or create it, whoever this process is."""
+    for place in (folder, *folder.parents):
+        if place.exists():
+            return place.is_dir() and _may_write(place)
+    return False
+
+
+def in_the_way(folder: Path) -> str:
+    """Return in one or two sentences that the server's user cannot write into a folder, and what to do."""
+    name, quoted = _user_name(_server_user()), shlex.quote(str(folder))
+    command = f"sudo mkdir -p {quoted} && sudo chown -R {shlex.quote(name)} {quoted}"
+    return _(
+        "The user “%(user)s”, whom Baby Buddy runs as, cannot write into the folder %(folder)s (BACKUP_ROOT). "
+        "Run this on the server: %(command)s"
+    ) % {"user": name, "folder": folder, "command": command}
+
+
+def _may_write(folder: Path) -> bool:
+    user = _server_user()
+    if user is None or user == os.geteuid():
+        return os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids)
+    if user == 0:
+        return True
+    groups = _groups(user)
+    return _has(user, groups, folder, stat.S_IWUSR | stat.S_IXUSR) and all(
+        _has(user, groups, parent, stat.S_IXUSR) for parent in folder.resolve().parents
+    )
+
+
+def _has(user: int, groups: set[int], folder: Path, bits: int) -> bool:
+    """Tell whether a user has rights to a folder. `bits`: as those of its owner."""
+    told = folder.stat()
+    if told.st_uid != user:
+        bits >>= 3 if told.st_gid in groups else 6
+    return told.st_mode & bits == bits
+
+
+def _groups(user: int) -> set[int]:
+    import pwd
+
+    try:
+        found = pwd.getpwuid(user)
+    except KeyError:
+        return set()
+    return {*os.getgrouplist(found.pw_name, found.pw_gid)}
+
+
+def _server_user() -> int | None:
+    """Return the user that the server runs as, as far as it is known: the owner of the data, else this process's."""
+    if os.name == "nt":
+        return None
+    owner = _owner_of_data()
+    return owner[0] if owner and owner[0] != 0 else os.geteuid()
+
+
+def _owner_of_data() -> tuple[int, int] | None:
+    """Return user and group of the data; None where there is none in a folder of this machine."""
+    for place in data_places():
+        with suppress(OSError):
+            told = place.stat()
+            return told.st_uid, told.st_gid
+    return None
+
+
+def _user_name(user: int | None) -> str:
+    if user is None:
+        return os.environ.get("USERNAME", "")
+    import pwd
+
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return str(user)
