@@ -9,6 +9,7 @@ from django.core.files.uploadedfile import UploadedFile
 from django.forms.widgets import CheckboxInput
 from django.utils.translation import gettext_lazy as _
 
+from backup.archive import Key
 from backup.options import Part, RestoreMode, RestoreOptions, parts_named
 
 YES = ("true", "on", "1", "yes")
@@ -93,6 +94,8 @@ class RestoreForm(forms.Form):
     leave_out = StrictBooleanField(required=False)
     without_safety_copy = StrictBooleanField(required=False)
     edited = StrictBooleanField(required=False, label=_("I changed this file by hand"))
+    #: Of an encrypted backup. Pages hand it on in forms only, never in an address.
+    key = forms.CharField(required=False, max_length=200)
 
     def clean(self) -> dict[str, Any]:
         data = super().clean() or self.cleaned_data
@@ -116,6 +119,15 @@ class RestoreForm(forms.Form):
     @property
     def upload_id(self) -> str:
         return "" if self.file else str(self.cleaned_data["upload"])
+
+    @property
+    def typed_key(self) -> str:
+        return str(self.cleaned_data["key"])
+
+    @property
+    def given_key(self) -> Key | None:
+        """The key of an encrypted backup, if any. Raises `WrongKey` where what was typed is none."""
+        return Key.parse(self.typed_key) if self.typed_key else None
 
     @property
     def kept_name(self) -> str:
@@ -189,6 +201,12 @@ class RunForm(forms.Form):
 
     label = forms.CharField(required=False, max_length=200, label=_("Label"))
     automatic = StrictBooleanField(required=False)
+
+
+class DownloadForm(forms.Form):
+    """How to make a backup that is taken away. `encrypt`: whatever the settings say."""
+
+    encrypt = StrictBooleanField(required=False)
 
 
 class PinForm(forms.Form):

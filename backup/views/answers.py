@@ -16,7 +16,7 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render, resolve_url
 
 from backup import access, babybuddy
-from backup.exceptions import BackupError
+from backup.exceptions import BackupError, KeyNeeded, WrongKey
 from backup.log import log
 from backup.options import Result
 from backup.presentation.names import model_names
@@ -46,6 +46,15 @@ def error_page(
 ) -> HttpResponse:
     """Render an error on a page of its own, where no file was to be chosen. `status`: by default, the error's."""
     return page(request, "error", {"error": error, **context}, status or error.status)
+
+
+def key_needed_page(
+    request: HttpRequest, error: KeyNeeded, action: str, fields: dict[str, str], *, upload: str = ""
+) -> HttpResponse:
+    """Render the page that asks for the key of an encrypted backup. `action`: the address that it is sent to, with
+    `fields` and the id of an upload, if any."""
+    context = {"error": error, "action": action, "fields": fields, "upload": upload}
+    return page(request, "key_needed", {**context, "is_wrong": isinstance(error, WrongKey)}, error.status)
 
 
 def json_error(status: int, code: str, message: str, **more: Any) -> JsonResponse:

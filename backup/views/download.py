@@ -10,21 +10,27 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from backup import services
-from backup.forms import YES
+from backup.forms import YES, DownloadForm
 
 from .answers import attachment
+from .front_page import invalid
 from .guard import endpoint
 
 
 @endpoint("GET", "HEAD")
 def download(request: HttpRequest) -> HttpResponseBase:
     """Make a backup and send it. Nothing of it stays on the server."""
+    form = DownloadForm(request.GET)
+    if not form.is_valid():  # a typing error must not decide whether it is encrypted
+        return invalid(request, form)
     name = services.backup_name(request.user)
     leave_out = request.GET.get("leave_out", "").lower() in YES
     # The file has no name on the disk, so nobody else can open it, and it is gone when the answer is sent.
     file = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115  the answer closes it
     try:
-        metadata = services.create_backup(file, user=request.user, leave_out=leave_out)
+        metadata = services.create_backup(
+            file, user=request.user, leave_out=leave_out, encrypt=form.cleaned_data["encrypt"]
+        )
     except BaseException:
         file.close()
         raise

@@ -21,6 +21,8 @@ from backup.exceptions import BackupError
 from .answers import error_page, json_error, log_refusal
 from .front_page import failed
 
+#: Names of what people send that nobody else may see.
+SECRETS = ["key", "last_group"]
 View = Callable[..., HttpResponseBase]
 
 
@@ -37,6 +39,8 @@ def endpoint(*methods: str) -> Callable[[View], View]:
         @non_atomic_requests
         @wraps(view)
         def guarded(request: HttpRequest, **place: str) -> HttpResponseBase:
+            # What must not be in a report of an error.
+            request.sensitive_post_parameters = SECRETS  # type: ignore[attr-defined]
             if (refused := _refuse_stranger(request, "upload_id" in place)) is not None:
                 access.drop_body(request, refused)
                 return _without_body(refused) if request.method == "HEAD" else refused

@@ -5,17 +5,19 @@ from __future__ import annotations
 from django.contrib import messages
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from django.urls import reverse
 from django.utils.translation import gettext as _
 
-from backup import services
-from backup.exceptions import BackupError
+from backup import access, services
+from backup.archive import Key
+from backup.exceptions import BackupError, KeyNeeded
 from backup.forms import PinForm
 from backup.log import log
 from backup.presentation.kept import verdict_in_words
 from backup.proof import Verdict
 from backup.storage import kept as kept_backups
 
-from .answers import attachment, done, not_done, result_of
+from .answers import attachment, done, key_needed_page, log_refusal, not_done, result_of
 from .front_page import invalid
 from .guard import endpoint
 from .reporter import StateReporter
@@ -78,12 +80,23 @@ def prove(request: HttpRequest, name: str) -> HttpResponseBase:
 def undo(request: HttpRequest) -> HttpResponseBase:
     """Undo the last restore; or, with a `safety_copy`, go back to that one."""
     name = request.POST.get("safety_copy") or None
+    typed = request.POST.get("key", "").strip()
     reporter = StateReporter(request.POST.get("follow", ""), request.user)
     try:
         with reporter:
             result = reporter.finish(
-                services.undo_restore(safety_copy=name, user=request.user, reporter=reporter), undone=True
+                services.undo_restore(
+                    safety_copy=name,
+                    user=request.user,
+                    reporter=reporter,
+                    key=Key.parse(typed) if typed else None,
+                ),
+                undone=True,
             )
     except BackupError as error:
+        if isinstance(error, KeyNeeded) and not access.wants_json(request):
+            log_refusal(request, error)
+            fields = {"safety_copy": name or "", "follow": request.POST.get("follow", "")}
+            return key_needed_page(request, error, reverse("backup:undo"), fields)
         return not_done(request, error)
     return result_of(request, result, undone=True)

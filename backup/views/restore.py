@@ -17,7 +17,16 @@ from django.shortcuts import redirect
 from django.urls import reverse
 
 from backup import access, babybuddy, services
-from backup.exceptions import AlreadyRestored, BackupError, Busy, Damaged, Forbidden, StorageFailed
+from backup.exceptions import (
+    AlreadyRestored,
+    BackupError,
+    Busy,
+    Damaged,
+    EncryptionUnavailable,
+    Forbidden,
+    KeyNeeded,
+    StorageFailed,
+)
 from backup.forms import RestoreForm, UploadForm, fields_of
 from backup.options import Part, RestoreMode, Result
 from backup.presentation.modes import MODES
@@ -27,7 +36,7 @@ from backup.restore.accounts import in_words as in_words_of_accounts
 from backup.storage import state as states
 from backup.storage import uploads
 
-from .answers import error_page, json_of_error, log_refusal, page, result_of
+from .answers import error_page, json_of_error, key_needed_page, log_refusal, page, result_of
 from .front_page import failed, invalid
 from .guard import endpoint
 from .reporter import StateReporter
@@ -55,9 +64,9 @@ def restore(request: HttpRequest) -> HttpResponseBase:
         upload_id = _at_todays_schema(request, form, upload_id)
     except BackupError as error:
         return _failed(request, error, form, upload_id)
-    return (
-        _preview(request, form, upload_id) if access.wants_json(request) else _to("preview", form, upload_id)
-    )
+    if access.wants_json(request):
+        return _preview(request, form, upload_id)
+    return _to(request, "preview", form, upload_id)
 
 
 def _staged(request: HttpRequest, form: RestoreForm) -> str:
@@ -78,7 +87,7 @@ def _at_todays_schema(request: HttpRequest, form: RestoreForm, upload_id: str) -
     try:
         with (
             uploads.open_staged(upload_id, request.user) as source,
-            services.at_todays_schema(source, form.options, user=request.user) as backup,
+            services.at_todays_schema(source, form.options, key=form.given_key, user=request.user) as backup,
         ):
             if backup is source:
                 return upload_id
@@ -91,28 +100,38 @@ def _at_todays_schema(request: HttpRequest, form: RestoreForm, upload_id: str) -
 
 
 def _discard_if_useless(request: HttpRequest, upload_id: str, error: BackupError) -> None:
-    if not isinstance(error, Busy | StorageFailed) and not error.offer:  # which pass, or there is a way on
+    passes = isinstance(error, Busy | StorageFailed | KeyNeeded | EncryptionUnavailable)
+    if not passes and not error.offer:  # else there is a way on
         uploads.discard(upload_id, request.user)
 
 
 def _failed(request: HttpRequest, error: BackupError, form: RestoreForm, upload_id: str) -> HttpResponse:
     """Answer with an error; where there is a way on, with that."""
-    if not error.offer or not upload_id:
+    if not upload_id or not (error.offer or isinstance(error, KeyNeeded)):
         return failed(request, error, form)
     log_refusal(request, error)
     if access.wants_json(request):
         return json_of_error(error, upload=upload_id)
+    if isinstance(error, KeyNeeded):
+        return key_needed_page(
+            request, error, reverse("backup:restore"), fields_of(form.options), upload=upload_id
+        )
     must_clear = isinstance(error, Damaged) and error.must_clear
     way_on: dict[str, Any] = {error.offer: True}
     options = replace(form.options, **way_on)
     options = replace(options, mode=RestoreMode.CLEAR) if must_clear else options
     offer = {"upload": upload_id, "fields": fields_of(options), "clears": options.mode.clears}
-    return error_page(request, error, offer=offer)
+    return error_page(request, error, offer=offer, key=form.typed_key)
 
 
-def _to(name: str, form: RestoreForm, upload_id: str, **more: str) -> HttpResponse:
+def _to(request: HttpRequest, name: str, form: RestoreForm, upload_id: str, **more: str) -> HttpResponse:
     """Send a browser to a page of its own, which can be reloaded and gone back to: one that is the answer to a POST
-    makes the browser ask whether to send the form again."""
+    makes the browser ask whether to send the form again. Where a key was typed it is so: no address may hold that."""
+    if form.typed_key:
+        form = RestoreForm({**fields_of(form.options), **more, "upload": upload_id, "key": form.typed_key})
+        if not form.is_valid():
+            return invalid(request, form)
+        return {"preview": _preview, "question": _question}[name](request, form, upload_id)
     return redirect(
         f"{reverse(f'backup:{name}', args=[upload_id])}?{urlencode({**fields_of(form.options), **more})}"
     )
@@ -137,7 +156,7 @@ def _form_of(request: HttpRequest, upload_id: str) -> RestoreForm:
 def _preview(request: HttpRequest, form: RestoreForm, upload_id: str) -> HttpResponse:
     try:
         with uploads.open_staged(upload_id, request.user) as backup:
-            plan = services.inspect_backup(backup, form.options, user=request.user)
+            plan = services.inspect_backup(backup, form.options, user=request.user, key=form.given_key)
     except BackupError as error:
         _discard_if_useless(request, upload_id, error)
         return _failed(request, error, form, upload_id)
@@ -151,6 +170,7 @@ def _preview(request: HttpRequest, form: RestoreForm, upload_id: str) -> HttpRes
     accounts = in_words_of_accounts(plan.accounts) if options.parts != (Part.ACCOUNTS,) else []
     context = {
         "upload": upload_id,
+        "key": form.typed_key,
         "plan": plan,
         "mode": MODES[options.mode],
         "fields": fields_of(options),
@@ -201,7 +221,7 @@ def confirm(request: HttpRequest) -> HttpResponseBase:
         return invalid(request, form)
     if not access.wants_json(request):  # a script says what it wants, and is not asked
         if form.lacks_answer and form.upload_id:
-            return _to("preview", form, form.upload_id, asked_accounts="yes")
+            return _to(request, "preview", form, form.upload_id, asked_accounts="yes")
         if not form.is_confirmed or (form.has_other_parts and _removed(request, form)):
             # Nobody deletes anything by one click.
             return _ask(request, form)
@@ -215,10 +235,12 @@ def confirm(request: HttpRequest) -> HttpResponseBase:
                     user=request.user,
                     reporter=reporter,
                     idempotency_key=key,
+                    key=form.given_key,
                 )
             )
     except BackupError as error:
-        if not form.upload_id or error.offer or access.wants_json(request):
+        has_way_on = error.offer or isinstance(error, KeyNeeded)
+        if not form.upload_id or has_way_on or access.wants_json(request):
             return _failed(request, error, form, form.upload_id)
         log_refusal(request, error)
         state = states.load_progress(form.upload_id, request.user) or {}
@@ -228,7 +250,7 @@ def confirm(request: HttpRequest) -> HttpResponseBase:
         # What passes by itself may be tried again: the upload is still there.
         again = isinstance(error, Busy | StorageFailed)
         retry = {"upload": form.upload_id, "fields": fields_of(form.options)} if again else None
-        return error_page(request, error, retry=retry)
+        return error_page(request, error, retry=retry, key=form.typed_key)
     if form.upload_id:
         uploads.discard(form.upload_id, request.user)
     return result_of(request, result)
@@ -239,16 +261,18 @@ def _ask(request: HttpRequest, form: RestoreForm) -> HttpResponse:
         upload_id = ""
         try:
             upload_id = _staged(request, form)
-            return _to("preview", form, _at_todays_schema(request, form, upload_id))
+            upload_id = _at_todays_schema(request, form, upload_id)
+            return _to(request, "preview", form, upload_id)
         except BackupError as error:
             return _failed(request, error, form, upload_id)
-    return _to("question", form, form.upload_id, **({"asked": "yes"} if form.cleaned_data["asked"] else {}))
+    asked = {"asked": "yes"} if form.cleaned_data["asked"] else {}
+    return _to(request, "question", form, form.upload_id, **asked)
 
 
 def _removed(request: HttpRequest, form: RestoreForm) -> int:
     """Return how many records would be deleted, where the preview that was seen does not say."""
     with uploads.open_staged(form.upload_id, request.user) as backup:
-        plan = services.inspect_backup(backup, form.options, user=request.user)
+        plan = services.inspect_backup(backup, form.options, user=request.user, key=form.given_key)
     return sum(changes.removed for changes in plan.changes.values())
 
 
@@ -258,17 +282,20 @@ def question(request: HttpRequest, upload_id: str) -> HttpResponseBase:
     form = _form_of(request, upload_id)
     if not form.is_valid():
         return invalid(request, form)
-    if answer := _restored_already(request, upload_id):
-        return answer
+    return _restored_already(request, upload_id) or _question(request, form, upload_id)
+
+
+def _question(request: HttpRequest, form: RestoreForm, upload_id: str) -> HttpResponse:
     try:
         with uploads.open_staged(upload_id, request.user) as backup:
-            plan = services.inspect_backup(backup, form.options, user=request.user)
+            plan = services.inspect_backup(backup, form.options, user=request.user, key=form.given_key)
     except BackupError as error:
         return _failed(request, error, form, upload_id)
     words = in_words(plan, babybuddy.user_timezone(request.user))
     options = form.options
     context = {
         "upload": upload_id,
+        "key": form.typed_key,
         "mode": MODES[options.mode],
         "fields": fields_of(options),
         "only": titles(options.parts) if options.parts != tuple(Part) else [],

@@ -19,6 +19,7 @@ from backup.archive import VERSION, Limits, Member, Metadata, Upgrade
 from backup.conf import Conf, conf
 from backup.database import VENDORS
 from backup.exceptions import BackupError
+from backup.options import Place, Places
 from backup.scope import LEFT_OUT
 from tests.support.backups import metadata_of, records_of, take
 from tests.unit.test_layers import ROOMS
@@ -210,8 +211,16 @@ def format_section(title):
 
 def test_the_specified_keys_are_those_that_are_written():
     now = dt.datetime.now(dt.timezone.utc)
-    members = {"readme": {"README.txt": Member("README.txt", "")}}
-    metadata = Metadata(now, members=members, next_keys={"core.note": 7}, upgraded=Upgrade("2.0", [], [], []))
+    places = Places()
+    places.add(Place("core.note", 7, "note", "damaged"))
+    metadata = Metadata(
+        now,
+        members={"readme": {"README.txt": Member("README.txt", "")}},
+        next_keys={"core.note": 7},
+        upgraded=Upgrade("2.0", [], [], []),
+        left_out=places,
+        dangling=places,
+    )
     told = {name: row for row in rows(format_section("metadata.json")) for name in names(row[0])}
     assert list(told) == list(metadata.as_json())
     assert names(told["upgraded"][2]) == list(metadata.upgraded.as_json())

@@ -747,15 +747,15 @@ def test_a_file_that_is_sent_again_is_not_restored_again(family):
 def test_a_confirmation_that_waited_for_another_is_not_carried_out(browser, monkeypatch):
     """A second click that came while the first was read: both have opened the upload before one has the lock."""
     fields = hidden(browser.post(url("restore"), {"backup_file": upload()}, follow=True), "confirm")
-    real = services.open_archive
+    real = services.unlocked
     answers = []
 
     def and_another_comes_first(source, **options):
-        monkeypatch.setattr(services, "open_archive", real)
+        monkeypatch.setattr(services, "unlocked", real)
         answers.append(browser.post(url("confirm"), fields).status_code)
         return real(source, **options)
 
-    monkeypatch.setattr(services, "open_archive", and_another_comes_first)
+    monkeypatch.setattr(services, "unlocked", and_another_comes_first)
     response = browser.post(url("confirm"), fields)
     assert (answers, response.status_code) == ([200], 200)
     assert "Your data is back" in response.content.decode(), "the result of the other one"
