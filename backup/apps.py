@@ -17,6 +17,9 @@ class BackupConfig(AppConfig):
     def ready(self) -> None:
         from backup import checks  # noqa: F401  registers them
         from backup.automatic.look import watch
+        from backup.log_file import listen
+
+        listen()
 
         request_finished.connect(watch.after_request, dispatch_uid="backup")
 

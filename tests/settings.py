@@ -25,8 +25,14 @@ elif worker := os.environ.get("PYTEST_XDIST_WORKER"):
 MEDIA_ROOT = SCRATCH / "media"
 # Reads static files as they are asked for; else it would look through all of them for each test client.
 WHITENOISE_AUTOREFRESH = True
-# No handlers: what is logged goes up, to pytest in a test, to stderr in a server that a test started.
-LOGGING = {"version": 1, "disable_existing_loggers": False, "loggers": {"django": {"handlers": []}}}
+# No handlers: what is logged goes up, to pytest in a test, to stderr in a server that a test started. One that hears
+# nothing keeps the app from a log of its own.
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "handlers": {"null": {"class": "logging.NullHandler"}},
+    "loggers": {"django": {"handlers": []}, "backup": {"handlers": ["null"], "level": "INFO"}},
+}
 
 INSTALLED_APPS = [*INSTALLED_APPS, "tests.zoo"]  # noqa: F405
 if os.environ.get("BACKUP_TEST_TROUBLE"):  # in child processes only

@@ -27,6 +27,7 @@ ROOMS = [
     "storage",
     "rescue",
     "log",
+    "log_file",
     "kit",
     "proof",
     "services",
