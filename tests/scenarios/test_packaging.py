@@ -13,6 +13,7 @@ import pytest
 from backup.install import snippet
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
 
 
 def run(*command, cwd, **environment):
@@ -44,8 +45,7 @@ def wheel(tmp_path_factory):
         ignore=shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "__pycache__", "tests"),
     )
     target = tmp_path_factory.mktemp("wheel")
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-    run(*pip, "wheel", "--quiet", "--no-deps", "--wheel-dir", target, source, cwd=source)
+    run(*PIP, "wheel", "--quiet", "--no-deps", "--wheel-dir", target, source, cwd=source)
     (found,) = target.glob("*.whl")
     return found
 
@@ -80,10 +80,9 @@ def test_it_needs_no_more_than_it_says(wheel):
 
 def test_from_an_empty_environment_to_a_restore(wheel, tmp_path):
     environment = tmp_path / "venv"
-    venv.create(environment, with_pip=True)
+    venv.create(environment, with_pip=False)  # it is filled from outside, by the pip that is here
     python = environment / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    install = [python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-    run(*install, wheel, cwd=tmp_path)
+    install = [*PIP, "--python", python, "install", "--quiet", "--no-compile"]
     run(*install, f"babybuddy-backup[host] @ {wheel.as_uri()}", cwd=tmp_path)
 
     host = tmp_path / "host"

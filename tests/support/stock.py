@@ -9,7 +9,7 @@ import copy
 import shutil
 from pathlib import Path
 
-from django.db import connection, connections
+from django.db import connection, connections, transaction
 
 
 def keep_stock():
@@ -56,31 +56,115 @@ class SQLite:
 
 
 class PostgreSQL:
-    """A second database, used as a template. The first test finds the original still untouched."""
+    """A second database, used as a template; and a second schema with the same rows, for the rule.
+
+    A database is made of a template in half a second. Where only rows were changed, those tables are put back by
+    themselves, in a tenth of that.
+    """
+
+    #: What defines the tables: whoever changes anything of them leaves a newer row in one of these, or one less.
+    CATALOGS = [
+        "class",
+        "attribute",
+        "attrdef",
+        "constraint",
+        "index",
+        "namespace",
+        "proc",
+        "trigger",
+        "type",
+    ]
 
     def __init__(self):
-        connections.close_all()
         self.name = connection.settings_dict["NAME"]
         self.copy = f"{self.name}_stock"
+        with connection.cursor() as cursor:
+            self.tables = connection.introspection.table_names(cursor)
+            cursor.execute("CREATE SCHEMA stock")
+            for table in map(self._quote, self.tables):
+                cursor.execute(f"CREATE TABLE stock.{table} AS SELECT * FROM {table}")
+            cursor.execute("SELECT sequencename FROM pg_sequences WHERE schemaname = current_schema()")
+            self.sequences = [name for (name,) in cursor.fetchall()]
+            self.numbers = self._numbers(cursor)
+        connections.close_all()
         self._create(self.copy, self.name)
+        self._look()
+
+    def _quote(self, name):
+        return connection.ops.quote_name(name)
 
     def _create(self, name, template):
-        quote = connection.ops.quote_name
+        name, template = self._quote(name), self._quote(template)
         with connection._nodb_cursor() as cursor:
             # FORCE ends what other processes of the test may have left connected.
-            cursor.execute(f"DROP DATABASE IF EXISTS {quote(name)} WITH (FORCE)")
-            cursor.execute(f"CREATE DATABASE {quote(name)} TEMPLATE {quote(template)}")
+            cursor.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+            cursor.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+
+    def _look(self):
+        with connection.cursor() as cursor:
+            self.rows, self.catalogs = self._versions(cursor, self.tables), self._catalogs(cursor)
+        connections.close_all()
+
+    def _versions(self, cursor, tables):
+        """Table -> how many rows, and the newest transaction that wrote one: a change is another pair."""
+        cursor.execute(
+            " UNION ALL ".join(
+                f"SELECT {number}, count(*), max(xmin::text::bigint) FROM {self._quote(table)}"
+                for number, table in enumerate(tables)
+            )
+        )
+        return {tables[number]: version for number, *version in cursor.fetchall()}
+
+    def _catalogs(self, cursor):
+        return self._versions(cursor, [f"pg_{name}" for name in self.CATALOGS])
+
+    def _numbers(self, cursor):
+        """Sequence -> its last number, and whether that was given out."""
+        cursor.execute(
+            " UNION ALL ".join(
+                f"SELECT {number}, last_value, is_called FROM {self._quote(name)}"
+                for number, name in enumerate(self.sequences)
+            )
+        )
+        return {self.sequences[number]: state for number, *state in cursor.fetchall()}
 
     def put_back(self):
         connections.close_all()
-        self._create(self.name, self.copy)
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+            )
+            same = self._catalogs(cursor) == self.catalogs
+            if same:
+                self._put_rows_back(cursor)
+        connections.close_all()
+        if not same:
+            self._create(self.name, self.copy)
+            self._look()
+
+    def _put_rows_back(self, cursor):
+        rows = self._versions(cursor, self.tables)
+        changed = [table for table in self.tables if rows[table] != self.rows[table]]
+        with transaction.atomic():  # references are checked at its end
+            for table in map(self._quote, changed):
+                cursor.execute(f"DELETE FROM {table}")
+            for table in map(self._quote, changed):
+                cursor.execute(f"INSERT INTO {table} SELECT * FROM stock.{table}")
+        if changed:
+            self.rows |= self._versions(cursor, changed)
+        for name, state in self._numbers(cursor).items():
+            if state != self.numbers[name]:
+                cursor.execute(
+                    "SELECT setval(%s::regclass, %s, %s)", [self._quote(name), *self.numbers[name]]
+                )
 
     def filled(self, fill):
         return fill()
 
     def drop(self):
         with connection._nodb_cursor() as cursor:
-            cursor.execute(f"DROP DATABASE IF EXISTS {connection.ops.quote_name(self.copy)} WITH (FORCE)")
+            cursor.execute(f"DROP DATABASE IF EXISTS {self._quote(self.copy)} WITH (FORCE)")
 
 
 class MySQL:

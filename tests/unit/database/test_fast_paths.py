@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 from django.db import DatabaseError, connection, transaction
-from hypothesis import HealthCheck, assume, example, given, settings
+from hypothesis import HealthCheck, assume, example, given
 from hypothesis import strategies as st
 
 from backup.database import database_of
@@ -14,6 +14,7 @@ from backup.database.conversion import Conversion
 from backup.database.writing import Writing
 from backup.kinds import plain_datetime, plain_float
 from backup.tables import Table
+from tests.support.properties import examples
 from tests.zoo import models as zoo
 
 SAMPLE = Table(zoo.Sample)
@@ -41,7 +42,7 @@ PLAIN = {
     "species": TEXT,
 }
 ROWS = st.lists(st.tuples(*(st.none() | PLAIN[name] for name in SAMPLE.names)), min_size=1, max_size=6)
-fuzzed = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+fuzzed = examples(25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @contextmanager

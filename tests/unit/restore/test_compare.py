@@ -9,7 +9,7 @@ import orjson
 import pytest
 from core import models as core
 from django.db import connection
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, example, given
 from hypothesis import strategies as st
 
 from backup import services
@@ -19,6 +19,7 @@ from backup.options import SILENT, RecordCounter, RestoreMode, RestoreOptions
 from backup.restore import apply, batches, build, compare, preview, records
 from tests.support.backups import packed, rewritten, take, unpacked
 from tests.support.filling import fill
+from tests.support.properties import examples
 from tests.support.snapshots import snapshot
 from tests.zoo import models as zoo
 
@@ -168,11 +169,7 @@ def outcome(file, mode, *, as_text):
     return found
 
 
-@settings(
-    max_examples=10,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+@examples(10, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     edits=EDITS,
     layout=st.sampled_from(["ours", "another", "1.0"]),
