@@ -236,10 +236,14 @@ class PostgreSQL(Database):
         return found
 
     def unknown_time_zones(self, names: Iterable[str]) -> set[str]:
-        wanted = set(names)
-        if not wanted:
-            return set()
-        return wanted - {name for (name,) in self.fetch("SELECT name FROM pg_timezone_names")}
+        unknown = set(names) - KNOWN_TIME_ZONES
+        if unknown:
+            KNOWN_TIME_ZONES.update(name for (name,) in self.fetch("SELECT name FROM pg_timezone_names"))
+        return unknown - KNOWN_TIME_ZONES
+
+
+#: Remembered, since the server reads hundreds of files to list them. One that comes later is found when asked for.
+KNOWN_TIME_ZONES: set[str] = set()
 
 
 #: Any numbers, the same for all sites: an advisory lock is one of its database.
