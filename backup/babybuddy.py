@@ -69,6 +69,9 @@ IDENTITIES: dict[str, list[Sequence[str]]] = {
 #: Apps and models that hold settings, of users or of the site.
 SETTINGS = {"babybuddy.settings", "dbsettings", "sites"}
 
+#: Models whose records may become one where the database takes their names for the same: nothing but a label is lost.
+MERGEABLE = {"core.tag"}
+
 #: Models whose primary key is a secret, such as an API token -> the field that says whose it is.
 SECRET_KEYS = {"authtoken.token": "user"}
 

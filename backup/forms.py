@@ -93,6 +93,7 @@ class RestoreForm(forms.Form):
     clear_unknown_apps = StrictBooleanField(required=False)
     leave_out = StrictBooleanField(required=False)
     without_safety_copy = StrictBooleanField(required=False)
+    merge_tags = StrictBooleanField(required=False)
     edited = StrictBooleanField(required=False, label=_("I changed this file by hand"))
     #: Of an encrypted backup. Pages hand it on in forms only, never in an address.
     key = forms.CharField(required=False, max_length=200)
@@ -146,6 +147,7 @@ class RestoreForm(forms.Form):
             clear_unknown_apps=bool(self.cleaned_data["clear_unknown_apps"]),
             edited=bool(self.cleaned_data["edited"]),
             leave_out=bool(self.cleaned_data["leave_out"]),
+            merge_tags=bool(self.cleaned_data["merge_tags"]),
             without_safety_copy=bool(self.cleaned_data["without_safety_copy"]),
         )
 
@@ -185,6 +187,7 @@ def fields_of(options: RestoreOptions) -> dict[str, str]:
         "clear_unknown_apps": options.clear_unknown_apps,
         "edited": options.edited,
         "leave_out": options.leave_out,
+        "merge_tags": options.merge_tags,
         "without_safety_copy": options.without_safety_copy,
     }
     clear = str(options.mode is RestoreMode.CLEAR).lower()

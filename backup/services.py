@@ -514,7 +514,7 @@ def _restore(
                     _refuse(plan, options)
                 reporter.phase(Phase.WRITE)
                 counter = RecordCounter(reporter, sum(plan.records.values()))
-                reader = RecordReader(archive, as_it_was=options.as_it_was)
+                reader = RecordReader(archive, as_it_was=options.as_it_was, merged=plan.merged)
                 replaced = write(plan, database, reader, counter)
                 reporter.phase(Phase.FINISH)
                 warnings = [

@@ -42,6 +42,8 @@ A subclass may say, to be right
     for a restore as a whole and again for its transaction.
 `without_transactions(tables)`, `without_all_characters(tables)`
     For each table whose changes cannot be undone, or that cannot hold every character, the statement that mends that.
+`folds_texts`, `collation(table, column)`, `weights(collation, texts)`, `distinguishing(table)`
+    Whether different texts may be the same to it; for which columns, which texts, and the statement that mends that.
 `restore_settings()`
     A context around a restore's transaction: no value is cut or rounded to fit, 0 is a key like any other, a row may
     refer to one that comes later. Puts back what was set.

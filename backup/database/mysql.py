@@ -10,6 +10,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import OperationalError
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..kinds import (
     BOOLEAN,
@@ -29,11 +30,27 @@ from ..tables import Batch, Column, Table
 from .base import Database
 from .conversion import ColumnReader
 from .errors import Job, already_running, somebody_writes
-from .values import ConvertAll, as_they_are, booleans, durations, floats, is_harmless, microseconds, moments
+from .reading import UNION_TERMS
+from .values import (
+    ConvertAll,
+    as_they_are,
+    booleans,
+    durations,
+    floats,
+    is_harmless,
+    microseconds,
+    moments,
+    slices,
+)
 
 
 class MySQL(Database):
     vendor = "mysql"
+    folds_texts = True
+
+    def __init__(self, connection: BaseDatabaseWrapper) -> None:
+        super().__init__(connection)
+        self._collations: dict[tuple[str, str], str] = {}
 
     def size(self) -> int | None:
         sql = "SELECT SUM(data_length + index_length) FROM information_schema.tables WHERE table_schema = DATABASE()"
@@ -88,6 +105,34 @@ class MySQL(Database):
             for (name,) in sorted(rows)
             if name in ours
         ]
+
+    def collation(self, table: Table, column: Column) -> str:
+        name = table.db_table, column.column
+        if name not in self._collations:
+            rows = self.fetch(
+                "SELECT collation_name FROM information_schema.columns WHERE table_schema = DATABASE()"
+                " AND table_name = %s AND column_name = %s",
+                name,
+            )
+            found = str(rows[0][0] or "") if rows else ""
+            self._collations[name] = "" if found.endswith("_bin") else found
+        return self._collations[name]
+
+    def weights(self, collation: str, texts: Sequence[Plain]) -> Sequence[Plain]:
+        """Have the server make the weights. What they leave open is whether blanks at the end count."""
+        pads = self.fetch(f"SELECT {_collated(collation)} = {_collated(collation)}", ["a", "a "])[0][0]
+        found: list[Plain] = []
+        for some in slices(texts, UNION_TERMS):
+            select = f"SELECT %s AS number, HEX(WEIGHT_STRING({_collated(collation)})) AS weight"
+            values = [text.rstrip(" ") if pads and text is not None else text for text in some]
+            params = [param for number_and_text in enumerate(values) for param in number_and_text]
+            rows = self.fetch(" UNION ALL ".join([select] * len(values)), params)
+            found += [weight for _number, weight in sorted(rows, key=lambda row: int(row[0]))]
+        return found
+
+    def distinguishing(self, table: Table) -> str:
+        name = self.connection.ops.quote_name(table.db_table)
+        return f"ALTER TABLE {name} CONVERT TO CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;"
 
     def begin_snapshot(self) -> None:
         self._set({"sql_mode": self._exact_mode()[1]})
@@ -288,6 +333,13 @@ ODD_MODES = {
     *("ANSI_QUOTES", "PIPES_AS_CONCAT", "IGNORE_SPACE", "HIGH_NOT_PRECEDENCE", "SIMULTANEOUS_ASSIGNMENT"),
     *("EMPTY_STRING_IS_NULL", "PAD_CHAR_TO_FULL_LENGTH", "TIME_ROUND_FRACTIONAL"),
 }
+
+
+def _collated(collation: str) -> str:
+    """SQL for a parameter with a collation."""
+    return f"CONVERT(%s USING {collation.split('_')[0]}) COLLATE {collation}"
+
+
 #: What the server calls a lock that was not to be had in time, or not without a deadlock.
 LOCKED = {1205, 1213}
 

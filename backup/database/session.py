@@ -14,7 +14,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils.translation import gettext as _
 
 from ..exceptions import BackupError, Busy, Damaged, RestoreRefused
-from ..tables import Table
+from ..kinds import Plain
+from ..tables import Column, Table
 from .errors import Job, reason_of
 from .natural_keys import NaturalKeys
 
@@ -32,6 +33,8 @@ class Session(ABC):
     vendor: ClassVar[str]
     #: Whether rows that point at nothing can be written, where nobody else checks them.
     takes_dangling: ClassVar[bool] = True
+    #: Whether it may take different texts for the same: see `collation`.
+    folds_texts: ClassVar[bool] = False
     #: Seconds that a restore waits for others to end their writing before it gives up.
     LOCK_SECONDS = 10
 
@@ -206,6 +209,18 @@ class Session(ABC):
     def without_all_characters(self, tables: Sequence[Table]) -> list[str]:
         """Return for each table that cannot hold every character of Unicode the statement that mends that."""
         return []
+
+    def collation(self, table: Table, column: Column) -> str:
+        """Return the name of the collation by which different texts of a column may be the same; "" where none are."""
+        return ""
+
+    def weights(self, collation: str, texts: Sequence[Plain]) -> Sequence[Plain]:
+        """Return for each text a value that is equal for two of them which the collation takes for the same."""
+        return texts
+
+    def distinguishing(self, table: Table) -> str:
+        """Return the statement after which a table tells every text from every other."""
+        return ""
 
     def begin_snapshot(self) -> None:  # noqa: B027 - it is optional, as the next ones are
         """Run the first statements of a snapshot's transaction."""

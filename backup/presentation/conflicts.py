@@ -16,6 +16,9 @@ from .names import record_name, titled
 def conflict_in_words(conflict: Conflict) -> str:
     """Describe a record that may be any of several rows here, or a row that several records may be."""
     table = conflict.table
+    if conflict.statement:  # the cause is the database's
+        name = record_name(table.label, title_of(table, conflict.row))
+        return f"{name}: {conflict.reason}. {conflict.statement}"
     record = instance(table, conflict.row)
     rows = []
     for here in table.model._base_manager.filter(pk__in=conflict.rows_here).order_by("pk"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain, islice
@@ -18,11 +18,12 @@ from ..exceptions import InvalidBackup
 from ..kinds import Plain
 from ..options import Places, RestoreMode, RestoreOptions
 from ..scope import part_of
-from ..tables import Batch, Table, places_in_words
+from ..tables import Batch, Row, Table, places_in_words
 from .accounts import account_changes, in_words
 from .batches import Spool
+from .collation import clash, clashes, is_same_text, merges, too_narrow
 from .compare import TextComparison
-from .identity import RESOLVERS, Resolver, has_identity
+from .identity import RESOLVERS, Conflict, Resolver, has_identity
 from .parts import Others, labels_referred_to
 from .plan import Changes, Identical, Plan, packed_name, rows_of
 from .policy import check_policy, replaced_in_words
@@ -62,8 +63,11 @@ def build(
             )
         )
     restored, emptied, warnings = _divide(metadata, chosen, mode)
+    merge_warnings = _merge(reader, database, restored) if options.merge_tags else []
     in_use = {label for table in staying for label in labels_referred_to(table)}
     resolver = RESOLVERS[mode](database, in_use)
+    if database.folds_texts:
+        resolver.is_alike = partial(_is_alike, database, resolver.conflicts, options)
     others = Others(reader.quiet(), database, tables, restored, resolver.key_map)
     is_packed = mode.clears and preview is None and not staying
     if is_packed:
@@ -73,6 +77,14 @@ def build(
         # Where all rows are written anew, those that are here already are needed, too.
         as_text = as_text and not (mode.clears and preview is None)
         records, identical = _compare(reader, database, restored, spool, resolver, others, as_text=as_text)
+    named = [
+        conflict
+        for table in restored
+        if database.folds_texts and table.uniques
+        for conflict in clashes(database, table, partial(rows_of, spool, table))
+    ]
+    named_rows = {(conflict.table.label, conflict.row[0]) for conflict in named}
+    others_conflicts = [c for c in resolver.conflicts if (c.table.label, c.row[0]) not in named_rows]
     plan = Plan(
         metadata=metadata.counted(records),
         options=options,
@@ -81,9 +93,11 @@ def build(
         spool=spool,
         key_map=resolver.key_map,
         displaced=resolver.displaced,
-        conflicts=resolver.conflicts,
+        conflicts=[*named, *others_conflicts][:MAX_NAMED],
+        merged=reader.merged,
+        too_narrow=too_narrow(database, reader.archive, restored),
         identical=identical,
-        warnings=[*members, *warnings, *reader.warnings, *others.warnings()],
+        warnings=[*members, *warnings, *merge_warnings, *reader.warnings, *others.warnings()],
         records=records,
         is_packed=is_packed,
         preview=preview,
@@ -96,6 +110,45 @@ def build(
     accounts = account_changes(plan, database)
     plan = replace(plan, accounts=accounts, warnings=[*plan.warnings, *in_words(accounts)])
     return check_policy(plan, database, superuser=superuser)
+
+
+def _merge(reader: RecordReader, database: Database, tables: Sequence[Table]) -> list[str]:
+    """Have the reader make one record of those that may be one, and are the same to the database. Returns warnings."""
+    warnings: list[str] = []
+    merged: dict[str, Mapping[Plain, Plain]] = {}
+    quiet = reader.quiet()
+    for table in tables:
+        if table.label in babybuddy.MERGEABLE:
+
+            def rows(table: Table = table) -> Iterator[list[Row]]:
+                for columns in quiet.columns(table):
+                    yield list(zip(*columns, strict=True))
+
+            merged[table.label], lines = merges(database, table, rows)
+            warnings += lines
+    reader.merged = merged
+    return warnings
+
+
+def _is_alike(
+    database: Database,
+    conflicts: list[Conflict],
+    options: RestoreOptions,
+    table: Table,
+    row: Row,
+    here: Row,
+    group: Sequence[int],
+) -> bool:
+    """Whether a row here is that of a record by the values of `group`; else it is a conflict: the database takes the
+    two for the same, and people do not."""
+    place = next((place for place in group if not is_same_text(row[place], here[place])), None)
+    if place is None or (options.merge_tags and table.label in babybuddy.MERGEABLE):
+        return True
+    known = {(conflict.table.label, conflict.row[0]) for conflict in conflicts}
+    if (table.label, row[0]) not in known and len(conflicts) < MAX_NAMED:
+        collation = database.collation(table, table.columns[place])
+        conflicts.append(clash(database, table, row, place, here[place], here[0], collation))
+    return False
 
 
 # -- the members of the file ---
@@ -235,6 +288,7 @@ def _compare(
     for table in sorted(tables, key=lambda table: (not resolver.resolves(table), bool(table.generics))):
         # Texts can only be compared if neither keys nor references are remapped.
         is_plain = not (resolver.resolves(table) or resolver.key_map or others.concerns(table))
+        is_plain = is_plain and not reader.merges(table)
         if as_text and is_plain and not has_identity(table):
             records[table.label], identical[table.label] = comparison.compare(table)
             continue

@@ -25,7 +25,7 @@ from django.utils.translation import gettext as _
 
 from .. import babybuddy
 from ..database import MAX_NAMED, Database
-from ..kinds import INTEGER, Plain
+from ..kinds import INTEGER, TEXT, Plain
 from ..options import RestoreMode
 from ..tables import HIDDEN, Row, Table, describe
 
@@ -41,6 +41,8 @@ class Conflict:
     row: Row
     rows_here: list[Plain]
     reason: str
+    #: The statement that mends the cause, where the database takes different texts for the same.
+    statement: str = ""
 
     def __str__(self) -> str:
         label = self.table.label
@@ -136,6 +138,9 @@ class Resolver:
         self.displaced: dict[str, list[Plain]] = {}
         #: At most `MAX_NAMED`.
         self.conflicts: list[Conflict] = []
+        #: Tells whether the row that the database found for some unique values of a record is that record: see
+        #: `collation`. None: it is.
+        self.is_alike: Callable[[Table, Row, Row, Sequence[int]], bool] | None = None
 
     def resolves(self, table: Table) -> bool:
         """Whether the keys of its records may differ here, so that it comes before the tables that refer to it."""
@@ -220,11 +225,19 @@ class MatchedRows(Resolver):
                     unknown.append(place)
             answers = self._database.matches(table, group, [rows[place] for place in unknown])
             for place, keys in zip(unknown, answers, strict=True):
+                keys = self._alike(table, rows[place], keys, group)
                 # Without a constraint, several rows may hold an identity: the record's own is it, else the first.
                 if len(keys) > 1:
                     keys = [rows[place][0]] if rows[place][0] in keys else [min(keys)]
                 found[place] += [key for key in keys if key not in found[place]]
         return found
+
+    def _alike(self, table: Table, row: Row, keys: list[Plain], group: Sequence[int]) -> list[Plain]:
+        """Return those of the keys whose rows hold the values of a record not only by the database's collation."""
+        if not keys or self.is_alike is None or not any(table.columns[p].kind is TEXT for p in group):
+            return keys
+        here = self._database.rows_by_key(table, keys)
+        return [key for key in keys if key not in here or self.is_alike(table, row, here[key], group)]
 
     def _conflict(self, table: Table, row: Row, rows_here: list[Plain], reason: str) -> None:
         if len(self.conflicts) < MAX_NAMED:

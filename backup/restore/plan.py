@@ -91,6 +91,10 @@ class Plan:
     records: Mapping[str, int]
     #: Whether all rows were made ready for the driver (see `packed`), as nothing depends on the rows here.
     is_packed: bool = False
+    #: See `RecordReader.merged`.
+    merged: Mapping[str, Mapping[Plain, Plain]] = field(default_factory=dict)
+    #: Statements for tables here that cannot hold every character of their records.
+    too_narrow: Sequence[str] = ()
     #: The names of the first of the children that are restored.
     children: Sequence[str] = ()
     #: Whose accounts change; in words, they are among the `warnings`.

@@ -50,6 +50,20 @@ def _loses(plan: Plan, database: Database, table: Table) -> bool:
 
 
 def _refusal(plan: Plan, database: Database, *, superuser: bool) -> BackupError | None:
+    if plan.too_narrow:
+        return RestoreRefused(
+            _("Tables here cannot hold every character of the backup (an emoji, say). What mends that:"),
+            plan.too_narrow,
+        )
+    if plan.conflicts and all(conflict.statement for conflict in plan.conflicts):
+        mergeable = all(conflict.table.label in babybuddy.MERGEABLE for conflict in plan.conflicts)
+        return RecordsConflict(
+            _(
+                "This database takes different texts for the same, so that it cannot hold both. What tells them apart:"
+            ),
+            [*map(str, plan.conflicts), *{conflict.statement: None for conflict in plan.conflicts}],
+            offer="merge_tags" if mergeable else "",
+        )
     if plan.conflicts:
         return RecordsConflict(
             _("Records of the backup match more than one row here, so it is not clear which rows they are:"),

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import compress, islice
 from typing import Any
 
 from ..archive.reader import Archive
 from ..babybuddy import Validators
 from ..kinds import INTEGER, Plain
-from ..tables import Batch, Table
+from ..tables import Batch, Table, in_order
 from .batches import Report, UniqueKeys
 from .preview import PreviewCollector
 from .values import ValueChecks
+
+#: See `RecordReader.merged`.
+Merged = Mapping[str, Mapping[Plain, Plain]]
 
 
 class RecordReader:
@@ -30,9 +33,12 @@ class RecordReader:
         report: Report | None = None,
         *,
         as_it_was: bool = False,
+        merged: Merged | None = None,
     ) -> None:
         self.archive = archive
         self._as_it_was = as_it_was
+        #: Model label -> key of a record that is no longer there -> key of the one that it became one with.
+        self.merged: Merged = merged or {}
         self._validators = validators
         self._checks = None if validators is None else ValueChecks(validators)
         self._preview = preview
@@ -45,7 +51,7 @@ class RecordReader:
 
     def quiet(self) -> RecordReader:
         """Return a reader of the same records that reports to nobody."""
-        return RecordReader(self.archive, self._validators, as_it_was=self._as_it_was)
+        return RecordReader(self.archive, self._validators, as_it_was=self._as_it_was, merged=self.merged)
 
     def columns(
         self, table: Table, without: Callable[[Table, Batch], Batch] | None = None
@@ -73,6 +79,24 @@ class RecordReader:
         columns = table.batch_from(records, as_it_was=self._as_it_was)
         if self._checks and not validated:
             self._checks.check(table, columns)
+        return self._merge(table, columns) if self.merges(table) else columns
+
+    def merges(self, table: Table) -> bool:
+        """Whether records of the table, or that it refers to, are no longer there."""
+        labels = {table.label, *(label for _place, label in table.references)}
+        labels |= {relation.target.refers_to for relation in table.relations}
+        return any(self.merged.get(label) for label in labels)
+
+    def _merge(self, table: Table, columns: Batch) -> Batch:
+        gone = self.merged.get(table.label, {})
+        kept = [key not in gone for key in columns[0]]
+        columns = [[*compress(column, kept)] for column in columns]
+        for place, label in table.references:
+            if keys := self.merged.get(label):
+                columns[place] = [keys.get(key, key) for key in columns[place]]
+        for place, relation in enumerate(table.relations, len(table.columns)):
+            if keys := self.merged.get(relation.target.refers_to):
+                columns[place] = [in_order({keys.get(key, key) for key in some}) for some in columns[place]]
         return columns
 
     def unique_keys(self, table: Table) -> UniqueKeys:

@@ -121,6 +121,7 @@ def _failed(request: HttpRequest, error: BackupError, form: RestoreForm, upload_
     options = replace(form.options, **way_on)
     options = replace(options, mode=RestoreMode.CLEAR) if must_clear else options
     offer = {"upload": upload_id, "fields": fields_of(options), "clears": options.mode.clears}
+    offer["asks"] = options.without_safety_copy
     return error_page(request, error, offer=offer, key=form.typed_key)
 
 
@@ -186,6 +187,7 @@ def _preview(request: HttpRequest, form: RestoreForm, upload_id: str) -> HttpRes
         ],
         "only": titles(options.parts) if options.parts != tuple(Part) else [],
         "fields_without_parts": without_parts,
+        "merge_tags": urlencode(fields_of(replace(options, merge_tags=True))),
         "leave_out": urlencode(fields_of(replace(options, leave_out=True))),
         "others": [
             {

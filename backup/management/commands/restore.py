@@ -76,6 +76,11 @@ class Command(BackupCommand):
             "name it, instead of restoring nothing.",
         )
         parser.add_argument(
+            "--merge-tags",
+            action="store_true",
+            help="Of tags whose names are the same to this database (“Milk” and “milk”, any two emoji) make one.",
+        )
+        parser.add_argument(
             "--without-safety-copy",
             action="store_true",
             help="Restore although the database here is damaged, so that a safety copy cannot hold all of it. What can "
@@ -120,6 +125,7 @@ class Command(BackupCommand):
         edited: bool,
         only: tuple[Part, ...],
         leave_out: bool,
+        merge_tags: bool,
         without_safety_copy: bool,
         dry_run: bool,
         interactive: bool,
@@ -132,7 +138,12 @@ class Command(BackupCommand):
         options = RestoreOptions(
             mode, only, clear_unknown_apps=clear_unknown_apps or interactive, edited=edited
         )
-        options = replace(options, leave_out=leave_out, without_safety_copy=without_safety_copy)
+        options = replace(
+            options,
+            leave_out=leave_out,
+            merge_tags=merge_tags,
+            without_safety_copy=without_safety_copy,
+        )
         with ExitStack() as stack:
             found = self.key_of(stack.enter_context(opened), key, ask=interactive or dry_run)
             source = stack.enter_context(self._at_todays_schema(opened, path, options, found))

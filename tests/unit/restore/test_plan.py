@@ -18,7 +18,6 @@ from backup.exceptions import (
     InvalidBackup,
     InvalidRecord,
     RecordsConflict,
-    RecordsRefused,
     RestoreRefused,
 )
 from tests.support.backups import inspect, records_of, refused, restore, rewritten, take
@@ -248,7 +247,7 @@ def test_two_names_of_the_backup_that_are_one_here(host_db, clear):
     file = rewritten(take(), change)
     core.Tag.objects.all().delete()
     if FOLDS_CASE:
-        error = refused(file, RecordsRefused, clear=clear)
+        error = refused(file, RecordsConflict, clear=clear)
         assert "core.tag 5" in str(error)
     else:
         restore(file, clear=clear)

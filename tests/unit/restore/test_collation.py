@@ -1,0 +1,141 @@
+"""Texts that MySQL takes for the same, by the collation of their column, though they are not."""
+
+import pytest
+from core import models as core
+from django.contrib.auth.models import User
+from django.db import connection
+
+from backup import services
+from backup.exceptions import RecordsConflict, RestoreRefused
+from backup.options import RestoreMode, RestoreOptions
+from tests.support.backups import inspect, refused, restore, rewritten, take
+from tests.support.snapshots import differences, snapshot
+
+pytestmark = pytest.mark.skipif(
+    connection.vendor != "mysql", reason="the others tell every text from every other"
+)
+COLLATION = "utf8mb4_general_ci"  # to which every emoji is the same
+
+
+@pytest.fixture
+def folding(family, django_db_setup):
+    def collate(collation):
+        with connection.cursor() as cursor:
+            for table in ("core_tag", "auth_user", "core_child"):
+                cursor.execute(f"ALTER TABLE {table} CONVERT TO CHARACTER SET utf8mb4 COLLATE {collation}")
+
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT collation_name FROM information_schema.columns WHERE table_schema = DATABASE()"
+            " AND table_name = 'core_tag' AND column_name = 'name'"
+        )
+        before = cursor.fetchone()[0]
+    collate(COLLATION)
+    yield family
+    collate(before)
+
+
+def with_tags(*names):
+    """A backup of a site whose tags are these, the second of them on every note, and on one the first as well."""
+
+    def change(records):
+        keys = range(100, 100 + len(names))
+        like = records["core.tag"][0]["fields"]
+        records["core.tag"] = [
+            {"model": "core.tag", "pk": key, "fields": {**like, "name": name, "slug": f"s{key}"}}
+            for key, name in zip(keys, names, strict=True)
+        ]
+        for record in records["core.tagged"]:
+            record["fields"]["tag"] = 101
+
+    return rewritten(take(), change)
+
+
+PAIRS = [("🍼", "💩"), ("Milk", "milk"), ("Zoë", "Zoe"), ("a", "a ")]
+both_modes = pytest.mark.parametrize("clear", [True, False])
+
+
+@both_modes
+@pytest.mark.parametrize("pair", PAIRS)
+def test_both_are_named_before_with_the_cause(folding, pair, clear):
+    file = with_tags(*pair)
+    core.Tag.objects.all().delete()
+    plan = inspect(file, clear=clear)
+    error = refused(file, RecordsConflict, clear=clear)
+    assert str(plan.refusal) == str(error)
+    for text in (*pair, COLLATION, "core.tag 100", "core.tag 101", "ALTER TABLE `core_tag`"):
+        assert text in str(error)
+    assert error.offer == "merge_tags"
+
+
+@both_modes
+@pytest.mark.parametrize("pair", PAIRS)
+def test_such_tags_are_made_one_by_choice(folding, pair, clear):
+    file = with_tags(*pair)
+    core.Tag.objects.all().delete()
+    options = RestoreOptions(RestoreMode.CLEAR if clear else RestoreMode.OVERWRITE, merge_tags=True)
+    file.seek(0)
+    plan = services.inspect_backup(file, options)
+    assert plan.refusal is None
+    file.seek(0)
+    result = services.restore_backup(file, options)
+    assert any(pair[0] in line and pair[1] in line for line in result.warnings)
+    (tag,) = core.Tag.objects.all()
+    assert (tag.pk, tag.name) == (100, pair[0])
+    assert {*core.Tagged.objects.values_list("tag", flat=True)} == {100}
+    assert core.Tagged.objects.exists()
+
+
+@pytest.mark.parametrize(("here", "there"), [("💩", "🍼"), ("Zoe", "Zoë")])
+def test_a_tag_is_not_taken_for_another(folding, here, there):
+    core.Tag.objects.all().delete()
+    core.Tag.objects.create(name=here, slug="here")
+    before = snapshot()
+    file = with_tags(there, "other")
+    error = refused(file, RecordsConflict, clear=False)
+    assert here in str(error)
+    assert there in str(error)
+    assert error.offer == "merge_tags"
+    assert not differences(before, snapshot())
+    restore(file, clear=True)  # nothing is here then
+    assert core.Tag.objects.filter(name=there).count() == 1
+
+
+def test_a_tag_in_other_case_is_the_same_as_ever(folding):
+    core.Tag.objects.all().delete()
+    tag = core.Tag.objects.create(name="Milk", slug="here")
+    restore(with_tags("milk", "other"), clear=False)
+    tag.refresh_from_db()
+    assert tag.name == "milk"
+
+
+@both_modes
+def test_accounts_are_never_made_one(folding, clear):
+    def change(records):
+        user = records["auth.user"][-1]
+        records["auth.user"].append({**user, "pk": 900, "fields": {**user["fields"], "username": "Mom"}})
+        records["auth.user"].append({**user, "pk": 901, "fields": {**user["fields"], "username": "mom"}})
+
+    error = refused(rewritten(take(), change), RecordsConflict, clear=clear)
+    assert error.offer == ""
+    assert "auth.user 900" in str(error)
+    assert not User.objects.filter(username="mom").exists()
+
+
+@both_modes
+def test_a_table_without_emoji_is_named_before(family, clear, request):
+    def convert(charset):
+        with connection.cursor() as cursor:
+            cursor.execute(f"ALTER TABLE core_note CONVERT TO CHARACTER SET {charset}")
+
+    core.Note.objects.create(child=family.children[0], note="🍼")
+    file = take()
+    core.Note.objects.all().delete()
+    convert("utf8mb3")
+    request.addfinalizer(lambda: convert("utf8mb4"))
+    plan = inspect(file, clear=clear)
+    error = refused(file, RestoreRefused, clear=clear)
+    assert str(plan.refusal) == str(error)
+    assert "ALTER TABLE `core_note` CONVERT TO CHARACTER SET utf8mb4;" in str(error)
+    file = take()  # no emoji in it
+    restore(file, clear=clear)
