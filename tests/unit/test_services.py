@@ -234,6 +234,8 @@ def test_metadata_is_true(filled):
         "models_count": len(tables),
         "total_records": sum(map(len, tables.values())),
         "includes_media": False,
+        # A key that is named, as some in the zoo are, moves no sequence of PostgreSQL's.
+        **({"next_keys": {"zoo.reserved": 1}} if connection.vendor == "postgresql" else {}),
     }
     kept = {model._meta.label_lower for model in models_kept() if not model._meta.auto_created}
     assert tables.keys() == kept
