@@ -174,6 +174,10 @@ class Conf:
             )
         return names
 
+    def encrypts(self, place: str) -> bool:
+        """Tell whether what goes to a place is encrypted."""
+        return bool({place, "all"} & {*self.encrypt})
+
     @property
     def key(self) -> str:
         """BACKUP_KEY (none): the key to encrypt with, in place of the one in BACKUP_ROOT. It is made by

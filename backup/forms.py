@@ -212,6 +212,22 @@ class DownloadForm(forms.Form):
     encrypt = StrictBooleanField(required=False)
 
 
+class KeyForm(forms.Form):
+    """What is to happen to the key of encrypted backups. `new`: make another one. `last_group`: its last characters,
+    which prove that somebody keeps it elsewhere."""
+
+    new = StrictBooleanField(required=False)
+    last_group = forms.CharField(required=False, max_length=20)
+
+    def clean(self) -> dict[str, Any]:
+        if not self.errors and not (self.cleaned_data.get("new") or self.cleaned_data.get("last_group")):
+            self.add_error(
+                "last_group",
+                forms.ValidationError(_("Type in the last group of the key."), code="missing"),
+            )
+        return self.cleaned_data
+
+
 class PinForm(forms.Form):
     """Whether a kept backup is pinned."""
 

@@ -34,7 +34,7 @@ def kit(user: Any = None) -> Kit:
 
     Raises `Forbidden` but for superusers, `EncryptionUnavailable` where there is no key yet, `StorageFailed`.
     """
-    _only_superusers(user)
+    only_superusers(user)
     stored = keys.current()
     if stored is None:
         raise EncryptionUnavailable(
@@ -54,7 +54,7 @@ def new_key(user: Any = None) -> Kit:
 
     Raises `Forbidden` but for superusers, `EncryptionUnavailable`, `StorageFailed`.
     """
-    _only_superusers(user)
+    only_superusers(user)
     with logged("new key", user) as log:
         log(keys.add().key.id)
     return kit(user)
@@ -65,10 +65,11 @@ def note_key(last_group: str, user: Any = None) -> bool:
 
     Raises `Forbidden`, `StorageFailed`.
     """
-    _only_superusers(user)
+    only_superusers(user)
     return keys.note(last_group)
 
 
-def _only_superusers(user: Any) -> None:
+def only_superusers(user: Any) -> None:
+    """Raise `Forbidden` where somebody else asks."""
     if user is not None and not user.is_superuser:
         raise Forbidden(_("Only a superuser can see or make the key of encrypted backups."))

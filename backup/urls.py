@@ -18,6 +18,7 @@ urlpatterns = [
     path("restore/preview/<str:upload_id>/", views.preview, name="preview"),
     path("restore/question/<str:upload_id>/", views.question, name="question"),
     path("restore/<str:upload_id>/", views.progress, name="progress"),
+    path("key/", views.key, name="key"),
     path("undo/", views.undo, name="undo"),
     path("run/", views.run, name="run"),
     path("status/", views.status, name="status"),

@@ -120,6 +120,8 @@ class StoredBackup:
     proof: Mapping[str, Any] | None = None
     locations: tuple[str, ...] = ("local",)
     is_damaged: bool = False
+    #: Whether its key is not known here, or cannot be read.
+    is_locked: bool = False
     #: Whether undoing the last restore brings this one back.
     is_undo: bool = False
     #: All that is known about it and is not in it.
@@ -356,10 +358,11 @@ def name_to_undo() -> str:
 
 
 def _stored(name: Name, undo: str, *, has_facts: bool = True, site: str = "") -> StoredBackup:
+    is_locked = False
     try:
         content = _content(name.path, site, files.version_of(name.path, site))
     except _LockedError as error:
-        content = _Content(error.size)
+        content, is_locked = _Content(error.size), True
     facts = _facts(name) if has_facts else {}
     return StoredBackup(
         name=name.text,
@@ -378,6 +381,7 @@ def _stored(name: Name, undo: str, *, has_facts: bool = True, site: str = "") ->
         facts=facts,
         proof=_proof(facts),
         is_damaged=content.is_damaged,
+        is_locked=is_locked,
         is_undo=name.text == undo,
     )
 

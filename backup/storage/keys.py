@@ -129,7 +129,7 @@ def key_for(place: Place, *, encrypt: bool = False) -> Key | None:
     `encrypt`: do so whatever BACKUP_ENCRYPT says. Raises `EncryptionUnavailable` where there is no key, and
     `StorageFailed`: what is to be encrypted is never written in clear.
     """
-    if not encrypt and not {place.value, "all"} & {*conf.encrypt}:
+    if not encrypt and not conf.encrypts(place.value):
         return None
     check_available()
     if stored := current():

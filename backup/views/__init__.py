@@ -6,6 +6,7 @@ from .automatic import acknowledge, run, status
 from .download import download
 from .index import index
 from .kept import delete, kept, pin, prove, undo
+from .key import key
 from .progress import progress
 from .restore import cancel, confirm, preview, question, restore, upload
 
@@ -17,6 +18,7 @@ __all__ = [
     "download",
     "index",
     "kept",
+    "key",
     "pin",
     "preview",
     "progress",

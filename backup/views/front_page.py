@@ -17,8 +17,9 @@ from backup.exceptions import BackupError
 from backup.forms import RestoreForm
 from backup.presentation.kept import kept_in_words
 from backup.presentation.progress import last_restore
-from backup.storage import kept, uploads
+from backup.storage import kept, keys, uploads
 from backup.storage import state as states
+from backup.storage.keys import Place
 
 from .answers import error_page, json_error, json_of_error, log_refusal, page
 
@@ -53,6 +54,8 @@ def front_page(
     except BackupError as error:
         # The page still serves for a download.
         context["storage_error"] = error
+    context["key"] = _key()
+    context["encrypts_downloads"] = conf.encrypts(Place.DOWNLOAD.value)
     context["follow"] = uploads.new_id(request.user)
     context["database_size"] = services.database_size()
     context["token"] = _token(request) if "token" in request.GET else None
@@ -61,6 +64,16 @@ def front_page(
     # Home Assistant's ingress has a sign-in of its own: a script must come by the mapped port.
     context["ingress"] = babybuddy.is_home_assistant(request)
     return page(request, "index", context, status)
+
+
+def _key() -> dict[str, Any]:
+    """Return what the page says of the key of encrypted backups: its id, "" where there is none, and whether it is kept
+    elsewhere, too; or what is wrong with it."""
+    try:
+        stored = keys.current()
+    except BackupError as error:
+        return {"error": error.message}
+    return {"id": stored.key.id, "is_noted": stored.is_noted} if stored else {"id": ""}
 
 
 def _last_restore(request: HttpRequest) -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ from django.test import Client
 from backup import services
 from backup.archive import Key
 from backup.conf import conf
-from backup.storage import keys
+from backup.storage import kept, keys
 from tests.support import older
 from tests.support.backups import encrypted
 from tests.support.http import error_of, script, staged, upload, url
@@ -216,3 +216,87 @@ def test_undo_asks_for_the_key_of_a_safety_copy(key, browser, settings):
     assert key.id in asked.content.decode()
     assert typed_in(browser, asked, key=key.text).status_code == 200
     assert differences(before, snapshot()) == []
+
+
+# -- the page of the key ---
+
+
+def shown(browser):
+    response = browser.get(url("key"))
+    assert response.status_code == 200
+    assert "no-store" in response["Cache-Control"]
+    return response.content.decode()
+
+
+def test_the_kit(family, browser):
+    assert "Make a key" in shown(browser)
+    assert "Download encrypted" not in browser.get(url("index")).content.decode()
+    assert browser.post(url("key"), {"new": "true"}).status_code == 302
+    key = keys.current().key
+    kit = shown(browser)
+    for text in (key.text, f"Backup key {key.id}", "http://testserver/", "7-Zip", str(conf.root), "<svg"):
+        assert text in kit
+    # The front page reminds superusers until somebody has proved to have it elsewhere.
+    front = browser.get(url("index")).content.decode()
+    assert "Print or save the key" in front
+    assert "Download encrypted" in front
+    assert key.text not in front
+    response = browser.post(url("key"), {"last_group": "AAAAA"})
+    assert response.status_code == 400
+    assert 'aria-invalid="true"' in response.content.decode()
+    assert browser.post(url("key"), {"last_group": key.last_group.lower()}, follow=True).status_code == 200
+    assert "Print or save the key" not in browser.get(url("index")).content.decode()
+    assert "last_group" not in shown(browser)
+    # A new one has to be kept, too, and the old one stays.
+    browser.post(url("key"), {"new": "true"})
+    assert len(keys.ring()) == 2
+    assert key.text not in shown(browser)
+    assert "Print or save the key" in browser.get(url("index")).content.decode()
+    assert browser.post(url("key")).status_code == 400
+
+
+def test_the_key_is_for_superusers(key, family):
+    staff = Client()
+    staff.force_login(family.staff)
+    for client in (staff, script(family.staff)):
+        for response in (
+            client.get(url("key")),
+            client.post(url("key"), {"new": "true"}),
+            client.post(url("key"), {"last_group": key.last_group}),
+        ):
+            assert response.status_code == 403
+            assert key.text not in response.content.decode()
+    assert len(keys.ring()) == 1
+    assert url("key") not in staff.get(url("index")).content.decode()
+
+
+def test_a_script_is_not_told_the_key(key, family):
+    client = script(family.admin)
+    answer = client.get(url("key")).json()
+    assert answer == {"key_id": key.id, "made": keys.current().made, "noted": False}
+    assert error_of(client.post(url("key"), {"last_group": "AAAAA"}))["code"] == "wrong_key"
+    assert client.post(url("key"), {"last_group": key.last_group}).json()["noted"] is True
+    assert client.post(url("key"), {"new": "true"}).json()["key_id"] == keys.current().key.id != key.id
+
+
+def test_pages_where_the_ring_cannot_be_read(key, browser):
+    (conf.root / "keys.json").write_text("{")
+    front = browser.get(url("index"))
+    assert front.status_code == 200
+    assert "keys.json" in front.content.decode()
+    assert browser.get(url("key")).status_code == 507
+    assert browser.post(url("key"), {"new": "true"}).status_code == 507
+    assert (conf.root / "keys.json").read_text() == "{"
+
+
+def test_what_is_kept_says_with_which_key(key, family, browser, settings):
+    settings.BACKUP_ENCRYPT = ["local"]
+    services.keep_backup(label="before the holidays")
+    front = browser.get(url("index")).content.decode()
+    assert f"encrypted with the key {key.id}" in front
+    (conf.root / "keys.json").unlink()
+    kept._content.cache_clear()  # what was read is remembered in this process
+    front = browser.get(url("index")).content.decode()
+    assert "Its key is not on this server" in front
+    (entry,) = script(family.admin).get(url("index")).json()["backups"]
+    assert (entry["encrypted"], entry["key_id"]) == (True, key.id)

@@ -43,10 +43,10 @@ pytestmark = pytest.mark.usefixtures("family")
 #: Those that only look; all others are POST.
 READING = {"index", "download", "preview", "question", "progress", "kept", "status"}
 #: Those that not even all staff may use.
-SUPERUSERS = {"acknowledge"}
+SUPERUSERS = {"acknowledge", "key"}
 VIEWS = {
     pattern.name: {"GET", "HEAD"} if pattern.name in READING else {"POST"} for pattern in urls.urlpatterns
-}
+} | {"key": {"GET", "HEAD", "POST"}}
 # What a browser sends after the second step.
 CLEAR = {"clear_existing_data": "true", "confirmed": "yes"}
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]

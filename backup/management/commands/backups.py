@@ -45,11 +45,14 @@ def _line(backup: StoredBackup, verdict: Verdict | None) -> str:
     """Return what a kept backup is, in lines; its label may be anybody's. `verdict`: None where no rule is about it."""
     if backup.is_damaged:
         what = "damaged: it cannot be read"
+    elif backup.is_locked:
+        what = "its key is not known here"
     else:
         what = f"{backup.records} records" + (f", “{shown(backup.label)}”" if backup.label else "")
     notes = [
         backup.kind.value,
         f"{backup.size} bytes",
+        *([f"encrypted with the key {backup.key_id}"] if backup.encrypted else []),
         *(["pinned"] if backup.pinned else []),
         *(["the last restore can be undone with it"] if backup.is_undo else []),
     ]
