@@ -22,7 +22,7 @@ from django.db import DEFAULT_DB_ALIAS
 
 from .. import babybuddy
 from ..conf import conf
-from ..storage.atomic import atomic_write
+from ..storage.atomic import atomic_write, sweep
 from ..storage.owner import give_away
 from ..storage.state import LastRun
 
@@ -80,6 +80,7 @@ def write(outlook: Outlook) -> None:
     for path in _paths():
         with suppress(OSError):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            sweep(path.parent)
             with atomic_write(path) as file:
                 file.write(json.dumps(asdict(outlook)).encode())
                 os.chmod(file.name, 0o644)  # a command may be run by another user than the server

@@ -78,7 +78,8 @@ def run(*, now: bool = False, user: Any = None, reporter: Reporter = SILENT) -> 
 
 
 def _is_due() -> bool:
-    now = timezone.now()
+    """Tell whether a backup is due by the schedule, or again since the last run failed, in whatever it was."""
+    now, last = timezone.now(), status.last_run()
     try:
         schedule = status.current_schedule()
         if schedule is None:
@@ -86,7 +87,7 @@ def _is_due() -> bool:
         newest = status.newest(kept.backups(BackupKind.AUTOMATIC), now)
     except StorageFailed:  # the run will fail, and say so
         return True
-    return schedule.is_due(status.good_until(newest), now)
+    return (last is not None and last.error != "") or schedule.is_due(status.good_until(newest), now)
 
 
 @contextmanager

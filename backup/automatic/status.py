@@ -170,8 +170,8 @@ def save_run(run: state.LastRun) -> None:
     try:
         state.save_last_run(run)
     except StorageFailed:
-        known = outlook.read()
-        outlook.write(replace(known, run=run.as_json()) if known else _unknown(run))
+        known = outlook.read() or _unknown(run)
+        outlook.write(replace(known, written=timezone.now().timestamp(), run=run.as_json()))
 
 
 def _unknown(run: state.LastRun) -> outlook.Outlook:
@@ -237,7 +237,7 @@ def remember(found: Status) -> None:
         schedule, path = None, ""
     due = found.next or now
     if run is not None and run.error:
-        due = max(due, run.at + retry_after(run.tries))
+        due = run.at + retry_after(run.tries)
     overdue = schedule.overdue_from(until) if schedule and until else now
     outlook.write(
         outlook.Outlook(

@@ -15,8 +15,9 @@ from freezegun import freeze_time
 from backup import services
 from backup.automatic import outlook, run, status
 from backup.automatic.status import State, acknowledge
+from backup.conf import conf
 from backup.exceptions import BackupError, Busy, Forbidden, StorageFailed
-from backup.storage import kept
+from backup.storage import files, kept
 from backup.storage.kept import BackupKind
 from tests.support.backups import restore
 from tests.support.processes import ask, hear, process
@@ -300,17 +301,50 @@ def test_a_storage_that_fails_altogether_is_told_once(nightly, settings, tmp_pat
     assert outlook.read().last_run.tries == 3
 
 
+def test_a_disk_that_is_full_is_told_once(nightly, at, monkeypatch, tmp_path):
+    """Nothing can be written beside the backups that are there, but in the folder for temporary files."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert made(at("2026-11-03 12:00"))
+    real = outlook.atomic_write
+
+    def full(path):
+        if path.parent == conf.root:
+            raise OSError(28, "No space left on device")
+        return real(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "put", full_disk)
+        patch.setattr(outlook, "atomic_write", full)
+        write_a_note()
+        for minute in (0, 1, 6):
+            with freeze_time(at(f"2026-11-04 03:0{minute}")):
+                with pytest.raises(StorageFailed):
+                    run.run()
+                assert status.status().state is State.FAILED
+        assert len(mail.outbox) == 1
+    assert made(at("2026-11-04 03:36"))
+    with freeze_time(at("2026-11-04 03:36")):
+        assert status.status().state is State.OK
+    assert len(mail.outbox) == 2
+
+
 def test_old_ones_that_cannot_be_removed_are_a_failure_but_the_backup_is_made(
     nightly, at, settings, monkeypatch
 ):
     settings.BACKUP_KEEP = "last=1"
     assert made(at("2026-11-03 12:00"))
     write_a_note()
-    monkeypatch.setattr(kept, "delete", full_disk)
-    assert made(at("2026-11-04 12:00"))
+    with monkeypatch.context() as patch:
+        patch.setattr(kept, "delete", full_disk)
+        assert made(at("2026-11-04 12:00"))
     with freeze_time(at("2026-11-04 12:00")):
         assert status.status().state is State.FAILED
         assert status.status().message.count("could not be removed") == 1
+        assert outlook.read().due == at("2026-11-04 12:01").timestamp(), "tried again soon"
+    with freeze_time(at("2026-11-04 12:01")):
+        assert not run.run().made
+        assert status.status().state is State.OK
+    assert automatic() == ["11-04 11:00"]
 
 
 def test_overdue_is_worked_out_when_somebody_looks(nightly, at):
