@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Any
 
@@ -103,9 +103,11 @@ def _alone() -> Iterator[bool]:
 
 
 def _run(user: Any, reporter: Reporter) -> Outcome:
-    before = status.status()
-    if before.state is State.OVERDUE and before.last is not None:
-        _tell_once(before)
+    before, last = status.status(), status.last_run() or state.LastRun(timezone.now())
+    if before.state is State.OVERDUE and last.is_unfinished:
+        _tell_once(before)  # those before this one were killed, and told nobody
+        last = status.last_run() or last
+    status.save_run(replace(last, at=timezone.now(), is_unfinished=True))
     notices.ping("/start")
     try:
         with logged("automatic backup", user) as log:
@@ -219,19 +221,11 @@ def _conclude(suffix: str) -> None:
 
 def _tell_once(found: status.Status) -> None:
     """Tell people of a state that is another one than the one that they know. The first success is no news."""
-    last = status.last_run()
-    told = last.told if last else ""
-    if found.state.value == told:
+    last = status.last_run() or state.LastRun(timezone.now())
+    if found.state.value == last.told:
         return
-    status.save_run(
-        state.LastRun(
-            at=timezone.now(),
-            error=last.error if last else "",
-            tries=last.tries if last else 0,
-            told=found.state.value,
-        )
-    )
-    if told or found.state.is_trouble:
+    status.save_run(replace(last, at=timezone.now(), told=found.state.value))
+    if last.told or found.state.is_trouble:
         notices.tell(found)
 
 

@@ -39,12 +39,14 @@ class LastBackup:
 @dataclass(frozen=True)
 class LastRun:
     """How the last automatic backup went. `at`: when, aware. `error`: why it failed; "" where it did not. `tries`: how
-    often in a row it failed. `told`: the state that people were told last; "" where nothing was said yet."""
+    often in a row it failed. `told`: the state that people were told last; "" where nothing was said yet.
+    `is_unfinished`: another one began since, and either works or was killed."""
 
     at: dt.datetime
     error: str = ""
     tries: int = 0
     told: str = ""
+    is_unfinished: bool = False
 
     def as_json(self) -> dict[str, Any]:
         return {**asdict(self), "at": self.at.isoformat()}
@@ -58,6 +60,7 @@ class LastRun:
                 str(content["error"]),
                 int(content["tries"]),
                 str(content["told"]),
+                content.get("is_unfinished") is True,
             )
         except (KeyError, TypeError, ValueError):
             return None

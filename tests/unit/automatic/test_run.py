@@ -353,9 +353,35 @@ def test_overdue_is_worked_out_when_somebody_looks(nightly, at):
     for moment, state in (("04 12:00", State.OK), ("05 02:29", State.OK), ("05 02:31", State.OVERDUE)):
         with freeze_time(at(f"2026-11-{moment}")):
             assert status.status().state is state
-    with freeze_time(at("2026-11-09 03:00")):
-        write_a_note()
-        assert run.run().made
+    write_a_note()
+    assert made(at("2026-11-09 03:00"))
+    assert mail.outbox == [], "a server that was switched off is no news once it is made up"
+
+
+class Killed(BaseException):
+    """Nothing can be done any more."""
+
+
+def test_runs_that_are_killed_are_told_by_the_next_one_once_a_backup_is_overdue(nightly, at, monkeypatch):
+    assert made(at("2026-11-03 12:00"))
+
+    def die(*args, **kwargs):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(services, "create_backup", die)
+        for moment, mails in (
+            ("04 03:00", 0),
+            ("04 12:00", 0),
+            ("05 03:00", 1),
+            ("05 04:00", 1),
+            ("06 03:00", 1),
+        ):
+            with freeze_time(at(f"2026-11-{moment}")):
+                with pytest.raises(Killed):
+                    run.run()
+                assert len(mail.outbox) == mails, moment
+    assert made(at("2026-11-06 04:00")) is False, "nothing has changed"
     assert [message.subject for message in mail.outbox] == [
         "Baby Buddy: automatic backups need your attention",
         "Baby Buddy: automatic backups work again",

@@ -11,9 +11,12 @@ from django.db import connection, connections
 from django.db.migrations.recorder import MigrationRecorder
 
 from backup import services
-from backup.database import memo
+from backup.automatic import run
+from backup.conf import conf
+from backup.database import Job, database_of, memo
 from backup.exceptions import NoSuchBackup
 from backup.storage import kept, state, uploads
+from backup.storage.kept import BackupKind
 from tests.support.backups import restore, take
 from tests.support.processes import ask, process
 from tests.support.snapshots import snapshot
@@ -22,6 +25,7 @@ OTHER = """
     import sys
     from django.contrib.auth.models import User
     from backup import services
+    from backup.automatic import run
     from backup.exceptions import BackupError
     from backup.storage import kept, state, uploads
 
@@ -29,7 +33,9 @@ OTHER = """
     for line in sys.stdin:
         what, *rest = line.split()
         try:
-            if what == "list":
+            if what == "run":
+                answer = run.run(now=True).made
+            elif what == "list":
                 answer = [copy.name for copy in services.kept_backups()]
             elif what == "undo":
                 answer = services.undo_restore(safety_copy=rest[0] if rest else None).records
@@ -71,6 +77,16 @@ def test_another_sites_backups_are_not_seen(family, other):
     assert [copy.name for copy in kept.backups()] == [name]
     assert state.load_last_backup() is not None
     assert state.newest_progress(admin) is not None
+
+
+def test_two_sites_make_automatic_backups_side_by_side(family, other):
+    """In one folder, at one time: each has its own lock, its own list and its own moment of the next one."""
+    with database_of().lock(Job.AUTOMATIC_BACKUP):
+        assert ask(other, "run") == "True"
+    assert kept.names(BackupKind.AUTOMATIC) == []
+    assert run.run(now=True).made
+    assert len(kept.names(BackupKind.AUTOMATIC)) == 1
+    assert len([*conf.root.glob("automatic_*.json")]) == 2
 
 
 @pytest.fixture
