@@ -11,8 +11,8 @@ from typing import Any
 from django.db import OperationalError
 from django.utils.translation import gettext as _
 
-from .database import reason_of
-from .exceptions import BackupError, Busy, StorageFailed
+from .database import database_of
+from .exceptions import BackupError, StorageFailed
 
 logger = logging.getLogger("backup")
 
@@ -21,7 +21,7 @@ logger = logging.getLogger("backup")
 def logged(job: str, user: Any) -> Iterator[Callable[[str], None]]:
     """Log what was done, refused or failed. Yields a function that adds a remark to the line.
 
-    Errors of the disk and of the database become `StorageFailed` and `Busy`.
+    Errors of the disk and of the database become errors of ours.
     """
     started = time.monotonic()
     remarks: list[str] = []
@@ -67,6 +67,4 @@ def _as_our_errors() -> Iterator[None]:
             % {"reason": error.strerror or type(error).__name__}
         ) from error
     except OperationalError as error:
-        raise Busy(
-            _("The database could not do it: %(reason)s. Nothing was changed.") % {"reason": reason_of(error)}
-        ) from error
+        raise database_of().trouble(error) from error

@@ -32,6 +32,9 @@ A subclass must say
     Have the next row of each table get this key; where rows have it or higher ones, the one after the highest. It is
     undone with the transaction, unless the vendor says `KEYS_AFTER_COMMIT`: then it is called after that.
 
+`passes(error)`
+    Whether what an `OperationalError` of the driver's says passes by itself: a lock, a connection that was lost.
+
 A subclass may say, to be right
 
 `begin_snapshot()`

@@ -309,6 +309,9 @@ class MySQL(Database):
             return number.is_finite()
         return column.kind is not FLOAT or value not in UNBOUNDED
 
+    def passes(self, error: OperationalError) -> bool:
+        return bool(error.args) and error.args[0] in {*LOCKED, *LOST}
+
     def is_about_a_record(self, error: OperationalError) -> bool:
         # Errors of data and of constraints that mysqlclient files under OperationalError.
         return bool(error.args) and error.args[0] in {
@@ -342,6 +345,8 @@ def _collated(collation: str) -> str:
 
 #: What the server calls a lock that was not to be had in time, or not without a deadlock.
 LOCKED = {1205, 1213}
+#: … for: there are too many connections, the server cannot be reached or ends, or it ended this connection or query.
+LOST = {1040, 1053, 1317, 2002, 2003, 2006, 2013}
 
 
 def _literals(kind: Kind, values: Sequence[Any], literal: Callable[[bytes], bytes]) -> Sequence[str]:

@@ -235,6 +235,11 @@ class PostgreSQL(Database):
             found.append(OwnSequence(db_table, name, highest, may_read, may_read and may_update, is_owned))
         return found
 
+    def passes(self, error: OperationalError) -> bool:
+        """Without a SQLSTATE, the server was not reached, or ended the connection."""
+        state = _state_of(error)
+        return state is None or state in LOCKED | {"53300"} or state[:2] in PASSING
+
     def unknown_time_zones(self, names: Iterable[str]) -> set[str]:
         unknown = set(names) - KNOWN_TIME_ZONES
         if unknown:
@@ -252,6 +257,8 @@ LOCKS = {Job.RESTORE: 0x62616279, Job.AUTOMATIC_BACKUP: 0x6261627A}
 EXACT = {"extra_float_digits": "3", "intervalstyle": "postgres"}
 #: What the server calls a lock that was not to be had in time.
 LOCKED = {"55P03"}
+#: Classes of SQLSTATE of what passes by itself: connections, deadlocks, a server that ends or begins.
+PASSING = {"08", "40", "57"}
 
 
 def _plain_floats(values: Sequence[Any]) -> Sequence[Plain]:

@@ -13,7 +13,7 @@ from django.db import DatabaseError, OperationalError, ProgrammingError, transac
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils.translation import gettext as _
 
-from ..exceptions import BackupError, Busy, Damaged, RestoreRefused
+from ..exceptions import BackupError, Busy, Damaged, RestoreRefused, StorageFailed
 from ..kinds import Plain
 from ..tables import Column, Table
 from .errors import Job, reason_of
@@ -145,10 +145,7 @@ class Session(ABC):
                     _("The database refused the result: %(reason)s. Nothing was changed.")
                     % {"reason": reason_of(error)}
                 ) from error
-            raise Busy(
-                _("The database could not do it: %(reason)s. Nothing was changed.")
-                % {"reason": reason_of(error)}
-            ) from error
+            raise self.trouble(error) from error
 
     @contextmanager
     def damage_explained(self) -> Iterator[None]:
@@ -159,6 +156,12 @@ class Session(ABC):
             if not self.is_damage(error):
                 raise
             raise self.damaged(error) from error
+
+    def trouble(self, error: OperationalError) -> BackupError:
+        """Return our error for what the driver says of the whole: `Busy` only where that passes by itself."""
+        text = _("The database could not do it: %(reason)s. Nothing was changed.")
+        kind = Busy if self.passes(error) else StorageFailed
+        return kind(text % {"reason": reason_of(error)})
 
     def damaged(self, error: DatabaseError) -> Damaged:
         """Return our error for one of the driver's that `is_damage`."""
@@ -197,6 +200,9 @@ class Session(ABC):
     def table_names(self) -> set[str]:
         """Return the names of all tables that there are."""
         return {*self.connection.introspection.table_names()}
+
+    @abstractmethod
+    def passes(self, error: OperationalError) -> bool: ...
 
     def is_damage(self, error: DatabaseError) -> bool:
         """Tell whether an error says that the database is damaged, or that a table is missing."""

@@ -52,6 +52,9 @@ class SQLite(Salvage, Database):
 
         return self._source.cursor(factory=SQLiteCursorWrapper)
 
+    def passes(self, error: OperationalError) -> bool:
+        return "locked" in str(error)
+
     def _fetch(self, sql: str, params: Sequence[Any]) -> RawRows:
         try:
             return super()._fetch(sql, params)

@@ -249,7 +249,7 @@ def confirm(request: HttpRequest) -> HttpResponseBase:
         if isinstance(error, AlreadyRestored) and "result" in state:
             # The page was sent once more, by a reload or a second click.
             return result_of(request, Result.from_json(state["result"]))
-        # What passes by itself may be tried again: the upload is still there.
+        # What passes by itself, or once the server was mended, may be tried again: the upload is still there.
         again = isinstance(error, Busy | StorageFailed)
         retry = {"upload": form.upload_id, "fields": fields_of(form.options)} if again else None
         return error_page(request, error, retry=retry, key=form.typed_key)

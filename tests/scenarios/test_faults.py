@@ -18,17 +18,17 @@ from core import models as core
 from django.contrib.auth.models import User
 from django.core.files.base import ContentFile
 from django.core.files.storage import InMemoryStorage
-from django.db import connection, connections
+from django.db import OperationalError, connection, connections
 from django.utils import timezone
 from freezegun import freeze_time
 
 from backup import babybuddy, services
 from backup.conf import conf
-from backup.database import Database, database_of
+from backup.database import VENDORS, Database, database_of
 from backup.exceptions import Busy, InvalidBackup, StorageFailed
 from backup.storage import files, kept
 from backup.storage.atomic import ABANDONED, PARTIAL
-from tests.support.backups import Telling, metadata_of, restore, take
+from tests.support.backups import Telling, metadata_of, refused, restore, take
 from tests.support.processes import ask, hear, process, wait_until_usable
 from tests.support.snapshots import differences, snapshot
 
@@ -374,3 +374,52 @@ def test_what_killed_processes_left_is_swept(family):
     assert {path for path in parts if path.exists()} == {
         path for path, name in parts.items() if name == "new"
     }
+
+
+# --- What passes by itself --------------------------------------------------------------------------------
+
+
+def error_of_the_driver(words):
+    """What Django makes of it. `words`: a text (SQLite), a number (MySQL), a SQLSTATE or None (PostgreSQL)."""
+    error = OperationalError(words, "said") if isinstance(words, int) else OperationalError(words or "said")
+    error.__cause__ = type("Cause", (Exception,), {"sqlstate": words})()
+    return error
+
+
+@pytest.mark.parametrize(
+    ("vendor", "words", "code"),
+    [
+        ("sqlite", "database is locked", "busy"),
+        ("sqlite", "database table is locked: core_child", "busy"),
+        ("sqlite", "attempt to write a readonly database", "storage_failed"),
+        ("sqlite", "database or disk is full", "storage_failed"),
+        ("sqlite", "unable to open database file", "storage_failed"),
+        ("postgresql", None, "busy"),  # the connection is gone
+        ("postgresql", "40P01", "busy"),
+        ("postgresql", "55P03", "busy"),
+        ("postgresql", "57P01", "busy"),
+        ("postgresql", "53300", "busy"),
+        ("postgresql", "53100", "storage_failed"),  # the disk is full
+        ("postgresql", "28P01", "storage_failed"),  # no password
+        ("mysql", 1205, "busy"),
+        ("mysql", 2006, "busy"),
+        ("mysql", 1021, "storage_failed"),  # the disk is full
+        ("mysql", 1142, "storage_failed"),  # a privilege is missing
+    ],
+)
+def test_busy_is_only_what_passes_by_itself(vendor, words, code):
+    database = VENDORS[vendor](connection)
+    assert database.trouble(error_of_the_driver(words)).code == code
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="a pragma of SQLite's")
+def test_a_database_that_cannot_be_written_is_not_busy(changed):
+    file, _then, now = changed
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA query_only = 1")
+    try:
+        assert refused(file, StorageFailed).code == "storage_failed"
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA query_only = 0")
+    assert not differences(now, snapshot())
