@@ -11,6 +11,7 @@ from django.utils.translation import gettext_lazy
 
 from ..options import Phase
 from .names import grouped
+from .preview import entered
 
 #: Without a sign of life for so long, a restore may have been interrupted.
 SILENCE = dt.timedelta(minutes=2)
@@ -67,5 +68,5 @@ def last_restore(state: dict[str, Any] | None) -> dict[str, Any] | None:
     if state is None or state.get("seen"):
         return None
     how = "done" if "result" in state else "failed" if "error" in state else "running"
-    records = state["result"]["records"] if how == "done" else None
+    records = entered(state["result"]["restored"]) if how == "done" else None
     return {"how": how, "id": state["id"], "at": dt.datetime.fromisoformat(state["at"]), "records": records}

@@ -21,6 +21,7 @@ from backup.log import log
 from backup.options import Result
 from backup.presentation.names import model_names
 from backup.presentation.preview import entered
+from backup.storage import state as states
 from backup.storage import uploads
 
 logger = logging.getLogger("backup")
@@ -123,11 +124,17 @@ class _Chunks:
         self._file.close()
 
 
-def result_of(request: HttpRequest, result: Result, undone: bool = False) -> HttpResponse:
-    """Show what was restored: in the answer to the request itself, since the next one may need a new sign-in."""
+def result_of(request: HttpRequest, result: Result, undone: bool = False, follow: str = "") -> HttpResponse:
+    """Show what was restored: on a page of its own, which can be reloaded and gone back to.
+
+    `follow`: the id under which the end was noted, see `views.progress`. Where it was not, or where the next request
+    would need a new sign-in, the answer is the result itself.
+    """
     signed_out = not access.sends_token(request) and _session_has_ended(request)
     if access.wants_json(request):
         return JsonResponse(result.as_json())
+    if follow and not signed_out and "result" in (states.load_progress(follow, request.user) or {}):
+        return redirect("backup:progress", follow)
     names = model_names(result.restored)
     rows = [{"name": names[label], "records": count} for label, count in result.restored.items() if count]
     context = {

@@ -99,4 +99,4 @@ def undo(request: HttpRequest) -> HttpResponseBase:
             fields = {"safety_copy": name or "", "follow": request.POST.get("follow", "")}
             return key_needed_page(request, error, reverse("backup:undo"), fields)
         return not_done(request, error)
-    return result_of(request, result, undone=True)
+    return result_of(request, result, undone=True, follow=request.POST.get("follow", ""))

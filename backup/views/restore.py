@@ -248,14 +248,14 @@ def confirm(request: HttpRequest) -> HttpResponseBase:
         state = states.load_progress(form.upload_id, request.user) or {}
         if isinstance(error, AlreadyRestored) and "result" in state:
             # The page was sent once more, by a reload or a second click.
-            return result_of(request, Result.from_json(state["result"]))
+            return result_of(request, Result.from_json(state["result"]), follow=form.upload_id)
         # What passes by itself, or once the server was mended, may be tried again: the upload is still there.
         again = isinstance(error, Busy | StorageFailed)
         retry = {"upload": form.upload_id, "fields": fields_of(form.options)} if again else None
         return error_page(request, error, retry=retry, key=form.typed_key)
     if form.upload_id:
         uploads.discard(form.upload_id, request.user)
-    return result_of(request, result)
+    return result_of(request, result, follow=form.upload_id)
 
 
 def _ask(request: HttpRequest, form: RestoreForm) -> HttpResponse:

@@ -91,7 +91,7 @@ def test_the_answer_counts(browser, changed, clear, answer):
         # The child and the settings of who came; and the user, where accounts are replaced.
         assert f"<strong>{3 if answer == 'replace' else 2} records</strong>" in page
         response = browser.post(
-            url("confirm"), {**fields_of(response, "Delete and restore"), "confirmed": "yes"}
+            url("confirm"), {**fields_of(response, "Delete and restore"), "confirmed": "yes"}, follow=True
         )
     assert "Your data is back" in response.content.decode()
     after = snapshot()
@@ -108,7 +108,7 @@ def test_nobody_is_asked_where_no_account_changes(browser, family):
     User.objects.filter(username="grandma").update(first_name="changed")
     preview = preview_of(browser, data)
     assert not radios(preview)
-    response = browser.post(url("confirm"), fields_of(preview, "Confirm Restore"))
+    response = browser.post(url("confirm"), fields_of(preview, "Confirm Restore"), follow=True)
     assert "Your data is back" in response.content.decode()
 
 
@@ -123,7 +123,7 @@ def test_parts_are_chosen_in_the_preview(browser, changed):
     assert not radios(chosen), "accounts stay: nothing to ask"
     assert "The password of grandma" not in page
     before = snapshot()
-    response = browser.post(url("confirm"), fields_of(chosen, "Confirm Restore"))
+    response = browser.post(url("confirm"), fields_of(chosen, "Confirm Restore"), follow=True)
     assert "Your data is back" in response.content.decode()
     assert not differences(accounts_of(before), accounts_of(snapshot()))
     assert not Note.objects.filter(note="changed").exists()
@@ -136,7 +136,7 @@ def test_staff_restores_the_entries_at_once(family, changed):
     before = snapshot()
     preview = preview_of(client, changed)
     assert preview.status_code == 200
-    response = client.post(url("confirm"), fields_of(preview, "Restore entries only"))
+    response = client.post(url("confirm"), fields_of(preview, "Restore entries only"), follow=True)
     assert "Your data is back" in response.content.decode()
     after = snapshot()
     for label in (*ACCOUNTS, "babybuddy.settings", "dbsettings.setting"):
@@ -155,7 +155,7 @@ def test_staff_is_asked_before_entries_go(family, changed):
     assert "delete this 1 record" in asked.content.decode()
     assert not differences(before, snapshot())
     fields = {**fields_of(asked, "Delete and restore"), "confirmed": "yes"}
-    assert "Your data is back" in client.post(url("confirm"), fields).content.decode()
+    assert "Your data is back" in client.post(url("confirm"), fields, follow=True).content.decode()
     assert not Child.objects.filter(first_name="New").exists()
     assert not differences(accounts_of(before), accounts_of(snapshot()))
 
@@ -200,7 +200,7 @@ def test_preview_question_and_result_agree(browser, changed, clear):
         assert f"{fields['removed']} deleted" in page
         assert "New Baby" in question, "who goes is named"
         response = browser.post(
-            url("confirm"), {**fields_of(response, "Delete and restore"), "confirmed": "yes"}
+            url("confirm"), {**fields_of(response, "Delete and restore"), "confirmed": "yes"}, follow=True
         )
     result = response.content.decode()
     assert "Mia Lind" in result

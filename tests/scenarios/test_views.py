@@ -273,8 +273,8 @@ def test_preview_confirm_result_in_a_browser(browser, clear):
         assert asked.status_code == 200
         assert not differences(changed, snapshot()), "there is a second step"
         fields["confirmed"] = "yes"
-    result = browser.post(url("confirm"), fields)
-    assert result.status_code == 200, "in the same response"
+    result = browser.post(url("confirm"), fields, follow=True)
+    assert result.redirect_chain[0][0] == reverse("backup:progress", args=[fields["upload"]])
     assert "Your data is back" in result.content.decode()
     assert not staged(), "used"
     if clear:
@@ -283,14 +283,14 @@ def test_preview_confirm_result_in_a_browser(browser, clear):
         assert Child.objects.filter(first_name="New").exists()
         assert not Feeding.objects.filter(notes="changed").exists()
     restored = snapshot()
-    again = browser.post(url("confirm"), fields)
+    again = browser.post(url("confirm"), fields, follow=True)
     assert again.status_code == 200, "the result is shown once more"
     assert "Your data is back" in again.content.decode()
     again = browser.post(url("confirm"), fields, headers={"Accept": "application/json"})
     assert again.status_code == 409
     assert "not restored again" in error_of(again)["message"]
     with freeze_time(dt.datetime.now(dt.timezone.utc) + services.SENT_AGAIN):
-        again = browser.post(url("confirm"), fields)
+        again = browser.post(url("confirm"), fields, follow=True)
     assert again.status_code == 400
     assert "no longer there" in again.content.decode()
     assert not differences(restored, snapshot())
@@ -352,7 +352,7 @@ def test_back_after_the_restore_leads_to_its_result(browser):
     fields = hidden(preview, "confirm")
     pages = [preview.redirect_chain[-1][0], url("question", fields["upload"])]
     assert [browser.get(page).status_code for page in pages] == [200, 200]
-    assert browser.post(url("confirm"), {**fields, **CLEAR}).status_code == 200
+    assert browser.post(url("confirm"), {**fields, **CLEAR}, follow=True).status_code == 200
     for page in pages:
         response = browser.get(page)
         assert (response.status_code, response.url) == (302, url("progress", fields["upload"]))
@@ -379,7 +379,7 @@ def test_going_back_to_a_kept_copy_has_a_preview(browser, family):
     assert "What this backup would do" in preview.content.decode()
     assert not differences(before, snapshot())
     fields = hidden(preview, "confirm")
-    result = browser.post(url("confirm"), {**fields, **CLEAR})
+    result = browser.post(url("confirm"), {**fields, **CLEAR}, follow=True)
     assert "Your data is back" in result.content.decode()
     assert not differences(first, snapshot())
 
@@ -503,7 +503,8 @@ def test_the_second_step_names_what_goes(browser, family):
     assert 'id="confirmed-missing"' in missed.content.decode()
     assert len(staged()) == 1
     assert (
-        "Your data is back" in browser.post(url("confirm"), {**fields, "confirmed": "yes"}).content.decode()
+        "Your data is back"
+        in browser.post(url("confirm"), {**fields, "confirmed": "yes"}, follow=True).content.decode()
     )
     assert not Child.objects.filter(first_name="New").exists()
 
@@ -519,7 +520,9 @@ def test_a_browser_that_clears_at_once_gets_the_preview(browser, family):
     assert "What this backup would do" in response.content.decode()
     assert not differences(changed, snapshot())
     fields = hidden(response, "confirm")
-    assert "Your data is back" in browser.post(url("confirm"), {**fields, **CLEAR}).content.decode()
+    assert (
+        "Your data is back" in browser.post(url("confirm"), {**fields, **CLEAR}, follow=True).content.decode()
+    )
     assert not differences(before, snapshot())
 
 
@@ -576,7 +579,7 @@ def test_a_restore_can_be_followed_and_its_result_is_found(browser, family, monk
     monkeypatch.setattr(
         "backup.views.reporter.time.monotonic", count().__next__
     )  # each look at the clock is a second later
-    assert browser.post(url("confirm"), fields).status_code == 200
+    assert browser.post(url("confirm"), fields).url == reverse("backup:progress", args=[fields["upload"]])
     texts = [text for state, text in seen if state == "running"]
     for number, step in enumerate(["Checking", "Making a safety copy", "Writing", "Checking"], 1):
         assert any(text.startswith(f"Step {number} of 4: {step}") for text in texts)
@@ -594,7 +597,7 @@ def test_a_restore_can_be_followed_and_its_result_is_found(browser, family, monk
     assert "Your data is back" in page
     assert kept.backups()[0].name in page
     # A second try does not make that forgotten.
-    assert "Your data is back" in browser.post(url("confirm"), fields).content.decode()
+    assert "Your data is back" in browser.post(url("confirm"), fields, follow=True).content.decode()
     assert "Your data is back" in progress_of(browser, fields["upload"]).content.decode()
 
 
@@ -658,10 +661,10 @@ def test_to_ask_does_not_write_the_session(browser, family):
 
 
 def test_undo_can_be_followed(browser, family):
-    browser.post(url("confirm"), {"backup_file": upload()})
+    browser.post(url("confirm"), {"backup_file": upload()}, follow=True)
     page = browser.get(url("index")).content.decode()
     name = re.search(r'name="follow" value="([^"]+)"', page)[1]
-    assert browser.post(url("undo"), {"follow": name}).status_code == 200
+    assert browser.post(url("undo"), {"follow": name}, follow=True).status_code == 200
     assert "as it was before" in progress_of(browser, name).content.decode()
 
 
@@ -752,11 +755,11 @@ def test_a_confirmation_that_waited_for_another_is_not_carried_out(browser, monk
 
     def and_another_comes_first(source, **options):
         monkeypatch.setattr(services, "unlocked", real)
-        answers.append(browser.post(url("confirm"), fields).status_code)
+        answers.append(browser.post(url("confirm"), fields, follow=True).status_code)
         return real(source, **options)
 
     monkeypatch.setattr(services, "unlocked", and_another_comes_first)
-    response = browser.post(url("confirm"), fields)
+    response = browser.post(url("confirm"), fields, follow=True)
     assert (answers, response.status_code) == ([200], 200)
     assert "Your data is back" in response.content.decode(), "the result of the other one"
     assert len(kept.backups()) == 1
@@ -1137,13 +1140,13 @@ def another_restore():
 def test_busy(family, browser):
     fields = hidden(browser.post(url("restore"), {"backup_file": upload()}, follow=True), "confirm")
     with another_restore():
-        response = browser.post(url("confirm"), fields)
+        response = browser.post(url("confirm"), fields, follow=True)
         assert response.status_code == 409
         assert hidden(response, "confirm") == fields, "it can be tried again"
         response = script(family.admin).post(url("confirm"), {"backup_file": upload()})
         assert response.status_code == 409
         assert error_of(response)["code"] == "busy"
-    assert browser.post(url("confirm"), fields).status_code == 200
+    assert browser.post(url("confirm"), fields, follow=True).status_code == 200
 
 
 def test_server_that_cannot_keep_files(browser, settings, tmp_path):
@@ -1298,7 +1301,10 @@ def test_pages_survive_whatever_the_menu_does(browser, settings, tmp_path):
     assert response.status_code == 200
     assert f'href="{url("download")}"' in response.content.decode()
     preview = browser.post(url("restore"), {"backup_file": upload()}, follow=True)
-    assert "Your data is back" in browser.post(url("confirm"), hidden(preview, "confirm")).content.decode()
+    assert (
+        "Your data is back"
+        in browser.post(url("confirm"), hidden(preview, "confirm"), follow=True).content.decode()
+    )
 
 
 def test_pages_below_a_path(browser, settings, request):
