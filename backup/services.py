@@ -593,14 +593,15 @@ def _digest(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest() if key else ""
 
 
-def kept_backups(*, most: int | None = None) -> list[kept.StoredBackup]:
+def kept_backups(*, start: int = 0, most: int | None = None) -> list[kept.StoredBackup]:
     """List the backups that the server keeps, newest first. Raises `StorageFailed`.
 
-    `most`: only the newest so many, and the one that an undo brings back.
+    `start`, `most`: the newest so many are passed over, and so many listed; the newest with the one that an undo brings
+    back.
     """
     files.tidy()
-    backups = kept.backups(most=most)
-    undo = kept.name_to_undo()
+    backups = kept.backups(start=start, most=most)
+    undo = "" if start else kept.name_to_undo()
     if undo and undo not in {backup.name for backup in backups}:
         with suppress(NoSuchBackup):  # deleted, or found no more
             backups.append(kept.find(undo))

@@ -303,14 +303,15 @@ def note(name: str, **facts: Any) -> StoredBackup:
 # -- all of them ---
 
 
-def backups(kind: BackupKind | None = None, *, most: int | None = None) -> list[StoredBackup]:
-    """List all, as `names` does. Reads the metadata of each, once in a process. `most`: only the newest so many.
+def backups(kind: BackupKind | None = None, *, start: int = 0, most: int | None = None) -> list[StoredBackup]:
+    """List all, as `names` does. Reads the metadata of each, once in a process. `start`, `most`: of these the newest
+    are passed over, and so many listed.
 
     Raises `StorageFailed`.
     """
     undo, paths = name_to_undo(), _paths()
     found = []
-    for name in _names_among(paths, kind)[:most]:
+    for name in _names_among(paths, kind)[start:][:most]:
         with suppress(NoSuchBackup):  # deleted since
             found.append(_stored(name, undo, has_facts=name.facts in paths))
     return found

@@ -23,8 +23,9 @@ from backup.storage.keys import Place
 
 from .answers import error_page, json_error, json_of_error, log_refusal, page
 
-#: Kept backups that the page lists where it was not asked for all, and those that an empty site is offered.
-LISTED, OFFERED = 5, 3
+#: Kept backups that the page lists, that it lists at a time where somebody asks for older ones, and that an empty site
+#: is offered.
+LISTED, LISTED_LATER, OFFERED = 5, 50, 3
 
 
 def front_page(
@@ -43,10 +44,11 @@ def front_page(
         "status": automatic_backups.status(),
     }
     try:
-        everything = "all" in request.GET
-        backups = services.kept_backups(most=None if everything else LISTED)
+        start, total = _start(request), len(kept.names())
+        most = LISTED_LATER if start else LISTED
+        backups = services.kept_backups(start=start, most=most)
         context["backups"] = kept_in_words(backups, services.counts())
-        context["how_many"] = len(kept.names())
+        context["start"], context["older"] = start, start + most if start + most < total else None
         context["offered"] = kept_in_words(services.backups_for_an_empty_site(request.user, most=OFFERED), {})
         context["last_backup"] = states.load_last_backup()
         if status == 200:  # not beside an error of something else
@@ -74,6 +76,12 @@ def _key() -> dict[str, Any]:
     except BackupError as error:
         return {"error": error.message}
     return {"id": stored.key.id, "is_noted": stored.is_noted} if stored else {"id": ""}
+
+
+def _start(request: HttpRequest) -> int:
+    """Return how many of the newest kept backups the page passes over."""
+    text = request.GET.get("from", "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 7 else 0
 
 
 def _last_restore(request: HttpRequest) -> dict[str, Any] | None:

@@ -115,14 +115,17 @@ def test_its_default_is_true(settings, name):
 
 def test_the_default_folder_is_true(settings, monkeypatch, tmp_path):
     settings.BACKUP_ROOT = None
-    settings.BASE_DIR = tmp_path
+    settings.BASE_DIR = tmp_path / "host"
+    settings.MEDIA_ROOT = tmp_path / "host" / "media"
     (default,) = (row[1] for row in rows(section("Settings")) if names(row[0]) == ["BACKUP_ROOT"])
     beside, otherwise = names(default)
     engine = "django.db.backends."
     monkeypatch.setitem(settings.DATABASES, "default", {"ENGINE": engine + "sqlite3", "NAME": "/there/db"})
     assert conf.root == Path("/there", beside)
     monkeypatch.setitem(settings.DATABASES, "default", {"ENGINE": engine + "postgresql", "NAME": "db"})
-    assert conf.root == tmp_path / otherwise
+    assert conf.root == tmp_path / "host" / otherwise
+    settings.MEDIA_ROOT = tmp_path / "data" / "media"
+    assert conf.root == tmp_path / "data" / "backups"
 
 
 # -- commands and addresses ----------------------------------------------------------------------------------

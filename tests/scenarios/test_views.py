@@ -808,16 +808,20 @@ def test_a_kept_backup_is_previewed_restored_and_undone(family, browser):
     assert len(kept.backups()) == 2
 
 
-def test_the_page_lists_the_newest_and_all_if_asked(family, browser):
+def test_the_page_lists_the_newest_and_older_ones_if_asked(family, browser):
     undo = restored(family)[1]
     names = [services.keep_backup().name for _ in range(7)]
     page = browser.get(url("index")).content.decode()
     assert [name for name in names if name in page] == names[2:]
     assert undo in page, "the last restore can be undone here"
-    assert "Show all 8 backups" in page
-    page = browser.get(url("index"), {"all": "1"}).content.decode()
-    assert [name for name in names if name in page] == names
-    assert "Show all" not in page
+    assert "?from=5#kept-title" in page
+    assert "Show the newest" not in page
+    page = browser.get(url("index"), {"from": "5"}).content.decode()
+    assert [name for name in [undo, *names] if name in page] == [undo, *names[:2]]
+    assert "Show older" not in page
+    assert "Show the newest" in page
+    for odd in ("-1", "x", "٣", "9" * 30):
+        assert names[6] in browser.get(url("index"), {"from": odd}).content.decode()
 
 
 def test_a_kept_backup_is_pinned(family, browser):
@@ -859,7 +863,7 @@ def test_an_automatic_backup_is_made_where_one_is_due(family, browser, settings)
     client = script(family.admin)
     assert client.get(url("status")).json()["state"] == "overdue"
     page = browser.get(url("index")).content.decode()
-    assert "A backup is overdue" in page
+    assert "No automatic backup yet" in page
     answer = client.post(url("run"), {"automatic": "true"}).json()
     (made,) = kept.backups()
     assert answer == {"name": made.name, "kind": "automatic", "records": made.records, "made": True}

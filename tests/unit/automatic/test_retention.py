@@ -168,3 +168,10 @@ def test_an_empty_or_misspelled_policy_is_refused(settings, keep):
     settings.BACKUP_KEEP = keep
     with pytest.raises(ImproperlyConfigured, match="BACKUP_KEEP must be"):
         _ = conf.keep
+
+
+def test_what_an_undo_would_bring_back_stays():
+    """A safety copy of a state that an automatic backup holds is no second file, so that one must not go."""
+    old = backup("2026-11-03", is_undo=True)
+    verdict = next(v for v in judged([*nightly(9), old], "last=2") if v.backup is old)
+    assert verdict.reasons == ("the last restore can be undone with it",)
