@@ -54,6 +54,10 @@ _MAY_BE_EMPTY = {
     ("auth.user", "password"),
 }
 
+#: Fields of which only forms look at the validators: a proxy's header and a command make users without one, and the
+#: host lives with all of them.
+_VALIDATED_IN_FORMS_ONLY = {("auth.user", "username"), ("auth.user", "email")}
+
 #: Apps and models that backups leave out, each for its reason; `scope.LEFT_OUT` has those that are Django's own.
 LEFT_OUT = {"axes": "a server's log of login attempts; restored, it would bring lock-outs back"}
 
@@ -160,6 +164,11 @@ def is_care(label: str) -> bool:
 def may_be_empty(label: str, field: str) -> bool:
     """Tell whether the host lives with an empty text that a form would refuse. Plug-ins are expected to."""
     return group_of(label) == OTHER or (label, field) in _MAY_BE_EMPTY
+
+
+def is_validated(label: str, field: str) -> bool:
+    """Tell whether all values of a field went through its validators."""
+    return (label, field) not in _VALIDATED_IN_FORMS_ONLY
 
 
 def moment_of(table: Table) -> Column | None:

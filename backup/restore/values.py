@@ -58,7 +58,7 @@ class ValueChecks:
                     place,
                     _file_name,
                 )  # its validators may look at the file itself, which is not in the backup
-            elif own := own_validators(column):
+            elif (own := own_validators(column)) and babybuddy.is_validated(table.label, column.name):
                 yield place, _validity(column, own)
 
     def _check_records(self, table: Table, columns: Batch, place: int, validator: Validator) -> None:
