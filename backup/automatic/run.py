@@ -155,10 +155,10 @@ def _make(user: Any, reporter: Reporter) -> Outcome:
                 with kept.open_backup(newest.name) as source, keys.unlocked(source) as then:
                     file.seek(0)
                     with keys.unlocked(file) as today:
+                        shrunk = guard.losses(then, today)  # first: the rest of that file may be damaged
                         if status.is_good(newest) and is_unchanged(then, today):
                             same = kept.note(newest.name, **{status.UNCHANGED: moment.isoformat()})
                             return Outcome(False, same, _("Nothing has changed since the newest backup."))
-                        shrunk = guard.losses(then, today)
             except (InvalidBackup, NoSuchBackup, KeyNeeded) as error:
                 # It is damaged, deleted, or cannot be opened: a new one is all the more needed.
                 logger.warning("%s cannot be compared with: %s", newest.name, error.code)

@@ -36,7 +36,14 @@ def test_no_urls(settings):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("MAX_UPLOAD_SIZE", "1"), ("EXCLUDE", "x"), ("REQUIRE_SUPERUSER", "ture"), ("ROOT", 7)],
+    [
+        ("MAX_UPLOAD_SIZE", "1"),
+        ("EXCLUDE", "x"),
+        ("REQUIRE_SUPERUSER", "ture"),
+        ("ROOT", 7),
+        ("SCHEDULE", "dayly"),
+        ("KEEP", ""),
+    ],
 )
 def test_wrong_types(settings, name, value):
     setattr(settings, f"BACKUP_{name}", value)

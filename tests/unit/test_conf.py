@@ -23,6 +23,15 @@ def test_values_are_read_live(settings):
 
 
 @pytest.mark.parametrize(
+    ("value", "addresses"),
+    [((), []), ("off", ["off"]), ("a@b.c", ["a@b.c"]), (["a@b.c", " d@e.f "], ["a@b.c", "d@e.f"])],
+)
+def test_who_is_told(settings, value, addresses):
+    settings.BACKUP_NOTIFY = value
+    assert conf.notify == addresses
+
+
+@pytest.mark.parametrize(
     ("database", "root"),
     [
         (
@@ -83,6 +92,15 @@ def test_root_as_set(settings, value, root):
         ("EXCLUDE", [1]),
         ("REQUIRE_SUPERUSER", "ture"),
         ("ROOT", 7),
+        ("SCHEDULE", "dayly"),
+        ("KEEP", "lats=7"),
+        ("KEEP", ""),
+        ("NOTIFY", "somebody"),
+        ("NOTIFY", [7]),
+        ("PING_URL", "hc-ping.com/1"),
+        ("PING_URL", "file:///etc/passwd"),
+        ("WEBHOOK_URL", 7),
+        ("AUTOMATIC_SECONDS", 0),
     ],
 )
 def test_wrong_types_are_named(settings, name, value):

@@ -13,7 +13,7 @@ from django.db import connection
 from freezegun import freeze_time
 
 from backup import services
-from backup.automatic import outlook, run, status
+from backup.automatic import look, outlook, run, status
 from backup.automatic.status import State, acknowledge
 from backup.conf import conf
 from backup.exceptions import BackupError, Busy, Forbidden, StorageFailed
@@ -461,3 +461,23 @@ def test_six_weeks_of_nights(nightly, at):
         *[f"11-{day} 04:00" for day in range(24, 31)],
     ]
     assert mail.outbox == []
+
+
+def test_two_machines_with_one_database_and_one_storage(nightly, at, settings, tmp_path):
+    """What one of them made, the other finds, though it has to ask once."""
+    memory = {"BACKEND": "django.core.files.storage.InMemoryStorage"}
+    settings.STORAGES = {**settings.STORAGES, "backups": memory}
+
+    def on(machine):
+        settings.BACKUP_ROOT = str(tmp_path / machine)
+        return look._is_due(), run.run().made, look._is_due()
+
+    with freeze_time(at("2026-11-03 12:00")):
+        assert on("one") == (True, True, False)
+        assert on("two") == (True, False, False)
+    write_a_note()
+    with freeze_time(at("2026-11-04 12:00")):
+        assert on("two") == (True, True, False)
+        assert on("one") == (True, False, False)
+        assert len(automatic()) == 2
+        assert status.status().state is State.OK
