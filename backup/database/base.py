@@ -18,6 +18,8 @@ A subclass must say
 `change_marker(tables)`
     A value that is another one as soon as somebody has changed rows of these tables; equal values promise that nothing
     was changed between. It may change without need. None where the database does not say.
+`length_of(name)`
+    SQL for the bytes of a quoted column.
 `month_of(name)`
     SQL for the month, "2026-11", of a quoted column of dates or of moments (in UTC).
 `size()`

@@ -43,6 +43,8 @@ class Conversion(Session):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._readers: dict[Table, list[ColumnReader]] = {}
+        #: Table -> the bytes that the long values of one row take at most, as of the first look.
+        self._longest: dict[Table, int] = {}
 
     def readers(self, table: Table) -> list[ColumnReader]:
         """Return how the columns of a table are read, in the order of its rows."""

@@ -47,6 +47,9 @@ class PostgreSQL(Database):
     vendor = "postgresql"
     takes_dangling = False
 
+    def length_of(self, name: str) -> str:
+        return f"OCTET_LENGTH({name}::text)"
+
     def month_of(self, name: str) -> str:
         return f"TO_CHAR({name}, 'YYYY-MM')"
 

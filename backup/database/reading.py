@@ -8,7 +8,19 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
-from ..kinds import TEXT, Plain
+from ..kinds import (
+    BOOLEAN,
+    DATE,
+    DATETIME,
+    DECIMAL,
+    DURATION,
+    FLOAT,
+    INTEGER,
+    TEXT,
+    TIME,
+    UUID_,
+    Plain,
+)
 from ..options import Places
 from ..tables import Batch, Column, Relation, Row, Table, in_order, place_of
 from .conversion import ColumnReader, Conversion
@@ -28,6 +40,8 @@ class Reading(Conversion):
 
     #: Rows that are read and converted at a time.
     BATCH = 1000
+    #: Bytes of long values (see `is_long`) that are read at a time, or one row.
+    BATCH_BYTES = 8 * 1024**2
 
     #: Takes note of what nobody can read, and leaves it out; None where rows are for comparison only, and bytes stand
     #: for such a value: they are equal to no value of a backup.
@@ -37,6 +51,9 @@ class Reading(Conversion):
 
     def batches(self, table: Table) -> Iterator[Batch]:
         """Yield all rows in the order of their keys."""
+        if self.is_long(table):
+            yield from self._long_batches(table)
+            return
         readers = self.readers(table)
         key = self.quote(table.key.column)
         order = f"ORDER BY {key} LIMIT {self.BATCH}"
@@ -49,6 +66,75 @@ class Reading(Conversion):
             if batch := self.to_batch(table, readers, rows):  # all of them may be unreadable
                 yield batch
             rows = next_rows()
+
+    def is_long(self, table: Table) -> bool:
+        """Whether so many rows as are read at a time may take much memory, by their texts and other long values.
+
+        They are then read by their lengths, which takes longer.
+        """
+        if table not in self._longest:
+            self._longest[table] = 0
+            if size := self._size_of(table):
+                self._longest[table] = int(
+                    self.fetch(f"SELECT MAX({size}) FROM {self.quote(table.db_table)}")[0][0] or 0
+                )
+        return self._longest[table] * self.BATCH > self.BATCH_BYTES
+
+    def portions(self, table: Table, keys: Sequence[Plain]) -> Iterator[Sequence[Plain]]:
+        """Divide keys so that their rows can be read a portion at a time, which takes little memory. Keys that have no
+        row stay in."""
+        if not self.is_long(table):
+            yield keys
+            return
+        reader, key = self.reader_of(table.key), self.quote(table.key.column)
+        select = (
+            f"SELECT {reader.sql}, {self._size_of(table)} FROM {self.quote(table.db_table)} WHERE {key} IN"
+        )
+        sizes: dict[Plain, int] = {}
+        for params in slices(self.writer_of(table.key)(keys), PARAMETERS):
+            if rows := self.fetch(f"{select} ({', '.join(['%s'] * len(params))})", params):
+                raw, lengths = zip(*rows, strict=True)
+                sizes.update(zip(reader.to_plain(raw) if reader.to_plain else raw, lengths, strict=True))
+        start = 0
+        for count in self._counts([sizes.get(key, 0) for key in keys]):
+            yield keys[start : start + count]
+            start += count
+
+    def _long_batches(self, table: Table) -> Iterator[Batch]:
+        """Yield all rows like `batches`, after a look at how long they are."""
+        readers, key = self.readers(table), self.quote(table.key.column)
+        sizes = f"SELECT {key}, {self._size_of(table)} FROM {self.quote(table.db_table)}"
+        where = ""
+        params: list[Any] = []
+        while rows := self.fetch(f"{sizes} {where} ORDER BY {key} LIMIT {self.BATCH}", params):
+            start = 0
+            for count in self._counts([size for _key, size in rows]):
+                first, last = rows[start][0], rows[start + count - 1][0]
+                between = f"WHERE {key} BETWEEN %s AND %s ORDER BY {key}"
+                read = self._prefetch_rows(table, readers, between, [first, last])()
+                if batch := self.to_batch(table, readers, read):
+                    yield batch
+                start += count
+            where, params = f"WHERE {key} > %s", [rows[-1][0]]
+
+    def _counts(self, sizes: Sequence[int]) -> Iterator[int]:
+        """Divide rows of these sizes into portions of `BATCH_BYTES` at most, or one row, and yield their numbers."""
+        count = total = 0
+        for size in sizes:
+            if count and total + size > self.BATCH_BYTES:
+                yield count
+                count = total = 0
+            count, total = count + 1, total + size
+        if count:
+            yield count
+
+    def _size_of(self, table: Table) -> str:
+        """Return SQL for the bytes of a row's long values; "" where it has no column for any."""
+        return " + ".join(
+            f"COALESCE({self.length_of(self.quote(column.column))}, 0)"
+            for column in table.columns
+            if not column.refers_to and _may_be_long(column)
+        )
 
     def keys_descending(self, table: Table) -> Iterator[list[Plain]]:
         """Yield all keys in batches, the highest first."""
@@ -263,6 +349,10 @@ class Reading(Conversion):
 
     # -- hooks: see `base` ---
 
+    def length_of(self, name: str) -> str:
+        """Return SQL for the bytes of a quoted column."""
+        return f"OCTET_LENGTH({name})"
+
     @abstractmethod
     def month_of(self, name: str) -> str: ...
 
@@ -272,3 +362,12 @@ class Reading(Conversion):
 
 def _shown(value: Any) -> str:
     return repr(value)[:80]
+
+
+#: Kinds whose values have one size, or nearly so.
+_SHORT = (INTEGER, FLOAT, BOOLEAN, DATE, TIME, DATETIME, DURATION, DECIMAL, UUID_)
+
+
+def _may_be_long(column: Column) -> bool:
+    """Whether a value may be of any length. (SQLite does not enforce that of the others; nor does what fills them.)"""
+    return column.kind not in _SHORT and not (column.kind is TEXT and column.field.max_length)

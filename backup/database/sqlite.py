@@ -205,6 +205,9 @@ class SQLite(Salvage, Database):
         # The write lock is one of the whole database. A transaction that has only read cannot be sure to get it later.
         self.execute("DELETE FROM django_content_type WHERE 0")
 
+    def length_of(self, name: str) -> str:
+        return f"LENGTH(CAST({name} AS BLOB))"
+
     def month_of(self, name: str) -> str:
         return f"SUBSTR({name}, 1, 7)"
 

@@ -289,7 +289,8 @@ def _compare(
         # Texts can only be compared if neither keys nor references are remapped.
         is_plain = not (resolver.resolves(table) or resolver.key_map or others.concerns(table))
         is_plain = is_plain and not reader.merges(table)
-        if as_text and is_plain and not has_identity(table):
+        # Nor where the rows here would take much memory: they are then compared by their keys, few at a time.
+        if as_text and is_plain and not has_identity(table) and not database.is_long(table):
             records[table.label], identical[table.label] = comparison.compare(table)
             continue
         records[table.label] = 0

@@ -260,8 +260,10 @@ class KeptRows(MatchedRows):
         for batch in rows():
             own = self.key_map.of(table.label)
             remapped = self.key_map.remap_references(table, [row for row in batch if row[0] not in own])
-            here = self._database.rows_by_key(table, [row[0] for row in remapped])
-            others = [row for row in remapped if row[0] in here and is_another(here[row[0]], row)]
+            others: list[Row] = []
+            for keys in self._database.portions(table, [row[0] for row in remapped]):
+                here = self._database.rows_by_key(table, keys)
+                others += [row for row in remapped if row[0] in here and is_another(here[row[0]], row)]
             for row, matches in zip(others, self.matches(table, others), strict=True):
                 if not matches:  # else unique values say that it is that row all the same
                     strangers[row[0]] = _digest(row)

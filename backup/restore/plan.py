@@ -125,8 +125,7 @@ class Plan:
         displaced = {*self.displaced.get(table.label, ())}
         # Where all rows are deleted, it does not matter which record a row was.
         apart = [] if self.mode.clears else babybuddy.apart(table)
-        for rows in self.rows(table):
-            rows = self.key_map.remap(table, rows)
+        for rows in self._portions(database, table):
             here = database.rows_by_key(table, [row[0] for row in rows])
             added, changed, replaced, unchanged = [], [], [], 0
             for row in rows:
@@ -140,6 +139,15 @@ class Plan:
                 else:
                     changed.append(row)
             yield ComparedBatch(added, changed, replaced, unchanged)
+
+    def _portions(self, database: Database, table: Table) -> Iterator[list[Row]]:
+        """Yield a table's rows under the keys that they get here, as many at a time as can be read here, too."""
+        for rows in self.rows(table):
+            rows = self.key_map.remap(table, rows)
+            start = 0
+            for keys in database.portions(table, [row[0] for row in rows]):
+                yield rows[start : start + len(keys)]
+                start += len(keys)
 
     def packed(self, table: Table) -> Iterator[tuple[int, list[bytes] | None]]:
         """Where nothing was compared, yield of each batch the number of rows, and what `Database.pack` made of it

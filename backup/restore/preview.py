@@ -24,8 +24,6 @@ _MONTH = itemgetter(slice(7))
 MOST = 50
 #: Characters of a text that an example row keeps: more than a page shows of it. A note may have millions.
 LONGEST = 1000
-#: Rows that are read at a time to be cut.
-AT_ONCE = 10
 
 
 @dataclass
@@ -121,8 +119,7 @@ class PreviewCollector:
         """Take examples of rows that are removed, by their keys."""
         samples = self.samples.setdefault(table.label, Samples())
         keys = keys[: MOST - len(samples.removed)]
-        for start in range(0, len(keys), AT_ONCE):
-            some = keys[start : start + AT_ONCE]
+        for some in database.portions(table, keys):
             rows = database.rows_by_key(table, some)
             samples.removed += _cut_rows(rows[key] for key in some if key in rows)
 

@@ -39,7 +39,7 @@ except ImportError:  # Windows
 #: Bytes of address space that the child may have. Django and a record of the greatest size need a fraction of it.
 MEMORY = 2 * 1024**3
 #: Bytes of rows that are read at a time, or one row.
-BATCH_BYTES = 16 * 1024**2
+BATCH_BYTES = SQLite.BATCH_BYTES
 #: App label, name.
 MigrationKey = tuple[str, str]
 

@@ -1,0 +1,70 @@
+"""Memory is bounded by bytes, not by the number of rows: long notes are read few at a time."""
+
+import sys
+
+import pytest
+from core import models as core
+from django.utils import timezone
+
+from backup.database import database_of
+from tests.support.backups import checksums_of, inspect, restore, take
+from tests.support.changing import change_everything
+from tests.support.processes import hear, process
+
+#: Letters of a long note, one of which makes Python keep four bytes of each.
+LETTERS = 100_000
+#: MiB that a job may take beside what a process of the host takes anyway. All of the notes would take many times that.
+MOST = 150
+
+JOB = """
+    import re, sys
+    from pathlib import Path
+    from backup import services
+    from backup.options import RestoreMode, RestoreOptions
+    from core.models import Note
+
+    def peak():
+        return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
+
+    list(Note.objects.values_list("pk", flat=True))  # what a first query loads
+    services.verify_backup, services.inspect_backup
+    job, path = sys.argv[1:]
+    before = peak()
+    if job == "backup":
+        with open(path, "w+b") as file:
+            services.create_backup(file)
+    else:
+        with open(path, "rb") as file:
+            services.inspect_backup(file, RestoreOptions(RestoreMode(job)))
+    print(peak() - before, flush=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
+@pytest.mark.parametrize("job", ["backup", "overwrite", "clear"])
+def test_long_notes_are_read_few_at_a_time(family, tmp_path, job):
+    """Short ones in the backup, so that many of it are read at a time."""
+    child, now = family.children[0], timezone.now()
+    core.Note.objects.bulk_create(core.Note(child=child, note="short", time=now) for _ in range(400))
+    path = tmp_path / "backup.zip"
+    path.write_bytes(take().getvalue())
+    core.Note.objects.update(note="🍼" + "x" * LETTERS)
+    with process(JOB, job, path) as child:
+        taken = int(hear(child)) / 1024
+    assert taken < MOST
+
+
+@pytest.mark.parametrize("bytes_at_a_time", [1, 500, 5000])
+def test_long_rows_are_read_and_compared_as_others_are(filled, monkeypatch, bytes_at_a_time):
+    """Few at a time, wherever they are; with relations, and with keys of all kinds."""
+    file = take()
+    change_everything()
+    changed = take()
+    plans = [inspect(file, clear=clear).as_json()["changes"] for clear in (True, False)]
+    kind = type(database_of())
+    monkeypatch.setattr(kind, "BATCH", 7)
+    monkeypatch.setattr(kind, "BATCH_BYTES", bytes_at_a_time)
+    assert checksums_of(take()) == checksums_of(changed)
+    assert [inspect(file, clear=clear).as_json()["changes"] for clear in (True, False)] == plans
+    restore(file, clear=True)
+    assert checksums_of(take()) == checksums_of(file)
