@@ -152,12 +152,14 @@ class RecordCounter:
 @dataclass(frozen=True)
 class Result:
     """What a restore did. `restored`: model label -> records that came from the backup. `children`: the names of the
-    first of the children among them. `safety_copy`: the name of the backup that was taken just before."""
+    first of the children among them. `safety_copy`: the name of the backup that was taken just before. `missing_files`:
+    how many fields name a file, a photo say, that is not there."""
 
     restored: dict[str, int]
     safety_copy: str
     warnings: list[str] = field(default_factory=list)
     children: list[str] = field(default_factory=list)
+    missing_files: int = 0
 
     @property
     def records(self) -> int:
@@ -165,7 +167,7 @@ class Result:
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Result:
-        known = ("restored", "safety_copy", "warnings", "children")
+        known = ("restored", "safety_copy", "warnings", "children", "missing_files")
         return cls(**{name: content[name] for name in known if name in content})
 
     def as_json(self) -> dict[str, Any]:
@@ -175,4 +177,5 @@ class Result:
             "children": self.children,
             "warnings": self.warnings,
             "safety_copy": self.safety_copy,
+            "missing_files": self.missing_files,
         }

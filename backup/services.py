@@ -12,7 +12,7 @@ import datetime as dt
 import gc
 import hashlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -25,7 +25,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from . import babybuddy
+from . import babybuddy, media
 from .archive import README, Archive, Key, Metadata, Writer
 from .conf import conf
 from .database import MAX_NAMED, Database, database_of, memo, reason_of, refuse_dangling
@@ -41,7 +41,16 @@ from .exceptions import (
     Unreadable,
 )
 from .log import logged, logger
-from .options import SILENT, Phase, Places, RecordCounter, Reporter, RestoreMode, RestoreOptions, Result
+from .options import (
+    SILENT,
+    Phase,
+    Places,
+    RecordCounter,
+    Reporter,
+    RestoreMode,
+    RestoreOptions,
+    Result,
+)
 from .proof import Proof, compare, prove
 from .rescue import Rescue, rescued
 from .restore.apply import next_keys, write
@@ -54,7 +63,7 @@ from .restore.records import RecordReader
 from .scope import models_in_scope, part_of
 from .storage import files, kept, state
 from .storage.keys import Place, key_for, unlocked
-from .tables import Table, places_in_words
+from .tables import Column, Table, place_of, places_in_words
 from .upgrade import process, schema
 
 #: An undo brings back exactly what was, whatever apps there are, and whatever was wrong with it.
@@ -387,6 +396,8 @@ def inspect_backup(
             moments = {t.label: moment for t in tables if (moment := babybuddy.moment_of(t))}
             preview = PreviewCollector(spool, options.mode, moments, babybuddy.USES)
             plan = _plan(archive, reader, spool, options, user, preview=preview)
+            missing = _missing_files(_files_in(archive, plan.tables))
+            plan = replace(plan, warnings=[*plan.warnings, *_missing_in_words(missing)])
         log(f"{plan.metadata.total_records} records")
         return plan
 
@@ -563,7 +574,84 @@ def _restore(
         whole = [place.model for place in left_out.named if place.field is None]
         records = {label: count - whole.count(label) for label, count in plan.records.items()}
         warnings = list(dict.fromkeys(warnings))  # what the plan says may be said again of what was done
-        return Result(records, safety_copy.name, warnings, [*plan.children])
+        missing = _missing_files(_files_here(database))
+        warnings += _missing_in_words(missing)
+        return Result(records, safety_copy.name, warnings, [*plan.children], len(missing))
+
+
+def empty_missing_files(*, user: Any = None, reporter: Reporter = SILENT) -> Result:
+    """Empty the fields that name a file which is not there: the host's pages fail for a photo that is missing.
+
+    It can be undone as a restore can. Raises `Busy`, `Damaged`, `StorageFailed`.
+    """
+    database = database_of()
+    tables = _tables()
+    options = RestoreOptions()
+    with logged("emptying", user) as log, database.damage_explained(), database.exclusive():
+        label = _("before missing photos were taken out")
+        with _safety_copy(user, label, reporter, options, None) as safety_copy, database.restoring(tables):
+            safety_copy.make()
+            missing = _missing_files(_files_here(database))
+            for table, column, key, _name in missing:
+                database.empty(table, column, key)
+            state.save_last_restore(
+                state.LastRestore(timezone.now().isoformat(), "", safety_copy.name, is_undo=False)
+            )
+            safety_copy.is_needed = True
+        log(f"{len(missing)} fields, safety copy {safety_copy.name}")
+        return Result({}, safety_copy.name)
+
+
+#: Table, column, key of a row (None: of a record), name of a file.
+NamedFile = tuple[Table, Column, Any, str]
+
+
+def _files_here(database: Database) -> Iterator[NamedFile]:
+    for table in _tables():
+        for _place, column in media.file_columns(table):
+            for key, name in database.texts(table, column):
+                yield table, column, key, name
+
+
+def _files_in(archive: Archive, tables: Iterable[Table]) -> Iterator[NamedFile]:
+    for table in tables:
+        if columns := media.file_columns(table):
+            for batch in RecordReader(archive).columns(table):
+                for place, column in columns:
+                    named = zip(batch[0], batch[place], strict=True)
+                    yield from ((table, column, key, name) for key, name in named if name)
+
+
+def _missing_files(files: Iterable[NamedFile]) -> list[NamedFile]:
+    """Return those that are not there. What a storage does not tell is taken to be there."""
+    by_column: dict[tuple[str, str], list[NamedFile]] = {}
+    for file in files:
+        by_column.setdefault((file[0].label, file[1].name), []).append(file)
+    missing = []
+    for (label, field), named in by_column.items():
+        try:
+            gone = media.missing(named[0][1], {name for *_others, name in named})
+        except Exception as error:  # noqa: BLE001  a storage may be anybody's code
+            logger.warning("the storage of %s, %s, does not answer: %s", label, field, type(error).__name__)
+            continue
+        missing += [file for file in named if file[3] in gone]
+    return missing
+
+
+def _missing_in_words(missing: Sequence[NamedFile]) -> list[str]:
+    if not missing:
+        return []
+    places = Places()
+    for table, column, key, name in missing:
+        places.add(place_of(table.label, key, column.name, name))
+    text = ngettext(
+        "%(n)s photo is not in the media folder of this server, and pages that show it fail: %(places)s. Copy the "
+        "media folder from the old server, or empty this field.",
+        "%(n)s photos are not in the media folder of this server, and pages that show them fail: %(places)s. Copy the "
+        "media folder from the old server, or empty these fields.",
+        places.total,
+    )
+    return [text % {"n": places.total, "places": "; ".join(places_in_words(places))}]
 
 
 def ensure_not_repeated(idempotency_key: str) -> None:

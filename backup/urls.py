@@ -20,6 +20,7 @@ urlpatterns = [
     path("restore/<str:upload_id>/", views.progress, name="progress"),
     path("key/", views.key, name="key"),
     path("undo/", views.undo, name="undo"),
+    path("empty-missing/", views.empty_missing, name="empty_missing"),
     path("run/", views.run, name="run"),
     path("status/", views.status, name="status"),
     path("acknowledge/", views.acknowledge, name="acknowledge"),

@@ -213,6 +213,13 @@ class Reading(Conversion):
                 keys[int(number)].append(to_plain([key])[0] if to_plain else key)
         return keys
 
+    def texts(self, table: Table, column: Column) -> list[tuple[Any, str]]:
+        """Return (key as the driver gives it, text) of each row with a text in a column that is not empty."""
+        key, name = self.quote(table.key.column), self.quote(column.column)
+        return self.fetch(
+            f"SELECT {key}, {name} FROM {self.quote(table.db_table)} WHERE {name} <> '' ORDER BY {key}"
+        )
+
     # -- counts ---
 
     def count(self, table: Table, after: Plain = None) -> int:

@@ -74,6 +74,12 @@ class Writing(Conversion):
             self._delete_where(relation.db_table, relation.owner, keys)
         self._delete_where(table.db_table, table.key, keys)
 
+    def empty(self, table: Table, column: Column, key: Any) -> None:
+        """Empty a text. `key`: as the driver gives it."""
+        value = "NULL" if column.field.null else "''"
+        sql = f"UPDATE {self.quote(table.db_table)} SET {self.quote(column.column)} = {value}"
+        self.execute(f"{sql} WHERE {self.quote(table.key.column)} = %s", [key])
+
     def clear(self, tables: Sequence[Table]) -> None:
         """Delete every row of these tables and of their relations. Never by TRUNCATE: on MySQL it commits."""
         for table in reversed(tables):

@@ -39,6 +39,16 @@ def kept(request: HttpRequest, name: str) -> HttpResponseBase:
 
 
 @endpoint("POST")
+def empty_missing(request: HttpRequest) -> HttpResponseBase:
+    """Empty the fields whose photo is not there."""
+    try:
+        result = services.empty_missing_files(user=request.user)
+    except BackupError as error:
+        return not_done(request, error)
+    return done(request, result.as_json(), _("The fields of missing photos are empty now."))
+
+
+@endpoint("POST")
 def delete(request: HttpRequest, name: str) -> HttpResponseBase:
     """Delete a kept backup."""
     try:

@@ -19,6 +19,7 @@ ROOMS = [
     "scope",
     "kinds",
     "tables",
+    "media",
     "archive",
     "database",
     "dump",

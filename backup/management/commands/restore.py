@@ -81,6 +81,11 @@ class Command(BackupCommand):
             help="Of tags whose names are the same to this database (“Milk” and “milk”, any two emoji) make one.",
         )
         parser.add_argument(
+            "--empty-missing-files",
+            action="store_true",
+            help="Afterwards, or without a FILE, empty the fields that name a photo which is not in the media folder.",
+        )
+        parser.add_argument(
             "--without-safety-copy",
             action="store_true",
             help="Restore although the database here is damaged, so that a safety copy cannot hold all of it. What can "
@@ -102,6 +107,9 @@ class Command(BackupCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         if options["undo"] and options["file"]:
             raise CommandError("--undo takes no FILE: it brings back what was there before the last restore.")
+        if options["empty_missing_files"] and not options["file"] and not options["undo"]:
+            self._empty_missing_files()
+            return
         if not options["undo"] and not options["file"]:
             raise CommandError("Name the backup file to restore, or use --undo.")
         others = ("dry_run", "clear", "edited")
@@ -115,6 +123,8 @@ class Command(BackupCommand):
             self._undo(options["interactive"], options["without_safety_copy"], options["key"])
         else:
             self._restore(**options)
+            if options["empty_missing_files"] and not options["dry_run"]:
+                self._empty_missing_files()
 
     def _restore(
         self,
@@ -189,6 +199,11 @@ class Command(BackupCommand):
                     services.at_todays_schema(file, options, path=path, key=key, reporter=reporter)
                 )
             yield source
+
+    def _empty_missing_files(self) -> None:
+        with self.progress_bar() as reporter:
+            result = services.empty_missing_files(reporter=reporter)
+        self.report(f"The data from before is kept as {result.safety_copy}; `restore --undo` brings it back.")
 
     def _undo(self, interactive: bool, without_safety_copy: bool, key: str | None) -> None:
         name = services.safety_copy_to_undo()
