@@ -299,7 +299,7 @@ def test_the_page_restores_over_unreadable_values_in_a_second_step(family, clien
     assert fields["without_safety_copy"] == "true"
     answer = client.post(reverse("backup:confirm"), fields, follow=True)
     assert "Are you sure?" in answer.content.decode()  # not by one click
-    answer = client.post(reverse("backup:confirm"), {**fields, "confirmed": "yes"})
+    answer = client.post(reverse("backup:confirm"), {**fields, "confirmed": "yes"}, follow=True)
     assert answer.status_code == 200
     before["auth.user"][family.admin.pk]["last_login"] = None
     after = snapshot()

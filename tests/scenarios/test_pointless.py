@@ -158,7 +158,9 @@ def test_the_page_and_a_script_are_offered_it(family, pointless, client):
             answer.content.decode().split(f'action="{reverse("backup:confirm")}"')[1].split("</form>")[0],
         )
     )
-    answer = client.post(reverse("backup:confirm"), {**fields, "confirmed": "yes", "accounts": "replace"})
+    answer = client.post(
+        reverse("backup:confirm"), {**fields, "confirmed": "yes", "accounts": "replace"}, follow=True
+    )
     assert answer.status_code == 200
     assert not core.Note.objects.filter(pk=pointless[0]).exists()
     assert core.Timer.objects.get(pk=pointless[1]).child is None
