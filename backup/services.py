@@ -681,6 +681,11 @@ def _digest(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest() if key else ""
 
 
+def check_storage() -> None:
+    """Raise `StorageFailed` where the server, which this process is taken for, could keep no backup."""
+    files.check_folder()
+
+
 def kept_backups(*, start: int = 0, most: int | None = None) -> list[kept.StoredBackup]:
     """List the backups that the server keeps, newest first. Raises `StorageFailed`.
 

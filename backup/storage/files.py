@@ -107,6 +107,13 @@ def path_of(name: str, site: str = "") -> str:
     return name.removeprefix(ROOT) if name.startswith(ROOT) else f"{_SITE}{site or site_id()}/{name}"
 
 
+def check_folder() -> None:
+    """Raise `StorageFailed` where this process cannot write into BACKUP_ROOT. Other storages are not asked."""
+    user = os.geteuid() if hasattr(os, "geteuid") else None
+    if "backups" not in storages.backends and not owner.can_write(conf.root, user):
+        raise StorageFailed(owner.in_the_way(conf.root, user))
+
+
 def other_sites() -> list[str]:
     """Return the ids of the other sites that keep files in the same storage. Raises `StorageFailed`."""
     none: list[str] = []

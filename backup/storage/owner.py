@@ -36,17 +36,17 @@ def give_away(folder: Path) -> None:
                         os.fchown(place, *owner)
 
 
-def can_write(folder: Path) -> bool:
-    """Tell whether the server's user can write into a folder, or create it, whoever this process is."""
+def can_write(folder: Path, user: int | None = None) -> bool:
+    """Tell whether a user can write into a folder, or create it. `user`: by default the server's, whoever this is."""
     for place in (folder, *folder.parents):
         if place.exists():
-            return place.is_dir() and _may_write(place)
+            return place.is_dir() and _may_write(place, _server_user() if user is None else user)
     return False
 
 
-def in_the_way(folder: Path) -> str:
-    """Return in one or two sentences that the server's user cannot write into a folder, and what to do."""
-    name, quoted = _user_name(_server_user()), shlex.quote(str(folder))
+def in_the_way(folder: Path, user: int | None = None) -> str:
+    """Return in a sentence or two that a user cannot write into a folder, and what to do. `user`: see `can_write`."""
+    name, quoted = _user_name(_server_user() if user is None else user), shlex.quote(str(folder))
     command = f"sudo mkdir -p {quoted} && sudo chown -R {shlex.quote(name)} {quoted}"
     return _(
         "The user “%(user)s”, whom Baby Buddy runs as, cannot write into the folder %(folder)s (BACKUP_ROOT). "
@@ -54,8 +54,7 @@ def in_the_way(folder: Path) -> str:
     ) % {"user": name, "folder": folder, "command": command}
 
 
-def _may_write(folder: Path) -> bool:
-    user = _server_user()
+def _may_write(folder: Path, user: int | None) -> bool:
     if user is None or user == os.geteuid():
         return os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids)
     if user == 0:

@@ -53,6 +53,7 @@ def front_page(
         context["last_backup"] = states.load_last_backup()
         if status == 200:  # not beside an error of something else
             context["last_restore"] = _last_restore(request)
+        services.check_storage()
     except BackupError as error:
         # The page still serves for a download.
         context["storage_error"] = error

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from django.contrib.auth.models import User
 from django.core.checks import run_checks
 from django.core.files.base import ContentFile
 from django.core.management import CommandError, call_command
@@ -108,6 +109,19 @@ def test_a_folder_that_the_server_cannot_write_is_told_by_check(data, settings):
     data.chmod(0o700)
     os.chown(data, OTHER, OTHER)
     assert len(told()) == 1, "it cannot come as far as there"
+
+
+def test_the_page_says_so_before_anything_fails(data, settings, client):
+    admin = User.objects.get()
+    client.force_login(admin)
+    assert "chown" not in client.get("/backup/").content.decode()
+    settings.BACKUP_ROOT = data / "roots" / "backups"
+    (data / "roots").mkdir(mode=0o755)
+    with acting_as(SERVER), pytest.raises(StorageFailed, match="www-data"):
+        services.check_storage()
+    settings.BACKUP_ROOT = "/dev/null/backups"
+    page = client.get("/backup/").content.decode()
+    assert "chown -R root /dev/null/backups" in page
 
 
 def test_data_of_root_is_roots(host_db):
