@@ -19,9 +19,10 @@ from django.template import TemplateSyntaxError
 from django.urls import NoReverseMatch, reverse
 
 from backup import menu
+from backup.archive import Key, encryption
 from backup.conf import Conf, conf
 from backup.database import database_of
-from backup.exceptions import UnknownDatabase
+from backup.exceptions import EncryptionUnavailable, UnknownDatabase, WrongKey
 from backup.scope import models_in_scope
 from backup.storage import owner
 from backup.tables import Table
@@ -80,6 +81,28 @@ def check_root(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[C
             )
         ]
     return []
+
+
+@register(Tags.security)
+def check_encryption(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    try:
+        key, places = conf.key, conf.encrypt
+    except ImproperlyConfigured:
+        return []  # E002 says so.
+    found: list[CheckMessage] = []
+    if key:
+        try:
+            Key.parse(key)
+        except WrongKey as error:
+            hint = "Copy it from what “manage.py backup_key” printed, without the setting."
+            found.append(Error(f"BACKUP_KEY is not a key. {error}", hint=hint, id="backup.E006"))
+    if key or places:
+        try:
+            encryption.check_available()
+        except EncryptionUnavailable as error:
+            hint = "Until then no backup is made that is to be encrypted."
+            found.append(Error(str(error), hint=hint, id="backup.E007"))
+    return found
 
 
 @register(Tags.models)

@@ -111,7 +111,7 @@ def run_all(options: argparse.Namespace, host: Path, folder: Path) -> None:
             print(f"  {rows:,} rows", file=sys.stderr)
             fill(rows)
             times = options.rounds if full else 1  # of the few, only memory counts
-            names = ["backup", "verify", "preview", "overwrite"]
+            names = ["backup", "verify", "encrypted backup", "encrypted verify", "preview", "overwrite"]
             if full:
                 names += ["floor backup"]
                 names += ["lock overwrite", "lock clear"] if connection.vendor == "sqlite" else []
@@ -264,6 +264,24 @@ def verify(_name: str) -> None:
     from backup import services
 
     with file_of("ours.zip").open("rb") as source:
+        services.verify_backup(source)
+
+
+def encrypted_backup(_name: str) -> dict:
+    from backup import services
+    from backup.storage import keys
+
+    if not keys.current():
+        keys.add()
+    with file_of("encrypted.zip").open("w+b") as target:
+        services.create_backup(target, encrypt=True)
+    return {"size": file_of("encrypted.zip").stat().st_size}
+
+
+def encrypted_verify(_name: str) -> None:
+    from backup import services
+
+    with file_of("encrypted.zip").open("rb") as source:
         services.verify_backup(source)
 
 
@@ -489,6 +507,8 @@ def copy_rows(cursor, db_table: str, names: str, batch: list[tuple]) -> None:
 JOBS = {
     "backup": backup,
     "verify": verify,
+    "encrypted backup": encrypted_backup,
+    "encrypted verify": encrypted_verify,
     "preview": preview,
     "restore": restore,
     "overwrite": overwrite,

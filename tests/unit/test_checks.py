@@ -8,6 +8,7 @@ from django.db import models
 from django.test.utils import isolate_apps
 
 from backup import menu
+from backup.archive import Key, encryption
 
 
 def found():
@@ -43,6 +44,8 @@ def test_no_urls(settings):
         ("ROOT", 7),
         ("SCHEDULE", "dayly"),
         ("KEEP", ""),
+        ("ENCRYPT", "nas"),
+        ("KEY", 7),
     ],
 )
 def test_wrong_types(settings, name, value):
@@ -139,3 +142,18 @@ def test_host_template_that_is_broken(settings, tmp_path):
 def test_no_tokens(settings):
     settings.INSTALLED_APPS = [app for app in settings.INSTALLED_APPS if app != "rest_framework.authtoken"]
     assert "backup.W004" in found()
+
+
+def test_a_key_that_is_none(settings):
+    settings.BACKUP_KEY = "hunter2"
+    assert found() == ["backup.E006"]
+    assert not any("hunter2" in str(message) for message in run_checks())
+    settings.BACKUP_KEY = Key.make().text
+    assert found() == []
+
+
+def test_no_library_for_encryption(settings, monkeypatch):
+    monkeypatch.setattr(encryption, "AES", None)
+    assert found() == []
+    settings.BACKUP_ENCRYPT = ["local"]
+    assert found() == ["backup.E007"]
