@@ -146,6 +146,8 @@ class PostgreSQL(Database):
     AS_TEXT = (INTEGER, TEXT, BOOLEAN, FLOAT, DATE, TIME, DATETIME, DURATION, DECIMAL, UUID_)
 
     def fast_writer(self, column: Column) -> ConvertAll | None:
+        if column.kind is FLOAT:
+            return _signed_zeros
         return as_they_are if column.kind in self.AS_TEXT else super().fast_writer(column)
 
     def pack_rows(self, columns: Sequence[Column], values: Sequence[Sequence[Any]]) -> bytes:
@@ -266,6 +268,13 @@ PASSING = {"08", "40", "57"}
 
 def _plain_floats(values: Sequence[Any]) -> Sequence[Plain]:
     return [value if value is None or value - value == 0 else plain_float(value) for value in values]
+
+
+def _signed_zeros(values: Sequence[Any]) -> Sequence[Any]:
+    """Write minus zero as text: as a number in a statement it is a decimal one, which has no such sign."""
+    if 0.0 not in values:
+        return values
+    return ["-0.0" if value == 0 and str(value) == "-0.0" else value for value in values]
 
 
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})

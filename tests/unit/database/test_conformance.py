@@ -252,6 +252,24 @@ def test_update_writes_over_the_rows_with_those_keys_only(database):
     assert rows_of(database, SPECIES) == [*rows[:100], *new]
 
 
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="the others keep no sign of zero")
+def test_the_sign_of_zero_is_kept_however_it_is_written(database):
+    sample = Table(zoo.Sample)
+    place = 1 + sample.names.index("float")
+
+    def rows(first, *others):
+        empty = (None,) * (len(sample.names) - place)
+        return [(key, *(None,) * (place - 1), value, *empty) for key, value in enumerate((first, *others), 1)]
+
+    for write in (database.insert, database.update):
+        for values in ([-0.0, 1.5, None, 0.0], [0.0, -0.0, 2.5, -0.0]):
+            with database.restoring([sample]):
+                if write == database.insert:
+                    database.clear([sample])
+                write(sample, rows(*values))
+            assert repr([row[place] for row in rows_of(database, sample)]) == repr(values)
+
+
 def test_clear_empties_tables_and_their_relations(database):
     fill_zoo(NOON)
     tables = [SPECIES, TIDE]

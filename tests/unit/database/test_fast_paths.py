@@ -80,7 +80,7 @@ def written(database, write):
 def test_rows_are_written_as_on_the_plain_path(host_db, rows):
     database = database_of()
     if connection.vendor == "postgresql":
-        # In a statement, -0.0 is a decimal number to PostgreSQL and loses its sign. COPY keeps it.
+        # On the plain path -0.0 is a decimal number to PostgreSQL and loses its sign. Ours keep it.
         rows = [tuple(v + 0.0 if isinstance(v, float) else v for v in row) for row in rows]
     plain = list(zip(*((number, *row) for number, row in enumerate(rows, 1)), strict=True))
     columns = SAMPLE.columns
