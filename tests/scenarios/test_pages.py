@@ -244,6 +244,50 @@ def check(page, name):
 AXE = next(Path(axe_playwright_python.__file__).parent.rglob("axe.min.js")).read_text(encoding="utf-8")
 
 
+# --- Backups on the server ---
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("script", [True, False], ids=["script", "no script"])
+def test_a_backup_that_is_kept_on_the_server(chromium, server, family, size, script):
+    """Made, pinned, previewed and restored, and deleted after a question; never downloaded."""
+    then = snapshot()
+    context = chromium.new_context(base_url=server, java_script_enabled=script, viewport=SIZES[size])
+    signed_in(context, server, family.admin)
+    try:
+        page = context.new_page()
+        page.goto("/backup/")
+        page.fill("#id_label", "before the holidays")
+        page.click("text=Keep a backup on the server")
+        page.wait_for_selector(".alert-success:has-text('kept on the server')")
+        entry = page.locator("li", has_text="before the holidays")
+        entry.get_by_role("button", name="Pin", exact=True).click()
+        page.wait_for_selector("text=This backup is pinned")
+        assert entry.get_by_role("button", name="Unpin").is_visible()
+        Child.objects.create(first_name="New", last_name="Baby", birth_date="2026-03-01")
+        page.reload()
+        assert "Children +1" in entry.inner_text()
+        if script:
+            assert fits(page)
+            keep(page, f"kept {size}")
+            check(page, "kept backups")
+        entry.get_by_role("button", name="Preview and restore").click()
+        page.wait_for_selector("#records-title")
+        page.click("form[action$='/confirm/'] [type=submit]")
+        page.check("#confirmed")
+        page.click("form[action$='/confirm/'] .btn-danger")
+        page.wait_for_selector(".alert-success")
+        assert not differences(then["core.child"], snapshot()["core.child"])
+        page.goto("/backup/")
+        assert not entry.get_by_role("button", name="Delete permanently").is_visible()
+        entry.locator("summary").click()
+        entry.get_by_role("button", name="Delete permanently").click()
+        page.wait_for_selector("text=The backup is deleted")
+        assert entry.count() == 0
+    finally:
+        context.close()
+
+
 # --- How far it is ---
 
 
