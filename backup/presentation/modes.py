@@ -41,7 +41,7 @@ MODES = {
     ),
     RestoreMode.CLEAR: ModeInWords(
         _("Clear existing data before restore"),
-        _("All existing data is deleted. Afterwards you have exactly what is in the backup."),
+        _("All existing data is replaced. Afterwards you have exactly what is in the backup."),
         _("Preview with existing data cleared"),
         _("Replace everything?"),
         _("Keep existing data, or choose another backup."),
