@@ -97,8 +97,16 @@ def _rejection(request: HttpRequest, methods: tuple[str, ...]) -> HttpResponseBa
         reason = None if token else access.csrf_reason(request)
         if reason is not None:
             log_refusal(request, "csrf")
-            return json_error(403, "csrf", reason) if json else access.csrf_page(request, reason)
+            return json_error(403, "csrf", reason) if json else _csrf_page(request, reason)
     return None
+
+
+def _csrf_page(request: HttpRequest, reason: str) -> HttpResponse:
+    """Return the host's page, which knows what may be wrong with its set-up; ours, where only the form is old."""
+    if not reason.startswith("CSRF token"):
+        return access.csrf_page(request, reason)
+    message = _("You have signed in anew since this page was opened. Reload it, and try again.")
+    return error_page(request, BackupError(message), status=403)
 
 
 def _wrong_method(request: HttpRequest) -> HttpResponse:

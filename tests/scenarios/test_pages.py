@@ -654,3 +654,17 @@ def test_the_result_can_be_gone_back_to_without_script(chromium, server, family,
         page.wait_for_selector("h1:has-text('as it was before')")
     finally:
         context.close()
+
+
+def test_a_session_that_is_another_one_at_confirm(page, saved):
+    """It expired, and somebody signed in again beside this page."""
+    sign_in(page)
+    preview(page, saved)
+    before = snapshot()
+    page.context.clear_cookies()
+    other = page.context.new_page()
+    sign_in(other)
+    page.click("text=Confirm Restore")
+    page.wait_for_selector("text=Nothing was changed")
+    assert fits(page)
+    assert not [line for line in differences(before, snapshot()) if "last_login" not in line]

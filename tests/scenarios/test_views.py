@@ -168,6 +168,21 @@ def test_browser_posts_need_csrf(family, name):
     assert not staged()
 
 
+@pytest.mark.parametrize("name", ["confirm", "undo"])
+def test_a_page_from_before_a_new_sign_in(family, name):
+    """Its token is another one: that nothing was changed is said in words, where the host's page says nothing of it."""
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(family.admin)
+    client.get(url("index"))
+    before = snapshot()
+    response = client.post(url(name), {"backup_file": upload(), "csrfmiddlewaretoken": "a" * 64})
+    assert response.status_code == 403
+    page = response.content.decode()
+    assert "signed in anew" in page
+    assert "Nothing was changed." in page
+    assert not differences(before, snapshot())
+
+
 def test_the_pages_carry_the_csrf_token(family):
     client = Client(enforce_csrf_checks=True)
     client.force_login(family.admin)
