@@ -190,12 +190,10 @@ def _preview(request: HttpRequest, form: RestoreForm, upload_id: str) -> HttpRes
         "merge_tags": urlencode(fields_of(replace(options, merge_tags=True))),
         "leave_out": urlencode(fields_of(replace(options, leave_out=True))),
         "others": [
-            {
-                "mode": MODES[mode],
-                "query": urlencode(fields_of(replace(options, mode=mode, clear_unknown_apps=False))),
-            }
+            {"mode": MODES[mode], "fields": fields, "query": urlencode(fields)}
             for mode in RestoreMode
             if mode is not options.mode
+            for fields in [fields_of(replace(options, mode=mode, clear_unknown_apps=False))]
         ],
         **words,
     }

@@ -178,6 +178,25 @@ def test_a_page_that_was_gone_back_to_asks_again(elsewhere, key, browser):
         assert typed_in(browser, response, key=key.text).status_code == 200
 
 
+def test_other_choices_in_the_preview_ask_for_no_key(elsewhere, key, browser):
+    asked = browser.post(url("restore"), {"backup_file": upload(elsewhere)})
+    preview = typed_in(browser, asked, key=key.text)
+    assert "?clear_existing_data" not in preview.content.decode()
+    fields = hidden(preview, url("restore"))  # of what comes back by choice
+    assert fields["key"] == key.text
+    chosen = browser.post(url("restore"), {**fields, "parts": ["entries"]})
+    assert chosen.status_code == 200
+    assert hidden(chosen, url("confirm"))["parts"] == "entries"
+    buttons = chosen.content.decode().split('id="decide-title"')[1]
+    forms = re.findall(rf'<form action="{url("restore")}" method="post">(.*?)</form>', buttons, re.DOTALL)
+    sent = [dict(re.findall(r'name="(\w+)" value="([^"]*)"', form)) for form in forms]
+    assert [fields["key"] for fields in sent] == [key.text] * 2
+    (clearing,) = (fields for fields in sent if fields["clear_existing_data"] == "true")
+    cleared = browser.post(url("restore"), clearing)
+    assert cleared.status_code == 200
+    assert hidden(cleared, url("confirm"))["clear_existing_data"] == "true"
+
+
 def test_where_the_server_has_the_key_nobody_is_asked(elsewhere, key, browser):
     (conf.root / "keys.json").parent.mkdir(exist_ok=True)
     keys._save([keys.StoredKey(key, "2026-11-26T02:00:00+00:00")])
