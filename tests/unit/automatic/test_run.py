@@ -121,6 +121,19 @@ def test_a_newest_one_that_is_damaged_does_not_stand_for_now(nightly, at):
     assert made(at("2026-11-04 12:00"))
 
 
+def test_the_guard_looks_at_a_damaged_one_as_far_as_it_can(nightly, at):
+    assert made(at("2026-11-03 12:00"))
+    (name,) = (backup.name for backup in kept.backups())
+    path = Path(kept.local_path(name))
+    data = bytearray(path.read_bytes())
+    data[200] ^= 1
+    path.write_bytes(data)
+    core.Child.objects.first().delete()
+    assert made(at("2026-11-04 12:00"))
+    with freeze_time(at("2026-11-04 12:00")):
+        assert status.status().state is State.SHRUNK
+
+
 def test_a_newest_one_that_failed_its_proof_does_not_stand_for_now(nightly, at, monkeypatch):
     assert made(at("2026-11-03 12:00"))
     monkeypatch.setattr(status, "is_good", lambda backup: False)
@@ -154,6 +167,7 @@ def test_it_waits_while_somebody_restores(nightly, monkeypatch):
         def restore_ends(seconds):
             waited.append(seconds)
             assert ask(holder, "") == "free"
+            monkeypatch.undo()  # others sleep, too
 
         waited = []
         monkeypatch.setattr(time, "sleep", restore_ends)
