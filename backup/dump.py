@@ -24,11 +24,12 @@ def write_records(
     Where `reader` leaves out what cannot be read, that goes for tables which are missing, too.
     """
     if reader.unreadable is not None:
-        missing = reader.missing_tables(tables)
-        for name, table in missing.items():
-            reason = _("the table %(table)s is missing in the database") % {"table": name}
+        names = reader.missing_tables(tables)
+        missing = [table for table in tables if table.db_table in names]
+        for table in missing:
+            reason = _("the table %(table)s is missing in the database") % {"table": table.db_table}
             reader.unreadable.add(place_of(table.label, None, None, reason))
-        tables = [table for table in tables if table not in missing.values()]
+        tables = [table for table in tables if table not in missing]
     expected = 0 if reporter is SILENT else sum(reader.count(table) for table in tables)
     counter = RecordCounter(reporter, expected)
     references = References(tables)

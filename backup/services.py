@@ -258,7 +258,7 @@ def at_todays_schema(
     with ExitStack() as stack:
         backup = source
         with database.damage_explained():
-            needs_upgrade, found = _look_at(source, options.edited, key)
+            needs_upgrade, found = _look_at(source, options.edited, key, leave_out=options.leave_out)
             if needs_upgrade:
                 schema.check_site(connection)
         if needs_upgrade:
@@ -282,7 +282,9 @@ def _superusers_only(user: Any, message: str) -> None:
         raise Forbidden(message)
 
 
-def _look_at(source: BinaryIO, edited: bool = False, key: Key | None = None) -> tuple[bool, Key | None]:
+def _look_at(
+    source: BinaryIO, edited: bool = False, key: Key | None = None, *, leave_out: bool = False
+) -> tuple[bool, Key | None]:
     """Tell whether a file has to be brought to today's schema, and the key that it is encrypted with.
 
     `key`: what to try first. Raises `InvalidBackup`, `KeyNeeded`, `RestoreRefused`.
@@ -290,7 +292,8 @@ def _look_at(source: BinaryIO, edited: bool = False, key: Key | None = None) -> 
     if process.is_database(source):
         return True, None
     with unlocked(source, edited=edited, key=key) as archive:
-        return schema.is_older(database_of().connection, archive.metadata), archive.key
+        is_older = schema.is_older(database_of().connection, archive.metadata, leave_out=leave_out)
+        return is_older, archive.key
 
 
 def key_of(source: BinaryIO, key: Key | None = None) -> Key | None:

@@ -114,6 +114,11 @@ class SQLite(Salvage, Database):
             for pragma in ("trusted_schema=OFF", "cell_size_check=ON", "ignore_check_constraints=ON"):
                 connection.execute(f"PRAGMA {pragma}")
             connection.set_authorizer(_may_only_read)
+            shared = connection.execute(
+                "SELECT max(name) FROM sqlite_master WHERE rootpage > 0 GROUP BY rootpage HAVING count(*) > 1"
+            )
+            if shared.fetchall():  # one is read as the other
+                raise InvalidBackup(_("The database file is damaged: two of its tables are in one place."))
             reader = cls(connections[DEFAULT_DB_ALIAS])
             reader._source = connection
             yield reader

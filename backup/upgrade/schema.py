@@ -39,8 +39,9 @@ def leaves(
     }
 
 
-def is_older(connection: BaseDatabaseWrapper, metadata: Metadata) -> bool:
-    """Tell whether a backup has to be brought to this site's schema first.
+def is_older(connection: BaseDatabaseWrapper, metadata: Metadata, *, leave_out: bool = False) -> bool:
+    """Tell whether a backup has to be brought to this site's schema first. `leave_out`: what this site has no place for
+    is left out, which is done on the way.
 
     A file of version 1.0 names no migrations and is taken to be at today's schema; see `check_fields`. Raises
     `RestoreRefused` where the backup has migrations that are unknown here.
@@ -50,6 +51,7 @@ def is_older(connection: BaseDatabaseWrapper, metadata: Metadata) -> bool:
         loader,
         metadata.babybuddy_version,
         [(app, name) for app, names in metadata.migrations.items() for name in names],
+        leave_out=leave_out,
     )
     here = leaves(loader, loader.applied_migrations.keys(), metadata.migrations)
     return any(
@@ -70,7 +72,21 @@ def check_site(connection: BaseDatabaseWrapper) -> None:
         )
 
 
-def check_known(loader: MigrationLoader, version: str, migrations: Iterable[tuple[str, str]]) -> None:
+def known_migrations(loader: MigrationLoader, migrations: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Return the last migrations of each app without those that are unknown here; today's where none is left."""
+    known = {}
+    for app, names in migrations.items():
+        known[app] = [name for name in names if (app, name) in loader.graph.node_map]
+        if names and not known[app] and app in loader.migrated_apps:
+            known[app] = [name for _app, name in loader.graph.leaf_nodes(app)]
+        elif app not in loader.migrated_apps:
+            known[app] = names
+    return known
+
+
+def check_known(
+    loader: MigrationLoader, version: str, migrations: Iterable[tuple[str, str]], *, leave_out: bool = False
+) -> None:
     """Raise `RestoreRefused` where some of these migrations, (app label, name), are unknown here, and name them.
 
     Apps that are not installed here do not count: their models are left out. `version`: of the Baby Buddy that they
@@ -81,14 +97,16 @@ def check_known(loader: MigrationLoader, version: str, migrations: Iterable[tupl
         for app, name in migrations
         if app in loader.migrated_apps and (app, name) not in loader.graph.node_map
     )
-    if unknown:
+    if unknown and not leave_out:
         raise RestoreRefused(
             _(
                 "The backup comes from a newer or a different Baby Buddy (%(version)s), with changes to the database "
-                "that are unknown here. Update Baby Buddy first, then restore. Unknown are:"
+                "that are unknown here. If it is a newer one, update Baby Buddy first, then restore. If it is one with "
+                "additions of somebody's own, these can be left out. Unknown are:"
             )
             % {"version": version or "?"},
             unknown,
+            offer="leave_out",
         )
 
 

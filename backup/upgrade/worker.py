@@ -25,7 +25,7 @@ from ..database import database_of, refuse_dangling, refuse_records
 from ..database.sqlite import SQLite
 from ..dump import unreadable, write_records
 from ..exceptions import InvalidBackup, TooLarge
-from ..options import Places, RecordCounter
+from ..options import Place, Places, RecordCounter
 from ..scope import models_in_scope
 from ..tables import Table
 from . import process, schema
@@ -74,12 +74,16 @@ def upgrade(
     with path.open("rb") as source:
         is_database = process.is_database(source)
     if is_database:
+        lacks = _lacks_journal(path)
         backup = folder / "old.zip"
         with SQLite.foreign(path) as reader, backup.open("w+b") as target:
-            left_out = convert_database(reader, target, reporter, leave_out=leave_out)
+            left_out = convert_database(reader, target, reporter, leave_out=leave_out, lacks_journal=lacks)
         path = backup
     with path.open("rb") as source, open_archive(source, edited=edited, keys=Keys(key)) as archive:
-        migrations, added_fields = babybuddy.past_obstacles(archive.metadata.migrations)
+        migrations = archive.metadata.migrations
+        if leave_out:
+            migrations = schema.known_migrations(MigrationLoader(None, ignore_no_migrations=True), migrations)
+        migrations, added_fields = babybuddy.past_obstacles(migrations)
         build_schema(migrations, reporter)
         pointless = Places()
         left_out += load_records(
@@ -102,8 +106,19 @@ def _apps_in_scope() -> set[str]:
 # -- a database file becomes a backup of its time ---
 
 
+def _lacks_journal(path: Path) -> bool:
+    """Whether a database writes to a journal first (WAL), by its header, and that is not there. It may hold nothing."""
+    with path.open("rb") as file:
+        return 2 in file.read(20)[18:] and not Path(f"{path}-wal").exists()
+
+
 def convert_database(
-    reader: SQLite, target: Any, reporter: ParentReporter, *, leave_out: bool = False
+    reader: SQLite,
+    target: Any,
+    reporter: ParentReporter,
+    *,
+    leave_out: bool = False,
+    lacks_journal: bool = False,
 ) -> list[str]:
     """Write a backup of a database file, at the migrations that it has. Returns its apps that are not installed here.
 
@@ -121,13 +136,13 @@ def convert_database(
         raise _not_baby_buddys()
     in_scope = _apps_in_scope()
     loader = MigrationLoader(None, ignore_no_migrations=True)
-    schema.check_known(loader, "", [key for key in applied if key[0] in in_scope])
+    schema.check_known(loader, "", [key for key in applied if key[0] in in_scope], leave_out=leave_out)
     migrations = schema.leaves(loader, applied, apps & in_scope)
     state = loader.project_state([(app, name) for app, names in migrations.items() for name in names])
     tables: list[Table] = []
 
-    def missing(table: Table) -> dict[str, Table]:
-        return reader.missing_tables([table])
+    def missing(table: Table) -> bool:
+        return table.db_table in reader.missing_tables([table])
 
     for table in map(Table, models_in_scope(state.apps)):
         app = table.model._meta.app_label
@@ -145,12 +160,28 @@ def convert_database(
     )
     _bound_batches(reader, [table for table in tables if not missing(table)])
     reader.unreadable = Places()
+    if leave_out:
+        for table in tables:
+            for name in sorted(_additions(reader, table)):
+                reader.unreadable.add(_no_place(table.label, name))
     with Writer(target) as writer:
         write_records(writer, reader, tables, reporter)
         if reader.unreadable and not leave_out:
             raise unreadable(reader.unreadable)
+        if lacks_journal:
+            reason = _("its -wal file is not there, which may hold the latest entries")
+            reader.unreadable.add(Place("db.sqlite3", None, None, reason))
         writer.finish(replace(metadata, left_out=reader.unreadable))
     return sorted(apps - _installed_apps())
+
+
+def _additions(reader: SQLite, table: Table) -> set[str]:
+    """Return the columns of a table that Django does not know of."""
+    return reader.column_names(table.db_table) - {column.column for column in table.model._meta.local_fields}
+
+
+def _no_place(label: str, field: str | None) -> Place:
+    return Place(label, None, field, _("this site has no place for it"))
 
 
 def _bound_batches(database: SQLite, tables: list[Table]) -> None:
@@ -166,8 +197,9 @@ def _bound_batches(database: SQLite, tables: list[Table]) -> None:
 
 
 def _check_columns(reader: SQLite, table: Table) -> None:
+    missing = reader.missing_tables([table])
     for name, columns in table.db_tables:
-        if not reader.column_names(name) >= {column.column for column in columns}:
+        if name not in missing and not reader.column_names(name) >= {column.column for column in columns}:
             raise _incomplete(name)
 
 
@@ -243,6 +275,9 @@ def load_records(
     installed = _installed_apps()
     left_out = [label for label in metadata.models if label.split(".")[0] not in installed]
     for label in metadata.models.keys() - {table.label for table in tables} - {*left_out}:
+        if left_out_rows is not None:
+            left_out_rows.add(_no_place(label, None))
+            continue
         raise InvalidBackup(
             _("The backup holds records of %(model)s, which its migrations do not know.") % {"model": label}
         )
@@ -257,6 +292,8 @@ def load_records(
                 for record in records if table.label in added_fields else ():
                     if isinstance(record, dict) and isinstance(record.get("fields"), dict):
                         record["fields"].update(added_fields[table.label])
+                if left_out_rows is not None:
+                    _leave_out_additions(table, records, left_out_rows)
                 database.insert(table, list(zip(*table.batch_from(records), strict=True)))
                 counter.add(table.label, len(records))
         refuse_records(database.refused)
@@ -265,6 +302,20 @@ def load_records(
         else:
             left_out_rows.extend(database.leave_out_dangling(tables))
     return left_out
+
+
+def _leave_out_additions(table: Table, records: list[Any], left_out: Places) -> None:
+    """Take fields out of records that the model does not have, and take note of each."""
+    for record in records:
+        fields = record.get("fields") if isinstance(record, dict) else None
+        if not isinstance(fields, dict):
+            continue
+        for name in [*fields]:
+            if name not in table.names:
+                del fields[name]
+                place = _no_place(table.label, name[:80])
+                if place not in left_out.named:
+                    left_out.add(place)
 
 
 def _create_permissions(historical: Any) -> None:
