@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from django.db import DatabaseError
+from django.db import DatabaseError, OperationalError
 from django.utils.translation import gettext as _
 
 from ..kinds import INTEGER, Plain
@@ -22,6 +23,23 @@ MOST_FAILURES = 2000
 
 class Salvage(Reading):
     """Reads around damage, where what cannot be read is left out. All else goes the plain way."""
+
+    #: What a snapshot reads from, in place of Django's connection.
+    _source: sqlite3.Connection | None
+
+    def _fetch(self, sql: str, params: Sequence[Any]) -> RawRows:
+        try:
+            return super()._fetch(sql, params)
+        except OperationalError as error:
+            if "decode" not in str(error):
+                raise
+        # A text that is no UTF-8 comes as the bytes that it is.
+        raw = self._source or self.connection.connection
+        raw.text_factory = _text_or_bytes
+        try:
+            return super()._fetch(sql, params)
+        finally:
+            raw.text_factory = str
 
     def is_damage(self, error: DatabaseError) -> bool:
         return any(words in str(error) for words in DAMAGE)
@@ -137,6 +155,13 @@ class Salvage(Reading):
                 if "no such" in str(error) and not params:
                     raise
         return 2**31
+
+
+def _text_or_bytes(data: bytes) -> str | bytes:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data
 
 
 def _joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -29,7 +29,6 @@ from .errors import Job, already_running, reason_of
 from .lenient import LenientChecked, lenient
 from .reading import PARAMETERS
 from .salvage import Salvage
-from .session import RawRows
 from .values import ConvertAll, as_they_are, booleans, durations, each, floats, microseconds
 
 
@@ -54,20 +53,6 @@ class SQLite(Salvage, Database):
 
     def passes(self, error: OperationalError) -> bool:
         return "locked" in str(error)
-
-    def _fetch(self, sql: str, params: Sequence[Any]) -> RawRows:
-        try:
-            return super()._fetch(sql, params)
-        except OperationalError as error:
-            if "decode" not in str(error):
-                raise
-        # A text that is no UTF-8 comes as the bytes that it is.
-        raw = self._source or self.connection.connection
-        raw.text_factory = _text_or_bytes
-        try:
-            return super()._fetch(sql, params)
-        finally:
-            raw.text_factory = str
 
     @contextmanager
     def snapshot(self) -> Iterator[SQLite]:
@@ -346,13 +331,6 @@ class SQLite(Salvage, Database):
 
 #: How the names of the files end that are locked.
 LOCK_FILES = {Job.RESTORE: "restoring", Job.AUTOMATIC_BACKUP: "automatic"}
-
-
-def _text_or_bytes(data: bytes) -> str | bytes:
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        return data
 
 
 def _make_lock_file(path: str, database: str) -> None:
