@@ -14,6 +14,7 @@ from django.core.management import CommandError, call_command
 
 from backup import services
 from backup.archive import Key
+from backup.automatic import run as automatic
 from backup.conf import conf
 from backup.exceptions import EncryptionUnavailable, KeyNeeded, StorageFailed, WrongKey
 from backup.options import RestoreMode, RestoreOptions
@@ -186,6 +187,26 @@ def test_it_is_proved(key, settings):
     proof = services.prove_kept(made.name)
     assert proof.verdict is Verdict.UNKNOWN  # the file may be as good as ever
     assert key.id in proof.reason
+
+
+def test_automatic_backups(key, settings):
+    """Made, read back, proved, compared with the one before; and one in clear is no substitute."""
+    settings.BACKUP_SCHEDULE = "daily"
+    settings.BACKUP_PROVE = "all"
+    in_clear = automatic.run(now=True)
+    assert in_clear.made
+    settings.BACKUP_ENCRYPT = ["local"]
+    first = automatic.run(now=True)
+    assert first.made
+    assert first.backup.encrypted
+    assert kept.find(first.backup.name).proof["verdict"] == "proved"
+    assert not automatic.run(now=True).made  # nothing has changed
+    keys.add()
+    assert not automatic.run(now=True).made
+    Child.objects.all().delete()
+    second = automatic.run(now=True)
+    assert (second.made, second.backup.key_id) == (True, keys.current().key.id)
+    assert second.backup.key_id != first.backup.key_id
 
 
 # -- older backups ---
