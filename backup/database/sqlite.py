@@ -30,6 +30,7 @@ from .lenient import LenientChecked, lenient
 from .reading import PARAMETERS
 from .salvage import Salvage
 from .values import ConvertAll, as_they_are, booleans, durations, each, floats, microseconds
+from .writing import pickled
 
 
 class SQLite(Salvage, Database):
@@ -282,7 +283,7 @@ class SQLite(Salvage, Database):
         try:
             return marshal.dumps(flat)
         except ValueError:  # what a custom field gives its driver
-            return pickle.dumps(flat, protocol=5)
+            return pickled(flat)
 
     def insert_packed_rows(self, db_table: str, columns: Sequence[Column], data: bytes) -> None:
         """Insert many rows a statement, which takes half the time of one each.

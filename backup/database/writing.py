@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -185,7 +186,7 @@ class Writing(Conversion):
 
     def pack_rows(self, columns: Sequence[Column], values: Sequence[Sequence[Any]]) -> bytes:
         """Pack rows, given as columns of values that the driver takes, for `insert_packed_rows`."""
-        return pickle.dumps(list(zip(*values, strict=True)), protocol=5)
+        return pickled(list(zip(*values, strict=True)))
 
     def insert_packed_rows(self, db_table: str, columns: Sequence[Column], data: bytes) -> None:
         """Insert what `pack_rows` made."""
@@ -220,6 +221,23 @@ class Writing(Conversion):
 
     @abstractmethod
     def set_next_keys(self, next_keys: Mapping[Table, int]) -> None: ...
+
+
+class _Pickler(pickle.Pickler):
+    """Pickles a view of memory, too, as which Django gives binary values to a driver, also inside of lists."""
+
+    def reducer_override(self, value: Any) -> Any:
+        return (memoryview, (bytes(value),)) if isinstance(value, memoryview) else NotImplemented
+
+
+def pickled(value: Any) -> bytes:
+    """Pickle values as drivers take them. Raises `ValueError` where one cannot be."""
+    data = io.BytesIO()
+    try:
+        _Pickler(data, protocol=5).dump(value)
+    except (TypeError, pickle.PicklingError) as error:
+        raise ValueError(str(error)) from error
+    return data.getvalue()
 
 
 def _integer_type(field: Field[Any, Any]) -> str:
