@@ -57,7 +57,7 @@ A subclass may say, to be right
 `is_about_a_record(error)`
     Whether an `OperationalError` of the driver's is the fault of one record, rather than of the whole.
 `is_damage(error)`
-    Whether the driver's error says that the database is damaged, or lacks a table; by default a `ProgrammingError`.
+    Whether the driver's error says that the database is damaged, or lacks a table.
 `can_hold(column, value)`
     Whether a plain value comes back as it was. Values that do not are refused by name; `writer_of` must not let them
     pass either.

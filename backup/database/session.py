@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from django.db import DatabaseError, OperationalError, ProgrammingError, transaction
+from django.db import DatabaseError, OperationalError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils.translation import gettext as _
 
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 #: Rows as a driver gives them.
 RawRows = list[tuple[Any, ...]]
+
+
+#: What PostgreSQL and MySQL call a table, or a column, that is not there.
+MISSING = {"42P01", "42703", 1146, 1054}
 
 
 class Session(ABC):
@@ -206,7 +210,9 @@ class Session(ABC):
 
     def is_damage(self, error: DatabaseError) -> bool:
         """Tell whether an error says that the database is damaged, or that a table is missing."""
-        return isinstance(error, ProgrammingError)
+        cause = error.__cause__
+        code = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None) or (error.args or ("",))[0]
+        return isinstance(error, DatabaseError) and code in MISSING
 
     def without_transactions(self, tables: Sequence[Table]) -> list[str]:
         """Return for each table whose changes cannot be undone the statement that mends that."""
