@@ -43,6 +43,7 @@ from tests.support.backups import (
     how,
     packed,
     records_of,
+    refused,
     restore,
     rewritten,
     take,
@@ -227,6 +228,19 @@ def test_nothing_need_be_said_where_nothing_would_go(host_db):
     )
     assert services.inspect_backup(file, how(clear=True)).unknown_apps == []
     restore(file, clear=True)
+
+
+def test_a_number_that_the_scratch_database_cannot_hold_is_refused_by_name(host_db):
+    """PostgreSQL holds NaN, the SQLite of an upgrade does not: never NULL in place of it, nor a crash."""
+
+    def change(records):
+        records["core.temperature"][0]["fields"]["temperature"] = "NaN"
+
+    file = rewritten(backup_of("2.6.0"), change)
+    error = refused(file, RecordsRefused, clear=True)
+    (line,) = error.details
+    assert "core.temperature" in line
+    assert "NaN" in line
 
 
 def test_an_app_that_is_not_here_is_left_out(host_db):
