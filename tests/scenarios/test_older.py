@@ -567,7 +567,9 @@ def test_a_name_leads_to_no_other_file(host_db, tmp_path, monkeypatch):
     seen = []
     run = upgrade._run
     monkeypatch.setattr(
-        upgrade, "_run", lambda folder, *more: (seen.extend(folder.iterdir()), run(folder, *more))
+        upgrade,
+        "_run",
+        lambda folder, *more, **options: (seen.extend(folder.iterdir()), run(folder, *more, **options)),
     )
     services.inspect_backup(upload, how(clear=False))
     assert [path.name for path in seen] == ["source"]

@@ -74,7 +74,7 @@ def test_it_needs_no_more_than_it_says(wheel):
         for line in metadata.splitlines()
         if line.startswith("Requires-Dist: ") and "extra ==" not in line
     }
-    assert needed == {"django", "django-environ", "djangorestframework", "isal", "orjson", "tqdm"}
+    assert needed == {"cronsim", "django", "django-environ", "djangorestframework", "isal", "orjson", "tqdm"}
     assert (REPOSITORY / "README.md").read_text(encoding="utf-8").splitlines()[0] in metadata
 
 
