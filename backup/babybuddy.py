@@ -91,7 +91,7 @@ _SEEDED = {"core.heightpercentile", "core.weightpercentile"}
 _TIMELESS = {"core.child", "core.tag", "core.tagged"}
 #: Fields that the host sets whenever a record is used: at every sign-in, at every entry with the tag.
 USES = {"auth.user": "last_login", "core.tag": "last_used"}
-#: The model of children, on which the entries hang.
+#: The model of children, on which the entries hang, and who are called by their names in a headline.
 CHILD = "core.child"
 #: The model of API tokens, each of one user.
 TOKENS = "authtoken.token"
@@ -130,13 +130,11 @@ MENU_TEMPLATE = "babybuddy/nav-dropdown.html"
 MENU_LAST_STAFF_URL = "admin:index"
 
 
-#: The model whose records are called by their names in a headline.
-CHILDREN = "core.child"
 _NAME = ("first_name", "last_name")
 
 
 def child_name(table: Table, row: Sequence[Any]) -> str:
-    """Return the name of a child. `table`: the one of `CHILDREN`; `row`: one of its rows."""
+    """Return the name of a child. `table`: the one of `CHILD`; `row`: one of its rows."""
     places = {column.name: place for place, column in enumerate(table.columns)}
     return " ".join(str(row[places[name]]) for name in _NAME if name in places and row[places[name]])
 

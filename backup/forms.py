@@ -228,6 +228,12 @@ class KeyForm(forms.Form):
         return self.cleaned_data
 
 
+class LabelForm(forms.Form):
+    """The label of a kept backup."""
+
+    label = forms.CharField(required=False, max_length=200, label=_("Label"))
+
+
 class PinForm(forms.Form):
     """Whether a kept backup is pinned."""
 

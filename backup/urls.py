@@ -26,6 +26,7 @@ urlpatterns = [
     path("acknowledge/", views.acknowledge, name="acknowledge"),
     path("kept/<str:name>/", views.kept, name="kept"),
     path("kept/<str:name>/delete/", views.delete, name="kept_delete"),
+    path("kept/<str:name>/label/", views.label, name="kept_label"),
     path("kept/<str:name>/pin/", views.pin, name="kept_pin"),
     path("kept/<str:name>/prove/", views.prove, name="kept_prove"),
 ]

@@ -59,8 +59,8 @@ def entered(records: Mapping[str, int]) -> int:
 
 def children_lost(plan: Plan) -> list[str]:
     """Return the names of the first of the children here that will be deleted."""
-    samples = plan.preview.samples.get(babybuddy.CHILDREN) if plan.preview else None
-    tables = [table for table in [*plan.tables, *plan.emptied] if table.label == babybuddy.CHILDREN]
+    samples = plan.preview.samples.get(babybuddy.CHILD) if plan.preview else None
+    tables = [table for table in [*plan.tables, *plan.emptied] if table.label == babybuddy.CHILD]
     return [
         babybuddy.child_name(table, row) for table in tables for row in (samples.removed if samples else ())
     ]

@@ -335,7 +335,7 @@ def _count_changes(
 
 def _children(plan: Plan) -> list[str]:
     """Return the names of the first of the children that are restored."""
-    table = plan.table(babybuddy.CHILDREN)
+    table = plan.table(babybuddy.CHILD)
     if table is None:
         return []
     rows = islice(chain.from_iterable(plan.rows(table)), MAX_NAMED)

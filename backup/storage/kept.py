@@ -372,7 +372,7 @@ def _stored(name: Name, undo: str, *, has_facts: bool = True, site: str = "") ->
         site=name.site,
         state=name.state,
         by=content.by,
-        label=content.label,
+        label=str(facts.get("label", content.label)),
         size=content.size,
         baby_buddy=content.baby_buddy,
         counts=content.counts,

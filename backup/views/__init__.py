@@ -5,7 +5,7 @@ from __future__ import annotations
 from .automatic import acknowledge, run, status
 from .download import download
 from .index import index
-from .kept import delete, empty_missing, kept, pin, prove, undo
+from .kept import delete, empty_missing, kept, label, pin, prove, undo
 from .key import key
 from .progress import progress
 from .restore import cancel, confirm, preview, question, restore, upload
@@ -20,6 +20,7 @@ __all__ = [
     "index",
     "kept",
     "key",
+    "label",
     "pin",
     "preview",
     "progress",

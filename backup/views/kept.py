@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from backup import access, services
 from backup.archive import Key
 from backup.exceptions import BackupError, KeyNeeded
-from backup.forms import PinForm
+from backup.forms import LabelForm, PinForm
 from backup.log import log
 from backup.presentation.kept import verdict_in_words
 from backup.proof import Verdict
@@ -57,6 +57,20 @@ def delete(request: HttpRequest, name: str) -> HttpResponseBase:
         return not_done(request, error)
     log(f"deletion of {name}", request.user)
     return done(request, None, _("The backup is deleted."))
+
+
+@endpoint("POST")
+def label(request: HttpRequest, name: str) -> HttpResponseBase:
+    """Give a kept backup another label, or none."""
+    form = LabelForm(request.POST)
+    if not form.is_valid():
+        return invalid(request, form)
+    try:
+        stored = kept_backups.note(name, label=form.cleaned_data["label"])
+    except BackupError as error:
+        return not_done(request, error)
+    log(f"another label of {name}", request.user)
+    return done(request, stored.as_json(), _("The label is saved."))
 
 
 @endpoint("POST")

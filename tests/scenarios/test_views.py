@@ -854,6 +854,20 @@ def test_a_kept_backup_is_pinned(family, browser):
         assert client.post(url("kept_pin"), {"pinned": "true"}).status_code == 404
 
 
+def test_a_kept_backup_gets_another_label(family, browser):
+    name = script(family.admin).post(url("run"), {"label": "before"}).json()["name"]
+    page = browser.post(url("kept_label", name), {"label": "<b>holiday</b>"}, follow=True).content.decode()
+    assert "The label is saved." in page
+    assert 'value="&lt;b&gt;holiday&lt;/b&gt;"' in page
+    assert kept.find(name).label == "<b>holiday</b>"
+    entry = script(family.admin).post(url("kept_label", name), {"label": ""}).json()
+    assert entry == kept.find(name).as_json()
+    assert entry["label"] == ""
+    for client in (browser, script(family.admin)):
+        assert client.post(url("kept_label", name), {"label": "x" * 201}).status_code == 400
+        assert client.post(url("kept_label")).status_code == 404
+
+
 def test_a_kept_backup_is_proved(family, browser):
     name = script(family.admin).post(url("run")).json()["name"]
     page = browser.post(url("kept_prove", name), follow=True).content.decode()

@@ -24,6 +24,7 @@ def url(name, *arguments):
         "progress": ["nothing"],
         "kept": [NOTHING],
         "kept_delete": [NOTHING],
+        "kept_label": [NOTHING],
         "kept_pin": [NOTHING],
         "kept_prove": [NOTHING],
     }
