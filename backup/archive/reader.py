@@ -141,11 +141,11 @@ class Archive:
         members = members_of(self._zip.infolist())
         self.is_encrypted = any(info.flag_bits & encryption.FLAG for info in self._zip.infolist())
         self.key = self._key_of(members, keys or Keys()) if self.is_encrypted else None
-        said = self._read_metadata(members)
-        check_version(said)
+        content = self._read_metadata(members)
+        check_version(content)
         self._check_entries()
         self._entries = dict(members)
-        self.metadata = replace(self._checked_metadata(said), key_id=self.key.id if self.key else "")
+        self.metadata = replace(self._checked_metadata(content), key_id=self.key.id if self.key else "")
 
     def __enter__(self) -> Archive:
         return self
@@ -284,9 +284,9 @@ class Archive:
         if (info.external_attr >> 16) & 0o170000 not in (0, 0o100000, 0o040000):
             raise InvalidBackup(_("“%(name)s” is a link, not a file.") % {"name": name})
 
-    def _checked_metadata(self, said: Any) -> Metadata:
+    def _checked_metadata(self, content: Any) -> Metadata:
         """Return the metadata, which must agree with the members in the ZIP."""
-        metadata = parse_metadata(said, edited=self._edited)
+        metadata = parse_metadata(content, edited=self._edited)
         found = self._entries.keys() - {METADATA}
         if not metadata.has_checksums:
             try:

@@ -314,8 +314,8 @@ def _failed_message(backup: StoredBackup) -> str:
 
 def _proof_as_json(backup: StoredBackup) -> dict[str, Any]:
     proof = backup.proof or {}
-    said = {name: proof.get(name) for name in ("verdict", "at", "records", "photos")}
-    return {**said, "name": backup.name}
+    content = {name: proof.get(name) for name in ("verdict", "at", "records", "photos")}
+    return {**content, "name": backup.name}
 
 
 def _overdue_message(until: dt.datetime | None) -> str:

@@ -158,9 +158,9 @@ class Database(Reading, Writing):
 
     def missing_tables(self, tables: Iterable[Table]) -> dict[str, Table]:
         """Return the tables that the database lacks: name in the database -> the model's."""
-        here = self.table_names()
+        current = self.table_names()
         wanted = {name: table for table in tables for name, _columns in table.db_tables}
-        return {name: table for name, table in wanted.items() if name not in here}
+        return {name: table for name, table in wanted.items() if name not in current}
 
     def dangling(self, tables: Iterable[Table], limit: int = MAX_NAMED) -> list[str]:
         """Return the rows that refer to a row that is not there, at most `limit` of them, as lines for people."""

@@ -130,13 +130,13 @@ class SQLite(Salvage, Database):
 
     def damage(self, tables: Iterable[Table]) -> list[str]:
         lines = [line for (line,) in self.fetch("PRAGMA quick_check(20)")]
-        here = self.table_names()
+        current = self.table_names()
         lines += [
             f"no such column: {name}.{column.column}"
             for table in tables
             for name, columns in table.db_tables
             for column in columns
-            if name in here and column.column not in self.column_names(name)
+            if name in current and column.column not in self.column_names(name)
         ]
         return [line for line in lines if line != "ok"]
 

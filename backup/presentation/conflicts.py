@@ -21,14 +21,16 @@ def conflict_in_words(conflict: Conflict) -> str:
         return f"{name}: {conflict.reason}. {conflict.statement}"
     record = instance(table, conflict.row)
     rows = []
-    for here in table.model._base_manager.filter(pk__in=conflict.rows_here).order_by("pk"):
+    for current in table.model._base_manager.filter(pk__in=conflict.rows_here).order_by("pk"):
         alike = {
             field_name(table, table.columns[place])
             for group in table.uniques
-            if all(_same(table.columns[place], record, here) for place in group)
+            if all(_same(table.columns[place], record, current) for place in group)
             for place in group
         }
-        name = called(here) if table.label in babybuddy.SECRET_KEYS else titled(called(here), here.pk)
+        name = (
+            called(current) if table.label in babybuddy.SECRET_KEYS else titled(called(current), current.pk)
+        )
         # Translators: one of the rows that a record may be: "Nap (No. 7), by its Slug"
         by = _("%(name)s, by its %(fields)s") % {"name": name, "fields": ", ".join(sorted(alike))}
         rows.append(by if alike else name)
@@ -38,6 +40,6 @@ def conflict_in_words(conflict: Conflict) -> str:
     return _("%(record)s in the backup could be what another record of the backup is, too: %(rows)s.") % words
 
 
-def _same(column: Column, record: Any, here: Any) -> bool:
+def _same(column: Column, record: Any, current: Any) -> bool:
     name = column.field.attname
-    return bool(getattr(record, name) == getattr(here, name))
+    return bool(getattr(record, name) == getattr(current, name))

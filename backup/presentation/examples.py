@@ -80,10 +80,10 @@ class Examples:
                 values.append(Value(field_name(table, part), self._text(part, row[place])))
         return Example(title_of(table, row), values, [])
 
-    def _change(self, table: Table, here: Row, new: Row) -> Example:
+    def _change(self, table: Table, current: Row, new: Row) -> Example:
         values, about = [], []
         moment = babybuddy.moment_of(table)
-        for part, before, after in zip(_parts(table), here[1:], new[1:], strict=True):
+        for part, before, after in zip(_parts(table), current[1:], new[1:], strict=True):
             if before == after:
                 if part is moment or (isinstance(part, Column) and part.refers_to and before is not None):
                     about.append(Value(field_name(table, part), self._text(part, after)))
@@ -138,10 +138,10 @@ class Examples:
             load = self._tables[label].key.kind.load if label in self._tables else model._meta.pk.to_python
             try:
                 loaded = {load(key): key for key in keys}
-                here = model._base_manager.in_bulk([*loaded])
+                current = model._base_manager.in_bulk([*loaded])
             except (OverflowError, ValueError, ValidationError, DatabaseError):
-                here = {}  # the file holds something that cannot be a key
-            for key, found in here.items():
+                current = {}  # the file holds something that cannot be a key
+            for key, found in current.items():
                 if key in loaded:  # MySQL also finds what differs in case
                     names[label, loaded[key]] = called(found)
             # What is not here may come with the backup, and be among its examples.

@@ -27,17 +27,19 @@ def account_changes(plan: Plan, database: Database) -> AccountChanges:
     if users is None:
         return AccountChanges()
     name = _place(users, str(getattr(get_user_model(), "USERNAME_FIELD", "username")))
-    here = {row[0]: row for row in _rows_here(database, users)}
+    current = {row[0]: row for row in _rows_here(database, users)}
     then = {row[0]: row for row in _rows_then(plan, users)}
-    names_here = {key: str(row[name]) for key, row in here.items()}
+    names_here = {key: str(row[name]) for key, row in current.items()}
     names_then = {key: str(row[name]) for key, row in then.items()}
     names_after = [*(names_then if plan.mode.clears else {**names_here, **names_then}).values()]
     if plan.mode.clears:  # keys mean nothing where all rows are others
         by_name = {names_then[key]: row for key, row in then.items()}
-        pairs = [(row, by_name[names_here[key]]) for key, row in here.items() if names_here[key] in by_name]
+        pairs = [
+            (row, by_name[names_here[key]]) for key, row in current.items() if names_here[key] in by_name
+        ]
     else:
         names_then.update(names_here)
-        pairs = [(row, then[key]) for key, row in here.items() if key in then]
+        pairs = [(row, then[key]) for key, row in current.items() if key in then]
 
     def differing(fields: Sequence[str]) -> list[str]:
         places = [_place(users, field) for field in fields if field in users.names]
@@ -61,15 +63,15 @@ def _tokens(
     if table is None or "user" not in table.names:
         return []
     user = _place(table, "user")
-    here: dict[Plain, Plain] = {row[user]: row[0] for row in _rows_here(database, table)}
+    current: dict[Plain, Plain] = {row[user]: row[0] for row in _rows_here(database, table)}
     then: dict[Plain, Plain] = {}
     if not plan.mode.clears:
         displaced = {*plan.displaced.get(table.label, ())}
-        then = {owner: key for owner, key in here.items() if key not in displaced}
+        then = {owner: key for owner, key in current.items() if key not in displaced}
     for row in _rows_then(plan, table):
         then = {owner: key for owner, key in then.items() if key != row[0]}
         then[row[user]] = row[0]
-    by_name = {names_here.get(owner): key for owner, key in here.items()}
+    by_name = {names_here.get(owner): key for owner, key in current.items()}
     by_name_then = {names_then.get(owner): key for owner, key in then.items()}
     both = {*names_here.values()} & {*names_then.values()}
     return sorted(name for name in both if by_name.get(name) != by_name_then.get(name))
@@ -81,11 +83,11 @@ def _groups(plan: Plan, database: Database) -> list[str]:
     if table is None:
         return []
     name, permissions = _place(table, "name"), _place(table, "permissions")
-    here = {str(row[name]): row[permissions] for row in _rows_here(database, table)}
+    current = {str(row[name]): row[permissions] for row in _rows_here(database, table)}
     then = {str(row[name]): row[permissions] for row in _rows_then(plan, table)}
     if not plan.mode.clears:
-        then = here | then
-    return sorted(group for group, permitted in here.items() if then.get(group) != permitted)
+        then = current | then
+    return sorted(group for group, permitted in current.items() if then.get(group) != permitted)
 
 
 def _not_among(names: Iterable[str], others: Iterable[str]) -> list[str]:

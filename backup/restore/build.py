@@ -136,18 +136,18 @@ def _is_alike(
     options: RestoreOptions,
     table: Table,
     row: Row,
-    here: Row,
+    current: Row,
     group: Sequence[int],
 ) -> bool:
     """Whether a row here is that of a record by the values of `group`; else it is a conflict: the database takes the
     two for the same, and people do not."""
-    place = next((place for place in group if not is_same_text(row[place], here[place])), None)
+    place = next((place for place in group if not is_same_text(row[place], current[place])), None)
     if place is None or (options.merge_tags and table.label in babybuddy.MERGEABLE):
         return True
     known = {(conflict.table.label, conflict.row[0]) for conflict in conflicts}
     if (table.label, row[0]) not in known and len(conflicts) < MAX_NAMED:
         collation = database.collation(table, table.columns[place])
-        conflicts.append(clash(database, table, row, place, here[place], here[0], collation))
+        conflicts.append(clash(database, table, row, place, current[place], current[0], collation))
     return False
 
 

@@ -49,8 +49,8 @@ class TextComparison:
                 up_to = columns[0][-1]
                 continue
             differs = True
-            here = self._here(table, {*lines.each}, columns, text)
-            keys = list(map(here.get, lines.each))
+            current = self._identical_rows(table, {*lines.each}, columns, text)
+            keys = list(map(current.get, lines.each))
             others = [line for line, key in zip(lines.each, keys, strict=True) if key is None]
             parsed = self._archive.parse(table.label, others, table.needs_exact_json, records)
             columns = self._reader.batch_from(table, parsed) if parsed else [()]
@@ -63,15 +63,15 @@ class TextComparison:
             identical += len(keys) - len(others)
         return records, Identical(identical, None if differs else up_to)
 
-    def _here(
+    def _identical_rows(
         self, table: Table, lines: set[bytes], columns: Batch, text: bytes | None
     ) -> dict[bytes, Plain]:
         """Return the lines that are those of rows here -> the rows' keys."""
-        here, rest = self._partition(table, lines, columns, text)
+        current, rest = self._partition(table, lines, columns, text)
         # The canonical form of a value costs time; what differs without it may be the same after all.
         rest = self._database.canonical(table, rest)
-        here |= self._partition(table, lines, rest, _text_of(table, rest))[0]
-        return here
+        current |= self._partition(table, lines, rest, _text_of(table, rest))[0]
+        return current
 
     def _partition(
         self, table: Table, lines: set[bytes], columns: Batch, text: bytes | None
@@ -81,11 +81,11 @@ class TextComparison:
         if not columns or text is None:
             return {}, columns
         texts = split_lines(text)
-        among = list(map(lines.__contains__, texts))
-        self._reader.collect(table, columns, among)
-        here = dict(zip(compress(texts, among), compress(columns[0], among), strict=True))
-        others = [place for place, is_among in enumerate(among) if not is_among]
-        return here, [[column[place] for place in others] for column in columns] if others else []
+        matching = list(map(lines.__contains__, texts))
+        self._reader.collect(table, columns, matching)
+        current = dict(zip(compress(texts, matching), compress(columns[0], matching), strict=True))
+        others = [place for place, is_among in enumerate(matching) if not is_among]
+        return current, [[column[place] for place in others] for column in columns] if others else []
 
     def _pair_with_rows(self, table: Table) -> Iterator[tuple[Lines, Batch]]:
         """Yield each block of a model's lines with the rows here that have its keys, as columns.

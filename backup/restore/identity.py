@@ -119,9 +119,9 @@ def has_identity(table: Table) -> bool:
     return bool(table.uniques) or table.key_is_data or bool(table.key.refers_to)
 
 
-def are_apart(here: Row, row: Row, apart: Sequence[Sequence[int]]) -> bool:
+def are_apart(current: Row, row: Row, apart: Sequence[Sequence[int]]) -> bool:
     """Whether two rows are plainly two records. `apart`: see `babybuddy.apart`."""
-    return bool(apart) and all(any(here[place] != row[place] for place in places) for places in apart)
+    return bool(apart) and all(any(current[place] != row[place] for place in places) for places in apart)
 
 
 class Resolver:
@@ -217,8 +217,8 @@ class MatchedRows(Resolver):
             unknown = []
             for place, row in enumerate(rows):
                 # Where the row with the same key holds the same values, no other row can.
-                here = present.get(row[0])
-                if here is not None and all(row[i] == here[i] and row[i] is not None for i in group):
+                current = present.get(row[0])
+                if current is not None and all(row[i] == current[i] and row[i] is not None for i in group):
                     if group != (0,) and row[0] not in found[place]:
                         found[place].append(row[0])
                 else:
@@ -236,8 +236,8 @@ class MatchedRows(Resolver):
         """Return those of the keys whose rows hold the values of a record not only by the database's collation."""
         if not keys or self.is_alike is None or not any(table.columns[p].kind is TEXT for p in group):
             return keys
-        here = self._database.rows_by_key(table, keys)
-        return [key for key in keys if key not in here or self.is_alike(table, row, here[key], group)]
+        current = self._database.rows_by_key(table, keys)
+        return [key for key in keys if key not in current or self.is_alike(table, row, current[key], group)]
 
     def _conflict(self, table: Table, row: Row, rows_here: list[Plain], reason: str) -> None:
         if len(self.conflicts) < MAX_NAMED:
@@ -262,8 +262,8 @@ class KeptRows(MatchedRows):
             remapped = self.key_map.remap_references(table, [row for row in batch if row[0] not in own])
             others: list[Row] = []
             for keys in self._database.portions(table, [row[0] for row in remapped]):
-                here = self._database.rows_by_key(table, keys)
-                others += [row for row in remapped if row[0] in here and is_another(here[row[0]], row)]
+                current = self._database.rows_by_key(table, keys)
+                others += [row for row in remapped if row[0] in current and is_another(current[row[0]], row)]
             for row, matches in zip(others, self.matches(table, others), strict=True):
                 if not matches:  # else unique values say that it is that row all the same
                     strangers[row[0]] = _digest(row)
@@ -299,7 +299,7 @@ class KeptRows(MatchedRows):
     def _is_another(self, table: Table) -> Callable[[Row, Row], bool] | None:
         """Return what tells whether a row here is another record than the backup's with its key; None: none is."""
         apart = babybuddy.apart(table)
-        return (lambda here, row: are_apart(here, row, apart)) if apart else None
+        return (lambda current, row: are_apart(current, row, apart)) if apart else None
 
 
 class BackupKeys(KeptRows):
@@ -310,7 +310,7 @@ class BackupKeys(KeptRows):
         return table.label in self._in_use
 
     def _is_another(self, table: Table) -> Callable[[Row, Row], bool]:
-        return lambda here, row: True
+        return lambda current, row: True
 
 
 #: Who resolves in each mode.

@@ -126,10 +126,10 @@ class Plan:
         # Where all rows are deleted, it does not matter which record a row was.
         apart = [] if self.mode.clears else babybuddy.apart(table)
         for rows in self._portions(database, table):
-            here = database.rows_by_key(table, [row[0] for row in rows])
+            current = database.rows_by_key(table, [row[0] for row in rows])
             added, changed, replaced, unchanged = [], [], [], 0
             for row in rows:
-                present = here.get(row[0]) if row[0] not in displaced else None
+                present = current.get(row[0]) if row[0] not in displaced else None
                 if present is None:
                     added.append(row)
                 elif present == row:

@@ -111,8 +111,8 @@ def _leaves_a_superuser(plan: Plan, database: Database) -> bool:
             overwritten.add(row[0])
     if plan.mode.clears:
         return False
-    here = model._base_manager.using(database.connection.alias).filter(is_superuser=True, is_active=True)
-    return any(table.key.kind.dump(key) not in overwritten for key in here.values_list("pk", flat=True))
+    current = model._base_manager.using(database.connection.alias).filter(is_superuser=True, is_active=True)
+    return any(table.key.kind.dump(key) not in overwritten for key in current.values_list("pk", flat=True))
 
 
 def _changes_accounts(plan: Plan, database: Database) -> bool:
@@ -141,10 +141,10 @@ def _changes_accounts(plan: Plan, database: Database) -> bool:
 
 def _differs(plan: Plan, database: Database, table: Table, row: Row, by_use: frozenset[str]) -> bool:
     """Whether a row here differs from the backup's, but for what changes by use."""
-    here = database.rows_by_key(table, [row[0]])[row[0]]
+    current = database.rows_by_key(table, [row[0]])[row[0]]
     names = ("pk", *table.names)
     differing = [
-        place for place, name in enumerate(names) if row[place] != here[place] and name not in by_use
+        place for place, name in enumerate(names) if row[place] != current[place] and name not in by_use
     ]
     if plan.options.as_it_was:  # our own copy, in which nobody can have put a password of theirs
         differing = [p for p in differing if names[p] != "password" or not _is_rehashed(str(row[p]))]

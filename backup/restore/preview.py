@@ -104,12 +104,12 @@ class PreviewCollector:
             self.add_removed(database, table, [row[0] for row in batch.replaced])
         use = self._uses.get(table.label)
         if rows := batch.changed if use else batch.changed[: MOST - len(samples.changed)]:
-            here = database.rows_by_key(table, [row[0] for row in rows])
+            current = database.rows_by_key(table, [row[0] for row in rows])
             used: list[tuple[Row, Row]] = []
             changed: list[tuple[Row, Row]] = []
             for row in rows:
-                if row[0] in here:
-                    pair = here[row[0]], row
+                if row[0] in current:
+                    pair = current[row[0]], row
                     (used if _differing(table, *pair) == [use] else changed).append(pair)
             self.used[table.label] += len(used)
             samples.used += _cut_pairs(used[: MOST - len(samples.used)])
@@ -119,9 +119,9 @@ class PreviewCollector:
         """Take examples of rows that are removed, by their keys."""
         samples = self.samples.setdefault(table.label, Samples())
         keys = keys[: MOST - len(samples.removed)]
-        for some in database.portions(table, keys):
-            rows = database.rows_by_key(table, some)
-            samples.removed += _cut_rows(rows[key] for key in some if key in rows)
+        for chunk in database.portions(table, keys):
+            rows = database.rows_by_key(table, chunk)
+            samples.removed += _cut_rows(rows[key] for key in chunk if key in rows)
 
     def add_missing(self, database: Database, table: Table) -> None:
         """Take examples of the rows here that the backup does not hold: the last of them."""
@@ -139,8 +139,8 @@ class PreviewCollector:
         for keys in database.keys_descending(table):
             missing = {*keys}
             if table.label in self._unordered:
-                for some in self._keys_backwards(table):
-                    missing.difference_update(some)
+                for chunk in self._keys_backwards(table):
+                    missing.difference_update(chunk)
             else:
                 while batch is not None and batch[-1] >= keys[-1]:
                     missing.difference_update(batch)
@@ -161,9 +161,9 @@ class PreviewCollector:
             )
 
 
-def _differing(table: Table, here: Row, new: Row) -> list[str]:
+def _differing(table: Table, current: Row, new: Row) -> list[str]:
     """Return the names of the fields that differ."""
-    return [name for name, old, value in zip(("pk", *table.names), here, new, strict=True) if old != value]
+    return [name for name, old, value in zip(("pk", *table.names), current, new, strict=True) if old != value]
 
 
 def _cut_rows(rows: Iterable[Row]) -> list[Row]:
@@ -174,22 +174,22 @@ def _cut_rows(rows: Iterable[Row]) -> list[Row]:
 def _cut_pairs(pairs: Iterable[tuple[Row, Row]]) -> list[tuple[Row, Row]]:
     """Like `_cut_rows`, for rows that differ: of long texts that do, the piece in which they begin to is kept."""
     cut = []
-    for here, new in pairs:
-        starts = [_difference(old, value) for old, value in zip(here, new, strict=True)]
-        old_row, new_row = (tuple(map(_cut, row, starts)) for row in (here, new))
+    for current, new in pairs:
+        starts = [_difference(old, value) for old, value in zip(current, new, strict=True)]
+        old_row, new_row = (tuple(map(_cut, row, starts)) for row in (current, new))
         cut.append((old_row, new_row))
     return cut
 
 
-def _difference(here: Plain, new: Plain) -> int:
+def _difference(current: Plain, new: Plain) -> int:
     """Return where to begin to show two values, so that where they differ is seen, with some text in front of it."""
-    if not isinstance(here, str) or not isinstance(new, str) or max(len(here), len(new)) <= LONGEST:
+    if not isinstance(current, str) or not isinstance(new, str) or max(len(current), len(new)) <= LONGEST:
         return 0
     block = 4096
     start = 0
-    while start < len(here) and here[start : start + block] == new[start : start + block]:
+    while start < len(current) and current[start : start + block] == new[start : start + block]:
         start += block
-    pairs = zip(here[start : start + block], new[start : start + block], strict=False)
+    pairs = zip(current[start : start + block], new[start : start + block], strict=False)
     start += next((place for place, (old, value) in enumerate(pairs) if old != value), 0)
     return max(start - 40 - start % 4, 0) if start >= LONGEST else 0  # by fours, as base64 goes
 

@@ -53,9 +53,9 @@ def is_older(connection: BaseDatabaseWrapper, metadata: Metadata, *, leave_out: 
         [(app, name) for app, names in metadata.migrations.items() for name in names],
         leave_out=leave_out,
     )
-    here = leaves(loader, loader.applied_migrations.keys(), metadata.migrations)
+    current = leaves(loader, loader.applied_migrations.keys(), metadata.migrations)
     return any(
-        app in loader.migrated_apps and sorted(names) != here[app]
+        app in loader.migrated_apps and sorted(names) != current[app]
         for app, names in metadata.migrations.items()
     )
 

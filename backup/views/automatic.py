@@ -33,8 +33,8 @@ def run(request: HttpRequest) -> HttpResponseBase:
     except BackupError as error:
         return not_done(request, error)
     answer = {"name": stored.name, "kind": stored.kind.value, "records": stored.records, "made": True}
-    said = _("The backup is made, and kept on the server: %(number)s records.")
-    return done(request, answer, said % {"number": grouped(stored.records)})
+    message = _("The backup is made, and kept on the server: %(number)s records.")
+    return done(request, answer, message % {"number": grouped(stored.records)})
 
 
 @endpoint("GET", "HEAD")

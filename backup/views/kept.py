@@ -84,8 +84,10 @@ def pin(request: HttpRequest, name: str) -> HttpResponseBase:
     except BackupError as error:
         return not_done(request, error)
     log(f"{'pinning' if stored.pinned else 'unpinning'} of {name}", request.user)
-    said = _("This backup is pinned: it stays until somebody deletes it.")
-    return done(request, stored.as_json(), said if stored.pinned else _("This backup is no longer pinned."))
+    message = _("This backup is pinned: it stays until somebody deletes it.")
+    return done(
+        request, stored.as_json(), message if stored.pinned else _("This backup is no longer pinned.")
+    )
 
 
 @endpoint("POST")
