@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import re
 from decimal import Decimal
 from uuid import UUID
 
@@ -47,7 +48,8 @@ VALUES = {
     "char": st.none() | TEXT.map(lambda text: text[:100]),
     "text": st.none() | TEXT,
     "other_uuid": st.none() | st.uuids(version=4),
-    "file": st.none() | TEXT.map(lambda text: text[:100]),
+    # A name outside of the storage is refused: see `restore.values`.
+    "file": st.none() | TEXT.map(lambda text: "x" + re.sub(r"[/\\]", "_", text)[:90]),
     "binary": st.none() | st.binary(),
     "json": JSON,
     "json_required": JSON.filter(lambda value: value is not None),

@@ -198,13 +198,13 @@ def test_texts_are_compared_to_the_same_end(backup, edits, layout, mode, block):
 def test_blocks_that_are_the_same_are_not_taken_apart(backup, monkeypatch):
     """The property would hold, too, where nothing was compared as text."""
     partitioned = Counter()
-    here = compare.TextComparison._here
+    here = compare.TextComparison._identical_rows
 
     def counted(self, table, lines, batch, text):
         partitioned[table.label] += len(lines)
         return here(self, table, lines, batch, text)
 
-    monkeypatch.setattr(compare.TextComparison, "_here", counted)
+    monkeypatch.setattr(compare.TextComparison, "_identical_rows", counted)
     monkeypatch.setattr(reader, "BLOCK", 700)
     outcome(backup, RestoreMode.OVERWRITE, as_text=True)
     assert partitioned["core.note"] < core.Note.objects.count() / 2
