@@ -231,6 +231,7 @@ def run_job(name: str) -> None:
     from django.db import connection
 
     import backup.services  # noqa: F401
+    import tests.support.backups  # noqa: F401
 
     connection.ensure_connection()
     job, *_ = JOBS[name.partition(" ")[0] if name.startswith("lock") else name], None

@@ -113,7 +113,7 @@ def _run(user: Any, reporter: Reporter) -> Outcome:
         with logged("automatic backup", user) as log:
             _wait_for_restore(conf.automatic_seconds if user is None else 0)
             outcome = _make(user, reporter)
-            log(outcome.message)
+            log(outcome.message.rstrip("."))
     except Exception as error:
         _note_run(error.message if isinstance(error, BackupError) else type(error).__name__)
         _conclude("/fail")
