@@ -138,6 +138,21 @@ def test_progress_bar_on_a_terminal(family, monkeypatch, tmp_path):
 # --- backups that the server keeps -------------------------------------------------------------------------
 
 
+def test_a_kept_backup_is_pinned_labelled_and_deleted_by_command(family):
+    name = services.keep_backup().name
+    assert "pinned" in command("backups", "--pin", name)
+    assert kept.find(name).pinned
+    command("backups", "--unpin", name)
+    assert not kept.find(name).pinned
+    command("backups", "--label", name, "holiday")
+    assert kept.find(name).label == "holiday"
+    command("backups", "--delete", name)
+    assert kept.backups() == []
+    for option in ("--pin", "--unpin", "--delete"):
+        with pytest.raises(CommandError, match="no longer there"):
+            command("backups", option, name)
+
+
 def test_a_backup_is_kept_listed_and_restored_by_its_name(family):
     assert "No backup is kept" in command("backups")
     then = snapshot()

@@ -13,6 +13,7 @@ from backup.archive.metadata import shown
 from backup.automatic import status
 from backup.automatic.retention import Verdict
 from backup.management.base import BackupCommand
+from backup.storage import kept
 from backup.storage.kept import StoredBackup
 
 
@@ -24,8 +25,17 @@ class Command(BackupCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--json", action="store_true", help="In JSON, as GET /backup/ answers.")
+        group = parser.add_mutually_exclusive_group()
+        group.add_argument("--pin", metavar="NAME", help="Pin this backup: no rule removes it.")
+        group.add_argument("--unpin", metavar="NAME", help="Unpin this backup.")
+        group.add_argument("--delete", metavar="NAME", help="Delete this backup from the server.")
+        group.add_argument(
+            "--label", nargs=2, metavar=("NAME", "TEXT"), help="Give this backup another label; '' for none."
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if self._changed(**options):
+            return
         backups, found = services.kept_backups(), status.status()
         if options["json"]:
             entries = [backup.as_json() for backup in backups]
@@ -39,6 +49,28 @@ class Command(BackupCommand):
         self.show(f"\n{found.state.value}: {found.message}")
         if found.next:
             self.show(f"The next automatic backup is due at {timezone.localtime(found.next).isoformat()}.")
+
+    def _changed(
+        self,
+        pin: str | None,
+        unpin: str | None,
+        delete: str | None,
+        label: list[str] | None,
+        **others: Any,
+    ) -> bool:
+        """Do what an option says about one backup. Returns whether there was one."""
+        if pin or unpin:
+            name = kept.pin(str(pin or unpin), bool(pin)).name
+            self.report(f"{name} is {'pinned' if pin else 'no longer pinned'}.")
+        elif delete:
+            kept.delete(delete)
+            self.report(f"{delete} is deleted.")
+        elif label:
+            name, text = label
+            self.report(f"{kept.note(name, label=text[:200]).name} has another label.")
+        else:
+            return False
+        return True
 
 
 def _line(backup: StoredBackup, verdict: Verdict | None) -> str:
