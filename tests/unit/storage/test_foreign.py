@@ -58,6 +58,14 @@ def bucket(family, settings):
     Bucket.fails = ()
 
 
+def page_and_download_answer(client):
+    client.force_login(User.objects.get(username="admin"))
+    for name in ("index", "download"):
+        response = client.get(url(name))
+        assert response.status_code == 200
+        response.close()
+
+
 def test_whatever_it_raises_is_our_error(bucket):
     user = User.objects.get(username="admin")
     upload_id = uploads.stage(ContentFile(b"x"), user)
@@ -137,11 +145,7 @@ def test_a_storage_that_cannot_be_made(family, settings, client, tmp_path, backe
     with pytest.raises(StorageFailed, match="backups"):
         restore(file, clear=True)
     assert not differences(now, snapshot())
-    client.force_login(User.objects.get(username="admin"))
-    for name in ("index", "download"):
-        response = client.get(url(name))
-        assert response.status_code == 200
-        response.close()
+    page_and_download_answer(client)
     call_command("backup", output=str(tmp_path), verbosity=0)
     call_command("backup", verbosity=0, stdout=io.StringIO())
     assert conf.root.exists(), "the command writes into the folder"
@@ -163,11 +167,7 @@ def test_a_storage_that_hangs(bucket, client, monkeypatch):
         with pytest.raises(StorageFailed, match="does not answer"):
             restore(file, clear=True)
         assert not differences(now, snapshot())
-        client.force_login(User.objects.get(username="admin"))
-        for name in ("index", "download"):
-            response = client.get(url(name))
-            assert response.status_code == 200
-            response.close()
+        page_and_download_answer(client)
     finally:
         released.set()
     bucket.fails = ()
