@@ -348,13 +348,14 @@ def prove_backup(
         return proof
 
 
-def prove_kept(name: str, *, user: Any = None, reporter: Reporter = SILENT) -> Proof:
+def prove_kept(name: str, *, key: Key | None = None, user: Any = None, reporter: Reporter = SILENT) -> Proof:
     """Prove a backup that the server keeps, and note what came of it beside the file.
 
-    Where it could not be told, the verdict from before stands. Raises `NoSuchBackup`, `StorageFailed`.
+    `key`: what to try first where it is encrypted. Where it could not be told, the verdict from before stands. Raises
+    `NoSuchBackup`, `StorageFailed`.
     """
     with kept.open_backup(name) as source:
-        proof = prove_backup(source, user=user, reporter=reporter)
+        proof = prove_backup(source, key=key, user=user, reporter=reporter)
     facts: dict[str, Any] = {"proof_tried": proof.at}
     if proof.replaces(kept.find(name).proof):
         facts["proof"] = proof.as_json()
@@ -363,15 +364,20 @@ def prove_kept(name: str, *, user: Any = None, reporter: Reporter = SILENT) -> P
 
 
 def compare_backups(
-    first: BinaryIO, second: BinaryIO, reporter: Reporter = SILENT
+    first: BinaryIO,
+    second: BinaryIO,
+    reporter: Reporter = SILENT,
+    *,
+    keys: tuple[Key | None, Key | None] = (None, None),
 ) -> dict[str, dict[str, int]]:
     """Return model label -> how many records the second backup added, changed, removed, and left, against the first.
 
-    Raises `InvalidBackup`, `RestoreRefused`, `StorageFailed`.
+    `keys`: what to try first on each where it is encrypted. Raises `InvalidBackup`, `KeyNeeded`, `RestoreRefused`,
+    `StorageFailed`.
     """
     with logged("comparison", None) as log:
-        is_older, key = _look_at(first)
-        keys = (key, _look_at(second)[1])
+        is_older, key = _look_at(first, key=keys[0])
+        keys = (key, _look_at(second, key=keys[1])[1])
         changes = compare(first, second, is_older=is_older, keys=keys, reporter=reporter)
         log(f"{len(changes)} models")
         return changes

@@ -6,7 +6,7 @@ import os
 import sys
 from argparse import ArgumentParser
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from getpass import getpass
 from typing import Any, BinaryIO
 
@@ -15,7 +15,7 @@ from django.core.management.base import BaseCommand, CommandError
 from backup import services
 from backup.archive import Key, Metadata
 from backup.archive.metadata import shown
-from backup.exceptions import BackupError, KeyNeeded
+from backup.exceptions import BackupError, InvalidBackup, KeyNeeded
 from backup.management.progress import progress_bar
 from backup.options import Reporter
 from backup.tables import places_in_words
@@ -67,6 +67,15 @@ class BackupCommand(BaseCommand):
                 raise
             asked = getpass(f"{error.message} Key: ")
         return services.key_of(source, Key.parse(asked))
+
+    def known_key(self, source: BinaryIO, typed: str | None) -> Key | None:
+        """Return the key as `key_of` does; None, too, for a damaged file: what is wrong with it is for a proof to say.
+
+        Raises `KeyNeeded`, `WrongKey`.
+        """
+        with suppress(InvalidBackup):
+            return self.key_of(source, typed)
+        return None
 
     def progress_bar(self) -> AbstractContextManager[Reporter]:
         return progress_bar(is_hidden=self.verbosity == 0)

@@ -277,6 +277,12 @@ def test_by_command(key, tmp_path):
     typed = key.text.lower().replace("-", " ")
     assert "is whole" in command("verify_backup", path, "--key", typed)
     Child.objects.all().delete()
+    assert "came back identical" in command("prove_backup", path, "--key", typed)
+    with pytest.raises(CommandError, match="not the key"):
+        command("prove_backup", path, "--key", Key.make().text)
+    with pytest.raises(CommandError, match=key.id):
+        command("compare_backups", path, path)
+    assert "core.child" in command("compare_backups", path, path, "--key", typed)
     command("restore", path, "--dry-run", "--key", typed)
     command("restore", path, "--clear", "--no-input", "--key", typed)
     assert differences(before, snapshot()) == []

@@ -10,8 +10,9 @@ from django.core.management.base import CommandError
 
 from backup import services
 from backup.archive import open_path
-from backup.management.base import BackupCommand
+from backup.management.base import BackupCommand, add_key_option
 from backup.proof import Verdict
+from backup.storage import kept
 
 
 class Command(BackupCommand):
@@ -27,16 +28,21 @@ class Command(BackupCommand):
             help="A backup file, the folder that one was unpacked to, an old db.sqlite3, or the name of a backup that "
             "the server keeps (see the command `backups`).",
         )
+        add_key_option(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         file, path = options["file"], Path(options["file"])
         try:
-            with self.progress_bar() as reporter:
-                if path.exists():
-                    with open_path(path) as source:
-                        proof = services.prove_backup(source, path=path, reporter=reporter)
-                else:
-                    proof = services.prove_kept(file, reporter=reporter)
+            if path.exists():
+                with open_path(path) as source:
+                    key = self.known_key(source, options["key"])
+                    with self.progress_bar() as reporter:
+                        proof = services.prove_backup(source, path=path, key=key, reporter=reporter)
+            else:
+                with kept.open_backup(file) as source:
+                    key = self.known_key(source, options["key"])
+                with self.progress_bar() as reporter:
+                    proof = services.prove_kept(file, key=key, reporter=reporter)
         except OSError as error:
             raise CommandError(f"{file} cannot be read: {error.strerror}") from error
         if proof.verdict is Verdict.PROVED:
