@@ -39,8 +39,15 @@ def sign_in(page, username="admin", password="admin", path="/backup/"):
     page.wait_for_url(lambda url: "/login" not in url)
 
 
+def loaded(page):
+    """Waits until the page is there as people see it. An element may be there before the style sheets are: a browser
+    draws nothing until then, but measures all the same."""
+    page.wait_for_function("document.readyState === 'complete'")
+
+
 def fits(page):
     """No page is wider than the screen."""
+    loaded(page)
     return page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
 
 
@@ -229,12 +236,14 @@ def signed_in(context, server, user):
 def keep(page, name):
     """A screenshot, in the folder that BACKUP_TEST_SCREENSHOTS names."""
     if folder := os.environ.get("BACKUP_TEST_SCREENSHOTS"):
+        loaded(page)
         Path(folder).mkdir(parents=True, exist_ok=True)
         page.screenshot(path=Path(folder, f"{name.replace(' ', '-')}.png"), full_page=True)
 
 
 def check(page, name):
     """Who cannot see, or has no mouse, comes along: axe-core finds nothing in our part of the page."""
+    loaded(page)
     assert page.locator("main").count() == 1, "which the host does not have"
     page.evaluate(AXE)
     found = page.evaluate("axe.run('#backup-page')")["violations"]
@@ -323,6 +332,17 @@ def test_a_proxy_that_has_no_patience(page, saved):
     page.route("**/confirm/", too_late)
     page.click("text=Confirm Restore")
     page.wait_for_selector("h1:has-text('Your data is back')")
+
+
+def test_the_result_comes_like_any_page(page, saved):
+    """It takes the place of the page that waited: whoever listens is told its heading, once it looks as it should."""
+    sign_in(page)
+    preview(page, saved)
+    page.route("**/*.css", lambda route: (time.sleep(0.5), route.continue_()))
+    page.click("text=Confirm Restore")
+    page.wait_for_selector("h1:has-text('Your data is back')")
+    assert fits(page)
+    assert page.evaluate("document.activeElement.textContent") == "Your data is back"
 
 
 def test_offline_at_confirm(page, saved):
