@@ -19,6 +19,8 @@ from django.utils import timezone
 MIB = 1024 * 1024
 #: The schedules that have a name.
 DAILY, HOURLY, WEEKLY, OFF = "daily", "hourly", "weekly", "off"
+#: What BACKUP_ENCRYPT names beside locations: what people and scripts take away, and what lies in BACKUP_ROOT.
+PLACES = ("download", "local")
 #: The periods of which BACKUP_KEEP may keep backups, in the order in which they are named to people.
 PERIODS = ("last", "hourly", "daily", "weekly", "monthly", "yearly")
 
@@ -157,26 +159,57 @@ class Conf:
         return str(value)
 
     @property
-    def encrypt(self) -> list[str]:
-        """BACKUP_ENCRYPT (none): what is encrypted: `download` (what people and scripts take away), `local` (what lies
-        in BACKUP_ROOT), `all`.
+    def locations(self) -> dict[str, str]:
+        """BACKUP_LOCATIONS (none): where copies of kept backups go, each a name and an address:
+        `nas=/mnt/nas/babybuddy,cloud=storage:offsite`. An address is a folder, an alias of STORAGES, or begins with
+        s3://, sftp:// or webdavs://. What has a special meaning in it is percent-encoded, a comma too.
+
+        In order: name -> address. Addresses hold passwords, so they are in no message.
         """
-        value = getattr(settings, "BACKUP_ENCRYPT", ())
+        value: Any = getattr(settings, "BACKUP_LOCATIONS", None) or ()
+        if isinstance(value, dict):
+            entries = [*value.items()]
+        else:
+            entries = [_named(entry) for entry in (_entries(value) if isinstance(value, str) else value)]
+        found: dict[str, str] = {}
+        for number, (name, address) in enumerate(entries, 1):
+            if not isinstance(name, str) or not re.fullmatch(r"[a-z0-9-]{1,40}", name) or not address:
+                raise ImproperlyConfigured(
+                    f"BACKUP_LOCATIONS must be like nas=/mnt/nas/babybuddy,cloud=storage:offsite; entry {number} is "
+                    "not: a name of small letters, digits and hyphens, an equals sign, an address."
+                )
+            if name in (*PLACES, "all", OFF) or name in found:
+                why = "is named twice" if name in found else "has a meaning of its own, so it is no name"
+                raise ImproperlyConfigured(f"BACKUP_LOCATIONS must be changed: {name} {why}.")
+            found[name] = str(address)
+        return found
+
+    @property
+    def encrypt(self) -> list[str] | None:
+        """BACKUP_ENCRYPT (none): what is encrypted: `download` (what people and scripts take away), `local` (what lies
+        in BACKUP_ROOT), names of BACKUP_LOCATIONS, `all`, or `off`.
+
+        None where nothing is set: once there is a key, what goes to locations is encrypted.
+        """
+        value = getattr(settings, "BACKUP_ENCRYPT", None) or ()
         value = value.split(",") if isinstance(value, str) else value
         if not isinstance(value, list | tuple | set | frozenset) or not all(
             isinstance(name, str) for name in value
         ):
             raise ImproperlyConfigured("BACKUP_ENCRYPT must be a list of places.")
         names = [name.strip().lower() for name in value if name.strip()]
-        if unknown := {*names} - {"download", "local", "all"}:
+        if unknown := {*names} - {*PLACES, *self.locations, "all", OFF}:
             raise ImproperlyConfigured(
-                f"BACKUP_ENCRYPT names {', '.join(sorted(unknown))}, which is neither download, local nor all."
+                f"BACKUP_ENCRYPT names {', '.join(sorted(unknown))}, which is neither download, local, all, off nor a "
+                "name of BACKUP_LOCATIONS."
             )
-        return names
+        return names or None
 
     def encrypts(self, place: str) -> bool:
-        """Tell whether what goes to a place is encrypted."""
-        return bool({place, "all"} & {*self.encrypt})
+        """Tell whether what goes to a place, as BACKUP_ENCRYPT names it, is encrypted; where nothing is set, whether it
+        is as soon as there is a key."""
+        names = self.encrypt
+        return place not in PLACES if names is None else bool({place, "all"} & {*names})
 
     @property
     def key(self) -> str:
@@ -209,6 +242,16 @@ def keep_rules(value: Any) -> dict[str, int | None]:
             )
         rules[found[1]] = None if found[2] == "all" else int(found[2])
     return rules
+
+
+def _entries(text: str) -> list[str]:
+    """Return the entries of a variable; each may stand on a line of its own."""
+    return [entry.strip() for entry in re.split(r"[,\n]", text) if entry.strip()]
+
+
+def _named(entry: Any) -> tuple[str, str]:
+    name, _equals, address = entry.partition("=") if isinstance(entry, str) else ("", "", "")
+    return name.strip(), address.strip()
 
 
 def _is_cron(text: str) -> bool:

@@ -20,7 +20,20 @@
     ├── NoSafetyCopy            404  there is nothing to undo
     ├── NoSuchBackup            404  no kept backup has this name
     ├── UnknownDatabase         409  the app does not support this database
+    ├── NoSuchLocation          404  no location has this name
     └── StorageFailed           507  a file on the server could not be written or read
+        └── LocationFailed      507  … or in a location; whatever is no other kind of trouble
+            ├── Unreachable     507  nobody answers at its address
+            ├── Slow            507  it was reached, but does not answer in time
+            ├── Full            507  it has no room
+            ├── NotMounted      507  a folder whose disk is not there
+            ├── NotVerified     507  it cannot prove that it is the server it should be
+            ├── WrongAddress    507  its address cannot be right; the message says which part
+            ├── LibraryMissing  507  a library is not installed; the message says which extra brings it
+            └── Denied          507  it refuses the user, or what was asked for
+                ├── CannotList  507  … it lets nobody list, which is fine for an append-only place
+                ├── CannotRead  507  … nor read
+                └── CannotDelete 507 … nor delete
 
 Every message is a translated sentence for people; `code` is for programs.
 """
@@ -169,3 +182,58 @@ class NoSuchBackup(BackupError):
 class StorageFailed(BackupError):
     code = "storage_failed"
     status = 507
+
+
+class NoSuchLocation(BackupError):
+    code = "no_such_location"
+    status = 404
+
+
+class LocationFailed(StorageFailed):
+    """A location does not do what it should. No message has a part of its address."""
+
+    code = "location_failed"
+
+
+class Unreachable(LocationFailed):
+    code = "unreachable"
+
+
+class Slow(LocationFailed):
+    code = "slow"
+
+
+class Full(LocationFailed):
+    code = "full"
+
+
+class NotMounted(LocationFailed):
+    code = "not_mounted"
+
+
+class NotVerified(LocationFailed):
+    code = "not_verified"
+
+
+class WrongAddress(LocationFailed):
+    code = "wrong_address"
+
+
+class LibraryMissing(LocationFailed):
+    code = "library_missing"
+
+
+class Denied(LocationFailed):
+    code = "denied"
+
+
+class CannotList(Denied):
+    code = "cannot_list"
+
+
+class CannotRead(Denied):
+    code = "cannot_read"
+
+
+class CannotDelete(Denied):
+    code = "cannot_delete"

@@ -14,6 +14,18 @@ import environ
 
 _ENV = environ.Env()
 
+
+class Hidden(str):
+    """A text with passwords in it, as Django's error reports and `manage.py diffsettings` do not show it."""
+
+    def __repr__(self) -> str:
+        return "'********'"
+
+
+def _hidden(name: str) -> Hidden:
+    return Hidden(os.environ[name])
+
+
 #: Settings that may come from the environment, each explained in backup/conf.py, and how they are read.
 OPTIONS: dict[str, Callable[[str], Any]] = {
     "BACKUP_ROOT": _ENV.str,
@@ -28,6 +40,7 @@ OPTIONS: dict[str, Callable[[str], Any]] = {
     "BACKUP_KEY": _ENV.str,
     "BACKUP_SCHEDULE": _ENV.str,
     "BACKUP_KEEP": _ENV.str,
+    "BACKUP_LOCATIONS": _hidden,
     "BACKUP_PROVE": _ENV.str,
     "BACKUP_NOTIFY": _ENV.list,
     "BACKUP_PING_URL": _ENV.str,

@@ -13,6 +13,7 @@ folder of its own in there, `site_…`, named by its database (see `database.mem
 | `restores/RANDOM.json` | the progress of a restore, and how it ended | `state` |
 | `last/backup.json` | when the last backup was taken, and by whom | `state` |
 | `last/automatic.json` | how the last automatic backup went | `state` |
+| `folders.json`, beside the folders of the sites | which folders of BACKUP_LOCATIONS have a marker | `locations` |
 | `keys.json`, beside the folders of the sites | the keys of encrypted backups | `keys` |
 | `.NAME.RANDOM.babybuddy.part` beside each | a file that is being written | `atomic` |
 

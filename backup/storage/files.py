@@ -118,6 +118,11 @@ def other_sites() -> list[str]:
     """Return the ids of the other sites that keep files in the same storage. Raises `StorageFailed`."""
     none: list[str] = []
     folders = _ask(lambda place: place.listdir("")[0], none)
+    return sites_among(folders)
+
+
+def sites_among(folders: list[str]) -> list[str]:
+    """Return the ids of other sites whose folders are among these names."""
     found = {folder.removeprefix(_SITE) for folder in folders if folder.startswith(_SITE)}
     return sorted(found - {site_id()})
 

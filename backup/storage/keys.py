@@ -123,17 +123,21 @@ def _known() -> list[Key]:
     return [*([key] if key else []), *(stored.key for stored in ring())]
 
 
-def key_for(place: Place, *, encrypt: bool = False) -> Key | None:
+def key_for(place: Place | str, *, encrypt: bool = False) -> Key | None:
     """Return the key to encrypt a backup with that goes to a place; None where it is not to be encrypted.
 
-    `encrypt`: do so whatever BACKUP_ENCRYPT says. Raises `EncryptionUnavailable` where there is no key, and
-    `StorageFailed`: what is to be encrypted is never written in clear.
+    `place`: or the name of a location. `encrypt`: do so whatever BACKUP_ENCRYPT says. Raises `EncryptionUnavailable`
+    where there is no key, and `StorageFailed`: what is to be encrypted is never written in clear.
     """
-    if not encrypt and not conf.encrypts(place.value):
+    if not encrypt and not conf.encrypts(place.value if isinstance(place, Place) else place):
         return None
-    check_available()
-    if stored := current():
+    stored = current()
+    if stored:
+        check_available()
         return stored.key
+    if not encrypt and conf.encrypt is None:
+        return None  # by default, locations are encrypted once there is a key
+    check_available()
     raise EncryptionUnavailable(
         _(
             "The backup is to be encrypted, but there is no key yet. Make one with “manage.py backup_key --new”."

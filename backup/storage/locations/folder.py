@@ -1,0 +1,141 @@
+"""A folder: a disk, a NAS, or one that something else takes away (Syncthing, a Nextcloud client).
+
+A disk that is not mounted leaves an empty folder behind, and what is written into that fills the server's own disk. So
+the first copy leaves a file in the folder, the *marker*, and BACKUP_ROOT remembers that it did. A folder without the
+marker that it had is not mounted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import stat
+import tempfile
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from django.core.files.base import ContentFile
+from django.utils.translation import gettext as _
+
+from ...exceptions import NotMounted, WrongAddress
+from .. import files
+from ..atomic import atomic_write, sweep
+from ..bounded import Activity, WatchedFile
+from .client import Client
+
+#: The marker; what is in it is for people.
+MARKER = "babybuddy-backup.txt"
+_TEXT = "Baby Buddy keeps copies of its backups here. Without this file it takes the folder for one not mounted.\n"
+#: Which folders have a marker: {"folders": [digest of a path, …]}. Beside the folders of the sites.
+_MARKED = f"{files.ROOT}folders.json"
+
+
+class Folder(Client):
+    is_remote = False
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def write(self, name: str, file: BinaryIO, activity: Activity) -> None:
+        self._mark()
+        path = self._path / name
+        path.parent.mkdir(mode=self._mode(0o770), parents=True, exist_ok=True)
+        sweep(path.parent)
+        with atomic_write(path) as target:
+            shutil.copyfileobj(file, target)
+            os.chmod(target.name, self._mode(0o660))
+
+    def _mode(self, most: int) -> int:
+        """Return the rights of something new: the group has those that it has to the folder, others have none."""
+        return stat.S_IMODE(self._path.stat().st_mode) & most | (most & 0o700)
+
+    def read(self, name: str, activity: Activity) -> BinaryIO:
+        self._check()
+        copy = tempfile.TemporaryFile()  # noqa: SIM115  the caller closes it
+        try:
+            with (self._path / name).open("rb") as file:
+                shutil.copyfileobj(cast(BinaryIO, WatchedFile(file, activity)), copy)
+            copy.seek(0)
+        except BaseException:
+            copy.close()
+            raise
+        return cast(BinaryIO, copy)
+
+    def read_part(self, name: str, start: int, length: int) -> bytes:
+        self._check()
+        with (self._path / name).open("rb") as file:
+            file.seek(start)
+            return file.read(length)
+
+    def size(self, name: str) -> int:
+        self._check()
+        return (self._path / name).stat().st_size
+
+    def names(self, folder: str) -> list[str]:
+        return [entry.name for entry in self._entries(folder) if entry.is_file()]
+
+    def folders(self) -> list[str]:
+        return [entry.name for entry in self._entries("") if entry.is_dir()]
+
+    def _entries(self, folder: str) -> list[os.DirEntry[str]]:
+        self._check()
+        try:
+            with os.scandir(self._path / folder) as entries:
+                return [entry for entry in entries if not entry.name.startswith(".")]
+        except FileNotFoundError:
+            return []
+
+    def delete(self, name: str) -> None:
+        self._check()
+        (self._path / name).unlink(missing_ok=True)
+
+    # -- the marker ---
+
+    def _check(self) -> None:
+        """Raise `NotMounted` where the folder had a marker and has none."""
+        if not (self._path / MARKER).exists() and self._digest in _marked():
+            raise NotMounted(
+                _(
+                    "It is not mounted: the file %(marker)s, which the first copy left in its folder, is not there. "
+                    "Mount it. If it is a new folder on purpose, create a file of this name in it."
+                )
+                % {"marker": MARKER}
+            )
+
+    def _mark(self) -> None:
+        """Leave the marker where the folder never had one, and remember it. Raises `NotMounted`, `WrongAddress`."""
+        self._check()
+        marker = self._path / MARKER
+        if not marker.exists():
+            try:
+                self._path.mkdir(mode=0o700, exist_ok=True)
+            except FileNotFoundError:
+                raise WrongAddress(
+                    _("The folder above it does not exist. Create it, or correct BACKUP_LOCATIONS.")
+                ) from None
+            with atomic_write(marker) as file:
+                file.write(_TEXT.encode())
+        marked = _marked()
+        if self._digest not in marked:
+            content = json.dumps({"folders": sorted({*marked, self._digest})})
+            files.put(_MARKED, ContentFile(content.encode()))
+
+    @property
+    def _digest(self) -> str:
+        """What BACKUP_ROOT remembers in place of the path, which is nobody's business."""
+        return hashlib.sha256(os.fsencode(os.path.abspath(self._path))).hexdigest()
+
+
+def _marked() -> set[str]:
+    """Return the digests of the folders that have a marker. Raises `StorageFailed`: what could not be read is not what
+    is not there."""
+    file = files.open_file(_MARKED)
+    if file is None:
+        return set()
+    with file:
+        try:
+            return {str(digest) for digest in json.loads(file.read())["folders"]}
+        except (ValueError, KeyError, TypeError):
+            return set()

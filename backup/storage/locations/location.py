@@ -1,0 +1,236 @@
+"""A location as the rest of the app sees it: in bounded time, with trouble in words, a folder for each site."""
+
+from __future__ import annotations
+
+import errno
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import BinaryIO, TypeVar, cast
+
+from django.utils.translation import gettext as _
+
+from ...conf import conf
+from ...exceptions import (
+    BackupError,
+    CannotDelete,
+    CannotList,
+    CannotRead,
+    Denied,
+    Full,
+    LocationFailed,
+    NoSuchBackup,
+    NoSuchLocation,
+    Slow,
+    Unreachable,
+)
+from .. import files
+from ..bounded import ANSWER, STALLED, Activity, DoesNotAnswer, WatchedFile, bounded
+from ..keys import key_for
+from .address import client_of
+from .client import Client
+
+T = TypeVar("T")
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_GONE = {
+    errno.ESTALE,
+    errno.ENOTCONN,
+    errno.EHOSTDOWN,
+    errno.EHOSTUNREACH,
+    errno.ENETDOWN,
+    errno.ENETUNREACH,
+    errno.EIO,
+    errno.ENODEV,
+    errno.ENXIO,
+}
+
+
+class Location:
+    """A place where copies go. All that it raises are `LocationFailed` and `NoSuchBackup`; see exceptions.py."""
+
+    def __init__(self, name: str, address: str) -> None:
+        self.name = name
+        self._address = address
+        self._made: Client | None = None
+
+    def __repr__(self) -> str:
+        return f"<Location {self.name}>"
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether what goes there leaves this machine, as far as the address tells. Raises `LocationFailed`."""
+        with self._words():
+            return self._client.is_remote
+
+    @property
+    def encrypts(self) -> bool:
+        """Whether what goes there is encrypted. Raises `StorageFailed`, `EncryptionUnavailable`: see `keys.key_for`."""
+        return key_for(self.name) is not None
+
+    def names(self, folder: str = files.KEPT, site: str = "") -> list[str]:
+        """Return the bare names of the files in a folder, in their order; [] where there is no such folder.
+
+        `site`: the id of another site that keeps its files there. Raises `CannotList`, `LocationFailed`.
+        """
+        path = self._path(folder, site)
+        with self._words(CannotList):
+            return sorted(self._ask(lambda client, _activity: client.names(path)))
+
+    def other_sites(self) -> list[str]:
+        """Return the ids of the other sites that keep files there. Raises `CannotList`, `LocationFailed`."""
+        with self._words(CannotList):
+            return files.sites_among(self._ask(lambda client, _activity: client.folders()))
+
+    def send(self, name: str, file: BinaryIO) -> None:
+        """Save a file from its position on, in place of one of the same name. It appears when it is complete.
+
+        Raises `LocationFailed`.
+        """
+        path = self._path(name)
+
+        def write(client: Client, activity: Activity) -> None:
+            client.write(path, cast(BinaryIO, WatchedFile(file, activity)), activity)
+
+        with self._words():
+            self._ask(write, STALLED)
+
+    def fetch(self, name: str, site: str = "") -> BinaryIO:
+        """Return a file as a temporary one; the caller closes it. Raises `NoSuchBackup`, `LocationFailed`.
+
+        `site`: see `names`.
+        """
+        path = self._path(name, site)
+        with self._words(CannotRead):
+            return self._ask(lambda client, activity: client.read(path, activity), STALLED)
+
+    def read_part(self, name: str, start: int, length: int) -> bytes:
+        """Return some bytes of a file, fewer at its end. Raises as `fetch` does."""
+        path = self._path(name)
+        with self._words(CannotRead):
+            return self._ask(lambda client, _activity: client.read_part(path, start, length))
+
+    def size(self, name: str) -> int:
+        """Return the size of a file in bytes. Raises as `fetch` does."""
+        path = self._path(name)
+        with self._words(CannotRead):
+            return self._ask(lambda client, _activity: client.size(path))
+
+    def delete(self, name: str) -> None:
+        """Delete a file; one that is gone already is fine. Raises `CannotDelete`, `LocationFailed`."""
+        path = self._path(name)
+        with self._words(CannotDelete):
+            self._ask(lambda client, _activity: client.delete(path))
+
+    def test(self) -> list[str]:
+        """Write a small file, read it back and delete it. Raises `LocationFailed`.
+
+        Returns what this place does not let us do, in sentences, where a copy can be made all the same.
+        """
+        from io import BytesIO
+
+        name, content, limits = f"test/{secrets.token_hex(8)}.txt", secrets.token_bytes(1000), []
+        self.send(name, BytesIO(content))
+        try:
+            with self.fetch(name) as file:
+                if file.read() != content:
+                    raise LocationFailed(
+                        self._sentence(_("What was written there comes back as something else."))
+                    )
+        except CannotRead as error:
+            limits.append(error.message)
+        except NoSuchBackup as error:
+            raise LocationFailed(
+                self._sentence(_("What was written there is not there afterwards."))
+            ) from error
+        for act in (self.names, lambda: self.delete(name)):
+            try:
+                act()
+            except (CannotList, CannotDelete) as error:
+                limits.append(error.message)
+        return limits
+
+    # -- how it is asked ---
+
+    @property
+    def _client(self) -> Client:
+        if self._made is None:
+            self._made = client_of(self._address)
+        return self._made
+
+    def _ask(self, question: Callable[[Client, Activity], T], seconds: int = 0) -> T:
+        """Return what `question` returns of the client. `seconds`: how long nothing may move."""
+        client = self._client
+        try:
+            return bounded(lambda activity: question(client, activity), seconds or ANSWER)
+        except DoesNotAnswer:
+            self._made = None  # something still waits there
+            raise
+
+    def _path(self, name: str, site: str = "") -> str:
+        """Return the whole name of a file there. Raises `NoSuchBackup`: names may come out of a foreign list."""
+        if "\\" in name or {"", ".", ".."} & {*name.split("/")}:
+            raise self._no_such_backup()
+        return files.path_of(name, site)
+
+    def _no_such_backup(self) -> NoSuchBackup:
+        return NoSuchBackup(_("The location “%(name)s” has no such file.") % {"name": self.name})
+
+    def _sentence(self, text: str) -> str:
+        return _("Location “%(name)s”: %(text)s") % {"name": self.name, "text": text}
+
+    @contextmanager
+    def _words(self, refused: type[Denied] = Denied) -> Iterator[None]:
+        """Raise a `LocationFailed` with the name of this location for whatever a client raises.
+
+        `refused`: what it is when the place does not allow this. The error that was raised is not chained to ours: its
+        text may have parts of the address in it, and somebody would log it.
+        """
+        try:
+            yield
+        except LocationFailed as error:
+            raise type(error)(self._sentence(error.message), error.details) from None
+        except (FileNotFoundError, NotADirectoryError):
+            raise self._no_such_backup() from None
+        except BackupError:
+            raise
+        except Exception as error:  # noqa: BLE001  whatever a library raises
+            failed, text = _told(error, refused)
+            raise failed(self._sentence(text)) from None
+
+
+def _told(error: Exception, refused: type[Denied]) -> tuple[type[LocationFailed], str]:
+    """Return which of our errors this is, and a sentence."""
+    code = error.errno if isinstance(error, OSError) else None
+    if isinstance(error, TimeoutError | DoesNotAnswer) or code == errno.ETIMEDOUT:
+        return Slow, _("It does not answer in time. Check that it is up and not overloaded.")
+    if isinstance(error, ConnectionError) or code in _GONE:
+        return Unreachable, _("It cannot be reached. Check that it is up, and the network in between.")
+    if code in _FULL:
+        return Full, _("It is full. Delete something there, or give it more room.")
+    if isinstance(error, PermissionError) or code == errno.EROFS:
+        return refused, {
+            CannotList: _("It lets nobody list what is there, so the copies cannot be checked from here."),
+            CannotRead: _("It lets nobody read what is there, so the copies cannot be checked from here."),
+            CannotDelete: _("It lets nobody delete, so old copies stay there."),
+        }.get(refused, _("It does not let this user write. Check the user's rights there."))
+    return LocationFailed, _("It does not work (%(reason)s).") % {"reason": _kind(error)}
+
+
+def _kind(error: Exception) -> str:
+    """Return what may be said of an unknown error: its kind and its number, not its text."""
+    with suppress(TypeError, ValueError):
+        if isinstance(error, OSError) and error.errno:
+            return f"{type(error).__name__} {errno.errorcode[error.errno]}"
+    return type(error).__name__
+
+
+def locations() -> list[Location]:
+    """Return the locations of BACKUP_LOCATIONS, in its order."""
+    return [Location(name, address) for name, address in conf.locations.items()]
+
+
+def location(name: str) -> Location:
+    """Return the location of this name. Raises `NoSuchLocation`."""
+    if name not in conf.locations:
+        raise NoSuchLocation(_("There is no location of this name in BACKUP_LOCATIONS."))
+    return Location(name, conf.locations[name])

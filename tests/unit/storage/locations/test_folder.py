@@ -1,0 +1,59 @@
+"""A folder as a location: the marker tells a disk that is not mounted from one that is new."""
+
+import io
+import shutil
+
+import pytest
+
+from backup.exceptions import NotMounted, WrongAddress
+from backup.storage.locations import location
+from backup.storage.locations.folder import MARKER
+
+
+@pytest.fixture
+def nas(host_db, settings, tmp_path):
+    settings.BACKUP_LOCATIONS = f"nas={tmp_path / 'nas'}"
+    return tmp_path / "nas"
+
+
+def test_not_mounted(nas):
+    """Each act says so; the same folder with its marker is fine again, and so is a new one that is given one."""
+    place = location("nas")
+    assert place.names() == []
+    place.send("kept/a.zip", io.BytesIO(b"a"))
+    mounted = nas.rename(nas.with_name("elsewhere"))
+    for is_there in (False, True):
+        if is_there:
+            nas.mkdir()
+        for act in (
+            place.names,
+            lambda: place.fetch("kept/a.zip"),
+            lambda: place.read_part("kept/a.zip", 0, 1),
+            lambda: place.size("kept/a.zip"),
+            lambda: place.delete("kept/a.zip"),
+            lambda: place.send("kept/b.zip", io.BytesIO(b"b")),
+            place.other_sites,
+            place.test,
+        ):
+            with pytest.raises(NotMounted, match=MARKER) as caught:
+                act()
+            assert str(nas) not in str(caught.value)
+            assert caught.value.code == "not_mounted"
+    assert [*nas.iterdir()] == []
+    nas.rmdir()
+    mounted.rename(nas)
+    assert place.names() == ["a.zip"]
+    shutil.rmtree(nas)
+    nas.mkdir()
+    (nas / MARKER).touch()
+    place.send("kept/b.zip", io.BytesIO(b"b"))
+    assert place.names() == ["b.zip"]
+
+
+def test_a_folder_that_is_none(nas, settings, tmp_path):
+    settings.BACKUP_LOCATIONS = {"nas": str(tmp_path / "no" / "such")}
+    with pytest.raises(WrongAddress, match="above"):
+        location("nas").send("kept/a.zip", io.BytesIO(b"a"))
+    settings.BACKUP_LOCATIONS = ["nas=relative/folder"]
+    with pytest.raises(WrongAddress, match="whole path"):
+        location("nas").names()
