@@ -44,6 +44,24 @@ class Conf:
         return _number("BACKUP_MAX_UNCOMPRESSED_SIZE", 4096 * MIB, least=1)
 
     @property
+    def photos(self) -> bool:
+        """BACKUP_PHOTOS (True): whether backups that the server keeps hold uploaded photos, too. Each photo is stored
+        once, however many backups hold it.
+        """
+        value = getattr(settings, "BACKUP_PHOTOS", True)
+        if not isinstance(value, bool):
+            raise ImproperlyConfigured("BACKUP_PHOTOS must be True or False.")
+        return value
+
+    @property
+    def max_photos(self) -> int:
+        """BACKUP_MAX_PHOTOS (50,000): a backup holds at most so many photos, and one with more is refused.
+
+        Each takes about a kilobyte of memory while a backup is made or read.
+        """
+        return _number("BACKUP_MAX_PHOTOS", 50_000, least=1)
+
+    @property
     def root(self) -> Path:
         """BACKUP_ROOT: the folder for safety copies, for uploads that wait for their confirmation, and for what
         `manage.py backup` makes without `--output`.

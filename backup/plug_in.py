@@ -33,6 +33,8 @@ OPTIONS: dict[str, Callable[[str], Any]] = {
     "BACKUP_REQUIRE_SUPERUSER": _ENV.bool,
     "BACKUP_MAX_UPLOAD_SIZE": _ENV.int,
     "BACKUP_MAX_UNCOMPRESSED_SIZE": _ENV.int,
+    "BACKUP_PHOTOS": _ENV.bool,
+    "BACKUP_MAX_PHOTOS": _ENV.int,
     "BACKUP_SAFETY_COPIES": _ENV.int,
     "BACKUP_STAGED_SECONDS": _ENV.int,
     "BACKUP_UPGRADE_SECONDS": _ENV.int,

@@ -20,12 +20,13 @@ from . import folder
 from .key import Key, Keys
 from .limits import Limits
 from .lines import Lines, lines_of, split_lines, text_of
-from .members import README, RECORDS, Member, MemberKind, Records
+from .members import MEDIA, README, RECORDS, Member, MemberKind, Photo, Records
 from .metadata import VERSION, Metadata, Upgrade, parse_metadata
 from .reader import Archive
 from .writer import Writer
 
 __all__ = [
+    "MEDIA",
     "README",
     "RECORDS",
     "VERSION",
@@ -37,6 +38,7 @@ __all__ = [
     "Member",
     "MemberKind",
     "Metadata",
+    "Photo",
     "Records",
     "Upgrade",
     "Writer",
@@ -60,4 +62,4 @@ def open_path(path: Path) -> BinaryIO:
 
 
 def _limits() -> Limits:
-    return Limits(uncompressed=conf.max_uncompressed_size)
+    return Limits(uncompressed=conf.max_uncompressed_size, photos=conf.max_photos)

@@ -39,6 +39,16 @@ class Compressor:
         return zlib.compressobj(1, zlib.DEFLATED, -15).flush()
 
 
+class Stored:
+    """Compresses nothing, and takes a compressor's place."""
+
+    def compress(self, data: bytes) -> bytes:
+        return data
+
+    def flush(self) -> bytes:
+        return b""
+
+
 def _piece(library: Any, data: bytes) -> bytes:
     compressor = library.compressobj(1, zlib.DEFLATED, -15)
     return bytes(compressor.compress(data) + compressor.flush(zlib.Z_SYNC_FLUSH))

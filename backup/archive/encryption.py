@@ -103,11 +103,13 @@ def _keys_for(key: Key, salt: bytes) -> tuple[Any, Any, bytes]:
 # -- writing ---
 
 
-def entry(name: str) -> zipfile.ZipInfo:
-    """Return a new entry with the place for what `encrypt` will say."""
+def entry(name: str, method: int = zipfile.ZIP_DEFLATED) -> zipfile.ZipInfo:
+    """Return a new entry with the place for what `encrypt` will say. `method`: how it is compressed below that."""
     info = zipfile.ZipInfo(name)
-    info.compress_type = zipfile.ZIP_DEFLATED
-    info.extra = _EXTRA.pack(_EXTRA_ID, _EXTRA.size - 4, _AE_2, b"AE", _AES_256, zipfile.ZIP_DEFLATED)
+    info.compress_type = (
+        zipfile.ZIP_DEFLATED
+    )  # so that `zipfile` has the compressor that it is given compress
+    info.extra = _EXTRA.pack(_EXTRA_ID, _EXTRA.size - 4, _AE_2, b"AE", _AES_256, method)
     return info
 
 

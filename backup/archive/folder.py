@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 
 from ..exceptions import InvalidBackup
 from .limits import Limits
-from .metadata import shown
+from .names import shown
 
 
 def open_path(path: Path, limits: Limits) -> BinaryIO:

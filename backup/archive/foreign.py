@@ -10,7 +10,7 @@ from typing import BinaryIO
 from django.utils.translation import gettext as _
 
 from ..exceptions import InvalidBackup
-from .metadata import shown
+from .names import shown
 
 #: How files of other kinds begin.
 _ARCHIVES = {

@@ -18,28 +18,50 @@ class Limits:
     uncompressed: int = sys.maxsize
     #: Uncompressed to compressed. Real backups reach some 30; deflate itself ends at 1032.
     ratio: int = 300
+    #: Entries beside photos.
     members: int = 2000
+    photos: int = 50_000
     #: One record. The largest real ones hold a long note, or a binary field as base64.
     record: int = 64 * 1024 * 1024
     #: Values in one record, which in Python's memory take a hundred times what they take in the file.
     values: int = 500_000
+    #: `metadata.json`, beside photos.
     metadata: int = 1024 * 1024
     #: One text of the metadata, in characters.
     text: int = 1000
-    #: The ZIP's own table of contents, which has to be read whole.
+    #: Warnings in the metadata.
+    warnings: int = 200
+    #: The ZIP's own table of contents, beside photos, which has to be read whole.
     directory: int = 1024 * 1024
+    #: What a photo adds to either.
+    photo: int = 576
 
-    def check_members(self, count: int) -> None:
-        """Raise `TooLarge` where a ZIP has too many entries."""
-        if count > self.members:
+    @property
+    def directory_with_photos(self) -> int:
+        """The longest table of contents that a ZIP may have."""
+        return self.directory + self.photos * self.photo
+
+    def check_members(self, count: int, photos: int | None = None) -> None:
+        """Raise `TooLarge` where a ZIP has too many entries. `photos`: how many it lists; as many as may be by
+        default."""
+        limit = self.members + (self.photos if photos is None else photos)
+        if count > limit:
             raise TooLarge(
                 _("The file has %(count)s members; a backup has at most %(limit)s.")
-                % {"count": count, "limit": self.members}
+                % {"count": count, "limit": limit}
             )
 
-    def check_metadata(self, size: int) -> None:
-        """Raise `InvalidBackup` where `metadata.json` is too long."""
-        if size > self.metadata:
+    def check_photos(self, count: int) -> None:
+        """Raise `TooLarge` where a backup has too many photos."""
+        if count > self.photos:
+            raise TooLarge(
+                _("The backup has %(count)s photos; at most %(limit)s are read (BACKUP_MAX_PHOTOS).")
+                % {"count": count, "limit": self.photos}
+            )
+
+    def check_metadata(self, size: int, photos: int | None = None) -> None:
+        """Raise `InvalidBackup` where `metadata.json` is too long. `photos`: as in `check_members`."""
+        if size > self.metadata + self.photo * (self.photos if photos is None else photos):
             raise InvalidBackup(_("metadata.json is too long."))
 
     def check_size(self, size: int) -> None:

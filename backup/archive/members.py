@@ -11,8 +11,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from django.utils.translation import gettext as _
 
-@dataclass(frozen=True)
+from ..exceptions import InvalidBackup
+from .names import is_photo_name, shown
+
+
+@dataclass(frozen=True, slots=True)
 class Member:
     """What `metadata.json` says of a member. `file`: its name in the ZIP. `sha256`: of the uncompressed bytes, in hex;
     "" in a file of version 1.0, which has no checksums."""
@@ -21,11 +26,20 @@ class Member:
     sha256: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Records(Member):
     """The records of a model. `records`: how many; -1 in a file of version 1.0, which does not say."""
 
     records: int
+
+
+@dataclass(frozen=True, slots=True)
+class Photo(Member):
+    """A file that records name: a photo, say. `name`: as its storage has it, and as the records name it. `size`: in
+    bytes."""
+
+    name: str
+    size: int
 
 
 @dataclass(frozen=True)
@@ -33,13 +47,14 @@ class MemberKind:
     """A kind of member.
 
     `key`: under it, `metadata.json` lists the members of this kind. `version`: the lowest version of the format whose
-    readers know the kind. `parse`: from what stands under the key to the members, by whatever tells them apart (a
-    label, a name); raises `ValueError` where that is not what it should be. `as_json`: the way back.
+    readers know the kind. `parse`: from what stands under the key, and whether the names in the ZIP tell nothing
+    (`Metadata.hides_names`), to the members, by whatever tells them apart (a label, a name); raises `ValueError` where
+    that is not what it should be. `as_json`: the way back.
     """
 
     key: str
     version: str
-    parse: Callable[[Any], Mapping[str, Member]]
+    parse: Callable[[Any, bool], Mapping[str, Member]]
     as_json: Callable[[Mapping[str, Any]], Any]
 
 
@@ -63,7 +78,7 @@ def records_by_name(names: Iterable[str]) -> dict[str, Records]:
     return members
 
 
-def _parse_records(value: Any) -> dict[str, Records]:
+def _parse_records(value: Any, hides_names: bool) -> dict[str, Records]:
     members = {}
     for label, entry in value.items() if isinstance(value, dict) else [("", None)]:
         if (
@@ -95,7 +110,7 @@ RECORDS = MemberKind("models", "1.1", _parse_records, _records_as_json)
 README_FILE = "README.txt"
 
 
-def _parse_readme(value: Any) -> dict[str, Member]:
+def _parse_readme(value: Any, hides_names: bool) -> dict[str, Member]:
     if (
         not isinstance(value, dict)
         or value.keys() != {"file", "sha256"}
@@ -113,5 +128,43 @@ def _readme_as_json(members: Mapping[str, Member]) -> dict[str, str]:
 
 README = MemberKind("readme", "1.2", _parse_readme, _readme_as_json)
 
+
+# -- photos ---
+
+
+def photo_file(name: str, number: int, *, hides_names: bool) -> str:
+    """Return the name of a photo's member. `number`: its place among the photos, from 1."""
+    return f"media/{number:04}" if hides_names else f"media/{name}"
+
+
+def _parse_photos(value: Any, hides_names: bool) -> dict[str, Photo]:
+    members: dict[str, Photo] = {}
+    for number, entry in enumerate(value if isinstance(value, list) else [None], 1):
+        if (
+            not isinstance(entry, dict)
+            or not isinstance(name := entry.get("name"), str)
+            or type(size := entry.get("size")) is not int
+            or not 0 <= size < 2**63
+            or not isinstance(sha256 := entry.get("sha256"), str)
+            or not re.fullmatch("[0-9a-f]{64}", sha256)
+        ):
+            raise ValueError(number)
+        if not is_photo_name(name):
+            raise InvalidBackup(
+                _("The backup has a photo named “%(name)s”, which is no name for one.")
+                % {"name": shown(name)}
+            )
+        if name in members:
+            raise InvalidBackup(_("The backup has the photo “%(name)s” twice.") % {"name": shown(name)})
+        members[name] = Photo(photo_file(name, number, hides_names=hides_names), sha256, name, size)
+    return members
+
+
+def _photos_as_json(members: Mapping[str, Photo]) -> list[dict[str, Any]]:
+    return [{"name": photo.name, "size": photo.size, "sha256": photo.sha256} for photo in members.values()]
+
+
+MEDIA = MemberKind("media", "1.2", _parse_photos, _photos_as_json)
+
 #: All kinds. Every backup has members of the first one.
-KINDS: tuple[MemberKind, ...] = (RECORDS, README)
+KINDS: tuple[MemberKind, ...] = (RECORDS, README, MEDIA)

@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from ..exceptions import InvalidBackup
 from ..options import Place, Places
 from .limits import Limits
-from .members import KINDS, RECORDS, Member, Records
+from .members import KINDS, MEDIA, README, RECORDS, Member, Photo, Records
 from .names import METADATA
 
 #: The newest version of the format that we read. What we write is of the lowest version that has all that is in it.
@@ -54,8 +54,9 @@ class Metadata:
 
     `timestamp`: aware. `instance`: the id of the site that the backup is of; "" where that is not known. `migrations`:
     app label -> the names of its newest migrations. `members`: key of a kind (see `members.KINDS`) -> its members.
-    `version`: of the file; set by the writer. `left_out`: what the data had, and nobody could read. `dangling`: records
-    that refer to what is not in the backup.
+    `version`: of the file; set by the writer. `includes_media`: whether the photos that records name were to be in it.
+    `left_out`: what the data had, and nobody could read. `dangling`: records that refer to what is not in the backup.
+    `warnings`: sentences for people: photos that are not in it, and why.
     """
 
     timestamp: dt.datetime
@@ -76,6 +77,7 @@ class Metadata:
     upgraded: Upgrade | None = None
     left_out: Places = field(default_factory=Places)
     dangling: Places = field(default_factory=Places)
+    warnings: list[str] = field(default_factory=list)
     #: Whether the file is read as one that somebody edited. Not in the file.
     is_edited: bool = False
     #: The id of the key that the file is encrypted with; "" where it is not encrypted. Not in the file.
@@ -85,6 +87,17 @@ class Metadata:
     def models(self) -> dict[str, Records]:
         """Model label -> its member."""
         return cast(dict[str, Records], self.members.get(RECORDS.key, {}))
+
+    @property
+    def photos(self) -> dict[str, Photo]:
+        """Name -> the photo's member. A kept backup lists them, and does not hold them: see `Archive.has_photo`."""
+        return cast(dict[str, Photo], self.members.get(MEDIA.key, {}))
+
+    @property
+    def hides_names(self) -> bool:
+        """Whether names in the ZIP tell nothing, since it was written encrypted. It may be in clear by now: somebody
+        unpacked it, and packed it again."""
+        return README.key in self.members
 
     @property
     def has_checksums(self) -> bool:
@@ -115,7 +128,10 @@ class Metadata:
 
     def cut(self) -> Metadata:
         """Return the metadata with texts that are no longer than a reader takes them."""
-        return replace(self, **{name: getattr(self, name)[: Limits.text] for name in _TEXTS})
+        warnings = [line[: Limits.text] for line in self.warnings[: Limits.warnings]]
+        return replace(
+            self, warnings=warnings, **{name: getattr(self, name)[: Limits.text] for name in _TEXTS}
+        )
 
     def lowest_version(self) -> str:
         """Return the lowest version of the format that has all that the backup holds."""
@@ -154,6 +170,7 @@ class Metadata:
             **({"next_keys": self.next_keys} if self.next_keys else {}),
             **({"upgraded": self.upgraded.as_json()} if self.upgraded else {}),
             **{name: _places_as_json(getattr(self, name)) for name in _PLACES if getattr(self, name)},
+            **({"warnings": self.warnings} if self.warnings else {}),
         }
 
 
@@ -216,7 +233,10 @@ def parse_metadata(said: Any, *, edited: bool = False) -> Metadata:
         upgraded=_upgraded(said.get("upgraded")),
         left_out=_places("left_out", said),
         dangling=_places("dangling", said),
+        warnings=_warnings(said.get("warnings", [])),
     )
+    if metadata.photos and not includes_media:
+        raise _wrong_metadata("includes_media")
     if edited:
         return metadata
     for name, value in (("models_count", metadata.models_count), ("total_records", metadata.total_records)):
@@ -275,13 +295,21 @@ def _places(name: str, metadata: dict[str, Any]) -> Places:
     return Places(named, total)
 
 
+def _warnings(said: Any) -> list[str]:
+    if not isinstance(said, list) or len(said) > Limits.warnings:
+        raise _wrong_metadata("warnings")
+    if not all(isinstance(line, str) and len(line) <= Limits.text for line in said):
+        raise _wrong_metadata("warnings")
+    return said
+
+
 def _members(said: dict[str, Any], version: str) -> dict[str, Mapping[str, Member]]:
     members: dict[str, Mapping[str, Member]] = {}
     files = {METADATA}
     for kind in KINDS:
         if kind is RECORDS or (kind.key in said and _numbers(version) >= _numbers(kind.version)):
             try:
-                members[kind.key] = found = kind.parse(said.get(kind.key))
+                members[kind.key] = found = kind.parse(said.get(kind.key), README.key in said)
             except ValueError as error:
                 raise _wrong_metadata(kind.key) from error
             named = {member.file for member in found.values()}
@@ -293,9 +321,3 @@ def _members(said: dict[str, Any], version: str) -> dict[str, Mapping[str, Membe
 
 def _wrong_metadata(part: str) -> InvalidBackup:
     return InvalidBackup(_("metadata.json is not valid: “%(part)s” is missing or wrong.") % {"part": part})
-
-
-def shown(text: str) -> str:
-    """A name out of the file, for a message: on one line, and not long."""
-    text = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text[:101])
-    return text if len(text) <= 100 else text[:100] + "…"

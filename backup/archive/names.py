@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 import zipfile
 from collections.abc import Iterable
 
@@ -9,6 +11,10 @@ METADATA = "metadata.json"
 
 #: Files that Finder and Explorer leave in any folder, in lower case.
 _LITTER = (".ds_store", "desktop.ini", "thumbs.db")
+#: The longest name of a photo, in bytes of UTF-8. A storage takes about as many (file systems 255 a folder).
+_LONGEST = 400
+#: Control characters, halves of surrogate pairs, and what ends a line.
+_NOT_IN_NAMES = ("Cc", "Cs", "Zl", "Zp")
 
 
 def members_of(infos: Iterable[zipfile.ZipInfo]) -> list[tuple[str, zipfile.ZipInfo]]:
@@ -40,3 +46,23 @@ def _is_added(name: str) -> bool:
     """Whether an operating system added the file. `._x` is where macOS keeps what other file systems cannot of `x`."""
     last = name.rpartition("/")[2]
     return name.startswith("__MACOSX/") or last.lower() in _LITTER or last.startswith("._")
+
+
+def is_photo_name(name: str) -> bool:
+    """Tell whether a name is one that a photo may have in a backup: relative, with slashes between its parts, and none
+    that leads out of where it begins, or that would be passed over."""
+    parts = name.split("/")
+    return (
+        not any(unicodedata.category(char) in _NOT_IN_NAMES for char in name)
+        and len(name.encode()) <= _LONGEST
+        and "\\" not in name
+        and not re.match("[A-Za-z]:", name)
+        and not any(part in ("", ".", "..") for part in parts)
+        and not any(_is_added(part) for part in parts)
+    )
+
+
+def shown(text: str) -> str:
+    """A name out of the file, for a message: on one line, and not long."""
+    text = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text[:101])
+    return text if len(text) <= 100 else text[:100] + "…"

@@ -1,6 +1,6 @@
 """Reads a backup file, and trusts nothing in it: see `Archive`.
 
-It is longer than most modules, to keep the whole defence against hostile files in one place.
+Longer than most modules, to keep the whole defence against hostile files in one place.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from . import deflate, encryption, foreign
 from .key import Key, Keys
 from .limits import Limits, megabytes
 from .lines import LayoutError, Lines, RecordTooLongError, has_more_values, read_elements, read_lines
-from .members import README_FILE, RECORDS, Member, Records, records_by_name
-from .metadata import Metadata, check_version, parse_metadata, shown
-from .names import METADATA, members_of, slashed
+from .members import MEDIA, README_FILE, RECORDS, Member, Photo, Records, records_by_name
+from .metadata import Metadata, check_version, parse_metadata
+from .names import METADATA, members_of, shown, slashed
 
 #: Bytes of a member that are read, checked and parsed at a time. With it, memory does not grow with the file. Less, and
 #: a preview would ask a server too often for too little.
@@ -65,11 +65,15 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 class _BoundedReads:
-    """A file that refuses huge reads, such as `zipfile` makes for a hostile table of contents."""
+    """A file that refuses huge reads, such as `zipfile` makes for a hostile table of contents, and such a table with
+    too many entries: `zipfile` would make an object of each."""
 
-    def __init__(self, file: BinaryIO, limit: int) -> None:
-        self._file, self._limit = file, limit
+    def __init__(self, file: BinaryIO, limits: Limits) -> None:
+        self._file, self._limits = file, limits
+        self._limit = max(limits.directory_with_photos, AHEAD)
         self.seek, self.tell = file.seek, file.tell
+        #: Whether what is read is the table of contents.
+        self.is_directory = True
 
     def seekable(self) -> bool:
         return True
@@ -78,6 +82,8 @@ class _BoundedReads:
         data = self._file.read(min(size, self._limit + 1) if size >= 0 else self._limit + 1)
         if len(data) > self._limit:
             raise InvalidBackup(_("The file is damaged or not a backup: its table of contents is too long."))
+        if self.is_directory:
+            self._limits.check_members(data.count(zipfile.stringCentralDir))  # type: ignore[attr-defined]
         return data
 
 
@@ -132,7 +138,9 @@ class Archive:
             raise InvalidBackup(_("The file is empty."))
         try:
             with _zip_errors():
-                self._zip = zipfile.ZipFile(_BoundedReads(source, max(limits.directory, AHEAD)))
+                file = _BoundedReads(source, limits)
+                self._zip = zipfile.ZipFile(file)
+                file.is_directory = False
         except InvalidBackup as error:
             source.seek(0)
             if source.read(2) != b"PK":
@@ -222,21 +230,26 @@ class Archive:
     def _read_metadata(self, members: list[tuple[str, zipfile.ZipInfo]]) -> Any:
         info = self._metadata_of(members)
         self._check_entry(info)
-        text = b""
+        buffer = bytearray()
         with _zip_errors(), self._open(info) as file:  # `ZipFile.read` would unpack everything
             while block := file.read(BLOCK):
-                text += block
-                self._limits.check_metadata(len(text))
-        text = text.removeprefix(codecs.BOM_UTF8)  # which some editors add
+                buffer += block
+                self._limits.check_metadata(len(buffer))
+        text = bytes(buffer).removeprefix(codecs.BOM_UTF8)  # which some editors add
+        if has_more_values(text, self._limits.values + 4 * self._limits.photos):
+            raise InvalidBackup(_("metadata.json is too long."))
         try:
             orjson.loads(text)  # which takes no half of a surrogate pair
-            return json.loads(text, object_pairs_hook=_each_once)
+            said = json.loads(text, object_pairs_hook=_each_once)
         except _TwiceError as error:
             raise InvalidBackup(
                 _("metadata.json cannot be read: “%(name)s” is in it twice.") % {"name": shown(str(error))}
             ) from error
         except (ValueError, RecursionError) as error:
             raise InvalidBackup(_("metadata.json cannot be read: it is not JSON.")) from error
+        photos = said.get(MEDIA.key) if isinstance(said, dict) else None
+        self._limits.check_metadata(len(text), len(photos) if isinstance(photos, list) else 0)
+        return said
 
     def _check_entries(self) -> None:
         """Check the ZIP's whole table of contents, what is passed over included."""
@@ -295,19 +308,40 @@ class Archive:
                 raise InvalidBackup(
                     _("The ZIP holds “%(name)s”, which no backup does.") % {"name": shown(str(error))}
                 ) from error
+        photos = metadata.photos
+        self._limits.check_photos(len(photos))
+        self._limits.check_members(len(self._zip.infolist()), len(photos))
         named = {member.file for members in metadata.members.values() for member in members.values()}
-        for name in sorted(named - found):
+        missing = named - found
+        if self._edited or missing.issuperset(photo.file for photo in photos.values()):
+            missing -= {photo.file for photo in photos.values()}
+        for name in sorted(missing):
             raise InvalidBackup(_("“%(file)s” is missing from the ZIP.") % {"file": shown(name)})
         for name in sorted(found - named):
             raise InvalidBackup(
                 _("The ZIP holds “%(name)s”, which metadata.json does not list.") % {"name": shown(name)}
             )
+        for photo in photos.values():
+            if self.has_photo(photo) and metadata.is_sealed:
+                self._check_size_of(photo, self._entries[photo.file].file_size)
         return metadata
+
+    def _check_size_of(self, photo: Photo, size: int) -> None:
+        if size != photo.size:
+            raise InvalidBackup(
+                _("“%(file)s” has %(found)s bytes; metadata.json says %(said)s.")
+                % {"file": shown(photo.file), "found": size, "said": photo.size}
+            )
 
     # -- members ---
 
+    def has_photo(self, photo: Photo) -> bool:
+        """Tell whether the photo's content is in the file. A backup has all of its photos in it or, where the server
+        keeps it, none: those lie beside it. One that was edited may have some."""
+        return photo.file in self._entries
+
     def read(self, member: Member) -> Iterator[bytes]:
-        """Yield a member's content, a block at a time. Its checksum is known to be right when it is done.
+        """Yield a member's content, a block at a time. Size and checksum are known to be right when it is done.
 
         Raises `InvalidBackup`, in the middle too.
         """

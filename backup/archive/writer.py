@@ -10,19 +10,30 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 from django.utils.translation import gettext as _
 
 from ..exceptions import InvalidRecord
 from . import encryption
-from .deflate import Compressor
+from .deflate import Compressor, Stored
 from .key import Key
 from .limits import Limits, megabytes
 from .lines import BETWEEN, has_more_values, split_lines
-from .members import README, README_FILE, RECORDS, Member, MemberKind, Records, records_file
+from .members import (
+    MEDIA,
+    README,
+    README_FILE,
+    RECORDS,
+    Member,
+    MemberKind,
+    Photo,
+    Records,
+    photo_file,
+    records_file,
+)
 from .metadata import Metadata, parse_metadata
-from .names import METADATA
+from .names import METADATA, is_photo_name
 
 
 class Writer:
@@ -106,23 +117,64 @@ class Writer:
             key = json.loads(line)["pk"]
             raise InvalidRecord(message % {"record": f"{label} {key}", "limit": limit}, model=label, pk=key)
 
+    def takes_photo(self, name: str) -> bool:
+        """Tell whether a photo of this name can be in the backup: the name is one that a reader takes, and not there
+        yet, and there is room for one more photo."""
+        file = self._photo_file(name)
+        photos = self._members.get(MEDIA.key, {})
+        return (
+            is_photo_name(name)
+            and name not in photos
+            and len(photos) < self._limits.photos
+            and not any(member.file == file for member in self._members[RECORDS.key].values())
+        )
+
+    def add_photo(self, name: str, blocks: Iterable[bytes]) -> Photo:
+        """Write a photo that `takes_photo` takes, given in blocks of any size. It is not compressed: photos are."""
+        size = 0
+
+        def counted() -> Iterator[bytes]:
+            nonlocal size
+            for block in blocks:
+                size += len(block)
+                yield block
+
+        digest = self.write(self._photo_file(name), counted(), zipfile.ZIP_STORED)
+        return self.list_photo(name, digest, size)
+
+    def list_photo(self, name: str, sha256: str, size: int) -> Photo:
+        """Have `metadata.json` list a photo whose content lies elsewhere: see `Archive.has_photo`."""
+        photo = Photo(self._photo_file(name), sha256, name, size)
+        self.register(MEDIA, name, photo)
+        return photo
+
+    def _photo_file(self, name: str) -> str:
+        number = len(self._members.get(MEDIA.key, {})) + 1
+        return photo_file(name, number, hides_names=self._key is not None)
+
     def register(self, kind: MemberKind, name: str, member: Member) -> None:
         """Have `metadata.json` list a member that was written. `name`: what tells it from others of its kind."""
         self._members.setdefault(kind.key, {})[name] = member
 
-    def write(self, file: str, blocks: Iterable[bytes]) -> str:
+    def write(self, file: str, blocks: Iterable[bytes], method: int = zipfile.ZIP_DEFLATED) -> str:
         """Write a member's content, given in blocks of any size. Returns its checksum: SHA-256, in hex."""
-        self._limits.check_members(len(self._zip.filelist) + 2)  # and metadata.json
-        return self._write(file, blocks)
+        # One more, and metadata.json.
+        self._limits.check_members(len(self._zip.filelist) + 2, len(self._members.get(MEDIA.key, {})) + 1)
+        return self._write(file, blocks, method)
 
-    def _write(self, file: str, blocks: Iterable[bytes]) -> str:
+    def _write(self, file: str, blocks: Iterable[bytes], method: int = zipfile.ZIP_DEFLATED) -> str:
         digest = hashlib.sha256()
-        info = encryption.entry(file) if self._key else file
+        if self._key:
+            info = encryption.entry(file, method)
+        else:
+            info = zipfile.ZipInfo(file)
+            info.compress_type = method
         with self._zip.open(info, "w", force_zip64=True) as member:
             # There is no public way to choose the compression.
-            compressor = member._compressor = Compressor()  # type: ignore[attr-defined]
+            compressor = Compressor() if method == zipfile.ZIP_DEFLATED else Stored()
+            member._compressor = compressor  # type: ignore[attr-defined]
             if self._key:
-                encryption.encrypt(member, cast(zipfile.ZipInfo, info), self._key, compressor)
+                encryption.encrypt(member, info, self._key, compressor)
 
             def pack(data: bytes) -> None:
                 digest.update(data)
@@ -155,8 +207,16 @@ class Writer:
         backup. Texts that are too long are cut; what is no character is replaced."""
         metadata = replace(metadata.cut(), members=dict(self._members))
         metadata = replace(metadata, version=metadata.lowest_version())
-        text = json.dumps(metadata.as_json(), indent=2, ensure_ascii=False) + "\n"
-        data = re.sub("[\ud800-\udfff]", "\N{REPLACEMENT CHARACTER}", text).encode()
-        self._limits.check_metadata(len(data))
+        data = re.sub("[\ud800-\udfff]", "\N{REPLACEMENT CHARACTER}", _text_of(metadata)).encode()
+        self._limits.check_metadata(len(data), len(metadata.photos))
         self._write(METADATA, [data])
         return replace(parse_metadata(json.loads(data)), key_id=self._key.id if self._key else "")
+
+
+def _text_of(metadata: Metadata) -> str:
+    """Return `metadata.json`, indented, but with each photo on one line."""
+    content = metadata.as_json()
+    photos = content.get(MEDIA.key, [])
+    text = json.dumps({**content, MEDIA.key: []} if photos else content, indent=2, ensure_ascii=False)
+    lines = ",\n".join(f"    {json.dumps(photo, ensure_ascii=False)}" for photo in photos)
+    return text.replace(f'\n  "{MEDIA.key}": []', f'\n  "{MEDIA.key}": [\n{lines}\n  ]', 1) + "\n"

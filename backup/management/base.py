@@ -14,7 +14,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from backup import services
 from backup.archive import Key, Metadata
-from backup.archive.metadata import shown
+from backup.archive.names import shown
 from backup.exceptions import BackupError, InvalidBackup, KeyNeeded
 from backup.management.progress import progress_bar
 from backup.options import Reporter

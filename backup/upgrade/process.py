@@ -208,6 +208,7 @@ def run_child(module: str, folder: Path, order: dict[str, Any], reporter: Report
         "settings": {
             "BACKUP_EXCLUDE": conf.exclude,
             "BACKUP_MAX_UNCOMPRESSED_SIZE": conf.max_uncompressed_size,
+            "BACKUP_MAX_PHOTOS": conf.max_photos,
             "BACKUP_UPGRADE_SECONDS": conf.upgrade_seconds,
         },
     }

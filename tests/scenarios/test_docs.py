@@ -15,7 +15,7 @@ from django.core.management.base import BaseCommand
 from django.urls import resolve
 
 from backup import __version__, kinds, plug_in
-from backup.archive import VERSION, Limits, Member, Metadata, Upgrade
+from backup.archive import VERSION, Limits, Member, Metadata, Photo, Upgrade
 from backup.conf import Conf, conf
 from backup.database import VENDORS
 from backup.exceptions import BackupError
@@ -218,17 +218,22 @@ def test_the_specified_keys_are_those_that_are_written():
     places.add(Place("core.note", 7, "note", "damaged"))
     metadata = Metadata(
         now,
-        members={"readme": {"README.txt": Member("README.txt", "")}},
+        members={
+            "readme": {"README.txt": Member("README.txt", "")},
+            "media": {"a.jpg": Photo("media/0001", "0" * 64, "a.jpg", 7)},
+        },
         next_keys={"core.note": 7},
         upgraded=Upgrade("2.0", [], [], []),
         left_out=places,
         dangling=places,
+        warnings=["A photo is missing."],
     )
     told = {name: row for row in rows(format_section("metadata.json")) for name in names(row[0])}
     assert list(told) == list(metadata.as_json())
     assert names(told["upgraded"][2]) == list(metadata.upgraded.as_json())
     assert names(told["models"][2]) == ["file", "records", "sha256"]
-    types = {"text": str, "integer": int, "true or false": bool, "object": dict}
+    assert names(told["media"][2]) == list(metadata.as_json()["media"][0])
+    types = {"text": str, "integer": int, "true or false": bool, "object": dict, "list": list}
     for name, value in metadata.as_json().items():
         assert type(value) is types[told[name][1]], name
     assert names(told["database_engine"][2]) == [*VENDORS]
@@ -238,9 +243,11 @@ def test_the_specified_versions_and_limits_are_those_of_the_reader():
     assert f"version {VERSION}." in FORMAT
     assert rows(format_section("Versions"))[-1][0] == VERSION
     limits = Limits(uncompressed=0)
-    (*_, ratio), *others = rows(format_section("Limits"))[1:]
+    (*_, ratio), (*_, photos), *others = rows(format_section("Limits"))[1:]
     assert ratio == f"{limits.ratio} to 1"
-    assert [int(number.replace(",", "")) for _name, number in others] == [
+    assert names(photos) == ["BACKUP_MAX_PHOTOS"]
+    photo = f", and {limits.photo} for each photo"
+    assert [int(number.removesuffix(photo).replace(",", "")) for _name, number in others] == [
         limits.members,
         limits.directory,
         limits.metadata,

@@ -9,7 +9,7 @@ from typing import Any
 from django.utils import timezone
 
 from backup import services
-from backup.archive.metadata import shown
+from backup.archive.names import shown
 from backup.automatic import status
 from backup.automatic.retention import Verdict
 from backup.management.base import BackupCommand

@@ -14,7 +14,7 @@ from django.core.management.base import CommandError
 
 from backup import services
 from backup.archive import Key, Metadata, open_path
-from backup.archive.metadata import shown
+from backup.archive.names import shown
 from backup.exceptions import Damaged, NoSuchBackup
 from backup.management.base import BackupCommand, add_key_option, describe, show_changes
 from backup.options import Part, RestoreMode, RestoreOptions, Result, parts_named

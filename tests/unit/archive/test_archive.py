@@ -741,7 +741,7 @@ class Sound(Member):
     size: int
 
 
-def _parse_sounds(value):
+def _parse_sounds(value, hides_names):
     if not isinstance(value, list) or not all("/" not in sound["name"] for sound in value):
         raise ValueError(value)
     return {

@@ -351,7 +351,7 @@ def test_a_bomb_behind_the_encryption():
         tracemalloc.start()
         try:
             refused(file, error)
-            assert tracemalloc.get_traced_memory()[1] < 8 << 20
+            assert tracemalloc.get_traced_memory()[1] < 40 << 20  # what the metadata may take with photos
         finally:
             tracemalloc.stop()
 
