@@ -62,12 +62,14 @@ class PostgreSQL(Database):
         duration means something else."""
         settings = ", ".join(f"current_setting('{name}')" for name in EXACT)
         before = dict(zip(EXACT, self.fetch(f"SELECT {settings}")[0], strict=True))
-        self._set(EXACT, local=False)
+        # Nothing is set without need: behind a pooler, this would become the session of others.
+        odd = {name: value for name, value in before.items() if value not in EXACT[name]}
+        self._set({name: EXACT[name][0] for name in odd}, local=False)
         try:
             yield
         finally:
-            if self.connection.is_usable():
-                self._set(before, local=False)
+            if odd and self.connection.is_usable():
+                self._set(odd, local=False)
 
     def _set(self, settings: dict[str, str], *, local: bool) -> None:
         """`local`: until the end of the transaction, which also holds where a pooler changes sessions between them."""
@@ -79,7 +81,7 @@ class PostgreSQL(Database):
         # Rows are read in the order of their keys, a batch at a time. A planner that knows nothing of a table yet, as
         # after a restore, would sort all of it for each batch.
         self.execute("SET LOCAL enable_sort = off")
-        self._set(EXACT, local=True)
+        self._set({name: values[0] for name, values in EXACT.items()}, local=True)
 
     def change_marker(self, tables: Sequence[Table]) -> object:
         """Return for each table the number of rows, and a sum over the transactions that wrote them.
@@ -96,13 +98,18 @@ class PostgreSQL(Database):
 
     @contextmanager
     def lock(self, job: Job) -> Iterator[None]:
-        if not self.fetch("SELECT pg_try_advisory_lock(%s)", [LOCKS[job]])[0][0]:
-            raise already_running(job)
+        """Hold a lock by a transaction on a connection of its own: a pooler may give each transaction another session,
+        and a lock of the session would then be somebody else's."""
+        connection = self.connection.copy()
         try:
+            connection.set_autocommit(False)
+            holder = PostgreSQL(connection)
+            holder._set({"idle_in_transaction_session_timeout": "0"}, local=True)
+            if not holder.fetch("SELECT pg_try_advisory_xact_lock(%s)", [LOCKS[job]])[0][0]:
+                raise already_running(job)
             yield
         finally:
-            if self.connection.is_usable():
-                self.execute("SELECT pg_advisory_unlock(%s)", [LOCKS[job]])
+            connection.close()
 
     def lock_out_writers(self, tables: Sequence[Table]) -> None:
         # Before any query: where the site's isolation level is a higher one, that would fix what this transaction sees.
@@ -120,7 +127,7 @@ class PostgreSQL(Database):
             raise
 
     def defer_constraints(self) -> None:
-        self._set(EXACT, local=True)
+        self._set({name: values[0] for name, values in EXACT.items()}, local=True)
         self.execute("SET CONSTRAINTS ALL DEFERRED")
 
     def check_deferred_constraints(self) -> None:
@@ -258,8 +265,8 @@ KNOWN_TIME_ZONES: set[str] = set()
 
 #: Any numbers, the same for all sites: an advisory lock is one of its database.
 LOCKS = {Job.RESTORE: 0x62616279, Job.AUTOMATIC_BACKUP: 0x6261627A}
-#: All digits that a float has, and durations in the style that we read and write.
-EXACT = {"extra_float_digits": "3", "intervalstyle": "postgres"}
+#: All digits that a float has, and durations in the style that we read and write: the settings that do, the best first.
+EXACT = {"extra_float_digits": ("3", "2", "1"), "intervalstyle": ("postgres",)}
 #: What the server calls a lock that was not to be had in time.
 LOCKED = {"55P03"}
 #: Classes of SQLSTATE of what passes by itself: connections, deadlocks, a server that ends or begins.

@@ -72,6 +72,9 @@ def fill(days=5, children=3, until=UNTIL, odd=True):
         by_model.setdefault(type(entry), []).append(entry)
     for model, rows in by_model.items():
         model.objects.bulk_create(rows, batch_size=200)
+        if rows[0].pk is None:  # MySQL, unlike MariaDB, does not say under which key a row was inserted
+            for row, key in zip(rows, model.objects.order_by("pk").values_list("pk", flat=True), strict=True):
+                row.pk = key
     _tags(rng, by_model, until)
     _timers(family, until)
     _site(family, until)

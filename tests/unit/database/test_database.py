@@ -159,6 +159,8 @@ def test_a_value_that_is_not_of_its_type_fails_the_backup_by_name(family, model,
 @pytest.mark.parametrize("text", ["1e999", '{"deep": [-1e999]}'])
 def test_a_number_that_no_float_holds_fails_the_backup_by_name(host_db, text):
     """Databases keep it in JSON; null in its place would be another value, and nobody told."""
+    if ENGINE == "mysql" and not connection.mysql_is_mariadb:
+        pytest.skip("MySQL itself refuses such a number")
     row = zoo.Specimen.objects.create(char="endless")
     with connection.cursor() as cursor:
         char = connection.ops.quote_name("char")

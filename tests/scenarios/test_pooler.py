@@ -1,0 +1,124 @@
+"""Behind a pooler, pgbouncer, that may give each transaction another session of the database's."""
+
+import os
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from contextlib import suppress
+
+import pytest
+from core import models as core
+from django.contrib.auth.models import Group
+from django.db import connection, connections
+
+from backup import services
+from backup.database import Job, database_of
+from backup.exceptions import Busy
+from tests.conftest import STRICT
+from tests.support.backups import inspect, restore, take
+from tests.support.snapshots import differences, snapshot
+
+pytestmark = pytest.mark.skipif(connection.vendor != "postgresql", reason="a pooler of PostgreSQL's")
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(params=["session", "transaction"])
+def pooled(request, family, tmp_path):
+    """All connections that are opened from now on go by way of a pooler in this mode."""
+    program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
+    if program is None:
+        (pytest.fail if STRICT else pytest.skip)("no pgbouncer on this machine")
+    settings = connection.settings_dict
+    server = {
+        name: settings[name.upper()]
+        for name in ("host", "port", "user", "password")
+        if settings[name.upper()]
+    }
+    port = free_port()
+    config = tmp_path / "pgbouncer.ini"
+    config.write_text(
+        f"[databases]\n* = {' '.join(f'{name}={value}' for name, value in server.items())}\n"
+        f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n"
+        f"pool_mode = {request.param}\nignore_startup_parameters = extra_float_digits,options\n"
+    )
+    as_nobody = ["-u", "nobody"] if os.geteuid() == 0 else []
+    before = {name: settings[name] for name in ("HOST", "PORT", "DISABLE_SERVER_SIDE_CURSORS")}
+    connections.close_all()
+    with subprocess.Popen([program, "-q", *as_nobody, config], stderr=subprocess.DEVNULL) as process:
+        try:
+            settings.update(HOST="127.0.0.1", PORT=port, DISABLE_SERVER_SIDE_CURSORS=True)
+            wait_for(port, process)
+            yield request.param
+        finally:
+            connections.close_all()
+            settings.update(before)
+            process.terminate()
+
+
+def wait_for(port, process):
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and process.poll() is None:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+            return
+        time.sleep(0.05)
+    pytest.fail("pgbouncer did not start")
+
+
+def test_everything_works(pooled):
+    file, then = take(), snapshot()
+    core.Note.objects.all().delete()
+    Group.objects.create(name="since")
+    now = snapshot()
+    assert inspect(file, clear=True).changes["core.note"].added
+    restore(file, clear=True)
+    assert not differences(then, snapshot())
+    services.undo_restore()
+    assert not differences(now, snapshot())
+    restore(file, clear=False)
+    assert core.Note.objects.exists()
+
+
+@pytest.mark.parametrize("job", Job, ids=lambda job: job.name)
+def test_one_at_a_time(pooled, job):
+    held, done = threading.Event(), threading.Event()
+
+    def hold():
+        with database_of().lock(job):
+            held.set()
+            done.wait(20)
+        connections.close_all()
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    try:
+        assert held.wait(20)
+        for _ in range(3):
+            with pytest.raises(Busy), database_of().lock(job):
+                pytest.fail("two at a time")
+    finally:
+        done.set()
+        holder.join()
+    with database_of().lock(job):
+        pass
+
+
+def test_a_session_is_handed_on_as_it_was(pooled):
+    """What a restore sets would be set for whoever gets the session next."""
+    names = ("extra_float_digits", "intervalstyle", "lock_timeout", "idle_in_transaction_session_timeout")
+
+    def state():
+        return [database_of().fetch(f"SHOW {name}") for name in names]
+
+    before = state()
+    with database_of().exclusive():
+        assert state() == before
+        with database_of().restoring():
+            pass
+    assert state() == before
