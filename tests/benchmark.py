@@ -4,7 +4,11 @@ Builds a database of so many rows (two children's life, at some 45,000 rows a ye
 process on the same rows: this app, Django's `dumpdata` and `loaddata`, and the floor, which is the bare database
 driver, orjson and the same deflate with nothing in between. Times are net of the start of Python and Django, and the
 median of three rounds, since machines have other things to do too; `dumpdata` and `loaddata`, which take minutes, run
-once. Prints ratios; what they should be is for people to judge, no run fails for being slow.
+once. The databases' own tools run beside ours where they are installed (`support.native`). Prints ratios; what they
+should be is for people to judge, no run fails for being slow.
+
+`restore full` clears a database that holds the same rows, while others read and write: printed is how long they waited
+at most. `--phases` says where the time of each restore went.
 """
 
 from __future__ import annotations
@@ -18,22 +22,24 @@ import random
 import re
 import resource
 import shutil
+import sqlite3
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parent
 #: Rows at which memory is measured first, to see what it grows by.
 FEW = 50_000
-#: Jobs that take minutes, or of which one number is as good as three.
-ONCE = ("dumpdata", "loaddata", "lock overwrite", "lock clear")
+#: Jobs that take minutes.
+ONCE = ("dumpdata", "loaddata")
 
 
 def main() -> None:
@@ -50,6 +56,10 @@ def main() -> None:
         choices=["dumpdata", "loaddata"],
         help="leave out what takes minutes",
     )
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="JOB", choices=[*JOBS], help="of: " + ", ".join(JOBS)
+    )
+    parser.add_argument("--phases", action="store_true", help="print where the time of each restore goes")
     parser.add_argument("--rounds", type=int, default=3, help="default: 3")
     parser.add_argument("--job", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -57,7 +67,10 @@ def main() -> None:
     sys.path[:0] = [str(host), str(TESTS.parent)]
     os.chdir(host)
     if options.job:
-        run_job(options.job)
+        if options.job == "migrate":  # as `default`: many migrations of the host know no other database
+            shutil.copyfile(file_of("older.sqlite3"), file_of("migrated.sqlite3"))
+            os.environ["DATABASE_URL"] = f"sqlite:///{file_of('migrated.sqlite3')}"
+        run_job(options.job, phases=options.phases)
         return
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         os.environ.update(
@@ -77,21 +90,24 @@ def run_all(options: argparse.Namespace, host: Path, folder: Path) -> None:
     from django.test.utils import setup_databases, teardown_databases
 
     from tests.conftest import database_url
+    from tests.support import native
     from tests.support.stock import keep_stock
 
     def job(name: str) -> dict[str, float]:
         connections.close_all()
         command = [sys.executable, "-m", "tests.benchmark", "--job", name, "--baby-buddy", str(host)]
+        command += ["--phases"] * options.phases
         done = subprocess.run(command, cwd=TESTS.parent, stdout=subprocess.PIPE, check=True, text=True)
         found = json.loads(done.stdout.splitlines()[-1])
-        print(f"    {name}: {found['seconds']:.2f} s, {found['peak']:.0f} MiB", file=sys.stderr)
+        phases = "".join(f", {phase} {seconds:.2f}" for phase, seconds in found.get("phases", {}).items())
+        print(f"    {name}: {found['seconds']:.2f} s, {found['peak']:.0f} MiB{phases}", file=sys.stderr)
         return found
 
     def rounds(
         names: list[str], times: int, before: Callable[[], None] = lambda: None
     ) -> dict[str, list[dict[str, float]]]:
         """One after the other, and that again: what slows the machine down for a while, slows each of them."""
-        names = [name for name in names if name not in options.skip]
+        names = [n for n in names if n not in options.skip and (not options.only or n in options.only)]
         seen: dict[str, list[dict[str, float]]] = {name: [] for name in names}
         for number in range(times):
             for name in names:
@@ -110,15 +126,23 @@ def run_all(options: argparse.Namespace, host: Path, folder: Path) -> None:
             stock.put_back()
             print(f"  {rows:,} rows", file=sys.stderr)
             fill(rows)
+            job("backup")
+            file_of("ours.zip").rename(file_of("strewn.zip"))
+            strew_changes()
+            job("backup")  # which the others read
             times = options.rounds if full else 1  # of the few, only memory counts
-            names = ["backup", "verify", "encrypted backup", "encrypted verify", "preview", "overwrite"]
+            names = ["backup", "verify", "encrypted backup", "encrypted verify", "preview", "preview strewn"]
+            names += ["overwrite", "overwrite strewn", "restore full"]
             if full:
-                names += ["floor backup"]
-                names += ["lock overwrite", "lock clear"] if connection.vendor == "sqlite" else []
-                names += ["pg_dump"] if connection.vendor == "postgresql" and shutil.which("pg_dump") else []
-                names += ["dumpdata"]
+                names += ["native backup"] if native.is_installed() else []
+                names += ["floor backup", "dumpdata"]
             found = rounds(names, times)
             afterwards = ["restore"]
+            if full and native.is_installed():
+                native.prepare(file_of("native"))
+                found |= rounds(["native restore"], times, before=native.empty)
+            if full and connection.vendor == "sqlite":
+                afterwards += make_files(host)
             if full:
                 afterwards += ["floor restore", "loaddata"]
             found |= rounds(afterwards, times, before=stock.put_back)
@@ -220,10 +244,61 @@ def fill(rows: int) -> None:
         )
 
 
+def strew_changes() -> None:
+    """Change each thousandth row of every large table."""
+    from core import models
+
+    for model in (
+        models.Feeding,
+        models.DiaperChange,
+        models.Sleep,
+        models.Pumping,
+        models.Temperature,
+        models.Tagged,
+        models.TummyTime,
+    ):
+        rows = model.objects.filter(pk__in=range(500, model.objects.count(), 1000))
+        if model is models.Tagged:
+            rows.update(tag=models.Tag.objects.first())
+        else:
+            rows.update(**{"milestone" if model is models.TummyTime else "notes": "changed"})
+
+
+def make_files(host: Path) -> list[str]:
+    """Keep the database as a file of today, and as an older one. Returns the jobs that need them."""
+    from django.db import connection
+
+    shutil.copyfile(connection.settings_dict["NAME"], file_of("db.sqlite3"))
+    with closing(
+        sqlite3.connect(file_of("db.sqlite3"))
+    ) as file:  # the zoo's checks use what no such file may
+        zoo = file.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name LIKE 'zoo%'")
+        for (name,) in zoo.fetchall():
+            file.execute(f'DROP TABLE "{name}"')
+        file.execute("DELETE FROM django_migrations WHERE app = 'zoo'")
+        file.commit()
+    shutil.copyfile(file_of("db.sqlite3"), file_of("older.sqlite3"))
+    subprocess.run(
+        [sys.executable, "manage.py", "migrate", "core", OLDER, "--verbosity=0", "--skip-checks"],
+        cwd=host,
+        env={
+            **os.environ,
+            "DATABASE_URL": f"sqlite:///{file_of('older.sqlite3')}",
+            "PYTHONPATH": os.pathsep.join(sys.path),
+        },
+        check=True,
+    )
+    return ["db.sqlite3", "older.sqlite3", "migrate"]
+
+
+#: The migration of the host to which an older file is brought back; a later one rewrites most of the rows.
+OLDER = "0033"
+
+
 # -- the jobs, each in a process of its own ------------------------------------------------------------------
 
 
-def run_job(name: str) -> None:
+def run_job(name: str, *, phases: bool) -> None:
     import django
 
     django.setup()
@@ -234,11 +309,55 @@ def run_job(name: str) -> None:
     import tests.support.backups  # noqa: F401
 
     connection.ensure_connection()
-    job, *_ = JOBS[name.partition(" ")[0] if name.startswith("lock") else name], None
+    spent = measure_phases() if phases else None
     started = time.perf_counter()
-    more = job(name) or {}
+    more = JOBS[name]() or {}
     seconds = time.perf_counter() - started
+    if spent:
+        more["phases"] = spent
     print(json.dumps({"seconds": seconds, "peak": peak_memory(), **more}))
+
+
+#: Parts of a restore -> the functions whose time they are.
+PARTS = {
+    "check": ("services", "_plan"),
+    "safety copy": ("services", "_keep_copy"),
+    "reading it back": ("storage.kept", "_check"),
+    "marker": ("database", "change_marker"),
+    "lock": ("database", "lock_out_writers"),
+    "clear": ("database", "clear"),
+    "write": ("services", "write"),
+    "references": ("services", "_settle_dangling"),
+    "deferred": ("database", "check_deferred_constraints"),
+    "counters": ("database", "reset_sequences"),
+    "next keys": ("database", "set_next_keys"),
+    "upgrade": ("upgrade.process", "_run"),
+}
+
+
+def measure_phases() -> Counter[str]:
+    """Have the parts of a restore timed. What is inside of another part counts in both: reading the safety copy back
+    is part of it, clearing of the write."""
+    from importlib import import_module
+
+    from backup.database import database_of
+
+    spent: Counter[str] = Counter()
+
+    def timed(part: str, function: Callable) -> Callable:
+        def run(*args, **options):
+            started = time.perf_counter()
+            try:
+                return function(*args, **options)
+            finally:
+                spent[part] += time.perf_counter() - started
+
+        return run
+
+    for part, (place, name) in PARTS.items():
+        owner = type(database_of()) if place == "database" else import_module(f"backup.{place}")
+        setattr(owner, name, timed(part, getattr(owner, name)))
+    return spent
 
 
 def peak_memory() -> float:
@@ -253,7 +372,7 @@ def file_of(name: str) -> Path:
     return Path(os.environ["BACKUP_TEST_FOLDER"]) / name
 
 
-def backup(_name: str) -> dict:
+def backup() -> dict:
     from backup import services
 
     with file_of("ours.zip").open("w+b") as target:
@@ -261,14 +380,14 @@ def backup(_name: str) -> dict:
     return {"size": file_of("ours.zip").stat().st_size}
 
 
-def verify(_name: str) -> None:
+def verify() -> None:
     from backup import services
 
     with file_of("ours.zip").open("rb") as source:
         services.verify_backup(source)
 
 
-def encrypted_backup(_name: str) -> dict:
+def encrypted_backup() -> dict:
     from backup import services
     from backup.storage import keys
 
@@ -279,67 +398,128 @@ def encrypted_backup(_name: str) -> dict:
     return {"size": file_of("encrypted.zip").stat().st_size}
 
 
-def encrypted_verify(_name: str) -> None:
+def encrypted_verify() -> None:
     from backup import services
 
     with file_of("encrypted.zip").open("rb") as source:
         services.verify_backup(source)
 
 
-def preview(_name: str) -> None:
+def preview() -> None:
+    _preview("ours.zip")
+
+
+def preview_strewn() -> None:
+    _preview("strewn.zip")
+
+
+def _preview(name: str) -> None:
     from backup import services
     from tests.support.backups import how
 
-    with file_of("ours.zip").open("rb") as source:
+    with file_of(name).open("rb") as source:
         services.inspect_backup(source, how(clear=True))
 
 
-def restore(_name: str) -> None:
-    _restore(clear=True)
+def restore() -> None:
+    _restore("ours.zip", clear=True)
 
 
-def overwrite(_name: str) -> None:
-    _restore(clear=False)
+def overwrite() -> dict:
+    with others() as waited:
+        _restore("ours.zip", clear=False)
+    return waited
 
 
-def _restore(clear: bool) -> None:
+def overwrite_strewn() -> dict:
+    with others() as waited:
+        _restore("strewn.zip", clear=False)
+        _restore(
+            "ours.zip", clear=False
+        )  # so that the next round finds the same; the table says half of both
+    return waited
+
+
+def restore_full() -> dict:
+    with others() as waited:
+        _restore("ours.zip", clear=True)
+    return waited
+
+
+def restore_today() -> None:
+    _restore("db.sqlite3", clear=True)
+
+
+def restore_older() -> None:
+    _restore("older.sqlite3", clear=True)
+
+
+def _restore(name: str, *, clear: bool) -> None:
     from backup import services
     from tests.support.backups import how
 
-    with file_of("ours.zip").open("rb") as source:
+    with file_of(name).open("rb") as source:
         services.restore_backup(source, how(clear=clear))
 
 
-def lock(name: str) -> dict:
-    """A restore, while another connection tries to write every few milliseconds: how long it had to wait at most."""
+@contextmanager
+def others() -> Iterator[dict]:
+    """Have others read and write fifty times a second meanwhile. Yields how long they had to wait at most."""
     from django.db import connection
 
-    waits = [0.0]
+    waited = {"write": 0.0, "read": 0.0}
     done = threading.Event()
 
-    def write() -> None:
-        import sqlite3
-
-        path = connection.settings_dict["NAME"]
+    def work(name: str, sql: str) -> None:
+        other = connection.copy()
+        if other.vendor == "sqlite":
+            other.settings_dict["OPTIONS"]["timeout"] = 600
+        other.set_autocommit(False)
         while not done.is_set():
-            with closing(sqlite3.connect(path, timeout=600, isolation_level=None)) as other:
-                started = time.perf_counter()
-                other.execute("BEGIN IMMEDIATE")
-                waits.append(time.perf_counter() - started)
-                other.execute("ROLLBACK")
-            time.sleep(0.005)
+            started = time.perf_counter()
+            with closing(other.cursor()) as cursor:
+                cursor.execute(sql)
+                cursor.fetchall() if name == "read" else None
+            waited[name] = max(waited[name], time.perf_counter() - started)
+            other.rollback()
+            time.sleep(0.02)
+        other.close()
 
-    writer = threading.Thread(target=write)
-    writer.start()
+    statements = {
+        "write": "UPDATE core_child SET first_name = first_name",
+        "read": "SELECT COUNT(*) FROM core_child",
+    }
+    threads = [threading.Thread(target=work, args=item) for item in statements.items()]
+    for thread in threads:
+        thread.start()
     try:
-        _restore(clear=name.endswith("clear"))
+        yield waited
     finally:
         done.set()
-        writer.join()
-    return {"locked": max(waits)}
+        for thread in threads:
+            thread.join()
 
 
-def dumpdata(_name: str) -> dict:
+def migrate() -> None:
+    from django.core.management import call_command
+
+    call_command("migrate", verbosity=0, skip_checks=True)
+
+
+def native_backup() -> dict:
+    from tests.support import native
+
+    native.backup(file_of("native.out"))
+    return {"size": file_of("native.out").stat().st_size}
+
+
+def native_restore() -> None:
+    from tests.support import native
+
+    native.restore(file_of("native"))
+
+
+def dumpdata() -> dict:
     from django.core.management import call_command
 
     call_command("dumpdata", *EXCLUDED, output=str(file_of("django.json.gz")))
@@ -361,15 +541,10 @@ EXCLUDED = [
 ]
 
 
-def loaddata(_name: str) -> None:
+def loaddata() -> None:
     from django.core.management import call_command
 
     call_command("loaddata", str(file_of("django.json.gz")), verbosity=0)
-
-
-def pg_dump(_name: str) -> dict:
-    subprocess.run(["pg_dump", "-Fc", "-f", str(file_of("pg.dump")), os.environ["DATABASE_URL"]], check=True)
-    return {"size": file_of("pg.dump").stat().st_size}
 
 
 def floor_tables():
@@ -383,13 +558,11 @@ def driver():
     from django.db import connection
 
     if connection.vendor == "sqlite":
-        import sqlite3
-
         return sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None), "?"
     return connection.connection, "%s"
 
 
-def floor_backup(_name: str) -> dict:
+def floor_backup() -> dict:
     """Rows to JSON lines to deflate: no backup, since nothing is converted that JSON does not need."""
     import orjson
 
@@ -419,7 +592,7 @@ def quoted(name: str) -> str:
     return connection.ops.quote_name(name)
 
 
-def floor_restore(_name: str) -> None:
+def floor_restore() -> None:
     """JSON lines, as this app writes them, straight into the driver, in one transaction, the tables emptied first."""
     import zipfile
 
@@ -511,15 +684,32 @@ JOBS = {
     "encrypted backup": encrypted_backup,
     "encrypted verify": encrypted_verify,
     "preview": preview,
+    "preview strewn": preview_strewn,
     "restore": restore,
+    "restore full": restore_full,
     "overwrite": overwrite,
-    "lock": lock,
+    "overwrite strewn": overwrite_strewn,
+    "db.sqlite3": restore_today,
+    "older.sqlite3": restore_older,
+    "migrate": migrate,
+    "native backup": native_backup,
+    "native restore": native_restore,
     "dumpdata": dumpdata,
     "loaddata": loaddata,
-    "pg_dump": pg_dump,
     "floor backup": floor_backup,
     "floor restore": floor_restore,
 }
+#: What is compared with what: words, job, the other.
+COMPARED = [
+    ("backup / its own tool", "backup", "native backup"),
+    ("restore with clearing, full / its own tool", "restore full", "native restore"),
+    ("restore with clearing, empty / its own tool", "restore", "native restore"),
+    ("preview, identical / backup", "preview", "backup"),
+    ("preview, changes strewn / backup", "preview strewn", "backup"),
+    ("overwrite, identical / restore with clearing", "overwrite", "restore full"),
+    ("today's db.sqlite3 / restore of a backup", "db.sqlite3", "restore"),
+    ("older db.sqlite3 / migrate in place", "older.sqlite3", "migrate"),
+]
 
 
 # -- the table -----------------------------------------------------------------------------------------------
@@ -553,8 +743,6 @@ def report(results: dict[int, dict[str, list[dict[str, float]]]], connection, fo
     print("|---|---|---|---|---|---|")
     rivals = {"backup": ("dumpdata", "floor backup"), "restore": ("loaddata", "floor restore")}
     for name in found:
-        if name.startswith("lock"):
-            continue
         theirs, floor = rivals.get(name, ("", ""))
         times = f"{1 / ratio(name, theirs):.1f} times as fast" if theirs in found else ""
         share = f"{ratio(name, floor):.2f} times" if floor in found else ""
@@ -563,14 +751,15 @@ def report(results: dict[int, dict[str, list[dict[str, float]]]], connection, fo
         growth = f"{peak - median(name, 'peak', few):+.0f} MiB" if grown else ""
         print(f"| {name} | {median(name):.2f} | {times} | {share} | {peak:.0f} MiB | {growth} |")
     print()
-    print(f"preview / backup: {ratio('preview', 'backup'):.2f}")
-    print(f"overwrite, identical data / restore with clearing: {ratio('overwrite', 'restore'):.2f}")
-    if "pg_dump" in found:
-        print(f"backup / pg_dump -Fc: {ratio('backup', 'pg_dump'):.2f}")
-    for name in ("lock overwrite", "lock clear"):
-        if name in found:
-            waited, seconds = median(name, "locked"), median(name)
-            print(f"other writers wait at most, {name[5:]}: {waited:.2f} s of {seconds:.2f} s")
+    for words, name, other in COMPARED:
+        if name in found and other in found:
+            print(f"{words}: {ratio(name, other):.2f}")
+    for name, runs in found.items():
+        if "write" in runs[0]:
+            writers, readers = median(name, "write"), max(run["read"] for run in runs)
+            print(
+                f"{name}: others waited to write {writers:.2f} of {median(name):.2f} s, to read {readers:.3f} s"
+            )
     sizes = {name: median(name, "size") for name, runs in found.items() if "size" in runs[0]}
     print("sizes: " + ", ".join(f"{name} {size / 1024 / 1024:.1f} MiB" for name, size in sizes.items()))
 
