@@ -22,6 +22,7 @@ from .limits import Limits
 from .lines import Lines, lines_of, split_lines, text_of
 from .members import MEDIA, README, RECORDS, Member, MemberKind, Photo, Records
 from .metadata import VERSION, Metadata, Upgrade, parse_metadata
+from .photos import FileWithPhotos, PhotoSource, photos_beside
 from .reader import Archive
 from .writer import Writer
 
@@ -31,6 +32,7 @@ __all__ = [
     "RECORDS",
     "VERSION",
     "Archive",
+    "FileWithPhotos",
     "Key",
     "Keys",
     "Limits",
@@ -39,6 +41,7 @@ __all__ = [
     "MemberKind",
     "Metadata",
     "Photo",
+    "PhotoSource",
     "Records",
     "Upgrade",
     "Writer",
@@ -52,8 +55,8 @@ __all__ = [
 
 
 def open_archive(source: BinaryIO, *, edited: bool = False, keys: Keys | None = None) -> Archive:
-    """Open a backup within the limits of the settings: see `Archive`."""
-    return Archive(source, _limits(), edited=edited, keys=keys)
+    """Open a backup within the limits of the settings, with the photos that lie beside it: see `Archive`."""
+    return Archive(source, _limits(), edited=edited, keys=keys, photos=photos_beside(source))
 
 
 def open_path(path: Path) -> BinaryIO:

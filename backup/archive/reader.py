@@ -28,6 +28,7 @@ from .lines import LayoutError, Lines, RecordTooLongError, has_more_values, read
 from .members import MEDIA, README_FILE, RECORDS, Member, Photo, Records, records_by_name
 from .metadata import Metadata, check_version, parse_metadata
 from .names import METADATA, members_of, shown, slashed
+from .photos import PhotoSource
 
 #: Bytes of a member that are read, checked and parsed at a time. With it, memory does not grow with the file. Less, and
 #: a preview would ask a server too often for too little.
@@ -114,22 +115,37 @@ def _damaged() -> InvalidBackup:
     return InvalidBackup(_("The file is damaged: part of it is missing or was changed."))
 
 
+def _damaged_photo(photo: Photo) -> InvalidBackup:
+    return InvalidBackup(
+        _("The photo “%(name)s” is damaged: it is not what it was when it was backed up.")
+        % {"name": shown(photo.name)}
+    )
+
+
 class Archive:
     """A backup file open for reading.
 
     `source`: a seekable binary file; it stays open. The constructor reads the table of contents and the metadata and
     checks that they agree; `records` checks each model's file while it reads. `edited`: the file was changed by hand
     after it was written: checksums, counts and the order of keys are not held against it, everything else is. `keys`:
-    what to try where it is encrypted. Raises `InvalidBackup`, `TooLarge`, `KeyNeeded`, `WrongKey`.
+    what to try where it is encrypted. `photos`: where those are that are not in the file. Raises `InvalidBackup`,
+    `TooLarge`, `KeyNeeded`, `WrongKey`.
 
     `key`: the one that it is encrypted with, or None.
     """
 
     def __init__(
-        self, source: BinaryIO, limits: Limits, *, edited: bool = False, keys: Keys | None = None
+        self,
+        source: BinaryIO,
+        limits: Limits,
+        *,
+        edited: bool = False,
+        keys: Keys | None = None,
+        photos: PhotoSource | None = None,
     ) -> None:
         self._edited = edited
         self._limits = limits
+        self._photos = photos
         # The thread belongs to the archive, which its user closes, and not to a generator: the garbage collector closes
         # an unfinished generator at any moment and in any thread, where waiting might deadlock.
         self._unpacker = ThreadPoolExecutor(1, "backup")
@@ -322,7 +338,7 @@ class Archive:
                 _("The ZIP holds “%(name)s”, which metadata.json does not list.") % {"name": shown(name)}
             )
         for photo in photos.values():
-            if self.has_photo(photo) and metadata.is_sealed:
+            if photo.file in self._entries and metadata.is_sealed:
                 self._check_size_of(photo, self._entries[photo.file].file_size)
         return metadata
 
@@ -336,15 +352,18 @@ class Archive:
     # -- members ---
 
     def has_photo(self, photo: Photo) -> bool:
-        """Tell whether the photo's content is in the file. A backup has all of its photos in it or, where the server
-        keeps it, none: those lie beside it. One that was edited may have some."""
-        return photo.file in self._entries
+        """Tell whether the photo's content is there. A backup has all of its photos in it or, where the server keeps
+        it, none: those lie beside it, and one may be missing. One that was edited may have some."""
+        return photo.file in self._entries or (self._photos is not None and self._photos.has(photo, self.key))
 
     def read(self, member: Member) -> Iterator[bytes]:
         """Yield a member's content, a block at a time. Size and checksum are known to be right when it is done.
 
         Raises `InvalidBackup`, in the middle too.
         """
+        if isinstance(member, Photo) and member.file not in self._entries:
+            yield from self._read_beside(member)
+            return
         digest = hashlib.sha256()
         entry = self._entries[member.file]
         size = 0
@@ -370,6 +389,25 @@ class Archive:
                 )
                 % {"file": shown(member.file)}
             )
+
+    def _read_beside(self, photo: Photo) -> Iterator[bytes]:
+        digest = hashlib.sha256()
+        size = 0
+        try:
+            for block in self._photos.blocks(photo, self.key) if self._photos else ():
+                digest.update(block)
+                size += len(block)
+                if size > photo.size:
+                    break
+                yield block
+        except FileNotFoundError as error:
+            raise InvalidBackup(
+                _("The photo “%(name)s” is missing.") % {"name": shown(photo.name)}
+            ) from error
+        except _DAMAGE as error:
+            raise _damaged_photo(photo) from error
+        if size != photo.size or digest.hexdigest() != photo.sha256:
+            raise _damaged_photo(photo)
 
     def lines(self, label: str) -> Iterator[Lines]:
         """Yield a model's records as the JSON text that they are in the file, in batches. Checksum and count are known

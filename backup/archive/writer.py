@@ -39,7 +39,9 @@ from .names import METADATA, is_photo_name
 class Writer:
     """Writes a backup into `target`, a binary file open for writing. The caller makes it appear when it is complete.
 
-    `limits`: those of the reader. What it could not read is not written.
+    `limits`: those of the reader. What it could not read is not written. `continued`: what a backup says that is in
+    `target` already, with the photos beside it, and is written on: it keeps all else that it has. `key`: that it is
+    encrypted with.
 
     Checksums and compression run in a thread of their own, since both let go of the interpreter lock.
     """
@@ -49,13 +51,33 @@ class Writer:
     #: Pieces that may wait for it: a bound on memory.
     WAITING = 2
 
-    def __init__(self, target: BinaryIO, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        target: BinaryIO,
+        limits: Limits | None = None,
+        *,
+        continued: Metadata | None = None,
+        key: Key | None = None,
+    ) -> None:
         self._limits = limits or Limits()
-        self._zip = zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED)
+        self._zip = zipfile.ZipFile(target, "a" if continued else "w", zipfile.ZIP_DEFLATED)
         self._members: dict[str, dict[str, Member]] = {RECORDS.key: {}}
         self._packer = ThreadPoolExecutor(1, "backup")
         self._waiting: deque[Future[None]] = deque()
-        self._key: Key | None = None
+        self._key = key
+        if continued:
+            self._continue(continued)
+
+    def _continue(self, metadata: Metadata) -> None:
+        """Go on where `metadata.json` begins, which comes last, and is written anew."""
+        last = self._zip.filelist.pop()
+        if last.filename != METADATA:
+            raise ValueError(last.filename)
+        del self._zip.NameToInfo[METADATA]
+        self._zip.start_dir = last.header_offset
+        for kind, members in metadata.members.items():
+            if kind != MEDIA.key:
+                self._members[kind] = dict(members)
 
     def __enter__(self) -> Writer:
         return self

@@ -9,6 +9,7 @@ folder of its own in there, `site_…`, named by its database (see `database.mem
 | `staged/OWNER_RANDOM.zip` | an upload between preview and confirmation, and whose it is | `uploads` |
 | `kept/babybuddy_20261123T143022.123456Z_….zip` | a kept backup: moment (UTC), kind, site, state | `kept` |
 | `kept/….json` | the same name: what is known about a kept backup and is not in it | `kept` |
+| `photos/CHECKSUM`, `photos/DIGEST_KEYID.zip` | a photo of kept backups, in clear or encrypted | `photos` |
 | `safety/before_20261123T143022.123456Z_STATE.zip` | a safety copy of version 0.1 | `kept` |
 | `restores/RANDOM.json` | the progress of a restore, and how it ended | `state` |
 | `last/backup.json` | when the last backup was taken, and by whom | `state` |

@@ -40,6 +40,8 @@ STAGED = "staged"
 KEPT = "kept"
 #: Where version 0.1 kept its safety copies.
 SAFETY = "safety"
+#: The photos of kept backups: see `photos`.
+PHOTOS = "photos"
 RESTORES = "restores"
 LAST = "last"
 LAST_BACKUP = f"{LAST}/backup.json"
@@ -240,7 +242,7 @@ def tidy() -> None:
     with storage_errors():
         place = storage()
         if isinstance(place, FileSystemStorage):
-            for folder in (STAGED, KEPT, SAFETY, RESTORES, LAST):
+            for folder in (STAGED, KEPT, SAFETY, PHOTOS, RESTORES, LAST):
                 sweep(Path(place.path(path_of(folder))))
 
 

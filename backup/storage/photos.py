@@ -1,0 +1,136 @@
+"""Photos of kept backups: each once in a place, in its folder `photos/`, however many backups name it.
+
+A file there is named by the photo's checksum (`archive.photos.stored_name`), so it never changes, and whoever has its
+name knows what is in it. A place is this site's folder, or a location.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import tempfile
+from collections.abc import Collection, Iterator
+from functools import cached_property
+from typing import BinaryIO, Protocol, cast
+
+from django.core.files import File
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from ..archive import Key, Photo
+from ..archive.photos import BLOCK, IN_MEMORY, read_encrypted, stored_name, write_encrypted
+from ..exceptions import NoSuchBackup, StorageFailed
+from . import files
+from .files import PHOTOS
+
+#: A photo that no backup names stays so long: somebody may be making the one that does.
+YOUNG = dt.timedelta(days=1)
+
+
+class Place(Protocol):
+    """Where kept backups and their photos lie. Names have their folder in front, `photos/…`."""
+
+    def names(self, folder: str) -> list[str]:
+        """Return the names of the files in a folder, without it."""
+
+    def fetch(self, name: str) -> BinaryIO:
+        """Open a file; the caller closes it. Raises `FileNotFoundError` or `NoSuchBackup`, `StorageFailed`."""
+
+    def send(self, name: str, file: BinaryIO) -> None:
+        """Write a file, in place of one of the same name. Raises `StorageFailed`."""
+
+    def delete(self, name: str) -> None:
+        """Delete a file."""
+
+
+class Local:
+    """The folder of a site in BACKUP_ROOT, or in the storage "backups". `site`: its id; "" for this one."""
+
+    def __init__(self, site: str = "") -> None:
+        self._site = site
+
+    def names(self, folder: str) -> list[str]:
+        return [name.rpartition("/")[2] for name in files.names_in(folder, self._site)]
+
+    def fetch(self, name: str) -> BinaryIO:
+        file = files.open_file(name, self._site)
+        if file is None:
+            raise FileNotFoundError(name)
+        return file
+
+    def send(self, name: str, file: BinaryIO) -> None:
+        files.put(name, File(file))
+
+    def delete(self, name: str) -> None:
+        files.delete(name)
+
+
+class Photos:
+    """The photos of a place, to read and to add to. It is listed once."""
+
+    def __init__(self, place: Place | None = None) -> None:
+        self._place = place or Local()
+
+    @cached_property
+    def names(self) -> set[str]:
+        """The names of the files. Raises `StorageFailed`."""
+        return {*self._place.names(PHOTOS)}
+
+    def has(self, photo: Photo, key: Key | None) -> bool:
+        return stored_name(photo.sha256, key) in self.names
+
+    def blocks(self, photo: Photo, key: Key | None) -> Iterator[bytes]:
+        """Yield what lies there for a photo: see `archive.photos.PhotoSource`."""
+        name = f"{PHOTOS}/{stored_name(photo.sha256, key)}"
+        try:
+            opened = self._place.fetch(name)
+        except NoSuchBackup as error:
+            raise FileNotFoundError(name) from error
+        with opened as file:
+            if key is not None:
+                yield from read_encrypted(file, photo.size, key)
+                return
+            while block := file.read(BLOCK):
+                yield block
+
+    def add(self, photo: Photo, content: BinaryIO, key: Key | None) -> None:
+        """Store a photo, in place of what may lie there for it, and read it back. `content`: from its beginning.
+
+        Raises `StorageFailed`, `EncryptionUnavailable`.
+        """
+        name = stored_name(photo.sha256, key)
+        if key is None:
+            self._place.send(f"{PHOTOS}/{name}", content)
+        else:
+            with tempfile.SpooledTemporaryFile(IN_MEMORY) as packed:
+                write_encrypted(cast(BinaryIO, packed), iter(lambda: content.read(BLOCK), b""), key)
+                packed.seek(0)
+                self._place.send(f"{PHOTOS}/{name}", cast(BinaryIO, packed))
+        digest = hashlib.sha256()
+        try:
+            for block in self.blocks(photo, key):
+                digest.update(block)
+        except (ValueError, EOFError, FileNotFoundError):
+            digest.update(b"another content")
+        if digest.hexdigest() != photo.sha256:
+            raise StorageFailed(
+                _("The photo %(name)s was written, but something else came back.") % {"name": photo.name}
+            )
+        self.names.add(name)
+
+
+def remove_unnamed(named: Collection[str], locked: Collection[str], *, place: Local | None = None) -> int:
+    """Delete the photos of this site that no kept backup names and that are a day old. Returns how many.
+
+    `named`: names of files that stay. `locked`: the ids of keys that are not known here; what is encrypted with one
+    stays, since nobody can tell what the backups name that are encrypted with it. Raises `StorageFailed`.
+    """
+    place, removed = place or Local(), 0
+    for name in place.names(PHOTOS):
+        key_id = name.partition("_")[2].removesuffix(".zip")
+        if name in named or key_id in locked:
+            continue
+        if abs(timezone.now() - files.modified(f"{PHOTOS}/{name}")) > YOUNG:
+            place.delete(f"{PHOTOS}/{name}")
+            removed += 1
+    return removed
