@@ -71,6 +71,17 @@ class RestoreOptions:
 
 
 @dataclass(frozen=True)
+class PlacedFile:
+    """A file that a restore put into the storage of a field. `model`: its label. `size`: in bytes."""
+
+    model: str
+    field: str
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Place:
     """A value, or, without `field`, a whole record (without `pk`, all of a model) with which something is wrong.
 
@@ -114,6 +125,10 @@ class Phase(enum.Enum):
     FINISH = "finish"
 
 
+#: What a reporter is told of in place of a model's label, where what is counted are photos.
+PHOTOS = "photos"
+
+
 class Reporter(Protocol):
     """Who is told how far a job is: a progress bar, a page. See `Silent` for one that ignores it."""
 
@@ -121,8 +136,8 @@ class Reporter(Protocol):
         """Take note that a phase of a restore begins."""
 
     def progress(self, label: str, done: int, total: int) -> None:
-        """Take note that `done` of `total` records, or migrations, are done. `label`: of the model, or the name of
-        the migration."""
+        """Take note that `done` of `total` records, photos or migrations are done. `label`: of the model, `PHOTOS`,
+        or the name of the migration."""
 
 
 class Silent:
@@ -152,14 +167,15 @@ class RecordCounter:
 @dataclass(frozen=True)
 class Result:
     """What a restore did. `restored`: model label -> records that came from the backup. `children`: the names of the
-    first of the children among them. `safety_copy`: the name of the backup that was taken just before. `missing_files`:
-    how many fields name a file, a photo say, that is not there."""
+    first of the children among them. `photos`: how many of the backup's are there now. `safety_copy`: the name of the
+    backup that was taken just before. `missing_files`: how many fields name a file, a photo say, that is not there."""
 
     restored: dict[str, int]
     safety_copy: str
     warnings: list[str] = field(default_factory=list)
     children: list[str] = field(default_factory=list)
     missing_files: int = 0
+    photos: int = 0
 
     @property
     def records(self) -> int:
@@ -167,13 +183,14 @@ class Result:
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Result:
-        known = ("restored", "safety_copy", "warnings", "children", "missing_files")
+        known = ("restored", "safety_copy", "warnings", "children", "missing_files", "photos")
         return cls(**{name: content[name] for name in known if name in content})
 
     def as_json(self) -> dict[str, Any]:
         return {
             "restored": self.restored,
             "records": self.records,
+            "photos": self.photos,
             "children": self.children,
             "warnings": self.warnings,
             "safety_copy": self.safety_copy,

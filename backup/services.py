@@ -12,7 +12,7 @@ import datetime as dt
 import gc
 import hashlib
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -44,6 +44,7 @@ from .log import logged, logger
 from .options import (
     SILENT,
     Phase,
+    PlacedFile,
     Places,
     RecordCounter,
     Reporter,
@@ -56,12 +57,13 @@ from .rescue import Rescue, rescued
 from .restore.apply import next_keys, write
 from .restore.batches import Report, Spool
 from .restore.build import build
+from .restore.photos import Placing, State
 from .restore.plan import Plan
 from .restore.policy import check_policy, replaced_in_words
 from .restore.preview import PreviewCollector
 from .restore.records import RecordReader
 from .scope import models_in_scope, part_of
-from .storage import files, kept, state
+from .storage import files, kept, placed, state
 from .storage.keys import Place, key_for, unlocked
 from .tables import Column, Table, place_of, places_in_words
 from .upgrade import process, schema
@@ -404,9 +406,19 @@ def inspect_backup(
             tables = _tables()
             moments = {t.label: moment for t in tables if (moment := babybuddy.moment_of(t))}
             preview = PreviewCollector(spool, options.mode, moments, babybuddy.USES)
-            plan = _plan(archive, reader, spool, options, user, preview=preview)
-            missing = _missing_files(_files_in(archive, plan.tables))
-            plan = replace(plan, warnings=[*plan.warnings, *_missing_in_words(missing)])
+            placing = Placing(archive, leave_out=options.leave_out)
+            plan = _plan(archive, reader, spool, options, user, preview=preview, placing=placing)
+            settled = placing.settled()
+            missing = _missing_files(
+                file
+                for file in _files_in(archive, plan.tables)
+                if (file[0].label, file[1].name, file[3]) not in settled
+            )
+            plan = replace(
+                plan,
+                warnings=[*plan.warnings, *_missing_in_words(missing)],
+                photos=replace(plan.photos, missing=len({name for *_place, name in missing})),
+            )
         log(f"{plan.metadata.total_records} records")
         return plan
 
@@ -516,25 +528,37 @@ def _restore(
         members = archive.metadata.models.items()
         total = sum(member.records for label, member in members if part_of(label) in options.parts)
         counter = RecordCounter(reporter, max(total, 0))
-        plan = _plan(archive, database, spool, options, user, report=counter.add)
+        placing = Placing(archive, reporter, leave_out=options.leave_out)
+        plan = _plan(archive, database, spool, options, user, report=counter.add, placing=placing)
         _refuse(plan, options)
         reporter.phase(Phase.COPY)
         label = undo or _("before restoring %(file)s") % {"file": _named(archive.metadata.timestamp)}
-        with _safety_copy(user, label, reporter, options, rescue) as safety_copy:
+        with (
+            _safety_copy(user, label, reporter, options, rescue) as safety_copy,
+            _taken_back(placing, safety_copy) as note,
+        ):
             if marker is not None:
                 safety_copy.make()
+            if placing.count(State.ADDED):
+                reporter.phase(Phase.WRITE)
+                placing.place(note)
             # From here on nobody else writes. What others wrote until now has to be in the safety copy.
             with database.restoring(tables), Spool() as fresh:
-                if marker is None or database.change_marker(tables) != marker:
+                has_changed = marker is None or database.change_marker(tables) != marker
+                if has_changed:
                     safety_copy.make()
-                    if plan.is_packed:  # nothing in it depends on what is here, but whether it may be
+                if has_changed or placing.has_moved:
+                    # Nothing in a packed plan depends on what is here, but whether it may be.
+                    if plan.is_packed and not placing.has_moved:
                         plan = check_policy(plan, database, superuser=_is_superuser(user))
                     else:
-                        plan = _plan(archive, database, fresh, options, user)
+                        plan = _plan(archive, database, fresh, options, user, placing=placing)
                     _refuse(plan, options)
                 reporter.phase(Phase.WRITE)
                 counter = RecordCounter(reporter, sum(plan.records.values()))
-                reader = RecordReader(archive, as_it_was=options.as_it_was, merged=plan.merged)
+                reader = RecordReader(
+                    archive, as_it_was=options.as_it_was, merged=plan.merged, renamed=plan.renamed
+                )
                 replaced = write(plan, database, reader, counter)
                 reporter.phase(Phase.FINISH)
                 warnings = [
@@ -585,7 +609,7 @@ def _restore(
         warnings = list(dict.fromkeys(warnings))  # what the plan says may be said again of what was done
         missing = _missing_files(_files_here(database))
         warnings += _missing_in_words(missing)
-        return Result(records, safety_copy.name, warnings, [*plan.children], len(missing))
+        return Result(records, safety_copy.name, warnings, [*plan.children], len(missing), placing.restored)
 
 
 def empty_missing_files(*, user: Any = None, reporter: Reporter = SILENT) -> Result:
@@ -747,6 +771,7 @@ def _plan(
     *,
     preview: PreviewCollector | None = None,
     report: Report | None = None,
+    placing: Placing | None = None,
 ) -> Plan:
     tables = _tables()
     if not archive.metadata.has_checksums:
@@ -762,6 +787,8 @@ def _plan(
         excluded={name.lower() for name in conf.exclude},
         site=memo.site_id(),
         preview=preview,
+        # The files that a state from before names are there still: no restore removes any.
+        placing=None if options.as_it_was else placing,
     )
 
 
@@ -886,6 +913,22 @@ def _lossy(left_out: Places) -> list[str]:
                 name = kept.add_file(file)
         warnings.append(_("The database file from before is kept as %(name)s.") % {"name": name})
     return warnings
+
+
+@contextmanager
+def _taken_back(
+    placing: Placing, safety_copy: _SafetyCopy
+) -> Iterator[Callable[[Sequence[PlacedFile]], None]]:
+    """Keep the photos that are placed inside only where something may have been changed. Yields who takes note of
+    them."""
+    notes: list[str] = []
+    try:
+        yield lambda files: notes.append(placed.note(files))
+    except BaseException:
+        if not safety_copy.is_needed and placing.take_back():
+            with suppress(BackupError):
+                placed.forget(notes)
+        raise
 
 
 @contextmanager

@@ -25,7 +25,8 @@ from .collation import clash, clashes, is_same_text, merges, too_narrow
 from .compare import TextComparison
 from .identity import RESOLVERS, Conflict, Resolver, has_identity
 from .parts import Others, labels_referred_to
-from .plan import Changes, Identical, Plan, packed_name, rows_of
+from .photos import Placing, State
+from .plan import Changes, Identical, PhotoChanges, Plan, packed_name, rows_of
 from .policy import check_policy, replaced_in_words
 from .preview import MOST, PreviewCollector
 from .records import RecordReader
@@ -42,14 +43,16 @@ def build(
     excluded: Iterable[str] = (),
     site: str = "",
     preview: PreviewCollector | None = None,
+    placing: Placing | None = None,
     as_text: bool = True,
 ) -> Plan:
     """Return the plan of a restore of a backup into `database`, every record checked.
 
     `tables`: those in scope here. `superuser`: whether the one who asks may change accounts. `excluded`: labels that
     this site leaves out of backups and of restores. `site`: the id of this site. `preview`: collects what a preview
-    shows; if given, changes are counted. `as_text`: compare the text of records where possible, which is faster and has
-    the same result. Raises `InvalidBackup`; the reason why the restore would be refused is in the plan.
+    shows; if given, changes are counted. `placing`: decides about the photos; without it, records keep the names of
+    files that they have. `as_text`: compare the text of records where possible, which is faster and has the same
+    result. Raises `InvalidBackup`; the reason why the restore would be refused is in the plan.
     """
     metadata = reader.archive.metadata
     mode = options.mode
@@ -69,6 +72,9 @@ def build(
     if database.folds_texts:
         resolver.is_alike = partial(_is_alike, database, resolver.conflicts, options)
     others = Others(reader.quiet(), database, tables, restored, resolver.key_map)
+    if placing is not None:
+        placing.decide(reader.quiet(), restored, others.without)
+        reader.renamed = placing.renamed
     is_packed = mode.clears and preview is None and not staying
     if is_packed:
         records = _pack_all(reader, database, restored, spool, metadata)
@@ -95,11 +101,22 @@ def build(
         displaced=resolver.displaced,
         conflicts=[*named, *others_conflicts][:MAX_NAMED],
         merged=reader.merged,
+        renamed=reader.renamed,
         too_narrow=too_narrow(database, reader.archive, restored),
         identical=identical,
-        warnings=[*members, *warnings, *merge_warnings, *reader.warnings, *others.warnings()],
+        warnings=[
+            *members,
+            *warnings,
+            *merge_warnings,
+            *reader.warnings,
+            *others.warnings(),
+            *(placing.warnings if placing else ()),
+        ],
         records=records,
         is_packed=is_packed,
+        photos=PhotoChanges(placing.count(State.ADDED), placing.count(State.UNCHANGED))
+        if placing
+        else PhotoChanges(),
         preview=preview,
     )
     plan = replace(plan, children=_children(plan))
@@ -288,7 +305,7 @@ def _compare(
     for table in sorted(tables, key=lambda table: (not resolver.resolves(table), bool(table.generics))):
         # Texts can only be compared if neither keys nor references are remapped.
         is_plain = not (resolver.resolves(table) or resolver.key_map or others.concerns(table))
-        is_plain = is_plain and not reader.merges(table)
+        is_plain = is_plain and not reader.alters(table)
         # Nor where the rows here would take much memory: they are then compared by their keys, few at a time.
         if as_text and is_plain and not has_identity(table) and not database.is_long(table):
             records[table.label], identical[table.label] = comparison.compare(table)

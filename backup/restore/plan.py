@@ -20,6 +20,7 @@ from ..tables import Row, Table
 from .batches import ComparedBatch, Spool
 from .identity import Conflict, KeyMap, are_apart
 from .preview import PreviewCollector
+from .records import Merged, Renamed
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,19 @@ class Changes:
             "unchanged": self.unchanged,
             "removed": self.removed,
         }
+
+
+@dataclass(frozen=True)
+class PhotoChanges:
+    """How many photos of the backup are put where the host has them, how many are there already, and how many files
+    that records name would not be there."""
+
+    added: int = 0
+    unchanged: int = 0
+    missing: int = 0
+
+    def as_json(self) -> dict[str, int]:
+        return vars(self).copy()
 
 
 @dataclass(frozen=True)
@@ -92,7 +106,9 @@ class Plan:
     #: Whether all rows were made ready for the driver (see `packed`), as nothing depends on the rows here.
     is_packed: bool = False
     #: See `RecordReader.merged`.
-    merged: Mapping[str, Mapping[Plain, Plain]] = field(default_factory=dict)
+    merged: Merged = field(default_factory=dict)
+    #: See `RecordReader.renamed`.
+    renamed: Renamed = field(default_factory=dict)
     #: Statements for tables here that cannot hold every character of their records.
     too_narrow: Sequence[str] = ()
     #: The names of the first of the children that are restored.
@@ -101,6 +117,7 @@ class Plan:
     accounts: AccountChanges = AccountChanges()
     #: Model label -> what happens to its rows; empty for a restore, which does not count them.
     changes: Mapping[str, Changes] = field(default_factory=dict)
+    photos: PhotoChanges = PhotoChanges()
     preview: PreviewCollector | None = None
     #: Labels of apps that the backup has never seen, and of which clearing would delete something.
     unknown_apps: Sequence[str] = ()
@@ -160,6 +177,7 @@ class Plan:
             "clear_existing_data": self.mode.clears,
             "parts": [part.value for part in self.options.parts],
             "changes": {label: changes.as_json() for label, changes in self.changes.items()},
+            "photos": self.photos.as_json(),
             "warnings": self.warnings,
             "conflicts": [str(conflict) for conflict in self.conflicts],
             "unknown_apps": [*self.unknown_apps],

@@ -16,6 +16,8 @@ from .values import ValueChecks
 
 #: See `RecordReader.merged`.
 Merged = Mapping[str, Mapping[Plain, Plain]]
+#: See `RecordReader.renamed`.
+Renamed = Mapping[tuple[str, str], Mapping[Plain, Plain]]
 
 
 class RecordReader:
@@ -34,11 +36,14 @@ class RecordReader:
         *,
         as_it_was: bool = False,
         merged: Merged | None = None,
+        renamed: Renamed | None = None,
     ) -> None:
         self.archive = archive
         self._as_it_was = as_it_was
         #: Model label -> key of a record that is no longer there -> key of the one that it became one with.
         self.merged: Merged = merged or {}
+        #: Model label, name of a field -> name of a file in the backup -> what it is here.
+        self.renamed: Renamed = renamed or {}
         self._validators = validators
         self._checks = None if validators is None else ValueChecks(validators)
         self._preview = preview
@@ -51,7 +56,13 @@ class RecordReader:
 
     def quiet(self) -> RecordReader:
         """Return a reader of the same records that reports to nobody."""
-        return RecordReader(self.archive, self._validators, as_it_was=self._as_it_was, merged=self.merged)
+        return RecordReader(
+            self.archive,
+            self._validators,
+            as_it_was=self._as_it_was,
+            merged=self.merged,
+            renamed=self.renamed,
+        )
 
     def columns(
         self, table: Table, without: Callable[[Table, Batch], Batch] | None = None
@@ -79,9 +90,15 @@ class RecordReader:
         columns = table.batch_from(records, as_it_was=self._as_it_was)
         if self._checks and not validated:
             self._checks.check(table, columns)
-        return self._merge(table, columns) if self.merges(table) else columns
+        if self._merges(table):
+            columns = self._merge(table, columns)
+        return self._rename(table, columns)
 
-    def merges(self, table: Table) -> bool:
+    def alters(self, table: Table) -> bool:
+        """Whether records of the table are others than in the file."""
+        return self._merges(table) or any(label == table.label for label, _field in self.renamed)
+
+    def _merges(self, table: Table) -> bool:
         """Whether records of the table, or that it refers to, are no longer there."""
         labels = {table.label, *(label for _place, label in table.references)}
         labels |= {relation.target.refers_to for relation in table.relations}
@@ -97,6 +114,12 @@ class RecordReader:
         for place, relation in enumerate(table.relations, len(table.columns)):
             if keys := self.merged.get(relation.target.refers_to):
                 columns[place] = [in_order({keys.get(key, key) for key in some}) for some in columns[place]]
+        return columns
+
+    def _rename(self, table: Table, columns: Batch) -> Batch:
+        for place, column in enumerate(table.columns) if self.renamed else ():
+            if names := self.renamed.get((table.label, column.name)):
+                columns[place] = [names.get(value, value) for value in columns[place]]
         return columns
 
     def unique_keys(self, table: Table) -> UniqueKeys:

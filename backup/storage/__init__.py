@@ -12,6 +12,7 @@ folder of its own in there, `site_…`, named by its database (see `database.mem
 | `photos/CHECKSUM`, `photos/DIGEST_KEYID.zip` | a photo of kept backups, in clear or encrypted | `photos` |
 | `safety/before_20261123T143022.123456Z_STATE.zip` | a safety copy of version 0.1 | `kept` |
 | `restores/RANDOM.json` | the progress of a restore, and how it ended | `state` |
+| `placed/20261123T143022.123456Z_RANDOM.json` | the photos that a restore put where the host has its own | `placed` |
 | `last/backup.json` | when the last backup was taken, and by whom | `state` |
 | `last/automatic.json` | how the last automatic backup went | `state` |
 | `folders.json`, beside the folders of the sites | which folders of BACKUP_LOCATIONS have a marker | `locations` |

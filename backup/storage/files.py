@@ -43,6 +43,7 @@ SAFETY = "safety"
 #: The photos of kept backups: see `photos`.
 PHOTOS = "photos"
 RESTORES = "restores"
+PLACED = "placed"
 LAST = "last"
 LAST_BACKUP = f"{LAST}/backup.json"
 LAST_RUN = f"{LAST}/automatic.json"
@@ -242,7 +243,7 @@ def tidy() -> None:
     with storage_errors():
         place = storage()
         if isinstance(place, FileSystemStorage):
-            for folder in (STAGED, KEPT, SAFETY, PHOTOS, RESTORES, LAST):
+            for folder in (STAGED, KEPT, SAFETY, PHOTOS, RESTORES, PLACED, LAST):
                 sweep(Path(place.path(path_of(folder))))
 
 

@@ -29,6 +29,7 @@ ROOMS = [
     "rescue",
     "log",
     "log_file",
+    "leftovers",
     "kit",
     "proof",
     "services",

@@ -1,0 +1,442 @@
+"""The photos of a backup on their way into the storages of a site: `Placing`.
+
+A restore never overwrites or deletes a file. A photo goes under its own name where that is free. Where a file of the
+same content has the name, there is nothing to do. Where another file has it, the photo gets a name of its own, made of
+its checksum, and the records that name it follow: what the host made of a file (thumbnails, say) goes by the file's
+name, and stays right. So whatever becomes of the restore, what records named before is as it was.
+
+First all is decided, and nothing written (`decide`, for a preview, too); then, before the database's transaction, files
+are put there (`place`). Files that no record names in the end do no harm.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import posixpath
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from django.core.exceptions import SuspiciousFileOperation, ValidationError
+from django.core.files.storage import FileSystemStorage, Storage
+from django.core.files.uploadedfile import UploadedFile
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from .. import media
+from ..archive import Archive, Photo
+from ..archive.limits import megabytes
+from ..exceptions import BackupError, StorageFailed
+from ..kinds import Plain
+from ..options import PHOTOS, SILENT, PlacedFile, Places, RecordCounter, Reporter
+from ..tables import Batch, Column, Table, place_of, places_in_words
+from .records import RecordReader, Renamed
+
+T = TypeVar("T")
+
+#: How the name of a file ends that is being written. As in `storage.atomic`, which removes those that were left.
+PARTIAL = ".babybuddy.part"
+#: Digits of a photo's checksum in its name, where its own name is taken; the next number where that is taken, too.
+DIGITS = (8, 16, 32, 64)
+#: What a system says of a name that it cannot give to a file.
+_NAME_ERRORS = {errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ}
+
+
+class State(Enum):
+    """What becomes of a photo."""
+
+    #: It is put into the storage.
+    ADDED = "added"
+    #: It is there, with the same content.
+    UNCHANGED = "unchanged"
+    #: It is none that may be put there. Records lose its name, unless a file is there that has it.
+    REFUSED = "refused"
+    #: The storage does not take it. Records keep the name, as where a backup has no photos.
+    UNPLACED = "unplaced"
+
+
+@dataclass(eq=False, slots=True)
+class _File:
+    """A photo of the backup that records name, in one storage. `name`: the one that it gets there. `place`: the first
+    record that names it: label, key, field. `columns`: of those that do, by label. `reason`: why it is refused.
+    `is_taken`: whether another file has its name."""
+
+    photo: Photo
+    storage: Storage
+    name: str
+    place: tuple[str, Plain, str]
+    columns: list[tuple[str, Column]] = field(default_factory=list)
+    state: State = State.ADDED
+    reason: str = ""
+    is_taken: bool = False
+
+    @property
+    def max_length(self) -> int | None:
+        return min((column.field.max_length or 100 for _label, column in self.columns), default=None)
+
+
+class Placing:
+    """Where the photos of one backup go. `leave_out`: see `RestoreOptions`. `reporter`: is told of each photo."""
+
+    def __init__(self, archive: Archive, reporter: Reporter = SILENT, *, leave_out: bool = False) -> None:
+        self._archive, self._reporter, self._leave_out = archive, reporter, leave_out
+        self._files: list[_File] | None = None
+        self._placed: list[_File] = []
+        #: Model label, field -> name in the backup -> what records hold here instead, where that differs.
+        self.renamed: Renamed = {}
+        #: Whether `place` came out otherwise than was decided: a plan that was made before is no longer right.
+        self.has_moved = False
+
+    # -- what would be done ---
+
+    def decide(
+        self, reader: RecordReader, tables: Sequence[Table], without: Callable[[Table, Batch], Batch]
+    ) -> None:
+        """Decide about every photo that records of these tables name, once. Writes nothing.
+
+        `without`: see `RecordReader.columns`. Raises `InvalidBackup`; `StorageFailed` where a storage does not answer,
+        or has no room.
+        """
+        if self._files is not None:
+            return
+        self._files = self._named(reader, tables, without) if self._archive.metadata.photos else []
+        here = self._names_here()
+        counter = RecordCounter(self._reporter, len(self._files))
+        for file in self._files:
+            if file.state is State.ADDED:
+                with self._left_out(file):
+                    self._decide(file, is_here=file in here)
+            counter.add(PHOTOS, 1)
+        self._check_room()
+        self._rename()
+
+    def _named(
+        self, reader: RecordReader, tables: Sequence[Table], without: Callable[[Table, Batch], Batch]
+    ) -> list[_File]:
+        """Return the photos that records name, in the order of the archive."""
+        photos = self._archive.metadata.photos
+        files: dict[tuple[str, int], _File] = {}
+        for table in tables:
+            columns = media.file_columns(table)
+            for batch in reader.columns(table, without) if columns else ():
+                for place, column in columns:
+                    storage = media.storage_of(column)
+                    for key, name in zip(batch[0], batch[place], strict=True):
+                        if name not in photos:
+                            continue
+                        file = files.get((name, id(storage)))
+                        if file is None:
+                            file = _File(photos[name], storage, name, (table.label, key, column.name))
+                            files[name, id(storage)] = file
+                        if (table.label, column) not in file.columns:
+                            file.columns.append((table.label, column))
+        order = {name: number for number, name in enumerate(photos)}
+        return sorted(files.values(), key=lambda file: order[file.photo.name])
+
+    def _names_here(self) -> set[_File]:
+        """Return those whose name some file has. Each storage is asked for its folders, not for each file."""
+        here: set[_File] = set()
+        by_storage: dict[int, list[_File]] = {}
+        for file in self._files or ():
+            by_storage.setdefault(id(file.storage), []).append(file)
+        for files in by_storage.values():
+            column = files[0].columns[0][1]
+            names = {file.name for file in files}
+            with self._left_out(*files):
+                gone = _ask(lambda column=column, names=names: media.missing(column, names))  # type: ignore[misc]
+                here |= {file for file in files if file.name not in gone}
+        return here
+
+    def _decide(self, file: _File, *, is_here: bool) -> None:
+        photo = file.photo
+        file.is_taken = is_here
+        # The checksum in a file that was edited may be that of another photo.
+        if is_here and self._archive.metadata.is_sealed and self._is_same(file, photo.size, photo.sha256):
+            file.state = State.UNCHANGED
+            return
+        if not self._archive.has_photo(photo):
+            file.state = State.UNPLACED
+            return
+        with self._copy(photo) as copy:
+            size, digest = copy.size or 0, copy.digest
+            if is_here and self._is_same(file, size, digest):
+                file.state = State.UNCHANGED
+            elif reason := next(filter(None, (refused(column, copy) for _label, column in file.columns)), ""):
+                file.state, file.reason = State.REFUSED, reason
+            else:
+                self._find_name(file, size, digest)
+
+    def _find_name(self, file: _File, size: int, digest: str) -> None:
+        """Settle under which name a photo goes: its own, or the first of those by its checksum that is free, or has it
+        already."""
+        for name in self._names_of(file, digest) if file.is_taken else ():
+            file.name = name
+            is_same = _ask(lambda: media.content_is(file.storage, file.name, size, digest))
+            if is_same is not False:
+                file.state = State.UNCHANGED if is_same else State.ADDED
+                return
+
+    def _names_of(self, file: _File, digest: str) -> Iterator[str]:
+        folder, base = posixpath.split(file.photo.name)
+        stem, ending = posixpath.splitext(base)
+        for digits in DIGITS:
+            mark = f"_{digest[:digits]}{ending}"
+            room = (file.max_length or len(file.photo.name) + len(mark)) - len(mark) - len(folder) - 1
+            yield posixpath.join(folder, f"{stem[: max(room, 0)]}{mark}")
+        yield _ask(lambda: file.storage.get_available_name(file.photo.name, max_length=file.max_length))
+
+    def _is_same(self, file: _File, size: int, digest: str) -> bool:
+        return _ask(lambda: media.content_is(file.storage, file.name, size, digest)) is True
+
+    def _check_room(self) -> None:
+        """Raise `StorageFailed` where a disk has no room for the photos that go there."""
+        needed: dict[int, int] = {}
+        folders: dict[int, Path] = {}
+        for file in self._files or ():
+            if file.state is State.ADDED and (folder := _folder_of(file.storage)):
+                device = folder.stat().st_dev
+                folders[device] = folder
+                needed[device] = needed.get(device, 0) + file.photo.size
+        for device, size in needed.items():
+            free = shutil.disk_usage(folders[device]).free
+            if size > free:
+                error = StorageFailed(
+                    _(
+                        "The photos of the backup need %(needed)s MB, and there are only %(free)s MB free. Nothing was "
+                        "changed."
+                    )
+                    % {"needed": megabytes(size), "free": megabytes(free)},
+                    offer="leave_out",
+                )
+                if not self._leave_out:
+                    raise error
+                for file in self._files or ():
+                    if file.state is State.ADDED and _folder_of(file.storage) == folders[device]:
+                        file.state = State.UNPLACED
+
+    @contextmanager
+    def _left_out(self, *files: _File) -> Iterator[None]:
+        """Leave photos out where their storage fails, if that was chosen."""
+        try:
+            yield
+        except StorageFailed:
+            if not self._leave_out:
+                raise
+            for file in files:
+                file.state = State.UNPLACED
+
+    def _rename(self) -> None:
+        renamed: dict[tuple[str, str], dict[str, Plain]] = {}
+        for file in self._files or ():
+            name = file.photo.name
+            for label, column in file.columns:
+                new: Plain = file.name if file.state in (State.ADDED, State.UNCHANGED) else name
+                if file.state is State.REFUSED and not file.is_taken and _may_be_empty(column):
+                    new = None if column.field.null else ""
+                if new != name:
+                    renamed.setdefault((label, column.name), {})[name] = new
+        self.renamed = renamed
+
+    # -- what there is to say ---
+
+    def count(self, state: State) -> int:
+        """Return the number of photos of which this becomes."""
+        return sum(file.state is state for file in self._files or ())
+
+    @property
+    def restored(self) -> int:
+        """The photos that are there afterwards, by this restore or since before."""
+        return self.count(State.ADDED) + self.count(State.UNCHANGED)
+
+    def settled(self) -> set[tuple[str, str, str]]:
+        """Return label, field and name of the photos in records of the backup that will be there, or were refused."""
+        return {
+            (label, column.name, file.photo.name)
+            for file in self._files or ()
+            if file.state is not State.UNPLACED
+            for label, column in file.columns
+        }
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is to be said of photos that are left out."""
+        refused, unplaced = Places(), 0
+        for file in self._files or ():
+            label, key, name = file.place
+            if file.state is State.REFUSED:
+                refused.add(place_of(label, key, name, f"{file.photo.name}: {file.reason}"))
+            unplaced += file.state is State.UNPLACED and self._archive.has_photo(file.photo)
+        lines = []
+        if refused:
+            text = ngettext(
+                "%(n)s photo is left out, since it is none that its field takes: %(places)s.",
+                "%(n)s photos are left out, since they are none that their fields take: %(places)s.",
+                refused.total,
+            )
+            places = "; ".join(line.rstrip(".") for line in places_in_words(refused))
+            lines.append(text % {"n": refused.total, "places": places})
+        if unplaced:
+            text = ngettext(
+                "%(n)s photo is left out, since it cannot be stored.",
+                "%(n)s photos are left out, since they cannot be stored.",
+                unplaced,
+            )
+            lines.append(text % {"n": unplaced})
+        return lines
+
+    # -- doing it ---
+
+    def place(self, note: Callable[[Sequence[PlacedFile]], None]) -> None:
+        """Put the photos into their storages that are not there yet. `note`: takes note of files, before they are put
+        there. Raises `StorageFailed`, `InvalidBackup`; then `take_back` what was put there."""
+        files = [file for file in self._files or () if file.state is State.ADDED]
+        if not files:
+            return
+        before = self.renamed, self.warnings
+        note([_placed(file) for file in files])
+        counter = RecordCounter(self._reporter, len(files))
+        for file in files:
+            with self._left_out(file):
+                self._place(file, note)
+            counter.add(PHOTOS, 1)
+        if self._placed and hasattr(os, "sync"):
+            os.sync()  # all at once: the database must not have on the disk what names files that are not
+        self._rename()
+        self.has_moved = before != (self.renamed, self.warnings)
+
+    def _place(self, file: _File, note: Callable[[Sequence[PlacedFile]], None]) -> None:
+        with self._copy(file.photo, _folder_of(file.storage)) as copy:
+            size, digest = copy.size or 0, copy.digest
+            is_same = _ask(lambda: media.content_is(file.storage, file.name, size, digest))
+            if is_same is False:  # since it was decided; or the file system takes two names for the same
+                file.is_taken = True
+                self._find_name(file, size, digest)
+                is_same = file.state is State.UNCHANGED
+                note([_placed(file)])
+            if is_same:
+                file.state = State.UNCHANGED
+            else:
+                self._save(file, copy)
+
+    def _save(self, file: _File, copy: _Copy) -> None:
+        copy.seek(0)
+        try:
+            file.name = _ask(lambda: file.storage.save(file.name, copy, max_length=file.max_length))
+        except StorageFailed as error:
+            cause = error.__cause__
+            if not (isinstance(cause, OSError) and cause.errno in _NAME_ERRORS) and not isinstance(
+                cause, SuspiciousFileOperation
+            ):
+                raise
+            file.state, file.reason = State.REFUSED, _("it is not the name of an uploaded file")
+        else:
+            self._placed.append(file)
+
+    def take_back(self) -> bool:
+        """Remove the files that were put there, since nothing names them. Tells whether none is left."""
+        while self._placed:
+            file = self._placed[-1]
+            try:
+                file.storage.delete(file.name)
+            except Exception:  # noqa: BLE001  any storage; they are removed later
+                return False
+            self._placed.pop()
+        return True
+
+    @contextmanager
+    def _copy(self, photo: Photo, folder: Path | None = None) -> Iterator[_Copy]:
+        """Copy a photo out of the archive, checked, into a file that is gone afterwards; into the folder of a storage,
+        which then need not copy it once more. Raises `InvalidBackup`, `StorageFailed`."""
+        path = Path(folder or tempfile.gettempdir()) / f".{secrets.token_hex(12)}{PARTIAL}"
+        mode = 0o666 if folder else 0o600  # less the umask: as if the storage had made it
+        try:
+            with open(path, "xb+", opener=lambda name, flags: os.open(name, flags, mode)) as file:
+                digest = hashlib.sha256()
+                for block in self._archive.read(photo):
+                    digest.update(block)
+                    file.write(block)
+                yield _Copy(file, photo.name, digest.hexdigest())
+        except OSError as error:
+            raise _not_stored(error) from error
+        finally:
+            path.unlink(missing_ok=True)  # it is gone where a storage moved it
+
+
+class _Copy(UploadedFile):  # type: ignore[type-arg]  # it has none when it runs
+    """A photo as a form and a storage take an uploaded one: `FileSystemStorage` moves a file that has a path."""
+
+    def __init__(self, file: Any, name: str, digest: str) -> None:
+        super().__init__(file, name, size=file.seek(0, os.SEEK_END))
+        file.seek(0)  # which writes what waits to be written
+        self.digest = digest
+
+    def temporary_file_path(self) -> str:
+        return str(cast(Any, self.file).name)
+
+
+def refused(column: Column, file: UploadedFile[bytes]) -> str:
+    """Return why the form of a field would not take an uploaded file; "" where it would."""
+    model_field: Any = column.field
+    try:
+        form_field = model_field.formfield()
+        if form_field is not None:
+            file.seek(0)
+            form_field.clean(file)
+        for validate in model_field.validators:
+            file.seek(0)
+            validate(file)
+    except ValidationError as error:
+        return " ".join(map(str, error.messages))
+    except Exception as error:  # noqa: BLE001  a validator may be anybody's code, and expect no such file
+        return type(error).__name__
+    finally:
+        file.seek(0)
+    return ""
+
+
+def _placed(file: _File) -> PlacedFile:
+    label, column = file.columns[0]
+    return PlacedFile(label, column.name, file.name, file.photo.size, file.photo.sha256)
+
+
+def _may_be_empty(column: Column) -> bool:
+    return bool(column.field.null or column.field.blank)
+
+
+def _folder_of(storage: Storage) -> Path | None:
+    """Return the folder of a storage, made where it is not there yet; None where it is no folder of this machine."""
+    if not isinstance(storage, FileSystemStorage):
+        return None
+
+    def make() -> Path:
+        os.makedirs(storage.location, exist_ok=True)
+        return Path(storage.location)
+
+    return _ask(make)
+
+
+def _ask(question: Callable[[], T]) -> T:
+    """Return what a storage answers. Raises `StorageFailed` for whatever it raises, which may be anybody's code."""
+    try:
+        return question()
+    except BackupError:
+        raise
+    except Exception as error:
+        raise _not_stored(error) from error
+
+
+def _not_stored(error: Exception) -> StorageFailed:
+    reason = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
+    return StorageFailed(
+        _("The photos of the backup cannot be stored (%(reason)s). Nothing was changed.")
+        % {"reason": reason},
+        offer="leave_out",
+    )
