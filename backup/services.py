@@ -26,7 +26,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from . import babybuddy, media
-from .archive import README, Archive, Key, Metadata, Writer
+from .archive import README, Archive, Key, Metadata, Writer, photos_beside, with_photos
 from .conf import conf
 from .database import MAX_NAMED, Database, database_of, memo, reason_of, refuse_dangling
 from .dump import unreadable, write_records
@@ -265,7 +265,7 @@ def at_todays_schema(
                 schema.check_site(connection)
         if needs_upgrade:
             with logged("upgrade", user) as log:
-                backup = stack.enter_context(
+                upgraded = stack.enter_context(
                     process.upgraded(
                         source,
                         path,
@@ -275,7 +275,8 @@ def at_todays_schema(
                         key=found,
                     )
                 )
-                log(f"{backup.seek(0, 2)} bytes")
+                log(f"{upgraded.seek(0, 2)} bytes")
+                backup = with_photos(upgraded, photos_beside(source))
         yield backup
 
 

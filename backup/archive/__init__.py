@@ -22,7 +22,7 @@ from .limits import Limits
 from .lines import Lines, lines_of, split_lines, text_of
 from .members import MEDIA, README, RECORDS, Member, MemberKind, Photo, Records
 from .metadata import VERSION, Metadata, Upgrade, parse_metadata
-from .photos import FileWithPhotos, PhotoSource, photos_beside
+from .photos import PhotoSource, photos_beside, with_photos
 from .reader import Archive
 from .writer import Writer
 
@@ -32,7 +32,6 @@ __all__ = [
     "RECORDS",
     "VERSION",
     "Archive",
-    "FileWithPhotos",
     "Key",
     "Keys",
     "Limits",
@@ -49,8 +48,10 @@ __all__ = [
     "open_archive",
     "open_path",
     "parse_metadata",
+    "photos_beside",
     "split_lines",
     "text_of",
+    "with_photos",
 ]
 
 

@@ -12,15 +12,20 @@ from django.utils.translation import gettext as _
 from ..exceptions import InvalidBackup
 from .limits import Limits
 from .names import shown
+from .photos import PhotoFolder, with_photos
 
 
 def open_path(path: Path, limits: Limits) -> BinaryIO:
     """Open a file, or a folder as a ZIP of what is in it, which is gone when it is closed.
 
+    Where the file lies as the server keeps it, in BACKUP_ROOT or in a location, its photos are with it.
+
     Raises `OSError`; `InvalidBackup`, `TooLarge` where a folder has links in it, or more than the limits allow.
     """
     if not path.is_dir():
-        return path.open("rb")
+        beside = path.absolute().parent
+        photos = beside.with_name("photos") if beside.name == "kept" else None
+        return with_photos(path.open("rb"), PhotoFolder(photos) if photos and photos.is_dir() else None)
     packed = tempfile.TemporaryFile()  # noqa: SIM115  the caller closes it
     try:
         size = 0

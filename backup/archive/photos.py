@@ -11,8 +11,9 @@ import hashlib
 import hmac
 import zipfile
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, cast
 
 from . import encryption
 from .deflate import Stored
@@ -61,9 +62,28 @@ class FileWithPhotos:
         self._file.close()
 
 
+def with_photos(file: BinaryIO, photos: PhotoSource | None) -> BinaryIO:
+    """Return a backup file together with where its photos are, if anywhere but in it."""
+    return file if photos is None else cast(BinaryIO, FileWithPhotos(file, photos))
+
+
 def photos_beside(source: Any) -> PhotoSource | None:
     """Return where the photos of an open file are, if they are not in it."""
     return source.photos if isinstance(source, FileWithPhotos) else None
+
+
+class PhotoFolder:
+    """The photos of kept backups in a folder of this machine: see `stored_name`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def has(self, photo: Photo, key: Key | None) -> bool:
+        return (self._folder / stored_name(photo.sha256, key)).is_file()
+
+    def blocks(self, photo: Photo, key: Key | None) -> Iterator[bytes]:
+        with (self._folder / stored_name(photo.sha256, key)).open("rb") as file:
+            yield from read_stored(file, photo, key)
 
 
 def stored_name(sha256: str, key: Key | None) -> str:
@@ -73,6 +93,15 @@ def stored_name(sha256: str, key: Key | None) -> str:
         return sha256
     secret = hashlib.sha256(f"babybuddy-backup photo {key.text}".encode()).digest()
     return f"{hmac.new(secret, bytes.fromhex(sha256), 'sha256').hexdigest()}_{key.id}.zip"
+
+
+def read_stored(file: BinaryIO, photo: Photo, key: Key | None) -> Iterator[bytes]:
+    """Yield the photo of a file that `stored_name` names. Raises what `PhotoSource.blocks` does."""
+    if key is not None:
+        yield from read_encrypted(file, photo.size, key)
+        return
+    while block := file.read(BLOCK):
+        yield block
 
 
 def write_encrypted(target: BinaryIO, blocks: Iterable[bytes], key: Key) -> None:

@@ -10,6 +10,7 @@ import datetime as dt
 import hashlib
 import tempfile
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from functools import cached_property
 from typing import BinaryIO, Protocol, cast
 
@@ -18,9 +19,9 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from ..archive import Key, Photo
-from ..archive.photos import BLOCK, IN_MEMORY, read_encrypted, stored_name, write_encrypted
-from ..exceptions import NoSuchBackup, StorageFailed
-from . import files
+from ..archive.photos import BLOCK, IN_MEMORY, read_stored, stored_name, write_encrypted
+from ..exceptions import CannotList, NoSuchBackup, StorageFailed
+from . import files, locations
 from .files import PHOTOS
 
 #: A photo that no backup names stays so long: somebody may be making the one that does.
@@ -77,7 +78,15 @@ class Photos:
         return {*self._place.names(PHOTOS)}
 
     def has(self, photo: Photo, key: Key | None) -> bool:
-        return stored_name(photo.sha256, key) in self.names
+        """Tell whether a photo is there. Raises `StorageFailed`."""
+        name = stored_name(photo.sha256, key)
+        try:
+            return name in self.names
+        except CannotList:
+            with suppress(FileNotFoundError, NoSuchBackup):
+                self._place.fetch(f"{PHOTOS}/{name}").close()
+                return True
+            return False
 
     def blocks(self, photo: Photo, key: Key | None) -> Iterator[bytes]:
         """Yield what lies there for a photo: see `archive.photos.PhotoSource`."""
@@ -87,11 +96,7 @@ class Photos:
         except NoSuchBackup as error:
             raise FileNotFoundError(name) from error
         with opened as file:
-            if key is not None:
-                yield from read_encrypted(file, photo.size, key)
-                return
-            while block := file.read(BLOCK):
-                yield block
+            yield from read_stored(file, photo, key)
 
     def add(self, photo: Photo, content: BinaryIO, key: Key | None) -> None:
         """Store a photo, in place of what may lie there for it, and read it back. `content`: from its beginning.
@@ -117,6 +122,37 @@ class Photos:
                 _("The photo %(name)s was written, but something else came back.") % {"name": photo.name}
             )
         self.names.add(name)
+
+
+class Anywhere:
+    """The photos of this site, wherever they lie: here, or else in a location. `others`: those of other sites in the
+    same storage, too: a database that was made anew is another site."""
+
+    def __init__(self, *, others: bool = False) -> None:
+        self._others = others
+
+    @cached_property
+    def _places(self) -> list[Photos]:
+        places: list[Place] = [Local(), *locations.locations()]
+        if self._others:
+            places += map(Local, files.other_sites())
+        return [Photos(place) for place in places]
+
+    def _place_of(self, photo: Photo, key: Key | None) -> Photos | None:
+        for place in self._places:
+            with suppress(StorageFailed):  # it is down, or lets nobody look
+                if place.has(photo, key):
+                    return place
+        return None
+
+    def has(self, photo: Photo, key: Key | None) -> bool:
+        return self._place_of(photo, key) is not None
+
+    def blocks(self, photo: Photo, key: Key | None) -> Iterator[bytes]:
+        place = self._place_of(photo, key)
+        if place is None:
+            raise FileNotFoundError(photo.name)
+        yield from place.blocks(photo, key)
 
 
 def remove_unnamed(named: Collection[str], locked: Collection[str], *, place: Local | None = None) -> int:

@@ -22,8 +22,11 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import django
+from django.apps import apps
 from django.conf import settings
+from django.core.files.storage import default_storage
 from django.db.backends.signals import connection_created
+from django.db.models import FileField
 from django.utils import translation
 from django.utils.translation import gettext as _
 
@@ -38,6 +41,8 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
+#: The folder of uploaded files, in the folder of the child.
+MEDIA = "media"
 #: Bytes of address space that the child may have. Django and a record of the greatest size need a fraction of it.
 MEMORY = 2 * 1024**3
 
@@ -119,9 +124,10 @@ def set_up(folder: Path, backup_settings: dict[str, Any]) -> None:
     # The host caches its settings under the same keys as the live site, and the files belong to that.
     memory = "django.core.cache.backends.locmem.LocMemCache"
     settings.CACHES = {alias: {"BACKEND": memory, "LOCATION": alias} for alias in settings.CACHES}
-    memory = "django.core.files.storage.InMemoryStorage"
+    settings.MEDIA_ROOT = str(folder / MEDIA)
+    files = {"BACKEND": "django.core.files.storage.FileSystemStorage"}
     settings.STORAGES = {
-        alias: backend if alias == "staticfiles" else {"BACKEND": memory}
+        alias: backend if alias == "staticfiles" else files
         for alias, backend in settings.STORAGES.items()
         if alias != "backups"  # what the child keeps lies in its folder
     }
@@ -132,6 +138,10 @@ def set_up(folder: Path, backup_settings: dict[str, Any]) -> None:
         setattr(settings, name, value)
     _limit_resources()
     django.setup()
+    for model in apps.get_models():
+        for field in model._meta.local_fields:
+            if isinstance(field, FileField):  # some name a storage of their own
+                field.storage = default_storage
     connection_created.connect(_skip_fsync)
 
 

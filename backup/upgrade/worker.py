@@ -18,7 +18,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from .. import babybuddy
-from ..archive import Archive, Key, Keys, Metadata, Upgrade, Writer, open_archive
+from ..archive import Archive, Key, Keys, Limits, Metadata, Upgrade, Writer, open_archive
 from ..archive.limits import megabytes
 from ..conf import conf
 from ..database import database_of, refuse_dangling, refuse_records
@@ -92,7 +92,7 @@ def upgrade(
         archive.metadata.left_out.extend(pointless)
         applied = migrate_to_newest(reporter)
         with (folder / process.UPGRADED).open("w+b") as target:
-            write_backup(target, archive.metadata, applied, left_out, reporter, leave_out=leave_out, key=key)
+            write_backup(target, archive, applied, left_out, reporter, leave_out=leave_out, key=key)
 
 
 def _installed_apps() -> set[str]:
@@ -346,7 +346,7 @@ def migrate_to_newest(reporter: ParentReporter) -> list[str]:
 
 def write_backup(
     target: Any,
-    old: Metadata,
+    archive: Archive,
     applied: list[str],
     left_out: list[str],
     reporter: ParentReporter,
@@ -354,7 +354,8 @@ def write_backup(
     leave_out: bool = False,
     key: Key | None = None,
 ) -> None:
-    """Write a backup of the scratch database that says where its data is from."""
+    """Write a backup of the scratch database that says where its data is from, with the photos of the older one."""
+    old = archive.metadata
     tables = [Table(model) for model in models_in_scope(exclude=conf.exclude)]
     apps = {table.model._meta.app_label for table in tables}
     before = old.upgraded or Upgrade(old.babybuddy_version, [], [], [])
@@ -372,13 +373,18 @@ def write_backup(
     database = cast(SQLite, database_of())
     _bound_batches(database, tables)
     database.unreadable = Places()
-    with Writer(target) as writer:
+    with Writer(target, Limits(photos=conf.max_photos)) as writer:
         if key:
             writer.encrypt(key, metadata)
         dangling = write_records(writer, database, tables, reporter)
         if database.unreadable and not leave_out:
             raise unreadable(database.unreadable)
         metadata.left_out.extend(database.unreadable)
+        for photo in old.photos.values():
+            if archive.has_photo(photo):
+                writer.add_photo(photo.name, archive.read(photo))
+            else:  # it lies beside the file that the parent has
+                writer.list_photo(photo.name, photo.sha256, photo.size)
         writer.finish(replace(metadata, dangling=dangling))
 
 

@@ -11,7 +11,7 @@ from unittest import mock
 
 import pytest
 
-from backup.archive import Archive, FileWithPhotos, Key, Keys, Metadata, Writer, open_archive
+from backup.archive import Archive, Key, Keys, Metadata, Writer, open_archive, open_path, with_photos
 from backup.archive.encryption import NotAuthenticError
 from backup.archive.photos import read_encrypted, stored_name, write_encrypted
 from backup.archive.whole import write_whole
@@ -66,7 +66,7 @@ def whole(key, folder):
 
 @both
 def test_it_is_read_as_if_they_were_in_it(key):
-    file = FileWithPhotos(write(key=key, listed=PHOTOS), Folder(key))
+    file = with_photos(write(key=key, listed=PHOTOS), Folder(key))
     with open_archive(file, keys=Keys(KEY)) as archive:
         photos = archive.metadata.photos
         assert all(map(archive.has_photo, photos.values()))
@@ -75,9 +75,23 @@ def test_it_is_read_as_if_they_were_in_it(key):
 
 @both
 def test_opening_it_asks_for_no_photo(key):
-    file = FileWithPhotos(write(key=key, listed=PHOTOS), mock.Mock(spec=[]))
+    file = with_photos(write(key=key, listed=PHOTOS), mock.Mock(spec=[]))
     with open_archive(file, keys=Keys(KEY)) as archive:
         assert [*archive.metadata.photos] == [*PHOTOS]
+
+
+@both
+def test_a_file_on_a_disk_has_the_photos_beside_it(key, tmp_path):
+    """As it lies in BACKUP_ROOT, or in the folder of a location that somebody plugged in."""
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "kept" / "x.zip").write_bytes(write(key=key, listed=PHOTOS).getvalue())
+    for name, content in Folder(key).files.items():
+        (tmp_path / "photos" / name).write_bytes(content)
+    with open_path(tmp_path / "kept" / "x.zip") as file, open_archive(file, keys=Keys(KEY)) as archive:
+        photos = archive.metadata.photos
+        assert all(map(archive.has_photo, photos.values()))
+        assert {name: b"".join(archive.read(photo)) for name, photo in photos.items()} == PHOTOS
 
 
 def flipped(content):
