@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
 import socket
 import tempfile
 import time
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from django.apps import apps
 from django.conf import settings
@@ -23,7 +25,7 @@ from rest_framework.authentication import CSRFCheck, TokenAuthentication
 from rest_framework.exceptions import AuthenticationFailed
 
 from backup.conf import MIB, conf
-from backup.exceptions import InvalidBackup, StorageFailed, TooLarge
+from backup.exceptions import InvalidBackup, StorageFailed, TooLarge, WrongChecksum
 
 #: Bytes of a form beside the file in it.
 FORM_SIZE = MIB
@@ -114,10 +116,42 @@ def read_form(request: HttpRequest) -> None:
     except (MultiPartParserError, SuspiciousOperation, UnreadablePostError) as error:
         raise InvalidBackup(_("The upload arrived damaged or incomplete. Please send it again.")) from error
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise StorageFailed(
-            _("The server could not keep the uploaded file: %(reason)s.") % {"reason": reason}
-        ) from error
+        raise _not_kept(error) from error
+
+
+def read_piece(request: HttpRequest, most: int) -> BinaryIO:
+    """Read the body of a request as it is, into a temporary file without a name, which the caller closes.
+
+    `most`: in bytes. A body that broke off ends there. Raises `TooLarge` where there is more, `StorageFailed`, and
+    `WrongChecksum` where the body is not what its checksum says (the header `Upload-Checksum: sha256 BASE64`).
+    """
+    kind, _space, wanted = request.headers.get("Upload-Checksum", "").partition(" ")
+    if kind not in ("", "sha1", "sha256"):
+        raise InvalidBackup(_("A checksum must be sha256 or sha1."))
+    digest = hashlib.new(kind or "sha1", usedforsecurity=False)
+    piece = cast(BinaryIO, tempfile.TemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR))  # noqa: SIM115
+    try:
+        with contextlib.suppress(UnreadablePostError):
+            while chunk := request.read(CHUNK):
+                if piece.tell() + len(chunk) > most:
+                    raise TooLarge(_("This piece is longer than what is missing of the file."))
+                digest.update(chunk)
+                piece.write(chunk)
+        piece.seek(0)
+        if kind and base64.b64encode(digest.digest()).decode() != wanted:
+            raise WrongChecksum(_("The upload arrived damaged or incomplete. Please send it again."))
+    except OSError as error:
+        piece.close()
+        raise _not_kept(error) from error
+    except BaseException:
+        piece.close()
+        raise
+    return piece
+
+
+def _not_kept(error: OSError) -> StorageFailed:
+    reason = error.strerror or str(error)
+    return StorageFailed(_("The server could not keep the uploaded file: %(reason)s.") % {"reason": reason})
 
 
 class NamelessUploadHandler(FileUploadHandler):

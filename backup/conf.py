@@ -30,7 +30,7 @@ class Conf:
     def max_upload_size(self) -> int:
         """BACKUP_MAX_UPLOAD_SIZE, in bytes (100 MB): larger files are not accepted for a restore.
 
-        A family's year is about 1 MB. A web server in front may allow less (nginx: 1 MB).
+        A family's year is about 1 MB. What a web server in front allows is no matter to the page: it sends pieces.
         """
         return _number("BACKUP_MAX_UPLOAD_SIZE", 100 * MIB, least=1)
 

@@ -3,6 +3,8 @@
     BackupError                 500  none of the below
     ├── InvalidBackup           400  the file is not a backup, damaged, or inconsistent
     │   ├── InvalidRecord       400  … at one record: the message names model, key, field and reason
+    │   ├── WrongChecksum       400  … or a piece of it arrived damaged
+    │   ├── NoSuchUpload        404  … or no longer there: uploads expire
     │   └── TooLarge            413  … or it is larger than BACKUP_MAX_UPLOAD_SIZE or BACKUP_MAX_UNCOMPRESSED_SIZE
     ├── Unreadable              409  values in a database that nobody can read; they can be left out
     ├── RestoreRefused          409  the file is valid, but must not be restored: no superuser left, newer schema …
@@ -17,6 +19,8 @@
     ├── EncryptionUnavailable   409  something is to be encrypted, but there is no key, or no library for it
     ├── Busy                    409  another restore is running
     ├── AlreadyRestored         409  the same request was carried out just before
+    ├── Incomplete              409  not all of an upload has arrived yet
+    ├── WrongOffset             409  a piece of an upload does not follow the last one
     ├── NoSafetyCopy            404  there is nothing to undo
     ├── NoSuchBackup            404  no kept backup has this name
     ├── UnknownDatabase         409  the app does not support this database
@@ -82,6 +86,15 @@ class InvalidRecord(InvalidBackup):
         self.model = model
         self.pk = pk
         self.field = field
+
+
+class WrongChecksum(InvalidBackup):
+    code = "wrong_checksum"
+
+
+class NoSuchUpload(InvalidBackup):
+    code = "no_such_upload"
+    status = 404
 
 
 class TooLarge(InvalidBackup):
@@ -161,6 +174,16 @@ class Busy(BackupError):
 
 class AlreadyRestored(BackupError):
     code = "already_restored"
+    status = 409
+
+
+class Incomplete(BackupError):
+    code = "incomplete"
+    status = 409
+
+
+class WrongOffset(BackupError):
+    code = "wrong_offset"
     status = 409
 
 

@@ -245,9 +245,3 @@ class PinForm(forms.Form):
                 "pinned", forms.ValidationError(_("Say pinned=true or pinned=false."), code="missing")
             )
         return self.cleaned_data
-
-
-class UploadForm(RestoreForm):
-    """A file: nothing else will do."""
-
-    upload = kept = None  # type: ignore[assignment]  # Django's way to leave out a field

@@ -12,6 +12,7 @@ urlpatterns = [
     path("", views.index, name="index"),
     path("download/", views.download, name="download"),
     path("upload/", views.upload, name="upload"),
+    path("upload/<str:upload>/", views.piece, name="upload_piece"),
     path("restore/", views.restore, name="restore"),
     path("restore/confirm/", views.confirm, name="confirm"),
     path("restore/cancel/", views.cancel, name="cancel"),

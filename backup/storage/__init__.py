@@ -7,6 +7,7 @@ folder of its own in there, `site_…`, named by its database (see `database.mem
 | where | what | module |
 |---|---|---|
 | `staged/OWNER_RANDOM.zip` | an upload between preview and confirmation, and whose it is | `uploads` |
+| `staged/OWNER_RANDOM.begin.SIZE`, `….piece.START.END` | an upload in pieces | `uploads` |
 | `kept/babybuddy_20261123T143022.123456Z_….zip` | a kept backup: moment (UTC), kind, site, state | `kept` |
 | `kept/….json` | the same name: what is known about a kept backup and is not in it | `kept` |
 | `photos/CHECKSUM`, `photos/DIGEST_KEYID.zip` | a photo of kept backups, in clear or encrypted | `photos` |

@@ -14,6 +14,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
@@ -49,6 +50,8 @@ LAST_BACKUP = f"{LAST}/backup.json"
 LAST_RUN = f"{LAST}/automatic.json"
 #: How long the progress of a restore, and how it ended, is kept.
 PROGRESS_KEPT = dt.timedelta(days=1)
+#: How long an upload in pieces waits for the next one: a laptop may sleep for a night.
+UNFINISHED_KEPT = dt.timedelta(days=1)
 
 
 def storage() -> Storage:
@@ -238,7 +241,7 @@ def names_in(folder: str, site: str = "") -> list[str]:
 
 def tidy() -> None:
     """Delete what expired, and what killed processes left half written."""
-    _remove_older(STAGED, dt.timedelta(seconds=conf.staged_seconds))
+    _remove_older(STAGED, dt.timedelta(seconds=conf.staged_seconds), unfinished=UNFINISHED_KEPT)
     _remove_older(RESTORES, PROGRESS_KEPT)
     with storage_errors():
         place = storage()
@@ -247,11 +250,17 @@ def tidy() -> None:
                 sweep(Path(place.path(path_of(folder))))
 
 
-def _remove_older(folder: str, age: dt.timedelta) -> None:
-    """Delete the files that are older; those that are as far in the future, too: a clock was wrong once."""
-    for name in names_in(folder):
-        if abs(timezone.now() - modified(name)) > age:
-            delete(name)
+def _remove_older(folder: str, age: dt.timedelta, unfinished: dt.timedelta | None = None) -> None:
+    """Delete the files that are older; those that are as far in the future, too: a clock was wrong once.
+
+    The pieces of one upload go together, `unfinished` after the last of them came.
+    """
+    for _stem, group in groupby(names_in(folder), key=lambda name: name.partition(".")[0]):
+        names = [*group]
+        most = unfinished if unfinished and ".begin." in names[0] else age
+        if abs(timezone.now() - modified(names[-1])) > most:
+            for name in names:
+                delete(name)
 
 
 def modified(name: str) -> dt.datetime:

@@ -113,7 +113,7 @@ def newest_progress(user: Any) -> dict[str, Any] | None:
 
 
 def _state_name(upload_id: str) -> str:
-    return f"{RESTORES}/{unsigned(upload_id, max_age=None)[0]}.json"
+    return f"{RESTORES}/{unsigned(upload_id).name}.json"
 
 
 # -- the last backup ---

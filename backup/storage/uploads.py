@@ -1,21 +1,36 @@
-"""Keeps uploads between preview and confirmation."""
+"""Keeps uploads between preview and confirmation, those that come in pieces, too.
+
+A web server in front of us may take only small requests, so a large file can come in pieces, which may be sent again,
+or later. Each piece is a file of its own: several machines may share a storage in which nothing can be appended to.
+What is there is what the names say, after OWNER_RANDOM:
+
+    .zip                an upload that came whole
+    .begin.SIZE         one in pieces begins. The content is the SHA-256 of the whole, in hexadecimal, or nothing
+    .piece.START.END    a piece of it
+"""
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from typing import Any, BinaryIO
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, BinaryIO, NamedTuple
 
 from django.core import signing
 from django.core.files import File
+from django.core.files.base import ContentFile
+from django.template.defaultfilters import filesizeformat
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from ..conf import conf
-from ..exceptions import InvalidBackup, StorageFailed
+from ..exceptions import Incomplete, InvalidBackup, NoSuchUpload, StorageFailed, WrongOffset
 from . import files
 from .files import STAGED
+from .joined import join
 
 _SALT = "backup.staged"
 #: Uploads that one user may have, and how much all of them may hold, in uploads of the greatest size.
@@ -23,6 +38,27 @@ MOST_OF_ONE = 20
 SIZES_OF_ONE = 3
 #: The same of all users.
 SIZES_OF_ALL = 10
+#: Bytes of a piece at least, unless it is the last: else there could be any number of them.
+LEAST_PIECE = 64 * 1024
+_CHUNK = 1024 * 1024
+
+
+class _Id(NamedTuple):
+    """What is in an id. `owner`: the key of its user. `size`: in bytes, of an upload in pieces; 0 of others."""
+
+    name: str
+    owner: str
+    size: int = 0
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """An upload in pieces. `size`: of the whole, in bytes. `pieces`: the names of those that are here, without a gap.
+    `offset`: where the next one begins."""
+
+    size: int
+    offset: int
+    pieces: list[str]
 
 
 def stage(upload: File[bytes], user: Any) -> str:
@@ -32,26 +68,95 @@ def stage(upload: File[bytes], user: Any) -> str:
     """
     files.tidy()
     upload_id = new_id(user)
-    name = _staged_name(upload_id, user)
     with files.storage_errors():
         size = upload.seek(0, 2)
         upload.seek(0)
     _make_room(size, user)
-    files.put(name, upload)
+    files.put(f"{_stem(_own(upload_id, user), user)}.zip", upload)
     return upload_id
+
+
+def begin(size: int, user: Any, sha256: str = "") -> str:
+    """Make room for an upload in pieces, and return its id. Raises `InvalidBackup`, `StorageFailed`.
+
+    `size`: of the whole, in bytes. `sha256`: its checksum, in hexadecimal, if it is known.
+    """
+    if size < 1:
+        raise InvalidBackup(_("This file is empty."))
+    files.tidy()
+    _make_room(size, user)
+    upload_id = new_id(user, size)
+    files.put(_beginning(_own(upload_id, user), user), ContentFile(sha256.lower().encode()))
+    return upload_id
+
+
+def incoming(upload_id: str, user: Any) -> Incoming:
+    """Return how much of an upload in pieces is here. Raises `NoSuchUpload`."""
+    told = _own(upload_id, user)
+    stem = _stem(told, user)
+    names = _uploads(stem).get(stem, [])
+    if not told.size or _beginning(told, user) not in names:
+        raise _no_longer_there()
+    offset, pieces = 0, []
+    # The longest first: one that was sent again may begin where another did.
+    for start, end, name in sorted(map(_span, names[1:]), key=lambda span: (span[0], -span[1])):
+        if start == offset:
+            offset = end
+            pieces.append(name)
+    return Incoming(told.size, offset, pieces)
+
+
+def add_piece(upload_id: str, user: Any, offset: int, piece: BinaryIO) -> int:
+    """Keep the next piece of an upload, and return where the one after it begins.
+
+    `piece`: a seekable file; it ends at or before the end of the whole. Raises `NoSuchUpload`, `WrongOffset` where it
+    does not begin at `offset`, `InvalidBackup` where it is too short, or the last and the whole is not what was
+    announced, `StorageFailed`.
+    """
+    found = incoming(upload_id, user)
+    if offset != found.offset:
+        raise WrongOffset(_("This piece of the upload does not begin where the last one ended."))
+    size = piece.seek(0, 2)
+    piece.seek(0)
+    end = offset + size
+    if end > found.size or (size < LEAST_PIECE and end < found.size):
+        raise _incomplete()
+    told = _own(upload_id, user)
+    files.put(f"{_stem(told, user)}.piece.{offset:015}.{end:015}", File(piece))
+    if end == found.size:
+        _check_whole(upload_id, told, user)
+    return end
+
+
+def _check_whole(upload_id: str, told: _Id, user: Any) -> None:
+    """Raise `InvalidBackup` where an upload is not what was announced. It is then deleted."""
+    announced = files.open_file(_beginning(told, user))
+    with announced or ContentFile(b"") as file:
+        wanted = file.read().decode()
+    if not wanted:
+        return
+    digest = hashlib.sha256()
+    with open_staged(upload_id, user) as whole:
+        while chunk := whole.read(_CHUNK):
+            digest.update(chunk)
+    if digest.hexdigest() != wanted:
+        discard(upload_id, user)
+        raise _incomplete()
 
 
 def _make_room(size: int, user: Any) -> None:
     """Delete the oldest uploads of a user. Raises `StorageFailed` where the others have too many."""
-    sizes = {name: files.size_of(name) for name in files.names_in(STAGED)}
-    own = [name for name in sizes if name.startswith(_prefix(user))]
-    own.sort(key=files.modified)
+    uploads = _uploads()
+    sizes = {stem: _size(names) for stem, names in uploads.items()}
+    own = [stem for stem in uploads if stem.startswith(_prefix(user))]
+    own.sort(key=lambda stem: files.modified(uploads[stem][-1]))
     while own and (
         len(own) >= MOST_OF_ONE
-        or sum(sizes[name] for name in own) + size > SIZES_OF_ONE * conf.max_upload_size
+        or sum(sizes[stem] for stem in own) + size > SIZES_OF_ONE * conf.max_upload_size
     ):
         oldest = own.pop(0)
-        files.delete(oldest)
+        for name in uploads[oldest]:
+            files.delete(name)
         del sizes[oldest]
     if sum(sizes.values()) + size > SIZES_OF_ALL * conf.max_upload_size:
         raise StorageFailed(
@@ -59,25 +164,63 @@ def _make_room(size: int, user: Any) -> None:
         )
 
 
-def new_id(user: Any) -> str:
-    """Return an id for an upload of this user, or for a restore without one that is followed by it."""
-    return signing.dumps([secrets.token_urlsafe(24), str(user.pk)], salt=_SALT)
+def _uploads(stem: str = "") -> dict[str, list[str]]:
+    """Return the names of the files of each upload, in their order; only those of one, where it is named."""
+    found: dict[str, list[str]] = {}
+    for name in files.names_in(STAGED):
+        if name.startswith(stem):
+            found.setdefault(name.partition(".")[0], []).append(name)
+    return found
 
 
-def unsigned(upload_id: str, *, max_age: int | None) -> tuple[str, str]:
-    """Return the name in an id, and the key of its owner. Raises `InvalidBackup`. `max_age`: in seconds."""
+def _size(names: list[str]) -> int:
+    """Return how much room an upload takes, in bytes; one in pieces as if all were there."""
+    announced = names[0].partition(".begin.")[2]
+    return int(announced) if announced.isdecimal() else sum(map(files.size_of, names))
+
+
+def _span(name: str) -> tuple[int, int, str]:
+    """Return where a piece begins and ends, and its name."""
+    start, end = name.split(".")[-2:]
+    return int(start), int(end), name
+
+
+def new_id(user: Any, size: int = 0) -> str:
+    """Return an id for an upload of this user, or for a restore without one that is followed by it.
+
+    `size`: in bytes, of an upload in pieces.
+    """
+    told = [secrets.token_urlsafe(24), str(user.pk), *([size] if size else [])]
+    return signing.dumps(told, salt=_SALT)
+
+
+def unsigned(upload_id: str, *, max_age: int | None = None) -> _Id:
+    """Return what is in an id. Raises `NoSuchUpload`. `max_age`: in seconds."""
     try:
-        name, owner = signing.loads(upload_id, salt=_SALT, max_age=max_age)
+        return _Id(*signing.loads(upload_id, salt=_SALT, max_age=max_age))
     except (signing.BadSignature, ValueError, TypeError) as error:
         raise _no_longer_there() from error
-    return name, owner
 
 
-def _staged_name(upload_id: str, user: Any) -> str:
-    name, owner = unsigned(upload_id, max_age=conf.staged_seconds)
-    if owner != str(user.pk):
+def _own(upload_id: str, user: Any) -> _Id:
+    """Return what is in the id of an upload of this user. Raises `NoSuchUpload` where it is another's, or expired.
+
+    One in pieces may take any time to come; its files tell how old it is.
+    """
+    told = unsigned(upload_id)
+    if told.owner != str(user.pk):
         raise _no_longer_there()
-    return f"{_prefix(user)}{name}.zip"
+    return told if told.size else unsigned(upload_id, max_age=conf.staged_seconds)
+
+
+def _stem(told: _Id, user: Any) -> str:
+    """Return how the names of the files of an upload begin."""
+    return f"{_prefix(user)}{told.name}"
+
+
+def _beginning(told: _Id, user: Any) -> str:
+    """Return the name of the file that says that an upload in pieces has begun."""
+    return f"{_stem(told, user)}.begin.{told.size}"
 
 
 def _prefix(user: Any) -> str:
@@ -87,19 +230,45 @@ def _prefix(user: Any) -> str:
 
 @contextmanager
 def open_staged(upload_id: str, user: Any) -> Iterator[BinaryIO]:
-    """Open a staged upload for reading. Raises `InvalidBackup` where it expired, is gone, or is another user's."""
-    file = files.open_file(_staged_name(upload_id, user))
+    """Open a staged upload for reading. Raises `NoSuchUpload` where it expired, is gone, or is another user's;
+    `Incomplete` where not all of it came yet."""
+    told = _own(upload_id, user)
+    if told.size:
+        found = incoming(upload_id, user)
+        if found.offset < found.size:
+            raise Incomplete(
+                _("Only %(part)s of this file's %(whole)s have arrived. Please send the rest first.")
+                % {"part": filesizeformat(found.offset), "whole": filesizeformat(found.size)}
+            )
+        if timezone.now() - files.modified(found.pieces[-1]) > dt.timedelta(seconds=conf.staged_seconds):
+            raise _no_longer_there()
+        pieces = [(end - start, name) for start, end, name in map(_span, found.pieces)]
+        with closing(join(pieces, _open)) as whole:
+            yield whole
+        return
+    with _open(f"{_stem(told, user)}.zip") as file:
+        yield file
+
+
+def _open(name: str) -> BinaryIO:
+    file = files.open_file(name)
     if file is None:
         raise _no_longer_there()
-    with file:
-        yield file
+    return file
 
 
 def discard(upload_id: str, user: Any) -> None:
     """Delete a staged upload, if it is there and this user's. Where it cannot be deleted now, it expires."""
     with suppress(InvalidBackup, StorageFailed):
-        files.delete(_staged_name(upload_id, user))
+        told = _own(upload_id, user)
+        stem = _stem(told, user)
+        for name in _uploads(stem).get(stem, []) if told.size else [f"{stem}.zip"]:
+            files.delete(name)
 
 
-def _no_longer_there() -> InvalidBackup:
-    return InvalidBackup(_("The uploaded file is no longer there. Please choose it again."))
+def _no_longer_there() -> NoSuchUpload:
+    return NoSuchUpload(_("The uploaded file is no longer there. Please choose it again."))
+
+
+def _incomplete() -> InvalidBackup:
+    return InvalidBackup(_("The upload arrived damaged or incomplete. Please send it again."))

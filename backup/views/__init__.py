@@ -8,7 +8,8 @@ from .index import index
 from .kept import delete, empty_missing, kept, label, pin, prove, undo
 from .key import key
 from .progress import progress
-from .restore import cancel, confirm, preview, question, restore, upload
+from .restore import cancel, confirm, preview, question, restore
+from .upload import piece, upload
 
 __all__ = [
     "acknowledge",
@@ -21,6 +22,7 @@ __all__ = [
     "kept",
     "key",
     "label",
+    "piece",
     "pin",
     "preview",
     "progress",

@@ -23,6 +23,8 @@ from .front_page import failed
 
 #: Names of what people send that nobody else may see.
 SECRETS = ["key", "last_group"]
+#: Methods that change nothing.
+SAFE = ("GET", "HEAD", "OPTIONS")
 View = Callable[..., HttpResponseBase]
 
 
@@ -85,14 +87,15 @@ def _rejection(request: HttpRequest, methods: tuple[str, ...]) -> HttpResponseBa
     """Return the answer to a request that is not as it should be; None where it is."""
     token = access.sends_token(request)
     json = access.wants_json(request)
-    if request.method != "POST" and not token and access.is_of_another_site(request):
+    changes = request.method not in SAFE
+    if not changes and not token and access.is_of_another_site(request):
         log_refusal(request, "other_site")
         return json_error(403, "other_site", _("Another site cannot read this."))
     if request.method not in methods:
         refused = _wrong_method(request)
         refused["Allow"] = ", ".join(methods)
         return refused
-    if request.method == "POST":
+    if changes:
         access.read_form(request)
         reason = None if token else access.csrf_reason(request)
         if reason is not None:

@@ -1,4 +1,4 @@
-"""The steps of a restore: upload, preview, the last question, the restore itself; or none of it."""
+"""The steps of a restore: preview, the last question, the restore itself; or none of it."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ from backup.exceptions import (
     Damaged,
     EncryptionUnavailable,
     Forbidden,
+    Incomplete,
     KeyNeeded,
     StorageFailed,
 )
-from backup.forms import RestoreForm, UploadForm, fields_of
+from backup.forms import RestoreForm, fields_of
 from backup.options import Part, RestoreMode, Result
 from backup.presentation.modes import MODES
 from backup.presentation.parts import PARTS, titles
@@ -40,16 +41,6 @@ from .answers import error_page, json_of_error, key_needed_page, log_refusal, pa
 from .front_page import failed, invalid
 from .guard import endpoint
 from .reporter import StateReporter
-
-
-@endpoint("POST")
-def upload(request: HttpRequest) -> HttpResponseBase:
-    """Keep a file for the preview that the page's script asks for next: so it can show how far the upload is."""
-    form = UploadForm(request.POST, request.FILES)
-    if not form.is_valid():
-        return invalid(request, form)
-    assert form.file is not None  # else the form would not be valid
-    return JsonResponse({"upload": _stage(request, form.file)})
 
 
 @endpoint("POST")
@@ -100,7 +91,7 @@ def _at_todays_schema(request: HttpRequest, form: RestoreForm, upload_id: str) -
 
 
 def _discard_if_useless(request: HttpRequest, upload_id: str, error: BackupError) -> None:
-    passes = isinstance(error, Busy | StorageFailed | KeyNeeded | EncryptionUnavailable)
+    passes = isinstance(error, Busy | StorageFailed | KeyNeeded | EncryptionUnavailable | Incomplete)
     if not passes and not error.offer:  # else there is a way on
         uploads.discard(upload_id, request.user)
 

@@ -447,26 +447,6 @@ def test_a_page_that_was_left_and_comes_back(chromium, server, family, script):
         context.close()
 
 
-def test_an_upload_that_a_proxy_does_not_take(page, saved):
-    sign_in(page)
-    for answer, said in (
-        (lambda route: route.fulfill(status=413, body="<h1>413</h1>"), "client_max_body_size"),
-        (lambda route: route.fulfill(status=502, body="<h1>502</h1>"), "did not arrive"),
-        (lambda route: route.abort(), "did not arrive"),
-    ):
-        page.unroute("**/upload/")
-        page.route("**/upload/", answer)
-        page.set_input_files("#id_backup_file", saved)
-        page.click("#restore-form [type=submit]")
-        page.wait_for_selector(f"#upload-failed:has-text('{said}')")
-        assert page.is_enabled("#restore-form [type=submit]"), "it can be tried again"
-        assert page.evaluate("document.activeElement.matches('#restore-form [type=submit]')")
-        page.evaluate("document.getElementById('upload-failed').hidden = true")
-    page.unroute("**/upload/")
-    page.click("#restore-form [type=submit]")
-    page.wait_for_selector("#records-title")
-
-
 def test_a_file_can_be_dropped(page, family):
     sign_in(page)
     page.evaluate(

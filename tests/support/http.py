@@ -22,6 +22,7 @@ def url(name, *arguments):
         "preview": ["nothing"],
         "question": ["nothing"],
         "progress": ["nothing"],
+        "upload_piece": ["nothing"],
         "kept": [NOTHING],
         "kept_delete": [NOTHING],
         "kept_label": [NOTHING],

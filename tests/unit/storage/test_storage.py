@@ -1,6 +1,7 @@
 """Files that are kept on the server."""
 
 import datetime as dt
+import hashlib
 import io
 import json
 import os
@@ -17,10 +18,18 @@ from django.core.files.storage import InvalidStorageError, storages
 from django.core.management import call_command
 from freezegun import freeze_time
 
+from backup import services
 from backup.archive import Metadata, Writer, text_of
 from backup.conf import conf
 from backup.database.memo import site_id
-from backup.exceptions import InvalidBackup, NoSuchBackup, StorageFailed
+from backup.exceptions import (
+    Incomplete,
+    InvalidBackup,
+    NoSuchBackup,
+    NoSuchUpload,
+    StorageFailed,
+    WrongOffset,
+)
 from backup.storage import files, kept, state, uploads
 from tests.support.backups import restore, take
 from tests.support.filling import fill
@@ -168,6 +177,163 @@ def test_how_much_all_users_may_have(place, user, settings):
     assert len(staged_names()) == 10
     uploads.stage(upload(), users[0])  # in place of an own one
     assert len(staged_names()) == 10
+
+
+# --- Uploads in pieces ------------------------------------------------------------------------------------
+
+PIECE = uploads.LEAST_PIECE
+
+
+def add(upload_id, user, offset, data):
+    return uploads.add_piece(upload_id, user, offset, io.BytesIO(data))
+
+
+def send(user, data=DATA, piece=PIECE, **more):
+    """Upload in pieces, one after the other."""
+    upload_id, offset = uploads.begin(len(data), user, **more), 0
+    while offset < len(data):
+        assert uploads.incoming(upload_id, user).offset == offset
+        offset = add(upload_id, user, offset, data[offset : offset + piece])
+    return upload_id
+
+
+def test_an_upload_in_pieces_is_read_as_one(place, user):
+    upload_id = send(user, sha256=hashlib.sha256(DATA).hexdigest())
+    assert uploads.incoming(upload_id, user) == uploads.Incoming(len(DATA), len(DATA), staged_names()[1:])
+    for _ in range(2):
+        with uploads.open_staged(upload_id, user) as file:
+            assert file.read() == DATA
+            for start, length in [
+                (0, 10),
+                (PIECE - 1, 2),
+                (PIECE, PIECE),
+                (len(DATA) - 3, 10),
+                (len(DATA) + 5, 1),
+            ]:
+                assert file.seek(start) == file.tell() == start
+                assert file.read(length) == DATA[start : start + length]
+            assert file.seek(-4, io.SEEK_END) == len(DATA) - 4
+            assert file.read() == DATA[-4:]
+    uploads.discard(upload_id, user)
+    assert staged_names() == []
+    with pytest.raises(NoSuchUpload):
+        uploads.incoming(upload_id, user)
+    with pytest.raises(NoSuchUpload):
+        add(upload_id, user, 0, DATA)
+
+
+def test_a_backup_in_pieces_is_read(place, user):
+    file = take()
+    upload_id = send(user, file.getvalue(), piece=PIECE)
+    with uploads.open_staged(upload_id, user) as source:
+        assert services.verify_backup(source) == services.verify_backup(file)
+
+
+def test_what_is_missing_is_said(place, user):
+    upload_id = uploads.begin(len(DATA), user)
+    add(upload_id, user, 0, DATA[:PIECE])
+    with pytest.raises(Incomplete, match="Only"), uploads.open_staged(upload_id, user):
+        pass
+
+
+def test_pieces_that_do_not_fit(place, user):
+    upload_id = uploads.begin(len(DATA), user)
+    add(upload_id, user, 0, DATA[:PIECE])
+    for offset in (0, PIECE - 1, PIECE + 1, 2 * PIECE, len(DATA)):
+        with pytest.raises(WrongOffset):
+            add(upload_id, user, offset, DATA[offset : offset + PIECE])
+    for data in (b"", DATA[:10], DATA):  # none, too short, beyond the end
+        with pytest.raises(InvalidBackup):
+            add(upload_id, user, PIECE, data)
+    assert uploads.incoming(upload_id, user).offset == PIECE
+    add(upload_id, user, PIECE, DATA[PIECE:])
+    with uploads.open_staged(upload_id, user) as file:
+        assert file.read() == DATA
+
+
+def test_two_that_send_the_same_piece_at_once(place, user, monkeypatch):
+    """Another process of the server took it in between the look and the write; of another length, too."""
+    upload_id = uploads.begin(len(DATA), user)
+    put = files.put
+
+    def late(name, file):
+        monkeypatch.setattr(files, "put", put)
+        add(upload_id, user, 0, DATA[: 2 * PIECE])
+        put(name, file)
+
+    monkeypatch.setattr(files, "put", late)
+    add(upload_id, user, 0, DATA[:PIECE])
+    assert uploads.incoming(upload_id, user).offset == 2 * PIECE
+    add(upload_id, user, 2 * PIECE, DATA[2 * PIECE :])
+    with uploads.open_staged(upload_id, user) as file:
+        assert file.read() == DATA
+
+
+def test_the_whole_must_be_what_was_announced(place, user):
+    with pytest.raises(InvalidBackup, match="damaged or incomplete"):
+        send(user, sha256=hashlib.sha256(b"other").hexdigest())
+    assert staged_names() == []
+
+
+def test_pieces_are_their_users_own(place, user):
+    other = User.objects.create_user("other")
+    upload_id = uploads.begin(len(DATA), user)
+    for act in (uploads.incoming, lambda *who: add(*who, 0, DATA[:PIECE])):
+        with pytest.raises(NoSuchUpload):
+            act(upload_id, other)
+    uploads.discard(upload_id, other)
+    assert uploads.incoming(upload_id, user).offset == 0
+    for whole in (uploads.stage(upload(), user), uploads.new_id(user)):
+        with pytest.raises(NoSuchUpload):
+            uploads.incoming(whole, user)
+
+
+def test_pieces_expire_together(place, user):
+    """A day after the last one came while some are missing; as any upload once all are here."""
+    now = dt.datetime.now(dt.timezone.utc)
+    half = uploads.begin(len(DATA), user)
+    add(half, user, 0, DATA[:PIECE])
+    whole = send(user)
+    later = now + dt.timedelta(hours=20)
+    with (
+        freeze_time(now + dt.timedelta(seconds=conf.staged_seconds + 60)),
+        pytest.raises(NoSuchUpload),
+        uploads.open_staged(whole, user),
+    ):
+        pass
+    for name in files.names_in("staged"):  # as if the last one of the first came later
+        if place == "folder" and name.endswith(f"{PIECE:015}"):
+            os.utime(files.local_path(name), (later.timestamp(),) * 2)
+    if place == "folder":
+        with freeze_time(now + dt.timedelta(hours=40)):
+            files.tidy()
+            assert uploads.incoming(half, user).offset == PIECE
+            with pytest.raises(NoSuchUpload):
+                uploads.incoming(whole, user)
+    with freeze_time(now + dt.timedelta(hours=45)):
+        files.tidy()
+        assert staged_names() == []
+
+
+def test_pieces_count_as_if_all_were_here(place, user, settings):
+    settings.BACKUP_MAX_UPLOAD_SIZE = len(DATA)
+    moments = iter(range(100))
+
+    def begin():
+        with freeze_time(NOW + dt.timedelta(seconds=next(moments))):
+            return uploads.begin(len(DATA), user)
+
+    ids = [begin() for _ in range(4)]
+    with pytest.raises(NoSuchUpload):
+        uploads.incoming(ids[0], user)
+    assert [uploads.incoming(upload_id, user).offset for upload_id in ids[1:]] == [0, 0, 0]
+    others = [User.objects.create_user(f"user {number}") for number in range(3)]
+    for other in [*others[:2] * 3, others[2]]:
+        uploads.begin(len(DATA), other)
+    with pytest.raises(StorageFailed, match="later"):
+        uploads.begin(len(DATA), others[2])
+    with pytest.raises(InvalidBackup, match="empty"):
+        uploads.begin(0, user)
 
 
 # --- Kept backups ----------------------------------------------------------------------------------------

@@ -1,0 +1,102 @@
+"""Uploads in pieces, which pass a web server that takes only small requests, and go on after a break.
+
+They speak the core of the protocol tus 1.0.0, with creation and termination. The page's script, whose pieces
+go through whatever knows no PATCH, sends them by POST.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http.response import HttpResponseBase
+from django.urls import reverse
+from django.utils.translation import gettext as _
+
+from backup import access
+from backup.exceptions import BackupError, InvalidBackup, WrongOffset
+from backup.storage import uploads
+
+from .answers import json_of_error, log_refusal
+from .guard import endpoint
+
+
+@endpoint("POST")
+def upload(request: HttpRequest) -> HttpResponseBase:
+    """Begin an upload: `Upload-Length` says how many bytes will come. The answer says where they go."""
+    try:
+        size = _number(request, "Upload-Length")
+        access.check_size(size)
+        upload_id = uploads.begin(size, request.user, _sha256(request))
+    except BackupError as error:
+        return _refused(request, error)
+    response = _where(upload_id, size, 0, status=201)
+    response["Location"] = reverse("backup:upload_piece", args=[upload_id])
+    return response
+
+
+@endpoint("GET", "HEAD", "PATCH", "POST", "DELETE")
+def piece(request: HttpRequest, upload: str) -> HttpResponseBase:
+    """Keep the piece of an upload that begins at `Upload-Offset`; tell how much is there; or discard it."""
+    try:
+        found = uploads.incoming(upload, request.user)
+        if request.method == "DELETE":
+            uploads.discard(upload, request.user)
+            return _spoken(HttpResponse(status=204))
+        if request.method in ("GET", "HEAD"):
+            return _where(upload, found.size, found.offset)
+        offset = _number(request, "Upload-Offset")
+        if offset != found.offset:
+            raise WrongOffset(_("This piece of the upload does not begin where the last one ended."))
+        with access.read_piece(request, found.size - offset) as body:
+            offset = uploads.add_piece(upload, request.user, offset, body)
+    except BackupError as error:
+        return _refused(request, error)
+    return _where(upload, found.size, offset, status=204)
+
+
+def _where(upload_id: str, size: int, offset: int, status: int = 200) -> HttpResponse:
+    """Answer with how much of an upload is there."""
+    response = HttpResponse(status=204)
+    if status != 204:
+        response = JsonResponse({"upload": upload_id, "size": size, "offset": offset}, status=status)
+    response["Upload-Length"], response["Upload-Offset"] = str(size), str(offset)
+    return _spoken(response)
+
+
+def _refused(request: HttpRequest, error: BackupError) -> HttpResponse:
+    """Answer with an error, in JSON whoever asks: these addresses are no pages."""
+    log_refusal(request, error)
+    return _spoken(json_of_error(error))
+
+
+def _spoken(response: HttpResponse) -> HttpResponse:
+    response["Tus-Resumable"] = "1.0.0"
+    return response
+
+
+def _number(request: HttpRequest, header: str) -> int:
+    text = request.headers.get(header, "")
+    if not re.fullmatch(r"\d{1,15}", text, re.ASCII):
+        raise InvalidBackup(_("The header %(name)s must be a number of bytes.") % {"name": header})
+    return int(text)
+
+
+def _sha256(request: HttpRequest) -> str:
+    """Return the checksum of the whole, in hexadecimal, from `Upload-Metadata: sha256 BASE64`; "" without one.
+
+    In base64, as all such values: of the hexadecimal digits.
+    """
+    for pair in request.headers.get("Upload-Metadata", "").split(","):
+        name, _space, value = pair.strip().partition(" ")
+        if name == "sha256":
+            try:
+                text = base64.b64decode(value, validate=True).decode("ascii")
+            except (binascii.Error, UnicodeDecodeError):
+                text = ""
+            if not re.fullmatch(r"[0-9a-fA-F]{64}", text):
+                raise InvalidBackup(_("A checksum must be sha256 or sha1."))
+            return text
+    return ""
