@@ -14,6 +14,7 @@ from typing import Any
 
 from django.apps import apps
 from django.core.files.storage import FileSystemStorage
+from django.db import DatabaseError
 
 from .archive import Archive
 from .database import database_of
@@ -31,8 +32,18 @@ AGE = dt.timedelta(days=30)
 
 
 def remove_leftovers() -> int:
-    """Remove what nothing names, and return how many files that were. For whoever holds the lock of restores, since one
-    that runs may be about to name a file. Raises `BackupError`."""
+    """Remove what nothing names, and return how many files that were; what fails is tried again another time.
+
+    Whoever calls it holds the lock of restores: one that runs may be about to name a file.
+    """
+    try:
+        return _remove_leftovers()
+    except (BackupError, DatabaseError, OSError) as error:
+        logger.warning("photos that nothing names could not be removed: %s", type(error).__name__)
+        return 0
+
+
+def _remove_leftovers() -> int:
     tables = [table for table in map(Table, _models()) if file_columns(table)]
     storages = {
         (table.label, column.name): storage_of(column)

@@ -40,6 +40,7 @@ from .exceptions import (
     UnknownApps,
     Unreadable,
 )
+from .leftovers import remove_leftovers
 from .log import logged, logger
 from .options import (
     SILENT,
@@ -598,6 +599,7 @@ def _restore(
             kept.prune(keep=safety_copy.name)
         except BackupError as error:
             warnings.append(error.message)
+        remove_leftovers()
         try:
             babybuddy.drop_caches()
         except Exception as error:  # noqa: BLE001  any cache backend may be configured

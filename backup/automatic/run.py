@@ -23,6 +23,7 @@ from .. import services
 from ..conf import OFF, conf
 from ..database import Job, database_of
 from ..exceptions import BackupError, Busy, InvalidBackup, KeyNeeded, NoSuchBackup, StorageFailed
+from ..leftovers import remove_leftovers
 from ..log import logged, logger
 from ..options import SILENT, Reporter
 from ..storage import files, kept, keys, state
@@ -145,6 +146,8 @@ def _make(user: Any, reporter: Reporter) -> Outcome:
     """Make a backup and keep it; where nothing has changed, the newest one is good until now instead."""
     with suppress(StorageFailed):
         files.tidy()  # what killed processes left
+    with suppress(Busy), database_of().lock(Job.RESTORE):
+        remove_leftovers()
     newest = status.newest(kept.backups(BackupKind.AUTOMATIC), timezone.now())
     with tempfile.TemporaryFile() as file:
         moment = timezone.now()

@@ -34,7 +34,7 @@ from django.utils.translation import ngettext
 from .. import media
 from ..archive import Archive, Photo
 from ..archive.limits import megabytes
-from ..exceptions import BackupError, StorageFailed
+from ..exceptions import BackupError, InvalidBackup, StorageFailed
 from ..kinds import Plain
 from ..options import PHOTOS, SILENT, PlacedFile, Places, RecordCounter, Reporter
 from ..tables import Batch, Column, Table, place_of, places_in_words
@@ -200,38 +200,34 @@ class Placing:
         """Raise `StorageFailed` where a disk has no room for the photos that go there."""
         needed: dict[int, int] = {}
         folders: dict[int, Path] = {}
-        for file in self._files or ():
-            if file.state is State.ADDED and (folder := _folder_of(file.storage)):
+        files = [file for file in self._files or () if file.state is State.ADDED]
+        for file in files:
+            if folder := _folder_of(file.storage):
+                folder = next(path for path in (folder, *folder.parents) if path.exists())
                 device = folder.stat().st_dev
                 folders[device] = folder
                 needed[device] = needed.get(device, 0) + file.photo.size
         for device, size in needed.items():
             free = shutil.disk_usage(folders[device]).free
             if size > free:
-                error = StorageFailed(
-                    _(
-                        "The photos of the backup need %(needed)s MB, and there are only %(free)s MB free. Nothing was "
-                        "changed."
-                    )
-                    % {"needed": megabytes(size), "free": megabytes(free)},
-                    offer="leave_out",
+                text = _(
+                    "The photos of the backup need %(needed)s MB, and there are only %(free)s MB free. Nothing was "
+                    "changed."
                 )
-                if not self._leave_out:
-                    raise error
-                for file in self._files or ():
-                    if file.state is State.ADDED and _folder_of(file.storage) == folders[device]:
-                        file.state = State.UNPLACED
+                with self._left_out(*files):
+                    raise StorageFailed(text % {"needed": megabytes(size), "free": megabytes(free)})
 
     @contextmanager
     def _left_out(self, *files: _File) -> Iterator[None]:
-        """Leave photos out where their storage fails, if that was chosen."""
+        """Leave photos out that are damaged, or whose storage fails, if that was chosen; else offer it."""
         try:
             yield
-        except StorageFailed:
+        except (InvalidBackup, StorageFailed) as error:
             if not self._leave_out:
+                error.offer = "leave_out"
                 raise
             for file in files:
-                file.state = State.UNPLACED
+                file.state, file.reason = State.UNPLACED, error.message
 
     def _rename(self) -> None:
         renamed: dict[tuple[str, str], dict[str, Plain]] = {}
@@ -268,29 +264,31 @@ class Placing:
     @property
     def warnings(self) -> list[str]:
         """What is to be said of photos that are left out."""
-        refused, unplaced = Places(), 0
-        for file in self._files or ():
-            label, key, name = file.place
-            if file.state is State.REFUSED:
-                refused.add(place_of(label, key, name, f"{file.photo.name}: {file.reason}"))
-            unplaced += file.state is State.UNPLACED and self._archive.has_photo(file.photo)
         lines = []
-        if refused:
+        if refused := self._places(State.REFUSED):
             text = ngettext(
                 "%(n)s photo is left out, since it is none that its field takes: %(places)s.",
                 "%(n)s photos are left out, since they are none that their fields take: %(places)s.",
                 refused.total,
             )
-            places = "; ".join(line.rstrip(".") for line in places_in_words(refused))
-            lines.append(text % {"n": refused.total, "places": places})
-        if unplaced:
+            lines.append(text % {"n": refused.total, "places": _in_words(refused)})
+        if unplaced := self._places(State.UNPLACED):
             text = ngettext(
-                "%(n)s photo is left out, since it cannot be stored.",
-                "%(n)s photos are left out, since they cannot be stored.",
-                unplaced,
+                "%(n)s photo is left out: %(places)s.",
+                "%(n)s photos are left out: %(places)s.",
+                unplaced.total,
             )
-            lines.append(text % {"n": unplaced})
+            lines.append(text % {"n": unplaced.total, "places": _in_words(unplaced)})
         return lines
+
+    def _places(self, state: State) -> Places:
+        """Return the first record of each photo of which this becomes, if there is a reason for it."""
+        places = Places()
+        for file in self._files or ():
+            if file.state is state and file.reason:
+                label, key, name = file.place
+                places.add(place_of(label, key, name, f"{file.photo.name}: {file.reason}"))
+        return places
 
     # -- doing it ---
 
@@ -358,6 +356,8 @@ class Placing:
         path = Path(folder or tempfile.gettempdir()) / f".{secrets.token_hex(12)}{PARTIAL}"
         mode = 0o666 if folder else 0o600  # less the umask: as if the storage had made it
         try:
+            if folder:
+                folder.mkdir(parents=True, exist_ok=True)
             with open(path, "xb+", opener=lambda name, flags: os.open(name, flags, mode)) as file:
                 digest = hashlib.sha256()
                 for block in self._archive.read(photo):
@@ -380,6 +380,10 @@ class _Copy(UploadedFile):  # type: ignore[type-arg]  # it has none when it runs
 
     def temporary_file_path(self) -> str:
         return str(cast(Any, self.file).name)
+
+
+def _in_words(places: Places) -> str:
+    return "; ".join(line.rstrip(".") for line in places_in_words(places))
 
 
 def refused(column: Column, file: UploadedFile[bytes]) -> str:
@@ -412,15 +416,8 @@ def _may_be_empty(column: Column) -> bool:
 
 
 def _folder_of(storage: Storage) -> Path | None:
-    """Return the folder of a storage, made where it is not there yet; None where it is no folder of this machine."""
-    if not isinstance(storage, FileSystemStorage):
-        return None
-
-    def make() -> Path:
-        os.makedirs(storage.location, exist_ok=True)
-        return Path(storage.location)
-
-    return _ask(make)
+    """Return the folder of a storage, which may not be there yet; None where it is no folder of this machine."""
+    return Path(storage.location) if isinstance(storage, FileSystemStorage) else None
 
 
 def _ask(question: Callable[[], T]) -> T:
@@ -436,7 +433,5 @@ def _ask(question: Callable[[], T]) -> T:
 def _not_stored(error: Exception) -> StorageFailed:
     reason = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
     return StorageFailed(
-        _("The photos of the backup cannot be stored (%(reason)s). Nothing was changed.")
-        % {"reason": reason},
-        offer="leave_out",
+        _("The photos of the backup cannot be stored (%(reason)s). Nothing was changed.") % {"reason": reason}
     )

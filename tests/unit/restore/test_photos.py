@@ -379,6 +379,23 @@ def test_a_storage_that_takes_nothing(backup, media, settings, child, what, monk
     assert (result.photos, files()) == (0, {})
 
 
+def test_a_photo_that_is_damaged_can_be_left_out(media, child, note):
+    change = setting(core_child={child.pk: {"picture": A}}, core_note={note.pk: {"image": B}})
+    file = with_photos(take(), {A: picture(1), B: picture(2)}, change)
+    data = file.getvalue()
+    place = data.index(picture(1)) + 20
+    file = io.BytesIO(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+    before = snapshot()
+    with pytest.raises(InvalidBackup) as caught:
+        restore(file, clear=True)
+    assert caught.value.offer == "leave_out"
+    assert not differences(before, snapshot())
+    result = services.restore_backup(file, RestoreOptions(RestoreMode.CLEAR, leave_out=True))
+    assert any(f"core.child {child.pk}" in line and A in line for line in result.warnings)
+    assert files() == {B: picture(2)}
+    assert (result.photos, result.missing_files) == (1, 1)
+
+
 def test_a_disk_that_has_no_room(backup, media, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 10}))
     for act in (inspect, restore):

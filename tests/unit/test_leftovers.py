@@ -1,0 +1,107 @@
+"""Photos that a restore put there go once nothing names them: not sooner, and nothing else."""
+
+from datetime import timedelta
+
+import pytest
+from core import models as core
+from django.core.files.base import ContentFile
+from django.utils import timezone
+from freezegun import freeze_time
+
+from backup import services
+from backup.automatic import run
+from backup.exceptions import StorageFailed
+from backup.leftovers import AGE, remove_leftovers
+from backup.storage import files as stored
+from backup.storage import kept, placed
+from tests.support.backups import restore, take
+from tests.support.photos import files, picture, put, setting, with_photos
+
+A, B, OWN = "child/picture/a.png", "child/picture/b.png", "child/picture/own.png"
+
+
+@pytest.fixture
+def undone(family, settings, tmp_path):
+    """After a restore of two photos that was undone. The host has a photo of its own that nothing names, too."""
+    settings.MEDIA_ROOT = tmp_path / "media"
+    first, second = core.Child.objects.order_by("pk")[:2]
+    put(OWN, picture(5))
+    change = setting(core_child={first.pk: {"picture": A}, second.pk: {"picture": B}})
+    restore(with_photos(take(), {A: picture(1), B: picture(2)}, change), clear=False)
+    services.undo_restore()
+    assert {*files()} == {A, B, OWN}
+    return first
+
+
+def later(function, age=AGE + timedelta(hours=1)):
+    with freeze_time(timezone.now() + age):
+        return function()
+
+
+def drop_copies():
+    for backup in kept.backups():
+        kept.delete(backup.name)
+
+
+def test_they_go_after_a_month_and_nothing_else_does(undone):
+    drop_copies()
+    assert later(remove_leftovers, AGE - timedelta(hours=1)) == 0
+    assert {*files()} == {A, B, OWN}
+    assert later(remove_leftovers) == 2
+    assert {*files()} == {OWN}
+    assert placed.noted(timedelta()) == []
+
+
+def test_what_a_kept_backup_names_stays_until_that_goes(undone):
+    """The safety copy of the undo."""
+    assert later(remove_leftovers) == 0
+    assert {*files()} == {A, B, OWN}
+    drop_copies()
+    assert later(remove_leftovers, 3 * AGE) == 2
+    assert {*files()} == {OWN}
+
+
+def test_what_the_database_names_stays(undone):
+    drop_copies()
+    core.Child.objects.filter(pk=undone.pk).update(picture=A)
+    assert later(remove_leftovers) == 1
+    assert {*files()} == {A, OWN}
+    core.Child.objects.update(picture="")  # from then on it is the host's, which never deletes any
+    assert later(remove_leftovers, 3 * AGE) == 0
+    assert {*files()} == {A, OWN}
+
+
+def test_what_is_another_file_by_now_stays(undone):
+    drop_copies()
+    put(A, picture(7))
+    assert later(remove_leftovers) == 1
+    assert files() == {A: picture(7), OWN: picture(5)}
+
+
+def test_where_a_backup_cannot_be_read_nothing_goes(undone):
+    for backup in kept.backups():
+        stored.put(f"kept/{backup.name}", ContentFile(b"PK damaged"))
+    assert later(remove_leftovers) == 0
+    assert {*files()} == {A, B, OWN}
+
+
+def test_an_automatic_backup_does_it(undone):
+    drop_copies()
+    later(lambda: run.run(now=True))
+    assert {*files()} == {OWN}
+
+
+def test_a_restore_that_fails_takes_its_photos_back(undone, monkeypatch):
+    drop_copies()
+    later(remove_leftovers)
+    change = setting(core_child={undone.pk: {"picture": A}})
+    file = with_photos(take(), {A: picture(1)}, change)
+
+    def fails(*args):
+        raise StorageFailed("No.")
+
+    monkeypatch.setattr(services, "write", fails)
+    with pytest.raises(StorageFailed):
+        restore(file, clear=True)
+    assert {*files()} == {OWN}
+    assert placed.noted(timedelta()) == []
