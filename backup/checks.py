@@ -107,7 +107,7 @@ def check_encryption(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> 
 
 @register(Tags.models)
 def check_scope(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    from backup.scope import models_in_scope
+    from backup.scope import elsewhere, models_in_scope
 
     try:
         unknown = sorted(name for name in conf.exclude if not _is_known(name))
@@ -131,6 +131,15 @@ def check_scope(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
                 id="backup.E005",
             )
             for label in composite
+        ),
+        *(
+            Warning(
+                f"Backups do not hold {', '.join(labels)}: a router of this site has it in another database.",
+                hint="Make backups of that database with its own tools.",
+                id="backup.W008",
+            )
+            for labels in [elsewhere()]
+            if labels
         ),
     ]
 

@@ -6,6 +6,7 @@ value of the wrong type raises `ImproperlyConfigured`; `manage.py check` reports
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import re
 from pathlib import Path
@@ -14,7 +15,6 @@ from typing import Any
 from cronsim import CronSim, CronSimError
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from django.utils import timezone
 
 MIB = 1024 * 1024
 #: The schedules that have a name.
@@ -23,6 +23,11 @@ DAILY, HOURLY, WEEKLY, OFF = "daily", "hourly", "weekly", "off"
 PLACES = ("download", "local")
 #: The periods of which BACKUP_KEEP may keep backups, in the order in which they are named to people.
 PERIODS = ("last", "hourly", "daily", "weekly", "monthly", "yearly")
+
+
+def aware_now() -> dt.datetime:
+    """Return the moment, aware, whatever USE_TZ says."""
+    return dt.datetime.now(dt.timezone.utc)
 
 
 class Conf:
@@ -275,7 +280,7 @@ def _named(entry: Any) -> tuple[str, str]:
 def _is_cron(text: str) -> bool:
     """Tell whether these are five fields of cron which some moment meets."""
     try:
-        return len(text.split()) == 5 and bool(next(CronSim(text, timezone.now()), None))
+        return len(text.split()) == 5 and bool(next(CronSim(text, aware_now()), None))
     except CronSimError:
         return False
 

@@ -47,8 +47,14 @@ def _lines(
         counter.add(table.label, len(columns[0]))
 
 
-def unreadable(places: Places) -> Unreadable:
-    """Return the error that names what nobody can read."""
+def unreadable(places: Places, *, is_migrated: bool = True) -> Unreadable:
+    """Return the error that names what nobody can read. `is_migrated`: whether the database is up to date."""
+    if not is_migrated:
+        message = _(
+            "This site's own database is not up to date, so not all of it can be read. Run “manage.py migrate” first, "
+            "or make a backup of all but this:"
+        )
+        return Unreadable(message, places_in_words(places))
     message = ngettext(
         "%(n)s value in the database cannot be read. Mend it, or make a backup of all but this value:",
         "%(n)s values in the database cannot be read. Mend them, or make a backup of all but these values:",

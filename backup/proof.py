@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from .archive import Key, Keys, open_archive
 from .archive.limits import megabytes
+from .conf import aware_now
 from .exceptions import BackupError, InvalidBackup, RecordsRefused, TooLarge, UpgradeFailed
 from .options import SILENT, Reporter
 from .upgrade import process
@@ -85,7 +85,7 @@ def prove(
     """
 
     def proof(verdict: Verdict, reason: str = "", **counts: int) -> Proof:
-        return Proof(verdict, timezone.now().isoformat(), reason=reason, **counts)
+        return Proof(verdict, aware_now().isoformat(), reason=reason, **counts)
 
     try:
         is_older, key = look()

@@ -9,6 +9,7 @@ from itertools import pairwise
 from django.apps import apps as live_apps
 from django.apps.registry import Apps
 from django.contrib.auth import get_user_model
+from django.db import DEFAULT_DB_ALIAS, router
 from django.db.models import Model
 
 from . import babybuddy
@@ -44,7 +45,8 @@ def models_in_scope(registry: Apps = live_apps, exclude: Iterable[str] = ()) -> 
     """Return the managed, concrete, non-proxy models, each after the models that it refers to.
 
     `registry`: `django.apps.apps`, or the `apps` of a migration state (historical models). `exclude`: labels of apps
-    ("reports") or models ("core.timer"), upper or lower case. The order is the same at every call.
+    ("reports") or models ("core.timer"), upper or lower case. The order is the same at every call. Models of another
+    database are not among them: neither one moment nor one transaction spans two.
     """
     left_out = {*LEFT_OUT, *(name.lower() for name in exclude)}
     models = [
@@ -54,8 +56,23 @@ def models_in_scope(registry: Apps = live_apps, exclude: Iterable[str] = ()) -> 
         and not model._meta.proxy
         and not model._meta.swapped
         and left_out.isdisjoint({model._meta.label_lower, model._meta.app_label.lower()})
+        and is_here(model)
     ]
     return _in_order(sorted(models, key=label_of))
+
+
+def is_here(model: type[Model]) -> bool:
+    """Tell whether the table of a model is in the site's database, and not, by a router of the site's, in another."""
+    return router.allow_migrate_model(DEFAULT_DB_ALIAS, model)
+
+
+def elsewhere() -> list[str]:
+    """Return the labels of the models that have their tables in another database."""
+    return sorted(
+        model._meta.label_lower
+        for model in live_apps.get_models()
+        if model._meta.managed and not model._meta.proxy and not is_here(model)
+    )
 
 
 def _in_order(models: list[type[Model]]) -> list[type[Model]]:

@@ -21,13 +21,12 @@ from typing import Any, BinaryIO
 
 import django
 from django.db import DatabaseError, OperationalError
-from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from . import babybuddy, media
 from .archive import README, Archive, Key, Metadata, Writer, photos_beside, with_photos
-from .conf import conf
+from .conf import aware_now, conf
 from .database import MAX_NAMED, Database, database_of, memo, reason_of, refuse_dangling
 from .dump import unreadable, write_records
 from .exceptions import (
@@ -63,7 +62,7 @@ from .restore.plan import Plan
 from .restore.policy import check_policy, replaced_in_words
 from .restore.preview import PreviewCollector
 from .restore.records import RecordReader
-from .scope import models_in_scope, part_of
+from .scope import elsewhere, is_here, models_in_scope, part_of
 from .storage import files, kept, placed, state
 from .storage.keys import Place, key_for, unlocked
 from .tables import Column, Table, place_of, places_in_words
@@ -79,7 +78,7 @@ SENT_AGAIN = dt.timedelta(minutes=5)
 
 def backup_name(user: Any = None, moment: dt.datetime | None = None) -> str:
     """Return `backup_MMDDYY_HHMMSS.zip`, in the user's time zone. `moment`: aware; now by default."""
-    return _named((moment or timezone.now()).astimezone(babybuddy.user_timezone(user)))
+    return _named((moment or aware_now()).astimezone(babybuddy.user_timezone(user)))
 
 
 def _named(moment: dt.datetime) -> str:
@@ -118,12 +117,12 @@ def _write_backup(
     zone = babybuddy.user_timezone(user)
     with (
         _gc_paused(),
-        database.damage_explained(),
+        _damage_explained(database),
         database.snapshot() as reader,
         Writer(target) as writer,
     ):
         metadata = Metadata(
-            timestamp=timezone.now().astimezone(zone),
+            timestamp=aware_now().astimezone(zone),
             timezone=zone.key,
             created_by=user.get_username() if user else "",
             label=label,
@@ -138,7 +137,7 @@ def _write_backup(
         reader.unreadable = Places()
         dangling = write_records(writer, reader, tables, reporter)
         if reader.unreadable and not leave_out:
-            raise unreadable(reader.unreadable)
+            raise unreadable(reader.unreadable, is_migrated=not schema.pending(database.connection))
         metadata = replace(metadata, left_out=reader.unreadable, dangling=dangling)
         return writer.finish(replace(metadata, next_keys=_next_keys(reader, tables)))
 
@@ -209,8 +208,8 @@ def backups_for_an_empty_site(user: Any = None, *, most: int) -> list[kept.Store
 
 
 def _is_empty() -> bool:
-    """Tell whether there is no child: of a host that has children at all."""
-    return any(table.label == babybuddy.CHILD and database_of().count(table) == 0 for table in _tables())
+    """Tell whether there is no child: of a host that has children at all, and whose table can be read."""
+    return _counts(table for table in _tables() if table.label == babybuddy.CHILD) == {babybuddy.CHILD: 0}
 
 
 def note_backup(metadata: Metadata, user: Any = None) -> None:
@@ -219,9 +218,16 @@ def note_backup(metadata: Metadata, user: Any = None) -> None:
 
 
 def counts() -> dict[str, int]:
-    """Return model label -> number of records, of everything in scope."""
-    database = database_of()
-    return {table.label: database.count(table) for table in _tables()}
+    """Return model label -> number of records, of everything in scope that can be read."""
+    return _counts(_tables())
+
+
+def _counts(tables: Iterable[Table]) -> dict[str, int]:
+    database, numbers = database_of(), {}
+    for table in tables:
+        with suppress(Damaged), database.damage_explained():
+            numbers[table.label] = database.count(table)
+    return numbers
 
 
 def database_size() -> int | None:
@@ -399,7 +405,7 @@ def inspect_backup(
     with (
         logged("preview", user) as log,
         _gc_paused(),
-        database.damage_explained(),
+        _damage_explained(database),
         at_todays_schema(source, options, key=key, user=user) as backup,
         unlocked(backup, edited=options.edited, key=key) as archive,
         Spool() as spool,
@@ -503,7 +509,7 @@ def _restore(
     tables = _tables()
     with ExitStack() as stack:
         stack.enter_context(_gc_paused())
-        stack.enter_context(database.damage_explained())
+        stack.enter_context(_damage_explained(database))
         rescue = None
         if options.without_safety_copy:
             _superusers_only(user, _("Only a superuser can restore without a complete safety copy."))
@@ -581,7 +587,7 @@ def _restore(
                     database.set_next_keys(keys)
                 state.save_last_restore(
                     state.LastRestore(
-                        timezone.now().isoformat(),
+                        aware_now().isoformat(),
                         _digest(idempotency_key),
                         safety_copy.name,
                         is_undo=bool(undo),
@@ -631,7 +637,7 @@ def empty_missing_files(*, user: Any = None, reporter: Reporter = SILENT) -> Res
             for table, column, key, _name in missing:
                 database.empty(table, column, key)
             state.save_last_restore(
-                state.LastRestore(timezone.now().isoformat(), "", safety_copy.name, is_undo=False)
+                state.LastRestore(aware_now().isoformat(), "", safety_copy.name, is_undo=False)
             )
             safety_copy.is_needed = True
         log(f"{len(missing)} fields, safety copy {safety_copy.name}")
@@ -699,7 +705,7 @@ def ensure_not_repeated(idempotency_key: str) -> None:
     last = state.load_last_restore()
     if not idempotency_key or last is None or last.idempotency_key != _digest(idempotency_key):
         return
-    if abs(timezone.now() - dt.datetime.fromisoformat(last.at)) < SENT_AGAIN:
+    if abs(aware_now() - dt.datetime.fromisoformat(last.at)) < SENT_AGAIN:
         minutes = SENT_AGAIN // dt.timedelta(minutes=1)
         raise AlreadyRestored(
             ngettext(
@@ -738,6 +744,18 @@ def kept_backups(*, start: int = 0, most: int | None = None) -> list[kept.Stored
 
 
 @contextmanager
+def _damage_explained(database: Database) -> Iterator[None]:
+    """Like `Database.damage_explained`, where what is missing is not only yet to be made by a migration."""
+    try:
+        with database.damage_explained():
+            yield
+    except Damaged:
+        with suppress(DatabaseError):
+            schema.check_site(database.connection)
+        raise
+
+
+@contextmanager
 def _gc_paused() -> Iterator[None]:
     """Switch Python's garbage collector off: among millions of rows it would take a third of the time, and none of them
     are part of a reference cycle."""
@@ -762,7 +780,8 @@ def _tables(*, everything: bool = False) -> list[Table]:
 def _all_models() -> list[Any]:
     from django.apps import apps
 
-    return [m for m in apps.get_models() if m._meta.managed and not m._meta.proxy and not m._meta.swapped]
+    models = [m for m in apps.get_models() if m._meta.managed and not m._meta.proxy and not m._meta.swapped]
+    return [*filter(is_here, models)]
 
 
 def _plan(
@@ -787,7 +806,7 @@ def _plan(
         spool,
         options,
         superuser=_is_superuser(user),
-        excluded={name.lower() for name in conf.exclude},
+        excluded={*(name.lower() for name in conf.exclude), *elsewhere()},
         site=memo.site_id(),
         preview=preview,
         # The files that a state from before names are there still: no restore removes any.

@@ -16,10 +16,9 @@ from typing import Any
 
 from django.conf import ENVIRONMENT_VARIABLE
 from django.core.exceptions import ImproperlyConfigured
-from django.utils import timezone
 
 from .. import babybuddy
-from ..conf import OFF, conf
+from ..conf import OFF, aware_now, conf
 from ..upgrade.process import python
 from . import outlook
 
@@ -69,7 +68,7 @@ def _is_due() -> bool:
     if conf.schedule == OFF:
         return False
     known = outlook.read()
-    return known is None or known.is_due(timezone.now())
+    return known is None or known.is_due(aware_now())
 
 
 def start() -> None:

@@ -16,11 +16,10 @@ from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Any
 
-from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from .. import services
-from ..conf import OFF, conf
+from ..conf import OFF, aware_now, conf
 from ..database import Job, database_of
 from ..exceptions import BackupError, Busy, InvalidBackup, KeyNeeded, NoSuchBackup, StorageFailed
 from ..leftovers import remove_leftovers
@@ -80,7 +79,7 @@ def run(*, now: bool = False, user: Any = None, reporter: Reporter = SILENT) -> 
 
 def _is_due() -> bool:
     """Tell whether a backup is due by the schedule, or again since the last run failed, in whatever it was."""
-    now, last = timezone.now(), status.last_run()
+    now, last = aware_now(), status.last_run()
     try:
         schedule = status.current_schedule()
         if schedule is None:
@@ -104,11 +103,11 @@ def _alone() -> Iterator[bool]:
 
 
 def _run(user: Any, reporter: Reporter) -> Outcome:
-    before, last = status.status(), status.last_run() or state.LastRun(timezone.now())
+    before, last = status.status(), status.last_run() or state.LastRun(aware_now())
     if before.state is State.OVERDUE and last.is_unfinished:
         _tell_once(before)  # those before this one were killed, and told nobody
         last = status.last_run() or last
-    status.save_run(replace(last, at=timezone.now(), is_unfinished=True))
+    status.save_run(replace(last, at=aware_now(), is_unfinished=True))
     notices.ping("/start")
     try:
         with logged("automatic backup", user) as log:
@@ -148,9 +147,9 @@ def _make(user: Any, reporter: Reporter) -> Outcome:
         files.tidy()  # what killed processes left
     with suppress(Busy), database_of().lock(Job.RESTORE):
         remove_leftovers()
-    newest = status.newest(kept.backups(BackupKind.AUTOMATIC), timezone.now())
+    newest = status.newest(kept.backups(BackupKind.AUTOMATIC), aware_now())
     with tempfile.TemporaryFile() as file:
-        moment = timezone.now()
+        moment = aware_now()
         metadata = services.create_backup(file, user=user, reporter=reporter, place=Place.LOCAL)
         shrunk: list[guard.Loss] = []
         if newest is not None:
@@ -176,7 +175,7 @@ def _prove(made: StoredBackup | None, reporter: Reporter) -> None:
     if conf.prove == OFF:
         return
     try:
-        turn = turns.next_to_prove(kept.backups(BackupKind.AUTOMATIC), timezone.now())
+        turn = turns.next_to_prove(kept.backups(BackupKind.AUTOMATIC), aware_now())
         for backup in (made, turn):
             if backup is not None:
                 with suppress(NoSuchBackup):  # deleted since
@@ -206,7 +205,7 @@ def _retain() -> str:
 def _note_run(error: str) -> None:
     last = status.last_run()
     run = state.LastRun(
-        at=timezone.now(),
+        at=aware_now(),
         error=error,
         tries=(last.tries if last else 0) + 1 if error else 0,
         told=last.told if last else "",
@@ -224,10 +223,10 @@ def _conclude(suffix: str) -> None:
 
 def _tell_once(found: status.Status) -> None:
     """Tell people of a state that is another one than the one that they know. The first success is no news."""
-    last = status.last_run() or state.LastRun(timezone.now())
+    last = status.last_run() or state.LastRun(aware_now())
     if found.state.value == last.told:
         return
-    status.save_run(replace(last, at=timezone.now(), told=found.state.value))
+    status.save_run(replace(last, at=aware_now(), told=found.state.value))
     if last.told or found.state.is_trouble:
         notices.tell(found)
 

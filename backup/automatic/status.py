@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from .. import babybuddy
-from ..conf import conf, keep_rules
+from ..conf import aware_now, conf, keep_rules
 from ..database.memo import site_id
 from ..exceptions import BackupError, Forbidden, StorageFailed
 from ..presentation import names
@@ -97,7 +97,7 @@ def status() -> Status:
 
     Raises `ImproperlyConfigured` where a setting is wrong.
     """
-    now = timezone.now()
+    now = aware_now()
     run = last_run()
     try:
         schedule, backups = current_schedule(), kept.backups(BackupKind.AUTOMATIC)
@@ -171,11 +171,11 @@ def save_run(run: state.LastRun) -> None:
         state.save_last_run(run)
     except StorageFailed:
         known = outlook.read() or _unknown(run)
-        outlook.write(replace(known, written=timezone.now().timestamp(), run=run.as_json()))
+        outlook.write(replace(known, written=aware_now().timestamp(), run=run.as_json()))
 
 
 def _unknown(run: state.LastRun) -> outlook.Outlook:
-    moment = timezone.now().timestamp()
+    moment = aware_now().timestamp()
     return outlook.Outlook(moment, "", "", moment, moment, "", State.FAILED.value, run.as_json())
 
 
@@ -190,7 +190,7 @@ def retention() -> list[Verdict]:
         keep_rules(conf.keep),
         site=site_id(),
         zone=babybuddy.user_timezone(None),
-        now=timezone.now(),
+        now=aware_now(),
         halted=_halted(backups),
     )
 
@@ -218,7 +218,7 @@ def acknowledge(user: Any) -> Status:
         raise Forbidden(_("Only a superuser can say that it is right that entries are fewer."))
     by = user.get_username() if user is not None else ""
     for backup in guard.shrunk(kept.backups(BackupKind.AUTOMATIC)):
-        kept.note(backup.name, **{guard.ACCEPTED: {"by": by, "at": timezone.now().isoformat()}})
+        kept.note(backup.name, **{guard.ACCEPTED: {"by": by, "at": aware_now().isoformat()}})
     found = status()
     remember(found)
     return found
@@ -229,7 +229,7 @@ def acknowledge(user: Any) -> Status:
 
 def remember(found: Status) -> None:
     """Leave for the other processes of this machine how things are, and when the next run is to start."""
-    now, run, until = timezone.now(), last_run(), found.good_until
+    now, run, until = aware_now(), last_run(), found.good_until
     try:
         schedule = current_schedule()
         path = kept.local_path(found.last.name) if found.last else ""
@@ -272,7 +272,7 @@ def needs_attention() -> bool:
             known is not None
             and (
                 known.state in (State.FAILED.value, State.SHRUNK.value)
-                or (known.state != State.OFF.value and timezone.now().timestamp() > known.overdue)
+                or (known.state != State.OFF.value and aware_now().timestamp() > known.overdue)
             ),
         )
     return _mark[1]

@@ -93,6 +93,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from ..options import Places
+from ..scope import is_here
 from ..tables import MAX_NAMED, Column, Relation, Table, describe, place_of
 from .reading import Reading
 from .writing import Writing
@@ -127,6 +128,11 @@ class DanglingRow:
             "model": self.column.refers_to,
             "key": self.value,
         }
+
+
+def _is_checked(column: Column) -> bool:
+    """Whether a reference has to lead to a row: not where the site says so, or the other table is elsewhere."""
+    return getattr(column.field, "db_constraint", True) and is_here(column.field.target_field.model)  # type: ignore[attr-defined]
 
 
 class Database(Reading, Writing):
@@ -206,7 +212,7 @@ class Database(Reading, Writing):
             own: list[tuple[Column, Relation | None]] = [(column, None) for column in table.columns]
             for column, relation in [*own, *((r.target, r) for r in table.relations)]:
                 left = limit - len(rows)
-                if left > 0 and column.refers_to and getattr(column.field, "db_constraint", True):
+                if left > 0 and column.refers_to and _is_checked(column):
                     rows += [
                         DanglingRow(table, relation, column, key, value)
                         for key, value in self._dangling(table, relation, column, left)

@@ -52,6 +52,11 @@ class SQLite(Salvage, Database):
 
         return self._source.cursor(factory=SQLiteCursorWrapper)
 
+    def quote(self, name: str) -> str:
+        """Quote a name so that it can be nothing else: in Django's quotes, the name of a column that is not there would
+        be a text to SQLite, the same in each row."""
+        return "`" + name.replace("`", "``").replace("%", "%%") + "`"
+
     def passes(self, error: OperationalError) -> bool:
         return "locked" in str(error)
 

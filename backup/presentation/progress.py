@@ -5,10 +5,10 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
-from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from ..conf import aware_now
 from ..options import Phase
 from .names import grouped
 from .preview import entered
@@ -57,7 +57,7 @@ def progress(state: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def _is_silent(state: dict[str, Any]) -> bool:
-    return timezone.now() - dt.datetime.fromisoformat(state["at"]) > SILENCE
+    return aware_now() - dt.datetime.fromisoformat(state["at"]) > SILENCE
 
 
 def last_restore(state: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -24,7 +24,7 @@ from django.core.files.storage import FileSystemStorage, Storage, storages
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from ..conf import conf
+from ..conf import aware_now, conf
 from ..database.memo import site_id
 from ..exceptions import BackupError, StorageFailed
 from . import owner
@@ -258,7 +258,7 @@ def _remove_older(folder: str, age: dt.timedelta, unfinished: dt.timedelta | Non
     for _stem, group in groupby(names_in(folder), key=lambda name: name.partition(".")[0]):
         names = [*group]
         most = unfinished if unfinished and ".begin." in names[0] else age
-        if abs(timezone.now() - modified(names[-1])) > most:
+        if abs(aware_now() - modified(names[-1])) > most:
             for name in names:
                 delete(name)
 
@@ -266,7 +266,7 @@ def _remove_older(folder: str, age: dt.timedelta, unfinished: dt.timedelta | Non
 def modified(name: str) -> dt.datetime:
     """Return when a file was written, aware; now where it is gone."""
     path = path_of(name)
-    moment = _ask(lambda place: place.get_modified_time(path), missing=timezone.now())
+    moment = _ask(lambda place: place.get_modified_time(path), missing=aware_now())
     return timezone.make_aware(moment) if timezone.is_naive(moment) else moment
 
 

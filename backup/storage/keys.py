@@ -15,12 +15,11 @@ from typing import Any, BinaryIO
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.files.base import ContentFile
-from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from ..archive import Archive, Key, Keys, open_archive
 from ..archive.encryption import check_available
-from ..conf import conf
+from ..conf import aware_now, conf
 from ..exceptions import EncryptionUnavailable, StorageFailed, WrongKey
 from . import files
 
@@ -96,7 +95,7 @@ def add() -> StoredKey:
         raise EncryptionUnavailable(
             _("The key comes from the setting BACKUP_KEY. Remove that first, then make a new key.")
         )
-    new = StoredKey(Key.make(), timezone.now().isoformat(timespec="seconds"))
+    new = StoredKey(Key.make(), aware_now().isoformat(timespec="seconds"))
     _save([new, *ring()])
     return new
 

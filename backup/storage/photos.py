@@ -15,11 +15,11 @@ from functools import cached_property
 from typing import BinaryIO, Protocol, cast
 
 from django.core.files import File
-from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from ..archive import Key, Photo
 from ..archive.photos import BLOCK, IN_MEMORY, read_stored, stored_name, write_encrypted
+from ..conf import aware_now
 from ..exceptions import CannotList, NoSuchBackup, StorageFailed
 from . import files, locations
 from .files import PHOTOS
@@ -166,7 +166,7 @@ def remove_unnamed(named: Collection[str], locked: Collection[str], *, place: Lo
         key_id = name.partition("_")[2].removesuffix(".zip")
         if name in named or key_id in locked:
             continue
-        if abs(timezone.now() - files.modified(f"{PHOTOS}/{name}")) > YOUNG:
+        if abs(aware_now() - files.modified(f"{PHOTOS}/{name}")) > YOUNG:
             place.delete(f"{PHOTOS}/{name}")
             removed += 1
     return removed

@@ -12,8 +12,7 @@ import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
-from django.utils import timezone
-
+from ..conf import aware_now
 from ..options import PlacedFile
 from . import files
 from .files import PLACED
@@ -24,7 +23,7 @@ _MOMENT = "%Y%m%dT%H%M%S.%f"
 
 def note(placed: Sequence[PlacedFile]) -> str:
     """Take note of files. Returns a name for `read` and `forget`. Raises `StorageFailed`."""
-    moment = timezone.now().astimezone(dt.timezone.utc).strftime(_MOMENT)
+    moment = aware_now().astimezone(dt.timezone.utc).strftime(_MOMENT)
     name = f"{PLACED}/{moment}Z_{secrets.token_hex(4)}.json"
     files.put_json(name, {"files": [asdict(file) for file in placed]})
     return name
@@ -39,7 +38,7 @@ def _is_older(name: str, age: dt.timedelta) -> bool:
     if (match := _NAME.fullmatch(name)) is None:
         return False
     moment = dt.datetime.strptime(match["moment"], _MOMENT).replace(tzinfo=dt.timezone.utc)
-    return abs(timezone.now() - moment) > age  # in the future: a clock was wrong once
+    return abs(aware_now() - moment) > age  # in the future: a clock was wrong once
 
 
 def read(name: str) -> list[PlacedFile]:

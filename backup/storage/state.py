@@ -8,8 +8,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from django.utils import timezone
-
+from ..conf import aware_now
 from ..database import memo
 from ..exceptions import InvalidBackup, StorageFailed
 from .files import LAST_BACKUP, LAST_RUN, RESTORES, get_json, names_in, put_json
@@ -78,7 +77,7 @@ def save_progress(upload_id: str, user: Any, state: dict[str, Any]) -> None:
     with suppress(InvalidBackup, StorageFailed):
         put_json(
             _state_name(upload_id),
-            {**state, "id": upload_id, "user": user.get_username(), "at": timezone.now().isoformat()},
+            {**state, "id": upload_id, "user": user.get_username(), "at": aware_now().isoformat()},
         )
 
 

@@ -23,10 +23,9 @@ from django.core import signing
 from django.core.files import File
 from django.core.files.base import ContentFile
 from django.template.defaultfilters import filesizeformat
-from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from ..conf import conf
+from ..conf import aware_now, conf
 from ..exceptions import Incomplete, InvalidBackup, NoSuchUpload, StorageFailed, WrongOffset
 from . import files
 from .files import STAGED
@@ -240,7 +239,7 @@ def open_staged(upload_id: str, user: Any) -> Iterator[BinaryIO]:
                 _("Only %(part)s of this file's %(whole)s have arrived. Please send the rest first.")
                 % {"part": filesizeformat(found.offset), "whole": filesizeformat(found.size)}
             )
-        if timezone.now() - files.modified(found.pieces[-1]) > dt.timedelta(seconds=conf.staged_seconds):
+        if aware_now() - files.modified(found.pieces[-1]) > dt.timedelta(seconds=conf.staged_seconds):
             raise _no_longer_there()
         pieces = [(end - start, name) for start, end, name in map(_span, found.pieces)]
         with closing(join(pieces, _open)) as whole:

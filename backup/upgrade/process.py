@@ -30,6 +30,7 @@ from ..archive import Key
 from ..conf import conf
 from ..exceptions import InvalidBackup, InvalidRecord, StorageFailed, UpgradeFailed
 from ..options import SILENT, Reporter
+from ..scope import elsewhere
 
 #: Names in the folder of an upgrade: what it starts from, and what it makes of that.
 SOURCE, UPGRADED = "source", "upgraded.zip"
@@ -206,7 +207,7 @@ def run_child(module: str, folder: Path, order: dict[str, Any], reporter: Report
         "folder": str(folder),
         "language": get_language(),
         "settings": {
-            "BACKUP_EXCLUDE": conf.exclude,
+            "BACKUP_EXCLUDE": [*conf.exclude, *elsewhere()],
             "BACKUP_MAX_UNCOMPRESSED_SIZE": conf.max_uncompressed_size,
             "BACKUP_MAX_PHOTOS": conf.max_photos,
             "BACKUP_UPGRADE_SECONDS": conf.upgrade_seconds,

@@ -62,14 +62,18 @@ def is_older(connection: BaseDatabaseWrapper, metadata: Metadata, *, leave_out: 
 
 def check_site(connection: BaseDatabaseWrapper) -> None:
     """Raise `RestoreRefused` where migrations of this site are not applied: an upgraded backup has all of them."""
-    loader = MigrationLoader(connection)
-    leaf_nodes = loader.graph.leaf_nodes()
-    missing = [f"{app}.{name}" for app, name in leaf_nodes if (app, name) not in loader.applied_migrations]
-    if missing:
+    if missing := pending(connection):
         raise RestoreRefused(
             _("This site's own database is not up to date. Run “manage.py migrate” first. Not applied are:"),
             missing,
         )
+
+
+def pending(connection: BaseDatabaseWrapper) -> list[str]:
+    """Return the last migrations of this site, "app.name", that are not applied."""
+    loader = MigrationLoader(connection)
+    leaf_nodes = loader.graph.leaf_nodes()
+    return [f"{app}.{name}" for app, name in leaf_nodes if (app, name) not in loader.applied_migrations]
 
 
 def known_migrations(loader: MigrationLoader, migrations: dict[str, list[str]]) -> dict[str, list[str]]:

@@ -14,13 +14,12 @@ from django.core.management.commands import migrate
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.loader import MigrationLoader
-from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from .. import babybuddy
 from ..archive import Archive, Key, Keys, Limits, Metadata, Upgrade, Writer, open_archive
 from ..archive.limits import megabytes
-from ..conf import conf
+from ..conf import aware_now, conf
 from ..database import database_of, refuse_dangling, refuse_records
 from ..database.sqlite import SQLite
 from ..dump import unreadable, write_records
@@ -152,7 +151,7 @@ def convert_database(
                 _check_columns(reader, table)
             tables.append(table)
     metadata = Metadata(
-        timestamp=timezone.now(),
+        timestamp=aware_now(),
         label="db.sqlite3",
         babybuddy_version=babybuddy.release(migrations),
         database_engine="sqlite",

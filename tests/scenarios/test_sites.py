@@ -1,0 +1,219 @@
+"""Sites that are set up in other ways than most, each in a process of its own, and one that is not migrated."""
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+from core import models as core
+from django.contrib.auth.models import User
+from django.db import connection
+from django.db.migrations.recorder import MigrationRecorder
+
+from backup import services
+from backup.exceptions import RestoreRefused, Unreadable
+from tests.support.backups import inspect, restore, take
+
+#: What a site can do, whatever it is: says "well" at the end.
+EVERYTHING = """
+    import datetime as dt, io, os, sys
+    import django
+    django.setup()
+    from django.contrib.auth import get_user_model
+    from django.core.files.base import ContentFile
+    from django.core.management import call_command
+    from django.test import Client
+    from django.test.utils import setup_test_environment
+    from django.utils import timezone
+    from backup import services
+    from backup.proof import Verdict
+    from core import models as core
+    from tests.support.backups import inspect, records_of, restore, take
+
+    setup_test_environment()
+    user = get_user_model().objects.create_superuser("boss", password="boss")
+    child = core.Child(first_name="Mia", last_name="Lind", birth_date=dt.date(2026, 1, 1))
+    child.save()
+    for number in range(5):
+        core.Note.objects.create(child=child, note=f"{number}", time=timezone.now())
+    file, then = take(), records_of(take())
+    core.Note.objects.all().delete()
+    now = records_of(take())
+    assert inspect(file, clear=True).changes["core.note"].added == 5
+    restore(file, clear=True)
+    assert records_of(take()) == then
+    services.undo_restore()
+    assert records_of(take()) == now
+    restore(file, clear=False)
+    assert core.Note.objects.count() == 5
+    client = Client()
+    client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
+    for path in ("/backup/", "/backup/status/", "/backup/download/"):
+        assert client.get(path).status_code == 200, path
+    upload = {"backup_file": ContentFile(file.getvalue(), "backup.zip")}
+    assert client.post("/backup/restore/", upload, follow=True).status_code == 200
+    output = io.StringIO()
+    for arguments, options in (
+        (["check"], {}),
+        (["backup"], {"keep": True}),
+        (["backup"], {"automatic": True, "now": True}),
+        (["backups"], {}),
+    ):
+        call_command(*arguments, **options, stdout=output)
+    assert services.prove_backup(file).verdict is Verdict.PROVED
+    print("well")
+"""
+
+NO_TIME_ZONES = "USE_TZ = False"
+
+#: The zoo is in another database.
+TWO_DATABASES = """
+    import os
+
+    DATABASES["other"] = {
+        "ENGINE": "django.db.backends.sqlite3", "NAME": os.path.join(os.environ["BACKUP_TEST_FOLDER"], "other.sqlite3")
+    }
+
+    class Router:
+        def db_for_read(self, model, **hints):
+            return "other" if model._meta.app_label == "zoo" else None
+
+        db_for_write = db_for_read
+
+        def allow_migrate(self, db, app_label, **hints):
+            return (db == "other") == (app_label == "zoo")
+
+    DATABASE_ROUTERS = [Router()]
+"""
+
+#: Users are of a model of its own, in the app `people`.
+OWN_USERS = """
+    INSTALLED_APPS = [*INSTALLED_APPS, "people"]
+    AUTH_USER_MODEL = "people.Person"
+    SILENCED_SYSTEM_CHECKS = [*SILENCED_SYSTEM_CHECKS, "fields.E304"]
+"""
+PERSON = """
+    from django.contrib.auth.models import AbstractUser
+    from django.db import models
+
+    class Person(AbstractUser):
+        nickname = models.CharField(max_length=20, default="")
+"""
+
+
+@pytest.fixture
+def site(tmp_path):
+    """Call it with settings: makes such a site on SQLite, and runs code in it. Returns what that printed."""
+
+    def run(*arguments, settings="site_settings"):
+        folders = [str(tmp_path), *os.environ["PYTHONPATH"].split(os.pathsep)]
+        environment = {
+            **os.environ,
+            "DJANGO_SETTINGS_MODULE": settings,
+            "PYTHONPATH": os.pathsep.join(folders),
+            "DATABASE_URL": f"sqlite:///{tmp_path / 'db.sqlite3'}",
+            "BACKUP_TEST_FOLDER": str(tmp_path),
+            "BACKUP_ROOT": str(tmp_path / "backups"),
+        }
+        done = subprocess.run(
+            [sys.executable, *arguments], env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def make(settings):
+        (tmp_path / "site_settings.py").write_text(
+            "from tests.settings import *  # noqa\n" + textwrap.dedent(settings)
+        )
+        # Baby Buddy's own migrations need time zones.
+        first = "tests.settings" if settings == NO_TIME_ZONES else "site_settings"
+        for database in ("default", "other")[: 2 if settings == TWO_DATABASES else 1]:
+            run("-m", "django", "migrate", "-v0", "--database", database, settings=first)
+        run("-m", "django", "createcachetable", "-v0", settings=first)
+        return run("-c", textwrap.dedent(EVERYTHING))
+
+    make.run = run
+    return make
+
+
+on_sqlite = pytest.mark.skipif(
+    connection.vendor != "sqlite", reason="it has a database of its own, of SQLite's"
+)
+
+
+@on_sqlite
+def test_a_site_without_time_zones(site):
+    assert "well" in site(NO_TIME_ZONES)
+
+
+@on_sqlite
+def test_a_site_with_two_databases(site):
+    """What is in the other one is in no backup, and a check says so."""
+    assert "well" in site(TWO_DATABASES)
+    code = "import django; django.setup(); from django.core.checks import run_checks; print(run_checks())"
+    assert "backup.W008" in site.run("-c", code)
+
+
+@on_sqlite
+def test_a_site_with_users_of_its_own(site, tmp_path):
+    (tmp_path / "people").mkdir()
+    (tmp_path / "people/__init__.py").touch()
+    (tmp_path / "people/models.py").write_text(textwrap.dedent(PERSON))
+    (tmp_path / "people/migrations").mkdir()
+    (tmp_path / "people/migrations/__init__.py").touch()
+    (tmp_path / "site_settings.py").write_text(
+        "from tests.settings import *  # noqa\n" + textwrap.dedent(OWN_USERS)
+    )
+    site.run("-m", "django", "makemigrations", "people", "-v0")
+    assert "well" in site(OWN_USERS)
+
+
+# --- A site whose migrations are not all applied, since Baby Buddy was just updated -------------------------
+
+
+@pytest.fixture(params=["a table", "a column"])
+def outdated(request, family):
+    """A backup of before, and a site that lacks a table, or a column, since a migration is yet to come."""
+    file = take()
+    services.keep_backup()
+    model = core.Medication
+    field = model._meta.get_field("notes")
+    key = {"app": "core", "name": "0036_medication"}
+    MigrationRecorder(connection).record_unapplied(**key)
+    with connection.schema_editor() as editor:
+        if request.param == "a table":
+            editor.delete_model(model)
+        else:
+            editor.remove_field(model, field)
+    yield file
+    with connection.schema_editor() as editor:
+        if request.param == "a table":
+            editor.create_model(model)
+        else:
+            editor.add_field(model, field)
+    MigrationRecorder(connection).record_applied(**key)
+
+
+def test_a_site_that_is_not_migrated_says_what_to_do(outdated, client):
+    for act in (
+        take,
+        lambda: inspect(outdated, clear=True),
+        lambda: inspect(outdated, clear=False),
+        lambda: restore(outdated, clear=True),
+        lambda: restore(outdated, clear=False),
+    ):
+        with pytest.raises((Unreadable, RestoreRefused), match=r"manage\.py migrate"):
+            act()
+    client.force_login(User.objects.get(username="admin"), "django.contrib.auth.backends.ModelBackend")
+    assert client.get("/backup/").status_code == 200
+    assert client.get("/backup/status/").status_code == 200
+    answer = client.get("/backup/download/")
+    assert answer.status_code == 409
+    assert "manage.py migrate" in answer.content.decode()
+    upload = {"backup_file": outdated}
+    outdated.name = "backup.zip"
+    outdated.seek(0)
+    answer = client.post("/backup/restore/", upload)
+    assert answer.status_code == 409
+    assert "manage.py migrate" in answer.content.decode()
