@@ -1,4 +1,4 @@
-"""Addresses of locations: which client one is for, and its parts.
+"""The parts of an address such as `sftp://USER:PASSWORD@HOST:PORT/PATH?known_hosts=FILE`.
 
 They are taken apart here and not by `urllib`, whose errors show what they are about, passwords included, and which
 takes a password with a `#`, `?` or `/` in it for something else without a word.
@@ -6,25 +6,105 @@ takes a password with a `#`, `?` or `/` in it for something else without a word.
 
 from __future__ import annotations
 
-from pathlib import Path
+import ipaddress
+import re
+from dataclasses import dataclass
+from urllib.parse import unquote
 
 from django.utils.translation import gettext as _
 
 from ...exceptions import WrongAddress
-from .client import Client
-from .folder import Folder
 
 
-def client_of(address: str) -> Client:
-    """Return a client for an address; nothing is asked yet. Raises `WrongAddress`, `LibraryMissing`."""
-    if "://" not in address and not address.startswith("storage:"):
-        path = Path(address).expanduser()
-        if not path.is_absolute():
-            raise WrongAddress(
-                _(
-                    "Its address is none. It must be a folder, as a whole path, storage: and an alias of STORAGES, or "
-                    "begin with s3://, sftp:// or webdavs://."
-                )
+@dataclass(frozen=True, repr=False)
+class Address:
+    """An address, its percent-encoding undone. "" and None are what it does not say. `path`: without the first slash.
+    `host`: of an IPv6 address without brackets."""
+
+    scheme: str
+    user: str
+    password: str
+    host: str
+    port: int | None
+    path: str
+    parameters: dict[str, str]
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether the host is this machine."""
+        return is_loopback(self.host)
+
+
+def parse(text: str, *parameters: str) -> Address:
+    """Return the parts of an address. `parameters`: the names that may stand after its `?`. Raises `WrongAddress`."""
+    scheme, _mark, rest = text.partition("://")
+    rest, _mark, query = rest.partition("?")
+    place, _mark, path = rest.partition("/")
+    credentials, at, place = place.rpartition("@")
+    if not at and "@" in path + query:
+        raise WrongAddress(
+            _(
+                "In its address, a character in user or password is not percent-encoded: write / as %2F, ? as %3F, "
+                "@ as %40, : as %3A, % as %25."
             )
-        return Folder(path)
-    raise WrongAddress(_("Its kind of address is not known."))
+        )
+    user, _mark, password = credentials.partition(":")
+    host, port = _host_and_port(place)
+    return Address(
+        scheme,
+        _decoded(user, _("user")),
+        _decoded(password, _("password")),
+        host,
+        port,
+        _decoded(path, _("path")).strip("/"),
+        _parameters(query, parameters),
+    )
+
+
+def _host_and_port(place: str) -> tuple[str, int | None]:
+    found = re.fullmatch(r"(\[[0-9A-Fa-f:.%]+\]|[^:\[\]\s]+)(?::(\d{1,5}))?", place)
+    if not found:
+        raise WrongAddress(
+            _("Its address has no host, or its port is not a number.")
+            if place
+            else _("Its address has no host between @ (or //) and the next slash.")
+        )
+    return _decoded(found[1].strip("[]"), _("host")), int(found[2]) if found[2] else None
+
+
+def _parameters(query: str, known: tuple[str, ...]) -> dict[str, str]:
+    found = {}
+    for part in filter(None, query.split("&")):
+        name, _equals, value = part.partition("=")
+        if name not in known or name in found:
+            raise WrongAddress(
+                _("After the ? of its address, only these may stand, each once: %(names)s.")
+                % {"names": ", ".join(known)}
+                if known
+                else _("Nothing may stand after a ? in its address.")
+            )
+        found[name] = _decoded(value, name)
+    return found
+
+
+def _decoded(text: str, part: str) -> str:
+    try:
+        if re.search(r"%(?![0-9A-Fa-f]{2})", text):
+            raise ValueError
+        text = unquote(text, errors="strict")
+        if not text.isprintable():
+            raise ValueError
+    except ValueError:
+        raise WrongAddress(
+            _("In its address, the %(part)s is not percent-encoded as it should be: write a %% as %%25.")
+            % {"part": part}
+        ) from None
+    return text
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host is this machine itself."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

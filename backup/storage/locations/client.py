@@ -8,10 +8,22 @@ code: its text may have parts of the address in it.
 
 from __future__ import annotations
 
+import importlib
+import tempfile
 from abc import ABC, abstractmethod
-from typing import BinaryIO
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, BinaryIO, cast
 
+from django.utils.translation import gettext as _
+
+from ...exceptions import LibraryMissing, StorageFailed
 from ..bounded import Activity
+
+#: How the name of a file begins that is being written, or was left half written. It is not listed.
+HIDDEN = "."
+#: Bytes that are moved at a time.
+CHUNK = 256 * 1024
 
 
 class Client(ABC):
@@ -19,10 +31,12 @@ class Client(ABC):
 
     #: Whether what goes there leaves this machine.
     is_remote = True
+    #: Whether what is sent can be read on the way, since nothing encrypts the connection.
+    is_open = False
 
     @abstractmethod
     def write(self, name: str, file: BinaryIO, activity: Activity) -> None:
-        """Save a file from its position on, in place of one of the same name. It appears only when it is complete.
+        """Save a file, all of it, in place of one of the same name. It appears only when it is complete.
 
         `file` reports to `activity` what is read of it.
         """
@@ -50,3 +64,47 @@ class Client(ABC):
     @abstractmethod
     def delete(self, name: str) -> None:
         """Delete a file; one that is gone already is fine."""
+
+    def close(self) -> None:  # noqa: B027  many have none
+        """Close its connections. Nothing is asked afterwards."""
+
+
+def library(name: str, extra: str) -> ModuleType:
+    """Return a library that not everybody has. Raises `LibraryMissing`, which says with which extra it comes."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        raise LibraryMissing(
+            _("It needs the library %(library)s. Install it: pip install 'babybuddy-backup[%(extra)s]'")
+            % {"library": name.partition(".")[0], "extra": extra}
+        ) from None
+
+
+class _Copy:
+    """A temporary file. That the disk of this server is full must not be taken for that of the location."""
+
+    def __init__(self, file: Any, activity: Activity) -> None:
+        self._file, self._activity = file, activity
+
+    def write(self, content: bytes) -> int:
+        self._activity.moved()
+        try:
+            return int(self._file.write(content))
+        except OSError as error:
+            raise StorageFailed(
+                _("The server has no room for a copy of the file (%(reason)s). Free some of its disk.")
+                % {"reason": error.strerror}
+            ) from error
+
+
+def fetched(fill: Callable[[BinaryIO], object], activity: Activity) -> BinaryIO:
+    """Return a temporary file, at its beginning, that `fill` has written into. The caller closes it."""
+    file = tempfile.TemporaryFile()  # noqa: SIM115
+    try:
+        fill(cast(BinaryIO, _Copy(file, activity)))
+        file.flush()
+        file.seek(0)
+    except BaseException:
+        file.close()
+        raise
+    return cast(BinaryIO, file)

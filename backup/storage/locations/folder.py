@@ -12,9 +12,8 @@ import json
 import os
 import shutil
 import stat
-import tempfile
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 from django.core.files.base import ContentFile
 from django.utils.translation import gettext as _
@@ -22,8 +21,8 @@ from django.utils.translation import gettext as _
 from ...exceptions import NotMounted, WrongAddress
 from .. import files
 from ..atomic import atomic_write, sweep
-from ..bounded import Activity, WatchedFile
-from .client import Client
+from ..bounded import Activity
+from .client import CHUNK, HIDDEN, Client, fetched
 
 #: The marker; what is in it is for people.
 MARKER = "babybuddy-backup.txt"
@@ -37,14 +36,18 @@ class Folder(Client):
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._swept: set[Path] = set()
 
     def write(self, name: str, file: BinaryIO, activity: Activity) -> None:
         self._mark()
         path = self._path / name
         path.parent.mkdir(mode=self._mode(0o770), parents=True, exist_ok=True)
-        sweep(path.parent)
+        if path.parent not in self._swept:  # once, since it lists the folder
+            self._swept.add(path.parent)
+            sweep(path.parent)
+        file.seek(0)
         with atomic_write(path) as target:
-            shutil.copyfileobj(file, target)
+            shutil.copyfileobj(file, target, CHUNK)
             os.chmod(target.name, self._mode(0o660))
 
     def _mode(self, most: int) -> int:
@@ -53,15 +56,8 @@ class Folder(Client):
 
     def read(self, name: str, activity: Activity) -> BinaryIO:
         self._check()
-        copy = tempfile.TemporaryFile()  # noqa: SIM115  the caller closes it
-        try:
-            with (self._path / name).open("rb") as file:
-                shutil.copyfileobj(cast(BinaryIO, WatchedFile(file, activity)), copy)
-            copy.seek(0)
-        except BaseException:
-            copy.close()
-            raise
-        return cast(BinaryIO, copy)
+        with (self._path / name).open("rb") as file:
+            return fetched(lambda copy: shutil.copyfileobj(file, copy, CHUNK), activity)
 
     def read_part(self, name: str, start: int, length: int) -> bytes:
         self._check()
@@ -83,7 +79,7 @@ class Folder(Client):
         self._check()
         try:
             with os.scandir(self._path / folder) as entries:
-                return [entry for entry in entries if not entry.name.startswith(".")]
+                return [entry for entry in entries if not entry.name.startswith(HIDDEN)]
         except FileNotFoundError:
             return []
 
@@ -95,7 +91,9 @@ class Folder(Client):
 
     def _check(self) -> None:
         """Raise `NotMounted` where the folder had a marker and has none."""
-        if not (self._path / MARKER).exists() and self._digest in _marked():
+        marker = self._path / MARKER
+        # Twice, since somebody may make the first copy just now.
+        if not marker.exists() and self._digest in _marked() and not marker.exists():
             raise NotMounted(
                 _(
                     "It is not mounted: the file %(marker)s, which the first copy left in its folder, is not there. "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import secrets
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import BinaryIO, TypeVar, cast
@@ -27,8 +28,8 @@ from ...exceptions import (
 from .. import files
 from ..bounded import ANSWER, STALLED, Activity, DoesNotAnswer, WatchedFile, bounded
 from ..keys import key_for
-from .address import client_of
 from .client import Client
+from .clients import client_of
 
 T = TypeVar("T")
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -82,7 +83,7 @@ class Location:
             return files.sites_among(self._ask(lambda client, _activity: client.folders()))
 
     def send(self, name: str, file: BinaryIO) -> None:
-        """Save a file from its position on, in place of one of the same name. It appears when it is complete.
+        """Save a file, all of it, in place of one of the same name. It appears when it is complete.
 
         Raises `LocationFailed`.
         """
@@ -155,6 +156,8 @@ class Location:
     def _client(self) -> Client:
         if self._made is None:
             self._made = client_of(self._address)
+            # Connections last as long as this object: several files go through one.
+            weakref.finalize(self, self._made.close).atexit = False
         return self._made
 
     def _ask(self, question: Callable[[Client, Activity], T], seconds: int = 0) -> T:

@@ -1,0 +1,238 @@
+"""S3, and what speaks its language: `s3://KEY:SECRET@BUCKET/PREFIX?endpoint_url=https://…`.
+
+Without key and secret the machine's own are taken, as boto3 finds them: from its variables, its files, its role.
+"""
+
+from __future__ import annotations
+
+import errno
+import ssl
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from django.utils.translation import gettext as _
+
+from ...exceptions import Denied, LocationFailed, NotVerified, Unreachable, WrongAddress
+from ..bounded import ANSWER, Activity
+from .address import is_loopback, parse
+from .client import CHUNK, HIDDEN, Client, fetched, library
+
+_CREDENTIALS = {
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "InvalidSecurity",
+    "ExpiredToken",
+    "InvalidToken",
+    "InvalidClientTokenId",
+    "UnrecognizedClientException",
+    "AccountProblem",
+    "NotSignedUp",
+}
+_REGION = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "301"}
+_FULL = {"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "ServiceQuotaExceededException"}
+
+
+class S3(Client):
+    def __init__(self, text: str) -> None:
+        library("boto3", "s3")
+        self._address = address = parse(text, "endpoint_url", "region_name", "addressing_style")
+        self._prefix = f"{address.path}/" if address.path else ""
+        self._endpoint = address.parameters.get("endpoint_url")
+        if bool(address.user) != bool(address.password):
+            raise WrongAddress(_("Its address has a key without a secret, or the other way round."))
+        if address.port is not None:
+            raise WrongAddress(
+                _("The host in its address is the name of a bucket; a port belongs into endpoint_url.")
+            )
+        if self._endpoint is not None:
+            scheme, _mark, host = self._endpoint.partition("://")
+            host = host.partition("/")[0]
+            if scheme not in ("http", "https") or not host or "@" in self._endpoint:
+                raise WrongAddress(_("The endpoint_url in its address must begin with https:// or http://."))
+            self.is_open = scheme == "http" and not is_loopback(host.rpartition(":")[0] or host)
+        self._client: Any = None
+
+    def write(self, name: str, file: BinaryIO, activity: Activity) -> None:
+        from boto3.s3.transfer import TransferConfig
+
+        file.seek(0)
+        with errors():
+            # In this thread, so that one part at a time is in memory. Parts of an upload that fails are removed.
+            self._asked().upload_fileobj(
+                file, self._address.host, self._key(name), Config=TransferConfig(use_threads=False)
+            )
+
+    def read(self, name: str, activity: Activity) -> BinaryIO:
+        def fill(copy: BinaryIO) -> None:
+            with self._opened(name) as body:
+                for chunk in body.iter_chunks(CHUNK):
+                    copy.write(chunk)
+
+        return fetched(fill, activity)
+
+    def read_part(self, name: str, start: int, length: int) -> bytes:
+        try:
+            with self._opened(name, Range=f"bytes={start}-{start + length - 1}") as body:
+                return bytes(body.read())
+        except EOFError:
+            return b""
+
+    @contextmanager
+    def _opened(self, name: str, **options: Any) -> Iterator[Any]:
+        """Open a file. Raises `EOFError` where a part begins behind its end."""
+        with errors():
+            answer = self._asked().get_object(Bucket=self._address.host, Key=self._key(name), **options)
+            with closing(answer["Body"]) as body:
+                yield body
+
+    def size(self, name: str) -> int:
+        with errors():
+            answer = self._asked().head_object(Bucket=self._address.host, Key=self._key(name))
+            return int(answer["ContentLength"])
+
+    def names(self, folder: str) -> list[str]:
+        prefix = self._key(f"{folder}/")
+        found = (
+            entry["Key"].removeprefix(prefix)
+            for page in self._pages(prefix)
+            for entry in page.get("Contents", ())
+        )
+        return [name for name in found if name and not name.startswith(HIDDEN)]
+
+    def folders(self) -> list[str]:
+        return [
+            entry["Prefix"].removeprefix(self._prefix).rstrip("/")
+            for page in self._pages(self._prefix)
+            for entry in page.get("CommonPrefixes", ())
+        ]
+
+    def _pages(self, prefix: str) -> Iterator[Any]:
+        with errors():
+            pages = self._asked().get_paginator("list_objects_v2")
+            yield from pages.paginate(Bucket=self._address.host, Prefix=prefix, Delimiter="/")
+
+    def delete(self, name: str) -> None:
+        with errors():
+            self._asked().delete_object(Bucket=self._address.host, Key=self._key(name))
+
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
+
+    def _key(self, name: str) -> str:
+        return self._prefix + name
+
+    def _asked(self) -> Any:
+        """Return boto3's client, which is made when it is first needed: that takes a while."""
+        if self._client is None:
+            import boto3
+            from botocore.config import Config
+
+            options = {
+                "connect_timeout": ANSWER,
+                "read_timeout": 3 * ANSWER,  # a server may think about a file that it has received
+                "retries": {"total_max_attempts": 2},  # the schedule tries again by itself
+                "s3": {"addressing_style": self._address.parameters.get("addressing_style", "auto")},
+                # Checksums of S3's own, which many of its kin do not know.
+                "request_checksum_calculation": "when_required",
+                "response_checksum_validation": "when_required",
+            }
+            known = Config.OPTION_DEFAULTS
+            self._client = boto3.session.Session().client(
+                "s3",
+                aws_access_key_id=self._address.user or None,
+                aws_secret_access_key=self._address.password or None,
+                endpoint_url=self._endpoint,
+                region_name=self._address.parameters.get("region_name"),
+                verify=authorities(),
+                config=Config(**{name: value for name, value in options.items() if name in known}),
+            )
+        return self._client
+
+
+def authorities() -> str | bool:
+    """Return the file of the certificate authorities that this system trusts; True, for those of the library, where it
+    has none."""
+    paths = ssl.get_default_verify_paths()
+    for path in (paths.cafile, "/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"):
+        if path and Path(path).is_file():
+            return path
+    return True
+
+
+def _code(error: Exception) -> str:
+    """Return the code in an error of S3; "" where it is another error."""
+    with suppress(AttributeError, KeyError, TypeError):
+        return str(error.response["Error"]["Code"])  # type: ignore[attr-defined]
+    return ""
+
+
+def _status(error: Exception) -> int:
+    with suppress(AttributeError, KeyError, TypeError, ValueError):
+        return int(error.response["ResponseMetadata"]["HTTPStatusCode"])  # type: ignore[attr-defined]
+    return 0
+
+
+@contextmanager
+def errors() -> Iterator[None]:
+    """Raise boto3's errors as a `Client` should. Others pass: this knows those of S3 by their shape."""
+    try:
+        yield
+    except Exception as error:
+        told = _told(error)
+        if told is error:
+            raise
+        raise told from None
+
+
+def _told(error: Exception) -> Exception:
+    code, status = _code(error), _status(error)
+    if code:
+        return _answered(code, status)
+    exceptions = sys.modules.get("botocore.exceptions")
+    if exceptions is None or not isinstance(error, exceptions.BotoCoreError | exceptions.ClientError):
+        # What urllib3 raises while a file is read is passed on by some versions.
+        return ConnectionError() if type(error).__module__.startswith("urllib3.") else error
+    if isinstance(error, exceptions.NoCredentialsError | exceptions.PartialCredentialsError):
+        return WrongAddress(_("Its address has no key and secret, and this machine has none of its own."))
+    if isinstance(error, exceptions.SSLError):
+        return NotVerified(_("Its certificate is not one that this system trusts."))
+    if isinstance(error, exceptions.ConnectTimeoutError | exceptions.ReadTimeoutError):
+        return TimeoutError()
+    if isinstance(error, exceptions.HTTPClientError | exceptions.IncompleteReadError):
+        return ConnectionError()
+    if isinstance(error, exceptions.ParamValidationError | exceptions.InvalidRegionError):
+        return WrongAddress(_("The name of the bucket, or of the region, in its address cannot be right."))
+    return LocationFailed(_("It does not work (%(reason)s).") % {"reason": type(error).__name__})
+
+
+def _answered(code: str, status: int) -> Exception:
+    """Return what an answer means. `code`: S3's; of an answer without a body its status."""
+    if code == "NoSuchBucket":
+        return WrongAddress(_("There is no bucket of the name that its address has."))
+    if code in ("InvalidBucketName", "InvalidURI"):
+        return WrongAddress(_("The name of the bucket in its address cannot be right."))
+    if code in _REGION:
+        return WrongAddress(_("The bucket is in another region. Add region_name to its address."))
+    if code == "InvalidRange":
+        return EOFError()
+    if code in ("NoSuchKey", "NotFound", "404"):
+        return FileNotFoundError()
+    if code in _CREDENTIALS:
+        return Denied(
+            _("It does not accept key and secret (%(code)s). Correct them in its address.") % {"code": code}
+        )
+    if code == "RequestTimeTooSkewed":
+        return Denied(_("It refuses requests since the clock of this server is wrong. Set the clock."))
+    if code in _FULL or status == 507:
+        return OSError(errno.ENOSPC, "")
+    if status in (401, 403, 405) or code in ("AccessDenied", "403"):
+        return PermissionError()
+    if status in (429, 500, 502, 503, 504):
+        return Unreachable(
+            _("It says that it cannot work now (%(code)s). Wait, or ask who runs it.") % {"code": code}
+        )
+    return LocationFailed(_("It does not work (%(reason)s).") % {"reason": code[:50]})

@@ -1,0 +1,306 @@
+"""SFTP: `sftp://USER:PASSWORD@HOST:PORT/PATH`, or with a private key, whose passphrase the password then is.
+
+The server must be the one that it was: its host key stands in known_hosts, or its fingerprint in the address, for those
+who can set a variable but no file.
+"""
+
+from __future__ import annotations
+
+import base64
+import errno
+import hashlib
+import hmac
+import os
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, TypeVar
+
+from django.utils.translation import gettext as _
+
+from ...exceptions import Denied, LocationFailed, NotVerified, Unreachable, WrongAddress
+from ..bounded import ANSWER, Activity
+from .address import parse
+from .client import CHUNK, fetched, library
+from .renaming import Renaming
+
+T = TypeVar("T")
+#: Requests that are under way while a file is read, each of 32 KiB.
+PREFETCHED = 64
+
+
+class Sftp(Renaming):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        library("paramiko", "sftp")
+        self._address = address = parse(text, "known_hosts", "host_key", "key_file")
+        if not address.user:
+            raise WrongAddress(_("Its address has no user."))
+        # As in curl, a path that begins with ~ starts at the user's own folder.
+        path = address.path
+        self._root = PurePosixPath(path.removeprefix("~").lstrip("/") if path.startswith("~") else f"/{path}")
+        for name in ("known_hosts", "key_file"):
+            if name in address.parameters and not self._file(name).is_file():
+                raise WrongAddress(
+                    _("The file that %(name)s in its address names is not there.") % {"name": name}
+                )
+        if (key := address.parameters.get("host_key")) is not None and not key.startswith("SHA256:"):
+            raise WrongAddress(
+                _("The host_key in its address must begin with SHA256:, as ssh-keygen -l shows it.")
+            )
+        self._ssh: Any = None
+        self._sftp: Any = None
+        self._made: set[str] = set()
+
+    def _file(self, name: str) -> Path:
+        return Path(self._address.parameters[name]).expanduser()
+
+    def _put(self, name: str, file: BinaryIO) -> None:
+        path = str(self._path(name))
+
+        def send(sftp: Any) -> None:
+            file.seek(0)
+            with sftp.open(path, "wb") as target:
+                target.set_pipelined(True)
+                shutil.copyfileobj(file, target, CHUNK)
+            if sftp.stat(path).st_size != file.tell():
+                raise OSError(errno.EIO, "")
+
+        try:
+            self._ask(send)
+        except OSError as error:
+            if error.errno is None and self._is_full():  # the server says "Failure", and no more
+                raise OSError(errno.ENOSPC, "") from None
+            raise
+
+    def _rename(self, name: str, to: str) -> None:
+        def rename(sftp: Any) -> None:
+            old, new = str(self._path(name)), str(self._path(to))
+            try:
+                sftp.posix_rename(old, new)
+            except OSError as error:
+                if error.errno is not None:
+                    raise
+                # A server that does not know this takes the place of no file, so that one must go first.
+                with suppress(FileNotFoundError):
+                    sftp.remove(new)
+                sftp.rename(old, new)
+
+        self._ask(rename)
+
+    def read(self, name: str, activity: Activity) -> BinaryIO:
+        path = str(self._path(name))
+        return self._ask(
+            lambda sftp: fetched(
+                lambda copy: sftp.getfo(path, copy, max_concurrent_prefetch_requests=PREFETCHED), activity
+            )
+        )
+
+    def read_part(self, name: str, start: int, length: int) -> bytes:
+        def read(sftp: Any) -> bytes:
+            with sftp.open(str(self._path(name)), "rb") as file:
+                file.seek(start)
+                return bytes(file.read(length))
+
+        return self._ask(read)
+
+    def size(self, name: str) -> int:
+        return int(self._ask(lambda sftp: sftp.stat(str(self._path(name)))).st_size)
+
+    def _all_names(self, folder: str) -> list[str]:
+        return [entry.filename for entry in self._entries(folder) if stat.S_ISREG(entry.st_mode or 0)]
+
+    def folders(self) -> list[str]:
+        return [entry.filename for entry in self._entries("") if stat.S_ISDIR(entry.st_mode or 0)]
+
+    def _entries(self, folder: str) -> list[Any]:
+        try:
+            return self._ask(lambda sftp: list(sftp.listdir_iter(str(self._path(folder)))))
+        except FileNotFoundError:
+            return []
+
+    def delete(self, name: str) -> None:
+        with suppress(FileNotFoundError):
+            self._ask(lambda sftp: sftp.remove(str(self._path(name))))
+
+    # -- folders ---
+
+    def _path(self, name: str) -> PurePosixPath:
+        return self._root / name
+
+    def _make_folder(self, folder: str) -> None:
+        if folder not in self._made:
+            self._ask(lambda sftp: _make(sftp, self._path(folder)))
+            self._made.add(folder)
+
+    def _is_full(self) -> bool:
+        """Ask how much room there is, as OpenSSH's server can tell."""
+        from paramiko.sftp import CMD_EXTENDED
+
+        def ask(sftp: Any) -> bool:
+            _kind, answer = sftp._request(CMD_EXTENDED, "statvfs@openssh.com", str(self._root))
+            _block, _fragment, _blocks, _free, available, files, _files_free, files_available = (
+                answer.get_int64() for _ in range(8)
+            )
+            return bool(available == 0 or (files > 0 and files_available == 0))
+
+        with suppress(Exception):  # another server: it stays a failure
+            return self._ask(ask)
+        return False
+
+    # -- the connection ---
+
+    def _ask(self, question: Callable[[Any], T]) -> T:
+        """Return what `question` returns of the connection, which is made when it is first needed. One that was cut
+        meanwhile is made again once: every question may be asked twice."""
+        is_fresh = self._sftp is None
+        try:
+            with _errors():
+                return question(self._connected())
+        except ConnectionError:
+            self.close()
+            if is_fresh:
+                raise
+        except TimeoutError:
+            self.close()
+            raise
+        with _errors():
+            return question(self._connected())
+
+    def close(self) -> None:
+        if self._ssh is not None:
+            self._ssh.close()
+        self._ssh = self._sftp = None
+
+    def _connected(self) -> Any:
+        if self._sftp is not None:
+            return self._sftp
+        import paramiko
+
+        address = self._address
+        ssh = paramiko.SSHClient()
+        ssh.set_log_channel("backup.storage.sftp")  # not to the host's log: what it says is in our errors
+        fingerprint = address.parameters.get("host_key", "")
+        if not fingerprint:
+            self._load_known_hosts(ssh)
+        ssh.set_missing_host_key_policy(_Policy(fingerprint))
+        key_file = str(self._file("key_file")) if "key_file" in address.parameters else None
+        try:
+            ssh.connect(
+                address.host,
+                address.port or 22,
+                username=address.user,
+                password=address.password or None,
+                key_filename=key_file,
+                timeout=ANSWER,
+                banner_timeout=ANSWER,
+                auth_timeout=ANSWER,
+                channel_timeout=ANSWER,
+                allow_agent=False,
+                look_for_keys=not address.password and key_file is None,
+            )
+            sftp = ssh.open_sftp()
+            sftp.get_channel().settimeout(ANSWER)
+        except BaseException:
+            ssh.close()
+            raise
+        self._ssh, self._sftp = ssh, sftp
+        return sftp
+
+    def _load_known_hosts(self, ssh: Any) -> None:
+        if "known_hosts" in self._address.parameters:
+            ssh.load_host_keys(str(self._file("known_hosts")))
+            return
+        for path in (Path("/etc/ssh/ssh_known_hosts"), Path(os.path.expanduser("~/.ssh/known_hosts"))):
+            if path.is_file():
+                ssh.load_system_host_keys(str(path))
+
+
+def _make(sftp: Any, folder: PurePosixPath) -> None:
+    try:
+        sftp.stat(str(folder))
+        return
+    except FileNotFoundError:
+        if folder.parent != folder:
+            _make(sftp, folder.parent)
+    try:
+        sftp.mkdir(str(folder), 0o700)
+    except OSError as error:
+        with suppress(OSError):
+            sftp.stat(str(folder))  # somebody else made it meanwhile
+            return
+        raise error
+
+
+class _Policy:
+    """What to do with a host key that is not in known_hosts: refuse it, unless the address has its fingerprint."""
+
+    def __init__(self, fingerprint: str) -> None:
+        self._fingerprint = fingerprint
+
+    def missing_host_key(self, _client: Any, _host: str, key: Any) -> None:
+        found = "SHA256:" + base64.b64encode(hashlib.sha256(key.asbytes()).digest()).decode().rstrip("=")
+        if self._fingerprint and hmac.compare_digest(self._fingerprint.rstrip("=").encode(), found.encode()):
+            return
+        if self._fingerprint:
+            raise NotVerified(
+                _(
+                    "Its host key is %(found)s (%(kind)s), not the one in its address. Somebody may be in between. "
+                    "Find out whether the server has a new key before you correct the address."
+                )
+                % {"found": found, "kind": key.get_name()}
+            )
+        raise NotVerified(
+            _(
+                "Its host key, %(found)s (%(kind)s), is not known. Find out whether it is the server's: there, "
+                "ssh-keygen -l shows it. Then add ?host_key=%(found)s to its address, or the key to known_hosts."
+            )
+            % {"found": found, "kind": key.get_name()}
+        )
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """Raise paramiko's errors as a `Client` should."""
+    import paramiko
+    from paramiko.ssh_exception import NoValidConnectionsError
+
+    try:
+        yield
+    except paramiko.BadHostKeyException:
+        raise NotVerified(
+            _(
+                "Its host key is another one than known_hosts has. Somebody may be in between. Find out whether the "
+                "server has a new key before you correct known_hosts."
+            )
+        ) from None
+    except paramiko.PasswordRequiredException:
+        raise Denied(
+            _("Its private key needs a passphrase. It stands in the address for the password.")
+        ) from None
+    except paramiko.AuthenticationException:
+        raise Denied(
+            _("It does not accept user and password, or the private key. Correct its address.")
+        ) from None
+    except NoValidConnectionsError:
+        raise ConnectionError from None
+    except paramiko.ssh_exception.IncompatiblePeer:
+        raise LocationFailed(_("It knows no encryption that this server knows, too.")) from None
+    except (paramiko.SSHException, EOFError) as error:
+        if isinstance(error.__context__, TimeoutError):
+            raise TimeoutError from None
+        raise ConnectionError from None
+    except OSError as error:
+        if _is_lookup(error):
+            raise Unreachable(
+                _("The name of its host is not known. Check its address, and the network.")
+            ) from None
+        raise
+
+
+def _is_lookup(error: OSError) -> bool:
+    import socket
+
+    return isinstance(error, socket.gaierror)

@@ -1,0 +1,255 @@
+"""WebDAV, as Nextcloud and many a NAS speak it: `webdavs://USER:PASSWORD@HOST/PATH`.
+
+`webdav://` is the same without TLS. Whoever is in between then reads the password, so other machines than this one need
+`?insecure=yes`.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, BinaryIO, cast
+from urllib.parse import quote, unquote, urlsplit
+from xml.etree.ElementTree import ParseError, XMLPullParser
+
+from django.utils.translation import gettext as _
+
+from ...exceptions import Denied, LocationFailed, NotVerified, Unreachable, WrongAddress
+from ..bounded import ANSWER, Activity
+from .address import parse
+from .client import CHUNK, fetched, library
+from .renaming import Renaming
+
+_DAV = "{DAV:}"
+_KINDS = b'<?xml version="1.0"?><propfind xmlns="DAV:"><prop><resourcetype/></prop></propfind>'
+
+
+class WebDav(Renaming):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        library("httpx", "webdav")
+        self._address = address = parse(text, "insecure")
+        has_tls = address.scheme == "webdavs"
+        self.is_open = not has_tls and not address.is_loopback
+        if self.is_open and address.parameters.get("insecure") != "yes":
+            raise WrongAddress(
+                _(
+                    "Its address begins with webdav://, so everybody on the way could read the password. Use "
+                    "webdavs://, or add ?insecure=yes where you know the way."
+                )
+            )
+        host = f"[{address.host}]" if ":" in address.host else address.host
+        port = f":{address.port}" if address.port else ""
+        self._origin = f"{'https' if has_tls else 'http'}://{host}{port}"
+        self._root = f"/{quote(address.path)}" if address.path else ""
+        self._http: Any = None
+        self._made: set[str] = set()
+
+    def _put(self, name: str, file: BinaryIO) -> None:
+        size = file.seek(0, 2)
+        file.seek(0)
+        with self._asked("PUT", name, content=_chunks(file), headers={"Content-Length": str(size)}):
+            pass
+
+    def _rename(self, name: str, to: str) -> None:
+        headers = {"Destination": self._origin + self._path(to), "Overwrite": "T"}
+        with self._asked("MOVE", name, headers=headers):
+            pass
+
+    def read(self, name: str, activity: Activity) -> BinaryIO:
+        def fill(copy: BinaryIO) -> None:
+            with self._asked("GET", name) as answer:
+                for chunk in answer.iter_bytes(CHUNK):
+                    copy.write(chunk)
+
+        return fetched(fill, activity)
+
+    def read_part(self, name: str, start: int, length: int) -> bytes:
+        with self._asked(
+            "GET", name, headers={"Range": f"bytes={start}-{start + length - 1}"}, allowed=(416,)
+        ) as answer:
+            if answer.status_code == 416:  # it begins behind the end
+                return b""
+            if answer.status_code == 206:
+                return bytes(answer.read())
+            part = bytearray()
+            for chunk in answer.iter_bytes(CHUNK):  # a server that does not know parts sends all of it
+                part += chunk
+                if len(part) >= start + length:
+                    break
+            return bytes(part[start : start + length])
+
+    def size(self, name: str) -> int:
+        with self._asked("HEAD", name) as answer:
+            try:
+                return int(answer.headers["Content-Length"])
+            except (KeyError, ValueError):
+                raise LocationFailed(_("It does not say how large a file is.")) from None
+
+    def _all_names(self, folder: str) -> list[str]:
+        return [name for name, is_folder in self._entries(folder) if not is_folder]
+
+    def folders(self) -> list[str]:
+        return [name for name, is_folder in self._entries("") if is_folder]
+
+    def _entries(self, folder: str) -> list[tuple[str, bool]]:
+        """Return the names in a folder, and whether each is a folder. Read bit by bit, since there may be many."""
+        parser: XMLPullParser[Any] = XMLPullParser(["end"])
+        found, own = [], unquote(self._path(folder))
+        headers = {"Depth": "1", "Content-Type": "application/xml"}
+        try:
+            with self._asked("PROPFIND", f"{folder}/", headers=headers, content=_KINDS) as answer:
+                for chunk in answer.iter_bytes(CHUNK):
+                    parser.feed(chunk)
+                    for _event, element in cast(Any, parser.read_events()):
+                        if element.tag == f"{_DAV}response":
+                            path = unquote(urlsplit(element.findtext(f"{_DAV}href", "").strip()).path).rstrip(
+                                "/"
+                            )
+                            if path != own:
+                                is_folder = element.find(f".//{_DAV}collection") is not None
+                                found.append((path.rpartition("/")[2], is_folder))
+                            element.clear()
+        except FileNotFoundError:
+            return []
+        except ParseError:
+            raise self._no_webdav() from None
+        return found
+
+    def delete(self, name: str) -> None:
+        with suppress(FileNotFoundError), self._asked("DELETE", name):
+            pass
+
+    def close(self) -> None:
+        if self._http is not None:
+            self._http.close()
+
+    def _make_folder(self, folder: str) -> None:
+        if folder in self._made:
+            return
+        status = self._make(folder)
+        if status == 409:  # the one above is not there
+            if not folder:
+                raise WrongAddress(_("The folder above the one in its address does not exist."))
+            self._make_folder(folder.rpartition("/")[0])
+            status = self._make(folder)
+        if status == 409:
+            raise WrongAddress(_("The folder in its address does not exist, and cannot be made."))
+        self._made.add(folder)
+
+    def _make(self, folder: str) -> int:
+        """Return the status: 405 where there is such a folder, 409 where the one above is not there."""
+        with self._asked("MKCOL", f"{folder}/", allowed=(405, 409)) as answer:
+            return int(answer.status_code)
+
+    # -- requests ---
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{quote(name)}".rstrip("/")
+
+    @contextmanager
+    def _asked(
+        self, method: str, name: str, *, allowed: tuple[int, ...] = (), **options: Any
+    ) -> Iterator[Any]:
+        """Send a request, and give its answer, whose content is not read yet.
+
+        `allowed`: statuses that are no error here. Raises what a `Client` may raise.
+        """
+        path = self._path(name) + ("/" if name.endswith("/") else "")
+        with _errors(), self._connected().stream(method, self._origin + path, **options) as answer:
+            status = answer.status_code
+            if status not in allowed and not 200 <= status < 300:
+                raise self._refused(status)
+            yield answer
+
+    def _refused(self, status: int) -> Exception:
+        if status == 401:
+            return Denied(_("It does not accept user and password. Correct them in its address."))
+        if status in (403, 405, 423):
+            return PermissionError()
+        if status in (404, 410):
+            return FileNotFoundError()
+        if status == 409:
+            return WrongAddress(_("The folder in its address does not exist."))
+        if status == 507:
+            return OSError(errno.ENOSPC, "")
+        if status == 413:
+            return LocationFailed(_("It does not take files of this size. Its limit must be raised there."))
+        if status in (429, 500, 502, 503, 504):
+            return Unreachable(
+                _("It says that it cannot work now (%(code)s). Wait, or ask who runs it.") % {"code": status}
+            )
+        if 300 <= status < 400:
+            return WrongAddress(_("It says that it is elsewhere now. Correct its address."))
+        return self._no_webdav()
+
+    def _no_webdav(self) -> Exception:
+        return WrongAddress(_("What answers at its address does not speak WebDAV."))
+
+    def _connected(self) -> Any:
+        """Return httpx's client, which connects by itself."""
+        if self._http is None:
+            import httpx
+
+            logging.getLogger("httpx").addFilter(_is_not_ours)
+            address = self._address
+            self._http = httpx.Client(
+                auth=(address.user, address.password) if address.user else None,
+                timeout=httpx.Timeout(
+                    ANSWER, read=3 * ANSWER
+                ),  # a server may think about a file that it has received
+                verify=ssl.create_default_context(),  # the authorities that this system trusts
+                headers={"User-Agent": "babybuddy-backup", "Accept-Encoding": "identity"},
+            )
+        return self._http
+
+
+def _chunks(file: BinaryIO) -> Iterator[bytes]:
+    while chunk := file.read(CHUNK):
+        yield chunk
+
+
+#: Set in a thread that asks, so that the line that httpx logs of each request, the address in it, is left out.
+_asking = threading.local()
+
+
+def _is_not_ours(_record: logging.LogRecord) -> bool:
+    return not getattr(_asking, "now", False)
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """Raise httpx's errors as a `Client` should."""
+    import httpx
+
+    _asking.now = True
+    try:
+        yield
+    except httpx.TimeoutException:
+        raise TimeoutError from None
+    except httpx.ConnectError as error:
+        if _caused_by(error, ssl.SSLError):
+            raise NotVerified(_("Its certificate is not one that this system trusts.")) from None
+        if _caused_by(error, socket.gaierror):
+            raise Unreachable(
+                _("The name of its host is not known. Check its address, and the network.")
+            ) from None
+        raise ConnectionError from None
+    except httpx.TransportError:
+        raise ConnectionError from None
+    except (httpx.InvalidURL, UnicodeError):
+        raise WrongAddress(_("The host in its address cannot be right.")) from None
+    finally:
+        _asking.now = False
+
+
+def _caused_by(error: BaseException, kind: type[BaseException]) -> bool:
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, kind):
+        cause = cause.__cause__ or cause.__context__
+    return cause is not None

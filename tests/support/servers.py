@@ -1,0 +1,385 @@
+"""Real servers for the locations, each on a free port of this machine: S3, WebDAV, SFTP; and what is between them and
+us: a proxy that cuts connections, or hangs."""
+
+import contextlib
+import getpass
+import importlib.util
+import io
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+STRICT = os.environ.get("BACKUP_TEST_STRICT") == "1"
+#: What must be quoted in an address, so that nothing leaks that was not percent-encoded.
+USER, PASSWORD = "family", "p/a?s#s@w:o%r d"
+
+
+def missing(what):
+    """Skips a test that needs something that is not here; BACKUP_TEST_STRICT=1 makes it fail instead."""
+    (pytest.fail if STRICT else pytest.skip)(f"{what} is not installed")
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def wait_for_port(port, process=None):
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and (process is None or process.poll() is None):
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.02)
+    raise RuntimeError("the server did not start")
+
+
+class Proxy:
+    """Stands before a server, and can treat connections badly. `limit`: bytes from the client after which it does."""
+
+    def __init__(self, port):
+        self.target, self.limit, self.hangs, self.is_down = port, None, False, False
+        self.towards_client = False
+        self.moved = 0
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._open = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            if self.is_down:
+                client.close()
+                continue
+            server = socket.create_connection(("127.0.0.1", self.target))
+            self._open += [client, server]
+            for source, sink, from_client in ((client, server, True), (server, client, False)):
+                threading.Thread(target=self._pump, args=(source, sink, from_client), daemon=True).start()
+
+    def _pump(self, source, sink, from_client):
+        counts = from_client != self.towards_client
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                if counts and self.limit is not None:
+                    self.moved += len(data)
+                    if self.moved > self.limit:
+                        if self.hangs:
+                            threading.Event().wait(60)
+                        break
+                sink.sendall(data)
+        for end in (source, sink):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+    def bad(self, limit=0, *, hangs=False, towards_client=False):
+        """From now on: after so many bytes from the client, or towards it, connections are cut, or nothing moves."""
+        self.moved, self.limit, self.hangs, self.towards_client = 0, limit, hangs, towards_client
+
+    def close(self):
+        self._listener.close()
+        for end in self._open:
+            with contextlib.suppress(OSError):
+                end.close()
+
+
+# -- S3 ---
+
+
+class S3Server:
+    def __init__(self, port):
+        self.port, self.endpoint = port, f"http://127.0.0.1:{port}"
+        self.key, self.secret = "AKIAFAMILY", "se/cr+et"
+
+    def address(self, bucket="backups", prefix="/of/babybuddy", port=None, key=None, secret=None):
+        user = f"{quote(key or self.key, safe='')}:{quote(secret or self.secret, safe='')}"
+        endpoint = f"http://127.0.0.1:{port or self.port}"
+        return f"s3://{user}@{bucket}{prefix}?endpoint_url={endpoint}&region_name=us-east-1"
+
+    def client(self, service="s3"):
+        import boto3
+
+        return boto3.client(
+            service,
+            endpoint_url=self.endpoint,
+            region_name="us-east-1",
+            aws_access_key_id=self.key,
+            aws_secret_access_key=self.secret,
+        )
+
+    def post(self, path, content=b""):
+        headers = {"Content-Type": "text/plain"}
+        with urllib.request.urlopen(urllib.request.Request(f"{self.endpoint}{path}", content, headers)):
+            pass
+
+    def reset(self):
+        self.post("/moto-api/reset-auth", b"inf")
+        self.post("/moto-api/reset")
+        self.client().create_bucket(Bucket="backups")
+
+    @contextlib.contextmanager
+    def user_who_may(self, *actions):
+        """A user with these rights and no other; yields key and secret. Until then nobody is checked."""
+        import json
+
+        iam = self.client("iam")
+        iam.create_user(UserName="one")
+        statement = {"Effect": "Allow", "Action": [f"s3:{name}" for name in actions], "Resource": "*"}
+        policy = {"Version": "2012-10-17", "Statement": [statement]}
+        iam.put_user_policy(UserName="one", PolicyName="p", PolicyDocument=json.dumps(policy))
+        key = iam.create_access_key(UserName="one")["AccessKey"]
+        self.post("/moto-api/reset-auth", b"0")
+        try:
+            yield key["AccessKeyId"], key["SecretAccessKey"]
+        finally:
+            self.post("/moto-api/reset-auth", b"inf")
+
+
+@contextlib.contextmanager
+def s3_server():
+    """moto's server, in a process of its own, so that its memory is not ours."""
+    if importlib.util.find_spec("moto") is None or importlib.util.find_spec("flask_cors") is None:
+        missing("moto's server")
+    port = free_port()
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet) as process:
+        try:
+            wait_for_port(port, process)
+            yield S3Server(port)
+        finally:
+            process.terminate()
+
+
+# -- WebDAV ---
+
+
+class DavServer:
+    """`refused`: method -> status that it gets in place of the server's own answer."""
+
+    def __init__(self, app, folder, port, authority=None):
+        self._app, self.folder, self.port, self.refused, self.authority = app, folder, port, {}, authority
+
+    def __call__(self, environ, start_response):
+        status = self.refused.get(environ["REQUEST_METHOD"])
+        if status:
+            body = environ["wsgi.input"]
+            while body.read(65536):
+                pass
+            start_response(
+                f"{status} As the test wants it", [("Content-Length", "0"), ("Location", "https://x/")]
+            )
+            return [b""]
+        return self._app(environ, start_response)
+
+    def address(self, path="/nas/babybuddy", port=None, password=PASSWORD, host="127.0.0.1"):
+        scheme = "webdavs" if self.authority else "webdav"
+        return f"{scheme}://{USER}:{quote(password, safe='')}@{host}:{port or self.port}{path}"
+
+
+@contextlib.contextmanager
+def dav_server(folder, *, tls=False):
+    try:
+        from cheroot.wsgi import Server
+        from wsgidav.wsgidav_app import WsgiDAVApp
+    except ImportError:
+        missing("wsgidav or cheroot")
+    (folder / "nas").mkdir(parents=True)
+    app = WsgiDAVApp(
+        {
+            "provider_mapping": {"/": str(folder)},
+            "simple_dc": {"user_mapping": {"*": {USER: {"password": PASSWORD}}}},
+            "http_authenticator": {"accept_basic": True, "accept_digest": False, "default_to_digest": False},
+            "verbose": 0,
+            "logging": {"enable": False},
+        }
+    )
+    dav = DavServer(app, folder, free_port())
+    server = Server(("127.0.0.1", dav.port), dav, numthreads=4)
+    server.error_log = lambda *args, **options: None
+    if tls:
+        dav.authority = folder.with_suffix(".pem")
+        server.ssl_adapter = tls_adapter(dav.authority)
+    server.prepare()
+    thread = threading.Thread(target=server.serve, daemon=True)
+    thread.start()
+    try:
+        yield dav
+    finally:
+        server.stop()
+        thread.join(10)
+
+
+def tls_adapter(authority_file):
+    """A certificate for 127.0.0.1 by an authority of its own, which is written into a file."""
+    try:
+        import trustme
+    except ImportError:
+        missing("trustme")
+    from cheroot.ssl.builtin import BuiltinSSLAdapter
+
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(authority_file))
+    own = authority_file.with_name("server.pem")
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(own))
+    return BuiltinSSLAdapter(str(own), str(own))
+
+
+# -- SFTP ---
+
+
+SFTP_SERVER = next(filter(os.path.exists, ("/usr/lib/openssh/sftp-server", "/usr/libexec/sftp-server")), None)
+
+
+class SshServer:
+    """OpenSSH's sshd with keys of its own. `folder`: what is meant for the test."""
+
+    def __init__(self, folder, port):
+        self.folder, self.port, self.user = folder, port, getpass.getuser()
+        self.known_hosts, self.key = folder / "known_hosts", folder / "user"
+
+    def address(self, path=None, port=None, **parameters):
+        known = {"known_hosts": self.known_hosts, "key_file": self.key} | parameters
+        query = "&".join(f"{name}={quote(str(value))}" for name, value in known.items() if value)
+        path = path or self.folder / "nas" / "babybuddy"
+        return f"sftp://{self.user}@127.0.0.1:{port or self.port}{path}?{query}"
+
+    def knows(self, port, key="host"):
+        """Adds a host key to known_hosts, for a port."""
+        kind, text, *_ = (self.folder / f"{key}.pub").read_text().split()
+        with self.known_hosts.open("a") as file:
+            file.write(f"[127.0.0.1]:{port} {kind} {text}\n")
+
+
+def make_key(path):
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path], check=True)
+
+
+@contextlib.contextmanager
+def ssh_server(folder):
+    sshd = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
+    if not sshd or not SFTP_SERVER:
+        missing("OpenSSH's server")
+    (folder / "nas").mkdir(parents=True)
+    for name in ("host", "user", "other"):
+        make_key(folder / name)
+    shutil.copy(folder / "user.pub", folder / "authorized_keys")
+    if os.geteuid() == 0:  # sshd wants it where it could change users
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+    server = SshServer(folder, free_port())
+    config = folder / "config"
+    config.write_text(
+        f"""ListenAddress 127.0.0.1:{server.port}
+HostKey {folder}/host
+AuthorizedKeysFile {folder}/authorized_keys
+PidFile none
+UsePAM no
+StrictModes no
+PasswordAuthentication yes
+Subsystem sftp {SFTP_SERVER}
+"""
+    )
+    server.knows(server.port)
+    with (
+        (folder / "log").open("wb") as log,
+        subprocess.Popen([sshd, "-D", "-e", "-f", str(config)], stdout=log, stderr=log) as process,
+    ):
+        try:
+            wait_for_port(server.port, process)
+            yield server
+        finally:
+            process.terminate()
+
+
+@contextlib.contextmanager
+def password_ssh_server(folder):
+    """OpenSSH's sftp-server behind a server that takes a password: sshd itself would take none but a system user's.
+
+    Yields the port.
+    """
+    try:
+        import paramiko
+    except ImportError:
+        missing("paramiko")
+    if not SFTP_SERVER:
+        missing("OpenSSH's server")
+
+    class Interface(paramiko.ServerInterface):
+        def check_auth_password(self, username, password):
+            good = (username, password) == (USER, PASSWORD)
+            return paramiko.AUTH_SUCCESSFUL if good else paramiko.AUTH_FAILED
+
+        def get_allowed_auths(self, username):
+            return "password"
+
+        def check_channel_request(self, kind, channel_id):
+            return paramiko.OPEN_SUCCEEDED
+
+        def check_channel_subsystem_request(self, channel, name):
+            threading.Thread(target=serve, args=(channel,), daemon=True).start()
+            return True
+
+    def serve(channel):
+        process = subprocess.Popen([SFTP_SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=folder)
+
+        def answer():
+            while data := process.stdout.read1(65536):
+                channel.sendall(data)
+            channel.close()
+
+        threading.Thread(target=answer, daemon=True).start()
+        with contextlib.suppress(OSError):
+            while data := channel.recv(65536):
+                process.stdin.write(data)
+                process.stdin.flush()
+        with contextlib.suppress(OSError):
+            process.stdin.close()
+        process.wait()
+        process.stdout.close()
+
+    key = paramiko.RSAKey.from_private_key(io.StringIO(rsa_key()))
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def accept():
+        while True:
+            try:
+                client, _ = listener.accept()
+            except OSError:
+                return
+            transport = paramiko.Transport(client)
+            transport.set_log_channel("tests.sftp")
+            transport.add_server_key(key)
+            with contextlib.suppress(paramiko.SSHException, EOFError):
+                transport.start_server(server=Interface())
+
+    threading.Thread(target=accept, daemon=True).start()
+    try:
+        yield listener.getsockname()[1], key
+    finally:
+        listener.close()
+
+
+def rsa_key():
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    return (
+        rsa.generate_private_key(65537, 2048)
+        .private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+        )
+        .decode()
+    )
