@@ -1,27 +1,41 @@
-"""Copies the rows of a database into an archive, column by column."""
+"""Copies the rows of a database into an archive, column by column, and the photos that they name."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from itertools import chain
+from typing import BinaryIO
 
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from .archive import Writer, lines_of
+from .archive import Photo, Writer, lines_of
+from .archive.names import shown
+from .archive.photos import BLOCK, IN_MEMORY
 from .database import Database
 from .exceptions import Unreadable
 from .kinds import Plain
+from .media import NamedPhoto, NamedPhotos, PhotoReader, UnreadablePhotoError
 from .options import SILENT, Place, Places, RecordCounter, Reporter
-from .tables import Batch, Column, Table, place_of, places_in_words
+from .tables import Batch, Column, Table, describe, place_of, places_in_words
+
+#: Photos that are named one by one where they are not in the backup.
+MOST_WARNINGS = 100
 
 
 def write_records(
-    writer: Writer, reader: Database, tables: Sequence[Table], reporter: Reporter = SILENT
+    writer: Writer,
+    reader: Database,
+    tables: Sequence[Table],
+    reporter: Reporter = SILENT,
+    photos: NamedPhotos | None = None,
 ) -> Places:
     """Write all rows of the tables, as `reader` reads them, to the archive. Returns those that point at nothing.
 
-    Where `reader` leaves out what cannot be read, that goes for tables which are missing, too.
+    Where `reader` leaves out what cannot be read, that goes for tables which are missing, too. `photos`: where the
+    files are noted that the rows name.
     """
     if reader.unreadable is not None:
         names = reader.missing_tables(tables)
@@ -34,17 +48,86 @@ def write_records(
     counter = RecordCounter(reporter, expected)
     references = References(tables)
     for table in tables:
-        writer.add(table.label, _lines(reader, table, counter, references))
+        writer.add(table.label, _lines(reader, table, counter, references, photos))
     return references.dangling()
 
 
 def _lines(
-    database: Database, table: Table, counter: RecordCounter, references: References
+    database: Database,
+    table: Table,
+    counter: RecordCounter,
+    references: References,
+    photos: NamedPhotos | None,
 ) -> Iterator[tuple[int, bytes]]:
     for columns in database.batches(table):
         references.see(table, columns)
+        if photos is not None:
+            photos.see(table, columns)
         yield len(columns[0]), lines_of(table.record_template, columns)
         counter.add(table.label, len(columns[0]))
+
+
+#: Takes a photo's content, from its beginning, in place of the archive.
+Store = Callable[[Photo, BinaryIO], None]
+
+
+def write_photos(
+    writer: Writer, photos: NamedPhotos, reporter: Reporter = SILENT, store: Store | None = None
+) -> list[str]:
+    """Write photos to the archive, or have the archive list them, and `store` take their content. Returns a warning of
+    each that is not in the backup.
+
+    The rows were read before, so a photo that they name may be gone by now.
+    """
+    reader = PhotoReader()
+    warnings: list[str] = []
+    more = 0
+    for done, (name, same) in enumerate(photos, 1):
+        if reason := writer.fault_of_photo(name) or _write_photo(writer, reader, name, same, store):
+            if len(warnings) < MOST_WARNINGS:
+                warnings.append(_warning(same[0], reason))
+            else:
+                more += 1
+        reporter.progress("photos", done, len(photos))
+    if more:
+        text = ngettext(
+            "%(n)s more photo is not in the backup.", "%(n)s more photos are not in the backup.", more
+        )
+        warnings.append(text % {"n": more})
+    return warnings
+
+
+def _write_photo(
+    writer: Writer, reader: PhotoReader, name: str, same: Sequence[NamedPhoto], store: Store | None
+) -> str:
+    """Write a photo of this name. Returns why that cannot be, "" where it is done.
+
+    `same`: one for each storage in which it may lie. Where they are not the same file, none is in the backup: nobody
+    could tell which of them a record means.
+    """
+    read: set[tuple[str, int]] = set()
+    with ExitStack() as stack:
+        for photo in same:
+            file = stack.enter_context(tempfile.SpooledTemporaryFile(IN_MEMORY))
+            try:
+                read.add(reader.read(photo, file))  # type: ignore[arg-type]
+            except UnreadablePhotoError as error:
+                return str(error)
+        if len(read) > 1:
+            return _("there are different files of this name")
+        checksum, size = read.pop()
+        file.seek(0)
+        if store is None:
+            writer.add_photo(name, iter(lambda: file.read(BLOCK), b""))
+        else:
+            store(writer.list_photo(name, checksum, size), file)  # type: ignore[arg-type]
+    return ""
+
+
+def _warning(photo: NamedPhoto, reason: str) -> str:
+    place = place_of(photo.label, photo.key, photo.field, f"{shown(photo.name)}, {reason}")
+    line = describe(place.model, place.pk, place.field, place.reason)
+    return _("A photo is not in the backup: %(place)s.") % {"place": line}
 
 
 def unreadable(places: Places, *, is_migrated: bool = True) -> Unreadable:

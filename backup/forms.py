@@ -207,9 +207,10 @@ class RunForm(forms.Form):
 
 
 class DownloadForm(forms.Form):
-    """How to make a backup that is taken away. `encrypt`: whatever the settings say."""
+    """How to make a backup that is taken away. `encrypt`: whatever the settings say. `photos`: with photos."""
 
     encrypt = StrictBooleanField(required=False)
+    photos = StrictBooleanField(required=False)
 
 
 class KeyForm(forms.Form):

@@ -1,20 +1,31 @@
-"""Files that records name: photos, say. Which of them are not in their storage."""
+"""Files that records name: photos, say. Which these are, which of them are not in their storage, and reading them.
+
+Each field has a storage of its own, which may be anybody's server.
+"""
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import posixpath
-from collections.abc import Iterable
-from contextlib import suppress
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, BinaryIO
 
 from django.core.exceptions import SuspiciousFileOperation
 from django.core.files.storage import Storage
 from django.db.models import FileField
+from django.utils.translation import gettext as _
 
-from .tables import Column, Table
+from .kinds import Plain
+from .tables import Batch, Column, Table
 
-#: Bytes of a file in a storage that are read at a time.
+#: Bytes of a photo that are read at a time, and that a storage of django-storages may hold in memory.
 _BLOCK = 1024 * 1024
+#: Seconds of failures on end after which a storage is asked for nothing more.
+_PATIENCE = 60
 
 
 def file_columns(table: Table) -> list[tuple[int, Column]]:
@@ -67,3 +78,132 @@ def content_is(storage: Storage, name: str, size: int, sha256: str) -> bool | No
     except (IsADirectoryError, PermissionError):
         return False
     return digest.hexdigest() == sha256
+
+
+@dataclass(frozen=True, slots=True)
+class NamedPhoto:
+    """A file that a record names. `label`, `key`, `field`: the first record and field that do."""
+
+    name: str
+    storage: Storage
+    label: str
+    key: Plain
+    field: str
+
+    def size(self) -> int | None:
+        """Return its size in bytes where that can be told without asking a server; else None."""
+        with suppress(Exception):  # a storage may be anybody's code
+            self.storage.path(self.name)  # only one in a folder has it
+            return int(self.storage.size(self.name))
+        return None
+
+
+class NamedPhotos:
+    """The files that records name: distinct ones, that is, each name once a storage."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, list[NamedPhoto]] = {}
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def __iter__(self) -> Iterator[tuple[str, list[NamedPhoto]]]:
+        """Yield (name, one for each storage), in the order of the names."""
+        yield from sorted(self._found.items())
+
+    def see(self, table: Table, batch: Batch) -> None:
+        """Take note of the files that some rows name."""
+        for place, column in file_columns(table):
+            storage = storage_of(column)
+            for key, name in zip(batch[0], batch[place], strict=True):
+                if name:
+                    self.add(NamedPhoto(str(name), storage, table.label, key, column.name))
+
+    def add(self, photo: NamedPhoto) -> None:
+        same = self._found.setdefault(photo.name, [])
+        if not any(other.storage is photo.storage for other in same):
+            same.append(photo)
+
+    def known_size(self) -> int:
+        """Return the bytes of all, as far as they can be told without asking a server."""
+        return sum(photos[0].size() or 0 for photos in self._found.values())
+
+
+class UnreadablePhotoError(Exception):
+    """A photo cannot be read. Its text is the reason, a phrase for people."""
+
+
+class PhotoReader:
+    """Reads photos, whatever their storages do."""
+
+    def __init__(self) -> None:
+        self._storages: dict[int, Any] = {}
+        #: Storage -> since when it has done nothing but fail.
+        self._failing: dict[int, float] = {}
+
+    def read(self, photo: NamedPhoto, target: BinaryIO) -> tuple[str, int]:
+        """Copy a photo into `target`. Returns its checksum (SHA-256, in hex) and its size. Raises
+        `UnreadablePhotoError`, and what writing to `target` raises."""
+        started = time.monotonic()
+        known = id(photo.storage)
+        if known in self._failing and started - self._failing[known] > _PATIENCE:
+            raise UnreadablePhotoError(_("its storage does not answer"))
+        try:
+            for _attempt in range(2):
+                checksum, size = self._copy(photo, target)
+                if photo.size() in (size, None):
+                    self._failing.pop(known, None)
+                    return checksum, size
+        except _StorageError as failure:
+            error = failure.error
+            if isinstance(error, FileNotFoundError | NotADirectoryError):
+                raise UnreadablePhotoError(_("it is missing")) from error
+            self._failing.setdefault(known, started)
+            reason = getattr(error, "strerror", None) or type(error).__name__
+            raise UnreadablePhotoError(_("it cannot be read (%(reason)s)") % {"reason": reason}) from error
+        raise UnreadablePhotoError(_("it changed while it was read"))
+
+    def _copy(self, photo: NamedPhoto, target: BinaryIO) -> tuple[str, int]:
+        target.seek(0)
+        target.truncate()
+        digest, size = hashlib.sha256(), 0
+        with _storage_errors():
+            file = self._storage(photo.storage).open(photo.name, "rb")
+        try:
+            while True:
+                with _storage_errors():
+                    block = file.read(_BLOCK)
+                if not block:
+                    return digest.hexdigest(), size
+                digest.update(block)
+                size += len(block)
+                target.write(block)
+        finally:
+            with _storage_errors():
+                file.close()
+
+    def _storage(self, storage: Any) -> Any:
+        """Return a storage to read from in little memory: those of django-storages hold a whole file, unless told."""
+        known = id(storage)
+        if known not in self._storages:
+            self._storages[known] = storage
+            if getattr(storage, "max_memory_size", None) == 0:
+                self._storages[known] = copy.copy(storage)
+                self._storages[known].max_memory_size = _BLOCK
+        return self._storages[known]
+
+
+class _StorageError(Exception):
+    """A storage has failed, by `error`."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+
+@contextmanager
+def _storage_errors() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # a storage may be anybody's code
+        raise _StorageError(error) from error

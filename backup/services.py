@@ -11,6 +11,7 @@ from __future__ import annotations
 import datetime as dt
 import gc
 import hashlib
+import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -25,10 +26,11 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from . import babybuddy, media
-from .archive import README, Archive, Key, Metadata, Writer, photos_beside, with_photos
+from .archive import README, Archive, Key, Limits, Metadata, Photo, Writer, photos_beside, with_photos
+from .archive.limits import megabytes
 from .conf import aware_now, conf
 from .database import MAX_NAMED, Database, database_of, memo, reason_of, refuse_dangling
-from .dump import unreadable, write_records
+from .dump import Store, unreadable, write_photos, write_records
 from .exceptions import (
     AlreadyRestored,
     BackupError,
@@ -36,11 +38,13 @@ from .exceptions import (
     Forbidden,
     NoSafetyCopy,
     NoSuchBackup,
+    StorageFailed,
     UnknownApps,
     Unreadable,
 )
 from .leftovers import remove_leftovers
 from .log import logged, logger
+from .media import NamedPhotos
 from .options import (
     SILENT,
     Phase,
@@ -65,6 +69,7 @@ from .restore.records import RecordReader
 from .scope import elsewhere, is_here, models_in_scope, part_of
 from .storage import files, kept, placed, state
 from .storage.keys import Place, key_for, unlocked
+from .storage.photos import Photos
 from .tables import Column, Table, place_of, places_in_words
 from .upgrade import process, schema
 
@@ -94,52 +99,93 @@ def create_backup(
     reporter: Reporter = SILENT,
     place: Place = Place.DOWNLOAD,
     encrypt: bool = False,
+    photos: bool = False,
 ) -> Metadata:
     """Write a backup of everything in scope, as of one moment, to `target`, a seekable binary file.
 
     `label`: a note for the metadata. `leave_out`: leave out what nobody can read, and name it in the metadata.
+    `photos`: with the photos that records name; the metadata has warnings of those that are missing.
     `place`: where it goes, which decides whether it is encrypted; `encrypt`: it is anyhow. Raises `Unreadable`,
     `StorageFailed`, `Busy`, `EncryptionUnavailable`.
     """
     with logged("backup", user) as log:
         key = key_for(place, encrypt=encrypt)
-        metadata = _write_backup(target, user, label, reporter, key, leave_out=leave_out)
-        log(f"{metadata.total_records} records" + (f", encrypted with the key {key.id}" if key else ""))
+        metadata = _write_backup(target, user, label, reporter, key, leave_out=leave_out, photos=photos)
+        log(
+            f"{metadata.total_records} records"
+            + (f", {len(metadata.photos)} photos" if photos else "")
+            + (f", encrypted with the key {key.id}" if key else "")
+        )
     return metadata
 
 
 def _write_backup(
-    target: BinaryIO, user: Any, label: str, reporter: Reporter, key: Key | None, *, leave_out: bool = False
+    target: BinaryIO,
+    user: Any,
+    label: str,
+    reporter: Reporter,
+    key: Key | None,
+    *,
+    leave_out: bool = False,
+    photos: bool = False,
+    store: Store | None = None,
 ) -> Metadata:
-    """Write a backup, encrypted where there is a key."""
+    """Write a backup, encrypted where there is a key. `photos`: with photos; `store` takes their content in
+    place of the backup, which then only lists them."""
     database = database_of()
     tables = _tables()
     zone = babybuddy.user_timezone(user)
-    with (
-        _gc_paused(),
-        _damage_explained(database),
-        database.snapshot() as reader,
-        Writer(target) as writer,
-    ):
-        metadata = Metadata(
-            timestamp=aware_now().astimezone(zone),
-            timezone=zone.key,
-            created_by=user.get_username() if user else "",
-            label=label,
-            instance=memo.site_id(),
-            babybuddy_version=babybuddy.version(),
-            django_version=django.get_version(),
-            database_engine=database.connection.vendor,
-            migrations=schema.leaf_migrations(database.connection, (t.model._meta.app_label for t in tables)),
+    named = NamedPhotos() if photos else None
+    with _damage_explained(database), Writer(target, Limits(photos=conf.max_photos)) as writer:
+        with _gc_paused(), database.snapshot() as reader:
+            metadata = Metadata(
+                timestamp=aware_now().astimezone(zone),
+                timezone=zone.key,
+                created_by=user.get_username() if user else "",
+                label=label,
+                instance=memo.site_id(),
+                babybuddy_version=babybuddy.version(),
+                django_version=django.get_version(),
+                database_engine=database.connection.vendor,
+                migrations=schema.leaf_migrations(
+                    database.connection, (t.model._meta.app_label for t in tables)
+                ),
+            )
+            if key:
+                writer.encrypt(key, metadata)
+            reader.unreadable = Places()
+            dangling = write_records(writer, reader, tables, reporter, named)
+            if reader.unreadable and not leave_out:
+                raise unreadable(reader.unreadable, is_migrated=not schema.pending(database.connection))
+            metadata = replace(
+                metadata,
+                left_out=reader.unreadable,
+                dangling=dangling,
+                next_keys=_next_keys(reader, tables),
+                includes_media=photos,
+            )
+        if named is not None:  # after the database's moment, which need not last as long as they take
+            if store is None:
+                _check_space(target, named)
+            metadata = replace(metadata, warnings=write_photos(writer, named, reporter, store))
+        return writer.finish(metadata)
+
+
+def _check_space(target: BinaryIO, photos: NamedPhotos) -> None:
+    """Raise `StorageFailed` where photos have no room on the disk of a file that they are to be written to."""
+    try:
+        disk = os.fstatvfs(target.fileno())
+    except (AttributeError, OSError):  # Windows; a file in memory
+        return
+    free, size = disk.f_bavail * disk.f_frsize, photos.known_size()
+    if size > free:
+        raise StorageFailed(
+            _(
+                "The photos take %(size)s MB, and where the backup is written only %(free)s MB are free. Make room, "
+                "or make a backup without photos."
+            )
+            % {"size": megabytes(size), "free": megabytes(free)}
         )
-        if key:
-            writer.encrypt(key, metadata)
-        reader.unreadable = Places()
-        dangling = write_records(writer, reader, tables, reporter)
-        if reader.unreadable and not leave_out:
-            raise unreadable(reader.unreadable, is_migrated=not schema.pending(database.connection))
-        metadata = replace(metadata, left_out=reader.unreadable, dangling=dangling)
-        return writer.finish(replace(metadata, next_keys=_next_keys(reader, tables)))
 
 
 def _next_keys(reader: Database, tables: list[Table]) -> dict[str, int]:
@@ -165,14 +211,31 @@ def keep_backup(
     leave_out: bool = False,
     reporter: Reporter = SILENT,
     encrypt: bool = False,
+    photos: bool = False,
 ) -> kept.StoredBackup:
     """Make a backup that the server keeps. It is read back and checked. `leave_out`, `encrypt`: see `create_backup`.
+    `photos`: with photos, which lie beside it.
 
     Raises `Unreadable`, `StorageFailed`, `InvalidBackup`, `Busy`, `EncryptionUnavailable`.
     """
     with logged(f"{kind.value} backup", user) as log, tempfile.TemporaryFile() as file:
         key = key_for(Place.LOCAL, encrypt=encrypt)
-        metadata = _write_backup(file, user, label, reporter, key, leave_out=leave_out)
+        beside = Photos()
+
+        def store(photo: Photo, content: BinaryIO) -> None:
+            if not beside.has(photo, key):
+                beside.add(photo, content, key)
+
+        metadata = _write_backup(
+            file,
+            user,
+            label,
+            reporter,
+            key,
+            leave_out=leave_out,
+            photos=photos,
+            store=store,
+        )
         file.seek(0)
         stored = kept.keep(file, metadata, kind, facts={"pinned": True} if pinned else None)
         log(f"{stored.records} records, kept as {stored.name}")
@@ -318,9 +381,11 @@ def key_of(source: BinaryIO, key: Key | None = None) -> Key | None:
 
 
 def verify_backup(source: BinaryIO, reporter: Reporter = SILENT, *, key: Key | None = None) -> Metadata:
-    """Read a backup completely: ZIP, checksums, counts, JSON. Needs no database.
+    """Read a backup completely: ZIP, checksums, counts, JSON, photos. Needs no database.
 
-    `key`: what to try first where it is encrypted. Raises `InvalidBackup`, `KeyNeeded`.
+    Where none of its photos are there, the metadata that is returned has a warning more: a file that the server keeps
+    is like that, without what lies beside it. `key`: what to try first where it is encrypted. Raises `InvalidBackup`,
+    `KeyNeeded`.
     """
     with unlocked(source, key=key) as archive:
         for member in archive.metadata.members.get(README.key, {}).values():
@@ -333,7 +398,25 @@ def verify_backup(source: BinaryIO, reporter: Reporter = SILENT, *, key: Key | N
             for batch in archive.records(label):
                 counts[label] += len(batch)
                 counter.add(label, len(batch))
-        return archive.metadata.counted(counts)
+        return _with_photos_verified(archive, reporter).counted(counts)
+
+
+def _with_photos_verified(archive: Archive, reporter: Reporter) -> Metadata:
+    metadata = archive.metadata
+    photos = metadata.photos.values()
+    if not any(map(archive.has_photo, photos)):
+        text = ngettext(
+            "%(n)s photo of the backup is not in this file. The server that made it keeps it beside the file.",
+            "%(n)s photos of the backup are not in this file. The server that made it keeps them beside the file.",
+            len(photos),
+        )
+        missing = [text % {"n": len(photos)}] if photos else []
+        return replace(metadata, warnings=[*metadata.warnings, *missing])
+    for done, photo in enumerate(photos, 1):
+        for _block in archive.read(photo):
+            pass
+        reporter.progress("photos", done, len(photos))
+    return metadata
 
 
 def prove_backup(

@@ -62,7 +62,7 @@ def is_photo_name(name: str) -> bool:
     )
 
 
-def shown(text: str) -> str:
-    """A name out of the file, for a message: on one line, and not long."""
-    text = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text[:101])
-    return text if len(text) <= 100 else text[:100] + "…"
+def shown(text: str, most: int = 100) -> str:
+    """A name out of the file, for a message: on one line, and not long. `most`: characters."""
+    text = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text[: most + 1])
+    return text if len(text) <= most else text[:most] + "…"

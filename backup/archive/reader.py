@@ -73,6 +73,7 @@ class _BoundedReads:
         self._file, self._limits = file, limits
         self._limit = max(limits.directory_with_photos, AHEAD)
         self.seek, self.tell = file.seek, file.tell
+        self._size = file.seek(0, 2)
         #: Whether what is read is the table of contents.
         self.is_directory = True
 
@@ -80,7 +81,8 @@ class _BoundedReads:
         return True
 
     def read(self, size: int = -1) -> bytes:
-        data = self._file.read(min(size, self._limit + 1) if size >= 0 else self._limit + 1)
+        left = max(self._size - self.tell(), 0)  # memory for more than that would be had for nothing
+        data = self._file.read(min(size if size >= 0 else left, left, self._limit + 1))
         if len(data) > self._limit:
             raise InvalidBackup(_("The file is damaged or not a backup: its table of contents is too long."))
         if self.is_directory:

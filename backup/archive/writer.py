@@ -139,20 +139,24 @@ class Writer:
             key = json.loads(line)["pk"]
             raise InvalidRecord(message % {"record": f"{label} {key}", "limit": limit}, model=label, pk=key)
 
-    def takes_photo(self, name: str) -> bool:
-        """Tell whether a photo of this name can be in the backup: the name is one that a reader takes, and not there
-        yet, and there is room for one more photo."""
+    def fault_of_photo(self, name: str) -> str:
+        """Return why a photo of this name cannot be in the backup, as a phrase; "" where it can."""
         file = self._photo_file(name)
         photos = self._members.get(MEDIA.key, {})
-        return (
-            is_photo_name(name)
-            and name not in photos
-            and len(photos) < self._limits.photos
-            and not any(member.file == file for member in self._members[RECORDS.key].values())
-        )
+        if len(photos) >= self._limits.photos:
+            return _("a backup has at most %(limit)s photos (BACKUP_MAX_PHOTOS)") % {
+                "limit": self._limits.photos
+            }
+        if (
+            not is_photo_name(name)
+            or name in photos
+            or any(member.file == file for member in self._members[RECORDS.key].values())
+        ):
+            return _("a photo in a backup cannot have this name")
+        return ""
 
     def add_photo(self, name: str, blocks: Iterable[bytes]) -> Photo:
-        """Write a photo that `takes_photo` takes, given in blocks of any size. It is not compressed: photos are."""
+        """Write a photo, given in blocks of any size. It is not compressed: photos are. `name`: `fault_of_photo`."""
         size = 0
 
         def counted() -> Iterator[bytes]:

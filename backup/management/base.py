@@ -90,13 +90,15 @@ def add_key_option(parser: ArgumentParser) -> None:
 
 
 def counts(metadata: Metadata) -> str:
-    return f"{metadata.total_records} records of {metadata.models_count} models"
+    photos = f" and {len(metadata.photos)} photos" if metadata.includes_media else ""
+    return f"{metadata.total_records} records of {metadata.models_count} models{photos}"
 
 
 def lacks(metadata: Metadata) -> list[str]:
     """Return what is not right with a backup that was made, as lines."""
     lines = [f"Left out: {line}" for line in places_in_words(metadata.left_out)]
-    return [*lines, *(f"Points at nothing: {line}" for line in places_in_words(metadata.dangling))]
+    lines += [f"Points at nothing: {line}" for line in places_in_words(metadata.dangling)]
+    return [*lines, *metadata.warnings]
 
 
 def describe(metadata: Metadata) -> str:

@@ -28,9 +28,7 @@ def download(request: HttpRequest) -> HttpResponseBase:
     # The file has no name on the disk, so nobody else can open it, and it is gone when the answer is sent.
     file = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115  the answer closes it
     try:
-        metadata = services.create_backup(
-            file, user=request.user, leave_out=leave_out, encrypt=form.cleaned_data["encrypt"]
-        )
+        metadata = services.create_backup(file, user=request.user, leave_out=leave_out, **form.cleaned_data)
     except BaseException:
         file.close()
         raise
@@ -38,4 +36,6 @@ def download(request: HttpRequest) -> HttpResponseBase:
     for header, places in (("Left-Out", metadata.left_out), ("Dangling", metadata.dangling)):
         if places:
             response[f"X-Backup-{header}"] = str(places.total)
+    if metadata.warnings:
+        response["X-Backup-Warnings"] = str(len(metadata.warnings))
     return response

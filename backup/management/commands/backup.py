@@ -23,7 +23,6 @@ from backup.storage.keys import Place
 
 
 class Command(BackupCommand):
-    leave_out = False
     help = "Backs up all data into one ZIP file, which appears under its name only when it is complete."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -38,6 +37,7 @@ class Command(BackupCommand):
             action="store_true",
             help="Encrypt the backup with the key of this site, whatever BACKUP_ENCRYPT says: see `backup_key`.",
         )
+        parser.add_argument("--photos", action="store_true", help="Put uploaded photos into the backup, too.")
         parser.add_argument("--label", default="", help="A note of yours that the backup carries.")
         parser.add_argument(
             "--keep",
@@ -58,25 +58,25 @@ class Command(BackupCommand):
         parser.add_argument("--now", action="store_true", help="With --automatic: although none is due.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        output, label, encrypt = options["output"], options["label"], options["encrypt"]
+        output = options["output"]
+        how = {name: options[name] for name in ("label", "leave_out", "encrypt", "photos")}
         if options["now"] and not options["automatic"]:
             raise CommandError("--now is for --automatic: other backups are made at once anyhow.")
         if options["automatic"]:
-            if output is not None or label or options["keep"] or encrypt:
-                raise CommandError("--automatic takes no --output, --label, --keep or --encrypt.")
+            if output is not None or options["keep"] or any(how.values()):
+                raise CommandError("--automatic takes --now only: the settings say what it makes.")
             self._automatic(options["now"])
             return
         if options["keep"] and output is not None:
             raise CommandError("--keep takes no --output: the server keeps the backup with the others.")
-        self.leave_out = options["leave_out"]
         try:
             if options["keep"]:
-                self._keep(label, encrypt)
+                self._keep(how)
             elif output == "-":
-                self._to_stdout(label, encrypt)
+                self._to_stdout(how)
             else:
                 place = Place.LOCAL if output is None else Place.DOWNLOAD
-                self._to_file(self._target(output), label, place, encrypt)
+                self._to_file(self._target(output), {**how, "place": place})
         except BrokenPipeError as error:
             self.drop_output()
             raise CommandError("The backup is not complete: whoever read the output is gone.") from error
@@ -101,30 +101,28 @@ class Command(BackupCommand):
             outcome = automatic.run(now=now, reporter=reporter)
         self.report(outcome.message)
 
-    def _keep(self, label: str, encrypt: bool) -> None:
+    def _keep(self, how: dict[str, Any]) -> None:
         with self.progress_bar() as reporter:
-            stored = services.keep_backup(
-                label=label, leave_out=self.leave_out, reporter=reporter, encrypt=encrypt
-            )
+            stored = services.keep_backup(reporter=reporter, **how)
         self.report(f"{stored.name}\n{stored.records} records of {len(stored.counts)} models")
 
-    def _to_file(self, path: Path, label: str, place: Place, encrypt: bool) -> None:
+    def _to_file(self, path: Path, how: dict[str, Any]) -> None:
         sweep(path.parent)
         with atomic_write(path) as file:
-            metadata = self._write(file, label, place, encrypt)
+            metadata = self._write(file, how)
         if path.parent == conf.root:
             owner.give_away(conf.root)
         services.note_backup(metadata)
         self.report(f"{path}\n{counts(metadata)}")
         self._warn(metadata)
 
-    def _to_stdout(self, label: str, encrypt: bool) -> None:
+    def _to_stdout(self, how: dict[str, Any]) -> None:
         if sys.stdout.isatty():
             raise CommandError(
                 "A ZIP file cannot be shown on a terminal. Redirect the output into a file or a pipe."
             )
         with tempfile.TemporaryFile() as file:
-            metadata = self._write(cast(BinaryIO, file), label, Place.DOWNLOAD, encrypt)
+            metadata = self._write(cast(BinaryIO, file), how)
             file.seek(0)
             shutil.copyfileobj(file, sys.stdout.buffer)
             sys.stdout.buffer.flush()
@@ -138,13 +136,6 @@ class Command(BackupCommand):
         for line in lacks(metadata):
             self.stderr.write(line, self.style.WARNING)
 
-    def _write(self, file: BinaryIO, label: str, place: Place, encrypt: bool) -> Metadata:
+    def _write(self, file: BinaryIO, how: dict[str, Any]) -> Metadata:
         with self.progress_bar() as reporter:
-            return services.create_backup(
-                file,
-                label=label,
-                leave_out=self.leave_out,
-                reporter=reporter,
-                place=place,
-                encrypt=encrypt,
-            )
+            return services.create_backup(file, reporter=reporter, **how)

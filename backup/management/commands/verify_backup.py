@@ -10,11 +10,12 @@ from django.core.management.base import CommandError
 
 from backup import services
 from backup.archive import open_path
+from backup.archive.names import shown
 from backup.management.base import BackupCommand, add_key_option, describe
 
 
 class Command(BackupCommand):
-    help = "Checks that a backup file is whole: ZIP, checksums, counts and JSON. Needs no database."
+    help = "Checks that a backup file is whole: ZIP, checksums, counts, JSON and photos. Needs no database."
     requires_system_checks = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -30,3 +31,5 @@ class Command(BackupCommand):
         except OSError as error:
             raise CommandError(f"{options['file']} cannot be read: {error.strerror}") from error
         self.report(f"{options['file']} is whole. {describe(metadata)}")
+        for line in metadata.warnings:
+            self.stderr.write(shown(line, len(line)), self.style.WARNING)

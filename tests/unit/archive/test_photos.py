@@ -40,7 +40,7 @@ def write(photos=PHOTOS, key=None, limits=None, listed=(), **metadata):
             writer.encrypt(key, said)
         writer.add("core.note", batches([{"model": "core.note", "pk": 1, "fields": {}}]))
         for name, content in photos.items():
-            assert writer.takes_photo(name), name
+            assert not writer.fault_of_photo(name), name
             if name in listed:
                 writer.list_photo(name, hashlib.sha256(content).hexdigest(), len(content))
             else:
@@ -201,7 +201,7 @@ NO_NAMES = [
 def test_a_name_that_is_none_is_refused(name):
     assert not is_photo_name(name)
     with Writer(io.BytesIO()) as writer:
-        assert not writer.takes_photo(name)
+        assert writer.fault_of_photo(name)
     file = "media/x" if "\0" in name else None
     assert "no name" in refuse(named(name, file))
 
@@ -239,13 +239,13 @@ def test_no_name_comes_twice():
     assert "twice" in refuse(changed(change))
     with Writer(io.BytesIO()) as writer:
         writer.add_photo("a.jpg", [b"x"])
-        assert not writer.takes_photo("a.jpg")
+        assert writer.fault_of_photo("a.jpg")
 
 
 def test_a_photo_is_not_called_what_records_are():
     with Writer(io.BytesIO()) as writer:
         writer.add("media.photo", [])
-        assert not writer.takes_photo("photo.json")
+        assert writer.fault_of_photo("photo.json")
     assert "media" in refuse(
         changed(lambda c, m: m["models"].update({"media.a": {**m["models"]["core.note"], "file": "media/a.json"}}),
                 {"a.json": b"x"})
@@ -325,7 +325,7 @@ def test_as_many_photos_as_may_be():
     assert read(write(photos, limits=limits(50)), limits(50)) == photos
     with Writer(io.BytesIO(), limits(1)) as writer:
         writer.add_photo("a", [b""])
-        assert not writer.takes_photo("b")
+        assert writer.fault_of_photo("b")
 
 
 def test_too_many_photos_are_refused():
