@@ -124,6 +124,7 @@ def set_up(folder: Path, backup_settings: dict[str, Any]) -> None:
     # The host caches its settings under the same keys as the live site, and the files belong to that.
     memory = "django.core.cache.backends.locmem.LocMemCache"
     settings.CACHES = {alias: {"BACKEND": memory, "LOCATION": alias} for alias in settings.CACHES}
+    (folder / MEDIA).mkdir()
     settings.MEDIA_ROOT = str(folder / MEDIA)
     files = {"BACKEND": "django.core.files.storage.FileSystemStorage"}
     settings.STORAGES = {
