@@ -813,12 +813,13 @@ def test_what_a_power_cut_left_is_removed(host_db, scratch):
 
 def test_the_child_has_no_way_to_the_live_site(host_db, tmp_path, monkeypatch):
     cache.set("core.child.count", 1)
+    backup = backup_of("2.6.0")
     monkeypatch.chdir(tmp_path)  # `manage.py` may be called from anywhere
     seen = tmp_path / "seen.json"
     monkeypatch.setenv("BACKUP_TEST_TROUBLE", f"look around:{seen}")
     live = str(connections["default"].settings_dict["NAME"])
-    host = older.old("2.6.0") and Path(sys.modules["babybuddy"].__file__).parents[1]
-    with services.at_todays_schema(backup_of("2.6.0")):
+    host = Path(sys.modules["babybuddy"].__file__).parents[1]
+    with services.at_todays_schema(backup):
         pass
     said = json.loads(seen.read_text())
     assert said["aliases"] == ["default"]

@@ -28,11 +28,12 @@ def look_around(file):
     from django.conf import settings
     from django.contrib.auth.models import Permission
     from django.core.cache import cache
+    from django.core.files.base import ContentFile
     from django.core.files.storage import default_storage
     from django.db import connection, connections
 
     cache.set("core.child.count", 4711)
-    default_storage.save("left behind.txt", default_storage.open("left behind.txt", "w"))
+    default_storage.save("left behind.txt", ContentFile(b"x"))
     found = {
         "aliases": list(connections),
         "database": str(connection.settings_dict["NAME"]),
