@@ -43,13 +43,15 @@ class Verdict(enum.Enum):
 
 @dataclass(frozen=True)
 class Proof:
-    """What a proof of one file came to. `at`: ISO 8601. `reason`: for people, in their language; "" where proved."""
+    """What a proof of one file came to. `at`: ISO 8601. `reason`: for people, in their language; "" where proved.
+    `place`: of a kept backup, the location where the file lies, or `local`."""
 
     verdict: Verdict
     at: str
     records: int = 0
     photos: int = 0
     reason: str = ""
+    place: str = ""
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -58,16 +60,13 @@ class Proof:
             "records": self.records,
             "photos": self.photos,
             "reason": self.reason,
+            "place": self.place,
         }
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Proof:
         """Return what `as_json` returned. Raises `ValueError`, `KeyError`, `TypeError`."""
         return cls(**{**content, "verdict": Verdict(content["verdict"])})
-
-    def replaces(self, last: Mapping[str, Any] | None) -> bool:
-        """Whether it says more than the last verdict of the same file, which stands where nothing could be told."""
-        return last is None or self.verdict is not Verdict.UNKNOWN
 
 
 def prove(
@@ -84,8 +83,8 @@ def prove(
     `path`: see `upgrade.process.upgraded`.
     """
 
-    def proof(verdict: Verdict, reason: str = "", **counts: int) -> Proof:
-        return Proof(verdict, aware_now().isoformat(), reason=reason, **counts)
+    def proof(verdict: Verdict, reason: str = "", records: int = 0, photos: int = 0) -> Proof:
+        return Proof(verdict, aware_now().isoformat(), records, photos, reason)
 
     try:
         is_older, key = look()

@@ -36,6 +36,7 @@ from .exceptions import (
     BackupError,
     Damaged,
     Forbidden,
+    LocationFailed,
     NoSafetyCopy,
     NoSuchBackup,
     StorageFailed,
@@ -56,7 +57,7 @@ from .options import (
     RestoreOptions,
     Result,
 )
-from .proof import Proof, compare, prove
+from .proof import Proof, Verdict, compare, prove
 from .rescue import Rescue, rescued
 from .restore.apply import next_keys, write
 from .restore.batches import Report, Spool
@@ -68,6 +69,7 @@ from .restore.preview import PreviewCollector
 from .restore.records import RecordReader
 from .scope import elsewhere, is_here, models_in_scope, part_of
 from .storage import files, kept, placed, state
+from .storage.elsewhere import ask_again
 from .storage.keys import Place, key_for, unlocked
 from .storage.photos import Photos
 from .tables import Column, Table, place_of, places_in_words
@@ -213,8 +215,9 @@ def keep_backup(
     encrypt: bool = False,
     photos: bool = False,
 ) -> kept.StoredBackup:
-    """Make a backup that the server keeps. It is read back and checked. `leave_out`, `encrypt`: see `create_backup`.
-    `photos`: with photos, which lie beside it.
+    """Make a backup that the server keeps. It is read back and checked; copies of it are due then.
+
+    `leave_out`, `encrypt`: see `create_backup`. `photos`: with photos, which lie beside it.
 
     Raises `Unreadable`, `StorageFailed`, `InvalidBackup`, `Busy`, `EncryptionUnavailable`.
     """
@@ -239,6 +242,8 @@ def keep_backup(
         file.seek(0)
         stored = kept.keep(file, metadata, kind, facts={"pinned": True} if pinned else None)
         log(f"{stored.records} records, kept as {stored.name}")
+    with suppress(StorageFailed):  # the copies are then made with the next automatic backup
+        ask_again()
     return stored
 
 
@@ -441,18 +446,29 @@ def prove_backup(
         return proof
 
 
-def prove_kept(name: str, *, key: Key | None = None, user: Any = None, reporter: Reporter = SILENT) -> Proof:
+def prove_kept(
+    name: str, *, place: str = "", key: Key | None = None, user: Any = None, reporter: Reporter = SILENT
+) -> Proof:
     """Prove a backup that the server keeps, and note what came of it beside the file.
 
+    `place`: the location to fetch it from, or `local`; by default, where it failed last, or the first one that has it.
     `key`: what to try first where it is encrypted. Where it could not be told, the verdict from before stands. Raises
     `NoSuchBackup`, `StorageFailed`.
     """
-    with kept.open_backup(name) as source:
-        proof = prove_backup(source, key=key, user=user, reporter=reporter)
-    facts: dict[str, Any] = {"proof_tried": proof.at}
-    if proof.replaces(kept.find(name).proof):
-        facts["proof"] = proof.as_json()
-    kept.note(name, **facts)
+    backup = kept.find(name)
+    last = backup.proof or {}
+    failed_at = last.get("place", "") if last.get("verdict") == Verdict.FAILED.value else ""
+    place = place or failed_at or next(iter(backup.locations))
+    try:
+        with kept.open_backup(name, place) as source:
+            proof = prove_backup(source, key=key, user=user, reporter=reporter)
+    except (NoSuchBackup, LocationFailed) as error:
+        if place == kept.LOCAL:
+            raise
+        verdict = Verdict.FAILED if isinstance(error, NoSuchBackup) else Verdict.UNKNOWN
+        proof = Proof(verdict, aware_now().isoformat(), reason=error.message)
+    proof = replace(proof, place=place)
+    kept.note_proof(name, proof.as_json(), is_verdict=proof.verdict is not Verdict.UNKNOWN)
     return proof
 
 

@@ -25,6 +25,7 @@ urlpatterns = [
     path("run/", views.run, name="run"),
     path("status/", views.status, name="status"),
     path("acknowledge/", views.acknowledge, name="acknowledge"),
+    path("locations/<str:name>/test/", views.test_location, name="test_location"),
     path("kept/<str:name>/", views.kept, name="kept"),
     path("kept/<str:name>/delete/", views.delete, name="kept_delete"),
     path("kept/<str:name>/label/", views.label, name="kept_label"),

@@ -17,6 +17,7 @@ from typing import BinaryIO
 
 from ..conf import conf
 from . import folder
+from .copying import encrypt
 from .key import Key, Keys
 from .limits import Limits
 from .lines import Lines, lines_of, split_lines, text_of
@@ -44,6 +45,7 @@ __all__ = [
     "Records",
     "Upgrade",
     "Writer",
+    "encrypt",
     "lines_of",
     "open_archive",
     "open_path",

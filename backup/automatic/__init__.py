@@ -8,6 +8,7 @@
 | `unchanged` | whether a backup holds the same as the one before |
 | `turns` | which backup is proved next (a pure computation) |
 | `prover` | the child process that proves a backup |
+| `copies` | copies of kept backups in the locations |
 | `look` | after a request: whether a backup is due, and the child process that makes it |
 | `run` | making one |
 | `notices` | who is told, when things begin to go wrong or are right again |

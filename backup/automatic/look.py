@@ -1,4 +1,4 @@
-"""After a request: looks whether a backup is due, and starts the child process that makes it.
+"""After a request: looks whether a backup, or a copy of one, is due, and starts the child process that makes it.
 
 Nothing is done inside of a request but that: a look a minute at one small file, and, once a day, the start of a shell,
 which leaves the child behind and ends at once. So the child is nobody's child when it ends, and no thread waits for it.
@@ -38,6 +38,10 @@ class Watch:
         self._pause = PAUSE
         self._looking = threading.Lock()
 
+    def soon(self) -> None:
+        """Look after this very request: something is due since it."""
+        self.next = 0.0
+
     def after_request(self, **kwargs: Any) -> None:
         """Look, where the last look was a while ago. Receives `request_finished`."""
         if time.monotonic() < self.next or not self._looking.acquire(blocking=False):
@@ -65,7 +69,7 @@ watch = Watch()
 
 
 def _is_due() -> bool:
-    if conf.schedule == OFF:
+    if conf.schedule == OFF and not conf.locations:
         return False
     known = outlook.read()
     return known is None or known.is_due(aware_now())

@@ -22,6 +22,7 @@ from django.db import DEFAULT_DB_ALIAS
 
 from .. import babybuddy
 from ..conf import conf
+from ..storage import elsewhere
 from ..storage.atomic import atomic_write, sweep
 from ..storage.owner import give_away
 from ..storage.state import LastRun
@@ -37,7 +38,8 @@ class Outlook:
     `written`: when. `schedule`, `zone`: BACKUP_SCHEDULE and the zone that it was in. `due`: when the next run is to
     start. `overdue`: from when on the backup is overdue. `newest`: the path of the newest automatic backup, "" where
     there is none, or where it is in no folder of this machine. `state`: of `status`. `run`: how the last run went, as
-    JSON; it is here as well since the storage may be what fails.
+    JSON; it is here as well since the storage may be what fails. `locations`: a text that tells when the settings name
+    others.
     """
 
     written: float
@@ -48,6 +50,7 @@ class Outlook:
     newest: str
     state: str
     run: dict[str, object]
+    locations: str = ""
 
     @property
     def last_run(self) -> LastRun | None:
@@ -60,6 +63,7 @@ class Outlook:
             moment >= self.due
             or self.written > moment + DRIFT  # the clock was wrong then
             or (self.schedule, self.zone) != (conf.schedule, babybuddy.user_timezone(None).key)
+            or self.locations != elsewhere.fingerprint()
             or (self.newest != "" and not os.path.exists(self.newest))
         )
 

@@ -1,5 +1,5 @@
-"""Making an automatic backup, in this order: write, read back and check; prove; then, and only then, retention; then
-notices.
+"""Making an automatic backup, in this order: write, read back and check; prove; copy to each location; then, and only
+then, retention; then notices.
 
 It is the same for the child process, `manage.py backup --automatic` and `POST /backup/run/`.
 """
@@ -28,7 +28,7 @@ from ..options import SILENT, Reporter
 from ..storage import files, kept, keys, state
 from ..storage.kept import BackupKind, StoredBackup
 from ..storage.keys import Place
-from . import guard, notices, status, turns
+from . import copies, guard, notices, status, turns
 from .status import State
 from .unchanged import is_unchanged
 
@@ -64,17 +64,34 @@ def run(*, now: bool = False, user: Any = None, reporter: Reporter = SILENT) -> 
     fails; people were told then. What becomes of old backups, and of the notices, is told by the status.
     """
     before = status.status()
-    if not now and not _is_due():
+    if not (now or _is_due() or copies.is_due()):
         status.remember(before)
         return Outcome(False, before.last, _("No backup is due."))
     with _alone() as alone:
         if not alone:
             return Outcome(False, before.last, _("An automatic backup is being made right now."))
-        if not now and not _is_due():  # another process has made it meanwhile
-            found = status.status()
-            status.remember(found)
-            return Outcome(False, found.last, _("No backup is due."))
-        return _run(user, reporter)
+        if now or _is_due():  # else another process has made it meanwhile
+            return _run(user, reporter)
+        found = _copy_again()
+    return Outcome(False, found.last, _("No backup is due."))
+
+
+def copy_again() -> None:
+    """Make the copies that are due, where no other process does right now. Whatever fails is told by the status.
+
+    Raises `StorageFailed` where that cannot be noted.
+    """
+    with _alone() as alone:
+        if alone:
+            _copy_again()
+
+
+def _copy_again() -> status.Status:
+    copies.copy(status.halted(), again=True)
+    found = status.status()
+    status.remember(found)
+    _tell_once(found)
+    return found
 
 
 def _is_due() -> bool:
@@ -84,7 +101,7 @@ def _is_due() -> bool:
         schedule = status.current_schedule()
         if schedule is None:
             return False
-        newest = status.newest(kept.backups(BackupKind.AUTOMATIC), now)
+        newest = status.newest(status.here(kept.backups(BackupKind.AUTOMATIC)), now)
     except StorageFailed:  # the run will fail, and say so
         return True
     return (last is not None and last.error != "") or schedule.is_due(status.good_until(newest), now)
@@ -119,7 +136,7 @@ def _run(user: Any, reporter: Reporter) -> Outcome:
         _conclude("/fail")
         raise
     _prove(outcome.backup if outcome.made else None, reporter)
-    _note_run(_retain())
+    _note_run(_copy() or _retain())
     _conclude("")
     return outcome
 
@@ -147,7 +164,7 @@ def _make(user: Any, reporter: Reporter) -> Outcome:
         files.tidy()  # what killed processes left
     with suppress(Busy), database_of().lock(Job.RESTORE):
         remove_leftovers()
-    newest = status.newest(kept.backups(BackupKind.AUTOMATIC), aware_now())
+    newest = status.newest(status.here(kept.backups(BackupKind.AUTOMATIC)), aware_now())
     with tempfile.TemporaryFile() as file:
         moment = aware_now()
         metadata = services.create_backup(file, user=user, reporter=reporter, place=Place.LOCAL)
@@ -175,13 +192,28 @@ def _prove(made: StoredBackup | None, reporter: Reporter) -> None:
     if conf.prove == OFF:
         return
     try:
-        turn = turns.next_to_prove(kept.backups(BackupKind.AUTOMATIC), aware_now())
-        for backup in (made, turn):
-            if backup is not None:
-                with suppress(NoSuchBackup):  # deleted since
-                    services.prove_kept(backup.name, reporter=reporter)
+        if made is not None:
+            services.prove_kept(made.name, place=kept.LOCAL, reporter=reporter)
+        backups = kept.backups(BackupKind.AUTOMATIC)
+        if conf.prove == "local":
+            backups = status.here(backups)
+        turn = turns.next_to_prove(backups, aware_now())
+        if turn is not None:
+            place = kept.LOCAL if conf.prove == "local" else turns.place_to_prove(turn, backups)
+            services.prove_kept(turn.name, place=place, reporter=reporter)
+    except NoSuchBackup:
+        pass  # deleted since
     except StorageFailed as error:
         logger.warning("the proof could not be noted: %s", error.code)
+
+
+def _copy() -> str:
+    """Copy to each location. Returns what went wrong here; "" where nothing did. What goes wrong there is noted."""
+    try:
+        copies.copy(status.halted())
+    except BackupError as error:
+        return _("The backup was made, but not copied. %(reason)s") % {"reason": error.message}
+    return ""
 
 
 def _retain() -> str:
@@ -189,8 +221,7 @@ def _retain() -> str:
     try:
         for verdict in status.retention():
             if not verdict.stays:
-                with suppress(NoSuchBackup):  # deleted since
-                    kept.delete(verdict.backup.name)
+                kept.delete_here(verdict.backup)
                 logger.info("automatic backup %s removed by BACKUP_KEEP", verdict.backup.name)
     except BackupError as error:
         return _("The backup was made, but old ones could not be removed. %(reason)s") % {
@@ -224,10 +255,10 @@ def _conclude(suffix: str) -> None:
 def _tell_once(found: status.Status) -> None:
     """Tell people of a state that is another one than the one that they know. The first success is no news."""
     last = status.last_run() or state.LastRun(aware_now())
-    if found.state.value == last.told:
+    if found.told == last.told:
         return
-    status.save_run(replace(last, at=aware_now(), told=found.state.value))
-    if last.told or found.state.is_trouble:
+    status.save_run(replace(last, at=aware_now(), told=found.told))
+    if last.told or found.state.is_trouble or found.lasting:
         notices.tell(found)
 
 

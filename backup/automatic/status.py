@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
+import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from django.utils import formats, timezone
@@ -19,7 +20,9 @@ from ..database.memo import site_id
 from ..exceptions import BackupError, Forbidden, StorageFailed
 from ..presentation import names
 from ..proof import Verdict as ProofVerdict
-from ..storage import kept, state
+from ..storage import elsewhere, kept, state
+from ..storage.elsewhere import Seen
+from ..storage.elsewhere import State as Copies
 from ..storage.kept import BackupKind, StoredBackup
 from . import guard, outlook
 from .guard import Loss
@@ -30,6 +33,7 @@ from .schedule import Schedule, schedule_of
 UNCHANGED = "unchanged"
 #: Seconds for which a process remembers whether the menu has a mark.
 REMEMBERED = 60.0
+EPOCH = dt.datetime(1970, 1, 2, tzinfo=dt.timezone.utc)
 
 
 class State(enum.Enum):
@@ -53,7 +57,7 @@ class Status:
     changed since it was made; None where it is not known to be good for longer. `next`: when the next one is due, now
     where it is due already; None where the schedule is off. `losses`: what is fewer than in `before`, the name of the
     last backup that has it; "" where nothing is fewer, or there is none any more. `proved`: the one whose proof counts:
-    the newest that failed, else the newest that has one.
+    the newest that failed, else the newest that has one. `locations`: how each of BACKUP_LOCATIONS is.
     """
 
     state: State
@@ -65,7 +69,17 @@ class Status:
     losses: Sequence[Loss] = ()
     before: str = ""
     proved: StoredBackup | None = None
-    locations: Sequence[Any] = field(default_factory=list)
+    locations: Sequence[Seen] = ()
+
+    @property
+    def lasting(self) -> list[Seen]:
+        """The locations that failed although they were tried again and again."""
+        return [seen for seen in self.locations if seen.state is Copies.FAILED and seen.is_lasting]
+
+    @property
+    def told(self) -> str:
+        """What people are told of, as a text that is another one where there is news."""
+        return " ".join([self.state.value, *(seen.name for seen in self.lasting)])
 
     @property
     def good_until(self) -> dt.datetime | None:
@@ -88,7 +102,7 @@ class Status:
             "next": self.next and self.next.isoformat(),
             "proof": self.proved and _proof_as_json(self.proved),
             "shrunk": [loss.as_json() for loss in self.losses],
-            "locations": [*self.locations],
+            "locations": [seen.as_json() for seen in self.locations],
         }
 
 
@@ -99,11 +113,12 @@ def status() -> Status:
     """
     now = aware_now()
     run = last_run()
+    locations = [*elsewhere.seen().values()]
     try:
         schedule, backups = current_schedule(), kept.backups(BackupKind.AUTOMATIC)
     except BackupError as error:
-        return Status(State.FAILED, error.message, conf.schedule)
-    last = newest(backups, now)
+        return Status(State.FAILED, error.message, conf.schedule, locations=locations)
+    last = newest(here(backups), now)
     until = good_until(last)
     shrunk = guard.shrunk(backups)
     losses = guard.losses_of(shrunk)
@@ -118,12 +133,14 @@ def status() -> Status:
         )
     elif failed and proved:
         found, message = State.FAILED, _failed_message(proved)
+    elif (trouble := _trouble(locations)) and not _is_covered(backups, locations, schedule, now):
+        found, message = State.FAILED, trouble
     elif shrunk:
         found, message = State.SHRUNK, _shrunk_message(losses)
     elif schedule.is_overdue(until, now):
         found, message = State.OVERDUE, _overdue_message(until)
     else:
-        found, message = State.OK, _ok_message(last)
+        found, message = State.OK, " ".join(filter(None, [_ok_message(last), trouble]))
     return Status(
         state=found,
         message=message,
@@ -134,7 +151,24 @@ def status() -> Status:
         losses=losses,
         before=_before(backups, shrunk),
         proved=proved,
+        locations=locations,
     )
+
+
+def here(backups: Sequence[StoredBackup]) -> list[StoredBackup]:
+    """Return those that lie in BACKUP_ROOT: the schedule and BACKUP_KEEP are about files here."""
+    return [backup for backup in backups if backup.is_local]
+
+
+def _is_covered(
+    backups: Sequence[StoredBackup], locations: Sequence[Seen], schedule: Schedule, now: dt.datetime
+) -> bool:
+    """Tell whether a copy outside of BACKUP_ROOT is younger than two slots, though others failed."""
+    where = {seen.name for seen in locations if seen.state is not Copies.UNKNOWN}
+    copied = newest([backup for backup in backups if where & {*backup.locations}], now)
+    before = schedule.last(schedule.last(now) - dt.timedelta(seconds=1))
+    until = good_until(copied)
+    return until is not None and until >= before
 
 
 def current_schedule() -> Schedule | None:
@@ -186,17 +220,19 @@ def retention() -> list[Verdict]:
     """
     backups = kept.backups(BackupKind.AUTOMATIC)
     return verdicts(
-        backups,
+        here(backups),
         keep_rules(conf.keep),
         site=site_id(),
         zone=babybuddy.user_timezone(None),
         now=aware_now(),
-        halted=_halted(backups),
+        halted=halted(backups),
     )
 
 
-def _halted(backups: Sequence[StoredBackup]) -> str:
-    """Return why nothing is removed at all; "" where the rules hold."""
+def halted(backups: Sequence[StoredBackup] | None = None) -> str:
+    """Return why nothing is removed at all; "" where the rules hold. `backups`: those of the schedule, wherever they
+    lie. Raises `StorageFailed`."""
+    backups = kept.backups(BackupKind.AUTOMATIC) if backups is None else backups
     if guard.shrunk(backups):
         return _("kept until a superuser says that it is right that entries are fewer")
     if not all(map(is_good, backups)):
@@ -235,20 +271,22 @@ def remember(found: Status) -> None:
         path = kept.local_path(found.last.name) if found.last else ""
     except StorageFailed:
         schedule, path = None, ""
-    due = found.next or now
+    due = (found.next or now).timestamp() if found.state is not State.OFF else math.inf
     if run is not None and run.error:
-        due = run.at + retry_after(run.tries)
+        due = (run.at + retry_after(run.tries)).timestamp()
+    tries = [max(seen.due, EPOCH).timestamp() for seen in found.locations if seen.due is not None]
     overdue = schedule.overdue_from(until) if schedule and until else now
     outlook.write(
         outlook.Outlook(
             written=now.timestamp(),
             schedule=found.schedule,
             zone=babybuddy.user_timezone(None).key,
-            due=due.timestamp(),
+            due=min([due, *tries]),
             overdue=overdue.timestamp(),
             newest=path,
             state=found.state.value,
             run=run.as_json() if run else {},
+            locations=elsewhere.fingerprint(),
         )
     )
 
@@ -281,6 +319,16 @@ def needs_attention() -> bool:
 # -- in words ---
 
 
+def _trouble(locations: Sequence[Seen]) -> str:
+    """Return what is wrong with the locations; "" where nothing is."""
+    reasons = [seen.message for seen in locations if seen.state is Copies.FAILED]
+    if not reasons:
+        return ""
+    return ngettext(
+        "A copy of the backups fails. %(reasons)s", "Copies of the backups fail. %(reasons)s", len(reasons)
+    ) % {"reasons": " ".join(reasons)}
+
+
 def _ok_message(last: StoredBackup | None) -> str:
     if last is None:
         return ""
@@ -303,13 +351,27 @@ def _ok_message(last: StoredBackup | None) -> str:
 
 
 def _failed_message(backup: StoredBackup) -> str:
-    return _(
-        "The backup of %(date)s could not be restored in a trial. %(reason)s No old backup is removed until this one "
-        "is deleted or proved."
-    ) % {
+    proof = backup.proof or {}
+    words = {
         "date": _date(backup.created),
-        "reason": " ".join(str((backup.proof or {}).get("reason", "")).split()),
+        "place": proof.get("place"),
+        "reason": " ".join(str(proof.get("reason", "")).split()),
     }
+    if proof.get("place") in conf.locations:
+        return (
+            _(
+                "The copy in “%(place)s” of the backup of %(date)s could not be restored in a trial. %(reason)s No old "
+                "backup is removed until this one is deleted or proved."
+            )
+            % words
+        )
+    return (
+        _(
+            "The backup of %(date)s could not be restored in a trial. %(reason)s No old backup is removed until this "
+            "one is deleted or proved."
+        )
+        % words
+    )
 
 
 def _proof_as_json(backup: StoredBackup) -> dict[str, Any]:

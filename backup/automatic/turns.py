@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
+from contextlib import suppress
 
+from ..storage import facts
 from ..storage.kept import StoredBackup
 
 #: So often one backup that is older is proved once more: files rot.
 EVERY = dt.timedelta(weeks=1)
-#: The fact beside a backup: when a proof of it was tried last, whatever came of it.
-TRIED = "proof_tried"
+NEVER = dt.datetime.min.replace(tzinfo=dt.timezone.utc)
 
 
 def next_to_prove(backups: Sequence[StoredBackup], now: dt.datetime) -> StoredBackup | None:
@@ -24,13 +25,30 @@ def next_to_prove(backups: Sequence[StoredBackup], now: dt.datetime) -> StoredBa
     turns = [tried for b in older if (tried := tried_at(b)) and tried - b.created >= EVERY / 2]
     if any(dt.timedelta(0) <= now - turn < EVERY for turn in turns):
         return None
-    never = dt.datetime.min.replace(tzinfo=dt.timezone.utc)
-    return min(older, key=lambda b: (tried_at(b) or never, b.created), default=None)
+    return min(older, key=lambda b: (tried_at(b) or NEVER, b.created), default=None)
+
+
+def place_to_prove(backup: StoredBackup, backups: Sequence[StoredBackup]) -> str:
+    """Return which copy of a backup is proved: that in the place where no copy was for the longest time.
+
+    So all places take turns, as all backups do. `backups`: see `next_to_prove`.
+    """
+    last: dict[str, dt.datetime] = {}
+    for other in backups:
+        for place, moment in _tries(other).items():
+            last[place] = max(moment, last.get(place, NEVER))
+    return min(backup.locations, key=lambda place: last.get(place, NEVER))
 
 
 def tried_at(backup: StoredBackup) -> dt.datetime | None:
     """Return when a proof of a backup was tried last, aware; None where it never was."""
-    try:
-        return dt.datetime.fromisoformat(backup.facts[TRIED])
-    except (KeyError, TypeError, ValueError):
-        return None
+    return max(_tries(backup).values(), default=None)
+
+
+def _tries(backup: StoredBackup) -> dict[str, dt.datetime]:
+    """Return the place of each copy -> when a proof of it was tried last, aware."""
+    found = {}
+    for place, at in facts.tried(backup.facts).items():
+        with suppress(ValueError):
+            found[place] = dt.datetime.fromisoformat(at)
+    return found

@@ -2,24 +2,23 @@
 
 The name of a file says when it was made, why, by which site, what state of the database is in it, and, where it is
 encrypted, the id of the key: `babybuddy_20261123T143022.123456Z_automatic_SITE_STATE.zip`, `…_STATE_KEYID.zip`. Facts
-that are not in the file (whether it is pinned) lie beside it, in a JSON file of the same name.
+that are not in the file (whether it is pinned) lie beside it, in a JSON file of the same name, without the key's id.
+
+The same backup may lie in locations, too, encrypted there and in clear here, or nowhere else but in one. What lies
+there, `elsewhere` knows; a file itself is fetched where it is asked for.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import enum
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, BinaryIO
 
 from django.core.files import File
-from django.utils.translation import gettext as _
 
 from ..archive import Metadata
 from ..conf import conf
@@ -32,65 +31,18 @@ from ..exceptions import (
     NoSuchBackup,
     StorageFailed,
 )
-from . import files, keys
+from . import elsewhere, files, keys, locations
+from . import facts as known
+from .content import Content, content_here
+from .facts import LOCAL as LOCAL
 from .files import KEPT, SAFETY
+from .names import BackupKind as BackupKind  # a kept backup is known by these everywhere
+from .names import Name, no_longer_there
+from .names import parse as parse
 from .state import load_last_restore
 
-_NAME = re.compile(
-    r"babybuddy_(?P<moment>\d{8}T\d{6}\.\d{6})Z_(?P<kind>[a-z]+)_(?P<site>[0-9a-f]{12})_(?P<state>[0-9A-F]{16})"
-    r"(?:_(?P<key_id>[A-Z]{4}))?\.zip",
-    re.ASCII,
-)
-#: The name of a safety copy of version 0.1.
-_OLD_NAME = re.compile(r"before_(?P<moment>\d{8}T\d{6}\.\d{6})Z_(?P<state>[0-9A-F]{16})\.zip", re.ASCII)
 #: Safety copies that are younger are not pruned, however many there are.
 YOUNG = dt.timedelta(days=1)
-
-
-class BackupKind(enum.Enum):
-    """Why the server keeps a backup."""
-
-    #: Taken just before a restore or an undo, so that it can be undone.
-    SAFETY = "safety"
-    #: Made by the schedule.
-    AUTOMATIC = "automatic"
-    #: Made because a person, or a script, said so.
-    MANUAL = "manual"
-
-
-@dataclass(frozen=True)
-class Name:
-    """What the name of a kept backup says. `created`: aware. `site`: the id of the site that made it; "" where the name
-    does not say it. `state`: see `state_of`. `key_id`: of the key that it is encrypted with; "" where it is not."""
-
-    text: str
-    kind: BackupKind
-    created: dt.datetime
-    site: str
-    state: str
-    key_id: str = ""
-
-    @property
-    def path(self) -> str:
-        """The file, from the folder of the site."""
-        return f"{SAFETY if self.text.startswith('before_') else KEPT}/{self.text}"
-
-    @property
-    def facts(self) -> str:
-        """The file beside it, for what is not in it."""
-        return f"{self.path.removesuffix('.zip')}.json"
-
-
-@dataclass(frozen=True)
-class _Content:
-    """What a file says of itself."""
-
-    size: int
-    label: str = ""
-    by: str = ""
-    baby_buddy: str = ""
-    counts: Mapping[str, int] = field(default_factory=dict)
-    is_damaged: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,8 +51,8 @@ class StoredBackup:
 
     `created`: aware. `site`, `state`: see `Name`. `by`: the name of the user who made it, "" for the command line.
     `label`: why it was made. `size`: in bytes. `baby_buddy`: the version of Baby Buddy that it is of. `counts`: model
-    label -> number of records. `proof`: None where it was never proved. `locations`: the names of those where it lies.
-    Of a damaged file, and of one whose key is not known here, the texts are "", the numbers 0.
+    label -> number of records. `proof`: None where it was never proved. `copies`: where it lies, `local` first, and the
+    name of the file there. Of a damaged file, and of one whose key is not known here, the texts are "", the numbers 0.
     """
 
     name: str
@@ -118,7 +70,7 @@ class StoredBackup:
     key_id: str = ""
     pinned: bool = False
     proof: Mapping[str, Any] | None = None
-    locations: tuple[str, ...] = ("local",)
+    copies: Mapping[str, str] = field(default_factory=dict)
     is_damaged: bool = False
     #: Whether its key is not known here, or cannot be read.
     is_locked: bool = False
@@ -130,6 +82,20 @@ class StoredBackup:
     @property
     def records(self) -> int:
         return sum(self.counts.values())
+
+    @property
+    def locations(self) -> tuple[str, ...]:
+        """The names of the places where it lies."""
+        return tuple(self.copies)
+
+    @property
+    def is_local(self) -> bool:
+        return LOCAL in self.copies
+
+    @property
+    def identity(self) -> str:
+        """See `Name`."""
+        return parse(self.name).identity
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -152,26 +118,6 @@ class StoredBackup:
         }
 
 
-# -- names ---
-
-
-def parse(name: str) -> Name:
-    """Return what a name says. Raises `NoSuchBackup` where it is not the name of a kept backup: it may come out of a
-    request."""
-    try:
-        found = _NAME.fullmatch(name) or _OLD_NAME.fullmatch(name)
-        if found:
-            parts = {"kind": "safety", "site": "", **found.groupdict()}
-            created = dt.datetime.strptime(parts["moment"], "%Y%m%dT%H%M%S.%f").replace(
-                tzinfo=dt.timezone.utc
-            )
-            kind = BackupKind(parts["kind"])
-            return Name(name, kind, created, parts["site"], parts["state"], parts.get("key_id") or "")
-    except ValueError:  # the 13th month, or another kind
-        pass
-    raise _no_longer_there()
-
-
 def add_file(file: BinaryIO) -> str:
     """Keep a damaged database file beside the safety copies. Returns where it is. Raises `StorageFailed`."""
     name = f"{SAFETY}/damaged_{dt.datetime.now(dt.timezone.utc):%Y%m%dT%H%M%S.%fZ}.sqlite3"
@@ -180,11 +126,16 @@ def add_file(file: BinaryIO) -> str:
 
 
 def names(kind: BackupKind | None = None) -> list[Name]:
-    """List the names of all, newest first, without opening a file. Raises `StorageFailed`.
+    """List the names of those in BACKUP_ROOT, newest first, without opening a file. Raises `StorageFailed`.
 
     Those that are dated in the future, since a clock was wrong once, come last.
     """
     return _names_among(_paths(), kind)
+
+
+def count() -> int:
+    """Return how many backups there are, wherever they lie. Raises `StorageFailed`."""
+    return len(_placed(_paths(), None))
 
 
 def _paths() -> list[str]:
@@ -192,14 +143,48 @@ def _paths() -> list[str]:
 
 
 def _names_among(paths: list[str], kind: BackupKind | None) -> list[Name]:
-    now = dt.datetime.now(dt.timezone.utc)
     found = []
     for path in paths:
         with suppress(NoSuchBackup):  # another file
             name = parse(path.rpartition("/")[2])
             if name.path == path and kind in (None, name.kind):
                 found.append(name)
-    return sorted(found, key=lambda name: (name.created <= now, name.created, name.text), reverse=True)
+    return sorted(found, key=_by_time, reverse=True)
+
+
+def _by_time(name: Name) -> tuple[bool, dt.datetime, str]:
+    return (name.created <= dt.datetime.now(dt.timezone.utc), name.created, name.text)
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """A backup by its name, and where it lies: see `StoredBackup.copies`. `content`: of one that is not in BACKUP_ROOT,
+    as it was seen."""
+
+    name: Name
+    copies: dict[str, str]
+    content: Content = field(default_factory=Content)
+
+
+def _placed(paths: list[str], kind: BackupKind | None) -> list[_Placed]:
+    """List the backups in BACKUP_ROOT, and those that were seen in locations, newest first. `paths`: see `_paths`."""
+    found = {name.identity: _Placed(name, {LOCAL: name.text}) for name in _names_among(paths, kind)}
+    for location, seen in elsewhere.seen().items():
+        for copy, content in seen.copies.items():
+            with suppress(NoSuchBackup):  # another file
+                name = parse(copy)
+                if kind in (None, name.kind):
+                    placed = found.setdefault(name.identity, _Placed(name, {}, content))
+                    placed.copies[location] = copy
+    return sorted(found.values(), key=lambda placed: _by_time(placed.name), reverse=True)
+
+
+def _find(name: Name) -> _Placed:
+    """Return where a backup lies. Raises `NoSuchBackup`, `StorageFailed`."""
+    for placed in _placed(_paths(), name.kind):
+        if placed.name.identity == name.identity:
+            return placed
+    raise no_longer_there()
 
 
 def state_of(metadata: Metadata) -> str:
@@ -226,7 +211,7 @@ def keep(
     )
     try:
         if facts:
-            files.put_json(name.facts, dict(facts))  # before the file, which is never there without them
+            known.save(name, facts)  # before the file, which is never there without them
         files.put(name.path, File(file))
         _check(name)
     except BaseException:
@@ -261,14 +246,35 @@ def _check(name: Name) -> None:
 
 def find(name: str) -> StoredBackup:
     """Return the backup of this name. Raises `NoSuchBackup`, `StorageFailed`."""
-    return _stored(parse(name), name_to_undo())
+    return _stored(_find(parse(name)), name_to_undo())
 
 
-def open_backup(name: str) -> BinaryIO:
-    """Open for reading; the caller closes it. Raises `NoSuchBackup`, `StorageFailed`."""
-    file = files.open_file(parse(name).path)
+def open_backup(name: str, place: str = "") -> BinaryIO:
+    """Open for reading; the caller closes it. Raises `NoSuchBackup`, `StorageFailed`.
+
+    `place`: the location to fetch it from, or `local`; by default the first one that has it.
+    """
+    found = parse(name)
+    if place in ("", LOCAL) and (file := files.open_file(found.path)) is not None:
+        return file
+    trouble: BackupError = no_longer_there()
+    for where, copy in _find(found).copies.items():
+        if place in ("", where):
+            try:
+                return _open_in(where, parse(copy))
+            except StorageFailed as error:
+                trouble = error  # another place may have it
+            except NoSuchBackup as error:
+                trouble = trouble if isinstance(trouble, StorageFailed) else error
+    raise trouble
+
+
+def _open_in(place: str, copy: Name) -> BinaryIO:
+    if place != LOCAL:
+        return locations.location(place).fetch(copy.path)
+    file = files.open_file(copy.path)
     if file is None:
-        raise _no_longer_there()
+        raise no_longer_there()
     return file
 
 
@@ -278,11 +284,38 @@ def local_path(name: str) -> str:
 
 
 def delete(name: str) -> None:
-    """Delete a backup, and what is known about it. Raises `NoSuchBackup`, `StorageFailed`."""
+    """Delete a backup wherever it lies, and what is known about it. Raises `NoSuchBackup`, `StorageFailed`.
+
+    Where a location does not let it go, it is deleted everywhere else before that is raised.
+    """
+    placed = _find(parse(name))
+    failed: StorageFailed | None = None
+    for location, copy in placed.copies.items():
+        try:
+            if location != LOCAL:
+                locations.location(location).delete(parse(copy).path)
+                elsewhere.forget(location, copy)
+        except StorageFailed as error:
+            failed = error
+    if placed.name.text == placed.copies.get(LOCAL):
+        files.delete(placed.name.path)
+    if failed is not None:
+        raise failed
+    files.delete(placed.name.facts)
+
+
+def delete_here(backup: StoredBackup) -> None:
+    """Delete a backup from BACKUP_ROOT; its copies stay. Raises `StorageFailed`."""
+    files.delete(parse(backup.copies[LOCAL]).path)
+    forget(backup.name)
+
+
+def forget(name: str) -> None:
+    """Forget what is known about a backup, where it lies nowhere any more. Raises `StorageFailed`."""
     found = parse(name)
-    if found not in names(found.kind):
-        raise _no_longer_there()
-    files.delete(found.path)
+    with suppress(NoSuchBackup):
+        _find(found)
+        return
     files.delete(found.facts)
 
 
@@ -293,28 +326,44 @@ def pin(name: str, pinned: bool) -> StoredBackup:
 
 def note(name: str, **facts: Any) -> StoredBackup:
     """Remember something about a backup that is not in it. Raises `NoSuchBackup`, `StorageFailed`."""
-    found = parse(name)
-    if found not in names(found.kind):
-        raise _no_longer_there()
-    files.put_json(found.facts, {**_facts(found), **facts})
+    found = _find(parse(name)).name
+    known.save(found, {**known.load(found), **facts})
     return find(name)
+
+
+def note_proof(name: str, proof: Mapping[str, Any], *, is_verdict: bool) -> None:
+    """Remember what the proof of a copy came to: see `known.with_proof`. Raises `NoSuchBackup`, `StorageFailed`."""
+    found = _find(parse(name)).name
+    known.save(found, known.with_proof(known.load(found), proof, is_verdict=is_verdict))
+
+
+def forget_proof(name: str, place: str) -> None:
+    """Forget what the proof of a copy came to. Raises `NoSuchBackup`, `StorageFailed`."""
+    found = _find(parse(name)).name
+    known.save(found, known.without_proof(known.load(found), place))
 
 
 # -- all of them ---
 
 
 def backups(kind: BackupKind | None = None, *, start: int = 0, most: int | None = None) -> list[StoredBackup]:
-    """List all, as `names` does. Reads the metadata of each, once in a process. `start`, `most`: of these the newest
-    are passed over, and so many listed.
+    """List all, wherever they lie, in the order of `names`. Reads the metadata of each, once in a process. `start`,
+    `most`: of these the newest are passed over, and so many listed.
 
     Raises `StorageFailed`.
     """
     undo, paths = name_to_undo(), _paths()
     found = []
-    for name in _names_among(paths, kind)[start:][:most]:
+    for placed in _placed(paths, kind)[start:][:most]:
         with suppress(NoSuchBackup):  # deleted since
-            found.append(_stored(name, undo, has_facts=name.facts in paths))
+            found.append(_stored(placed, undo, has_facts=placed.name.facts in paths))
     return found
+
+
+def seen_in(location: str, copy: str, content: Content) -> StoredBackup:
+    """Return the backup that a file in a location is, which nobody noted yet. Raises `NoSuchBackup` where it is another
+    file, `StorageFailed`."""
+    return _stored(_Placed(parse(copy), {location: copy}, content), "")
 
 
 def beside(*, most: int) -> list[StoredBackup]:
@@ -324,7 +373,8 @@ def beside(*, most: int) -> list[StoredBackup]:
         for name in _names_among(files.names_in(KEPT, site), None)[:most]:
             if name.site == site:
                 with suppress(NoSuchBackup):  # deleted since
-                    found.append(_stored(name, "", has_facts=False, site=site))
+                    placed = _Placed(name, {LOCAL: name.text})
+                    found.append(_stored(placed, "", has_facts=False, site=site))
     return sorted(found, key=lambda backup: backup.created, reverse=True)[:most]
 
 
@@ -334,7 +384,7 @@ def open_beside(name: str) -> BinaryIO:
     found = parse(name)
     file = files.open_file(found.path, found.site) if found.site in files.other_sites() else None
     if file is None:
-        raise _no_longer_there()
+        raise no_longer_there()
     return file
 
 
@@ -347,7 +397,7 @@ def prune(keep: str) -> None:
     now = dt.datetime.now(dt.timezone.utc)
     past = [name for name in names(BackupKind.SAFETY) if name.created <= now]
     for name in past[conf.safety_copies :]:
-        if now - name.created > YOUNG and name.text != keep and not _is_pinned(name):
+        if now - name.created > YOUNG and name.text != keep and not known.load(name).get("pinned"):
             with suppress(NoSuchBackup):  # deleted since
                 delete(name.text)
 
@@ -358,13 +408,11 @@ def name_to_undo() -> str:
     return last.safety_copy if last is not None and not last.is_undo else ""
 
 
-def _stored(name: Name, undo: str, *, has_facts: bool = True, site: str = "") -> StoredBackup:
-    is_locked = False
-    try:
-        content = _content(name.path, site, files.version_of(name.path, site))
-    except _LockedError as error:
-        content, is_locked = _Content(error.size), True
-    facts = _facts(name) if has_facts else {}
+def _stored(placed: _Placed, undo: str, *, has_facts: bool = True, site: str = "") -> StoredBackup:
+    name, content = placed.name, placed.content
+    if LOCAL in placed.copies:
+        content = content_here(name.path, site)
+    facts = known.load(name) if has_facts else {}
     return StoredBackup(
         name=name.text,
         kind=name.kind,
@@ -380,71 +428,9 @@ def _stored(name: Name, undo: str, *, has_facts: bool = True, site: str = "") ->
         key_id=name.key_id,
         pinned=facts.get("pinned") is True,
         facts=facts,
-        proof=_proof(facts),
+        proof=known.counting_proof(facts, placed.copies),
+        copies=placed.copies,
         is_damaged=content.is_damaged,
-        is_locked=is_locked,
+        is_locked=content.is_locked,
         is_undo=name.text == undo,
     )
-
-
-def _proof(facts: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    proof = facts.get("proof")
-    return proof if isinstance(proof, dict) and {"verdict", "at", "records"} <= {*proof} else None
-
-
-def _is_pinned(name: Name) -> bool:
-    return _facts(name).get("pinned") is True
-
-
-def _facts(name: Name) -> dict[str, Any]:
-    """Return what is known about a backup and is not in it. Raises `StorageFailed`: what could not be read is not what
-    is not there, else a rule might remove what is pinned."""
-    file = files.open_file(name.facts)
-    if file is None:
-        return {}
-    with file:
-        try:
-            facts = json.loads(file.read())
-        except ValueError:
-            return {}
-    return facts if isinstance(facts, dict) else {}
-
-
-class _LockedError(Exception):
-    """The key of a backup is not known here, or there is no library for it. `size`: in bytes."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__(size)
-        self.size = size
-
-
-@lru_cache(maxsize=1000)
-def _content(path: str, site: str, version: str) -> _Content:
-    """Read what a file says of itself. It is remembered in this process, since a kept file never changes.
-
-    `version`: see `files.version_of`. Raises `NoSuchBackup`, `StorageFailed`; `_LockedError` where it cannot be opened
-    now, which is not remembered.
-    """
-    file = files.open_file(path, site)
-    if file is None:
-        raise _no_longer_there()
-    with file:
-        size = file.seek(0, 2)
-        try:
-            with keys.unlocked(file) as archive:
-                metadata = archive.metadata
-        except InvalidBackup:
-            return _Content(size, is_damaged=True)
-        except (KeyNeeded, EncryptionUnavailable, StorageFailed) as error:
-            raise _LockedError(size) from error
-    return _Content(
-        size,
-        metadata.label,
-        metadata.created_by,
-        metadata.babybuddy_version,
-        {label: max(member.records, 0) for label, member in metadata.models.items()},
-    )
-
-
-def _no_longer_there() -> NoSuchBackup:
-    return NoSuchBackup(_("This backup is no longer there."))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .automatic import acknowledge, run, status
+from .automatic import acknowledge, run, status, test_location
 from .download import download
 from .index import index
 from .kept import delete, empty_missing, kept, label, pin, prove, undo
@@ -31,6 +31,7 @@ __all__ = [
     "restore",
     "run",
     "status",
+    "test_location",
     "undo",
     "upload",
 ]

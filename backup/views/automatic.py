@@ -1,18 +1,22 @@
-"""How automatic backups are, a backup made by hand or where one is due, and the answer to the shrink guard."""
+"""How automatic backups are, one made by hand or where one is due, the shrink guard's answer, a test of a location."""
 
 from __future__ import annotations
 
+from django.contrib import messages
 from django.http import HttpRequest, JsonResponse
 from django.http.response import HttpResponseBase
 from django.utils.translation import gettext as _
 
 from backup import services
+from backup.automatic import copies
 from backup.automatic import run as automatic
 from backup.automatic import status as states
+from backup.automatic.look import watch
 from backup.exceptions import BackupError
 from backup.forms import RunForm
 from backup.log import log
 from backup.presentation.names import grouped
+from backup.storage.elsewhere import State
 
 from .answers import done, not_done
 from .front_page import invalid
@@ -30,11 +34,18 @@ def run(request: HttpRequest) -> HttpResponseBase:
             outcome = automatic.run(user=request.user)
             return done(request, outcome.as_json(), outcome.message)
         stored = services.keep_backup(user=request.user, label=form.cleaned_data["label"])
+        _copy_soon()
     except BackupError as error:
         return not_done(request, error)
     answer = {"name": stored.name, "kind": stored.kind.value, "records": stored.records, "made": True}
     message = _("The backup is made, and kept on the server: %(number)s records.")
     return done(request, answer, message % {"number": grouped(stored.records)})
+
+
+def _copy_soon() -> None:
+    """Have a child process make the copies that are due, after this request: a location may be slow."""
+    states.remember(states.status())
+    watch.soon()
 
 
 @endpoint("GET", "HEAD")
@@ -52,3 +63,17 @@ def acknowledge(request: HttpRequest) -> HttpResponseBase:
         return not_done(request, error)
     log("acknowledging that entries are fewer", request.user)
     return done(request, found.as_json(), _("Thank you. Old backups are removed again as BACKUP_KEEP says."))
+
+
+@endpoint("POST")
+def test_location(request: HttpRequest, name: str) -> HttpResponseBase:
+    """Write a small file into a location, read it back and delete it; what is lacking there is sent next."""
+    try:
+        seen = copies.test(name)
+    except BackupError as error:
+        return not_done(request, error)
+    log(f"test of {name}", request.user)
+    _copy_soon()
+    is_failed = seen.state is State.FAILED
+    level = messages.ERROR if is_failed else messages.SUCCESS
+    return done(request, states.status().as_json(), seen.message, level)

@@ -44,7 +44,7 @@ def front_page(
         "status": automatic_backups.status(),
     }
     try:
-        start, total = _start(request), len(kept.names())
+        start, total = _start(request), kept.count()
         most = LISTED_LATER if start else LISTED
         backups = services.kept_backups(start=start, most=most)
         context["backups"] = kept_in_words(backups, services.counts())

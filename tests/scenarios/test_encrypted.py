@@ -19,7 +19,7 @@ from backup.conf import conf
 from backup.exceptions import EncryptionUnavailable, KeyNeeded, StorageFailed, WrongKey
 from backup.options import RestoreMode, RestoreOptions
 from backup.proof import Verdict
-from backup.storage import kept, keys
+from backup.storage import content, kept, keys
 from backup.storage.keys import Place
 from tests.support import older
 from tests.support.backups import encrypted
@@ -157,14 +157,14 @@ def test_what_is_kept_is_listed_even_without_its_key(key, settings):
     settings.BACKUP_ENCRYPT = ["local"]
     made = services.keep_backup(label="before the holidays")
     assert (made.label, made.key_id) == ("before the holidays", key.id)
-    content = (conf.root / "keys.json").read_bytes()
+    ring = (conf.root / "keys.json").read_bytes()
     for broken in (lambda: forget_keys(), lambda: (conf.root / "keys.json").write_text("{")):
-        kept._content.cache_clear()
+        content._remembered.cache_clear()
         broken()
         (listed,) = kept.backups()
         assert (listed.label, listed.key_id, listed.is_damaged) == ("", key.id, False)
         assert listed.size == made.size
-        (conf.root / "keys.json").write_bytes(content)
+        (conf.root / "keys.json").write_bytes(ring)
         assert kept.backups() == [made]  # it is not remembered that it was closed
 
 

@@ -12,7 +12,7 @@ from django.test import Client
 from backup import services
 from backup.archive import Key
 from backup.conf import conf
-from backup.storage import kept, keys
+from backup.storage import content, keys
 from tests.support import older
 from tests.support.backups import encrypted
 from tests.support.http import error_of, script, staged, upload, url
@@ -316,7 +316,7 @@ def test_what_is_kept_says_with_which_key(key, family, browser, settings):
     front = browser.get(url("index")).content.decode()
     assert f"encrypted with the key {key.id}" in front
     (conf.root / "keys.json").unlink()
-    kept._content.cache_clear()  # what was read is remembered in this process
+    content._remembered.cache_clear()  # what was read is remembered in this process
     front = browser.get(url("index")).content.decode()
     assert "Its key is not on this server" in front
     (entry,) = script(family.admin).get(url("index")).json()["backups"]

@@ -28,6 +28,7 @@ def url(name, *arguments):
         "kept_label": [NOTHING],
         "kept_pin": [NOTHING],
         "kept_prove": [NOTHING],
+        "test_location": ["nothing"],
     }
     return reverse(f"backup:{name}", args=arguments or default.get(name, []))
 

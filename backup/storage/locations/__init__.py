@@ -16,5 +16,6 @@ Addresses hold passwords. None of their parts is in a message, a log or a repr.
 """
 
 from .location import Location, location, locations
+from .parts import open_parts
 
-__all__ = ["Location", "location", "locations"]
+__all__ = ["Location", "location", "locations", "open_parts"]

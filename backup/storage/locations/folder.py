@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import stat
+import threading
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,6 +30,7 @@ MARKER = "babybuddy-backup.txt"
 _TEXT = "Baby Buddy keeps copies of its backups here. Without this file it takes the folder for one not mounted.\n"
 #: Which folders have a marker: {"folders": [digest of a path, …]}. Beside the folders of the sites.
 _MARKED = f"{files.ROOT}folders.json"
+_marking = threading.Lock()
 
 
 class Folder(Client):
@@ -115,10 +117,11 @@ class Folder(Client):
                 ) from None
             with atomic_write(marker) as file:
                 file.write(_TEXT.encode())
-        marked = _marked()
-        if self._digest not in marked:
-            content = json.dumps({"folders": sorted({*marked, self._digest})})
-            files.put(_MARKED, ContentFile(content.encode()))
+        with _marking:  # several locations are written to at once
+            marked = _marked()
+            if self._digest not in marked:
+                content = json.dumps({"folders": sorted({*marked, self._digest})})
+                files.put(_MARKED, ContentFile(content.encode()))
 
     @property
     def _digest(self) -> str:

@@ -122,14 +122,15 @@ class Location:
         with self._words(CannotDelete):
             self._ask(lambda client, _activity: client.delete(path))
 
-    def test(self) -> list[str]:
+    def test(self) -> list[Denied]:
         """Write a small file, read it back and delete it. Raises `LocationFailed`.
 
-        Returns what this place does not let us do, in sentences, where a copy can be made all the same.
+        Returns what this place does not let us do, as errors, where a copy can be made all the same.
         """
         from io import BytesIO
 
-        name, content, limits = f"test/{secrets.token_hex(8)}.txt", secrets.token_bytes(1000), []
+        limits: list[Denied] = []
+        name, content = f"test/{secrets.token_hex(8)}.txt", secrets.token_bytes(1000)
         self.send(name, BytesIO(content))
         try:
             with self.fetch(name) as file:
@@ -138,7 +139,7 @@ class Location:
                         self._sentence(_("What was written there comes back as something else."))
                     )
         except CannotRead as error:
-            limits.append(error.message)
+            limits.append(error)
         except NoSuchBackup as error:
             raise LocationFailed(
                 self._sentence(_("What was written there is not there afterwards."))
@@ -147,7 +148,7 @@ class Location:
             try:
                 act()
             except (CannotList, CannotDelete) as error:
-                limits.append(error.message)
+                limits.append(error)
         return limits
 
     # -- how it is asked ---

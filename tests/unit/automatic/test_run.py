@@ -349,7 +349,7 @@ def test_old_ones_that_cannot_be_removed_are_a_failure_but_the_backup_is_made(
     assert made(at("2026-11-03 12:00"))
     write_a_note()
     with monkeypatch.context() as patch:
-        patch.setattr(kept, "delete", full_disk)
+        patch.setattr(kept, "delete_here", full_disk)
         assert made(at("2026-11-04 12:00"))
     with freeze_time(at("2026-11-04 12:00")):
         assert status.status().state is State.FAILED

@@ -10,9 +10,10 @@ from freezegun import freeze_time
 from backup import services
 from backup.automatic import run, status
 from backup.automatic.status import State
-from backup.automatic.turns import TRIED, next_to_prove
+from backup.automatic.turns import next_to_prove
 from backup.conf import conf
 from backup.storage import kept
+from backup.storage.facts import TRIED
 from backup.storage.kept import BackupKind, StoredBackup
 
 NOW = dt.datetime(2026, 11, 25, 3, tzinfo=dt.timezone.utc)
@@ -31,7 +32,7 @@ def backup(days, tried=None):
         size=1,
         baby_buddy="",
         counts={},
-        facts={} if tried is None else {TRIED: (NOW - dt.timedelta(days=tried)).isoformat()},
+        facts={} if tried is None else {TRIED: {"local": (NOW - dt.timedelta(days=tried)).isoformat()}},
     )
 
 
@@ -130,7 +131,8 @@ def test_rot_is_found_and_stops_retention(proving, settings, at):
 def test_a_failed_one_does_not_stand_for_now(proving, at):
     with freeze_time(at("2026-11-03 03:00")):
         name = run.run().backup.name
-        kept.note(name, proof={"verdict": "failed", "at": NOW.isoformat(), "records": 0})
+        proof = {"verdict": "failed", "at": NOW.isoformat(), "records": 0, "place": "local"}
+        kept.note_proof(name, proof, is_verdict=True)
     with freeze_time(at("2026-11-04 03:00")):
         again = run.run()
         assert again.made, "although nothing has changed"

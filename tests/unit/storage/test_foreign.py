@@ -14,7 +14,7 @@ from django.core.management import CommandError, call_command
 from backup import services
 from backup.conf import conf
 from backup.exceptions import StorageFailed
-from backup.storage import files, kept, state, uploads
+from backup.storage import content, files, kept, state, uploads
 from tests.support.backups import restore, take
 from tests.support.http import url
 from tests.support.snapshots import differences, snapshot
@@ -97,7 +97,7 @@ def test_a_file_that_breaks_off_while_it_is_read(bucket, monkeypatch):
 
     monkeypatch.setattr("django.core.files.storage.memory.InMemoryFileNode.chunks", breaks, raising=False)
     monkeypatch.setattr("django.core.files.storage.memory.InMemoryFileNode.read", breaks, raising=False)
-    kept._content.cache_clear()  # as in another process
+    content._remembered.cache_clear()  # as in another process
     with pytest.raises(StorageFailed, match="Connection reset"):
         kept.backups()
     with pytest.raises(StorageFailed, match="Connection reset"):

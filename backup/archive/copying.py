@@ -1,0 +1,30 @@
+"""Makes an encrypted copy of a backup that is in clear, member by member, for a place where nobody may read it."""
+
+from __future__ import annotations
+
+from typing import BinaryIO
+
+from .key import Key
+from .members import KINDS, MEDIA, README
+from .metadata import Metadata
+from .reader import Archive
+from .writer import Writer
+
+
+def encrypt(archive: Archive, target: BinaryIO, key: Key) -> Metadata:
+    """Write a backup to `target`, encrypted. Its content is the same: checksums are of what is in clear. Photos are
+    listed, and not copied: a kept backup has them beside it.
+
+    In flat memory. Raises `InvalidBackup` where the backup is damaged, `EncryptionUnavailable`.
+    """
+    metadata = archive.metadata
+    with Writer(target) as writer:
+        writer.encrypt(key, metadata)
+        for kind in KINDS:
+            members = metadata.members.get(kind.key, {}) if kind not in (README, MEDIA) else {}
+            for name, member in members.items():
+                writer.write(member.file, archive.read(member))
+                writer.register(kind, name, member)
+        for photo in metadata.photos.values():
+            writer.list_photo(photo.name, photo.sha256, photo.size)
+        return writer.finish(metadata)

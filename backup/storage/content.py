@@ -1,0 +1,90 @@
+"""What a backup says of itself, for lists: read from the file, or remembered of one that lies somewhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from typing import Any, BinaryIO
+
+from ..exceptions import EncryptionUnavailable, InvalidBackup, KeyNeeded, LocationFailed, StorageFailed
+from . import files, keys
+from .names import no_longer_there
+
+
+@dataclass(frozen=True)
+class Content:
+    """`size`: in bytes. `counts`: model label -> number of records. `is_damaged`: it cannot be read. `is_locked`: its
+    key is not known here, or cannot be read; that may be otherwise tomorrow."""
+
+    size: int = 0
+    label: str = ""
+    by: str = ""
+    baby_buddy: str = ""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    is_damaged: bool = False
+    is_locked: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: Any) -> Content:
+        """Return what `as_json` made this of. Raises `TypeError`."""
+        return cls(**content)
+
+
+def content_of(file: BinaryIO) -> Content:
+    """Read what a backup says of itself: its table of contents and its metadata, no more.
+
+    Raises `LocationFailed` where the file lies in a location that does not let it be read.
+    """
+    size = file.seek(0, 2)
+    try:
+        with keys.unlocked(file) as archive:
+            metadata = archive.metadata
+    except InvalidBackup:
+        return Content(size, is_damaged=True)
+    except LocationFailed:
+        raise
+    except (KeyNeeded, EncryptionUnavailable, StorageFailed):
+        return Content(size, is_locked=True)
+    return Content(
+        size,
+        metadata.label,
+        metadata.created_by,
+        metadata.babybuddy_version,
+        {label: max(member.records, 0) for label, member in metadata.models.items()},
+    )
+
+
+def content_here(path: str, site: str = "") -> Content:
+    """Return what a kept backup says of itself that lies in BACKUP_ROOT. `site`: see `files.path_of`.
+
+    Raises `NoSuchBackup`, `StorageFailed`.
+    """
+    try:
+        return _remembered(path, site, files.version_of(path, site))
+    except _LockedError as error:
+        return error.content
+
+
+@lru_cache(maxsize=1000)
+def _remembered(path: str, site: str, version: str) -> Content:
+    """Remember it in this process, since a kept file never changes. `version`: see `files.version_of`."""
+    file = files.open_file(path, site)
+    if file is None:
+        raise no_longer_there()
+    with file:
+        content = content_of(file)
+    if content.is_locked:
+        raise _LockedError(content)
+    return content
+
+
+class _LockedError(Exception):
+    """A backup cannot be opened now, which is not remembered."""
+
+    def __init__(self, content: Content) -> None:
+        super().__init__(content)
+        self.content = content

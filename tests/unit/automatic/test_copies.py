@@ -1,0 +1,579 @@
+"""Copies of kept backups in locations: what goes there, encrypted or not, when it is tried again, and what stays."""
+
+import datetime as dt
+import shutil
+import zipfile
+
+import pytest
+from core import models as core
+from django.core import mail
+from django.test import Client
+from freezegun import freeze_time
+
+from backup import services
+from backup.archive import Keys, open_archive
+from backup.automatic import copies, look, outlook, run, status
+from backup.automatic.status import State
+from backup.conf import conf
+from backup.database.memo import site_id
+from backup.exceptions import NoSuchBackup, NotMounted
+from backup.proof import Verdict
+from backup.storage import elsewhere, files, kept, keys
+from backup.storage.kept import BackupKind
+from backup.storage.locations.folder import Folder
+from tests.support.backups import restore
+from tests.support.http import script, url
+from tests.support.snapshots import differences, snapshot
+
+
+@pytest.fixture
+def places(nightly, settings, tmp_path):
+    """Two locations, `nas` and `usb`, that are folders; nothing is proved, and no process is started."""
+    settings.BACKUP_LOCATIONS = ",".join(f"{name}={tmp_path / name}" for name in ("nas", "usb"))
+    settings.BACKUP_PROVE = "off"
+    return {name: tmp_path / name for name in ("nas", "usb")}
+
+
+@pytest.fixture
+def starts(monkeypatch):
+    """The starts of a child, which is not started."""
+    found = []
+    monkeypatch.setattr(look, "start", lambda: found.append(1))
+    return found
+
+
+def there(folder):
+    """The files of this site in a location, by their moments."""
+    return sorted((folder / f"site_{site_id()}" / "kept").glob("*.zip"))
+
+
+def night(moment):
+    """A run after something was entered."""
+    with freeze_time(moment):
+        core.Note.objects.create(child=core.Child.objects.first(), note=str(moment))
+        return run.run().backup
+
+
+def states():
+    return {seen["name"]: seen["state"] for seen in status.status().as_json()["locations"]}
+
+
+def away(folder):
+    """As a disk that is not mounted."""
+    return folder.rename(folder.with_name(f"{folder.name}.away"))
+
+
+def back(folder):
+    folder.with_name(f"{folder.name}.away").rename(folder)
+
+
+# -- what goes there ---
+
+
+def test_an_automatic_backup_goes_to_each_location(places):
+    assert states() == {"nas": "unknown", "usb": "unknown"}, "nobody has asked yet"
+    before = snapshot()
+    made = run.run().backup
+    for folder in places.values():
+        (path,) = there(folder)
+        assert path.name == made.name
+        with kept.open_backup(made.name) as here:
+            assert path.read_bytes() == here.read()
+        with path.open("rb") as file:
+            restore(file, clear=True)
+        assert not differences(before, snapshot())
+    (entry,) = kept.backups(BackupKind.AUTOMATIC)
+    assert entry.as_json()["locations"] == ["local", "nas", "usb"]
+    assert states() == {"nas": "ok", "usb": "ok"}
+
+
+def test_what_is_clear_here_is_encrypted_there_once_there_is_a_key(places):
+    key = keys.add().key
+    made = run.run().backup
+    assert not made.encrypted
+    (path,) = there(places["nas"])
+    assert path.name == f"{made.identity}_{key.id}.zip"
+    with zipfile.ZipFile(path) as archive:
+        assert all(info.flag_bits & 1 for info in archive.infolist() if info.filename != "README.txt")
+    with (
+        path.open("rb") as file,
+        kept.open_backup(made.name) as clear,
+        open_archive(file, keys=Keys(key)) as sealed,
+        open_archive(clear) as original,
+    ):
+        assert sealed.metadata.models == original.metadata.models
+        assert sealed.metadata.timestamp == original.metadata.timestamp
+        for label in original.metadata.models:
+            assert [*sealed.records(label)] == [*original.records(label)]
+    assert kept.find(made.name).locations == ("local", "nas", "usb")
+
+
+def test_what_is_encrypted_by_name(places, settings):
+    settings.BACKUP_ENCRYPT = ["usb"]
+    keys.add()
+    run.run()
+    (clear,), (sealed,) = there(places["nas"]), there(places["usb"])
+    assert zipfile.is_zipfile(clear)
+    assert "_" not in clear.name.removesuffix(".zip")[-16:]
+    assert sealed.name != clear.name
+
+
+def test_what_is_encrypted_here_goes_as_it_is(places, settings):
+    settings.BACKUP_ENCRYPT = ["local"]
+    keys.add()
+    made = run.run().backup
+    for folder in places.values():
+        assert [path.name for path in there(folder)] == [made.name]
+
+
+def test_nothing_falls_back_to_clear(places, settings):
+    settings.BACKUP_ENCRYPT = ["nas"]
+    run.run()
+    assert there(places["nas"]) == []
+    assert states() == {"nas": "failed", "usb": "ok"}
+    assert "no key yet" in elsewhere.seen()["nas"].message
+
+
+def test_a_key_that_went_lost_stops_the_copies(places, at):
+    keys.add()
+    night(at("2026-11-03 03:00"))
+    ring = f"{conf.root}/keys.json"
+    shutil.move(ring, f"{ring}.away")
+    night(at("2026-11-04 03:00"))
+    assert [len(there(folder)) for folder in places.values()] == [1, 1]
+    assert states() == {"nas": "failed", "usb": "failed"}
+    assert "BACKUP_KEY" in elsewhere.seen()["nas"].message
+    shutil.move(f"{ring}.away", ring)
+    night(at("2026-11-05 03:00"))
+    assert [len(there(folder)) for folder in places.values()] == [3, 3], "what was lacking as well"
+
+
+def test_a_ring_that_cannot_be_read_stops_the_copies(places, at):
+    keys.add()
+    files.put_json("/keys.json", {"keys": "?"})
+    night(at("2026-11-03 03:00"))
+    assert [there(folder) for folder in places.values()] == [[], []]
+    assert states() == {"nas": "failed", "usb": "failed"}
+
+
+def test_once_encrypted_the_copy_in_clear_goes(places, at):
+    night(at("2026-11-03 03:00"))
+    key = keys.add().key
+    night(at("2026-11-04 03:00"))
+    for folder in places.values():
+        assert [path.name[-8:-4] for path in there(folder)] == [key.id, key.id]
+
+
+def test_a_new_location_gets_what_is_here(places, settings, at, starts):
+    for day in (3, 4, 5):
+        night(at(f"2026-11-0{day} 03:00"))
+    with freeze_time(at("2026-11-05 12:00")):
+        assert not look._is_due()
+        settings.BACKUP_LOCATIONS = f"{settings.BACKUP_LOCATIONS},cloud={places['nas'].with_name('cloud')}"
+        assert look._is_due(), "another location"
+        assert not run.run().made
+        assert len(there(places["nas"].with_name("cloud"))) == 3
+        assert not look._is_due()
+
+
+def test_safety_copies_stay_here(places):
+    services.keep_backup(BackupKind.SAFETY)
+    made = services.keep_backup(label="by hand")
+    run.copy_again()
+    assert [path.name for path in there(places["nas"])] == [made.name]
+
+
+def test_what_was_sent_is_read_back(places, monkeypatch):
+    real = Folder.write
+
+    def write(self, name, file, activity):
+        real(self, name, file, activity)
+        if "/kept/" in name:
+            with (self._path / name).open("r+b") as target:
+                target.truncate(1000)
+
+    monkeypatch.setattr(Folder, "write", write)
+    run.run()
+    assert states() == {"nas": "failed", "usb": "failed"}
+    assert "not what was sent" in elsewhere.seen()["nas"].message
+    assert there(places["nas"]) == [], "nor is it taken for a good one"
+
+
+# -- when ---
+
+
+def test_one_that_is_down_has_tries_of_its_own(places, at, starts):
+    night(at("2026-11-03 03:00"))
+    away(places["usb"])
+    night(at("2026-11-04 02:30"))
+    assert states() == {"nas": "ok", "usb": "failed"}
+    assert len(there(places["nas"])) == 2, "it delays no other"
+    tries = []
+    for minute in range(31, 24 * 60):
+        with freeze_time(at("2026-11-04 02:00") + dt.timedelta(minutes=minute)):
+            if look._is_due():
+                tries.append(minute - 30)
+                assert not run.run().made
+    assert tries == [1, 6, 36], "1, 5 and 30 minutes after the one before"
+    back(places["usb"])
+    night(at("2026-11-05 02:30"))
+    assert states() == {"nas": "ok", "usb": "ok"}
+    assert len(there(places["usb"])) == 3
+
+
+def test_it_is_told_once_where_the_tries_are_over(places, at):
+    night(at("2026-11-03 03:00"))
+    away(places["usb"])
+    night(at("2026-11-04 02:30"))
+    for minutes in (1, 6):
+        with freeze_time(at("2026-11-04 02:30") + dt.timedelta(minutes=minutes)):
+            run.run()
+    assert mail.outbox == [], "a disk that sleeps is no news"
+    with freeze_time(at("2026-11-04 02:30") + dt.timedelta(minutes=36)):
+        run.run()
+        assert status.status().state is State.OK, "another copy is as young"
+    (told,) = mail.outbox
+    assert "usb" in told.body
+    assert str(places["usb"]) not in told.body
+    for day in (5, 6, 7):
+        night(at(f"2026-11-0{day} 02:30"))
+    assert len(mail.outbox) == 1
+    back(places["usb"])
+    night(at("2026-11-08 02:30"))
+    assert [message.subject for message in mail.outbox[1:]] == ["Baby Buddy: automatic backups work again"]
+
+
+def test_the_whole_fails_where_no_copy_is_younger_than_two_slots(places, settings, at):
+    settings.BACKUP_LOCATIONS = f"nas={places['nas']}"
+    night(at("2026-11-03 02:30"))
+    away(places["nas"])
+    night(at("2026-11-04 02:30"))
+    with freeze_time(at("2026-11-04 02:31")):
+        found = status.status()
+        assert found.state is State.OK
+        assert "nas" in found.message, "but it is said"
+    night(at("2026-11-05 02:30"))
+    with freeze_time(at("2026-11-05 02:31")):
+        assert status.status().state is State.FAILED
+    assert len(mail.outbox) == 1
+    back(places["nas"])
+    night(at("2026-11-06 02:30"))
+    assert len(mail.outbox) == 2
+
+
+def test_where_there_never_was_a_copy_the_whole_fails(places, settings, at):
+    settings.BACKUP_LOCATIONS = "nas=/proc/there/is/none"
+    night(at("2026-11-03 02:30"))
+    with freeze_time(at("2026-11-03 02:31")):
+        assert status.status().state is State.FAILED
+        assert len(kept.backups()) == 1
+
+
+def test_a_backup_by_hand_is_copied_after_the_request(places, nightly, starts, monkeypatch):
+    run.run()
+    monkeypatch.setattr(look.watch, "next", 1e12)
+    answer = script(nightly.admin).post(url("run"), {"label": "before the update"})
+    assert answer.status_code == 200
+    assert starts == [1]
+    run.run()
+    assert len(there(places["nas"])) == 2
+    assert not look._is_due()
+
+
+def test_with_the_schedule_off_copies_are_made_all_the_same(places, settings, starts, watch):
+    settings.BACKUP_SCHEDULE = "off"
+    services.keep_backup()
+    assert look._is_due()
+    assert not run.run().made
+    assert len(there(places["nas"])) == 1
+    assert not look._is_due()
+
+
+# -- what stays there ---
+
+
+def test_each_location_keeps_what_the_rules_want(places, settings, at):
+    settings.BACKUP_KEEP = "last=2"
+    for day in (3, 4, 5):
+        night(at(f"2026-11-0{day} 03:00"))
+    by_hand = services.keep_backup()
+    run.copy_again()
+    for folder in places.values():
+        assert len(there(folder)) == 3
+        assert by_hand.name in [path.name for path in there(folder)]
+    assert len(kept.backups()) == 3
+
+
+def test_a_pinned_one_stays_everywhere(places, settings, at):
+    settings.BACKUP_KEEP = "last=1"
+    kept.pin(night(at("2026-11-03 03:00")).name, True)
+    night(at("2026-11-04 03:00"))
+    night(at("2026-11-05 03:00"))
+    for folder in places.values():
+        assert [path.name[14:18] for path in there(folder)] == ["1103", "1105"]
+
+
+def test_nothing_is_removed_while_the_guard_is_up(places, settings, at):
+    settings.BACKUP_KEEP = "last=1"
+    night(at("2026-11-03 03:00"))
+    core.Child.objects.all()[1].delete()
+    night(at("2026-11-04 03:00"))
+    night(at("2026-11-05 03:00"))
+    assert [len(there(folder)) for folder in places.values()] == [3, 3]
+
+
+def test_a_location_that_was_down_is_tidied_later(places, settings, at):
+    settings.BACKUP_KEEP = "last=1"
+    night(at("2026-11-03 03:00"))
+    away(places["usb"])
+    night(at("2026-11-04 03:00"))
+    assert len(there(places["nas"])) == 1
+    back(places["usb"])
+    assert len(kept.backups()) == 2, "the older one lies in usb alone"
+    night(at("2026-11-05 03:00"))
+    assert len(there(places["usb"])) == 1
+    assert len(kept.backups()) == 1
+    assert [name for name in files.names_in("kept") if name.endswith(".json")] == []
+
+
+def test_copies_that_are_gone_are_said_and_sent_again(places, at):
+    first = night(at("2026-11-03 03:00"))
+    night(at("2026-11-04 03:00"))
+    there(places["nas"])[0].unlink()
+    night(at("2026-11-05 03:00"))
+    assert states() == {"nas": "failed", "usb": "ok"}
+    assert first.name in elsewhere.seen()["nas"].message
+    assert len(there(places["nas"])) == 3
+    assert len(mail.outbox) == 1
+    night(at("2026-11-06 03:00"))
+    assert states() == {"nas": "ok", "usb": "ok"}
+
+
+def deny(monkeypatch, *names):
+    def refuse(self, *args):
+        raise PermissionError(13, "denied")
+
+    for name in names:
+        monkeypatch.setattr(Folder, name, refuse)
+
+
+def test_a_location_that_lets_nobody_list_or_delete_is_neither_good_nor_an_error(
+    places, settings, at, monkeypatch
+):
+    settings.BACKUP_LOCATIONS = f"nas={places['nas']}"
+    settings.BACKUP_KEEP = "last=1"
+    deny(monkeypatch, "names", "delete", "read", "read_part", "size")
+    for day in (3, 4, 5):
+        night(at(f"2026-11-0{day} 03:00"))
+    assert states() == {"nas": "unknown"}
+    assert "cannot be checked from here" in elsewhere.seen()["nas"].message
+    assert len(there(places["nas"])) == 3
+    with freeze_time(at("2026-11-05 03:00")):
+        assert status.status().state is State.OK
+    assert mail.outbox == []
+
+
+def test_a_location_that_lets_nobody_delete(places, settings, at, monkeypatch):
+    settings.BACKUP_LOCATIONS = f"nas={places['nas']}"
+    settings.BACKUP_KEEP = "last=1"
+    night(at("2026-11-03 03:00"))
+    assert states() == {"nas": "ok"}
+    with monkeypatch.context() as patch:
+        deny(patch, "delete")
+        night(at("2026-11-04 03:00"))
+        assert states() == {"nas": "unknown"}
+        assert copies.test("nas").state is elsewhere.State.UNKNOWN
+    assert copies.test("nas").state is elsewhere.State.OK
+
+
+# -- back from there ---
+
+
+@pytest.fixture
+def lost(places):
+    """A backup that lies in locations only, encrypted, and the state that it holds."""
+    keys.add()
+    before = snapshot()
+    made = run.run().backup
+    kept.delete_here(made)
+    core.Note.objects.all().delete()
+    (backup,) = kept.backups()
+    assert backup.locations == ("nas", "usb")
+    return backup, before
+
+
+def test_one_that_lies_only_elsewhere_is_listed_and_fetched(lost, nightly, at):
+    backup, before = lost
+    assert backup.records > 0
+    assert backup.as_json()["encrypted"] is True
+    client = script(nightly.admin)
+    (entry,) = client.get(url("index")).json()["backups"]
+    assert entry["locations"] == ["nas", "usb"]
+    assert b"".join(client.get(url("kept", backup.name)).streaming_content).startswith(b"PK")
+    answer = client.post(url("restore"), {"kept": backup.name, "clear_existing_data": "true"})
+    assert answer.status_code == 200
+    done = client.post(url("confirm"), {"upload": answer.json()["upload"], "clear_existing_data": "true"})
+    assert done.status_code == 200
+    assert not differences(before, snapshot())
+
+
+def test_it_is_fetched_from_another_location_where_one_is_down(lost, places):
+    backup, _before = lost
+    away(places["nas"])
+    with kept.open_backup(backup.name) as file:
+        assert file.read(2) == b"PK"
+    away(places["usb"])
+    with pytest.raises(NotMounted):
+        kept.open_backup(backup.name)
+
+
+def test_page_and_status_answer_where_locations_are_down(lost, places, nightly):
+    for folder in places.values():
+        away(folder)
+    client = Client()
+    client.force_login(nightly.admin)
+    page = client.get(url("index"))
+    assert page.status_code == 200
+    assert lost[0].name in page.content.decode()
+    assert client.get(url("status")).status_code == 200
+
+
+def test_it_is_deleted_everywhere(lost, places, nightly):
+    backup, _before = lost
+    assert script(nightly.admin).post(url("kept_delete", backup.name)).status_code == 204
+    assert [there(folder) for folder in places.values()] == [[], []]
+    assert kept.backups() == []
+    with pytest.raises(NoSuchBackup):
+        kept.find(backup.name)
+    run.run()
+    assert states() == {"nas": "ok", "usb": "ok"}, "a copy that was deleted here is not missed"
+
+
+def test_where_one_is_down_it_stays_there_and_that_is_said(lost, places, nightly):
+    backup, _before = lost
+    away(places["usb"])
+    answer = script(nightly.admin).post(url("kept_delete", backup.name))
+    assert answer.status_code == 507
+    assert "usb" in answer.json()["error"]["message"]
+    assert there(places["nas"]) == []
+    assert kept.find(backup.name).locations == ("usb",)
+    back(places["usb"])
+    kept.delete(backup.name)
+    assert kept.backups() == []
+
+
+def test_what_another_one_sent_there_is_listed(lost, places):
+    """As after the loss of BACKUP_ROOT."""
+    backup, _before = lost
+    files.delete("last/locations.json")
+    assert kept.backups() == []
+    copies.copy()
+    (again,) = kept.backups()
+    assert (again.name, again.records, again.counts) == (backup.name, backup.records, backup.counts)
+    assert again.locations == ("nas", "usb")
+
+
+# -- proofs ---
+
+
+def test_a_copy_that_is_not_there_any_more_fails_its_proof(lost, places):
+    backup, _before = lost
+    there(places["nas"])[0].unlink()
+    proof = services.prove_kept(backup.name)
+    assert proof.verdict is Verdict.FAILED
+    assert proof.place == "nas"
+    found = status.status()
+    assert found.state is State.FAILED
+    assert "nas" in found.message
+    copies.copy()
+    assert kept.find(backup.name).proof is None, "a file that is gone says nothing about the others"
+
+
+def test_where_the_location_is_down_it_cannot_be_told(lost, places):
+    backup, _before = lost
+    assert services.prove_kept(backup.name).verdict is Verdict.PROVED
+    for folder in places.values():
+        away(folder)
+    proof = services.prove_kept(backup.name)
+    assert proof.verdict is Verdict.UNKNOWN
+    assert "nas" in proof.reason
+    assert kept.find(backup.name).as_json()["proof"]["verdict"] == "proved", "the last verdict stands"
+
+
+def test_a_copy_that_rotted_fails_and_is_sent_again(places, at, settings):
+    made = night(at("2026-11-03 03:00"))
+    path = there(places["usb"])[0]
+    data = bytearray(path.read_bytes())
+    data[300] ^= 1
+    path.write_bytes(data)
+    with freeze_time(at("2026-11-03 04:00")):
+        assert services.prove_kept(made.name, place="usb").verdict is Verdict.FAILED
+        assert services.prove_kept(made.name, place="local").verdict is Verdict.PROVED
+        found = status.status()
+        assert found.state is State.FAILED, "only another proof of the same file clears it"
+        assert "usb" in found.message
+    night(at("2026-11-04 03:00"))
+    with freeze_time(at("2026-11-04 04:00")):
+        assert status.status().state is State.OK
+        assert services.prove_kept(made.name, place="usb").verdict is Verdict.PROVED
+
+
+def test_all_places_take_turns(places, settings, at):
+    settings.BACKUP_PROVE = "all"
+    night(at("2026-10-01 03:00"))
+    proved = []
+    for week in range(4):
+        with freeze_time(at("2026-10-10 03:00") + dt.timedelta(weeks=week)):
+            run.run()
+            found = kept.backups(BackupKind.AUTOMATIC)[-1]
+            proved.append(
+                found.proof["place"]
+                if not week
+                else max(found.facts["proof_tried"].items(), key=lambda item: item[1])[0]
+            )
+    assert {*proved} == {"local", "nas", "usb"}
+    settings.BACKUP_PROVE = "local"
+    with freeze_time(at("2026-12-10 03:00")):
+        run.run()
+        found = kept.backups(BackupKind.AUTOMATIC)[-1]
+        assert found.facts["proof_tried"]["local"] > found.facts["proof_tried"]["usb"]
+
+
+# -- test ---
+
+
+def test_the_test_of_a_location(places, nightly, starts, monkeypatch):
+    client = script(nightly.admin)
+    run.run()
+    answer = client.post(url("test_location", "nas"))
+    assert answer.status_code == 200
+    seen = {entry["name"]: entry for entry in answer.json()["locations"]}
+    assert seen["nas"]["state"] == "ok"
+    assert seen["nas"]["message"]
+    away(places["nas"])
+    answer = client.post(url("test_location", "nas"))
+    assert answer.status_code == 200
+    seen = {entry["name"]: entry for entry in answer.json()["locations"]}
+    assert seen["nas"]["state"] == "failed"
+    assert client.post(url("test_location", "other")).status_code == 404
+    assert not [*places["usb"].glob("*/test/*")]
+
+
+def test_a_state_that_cannot_be_read_is_none(places):
+    run.run()
+    for text in ({}, {"nas": 1, "usb": {"address": 1}}):
+        files.put_json("last/locations.json", text)
+        assert states() == {"nas": "unknown", "usb": "unknown"}
+    run.run()
+    assert states() == {"nas": "ok", "usb": "ok"}
+
+
+def test_another_address_is_another_place(places, settings):
+    run.run()
+    settings.BACKUP_LOCATIONS = f"nas={places['usb']}"
+    assert states() == {"nas": "unknown"}
+    assert outlook.read().locations != elsewhere.fingerprint()
+    (backup,) = kept.backups()
+    assert backup.locations == ("local",)
+    with pytest.raises(NoSuchBackup):
+        kept.open_backup(backup.name, "usb")
