@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, BinaryIO
 
 from django.core.exceptions import SuspiciousFileOperation
@@ -70,7 +71,7 @@ def content_is(storage: Storage, name: str, size: int, sha256: str) -> bool | No
             if storage.size(name) != size:
                 return False
         digest = hashlib.sha256()
-        with storage.open(name) as file:
+        with _sparing(storage).open(name) as file:
             for block in iter(lambda: file.read(_BLOCK), b""):
                 digest.update(block)
     except (FileNotFoundError, NotADirectoryError):
@@ -137,7 +138,6 @@ class PhotoReader:
     """Reads photos, whatever their storages do."""
 
     def __init__(self) -> None:
-        self._storages: dict[int, Any] = {}
         #: Storage -> since when it has done nothing but fail.
         self._failing: dict[int, float] = {}
 
@@ -168,7 +168,7 @@ class PhotoReader:
         target.truncate()
         digest, size = hashlib.sha256(), 0
         with _storage_errors():
-            file = self._storage(photo.storage).open(photo.name, "rb")
+            file = _sparing(photo.storage).open(photo.name, "rb")
         try:
             while True:
                 with _storage_errors():
@@ -182,15 +182,15 @@ class PhotoReader:
             with _storage_errors():
                 file.close()
 
-    def _storage(self, storage: Any) -> Any:
-        """Return a storage to read from in little memory: those of django-storages hold a whole file, unless told."""
-        known = id(storage)
-        if known not in self._storages:
-            self._storages[known] = storage
-            if getattr(storage, "max_memory_size", None) == 0:
-                self._storages[known] = copy.copy(storage)
-                self._storages[known].max_memory_size = _BLOCK
-        return self._storages[known]
+
+@lru_cache(maxsize=16)
+def _sparing(storage: Any) -> Any:
+    """Return a storage to read from in little memory: those of django-storages hold a whole file, unless told."""
+    if getattr(storage, "max_memory_size", None) != 0:
+        return storage
+    sparing = copy.copy(storage)
+    sparing.max_memory_size = _BLOCK
+    return sparing
 
 
 class _StorageError(Exception):

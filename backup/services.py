@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import django
 from django.db import DatabaseError, OperationalError
@@ -79,6 +79,8 @@ from .upgrade import process, schema
 UNDO = RestoreOptions(RestoreMode.CLEAR, clear_unknown_apps=True, as_it_was=True)
 
 
+#: Bytes of a photo that a preview shows a small picture of.
+LARGEST_SHOWN = 64 * 1024 * 1024
 #: For this long after a restore, the same request is taken to be a second click, or sent again by a gateway.
 SENT_AGAIN = dt.timedelta(minutes=5)
 
@@ -528,6 +530,22 @@ def inspect_backup(
             )
         log(f"{plan.metadata.total_records} records")
         return plan
+
+
+@contextmanager
+def photo_in(source: BinaryIO, sha256: str, *, edited: bool = False) -> Iterator[BinaryIO | None]:
+    """Yield a photo of a backup, by its checksum, as a temporary file; None where there is none, or it is too large to
+    be looked at. A key is not asked for. Raises `InvalidBackup`, `KeyNeeded`, `StorageFailed`."""
+    with unlocked(source, edited=edited) as archive, tempfile.TemporaryFile() as file:
+        photos = archive.metadata.photos.values()
+        photo = next((photo for photo in photos if photo.sha256 == sha256), None)
+        if photo is None or photo.size > LARGEST_SHOWN or not archive.has_photo(photo):
+            yield None
+            return
+        for block in archive.read(photo):
+            file.write(block)
+        file.seek(0)
+        yield cast(BinaryIO, file)
 
 
 def restore_backup(

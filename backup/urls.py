@@ -17,6 +17,7 @@ urlpatterns = [
     path("restore/confirm/", views.confirm, name="confirm"),
     path("restore/cancel/", views.cancel, name="cancel"),
     path("restore/preview/<str:upload_id>/", views.preview, name="preview"),
+    path("restore/preview/<str:upload_id>/photo/<str:sha256>/", views.preview_photo, name="preview_photo"),
     path("restore/question/<str:upload_id>/", views.question, name="question"),
     path("restore/<str:upload_id>/", views.progress, name="progress"),
     path("key/", views.key, name="key"),

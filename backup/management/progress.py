@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
-from backup.options import Phase, Reporter
+from backup.options import PHOTOS, Phase, Reporter
 
 
 class _Bar:
@@ -23,6 +23,7 @@ class _Bar:
 
     def progress(self, label: str, done: int, total: int) -> None:
         self._bar.total = total
+        self._bar.unit = " photos" if label == PHOTOS else " rows"
         self._bar.update(done - self._bar.n)
         # Redrawn at once where the label is new: a migration counts as one step, and may take long.
         self._bar.set_description_str(label, refresh=label != self._label)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import zoneinfo
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from django.apps import apps
 from django.core.exceptions import ValidationError
 from django.db import DatabaseError
+from django.db.models import FileField
 from django.template.defaultfilters import yesno
 from django.utils.formats import date_format, localize
 from django.utils.text import capfirst
@@ -30,11 +31,13 @@ _HIDDEN = "•••"
 
 @dataclass(frozen=True)
 class Value:
-    """Field of an example record. `before`: its value here, where that differs; else None."""
+    """Field of an example record. `before`: its value here, where that differs; else None. `photo`: the checksum of
+    the photo in the backup that it names; "" where it names none."""
 
     name: str
     text: str
     before: str | None = None
+    photo: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,12 +51,19 @@ class Example:
 
 
 class Examples:
-    """Puts example rows into readable form. Referenced records are called by their names, where they can be found."""
+    """Puts example rows into readable form. Referenced records are called by their names, where they can be found.
+
+    `photo_of`: from model label, field and value of a record of the backup to the checksum of its photo, or "".
+    """
 
     def __init__(
-        self, tables: dict[str, Table], samples: dict[str, Samples], zone: zoneinfo.ZoneInfo
+        self,
+        tables: dict[str, Table],
+        samples: dict[str, Samples],
+        zone: zoneinfo.ZoneInfo,
+        photo_of: Callable[[str, str, Plain], str] = lambda label, field, name: "",
     ) -> None:
-        self._tables, self._samples, self._zone = tables, samples, zone
+        self._tables, self._samples, self._zone, self._photo_of = tables, samples, zone, photo_of
         self._names = self._names_of_others()
 
     def of(self, label: str) -> dict[str, list[Example]]:
@@ -61,13 +71,13 @@ class Examples:
         samples = self._samples.get(label, Samples())
         table = self._tables[label]
         return {
-            "added": [self._whole(table, row) for row in samples.added],
+            "added": [self._whole(table, row, is_in_backup=True) for row in samples.added],
             "changed": [self._change(table, *rows) for rows in samples.changed],
             "used": [self._change(table, *rows) for rows in samples.used],
             "removed": [self._whole(table, row) for row in samples.removed],
         }
 
-    def _whole(self, table: Table, row: Row) -> Example:
+    def _whole(self, table: Table, row: Row, *, is_in_backup: bool = False) -> Example:
         kinds = {key: kind for kind, key in table.generics}
         values = []
         for place, part in enumerate(_parts(table), 1):
@@ -77,7 +87,8 @@ class Examples:
                 kind = self._text(table.columns[kinds[place]], row[kinds[place]])
                 values.append(Value(kind, number(row[place])))
             else:
-                values.append(Value(field_name(table, part), self._text(part, row[place])))
+                photo = self._photo(table, part, row[place]) if is_in_backup else ""
+                values.append(Value(field_name(table, part), self._text(part, row[place]), photo=photo))
         return Example(title_of(table, row), values, [])
 
     def _change(self, table: Table, current: Row, new: Row) -> Example:
@@ -93,8 +104,13 @@ class Examples:
                 texts[0] == texts[1] != _HIDDEN
             ):  # they differ in what is not shown, such as fractions of a second
                 texts = shortened(str(before)), shortened(str(after))
-            values.append(Value(field_name(table, part), texts[1], texts[0]))
+            photo = self._photo(table, part, after)
+            values.append(Value(field_name(table, part), texts[1], texts[0], photo))
         return Example(title_of(table, new), values, about)
+
+    def _photo(self, table: Table, part: Column | Relation, value: Plain) -> str:
+        is_file = isinstance(part, Column) and isinstance(part.field, FileField)
+        return self._photo_of(table.label, part.name, value) if is_file else ""
 
     def _text(self, part: Column | Relation, value: Plain) -> str:
         if isinstance(part, Relation):

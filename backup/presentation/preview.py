@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from .. import babybuddy
-from ..restore.plan import Plan
+from ..restore.plan import PhotoChanges, Plan
 from .chart import chart
 from .conflicts import conflict_in_words
 from .examples import Examples
@@ -43,7 +43,8 @@ def preview(plan: Plan, zone: zoneinfo.ZoneInfo) -> dict[str, Any]:
         "total": total,
         "sentence": _("Only the growth tables that come with Baby Buddy will change.")
         if is_seeded_only
-        else sentence(total),
+        else sentence(total, photos=plan.photos.added),
+        "photos": photos_in_words(plan.photos),
         "records": entered(plan.records),
         "children": plan.children,
         "children_lost": children_lost(plan),
@@ -66,9 +67,35 @@ def children_lost(plan: Plan) -> list[str]:
     ]
 
 
-def sentence(total: dict[str, int]) -> str:
-    """Say in one sentence what happens. `total`: for each of `KINDS` the number of records."""
+def photos_in_words(photos: PhotoChanges) -> list[str]:
+    """Say what happens to photos; nothing where there are none."""
+    texts = [
+        (
+            photos.added,
+            ngettext("%(number)s photo will be added", "%(number)s photos will be added", photos.added),
+        ),
+        (
+            photos.unchanged,
+            # Translators: of photos
+            ngettext("%(number)s is already here", "%(number)s are already here", photos.unchanged),
+        ),
+        (
+            photos.missing,
+            # Translators: of photos
+            ngettext("%(number)s is missing", "%(number)s are missing", photos.missing),
+        ),
+    ]
+    return [text % {"number": grouped(count)} for count, text in texts if count]
+
+
+def sentence(total: dict[str, int], photos: int = 0) -> str:
+    """Say in one sentence what happens. `total`: for each of `KINDS` the number of records. `photos`: that are
+    added."""
     if not (total["added"] or total["changed"] or total["removed"]):
+        if photos and total["used"]:
+            return _("Records will change only in when they were last used.")
+        if photos:
+            return _("No record will change.")
         if total["used"]:
             return _(
                 "Nothing will change except when some records were last used, such as your last sign-in."
@@ -97,7 +124,7 @@ def _groups(plan: Plan, zone: zoneinfo.ZoneInfo) -> list[dict[str, Any]]:
     samples = plan.preview.samples if plan.preview else {}
     used_only: Counter[str] = plan.preview.used if plan.preview else Counter()
     tables = {table.label: table for table in [*plan.tables, *plan.emptied]}
-    examples = Examples(tables, samples, zone)
+    examples = Examples(tables, samples, zone, plan.photo_of)
     groups: dict[str, list[dict[str, Any]]] = {group: [] for group in babybuddy.GROUPS}
     for label, changes in sorted(plan.changes.items(), key=lambda item: names[item[0]].lower()):
         if any(vars(changes).values()):

@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from ..conf import aware_now
-from ..options import Phase
+from ..options import PHOTOS, Phase
 from .names import grouped
 from .preview import entered
 
@@ -41,7 +41,12 @@ def progress(state: dict[str, Any] | None) -> dict[str, Any]:
     }
     done, total = state.get("done"), state.get("total")
     if done is not None and total:
-        text = _("%(step)s, %(done)s of %(total)s records") % {
+        words = (
+            _("%(step)s, %(done)s of %(total)s photos")
+            if state.get("label") == PHOTOS
+            else _("%(step)s, %(done)s of %(total)s records")
+        )
+        text = words % {
             "step": text,
             "done": grouped(min(done, total)),
             "total": grouped(total),

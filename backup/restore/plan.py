@@ -132,6 +132,13 @@ class Plan:
         """Return the table of a model that is restored, or None."""
         return next((table for table in self.tables if table.label == label), None)
 
+    def photo_of(self, label: str, field: str, name: Plain) -> str:
+        """Return the checksum of the photo in the backup that a record names, as it is restored; "" for none."""
+        here = self.renamed.get((label, field), {})
+        before = next((before for before, after in here.items() if after == name), name)
+        photo = self.metadata.photos.get(before) if name else None
+        return photo.sha256 if photo else ""
+
     def rows(self, table: Table) -> Iterator[list[Row]]:
         """Yield a table's rows as the backup has them, those that were found to be identical left out."""
         yield from rows_of(self.spool, table)

@@ -8,7 +8,7 @@ from .index import index
 from .kept import delete, empty_missing, kept, label, pin, prove, undo
 from .key import key
 from .progress import progress
-from .restore import cancel, confirm, preview, question, restore
+from .restore import cancel, confirm, preview, preview_photo, question, restore
 from .upload import piece, upload
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "piece",
     "pin",
     "preview",
+    "preview_photo",
     "progress",
     "prove",
     "question",

@@ -37,9 +37,9 @@ class StateReporter:
         self._note({"phase": phase.value})
 
     def progress(self, label: str, done: int, total: int) -> None:
-        """Note how many records are done, at most once a second."""
+        """Note how many records or photos are done, at most once a second."""
         if time.monotonic() >= self._next:
-            self._note({**self._state, "done": done, "total": total})
+            self._note({**self._state, "label": label, "done": done, "total": total})
 
     def finish(self, result: Result, undone: bool = False) -> Result:
         """Note the result, and return it."""

@@ -33,6 +33,7 @@ from backup.options import Part, RestoreMode, Result
 from backup.presentation.modes import MODES
 from backup.presentation.parts import PARTS, titles
 from backup.presentation.preview import preview as in_words
+from backup.presentation.thumbnails import thumbnail
 from backup.restore.accounts import in_words as in_words_of_accounts
 from backup.storage import state as states
 from backup.storage import uploads
@@ -136,6 +137,24 @@ def preview(request: HttpRequest, upload_id: str) -> HttpResponseBase:
     if not form.is_valid():
         return invalid(request, form)
     return _restored_already(request, upload_id) or _preview(request, form, upload_id)
+
+
+@endpoint("GET", "HEAD")
+def preview_photo(request: HttpRequest, upload_id: str, sha256: str) -> HttpResponseBase:
+    """Show a small picture of a photo in an upload to whom it belongs. Nothing is written anywhere."""
+    edited = request.GET.get("edited") == "true"
+    with (
+        uploads.open_staged(upload_id, request.user) as backup,
+        services.photo_in(backup, sha256, edited=edited) as photo,
+    ):
+        small = thumbnail(photo) if photo else None
+    if small is None:
+        return HttpResponse(status=404)
+    return HttpResponse(
+        small,
+        content_type="image/jpeg",
+        headers={"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'"},
+    )
 
 
 def _form_of(request: HttpRequest, upload_id: str) -> RestoreForm:

@@ -245,6 +245,11 @@ class Command(BackupCommand):
             + f"\n{sum(plan.records.values())} records come from the backup{_children(plan.children)}"
         )
         show_changes(self, {label: changes.as_json() for label, changes in plan.changes.items()})
+        if any(plan.photos.as_json().values()):
+            photos = plan.photos
+            self.show(
+                f"Photos: {photos.added} added, {photos.unchanged} already here, {photos.missing} missing"
+            )
         self.show("")
         for line in plan.warnings:
             self.show(f"Note: {line}", self.style.WARNING)
@@ -260,7 +265,10 @@ class Command(BackupCommand):
             self.report(
                 f"The data from before is kept as {result.safety_copy}; `restore --undo` brings it back."
             )
-        self.report(f"{result.records} records restored{_children(result.children)}", self.style.SUCCESS)
+        photos = f" and {result.photos} photos" if result.photos else ""
+        self.report(
+            f"{result.records} records{photos} restored{_children(result.children)}", self.style.SUCCESS
+        )
 
 
 def _parts(text: str) -> tuple[Part, ...]:
