@@ -18,7 +18,7 @@ from .database import Database
 from .exceptions import Unreadable
 from .kinds import Plain
 from .media import NamedPhoto, NamedPhotos, PhotoReader, UnreadablePhotoError
-from .options import SILENT, Place, Places, RecordCounter, Reporter
+from .options import PHOTOS, SILENT, Place, Places, RecordCounter, Reporter
 from .tables import Batch, Column, Table, describe, place_of, places_in_words
 
 #: Photos that are named one by one where they are not in the backup.
@@ -88,7 +88,7 @@ def write_photos(
                 warnings.append(_warning(same[0], reason))
             else:
                 more += 1
-        reporter.progress("photos", done, len(photos))
+        reporter.progress(PHOTOS, done, len(photos))
     if more:
         text = ngettext(
             "%(n)s more photo is not in the backup.", "%(n)s more photos are not in the backup.", more

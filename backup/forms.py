@@ -200,10 +200,16 @@ def fields_of(options: RestoreOptions) -> dict[str, str]:
 
 
 class RunForm(forms.Form):
-    """How to make a backup that the server keeps. `label`: a note that it carries. `automatic`: by the schedule."""
+    """How to make a backup that the server keeps. `label`: a note that it carries. `photos`: with photos; where that is
+    left out, BACKUP_PHOTOS decides. `automatic`: by the schedule."""
 
     label = forms.CharField(required=False, max_length=200, label=_("Label"))
+    photos = StrictBooleanField(required=False)
     automatic = StrictBooleanField(required=False)
+
+    @property
+    def photos_as_sent(self) -> bool | None:
+        return bool(self.cleaned_data["photos"]) if self.data.get("photos") else None
 
 
 class DownloadForm(forms.Form):

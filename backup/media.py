@@ -115,19 +115,38 @@ class NamedPhotos:
     def see(self, table: Table, batch: Batch) -> None:
         """Take note of the files that some rows name."""
         for place, column in file_columns(table):
-            storage = storage_of(column)
-            for key, name in zip(batch[0], batch[place], strict=True):
-                if name:
-                    self.add(NamedPhoto(str(name), storage, table.label, key, column.name))
+            self.see_names(table, column, zip(batch[0], batch[place], strict=True))
+
+    def see_names(self, table: Table, column: Column, names: Iterable[tuple[Any, Any]]) -> None:
+        """Take note of the files that some rows name in a field, given as (key of the row, name)."""
+        storage = storage_of(column)
+        for key, name in names:
+            if name:
+                self.add(NamedPhoto(str(name), storage, table.label, key, column.name))
 
     def add(self, photo: NamedPhoto) -> None:
         same = self._found.setdefault(photo.name, [])
         if not any(other.storage is photo.storage for other in same):
             same.append(photo)
 
-    def known_size(self) -> int:
-        """Return the bytes of all, as far as they can be told without asking a server."""
+    def size(self) -> int | None:
+        """Return the bytes of all; None where that cannot be told without asking a server for each. What is missing
+        has none."""
+        storages = {id(photo.storage): photo.storage for photos in self._found.values() for photo in photos}
+        if not all(map(_is_here, storages.values())):
+            return None
         return sum(photos[0].size() or 0 for photos in self._found.values())
+
+
+def _is_here(storage: Storage) -> bool:
+    """Tell whether a storage is a folder, and not a server."""
+    try:
+        storage.path("x")
+    except NotImplementedError:
+        return False
+    except Exception:  # noqa: BLE001  a storage may be anybody's code
+        return False
+    return True
 
 
 class UnreadablePhotoError(Exception):

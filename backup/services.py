@@ -47,6 +47,7 @@ from .leftovers import remove_leftovers
 from .log import logged, logger
 from .media import NamedPhotos
 from .options import (
+    PHOTOS,
     SILENT,
     Phase,
     PlacedFile,
@@ -181,7 +182,7 @@ def _check_space(target: BinaryIO, photos: NamedPhotos) -> None:
         disk = os.fstatvfs(target.fileno())
     except (AttributeError, OSError):  # Windows; a file in memory
         return
-    free, size = disk.f_bavail * disk.f_frsize, photos.known_size()
+    free, size = disk.f_bavail * disk.f_frsize, photos.size() or 0
     if size > free:
         raise StorageFailed(
             _(
@@ -215,11 +216,12 @@ def keep_backup(
     leave_out: bool = False,
     reporter: Reporter = SILENT,
     encrypt: bool = False,
-    photos: bool = False,
+    photos: bool | None = None,
 ) -> kept.StoredBackup:
     """Make a backup that the server keeps. It is read back and checked; copies of it are due then.
 
-    `leave_out`, `encrypt`: see `create_backup`. `photos`: with photos, which lie beside it.
+    `leave_out`, `encrypt`: see `create_backup`. `photos`: with photos, which lie beside it; by default, BACKUP_PHOTOS
+    decides.
 
     Raises `Unreadable`, `StorageFailed`, `InvalidBackup`, `Busy`, `EncryptionUnavailable`.
     """
@@ -238,7 +240,7 @@ def keep_backup(
             reporter,
             key,
             leave_out=leave_out,
-            photos=photos,
+            photos=bool(photos),
             store=store,
         )
         file.seek(0)
@@ -306,6 +308,19 @@ def database_size() -> int | None:
         return database_of().size()
     except DatabaseError:  # the database account may lack the permission
         return None
+
+
+def photos_here() -> tuple[int, int | None]:
+    """Return how many photos a backup would hold now, and their bytes; None for these where a server would have to be
+    asked for each."""
+    database, photos = database_of(), NamedPhotos()
+    try:
+        for table in _tables():
+            for _place, column in media.file_columns(table):
+                photos.see_names(table, column, database.texts(table, column))
+    except DatabaseError:  # whatever is wrong with it, a backup says it
+        return 0, None
+    return len(photos), photos.size()
 
 
 @contextmanager
@@ -422,7 +437,7 @@ def _with_photos_verified(archive: Archive, reporter: Reporter) -> Metadata:
     for done, photo in enumerate(photos, 1):
         for _block in archive.read(photo):
             pass
-        reporter.progress("photos", done, len(photos))
+        reporter.progress(PHOTOS, done, len(photos))
     return metadata
 
 

@@ -49,11 +49,17 @@ def kept_in_words(backups: Sequence[StoredBackup], now: Mapping[str, int]) -> li
 
 
 def holds(backup: StoredBackup) -> str:
-    """Return "2 children, 7,665 records"."""
+    """Return "2 children, 7,665 records", or "2 children, 7,665 records, 312 photos"."""
     children = backup.counts.get(babybuddy.CHILD, 0)
-    return _("%(children)s, %(records)s") % {
+    found = _("%(children)s, %(records)s") % {
         "children": ngettext("%(n)s child", "%(n)s children", children) % {"n": grouped(children)},
         "records": ngettext("%(n)s record", "%(n)s records", backup.records) % {"n": grouped(backup.records)},
+    }
+    if not backup.photos:
+        return found
+    return _("%(records)s, %(photos)s") % {
+        "records": found,
+        "photos": ngettext("%(n)s photo", "%(n)s photos", backup.photos) % {"n": grouped(backup.photos)},
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import Any, BinaryIO
@@ -14,14 +14,18 @@ from .names import no_longer_there
 
 @dataclass(frozen=True)
 class Content:
-    """`size`: in bytes. `counts`: model label -> number of records. `is_damaged`: it cannot be read. `is_locked`: its
-    key is not known here, or cannot be read; that may be otherwise tomorrow."""
+    """`size`: in bytes. `counts`: model label -> number of records. `photos`, `photos_size`: how many, and their bytes.
+    `warnings`: what it lacks. `is_damaged`: it cannot be read. `is_locked`: its key is not known here, or cannot be
+    read; that may be otherwise tomorrow."""
 
     size: int = 0
     label: str = ""
     by: str = ""
     baby_buddy: str = ""
     counts: Mapping[str, int] = field(default_factory=dict)
+    photos: int = 0
+    photos_size: int = 0
+    warnings: Sequence[str] = ()
     is_damaged: bool = False
     is_locked: bool = False
 
@@ -55,6 +59,9 @@ def content_of(file: BinaryIO) -> Content:
         metadata.created_by,
         metadata.babybuddy_version,
         {label: max(member.records, 0) for label, member in metadata.models.items()},
+        len(metadata.photos),
+        sum(photo.size for photo in metadata.photos.values()),
+        metadata.warnings,
     )
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
@@ -51,8 +51,10 @@ class StoredBackup:
 
     `created`: aware. `site`, `state`: see `Name`. `by`: the name of the user who made it, "" for the command line.
     `label`: why it was made. `size`: in bytes. `baby_buddy`: the version of Baby Buddy that it is of. `counts`: model
-    label -> number of records. `proof`: None where it was never proved. `copies`: where it lies, `local` first, and the
-    name of the file there. Of a damaged file, and of one whose key is not known here, the texts are "", the numbers 0.
+    label -> number of records. `photos`, `photos_size`: how many it has, and their bytes, which are not in `size`.
+    `warnings`: what it lacks, sentences for people. `proof`: None where it was never proved. `copies`: where it lies,
+    `local` first, and the name of the file there. Of a damaged file, and of one whose key is not known here, the texts
+    are "", the numbers 0.
     """
 
     name: str
@@ -66,6 +68,8 @@ class StoredBackup:
     baby_buddy: str
     counts: Mapping[str, int]
     photos: int = 0
+    photos_size: int = 0
+    warnings: Sequence[str] = ()
     encrypted: bool = False
     key_id: str = ""
     pinned: bool = False
@@ -424,6 +428,9 @@ def _stored(placed: _Placed, undo: str, *, has_facts: bool = True, site: str = "
         size=content.size,
         baby_buddy=content.baby_buddy,
         counts=content.counts,
+        photos=content.photos,
+        photos_size=content.photos_size,
+        warnings=content.warnings,
         encrypted=bool(name.key_id),
         key_id=name.key_id,
         pinned=facts.get("pinned") is True,

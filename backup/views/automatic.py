@@ -15,7 +15,7 @@ from backup.automatic.look import watch
 from backup.exceptions import BackupError
 from backup.forms import RunForm
 from backup.log import log
-from backup.presentation.names import grouped
+from backup.presentation.names import grouped, in_words
 from backup.storage.elsewhere import State
 
 from .answers import done, not_done
@@ -33,13 +33,23 @@ def run(request: HttpRequest) -> HttpResponseBase:
         if form.cleaned_data["automatic"]:
             outcome = automatic.run(user=request.user)
             return done(request, outcome.as_json(), outcome.message)
-        stored = services.keep_backup(user=request.user, label=form.cleaned_data["label"])
+        stored = services.keep_backup(
+            user=request.user, label=form.cleaned_data["label"], photos=form.photos_as_sent
+        )
         _copy_soon()
     except BackupError as error:
         return not_done(request, error)
-    answer = {"name": stored.name, "kind": stored.kind.value, "records": stored.records, "made": True}
+    answer = {
+        "name": stored.name,
+        "kind": stored.kind.value,
+        "records": stored.records,
+        "made": True,
+        "warnings": [*stored.warnings],
+    }
     message = _("The backup is made, and kept on the server: %(number)s records.")
-    return done(request, answer, message % {"number": grouped(stored.records)})
+    level = messages.WARNING if stored.warnings else messages.SUCCESS
+    said = " ".join([message % {"number": grouped(stored.records)}, *map(in_words, stored.warnings[:3])])
+    return done(request, answer, said, level)
 
 
 def _copy_soon() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from typing import Any
 
 from django.apps import apps
@@ -15,7 +16,7 @@ from backup.automatic import status as automatic_backups
 from backup.conf import conf
 from backup.exceptions import BackupError
 from backup.forms import RestoreForm
-from backup.presentation.kept import kept_in_words
+from backup.presentation.kept import KeptInWords, kept_in_words
 from backup.presentation.progress import last_restore
 from backup.storage import kept, keys, uploads
 from backup.storage import state as states
@@ -57,6 +58,7 @@ def front_page(
     except BackupError as error:
         # The page still serves for a download.
         context["storage_error"] = error
+    context["photos"], context["photos_size"] = _photos(context.get("backups", ()))
     context["key"] = _key()
     context["encrypts_downloads"] = conf.encrypts(Place.DOWNLOAD.value)
     context["follow"] = uploads.new_id(request.user)
@@ -67,6 +69,15 @@ def front_page(
     # Home Assistant's ingress has a sign-in of its own: a script must come by the mapped port.
     context["ingress"] = babybuddy.is_home_assistant(request)
     return page(request, "index", context, status)
+
+
+def _photos(backups: Sequence[KeptInWords]) -> tuple[int, int | None]:
+    """Return how many photos there are, and their bytes: where they are on a server, those of the newest backup with
+    photos, if there is one."""
+    number, size = services.photos_here()
+    if size is None:
+        size = next((line.backup.photos_size for line in backups if line.backup.photos), None)
+    return number, size
 
 
 def _key() -> dict[str, Any]:

@@ -102,9 +102,13 @@ class Command(BackupCommand):
         self.report(outcome.message)
 
     def _keep(self, how: dict[str, Any]) -> None:
+        how["photos"] = how["photos"] or None  # else the settings say
         with self.progress_bar() as reporter:
             stored = services.keep_backup(reporter=reporter, **how)
-        self.report(f"{stored.name}\n{stored.records} records of {len(stored.counts)} models")
+        photos = f" and {stored.photos} photos" if stored.photos else ""
+        self.report(f"{stored.name}\n{stored.records} records of {len(stored.counts)} models{photos}")
+        for line in stored.warnings:
+            self.stderr.write(line, self.style.WARNING)
 
     def _to_file(self, path: Path, how: dict[str, Any]) -> None:
         sweep(path.parent)
