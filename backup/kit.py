@@ -15,18 +15,26 @@ from .database import memo
 from .exceptions import EncryptionUnavailable, Forbidden
 from .log import logged
 from .storage import files, keys
+from .storage.locations import locations
 
 
 @dataclass(frozen=True)
 class Kit:
     """What to print or save, so that encrypted backups can be opened one day. `made`: ISO 8601, "" for BACKUP_KEY.
-    `site`: its instance id. `place`: where the backups are. `is_noted`: whether somebody has it elsewhere, too."""
+    `site`: its instance id. `place`: where the backups are. `copies`: where copies of them are: a name, and what it is,
+    nothing that is secret. `is_noted`: whether somebody has it elsewhere, too."""
 
     key: Key
     made: str
     site: str
     place: str
+    copies: list[str]
     is_noted: bool
+
+    @property
+    def folder(self) -> str:
+        """The folder in which backups lie, in each of the places."""
+        return files.path_of(files.KEPT, self.site)
 
 
 def kit(user: Any = None) -> Kit:
@@ -45,6 +53,7 @@ def kit(user: Any = None) -> Kit:
         stored.made,
         memo.site_id(),
         files.local_path("/") or _("the storage “backups”"),
+        [f"{location.name} ({location.kind})" for location in locations()],
         stored.is_noted,
     )
 

@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from .. import babybuddy
 from ..proof import Proof, Verdict
-from ..storage.kept import BackupKind, StoredBackup
+from ..storage.kept import LOCAL, BackupKind, StoredBackup
 from .names import grouped, model_names
 
 #: Models that are named where the numbers of records differ; the others are added up.
@@ -29,23 +29,40 @@ _KINDS = {
 @dataclass(frozen=True)
 class KeptInWords:
     """A line of the list. `holds`: the numbers of children and records. `since`: how the numbers here differ from those
-    in the backup, model by model. `proof`: what its proof came to; "" where there was none."""
+    in the backup, model by model. `proof`: what its proof came to; "" where there was none. `elsewhere`: where copies
+    of it are; "" where it is only here."""
 
     backup: StoredBackup
     kind: str | Promise
     holds: str
     since: tuple[str, ...]
     proof: str
+    elsewhere: str
 
 
 def kept_in_words(backups: Sequence[StoredBackup], now: Mapping[str, int]) -> list[KeptInWords]:
     """Return a line for each. `now`: model label -> number of records in the database; {} where that is not known."""
     return [
         KeptInWords(
-            backup, _KINDS[backup.kind], holds(backup), _since(backup, now) if now else (), _proof(backup)
+            backup,
+            _KINDS[backup.kind],
+            holds(backup),
+            _since(backup, now) if now else (),
+            _proof(backup),
+            _elsewhere(backup),
         )
         for backup in backups
     ]
+
+
+def _elsewhere(backup: StoredBackup) -> str:
+    """Return "Copies: nas, cloud"."""
+    if not backup.is_elsewhere:
+        return ""
+    names = [name for name in backup.locations if name != LOCAL]
+    if not backup.is_local:
+        return _("Not on this server any more, only in: %(names)s.") % {"names": ", ".join(names)}
+    return _("Copies: %(names)s") % {"names": ", ".join(names)}
 
 
 def holds(backup: StoredBackup) -> str:
@@ -82,8 +99,19 @@ def _proof(backup: StoredBackup) -> str:
         return ""
     proof = Proof.from_json(backup.proof)
     date = formats.date_format(timezone.localtime(dt.datetime.fromisoformat(proof.at)), "DATE_FORMAT")
+    if proof.verdict is Verdict.UNKNOWN:
+        return _("It could not be told on %(date)s whether it is good: %(reason)s") % {
+            "date": date,
+            "reason": proof.reason,
+        }
     if proof.verdict is not Verdict.PROVED:
-        return _("Failed its proof on %(date)s: %(reason)s") % {"date": date, "reason": proof.reason}
+        if proof.place in ("", LOCAL):
+            return _("Failed its proof on %(date)s: %(reason)s") % {"date": date, "reason": proof.reason}
+        return _("The copy in “%(place)s” failed its proof on %(date)s: %(reason)s") % {
+            "place": proof.place,
+            "date": date,
+            "reason": proof.reason,
+        }
     return ngettext(
         "Proved on %(date)s: its %(n)s record came back identical.",
         "Proved on %(date)s: all %(n)s records came back identical.",

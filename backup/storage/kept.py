@@ -97,6 +97,11 @@ class StoredBackup:
         return LOCAL in self.copies
 
     @property
+    def is_elsewhere(self) -> bool:
+        """Whether a location has it."""
+        return bool({*self.copies} - {LOCAL})
+
+    @property
     def identity(self) -> str:
         """See `Name`."""
         return parse(self.name).identity

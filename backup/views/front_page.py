@@ -17,6 +17,7 @@ from backup.conf import conf
 from backup.exceptions import BackupError
 from backup.forms import RestoreForm
 from backup.presentation.kept import KeptInWords, kept_in_words
+from backup.presentation.locations import locations_in_words
 from backup.presentation.progress import last_restore
 from backup.storage import kept, keys, uploads
 from backup.storage import state as states
@@ -42,7 +43,8 @@ def front_page(
         "details": details,
         "notice": notice,
         "limit": conf.max_upload_size,
-        "status": automatic_backups.status(),
+        "status": (found := automatic_backups.status()),
+        "locations": locations_in_words(found.locations),
     }
     try:
         start, total = _start(request), kept.count()

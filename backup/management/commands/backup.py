@@ -17,7 +17,7 @@ from backup.archive import Metadata
 from backup.automatic import run as automatic
 from backup.conf import conf
 from backup.management.base import BackupCommand, counts, lacks
-from backup.storage import owner
+from backup.storage import elsewhere, owner
 from backup.storage.atomic import atomic_write, sweep
 from backup.storage.keys import Place
 
@@ -109,6 +109,9 @@ class Command(BackupCommand):
         self.report(f"{stored.name}\n{stored.records} records of {len(stored.counts)} models{photos}")
         for line in stored.warnings:
             self.stderr.write(line, self.style.WARNING)
+        automatic.copy_again()
+        for seen in elsewhere.seen().values():
+            self.report(f"{seen.name}: {seen.state.value}: {seen.message}")
 
     def _to_file(self, path: Path, how: dict[str, Any]) -> None:
         sweep(path.parent)

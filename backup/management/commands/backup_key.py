@@ -30,7 +30,9 @@ class Command(BackupCommand):
             f"    Id:   {made.key.id}\n"
             f"    Site: {made.site}\n"
             + (f"    Made: {made.made}\n" if made.made else "")
-            + f"\nThe backups are in {made.place}.\n\n"
+            + f"\nThe backups are in {made.place}.\n"
+            + (f"Copies are in {', '.join(made.copies)}, in a folder {made.folder}.\n" if made.copies else "")
+            + "\n"
             "To open one without Baby Buddy, use 7-Zip (Windows), Keka (macOS), GNOME Files or bsdtar (Linux). The\n"
             "password is the key exactly as it stands here, in capital letters, with the hyphens.\n\n"
             "To restore one, type in the key where you are asked for it; lower case and blanks do no harm."

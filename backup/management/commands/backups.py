@@ -47,6 +47,9 @@ class Command(BackupCommand):
         if not backups:
             self.show("No backup is kept yet.")
         self.show(f"\n{found.state.value}: {found.message}")
+        for seen in found.locations:
+            at = f" ({timezone.localtime(seen.at).isoformat(timespec='seconds')})" if seen.at else ""
+            self.show(f"{seen.name}: {seen.state.value}{at}: {seen.message}")
         if found.next:
             self.show(f"The next automatic backup is due at {timezone.localtime(found.next).isoformat()}.")
 
@@ -86,6 +89,7 @@ def _line(backup: StoredBackup, verdict: Verdict | None) -> str:
         f"{backup.size} bytes",
         *([f"encrypted with the key {backup.key_id}"] if backup.encrypted else []),
         *(["pinned"] if backup.pinned else []),
+        *([f"in {', '.join(backup.locations)}"] if backup.is_elsewhere else []),
         *(["the last restore can be undone with it"] if backup.is_undo else []),
     ]
     lines = [backup.name, f"    {what} ({', '.join(notes)})"]

@@ -64,6 +64,13 @@ class Location:
             return self._client.is_remote
 
     @property
+    def kind(self) -> str:
+        """What it is, in a word, as far as the address tells: "S3". Nothing that is secret."""
+        scheme, _mark, _rest = self._address.partition(":")
+        words = {"s3": "S3", "sftp": "SFTP", "webdavs": "WebDAV", "webdav": "WebDAV", "storage": _("storage")}
+        return words.get(scheme) or _("folder")
+
+    @property
     def encrypts(self) -> bool:
         """Whether what goes there is encrypted. Raises `StorageFailed`, `EncryptionUnavailable`: see `keys.key_for`."""
         return key_for(self.name) is not None

@@ -1,0 +1,52 @@
+"""Where copies of kept backups go, in words."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy
+
+from ..conf import aware_now
+from ..storage.elsewhere import Seen, State
+from ..storage.locations import location
+from ..storage.names import parse
+
+_STATES = {
+    State.OK: gettext_lazy("Copies are there"),
+    State.FAILED: gettext_lazy("Copying fails"),
+    State.UNKNOWN: gettext_lazy("Cannot be told"),
+}
+
+
+@dataclass(frozen=True)
+class LocationInWords:
+    """A line of the list. `key_id`: of the key that the newest copy there is encrypted with; "" where it is not, None
+    where there is no copy. `next_try`: when it is tried again by itself, where that is not with the next backup."""
+
+    seen: Seen
+    kind: str
+    state: str | Promise
+    key_id: str | None
+    next_try: dt.datetime | None
+
+
+def locations_in_words(found: Sequence[Seen]) -> list[LocationInWords]:
+    """Return a line for each."""
+    now = aware_now()
+    lines = []
+    for seen in found:
+        newest = max((parse(copy) for copy in seen.copies), key=lambda name: name.created, default=None)
+        next_try = seen.next_try if seen.next_try and seen.next_try > now else None
+        lines.append(
+            LocationInWords(
+                seen,
+                location(seen.name).kind,
+                _STATES[seen.state],
+                newest.key_id if newest else None,
+                next_try,
+            )
+        )
+    return lines
