@@ -201,11 +201,12 @@ def fields_of(options: RestoreOptions) -> dict[str, str]:
 
 class RunForm(forms.Form):
     """How to make a backup that the server keeps. `label`: a note that it carries. `photos`: with photos; where that is
-    left out, BACKUP_PHOTOS decides. `automatic`: by the schedule."""
+    left out, BACKUP_PHOTOS decides. `automatic`: by the schedule. `leave_out`: leave out what nobody can read."""
 
     label = forms.CharField(required=False, max_length=200, label=_("Label"))
     photos = StrictBooleanField(required=False)
     automatic = StrictBooleanField(required=False)
+    leave_out = StrictBooleanField(required=False)
 
     @property
     def photos_as_sent(self) -> bool | None:

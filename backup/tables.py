@@ -345,7 +345,7 @@ def describe(label: str, pk: object, field: str | None, reason: str) -> str:
     place = label if pk is None else f"{label} {_short(pk)}"
     if field:
         place = _("%(record)s, field %(field)s") % {"record": place, "field": _short(field)}
-    return _("%(place)s: %(reason)s") % {"place": place, "reason": reason}
+    return place if not reason else _("%(place)s: %(reason)s") % {"place": place, "reason": reason}
 
 
 #: Places that a message names at most.

@@ -347,7 +347,16 @@ def _created(name: Name) -> dt.datetime:
 def _content(backup: StoredBackup, size: int) -> Content:
     """Return what the copy of a backup holds. `size`: its own, in bytes."""
     return Content(
-        size, backup.label, backup.by, backup.baby_buddy, backup.counts, is_locked=backup.is_locked
+        size,
+        backup.label,
+        backup.by,
+        backup.baby_buddy,
+        backup.counts,
+        backup.photos,
+        backup.photos_size,
+        backup.warnings,
+        backup.left_out,
+        is_locked=backup.is_locked,
     )
 
 

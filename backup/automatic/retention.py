@@ -50,8 +50,9 @@ def verdicts(
     """
     own = [b for b in backups if b.kind is BackupKind.AUTOMATIC and b.site == site]
     own.sort(key=lambda backup: (backup.created, backup.name), reverse=True)
-    # What is dated in the future, or damaged, must not push a good one out.
+    # What is dated in the future, or damaged, must not push a good one out; nor must what lacks something.
     counted = [backup for backup in own if backup.created <= now and not backup.is_damaged]
+    whole = [backup for backup in counted if not backup.left_out]
     reasons: dict[str, list[str]] = {backup.name: [] for backup in own}
     for backup in own:
         if backup.created > now:
@@ -64,10 +65,13 @@ def verdicts(
             reasons[backup.name].append(_("pinned"))
     for backup in counted[:1]:
         reasons[backup.name].append(_("the newest"))
-    for backup in [b for b in counted if (b.proof or {}).get("verdict") == "proved"][:1]:
+    for backup in whole[:1] if counted[:1] != whole[:1] else ():
+        reasons[backup.name].append(_("the newest that lacks nothing"))
+    for backup in [b for b in whole if (b.proof or {}).get("verdict") == "proved"][:1]:
         reasons[backup.name].append(_("the newest that is proved"))
     for rule, number in rules.items():
-        for backup, period in _wanted(counted, rule, number, zone):
+        among_all = [found for found in _wanted(counted, rule, number, zone) if found[0].left_out]
+        for backup, period in [*_wanted(whole, rule, number, zone), *among_all]:
             reasons[backup.name].append(f"{rule} {period}".rstrip())
     return [Verdict(backup, tuple(reasons[backup.name]) or ((halted,) if halted else ())) for backup in own]
 

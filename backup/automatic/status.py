@@ -24,6 +24,7 @@ from ..storage import elsewhere, kept, state
 from ..storage.elsewhere import Seen
 from ..storage.elsewhere import State as Copies
 from ..storage.kept import BackupKind, StoredBackup
+from ..tables import describe
 from . import guard, outlook
 from .guard import Loss
 from .retention import Verdict, verdicts
@@ -70,6 +71,8 @@ class Status:
     before: str = ""
     proved: StoredBackup | None = None
     locations: Sequence[Seen] = ()
+    #: Whether it failed for nothing but what nobody can read, and the last backup lacks.
+    is_lossy: bool = False
 
     @property
     def lasting(self) -> list[Seen]:
@@ -79,7 +82,8 @@ class Status:
     @property
     def told(self) -> str:
         """What people are told of, as a text that is another one where there is news."""
-        return " ".join([self.state.value, *(seen.name for seen in self.lasting)])
+        state = "lossy" if self.is_lossy else self.state.value
+        return " ".join([state, *(seen.name for seen in self.lasting)])
 
     @property
     def good_until(self) -> dt.datetime | None:
@@ -124,6 +128,7 @@ def status() -> Status:
     losses = guard.losses_of(shrunk)
     failed = [backup for backup in backups if not is_good(backup)]
     proved = newest(failed or [backup for backup in backups if backup.proof], now)
+    is_lossy = False
     if schedule is None:
         found, message = State.OFF, _("Automatic backups are off (BACKUP_SCHEDULE).")
     elif run is not None and run.error:
@@ -139,6 +144,8 @@ def status() -> Status:
         found, message = State.SHRUNK, _shrunk_message(losses)
     elif schedule.is_overdue(until, now):
         found, message = State.OVERDUE, _overdue_message(until)
+    elif last is not None and last.left_out:
+        found, message, is_lossy = State.FAILED, _lossy_message(last), True
     else:
         found, message = State.OK, " ".join(filter(None, [_ok_message(last), trouble]))
     return Status(
@@ -152,6 +159,7 @@ def status() -> Status:
         before=_before(backups, shrunk),
         proved=proved,
         locations=locations,
+        is_lossy=is_lossy,
     )
 
 
@@ -372,6 +380,22 @@ def _failed_message(backup: StoredBackup) -> str:
         )
         % words
     )
+
+
+def _lossy_message(backup: StoredBackup) -> str:
+    """Say where something is missing, and not what it was: a message goes through mail."""
+    places = [describe(place.model, place.pk, place.field, "") for place in backup.left_out.named[:3]]
+    return ngettext(
+        "The last automatic backup (%(date)s) lacks %(n)s value that cannot be read: %(places)s. Mend it, on the page "
+        "of the entry, say. Older backups that lack nothing stay.",
+        "The last automatic backup (%(date)s) lacks %(n)s values that cannot be read: %(places)s. Mend them, on the "
+        "pages of the entries, say. Older backups that lack nothing stay.",
+        backup.left_out.total,
+    ) % {
+        "date": _date(backup.created),
+        "n": names.grouped(backup.left_out.total),
+        "places": ", ".join(places) + (" …" if backup.left_out.total > len(places) else ""),
+    }
 
 
 def _proof_as_json(backup: StoredBackup) -> dict[str, Any]:

@@ -18,6 +18,8 @@ def is_unchanged(before: Archive, now: Archive) -> bool:
     then, today = before.metadata, now.metadata
     if then.migrations != today.migrations or then.members.keys() != today.members.keys():
         return False
+    if then.left_out != today.left_out:  # it was mended, say, to what was there in its place
+        return False
     for kind, members in then.members.items():
         if members.keys() != today.members[kind].keys():
             return False

@@ -66,18 +66,23 @@ def _elsewhere(backup: StoredBackup) -> str:
 
 
 def holds(backup: StoredBackup) -> str:
-    """Return "2 children, 7,665 records", or "2 children, 7,665 records, 312 photos"."""
+    """Return "2 children, 7,665 records", or "2 children, 7,665 records, 312 photos"; and what it lacks."""
     children = backup.counts.get(babybuddy.CHILD, 0)
     found = _("%(children)s, %(records)s") % {
         "children": ngettext("%(n)s child", "%(n)s children", children) % {"n": grouped(children)},
         "records": ngettext("%(n)s record", "%(n)s records", backup.records) % {"n": grouped(backup.records)},
     }
-    if not backup.photos:
+    if backup.photos:
+        found = _("%(records)s, %(photos)s") % {
+            "records": found,
+            "photos": ngettext("%(n)s photo", "%(n)s photos", backup.photos) % {"n": grouped(backup.photos)},
+        }
+    if not (lacking := backup.left_out.total):
         return found
-    return _("%(records)s, %(photos)s") % {
-        "records": found,
-        "photos": ngettext("%(n)s photo", "%(n)s photos", backup.photos) % {"n": grouped(backup.photos)},
-    }
+    lacks = ngettext(
+        "without %(n)s value that cannot be read", "without %(n)s values that cannot be read", lacking
+    )
+    return f"{found} ({lacks % {'n': grouped(lacking)}})"
 
 
 def verdict_in_words(proof: Proof) -> str:

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any, BinaryIO
 
 from ..exceptions import EncryptionUnavailable, InvalidBackup, KeyNeeded, LocationFailed, StorageFailed
+from ..options import Place, Places
 from . import files, keys
 from .names import no_longer_there
 
@@ -15,8 +16,8 @@ from .names import no_longer_there
 @dataclass(frozen=True)
 class Content:
     """`size`: in bytes. `counts`: model label -> number of records. `photos`, `photos_size`: how many, and their bytes.
-    `warnings`: what it lacks. `is_damaged`: it cannot be read. `is_locked`: its key is not known here, or cannot be
-    read; that may be otherwise tomorrow."""
+    `warnings`: photos that it lacks. `left_out`: what it lacks, since nobody could read it. `is_damaged`: it cannot be
+    read. `is_locked`: its key is not known here, or cannot be read; that may be otherwise tomorrow."""
 
     size: int = 0
     label: str = ""
@@ -26,6 +27,7 @@ class Content:
     photos: int = 0
     photos_size: int = 0
     warnings: Sequence[str] = ()
+    left_out: Places = field(default_factory=Places)
     is_damaged: bool = False
     is_locked: bool = False
 
@@ -34,8 +36,11 @@ class Content:
 
     @classmethod
     def from_json(cls, content: Any) -> Content:
-        """Return what `as_json` made this of. Raises `TypeError`."""
-        return cls(**content)
+        """Return what `as_json` made this of. Raises `TypeError`, `KeyError`."""
+        left_out = Places(
+            [Place(**place) for place in content["left_out"]["named"]], content["left_out"]["total"]
+        )
+        return cls(**{**content, "left_out": left_out})
 
 
 def content_of(file: BinaryIO) -> Content:
@@ -62,6 +67,7 @@ def content_of(file: BinaryIO) -> Content:
         len(metadata.photos),
         sum(photo.size for photo in metadata.photos.values()),
         metadata.warnings,
+        metadata.left_out,
     )
 
 

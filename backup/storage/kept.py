@@ -31,6 +31,7 @@ from ..exceptions import (
     NoSuchBackup,
     StorageFailed,
 )
+from ..options import Places
 from . import elsewhere, files, keys, locations
 from . import facts as known
 from .content import Content, content_here
@@ -52,9 +53,9 @@ class StoredBackup:
     `created`: aware. `site`, `state`: see `Name`. `by`: the name of the user who made it, "" for the command line.
     `label`: why it was made. `size`: in bytes. `baby_buddy`: the version of Baby Buddy that it is of. `counts`: model
     label -> number of records. `photos`, `photos_size`: how many it has, and their bytes, which are not in `size`.
-    `warnings`: what it lacks, sentences for people. `proof`: None where it was never proved. `copies`: where it lies,
-    `local` first, and the name of the file there. Of a damaged file, and of one whose key is not known here, the texts
-    are "", the numbers 0.
+    `warnings`: photos that it lacks, sentences for people. `left_out`: what it lacks, since nobody could read it.
+    `proof`: None where it was never proved. `copies`: where it lies, `local` first, and the name of the file there. Of
+    a damaged file, and of one whose key is not known here, the texts are "", the numbers 0.
     """
 
     name: str
@@ -75,6 +76,7 @@ class StoredBackup:
     pinned: bool = False
     proof: Mapping[str, Any] | None = None
     copies: Mapping[str, str] = field(default_factory=dict)
+    left_out: Places = field(default_factory=Places)
     is_damaged: bool = False
     #: Whether its key is not known here, or cannot be read.
     is_locked: bool = False
@@ -232,10 +234,8 @@ def keep(
 
 
 def same_state(metadata: Metadata) -> StoredBackup | None:
-    """Return the newest that holds this very state of the database, and is whole; None where there is none.
-
-    Where the state is to be encrypted, one in clear does not count.
-    """
+    """Return the newest that holds this very state of the database, and is whole; None where there is none. Where the
+    state is to be encrypted, one in clear does not count."""
     for name in names():
         if name.state == state_of(metadata) and (name.key_id or not metadata.key_id):
             # A damaged one is none, and neither is one that nobody can open here.
@@ -436,6 +436,7 @@ def _stored(placed: _Placed, undo: str, *, has_facts: bool = True, site: str = "
         photos=content.photos,
         photos_size=content.photos_size,
         warnings=content.warnings,
+        left_out=content.left_out,
         encrypted=bool(name.key_id),
         key_id=name.key_id,
         pinned=facts.get("pinned") is True,

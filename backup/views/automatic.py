@@ -6,8 +6,9 @@ from django.contrib import messages
 from django.http import HttpRequest, JsonResponse
 from django.http.response import HttpResponseBase
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
-from backup import services
+from backup import access, services
 from backup.automatic import copies
 from backup.automatic import run as automatic
 from backup.automatic import status as states
@@ -17,8 +18,9 @@ from backup.forms import RunForm
 from backup.log import log
 from backup.presentation.names import grouped, in_words
 from backup.storage.elsewhere import State
+from backup.tables import places_in_words
 
-from .answers import done, not_done
+from .answers import done, error_page, log_refusal, not_done
 from .front_page import invalid
 from .guard import endpoint
 
@@ -33,11 +35,15 @@ def run(request: HttpRequest) -> HttpResponseBase:
         if form.cleaned_data["automatic"]:
             outcome = automatic.run(user=request.user)
             return done(request, outcome.as_json(), outcome.message)
+        label, leave_out = form.cleaned_data["label"], form.cleaned_data["leave_out"]
         stored = services.keep_backup(
-            user=request.user, label=form.cleaned_data["label"], photos=form.photos_as_sent
+            user=request.user, label=label, photos=form.photos_as_sent, leave_out=leave_out
         )
         _copy_soon()
     except BackupError as error:
+        if error.offer == "leave_out" and not access.wants_json(request):
+            log_refusal(request, error)
+            return error_page(request, error, keep=request.POST)
         return not_done(request, error)
     answer = {
         "name": stored.name,
@@ -47,9 +53,18 @@ def run(request: HttpRequest) -> HttpResponseBase:
         "warnings": [*stored.warnings],
     }
     message = _("The backup is made, and kept on the server: %(number)s records.")
-    level = messages.WARNING if stored.warnings else messages.SUCCESS
-    said = " ".join([message % {"number": grouped(stored.records)}, *map(in_words, stored.warnings[:3])])
-    return done(request, answer, said, level)
+    warnings = [in_words(line) for line in stored.warnings[:3]]
+    if stored.left_out:
+        answer["left_out"] = stored.left_out.total
+        lacks = ngettext(
+            "It lacks %(n)s value that cannot be read: %(places)s.",
+            "It lacks %(n)s values that cannot be read: %(places)s.",
+            stored.left_out.total,
+        )
+        places = "; ".join(places_in_words(stored.left_out))
+        warnings.append(lacks % {"n": grouped(stored.left_out.total), "places": places})
+    level = messages.WARNING if warnings else messages.SUCCESS
+    return done(request, answer, " ".join([message % {"number": grouped(stored.records)}, *warnings]), level)
 
 
 def _copy_soon() -> None:

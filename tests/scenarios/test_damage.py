@@ -15,12 +15,15 @@ import pytest
 from core import models as core
 from django.core.management import CommandError, call_command
 from django.db import connection
+from django.test import Client
 from django.urls import reverse
 
 from backup import services
 from backup.database import memo
 from backup.exceptions import Damaged, Forbidden, InvalidBackup, Unreadable
 from backup.options import RestoreMode, RestoreOptions
+from backup.storage import kept
+from backup.tables import places_in_words
 from tests.support.backups import metadata_of, records_of, take
 from tests.support.http import error_of, script, upload
 from tests.support.older import old
@@ -163,6 +166,29 @@ def test_a_table_that_is_missing(family):
     file = take(leave_out=True)
     assert "core.note" not in metadata_of(file)["models"]
     assert records_of(file)["core.feeding"]
+
+
+def test_the_way_on_from_the_page(family):
+    """A backup that the server keeps, as a download: the error offers one of everything else."""
+    spoiled = spoil()
+    client = Client()
+    client.force_login(family.admin)
+    response = client.post(reverse("backup:run"), {"label": "before the holidays"})
+    assert response.status_code == 409
+    page = response.content.decode()
+    form = page.split(f'action="{reverse("backup:run")}"')[1].split("</form>")[0]
+    fields = dict(re.findall(r'type="hidden" name="(label|leave_out)" value="([^"]*)"', form))
+    assert fields == {"label": "before the holidays", "leave_out": "true"}
+    done = client.post(reverse("backup:run"), fields, follow=True).content.decode()
+    assert "3 values" in done
+    assert "before the holidays" in done
+    (stored,) = kept.backups()
+    assert stored.left_out.total == 3
+    assert_named("\n".join(places_in_words(stored.left_out)), *spoiled)
+    refused = script(family.admin).post(reverse("backup:run"))
+    assert error_of(refused)["offer"] == "leave_out"
+    answer = script(family.admin).post(reverse("backup:run"), {"leave_out": "true"}).json()
+    assert answer["left_out"] == 3
 
 
 # -- a restore over it ----------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Which automatic backups stay, and the reasons that people are told."""
 
 import datetime as dt
+from dataclasses import replace
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -8,6 +9,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from backup.automatic.retention import verdicts
 from backup.conf import conf, keep_rules
+from backup.options import Place, Places
 from backup.storage.kept import BackupKind, StoredBackup
 
 SITE = "0123456789ab"
@@ -130,6 +132,26 @@ def test_a_damaged_one_pushes_none_out():
     nights = nightly(4)
     nights[0] = backup(nights[0].created, is_damaged=True)
     assert days_that_stay(nights, "last=2") == ["11-26", "11-25", "11-24"]
+
+
+def lacking(backup):
+    return replace(backup, left_out=Places([Place("core.note", 1, "note", "no text")], 1))
+
+
+def test_one_that_lacks_something_pushes_no_whole_one_out():
+    """It stays where the rules want it beside the whole ones, which stay as if it were not there."""
+    whole = nightly(20, until=NOW - dt.timedelta(days=10))
+    since = [lacking(backup) for backup in nightly(10)]
+    names = {v.backup.name for v in judged(whole, "last=3,weekly=2") if v.stays}
+    found = {v.backup.name for v in judged([*since, *whole], "last=3,weekly=2") if v.stays}
+    assert found - {backup.name for backup in since} == names
+    assert found & {backup.name for backup in since} == {backup.name for backup in since[:3]} | {
+        since[4].name
+    }
+    (proved,) = [replace(whole[12], proof={"verdict": "proved"})]
+    lacks = [replace(backup, proof={"verdict": "proved"}) for backup in since]
+    verdict = judged([*lacks, *whole[:12], proved, *whole[13:]], "last=1")
+    assert [v.backup.name for v in verdict if v.stays] == [since[0].name, whole[0].name, proved.name]
 
 
 def test_only_automatic_ones_of_this_site_are_judged():

@@ -342,6 +342,64 @@ def test_a_disk_that_is_full_is_told_once(nightly, at, monkeypatch, tmp_path):
     assert len(mail.outbox) == 2
 
 
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="of SQLite, which lets a column hold anything")
+def test_a_value_that_cannot_be_read_is_no_reason_for_no_backup(nightly, at, monkeypatch, settings):
+    """All else is kept, the state says what is missing, once, and a failure after that is news again."""
+    settings.BACKUP_KEEP = "last=1"
+    assert made(at("2026-11-03 03:00"))
+    whole = kept.names()[0].text
+    note = core.Note.objects.first().pk
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE core_note SET note = CAST(x'e8e9' AS TEXT) WHERE id = %s", [note])
+    assert made(at("2026-11-04 03:00"))
+    with freeze_time(at("2026-11-04 12:00")):
+        found = status.status()
+        assert found.state is State.FAILED
+        assert f"core.note {note}, field note" in found.message
+        assert "\xe8" not in found.message, "what is in it goes to nobody's mail box"
+        assert found.last.left_out.total == 1
+        assert found.last.counts == {backup.name: backup for backup in kept.backups()}[whole].counts
+    assert len(mail.outbox) == 1
+    assert f"core.note {note}" in mail.outbox[0].body
+    for night in range(5, 8):
+        write_a_note(f"{night}")
+        assert made(at(f"2026-11-0{night} 03:00"))
+    assert len(mail.outbox) == 1, "it is no news"
+    assert {name.text for name in kept.names()} == {whole, found_newest()}, "the whole one stays beside"
+    assert made(at("2026-11-08 03:00")) is False, "nothing has changed"
+    assert len(kept.names()) == 2
+    write_a_note()
+    with monkeypatch.context() as patch:
+        patch.setattr(kept, "keep", full_disk)
+        with pytest.raises(StorageFailed):
+            made(at("2026-11-09 03:00"))
+    assert len(mail.outbox) == 2
+    assert made(at("2026-11-09 04:00"))
+    core.Note.objects.filter(pk=note).update(note="mended")
+    assert made(at("2026-11-10 03:00"))
+    with freeze_time(at("2026-11-10 12:00")):
+        assert status.status().state is State.OK
+    assert found_newest() != whole
+    assert len(kept.names()) == 1
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="of SQLite, which lets a column hold anything")
+def test_mended_to_what_was_left_out(nightly, at):
+    """The file would be the same, but it no longer lacks anything."""
+    change = core.DiaperChange.objects.first().pk
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE core_diaperchange SET amount = '3,45' WHERE id = %s", [change])
+    assert made(at("2026-11-03 03:00"))
+    core.DiaperChange.objects.filter(pk=change).update(amount=None)
+    assert made(at("2026-11-04 03:00")) is True
+    with freeze_time(at("2026-11-04 12:00")):
+        assert status.status().state is State.OK
+
+
+def found_newest():
+    return max(kept.backups(BackupKind.AUTOMATIC), key=lambda backup: backup.created).name
+
+
 def test_old_ones_that_cannot_be_removed_are_a_failure_but_the_backup_is_made(
     nightly, at, settings, monkeypatch
 ):
