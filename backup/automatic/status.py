@@ -122,7 +122,7 @@ def status() -> Status:
         schedule, backups = current_schedule(), kept.backups(BackupKind.AUTOMATIC)
     except BackupError as error:
         return Status(State.FAILED, error.message, conf.schedule, locations=locations)
-    last = newest(here(backups), now)
+    last = newest(backups, now)
     until = good_until(last)
     shrunk = guard.shrunk(backups)
     losses = guard.losses_of(shrunk)

@@ -37,7 +37,8 @@ class Activity:
 
 
 class WatchedFile:
-    """A file that reports each read as an activity; all else is as with `file`."""
+    """A file that reports each read as an activity, and stays open, whatever a library does; all else is as with
+    `file`."""
 
     def __init__(self, file: Any, activity: Activity) -> None:
         self._file, self._activity = file, activity
@@ -45,6 +46,9 @@ class WatchedFile:
     def read(self, *args: Any) -> Any:
         self._activity.moved()
         return self._file.read(*args)
+
+    def close(self) -> None:
+        """Leave it open: who opened it reads it again, or closes it."""
 
     def __iter__(self) -> Any:
         return iter(self._file)
