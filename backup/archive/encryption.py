@@ -52,7 +52,8 @@ To restore it, open "Backup & Restore" in Baby Buddy, choose this file, and type
 To read it without Baby Buddy, open it with 7-Zip (Windows), Keka (macOS), GNOME Files or bsdtar (Linux). The password
 is the key with the id {key_id}, exactly as it is printed: in capital letters, with the hyphens. Windows Explorer and
 macOS Archive Utility cannot open it. All other files in here are encrypted by AES-256 (WinZip AE-2): metadata.json
-says what the backup holds, and each of the others is JSON.
+says what the backup holds. Files in the folder media, if there are any, are photos: metadata.json lists their names in
+the same order. Each of the others is JSON.
 
 Without the key nobody can read the backup.
 """
