@@ -90,6 +90,8 @@ class Placing:
         self._archive, self._reporter, self._leave_out = archive, reporter, leave_out
         self._files: list[_File] | None = None
         self._placed: list[_File] = []
+        #: Whether a storage failed in the middle, so that a file may be there all the same.
+        self._is_uncertain = False
         #: Model label, field -> name in the backup -> what records hold here instead, where that differs.
         self.renamed: Renamed = {}
         #: Whether `place` came out otherwise than was decided: a plan that was made before is no longer right.
@@ -333,6 +335,7 @@ class Placing:
             if not (isinstance(cause, OSError) and cause.errno in _NAME_ERRORS) and not isinstance(
                 cause, SuspiciousFileOperation
             ):
+                self._is_uncertain = True
                 raise
             file.state, file.reason = State.REFUSED, _("it is not the name of an uploaded file")
         else:
@@ -347,7 +350,7 @@ class Placing:
             except Exception:  # noqa: BLE001  any storage; they are removed later
                 return False
             self._placed.pop()
-        return True
+        return not self._is_uncertain
 
     @contextmanager
     def _copy(self, photo: Photo, folder: Path | None = None) -> Iterator[_Copy]:
