@@ -5,6 +5,8 @@ import contextlib
 import getpass
 import importlib.util
 import io
+import itertools
+import json
 import os
 import shutil
 import socket
@@ -34,13 +36,25 @@ def free_port():
         return free.getsockname()[1]
 
 
-def wait_for_port(port, process=None):
+def wait_for_port(port, process):
     deadline = time.monotonic() + 30
-    while time.monotonic() < deadline and (process is None or process.poll() is None):
+    while time.monotonic() < deadline and (process.poll() is None):
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             return
         time.sleep(0.02)
     raise RuntimeError("the server did not start")
+
+
+@contextlib.contextmanager
+def running(command, port):
+    """Runs a server until the block ends."""
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet) as process:
+        try:
+            wait_for_port(port, process)
+            yield
+        finally:
+            process.terminate()
 
 
 class Proxy:
@@ -70,10 +84,9 @@ class Proxy:
                 threading.Thread(target=self._pump, args=(source, sink, from_client), daemon=True).start()
 
     def _pump(self, source, sink, from_client):
-        counts = from_client != self.towards_client
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
-                if counts and self.limit is not None:
+                if from_client != self.towards_client and self.limit is not None:
                     self.moved += len(data)
                     if self.moved > self.limit:
                         if self.hangs:
@@ -89,7 +102,16 @@ class Proxy:
         """From now on: after so many bytes from the client, or towards it, connections are cut, or nothing moves."""
         self.moved, self.limit, self.hangs, self.towards_client = 0, limit, hangs, towards_client
 
+    def cut(self):
+        """Cut the connections that there are."""
+        for end in self._open:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+        self._open.clear()
+
     def close(self):
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # else who waits in there accepts one more
         self._listener.close()
         for end in self._open:
             with contextlib.suppress(OSError):
@@ -103,6 +125,7 @@ class S3Server:
     def __init__(self, port):
         self.port, self.endpoint = port, f"http://127.0.0.1:{port}"
         self.key, self.secret = "AKIAFAMILY", "se/cr+et"
+        self._numbers = itertools.count()
 
     def address(self, bucket="backups", prefix="/of/babybuddy", port=None, key=None, secret=None):
         user = f"{quote(key or self.key, safe='')}:{quote(secret or self.secret, safe='')}"
@@ -133,14 +156,12 @@ class S3Server:
     @contextlib.contextmanager
     def user_who_may(self, *actions):
         """A user with these rights and no other; yields key and secret. Until then nobody is checked."""
-        import json
-
-        iam = self.client("iam")
-        iam.create_user(UserName="one")
+        iam, name = self.client("iam"), f"user{next(self._numbers)}"
+        iam.create_user(UserName=name)
         statement = {"Effect": "Allow", "Action": [f"s3:{name}" for name in actions], "Resource": "*"}
         policy = {"Version": "2012-10-17", "Statement": [statement]}
-        iam.put_user_policy(UserName="one", PolicyName="p", PolicyDocument=json.dumps(policy))
-        key = iam.create_access_key(UserName="one")["AccessKey"]
+        iam.put_user_policy(UserName=name, PolicyName="p", PolicyDocument=json.dumps(policy))
+        key = iam.create_access_key(UserName=name)["AccessKey"]
         self.post("/moto-api/reset-auth", b"0")
         try:
             yield key["AccessKeyId"], key["SecretAccessKey"]
@@ -149,41 +170,31 @@ class S3Server:
 
 
 @contextlib.contextmanager
-def s3_server():
-    """moto's server, in a process of its own, so that its memory is not ours."""
+def s3_server(tls=None):
+    """moto's server, in a process of its own, so that its memory is not ours. `tls`: the file of its certificate."""
     if importlib.util.find_spec("moto") is None or importlib.util.find_spec("flask_cors") is None:
         missing("moto's server")
     port = free_port()
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    quiet = subprocess.DEVNULL
-    with subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet) as process:
-        try:
-            wait_for_port(port, process)
-            yield S3Server(port)
-        finally:
-            process.terminate()
+    if tls:
+        command += ["--ssl", "--ssl-cert", str(tls), "--ssl-key", str(tls)]
+    with running(command, port):
+        yield S3Server(port)
 
 
 # -- WebDAV ---
 
 
 class DavServer:
-    """`refused`: method -> status that it gets in place of the server's own answer."""
+    """`authority`: the file of who made its certificate."""
 
-    def __init__(self, app, folder, port, authority=None):
-        self._app, self.folder, self.port, self.refused, self.authority = app, folder, port, {}, authority
+    def __init__(self, folder, port, authority=None):
+        self.folder, self.port, self.authority = folder, port, authority
+        self.refuse({})
 
-    def __call__(self, environ, start_response):
-        status = self.refused.get(environ["REQUEST_METHOD"])
-        if status:
-            body = environ["wsgi.input"]
-            while body.read(65536):
-                pass
-            start_response(
-                f"{status} As the test wants it", [("Content-Length", "0"), ("Location", "https://x/")]
-            )
-            return [b""]
-        return self._app(environ, start_response)
+    def refuse(self, statuses):
+        """From now on: method -> status that it gets in place of the server's own answer."""
+        self.folder.with_suffix(".json").write_text(json.dumps(statuses))
 
     def address(self, path="/nas/babybuddy", port=None, password=PASSWORD, host="127.0.0.1"):
         scheme = "webdavs" if self.authority else "webdav"
@@ -192,56 +203,39 @@ class DavServer:
 
 @contextlib.contextmanager
 def dav_server(folder, *, tls=False):
-    try:
-        from cheroot.wsgi import Server
-        from wsgidav.wsgidav_app import WsgiDAVApp
-    except ImportError:
-        missing("wsgidav or cheroot")
+    for name in ("wsgidav", "cheroot"):
+        if importlib.util.find_spec(name) is None:
+            missing(name)
     (folder / "nas").mkdir(parents=True)
-    app = WsgiDAVApp(
-        {
-            "provider_mapping": {"/": str(folder)},
-            "simple_dc": {"user_mapping": {"*": {USER: {"password": PASSWORD}}}},
-            "http_authenticator": {"accept_basic": True, "accept_digest": False, "default_to_digest": False},
-            "verbose": 0,
-            "logging": {"enable": False},
-        }
-    )
-    dav = DavServer(app, folder, free_port())
-    server = Server(("127.0.0.1", dav.port), dav, numthreads=4)
-    server.error_log = lambda *args, **options: None
+    dav = DavServer(folder, free_port(), folder.with_suffix(".pem") if tls else None)
+    command = [sys.executable, "-m", "tests.support.dav_server", str(folder), str(dav.port)]
     if tls:
-        dav.authority = folder.with_suffix(".pem")
-        server.ssl_adapter = tls_adapter(dav.authority)
-    server.prepare()
-    thread = threading.Thread(target=server.serve, daemon=True)
-    thread.start()
-    try:
+        command.append(str(certificate(dav.authority)))
+    with running(command, dav.port):
         yield dav
-    finally:
-        server.stop()
-        thread.join(10)
 
 
-def tls_adapter(authority_file):
-    """A certificate for 127.0.0.1 by an authority of its own, which is written into a file."""
+def certificate(authority_file):
+    """A certificate for 127.0.0.1, by an authority that is written into a file. Returns the file of the certificate."""
     try:
         import trustme
     except ImportError:
         missing("trustme")
-    from cheroot.ssl.builtin import BuiltinSSLAdapter
-
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(authority_file))
     own = authority_file.with_name("server.pem")
     authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(own))
-    return BuiltinSSLAdapter(str(own), str(own))
+    return own
 
 
 # -- SFTP ---
 
 
 SFTP_SERVER = next(filter(os.path.exists, ("/usr/lib/openssh/sftp-server", "/usr/libexec/sftp-server")), None)
+
+
+#: What the key `limited` may not do: list, read, delete or rename.
+LIMITED = "opendir,readdir,read,remove,rename,posix-rename"
 
 
 class SshServer:
@@ -274,9 +268,10 @@ def ssh_server(folder):
     if not sshd or not SFTP_SERVER:
         missing("OpenSSH's server")
     (folder / "nas").mkdir(parents=True)
-    for name in ("host", "user", "other"):
+    for name in ("host", "user", "limited", "unknown"):
         make_key(folder / name)
-    shutil.copy(folder / "user.pub", folder / "authorized_keys")
+    limited = f'command="{SFTP_SERVER} -P {LIMITED}",restrict {(folder / "limited.pub").read_text()}'
+    (folder / "authorized_keys").write_text((folder / "user.pub").read_text() + limited)
     if os.geteuid() == 0:  # sshd wants it where it could change users
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
     server = SshServer(folder, free_port())
@@ -293,15 +288,8 @@ Subsystem sftp {SFTP_SERVER}
 """
     )
     server.knows(server.port)
-    with (
-        (folder / "log").open("wb") as log,
-        subprocess.Popen([sshd, "-D", "-e", "-f", str(config)], stdout=log, stderr=log) as process,
-    ):
-        try:
-            wait_for_port(server.port, process)
-            yield server
-        finally:
-            process.terminate()
+    with running([sshd, "-D", "-e", "-f", str(config)], server.port):
+        yield server
 
 
 @contextlib.contextmanager

@@ -24,6 +24,7 @@ from ...exceptions import (
     NoSuchLocation,
     Slow,
     Unreachable,
+    WrongAddress,
 )
 from .. import files
 from ..bounded import ANSWER, STALLED, Activity, DoesNotAnswer, WatchedFile, bounded
@@ -62,6 +63,12 @@ class Location:
         """Whether what goes there leaves this machine, as far as the address tells. Raises `LocationFailed`."""
         with self._words():
             return self._client.is_remote
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nothing encrypts the connection to another machine. Raises `LocationFailed`."""
+        with self._words():
+            return self._client.is_open
 
     @property
     def kind(self) -> str:
@@ -201,7 +208,11 @@ class Location:
         except LocationFailed as error:
             raise type(error)(self._sentence(error.message), error.details) from None
         except (FileNotFoundError, NotADirectoryError):
-            raise self._no_such_backup() from None
+            if refused is CannotRead:
+                raise self._no_such_backup() from None
+            raise WrongAddress(
+                self._sentence(_("The folder in its address does not exist, and cannot be made."))
+            ) from None
         except BackupError:
             raise
         except Exception as error:  # noqa: BLE001  whatever a library raises

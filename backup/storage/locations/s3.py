@@ -67,31 +67,34 @@ class S3(Client):
 
     def read(self, name: str, activity: Activity) -> BinaryIO:
         def fill(copy: BinaryIO) -> None:
-            with self._opened(name) as body:
-                for chunk in body.iter_chunks(CHUNK):
+            with self._opened(name) as answer:
+                for chunk in answer["Body"].iter_chunks(CHUNK):
                     copy.write(chunk)
 
         return fetched(fill, activity)
 
     def read_part(self, name: str, start: int, length: int) -> bytes:
         try:
-            with self._opened(name, Range=f"bytes={start}-{start + length - 1}") as body:
-                return bytes(body.read())
+            with self._opened(name, Range=f"bytes={start}-{start + length - 1}") as answer:
+                return bytes(answer["Body"].read())
         except EOFError:
             return b""
 
+    def size(self, name: str) -> int:
+        # Not by asking for its head: such an answer has no words, so what is wrong could not be told apart.
+        try:
+            with self._opened(name, Range="bytes=0-0") as answer:
+                return int(answer["ContentRange"].rpartition("/")[2])
+        except EOFError:
+            return 0
+
     @contextmanager
     def _opened(self, name: str, **options: Any) -> Iterator[Any]:
-        """Open a file. Raises `EOFError` where a part begins behind its end."""
+        """Give the answer that has a file. Raises `EOFError` where a part begins behind its end."""
         with errors():
             answer = self._asked().get_object(Bucket=self._address.host, Key=self._key(name), **options)
-            with closing(answer["Body"]) as body:
-                yield body
-
-    def size(self, name: str) -> int:
-        with errors():
-            answer = self._asked().head_object(Bucket=self._address.host, Key=self._key(name))
-            return int(answer["ContentLength"])
+            with closing(answer["Body"]):
+                yield answer
 
     def names(self, folder: str) -> list[str]:
         prefix = self._key(f"{folder}/")
@@ -202,7 +205,9 @@ def _told(error: Exception) -> Exception:
         return NotVerified(_("Its certificate is not one that this system trusts."))
     if isinstance(error, exceptions.ConnectTimeoutError | exceptions.ReadTimeoutError):
         return TimeoutError()
-    if isinstance(error, exceptions.HTTPClientError | exceptions.IncompleteReadError):
+    if isinstance(
+        error, exceptions.ConnectionError | exceptions.HTTPClientError | exceptions.IncompleteReadError
+    ):
         return ConnectionError()
     if isinstance(error, exceptions.ParamValidationError | exceptions.InvalidRegionError):
         return WrongAddress(_("The name of the bucket, or of the region, in its address cannot be right."))

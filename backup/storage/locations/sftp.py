@@ -27,8 +27,9 @@ from .client import CHUNK, fetched, library
 from .renaming import Renaming
 
 T = TypeVar("T")
-#: Requests that are under way while a file is read, each of 32 KiB.
-PREFETCHED = 64
+#: Bytes that are asked for at once while a file is read, and of one request. paramiko's own way of reading ahead holds
+#: in memory whatever the server sent before it is taken.
+WINDOW, PIECE = 4 * 1024 * 1024, 32 * 1024
 
 
 class Sftp(Renaming):
@@ -92,11 +93,19 @@ class Sftp(Renaming):
 
     def read(self, name: str, activity: Activity) -> BinaryIO:
         path = str(self._path(name))
-        return self._ask(
-            lambda sftp: fetched(
-                lambda copy: sftp.getfo(path, copy, max_concurrent_prefetch_requests=PREFETCHED), activity
-            )
-        )
+
+        def fill(sftp: Any, copy: BinaryIO) -> None:
+            with sftp.open(path, "rb") as file:
+                size = file.stat().st_size
+                for start in range(0, size, WINDOW):
+                    end = min(start + WINDOW, size)
+                    pieces = [(at, min(PIECE, end - at)) for at in range(start, end, PIECE)]
+                    for (_at, length), content in zip(pieces, file.readv(pieces), strict=True):
+                        if len(content) != length:
+                            raise ConnectionError
+                        copy.write(content)
+
+        return self._ask(lambda sftp: fetched(lambda copy: fill(sftp, copy), activity))
 
     def read_part(self, name: str, start: int, length: int) -> bytes:
         def read(sftp: Any) -> bytes:
@@ -157,8 +166,7 @@ class Sftp(Renaming):
         meanwhile is made again once: every question may be asked twice."""
         is_fresh = self._sftp is None
         try:
-            with _errors():
-                return question(self._connected())
+            return self._ask_once(question)
         except ConnectionError:
             self.close()
             if is_fresh:
@@ -166,8 +174,17 @@ class Sftp(Renaming):
         except TimeoutError:
             self.close()
             raise
+        return self._ask_once(question)
+
+    def _ask_once(self, question: Callable[[Any], T]) -> T:
         with _errors():
-            return question(self._connected())
+            try:
+                return question(self._connected())
+            except OSError as error:
+                # "Socket is closed" has no number either, and is not the server's "Failure".
+                if error.errno is None and self._sftp is not None and self._sftp.get_channel().closed:
+                    raise ConnectionError from None
+                raise
 
     def close(self) -> None:
         if self._ssh is not None:

@@ -104,6 +104,8 @@ class WebDav(Renaming):
         headers = {"Depth": "1", "Content-Type": "application/xml"}
         try:
             with self._asked("PROPFIND", f"{folder}/", headers=headers, content=_KINDS) as answer:
+                if answer.status_code != 207:
+                    raise self._no_webdav()
                 for chunk in answer.iter_bytes(CHUNK):
                     parser.feed(chunk)
                     for _event, element in cast(Any, parser.read_events()):
@@ -115,6 +117,7 @@ class WebDav(Renaming):
                                 is_folder = element.find(f".//{_DAV}collection") is not None
                                 found.append((path.rpartition("/")[2], is_folder))
                             element.clear()
+                parser.close()
         except FileNotFoundError:
             return []
         except ParseError:

@@ -42,7 +42,7 @@ def s3(s3_server):
 @pytest.fixture
 def dav(dav_server):
     yield dav_server
-    dav_server.refused = {}
+    dav_server.refuse({})
 
 
 @pytest.fixture

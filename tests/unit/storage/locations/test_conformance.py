@@ -134,12 +134,7 @@ def test_other_sites(place, monkeypatch):
     """Each has a folder of its own, and a new host finds what the old one left."""
     own = site_id()
     put(place, "kept/a.zip", b"old")
-    for module in ("location", "files"):
-        monkeypatch.setattr(
-            f"backup.storage.{'locations.' * (module == 'location')}{module}.site_id",
-            lambda: "0" * 12,
-            raising=False,
-        )
+    monkeypatch.setattr("backup.storage.files.site_id", lambda: "0" * 12)
     assert place.names() == []
     assert place.other_sites() == [own]
     assert place.names(site=own) == ["a.zip"]
@@ -198,6 +193,7 @@ def test_the_probe(place):
 
 def test_two_at_a_time(place):
     """The page may ask while a copy is sent."""
+    put(place, "kept/first", b"")
     threads = [bounded._Worker() for _ in range(4)]
     for number, thread in enumerate(threads):
         thread.work.put(lambda number=number: put(place, f"kept/{number}", bytes([number]) * MIB))

@@ -1,0 +1,513 @@
+"""Each kind of trouble of a location is told apart, in words of its own, and none of them says what is secret."""
+
+import importlib
+import io
+import logging
+import subprocess
+import sys
+import threading
+import traceback
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import quote
+
+import pytest
+
+from backup import exceptions
+from backup.exceptions import (
+    CannotDelete,
+    CannotList,
+    CannotRead,
+    Denied,
+    Full,
+    LibraryMissing,
+    LocationFailed,
+    NoSuchLocation,
+    NotVerified,
+    Slow,
+    Unreachable,
+    WrongAddress,
+)
+from backup.storage.locations import location
+from tests.support import servers
+from tests.support.servers import PASSWORD, USER
+
+from .conftest import SERVERS
+
+MIB = 1024 * 1024
+#: The module; the package has a function of the same name.
+asking = importlib.import_module("backup.storage.locations.location")
+
+
+def acts(place):
+    """All that can be asked of a location."""
+    return {
+        "names": place.names,
+        "sites": place.other_sites,
+        "send": lambda: place.send("kept/a.zip", io.BytesIO(b"a")),
+        "fetch": lambda: place.fetch("kept/a.zip"),
+        "part": lambda: place.read_part("kept/a.zip", 0, 1),
+        "size": lambda: place.size("kept/a.zip"),
+        "delete": lambda: place.delete("kept/a.zip"),
+        "test": place.test,
+    }
+
+
+@pytest.fixture
+def trouble(caplog, settings):
+    """Call it with an act and the error that it must raise. Nothing of the address may be said anywhere."""
+    caplog.set_level(logging.DEBUG, "backup")
+    caplog.set_level(logging.INFO)
+
+    def check(act, kind, text="", secrets=()):
+        with pytest.raises(LocationFailed) as caught:
+            act()
+        error = caught.value
+        assert type(error) is kind, error
+        assert text in error.message
+        assert error.message.startswith("Location “")
+        assert error.status == 507
+        shown = "".join(traceback.format_exception(error)) + repr(error) + str(error) + logged()
+        for address in settings.BACKUP_LOCATIONS.values():
+            for secret in [*parts(address), *secrets]:
+                assert secret not in shown
+        return error
+
+    def logged():
+        mine = ("backup", "httpx", "httpcore", "paramiko", "boto", "urllib3", "root")
+        return "".join(record.getMessage() for record in caplog.records if record.name.startswith(mine))
+
+    return check
+
+
+def parts(address):
+    """What of an address must not be seen. The tests' own paths and words such as `backups` are in any traceback."""
+    credentials = address.partition("://")[2].rpartition("@")[0]
+    found = {*credentials.split(":"), PASSWORD, address, "127.0.0.1:"}
+    return {part for part in found if len(part) > 4 and part != USER}
+
+
+@pytest.fixture(params=SERVERS)
+def there(request, remote):
+    return remote(request.param)
+
+
+@pytest.mark.parametrize("act", ["names", "sites", "send", "fetch", "part", "size", "delete", "test"])
+def test_down(there, trouble, act):
+    there.proxy.is_down = True
+    trouble(acts(there.place)[act], Unreachable, "cannot be reached")
+    there.proxy.is_down = False
+    there.place.send("kept/a.zip", io.BytesIO(b"a"))
+    there.proxy.close()
+    trouble(acts(location("there"))[act], Unreachable)
+
+
+def test_up_again(there, trouble):
+    """The same object goes on when its connection was cut meanwhile."""
+    there.place.send("kept/a.zip", io.BytesIO(b"a"))
+    there.proxy.cut()
+    assert there.place.names() == ["a.zip"]
+    there.proxy.cut()
+    there.place.send("kept/b.zip", io.BytesIO(b"b"))
+    assert there.place.names() == ["a.zip", "b.zip"]
+
+
+def test_slow(there, trouble, monkeypatch):
+    """It is given up after a time, however long the library would wait, and works when the server does again."""
+    there.place.send("kept/a.zip", io.BytesIO(b"a"))
+    monkeypatch.setattr(asking, "ANSWER", 1)
+    monkeypatch.setattr(asking, "STALLED", 1)
+    there.proxy.bad(hangs=True)
+    for act in acts(there.place).values():
+        trouble(act, Slow, "in time")
+    there.proxy.limit = None
+    monkeypatch.undo()
+    assert location("there").names() == ["a.zip"]
+
+
+@pytest.mark.parametrize("hangs", [False, True], ids=["cut", "hangs"])
+def test_in_the_middle_of_sending(there, trouble, hangs, monkeypatch):
+    monkeypatch.setattr(asking, "STALLED", 2)
+    there.place.send("kept/b.zip", io.BytesIO(b"before"))
+    for name in ("kept/a.zip", "kept/b.zip"):
+        there.proxy.bad(3 * MIB, hangs=hangs)
+        trouble(
+            lambda name=name: there.place.send(name, io.BytesIO(bytes(20 * MIB))),
+            Slow if hangs else Unreachable,
+        )
+    there.proxy.limit = None
+    assert there.place.names() == ["b.zip"]
+    with there.place.fetch("kept/b.zip") as file:
+        assert file.read() == b"before"
+    there.place.send("kept/a.zip", io.BytesIO(bytes(20 * MIB)))
+    assert there.place.size("kept/a.zip") == 20 * MIB
+
+
+@pytest.mark.parametrize("hangs", [False, True], ids=["cut", "hangs"])
+def test_in_the_middle_of_fetching(there, trouble, hangs, monkeypatch):
+    monkeypatch.setattr(asking, "STALLED", 2)
+    there.place.send("kept/a.zip", io.BytesIO(bytes(20 * MIB)))
+    there.proxy.bad(3 * MIB, hangs=hangs, towards_client=True)
+    trouble(lambda: there.place.fetch("kept/a.zip"), Slow if hangs else Unreachable)
+    there.proxy.limit = None
+    with there.place.fetch("kept/a.zip") as file:
+        assert file.read() == bytes(20 * MIB)
+
+
+def test_no_such_host(settings, host_db, trouble):
+    for address in (
+        f"sftp://u:{quote(PASSWORD, safe='')}@no-such-host.invalid/x?host_key=SHA256:x",
+        f"webdavs://u:{quote(PASSWORD, safe='')}@no-such-host.invalid/x",
+        f"s3://AKIA:{quote(PASSWORD, safe='')}@bucket?endpoint_url=https://no-such-host.invalid",
+    ):
+        settings.BACKUP_LOCATIONS = {"there": address}
+        trouble(location("there").names, Unreachable, secrets=["no-such-host"])
+
+
+# -- S3 ---
+
+
+@pytest.fixture
+def s3_at(settings, host_db):
+    def make(address):
+        settings.BACKUP_LOCATIONS = {"there": address}
+        return location("there")
+
+    return make
+
+
+def test_s3_credentials(s3, s3_at, trouble):
+    with s3.user_who_may("*") as (key, secret):
+        s3_at(s3.address(key=key, secret=secret)).test()
+        for wrong in ({"key": key, "secret": "no-secret-of-hers"}, {"key": "AKIAOTHER", "secret": secret}):
+            for act in acts(s3_at(s3.address(**wrong))).values():
+                trouble(act, Denied)
+
+
+def test_s3_no_such_bucket(s3, s3_at, trouble):
+    place = s3_at(s3.address(bucket="nobodys"))
+    for act in acts(place).values():
+        trouble(act, WrongAddress, "no bucket")
+
+
+def test_s3_append_only(s3, s3_at, trouble):
+    with s3.user_who_may("PutObject") as (key, secret):
+        append_only(s3_at(s3.address(key=key, secret=secret)), trouble)
+    with s3.user_who_may("PutObject", "GetObject", "ListBucket") as (key, secret):
+        place = s3_at(s3.address(key=key, secret=secret))
+        assert [type(limit) for limit in place.test()] == [CannotDelete]
+        assert "a.zip" in place.names()
+        trouble(lambda: place.delete("kept/a.zip"), CannotDelete, "old copies stay")
+    with s3.user_who_may("ListBucket") as (key, secret):
+        trouble(acts(s3_at(s3.address(key=key, secret=secret)))["send"], Denied, "write")
+
+
+def append_only(place, trouble):
+    """A place where nothing can be done but to write: what cannot be done is no error of the probe."""
+    place.send("kept/a.zip", io.BytesIO(b"a"))
+    trouble(place.names, CannotList)
+    trouble(place.other_sites, CannotList)
+    trouble(lambda: place.fetch("kept/a.zip"), CannotRead)
+    trouble(lambda: place.read_part("kept/a.zip", 0, 1), CannotRead)
+    trouble(lambda: place.delete("kept/a.zip"), CannotDelete)
+    assert [type(limit) for limit in place.test()] == [CannotRead, CannotList, CannotDelete]
+
+
+@contextmanager
+def canned(status, code):
+    """A server that always says the same, in S3's words."""
+    body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>of {PASSWORD}</Message></Error>".encode()
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self):
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = answer
+
+        def log_message(self, *args):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_address[1]
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind", "text"),
+    [
+        (507, "XMinioStorageFull", Full, "full"),
+        (403, "QuotaExceeded", Full, "full"),
+        (403, "InvalidAccessKeyId", Denied, "key and secret"),
+        (403, "SignatureDoesNotMatch", Denied, "key and secret"),
+        (403, "RequestTimeTooSkewed", Denied, "clock"),
+        (403, "AccessDenied", Denied, "write"),
+        (503, "SlowDown", Unreachable, "SlowDown"),
+        (500, "InternalError", Unreachable, "InternalError"),
+        (404, "NoSuchBucket", WrongAddress, "no bucket"),
+        (400, "AuthorizationHeaderMalformed", WrongAddress, "region"),
+        (400, "EntityTooLarge", LocationFailed, "EntityTooLarge"),
+    ],
+)
+def test_s3_says_no(s3_at, trouble, status, code, kind, text):
+    """What moto's server cannot be brought to say."""
+    pytest.importorskip("boto3")
+    with canned(status, code) as port:
+        place = s3_at(
+            f"s3://AKIAFAMILY:{quote(PASSWORD, safe='')}@backups?endpoint_url=http://127.0.0.1:{port}"
+        )
+        trouble(acts(place)["send"], kind, text)
+
+
+def test_s3_certificate(s3_at, trouble, tmp_path, monkeypatch):
+    own = servers.certificate(tmp_path / "authority.pem")
+    with servers.s3_server(own) as server:
+        address = server.address().replace("=http:", "=https:")
+        trouble(s3_at(address).names, NotVerified, "certificate")
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+        trouble(s3_at(address).names, WrongAddress, "no bucket")
+
+
+# -- WebDAV ---
+
+
+@pytest.mark.parametrize(
+    ("refused", "act", "kind", "text"),
+    [
+        ({"PUT": 507}, "send", Full, "full"),
+        ({"PUT": 413}, "send", LocationFailed, "size"),
+        ({"PUT": 403}, "send", Denied, "write"),
+        ({"PUT": 503}, "send", Unreachable, "503"),
+        ({"MKCOL": 301}, "send", WrongAddress, "elsewhere"),
+        ({"PROPFIND": 400}, "names", WrongAddress, "WebDAV"),
+        ({"PROPFIND": 200}, "names", WrongAddress, "WebDAV"),
+        ({"PROPFIND": 403}, "names", CannotList, "list"),
+        ({"DELETE": 403}, "delete", CannotDelete, "delete"),
+        ({"DELETE": 423}, "delete", CannotDelete, "delete"),
+        ({"GET": 403}, "fetch", CannotRead, "read"),
+    ],
+)
+def test_webdav_says_no(remote, trouble, refused, act, kind, text):
+    there = remote("webdav")
+    there.server.refuse(refused)
+    trouble(acts(there.place)[act], kind, text)
+
+
+def test_webdav_credentials(remote, settings, trouble):
+    there = remote("webdav")
+    settings.BACKUP_LOCATIONS = {"there": there.server.address("/nas", password="an-other")}
+    for act in acts(location("there")).values():
+        trouble(act, Denied, "user and password", secrets=["an-other"])
+
+
+def test_webdav_append_only(remote, trouble):
+    """A share where files can only be dropped, as Nextcloud has them: names cannot be changed there either."""
+    there = remote("webdav")
+    there.server.refuse(dict.fromkeys(("PROPFIND", "GET", "HEAD", "MOVE", "DELETE"), 403))
+    append_only(there.place, trouble)
+    there.server.refuse({})
+    assert there.place.names() == ["a.zip"]
+
+
+def test_webdav_no_such_folder(remote, settings, trouble):
+    there = remote("webdav")
+    settings.BACKUP_LOCATIONS = {"there": there.server.address("/no/such/folder")}
+    trouble(acts(location("there"))["send"], WrongAddress, "folder")
+
+
+def test_webdav_in_clear(settings, host_db, trouble):
+    address = "webdav://family:hunter2hunter@192.0.2.1/nas"
+    settings.BACKUP_LOCATIONS = {"there": address}
+    trouble(location("there").names, WrongAddress, "insecure=yes")
+    settings.BACKUP_LOCATIONS = {"there": f"{address}?insecure=yes"}
+    assert location("there").is_open
+    assert location("there").is_remote
+
+
+def test_webdav_certificate(tls_dav_server, settings, host_db, trouble, monkeypatch):
+    settings.BACKUP_LOCATIONS = {"there": tls_dav_server.address("/nas/a")}
+    trouble(location("there").names, NotVerified, "certificate")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tls_dav_server.authority))
+    assert location("there").test() == []
+    settings.BACKUP_LOCATIONS = {"there": tls_dav_server.address("/nas/a", host="localhost")}
+    trouble(location("there").names, NotVerified, "certificate")
+
+
+# -- SFTP ---
+
+
+@pytest.fixture
+def sftp_at(ssh_server, settings, host_db, tmp_path):
+    def make(**parameters):
+        settings.BACKUP_LOCATIONS = {"there": ssh_server.address(tmp_path, **parameters)}
+        return location("there")
+
+    return make
+
+
+def test_sftp_host_keys(ssh_server, sftp_at, trouble, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert sftp_at().test() == []
+    told = trouble(sftp_at(known_hosts=None).names, NotVerified, "not known").message
+    fingerprint = subprocess.run(
+        ["ssh-keygen", "-lf", ssh_server.folder / "host.pub"], capture_output=True, text=True, check=True
+    ).stdout.split()[1]
+    assert fingerprint in told
+    assert sftp_at(known_hosts=None, host_key=fingerprint).test() == []
+    trouble(sftp_at(known_hosts=None, host_key="SHA256:" + "A" * 43).names, NotVerified, "not the one")
+    kind, key, *_ = (ssh_server.folder / "unknown.pub").read_text().split()
+    (tmp_path / "wrong").write_text(f"[127.0.0.1]:{ssh_server.port} {kind} {key}\n")
+    trouble(sftp_at(known_hosts=tmp_path / "wrong").names, NotVerified, "another one")
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh" / "known_hosts").write_text(ssh_server.known_hosts.read_text())
+    assert sftp_at(known_hosts=None).test() == []
+
+
+def test_sftp_credentials(ssh_server, sftp_at, settings, trouble):
+    trouble(sftp_at(key_file=ssh_server.folder / "unknown").names, Denied, "user and password")
+    address = ssh_server.address(key_file=None).replace(
+        f"{ssh_server.user}@", f"{ssh_server.user}:wrong-one@"
+    )
+    settings.BACKUP_LOCATIONS = {"there": address}
+    trouble(location("there").names, Denied, "user and password", secrets=["wrong-one"])
+
+
+def test_sftp_passphrase(ssh_server, sftp_at, settings, trouble, tmp_path):
+    key = tmp_path / "key"
+    key.write_bytes((ssh_server.folder / "user").read_bytes())
+    key.chmod(0o600)
+    subprocess.run(["ssh-keygen", "-q", "-p", "-N", "two words", "-f", key], check=True)
+    trouble(sftp_at(key_file=key).names, Denied, "passphrase")
+    address = ssh_server.address(tmp_path, key_file=key)
+    settings.BACKUP_LOCATIONS = {
+        "there": address.replace(f"{ssh_server.user}@", f"{ssh_server.user}:two%20words@")
+    }
+    assert location("there").test() == []
+
+
+def test_sftp_password(settings, host_db, tmp_path, trouble):
+    with servers.password_ssh_server(tmp_path) as (port, host_key):
+        query = f"host_key={quote(host_key.fingerprint)}"
+        for path, folder in (
+            ("/~/own/folder", tmp_path / "own" / "folder"),
+            (f"{tmp_path}/whole", tmp_path / "whole"),
+        ):
+            address = f"sftp://{USER}:{quote(PASSWORD, safe='')}@127.0.0.1:{port}{path}?{query}"
+            settings.BACKUP_LOCATIONS = {"there": address}
+            assert location("there").test() == []
+            assert folder.is_dir()
+        settings.BACKUP_LOCATIONS = {"there": f"sftp://{USER}:wrong-one@127.0.0.1:{port}/x?{query}"}
+        trouble(location("there").names, Denied, "user and password", secrets=["wrong-one"])
+
+
+def test_sftp_append_only(ssh_server, sftp_at, trouble):
+    append_only(sftp_at(key_file=ssh_server.folder / "limited"), trouble)
+    assert sftp_at().names() == ["a.zip"]
+
+
+def test_sftp_no_such_folder(ssh_server, settings, host_db, trouble):
+    settings.BACKUP_LOCATIONS = {"there": ssh_server.address("/proc/nowhere")}
+    trouble(acts(location("there"))["send"], WrongAddress, "cannot be made")
+
+
+def test_sftp_full(ssh_server, settings, host_db, trouble, tmp_path):
+    with small_disk(tmp_path) as folder:
+        settings.BACKUP_LOCATIONS = {"there": ssh_server.address(folder / "nas")}
+        place = location("there")
+        place.send("kept/b.zip", io.BytesIO(b"b"))
+        trouble(lambda: place.send("kept/a.zip", io.BytesIO(bytes(4 * MIB))), Full, "full")
+        assert place.names() == ["b.zip"]
+
+
+def test_folder_full(settings, host_db, trouble, tmp_path):
+    with small_disk(tmp_path) as folder:
+        settings.BACKUP_LOCATIONS = {"there": str(folder)}
+        place = location("there")
+        place.send("kept/b.zip", io.BytesIO(b"b"))
+        trouble(lambda: place.send("kept/a.zip", io.BytesIO(bytes(4 * MIB))), Full, "full")
+        assert place.names() == ["b.zip"]
+
+
+@contextmanager
+def small_disk(tmp_path):
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("only who may mount has a disk to fill")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+# -- addresses and libraries ---
+
+
+@pytest.mark.parametrize(
+    ("address", "text"),
+    [
+        ("s3://AKIA:sec/ret@bucket/x", "percent-encoded"),
+        ("s3://AKIA:sec?ret@bucket/x", "percent-encoded"),
+        ("s3://AKIA:sec%ret@bucket/x", "percent-encoded"),
+        ("s3://AKIA:secret@", "host"),
+        ("s3://AKIA@bucket", "without a secret"),
+        ("s3://AKIA:secret@bucket:99", "endpoint_url"),
+        ("s3://AKIA:secret@bucket?endpoint_url=minio:9000", "https://"),
+        ("s3://AKIA:secret@bucket?endpoint=https://x", "region_name"),
+        ("sftp://host/x", "no user"),
+        ("sftp://u:secret@/x", "host"),
+        ("sftp://u:secret@host:port/x", "port"),
+        ("sftp://u:secret@host/x?key_file=/no/such/file", "key_file"),
+        ("sftp://u:secret@host/x?known_hosts=/no/such/file", "known_hosts"),
+        ("sftp://u:secret@host/x?host_key=abc", "SHA256:"),
+        ("webdavs://u:secret@host/x?y=1", "insecure"),
+        ("ftp://u:secret@host/x", "s3://"),
+        ("u:secret@host/x", "whole path"),
+        ("storage:nowhere", "nowhere"),
+        ("storage:backups", "backups"),
+        ("storage:broken", "broken"),
+    ],
+)
+def test_wrong_addresses(settings, host_db, trouble, address, text):
+    settings.STORAGES = {**settings.STORAGES, "broken": {"BACKEND": "no.such.Storage"}}
+    settings.BACKUP_LOCATIONS = {"there": address}
+    for act in acts(location("there")).values():
+        trouble(act, WrongAddress, text, secrets=["AKIA"])
+
+
+@pytest.mark.parametrize(
+    ("address", "name", "extra"),
+    [
+        ("s3://AKIA:secret@bucket", "boto3", "[s3]"),
+        ("sftp://u:secret@host/x", "paramiko", "[sftp]"),
+        ("webdavs://u:secret@host/x", "httpx", "[webdav]"),
+    ],
+)
+def test_a_library_that_is_missing(settings, host_db, trouble, monkeypatch, address, name, extra):
+    monkeypatch.setitem(sys.modules, name, None)
+    settings.BACKUP_LOCATIONS = {"there": address}
+    error = trouble(location("there").names, LibraryMissing, extra)
+    assert name in error.message
+
+
+def test_no_such_location(settings):
+    settings.BACKUP_LOCATIONS = {"there": "/mnt"}
+    with pytest.raises(NoSuchLocation):
+        location("elsewhere")
+
+
+def test_every_kind_has_a_code_of_its_own():
+    kinds = [
+        kind
+        for kind in vars(exceptions).values()
+        if isinstance(kind, type) and issubclass(kind, LocationFailed)
+    ]
+    assert len({kind.code for kind in kinds}) == len(kinds) >= 12
