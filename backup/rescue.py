@@ -5,8 +5,9 @@ from __future__ import annotations
 import datetime as dt
 import os
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from .exceptions import BackupError, Damaged, StorageFailed
 from .options import Reporter
 from .tables import Table
 from .upgrade import process
+
+#: What the header of a file says that uses a write-ahead log.
+_WAL = 2
 
 
 @dataclass
@@ -96,6 +100,9 @@ def _replaced(database: Database, path: Path, fresh: Path) -> Iterator[Path]:
     database.connection.close()
     try:
         shutil.copyfile(fresh, new)
+        if _has_wal(path):
+            with closing(sqlite3.connect(new)) as raw:
+                raw.execute("PRAGMA journal_mode = WAL")
         with suppress(OSError):
             shutil.copystat(path, new)
         _move(path, aside)
@@ -114,6 +121,14 @@ def _replaced(database: Database, path: Path, fresh: Path) -> Iterator[Path]:
         database.connection.close()
         _move(aside, path)
         raise
+
+
+def _has_wal(path: Path) -> bool:
+    """Tell whether a database file uses a write-ahead log. Its header says so, as far as that is whole."""
+    with path.open("rb") as file:
+        header = file.read(20)
+    is_whole = header.startswith(b"SQLite format 3\0")
+    return header[18] == _WAL if is_whole else Path(f"{path}-wal").exists()
 
 
 def _first_migration(database: Database) -> dict[str, object] | None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import codecs
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 from django.utils.translation import gettext as _
@@ -38,7 +37,7 @@ def no_zip(source: BinaryIO) -> InvalidBackup:
             )
             % {"kind": kind}
         )
-    if re.match(rb'\s*\[\s*\{\s*"model"\s*:', start.removeprefix(codecs.BOM_UTF8)):
+    if any(re.match(r'\s*\[\s*\{\s*"model"\s*:', text) for text in _texts(start)):
         return InvalidBackup(
             _(
                 "This is a file of records, not a whole backup. Restore the ZIP that it is from; or, if it was made by "
@@ -46,6 +45,12 @@ def no_zip(source: BinaryIO) -> InvalidBackup:
             )
         )
     return InvalidBackup(_("The file is not a ZIP, so it is not a backup."))
+
+
+def _texts(start: bytes) -> Iterator[str]:
+    """Yield what the beginning of a file may say: a shell of Windows writes UTF-16 where `>` is used."""
+    for encoding in ("utf-8", "utf-16-le", "utf-16-be"):
+        yield start.decode(encoding, errors="replace").removeprefix("\ufeff")
 
 
 def no_metadata(names: Iterable[str]) -> InvalidBackup:

@@ -136,10 +136,16 @@ def result_of(request: HttpRequest, result: Result, undone: bool = False, follow
     if follow and not signed_out and "result" in (states.load_progress(follow, request.user) or {}):
         return redirect("backup:progress", follow)
     names = model_names(result.restored)
-    rows = [{"name": names[label], "records": count} for label, count in result.restored.items() if count]
+    rows = [
+        {"name": names[label], "records": count}
+        for label, count in result.restored.items()
+        if count and babybuddy.is_entered(label)
+    ]
+    records = entered(result.restored)
     context = {
         "result": result,
-        "records": entered(result.restored),
+        "records": records,
+        "seeded": result.records - records,
         "rows": sorted(rows, key=lambda row: str(row["name"]).lower()),
         "undone": undone,
         "follow": uploads.new_id(request.user),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
+from urllib.parse import urlsplit
 
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
@@ -25,6 +27,8 @@ from .front_page import failed
 SECRETS = ["key", "last_group"]
 #: Methods that change nothing.
 SAFE = ("GET", "HEAD", "OPTIONS")
+#: What an address says for which somebody had to sign in anew, so that what was sent was not done.
+ENDED = "ended"
 View = Callable[..., HttpResponseBase]
 
 
@@ -69,8 +73,7 @@ def _refuse_stranger(request: HttpRequest, of_upload: bool) -> HttpResponseBase 
     reason = access.sign_in_by_token(request) if access.sends_token(request) else None
     if reason is not None or not request.user.is_authenticated:
         if not json:
-            returns = of_upload and request.method in ("GET", "HEAD")
-            return redirect_to_login(request.get_full_path() if returns else reverse("backup:index"))
+            return redirect_to_login(_place_to_return(request, of_upload))
         log_refusal(request, "not_signed_in")
         response = json_error(401, "not_signed_in", reason or _("Sign in first, or send a token."))
         response["WWW-Authenticate"] = "Token"
@@ -81,6 +84,24 @@ def _refuse_stranger(request: HttpRequest, of_upload: bool) -> HttpResponseBase 
             raise PermissionDenied
         return json_error(403, "not_allowed", _("You do not have permission to back up or restore."))
     return None
+
+
+def _place_to_return(request: HttpRequest, of_upload: bool) -> str:
+    """Return the address to go on from after a new sign-in. What was sent is lost, but not the upload that the page
+    was about which it was sent from."""
+    index = reverse("backup:index")
+    if request.method in SAFE:
+        return request.get_full_path() if of_upload and request.method != "OPTIONS" else index
+    pages = [reverse(f"backup:{name}", args=["-"]).removesuffix("-/") for name in ("preview", "question")]
+    with suppress(ValueError):
+        came_from = urlsplit(request.headers.get("Referer", ""))
+        if came_from.netloc == request.get_host() and came_from.path.startswith(tuple(pages)):
+            return (
+                f"{came_from.path}?{came_from.query}&{ENDED}=1"
+                if came_from.query
+                else f"{came_from.path}?{ENDED}=1"
+            )
+    return f"{index}?{ENDED}=1"
 
 
 def _rejection(request: HttpRequest, methods: tuple[str, ...]) -> HttpResponseBase | None:

@@ -73,6 +73,13 @@ def refused(file, options, error=InvalidBackup, user=None):
     return messages[0]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_a_file_of_dumpdata_is_told(family, encoding):
+    """Windows' shell writes UTF-16 where `>` is used."""
+    text = json.dumps([{"model": "core.child", "pk": 1, "fields": {"first_name": "Zoë"}}], ensure_ascii=False)
+    assert "dumpdata" in refused(io.BytesIO(text.encode(encoding)), RestoreOptions())
+
+
 @pytest.mark.parametrize("name", EDITORS)
 def test_a_file_that_went_through_an_editor(family, name):
     before = snapshot()

@@ -228,6 +228,24 @@ def test_over_values_that_cannot_be_read(family, mode):
     assert records_of(take()) == as_read
 
 
+@pytest.mark.parametrize("wal", [True, False])
+def test_a_new_file_keeps_the_journal_of_the_old_one(many, wal):
+    """SQLite's write-ahead log is a property of the file, which a site may rely on."""
+    good = take()
+    connection.close()
+    with closing(sqlite3.connect(path())) as database:
+        mode = "WAL" if wal else "DELETE"
+        assert database.execute(f"PRAGMA journal_mode = {mode}").fetchone() == (mode.lower(),)
+    hurt("core_note", 3)
+    result = services.restore_backup(good, ALL_THE_SAME)
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA journal_mode")
+        assert cursor.fetchone() == (mode.lower(),)
+        cursor.execute("PRAGMA journal_mode = DELETE")
+    for suffix in ("", "-wal", "-shm"):
+        Path(f"{kept_file(result)}{suffix}").unlink(missing_ok=True)
+
+
 @pytest.mark.parametrize("how", ["a page", "the header"])
 def test_over_a_damaged_file(many, how):
     before, good, site = snapshot(), take(), memo.site_id()

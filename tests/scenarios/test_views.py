@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from html import unescape
 from itertools import count
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from core.models import Child, Feeding
@@ -42,7 +43,7 @@ from tests.support.snapshots import differences, snapshot
 pytestmark = pytest.mark.usefixtures("family")
 
 #: Those that only look; all others are POST.
-READING = {"index", "download", "preview", "question", "progress", "kept", "status"}
+READING = {"index", "download", "preview", "preview_photo", "question", "progress", "kept", "status"}
 #: Those that not even all staff may use.
 SUPERUSERS = {"acknowledge", "key"}
 VIEWS = {
@@ -73,8 +74,15 @@ class TestAccess:
             response = Client().generic(method, url(name))
             assert response.status_code == 302
             # A page of an upload comes after it, since its file is still there; everything else begins anew.
-            back = method in ("GET", "HEAD") and name in ("preview", "question", "progress")
+            back = method in ("GET", "HEAD") and name in (
+                "preview",
+                "preview_photo",
+                "question",
+                "progress",
+            )
             next_page = url(name if back else "index")
+            if method not in ("GET", "HEAD", "OPTIONS"):
+                next_page += "%3Fended%3D1"
             assert response["Location"] == f"{reverse('babybuddy:login')}?next={next_page}"
 
     def test_anonymous_script_gets_401(self, name):
@@ -167,6 +175,35 @@ def test_browser_posts_need_csrf(family, name):
     assert error_of(response)["code"] == "csrf"
     assert not differences(before, snapshot())
     assert not staged()
+
+
+@pytest.mark.parametrize("name", ["preview", "question"])
+def test_a_session_that_ended_at_confirm(browser, family, name):
+    """Without JavaScript, too: back to the page that the form was on, which says that nothing was changed."""
+    before = snapshot()
+    preview = browser.post(
+        url("restore"), {"backup_file": upload(), "clear_existing_data": "true"}, follow=True
+    )
+    fields = hidden(preview, "confirm")
+    came_from = f"{url(name, fields['upload'])}?clear_existing_data=true"
+    headers = {"Referer": f"http://testserver{came_from}"}
+    response = Client().post(url("confirm"), {**fields, "confirmed": "yes"}, headers=headers)
+    assert response.status_code == 302
+    place = parse_qs(urlsplit(response["Location"]).query)["next"][0]
+    assert place == f"{came_from}&ended=1"
+    assert "Nothing was changed" in browser.get(place).content.decode()
+    assert not differences(before, snapshot())
+    for elsewhere in (
+        f"http://other{came_from}",
+        "http://testserver/",
+        "http://testserver//other/",
+        "http://[",
+        "x",
+    ):
+        response = Client().post(url("confirm"), fields, headers={"Referer": elsewhere})
+        place = parse_qs(urlsplit(response["Location"]).query)["next"][0]
+        assert place == f"{url('index')}?ended=1"
+    assert "Nothing was changed" in browser.get(place).content.decode()
 
 
 @pytest.mark.parametrize("name", ["confirm", "undo"])
@@ -548,6 +585,18 @@ def test_the_second_step_of_an_upload_that_is_gone(browser):
     )
     assert response.status_code == 404
     assert "no longer there" in response.content.decode()
+
+
+def test_growth_tables_are_no_headline(browser, family):
+    """They come with every installation: neither headline nor table counts them."""
+    label = "core.heightpercentile"
+    if not services.counts().get(label):
+        pytest.skip("there are none in this host")
+    fields = hidden(browser.post(url("restore"), {"backup_file": upload(), **CLEAR}, follow=True), "confirm")
+    page = browser.post(url("confirm"), {**fields, **CLEAR}, follow=True).content.decode()
+    table = page.split("<tbody>")[1].split("</tbody>")[0]
+    assert "ercentile" not in table
+    assert "growth tables that come with Baby Buddy" in page
 
 
 def test_a_script_in_a_session_is_not_asked_again(browser):

@@ -22,6 +22,7 @@ def url(name, *arguments):
         "preview": ["nothing"],
         "question": ["nothing"],
         "progress": ["nothing"],
+        "preview_photo": ["nothing", "0" * 64],
         "upload_piece": ["nothing"],
         "kept": [NOTHING],
         "kept_delete": [NOTHING],
