@@ -3,6 +3,7 @@ storage, byte for byte."""
 
 import io
 import signal
+import sys
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -14,14 +15,16 @@ from django.db import connections
 from django.utils.module_loading import import_string
 
 from backup import services
+from backup.archive import RECORDS, Key, Records, Writer, open_archive
 from backup.conf import conf
 from backup.exceptions import BackupError
 from backup.options import RestoreMode, RestoreOptions
 from backup.restore.photos import PARTIAL
 from backup.storage import atomic
-from tests.support.backups import restore, take
+from tests.support import older
+from tests.support.backups import records_of, restore, take
 from tests.support.photos import files, picture, put, setting, with_photos
-from tests.support.processes import process, wait_until_usable
+from tests.support.processes import hear, process, wait_until_usable
 from tests.support.snapshots import differences, snapshot
 
 A, B, C = "child/picture/a.png", "notes/images/b.png", "child/picture/c.png"
@@ -250,3 +253,114 @@ def test_s3_that_is_down(backup, bucket):
     assert not differences(before, snapshot())
     result = services.restore_backup(backup, RestoreOptions(RestoreMode.CLEAR, leave_out=True))
     assert any("3 photos are left out" in line for line in result.warnings)
+
+
+# --- Older backups, and encrypted ones --------------------------------------------------------------------
+
+
+def encrypted(file, key):
+    """The same backup, encrypted."""
+    target = io.BytesIO()
+    with open_archive(file) as archive, Writer(target) as writer:
+        writer.encrypt(key, archive.metadata)
+        for label, member in archive.metadata.models.items():
+            digest = writer.write(member.file, archive.read(member))
+            writer.register(RECORDS, label, Records(member.file, digest, member.records))
+        for name, photo in archive.metadata.photos.items():
+            writer.add_photo(name, archive.read(photo))
+        writer.finish(archive.metadata)
+    return target
+
+
+def test_an_encrypted_backup(backup, client, family):
+    """By a key that is only given for this."""
+    key = Key.make()
+    file = encrypted(backup, key)
+    plan = services.inspect_backup(file, RestoreOptions(), key=key)
+    assert plan.as_json()["photos"] == {"added": 3, "unchanged": 0, "missing": 0}
+    services.restore_backup(file, RestoreOptions(RestoreMode.CLEAR), key=key)
+    is_restored()
+
+
+@pytest.mark.parametrize("is_encrypted", [False, True], ids=["clear", "encrypted"])
+@pytest.mark.parametrize("version", ["2.2", "2.9"])
+def test_an_older_backup_keeps_its_photos(family, settings, tmp_path, version, is_encrypted):
+    settings.MEDIA_ROOT = tmp_path / "media"
+    file = io.BytesIO((older.old(version) / "backup.zip").read_bytes())
+    records = records_of(file)
+    key, *_others = (record["pk"] for record in records["core.child"])
+    change = setting(
+        core_child={key: {"picture": A}}, core_note={records["core.note"][0]["pk"]: {"image": B}}
+    )
+    file = with_photos(file, {A: picture(1), B: picture(2)}, change)
+    put(A, picture(9))
+    secret = Key.make() if is_encrypted else None
+    file = encrypted(file, secret) if secret else file
+    with services.at_todays_schema(file, key=secret) as newer:  # as a preview does
+        plan = services.inspect_backup(newer, RestoreOptions(), key=secret)
+        assert plan.as_json()["photos"] == {"added": 2, "unchanged": 0, "missing": 0}
+    result = services.restore_backup(file, RestoreOptions(RestoreMode.CLEAR), key=secret)
+    name = core.Child.objects.get(pk=key).picture.name
+    assert files() == {A: picture(9), name: picture(1), B: picture(2)}
+    assert (result.photos, result.missing_files) == (2, 0)
+
+
+# --- Large ones, and many ---------------------------------------------------------------------------------
+
+MEASURED = """
+    import re, sys
+    from pathlib import Path
+    from django.conf import settings
+    from backup import services
+    from backup.options import RestoreMode, RestoreOptions
+    from core.models import Note
+
+    def peak():
+        return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
+
+    media, small, path = sys.argv[1:]
+    settings.MEDIA_ROOT = media
+    with open(small, "rb") as file:  # what is loaded for the first one
+        services.restore_backup(file, RestoreOptions(RestoreMode.CLEAR))
+    before = peak()
+    with open(path, "rb") as file:
+        services.inspect_backup(file, RestoreOptions())
+    with open(path, "rb") as file:
+        result = services.restore_backup(file, RestoreOptions(RestoreMode.CLEAR))
+    print(peak() - before, result.photos, flush=True)
+"""
+
+
+def measured(small, file, settings, tmp_path):
+    """MiB of memory that a preview and a restore take beside what one of a small backup does, and how many photos were
+    restored."""
+    paths = [tmp_path / "small.zip", tmp_path / "large.zip"]
+    for path, content in zip(paths, (small, file), strict=True):
+        path.write_bytes(content.getvalue())
+    connections.close_all()
+    with process(MEASURED, settings.MEDIA_ROOT, *paths) as child:
+        taken, photos = hear(child).split()
+    return int(taken) / 1024, int(photos)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
+def test_a_large_photo_takes_little_memory(backup, settings, tmp_path):
+    child = core.Child.objects.latest("pk")
+    large = picture(1, "JPEG", (3000, 2000)) + bytes(100 * 1024 * 1024)
+    change = setting(core_child={child.pk: {"picture": "child/picture/large.jpg"}})
+    file = with_photos(take(), {"child/picture/large.jpg": large}, change)
+    taken, photos = measured(backup, file, settings, tmp_path)
+    assert photos == 1
+    assert taken < 40
+    assert (settings.MEDIA_ROOT / "child/picture/large.jpg").stat().st_size == len(large)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
+def test_many_photos_take_little_memory(backup, settings, tmp_path):
+    child, count = core.Child.objects.earliest("pk"), 3000
+    names = [f"notes/images/{number}.png" for number in range(count)]
+    core.Note.objects.bulk_create(core.Note(child=child, note="", image=name) for name in names)
+    file = with_photos(take(), {name: picture(number) for number, name in enumerate(names)})
+    taken, photos = measured(backup, file, settings, tmp_path)
+    assert photos == count
+    assert taken < 40
