@@ -397,13 +397,13 @@ def _check(file: BinaryIO, name: Name) -> None:
 
 
 def _there(copies: Mapping[str, Content]) -> str:
-    """Return "7 backups, the newest of Nov. 26, 2026, 3:12 a.m."."""
+    """Return "7 backups, the newest of Nov. 26, 2026, 3:12 a.m."; "" where there is none."""
     if not copies:
         return ""
     newest = timezone.localtime(max(parse(text).created for text in copies))
     return ngettext(
-        "%(n)s backup is there, of %(date)s.",
-        "%(n)s backups are there, the newest of %(date)s.",
+        "%(n)s backup, of %(date)s",
+        "%(n)s backups, the newest of %(date)s",
         len(copies),
     ) % {"n": len(copies), "date": formats.date_format(newest, "DATETIME_FORMAT")}
 

@@ -23,13 +23,16 @@ _STATES = {
 
 @dataclass(frozen=True)
 class LocationInWords:
-    """A line of the list. `key_id`: of the key that the newest copy there is encrypted with; "" where it is not, None
-    where there is no copy. `next_try`: when it is tried again by itself, where that is not with the next backup."""
+    """A line of the list. `copies`: how many there are. `newest`: when the newest was made, aware; None where there is
+    none. `key_id`: of the key that it is encrypted with, "" where it is not. `next_try`: when it is tried again by
+    itself, where that is not with the next backup."""
 
     seen: Seen
     kind: str
     state: str | Promise
-    key_id: str | None
+    copies: int
+    newest: dt.datetime | None
+    key_id: str
     next_try: dt.datetime | None
 
 
@@ -45,7 +48,9 @@ def locations_in_words(found: Sequence[Seen]) -> list[LocationInWords]:
                 seen,
                 location(seen.name).kind,
                 _STATES[seen.state],
-                newest.key_id if newest else None,
+                len(seen.copies),
+                newest.created if newest else None,
+                newest.key_id if newest else "",
                 next_try,
             )
         )
