@@ -75,9 +75,14 @@ class Status:
     is_lossy: bool = False
 
     @property
+    def failing(self) -> list[Seen]:
+        """The locations to which copying fails."""
+        return [seen for seen in self.locations if seen.state is Copies.FAILED]
+
+    @property
     def lasting(self) -> list[Seen]:
         """The locations that failed although they were tried again and again."""
-        return [seen for seen in self.locations if seen.state is Copies.FAILED and seen.is_lasting]
+        return [seen for seen in self.failing if seen.is_lasting]
 
     @property
     def told(self) -> str:
