@@ -62,7 +62,7 @@ class Conf:
     def max_photos(self) -> int:
         """BACKUP_MAX_PHOTOS (50,000): a backup holds at most so many photos, and one with more is refused.
 
-        Each takes about a kilobyte of memory while a backup is made or read.
+        Each takes about two kilobytes of memory while a backup is made or read.
         """
         return _number("BACKUP_MAX_PHOTOS", 50_000, least=1)
 

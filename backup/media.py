@@ -25,6 +25,8 @@ from .tables import Batch, Column, Table
 
 #: Bytes of a photo that are read at a time, and that a storage of django-storages may hold in memory.
 _BLOCK = 1024 * 1024
+#: Files of which the sizes are added up for a page. Each takes a moment, and more where the folder is on a network.
+_MOST_SIZES = 2000
 #: Seconds of failures on end after which a storage is asked for nothing more.
 _PATIENCE = 60
 
@@ -128,6 +130,10 @@ class NamedPhotos:
         same = self._found.setdefault(photo.name, [])
         if not any(other.storage is photo.storage for other in same):
             same.append(photo)
+
+    def quick_size(self) -> int | None:
+        """Return the same as `size`; None where it would take a while."""
+        return self.size() if len(self) <= _MOST_SIZES else None
 
     def size(self) -> int | None:
         """Return the bytes of all; None where that cannot be told without asking a server for each. What is missing

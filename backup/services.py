@@ -311,8 +311,8 @@ def database_size() -> int | None:
 
 
 def photos_here() -> tuple[int, int | None]:
-    """Return how many photos a backup would hold now, and their bytes; None for these where a server would have to be
-    asked for each."""
+    """Return how many photos a backup would hold now, and their bytes; None for these where there are very many, or
+    where a server would have to be asked for each."""
     database, photos = database_of(), NamedPhotos()
     try:
         for table in _tables():
@@ -320,7 +320,7 @@ def photos_here() -> tuple[int, int | None]:
                 photos.see_names(table, column, database.texts(table, column))
     except DatabaseError:  # whatever is wrong with it, a backup says it
         return 0, None
-    return len(photos), photos.size()
+    return len(photos), photos.quick_size()
 
 
 @contextmanager

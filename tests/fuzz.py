@@ -13,6 +13,7 @@ import hashlib
 import io
 import itertools
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -31,7 +32,13 @@ from backup.exceptions import InvalidBackup, KeyNeeded  # noqa: E402
 
 #: Small, so that they are reached.
 LIMITS = Limits(
-    uncompressed=1_000_000, members=20, record=50_000, values=1000, metadata=20_000, directory=20_000
+    uncompressed=1_000_000,
+    members=20,
+    photos=10,
+    record=50_000,
+    values=1000,
+    metadata=20_000,
+    directory=20_000,
 )
 KEY = Key.make()
 MEMBER = "core/note.json"
@@ -64,6 +71,37 @@ def packed(metadata, data):
 def with_records(data):
     """A backup whose member is this."""
     return packed(json.dumps(metadata_of(data, data.count(b'"model"'))), data)
+
+
+def with_photos(data):
+    """A backup with photos: one of which content and name are the two halves of the bytes, and one that is sound."""
+    name, content = data[: len(data) // 2].decode(errors="replace"), data[len(data) // 2 :]
+    photos = {name: content, "notes/images/sound.jpg": b"sound"}
+    file = io.BytesIO()
+    with warnings.catch_warnings(), zipfile.ZipFile(file, "w") as archive:
+        warnings.simplefilter("ignore")
+        archive.writestr(MEMBER, RECORDS)
+        for name, content in photos.items():
+            archive.writestr(f"media/{name}".replace("\0", "")[:1000], content)
+        media = [
+            {"name": name, "size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+            for name, content in photos.items()
+        ]
+        archive.writestr("metadata.json", json.dumps(photo_metadata(media)))
+    return file.getvalue()
+
+
+def photo_metadata(media, **other):
+    return metadata_of(RECORDS, 2, **{"version": "1.2", "includes_media": True, "media": media, **other})
+
+
+def with_media(data):
+    """A backup whose list of photos is this, as JSON or as text."""
+    try:
+        media = json.loads(data)
+    except (ValueError, RecursionError):
+        media = data.decode(errors="replace")
+    return packed(json.dumps(photo_metadata(media, warnings=media)), RECORDS)
 
 
 def encrypted(metadata, data):
@@ -102,6 +140,8 @@ FORMS = [
     # Behind the encryption, and the encryption itself.
     lambda data: encrypted(json.dumps(metadata_of(data, data.count(b'"model"'))).encode(), data),
     lambda data: data,
+    with_photos,
+    with_media,
 ]
 SEEDS = [
     packed(json.dumps(metadata_of(RECORDS, 2)), RECORDS),
@@ -113,6 +153,8 @@ SEEDS = [
     b"backup\\metadata.json\nbackup\\core\\note.json\n__MACOSX/._backup\nbackup/.DS_Store",
     RECORDS,
     encrypted(json.dumps(metadata_of(RECORDS, 2)).encode(), RECORDS),
+    b"child/picture/../a.jpgabcdefghijklmnopqrstuv",
+    json.dumps([{"name": "a.jpg", "size": 0, "sha256": hashlib.sha256(b"").hexdigest()}]).encode(),
 ]
 
 
@@ -125,6 +167,13 @@ def try_one(data):
             for label in archive.metadata.models:
                 for exact in (False, True):
                     for _ in archive.records(label, exact):
+                        pass
+            for photo in archive.metadata.photos.values():
+                path = os.path.normpath(os.path.join("/media", photo.name))
+                if path != f"/media/{photo.name}":
+                    raise AssertionError(photo.name)
+                if archive.has_photo(photo):
+                    for _ in archive.read(photo):
                         pass
             json.dumps(archive.metadata.as_json())
     except (InvalidBackup, KeyNeeded) as error:

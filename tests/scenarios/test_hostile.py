@@ -267,6 +267,33 @@ class Kind:
     limit: int = 64 * 1024 * 1024
 
 
+def photo(name="notes/images/a.jpg", content=b"x", stored=None, file=None, **lies):
+    """One photo, as the metadata has it. `stored`: the content that is in the file."""
+
+    def change(contents, metadata):
+        entry = {"name": name, "size": len(content), "sha256": hashlib.sha256(content).hexdigest(), **lies}
+        metadata.update(version="1.2", includes_media=True, media=[*metadata.get("media", []), entry])
+        if stored != "":
+            contents[file or f"media/{name}"] = content if stored is None else stored
+
+    return members(change)
+
+
+def photo_into(contents, metadata, name="a.jpg", *others):
+    contents[f"media/{name}"] = b"x"
+    entry = {"name": name, "size": 1, "sha256": hashlib.sha256(b"x").hexdigest()}
+    metadata.update(version="1.2", includes_media=True, media=[entry])
+
+
+def photos(*builds):
+    def build(backup):
+        for one in builds:
+            backup = one(backup)
+        return backup
+
+    return build
+
+
 KINDS = {
     # No ZIP, or not all of one
     "nothing": Kind(lambda b: b"", "empty"),
@@ -521,6 +548,61 @@ KINDS = {
         records(lambda rows: [r["fields"].update(is_active=False) for r in rows["auth.user"]]),
         "superuser",
         409,
+    ),
+    # Photos
+    "a photo that leads out of its folder": Kind(photo("../../settings.py"), r"settings\.py.*no name"),
+    "a photo with an absolute name": Kind(photo("/etc/cron.d/evil", file="media/x"), "no name|does not list"),
+    "a photo on a drive": Kind(photo("C:/evil.jpg"), "no name"),
+    "a photo with backslashes": Kind(photo("..\\..\\evil.jpg"), "no name"),
+    "a photo with a NUL": Kind(photo("a\0.jpg", file="media/a"), "no name"),
+    "a photo with a line break": Kind(photo("a\n.jpg"), "no name"),
+    "a photo without a name": Kind(photo(""), "no name"),
+    "a photo of a folder": Kind(photo("notes/", file="media/notes/x"), "no name"),
+    "a photo with an endless name": Kind(photo("x" * 5000), "no name"),
+    "a photo that an operating system added": Kind(photo("Thumbs.db"), "no name"),
+    "a photo twice": Kind(photos(photo(), photo()), "twice"),
+    "a photo of another size": Kind(photo(stored=b"xx"), r"a\.jpg.*bytes"),
+    "a photo of fewer than no bytes": Kind(photo(size=-1), "media"),
+    "a photo of 10^30 bytes": Kind(photo(size=10**30), "media"),
+    "a photo whose checksum is a path": Kind(photo(sha256="../../../etc/passwd"), "media"),
+    "a photo that is missing": Kind(photos(photo("b.jpg"), photo(stored="")), r"a\.jpg.*missing"),
+    "a photo that nobody lists": Kind(one_more("media/more.jpg"), r"more\.jpg"),
+    "photos that are an object": Kind(metadata(version="1.2", includes_media=True, media={}), "media"),
+    "photos where there are none": Kind(
+        members(lambda c, m: (photo_into(c, m), m.update(includes_media=False))), "includes_media"
+    ),
+    "a photo where records are": Kind(
+        members(
+            lambda c, m: photo_into(
+                c,
+                m,
+                "a.json",
+                m["models"].update(
+                    {
+                        "media.a": {
+                            "file": "media/a.json",
+                            "records": 0,
+                            "sha256": hashlib.sha256(b"[\n]\n").hexdigest(),
+                        }
+                    }
+                ),
+            )
+        ),
+        "media|models_count",
+    ),
+    "a bomb in place of a photo": Kind(
+        photo(content=b"\0" * 30_000_000, stored=b"\0" * 30_000_000), "fold", 413
+    ),
+    "photos without end": Kind(
+        members(
+            lambda c, m: m.update(
+                version="1.2",
+                includes_media=True,
+                media=[{"name": f"{n}.jpg", "size": 0, "sha256": "0" * 64} for n in range(50_001)],
+            )
+        ),
+        "BACKUP_MAX_PHOTOS",
+        413,
     ),
     # Version 1.0, which has no checksums
     "1.0: a name of no model": Kind(version_1_0("[]", "../core/feeding.json"), r"\.\./core"),

@@ -227,6 +227,33 @@ def test_a_name_that_is_taken_stays_below_the_folder(name):
         assert read(named(name))[name] == b"x"
 
 
+@examples(100)
+@given(
+    st.lists(
+        st.tuples(st.text("aA./\\:é\u0301\n", max_size=6) | st.text(max_size=300), st.binary(max_size=50)),
+        max_size=8,
+    ),
+    st.booleans(),
+)
+def test_what_is_written_can_be_read(named, is_encrypted):
+    """Whatever the host's files are called: what the format does not take is not written."""
+    few = Limits(uncompressed=10**9, members=20, photos=5, metadata=3000, directory=3000)
+    file, taken = io.BytesIO(), {}
+    said = Metadata(timestamp=MOMENT, includes_media=True)
+    with Writer(file, few) as writer:
+        if is_encrypted:
+            writer.encrypt(KEY, said)
+        writer.add("media.a", [])
+        for name, content in named:
+            if not writer.fault_of_photo(name):
+                writer.add_photo(name, [content])
+                taken[name] = content
+        written = writer.finish(said)
+    assert read(file, few) == taken
+    with Archive(file, few, keys=Keys(KEY)) as archive:
+        assert archive.metadata == written
+
+
 def test_names_that_are_the_same_to_some_file_systems_are_two():
     photos = {"a.jpg": b"1", "A.jpg": b"2", "\u00e9.jpg": b"3", "e\u0301.jpg": b"4"}
     assert read(write(photos)) == photos
