@@ -24,8 +24,12 @@ LEFT_OUT = {
     **babybuddy.LEFT_OUT,
 }
 
-#: Apps whose models say who may do what, beside the user model.
-_ACCOUNTS = {"auth", "authtoken", "otp_static", "otp_totp"}
+#: Apps whose models say who may do what, or with what people and scripts sign in, beside the user model: Django's, and
+#: those of packages that are often added.
+_ACCOUNTS = {
+    *("auth", "authtoken", "otp_static", "otp_totp", "otp_email", "otp_webauthn", "two_factor", "mfa"),
+    *("account", "socialaccount", "social_django", "oauth2_provider", "knox", "rest_framework_api_key"),
+}
 
 
 def label_of(model: type[Model]) -> str:
@@ -36,7 +40,8 @@ def label_of(model: type[Model]) -> str:
 def part_of(label: str) -> Part:
     """Return the part of a backup that a model is of. `label`: see `label_of`."""
     app = label.split(".")[0]
-    if app in _ACCOUNTS or label == label_of(get_user_model()):
+    user = get_user_model()
+    if app in _ACCOUNTS or label in {label_of(model) for model in (user, *user._meta.get_parent_list())}:
         return Part.ACCOUNTS
     return Part.ENTRIES if babybuddy.SETTINGS.isdisjoint({app, label}) else Part.SETTINGS
 

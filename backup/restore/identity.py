@@ -57,6 +57,8 @@ class KeyMap:
 
     def __init__(self) -> None:
         self._keys: dict[str, dict[Plain, Plain]] = {}
+        #: The same as texts, as which a generic reference may hold keys of any kind.
+        self._texts: dict[str, dict[str, str]] = {}
 
     def __bool__(self) -> bool:
         return any(self._keys.values())
@@ -65,8 +67,10 @@ class KeyMap:
         """Return key in the backup -> key here, for the records of one model."""
         return self._keys.get(label, {})
 
-    def add(self, label: str, key: Plain, key_here: Plain) -> None:
-        self._keys.setdefault(label, {})[key] = key_here
+    def add(self, table: Table, key: Plain, key_here: Plain) -> None:
+        self._keys.setdefault(table.label, {})[key] = key_here
+        load = table.key.kind.load
+        self._texts.setdefault(table.label, {})[str(load(key))] = str(load(key_here))
 
     def remap(self, table: Table, rows: list[Row]) -> list[Row]:
         """Return rows of the backup under the keys that they get here, their references too."""
@@ -97,21 +101,13 @@ class KeyMap:
                 values[place] = sorted(keys.get(value, value) for value in row[place])
         for type_place, place in table.generics:
             if isinstance(row[type_place], list) and row[place] is not None:
-                keys = self._keys.get(".".join(row[type_place]))
-                new = _remap_generic(keys, row[place]) if keys else row[place]
+                label = ".".join(row[type_place])
+                keys = self._texts if isinstance(row[place], str) else self._keys
+                new = keys.get(label, {}).get(row[place], row[place])
                 if new != row[place]:
                     values = values or list(row)
                     values[place] = new
         return row if values is None else tuple(values)
-
-
-def _remap_generic(keys: Mapping[Plain, Plain], key: Plain) -> Plain:
-    """Map a generic reference, which holds the key in whatever type its own column has, often text."""
-    if key in keys:
-        return keys[key]
-    if isinstance(key, str) and key.isdecimal() and str(int(key)) == key and int(key) in keys:
-        return str(keys[int(key)])
-    return key
 
 
 def has_identity(table: Table) -> bool:
@@ -166,7 +162,7 @@ class MatchedRows(Resolver):
             remapped = self.key_map.remap_references(table, batch)
             for row, new, matches in zip(batch, remapped, self.matches(table, remapped), strict=True):
                 if new[0] != row[0]:  # its key is a reference (to a parent's row), and was mapped as such
-                    self.key_map.add(table.label, row[0], new[0])
+                    self.key_map.add(table, row[0], new[0])
                 self._claim(table, row, new[0], matches, claimed)
         if claimed and not table.key_is_data:
             highest = self._rehouse(table, rows, claimed, highest)
@@ -183,7 +179,7 @@ class MatchedRows(Resolver):
                     self._conflict(table, row, [row[0]], _claimed_twice(table, row[0]))
                 else:
                     highest = _fresh(table, highest)
-                    self.key_map.add(table.label, row[0], highest)
+                    self.key_map.add(table, row[0], highest)
         return highest
 
     def _keep(self, table: Table, rows: Rows, highest: Plain) -> None:
@@ -206,7 +202,7 @@ class MatchedRows(Resolver):
             if table.key_is_data:
                 self.displaced.setdefault(table.label, []).append(match)
             else:
-                self.key_map.add(table.label, row[0], match)
+                self.key_map.add(table, row[0], match)
 
     def matches(self, table: Table, rows: Sequence[Row]) -> list[list[Plain]]:
         """For each row, return the keys of the rows here that hold the same unique values."""
@@ -271,7 +267,7 @@ class KeptRows(MatchedRows):
         for key in strangers:
             if key not in alike:
                 highest = alike[key] = _fresh(table, highest)
-            self.key_map.add(table.label, key, alike[key])
+            self.key_map.add(table, key, alike[key])
 
     def _rows_alike(self, table: Table, rows: Rows, strangers: Mapping[Plain, bytes]) -> dict[Plain, Plain]:
         """Return key of a record -> key of the row here that is the same in all but that: no row is two records."""

@@ -123,5 +123,5 @@ def _present(reader: RecordReader, database: Database, table: Table, key_map: Ke
             if len(matches) == 1:
                 present.add(key)
                 if matches[0] != row[0]:
-                    key_map.add(table.label, key, matches[0])
+                    key_map.add(table, key, matches[0])
     return present

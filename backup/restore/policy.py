@@ -13,7 +13,8 @@ from .. import babybuddy
 from ..database import Database
 from ..exceptions import BackupError, Forbidden, RecordsConflict, RestoreRefused
 from ..kinds import Plain
-from ..scope import label_of
+from ..options import Part
+from ..scope import label_of, part_of
 from ..tables import Row, Table
 from .plan import Plan
 
@@ -118,11 +119,13 @@ def _leaves_a_superuser(plan: Plan, database: Database) -> bool:
 def _changes_accounts(plan: Plan, database: Database) -> bool:
     """Whether somebody could gain by this restore: see "A restore" in the README. What merely happens by use (a
     sign-in, a token made since and gone again) does not count."""
-    for label, account in babybuddy.accounts().items():
-        table = plan.table(label)
-        if table is None:
-            emptied = [table for table in plan.emptied if table.label == label and not account.may_go]
-            if any(database.count(table) for table in emptied):
+    known = babybuddy.accounts()
+    for table in [*plan.tables, *plan.emptied]:
+        if part_of(table.label) is not Part.ACCOUNTS:
+            continue
+        account = known.get(table.label, babybuddy.Account())
+        if table in plan.emptied:
+            if not account.may_go and database.count(table):
                 return True
             continue
         if any(

@@ -13,6 +13,7 @@ from django.contrib.contenttypes.models import ContentType
 from django.db import connection
 from rest_framework.authtoken.models import Token
 
+from backup import scope
 from backup.exceptions import (
     Forbidden,
     InvalidBackup,
@@ -20,6 +21,7 @@ from backup.exceptions import (
     RecordsConflict,
     RestoreRefused,
 )
+from backup.options import Part
 from tests.support.backups import inspect, records_of, refused, restore, rewritten, take
 from tests.support.changing import renumber, renumbered
 from tests.support.filling import token_key
@@ -421,6 +423,25 @@ def test_staff_cannot_remove_an_account(family):
     before = snapshot()
     restore(file, clear=False, user=family.staff)  # the account stays
     assert not differences(before, snapshot())
+
+
+@pytest.mark.parametrize("clear", [True, False])
+@pytest.mark.parametrize("how", ["added", "changed", "removed"])
+def test_staff_cannot_change_what_people_sign_in_with(family, monkeypatch, how, clear):
+    """A second factor, say, of a package that is installed beside: here the zoo stands for one."""
+    monkeypatch.setattr(scope, "_ACCOUNTS", {*scope._ACCOUNTS, "zoo"})
+    zoo.Species.objects.create(code="a", latin="a")
+    file = take()
+    if how == "added":
+        zoo.Species.objects.all().delete()
+    elif how == "changed":
+        zoo.Species.objects.update(latin="b")
+    else:
+        zoo.Species.objects.create(code="b", latin="b")
+    if clear or how != "removed":
+        refused(file, Forbidden, clear=clear, user=family.staff)
+    restore(file, clear=clear, parts=[Part.ENTRIES], user=family.staff)
+    restore(file, clear=clear, user=family.admin)
 
 
 def test_staff_cannot_remove_a_group(family):
