@@ -14,11 +14,11 @@ from django.utils.translation import ngettext
 from .. import babybuddy
 from ..archive.metadata import Metadata
 from ..database import MAX_NAMED, Database
-from ..exceptions import InvalidBackup
+from ..exceptions import InvalidBackup, RecordsRefused
 from ..kinds import Plain
 from ..options import Places, RestoreMode, RestoreOptions
 from ..scope import part_of
-from ..tables import Batch, Row, Table, places_in_words
+from ..tables import Batch, Row, Table, describe, places_in_words
 from .accounts import account_changes, in_words
 from .batches import Spool
 from .collation import clash, clashes, is_same_text, merges, too_narrow
@@ -126,7 +126,37 @@ def build(
         plan = replace(plan, changes=changes, warnings=[*plan.warnings, *lost])
     accounts = account_changes(plan, database)
     plan = replace(plan, accounts=accounts, warnings=[*plan.warnings, *in_words(accounts)])
-    return check_policy(plan, database, superuser=superuser)
+    plan = check_policy(plan, database, superuser=superuser)
+    if plan.refusal is None and mode.clears and not options.leave_out:
+        plan = replace(plan, refusal=_refusal_of(_left_behind(plan, database, staying)))
+    return plan
+
+
+def _left_behind(plan: Plan, database: Database, staying: Sequence[Table]) -> list[str]:
+    """Return the rows of models that are not restored which refer to rows that go, as lines for people."""
+    going: dict[str, set[Plain]] = {}
+    lines: list[str] = []
+    for table in staying:
+        for place, label in table.references:
+            column = table.columns[place]
+            other = next((other for other in [*plan.tables, *plan.emptied] if other.label == label), None)
+            if other is None or not getattr(column.field, "db_constraint", True):
+                continue
+            if label not in going:
+                going[label] = {*_going(plan, database, other)}
+            for columns in database.batches(table) if going[label] else ():
+                for key, value in zip(columns[0], columns[place], strict=True):
+                    if value in going[label] and len(lines) < MAX_NAMED:
+                        reason = _("it refers to %(model)s %(key)s") % {"model": label, "key": value}
+                        lines.append(describe(table.label, key, column.name, reason))
+    return lines
+
+
+def _refusal_of(lines: Sequence[str]) -> RecordsRefused | None:
+    if not lines:
+        return None
+    message = _("These records would stay, but refer to something that this restore would delete:")
+    return RecordsRefused(message, lines, offer="leave_out")
 
 
 def _merge(reader: RecordReader, database: Database, tables: Sequence[Table]) -> list[str]:
@@ -361,8 +391,14 @@ def _children(plan: Plan) -> list[str]:
 
 def _missing(plan: Plan, database: Database, table: Table) -> list[Plain]:
     """Return the keys of the rows here that go, where some of the backup's records have others: the last of them."""
-    coming = {row[0] for rows in plan.rows(table) for row in plan.key_map.remap(table, rows)}
-    return [key for keys in database.keys_descending(table) for key in keys if key not in coming][:MOST]
+    return [*islice(_going(plan, database, table), MOST)]
+
+
+def _going(plan: Plan, database: Database, table: Table) -> Iterator[Plain]:
+    """Return the keys of all rows here that go, of a table of which no record was found by its text, backwards."""
+    rows = plan.rows(table) if table in plan.tables else ()
+    coming = {row[0] for batch in rows for row in plan.key_map.remap(table, batch)}
+    return (key for keys in database.keys_descending(table) for key in keys if key not in coming)
 
 
 def _count_here(plan: Plan, database: Database, table: Table) -> int:

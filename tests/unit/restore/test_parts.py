@@ -151,6 +151,35 @@ def test_somebody_who_goes_leaves_nothing_to_somebody_else(family):
     assert not differences(before, snapshot())
 
 
+def test_what_stays_behind_of_users_who_go_is_told_beforehand(family):
+    """Their timers and settings stay, since no more than accounts were wanted: preview and restore say so alike."""
+    file = take()
+    other = User.objects.create_user("other")
+    core.Timer.objects.create(user=other, name="of other")
+    settings = Settings.objects.get(user=other)
+    before = snapshot()
+    refusal = inspect(file, clear=True, parts=(ACCOUNTS,)).refusal
+    assert isinstance(refusal, RecordsRefused)
+    text = "\n".join(refusal.details)
+    assert f"babybuddy.settings {settings.pk}, field user" in text
+    assert "core.timer" in text
+    assert f"auth.user {other.pk}" in text
+    with pytest.raises(RecordsRefused) as caught:
+        restore(file, clear=True, parts=(ACCOUNTS,))
+    assert caught.value.details == refusal.details
+    assert not differences(before, snapshot())
+    assert inspect(file, clear=True, parts=(ACCOUNTS, SETTINGS)).refusal.details == [
+        line for line in refusal.details if "timer" in line
+    ]
+    assert inspect(file, clear=True).refusal is None
+    assert inspect(file, clear=False, parts=(ACCOUNTS,)).refusal is None
+    options = RestoreOptions(RestoreMode.CLEAR, parts=(ACCOUNTS,), leave_out=True)
+    for act in (services.inspect_backup, services.restore_backup):
+        file.seek(0)
+        assert not getattr(act(file, options), "refusal", None)
+    assert not core.Timer.objects.filter(name="of other")
+
+
 def test_new_users_get_settings(family):
     file = take()
     User.objects.filter(username="nanny").delete()
