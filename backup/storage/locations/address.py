@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from django.utils.translation import gettext as _
 
@@ -43,10 +43,8 @@ def parse(text: str, *parameters: str) -> Address:
     credentials, at, place = place.rpartition("@")
     if not at and "@" in path + query:
         raise WrongAddress(
-            _(
-                "In its address, a character in user or password is not percent-encoded: write / as %2F, ? as %3F, "
-                "@ as %40, : as %3A, % as %25."
-            )
+            _("In its address, a character in user or password is not percent-encoded: write %(characters)s.")
+            % {"characters": ", ".join(f"{character} → {quote(character, safe='')}" for character in "/?@:%")}
         )
     user, _mark, password = credentials.partition(":")
     host, port = _host_and_port(place)
