@@ -376,9 +376,13 @@ class Archive:
                 digest.update(data)
                 return [data[start : start + BLOCK] for start in range(0, len(data), BLOCK)]
 
-            ahead = self._unpacker.submit(read)
-            while blocks := ahead.result():
-                ahead = self._unpacker.submit(read)
+            def begin() -> Callable[[], list[bytes]]:
+                """Begin to read on, and return what waits for it. To wake the thread for little would take longer."""
+                return self._unpacker.submit(read).result if entry.file_size > BLOCK else read
+
+            ahead = begin()
+            while blocks := ahead():
+                ahead = begin()
                 size += sum(map(len, blocks))
                 yield from blocks
         if size != entry.file_size:
