@@ -245,7 +245,7 @@ class _Visit:
                 with suppress(BackupError):
                     location.delete(name.path)  # else it would be taken for a good one
                 raise
-            if any(parse(text).identity == name.identity for text in self._copies):
+            if self.seen.name in facts.proofs_of(backup.facts):  # of the file that was there before
                 self.replaced.append(backup.name)
             self._copies[name.text] = _content(backup, file.seek(0, 2))
         self._remove_clear(location, name)

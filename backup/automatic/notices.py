@@ -45,7 +45,7 @@ def _addresses() -> list[str]:
 def _mail(addresses: Iterable[str], status: Status) -> None:
     """Send each of them a mail of its own: they need not know of each other."""
     if status.lasting and not status.state.is_trouble:
-        subject = _("Baby Buddy: a copy of the backups fails")
+        subject = _("Baby Buddy: copies of the backups fail")
     elif status.state is State.OK:
         subject = _("Baby Buddy: automatic backups work again")
     elif status.state is State.SHRUNK:

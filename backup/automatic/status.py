@@ -337,9 +337,7 @@ def _trouble(locations: Sequence[Seen]) -> str:
     reasons = [seen.message for seen in locations if seen.state is Copies.FAILED]
     if not reasons:
         return ""
-    return ngettext(
-        "A copy of the backups fails. %(reasons)s", "Copies of the backups fail. %(reasons)s", len(reasons)
-    ) % {"reasons": " ".join(reasons)}
+    return _("Copies elsewhere fail. %(reasons)s") % {"reasons": " ".join(reasons)}
 
 
 def _ok_message(last: StoredBackup | None) -> str:

@@ -1,12 +1,14 @@
 """Copies of kept backups in locations: what goes there, encrypted or not, when it is tried again, and what stays."""
 
 import datetime as dt
+import json
 import shutil
 import zipfile
 
 import pytest
 from core import models as core
 from django.core import mail
+from django.core.management import call_command
 from django.test import Client
 from freezegun import freeze_time
 
@@ -489,6 +491,19 @@ def test_a_copy_that_is_not_there_any_more_fails_its_proof(lost, places):
     assert kept.find(backup.name).proof is None, "a file that is gone says nothing about the others"
 
 
+def test_a_copy_that_was_gone_and_is_sent_again_is_a_new_file(places, at):
+    made = night(at("2026-11-03 03:00"))
+    there(places["usb"])[0].unlink()
+    with freeze_time(at("2026-11-03 04:00")):
+        assert services.prove_kept(made.name, place="usb").verdict is Verdict.FAILED
+    night(at("2026-11-04 03:00"))
+    with freeze_time(at("2026-11-04 04:00")):
+        found = status.status()
+        assert found.state is State.OK
+        assert "gone" in found.message
+        assert kept.find(made.name).locations == ("local", "nas", "usb")
+
+
 def test_where_the_location_is_down_it_cannot_be_told(lost, places):
     backup, _before = lost
     assert services.prove_kept(backup.name).verdict is Verdict.PROVED
@@ -577,3 +592,88 @@ def test_another_address_is_another_place(places, settings):
     assert backup.locations == ("local",)
     with pytest.raises(NoSuchBackup):
         kept.open_backup(backup.name, "usb")
+
+
+# -- what people see ---
+
+
+def page(user):
+    client = Client()
+    client.force_login(user)
+    return " ".join(client.get(url("index")).content.decode().split())
+
+
+def test_the_page_says_where_copies_are(places, nightly, settings):
+    assert "Cannot be told" in page(nightly.admin)
+    key = keys.add().key
+    made = run.run().backup
+    text = page(nightly.admin)
+    assert "Copies: nas, usb" in text
+    assert text.count("Copies are there") == 2
+    assert text.count(f"encrypted with the key {key.id}") == 2
+    assert url("test_location", "nas") in text
+    kept.delete_here(made)
+    away(places["nas"])
+    elsewhere.ask_again()
+    run.copy_again()
+    text = page(nightly.admin)
+    assert "Not on this server any more, only in: nas, usb." in text
+    assert "Delete it here, and all of its copies?" in text
+    assert "Copying fails" in text
+    assert "Next try:" in text
+    assert "Protected, but copies elsewhere fail" in text
+    assert str(places["nas"]) not in text
+    settings.BACKUP_LOCATIONS = ""
+    assert "All backups are on this server, and would be lost with it." in page(nightly.admin)
+
+
+def test_the_test_button_tells_how_it_went(places, nightly, starts):
+    client = Client()
+    client.force_login(nightly.admin)
+    run.run()
+    answer = client.post(url("test_location", "nas"), follow=True)
+    assert "The test worked" in answer.content.decode()
+    away(places["nas"])
+    answer = client.post(url("test_location", "nas"), follow=True)
+    assert "It is not mounted" in answer.content.decode()
+    assert script(nightly.plain).post(url("test_location", "nas")).status_code == 403
+
+
+def test_the_commands(places, capsys):
+    run.run()
+    call_command("backup", "--keep", "--label", "before the update")
+    out = capsys.readouterr().out
+    assert "nas: ok: 2 backups" in out
+    assert len(there(places["nas"])) == 2
+    call_command("backups")
+    out = capsys.readouterr().out
+    assert out.count("in local, nas, usb") == 2
+    assert "usb: ok (" in out
+    call_command("backups", "--json")
+    content = json.loads(capsys.readouterr().out)
+    assert [entry["locations"] for entry in content["backups"]] == [["local", "nas", "usb"]] * 2
+    assert [seen["state"] for seen in content["status"]["locations"]] == ["ok", "ok"]
+    keys.add()
+    call_command("backup_key")
+    out = capsys.readouterr().out
+    assert f"Copies are in nas (folder), usb (folder), in a folder site_{site_id()}/kept." in out
+    assert str(places["nas"]) not in out
+
+
+def test_commands_fetch_what_is_not_here(lost, capsys):
+    backup, before = lost
+    call_command("prove_backup", backup.name)
+    assert "Proved" in capsys.readouterr().out
+    call_command("restore", backup.name, "--clear", "--no-input")
+    assert not differences(before, snapshot())
+
+
+def test_pinning_and_labels_are_of_all_copies(lost, settings, at):
+    backup, _before = lost
+    settings.BACKUP_KEEP = "last=1"
+    kept.note(backup.name, label="the first steps")
+    assert kept.pin(backup.name, True).label == "the first steps"
+    for day in (3, 4):
+        night(at(f"2027-01-0{day} 03:00"))
+    pinned = kept.find(backup.name)
+    assert (pinned.pinned, pinned.label, pinned.locations) == (True, "the first steps", ("nas", "usb"))
