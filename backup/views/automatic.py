@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib import messages
 from django.http import HttpRequest, JsonResponse
 from django.http.response import HttpResponseBase
@@ -45,13 +47,14 @@ def run(request: HttpRequest) -> HttpResponseBase:
             log_refusal(request, error)
             return error_page(request, error, keep=request.POST)
         return not_done(request, error)
-    answer = {
+    answer: dict[str, Any] = {
         "name": stored.name,
         "kind": stored.kind.value,
         "records": stored.records,
         "made": True,
-        "warnings": [*stored.warnings],
     }
+    if stored.warnings:
+        answer["warnings"] = [*stored.warnings]
     message = _("The backup is made, and kept on the server: %(number)s records.")
     warnings = [in_words(line) for line in stored.warnings[:3]]
     if stored.left_out:
