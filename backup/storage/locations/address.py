@@ -94,8 +94,10 @@ def _decoded(text: str, part: str) -> str:
             raise ValueError
     except ValueError:
         raise WrongAddress(
-            _("In its address, the %(part)s is not percent-encoded as it should be: write a %% as %%25.")
-            % {"part": part}
+            _(
+                "In its address, the %(part)s is not percent-encoded as it should be: write %(character)s as %(code)s."
+            )
+            % {"part": part, "character": "%", "code": quote("%")}
         ) from None
     return text
 
