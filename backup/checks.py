@@ -22,9 +22,11 @@ from backup import menu
 from backup.archive import Key, encryption
 from backup.conf import Conf, conf
 from backup.database import database_of
-from backup.exceptions import EncryptionUnavailable, UnknownDatabase, WrongKey
+from backup.exceptions import BackupError, EncryptionUnavailable, LocationFailed, UnknownDatabase, WrongKey
 from backup.scope import models_in_scope
-from backup.storage import owner
+from backup.storage import files, owner
+from backup.storage.keys import Place
+from backup.storage.locations import Location, locations
 from backup.tables import Table
 
 SERVED = ("MEDIA_ROOT", "STATIC_ROOT", "WHITENOISE_ROOT")
@@ -62,16 +64,14 @@ def check_root(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[C
         root = conf.root.resolve()
     except ImproperlyConfigured:
         return []  # E002 says so.
-    for name in SERVED:
-        served = getattr(settings, name, None)
-        if served and root.is_relative_to(Path(served).resolve()):
-            return [
-                Error(
-                    f"Backups would lie in {root}, under {name}, where everybody can download them.",
-                    hint="Set BACKUP_ROOT to a folder that no web server shows.",
-                    id="backup.E003",
-                )
-            ]
+    if name := _served(root):
+        return [
+            Error(
+                f"Backups would lie in {root}, under {name}, where everybody can download them.",
+                hint="Set BACKUP_ROOT to a folder that no web server shows.",
+                id="backup.E003",
+            )
+        ]
     if not owner.can_write(root):
         return [
             Warning(
@@ -81,6 +81,15 @@ def check_root(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[C
             )
         ]
     return []
+
+
+def _served(folder: Path) -> str:
+    """Return the setting whose folder, which everybody can see, a folder is in; "" where there is none."""
+    for name in SERVED:
+        served = getattr(settings, name, None)
+        if served and folder.resolve().is_relative_to(Path(served).resolve()):
+            return name
+    return ""
 
 
 @register(Tags.security)
@@ -103,6 +112,59 @@ def check_encryption(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> 
             hint = "Until then no backup is made that is to be encrypted."
             found.append(Error(str(error), hint=hint, id="backup.E007"))
     return found
+
+
+@register(Tags.security)
+def check_locations(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """No location is asked, and no message has an address in it."""
+    found: list[CheckMessage] = []
+    for place in _locations():
+        try:
+            folder = place.folder
+        except LocationFailed as error:
+            hint = "README.md, section “Copies elsewhere”, says how addresses are written. No copies go there yet."
+            found.append(Error(error.message, hint=hint, id="backup.E008"))
+            continue
+        if folder and (name := _served(folder)):
+            message = f"Copies in location “{place.name}” would lie under {name}, where everybody can download them."
+            hint = "Let BACKUP_LOCATIONS name a folder that no web server shows."
+            found.append(Error(message, hint=hint, id="backup.E009"))
+    return found
+
+
+@register(Tags.security, deploy=True)
+def check_in_clear(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    found: list[CheckMessage] = []
+    for place in _locations():
+        try:
+            leaves, is_open = place.is_remote, place.is_open
+            is_clear = leaves and not place.encrypts
+        except (BackupError, ImproperlyConfigured):
+            continue  # E008 or E002 says so; or no key can be read, and nothing goes there
+        if is_clear:
+            message = f"Copies in location “{place.name}” leave this machine in clear: whoever runs it can read them."
+            hint = "Make a key: “manage.py backup_key --new”. BACKUP_ENCRYPT, where it is set, must name the location."
+            found.append(Warning(message, hint=hint, id="backup.W009"))
+        if is_open:
+            message = f"Copies in location “{place.name}” go there over a connection that nothing encrypts."
+            found.append(
+                Warning(message, hint="Let its address use TLS: https://, webdavs://.", id="backup.W010")
+            )
+    try:
+        if files.is_remote() and not conf.encrypts(Place.LOCAL.value):
+            message = "Backups leave this machine in clear: they lie in the storage “backups”."
+            hint = "Make a key, “manage.py backup_key --new”, and let BACKUP_ENCRYPT name local."
+            found.append(Warning(message, hint=hint, id="backup.W009"))
+    except (BackupError, ImproperlyConfigured):
+        pass  # E002 says so; or the storage cannot be made, which each page says
+    return found
+
+
+def _locations() -> list[Location]:
+    try:
+        return locations()
+    except ImproperlyConfigured:
+        return []  # E002 says so.
 
 
 @register(Tags.models)

@@ -193,7 +193,8 @@ class Conf:
         if isinstance(value, dict):
             entries = [*value.items()]
         else:
-            entries = [_named(entry) for entry in (_entries(value) if isinstance(value, str) else value)]
+            texts = _entries(value) if isinstance(value, str) else value
+            entries = [_named(entry) for entry in (texts if isinstance(texts, list | tuple) else [texts])]
         found: dict[str, str] = {}
         for number, (name, address) in enumerate(entries, 1):
             if not isinstance(name, str) or not re.fullmatch(r"[a-z0-9-]{1,40}", name) or not address:
@@ -221,7 +222,8 @@ class Conf:
         ):
             raise ImproperlyConfigured("BACKUP_ENCRYPT must be a list of places.")
         names = [name.strip().lower() for name in value if name.strip()]
-        if unknown := {*names} - {*PLACES, *self.locations, "all", OFF}:
+        unknown = {*names} - {*PLACES, "all", OFF}
+        if unknown and (unknown := unknown - {*self.locations}):
             raise ImproperlyConfigured(
                 f"BACKUP_ENCRYPT names {', '.join(sorted(unknown))}, which is neither download, local, all, off nor a "
                 "name of BACKUP_LOCATIONS."

@@ -65,6 +65,12 @@ def storage() -> Storage:
     return FileSystemStorage(conf.root, file_permissions_mode=0o600, directory_permissions_mode=0o700)
 
 
+def is_remote() -> bool:
+    """Tell whether files lie in a storage that is no folder of this machine. Raises `StorageFailed`."""
+    with storage_errors():
+        return not isinstance(storage(), FileSystemStorage)
+
+
 @contextmanager
 def storage_errors() -> Iterator[None]:
     """Raise `StorageFailed` for whatever a storage raises, which may be anybody's code."""

@@ -1,6 +1,7 @@
 """Each wrong set-up gets its message and a hint; the right one gets none. None may use the database."""
 
 import os
+import sys
 
 import pytest
 from django.core.checks import run_checks
@@ -11,9 +12,9 @@ from backup import menu
 from backup.archive import Key, encryption
 
 
-def found():
+def found(**options):
     """The ids of our messages; each must have a hint."""
-    messages = [message for message in run_checks() if str(message.id).startswith("backup.")]
+    messages = [message for message in run_checks(**options) if str(message.id).startswith("backup.")]
     assert all(message.hint for message in messages)
     return [message.id for message in messages]
 
@@ -157,3 +158,104 @@ def test_no_library_for_encryption(settings, monkeypatch):
     assert found() == []
     settings.BACKUP_ENCRYPT = ["local"]
     assert found() == ["backup.E007"]
+
+
+SECRET = "Hunter2Hunter2"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        f"s3://AKIA:{SECRET}/x@bucket",
+        f"s3://AKIA:{SECRET}%x@bucket",
+        f"s3://:{SECRET}@bucket",
+        f"sftp://u:{SECRET}@host:x/y",
+        f"sftp://u:{SECRET}@host/y?key={SECRET}",
+        f"webdav://u:{SECRET}@192.0.2.1/y",
+        f"gopher://u:{SECRET}@host/y",
+        "storage:nowhere",
+        "relative/folder",
+    ],
+)
+def test_a_location_whose_address_is_wrong(settings, address):
+    settings.BACKUP_LOCATIONS = {"there": address}
+    assert found() == ["backup.E008"]
+    assert not any(SECRET in str(message) or address in str(message) for message in run_checks())
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        f"s3://AKIA:{SECRET}@bucket",
+        f"There=s3://AKIA:{SECRET}@bucket",
+        f"there=s3://AKIA:{SECRET},{SECRET}@bucket",
+        f"local=s3://AKIA:{SECRET}@bucket",
+        f"a=s3://AKIA:{SECRET}@bucket,a=/mnt",
+        [f"s3://AKIA:{SECRET}@bucket"],
+        {"a": ""},
+        {f"a {SECRET}": "/mnt"},
+        7,
+        [7],
+    ],
+)
+def test_locations_that_are_none(settings, value):
+    settings.BACKUP_LOCATIONS = value
+    assert found() == ["backup.E002"]
+    assert not any(SECRET in str(message) for message in run_checks(include_deployment_checks=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "address"),
+    [("boto3", "s3://AKIA:secret@bucket"), ("paramiko", "sftp://u@host/x"), ("httpx", "webdavs://host/x")],
+)
+def test_a_location_whose_library_is_missing(settings, monkeypatch, name, address):
+    pytest.importorskip(name)
+    settings.BACKUP_LOCATIONS = {"there": address}
+    assert found() == []
+    monkeypatch.setitem(sys.modules, name, None)
+    assert found() == ["backup.E008"]
+
+
+def test_a_location_that_everybody_can_read(settings, tmp_path):
+    settings.MEDIA_ROOT = str(tmp_path)
+    settings.STORAGES = {
+        **settings.STORAGES,
+        "media": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    }
+    for address in (tmp_path, tmp_path / "below", "storage:media"):
+        settings.BACKUP_LOCATIONS = {"there": address}
+        assert found() == ["backup.E009"]
+
+
+def test_copies_that_leave_in_clear(settings, tmp_path):
+    """Of a place that is another machine, as far as its address says; and not once they are encrypted."""
+    settings.BACKUP_ROOT = tmp_path
+    memory = {"BACKEND": "django.core.files.storage.InMemoryStorage"}
+    settings.STORAGES = {**settings.STORAGES, "offsite": memory}
+    clear = ["backup.W009"]
+    for address, told in (
+        (tmp_path / "nas", []),
+        ("storage:offsite", clear),
+        ("s3://AKIA:secret@bucket", clear),
+        ("s3://AKIA:secret@bucket?endpoint_url=http://127.0.0.1:9", clear),
+        ("s3://AKIA:secret@bucket?endpoint_url=http://192.0.2.1:9", [*clear, "backup.W010"]),
+        ("sftp://u@host/x", clear),
+        ("webdavs://host/x", clear),
+        ("webdav://host/x?insecure=yes", [*clear, "backup.W010"]),
+    ):
+        settings.BACKUP_LOCATIONS = {"there": address}
+        assert found() == []
+        assert found(include_deployment_checks=True) == told
+    settings.STORAGES = {**settings.STORAGES, "backups": memory}
+    settings.BACKUP_LOCATIONS = {}
+    assert found(include_deployment_checks=True) == clear
+    settings.BACKUP_KEY = Key.make().text
+    settings.BACKUP_ENCRYPT = "local"
+    assert found(include_deployment_checks=True) == []
+    settings.BACKUP_ENCRYPT = None
+    settings.BACKUP_LOCATIONS = {"there": "sftp://u@host/x"}
+    assert found(include_deployment_checks=True) == clear, (
+        "of the storage; the location is encrypted by itself"
+    )
+    settings.BACKUP_ENCRYPT = "off"
+    assert found(include_deployment_checks=True) == [*clear, *clear]

@@ -21,18 +21,18 @@ from .folder import Folder
 
 def alias_client(alias: str) -> Client:
     """Return a client for an alias. A storage that is a folder is asked as one. Raises `WrongAddress`."""
-    if alias not in storages.backends:
-        raise WrongAddress(_("STORAGES has no alias “%(alias)s”.") % {"alias": alias})
     if alias == "backups":
         raise WrongAddress(
             _("The storage “backups” is where the backups themselves lie, so a copy there would be none.")
         )
+    if alias not in storages.backends:
+        raise WrongAddress(_("STORAGES has no alias of the name that its address has."))
     try:
         storage = storages[alias]
     except (InvalidStorageError, ImproperlyConfigured) as error:
         raise WrongAddress(
-            _("The storage “%(alias)s” in STORAGES cannot be made (%(reason)s).")
-            % {"alias": alias, "reason": type(error).__name__}
+            _("Its storage cannot be made of what STORAGES says (%(reason)s).")
+            % {"reason": type(error).__name__}
         ) from None
     if isinstance(storage, FileSystemStorage):
         return Folder(Path(storage.location))

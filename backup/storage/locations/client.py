@@ -12,6 +12,7 @@ import importlib
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any, BinaryIO, cast
 
@@ -31,6 +32,8 @@ class Client(ABC):
 
     #: Whether what goes there leaves this machine.
     is_remote = True
+    #: The folder that it is, where it is one.
+    folder: Path | None = None
     #: Whether what is sent can be read on the way, since nothing encrypts the connection.
     is_open = False
 

@@ -37,7 +37,7 @@ class Folder(Client):
     is_remote = False
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.folder = self._path = path
         self._swept: set[Path] = set()
 
     def write(self, name: str, file: BinaryIO, activity: Activity) -> None:

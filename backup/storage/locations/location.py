@@ -7,6 +7,7 @@ import secrets
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import BinaryIO, TypeVar, cast
 
 from django.utils.translation import gettext as _
@@ -69,6 +70,12 @@ class Location:
         """Whether nothing encrypts the connection to another machine. Raises `LocationFailed`."""
         with self._words():
             return self._client.is_open
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder that it is; None where it is something else. Raises `LocationFailed`."""
+        with self._words():
+            return self._client.folder
 
     @property
     def kind(self) -> str:

@@ -471,9 +471,9 @@ def small_disk(tmp_path):
         ("webdavs://u:secret@host/x?y=1", "insecure"),
         ("ftp://u:secret@host/x", "s3://"),
         ("u:secret@host/x", "whole path"),
-        ("storage:nowhere", "nowhere"),
+        ("storage:nowhere", "no alias"),
         ("storage:backups", "backups"),
-        ("storage:broken", "broken"),
+        ("storage:broken", "cannot be made"),
     ],
 )
 def test_wrong_addresses(settings, host_db, trouble, address, text):
