@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from itertools import chain
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from .archive import Photo, Writer, lines_of
+from .archive import Key, Photo, Writer, lines_of
 from .archive.names import shown
 from .archive.photos import BLOCK, IN_MEMORY
 from .database import Database
@@ -67,8 +67,17 @@ def _lines(
         counter.add(table.label, len(columns[0]))
 
 
-#: Takes a photo's content, from its beginning, in place of the archive.
-Store = Callable[[Photo, BinaryIO], None]
+class Store(Protocol):
+    """Takes photos in place of the archive."""
+
+    def begin(self, key: Key | None) -> None:
+        """Take note of the key that the archive is encrypted with."""
+
+    def known(self, named: NamedPhoto) -> Photo | None:
+        """Return a photo that it has already, and that need not be read."""
+
+    def add(self, photo: Photo, content: BinaryIO) -> None:
+        """Take a photo's content. Raises `UnreadablePhotoError` where it cannot be in the backup."""
 
 
 def write_photos(
@@ -105,6 +114,9 @@ def _write_photo(
     `same`: one for each storage in which it may lie. Where they are not the same file, none is in the backup: nobody
     could tell which of them a record means.
     """
+    if store is not None and len(same) == 1 and (known := store.known(same[0])):
+        writer.list_photo(name, known.sha256, known.size)
+        return ""
     read: set[tuple[str, int]] = set()
     with ExitStack() as stack:
         for photo in same:
@@ -119,8 +131,12 @@ def _write_photo(
         file.seek(0)
         if store is None:
             writer.add_photo(name, iter(lambda: file.read(BLOCK), b""))
-        else:
-            store(writer.list_photo(name, checksum, size), file)  # type: ignore[arg-type]
+            return ""
+        try:
+            store.add(Photo(name, checksum, name, size), file)  # type: ignore[arg-type]
+        except UnreadablePhotoError as error:
+            return str(error)
+        writer.list_photo(name, checksum, size)
     return ""
 
 

@@ -6,7 +6,9 @@ Each field has a storage of its own, which may be anybody's server.
 from __future__ import annotations
 
 import copy
+import datetime as dt
 import hashlib
+import os
 import posixpath
 import time
 from collections.abc import Iterable, Iterator
@@ -18,6 +20,7 @@ from typing import Any, BinaryIO
 from django.core.exceptions import SuspiciousFileOperation
 from django.core.files.storage import Storage
 from django.db.models import FileField
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from .kinds import Plain
@@ -98,6 +101,20 @@ class NamedPhoto:
         with suppress(Exception):  # a storage may be anybody's code
             self.storage.path(self.name)  # only one in a folder has it
             return int(self.storage.size(self.name))
+        return None
+
+    def state(self) -> tuple[int, dt.datetime] | None:
+        """Return its size in bytes, and when it was changed last, aware; None where its storage does not tell."""
+        with suppress(Exception):  # a storage may be anybody's code
+            try:
+                told = os.stat(self.storage.path(self.name))
+            except NotImplementedError:
+                moment = self.storage.get_modified_time(self.name)
+                moment = timezone.make_aware(moment) if timezone.is_naive(moment) else moment
+                return int(self.storage.size(self.name)), moment
+            # Copied from elsewhere, it may be older than it is here: its entry in the folder is not.
+            changed = max(told.st_mtime, told.st_ctime)
+            return told.st_size, dt.datetime.fromtimestamp(changed, dt.timezone.utc)
         return None
 
 

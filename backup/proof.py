@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import enum
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from django.utils.translation import gettext as _
 
-from .archive import Key, Keys, open_archive
+from .archive import Key, Keys, open_archive, photos_beside
 from .archive.limits import megabytes
+from .archive.photos import stored_name
 from .conf import aware_now
-from .exceptions import BackupError, InvalidBackup, RecordsRefused, TooLarge, UpgradeFailed
+from .exceptions import BackupError, InvalidBackup, NoSuchBackup, RecordsRefused, TooLarge, UpgradeFailed
 from .options import SILENT, Reporter
 from .upgrade import process
 
@@ -26,6 +28,8 @@ from .upgrade import process
 CHILD = "backup.automatic.prover"
 #: The second file of a comparison, in the folder of the child.
 OTHER = "other"
+#: The folder of photos that lie beside the file, in that of the child.
+PHOTOS = "photos"
 #: Bytes on the disk for each byte of records: as rows with their indexes, the safety copy, and once more on the way.
 ROOM = 3
 
@@ -44,7 +48,8 @@ class Verdict(enum.Enum):
 @dataclass(frozen=True)
 class Proof:
     """What a proof of one file came to. `at`: ISO 8601. `reason`: for people, in their language; "" where proved.
-    `place`: of a kept backup, the location where the file lies, or `local`."""
+    `place`: of a kept backup, the location where the file lies, or `local`. `photos_known`: how many of the photos were
+    not read again, since they were lately."""
 
     verdict: Verdict
     at: str
@@ -52,6 +57,7 @@ class Proof:
     photos: int = 0
     reason: str = ""
     place: str = ""
+    photos_known: int = 0
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -61,6 +67,7 @@ class Proof:
             "photos": self.photos,
             "reason": self.reason,
             "place": self.place,
+            **({"photos_known": self.photos_known} if self.photos_known else {}),
         }
 
     @classmethod
@@ -76,23 +83,31 @@ def prove(
     path: Path | None = None,
     edited: bool = False,
     reporter: Reporter = SILENT,
+    photos_known: Collection[str] = (),
 ) -> Proof:
     """Restore a backup or a database file into a throw-away database, and compare. Never raises a `BackupError`.
 
     `look`: tells whether it has to be brought to today's schema first, and with which key it is encrypted; may raise.
-    `path`: see `upgrade.process.upgraded`.
+    `path`: see `upgrade.process.upgraded`. `photos_known`: checksums of photos that lie beside the file, and were read
+    lately: these are not read again.
     """
 
-    def proof(verdict: Verdict, reason: str = "", records: int = 0, photos: int = 0) -> Proof:
-        return Proof(verdict, aware_now().isoformat(), records, photos, reason)
+    def proof(verdict: Verdict, reason: str = "", **counts: Any) -> Proof:
+        return Proof(verdict, aware_now().isoformat(), reason=reason, **counts)
 
     try:
         is_older, key = look()
-        if lacking := _lacking_room(source, key):
+        if lacking := _lacking_room(source, key, photos_known):
             return proof(Verdict.UNKNOWN, lacking)
         with process.scratch_folder() as folder:
             process.copy_source(source, folder / process.SOURCE, path)
-            order = {"job": "prove", "is_older": is_older, "edited": edited, "keys": _texts(key)}
+            order = {
+                "job": "prove",
+                "is_older": is_older,
+                "edited": edited,
+                "keys": _texts(key),
+                "photos_known": _bring_photos(source, key, folder / PHOTOS, photos_known),
+            }
             outcome = process.run_child(CHILD, folder, order, reporter)
     except process.TooLate:
         return proof(Verdict.UNKNOWN, _("It took longer than BACKUP_UPGRADE_SECONDS allows."))
@@ -105,7 +120,8 @@ def prove(
         return proof(_verdict_of(error), str(error))
     if "unknown" in outcome:
         return proof(Verdict.UNKNOWN, outcome["unknown"])
-    return proof(Verdict.PROVED, records=outcome["records"], photos=outcome["photos"])
+    counts = {name: outcome[name] for name in ("records", "photos", "photos_known")}
+    return proof(Verdict.PROVED, **counts)
 
 
 def _texts(*keys: Key | None) -> list[str]:
@@ -121,22 +137,48 @@ def _verdict_of(error: BackupError) -> Verdict:
     return Verdict.FAILED if at_fault else Verdict.UNKNOWN
 
 
-def _lacking_room(source: BinaryIO, key: Key | None) -> str:
+def _bring_photos(
+    source: BinaryIO, key: Key | None, folder: Path, photos_known: Collection[str]
+) -> list[str]:
+    """Have the child reach the photos that lie beside the file; it finds out which are missing. Returns the checksums
+    of those that need not be read again, since they are there and were read lately. Raises `StorageFailed`."""
+    beside, known = photos_beside(source), []
+    if beside is None:
+        return []
+    folder.mkdir()
+    with open_archive(source, edited=True, keys=Keys(key)) as archive:
+        for photo in archive.metadata.photos.values():
+            if archive.holds(photo) or not beside.has(photo, archive.key):
+                continue
+            if photo.sha256 in photos_known:
+                known.append(photo.sha256)
+            elif not (folder / stored_name(photo.sha256, archive.key)).exists():
+                with suppress(FileNotFoundError, NoSuchBackup):
+                    beside.bring(photo, archive.key, folder)
+    return known
+
+
+def _lacking_room(source: BinaryIO, key: Key | None, photos_known: Collection[str]) -> str:
     """Return why there is no room for a proof; "" where there is."""
     if process.is_database(source):
-        size = source.seek(0, 2)
+        needed = ROOM * source.seek(0, 2)
     else:
         with open_archive(source, edited=True, keys=Keys(key)) as archive:
-            size = archive.unpacked_size
+            photos = archive.metadata.photos.values()
+            inside = sum(photo.size for photo in photos if archive.holds(photo))
+            beside = sum(
+                photo.size
+                for photo in photos
+                if not archive.holds(photo) and photo.sha256 not in photos_known
+            )
+            # Those in the file are copied with it, and those beside it, where they lie on another machine.
+            needed = ROOM * (archive.unpacked_size - inside) + 2 * (inside + beside)
     free = shutil.disk_usage(process.temporary_folder()).free
-    if free >= ROOM * size:
+    if free >= needed:
         return ""
     return _(
         "There is no room for it: %(size)s MB are needed, %(free)s MB are free in the temporary folder."
-    ) % {
-        "size": megabytes(ROOM * size),
-        "free": megabytes(free),
-    }
+    ) % {"size": megabytes(needed), "free": megabytes(free)}
 
 
 def compare(

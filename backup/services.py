@@ -12,8 +12,9 @@ import datetime as dt
 import gc
 import hashlib
 import os
+import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -26,8 +27,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from . import babybuddy, media
-from .archive import README, Archive, Key, Limits, Metadata, Photo, Writer, photos_beside, with_photos
+from .archive import README, Archive, Key, Limits, Metadata, Writer, photos_beside, with_photos
 from .archive.limits import megabytes
+from .archive.whole import write_whole
 from .conf import aware_now, conf
 from .database import MAX_NAMED, Database, database_of, memo, reason_of, refuse_dangling
 from .dump import Store, unreadable, write_photos, write_records
@@ -36,6 +38,8 @@ from .exceptions import (
     BackupError,
     Damaged,
     Forbidden,
+    InvalidBackup,
+    KeyNeeded,
     LocationFailed,
     NoSafetyCopy,
     NoSuchBackup,
@@ -43,6 +47,7 @@ from .exceptions import (
     UnknownApps,
     Unreadable,
 )
+from .keeping import Keeping
 from .leftovers import remove_leftovers
 from .log import logged, logger
 from .media import NamedPhotos
@@ -72,7 +77,6 @@ from .scope import elsewhere, is_here, models_in_scope, part_of
 from .storage import files, kept, placed, state
 from .storage.elsewhere import ask_again
 from .storage.keys import Place, key_for, unlocked
-from .storage.photos import Photos
 from .tables import Column, Table, place_of, places_in_words
 from .upgrade import process, schema
 
@@ -105,17 +109,21 @@ def create_backup(
     place: Place = Place.DOWNLOAD,
     encrypt: bool = False,
     photos: bool = False,
+    store: Store | None = None,
 ) -> Metadata:
     """Write a backup of everything in scope, as of one moment, to `target`, a seekable binary file.
 
     `label`: a note for the metadata. `leave_out`: leave out what nobody can read, and name it in the metadata.
-    `photos`: with the photos that records name; the metadata has warnings of those that are missing.
+    `photos`: with the photos that records name; the metadata has warnings of those that are missing. `store`: takes
+    their content in place of the backup.
     `place`: where it goes, which decides whether it is encrypted; `encrypt`: it is anyhow. Raises `Unreadable`,
     `StorageFailed`, `Busy`, `EncryptionUnavailable`.
     """
     with logged("backup", user) as log:
         key = key_for(place, encrypt=encrypt)
-        metadata = _write_backup(target, user, label, reporter, key, leave_out=leave_out, photos=photos)
+        metadata = _write_backup(
+            target, user, label, reporter, key, leave_out=leave_out, photos=photos, store=store
+        )
         log(
             f"{metadata.total_records} records"
             + (f", {len(metadata.photos)} photos" if photos else "")
@@ -170,7 +178,9 @@ def _write_backup(
                 includes_media=photos,
             )
         if named is not None:  # after the database's moment, which need not last as long as they take
-            if store is None:
+            if store is not None:
+                store.begin(key)
+            else:
                 _check_space(target, named)
             metadata = replace(metadata, warnings=write_photos(writer, named, reporter, store))
         return writer.finish(metadata)
@@ -227,12 +237,6 @@ def keep_backup(
     """
     with logged(f"{kind.value} backup", user) as log, tempfile.TemporaryFile() as file:
         key = key_for(Place.LOCAL, encrypt=encrypt)
-        beside = Photos()
-
-        def store(photo: Photo, content: BinaryIO) -> None:
-            if not beside.has(photo, key):
-                beside.add(photo, content, key)
-
         metadata = _write_backup(
             file,
             user,
@@ -240,8 +244,8 @@ def keep_backup(
             reporter,
             key,
             leave_out=leave_out,
-            photos=bool(photos),
-            store=store,
+            photos=conf.photos if photos is None else photos,
+            store=Keeping(),
         )
         file.seek(0)
         stored = kept.keep(file, metadata, kind, facts={"pinned": True} if pinned else None)
@@ -262,6 +266,61 @@ def open_kept(name: str, user: Any = None) -> BinaryIO:
         if not (_is_superuser(user) and _is_empty()):
             raise
         return kept.open_beside(name)
+
+
+def open_whole(name: str, user: Any = None) -> BinaryIO:
+    """Open a backup that the server keeps as one file, with its photos in it, as a download is; the caller closes it.
+
+    What is missing or damaged of its photos is left out, and named in its metadata. Raises as `open_kept` does;
+    `KeyNeeded` where it is encrypted, and its key is not known here, so that photos cannot be put into it.
+    """
+    source = open_kept(name, user)
+    try:
+        whole = _whole(source)
+    except KeyNeeded:
+        if kept.find(name).photos:
+            source.close()
+            raise
+        whole = None
+    except BaseException:
+        source.close()
+        raise
+    if whole is None:
+        source.seek(0)
+        return source
+    source.close()
+    whole.seek(0)
+    return whole
+
+
+def _whole(source: BinaryIO) -> BinaryIO | None:
+    """Return one file of a backup whose photos lie beside it; None where it has none, or is damaged: somebody may want
+    to look at it."""
+    try:
+        opened = unlocked(source)
+    except InvalidBackup:
+        return None
+    with opened as archive:
+        photos = archive.metadata.photos.values()
+        if all(map(archive.holds, photos)):
+            return None
+        _check_temporary_space(source.seek(0, 2) + sum(photo.size for photo in photos))
+        whole = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115  the caller closes it
+        try:
+            write_whole(source, archive, whole)
+        except BaseException:
+            whole.close()
+            raise
+        return whole
+
+
+def _check_temporary_space(size: int) -> None:
+    free = shutil.disk_usage(tempfile.gettempdir()).free
+    if size > free:
+        raise StorageFailed(
+            _("The backup takes %(size)s MB, and only %(free)s MB are free in the temporary folder.")
+            % {"size": megabytes(size), "free": megabytes(free)}
+        )
 
 
 def backups_for_an_empty_site(user: Any = None, *, most: int) -> list[kept.StoredBackup]:
@@ -449,28 +508,40 @@ def prove_backup(
     key: Key | None = None,
     user: Any = None,
     reporter: Reporter = SILENT,
+    photos_known: Collection[str] = (),
 ) -> Proof:
     """Prove a backup, or a database file, of any age: restore it into a throw-away database, and compare every value.
 
     What is wrong with it is in the proof; nothing is raised. `path`, `key`: see `at_todays_schema`. `edited`: see
-    `RestoreOptions`.
+    `RestoreOptions`. `photos_known`: see `proof.prove`.
     """
     with logged("proof", user) as log:
         proof = prove(
-            source, partial(_look_at, source, edited, key), path=path, edited=edited, reporter=reporter
+            source,
+            partial(_look_at, source, edited, key),
+            path=path,
+            edited=edited,
+            reporter=reporter,
+            photos_known=photos_known,
         )
-        log(f"{proof.verdict.value}, {proof.records} records")
+        log(f"{proof.verdict.value}, {proof.records} records, {proof.photos} photos")
         return proof
 
 
 def prove_kept(
-    name: str, *, place: str = "", key: Key | None = None, user: Any = None, reporter: Reporter = SILENT
+    name: str,
+    *,
+    place: str = "",
+    key: Key | None = None,
+    user: Any = None,
+    reporter: Reporter = SILENT,
+    photos_known: Collection[str] = (),
 ) -> Proof:
     """Prove a backup that the server keeps, and note what came of it beside the file.
 
     `place`: the location to fetch it from, or `local`; by default, where it failed last, or the first one that has it.
-    `key`: what to try first where it is encrypted. Where it could not be told, the verdict from before stands. Raises
-    `NoSuchBackup`, `StorageFailed`.
+    `key`: what to try first where it is encrypted. `photos_known`: see `proof.prove`. Where it could not be told, the
+    verdict from before stands. Raises `NoSuchBackup`, `StorageFailed`.
     """
     backup = kept.find(name)
     last = backup.proof or {}
@@ -478,7 +549,7 @@ def prove_kept(
     place = place or failed_at or next(iter(backup.locations))
     try:
         with kept.open_backup(name, place) as source:
-            proof = prove_backup(source, key=key, user=user, reporter=reporter)
+            proof = prove_backup(source, key=key, user=user, reporter=reporter, photos_known=photos_known)
     except (NoSuchBackup, LocationFailed) as error:
         if place == kept.LOCAL:
             raise

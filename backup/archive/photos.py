@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import os
+import shutil
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -39,6 +41,10 @@ class PhotoSource(Protocol):
     def blocks(self, photo: Photo, key: Key | None) -> Iterator[bytes]:
         """Yield what lies there for a photo, whether or not it is the right content. Raises `FileNotFoundError`,
         `StorageFailed`, and what a reader takes for damage: `ValueError`, `zipfile.BadZipFile`, `EOFError`."""
+
+    def bring(self, photo: Photo, key: Key | None, folder: Path) -> None:
+        """Have the file of a photo, as it lies there, be in a `PhotoFolder`: as a link where that can be, else as a
+        copy. Raises `FileNotFoundError`, `StorageFailed`, `OSError`."""
 
 
 class FileWithPhotos:
@@ -84,6 +90,18 @@ class PhotoFolder:
     def blocks(self, photo: Photo, key: Key | None) -> Iterator[bytes]:
         with (self._folder / stored_name(photo.sha256, key)).open("rb") as file:
             yield from read_stored(file, photo, key)
+
+    def bring(self, photo: Photo, key: Key | None, folder: Path) -> None:
+        name = stored_name(photo.sha256, key)
+        link(self._folder / name, folder / name)
+
+
+def link(file: Path, target: Path) -> None:
+    """Have `target` be a link to a file; a copy where the system knows no links."""
+    try:
+        os.symlink(file.absolute(), target)
+    except (NotImplementedError, OSError):
+        shutil.copyfile(file, target)
 
 
 def stored_name(sha256: str, key: Key | None) -> str:

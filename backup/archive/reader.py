@@ -353,6 +353,10 @@ class Archive:
 
     # -- members ---
 
+    def holds(self, photo: Photo) -> bool:
+        """Tell whether the photo's content is in the file itself."""
+        return photo.file in self._entries
+
     def has_photo(self, photo: Photo) -> bool:
         """Tell whether the photo's content is there. A backup has all of its photos in it or, where the server keeps
         it, none: those lie beside it, and one may be missing. One that was edited may have some."""

@@ -42,6 +42,7 @@ from ..storage.content import Content, content_of
 from ..storage.elsewhere import Seen, State
 from ..storage.kept import LOCAL, BackupKind, StoredBackup
 from ..storage.names import Name, parse
+from .photo_copies import PhotoCopies
 from .retention import Verdict, verdicts
 
 #: Minutes after which a location that failed is tried again; after that, with the next backup.
@@ -165,12 +166,16 @@ class _Visit:
         self._look(location)
         if key is None:
             self._refuse_clear()
-        for backup in self._work.wanted:
-            if self._lacks(backup, key):
-                with suppress(NoSuchBackup):  # deleted here meanwhile
-                    self._send(location, backup, key)
+        photos = PhotoCopies(location)
+        lacking = [backup for backup in self._work.wanted if self._lacks(backup, key)]
+        photos.complete(self._copies, [backup for backup in self._work.wanted if backup not in lacking])
+        for backup in lacking:
+            with suppress(NoSuchBackup):  # deleted here meanwhile
+                self._send(location, backup, key, photos)
         if self._is_listed and not self._gone:
             self._tidy(location)
+            if not self._work.halted:
+                photos.tidy(self._copies)
 
     # -- what is there ---
 
@@ -225,16 +230,28 @@ class _Visit:
                 % {"name": self.seen.name, "id": ", ".join(ids)}
             )
 
-    def _send(self, location: locations.Location, backup: StoredBackup, key: Key | None) -> None:
-        """Send a copy, and read it back. Raises `LocationFailed`, `NoSuchBackup`, `InvalidBackup`, `StorageFailed`."""
+    def _send(
+        self, location: locations.Location, backup: StoredBackup, key: Key | None, photos: PhotoCopies
+    ) -> None:
+        """Send a copy, after its photos, and read it back.
+
+        Raises `LocationFailed`, `NoSuchBackup`, `InvalidBackup`, `StorageFailed`.
+        """
         name = parse(backup.copies[LOCAL])
         with kept.open_backup(name.text, LOCAL) as clear, tempfile.TemporaryFile() as sealed:
             file: BinaryIO = clear
-            if key is not None and not name.key_id:
-                name = parse(f"{name.identity}_{key.id}.zip")
+            is_failed = facts.proofs_of(backup.facts).get(self.seen.name, {}).get("verdict") == "failed"
+            try:
                 with keys.unlocked(clear) as archive:
-                    encrypt(archive, cast(BinaryIO, sealed), key)
-                file = cast(BinaryIO, sealed)
+                    photos.send(archive, archive.key or key, anew=is_failed)
+                    if key is not None and not name.key_id:
+                        encrypt(archive, cast(BinaryIO, sealed), key)
+                        name = parse(f"{name.identity}_{key.id}.zip")
+                        file = cast(BinaryIO, sealed)
+            except (KeyNeeded, EncryptionUnavailable):
+                if not name.key_id:
+                    raise
+                photos.send_locked(name.key_id)  # an old key, which this server has not: it goes as it is
             file.seek(0)
             location.send(name.path, file)
             try:

@@ -6,11 +6,11 @@ See `upgrade.child` for how it is told what to do, and what it can reach.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from django.conf import settings
 from django.core.management import call_command
@@ -21,11 +21,15 @@ from django.db.migrations.recorder import MigrationRecorder
 from django.utils.translation import gettext as _
 
 from .. import babybuddy, proof
-from ..archive import Archive, Key, Keys, open_archive
+from ..archive import Archive, Key, Keys, Photo, open_archive, with_photos
+from ..archive.names import shown
+from ..archive.photos import PhotoFolder
 from ..conf import conf
 from ..database import Database, database_of
 from ..exceptions import Mismatch, RecordsRefused
+from ..media import NamedPhoto
 from ..options import RestoreMode, RestoreOptions
+from ..restore.photos import Placing
 from ..restore.records import RecordReader
 from ..scope import models_in_scope
 from ..tables import Row, Table, describe
@@ -49,7 +53,7 @@ def _work(order: dict[str, Any], folder: Path, reporter: ParentReporter) -> dict
         path = _at_todays_schema(order, folder, reporter, keys[0])
         if order["job"] == "compare":
             return _compare(path, folder / proof.OTHER, keys)
-        return _prove(path, folder, edited=order["edited"], key=keys[0], reporter=reporter)
+        return _prove(path, folder, order, keys[0], reporter)
 
 
 def _at_todays_schema(order: dict[str, Any], folder: Path, reporter: ParentReporter, key: Key | None) -> Path:
@@ -92,14 +96,17 @@ def _build_schema() -> None:
 
 
 def _prove(
-    path: Path, folder: Path, *, edited: bool, key: Key | None, reporter: ParentReporter
+    path: Path, folder: Path, order: dict[str, Any], key: Key | None, reporter: ParentReporter
 ) -> dict[str, Any]:
     from .. import services  # it looks at the settings, which are set by now
 
-    database = database_of()
+    database, edited = database_of(), order["edited"]
     options = RestoreOptions(RestoreMode.CLEAR, clear_unknown_apps=True, edited=edited, as_it_was=True)
-    with path.open("rb") as source, open_archive(source, edited=edited, keys=Keys(key)) as archive:
+    with _opened(path, folder) as source, open_archive(source, edited=edited, keys=Keys(key)) as archive:
         tables = [table for table in _tables() if table.label in archive.metadata.models]
+        photos = archive.metadata.photos
+        wanted = {name: photo for name, photo in photos.items() if photo.sha256 not in order["photos_known"]}
+        _check_photos_are_there(archive, wanted)
         _check_values(archive, tables, database)
         try:
             result = services.restore_backup(source, options, reporter=reporter, key=key)
@@ -107,11 +114,20 @@ def _prove(
             if reason := _not_held(archive, tables, database):
                 return {"unknown": reason}
             raise
+        named = _place_photos(archive, tables, wanted, reporter)
         with (folder / "proved.zip").open("w+b") as target:
-            services.create_backup(target, reporter=reporter)
+            services.create_backup(
+                target, reporter=reporter, photos=bool(wanted), store=_Checksums() if wanted else None
+            )
             with open_archive(target) as again:
                 _compare_records(archive, again, tables)
-    return {"records": result.records, "photos": 0}
+                _compare_photos({name: wanted[name] for name in named}, again.metadata.photos)
+    return {"records": result.records, "photos": len(photos), "photos_known": len(photos) - len(wanted)}
+
+
+def _opened(path: Path, folder: Path) -> BinaryIO:
+    """Open a file with the photos that lie beside it, which the parent has brought."""
+    return with_photos(path.open("rb"), PhotoFolder(folder / proof.PHOTOS))
 
 
 def _tables() -> list[Table]:
@@ -156,6 +172,50 @@ def _compare_records(archive: Archive, again: Archive, tables: list[Table]) -> N
                 raise Mismatch(
                     _("What came back is not what is in the file:"), [_difference(table, old, new)]
                 )
+
+
+def _check_photos_are_there(archive: Archive, wanted: Mapping[str, Photo]) -> None:
+    for photo in wanted.values():
+        if not archive.has_photo(photo):
+            raise Mismatch(_("The photo “%(name)s” is missing.") % {"name": shown(photo.name)})
+
+
+def _place_photos(
+    archive: Archive, tables: list[Table], wanted: Mapping[str, Photo], reporter: ParentReporter
+) -> list[str]:
+    """Restore the photos into the throw-away folder for files. Returns the names of those that records name; the others
+    are only read. Raises `InvalidBackup` where one is damaged."""
+    placing = Placing(archive, reporter, as_it_was=True)
+    placing.decide(RecordReader(archive, as_it_was=True), tables, lambda _table, batch: batch)
+    placing.place(lambda files: None)
+    named = [name for name in {name for *_place, name in placing.settled()} if name in wanted]
+    for name in wanted.keys() - {*named}:
+        for _block in archive.read(wanted[name]):
+            pass
+    return named
+
+
+class _Checksums:
+    """Takes photos for their checksums: see `dump.Store`."""
+
+    def begin(self, key: Key | None) -> None:
+        pass
+
+    def known(self, named: NamedPhoto) -> Photo | None:
+        return None
+
+    def add(self, photo: Photo, content: BinaryIO) -> None:
+        pass
+
+
+def _compare_photos(before: Mapping[str, Photo], after: Mapping[str, Photo]) -> None:
+    """Raise `Mismatch` where a photo is not what it was; name the first one."""
+    for name, photo in before.items():
+        if name not in after or after[name].sha256 != photo.sha256:
+            raise Mismatch(
+                _("What came back is not what is in the file:"),
+                [_("the photo “%(name)s” is not what it was") % {"name": shown(name)}],
+            )
 
 
 def _rows(archive: Archive, table: Table) -> Iterator[Row]:

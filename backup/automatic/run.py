@@ -6,32 +6,38 @@ It is the same for the child process, `manage.py backup --automatic` and `POST /
 
 from __future__ import annotations
 
+import datetime as dt
 import signal
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Any
 
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from .. import services
 from ..conf import OFF, aware_now, conf
 from ..database import Job, database_of
 from ..exceptions import BackupError, Busy, InvalidBackup, KeyNeeded, NoSuchBackup, StorageFailed
+from ..keeping import Keeping
 from ..leftovers import remove_leftovers
 from ..log import logged, logger
 from ..options import SILENT, Reporter
-from ..storage import files, kept, keys, state
+from ..storage import facts, files, kept, keys, photos, state
 from ..storage.kept import BackupKind, StoredBackup
 from ..storage.keys import Place
+from ..storage.named import photos_named
 from . import copies, guard, notices, status, turns
 from .status import State
 from .unchanged import is_unchanged
 
+#: The fact beside a backup: when all photos were read for it, not only those that may be new.
+PHOTOS_READ = "photos_read"
 #: Seconds between two looks whether a restore has ended.
 PATIENCE = 0.5
 #: Seconds that a run gets to end by itself when its time is up.
@@ -41,11 +47,13 @@ LAST_SECONDS = 60
 @dataclass(frozen=True)
 class Outcome:
     """What a run did. `made`: whether there is a new file. `backup`: the newest automatic one; None where another
-    process makes the first one right now. `message`: what happened, in words."""
+    process makes the first one right now. `message`: what happened, in words. `lacking`: what the backup lacks and
+    somebody has to see to, in words."""
 
     made: bool
     backup: StoredBackup | None
     message: str
+    lacking: str = ""
 
     def as_json(self) -> dict[str, Any]:
         backup = self.backup
@@ -136,7 +144,8 @@ def _run(user: Any, reporter: Reporter) -> Outcome:
         _conclude("/fail")
         raise
     _prove(outcome.backup if outcome.made else None, reporter)
-    _note_run(_copy() or _retain())
+    trouble = _copy() or _retain()
+    _note_run(outcome.lacking or trouble)
     _conclude("")
     return outcome
 
@@ -164,13 +173,24 @@ def _make(user: Any, reporter: Reporter) -> Outcome:
         files.tidy()  # what killed processes left
     with suppress(Busy), database_of().lock(Job.RESTORE):
         remove_leftovers()
-    newest = status.newest(status.here(kept.backups(BackupKind.AUTOMATIC)), aware_now())
+    backups = status.here(kept.backups(BackupKind.AUTOMATIC))
+    newest = status.newest(backups, aware_now())
+    reads_all = not any(_is_of_this_week(backup.facts.get(PHOTOS_READ)) for backup in backups)
+    keeping = Keeping(reads_all=reads_all, mends=not all(map(status.is_good, backups)))
     with tempfile.TemporaryFile() as file:
         moment = aware_now()
         # One that lacks what nobody can read is better than none. The status says so, and no rule takes it for whole.
         metadata = services.create_backup(
-            file, user=user, reporter=reporter, place=Place.LOCAL, leave_out=True
+            file,
+            user=user,
+            reporter=reporter,
+            place=Place.LOCAL,
+            leave_out=True,
+            photos=conf.photos,
+            store=keeping,
         )
+        noted: dict[str, Any] = {PHOTOS_READ: moment.isoformat()} if metadata.photos and reads_all else {}
+        lacking = _lacking(keeping.lacking)
         shrunk: list[guard.Loss] = []
         if newest is not None:
             try:
@@ -179,15 +199,28 @@ def _make(user: Any, reporter: Reporter) -> Outcome:
                     with keys.unlocked(file) as today:
                         shrunk = guard.losses(then, today)  # first: the rest of that file may be damaged
                         if status.is_good(newest) and is_unchanged(then, today):
-                            same = kept.note(newest.name, **{status.UNCHANGED: moment.isoformat()})
-                            return Outcome(False, same, _("Nothing has changed since the newest backup."))
+                            same = kept.note(newest.name, **noted, **{status.UNCHANGED: moment.isoformat()})
+                            message = _("Nothing has changed since the newest backup.")
+                            return Outcome(False, same, message, lacking)
             except (InvalidBackup, NoSuchBackup, KeyNeeded) as error:
                 # It is damaged, deleted, or cannot be opened: a new one is all the more needed.
                 logger.warning("%s cannot be compared with: %s", newest.name, error.code)
         file.seek(0)
-        facts = {guard.SHRUNK: [loss.as_json() for loss in shrunk]} if shrunk else {}
-        made = kept.keep(file, metadata, BackupKind.AUTOMATIC, facts=facts)
-    return Outcome(True, made, _("%(n)s records, kept as %(name)s.") % {"n": made.records, "name": made.name})
+        if shrunk:
+            noted[guard.SHRUNK] = [loss.as_json() for loss in shrunk]
+        made = kept.keep(file, metadata, BackupKind.AUTOMATIC, facts=noted)
+    message = _("%(n)s records, kept as %(name)s.") % {"n": made.records, "name": made.name}
+    return Outcome(True, made, message, lacking)
+
+
+def _lacking(photos: int) -> str:
+    if not photos:
+        return ""
+    return ngettext(
+        "The backup was made, but %(n)s photo is not in it: there is no room on the disk of BACKUP_ROOT.",
+        "The backup was made, but %(n)s photos are not in it: there is no room on the disk of BACKUP_ROOT.",
+        photos,
+    ) % {"n": photos}
 
 
 def _prove(made: StoredBackup | None, reporter: Reporter) -> None:
@@ -196,7 +229,8 @@ def _prove(made: StoredBackup | None, reporter: Reporter) -> None:
         return
     try:
         if made is not None:
-            services.prove_kept(made.name, place=kept.LOCAL, reporter=reporter)
+            known = _photos_read_lately(status.here(kept.backups(BackupKind.AUTOMATIC)))
+            services.prove_kept(made.name, place=kept.LOCAL, reporter=reporter, photos_known=known)
         backups = kept.backups(BackupKind.AUTOMATIC)
         if conf.prove == "local":
             backups = status.here(backups)
@@ -208,6 +242,32 @@ def _prove(made: StoredBackup | None, reporter: Reporter) -> None:
         pass  # deleted since
     except StorageFailed as error:
         logger.warning("the proof could not be noted: %s", error.code)
+
+
+def _photos_read_lately(backups: Sequence[StoredBackup]) -> set[str]:
+    """Return the checksums of the photos that a proof of one of these read less than a week ago: so a night's proof
+    costs the new photos only. None where a proof failed since, of which a photo may be the reason."""
+    known: set[str] = set()
+    for backup in backups if all(map(status.is_good, backups)) else ():
+        proof = facts.proofs_of(backup.facts).get(kept.LOCAL, {})
+        if proof.get("verdict") == "proved" and proof.get("photos") and not proof.get("photos_known"):
+            if not _is_of_this_week(proof["at"]):
+                continue
+            with (
+                suppress(BackupError),
+                kept.open_backup(backup.name, kept.LOCAL) as file,
+                keys.unlocked(file) as archive,
+            ):
+                known |= {photo.sha256 for photo in archive.metadata.photos.values()}
+    return known
+
+
+def _is_of_this_week(text: Any) -> bool:
+    """Tell whether a moment, in ISO 8601, is less than a week ago."""
+    try:
+        return dt.timedelta(0) <= aware_now() - dt.datetime.fromisoformat(text) < turns.EVERY
+    except (TypeError, ValueError):
+        return False
 
 
 def _copy() -> str:
@@ -226,11 +286,24 @@ def _retain() -> str:
             if not verdict.stays:
                 kept.delete_here(verdict.backup)
                 logger.info("automatic backup %s removed by BACKUP_KEEP", verdict.backup.name)
+        _remove_photos()
     except BackupError as error:
         return _("The backup was made, but old ones could not be removed. %(reason)s") % {
             "reason": error.message
         }
     return ""
+
+
+def _remove_photos() -> None:
+    """Delete the stored photos that no kept backup names any more. Raises `StorageFailed`."""
+    if status.halted():
+        return
+    try:
+        named = photos_named()
+    except InvalidBackup:
+        return  # a damaged one may name any of them: it is for somebody to look at, and delete
+    if removed := photos.remove_unnamed(named.files, named.locked):
+        logger.info("%s photos removed that no kept backup names", removed)
 
 
 # -- how it went, and who is told ---

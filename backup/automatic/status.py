@@ -345,15 +345,18 @@ def _ok_message(last: StoredBackup | None) -> str:
         return ""
     proof = last.proof or {}
     if proof.get("verdict") == ProofVerdict.PROVED.value:
+        dates = {"date": _date(last.created), "proved": _day(dt.datetime.fromisoformat(proof["at"]))}
+        if proof.get("photos"):
+            what = names.records_and_photos(last.records, proof["photos"])
+            text = _(
+                "The last automatic backup (%(date)s) was proved on %(proved)s: all %(what)s came back identical."
+            )
+            return text % {**dates, "what": what}
         return ngettext(
             "The last automatic backup (%(date)s) was proved on %(proved)s: its %(n)s record came back identical.",
             "The last automatic backup (%(date)s) was proved on %(proved)s: all %(n)s records came back identical.",
             last.records,
-        ) % {
-            "date": _date(last.created),
-            "proved": _day(dt.datetime.fromisoformat(proof["at"])),
-            "n": names.grouped(last.records),
-        }
+        ) % {**dates, "n": names.grouped(last.records)}
     return ngettext(
         "The last automatic backup (%(date)s) holds %(n)s record.",
         "The last automatic backup (%(date)s) holds %(n)s records.",

@@ -28,6 +28,8 @@ def is_unchanged(before: Archive, now: Archive) -> bool:
         used = babybuddy.USES.get(label)
         if not same and (used is None or not _same_but(used, before, now, label)):
             return False
+    if any(photo.sha256 != today.photos[name].sha256 for name, photo in then.photos.items()):
+        return False
     for label in then.models:
         for _lines in before.lines(label):
             pass

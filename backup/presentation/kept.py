@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy, ngettext
 from .. import babybuddy
 from ..proof import Proof, Verdict
 from ..storage.kept import LOCAL, BackupKind, StoredBackup
-from .names import grouped, model_names
+from .names import grouped, model_names, records_and_photos
 
 #: Models that are named where the numbers of records differ; the others are added up.
 NAMED = 4
@@ -88,6 +88,9 @@ def holds(backup: StoredBackup) -> str:
 def verdict_in_words(proof: Proof) -> str:
     """Return what a proof came to that was just made."""
     if proof.verdict is Verdict.PROVED:
+        if proof.photos:
+            what = records_and_photos(proof.records, proof.photos)
+            return _("Proved: all %(what)s came back identical.") % {"what": what}
         return ngettext(
             "Proved: its %(n)s record came back identical.",
             "Proved: all %(n)s records came back identical.",
@@ -117,6 +120,9 @@ def _proof(backup: StoredBackup) -> str:
             "date": date,
             "reason": proof.reason,
         }
+    if proof.photos:
+        what = records_and_photos(proof.records, proof.photos)
+        return _("Proved on %(date)s: all %(what)s came back identical.") % {"date": date, "what": what}
     return ngettext(
         "Proved on %(date)s: its %(n)s record came back identical.",
         "Proved on %(date)s: all %(n)s records came back identical.",

@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from django.apps import apps
 from django.utils.formats import number_format
 from django.utils.text import capfirst
-from django.utils.translation import pgettext
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext, pgettext
 
 from .. import babybuddy
 from ..kinds import Plain
@@ -71,3 +72,11 @@ def grouped(number: int) -> str:
 def shortened(text: str) -> str:
     """Cut a text after `LENGTH` characters."""
     return text if len(text) <= LENGTH else text[:LENGTH] + "…"
+
+
+def records_and_photos(records: int, photos: int) -> str:
+    """Return "48,211 records and 312 photos"."""
+    return _("%(records)s and %(photos)s") % {
+        "records": ngettext("%(n)s record", "%(n)s records", records) % {"n": grouped(records)},
+        "photos": ngettext("%(n)s photo", "%(n)s photos", photos) % {"n": grouped(photos)},
+    }

@@ -7,6 +7,8 @@ name, and stays right. So whatever becomes of the restore, what records named be
 
 First all is decided, and nothing written (`decide`, for a preview, too); then, before the database's transaction, files
 are put there (`place`). Files that no record names in the end do no harm.
+
+Longer than most modules, since what is decided and what is done share their steps.
 """
 
 from __future__ import annotations
@@ -84,10 +86,18 @@ class _File:
 
 
 class Placing:
-    """Where the photos of one backup go. `leave_out`: see `RestoreOptions`. `reporter`: is told of each photo."""
+    """Where the photos of one backup go. `leave_out`, `as_it_was`: see `RestoreOptions`. `reporter`: hears of each."""
 
-    def __init__(self, archive: Archive, reporter: Reporter = SILENT, *, leave_out: bool = False) -> None:
-        self._archive, self._reporter, self._leave_out = archive, reporter, leave_out
+    def __init__(
+        self,
+        archive: Archive,
+        reporter: Reporter = SILENT,
+        *,
+        leave_out: bool = False,
+        as_it_was: bool = False,
+    ) -> None:
+        self._archive, self._reporter = archive, reporter
+        self._leave_out, self._as_it_was = leave_out, as_it_was
         self._files: list[_File] | None = None
         self._placed: list[_File] = []
         #: Whether a storage failed in the middle, so that a file may be there all the same.
@@ -167,11 +177,15 @@ class Placing:
         if not self._archive.has_photo(photo):
             file.state = State.UNPLACED
             return
+        if self._as_it_was and not is_here:  # it is looked at when it is placed
+            return
         with self._copy(photo) as copy:
             size, digest = copy.size or 0, copy.digest
             if is_here and self._is_same(file, size, digest):
                 file.state = State.UNCHANGED
-            elif reason := next(filter(None, (refused(column, copy) for _label, column in file.columns)), ""):
+            elif not self._as_it_was and (
+                reason := next(filter(None, (refused(column, copy) for _label, column in file.columns)), "")
+            ):
                 file.state, file.reason = State.REFUSED, reason
             else:
                 self._find_name(file, size, digest)

@@ -139,11 +139,11 @@ def sites_among(folders: list[str]) -> list[str]:
     return sorted(found - {site_id()})
 
 
-def local_path(name: str) -> str:
-    """Return the path of a file; "" where the storage is no folder of this machine."""
+def local_path(name: str, site: str = "") -> str:
+    """Return the path of a file; "" where the storage is no folder of this machine. `site`: see `path_of`."""
     with storage_errors():
         place = storage()
-        return place.path(path_of(name)) if isinstance(place, FileSystemStorage) else ""
+        return place.path(path_of(name, site)) if isinstance(place, FileSystemStorage) else ""
 
 
 def place_of(name: str) -> str:

@@ -6,6 +6,8 @@ that are not in the file (whether it is pinned) lie beside it, in a JSON file of
 
 The same backup may lie in locations, too, encrypted there and in clear here, or nowhere else but in one. What lies
 there, `elsewhere` knows; a file itself is fetched where it is asked for.
+
+Longer than most modules, since all that is done with one kept backup is here.
 """
 
 from __future__ import annotations
@@ -19,8 +21,9 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from django.core.files import File
+from django.utils.translation import gettext as _
 
-from ..archive import Metadata
+from ..archive import Metadata, with_photos
 from ..conf import conf
 from ..database.memo import site_id
 from ..exceptions import (
@@ -32,7 +35,7 @@ from ..exceptions import (
     StorageFailed,
 )
 from ..options import Places
-from . import elsewhere, files, keys, locations
+from . import elsewhere, files, keys, locations, photos
 from . import facts as known
 from .content import Content, content_here
 from .facts import LOCAL as LOCAL
@@ -221,10 +224,12 @@ def keep(
         f"babybuddy_{now:%Y%m%dT%H%M%S.%fZ}_{kind.value}_{site_id()}_{state_of(metadata)}{key_id}.zip"
     )
     try:
+        if metadata.photos:
+            facts = {**(facts or {}), "photos": len(metadata.photos)}  # for where its key is not known
         if facts:
             known.save(name, facts)  # before the file, which is never there without them
         files.put(name.path, File(file))
-        _check(name)
+        _check(name, with_photos=True)
     except BaseException:
         with suppress(BackupError):
             files.delete(name.path)
@@ -245,9 +250,18 @@ def same_state(metadata: Metadata) -> StoredBackup | None:
     return None
 
 
-def _check(name: Name) -> None:
-    """Raise `InvalidBackup` where the checksums are not right. Where they are, our own file need not be parsed."""
-    with open_backup(name.text) as file, keys.unlocked(file) as archive:
+def _check(name: Name, *, with_photos: bool = False) -> None:
+    """Raise `InvalidBackup` where the checksums are not right. Where they are, our own file need not be parsed.
+
+    `with_photos`: raise `StorageFailed` where one of its photos is not there; those were read when they were stored.
+    """
+    with open_backup(name.text, LOCAL) as file, keys.unlocked(file) as archive:
+        for photo in archive.metadata.photos.values() if with_photos else ():
+            if not archive.has_photo(photo):
+                raise StorageFailed(
+                    _("The photo %(name)s was removed while the backup was made. Please try again.")
+                    % {"name": photo.name}
+                )
         for label in archive.metadata.models:
             for _lines in archive.lines(label):
                 pass
@@ -259,10 +273,14 @@ def find(name: str) -> StoredBackup:
 
 
 def open_backup(name: str, place: str = "") -> BinaryIO:
-    """Open for reading; the caller closes it. Raises `NoSuchBackup`, `StorageFailed`.
+    """Open for reading, with its photos; the caller closes it. Raises `NoSuchBackup`, `StorageFailed`.
 
-    `place`: the location to fetch it from, or `local`; by default the first one that has it.
+    `place`: the location to fetch it from, with its photos, or `local`; by default the first one that has it.
     """
+    return with_photos(_opened(name, place), photos.source(place))
+
+
+def _opened(name: str, place: str) -> BinaryIO:
     found = parse(name)
     if place in ("", LOCAL) and (file := files.open_file(found.path)) is not None:
         return file
@@ -394,7 +412,7 @@ def open_beside(name: str) -> BinaryIO:
     file = files.open_file(found.path, found.site) if found.site in files.other_sites() else None
     if file is None:
         raise no_longer_there()
-    return file
+    return with_photos(file, photos.Photos(photos.Local(found.site)))
 
 
 def prune(keep: str) -> None:
@@ -433,7 +451,7 @@ def _stored(placed: _Placed, undo: str, *, has_facts: bool = True, site: str = "
         size=content.size,
         baby_buddy=content.baby_buddy,
         counts=content.counts,
-        photos=content.photos,
+        photos=facts.get("photos", 0) if content.is_locked else content.photos,
         photos_size=content.photos_size,
         warnings=content.warnings,
         left_out=content.left_out,

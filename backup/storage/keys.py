@@ -20,7 +20,7 @@ from django.utils.translation import gettext as _
 from ..archive import Archive, Key, Keys, open_archive
 from ..archive.encryption import check_available
 from ..conf import aware_now, conf
-from ..exceptions import EncryptionUnavailable, StorageFailed, WrongKey
+from ..exceptions import EncryptionUnavailable, KeyNeeded, StorageFailed, WrongKey
 from . import files
 
 _RING = f"{files.ROOT}keys.json"
@@ -120,6 +120,19 @@ def unlocked(source: BinaryIO, *, edited: bool = False, key: Key | None = None) 
 def _known() -> list[Key]:
     key = configured()
     return [*([key] if key else []), *(stored.key for stored in ring())]
+
+
+def of_id(key_id: str) -> Key | None:
+    """Return the key of this id; None for "". Raises `KeyNeeded` where the server does not have it, `StorageFailed`."""
+    for key in _known() if key_id else ():
+        if key.id == key_id:
+            return key
+    if not key_id:
+        return None
+    raise KeyNeeded(
+        _("The backup is encrypted. It needs the key with the id %(key_id)s.") % {"key_id": key_id},
+        key_id=key_id,
+    )
 
 
 def key_for(place: Place | str, *, encrypt: bool = False) -> Key | None:

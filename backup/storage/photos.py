@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import shutil
 import tempfile
+import zipfile
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from functools import cached_property
+from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
 from django.core.files import File
 from django.utils.translation import gettext as _
 
-from ..archive import Key, Photo
-from ..archive.photos import BLOCK, IN_MEMORY, read_stored, stored_name, write_encrypted
+from ..archive import Key, Photo, PhotoSource
+from ..archive.photos import BLOCK, IN_MEMORY, link, read_stored, stored_name, write_encrypted
 from ..conf import aware_now
 from ..exceptions import CannotList, NoSuchBackup, StorageFailed
 from . import files, locations
+from .facts import LOCAL
 from .files import PHOTOS
 
 #: A photo that no backup names stays so long: somebody may be making the one that does.
@@ -49,6 +53,10 @@ class Local:
 
     def __init__(self, site: str = "") -> None:
         self._site = site
+
+    def path(self, name: str) -> str:
+        """Return where a file lies on this machine; "" where it lies in another storage."""
+        return files.local_path(name, self._site)
 
     def names(self, folder: str) -> list[str]:
         return [name.rpartition("/")[2] for name in files.names_in(folder, self._site)]
@@ -98,6 +106,16 @@ class Photos:
         with opened as file:
             yield from read_stored(file, photo, key)
 
+    def bring(self, photo: Photo, key: Key | None, folder: Path) -> None:
+        """See `archive.photos.PhotoSource`."""
+        name = stored_name(photo.sha256, key)
+        path = self._place.path(f"{PHOTOS}/{name}") if isinstance(self._place, Local) else ""
+        if path:
+            link(Path(path), folder / name)
+            return
+        with self._place.fetch(f"{PHOTOS}/{name}") as file, (folder / name).open("wb") as copy:
+            shutil.copyfileobj(file, copy)
+
     def add(self, photo: Photo, content: BinaryIO, key: Key | None) -> None:
         """Store a photo, in place of what may lie there for it, and read it back. `content`: from its beginning.
 
@@ -111,17 +129,26 @@ class Photos:
                 write_encrypted(cast(BinaryIO, packed), iter(lambda: content.read(BLOCK), b""), key)
                 packed.seek(0)
                 self._place.send(f"{PHOTOS}/{name}", cast(BinaryIO, packed))
-        digest = hashlib.sha256()
-        try:
-            for block in self.blocks(photo, key):
-                digest.update(block)
-        except (ValueError, EOFError, FileNotFoundError):
-            digest.update(b"another content")
-        if digest.hexdigest() != photo.sha256:
+        if not self.is_whole(photo, key):
             raise StorageFailed(
                 _("The photo %(name)s was written, but something else came back.") % {"name": photo.name}
             )
         self.names.add(name)
+
+    def is_whole(self, photo: Photo, key: Key | None) -> bool:
+        """Tell whether what lies there for a photo is that photo. Raises `StorageFailed`, `EncryptionUnavailable`."""
+        digest = hashlib.sha256()
+        try:
+            for block in self.blocks(photo, key):
+                digest.update(block)
+        except (ValueError, EOFError, FileNotFoundError, zipfile.BadZipFile):
+            return False
+        return digest.hexdigest() == photo.sha256
+
+    def is_young(self, photo: Photo, key: Key | None) -> bool:
+        """Tell whether a photo of this site was stored so lately that `remove_unnamed` leaves it. Raises
+        `StorageFailed`."""
+        return _is_young(f"{PHOTOS}/{stored_name(photo.sha256, key)}", YOUNG / 2)
 
 
 class Anywhere:
@@ -154,6 +181,20 @@ class Anywhere:
             raise FileNotFoundError(photo.name)
         yield from place.blocks(photo, key)
 
+    def bring(self, photo: Photo, key: Key | None, folder: Path) -> None:
+        place = self._place_of(photo, key)
+        if place is None:
+            raise FileNotFoundError(photo.name)
+        place.bring(photo, key, folder)
+
+
+def source(place: str) -> PhotoSource:
+    """Return where the photos of a kept backup are. `place`: the location that it is fetched from, or `local`; "" where
+    it does not matter. Raises `NoSuchLocation`."""
+    if not place:
+        return Anywhere()
+    return Photos(None if place == LOCAL else locations.location(place))
+
 
 def remove_unnamed(named: Collection[str], locked: Collection[str], *, place: Local | None = None) -> int:
     """Delete the photos of this site that no kept backup names and that are a day old. Returns how many.
@@ -170,3 +211,7 @@ def remove_unnamed(named: Collection[str], locked: Collection[str], *, place: Lo
             place.delete(f"{PHOTOS}/{name}")
             removed += 1
     return removed
+
+
+def _is_young(name: str, age: dt.timedelta) -> bool:
+    return abs(aware_now() - files.modified(name)) < age

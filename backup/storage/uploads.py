@@ -25,11 +25,13 @@ from django.core.files.base import ContentFile
 from django.template.defaultfilters import filesizeformat
 from django.utils.translation import gettext as _
 
+from ..archive import with_photos
 from ..conf import aware_now, conf
 from ..exceptions import Incomplete, InvalidBackup, NoSuchUpload, StorageFailed, WrongOffset
 from . import files
 from .files import STAGED
 from .joined import join
+from .photos import Anywhere
 
 _SALT = "backup.staged"
 #: Uploads that one user may have, and how much all of them may hold, in uploads of the greatest size.
@@ -230,7 +232,8 @@ def _prefix(user: Any) -> str:
 @contextmanager
 def open_staged(upload_id: str, user: Any) -> Iterator[BinaryIO]:
     """Open a staged upload for reading. Raises `NoSuchUpload` where it expired, is gone, or is another user's;
-    `Incomplete` where not all of it came yet."""
+    `Incomplete` where not all of it came yet. A kept backup that was staged has its photos with it."""
+    photos = Anywhere(others=bool(user.is_superuser))
     told = _own(upload_id, user)
     if told.size:
         found = incoming(upload_id, user)
@@ -243,10 +246,10 @@ def open_staged(upload_id: str, user: Any) -> Iterator[BinaryIO]:
             raise _no_longer_there()
         pieces = [(end - start, name) for start, end, name in map(_span, found.pieces)]
         with closing(join(pieces, _open)) as whole:
-            yield whole
+            yield with_photos(whole, photos)
         return
     with _open(f"{_stem(told, user)}.zip") as file:
-        yield file
+        yield with_photos(file, photos)
 
 
 def _open(name: str) -> BinaryIO:

@@ -25,8 +25,8 @@ from .reporter import StateReporter
 
 @endpoint("GET", "HEAD")
 def kept(request: HttpRequest, name: str) -> HttpResponseBase:
-    """Send a kept backup, under the name that a download of that moment had."""
-    file = services.open_kept(name, request.user)
+    """Send a kept backup with its photos, under the name that a download of that moment had."""
+    file = services.open_whole(name, request.user)
     try:
         moment = kept_backups.parse(name).created
         response = attachment(request, file, services.backup_name(request.user, moment))

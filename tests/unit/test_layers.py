@@ -29,6 +29,7 @@ ROOMS = [
     "rescue",
     "log",
     "log_file",
+    "keeping",
     "leftovers",
     "kit",
     "proof",

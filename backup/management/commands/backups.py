@@ -83,7 +83,8 @@ def _line(backup: StoredBackup, verdict: Verdict | None) -> str:
     elif backup.is_locked:
         what = "its key is not known here"
     else:
-        what = f"{backup.records} records" + (f", “{shown(backup.label)}”" if backup.label else "")
+        photos = f", {backup.photos} photos" if backup.photos else ""
+        what = f"{backup.records} records{photos}" + (f", “{shown(backup.label)}”" if backup.label else "")
     notes = [
         backup.kind.value,
         f"{backup.size} bytes",

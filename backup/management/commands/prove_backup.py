@@ -46,7 +46,10 @@ class Command(BackupCommand):
         except OSError as error:
             raise CommandError(f"{file} cannot be read: {error.strerror}") from error
         if proof.verdict is Verdict.PROVED:
-            self.report(f"Proved: all {proof.records} records came back identical.", self.style.SUCCESS)
+            photos = f" and {proof.photos} photos" if proof.photos else ""
+            self.report(
+                f"Proved: all {proof.records} records{photos} came back identical.", self.style.SUCCESS
+            )
         elif proof.verdict is Verdict.FAILED:
             raise CommandError(f"Failed: {proof.reason}")
         else:

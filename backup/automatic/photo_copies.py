@@ -1,0 +1,144 @@
+"""Photos of kept backups in a location: each once, there before the first backup that names it, and gone after the
+last one."""
+
+from __future__ import annotations
+
+import secrets
+import tempfile
+from collections.abc import Collection, Iterable
+from contextlib import suppress
+from typing import BinaryIO, cast
+
+from django.utils.translation import gettext as _
+
+from ..archive import Archive, Key, Photo
+from ..archive.photos import IN_MEMORY, stored_name, write_encrypted
+from ..exceptions import (
+    CannotDelete,
+    CannotList,
+    CannotRead,
+    EncryptionUnavailable,
+    InvalidBackup,
+    KeyNeeded,
+    LocationFailed,
+    NoSuchBackup,
+)
+from ..log import logger
+from ..storage import files, kept, keys, locations
+from ..storage.files import PHOTOS
+from ..storage.kept import StoredBackup
+from ..storage.named import NamedPhotos
+from ..storage.names import Name, parse
+
+#: Bytes from somewhere in a photo that are compared with what was sent.
+SAMPLE = 64 * 1024
+
+
+class PhotoCopies:
+    """The photos of one visit to a location. Raises `LocationFailed` where it fails."""
+
+    def __init__(self, location: locations.Location) -> None:
+        self._location = location
+        self._here = {path.rpartition("/")[2] for path in files.names_in(PHOTOS)}
+        self._there: set[str] = set()
+        self._is_listed = True
+        #: Names of files that backups here name: they stay.
+        self._needed: set[str] = set()
+        try:
+            self._there.update(location.names(PHOTOS))
+        except CannotList:
+            self._is_listed = False
+
+    def complete(self, copies: Iterable[str], backups: Iterable[StoredBackup]) -> None:
+        """Send what is missing of the photos of backups whose copies are there."""
+        here = {backup.identity: parse(backup.copies[kept.LOCAL]) for backup in backups}
+        for copy in map(parse, copies):
+            if copy.identity in here:
+                self._complete(here[copy.identity], copy)
+
+    def _complete(self, local: Name, copy: Name) -> None:
+        try:
+            with kept.open_backup(local.text, kept.LOCAL) as file, keys.unlocked(file) as archive:
+                key = archive.key or keys.of_id(copy.key_id)
+                if not self._is_listed:  # they went before the copy did
+                    self._there |= {stored_name(p.sha256, key) for p in archive.metadata.photos.values()}
+                self.send(archive, key)
+        except (NoSuchBackup, InvalidBackup, KeyNeeded, EncryptionUnavailable) as error:
+            logger.warning("the photos of %s are not looked at: %s", local.text, error.code)
+
+    def send(self, archive: Archive, key: Key | None, *, anew: bool = False) -> None:
+        """Send the photos of a backup that is open, `key`: encrypted with this. `anew`: also those that are there."""
+        for photo in archive.metadata.photos.values():
+            name = stored_name(photo.sha256, key)
+            self._needed.add(name)
+            if name in self._there and not anew:
+                continue
+            try:
+                if name in self._here:
+                    self._send_file(name)
+                else:
+                    self._send_photo(archive, photo, key, name)
+            except (InvalidBackup, NoSuchBackup) as error:  # it is damaged here: a proof says so
+                logger.warning("a photo was not sent to %s: %s", self._location.name, error.code)
+
+    def send_locked(self, key_id: str) -> None:
+        """Send all photos that are encrypted with a key which is not known here: nobody can tell which it needs."""
+        for name in sorted(self._here):
+            if name.endswith(f"_{key_id}.zip") and name not in self._there:
+                self._send_file(name)
+
+    def _send_file(self, name: str) -> None:
+        """Send a photo as it lies here."""
+        file = files.open_file(f"{PHOTOS}/{name}")
+        if file is None:
+            raise InvalidBackup(name)
+        with file:
+            self._send(name, file)
+
+    def _send_photo(self, archive: Archive, photo: Photo, key: Key | None, name: str) -> None:
+        with tempfile.SpooledTemporaryFile(IN_MEMORY) as spooled:
+            file = cast(BinaryIO, spooled)
+            if key is not None:
+                write_encrypted(file, archive.read(photo), key)
+            else:
+                for block in archive.read(photo):
+                    file.write(block)
+            self._send(name, file)
+
+    def _send(self, name: str, file: BinaryIO) -> None:
+        """Send a file, and read a part of it back."""
+        path, size = f"{PHOTOS}/{name}", file.seek(0, 2)
+        file.seek(0)
+        self._location.send(path, file)
+        start = secrets.randbelow(max(size - SAMPLE, 0) + 1)
+        file.seek(start)
+        with suppress(CannotRead):
+            is_same = self._location.size(path) == size
+            if not is_same or self._location.read_part(path, start, SAMPLE) != file.read(SAMPLE):
+                with suppress(LocationFailed):
+                    self._location.delete(path)
+                raise LocationFailed(
+                    _("What was read back from “%(name)s” is not what was sent there.")
+                    % {"name": self._location.name}
+                )
+        self._there.add(name)
+
+    def tidy(self, copies: Collection[str]) -> None:
+        """Remove the photos that no copy there names any more. `copies`: the names of those that are there.
+
+        Where one of them cannot be read, nothing is removed.
+        """
+        if not self._is_listed or self._there <= self._needed:
+            return
+        named = NamedPhotos()
+        try:
+            for copy in map(parse, copies):
+                with locations.open_parts(self._location, copy.path) as file:
+                    named.see(file, copy)
+        except (InvalidBackup, NoSuchBackup, CannotRead):
+            return
+        with suppress(CannotDelete):
+            for name in sorted(self._there - named.files):
+                if name.partition("_")[2].removesuffix(".zip") not in named.locked:
+                    self._location.delete(f"{PHOTOS}/{name}")
+                    self._there.discard(name)

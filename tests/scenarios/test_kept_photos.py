@@ -1,0 +1,635 @@
+"""Kept backups with photos: each photo lies once beside them, and all that is done with them sees a whole backup."""
+
+import datetime as dt
+import io
+import os
+import zipfile
+from pathlib import Path
+
+import pytest
+from core import models as core
+from django.conf import settings as live
+from django.core.management import CommandError, call_command
+from django.test import Client
+from django.urls import reverse
+
+from backup import keeping, media, services
+from backup.archive import Archive, Keys, Limits
+from backup.automatic import run as automatic
+from backup.automatic import status
+from backup.conf import conf
+from backup.exceptions import CannotList, InvalidBackup, KeyNeeded, StorageFailed
+from backup.options import RestoreMode, RestoreOptions
+from backup.proof import Verdict
+from backup.storage import kept, keys
+from backup.storage import photos as stored_photos
+from backup.storage.locations import Location
+from tests.support.backups import take
+from tests.support.http import script
+from tests.support.photos import files, picture, put
+from tests.support.snapshots import differences, snapshot
+
+CLEAR = RestoreOptions(RestoreMode.CLEAR)
+NAMES = ("child/picture/anna.png", "child/picture/ben.png", "notes/images/a.png", "notes/images/b.png")
+
+
+@pytest.fixture
+def pictured(family, settings, tmp_path):
+    """Four photos, of which two are the same picture. Returns name -> content."""
+    settings.MEDIA_ROOT = tmp_path / "media"
+    settings.BACKUP_SCHEDULE, settings.BACKUP_PROVE = "daily", "all"
+    anna, ben = core.Child.objects.order_by("pk")[:2]
+    core.Child.objects.filter(pk=anna.pk).update(picture=NAMES[0])
+    core.Child.objects.filter(pk=ben.pk).update(picture=NAMES[1])
+    for name in NAMES[2:]:
+        core.Note.objects.create(child=anna, note=name, image=name)
+    contents = dict(zip(NAMES, [picture(1), picture(2), picture(3), picture(2)], strict=True))
+    for name, content in contents.items():
+        put(name, content)
+    return contents
+
+
+@pytest.fixture
+def admin(family, pictured):
+    return family.admin
+
+
+@pytest.fixture
+def browser(admin):
+    client = Client()
+    client.force_login(admin)
+    return client
+
+
+@pytest.fixture(params=["in clear", "encrypted"])
+def key(request, pictured, settings):
+    if request.param == "in clear":
+        return None
+    settings.BACKUP_ENCRYPT = ["local"]
+    return keys.add().key
+
+
+@pytest.fixture
+def long_ago(monkeypatch):
+    """Photos count as unchanged since a backup although both were made just now."""
+    monkeypatch.setattr(keeping, "MARGIN", -dt.timedelta(seconds=60))
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """The names of the photos that are read."""
+    names, real = [], media.PhotoReader.read
+
+    def reading(self, photo, target):
+        names.append(photo.name)
+        return real(self, photo, target)
+
+    monkeypatch.setattr(media.PhotoReader, "read", reading)
+    return names
+
+
+def store():
+    """Name -> path of the stored photos."""
+    return {path.name: path for path in conf.root.glob("site_*/photos/*")}
+
+
+def content_of(file):
+    """Name -> content of the photos in a whole backup."""
+    with Archive(file, Limits(), keys=Keys(None, lambda: [stored.key for stored in keys.ring()])) as archive:
+        assert all(map(archive.holds, archive.metadata.photos.values()))
+        return {name: b"".join(archive.read(photo)) for name, photo in archive.metadata.photos.items()}
+
+
+def lose_media():
+    for path in Path(live.MEDIA_ROOT).rglob("*.png"):
+        path.unlink()
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def restored(name, options=CLEAR):
+    with services.open_kept(name) as source:
+        return services.restore_backup(source, options)
+
+
+# --- Making -------------------------------------------------------------------------------------------------
+
+
+def test_each_photo_lies_once_beside_the_backups(pictured, key):
+    first, second = services.keep_backup(), services.keep_backup(encrypt=key is not None)
+    assert (first.photos, second.photos) == (4, 4)
+    assert len(store()) == 3
+    for stored in (first, second):
+        with kept.open_backup(stored.name) as file, zipfile.ZipFile(file) as archive:
+            assert not any(name.startswith("media/") for name in archive.namelist())
+    for path in store().values():
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert any(content in path.read_bytes() for content in pictured.values()) != bool(key)
+    assert all(name.endswith(f"_{key.id}.zip") if key else len(name) == 64 for name in store())
+
+
+def test_without_photos_where_somebody_says_so(pictured, settings):
+    assert services.keep_backup(photos=False).photos == 0
+    settings.BACKUP_PHOTOS = False
+    assert services.keep_backup().photos == 0
+    assert automatic.run(now=True).backup.photos == 0
+    assert not store()
+    assert services.keep_backup(photos=True).photos == 4
+
+
+def test_only_photos_that_may_be_new_are_read(pictured, long_ago, read):
+    automatic.run(now=True)
+    assert sorted(read) == sorted(pictured)
+    read.clear()
+    before = {name: path.stat().st_mtime_ns for name, path in store().items()}
+    core.Note.objects.filter(image=NAMES[2]).update(note="changed")
+    outcome = automatic.run(now=True)
+    assert outcome.made
+    assert outcome.backup.photos == 4
+    assert read == []
+    core.Note.objects.filter(image=NAMES[3]).update(image="notes/images/new.png")
+    put("notes/images/new.png", picture(9))
+    outcome = automatic.run(now=True)
+    assert read == ["notes/images/new.png"]
+    assert len(store()) == 4
+    assert {name: path.stat().st_mtime_ns for name, path in store().items() if name in before} == before
+
+
+def test_another_photo_of_the_same_name_and_size_is_read(pictured, monkeypatch, read):
+    """Copied there with an old date, which `cp -p` and `rsync` do."""
+    monkeypatch.setattr(keeping, "MARGIN", dt.timedelta(0))
+    automatic.run(now=True)
+    read.clear()
+    path, other = Path(live.MEDIA_ROOT, NAMES[0]), picture(77)
+    told = path.stat()
+    assert len(other) == told.st_size
+    path.write_bytes(other)
+    os.utime(path, ns=(told.st_atime_ns, told.st_mtime_ns))
+    outcome = automatic.run(now=True)
+    assert NAMES[0] in read
+    assert outcome.made
+    with services.open_whole(outcome.backup.name) as file:
+        assert content_of(file)[NAMES[0]] == other
+
+
+def test_once_a_week_all_are_read(pictured, long_ago, read):
+    first = automatic.run(now=True).backup
+    read.clear()
+    automatic.run(now=True)
+    assert read == []
+    week_ago = (dt.datetime.now(dt.timezone.utc) - dt.timedelta(days=7, seconds=1)).isoformat()
+    kept.note(first.name, photos_read=week_ago)
+    automatic.run(now=True)
+    assert sorted(read) == sorted(pictured)
+    read.clear()
+    automatic.run(now=True)
+    assert read == []
+
+
+def test_nothing_changed_is_no_new_file_with_photos_too(pictured, key, long_ago):
+    made = automatic.run(now=True)
+    assert made.made
+    assert not automatic.run(now=True).made
+    put(NAMES[1], picture(50))
+    Path(live.MEDIA_ROOT, NAMES[1]).touch()
+    core.Child.objects.filter(picture=NAMES[1]).update(picture="child/picture/carl.png")
+    put("child/picture/carl.png", picture(51))
+    assert automatic.run(now=True).made
+
+
+def test_a_photo_that_is_missing_is_told(pictured):
+    Path(live.MEDIA_ROOT, NAMES[2]).unlink()
+    stored = services.keep_backup()
+    assert stored.photos == 3
+    with kept.open_backup(stored.name) as file, keys.unlocked(file) as archive:
+        (warning,) = archive.metadata.warnings
+    assert NAMES[2] in warning
+
+
+def test_no_room_for_photos_is_a_failure_and_the_records_are_kept(pictured, monkeypatch):
+    monkeypatch.setattr(keeping, "_free", lambda: keeping.SPARE + len(picture(1)) // 2)
+    outcome = automatic.run(now=True)
+    assert outcome.made
+    assert outcome.backup.photos == 0
+    assert outcome.backup.records > 100
+    found = status.status()
+    assert found.state is status.State.FAILED
+    assert "4 photos" in found.message
+    monkeypatch.undo()
+    assert automatic.run().backup.photos == 4  # due at once
+    assert status.status().state is status.State.OK
+
+
+def test_what_a_killed_one_stored_is_not_stored_twice(pictured, monkeypatch):
+    real = stored_photos.Photos.add
+    added = []
+
+    def add(self, photo, content, key):
+        if len(added) == 2:
+            raise KeyboardInterrupt
+        added.append(photo.name)
+        real(self, photo, content, key)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stored_photos.Photos, "add", add)
+        with pytest.raises(KeyboardInterrupt):
+            automatic.run(now=True)
+    assert not kept.names()
+    before = {name: path.stat().st_mtime_ns for name, path in store().items()}
+    assert len(before) == 2
+    assert automatic.run(now=True).backup.photos == 4
+    assert {name: path.stat().st_mtime_ns for name, path in store().items() if name in before} == before
+    assert not [*conf.root.rglob("*.part")]
+
+
+def test_a_photo_that_comes_back_otherwise_is_no_backup(pictured, monkeypatch):
+    monkeypatch.setattr(stored_photos.Photos, "blocks", lambda self, photo, key: iter([b"something else"]))
+    with pytest.raises(StorageFailed, match="something else came back"):
+        services.keep_backup()
+    assert not kept.names()
+
+
+# --- Restoring ----------------------------------------------------------------------------------------------
+
+
+def test_photos_come_back_byte_for_byte(pictured, key):
+    before = snapshot()
+    stored = services.keep_backup()
+    lose_media()
+    core.Note.objects.all().delete()
+    result = restored(stored.name)
+    assert result.photos == 4
+    assert files() == pictured
+    assert differences(before, snapshot()) == []
+
+
+def test_the_preview_counts_them(pictured, key):
+    stored = services.keep_backup()
+    Path(live.MEDIA_ROOT, NAMES[0]).unlink()
+    with services.open_kept(stored.name) as source:
+        photos = services.inspect_backup(source, CLEAR).photos
+    assert (photos.added, photos.unchanged, photos.missing) == (1, 3, 0)
+
+
+def test_what_is_previewed_on_the_page_comes_back_with_its_photos(pictured, admin, key):
+    stored = services.keep_backup()
+    lose_media()
+    preview = script(admin).post(reverse("backup:restore"), {"kept": stored.name}).json()
+    assert preview["photos"]["added"] == 4
+    result = script(admin).post(reverse("backup:confirm"), {"upload": preview["upload"]}).json()
+    assert result["photos"] == 4
+    assert files() == pictured
+
+
+def test_a_photo_that_is_gone_is_named_and_the_records_come_back(pictured, key):
+    before = snapshot()
+    stored = services.keep_backup()
+    with services.open_kept(stored.name) as file, keys.unlocked(file) as archive:
+        name = stored_photos.stored_name(archive.metadata.photos[NAMES[0]].sha256, archive.key)
+    store()[name].unlink()
+    lose_media()
+    core.Note.objects.all().delete()
+    result = restored(stored.name)
+    assert differences(before, snapshot()) == []
+    assert any(NAMES[0] in line for line in result.warnings)
+    assert files() == {name: content for name, content in pictured.items() if name != NAMES[0]}
+
+
+def test_a_damaged_photo_is_named(pictured, key):
+    stored = services.keep_backup()
+    for path in store().values():
+        flip(path)
+    lose_media()
+    with pytest.raises(InvalidBackup, match="is damaged"):
+        restored(stored.name)
+
+
+def test_undo_needs_no_photos(pictured, key):
+    before = snapshot()
+    stored = services.keep_backup()
+    core.Child.objects.update(picture="")
+    result = restored(stored.name)
+    assert kept.find(result.safety_copy).photos == 0
+    services.undo_restore()
+    assert set(core.Child.objects.values_list("picture", flat=True)) == {""}
+    services.undo_restore(safety_copy=stored.name)
+    assert differences(before, snapshot()) == []
+    assert files() == pictured
+
+
+# --- Downloads ----------------------------------------------------------------------------------------------
+
+
+def test_a_download_is_one_whole_file(pictured, browser, key):
+    stored = services.keep_backup()
+    answer = browser.get(reverse("backup:kept", args=[stored.name]))
+    data = b"".join(answer.streaming_content)
+    assert int(answer["Content-Length"]) == len(data)
+    assert content_of(io.BytesIO(data)) == pictured
+    lose_media()
+    core.Note.objects.all().delete()
+    result = services.restore_backup(io.BytesIO(data), CLEAR)
+    assert result.photos == 4
+    assert files() == pictured
+
+
+def test_a_download_lacks_what_is_missing_and_says_so(pictured, key):
+    stored = services.keep_backup()
+    path = next(iter(store().values()))
+    path.unlink()
+    with services.open_whole(stored.name) as file:
+        assert len(content_of(file)) < 4
+        with keys.unlocked(file) as archive:
+            assert len(archive.metadata.warnings) >= 1
+        assert services.verify_backup(file).photos.keys() < pictured.keys()
+
+
+def test_without_its_key_a_download_would_lack_its_photos(pictured, settings):
+    settings.BACKUP_ENCRYPT = ["local"]
+    keys.add()
+    stored, without = services.keep_backup(), services.keep_backup(photos=False)
+    (conf.root / "keys.json").unlink()
+    with pytest.raises(KeyNeeded):
+        services.open_whole(stored.name)
+    assert kept.find(stored.name).photos == 4
+    with services.open_whole(without.name) as file:
+        assert zipfile.is_zipfile(file)
+
+
+def test_a_file_on_the_disk_is_verified_with_its_photos(pictured, key):
+    stored = services.keep_backup()
+    (path,) = conf.root.rglob(stored.name)
+    out = io.StringIO()
+    call_command("verify_backup", str(path), stdout=out)
+    assert "4 photos" in out.getvalue()
+    flip([*store().values()][1])
+    with pytest.raises(CommandError, match="is damaged"):
+        call_command("verify_backup", str(path), stdout=out)
+
+
+# --- Proofs -------------------------------------------------------------------------------------------------
+
+
+def test_it_is_proved_with_its_photos(pictured, key):
+    before, live_files = snapshot(), files()
+    stored = services.keep_backup()
+    proof = services.prove_kept(stored.name)
+    assert (proof.verdict, proof.reason) == (Verdict.PROVED, "")
+    assert (proof.records, proof.photos) == (stored.records, 4)
+    assert kept.find(stored.name).proof["photos"] == 4
+    assert differences(before, snapshot()) == []
+    assert files() == live_files
+
+
+def test_a_download_with_photos_is_proved(pictured):
+    proof = services.prove_backup(take(photos=True))
+    assert (proof.verdict, proof.reason, proof.photos) == (Verdict.PROVED, "", 4)
+
+
+@pytest.mark.parametrize("fault", ["damaged", "gone"])
+def test_a_photo_that_is_not_what_it_was_fails_the_proof(pictured, key, fault):
+    stored = services.keep_backup()
+    path = next(iter(store().values()))
+    flip(path) if fault == "damaged" else path.unlink()
+    proof = services.prove_kept(stored.name)
+    assert proof.verdict is Verdict.FAILED
+    assert any(name in proof.reason for name in pictured)
+    assert ("is damaged" if fault == "damaged" else "is missing") in proof.reason
+
+
+def test_a_live_photo_that_no_form_would_take_is_no_fault_of_the_backup(pictured):
+    put(NAMES[0], b"no picture at all")
+    stored = services.keep_backup()
+    proof = services.prove_kept(stored.name)
+    assert (proof.verdict, proof.reason, proof.photos) == (Verdict.PROVED, "", 4)
+
+
+def test_what_was_read_lately_is_not_read_again(pictured, long_ago):
+    made = automatic.run(now=True).backup
+    proof = kept.find(made.name).proof
+    assert (proof["verdict"], proof["photos"], proof.get("photos_known", 0)) == ("proved", 4, 0)
+    core.Note.objects.filter(image=NAMES[3]).update(image="notes/images/new.png")
+    put("notes/images/new.png", picture(9))
+    made = automatic.run(now=True).backup
+    proof = kept.find(made.name).proof
+    assert (proof["verdict"], proof["photos"], proof["photos_known"]) == ("proved", 4, 3)
+
+
+def test_a_damaged_photo_is_found_within_a_week_and_mended(pictured, key, long_ago):
+    first = automatic.run(now=True).backup
+    flip(next(iter(store().values())))
+    proof = {**kept.find(first.name).proof, "at": week_ago()}
+    kept.note(first.name, **proof_facts(proof))
+    core.Note.objects.filter(image=NAMES[3]).update(note="changed")
+    second = automatic.run(now=True).backup
+    assert kept.find(second.name).proof["verdict"] == "failed"
+    assert status.status().state is status.State.FAILED
+    core.Note.objects.filter(image=NAMES[3]).update(note="changed again")
+    third = automatic.run(now=True).backup  # which stores the photo anew
+    assert kept.find(third.name).proof["verdict"] == "proved"
+    assert services.prove_kept(second.name).verdict is Verdict.PROVED
+    assert services.prove_kept(first.name).verdict is Verdict.PROVED
+
+
+def week_ago():
+    return (dt.datetime.now(dt.timezone.utc) - dt.timedelta(days=7, seconds=1)).isoformat()
+
+
+def proof_facts(proof):
+    return {"proofs": {"local": proof}}
+
+
+# --- Removal ------------------------------------------------------------------------------------------------
+
+
+def test_photos_go_with_the_last_backup_that_names_them(pictured, key, monkeypatch, long_ago):
+    monkeypatch.setattr(stored_photos, "YOUNG", dt.timedelta(0))
+    old = services.keep_backup()
+    core.Note.objects.filter(image=NAMES[2]).update(image="")
+    automatic.run(now=True)
+    assert len(store()) == 3
+    kept.delete(old.name)
+    automatic.run(now=True)
+    assert len(store()) == 2
+
+
+def test_young_photos_stay(pictured, long_ago):
+    kept.delete(services.keep_backup().name)
+    automatic.run(now=True)
+    core.Note.objects.filter(image=NAMES[2]).update(image="")
+    automatic.run(now=True)
+    assert len(store()) == 3
+
+
+def test_nothing_goes_while_a_backup_cannot_be_read(pictured, monkeypatch, long_ago):
+    monkeypatch.setattr(stored_photos, "YOUNG", dt.timedelta(0))
+    old = services.keep_backup()
+    (path,) = conf.root.rglob(old.name)
+    path.write_bytes(path.read_bytes()[:-100])
+    core.Note.objects.filter(image=NAMES[2]).update(image="")
+    automatic.run(now=True)
+    assert len(store()) == 3
+    kept.delete(old.name)
+    automatic.run(now=True)
+    assert len(store()) == 2
+
+
+def test_what_is_encrypted_with_a_key_that_is_not_here_stays(pictured, settings, monkeypatch, long_ago):
+    settings.BACKUP_ENCRYPT = ["local"]
+    keys.add()
+    services.keep_backup()
+    sealed = {*store()}
+    settings.BACKUP_ENCRYPT = []
+    (conf.root / "keys.json").unlink()
+    monkeypatch.setattr(stored_photos, "YOUNG", dt.timedelta(0))
+    automatic.run(now=True)
+    assert sealed < {*store()}
+
+
+# --- Lists --------------------------------------------------------------------------------------------------
+
+
+def test_lists_and_status_count_photos(pictured, admin, browser):
+    made = automatic.run(now=True).backup
+    entry = script(admin).get(reverse("backup:index")).json()["backups"][0]
+    assert (entry["name"], entry["photos"]) == (made.name, 4)
+    assert script(admin).get(reverse("backup:status")).json()["proof"]["photos"] == 4
+    out = io.StringIO()
+    call_command("backups", stdout=out)
+    assert "4 photos" in out.getvalue()
+    page = browser.get(reverse("backup:index")).content.decode()
+    assert "4 photos" in page
+
+
+def test_a_script_says_with_or_without_photos(pictured, admin):
+    for value, photos in (("", 4), ("true", 4), ("false", 0)):
+        data = {"photos": value} if value else {}
+        name = script(admin).post(reverse("backup:run"), data).json()["name"]
+        assert kept.find(name).photos == photos
+
+
+def test_the_command_says_so_too(pictured):
+    out = io.StringIO()
+    call_command("backup", "--keep", stdout=out)
+    assert kept.find(out.getvalue().splitlines()[0]).photos == 4
+
+
+# --- Locations ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["in clear", "encrypted"])
+def place(request, pictured, settings, tmp_path, monkeypatch):
+    """A location that is a folder; returns it, and what its copies are encrypted with."""
+    settings.BACKUP_LOCATIONS = f"nas={tmp_path / 'nas'}"
+    settings.BACKUP_PROVE = "off"
+    monkeypatch.setattr(keeping, "MARGIN", -dt.timedelta(seconds=60))
+    return tmp_path / "nas", keys.add().key if request.param == "encrypted" else None
+
+
+def copied(folder, what):
+    return {path.name: path for path in folder.glob(f"site_*/{what}/*")}
+
+
+def test_photos_go_to_a_location_once_and_before_the_backup(place, monkeypatch):
+    folder, key = place
+    sent, real = [], Location.send
+
+    def send(self, name, file):
+        sent.append(name.partition("/")[0])
+        return real(self, name, file)
+
+    monkeypatch.setattr(Location, "send", send)
+    made = automatic.run(now=True).backup
+    assert sent == ["photos"] * 3 + ["kept"]
+    assert all(
+        name.endswith(f"_{key.id}.zip") if key else name in store() for name in copied(folder, "photos")
+    )
+    sent.clear()
+    core.Note.objects.filter(image=NAMES[3]).update(image="notes/images/new.png")
+    put("notes/images/new.png", picture(9))
+    automatic.run(now=True)
+    assert sent == ["photos", "kept"]
+    assert kept.find(made.name).locations == ("local", "nas")
+
+
+def test_what_lies_in_a_location_comes_back_without_this_server(place, pictured):
+    made = automatic.run(now=True).backup
+    before = snapshot()
+    lose_media()
+    core.Note.objects.all().delete()
+    for path in [*store().values(), *conf.root.rglob("*_automatic_*.zip")]:
+        path.unlink()
+    result = restored(made.name)
+    assert result.photos == 4
+    assert files() == pictured
+    assert differences(before, snapshot()) == []
+
+
+def test_a_plugged_in_disk_is_restored_from_by_the_command(place, pictured):
+    folder, _key = place
+    automatic.run(now=True)
+    (path,) = copied(folder, "kept").values()
+    lose_media()
+    for stored in store().values():
+        stored.unlink()
+    call_command("restore", str(path), "--clear", "--no-input", stdout=io.StringIO())
+    assert files() == pictured
+
+
+def test_a_copy_is_proved_with_the_photos_that_lie_there(place):
+    folder, _key = place
+    made = automatic.run(now=True).backup
+    proof = services.prove_kept(made.name, place="nas")
+    assert (proof.verdict, proof.reason, proof.photos) == (Verdict.PROVED, "", 4)
+    flip(next(iter(copied(folder, "photos").values())))
+    proof = services.prove_kept(made.name, place="nas")
+    assert proof.verdict is Verdict.FAILED
+    assert "is damaged" in proof.reason
+    automatic.run(now=True)  # which sends it anew
+    assert services.prove_kept(made.name, place="nas").verdict is Verdict.PROVED
+
+
+def test_a_photo_that_is_gone_from_a_location_is_sent_again(place):
+    folder, _key = place
+    automatic.run(now=True)
+    name, path = next(iter(copied(folder, "photos").items()))
+    path.unlink()
+    automatic.run(now=True)
+    assert name in copied(folder, "photos")
+
+
+def test_photos_go_from_a_location_with_the_last_copy_that_names_them(place, settings):
+    folder, _key = place
+    settings.BACKUP_KEEP = "last=1"
+    automatic.run(now=True)
+    core.Note.objects.filter(image=NAMES[2]).update(image="")
+    automatic.run(now=True)
+    automatic.run(now=True)
+    assert len(copied(folder, "kept")) == 1
+    assert len(copied(folder, "photos")) == 2
+    assert len(store()) == 3  # a day old only tomorrow
+
+
+def test_a_location_that_lets_nobody_list_gets_each_photo_once(place, monkeypatch):
+    def refuse(self, folder="kept", site=""):
+        raise CannotList("Nobody may list here.")
+
+    sent, real = [], Location.send
+
+    def send(self, name, file):
+        sent.append(name.partition("/")[0])
+        return real(self, name, file)
+
+    monkeypatch.setattr(Location, "names", refuse)
+    monkeypatch.setattr(Location, "send", send)
+    automatic.run(now=True)
+    assert sent == ["photos"] * 3 + ["kept"]
+    sent.clear()
+    core.Note.objects.filter(image=NAMES[3]).update(image="notes/images/new.png")
+    put("notes/images/new.png", picture(9))
+    automatic.run(now=True)
+    assert sent == ["photos", "kept"]
