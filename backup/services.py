@@ -345,7 +345,8 @@ def _is_empty() -> bool:
 
 def note_backup(metadata: Metadata, user: Any = None) -> None:
     """Remember that somebody took a backup away, for `state.load_last_backup`."""
-    state.save_last_backup(metadata.timestamp, user, metadata.total_records)
+    dangling = places_in_words(metadata.dangling)
+    state.save_last_backup(metadata.timestamp, user, metadata.total_records, dangling)
 
 
 def counts() -> dict[str, int]:

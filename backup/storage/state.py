@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -28,11 +29,13 @@ class LastRestore:
 
 @dataclass(frozen=True)
 class LastBackup:
-    """The last backup that was taken. `at`: aware. `by`: the name of a user; "" for the command line."""
+    """The last backup that was taken. `at`: aware. `by`: the name of a user; "" for the command line. `dangling`: the
+    records in it that refer to something that is not there, as lines for people."""
 
     at: dt.datetime
     by: str
     records: int
+    dangling: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -118,11 +121,13 @@ def _state_name(upload_id: str) -> str:
 # -- the last backup ---
 
 
-def save_last_backup(moment: dt.datetime, user: Any, records: int) -> None:
-    """Remember that a backup was taken. Where that cannot be saved, the backup is no worse."""
+def save_last_backup(moment: dt.datetime, user: Any, records: int, dangling: Sequence[str] = ()) -> None:
+    """Remember that a backup was taken. Where that cannot be saved, the backup is no worse. `dangling`: see
+    `LastBackup`."""
     with suppress(StorageFailed):
         by = user.get_username() if user else ""
-        put_json(LAST_BACKUP, {"at": moment.isoformat(), "by": by, "records": records})
+        content = {"at": moment.isoformat(), "by": by, "records": records, "dangling": [*dangling]}
+        put_json(LAST_BACKUP, content)
 
 
 def load_last_backup() -> LastBackup | None:
@@ -130,7 +135,10 @@ def load_last_backup() -> LastBackup | None:
     content = get_json(LAST_BACKUP)
     try:
         return LastBackup(
-            dt.datetime.fromisoformat(content["at"]), str(content["by"]), int(content["records"])
+            dt.datetime.fromisoformat(content["at"]),
+            str(content["by"]),
+            int(content["records"]),
+            tuple(map(str, content.get("dangling", ()))),
         )
     except (KeyError, TypeError, ValueError):
         return None

@@ -60,6 +60,25 @@ def assert_named(text, note, timer):
         assert str(key) in text
 
 
+def test_the_page_after_a_download_names_them(pointless, client, family):
+    client.force_login(family.admin)
+    assert client.get(reverse("backup:download")).getvalue()
+    page = client.get(reverse("backup:index")).content.decode()
+    for line in (
+        f"Note No. {pointless[0]}, field child",
+        f"Timer No. {pointless[1]}, field child",
+        "User No.",
+    ):
+        assert line in page
+    core.Note.objects.filter(pk=pointless[0]).update(child=family.children[0])
+    core.Timer.objects.filter(pk=pointless[1]).update(child=None)
+    family.admin.groups.clear()
+    with unchecked() as cursor:
+        cursor.execute("DELETE FROM auth_user_groups WHERE group_id = 9997")
+    assert client.get(reverse("backup:download")).getvalue()
+    assert "refer to something that is not there" not in client.get(reverse("backup:index")).content.decode()
+
+
 def without(state, family, note, timer):
     del state["core.note"][note]
     state["core.timer"][timer]["child_id"] = None
