@@ -7,6 +7,7 @@ Whatever a record of the database names, or of a backup that the server keeps, s
 from __future__ import annotations
 
 import datetime as dt
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -50,9 +51,10 @@ def _remove_leftovers() -> int:
         for table in tables
         for _place, column in file_columns(table)
     }
-    for storage in storages.values():
-        if isinstance(storage, FileSystemStorage):
-            sweep(Path(storage.location))
+    # Where photos are copied to while they are checked, and while they are put there.
+    folders = [storage.location for storage in storages.values() if isinstance(storage, FileSystemStorage)]
+    for folder in {tempfile.gettempdir(), *folders}:
+        sweep(Path(folder))
     notes = {name: placed.read(name) for name in placed.noted(AGE)}
     if not any(notes.values()):
         return 0

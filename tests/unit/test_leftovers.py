@@ -1,5 +1,8 @@
 """Photos that a restore put there go once nothing names them: not sooner, and nothing else."""
 
+import os
+import tempfile
+import time
 from datetime import timedelta
 
 import pytest
@@ -14,6 +17,7 @@ from backup.exceptions import StorageFailed
 from backup.leftovers import AGE, remove_leftovers
 from backup.storage import files as stored
 from backup.storage import kept, placed
+from backup.storage.atomic import ABANDONED, PARTIAL
 from tests.support.backups import restore, take
 from tests.support.photos import files, picture, put, setting, with_photos
 
@@ -105,3 +109,16 @@ def test_a_restore_that_fails_takes_its_photos_back(undone, monkeypatch):
         restore(file, clear=True)
     assert {*files()} == {OWN}
     assert placed.noted(timedelta()) == []
+
+
+def test_what_killed_processes_left_half_written_goes(family, settings, tmp_path, monkeypatch):
+    settings.MEDIA_ROOT = tmp_path / "media"
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    for folder in (tmp_path / "media", tmp_path / "temporary"):
+        folder.mkdir()
+        for name, age in ((f".old{PARTIAL}", ABANDONED + 60), (f".new{PARTIAL}", 0), ("old.png", 10**7)):
+            (folder / name).write_bytes(b"x")
+            os.utime(folder / name, (time.time() - age,) * 2)
+    remove_leftovers()
+    for folder in (tmp_path / "media", tmp_path / "temporary"):
+        assert {path.name for path in folder.iterdir()} == {f".new{PARTIAL}", "old.png"}
