@@ -1372,7 +1372,7 @@ def test_pages_survive_whatever_the_menu_does(browser, settings, tmp_path):
     settings.TEMPLATES = [{**first, "DIRS": [str(tmp_path), *first["DIRS"]]}, *others]
     response = browser.get(url("index"))
     assert response.status_code == 200
-    assert f'href="{url("download")}"' in response.content.decode()
+    assert f'action="{url("download")}"' in response.content.decode()
     preview = browser.post(url("restore"), {"backup_file": upload()}, follow=True)
     assert (
         "Your data is back"
