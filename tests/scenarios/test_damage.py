@@ -351,6 +351,28 @@ def test_the_page_restores_over_unreadable_values_in_a_second_step(family, clien
     assert not differences(before, after)
 
 
+def test_the_page_restores_over_a_damaged_file(many, client):
+    """No preview can be made, but there is a way on from the page."""
+    before, good = snapshot(), take().getvalue()
+    client.force_login(many.admin)
+    hurt("core_note", 3)
+    assert client.get(reverse("backup:index")).status_code == 200
+    preview = client.post(reverse("backup:restore"), {"backup_file": upload(good)})
+    answer = client.get(preview["Location"])
+    assert answer.status_code == 409
+    said = answer.content.decode().split('id="restoring-failed"')[0]
+    assert said.count("Nothing was changed.") == 1
+    fields = fields_in(answer, "confirm")
+    assert (fields["without_safety_copy"], fields["clear_existing_data"]) == ("true", "true")
+    answer = client.post(reverse("backup:confirm"), {**fields, "confirmed": "yes"}, follow=True)
+    (aside,) = path().parent.glob(f"{path().name}-damaged-*")
+    aside.unlink()
+    assert answer.status_code == 200
+    for state in (before, after := snapshot()):
+        state["auth.user"][many.admin.pk]["last_login"] = None
+    assert not differences(before, after)
+
+
 def test_a_script_is_told_of_the_way_on(family):
     good = take().getvalue()
     spoil()

@@ -648,6 +648,7 @@ def test_the_result_can_be_gone_back_to_without_script(chromium, server, family,
         page.check("#undo-sure")
         page.click("text=Undo this restore")
         page.wait_for_selector("h1:has-text('as it was before')")
+        assert page.is_visible("text=Take the undo back")
         page.goto("/backup/")
         assert "is done" not in page.inner_text("#backup-page"), "it was seen"
         page.go_back()
