@@ -10,10 +10,11 @@ from __future__ import annotations
 import datetime as dt
 import secrets
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from queue import SimpleQueue
 from typing import BinaryIO, cast
 
 from django.db import connections
@@ -71,10 +72,25 @@ def copy(halted: str = "", *, again: bool = False) -> None:
     if not due:
         return
     work = _work(halted)
-    visits = [_Visit(seen if again else replace(seen, tries=0), work) for seen in due]
-    with ThreadPoolExecutor(len(due), "copies") as pool:
-        for made in as_completed([pool.submit(visit.make) for visit in visits]):
-            _note(made.result())
+    done: SimpleQueue[_Visit] = SimpleQueue()
+    waiting = {seen.name: _Visit(seen if again else replace(seen, tries=0), work) for seen in due}
+    for visit in waiting.values():
+        # A daemon, so that one that hangs is not waited for when the process ends.
+        threading.Thread(target=_make, args=(visit, done), name="copies", daemon=True).start()
+    while waiting:
+        try:
+            visit = done.get()
+        except BackupError as error:  # the time of the whole run is up
+            for visit in waiting.values():
+                elsewhere.note(visit.failed(error.message))
+            return
+        del waiting[visit.seen.name]
+        _note(visit)
+
+
+def _make(visit: _Visit, done: SimpleQueue[_Visit]) -> None:
+    visit.make()
+    done.put(visit)
 
 
 def _note(visit: _Visit) -> None:
@@ -143,8 +159,8 @@ class _Visit:
         self._gone: list[str] = []
         self._is_listed = False
 
-    def make(self) -> _Visit:
-        """Make the visit, and return it. Nothing is raised."""
+    def make(self) -> None:
+        """Make the visit. Nothing is raised."""
         with translation.override(self._work.language):
             try:
                 with logged(f"copying to {self.seen.name}", None) as log:
@@ -152,13 +168,12 @@ class _Visit:
                     self.seen = self._found()
                     log(f"{len(self._copies)} there now")
             except BackupError as error:
-                self.seen = self._failed(error.message)
+                self.seen = self.failed(error.message)
             except Exception as error:  # noqa: BLE001  in a thread of its own: nobody else would hear of it
                 logger.exception("copying to %s failed", self.seen.name)
-                self.seen = self._failed(type(error).__name__)
+                self.seen = self.failed(type(error).__name__)
             finally:
                 connections.close_all()  # a storage may keep its files in a database
-        return self
 
     def _do(self) -> None:
         location = locations.location(self.seen.name)
@@ -333,7 +348,7 @@ class _Visit:
             return f"{message} " + _("What was lost was sent again.")
         return f"{message} " + _("If nobody deleted them on purpose, find out who can write there.")
 
-    def _failed(self, message: str) -> Seen:
+    def failed(self, message: str) -> Seen:
         """Return that it failed, and when it is tried again."""
         now, tries = aware_now(), self.seen.tries + 1
         is_over = tries > len(TRIES)
@@ -346,8 +361,8 @@ class _Visit:
             tries=tries,
             next_try=now + DAILY if is_over and conf.schedule == OFF else next_try,
             is_lasting=is_over or self.seen.is_lasting,
-            copies=self._copies,
-            limits=self._limits,
+            copies=dict(self._copies),
+            limits=dict(self._limits),
         )
 
 

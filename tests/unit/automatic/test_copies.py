@@ -3,6 +3,8 @@
 import datetime as dt
 import json
 import shutil
+import threading
+import time
 import zipfile
 
 import pytest
@@ -289,6 +291,27 @@ def test_with_the_schedule_off_copies_are_made_all_the_same(places, settings, st
     assert not run.run().made
     assert len(there(places["nas"])) == 1
     assert not look._is_due()
+
+
+def test_one_that_takes_too_long_is_left_alone(places, settings, monkeypatch):
+    """When the time of the whole run is up. What is done in the others stands."""
+    settings.BACKUP_AUTOMATIC_SECONDS = 3
+    real, goes_on = Folder.write, threading.Event()
+
+    def write(self, name, file, activity):
+        if self._path == places["usb"]:
+            goes_on.wait(60)
+        real(self, name, file, activity)
+
+    monkeypatch.setattr(Folder, "write", write)
+    before = time.monotonic()
+    with run.time_limit():
+        assert run.run().made
+    goes_on.set()
+    assert time.monotonic() - before < 20
+    assert states() == {"nas": "ok", "usb": "failed"}
+    assert "BACKUP_AUTOMATIC_SECONDS" in elsewhere.seen()["usb"].message
+    assert elsewhere.seen()["usb"].next_try is not None
 
 
 # -- what stays there ---
