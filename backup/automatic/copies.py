@@ -8,7 +8,6 @@ process waits for the next try: the look after a request starts one when it has 
 from __future__ import annotations
 
 import datetime as dt
-import secrets
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
@@ -44,14 +43,13 @@ from ..storage.elsewhere import Seen, State
 from ..storage.kept import LOCAL, BackupKind, StoredBackup
 from ..storage.names import Name, parse
 from .photo_copies import PhotoCopies
+from .read_back import check, read_back
 from .retention import Verdict, verdicts
 
 #: Minutes after which a location that failed is tried again; after that, with the next backup.
 TRIES = (1, 5, 30)
 #: The same where no backup is made by itself, so that there is no next one.
 DAILY = dt.timedelta(days=1)
-#: Bytes from somewhere in a file that are compared with what was sent.
-SAMPLE = 64 * 1024
 #: Files that nobody sent from here which a visit reads the metadata of. Others wait for the next one.
 LEARNED = 100
 
@@ -220,7 +218,7 @@ class _Visit:
             backup = self._work.known.get(name.identity)
             if backup is None or not backup.is_local:
                 return content_of(file)
-            _check(file, name)  # else it is sent again
+            check(file, name)  # else it is sent again
             return _content(backup, file.seek(0, 2))
 
     def _lacks(self, backup: StoredBackup, key: Key | None) -> bool:
@@ -270,7 +268,7 @@ class _Visit:
             file.seek(0)
             location.send(name.path, file)
             try:
-                _read_back(location, name, file)
+                read_back(location, name, file)
             except CannotRead as error:
                 self._limits[error.code] = error.message
             except BaseException:
@@ -390,42 +388,6 @@ def _content(backup: StoredBackup, size: int) -> Content:
         backup.left_out,
         is_locked=backup.is_locked,
     )
-
-
-def _read_back(location: locations.Location, name: Name, sent: BinaryIO) -> None:
-    """Read a file back in part, and compare. What was sent encrypted must be so there.
-
-    Raises `LocationFailed`, `CannotRead`.
-    """
-    size = sent.seek(0, 2)
-    start = secrets.randbelow(max(size - SAMPLE, 0) + 1)
-    sent.seek(start)
-    try:
-        is_same = location.size(name.path) == size
-        is_same = is_same and location.read_part(name.path, start, SAMPLE) == sent.read(SAMPLE)
-        if is_same:
-            with locations.open_parts(location, name.path) as file:
-                _check(file, name)
-    except (InvalidBackup, NoSuchBackup):
-        is_same = False
-    if not is_same:
-        raise LocationFailed(
-            _("What was read back from “%(name)s” is not what was sent there.") % {"name": location.name}
-        )
-
-
-def _check(file: BinaryIO, name: Name) -> None:
-    """Raise `InvalidBackup` where a file is not the backup that its name says: its state, and its key.
-
-    Its records are not read; the proof does that. Raises what reading the file raises.
-    """
-    try:
-        with keys.unlocked(file) as archive:
-            key_id, state = archive.metadata.key_id, kept.state_of(archive.metadata)
-    except KeyNeeded as error:  # it is encrypted with an old key, which this server has not
-        key_id, state = error.key_id, name.state
-    if (key_id, state) != (name.key_id, name.state):
-        raise InvalidBackup(_("The file is another backup than its name says."))
 
 
 def _there(copies: Mapping[str, Content]) -> str:
