@@ -367,6 +367,18 @@ def _natural_kind(length: int) -> Kind:
     return Kind("natural", _same, check, _same, all_canonical)
 
 
+@lru_cache(maxsize=4096)
+def places_of(number: str) -> int:
+    """Return how many decimal places a plain decimal number needs."""
+    exponent = Decimal(number).normalize().as_tuple().exponent
+    return max(0, -exponent) if isinstance(exponent, int) else 0
+
+
+def most_places(field: Field[Any, Any]) -> int | None:
+    """Return how many decimal places the column of a field has; None where it is not for decimal numbers."""
+    return getattr(_target_of(field), "decimal_places", None)
+
+
 def _target_of(field: Field[Any, Any]) -> Field[Any, Any]:
     """Follow a chain of references to the field whose type the column has."""
     while field.remote_field is not None and getattr(field, "target_field", None) is not None:

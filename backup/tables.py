@@ -24,7 +24,7 @@ from django.utils.translation import ngettext
 
 from . import babybuddy
 from .exceptions import InvalidRecord
-from .kinds import INTEGER, JSON, Kind, Plain, kind_of
+from .kinds import DECIMAL, INTEGER, JSON, Kind, Plain, kind_of, most_places, places_of
 from .options import Place, Places
 from .scope import generic_references, label_of
 
@@ -71,20 +71,30 @@ class Column:
 
     @property
     def all_canonical(self) -> Callable[[Sequence[Any]], bool]:
+        canonical = self._fit if self.kind is DECIMAL else self.kind.all_canonical
         if self.field.null or self.kind is JSON:  # in a JSON field, null is a value
-            return self.kind.all_canonical
-        return lambda values: None not in values and self.kind.all_canonical(values)
+            return canonical
+        return lambda values: None not in values and canonical(values)
+
+    def _fit(self, values: Sequence[Any]) -> bool:
+        return self.kind.all_canonical(values) and all(map(self._has_room, {*values} - {None}))
+
+    def _has_room(self, number: str) -> bool:
+        """Whether the column has all decimal places of a number: it would be rounded without a word."""
+        most = most_places(self.field)
+        return most is None or places_of(number) <= most
 
     def checker(self) -> Callable[[Any], Plain]:
         check = self.kind.check
         nullable = self.field.null or self.kind is JSON
 
         def checked(value: Any) -> Plain:
-            if value is not None:
-                return check(value)
-            if nullable:
-                return None
-            raise ValueError(_("a value is needed"))
+            if value is None and not nullable:
+                raise ValueError(_("a value is needed"))
+            plain = None if value is None else check(value)
+            if self.kind is DECIMAL and plain is not None and not self._has_room(plain):
+                raise ValueError(_("%(value)s cannot be stored in this database") % {"value": _short(plain)})
+            return plain
 
         return checked
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Collection
+from typing import Any, ClassVar, NamedTuple
 
 from django.core.exceptions import ValidationError
 
@@ -15,6 +16,7 @@ from ..kinds import (
     JSON,
     TEXT,
     TIME,
+    Kind,
     Plain,
     load_json,
     parse_json,
@@ -109,6 +111,13 @@ class Conversion(Session):
         return each(write)
 
     # -- hooks: see `base` ---
+
+    #: Kinds of which `can_hold` says no for some values.
+    BOUNDED: ClassVar[Collection[Kind]] = ()
+
+    def can_hold(self, column: Column, value: Plain) -> bool:
+        """Tell whether a value comes back from this database as it was. By default, all do."""
+        return True
 
     def fast_reader(self, column: Column) -> ColumnReader | None:
         """Return a reader that is faster than Django's conversion, for kinds that this vendor has one for."""

@@ -37,6 +37,7 @@ from .values import (
     booleans,
     durations,
     floats,
+    is_countable,
     is_harmless,
     microseconds,
     moments,
@@ -302,8 +303,12 @@ class MySQL(Database):
         with self.connection.wrap_database_errors, closing(self.cursor()) as cursor:
             cursor.execute(begin + data)
 
+    BOUNDED = (FLOAT, DECIMAL, DURATION)
+
     def can_hold(self, column: Column, value: Plain) -> bool:
         """Tell whether a number is one: MySQL has no NaN and no infinity."""
+        if column.kind is DURATION:
+            return is_countable(value)
         if column.kind is DECIMAL:
             number: Decimal = DECIMAL.load(value)
             return number.is_finite()

@@ -29,7 +29,7 @@ from ..tables import Column, Table
 from .base import Database
 from .conversion import ColumnReader
 from .errors import Job, already_running, somebody_writes
-from .values import ConvertAll, as_they_are, durations, is_harmless, moments
+from .values import ConvertAll, as_they_are, durations, is_countable, is_harmless, microseconds, moments
 
 
 class OwnSequence(NamedTuple):
@@ -152,9 +152,19 @@ class PostgreSQL(Database):
     #: Kinds whose plain form PostgreSQL reads as it is.
     AS_TEXT = (INTEGER, TEXT, BOOLEAN, FLOAT, DATE, TIME, DATETIME, DURATION, DECIMAL, UUID_)
 
+    BOUNDED = (TEXT, DURATION)
+
+    def can_hold(self, column: Column, value: Plain) -> bool:
+        """Tell whether a value can be written, and read again: no NUL, and durations in microseconds."""
+        if column.kind is DURATION:
+            return is_countable(value)
+        return column.kind is not TEXT or "\0" not in value
+
     def fast_writer(self, column: Column) -> ConvertAll | None:
         if column.kind is FLOAT:
             return _signed_zeros
+        if column.kind is DURATION:
+            return _countable
         return as_they_are if column.kind in self.AS_TEXT else super().fast_writer(column)
 
     def pack_rows(self, columns: Sequence[Column], values: Sequence[Sequence[Any]]) -> bytes:
@@ -282,6 +292,14 @@ def _signed_zeros(values: Sequence[Any]) -> Sequence[Any]:
     if 0.0 not in values:
         return values
     return ["-0.0" if value == 0 and str(value) == "-0.0" else value for value in values]
+
+
+def _countable(values: Sequence[Any]) -> Sequence[Any]:
+    """Refuse durations that cannot be read any more, though PostgreSQL itself holds them: no backup could be made."""
+    for value in {*values}:
+        if value is not None:
+            microseconds(value)
+    return values
 
 
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})

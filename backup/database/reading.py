@@ -91,7 +91,7 @@ class Reading(Conversion):
             f"SELECT {reader.sql}, {self._size_of(table)} FROM {self.quote(table.db_table)} WHERE {key} IN"
         )
         sizes: dict[Plain, int] = {}
-        for params in slices(self.writer_of(table.key)(keys), PARAMETERS):
+        for params in slices(self.writer_of(table.key)(self._askable(table.key, keys)), PARAMETERS):
             if rows := self.fetch(f"{select} ({', '.join(['%s'] * len(params))})", params):
                 raw, lengths = zip(*rows, strict=True)
                 sizes.update(zip(reader.to_plain(raw) if reader.to_plain else raw, lengths, strict=True))
@@ -184,7 +184,7 @@ class Reading(Conversion):
         key = self.quote(table.key.column)
         readers = self.readers(table)
         by_key: dict[Plain, Row] = {}
-        for params in slices(self.writer_of(table.key)(keys), PARAMETERS):
+        for params in slices(self.writer_of(table.key)(self._askable(table.key, keys)), PARAMETERS):
             marks = ", ".join(["%s"] * len(params))
             rows = self._prefetch_rows(table, readers, f"WHERE {key} IN ({marks}) ORDER BY {key}", params)
             if batch := self.to_batch(table, readers, rows()):
@@ -206,12 +206,19 @@ class Reading(Conversion):
             (number, [write([row[place]])[0] for place, write in zip(places, writers, strict=True)])
             for number, row in enumerate(rows)
             if all(row[place] is not None for place in places)
+            and all(self._askable(table.columns[place], [row[place]]) for place in places)
         ]
         for chunk in slices(wanted, min(PARAMETERS // (len(places) + 1), UNION_TERMS)):
             params = [value for number, values in chunk for value in (number, *values)]
             for number, key in self.fetch(" UNION ALL ".join([select] * len(chunk)), params):
                 keys[int(number)].append(to_plain([key])[0] if to_plain else key)
         return keys
+
+    def _askable(self, column: Column, values: Sequence[Plain]) -> Sequence[Plain]:
+        """Return those of the values that the database can be asked for. No row holds the others."""
+        if column.kind not in self.BOUNDED:
+            return values
+        return [value for value in values if value is None or self.can_hold(column, value)]
 
     def texts(self, table: Table, column: Column) -> list[tuple[Any, str]]:
         """Return (key as the driver gives it, text) of each row with a text in a column that is not empty."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import marshal
-import os
 import pickle
 import re
 import sqlite3
@@ -20,16 +19,27 @@ from django.db import DEFAULT_DB_ALIAS, DatabaseError, OperationalError, connect
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils.translation import gettext as _
 
-from ..exceptions import InvalidBackup, StorageFailed
+from ..exceptions import InvalidBackup
 from ..kinds import BOOLEAN, DATE, DATETIME, DECIMAL, DURATION, FLOAT, INTEGER, TEXT, TIME, Plain
 from ..tables import Column, Table
 from .base import Database
 from .conversion import ColumnReader
 from .errors import Job, already_running, reason_of
 from .lenient import LenientChecked, lenient
+from .lock_file import LOCK_FILES, make_lock_file
 from .reading import PARAMETERS
 from .salvage import Salvage
-from .values import ConvertAll, as_they_are, booleans, durations, each, floats, microseconds
+from .values import (
+    ConvertAll,
+    as_they_are,
+    booleans,
+    durations,
+    each,
+    floats,
+    is_countable,
+    is_whole,
+    microseconds,
+)
 from .writing import pickled
 
 
@@ -178,7 +188,7 @@ class SQLite(Salvage, Database):
             return
         # The file stays, empty: removed, somebody could hold the lock of one file, and somebody else that of the next.
         path = f"{self.connection.settings_dict['NAME']}-{LOCK_FILES[job]}"
-        _make_lock_file(path, self.connection.settings_dict["NAME"])
+        make_lock_file(path, self.connection.settings_dict["NAME"])
         with ExitStack() as stack:
             with self.connection.wrap_database_errors:
                 guard = stack.enter_context(closing(sqlite3.connect(path, timeout=0, isolation_level=None)))
@@ -270,14 +280,20 @@ class SQLite(Salvage, Database):
 
         return write
 
+    BOUNDED = (FLOAT, DECIMAL, INTEGER, DURATION)
+
     def can_hold(self, column: Column, value: Plain) -> bool:
         """Tell whether a number comes back as it was: SQLite makes NULL of NaN, and floats of decimals."""
+        if column.kind is INTEGER:
+            return is_whole(value)
+        if column.kind is DURATION:
+            return is_countable(value)
         if column.kind is FLOAT:
             return bool(value != "NaN")
         if column.kind is DECIMAL:
             number: Decimal = DECIMAL.load(value)
             return number.is_finite() and (
-                len(number.as_tuple().digits) <= 15
+                (len(number.as_tuple().digits) <= 15 and abs(number.adjusted()) < 300)
                 or DIGITS.create_decimal_from_float(float(number)) == number
             )
         return True
@@ -333,43 +349,6 @@ class SQLite(Salvage, Database):
             self.execute(f"PRAGMA cache_size = {held}")
             if enabled:
                 self.connection.enable_constraint_checking()
-
-
-#: How the names of the files end that are locked.
-LOCK_FILES = {Job.RESTORE: "restoring", Job.AUTOMATIC_BACKUP: "automatic"}
-
-
-def _make_lock_file(path: str, database: str) -> None:
-    """Make the file that is locked, with the owner and the rights of its database, whoever makes it.
-
-    SQLite takes no exclusive lock of a file that it may not write, and does not say so. A file that is there is not
-    opened: by closing it, this process would lose the locks that other threads have of it. Raises `StorageFailed`.
-    """
-    try:
-        told = os.stat(database)
-        is_root = os.name != "nt" and os.geteuid() == 0
-        try:
-            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-        except FileExistsError:
-            if is_root and os.stat(path, follow_symlinks=False).st_uid == 0:
-                os.chown(path, told.st_uid, told.st_gid, follow_symlinks=False)
-        else:
-            with os.fdopen(descriptor, "wb"):
-                if is_root:
-                    os.fchown(descriptor, told.st_uid, told.st_gid)
-                os.chmod(path, told.st_mode & 0o666)
-    except OSError as error:
-        raise StorageFailed(
-            _("The server cannot make the file %(path)s, which it needs beside the database (%(reason)s).")
-            % {"path": path, "reason": error.strerror or error}
-        ) from error
-    if not os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
-        raise StorageFailed(
-            _(
-                "The server cannot write the file %(path)s, which another user made. Delete it, then try again."
-            )
-            % {"path": path}
-        )
 
 
 #: What a file that somebody gave us may make SQLite do; functions and pragmas by name.

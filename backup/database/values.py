@@ -56,8 +56,26 @@ def floats(values: Sequence[Any]) -> Sequence[Any]:
 
 @lru_cache(maxsize=4096)
 def microseconds(text: str) -> int:
+    """Return how long a duration is. Raises `OverflowError` beyond 64 bits, 292,000 years, which no engine counts."""
     duration: dt.timedelta = DURATION.load(text)
-    return duration // dt.timedelta(microseconds=1)
+    number = duration // dt.timedelta(microseconds=1)
+    if not is_whole(number):
+        raise OverflowError(text)
+    return number
+
+
+def is_whole(number: int) -> bool:
+    """Tell whether a number has no more than 64 bits."""
+    return -(2**63) <= number < 2**63
+
+
+def is_countable(text: str) -> bool:
+    """Tell whether `microseconds` can be told of a duration."""
+    try:
+        microseconds(text)
+    except OverflowError:
+        return False
+    return True
 
 
 #: What stands for something else in what COPY reads, or between quotes in a statement.

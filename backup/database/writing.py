@@ -202,10 +202,6 @@ class Writing(Conversion):
         with self.connection.wrap_database_errors, closing(self.cursor()) as cursor:
             cursor.executemany(sql, list(zip(*others, key, strict=True)))
 
-    def can_hold(self, column: Column, value: Plain) -> bool:
-        """Tell whether a value comes back from this database as it was. By default, all do."""
-        return True
-
     def is_about_a_record(self, error: OperationalError) -> bool:
         """Tell whether an `OperationalError` is the fault of one record. By default, none is."""
         return False

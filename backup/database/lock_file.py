@@ -1,0 +1,46 @@
+"""The file beside an SQLite database that stands for its lock."""
+
+from __future__ import annotations
+
+import os
+
+from django.utils.translation import gettext as _
+
+from ..exceptions import StorageFailed
+from .errors import Job
+
+#: How the names of the files end that are locked.
+LOCK_FILES = {Job.RESTORE: "restoring", Job.AUTOMATIC_BACKUP: "automatic"}
+
+
+def make_lock_file(path: str, database: str) -> None:
+    """Make the file that is locked, with the owner and the rights of its database, whoever makes it.
+
+    SQLite takes no exclusive lock of a file that it may not write, and does not say so. A file that is there is not
+    opened: by closing it, this process would lose the locks that other threads have of it. Raises `StorageFailed`.
+    """
+    try:
+        told = os.stat(database)
+        is_root = os.name != "nt" and os.geteuid() == 0
+        try:
+            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        except FileExistsError:
+            if is_root and os.stat(path, follow_symlinks=False).st_uid == 0:
+                os.chown(path, told.st_uid, told.st_gid, follow_symlinks=False)
+        else:
+            with os.fdopen(descriptor, "wb"):
+                if is_root:
+                    os.fchown(descriptor, told.st_uid, told.st_gid)
+                os.chmod(path, told.st_mode & 0o666)
+    except OSError as error:
+        raise StorageFailed(
+            _("The server cannot make the file %(path)s, which it needs beside the database (%(reason)s).")
+            % {"path": path, "reason": error.strerror or error}
+        ) from error
+    if not os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise StorageFailed(
+            _(
+                "The server cannot write the file %(path)s, which another user made. Delete it, then try again."
+            )
+            % {"path": path}
+        )

@@ -1,0 +1,61 @@
+"""Values that a database cannot hold, or cannot even be asked for, in what tells which row a record is.
+
+Each engine has its own; a record with one is refused by name, or comes as it is. Nothing else may happen.
+"""
+
+import pytest
+
+from backup.exceptions import BackupError
+from tests.support.backups import inspect, records_of, restore, rewritten, take
+from tests.support.snapshots import differences, snapshot
+
+LONGEST = "999999999 00:00:00"
+#: (label, field; "pk" is the key) -> values.
+ODD = {
+    ("core.tag", "name"): ["nul \0", "\x01", "x" * 10_000, "\ufeff", "\U0010ffff"],
+    ("core.child", "slug"): ["nul\0", "x" * 10_000],
+    # Not a key, but one that PostgreSQL holds, and no backup could be made any more.
+    ("core.feeding", "duration"): [LONGEST],
+    ("core.heightpercentile", "age_in_days"): [LONGEST, f"-{LONGEST}"],
+    ("auth.user", "username"): ["nul\0", "x" * 10_000],
+    ("authtoken.token", "pk"): ["nul\0", "x" * 10_000, ""],
+    ("core.note", "pk"): [2**63, 2**64 - 1, -(2**63), 2**70, -1],
+    ("zoo.species", "pk"): ["nul\0", "x" * 10_000, ""],
+    ("zoo.reserved", "pk"): [2**63, 2**64 - 1, -(2**63), 2**70, 0],
+    ("zoo.tide", "pk"): ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z", "0001-01-01T00:00:00+14:00"],
+    ("zoo.day", "pk"): ["0001-01-01", "9999-12-31"],
+    ("zoo.lap", "pk"): [LONGEST, f"-{LONGEST}"],
+    ("zoo.coin", "pk"): ["NaN", "Infinity", "1E+999", "12345678901234567890.12", "1E-9", "0.125", "1E-999"],
+    ("zoo.specimen", "pk"): ["ffffffff-ffff-ffff-ffff-ffffffffffff", "4b528c69-908d-e165-4ed0-f39b49eb42ab"],
+    ("zoo.sample", "pk"): [2**31, 2**63],
+}
+
+
+@pytest.mark.parametrize(("label", "field"), ODD, ids=lambda part: part)
+def test_it_is_refused_by_name_or_comes_as_it_is(filled, label, field):
+    file, before = take(), snapshot()
+    if not records_of(file)[label]:
+        pytest.skip("there is none")
+    for value in ODD[label, field]:
+
+        def change(records, value=value):
+            record = records[label][-1]
+            if field == "pk":
+                record["pk"] = value
+            else:
+                record["fields"][field] = value
+
+        odd = rewritten(file, change)
+        for clear in (False, True):
+            try:
+                inspect(odd, clear=clear)
+                restore(odd, clear=clear)
+            except BackupError as error:
+                told = " ".join([error.message, *error.details])
+                assert label in told or "token" in told, told
+                assert not differences(before, snapshot()), (value, clear)
+            else:
+                if field == "pk" and isinstance(value, str) and label == "zoo.coin":
+                    assert value in {record["pk"] for record in records_of(take())[label]}
+                restore(file, clear=True)
+                assert not differences(before, snapshot()), (value, clear)
