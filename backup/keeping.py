@@ -43,6 +43,8 @@ class Keeping:
         self._named: set[str] = set()
         #: How many photos had no room on the disk.
         self.lacking = 0
+        #: How many were stored anew, since they were damaged.
+        self.mended = 0
 
     def begin(self, key: Key | None) -> None:
         """Take note of the key that the backup is encrypted with, and its photos too."""
@@ -76,7 +78,9 @@ class Keeping:
         if not self._photos.has(photo, self._key):
             return False
         if self._mends:
-            return self._photos.is_whole(photo, self._key)
+            is_whole = self._photos.is_whole(photo, self._key)
+            self.mended += not is_whole
+            return is_whole
         return photo.sha256 in self._named or self._photos.is_young(photo, self._key)
 
 

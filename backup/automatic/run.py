@@ -48,12 +48,13 @@ LAST_SECONDS = 60
 class Outcome:
     """What a run did. `made`: whether there is a new file. `backup`: the newest automatic one; None where another
     process makes the first one right now. `message`: what happened, in words. `lacking`: what the backup lacks and
-    somebody has to see to, in words."""
+    somebody has to see to, in words. `has_mended`: whether photos were stored anew, since they were damaged."""
 
     made: bool
     backup: StoredBackup | None
     message: str
     lacking: str = ""
+    has_mended: bool = False
 
     def as_json(self) -> dict[str, Any]:
         backup = self.backup
@@ -143,6 +144,8 @@ def _run(user: Any, reporter: Reporter) -> Outcome:
         _note_run(error.message if isinstance(error, BackupError) else type(error).__name__)
         _conclude("/fail")
         raise
+    if outcome.has_mended:
+        _prove_again(reporter)
     _prove(outcome.backup if outcome.made else None, reporter)
     trouble = _copy() or _retain()
     _note_run(outcome.lacking or trouble)
@@ -201,7 +204,7 @@ def _make(user: Any, reporter: Reporter) -> Outcome:
                         if status.is_good(newest) and is_unchanged(then, today):
                             same = kept.note(newest.name, **noted, **{status.UNCHANGED: moment.isoformat()})
                             message = _("Nothing has changed since the newest backup.")
-                            return Outcome(False, same, message, lacking)
+                            return Outcome(False, same, message, lacking, keeping.mended > 0)
             except (InvalidBackup, NoSuchBackup, KeyNeeded) as error:
                 # It is damaged, deleted, or cannot be opened: a new one is all the more needed.
                 logger.warning("%s cannot be compared with: %s", newest.name, error.code)
@@ -210,7 +213,7 @@ def _make(user: Any, reporter: Reporter) -> Outcome:
             noted[guard.SHRUNK] = [loss.as_json() for loss in shrunk]
         made = kept.keep(file, metadata, BackupKind.AUTOMATIC, facts=noted)
     message = _("%(n)s records, kept as %(name)s.") % {"n": made.records, "name": made.name}
-    return Outcome(True, made, message, lacking)
+    return Outcome(True, made, message, lacking, keeping.mended > 0)
 
 
 def _lacking(photos: int) -> str:
@@ -242,6 +245,14 @@ def _prove(made: StoredBackup | None, reporter: Reporter) -> None:
         pass  # deleted since
     except StorageFailed as error:
         logger.warning("the proof could not be noted: %s", error.code)
+
+
+def _prove_again(reporter: Reporter) -> None:
+    """Prove those that failed, since a photo was the reason, and is mended. The verdicts are notes beside the files."""
+    for backup in status.here(kept.backups(BackupKind.AUTOMATIC)) if conf.prove != OFF else ():
+        if facts.proofs_of(backup.facts).get(kept.LOCAL, {}).get("verdict") == "failed":
+            with suppress(NoSuchBackup, StorageFailed):  # deleted since; it is tried again by hand
+                services.prove_kept(backup.name, place=kept.LOCAL, reporter=reporter)
 
 
 def _photos_read_lately(backups: Sequence[StoredBackup]) -> set[str]:

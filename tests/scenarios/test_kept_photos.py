@@ -430,9 +430,9 @@ def test_a_damaged_photo_is_found_within_a_week_and_mended(pictured, key, long_a
     assert status.status().state is status.State.FAILED
     core.Note.objects.filter(image=NAMES[3]).update(note="changed again")
     third = automatic.run(now=True).backup  # which stores the photo anew
-    assert kept.find(third.name).proof["verdict"] == "proved"
-    assert services.prove_kept(second.name).verdict is Verdict.PROVED
-    assert services.prove_kept(first.name).verdict is Verdict.PROVED
+    for made in (first, second, third):  # the one that failed was proved again by itself
+        assert kept.find(made.name).proof["verdict"] == "proved"
+    assert status.status().state is status.State.OK
 
 
 def week_ago():
