@@ -13,6 +13,7 @@ import hmac
 import os
 import shutil
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
@@ -51,8 +52,8 @@ class Sftp(Renaming):
             raise WrongAddress(
                 _("The host_key in its address must begin with SHA256:, as ssh-keygen -l shows it.")
             )
-        self._ssh: Any = None
-        self._sftp: Any = None
+        # A connection of its own for each thread: paramiko's client mixes up the answers to several at a time.
+        self._connection = threading.local()
         self._made: set[str] = set()
 
     def _file(self, name: str) -> Path:
@@ -182,14 +183,21 @@ class Sftp(Renaming):
                 return question(self._connected())
             except OSError as error:
                 # "Socket is closed" has no number either, and is not the server's "Failure".
-                if error.errno is None and self._sftp is not None and self._sftp.get_channel().closed:
+                sftp = self._sftp
+                if error.errno is None and sftp is not None and sftp.get_channel().closed:
                     raise ConnectionError from None
                 raise
 
+    @property
+    def _sftp(self) -> Any:
+        """This thread's connection; None where there is none yet."""
+        return getattr(self._connection, "sftp", None)
+
     def close(self) -> None:
-        if self._ssh is not None:
-            self._ssh.close()
-        self._ssh = self._sftp = None
+        """Close this thread's connection. Those of others end with their threads."""
+        if self._sftp is not None:
+            self._connection.ssh.close()
+        self._connection.ssh = self._connection.sftp = None
 
     def _connected(self) -> Any:
         if self._sftp is not None:
@@ -223,7 +231,7 @@ class Sftp(Renaming):
         except BaseException:
             ssh.close()
             raise
-        self._ssh, self._sftp = ssh, sftp
+        self._connection.ssh, self._connection.sftp = ssh, sftp
         return sftp
 
     def _load_known_hosts(self, ssh: Any) -> None:
