@@ -344,7 +344,7 @@ def test_preview_confirm_result_in_a_browser(browser, clear):
     assert "not restored again" in error_of(again)["message"]
     with freeze_time(dt.datetime.now(dt.timezone.utc) + services.SENT_AGAIN):
         again = browser.post(url("confirm"), fields, follow=True)
-    assert again.status_code == 400
+    assert again.status_code == 404
     assert "no longer there" in again.content.decode()
     assert not differences(restored, snapshot())
     assert len(kept.backups()) == 1
@@ -416,7 +416,7 @@ def test_back_after_cancel_says_that_nothing_was_changed(browser):
     fields = hidden(preview, "confirm")
     browser.post(url("cancel"), fields)
     for response in (browser.get(preview.redirect_chain[-1][0]), browser.post(url("confirm"), fields)):
-        assert response.status_code == 400
+        assert response.status_code == 404
         assert "Nothing was changed." in response.content.decode()
         assert (
             "restore continues"
