@@ -54,7 +54,8 @@ def tried(facts: Mapping[str, Any]) -> dict[str, str]:
 
 
 def counting_proof(facts: Mapping[str, Any], copies: Mapping[str, str]) -> Mapping[str, Any] | None:
-    """Return the proof that counts: the newest that failed, of a copy that is still there, else the newest.
+    """Return the proof that counts: the newest that failed, of a copy that is still there, else the newest that proved
+    it, else the newest that could not tell.
 
     Each copy has one of its own, since it is the file that is proved. What was proved once holds the same wherever else
     it lies.
@@ -63,7 +64,8 @@ def counting_proof(facts: Mapping[str, Any], copies: Mapping[str, str]) -> Mappi
         proof for place, proof in proofs_of(facts).items() if proof["verdict"] != "failed" or place in copies
     ]
     failed = [proof for proof in proofs if proof["verdict"] == "failed"]
-    return max(failed or proofs, key=lambda proof: str(proof["at"]), default=None)
+    proved = [proof for proof in proofs if proof["verdict"] == "proved"]
+    return max(failed or proved or proofs, key=lambda proof: str(proof["at"]), default=None)
 
 
 def with_proof(facts: Mapping[str, Any], proof: Mapping[str, Any], *, is_verdict: bool) -> dict[str, Any]:

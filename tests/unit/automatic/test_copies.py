@@ -536,6 +536,8 @@ def test_where_the_location_is_down_it_cannot_be_told(lost, places):
     assert proof.verdict is Verdict.UNKNOWN
     assert "nas" in proof.reason
     assert kept.find(backup.name).as_json()["proof"]["verdict"] == "proved", "the last verdict stands"
+    assert services.prove_kept(backup.name, place="usb").verdict is Verdict.UNKNOWN
+    assert kept.find(backup.name).as_json()["proof"]["verdict"] == "proved", "that of another copy, too"
 
 
 def test_a_copy_that_rotted_fails_and_is_sent_again(places, at, settings):
