@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, cast
 
 from django.utils.translation import gettext as _
 
-from ...exceptions import LibraryMissing, StorageFailed
+from ...exceptions import LibraryMissing, NotVerified, StorageFailed
 from ..bounded import Activity
 
 #: How the name of a file begins that is being written, or was left half written. It is not listed.
@@ -81,6 +81,19 @@ def library(name: str, extra: str) -> ModuleType:
             _("It needs the library %(library)s. Install it: pip install 'babybuddy-backup[%(extra)s]'")
             % {"library": name.partition(".")[0], "extra": extra}
         ) from None
+
+
+def not_verified(error: BaseException) -> NotVerified:
+    """Return what an error of TLS means. `error`: whose text says whether it is about the certificate."""
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return NotVerified(
+            _(
+                "Its certificate is not of an authority that this system trusts, or is for another name, or expired."
+            )
+        )
+    return NotVerified(
+        _("It does not speak TLS there, or none that this system accepts. Check port and address.")
+    )
 
 
 class _Copy:

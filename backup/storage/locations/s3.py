@@ -15,10 +15,10 @@ from typing import Any, BinaryIO
 
 from django.utils.translation import gettext as _
 
-from ...exceptions import Denied, LocationFailed, NotVerified, Unreachable, WrongAddress
+from ...exceptions import Denied, LocationFailed, Unreachable, WrongAddress
 from ..bounded import ANSWER, Activity
 from .address import is_loopback, parse
-from .client import CHUNK, HIDDEN, Client, fetched, library
+from .client import CHUNK, HIDDEN, Client, fetched, library, not_verified
 
 _CREDENTIALS = {
     "InvalidAccessKeyId",
@@ -202,7 +202,7 @@ def _told(error: Exception) -> Exception:
     if isinstance(error, exceptions.NoCredentialsError | exceptions.PartialCredentialsError):
         return WrongAddress(_("Its address has no key and secret, and this machine has none of its own."))
     if isinstance(error, exceptions.SSLError):
-        return NotVerified(_("Its certificate is not one that this system trusts."))
+        return not_verified(error)
     if isinstance(error, exceptions.ConnectTimeoutError | exceptions.ReadTimeoutError):
         return TimeoutError()
     if isinstance(

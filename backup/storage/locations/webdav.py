@@ -19,10 +19,10 @@ from xml.etree.ElementTree import ParseError, XMLPullParser
 
 from django.utils.translation import gettext as _
 
-from ...exceptions import Denied, LocationFailed, NotVerified, Unreachable, WrongAddress
+from ...exceptions import Denied, LocationFailed, Unreachable, WrongAddress
 from ..bounded import ANSWER, Activity
 from .address import parse
-from .client import CHUNK, fetched, library
+from .client import CHUNK, fetched, library, not_verified
 from .renaming import Renaming
 
 _DAV = "{DAV:}"
@@ -237,7 +237,7 @@ def _errors() -> Iterator[None]:
         raise TimeoutError from None
     except httpx.ConnectError as error:
         if _caused_by(error, ssl.SSLError):
-            raise NotVerified(_("Its certificate is not one that this system trusts.")) from None
+            raise not_verified(error) from None
         if _caused_by(error, socket.gaierror):
             raise Unreachable(
                 _("The name of its host is not known. Check its address, and the network.")

@@ -329,6 +329,16 @@ def test_webdav_in_clear(settings, host_db, trouble):
     assert location("there").is_remote
 
 
+def test_no_tls_there(dav, s3, settings, host_db, trouble):
+    """A port that is right for http:// only."""
+    for address in (
+        dav.address("/nas").replace("webdav:", "webdavs:"),
+        s3.address().replace("=http:", "=https:"),
+    ):
+        settings.BACKUP_LOCATIONS = {"there": address}
+        trouble(location("there").names, NotVerified, "does not speak TLS")
+
+
 def test_webdav_certificate(tls_dav_server, settings, host_db, trouble, monkeypatch):
     settings.BACKUP_LOCATIONS = {"there": tls_dav_server.address("/nas/a")}
     trouble(location("there").names, NotVerified, "certificate")
