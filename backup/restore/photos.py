@@ -46,7 +46,8 @@ T = TypeVar("T")
 
 #: How the name of a file ends that is being written. As in `storage.atomic`, which removes those that were left.
 PARTIAL = ".babybuddy.part"
-#: Digits of a photo's checksum in its name, where its own name is taken; the next number where that is taken, too.
+#: Digits of a photo's checksum in its name, where its own name is taken; the next number where that is taken, too, and
+#: random ones where all are: a restore that was killed may have left a part of the photo there.
 DIGITS = (8, 16, 32, 64)
 #: What a system says of a name that it cannot give to a file.
 _NAME_ERRORS = {errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ}
@@ -203,11 +204,10 @@ class Placing:
     def _names_of(self, file: _File, digest: str) -> Iterator[str]:
         folder, base = posixpath.split(file.photo.name)
         stem, ending = posixpath.splitext(base)
-        for digits in DIGITS:
-            mark = f"_{digest[:digits]}{ending}"
-            room = (file.max_length or len(file.photo.name) + len(mark)) - len(mark) - len(folder) - 1
-            yield posixpath.join(folder, f"{stem[: max(room, 0)]}{mark}")
-        yield _ask(lambda: file.storage.get_available_name(file.photo.name, max_length=file.max_length))
+        for mark in (*(digest[:digits] for digits in DIGITS), secrets.token_hex(16)):
+            tail = f"_{mark}{ending}"
+            room = (file.max_length or len(file.photo.name) + len(tail)) - len(tail)
+            yield posixpath.join(folder, f"{stem[: max(room - len(folder) - 1, 0)]}{tail}")
 
     def _is_same(self, file: _File, size: int, digest: str) -> bool:
         return _ask(lambda: media.content_is(file.storage, file.name, size, digest)) is True

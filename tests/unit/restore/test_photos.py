@@ -1,8 +1,10 @@
 """Photos of a backup go where the host has its own: no file is overwritten, and records follow their photos."""
 
+import hashlib
 import io
 import warnings
 import zipfile
+import zlib
 
 import pytest
 from core import models as core
@@ -207,8 +209,6 @@ def a_bomb():
     Image.new("1", (1, 1)).save(data, "PNG")
     bomb = bytearray(data.getvalue())
     bomb[16:24] = (60_000).to_bytes(4, "big") * 2
-    import zlib
-
     bomb[29:33] = zlib.crc32(bomb[12:29]).to_bytes(4, "big")
     return bytes(bomb)
 
@@ -327,6 +327,20 @@ def test_names_that_differ_by_case_only(media, settings, child, note, clear):
     assert len(files()) == result.photos == 2
 
 
+def test_names_that_are_all_taken(backup, child):
+    """By parts of the photo that storages were left with, say: never is a file overwritten."""
+    digest = hashlib.sha256(picture(1)).hexdigest()
+    taken = [A, *(f"child/picture/a_{digest[:digits]}.png" for digits in placing.DIGITS)]
+    for name in taken:
+        put(name, picture(9))
+    restore(backup, clear=False)
+    assert value(child, "picture") not in taken
+    assert files() == {name: picture(9) for name in taken} | {
+        value(child, "picture"): picture(1),
+        B: picture(2),
+    }
+
+
 @both_modes
 def test_a_name_that_is_taken_at_the_last_moment(backup, child, monkeypatch, clear):
     """Between the check and the writing, somebody uploads another photo: both stay."""
@@ -409,8 +423,6 @@ def test_a_disk_that_has_no_room(backup, media, monkeypatch):
 def test_content_is_compared_whole(media):
     put(A, picture(1))
     storage = core.Child._meta.get_field("picture").storage
-    import hashlib
-
     digest = hashlib.sha256(picture(1)).hexdigest()
     assert content_is(storage, A, len(picture(1)), digest) is True
     assert content_is(storage, A, len(picture(1)), "0" * 64) is False
