@@ -153,8 +153,9 @@ def place_of(name: str) -> str:
         return str(place.path(path)) if isinstance(place, FileSystemStorage) else path
 
 
-def put(name: str, file: File[bytes]) -> None:
-    """Save a file, in place of one of the same name.
+def put(name: str, file: File[bytes], *, is_one_of_many: bool = False) -> None:
+    """Save a file, in place of one of the same name. `is_one_of_many`: another one follows, and with that all are given
+    to the owner of the data, since that looks at every file.
 
     In a folder it appears under its name only when it is complete, and on the disk; other storages see to that
     themselves.
@@ -163,6 +164,8 @@ def put(name: str, file: File[bytes]) -> None:
         place, path = storage(), path_of(name)
         if isinstance(place, FileSystemStorage):
             _put_into_folder(place, Path(place.path(path)), file)
+            if not is_one_of_many:
+                owner.give_away(Path(place.location))
             return
 
         def send(activity: Activity) -> None:
@@ -181,7 +184,6 @@ def _put_into_folder(place: FileSystemStorage, path: Path, file: File[bytes]) ->
             target.write(chunk)
         if place.file_permissions_mode is not None:
             os.chmod(target.name, place.file_permissions_mode)
-    owner.give_away(Path(place.location))
 
 
 def open_file(name: str, site: str = "") -> BinaryIO | None:

@@ -68,7 +68,7 @@ class Local:
         return file
 
     def send(self, name: str, file: BinaryIO) -> None:
-        files.put(name, File(file))
+        files.put(name, File(file), is_one_of_many=True)  # the backup that names it follows
 
     def delete(self, name: str) -> None:
         files.delete(name)
