@@ -76,8 +76,13 @@ def upgrade(
         lacks = _lacks_journal(path)
         backup = folder / "old.zip"
         with SQLite.foreign(path) as reader, backup.open("w+b") as target:
-            left_out = convert_database(reader, target, reporter, leave_out=leave_out, lacks_journal=lacks)
+            left_out, is_of_today = convert_database(
+                reader, target, reporter, leave_out=leave_out, lacks_journal=lacks
+            )
         path = backup
+        if is_of_today:
+            path.rename(folder / process.UPGRADED)
+            return
     with path.open("rb") as source, open_archive(source, edited=edited, keys=Keys(key)) as archive:
         migrations = archive.metadata.migrations
         if leave_out:
@@ -118,8 +123,9 @@ def convert_database(
     *,
     leave_out: bool = False,
     lacks_journal: bool = False,
-) -> list[str]:
-    """Write a backup of a database file, at the migrations that it has. Returns its apps that are not installed here.
+) -> tuple[list[str], bool]:
+    """Write a backup of a database file, at the migrations that it has. Returns its apps that are not installed here,
+    and whether it is at today's schema, so that it is done.
 
     Only the columns that Django knows of at those migrations are read, and each value is checked. Raises `Unreadable`
     where one cannot be read, unless it may be left out; `InvalidBackup` where it is no database of Baby Buddy's,
@@ -137,13 +143,14 @@ def convert_database(
     loader = MigrationLoader(None, ignore_no_migrations=True)
     schema.check_known(loader, "", [key for key in applied if key[0] in in_scope], leave_out=leave_out)
     migrations = schema.leaves(loader, applied, apps & in_scope)
-    state = loader.project_state([(app, name) for app, names in migrations.items() for name in names])
+    is_of_today = migrations == _todays(loader, in_scope & loader.migrated_apps)
+    models = models_in_scope(exclude=conf.exclude) if is_of_today else _models_at(loader, migrations)
     tables: list[Table] = []
 
     def missing(table: Table) -> bool:
         return table.db_table in reader.missing_tables([table])
 
-    for table in map(Table, models_in_scope(state.apps)):
+    for table in map(Table, models):
         app = table.model._meta.app_label
         if app in migrations or (app in loader.unmigrated_apps and reader.column_names(table.db_table)):
             migrations.setdefault(app, [])
@@ -164,14 +171,31 @@ def convert_database(
             for name in sorted(_additions(reader, table)):
                 reader.unreadable.add(_no_place(table.label, name))
     with Writer(target) as writer:
-        write_records(writer, reader, tables, reporter)
+        dangling = write_records(writer, reader, tables, reporter)
         if reader.unreadable and not leave_out:
             raise unreadable(reader.unreadable)
         if lacks_journal:
             reason = _("its -wal file is not there, which may hold the latest entries")
             reader.unreadable.add(Place("db.sqlite3", None, None, reason))
+        left_out = sorted(apps - _installed_apps())
+        # What points at nothing is left out, or refused, as it is loaded.
+        is_of_today = is_of_today and not dangling and len(tables) == len(models)
+        if is_of_today:
+            upgraded = Upgrade(metadata.babybuddy_version, [], left_out, [])
+            metadata = replace(metadata, babybuddy_version=babybuddy.version(), upgraded=upgraded)
         writer.finish(replace(metadata, left_out=reader.unreadable))
-    return sorted(apps - _installed_apps())
+    return left_out, is_of_today
+
+
+def _todays(loader: MigrationLoader, app_labels: Iterable[str]) -> dict[str, list[str]]:
+    """Return the migrations of an up-to-date database, as `schema.leaf_migrations` does."""
+    return schema.leaves(loader, loader.graph.nodes, app_labels)
+
+
+def _models_at(loader: MigrationLoader, migrations: dict[str, list[str]]) -> list[Any]:
+    """Return the models in scope as they were at these migrations."""
+    keys = [(app, name) for app, names in migrations.items() for name in names]
+    return models_in_scope(loader.project_state(keys).apps)
 
 
 def _additions(reader: SQLite, table: Table) -> set[str]:
