@@ -17,7 +17,8 @@ A subclass must say
     every read. Readers go on. Raises `Busy` after `LOCK_SECONDS`, or an `OperationalError`.
 `change_marker(tables)`
     A value that is another one as soon as somebody has changed rows of these tables; equal values promise that nothing
-    was changed between. It may change without need. None where the database does not say.
+    was changed between. It may change without need. Of a snapshot: as of its moment, or of one before. None where the
+    database does not say.
 `length_of(name)`
     SQL for the bytes of a quoted column.
 `month_of(name)`
@@ -74,6 +75,8 @@ and may say, to be fast, where a test holds it equal to the plain path
     A conversion for kinds that this driver gives, or takes, in a form close to the plain one; None for others.
 `pack_rows(columns, values)`, `insert_packed_rows(db_table, columns, data)`
     Rows as bytes, and their way into a table. `pack_rows` runs outside of the transaction.
+`insert_all_packed_rows(db_table, columns, data)`
+    The same for several batches at once.
 `update_rows(table, values)`
     Many rows written over those with their keys.
 `to_batch(…)`, `BATCH`

@@ -8,7 +8,9 @@ from contextlib import closing, contextmanager
 from typing import Any, NamedTuple
 
 from django.conf import settings
-from django.db import OperationalError
+from django.db import IntegrityError, OperationalError
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.utils.translation import gettext as _
 
 from ..kinds import (
     BOOLEAN,
@@ -46,6 +48,11 @@ class OwnSequence(NamedTuple):
 class PostgreSQL(Database):
     vendor = "postgresql"
     takes_dangling = False
+
+    def __init__(self, connection: BaseDatabaseWrapper) -> None:
+        super().__init__(connection)
+        #: The quoted names of the tables of this restore, where their references are checked as a set; else [].
+        self._restored: list[str] = []
 
     def length_of(self, name: str) -> str:
         return f"OCTET_LENGTH({name}::text)"
@@ -114,12 +121,23 @@ class PostgreSQL(Database):
     def lock_out_writers(self, tables: Sequence[Table]) -> None:
         # Before any query: where the site's isolation level is a higher one, that would fix what this transaction sees.
         names = [self.quote(name) for table in tables for name, _columns in table.db_tables]
+        self._restored = []
         if not names:
             return
         (before,) = self.fetch("SHOW lock_timeout")[0]
         try:
             self.execute(f"SET LOCAL lock_timeout = '{self.LOCK_SECONDS}s'")
             self.execute(f"LOCK TABLE {', '.join(names)} IN SHARE ROW EXCLUSIVE MODE")
+            if self.fetch("SHOW is_superuser") == [("on",)]:
+                quote = self.connection.ops.quote_name
+                self._restored = [quote(name) for table in tables for name, _columns in table.db_tables]
+                # What natural keys refer to: see `_checks_as_a_set`.
+                natural = {self.quote(_target(c)) for table in tables for c in table.columns if c.is_natural}
+                natural |= {self.quote(_target(r.target)) for table in tables for r in table.relations} - {
+                    *names
+                }
+                if natural:
+                    self.execute(f"LOCK TABLE {', '.join(sorted(natural))} IN SHARE MODE")
             self.fetch("SELECT set_config('lock_timeout', %s, true)", [before])
         except OperationalError as error:
             if _state_of(error) in LOCKED:
@@ -129,9 +147,46 @@ class PostgreSQL(Database):
     def defer_constraints(self) -> None:
         self._set({name: values[0] for name, values in EXACT.items()}, local=True)
         self.execute("SET CONSTRAINTS ALL DEFERRED")
+        if self._restored and not self._must_check_each_row():
+            self.execute("SET LOCAL session_replication_role = replica")
+        else:
+            self._restored = []
 
     def check_deferred_constraints(self) -> None:
-        self.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        """Have the references checked. The server does so row by row, which takes as long as writing them; where the
+        role may have it leave that out (a superuser, as in the official container), all of a table at once."""
+        if not self._restored:
+            self.execute("SET CONSTRAINTS ALL IMMEDIATE")
+            return
+        self.execute("SET LOCAL session_replication_role = DEFAULT")
+        columns = self.fetch(
+            "SELECT conname, conrelid::regclass::text, quote_ident(a.attname), confrelid::regclass::text,"
+            f" quote_ident(b.attname) FROM ({REFERENCES}) AS c"
+            " JOIN pg_attribute a ON a.attrelid = conrelid AND a.attnum = conkey[1]"
+            " JOIN pg_attribute b ON b.attrelid = confrelid AND b.attnum = confkey[1]",
+            [self._restored, self._restored],
+        )
+        for name, *names in columns:
+            table, column, other, key = [part.replace("%", "%%") for part in names]
+            sql = f"SELECT a.{column} FROM {table} a LEFT JOIN {other} b ON a.{column} = b.{key}"
+            rows = self.fetch(f"{sql} WHERE a.{column} IS NOT NULL AND b.{key} IS NULL LIMIT 1")
+            if rows:
+                raise IntegrityError(
+                    _("%(table)s refers to %(other)s %(key)s, which is not there (%(name)s)")
+                    % {"table": names[0], "other": names[2], "key": rows[0][0], "name": name}
+                )
+
+    def _must_check_each_row(self) -> bool:
+        """Whether there is more to these tables than references that can be checked as a set: triggers or rules of
+        somebody's own, references by several columns, or such as were never checked."""
+        found = self.fetch(
+            "SELECT EXISTS (SELECT FROM pg_trigger WHERE NOT tgisinternal AND tgrelid = ANY (%s::regclass[]))"
+            " OR EXISTS (SELECT FROM pg_rewrite WHERE ev_class = ANY (%s::regclass[]))"
+            f" OR EXISTS (SELECT FROM ({REFERENCES}) AS c"
+            " WHERE NOT convalidated OR cardinality(conkey) > 1 OR confmatchtype <> 's' OR NOT condeferrable)",
+            [self._restored] * 4,
+        )
+        return bool(found[0][0])
 
     def fast_reader(self, column: Column) -> ColumnReader | None:
         # The server makes the text, which is quicker than to make Python's objects of it first.
@@ -174,18 +229,27 @@ class PostgreSQL(Database):
         texts = [_copy_texts(column.kind, raw) for column, raw in zip(columns, values, strict=True)]
         return b"COPY" + "".join(["\t".join(row) + "\n" for row in zip(*texts, strict=True)]).encode()
 
+    def insert_all_packed_rows(self, db_table: str, columns: Sequence[Column], data: Sequence[bytes]) -> None:
+        if all(some.startswith(b"COPY") for some in data):
+            self._copy(db_table, columns, b"".join([memoryview(some)[4:] for some in data]))
+        else:
+            super().insert_all_packed_rows(db_table, columns, data)
+
     def insert_packed_rows(self, db_table: str, columns: Sequence[Column], data: bytes) -> None:
-        if not data.startswith(b"COPY"):
+        if data.startswith(b"COPY"):
+            self._copy(db_table, columns, data[4:])
+        else:
             super().insert_packed_rows(db_table, columns, data)
-            return
+
+    def _copy(self, db_table: str, columns: Sequence[Column], data: bytes) -> None:
         quote = self.connection.ops.quote_name  # "%" stands for itself in a statement without parameters
         sql = f"COPY {quote(db_table)} ({', '.join(quote(column.column) for column in columns)}) FROM STDIN"
         with self.connection.wrap_database_errors, closing(self.cursor()) as cursor:
             if hasattr(cursor, "copy_expert"):  # psycopg 2
-                cursor.copy_expert(sql, io.BytesIO(data[4:]))
+                cursor.copy_expert(sql, io.BytesIO(data))
             else:
                 with cursor.copy(sql) as copy:
-                    copy.write(data[4:])
+                    copy.write(data)
 
     def update_rows(self, table: Table, values: Sequence[Sequence[Any]]) -> None:
         q = self.quote
@@ -273,6 +337,11 @@ class PostgreSQL(Database):
 KNOWN_TIME_ZONES: set[str] = set()
 
 
+#: The references from and to some tables.
+REFERENCES = (
+    "SELECT * FROM pg_constraint"
+    " WHERE contype = 'f' AND (conrelid = ANY (%s::regclass[]) OR confrelid = ANY (%s::regclass[]))"
+)
 #: Any numbers, the same for all sites: an advisory lock is one of its database.
 LOCKS = {Job.RESTORE: 0x62616279, Job.AUTOMATIC_BACKUP: 0x6261627A}
 #: All digits that a float has, and durations in the style that we read and write: the settings that do, the best first.
@@ -310,6 +379,11 @@ def _copy_texts(kind: Kind, values: Sequence[Any]) -> Sequence[str]:
     if kind is TEXT and not is_harmless(values):
         return ["\\N" if value is None else value.translate(_ESCAPES) for value in values]
     return ["\\N" if value is None else str(value) for value in values]
+
+
+def _target(column: Column) -> str:
+    """Return the table that a column refers to."""
+    return str(column.field.target_field.model._meta.db_table)  # type: ignore[attr-defined]
 
 
 def _state_of(error: OperationalError) -> str | None:
