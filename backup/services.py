@@ -15,7 +15,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -142,15 +142,16 @@ def _write_backup(
     leave_out: bool = False,
     photos: bool = False,
     store: Store | None = None,
+    here: Database | None = None,
 ) -> Metadata:
     """Write a backup, encrypted where there is a key. `photos`: with photos; `store` takes their content in
-    place of the backup, which then only lists them."""
+    place of the backup, which then only lists them. `here`: the snapshot that it is made of; None: of now."""
     database = database_of()
     tables = _tables()
     zone = babybuddy.user_timezone(user)
     named = NamedPhotos() if photos else None
     with _damage_explained(database), Writer(target, Limits(photos=conf.max_photos)) as writer:
-        with _gc_paused(), database.snapshot() as reader:
+        with _gc_paused(), nullcontext(here) if here else database.snapshot() as reader:
             metadata = Metadata(
                 timestamp=aware_now().astimezone(zone),
                 timezone=zone.key,
@@ -736,68 +737,73 @@ def _restore(
         database.check_transactional(tables)
         # Do as much as possible before other writers are locked out: reading, checking, converting, the safety copy.
         reporter.phase(Phase.CHECK)
-        marker = database.change_marker(tables)
         members = archive.metadata.models.items()
         total = sum(member.records for label, member in members if part_of(label) in options.parts)
         counter = RecordCounter(reporter, max(total, 0))
         placing = Placing(archive, reporter, leave_out=options.leave_out)
-        plan = _plan(archive, database, spool, options, user, report=counter.add, placing=placing)
-        _refuse(plan, options)
-        reporter.phase(Phase.COPY)
-        label = undo or _("before restoring %(file)s") % {"file": _named(archive.metadata.timestamp)}
-        with (
-            _safety_copy(user, label, reporter, options, rescue) as safety_copy,
-            _taken_back(placing, safety_copy) as note,
-        ):
+        with ExitStack() as snapshot:
+            # Plan and safety copy are of one moment, and at the end it is asked whether anything has changed since.
+            here = database
+            if not options.without_safety_copy:
+                here = snapshot.enter_context(database.snapshot())
+            marker = here.change_marker(tables)
+            plan = _plan(
+                archive, here, spool, options, user, report=counter.add, placing=placing, into=database
+            )
+            _refuse(plan, options)
+            reporter.phase(Phase.COPY)
+            label = undo or _("before restoring %(file)s") % {"file": _named(archive.metadata.timestamp)}
+            safety_copy = stack.enter_context(_safety_copy(user, label, reporter, options, rescue))
+            note = stack.enter_context(_taken_back(placing, safety_copy))
             if marker is not None:
+                safety_copy.make(None if here is database else here)
+        if placing.count(State.ADDED):
+            reporter.phase(Phase.WRITE)
+            placing.place(note)
+        # From here on nobody else writes. What others wrote until now has to be in the safety copy.
+        with database.restoring(tables), Spool() as fresh:
+            has_changed = marker is None or database.change_marker(tables) != marker
+            if has_changed:
                 safety_copy.make()
-            if placing.count(State.ADDED):
-                reporter.phase(Phase.WRITE)
-                placing.place(note)
-            # From here on nobody else writes. What others wrote until now has to be in the safety copy.
-            with database.restoring(tables), Spool() as fresh:
-                has_changed = marker is None or database.change_marker(tables) != marker
-                if has_changed:
-                    safety_copy.make()
-                if has_changed or placing.has_moved:
-                    # Nothing in a packed plan depends on what is here, but whether it may be.
-                    if plan.is_packed and not placing.has_moved:
-                        plan = check_policy(plan, database, superuser=_is_superuser(user))
-                    else:
-                        plan = _plan(archive, database, fresh, options, user, placing=placing)
-                    _refuse(plan, options)
-                reporter.phase(Phase.WRITE)
-                counter = RecordCounter(reporter, sum(plan.records.values()))
-                reader = RecordReader(
-                    archive, as_it_was=options.as_it_was, merged=plan.merged, renamed=plan.renamed
+            if has_changed or placing.has_moved:
+                # Where nothing was compared, a plan does not depend on what is here, but for whether it may be.
+                if plan.is_packed and not plan.identical and not placing.has_moved:
+                    plan = check_policy(plan, database, superuser=_is_superuser(user))
+                else:
+                    plan = _plan(archive, database, fresh, options, user, placing=placing)
+                _refuse(plan, options)
+            reporter.phase(Phase.WRITE)
+            counter = RecordCounter(reporter, sum(plan.records.values()))
+            reader = RecordReader(
+                archive, as_it_was=options.as_it_was, merged=plan.merged, renamed=plan.renamed
+            )
+            replaced = write(plan, database, reader, counter)
+            reporter.phase(Phase.FINISH)
+            warnings = [
+                *plan.warnings,
+                *replaced_in_words(replaced),
+                *([] if options.as_it_was else babybuddy.after_restore(database, plan.records)),
+            ]
+            dangling_warnings, left_out = _settle_dangling(database, options)
+            warnings += [*dangling_warnings, *safety_copy.warnings]
+            if left_out:
+                warnings.append(
+                    _("Left out, since they refer to something that is not there: %(places)s.")
+                    % {"places": "; ".join(places_in_words(left_out))}
                 )
-                replaced = write(plan, database, reader, counter)
-                reporter.phase(Phase.FINISH)
-                warnings = [
-                    *plan.warnings,
-                    *replaced_in_words(replaced),
-                    *([] if options.as_it_was else babybuddy.after_restore(database, plan.records)),
-                ]
-                dangling_warnings, left_out = _settle_dangling(database, options)
-                warnings += [*dangling_warnings, *safety_copy.warnings]
-                if left_out:
-                    warnings.append(
-                        _("Left out, since they refer to something that is not there: %(places)s.")
-                        % {"places": "; ".join(places_in_words(left_out))}
-                    )
-                database.reset_sequences([*plan.tables, *plan.emptied])
-                keys = next_keys(plan)
-                if not database.KEYS_AFTER_COMMIT:
-                    database.set_next_keys(keys)
-                state.save_last_restore(
-                    state.LastRestore(
-                        aware_now().isoformat(),
-                        _digest(idempotency_key),
-                        safety_copy.name,
-                        is_undo=bool(undo),
-                    )
+            database.reset_sequences([*plan.tables, *plan.emptied])
+            keys = next_keys(plan)
+            if not database.KEYS_AFTER_COMMIT:
+                database.set_next_keys(keys)
+            state.save_last_restore(
+                state.LastRestore(
+                    aware_now().isoformat(),
+                    _digest(idempotency_key),
+                    safety_copy.name,
+                    is_undo=bool(undo),
                 )
-                safety_copy.is_needed = True  # from here on, even if the commit seems to fail
+            )
+            safety_copy.is_needed = True  # from here on, even if the commit seems to fail
         # The restore is committed. What goes wrong from here on is a warning and does not fail it.
         if database.KEYS_AFTER_COMMIT:
             try:
@@ -998,6 +1004,7 @@ def _plan(
     preview: PreviewCollector | None = None,
     report: Report | None = None,
     placing: Placing | None = None,
+    into: Database | None = None,
 ) -> Plan:
     tables = _tables()
     if not archive.metadata.has_checksums:
@@ -1013,6 +1020,9 @@ def _plan(
         excluded={*(name.lower() for name in conf.exclude), *elsewhere()},
         site=memo.site_id(),
         preview=preview,
+        # What is damaged is not read where it need not be.
+        as_text=not options.without_safety_copy,
+        into=into,
         # The files that a state from before names are there still: no restore removes any.
         placing=None if options.as_it_was else placing,
     )
@@ -1080,13 +1090,15 @@ class _SafetyCopy:
         #: Whether the restore may have changed something, so that the copy has to stay.
         self.is_needed = False
 
-    def make(self) -> None:
-        """Make the copy, or make it anew in place of the one that there is. Raises `Damaged`, `StorageFailed`."""
+    def make(self, here: Database | None = None) -> None:
+        """Make the copy, or make it anew in place of the one that there is. `here`: see `_write_backup`. Raises
+        `Damaged`, `StorageFailed`."""
         if self._is_made:
             return
         try:
+            leave_out = self._options.without_safety_copy
             name, is_new, left_out = _keep_copy(
-                self._user, self._label, self._reporter, leave_out=self._options.without_safety_copy
+                self._user, self._label, self._reporter, leave_out=leave_out, here=here
             )
         except Unreadable as error:
             message = _(
@@ -1107,11 +1119,14 @@ class _SafetyCopy:
                 kept.delete(self.name)
 
 
-def _keep_copy(user: Any, label: str, reporter: Reporter, *, leave_out: bool) -> tuple[str, bool, Places]:
-    """Keep a backup of what is here. Returns its name, whether it is a new one, and what it lacks."""
+def _keep_copy(
+    user: Any, label: str, reporter: Reporter, *, leave_out: bool, here: Database | None = None
+) -> tuple[str, bool, Places]:
+    """Keep a backup of what is here. `here`: see `_write_backup`. Returns its name, whether it is a new one, and what
+    it lacks."""
     with tempfile.TemporaryFile() as file:
         key = key_for(Place.LOCAL)
-        metadata = _write_backup(file, user, label, reporter, key, leave_out=leave_out)
+        metadata = _write_backup(file, user, label, reporter, key, leave_out=leave_out, here=here)
         file.seek(0)
         same = kept.same_state(metadata)
         stored = same or kept.keep(file, metadata, kept.BackupKind.SAFETY)

@@ -30,7 +30,7 @@ from ..tables import Batch, Column, Table
 from .base import Database
 from .conversion import ColumnReader
 from .errors import Job, already_running, somebody_writes
-from .reading import UNION_TERMS
+from .reading import UNION_TERMS, may_be_long
 from .values import (
     ConvertAll,
     as_they_are,
@@ -201,7 +201,23 @@ class MySQL(Database):
             raise
 
     def change_marker(self, tables: Sequence[Table]) -> object:
-        return None  # MySQL does not say
+        """Return for each table the number of rows, and a sum of digests of the rows: MySQL itself does not say."""
+        return [
+            self.fetch(f"SELECT COUNT(*), SUM({self._digest_of(columns)}) FROM {self.quote(name)}")
+            for table in tables
+            for name, columns in table.db_tables
+        ]
+
+    def _digest_of(self, columns: Sequence[Column]) -> str:
+        """Return SQL for a digest of all that these columns of a row hold."""
+        texts = []
+        for column in columns:
+            name = self.quote(column.column)
+            if may_be_long(column):  # what is longer than the server's packets would be no text at all
+                texts.append(f"COALESCE(MD5({name}), '')")
+            else:
+                texts.append(f"QUOTE({name})" if column.field.null or column.kind is TEXT else name)
+        return f"CAST(CONV(LEFT(MD5(CONCAT_WS(',', {', '.join(texts)})), 15), 16, 10) AS UNSIGNED)"
 
     def month_of(self, name: str) -> str:
         return f"DATE_FORMAT({name}, '%%Y-%%m')"
@@ -230,7 +246,8 @@ class MySQL(Database):
         self._set({"lock_wait_timeout": self.LOCK_SECONDS})
         try:
             for table, key in next_keys.items():
-                if now.get(table) != key:
+                # Each costs as much as some hundred rows, and makes everybody wait for the table.
+                if now.get(table) != max(key, int(self.highest_key(table) or 0) + 1):
                     self.execute(f"ALTER TABLE {self.quote(table.db_table)} AUTO_INCREMENT = {key:d}")
         finally:
             if self.connection.is_usable():

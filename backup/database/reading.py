@@ -133,7 +133,7 @@ class Reading(Conversion):
         return " + ".join(
             f"COALESCE({self.length_of(self.quote(column.column))}, 0)"
             for column in table.columns
-            if not column.refers_to and _may_be_long(column)
+            if not column.refers_to and may_be_long(column)
         )
 
     def keys_descending(self, table: Table) -> Iterator[list[Plain]]:
@@ -382,6 +382,6 @@ def _shown(value: Any) -> str:
 _SHORT = (INTEGER, FLOAT, BOOLEAN, DATE, TIME, DATETIME, DURATION, DECIMAL, UUID_)
 
 
-def _may_be_long(column: Column) -> bool:
+def may_be_long(column: Column) -> bool:
     """Whether a value may be of any length. (SQLite does not enforce that of the others; nor does what fills them.)"""
     return column.kind not in _SHORT and not (column.kind is TEXT and column.field.max_length)

@@ -54,6 +54,8 @@ class SQLite(Salvage, Database):
         super().__init__(connection)
         #: What a snapshot reads from, in place of Django's connection.
         self._source: sqlite3.Connection | None = None
+        #: Of a snapshot: what `change_marker` was just before it.
+        self._marker: object = None
 
     def cursor(self) -> Any:
         if self._source is None:
@@ -92,6 +94,7 @@ class SQLite(Salvage, Database):
                 )
                 stack.callback(source.close)
             reader = SQLite(self.connection)
+            reader._marker = self.change_marker(())
             if wal:
                 source.execute("BEGIN")
                 reader._source = source
@@ -202,7 +205,7 @@ class SQLite(Salvage, Database):
 
     def change_marker(self, tables: Sequence[Table]) -> object:
         # What other connections did, and what this one did.
-        return self.fetch("PRAGMA data_version"), self.fetch("SELECT total_changes()")
+        return self._marker or (self.fetch("PRAGMA data_version"), self.fetch("SELECT total_changes()"))
 
     def size(self) -> int | None:
         return int(self.fetch("PRAGMA page_count")[0][0]) * int(self.fetch("PRAGMA page_size")[0][0])

@@ -7,6 +7,7 @@ import pickle
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from itertools import chain
 from typing import Any, ClassVar
 
 from django.db import DatabaseError, OperationalError, transaction
@@ -20,6 +21,8 @@ from .errors import reason_of
 from .reading import PARAMETERS
 from .values import slices
 
+#: Ranges that one statement names: SQLite takes a thousand conditions.
+RANGES = 200
 #: Values that one INSERT holds at most on the plain path. (SQLite, which takes fewer, has its own.)
 VALUES = 16_000
 
@@ -63,17 +66,39 @@ class Writing(Conversion):
         if packed is not None and len(self.refused) < MAX_NAMED:
             try:
                 with transaction.atomic(self.connection.alias):
-                    self._insert_all(table, packed)
+                    self._insert_all(table, [packed])
                 return
             except (DatabaseError, ValueError, OverflowError) as error:
                 self._raise_unless_about_a_record(error)
         self.insert(table, list(zip(*batch(), strict=True)))
+
+    def insert_together(
+        self, table: Table, batches: Sequence[tuple[Sequence[bytes] | None, Callable[[], Batch]]]
+    ) -> None:
+        """Insert several batches, each as `insert_packed` takes it, at once where all goes well."""
+        packs = [packed for packed, _batch in batches if packed is not None]
+        if len(packs) == len(batches) > 1 and len(self.refused) < MAX_NAMED:
+            try:
+                with transaction.atomic(self.connection.alias):
+                    self._insert_all(table, packs)
+                return
+            except (DatabaseError, ValueError, OverflowError) as error:
+                self._raise_unless_about_a_record(error)
+        for packed, batch in batches:
+            self.insert_packed(table, packed, batch)
 
     def delete(self, table: Table, keys: Sequence[Plain]) -> None:
         """Delete the rows with these keys, with their relations, and nothing that refers to them."""
         for relation in table.relations:
             self._delete_where(relation.db_table, relation.owner, keys)
         self._delete_where(table.db_table, table.key, keys)
+
+    def delete_between(self, table: Table, ranges: Sequence[tuple[int, int]]) -> None:
+        """Delete the rows with numbers for keys that are in one of these ranges, from the lowest up to the highest."""
+        name, key = self.quote(table.db_table), self.quote(table.key.column)
+        for some in slices(ranges, RANGES):
+            where = " OR ".join([f"{key} BETWEEN %s AND %s"] * len(some))
+            self.execute(f"DELETE FROM {name} WHERE {where}", [*chain.from_iterable(some)])
 
     def empty(self, table: Table, column: Column, key: Any) -> None:
         """Empty a text. `key`: as the driver gives it."""
@@ -145,11 +170,11 @@ class Writing(Conversion):
     # -- statements ---
 
     def _insert(self, table: Table, rows: Sequence[Row]) -> None:
-        self._insert_all(table, self.pack(table, list(zip(*rows, strict=True))))
+        self._insert_all(table, [self.pack(table, list(zip(*rows, strict=True)))])
 
-    def _insert_all(self, table: Table, packed: Sequence[bytes]) -> None:
-        for (db_table, columns), data in zip(table.db_tables, packed, strict=True):
-            self.insert_packed_rows(db_table, columns, data)
+    def _insert_all(self, table: Table, packs: Sequence[Sequence[bytes]]) -> None:
+        for (db_table, columns), data in zip(table.db_tables, zip(*packs, strict=True), strict=True):
+            self.insert_all_packed_rows(db_table, columns, data)
 
     def _update(self, table: Table, rows: Sequence[Row]) -> None:
         batch: Batch = list(zip(*rows, strict=True))
@@ -187,6 +212,11 @@ class Writing(Conversion):
     def pack_rows(self, columns: Sequence[Column], values: Sequence[Sequence[Any]]) -> bytes:
         """Pack rows, given as columns of values that the driver takes, for `insert_packed_rows`."""
         return pickled(list(zip(*values, strict=True)))
+
+    def insert_all_packed_rows(self, db_table: str, columns: Sequence[Column], data: Sequence[bytes]) -> None:
+        """Insert all that `pack_rows` made of several batches."""
+        for some in data:
+            self.insert_packed_rows(db_table, columns, some)
 
     def insert_packed_rows(self, db_table: str, columns: Sequence[Column], data: bytes) -> None:
         """Insert what `pack_rows` made."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 
 from ..database import Database, refuse_records
@@ -9,6 +10,11 @@ from ..options import RecordCounter
 from ..tables import Table
 from .plan import Plan
 from .records import RecordReader
+
+#: Bytes of packed rows that are written at once, about. Each time costs a server as much as a hundred rows.
+TOGETHER = 2 * 1024 * 1024
+#: What `Database.pack` made of a batch, see `Plan.packed`.
+Packed = list[bytes] | None
 
 
 def write(plan: Plan, database: Database, reader: RecordReader, counter: RecordCounter) -> dict[str, int]:
@@ -37,16 +43,41 @@ def next_keys(plan: Plan) -> dict[Table, int]:
 
 
 def _write_all(plan: Plan, database: Database, reader: RecordReader, counter: RecordCounter) -> None:
-    """Write every row, in place of all that is there. Rows were packed before the transaction, so that others are
-    locked out as briefly as possible."""
-    database.clear([*plan.tables, *plan.emptied])
+    """Write every row, in place of all that is there, but for what is there to the letter. Rows were packed before the
+    transaction, so that others are locked out as briefly as possible."""
+    for table in reversed([*plan.tables, *plan.emptied]):
+        between = plan.between(table)
+        if between is None:
+            database.clear([table])
+        for ranges in between or ():
+            database.delete_between(table, ranges)
     for table in plan.tables:
         for rows in plan.rows(table) if not plan.is_packed else ():
             database.insert(table, plan.key_map.remap(table, rows))
             counter.add(table.label, len(rows))
-        for number, (count, packed) in enumerate(plan.packed(table)):
-            database.insert_packed(table, packed, partial(reader.batch, table, number))
-            counter.add(table.label, count)
+        read = partial(reader.batch, table)
+        if identical := plan.identical.get(table.label):
+            counter.add(table.label, identical.count)
+            read = partial(plan.spool.batch, table.label)
+        for some in _together(plan.packed(table)):
+            database.insert_together(
+                table, [(packed, partial(read, number)) for number, _count, packed in some]
+            )
+            counter.add(table.label, sum(count for _number, count, _packed in some))
+
+
+def _together(packed: Iterator[tuple[int, Packed]]) -> Iterator[list[tuple[int, int, Packed]]]:
+    """Yield packed batches, with their numbers, as many together as are written at once."""
+    some: list[tuple[int, int, Packed]] = []
+    size = 0
+    for number, (count, data) in enumerate(packed):
+        if some and size > TOGETHER:
+            yield some
+            some, size = [], 0
+        some.append((number, count, data))
+        size += sum(map(len, data or ()))
+    if some:
+        yield some
 
 
 def _write_changes(plan: Plan, database: Database, counter: RecordCounter) -> dict[str, int]:

@@ -70,6 +70,10 @@ class Spool:
         for place in self._places.get(name, ()):
             yield self._read(place)
 
+    def batch(self, name: str, number: int) -> Any:
+        """Return one of the batches of a name, by its place among them."""
+        return self._read(self._places[name][number])
+
     def backwards(self, name: str) -> Iterator[Any]:
         """Yield the batches of a name, the last one first."""
         for place in reversed(self._places.get(name, ())):

@@ -18,15 +18,16 @@ from ..exceptions import InvalidBackup, RecordsRefused
 from ..kinds import Plain
 from ..options import Places, RestoreMode, RestoreOptions
 from ..scope import part_of
-from ..tables import Batch, Row, Table, describe, places_in_words
+from ..tables import Row, Table, describe, places_in_words
 from .accounts import account_changes, in_words
 from .batches import Spool
 from .collation import clash, clashes, is_same_text, merges, too_narrow
 from .compare import TextComparison
 from .identity import RESOLVERS, Conflict, Resolver, has_identity
+from .pack import pack_all
 from .parts import Others, labels_referred_to
 from .photos import Placing, State
-from .plan import Changes, Identical, PhotoChanges, Plan, packed_name, rows_of
+from .plan import Changes, Identical, PhotoChanges, Plan, rows_of
 from .policy import check_policy, replaced_in_words
 from .preview import MOST, PreviewCollector
 from .records import RecordReader
@@ -45,6 +46,7 @@ def build(
     preview: PreviewCollector | None = None,
     placing: Placing | None = None,
     as_text: bool = True,
+    into: Database | None = None,
 ) -> Plan:
     """Return the plan of a restore of a backup into `database`, every record checked.
 
@@ -52,7 +54,8 @@ def build(
     this site leaves out of backups and of restores. `site`: the id of this site. `preview`: collects what a preview
     shows; if given, changes are counted. `placing`: decides about the photos; without it, records keep the names of
     files that they have. `as_text`: compare the text of records where possible, which is faster and has the same
-    result. Raises `InvalidBackup`; the reason why the restore would be refused is in the plan.
+    result. `into`: the connection that is written to, where `database` is a snapshot. Raises `InvalidBackup`; the
+    reason why the restore would be refused is in the plan.
     """
     metadata = reader.archive.metadata
     mode = options.mode
@@ -77,8 +80,7 @@ def build(
         reader.renamed = placing.renamed
     is_packed = mode.clears and preview is None and not staying
     if is_packed:
-        records = _pack_all(reader, database, restored, spool, metadata)
-        identical: Mapping[str, Identical] = {}
+        records, identical = pack_all(reader, database, into or database, restored, spool, as_text=as_text)
     else:
         # Where all rows are written anew, those that are here already are needed, too.
         as_text = as_text and not (mode.clears and preview is None)
@@ -289,30 +291,6 @@ def _divide(
 # -- the records ---
 
 
-def _pack_all(
-    reader: RecordReader, database: Database, tables: Sequence[Table], spool: Spool, metadata: Metadata
-) -> dict[str, int]:
-    """Read and check every record, and make it ready for the driver, since that need not wait until others are locked
-    out. Returns model label -> number of records."""
-    records = {}
-    for table in tables:
-        records[table.label] = 0
-        for columns in reader.columns(table):
-            records[table.label] += len(columns[0])
-            # The policy looks at accounts, and at apps that the backup does not know.
-            if has_identity(table) or table.app not in metadata.apps:
-                spool.put(table.label, columns)
-            spool.put(packed_name(table), [len(columns[0]), _pack(database, table, columns)])
-    return records
-
-
-def _pack(database: Database, table: Table, columns: Batch) -> list[bytes] | None:
-    try:
-        return database.pack(table, columns)
-    except (LookupError, ValueError, OverflowError):
-        return None  # a natural key that has to be made first, or a value that no driver takes
-
-
 def _compare(
     reader: RecordReader,
     database: Database,
@@ -327,7 +305,7 @@ def _compare(
 
     Returns model label -> number of records, and the records that are known to be identical.
     """
-    comparison = TextComparison(reader, database, spool)
+    comparison = TextComparison(reader, database, lambda table, columns: spool.put(table.label, columns))
     records: dict[str, int] = {}
     identical: dict[str, Identical] = {}
     # First the tables whose keys may change, since references in other tables must follow; of these, the ones that

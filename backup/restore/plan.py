@@ -72,6 +72,10 @@ class AccountChanges:
         return any(vars(self).values())
 
 
+#: The lowest and the highest key of some.
+KeyRange = tuple[int, int]
+
+
 @dataclass(frozen=True)
 class Identical:
     """The records of a model that are here already, to the letter. They are not in the spool."""
@@ -98,7 +102,8 @@ class Plan:
     #: Model label -> keys of the rows here that make way for a record.
     displaced: Mapping[str, Sequence[Plain]]
     conflicts: Sequence[Conflict]
-    #: Model label -> the records that were found to be here by comparing texts.
+    #: Model label -> the records that were found to be here by comparing texts. Of these models only what differs is
+    #: packed, where all are.
     identical: Mapping[str, Identical]
     warnings: list[str]
     #: Model label -> records that are restored.
@@ -178,6 +183,11 @@ class Plan:
         (None: it could not be packed)."""
         yield from self.spool.batches(packed_name(table))
 
+    def between(self, table: Table) -> Iterator[list[KeyRange]] | None:
+        """Where a table was compared, yield the ranges of keys in which no row here is the backup's, some at a time.
+        None where it was not."""
+        return self.spool.batches(between_name(table)) if table.label in self.identical else None
+
     def as_json(self) -> dict[str, Any]:
         return {
             "metadata": self.metadata.as_json(),
@@ -200,3 +210,8 @@ def rows_of(spool: Spool, table: Table) -> Iterator[list[Row]]:
 def packed_name(table: Table) -> str:
     """Return the name in the spool under which a table's packed batches are."""
     return f"{table.label} packed"
+
+
+def between_name(table: Table) -> str:
+    """Return the name in the spool under which are the ranges of keys between identical records."""
+    return f"{table.label} between"

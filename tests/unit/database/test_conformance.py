@@ -443,7 +443,6 @@ def test_a_writer_that_does_not_end_is_waited_for_no_longer_than_that(database, 
         pass
 
 
-@pytest.mark.skipif(connection.vendor == "mysql", reason="MySQL does not say: a restore always looks again")
 @pytest.mark.parametrize("change", ["insert", "update", "delete", "relation"])
 def test_the_change_marker_tells_of_every_change(database, change):
     tables = [CHILD, NOTE, GROUP]
@@ -470,6 +469,32 @@ def test_the_change_marker_tells_of_every_change(database, change):
         assert hear(writer) == "done"
     with database.restoring(tables):
         assert database.change_marker(tables) != marker
+
+
+def test_the_change_marker_tells_where_a_value_ends(database):
+    key = core.Child.objects.first().pk
+    markers = []
+    for names in [("a,b", "c"), ("a", "b,c"), ("a','b", "c"), ("a", "b','c"), ("NULL", ""), ("", "NULL")]:
+        core.Child.objects.filter(pk=key).update(first_name=names[0], last_name=names[1])
+        markers.append(database.change_marker([CHILD]))
+    assert all(marker not in markers[:number] for number, marker in enumerate(markers))
+
+
+def test_rows_between_are_deleted(database):
+    note = core.Note.objects.first()
+    core.Note.objects.bulk_create(core.Note(child=note.child, note=str(n), time=note.time) for n in range(3))
+    keys = [note.pk for note in core.Note.objects.order_by("pk")]
+    lowest, highest = -(2**63), 2**63 - 1
+    with database.restoring([NOTE]):
+        database.delete_between(NOTE, [])
+        database.delete_between(
+            NOTE, [(lowest, keys[0] - 1), (keys[1] + 1, keys[2] - 1), (keys[-1] + 1, highest)]
+        )
+        assert database.count(NOTE) == len(keys)
+        database.delete_between(NOTE, [(keys[1], keys[1])] + [(highest, highest)] * 500)
+        assert [*core.Note.objects.order_by("pk").values_list("pk", flat=True)] == [keys[0], *keys[2:]]
+        database.delete_between(NOTE, [(lowest, highest)])
+        assert database.count(NOTE) == 0
 
 
 def test_one_restore_at_a_time(database):
@@ -701,6 +726,43 @@ STORED = [
     ("integer", "x'3432'", None),
     ("float", 3, 3.0),
 ]
+
+
+@pytest.mark.skipif(
+    connection.vendor != "postgresql", reason="the others check no references of their own then"
+)
+@pytest.mark.parametrize("trouble", ["", "trigger", "rule", "not valid"])
+def test_references_are_checked_though_the_server_does_not_check_each(database, trouble):
+    """Of a table that no model knows, too; and row by row where there is more to it than that."""
+    statements = {
+        "": "SELECT 1",
+        "trigger": "CREATE TRIGGER other BEFORE INSERT ON core_child FOR EACH ROW EXECUTE FUNCTION"
+        " suppress_redundant_updates_trigger()",
+        "rule": "CREATE RULE other AS ON UPDATE TO core_child DO ALSO NOTIFY other",
+        "not valid": "ALTER TABLE other ADD FOREIGN KEY (again) REFERENCES core_child NOT VALID",
+    }
+    child = core.Child.objects.create(first_name="Ida", last_name="Doe", birth_date="2026-01-01").pk
+    with connection.cursor() as cursor:
+        cursor.execute(
+            'CREATE TABLE other ("the %% child" int REFERENCES core_child DEFERRABLE INITIALLY DEFERRED, again int)',
+            [],
+        )
+        cursor.execute("INSERT INTO other VALUES (%s)", [child])
+        cursor.execute(statements[trouble])
+    roles = []
+
+    def restore():
+        with database.restoring([CHILD, NOTE]):
+            roles.extend(database.fetch("SHOW session_replication_role"))
+            database.delete(CHILD, [child])
+
+    with pytest.raises(RestoreRefused, match="other"):
+        restore()
+    assert roles == [("origin" if trouble else "replica",)]
+    assert core.Child.objects.filter(pk=child).exists()
+    with database.restoring([CHILD, NOTE]):
+        pass
+    assert database.fetch("SHOW session_replication_role") == [("origin",)]
 
 
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="the others hold what their columns are for")

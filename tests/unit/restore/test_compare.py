@@ -175,20 +175,26 @@ def outcome(file, mode, *, as_text):
     layout=st.sampled_from(["ours", "another", "1.0"]),
     mode=st.sampled_from(RestoreMode),
     block=st.sampled_from([300, 700, 5000, 1 << 18]),
+    hopeless=st.sampled_from([0, 2, 5000]),
 )
-@example(edits=[], layout="ours", mode=RestoreMode.OVERWRITE, block=300)
-@example(edits=[("rekey", "core.child", 0)], layout="ours", mode=RestoreMode.OVERWRITE, block=300)
+@example(edits=[], layout="ours", mode=RestoreMode.OVERWRITE, block=300, hopeless=0)
+@example(edits=[("change", "core.feeding", 0)], layout="ours", mode=RestoreMode.CLEAR, block=300, hopeless=0)
+@example(
+    edits=[("rekey", "core.child", 0)], layout="ours", mode=RestoreMode.OVERWRITE, block=300, hopeless=5000
+)
 @example(
     edits=[("reorder", "core.note", 1), ("space", "core.note", 2), ("remove", "core.note", 3)],
     layout="ours",
     mode=RestoreMode.OVERWRITE,
     block=700,
+    hopeless=5000,
 )
-def test_texts_are_compared_to_the_same_end(backup, edits, layout, mode, block):
+def test_texts_are_compared_to_the_same_end(backup, edits, layout, mode, block, hopeless):
     before = snapshot()
     file = edited(backup, edits, layout)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reader, "BLOCK", block)
+        patch.setattr(compare, "HOPELESS", hopeless)
         compared = outcome(file, mode, as_text=True)
         plain = outcome(file, mode, as_text=False)
     assert compared == plain
@@ -209,3 +215,42 @@ def test_blocks_that_are_the_same_are_not_taken_apart(backup, monkeypatch):
     outcome(backup, RestoreMode.OVERWRITE, as_text=True)
     assert partitioned["core.note"] < core.Note.objects.count() / 2
     assert partitioned["core.feeding"] < core.Feeding.objects.count() / 2
+
+
+def test_what_is_the_same_stays_where_all_is_cleared(backup, monkeypatch):
+    """The property would hold, too, where every row was deleted and written again."""
+    cleared, deleted = [], Counter()
+    kind = type(database_of())
+    clear, between = kind.clear, kind.delete_between
+
+    def clearing(self, tables):
+        cleared.extend(table.label for table in tables)
+        clear(self, tables)
+
+    def deleting(self, table, ranges):
+        count = self.count(table)
+        between(self, table, ranges)
+        deleted[table.label] += count - self.count(table)
+
+    monkeypatch.setattr(kind, "clear", clearing)
+    monkeypatch.setattr(kind, "delete_between", deleting)
+    monkeypatch.setattr(reader, "BLOCK", 700)
+    file = edited(backup, [("change", "core.feeding", 3), ("remove", "core.feeding", 7)], "ours")
+    outcome(file, RestoreMode.CLEAR, as_text=True)
+    assert "core.feeding" not in cleared
+    assert "core.child" in cleared, "whose records are compared by more than their keys"
+    assert +deleted == {"core.feeding": 2}
+
+
+def test_few_rows_are_not_compared_with_many_records(backup, monkeypatch):
+    """Into a database that is as good as empty, all is written at once."""
+    compared = []
+    here = compare.TextComparison.compare
+    monkeypatch.setattr(
+        compare.TextComparison,
+        "compare",
+        lambda self, table: compared.append(table.label) or here(self, table),
+    )
+    monkeypatch.setattr(type(database_of()), "count", lambda *args, **options: 1)
+    outcome(backup, RestoreMode.CLEAR, as_text=True)
+    assert compared.count("core.feeding") == 1, "for the preview only"

@@ -1,0 +1,77 @@
+"""Make the records of a restore that clears existing data ready for the driver, before anybody is locked out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..database import Database
+from ..tables import Batch, Table
+from .batches import Spool
+from .compare import TextComparison
+from .identity import has_identity
+from .plan import Identical, between_name, packed_name
+from .records import RecordReader
+
+
+def pack_all(
+    reader: RecordReader,
+    database: Database,
+    into: Database,
+    tables: Sequence[Table],
+    spool: Spool,
+    *,
+    as_text: bool,
+) -> tuple[dict[str, int], dict[str, Identical]]:
+    """Read and check every record, and make those that are not here to the letter ready for the driver, since that need
+    not wait until others are locked out.
+
+    Returns model label -> number of records, and the records that are known to be identical, of the tables that were
+    compared: see `_may_stay`.
+    """
+
+    def put(table: Table, columns: Batch) -> None:
+        spool.put(packed_name(table), [len(columns[0]), _pack(into, table, columns)])
+
+    def put_differing(table: Table, columns: Batch) -> None:
+        spool.put(table.label, columns)  # so that `apply` need not count those that are identical
+        put(table, columns)
+
+    comparison = TextComparison(
+        reader, database, put_differing, lambda table, ranges: spool.put(between_name(table), ranges)
+    )
+    records: dict[str, int] = {}
+    identical: dict[str, Identical] = {}
+    for table in tables:
+        if as_text and _may_stay(reader, database, table):
+            records[table.label], identical[table.label] = comparison.compare(table)
+            continue
+        records[table.label] = 0
+        for columns in reader.columns(table):
+            records[table.label] += len(columns[0])
+            # The policy looks at accounts, and at apps that the backup does not know.
+            if has_identity(table) or table.app not in reader.archive.metadata.apps:
+                spool.put(table.label, columns)
+            put(table, columns)
+    return records, identical
+
+
+def _may_stay(reader: RecordReader, database: Database, table: Table) -> bool:
+    """Whether rows here are to be compared with the records that come in their place, and stay where they are
+    identical: where that is possible, and there are enough rows for it to pay."""
+    metadata = reader.archive.metadata
+    return (
+        not has_identity(table)
+        and not table.relations
+        and not reader.alters(table)
+        and table.app in metadata.apps
+        and reader.unique_keys(table).in_order
+        and 2 * database.count(table) >= metadata.models[table.label].records
+        and not database.is_long(table)
+    )
+
+
+def _pack(database: Database, table: Table, columns: Batch) -> list[bytes] | None:
+    try:
+        return database.pack(table, columns)
+    except (LookupError, ValueError, OverflowError):
+        return None  # a natural key that has to be made first, or a value that no driver takes
