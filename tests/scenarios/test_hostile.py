@@ -388,8 +388,12 @@ KINDS = {
         "5\\d\\d\\d members",
         413,
     ),
+    # More than the table of contents of as many photos as may be takes.
     "names of megabytes": Kind(
-        members(lambda c, m: c.update({f"{n}{'y' * 60_000}": b"" for n in range(60)})), "table of contents"
+        members(lambda c, m: c.update({f"{n}{'y' * 60_000}": b"" for n in range(520)})), "table of contents"
+    ),
+    "names longer than those of files": Kind(
+        members(lambda c, m: c.update({f"{n}{'y' * 60_000}": b"" for n in range(60)})), "does not list"
     ),
     "metadata of megabytes": Kind(members(lambda c, m: m.update(x=noise(2_000_000).hex())), "metadata.json"),
     "a line without end": Kind(
