@@ -178,13 +178,16 @@ class PostgreSQL(Database):
 
     def _must_check_each_row(self) -> bool:
         """Whether there is more to these tables than references that can be checked as a set: triggers or rules of
-        somebody's own, references by several columns, or such as were never checked."""
+        somebody's own, references by several columns, or such as were never checked; or unique values that the server
+        checks at the end, which it does by triggers of its own."""
         found = self.fetch(
             "SELECT EXISTS (SELECT FROM pg_trigger WHERE NOT tgisinternal AND tgrelid = ANY (%s::regclass[]))"
             " OR EXISTS (SELECT FROM pg_rewrite WHERE ev_class = ANY (%s::regclass[]))"
+            " OR EXISTS (SELECT FROM pg_constraint"
+            " WHERE contype <> 'f' AND condeferrable AND conrelid = ANY (%s::regclass[]))"
             f" OR EXISTS (SELECT FROM ({REFERENCES}) AS c"
             " WHERE NOT convalidated OR cardinality(conkey) > 1 OR confmatchtype <> 's' OR NOT condeferrable)",
-            [self._restored] * 4,
+            [self._restored] * 5,
         )
         return bool(found[0][0])
 

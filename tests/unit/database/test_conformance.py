@@ -765,6 +765,23 @@ def test_references_are_checked_though_the_server_does_not_check_each(database, 
     assert database.fetch("SHOW session_replication_role") == [("origin",)]
 
 
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="the others check a unique value at once")
+def test_unique_values_are_checked_where_the_server_does_so_at_the_end(database):
+    """It does that by triggers of its own, which would be off while references are checked as a set."""
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE core_child ADD UNIQUE (last_name) DEFERRABLE INITIALLY DEFERRED")
+    before = core.Child.objects.count()
+
+    def restore():
+        with database.restoring([CHILD, NOTE]):
+            for name in ("Ida", "Eda"):
+                core.Child.objects.create(first_name=name, last_name="Twice", birth_date="2026-01-01")
+
+    with pytest.raises(RestoreRefused, match="last_name"):
+        restore()
+    assert core.Child.objects.count() == before
+
+
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="the others hold what their columns are for")
 @pytest.mark.parametrize(("field", "stored", "plain"), STORED)
 @pytest.mark.parametrize("alone", [True, False])
