@@ -76,6 +76,9 @@ SETTINGS = {"babybuddy.settings", "dbsettings", "sites"}
 #: Models whose records may become one where the database takes their names for the same: nothing but a label is lost.
 MERGEABLE = {"core.tag"}
 
+#: Models whose records are part of the record that their generic reference names: an entry with other tags is another.
+ATTACHED = {"core.tagged"}
+
 #: Models whose primary key is a secret, such as an API token -> the field that says whose it is.
 SECRET_KEYS = {"authtoken.token": "user"}
 

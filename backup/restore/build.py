@@ -75,6 +75,11 @@ def build(
     if database.folds_texts:
         resolver.is_alike = partial(_is_alike, database, resolver.conflicts, options)
     others = Others(reader.quiet(), database, tables, restored, resolver.key_map)
+    resolver.attached = [
+        (table, partial(_rows_in, reader.quiet(), table, others))
+        for table in restored
+        if table.label in babybuddy.ATTACHED
+    ]
     if placing is not None:
         placing.decide(reader.quiet(), restored, others.without)
         reader.renamed = placing.renamed
@@ -159,6 +164,12 @@ def _refusal_of(lines: Sequence[str]) -> RecordsRefused | None:
         return None
     message = _("These records would stay, but refer to something that this restore would delete:")
     return RecordsRefused(message, lines, offer="leave_out")
+
+
+def _rows_in(reader: RecordReader, table: Table, others: Others) -> Iterator[list[Row]]:
+    """Yield a table's records as they are restored, batch by batch."""
+    for columns in reader.columns(table, others.without):
+        yield list(zip(*columns, strict=True))
 
 
 def _merge(reader: RecordReader, database: Database, tables: Sequence[Table]) -> list[str]:
@@ -308,9 +319,12 @@ def _compare(
     comparison = TextComparison(reader, database, lambda table, columns: spool.put(table.label, columns))
     records: dict[str, int] = {}
     identical: dict[str, Identical] = {}
-    # First the tables whose keys may change, since references in other tables must follow; of these, the ones that
-    # refer to rows of any table come last.
-    for table in sorted(tables, key=lambda table: (not resolver.resolves(table), bool(table.generics))):
+    # First the tables whose keys may change, since references in other tables must follow; of these, the tags come
+    # first, since they tell entries apart, and the ones that refer to rows of any table come last.
+    marks = {label for table, _rows in resolver.attached for label in labels_referred_to(table)}
+    for table in sorted(
+        tables, key=lambda t: (not resolver.resolves(t), bool(t.generics), t.label not in marks)
+    ):
         # Texts can only be compared if neither keys nor references are remapped.
         is_plain = not (resolver.resolves(table) or resolver.key_map or others.concerns(table))
         is_plain = is_plain and not reader.alters(table)

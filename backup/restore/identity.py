@@ -10,7 +10,7 @@
   two records that match one row, are a conflict. Where rule 2 meets a row that is plainly another record (see
   `babybuddy.apart`), that row is replaced.
 - Where both are kept (`KeptRows`), the same, but such a row stays, and the record gets a fresh key; unless a row here
-  is the same in all but the key, since such a restore has brought it before.
+  is the same in all but the key, tags and the like included, since such a restore has brought it before.
 
 To add a mode of restore, add a `Resolver` to `RESOLVERS`.
 """
@@ -137,6 +137,8 @@ class Resolver:
         #: Tells whether the row that the database found for some unique values of a record is that record: see
         #: `collation`. None: it is.
         self.is_alike: Callable[[Table, Row, Row, Sequence[int]], bool] | None = None
+        #: The tables of `babybuddy.ATTACHED` that are restored, with the backup's records.
+        self.attached: list[tuple[Table, Rows]] = []
 
     def resolves(self, table: Table) -> bool:
         """Whether the keys of its records may differ here, so that it comes before the tables that refer to it."""
@@ -271,9 +273,7 @@ class KeptRows(MatchedRows):
 
     def _rows_alike(self, table: Table, rows: Rows, strangers: Mapping[Plain, bytes]) -> dict[Plain, Plain]:
         """Return key of a record -> key of the row here that is the same in all but that: no row is two records."""
-        wanted: dict[bytes, list[Plain]] = {}
-        for key, digest in strangers.items():
-            wanted.setdefault(digest, []).append(key)
+        wanted = {*strangers.values()}
         candidates: dict[Plain, bytes] = {}
         for columns in self._database.batches(table):
             digests = {row[0]: _digest(row) for row in zip(*columns, strict=True)}
@@ -286,11 +286,34 @@ class KeptRows(MatchedRows):
                 for row in batch
                 if row[0] in candidates and row[0] not in strangers and row[0] not in own
             )
+        wanted = {*candidates.values()}
+        alike = {key: digest for key, digest in strangers.items() if digest in wanted}
+        waiting: dict[bytes, list[Plain]] = {}
+        for key, digest in self._with_attached(table, alike, here=False).items():
+            waiting.setdefault(digest, []).append(key)
         found: dict[Plain, Plain] = {}
-        for key, digest in candidates.items():
-            if key not in taken and wanted[digest]:
-                found[wanted[digest].pop(0)] = key
+        for key, digest in self._with_attached(table, candidates, here=True).items():
+            if key not in taken and waiting.get(digest):
+                found[waiting[digest].pop(0)] = key
         return found
+
+    def _with_attached(
+        self, table: Table, digests: Mapping[Plain, bytes], *, here: bool
+    ) -> dict[Plain, bytes]:
+        """Return key -> digest of a row with what is attached to it. `here`: of rows here, not of the backup's."""
+        keys = {str(key): key for key in digests} if self.attached else {}
+        found: dict[Plain, list[str]] = {key: [] for key in digests}
+        for other, rows in self.attached if keys else ():
+            batches = (list(zip(*columns, strict=True)) for columns in self._database.batches(other))
+            for batch in batches if here else rows():
+                # What is attached refers to the record by its key in the backup, and to others by theirs here.
+                remapped = batch if here else self.key_map.remap_references(other, batch)
+                for row, values in zip(batch, remapped, strict=True):
+                    for type_place, place in other.generics:
+                        if row[type_place] == table.label.split(".") and str(row[place]) in keys:
+                            rest = [v for p, v in enumerate(values) if p not in (0, type_place, place)]
+                            found[keys[str(row[place])]].append(f"{other.label} {rest!r}")
+        return {key: _digest((key, digests[key], *sorted(texts))) for key, texts in found.items()}
 
     def _is_another(self, table: Table) -> Callable[[Row, Row], bool] | None:
         """Return what tells whether a row here is another record than the backup's with its key; None: none is."""

@@ -211,3 +211,28 @@ def test_tags_stay_at_their_entries_whatever_the_order_of_models(host_db):
         }
         assert tagged == {f"{name} {n}": f"tag of {name}" for name in ("Mia", "Ben") for n in range(1, 4)}
         assert core.Weight.objects.count() == core.Tagged.objects.count() == 6
+
+
+@pytest.mark.parametrize("tag", ["tag of Ben", None])
+def test_a_record_with_other_tags_is_another_record(mia_over_ben, tag):
+    """One that was brought before, and whose tag was exchanged or taken away since: its tags stay what they are."""
+    keep_both(mia_over_ben)
+    edited = core.Feeding.objects.get(notes="Mia 3")
+    kind = ContentType.objects.get_for_model(core.Feeding)
+    tags = core.Tagged.objects.filter(content_type=kind)
+    if tag is None:
+        tags.filter(object_id=edited.pk).delete()
+    else:
+        tags.filter(object_id=edited.pk).update(tag=core.Tag.objects.get(name=tag))
+    keep_both(mia_over_ben)
+
+    def tags_of(feeding):
+        return {*tags.filter(object_id=feeding.pk).values_list("tag__name", flat=True)}
+
+    second = core.Feeding.objects.exclude(pk=edited.pk).get(notes="Mia 3")
+    assert tags_of(edited) == ({tag} if tag else set())
+    assert tags_of(second) == {"tag of Mia"}
+    assert core.Feeding.objects.filter(notes__startswith="Mia").count() == 11
+    once = snapshot()
+    keep_both(mia_over_ben)
+    assert not differences(once, snapshot())
