@@ -32,6 +32,11 @@ from ..exceptions import InvalidBackup, InvalidRecord, StorageFailed, UpgradeFai
 from ..options import SILENT, Reporter
 from ..scope import elsewhere
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 #: Names in the folder of an upgrade: what it starts from, and what it makes of that.
 SOURCE, UPGRADED = "source", "upgraded.zip"
 #: The database that it works on.
@@ -85,7 +90,8 @@ def scratch_folder() -> Iterator[Path]:
     try:
         folder = Path(tempfile.mkdtemp(prefix=PREFIX))
         try:
-            yield folder
+            with _in_use(folder):
+                yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     except OSError as error:
@@ -147,7 +153,27 @@ def _remove_stale() -> None:
         with suppress(OSError):
             status = folder.lstat()
             if status.st_mtime < oldest and (not hasattr(os, "getuid") or status.st_uid == os.getuid()):
-                shutil.rmtree(folder)
+                with _in_use(folder, alone=True):
+                    shutil.rmtree(folder)
+
+
+@contextmanager
+def _in_use(folder: Path, *, alone: bool = False) -> Iterator[None]:
+    """Hold a lock on a folder, which is free as soon as its holder has died: its age tells nothing where the clock was
+    set meanwhile. `alone`: raise `BlockingIOError` where another process holds it."""
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        if alone:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        else:
+            with suppress(OSError):  # a file system without locks: there the age has to tell
+                fcntl.flock(handle, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _run(

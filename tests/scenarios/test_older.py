@@ -811,6 +811,16 @@ def test_what_a_power_cut_left_is_removed(host_db, scratch):
     shutil.rmtree(fresh)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="folders are locked on POSIX only")
+def test_a_folder_that_is_in_use_is_removed_by_nobody(host_db, scratch):
+    """Where the clock is set meanwhile, on a computer that has none of its own say, it looks old."""
+    with upgrade.scratch_folder() as folder:
+        os.utime(folder, (1, 1))
+        with upgrade.scratch_folder():
+            pass
+        assert folder.exists()
+
+
 def test_the_child_has_no_way_to_the_live_site(host_db, tmp_path, monkeypatch):
     cache.set("core.child.count", 1)
     backup = backup_of("2.6.0")
