@@ -679,7 +679,8 @@ def undo_restore(
         label = _("before an undo") if is_undo else _("before going back to %(file)s") % {"file": copy}
         with kept.open_backup(copy) as source:
             options = replace(UNDO, without_safety_copy=without_safety_copy)
-            result = _restore(source, options, user, reporter, idempotency_key or copy, key, label)
+            made = last.made if is_undo and last else ()
+            result = _restore(source, options, user, reporter, idempotency_key or copy, key, label, made)
         log(f"{result.records} records of {copy}, safety copy {result.safety_copy}")
         return result
 
@@ -708,8 +709,10 @@ def _restore(
     idempotency_key: str,
     key: Key | None,
     undo: str = "",
+    unmake: Sequence[tuple[str, list[str]]] = (),
 ) -> Result:
-    """Restore or undo. `undo`: the label of the safety copy of an undo; "" for a restore."""
+    """Restore or undo. `undo`: the label of the safety copy of an undo; "" for a restore. `unmake`: what the restore
+    that is undone has made, see `LastRestore.made`."""
     database = database_of()
     tables = _tables()
     with ExitStack() as stack:
@@ -791,6 +794,8 @@ def _restore(
                     _("Left out, since they refer to something that is not there: %(places)s.")
                     % {"places": "; ".join(places_in_words(left_out))}
                 )
+            made = database.natural_keys.made
+            database.natural_keys.unmake(unmake)
             database.reset_sequences([*plan.tables, *plan.emptied])
             keys = next_keys(plan)
             if not database.KEYS_AFTER_COMMIT:
@@ -801,6 +806,7 @@ def _restore(
                     _digest(idempotency_key),
                     safety_copy.name,
                     is_undo=bool(undo),
+                    made=made,
                 )
             )
             safety_copy.is_needed = True  # from here on, even if the commit seems to fail

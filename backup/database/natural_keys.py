@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from typing import Any
 
 from django.apps import apps
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import ManyToOneRel, Model
 
 from ..kinds import NATURAL
 from .values import ConvertAll
@@ -22,9 +23,12 @@ class NaturalKeys:
         """`fetch`: runs a query on the connection, or on the snapshot that stands for it, and returns the rows."""
         self._connection = connection
         self._fetch = fetch
+        #: Model label and natural key of each row that was made since `forget`, those first that others refer to.
+        self.made: list[tuple[str, list[str]]] = []
 
     def forget(self) -> None:
         """Read them again where they are needed next."""
+        self.made = []
         self.__dict__.pop("_by_number", None)
         self.__dict__.pop("_numbers", None)
 
@@ -94,4 +98,27 @@ class NaturalKeys:
                 type_pk = self.number_of("contenttypes.contenttype", type_key)
                 known[key] = manager.create(codename=codename, content_type_id=type_pk, name=codename).pk
             self._by_number[label][known[key]] = natural
+            self.made.append((label, natural))
         return known[key]
+
+    def unmake(self, made: Iterable[tuple[str, list[str]]]) -> None:
+        """Delete rows that a restore `made`, see there, so far as they are here and nothing refers to them."""
+        for label, natural in reversed([*made]):
+            number = self._numbers[label].get(tuple(natural))
+            model = apps.get_model(label)
+            if number is not None and not self._is_used(model, number):
+                # Past Django's collector, which would look for rows to delete in tables that may not be there.
+                rows = model._base_manager.using(self._connection.alias).filter(pk=number)
+                rows._raw_delete(self._connection.alias)  # type: ignore[attr-defined]
+        self.forget()
+
+    def _is_used(self, model: type[Model], number: int) -> bool:
+        """Tell whether a row of any table that is here refers to one of these."""
+        tables = {*self._connection.introspection.table_names()}
+        return any(
+            relation.related_model._base_manager.using(self._connection.alias)
+            .filter(**{relation.field.name: number})
+            .exists()
+            for relation in model._meta.get_fields(include_hidden=True)
+            if isinstance(relation, ManyToOneRel) and relation.related_model._meta.db_table in tables
+        )

@@ -19,12 +19,14 @@ from .uploads import unsigned
 @dataclass(frozen=True)
 class LastRestore:
     """The last restore that was carried out. `at`: ISO 8601. `idempotency_key`: a digest that tells its request from
-    others. `safety_copy`: the name of the one that was taken before it."""
+    others. `safety_copy`: the name of the one that was taken before it. `made`: model label and natural key of each
+    content type and permission that it made."""
 
     at: str
     idempotency_key: str
     safety_copy: str
     is_undo: bool
+    made: Sequence[tuple[str, list[str]]] = ()
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ import pytest
 from babybuddy.models import Settings
 from core import models as core
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, Permission, User
+from django.contrib.contenttypes.models import ContentType
 from django.core.management import call_command
 from django.db import connection, connections
 from freezegun import freeze_time
@@ -319,6 +320,65 @@ def test_staff_may_undo_where_passwords_were_hashed_anew_by_a_sign_in(family, se
     admin.save()
     services.undo_restore(user=family.staff)
     assert not differences(before, snapshot())
+
+
+def natural_rows():
+    """Which content types and permissions there are, and how this database numbers them."""
+    types = {*ContentType.objects.values_list("pk", "app_label", "model")}
+    return types, {*Permission.objects.values_list("pk", "codename", "content_type")}
+
+
+def an_app_that_went_away():
+    """A group and a log entry know content types and permissions of it."""
+    gone = ContentType.objects.create(app_label="gone", model="thing")
+    other = ContentType.objects.create(app_label="gone", model="other")
+    may = Permission.objects.create(content_type=gone, codename="see_thing", name="May see things")
+    group = Group.objects.create(name="Seers")
+    group.permissions.add(may)
+    LogEntry.objects.create(
+        user=User.objects.first(), content_type=other, object_id="1", object_repr="x", action_flag=1
+    )
+    file = take()
+    LogEntry.objects.filter(content_type=other).delete()
+    group.delete()
+    may.delete()
+    gone.delete()
+    other.delete()
+    return file
+
+
+@pytest.mark.parametrize("clear", [True, False], ids=["clear", "overwrite"])
+def test_content_types_and_permissions_that_a_restore_made_go(family, clear):
+    file = an_app_that_went_away()
+    before, natural = snapshot(), natural_rows()
+    restore(file, clear=clear)
+    types, permissions = natural_rows()
+    assert [len(types - natural[0]), len(permissions - natural[1])] == [2, 1]
+    services.undo_restore()
+    assert natural_rows() == natural
+    assert not differences(before, snapshot())
+
+
+def test_those_that_something_refers_to_stay(family):
+    """Rows of models that no backup holds are not those of the state before."""
+    file = an_app_that_went_away()
+    before = natural_rows()
+    restore(file, clear=True)
+    gone = ContentType.objects.get(app_label="gone", model="other")
+    Permission.objects.create(content_type=gone, codename="since", name="Since")
+    services.undo_restore()
+    assert natural_rows()[0] - before[0] == {(gone.pk, "gone", "other")}
+    assert {codename for _pk, codename, _type in natural_rows()[1] - before[1]} == {"since"}
+
+
+def test_what_the_last_but_one_restore_made_was_there_before_the_last(family):
+    file = an_app_that_went_away()
+    then = take()
+    restore(file, clear=True)
+    natural = natural_rows()
+    restore(then, clear=True)
+    services.undo_restore()
+    assert natural_rows() == natural
 
 
 def test_staff_cannot_gain_by_an_undo(family):
