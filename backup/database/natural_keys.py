@@ -109,7 +109,7 @@ class NaturalKeys:
             if number is not None and not self._is_used(model, number):
                 # Past Django's collector, which would look for rows to delete in tables that may not be there.
                 rows = model._base_manager.using(self._connection.alias).filter(pk=number)
-                rows._raw_delete(self._connection.alias)  # type: ignore[attr-defined]
+                rows._raw_delete(self._connection.alias)
         self.forget()
 
     def _is_used(self, model: type[Model], number: int) -> bool:
