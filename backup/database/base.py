@@ -50,6 +50,9 @@ A subclass may say, to be right
     For each table whose changes cannot be undone, or that cannot hold every character, the statement that mends that.
 `folds_texts`, `collation(table, column)`, `weights(collation, texts)`, `distinguishing(table)`
     Whether different texts may be the same to it; for which columns, which texts, and the statement that mends that.
+`acts_on_delete()`
+    Whether rows may change or go by themselves where others are deleted: by triggers, say, or by references that
+    cascade. Such are not of Django's making, but somebody's own, or another tool's.
 `restore_settings()`
     A context around a restore's transaction: no value is cut or rounded to fit, 0 is a key like any other, a row may
     refer to one that comes later. Puts back what was set.

@@ -90,6 +90,14 @@ class PostgreSQL(Database):
         self.execute("SET LOCAL enable_sort = off")
         self._set({name: values[0] for name, values in EXACT.items()}, local=True)
 
+    def acts_on_delete(self) -> bool:
+        found = self.fetch(
+            "SELECT EXISTS (SELECT FROM pg_trigger WHERE NOT tgisinternal)"
+            " OR EXISTS (SELECT FROM pg_rewrite WHERE ev_type = '4' AND ev_class >= 16384)"
+            " OR EXISTS (SELECT FROM pg_constraint WHERE contype = 'f' AND confdeltype IN ('c', 'n', 'd'))"
+        )
+        return bool(found[0][0])
+
     def change_marker(self, tables: Sequence[Table]) -> object:
         """Return for each table the number of rows, and a sum over the transactions that wrote them.
 

@@ -234,6 +234,10 @@ class Session(ABC):
         """Return the statement after which a table tells every text from every other."""
         return ""
 
+    def acts_on_delete(self) -> bool:
+        """Tell whether rows may change or go by themselves where others are deleted."""
+        return False
+
     def begin_snapshot(self) -> None:  # noqa: B027 - it is optional, as the next ones are
         """Run the first statements of a snapshot's transaction."""
 

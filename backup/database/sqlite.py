@@ -203,6 +203,14 @@ class SQLite(Salvage, Database):
                     raise
             yield
 
+    def acts_on_delete(self) -> bool:
+        found = self.fetch(
+            "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'trigger')"
+            " OR EXISTS (SELECT 1 FROM sqlite_master AS t, pragma_foreign_key_list(t.name) AS f"
+            " WHERE t.type = 'table' AND f.on_delete NOT IN ('NO ACTION', 'RESTRICT'))"
+        )
+        return bool(found[0][0])
+
     def change_marker(self, tables: Sequence[Table]) -> object:
         # What other connections did, and what this one did.
         return self._marker or (self.fetch("PRAGMA data_version"), self.fetch("SELECT total_changes()"))
