@@ -4,6 +4,7 @@ Faults of all kinds, at all places: errors after each model and before the end, 
 written, and processes that are killed at any moment.
 """
 
+import json
 import os
 import random
 import signal
@@ -28,6 +29,8 @@ from backup.database import VENDORS, Database, database_of
 from backup.exceptions import Busy, InvalidBackup, StorageFailed
 from backup.storage import files, kept
 from backup.storage.atomic import ABANDONED, PARTIAL
+from backup.upgrade.process import scratch_folder
+from tests.support import older
 from tests.support.backups import Telling, metadata_of, refused, restore, take
 from tests.support.processes import ask, hear, process, wait_until_usable
 from tests.support.snapshots import differences, snapshot
@@ -260,15 +263,15 @@ def test_a_disk_that_is_full_at_any_point(changed, tmp_path):
 
 #: Django is set up once; each command runs in a copy of this process.
 COMMANDER = """
-    import os, sys, tempfile
+    import json, os, sys, tempfile
     from django.core.management import call_command
 
     tempfile.gettempdir()  # Python tries out once whether it can write there
     for line in sys.stdin:
-        path = line.strip()
+        arguments = json.loads(line)
         pid = os.fork()
         if not pid:
-            call_command("restore", path, "--clear", "--no-input", stdout=open(os.devnull, "w"))
+            call_command("restore", *arguments, "--no-input", stdout=open(os.devnull, "w"))
             os._exit(0)
         print(pid, flush=True)
         print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
@@ -276,39 +279,71 @@ COMMANDER = """
 MOMENTS = 24
 
 
+class Commander:
+    """Runs `manage.py restore` in a process of its own, which may be killed."""
+
+    def __init__(self, child):
+        self._child = child
+
+    def run(self, *arguments, delay=None):
+        """How it ended, and how long it took. `delay`: it is killed after so many seconds."""
+        started = time.monotonic()
+        pid = int(ask(self._child, json.dumps([*map(str, arguments)])))
+        if delay is not None:
+            time.sleep(delay)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        ended = int(hear(self._child))
+        assert ended in (0, -signal.SIGKILL)
+        return ended, time.monotonic() - started
+
+
+@pytest.fixture
+def temporary(tmp_path, monkeypatch):
+    """The folder for temporary files, of processes that are started from here on as well."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    return folder
+
+
+def is_whole(copies):
+    for copy in copies:
+        with kept.open_backup(copy.name) as file:
+            services.verify_backup(file)
+
+
+def nothing_half_done_is_left(temporary):
+    """Once it is so old that nobody may be at it any more, the next one removes it."""
+    with freeze_time(timezone.now() + timedelta(days=2)):
+        services.kept_backups()
+        with scratch_folder():
+            pass
+    assert not list(conf.root.rglob("*.part"))
+    assert not list(temporary.iterdir())
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="signals and forks are POSIX's")
-def test_killed_at_any_moment(changed, tmp_path, monkeypatch):
+def test_killed_at_any_moment(changed, tmp_path, temporary):
     file, then, now = changed
     paths = [tmp_path / "then.zip", tmp_path / "now.zip"]
     paths[0].write_bytes(file.getvalue())
     paths[1].write_bytes(take().getvalue())
     states = [then, now]
-    temporary = tmp_path / "temporary"
-    temporary.mkdir()
-    monkeypatch.setenv("TMPDIR", str(temporary))
     moments = random.Random(5)
     here = killed = 0
     connections.close_all()
-    with process(COMMANDER) as commander:
-
-        def run(target, delay=None):
-            """How it ended, and how long it took."""
-            started = time.monotonic()
-            pid = int(ask(commander, str(paths[target])))
-            if delay is not None:
-                time.sleep(delay)
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            return int(hear(commander)), time.monotonic() - started
-
+    with process(COMMANDER) as child:
+        commander = Commander(child)
         for here in (0, 1):
-            ended, whole = run(here)
+            ended, whole = commander.run(paths[here], "--clear")
             assert ended == 0
         assert not differences(states[1], snapshot())
         for number in range(MOMENTS):
             connections.close_all()
-            ended, took = run(1 - here, whole * (number + moments.random()) / MOMENTS)
-            assert ended in (0, -signal.SIGKILL)
+            delay = whole * (number + moments.random()) / MOMENTS
+            ended, took = commander.run(paths[1 - here], "--clear", delay=delay)
             if ended == 0:  # it is warm now
                 whole = min(whole, took)
             killed += ended != 0
@@ -317,18 +352,72 @@ def test_killed_at_any_moment(changed, tmp_path, monkeypatch):
             if differences(states[here], present):
                 here = 1 - here
             assert not differences(states[here], present), "neither the old nor the new"
-            for copy in kept.backups():
-                with kept.open_backup(copy.name) as kept_file:
-                    services.verify_backup(kept_file)  # whole, or not there
+            is_whole(kept.backups())
         assert killed > MOMENTS / 2
         connections.close_all()
-        assert run(1 - here)[0] == 0, "no lock is stale"
+        assert commander.run(paths[1 - here], "--clear")[0] == 0, "no lock is stale"
     assert not differences(states[1 - here], snapshot())
-    with freeze_time(timezone.now() + timedelta(seconds=2 * ABANDONED)):
-        services.kept_backups()
-    assert not list(conf.root.rglob("*.part"))
+    nothing_half_done_is_left(temporary)
     assert len(kept.backups()) <= 5
-    assert not list(temporary.iterdir())
+
+
+OLD = older.old("2.6.0") / "backup.zip"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="signals and forks are POSIX's")
+@pytest.mark.parametrize(
+    ("arguments", "moments"),
+    [([OLD, "--clear", "--clear-unknown-apps"], 5), (["--undo"], 10), ([OLD, "--dry-run"], 4)],
+    ids=["upgrade", "undo", "preview"],
+)
+def test_killed_in_the_middle(changed, tmp_path, temporary, arguments, moments):
+    """Of an upgrade, and the restore of it; of an undo; of a preview of what has to be upgraded."""
+    file, then, now = changed
+    before = after = now
+    if arguments == ["--undo"]:
+        restore(file, clear=True)
+        before = then
+    random_moments = random.Random(7)
+    killed = 0
+    connections.close_all()
+    with process(COMMANDER) as child:
+        commander = Commander(child)
+
+        def go_back():
+            if arguments == ["--undo"]:
+                restore(file, clear=True)
+            elif arguments[1] == "--clear":
+                services.undo_restore()
+            connections.close_all()
+
+        for _ in range(2):  # it is warm the second time
+            ended, whole = commander.run(*arguments)
+            assert ended == 0
+            after = snapshot()
+            go_back()
+        if arguments == ["--undo"]:
+            assert not differences(now, after)
+        assert bool(differences(before, after)) == ("--dry-run" not in arguments)
+        copies = {copy.name for copy in kept.backups()}
+        for number in range(moments):
+            delay = whole * (number + random_moments.random()) / moments
+            ended, _took = commander.run(*arguments, delay=delay)
+            killed += ended != 0
+            wait_until_usable()
+            present = snapshot()
+            is_after = bool(differences(before, present))
+            assert not differences(after if is_after else before, present), "neither the old nor the new"
+            is_whole(kept.backups())
+            if is_after:
+                go_back()
+                assert not differences(before, snapshot())
+            connections.close_all()
+        assert killed >= moments / 2
+        assert commander.run(*arguments)[0] == 0, "no lock is stale"
+    assert not differences(after, snapshot())
+    nothing_half_done_is_left(temporary)
+    if "--dry-run" in arguments:
+        assert {copy.name for copy in kept.backups()} == copies
 
 
 STAGER = """
