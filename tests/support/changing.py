@@ -169,6 +169,51 @@ def add_everywhere():
     coin.change.add(coin)
 
 
+def numbered(field, number):
+    """A value of this field that tells rows apart, up to some thousands; None where it cannot hold one."""
+    if field.remote_field or field.choices or not type(field).__module__.startswith("django."):
+        return None
+    kind = field.get_internal_type().replace("Positive", "").replace("Small", "").replace("Big", "")
+    match kind:
+        case "CharField" | "TextField" | "SlugField" if (field.max_length or 99) >= 10:
+            return f"w{number}"
+        case "IntegerField":
+            return 10_000 + number
+        case "FloatField":
+            return 10_000.5 + number
+        case "DateTimeField":
+            return dt.datetime(1980, 1, 1, tzinfo=dt.timezone.utc) + dt.timedelta(minutes=number)
+        case "DateField":
+            return dt.date(1980, 1, 1) + dt.timedelta(days=number)
+        case "DurationField":
+            return dt.timedelta(days=300, seconds=number)
+        case "TimeField":
+            return (dt.datetime(1980, 1, 1) + dt.timedelta(seconds=number)).time()
+    return None
+
+
+def add_numbered(model, number):
+    """A row like the first one, which is saved, and told by its values. Returns the field that tells, and its value;
+    None where there is no row, or none can be told from others by a field of its own."""
+    row = model._base_manager.order_by("pk").first()
+    if row is None or model._meta.auto_created:
+        return None
+    values = {field: numbered(field, number) for field in model._meta.concrete_fields}
+    told = [field for field in model._meta.local_concrete_fields if values[field] is not None]
+    if not told:
+        return None
+    for field, value in values.items():
+        if value is not None:
+            setattr(row, field.attname, value)
+        elif field.primary_key or getattr(field.remote_field, "parent_link", False):
+            setattr(row, field.attname, None)
+    row.pk = values[row._meta.pk]
+    row._state.adding = True
+    row.save(force_insert=True)
+    field = next((field for field in told if isinstance(values[field], str) and not field.unique), told[0])
+    return field.attname, str(getattr(row, field.attname))
+
+
 def renumber(model, moves):
     """Give rows other keys; what refers to them follows. `moves`: old key -> new key."""
     with transaction.atomic(), connection.constraint_checks_disabled(), connection.cursor() as cursor:
