@@ -95,8 +95,23 @@ def copy_again() -> None:
             _copy_again()
 
 
+def tell_of_proof() -> None:
+    """Tell people and programs where a proof by hand changed how things are: the next run may be a day away.
+
+    A run that is under way does it at its end. Raises `StorageFailed` where it cannot be noted that they were told.
+    """
+    with _alone() as alone:
+        if alone:
+            _tell()
+
+
 def _copy_again() -> status.Status:
     copies.copy(status.halted(), again=True)
+    return _tell()
+
+
+def _tell() -> status.Status:
+    """Leave for other processes how things are, and tell people and programs. Returns it."""
     found = status.status()
     status.remember(found)
     _tell_once(found)
@@ -333,9 +348,7 @@ def _note_run(error: str) -> None:
 
 def _conclude(suffix: str) -> None:
     """Leave for other processes how things are, and tell people and programs."""
-    found = status.status()
-    status.remember(found)
-    _tell_once(found)
+    _tell()
     notices.ping(suffix)
 
 

@@ -10,6 +10,7 @@ from django.utils.translation import gettext as _
 
 from backup import access, services
 from backup.archive import Key
+from backup.automatic import run as automatic
 from backup.exceptions import BackupError, KeyNeeded
 from backup.forms import LabelForm, PinForm
 from backup.log import log
@@ -95,6 +96,7 @@ def prove(request: HttpRequest, name: str) -> HttpResponseBase:
     """Prove a kept backup: restore it into a throw-away database, and compare every value."""
     try:
         proof = services.prove_kept(name, user=request.user)
+        automatic.tell_of_proof()
         stored = kept_backups.find(name)
     except BackupError as error:
         return not_done(request, error)

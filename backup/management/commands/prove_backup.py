@@ -10,6 +10,7 @@ from django.core.management.base import CommandError
 
 from backup import services
 from backup.archive import open_path
+from backup.automatic import run as automatic
 from backup.management.base import BackupCommand, add_key_option
 from backup.proof import Verdict
 from backup.storage import kept
@@ -43,6 +44,7 @@ class Command(BackupCommand):
                     key = self.known_key(source, options["key"])
                 with self.progress_bar() as reporter:
                     proof = services.prove_kept(file, key=key, reporter=reporter)
+                automatic.tell_of_proof()
         except OSError as error:
             raise CommandError(f"{file} cannot be read: {error.strerror}") from error
         if proof.verdict is Verdict.PROVED:

@@ -5,12 +5,16 @@ import logging
 import socket
 import threading
 import time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 from aiosmtpd.controller import Controller
 from core import models as core
 from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
+from django.urls import reverse
 
 from backup.automatic import notices, run
 from backup.exceptions import StorageFailed
@@ -105,6 +109,33 @@ def test_mail_goes_to_active_superusers_who_have_an_address(nightly, mails, fail
     assert run.run(now=True).made
     assert len(mails) == 4
     assert "work again" in mails[-1][1]
+
+
+@pytest.mark.parametrize("by", ["command", "page"])
+def test_a_proof_by_hand_tells_at_once_what_it_found(nightly, mails, web, settings, client, by):
+    """The next run may be a day away, and who asked for the proof is not everybody who wants to know."""
+    settings.BACKUP_WEBHOOK_URL = web.url
+    assert run.run(now=True).made
+    (name,) = (backup.name for backup in kept.backups())
+    path = Path(kept.local_path(name))
+    good = path.read_bytes()
+    client.force_login(nightly.admin)
+
+    def prove():
+        if by == "page":
+            client.post(reverse("backup:kept_prove", args=[name]))
+        else:
+            with suppress(CommandError):
+                call_command("prove_backup", name)
+        return [json.loads(body)["state"] for _method, _path, body in web.asked]
+
+    assert (prove(), mails) == ([], []), "it was known to be good"
+    path.write_bytes(good[:300] + bytes([good[300] ^ 1]) + good[301:])
+    assert prove() == ["failed"]
+    assert prove() == ["failed"], "once"
+    path.write_bytes(good)
+    assert prove() == ["failed", "ok"]
+    assert ["attention" in mails[0][1], "work again" in mails[1][1], len(mails)] == [True, True, 2]
 
 
 def test_other_addresses_or_nobody(nightly, mails, failing, settings):
