@@ -38,12 +38,15 @@ def write_records(
     files are noted that the rows name.
     """
     if reader.unreadable is not None:
-        names = reader.missing_tables(tables)
-        missing = [table for table in tables if table.db_table in names]
-        for table in missing:
-            reason = _("the table %(table)s is missing in the database") % {"table": table.db_table}
-            reader.unreadable.add(place_of(table.label, None, None, reason))
-        tables = [table for table in tables if table not in missing]
+        reader.missing = missing = reader.missing_tables(tables)
+        for name, table in missing.items():
+            if name == table.db_table or table.db_table not in missing:
+                field = next(
+                    (relation.name for relation in table.relations if relation.db_table == name), None
+                )
+                reason = _("the table %(table)s is missing in the database") % {"table": name}
+                reader.unreadable.add(place_of(table.label, None, field, reason))
+        tables = [table for table in tables if table.db_table not in missing]
     expected = 0 if reporter is SILENT else sum(reader.count(table) for table in tables)
     counter = RecordCounter(reporter, expected)
     references = References(tables)

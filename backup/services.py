@@ -961,13 +961,24 @@ def kept_backups(*, start: int = 0, most: int | None = None) -> list[kept.Stored
 
 @contextmanager
 def _damage_explained(database: Database) -> Iterator[None]:
-    """Like `Database.damage_explained`, where what is missing is not only yet to be made by a migration."""
+    """Like `Database.damage_explained`, where what is missing is not only yet to be made by a migration. Tables that
+    are missing are named."""
     try:
         with database.damage_explained():
             yield
-    except Damaged:
+    except Damaged as error:
+        missing: Iterable[str] = ()
         with suppress(DatabaseError):
             schema.check_site(database.connection)
+            missing = database.missing_tables(_tables())
+        if missing and error.must_clear:
+            raise Damaged(
+                _(
+                    "Tables are missing in the database of this site. Nothing was changed. A restore that clears "
+                    "existing data makes them anew. Missing are:"
+                ),
+                [*missing],
+            ) from error
         raise
 
 

@@ -1,0 +1,59 @@
+"""Tables that the database lacks, those of many-to-many fields among them: named, with a way on, on every database."""
+
+import pytest
+from core import models as core
+from django.contrib.auth.models import User
+from django.db import connection
+
+from backup import services
+from backup.exceptions import Damaged, Unreadable
+from backup.options import RestoreMode, RestoreOptions
+from tests.support.backups import inspect, metadata_of, records_of, take
+from tests.support.snapshots import differences, snapshot
+
+
+@pytest.fixture(params=["auth_user_groups", "core_note"])
+def missing(family, request):
+    """The name of a table that is gone, what was here, and a backup of that."""
+    before, file = snapshot(), take()
+    with connection.cursor() as cursor:
+        cursor.execute(f"DROP TABLE {request.param}")
+    return request.param, before, file
+
+
+def test_a_backup_names_it_and_has_all_else_by_choice(missing):
+    name, _before, _file = missing
+    with pytest.raises(Unreadable, match=f"{name} is missing") as caught:
+        take()
+    assert caught.value.offer == "leave_out"
+    file = take(leave_out=True)
+    places = metadata_of(file)["left_out"]
+    assert name in str(places)
+    records = records_of(file)
+    assert len(records["core.feeding"]) == core.Feeding.objects.count()
+    assert len(records["auth.user"]) == User.objects.count()
+    if name == "core_note":
+        assert "core.note" not in records
+    else:
+        assert {str(user["fields"]["groups"]) for user in records["auth.user"]} == {"[]"}
+    services.restore_backup(take(leave_out=True), RestoreOptions(RestoreMode.CLEAR, without_safety_copy=True))
+
+
+@pytest.mark.parametrize("clear", [True, False])
+def test_a_restore_names_it_and_makes_it_anew_by_choice(missing, clear):
+    name, before, file = missing
+    with pytest.raises(Damaged) as preview:
+        inspect(file, clear=clear)
+    file.seek(0)
+    mode = RestoreMode.CLEAR if clear else RestoreMode.OVERWRITE
+    with pytest.raises(Damaged) as restore:
+        services.restore_backup(file, RestoreOptions(mode))
+    for error in (preview.value, restore.value):
+        assert error.details == [name]
+        assert (error.offer, error.must_clear) == ("without_safety_copy", True)
+    file.seek(0)
+    options = RestoreOptions(RestoreMode.CLEAR, without_safety_copy=True)
+    result = services.restore_backup(file, options)
+    assert any(name in warning for warning in result.warnings)
+    assert result.safety_copy
+    assert not differences(before, snapshot())
