@@ -5,6 +5,7 @@ Read from its source, version 2.10.0. Where the host is another one, or lacks an
 
 from __future__ import annotations
 
+import posixpath
 import zoneinfo
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
@@ -296,6 +297,14 @@ def is_time_zone(name: str) -> bool:
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
         return False
     return True
+
+
+def is_thumbnail(name: str) -> bool:
+    """Tell whether a file has the name of one of the small pictures that the host makes of photos, and shows in their
+    place where they are there already."""
+    folder = str(getattr(settings, "IMAGEKIT_CACHEFILE_DIR", "CACHE/images")).strip("/")
+    # Some file systems tell no capital letters from small ones.
+    return posixpath.normpath(name).casefold().startswith(f"{folder}/".casefold())
 
 
 def validators(database: Database) -> Validators:

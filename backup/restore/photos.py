@@ -33,7 +33,7 @@ from django.core.files.uploadedfile import UploadedFile
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from .. import media
+from .. import babybuddy, media
 from ..archive import Archive, Photo
 from ..archive.limits import megabytes
 from ..exceptions import BackupError, InvalidBackup, StorageFailed
@@ -174,6 +174,9 @@ class Placing:
         # The checksum in a file that was edited may be that of another photo.
         if is_here and self._archive.metadata.is_sealed and self._is_same(file, photo.size, photo.sha256):
             file.state = State.UNCHANGED
+            return
+        if babybuddy.is_thumbnail(photo.name) and not self._as_it_was:
+            file.state, file.reason = State.REFUSED, _("it is not the name of an uploaded file")
             return
         if not self._archive.has_photo(photo):
             file.state = State.UNPLACED

@@ -270,6 +270,17 @@ def test_names_that_lead_out_are_refused(media, child, name):
     assert not differences(before, snapshot())
 
 
+@pytest.mark.parametrize("folder", ["CACHE/images", "cache/Images"])
+def test_none_comes_under_the_name_of_a_thumbnail(media, child, note, folder):
+    """The host makes one only where there is none, so it would show that picture in place of the photo of another."""
+    name = f"{folder}/child/picture/a/0123456789abcdef.jpg"
+    change = setting(core_child={child.pk: {"picture": A}}, core_note={note.pk: {"image": name}})
+    result = restore(with_photos(take(), {A: picture(1), name: picture(2)}, change), clear=False)
+    assert files() == {A: picture(1)}
+    assert not value(note, "image")
+    assert any(name in line for line in result.warnings)
+
+
 @pytest.mark.parametrize("lie", [{"size": 3}, {"size": 10**12}, {"sha256": "0" * 64}], ids=str)
 def test_lies_are_found_before_anything_is_written(media, child, lie):
     file = with_photos(take(), {A: picture(1)}, setting(core_child={child.pk: {"picture": A}}), **lie)
