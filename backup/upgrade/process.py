@@ -43,6 +43,8 @@ SOURCE, UPGRADED = "source", "upgraded.zip"
 SCRATCH = "scratch.sqlite3"
 #: How the names of these folders begin.
 PREFIX = "babybuddy-backup-upgrade-"
+#: Seconds after which one that nobody holds was left by processes that died.
+ABANDONED = 600
 #: Suffixes of the files beside an SQLite database that hold a part of it.
 SIBLINGS = ("-wal", "-journal")
 
@@ -148,7 +150,8 @@ def temporary_folder() -> Path:
 
 def _remove_stale() -> None:
     """Delete the folders of upgrades whose parent and child were killed at once, by a power cut say."""
-    oldest = time.time() - conf.upgrade_seconds - 3600
+    # Where folders are locked, the age only spares one that is not locked yet, or that a child is about to delete.
+    oldest = time.time() - (ABANDONED if fcntl else conf.upgrade_seconds + 3600)
     for folder in temporary_folder().glob(f"{PREFIX}*"):
         with suppress(OSError):
             status = folder.lstat()
@@ -169,7 +172,7 @@ def _in_use(folder: Path, *, alone: bool = False) -> Iterator[None]:
         if alone:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         else:
-            with suppress(OSError):  # a file system without locks: there the age has to tell
+            with suppress(OSError):  # a file system without locks: there nobody removes any
                 fcntl.flock(handle, fcntl.LOCK_SH)
         yield
     finally:
