@@ -14,7 +14,7 @@ from .. import babybuddy
 from ..archive.reader import Archive
 from ..database import MAX_NAMED, Database
 from ..kinds import TEXT, Plain
-from ..tables import Row, Table
+from ..tables import HIDDEN, Row, Table
 from .identity import Conflict
 
 #: Yields a table's rows as the backup has them.
@@ -45,14 +45,15 @@ def clash(
     database: Database, table: Table, row: Row, place: int, other: Plain, key: Plain, collation: str
 ) -> Conflict:
     """Return a conflict of a record with another record, or a row here. `other`, `key`: its text and its key."""
+    is_secret = table.label in babybuddy.SECRET_KEYS
     reason = _(
         "its %(field)s “%(value)s” is the same as “%(other)s” of %(model)s %(key)s to this database (%(collation)s)"
     ) % {
         "field": table.columns[place].name,
-        "value": row[place],
-        "other": other,
+        "value": HIDDEN if is_secret and not place else row[place],
+        "other": HIDDEN if is_secret and not place else other,
         "model": table.label,
-        "key": key,
+        "key": HIDDEN if is_secret else key,
         "collation": collation,
     }
     return Conflict(table, row, [], reason, statement=database.distinguishing(table))
@@ -74,7 +75,7 @@ def merges(database: Database, table: Table, rows: Rows) -> tuple[dict[Plain, Pl
 def _alike(database: Database, table: Table, rows: Rows) -> Iterator[tuple[tuple[int, ...], Row, Row, str]]:
     """Yield the unique columns, a record and a later one that are the same in them to the database, but not to the
     letter, and the collation."""
-    for group in table.uniques:
+    for group in [*table.uniques, (0,)] if not table.key.refers_to else table.uniques:
         collations = {
             place: collation
             for place in group

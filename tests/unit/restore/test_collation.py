@@ -139,3 +139,41 @@ def test_a_table_without_emoji_is_named_before(family, clear, request):
     assert "ALTER TABLE `core_note` CONVERT TO CHARACTER SET utf8mb4;" in str(error)
     file = take()  # no emoji in it
     restore(file, clear=clear)
+
+
+@both_modes
+@pytest.mark.parametrize("pair", [("Wolf", "wolf"), ("a", "a ")])
+def test_keys_that_are_texts_are_named_before(family, pair, clear):
+    """As unique texts are."""
+
+    def change(records):
+        records["zoo.species"] = [
+            {"model": "zoo.species", "pk": text, "fields": {"latin": f"latin {n}", "parent": None}}
+            for n, text in enumerate(pair)
+        ]
+
+    file = rewritten(take(), change)
+    plan = inspect(file, clear=clear)
+    error = refused(file, RecordsConflict, clear=clear)
+    assert str(plan.refusal) == str(error)
+    for text in (f"“{pair[0]}”", f"“{pair[1]}”", "zoo.species", "ALTER TABLE `zoo_species`"):
+        assert text in str(error)
+
+
+@both_modes
+def test_a_token_is_not_told(folding, clear):
+    token = "abcdef" * 6 + "abcd"
+
+    def change(records):
+        records["authtoken.token"] = [
+            {
+                "model": "authtoken.token",
+                "pk": key,
+                "fields": {"user": user["pk"], "created": "2026-01-01T00:00:00Z"},
+            }
+            for key, user in zip((token, token.upper()), records["auth.user"], strict=False)
+        ]
+
+    error = refused(rewritten(take(), change), RecordsConflict, clear=clear)
+    assert "authtoken.token" in str(error)
+    assert token not in str(error).lower()
