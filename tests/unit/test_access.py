@@ -398,7 +398,7 @@ def refusals(family, settings):
         )
         yield (
             lambda view=view: admin.post(url(view), {"upload": "nonsense"}),
-            rf"{what} by 'admin' refused: invalid_backup",
+            rf"{what} by 'admin' refused: no_such_upload",
         )
     yield lambda: admin.post(url("undo")), rf"undo by 'admin' refused: no_safety_copy, {SECONDS}"
     yield (

@@ -49,7 +49,7 @@ VALUES = {
     "text": st.none() | TEXT,
     "other_uuid": st.none() | st.uuids(version=4),
     # A name outside of the storage is refused: see `restore.values`.
-    "file": st.none() | TEXT.map(lambda text: "x" + re.sub(r"[/\\]", "_", text)[:90]),
+    "file": st.none() | TEXT.map(lambda text: "xx" + re.sub(r"[/\\]", "_", text)[:90]),
     "binary": st.none() | st.binary(),
     "json": JSON,
     "json_required": JSON.filter(lambda value: value is not None),
