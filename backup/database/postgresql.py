@@ -136,16 +136,18 @@ class PostgreSQL(Database):
         try:
             self.execute(f"SET LOCAL lock_timeout = '{self.LOCK_SECONDS}s'")
             self.execute(f"LOCK TABLE {', '.join(names)} IN SHARE ROW EXCLUSIVE MODE")
-            if self.fetch("SHOW is_superuser") == [("on",)]:
+            # Where others' commits stay unseen until the end, no query of ours finds what they made meanwhile.
+            if self.fetch("SHOW is_superuser") == [("on",)] and self.fetch("SHOW transaction_isolation") == [
+                ("read committed",)
+            ]:
                 quote = self.connection.ops.quote_name
                 self._restored = [quote(name) for table in tables for name, _columns in table.db_tables]
-                # What natural keys refer to: see `_checks_as_a_set`.
-                natural = {self.quote(_target(c)) for table in tables for c in table.columns if c.is_natural}
-                natural |= {self.quote(_target(r.target)) for table in tables for r in table.relations} - {
-                    *names
-                }
-                if natural:
-                    self.execute(f"LOCK TABLE {', '.join(sorted(natural))} IN SHARE MODE")
+                # What they refer to, which must not go before the commit: see `_checks_as_a_set`.
+                columns = [column for table in tables for column in table.columns]
+                columns += [relation.target for table in tables for relation in table.relations]
+                referred = {self.quote(_target(column)) for column in columns if column.refers_to} - {*names}
+                if referred:
+                    self.execute(f"LOCK TABLE {', '.join(sorted(referred))} IN SHARE MODE")
             self.fetch("SELECT set_config('lock_timeout', %s, true)", [before])
         except OperationalError as error:
             if _state_of(error) in LOCKED:
