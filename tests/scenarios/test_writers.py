@@ -112,7 +112,7 @@ WRITER = """
                 time.sleep(0.002)
     print("done", flush=True)
 """
-#: Set where the test with many rows is to run on servers, too, on which it takes minutes.
+#: Set where the test with many rows is to run, which takes up to a minute.
 LARGE = "BACKUP_TEST_LARGE"
 
 
