@@ -157,8 +157,10 @@ def save_last_restore(last: LastRestore) -> None:
 def load_last_restore() -> LastRestore | None:
     """Return the last restore; None where there was none, or it is not known."""
     try:
-        return LastRestore(**json.loads(memo.load_note()))
-    except (TypeError, ValueError):
+        content = json.loads(memo.load_note())
+        made = tuple((label, natural) for label, natural in content.pop("made", ()))
+        return LastRestore(**content, made=made)
+    except (AttributeError, TypeError, ValueError):
         return None
 
 

@@ -506,7 +506,8 @@ def test_each_restore_keeps_one(place):
 def test_the_last_restore_is_remembered(host_db):
     assert state.load_last_restore() is None
     first = state.LastRestore("2026-11-23T14:30:22+00:00", "x", "before_x.zip", is_undo=False)
-    last = state.LastRestore("2026-11-24T14:30:22+00:00", "", "before_y.zip", is_undo=True)
+    made = (("contenttypes.contenttype", ["zoo", "coin"]),)
+    last = state.LastRestore("2026-11-24T14:30:22+00:00", "", "before_y.zip", is_undo=True, made=made)
     for saved in (first, last):  # in place of the one before
         state.save_last_restore(saved)
         assert state.load_last_restore() == saved
