@@ -193,7 +193,10 @@ def _make(user: Any, reporter: Reporter) -> Outcome:
         remove_leftovers()
     backups = status.here(kept.backups(BackupKind.AUTOMATIC))
     newest = status.newest(backups, aware_now())
-    reads_all = not any(_is_of_this_week(backup.facts.get(PHOTOS_READ)) for backup in backups)
+    photos_read = max(
+        (str(at) for b in backups if _is_of_this_week(at := b.facts.get(PHOTOS_READ))), default=""
+    )
+    reads_all = not photos_read
     keeping = Keeping(reads_all=reads_all, mends=not all(map(status.is_good, backups)))
     with tempfile.TemporaryFile() as file:
         moment = aware_now()
@@ -207,7 +210,8 @@ def _make(user: Any, reporter: Reporter) -> Outcome:
             photos=conf.photos,
             store=keeping,
         )
-        noted: dict[str, Any] = {PHOTOS_READ: moment.isoformat()} if metadata.photos and reads_all else {}
+        # A backup that read few of them hands on when all were read: the one that did may go before the week is over.
+        noted: dict[str, Any] = {PHOTOS_READ: photos_read or moment.isoformat()} if metadata.photos else {}
         lacking = _lacking(keeping.lacking)
         shrunk: list[guard.Loss] = []
         if newest is not None:

@@ -190,6 +190,19 @@ def test_once_a_week_all_are_read(pictured, long_ago, read):
     assert read == []
 
 
+def test_they_are_not_read_again_before_the_week_is_over_where_the_backup_that_read_them_is_gone(
+    pictured, long_ago, read, settings
+):
+    settings.BACKUP_KEEP, settings.BACKUP_PROVE = "last=1", "off"
+    first = automatic.run(now=True).backup
+    read.clear()
+    for number in range(3):
+        core.Child.objects.filter(picture=NAMES[0]).update(first_name=f"Night {number}")
+        assert automatic.run(now=True).made
+    assert first.name not in {backup.name for backup in kept.backups()}
+    assert read == []
+
+
 def test_nothing_changed_is_no_new_file_with_photos_too(pictured, key, long_ago):
     made = automatic.run(now=True)
     assert made.made
