@@ -178,13 +178,26 @@ class PostgreSQL(Database):
         )
         for name, *names in columns:
             table, column, other, key = [part.replace("%", "%%") for part in names]
-            sql = f"SELECT a.{column} FROM {table} a LEFT JOIN {other} b ON a.{column} = b.{key}"
-            rows = self.fetch(f"{sql} WHERE a.{column} IS NOT NULL AND b.{key} IS NULL LIMIT 1")
+            sql = f"SELECT DISTINCT a.{column}::text FROM {table} a LEFT JOIN {other} b ON a.{column} = b.{key}"
+            sql += f" WHERE a.{column} IS NOT NULL AND b.{key} IS NULL"
+            if not self.fetch(f"{sql} LIMIT 1"):
+                continue
+            # Row by row, those that nobody touches are not looked at: what was missing before may be so still.
+            before = [value for (value,) in self._fetch_as_it_was(sql)]
+            rows = self.fetch(f"{sql} AND a.{column}::text <> ALL (%s) LIMIT 1", [before])
             if rows:
                 raise IntegrityError(
                     _("%(table)s refers to %(other)s %(key)s, which is not there (%(name)s)")
                     % {"table": names[0], "other": names[2], "key": rows[0][0], "name": name}
                 )
+
+    def _fetch_as_it_was(self, sql: str) -> list[Any]:
+        """Return the rows of a query of what is committed, without what this transaction has done."""
+        connection = self.connection.copy()
+        try:
+            return PostgreSQL(connection).fetch(sql)
+        finally:
+            connection.close()
 
     def _must_check_each_row(self) -> bool:
         """Whether there is more to these tables than references that can be checked as a set: triggers or rules of
