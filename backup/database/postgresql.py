@@ -178,7 +178,9 @@ class PostgreSQL(Database):
         )
         for name, *names in columns:
             table, column, other, key = [part.replace("%", "%%") for part in names]
-            sql = f"SELECT DISTINCT a.{column}::text FROM {table} a LEFT JOIN {other} b ON a.{column} = b.{key}"
+            sql = (
+                f"SELECT DISTINCT a.{column}::text FROM {table} a LEFT JOIN {other} b ON a.{column} = b.{key}"
+            )
             sql += f" WHERE a.{column} IS NOT NULL AND b.{key} IS NULL"
             if not self.fetch(f"{sql} LIMIT 1"):
                 continue
