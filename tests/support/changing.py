@@ -199,9 +199,8 @@ def add_numbered(model, number):
     if row is None or model._meta.auto_created:
         return None
     values = {field: numbered(field, number) for field in model._meta.concrete_fields}
-    for field, value in values.items():
-        if isinstance(value, str) and field not in model._meta.local_concrete_fields:
-            values[field] = f"v{number}"  # the row of a parent; the parent gets some of its own
+    for field in values.keys() - {*model._meta.local_concrete_fields}:
+        values[field] = numbered(field, number + 5000)  # in the row of a parent, which gets some of its own
     told = [field for field in model._meta.local_concrete_fields if values[field] is not None]
     if not told:
         return None
