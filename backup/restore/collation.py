@@ -65,10 +65,15 @@ def merges(database: Database, table: Table, rows: Rows) -> tuple[dict[Plain, Pl
     warnings = []
     for group, first, row, _collation in _alike(database, table, rows):
         if row[0] not in merged:
-            merged[row[0]] = merged.get(first[0], first[0])
+            merged[row[0]] = first[0]
             place = next(place for place in group if first[place] != row[place])
             text = _("“%(value)s” and “%(other)s” become one, since this database takes them for the same.")
             warnings.append(text % {"value": first[place], "other": row[place]})
+    for key in [*merged]:  # one that another becomes may itself become a third, by another unique text
+        chain = [key]
+        while chain[-1] in merged:
+            chain.append(merged[chain[-1]])
+        merged.update(dict.fromkeys(chain[:-1], chain[-1]))
     return merged, warnings[:MAX_NAMED]
 
 

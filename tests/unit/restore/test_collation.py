@@ -177,3 +177,26 @@ def test_a_token_is_not_told(folding, clear):
     error = refused(rewritten(take(), change), RecordsConflict, clear=clear)
     assert "authtoken.token" in str(error)
     assert token not in str(error).lower()
+
+
+@both_modes
+def test_tags_that_are_the_same_one_after_the_other(folding, clear):
+    """The second is the third by its name, and the first by its slug."""
+
+    def change(records):
+        like = records["core.tag"][0]["fields"]
+        tags = [("Cafe!", "cafe"), ("Café", "café"), ("CAFÉ", "café_1")]
+        records["core.tag"] = [
+            {"model": "core.tag", "pk": pk, "fields": {**like, "name": name, "slug": slug}}
+            for pk, (name, slug) in enumerate(tags, 100)
+        ]
+        for number, record in enumerate(records["core.tagged"]):
+            record["fields"]["tag"] = 100 + number % 3
+
+    file = rewritten(take(), change)
+    core.Tag.objects.all().delete()
+    file.seek(0)
+    mode = RestoreMode.CLEAR if clear else RestoreMode.OVERWRITE
+    services.restore_backup(file, RestoreOptions(mode, merge_tags=True))
+    assert [*core.Tag.objects.values_list("pk", "name")] == [(100, "Cafe!")]
+    assert core.Tagged.objects.exclude(tag=100).count() == 0
