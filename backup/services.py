@@ -673,14 +673,13 @@ def undo_restore(
     `NoSuchBackup`, and what `restore_backup` raises.
     """
     with logged("undo", user) as log:
-        copy = safety_copy or safety_copy_to_undo()
         last = state.load_last_restore()
-        is_undo = last is not None and copy == last.safety_copy
-        label = _("before an undo") if is_undo else _("before going back to %(file)s") % {"file": copy}
+        copy = safety_copy or _copy_to_undo(last)
+        undone = last if last is not None and copy == last.safety_copy else None
+        label = _("before an undo") if undone else _("before going back to %(file)s") % {"file": copy}
         with kept.open_backup(copy) as source:
             options = replace(UNDO, without_safety_copy=without_safety_copy)
-            made = last.made if is_undo and last else ()
-            result = _restore(source, options, user, reporter, idempotency_key or copy, key, label, made)
+            result = _restore(source, options, user, reporter, idempotency_key or copy, key, label, undone)
         log(f"{result.records} records of {copy}, safety copy {result.safety_copy}")
         return result
 
@@ -690,7 +689,10 @@ def safety_copy_to_undo() -> str:
 
     Raises `NoSafetyCopy`; `AlreadyRestored` where the last restore was an undo.
     """
-    last = state.load_last_restore()
+    return _copy_to_undo(state.load_last_restore())
+
+
+def _copy_to_undo(last: state.LastRestore | None) -> str:
     if last is None:
         raise NoSafetyCopy(_("There is no restore to undo: nothing was restored on this server."))
     if last.is_undo:
@@ -709,10 +711,10 @@ def _restore(
     idempotency_key: str,
     key: Key | None,
     undo: str = "",
-    unmake: Sequence[tuple[str, list[str]]] = (),
+    undone: state.LastRestore | None = None,
 ) -> Result:
-    """Restore or undo. `undo`: the label of the safety copy of an undo; "" for a restore. `unmake`: what the restore
-    that is undone has made, see `LastRestore.made`."""
+    """Restore or undo. `undo`: the label of the safety copy of an undo; "" for a restore. `undone`: the last restore,
+    where it is that which is undone."""
     database = database_of()
     tables = _tables()
     with ExitStack() as stack:
@@ -737,6 +739,10 @@ def _restore(
         if not options.without_safety_copy:
             stack.enter_context(database.exclusive())
         ensure_not_repeated(idempotency_key)
+        if undone and not options.without_safety_copy and undone != state.load_last_restore():
+            raise AlreadyRestored(
+                _("Another backup was restored meanwhile, so nothing was undone. Look at it, then try again.")
+            )
         database.check_transactional(tables)
         # Do as much as possible before other writers are locked out: reading, checking, converting, the safety copy.
         reporter.phase(Phase.CHECK)
@@ -795,7 +801,7 @@ def _restore(
                     % {"places": "; ".join(places_in_words(left_out))}
                 )
             made = database.natural_keys.made
-            database.natural_keys.unmake(unmake)
+            database.natural_keys.unmake(undone.made if undone else ())
             database.reset_sequences([*plan.tables, *plan.emptied])
             keys = next_keys(plan)
             if not database.KEYS_AFTER_COMMIT:

@@ -17,6 +17,7 @@ from freezegun import freeze_time
 
 from backup import services
 from backup.conf import conf
+from backup.database import database_of
 from backup.exceptions import AlreadyRestored, Forbidden, NoSafetyCopy, RecordsRefused, StorageFailed
 from backup.storage import files, kept
 from tests.support.backups import restore, take
@@ -30,6 +31,29 @@ THE_FUTURE = datetime(2035, 1, 1, tzinfo=timezone.utc)
 def enter(text):
     """Somebody enters a note, so that the state is another one."""
     core.Note.objects.create(child=core.Child.objects.first(), note=text, time=NOW)
+
+
+def test_another_restore_before_an_undo_has_begun(family, monkeypatch):
+    """Its copy was looked up already: it would bring back the state before the restore before."""
+    file = take()
+    enter("earlier")
+    restore(file, clear=True)
+    enter("later")
+    states = []
+    exclusive = type(database_of()).exclusive
+
+    def restore_first(self):
+        monkeypatch.undo()
+        restore(file, clear=True)
+        states.append(snapshot())
+        return exclusive(self)
+
+    monkeypatch.setattr(type(database_of()), "exclusive", restore_first)
+    with pytest.raises(AlreadyRestored, match="meanwhile"):
+        services.undo_restore()
+    assert not differences(states[0], snapshot())
+    services.undo_restore()
+    assert core.Note.objects.filter(note="later").exists()
 
 
 # --- Which safety copies are kept -------------------------------------------------------------------------
