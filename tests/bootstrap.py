@@ -60,6 +60,7 @@ def _make():
 def _run(command):
     """Becomes the command; where the system has no such thing, runs it and ends as it ended."""
     os.chdir(REPOSITORY)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of processes would compile the same again
     if os.name == "nt":
         sys.exit(subprocess.call(list(map(str, command))))
     os.execv(command[0], list(map(str, command)))

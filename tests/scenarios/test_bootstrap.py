@@ -1,9 +1,9 @@
 """`python3 -m tests` from whatever state an earlier start left the environment in."""
 
 import os
-import shutil
 import subprocess
 import sys
+import venv
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -35,14 +35,7 @@ def test_what_is_half_made_is_made_anew(tmp_path):
     assert not is_whole(folder)
     (folder / "bin").mkdir(parents=True)  # killed right after it began
     assert not is_whole(folder)
-    make(folder)
-    assert is_whole(folder)
-
-    (folder / "unfinished").touch()  # killed while packages were installed
-    assert not is_whole(folder)
-    (folder / "unfinished").unlink()
-    (pip,) = folder.glob("lib/python*/site-packages/pip")
-    shutil.rmtree(pip)  # killed before pip was in
+    venv.create(folder)  # killed before pip was in
     assert not is_whole(folder)
     python = folder / "bin" / "python"
     python.unlink()
@@ -51,6 +44,8 @@ def test_what_is_half_made_is_made_anew(tmp_path):
     (folder / "unfinished").touch()
     make(folder)
     assert is_whole(folder)
+    (folder / "unfinished").touch()  # killed while packages were installed
+    assert not is_whole(folder)
 
 
 def test_a_folder_of_somebody_else_is_not_emptied(tmp_path):

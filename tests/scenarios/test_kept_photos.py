@@ -37,7 +37,7 @@ NAMES = ("child/picture/anna.png", "child/picture/ben.png", "notes/images/a.png"
 def pictured(family, settings, tmp_path):
     """Four photos, of which two are the same picture. Returns name -> content."""
     settings.MEDIA_ROOT = tmp_path / "media"
-    settings.BACKUP_SCHEDULE, settings.BACKUP_PROVE = "daily", "all"
+    settings.BACKUP_SCHEDULE = "daily"
     anna, ben = core.Child.objects.order_by("pk")[:2]
     core.Child.objects.filter(pk=anna.pk).update(picture=NAMES[0])
     core.Child.objects.filter(pk=ben.pk).update(picture=NAMES[1])
@@ -67,6 +67,12 @@ def key(request, pictured, settings):
         return None
     settings.BACKUP_ENCRYPT = ["local"]
     return keys.add().key
+
+
+@pytest.fixture
+def proving(settings):
+    """What is made by itself is proved by itself."""
+    settings.BACKUP_PROVE = "all"
 
 
 @pytest.fixture
@@ -193,7 +199,7 @@ def test_once_a_week_all_are_read(pictured, long_ago, read):
 def test_they_are_not_read_again_before_the_week_is_over_where_the_backup_that_read_them_is_gone(
     pictured, long_ago, read, settings
 ):
-    settings.BACKUP_KEEP, settings.BACKUP_PROVE = "last=1", "off"
+    settings.BACKUP_KEEP = "last=1"
     first = automatic.run(now=True).backup
     read.clear()
     for number in range(3):
@@ -421,7 +427,7 @@ def test_a_live_photo_that_no_form_would_take_is_no_fault_of_the_backup(pictured
     assert (proof.verdict, proof.reason, proof.photos) == (Verdict.PROVED, "", 4)
 
 
-def test_what_was_read_lately_is_not_read_again(pictured, long_ago):
+def test_what_was_read_lately_is_not_read_again(pictured, long_ago, proving):
     made = automatic.run(now=True).backup
     proof = kept.find(made.name).proof
     assert (proof["verdict"], proof["photos"], proof.get("photos_known", 0)) == ("proved", 4, 0)
@@ -432,7 +438,7 @@ def test_what_was_read_lately_is_not_read_again(pictured, long_ago):
     assert (proof["verdict"], proof["photos"], proof["photos_known"]) == ("proved", 4, 3)
 
 
-def test_a_damaged_photo_is_found_within_a_week_and_mended(pictured, key, long_ago):
+def test_a_damaged_photo_is_found_within_a_week_and_mended(pictured, long_ago, proving):
     first = automatic.run(now=True).backup
     flip(next(iter(store().values())))
     proof = {**kept.find(first.name).proof, "at": week_ago()}
@@ -506,7 +512,7 @@ def test_what_is_encrypted_with_a_key_that_is_not_here_stays(pictured, settings,
 # --- Lists --------------------------------------------------------------------------------------------------
 
 
-def test_lists_and_status_count_photos(pictured, admin, browser):
+def test_lists_and_status_count_photos(pictured, admin, browser, proving):
     made = automatic.run(now=True).backup
     entry = script(admin).get(reverse("backup:index")).json()["backups"][0]
     assert (entry["name"], entry["photos"]) == (made.name, 4)
@@ -538,7 +544,6 @@ def test_the_command_says_so_too(pictured):
 def place(request, pictured, settings, tmp_path, monkeypatch):
     """A location that is a folder; returns it, and what its copies are encrypted with."""
     settings.BACKUP_LOCATIONS = f"nas={tmp_path / 'nas'}"
-    settings.BACKUP_PROVE = "off"
     monkeypatch.setattr(keeping, "MARGIN", -dt.timedelta(seconds=60))
     return tmp_path / "nas", keys.add().key if request.param == "encrypted" else None
 
