@@ -261,3 +261,16 @@ def browser(chromium, server):
     context = chromium.new_context(base_url=server, accept_downloads=True)
     yield context
     context.close()
+
+
+@pytest.fixture
+def page(browser, server, family):
+    """The page of the app as the admin sees it, on a phone, where there is least room."""
+    from tests.support.http import PHONE, signed_in
+
+    signed_in(browser, server, family.admin)
+    page = browser.new_page()
+    page.set_viewport_size(PHONE)
+    page.goto("/backup/")
+    yield page
+    page.close()

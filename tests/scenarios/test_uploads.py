@@ -183,15 +183,6 @@ def file(family, tmp_path):
     return path
 
 
-@pytest.fixture
-def page(family, browser):
-    page = browser.new_page()
-    page.set_viewport_size({"width": 390, "height": 844})
-    sign_in(page)
-    yield page
-    page.close()
-
-
 class Wire:
     """What passes between the page and the server. `pieces`: where each began; `answer`: what happens to the next."""
 

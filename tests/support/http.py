@@ -61,3 +61,14 @@ def hidden(response, action):
     page = response.content.decode()
     form = page.split(f'action="{url(action)}"')[1].split("</form>")[0]
     return dict(re.findall(r'type="hidden" name="(upload|clear_existing_data)" value="([^"]*)"', form))
+
+
+#: A screen on which there is little room.
+PHONE = {"width": 390, "height": 844}
+
+
+def signed_in(context, server, user):
+    """A browser in which this user has signed in."""
+    client = Client()
+    client.force_login(user)
+    context.add_cookies([{"name": "sessionid", "value": client.cookies["sessionid"].value, "url": server}])
