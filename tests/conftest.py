@@ -255,22 +255,47 @@ def chromium():
     del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
 
 
-@pytest.fixture
-def browser(chromium, server):
-    """A browser context of its own on the running server: `browser.new_page().goto("/")`."""
-    context = chromium.new_context(base_url=server, accept_downloads=True)
+@pytest.fixture(scope="session")
+def window(chromium, running_server):
+    """A window of the browser on the running server. Each costs a second of the processor, a page in it a tenth."""
+    context = chromium.new_context(base_url=running_server, accept_downloads=True)
+    context.new_page()
     yield context
     context.close()
 
 
 @pytest.fixture
-def page(browser, server, family):
-    """The page of the app as the admin sees it, on a phone, where there is least room."""
+def browser(window, server):
+    """The window, as if nobody had been here before: `browser.new_page().goto("/")`."""
+    blank = window.pages[0]
+    yield window
+    for page in window.pages:
+        if page is not blank:
+            page.close()
+    window.set_offline(False)
+    window.clear_cookies()
+    everything = {"origin": server, "storageTypes": "all"}
+    window.new_cdp_session(blank).send("Storage.clearDataForOrigin", everything)
+
+
+@pytest.fixture
+def visit(browser, server, family):
+    """Call it with the size of a screen: opens the page of the app as the admin sees it, by default on a phone, where
+    there is least room. `script`: whether the browser runs JavaScript."""
     from tests.support.http import PHONE, signed_in
 
+    def visit(size=PHONE, script=True):
+        page = browser.new_page()
+        page.set_viewport_size(size)
+        if not script:
+            browser.new_cdp_session(page).send("Emulation.setScriptExecutionDisabled", {"value": True})
+        page.goto("/backup/")
+        return page
+
     signed_in(browser, server, family.admin)
-    page = browser.new_page()
-    page.set_viewport_size(PHONE)
-    page.goto("/backup/")
-    yield page
-    page.close()
+    return visit
+
+
+@pytest.fixture
+def page(visit):
+    return visit()

@@ -16,7 +16,7 @@ from django.contrib.auth import get_user_model
 from backup import services
 from backup.storage import state, uploads
 from tests.support.filling import PASSWORD, token_key
-from tests.support.http import PHONE, signed_in
+from tests.support.http import PHONE
 from tests.support.snapshots import differences, snapshot
 
 WIDE = {"width": 1280, "height": 900}
@@ -165,15 +165,13 @@ def test_the_limit_is_known_before_sending(page, tmp_path):
     ],
     ids=lambda value: {True: "script", False: "no script"}.get(value, value),
 )
-def test_the_way_there_and_back(chromium, server, family, saved, size, language, script):
+def test_the_way_there_and_back(visit, family, saved, size, language, script):
     """In other languages too, one from right to left that we do not speak; with and without JavaScript."""
     family.admin.settings.language = language
     family.admin.settings.save()
     Child.objects.create(first_name="New", last_name="Baby", birth_date="2026-03-01")
     Feeding.objects.filter(pk__in=first(Feeding, 2)).delete()
     DiaperChange.objects.filter(pk__in=first(DiaperChange, 2)).update(color="green", notes="<b>other</b>")
-    context = chromium.new_context(base_url=server, java_script_enabled=script, viewport=SIZES[size])
-    signed_in(context, server, family.admin)
 
     def seen(name):
         if script:
@@ -183,42 +181,38 @@ def test_the_way_there_and_back(chromium, server, family, saved, size, language,
             if (language, size) == ("en", "phone"):
                 check(page, look)
 
-    try:
-        page = context.new_page()
-        page.goto("/backup/")
-        assert page.get_attribute("html", "dir") == ("rtl" if language == "he" else "ltr")
-        page.set_input_files("#id_backup_file", saved)
-        page.check("#id_clear_existing_data")
-        seen("1 index")
-        page.click("#restore-form [type=submit]")
-        page.wait_for_selector("#records-title")
-        seen("2 preview")
-        for summary in page.query_selector_all("summary"):
-            summary.click()
-        assert page.is_visible("del:has-text('<b>other</b>')"), "what is here now"
-        seen("3 examples")
-        page.click("form[action$='/confirm/'] [type=submit]")
-        page.wait_for_selector("#confirmed")
-        seen("4 sure")
-        page.check("#confirmed")
-        page.click("form[action$='/confirm/'] .btn-danger")
-        page.wait_for_selector(".alert-success")
-        seen("5 result")
-        assert not Child.objects.filter(first_name="New").exists()
-        if script:
-            page.reload()
-            assert page.is_visible(".alert-success"), "the result is found again"
-        page.goto("/backup/")
-        assert not page.is_visible("a[href*='/backup/restore/']"), "it was seen"
-        seen("6 index after it")
-        if language != "en":
-            return
-        page.check("#undo-sure")
-        page.click("text=Undo the last restore")
-        page.wait_for_selector(".alert-success")
-        assert Child.objects.filter(first_name="New").exists()
-    finally:
-        context.close()
+    page = visit(SIZES[size], script=script)
+    assert page.get_attribute("html", "dir") == ("rtl" if language == "he" else "ltr")
+    page.set_input_files("#id_backup_file", saved)
+    page.check("#id_clear_existing_data")
+    seen("1 index")
+    page.click("#restore-form [type=submit]")
+    page.wait_for_selector("#records-title")
+    seen("2 preview")
+    for summary in page.query_selector_all("summary"):
+        summary.click()
+    assert page.is_visible("del:has-text('<b>other</b>')"), "what is here now"
+    seen("3 examples")
+    page.click("form[action$='/confirm/'] [type=submit]")
+    page.wait_for_selector("#confirmed")
+    seen("4 sure")
+    page.check("#confirmed")
+    page.click("form[action$='/confirm/'] .btn-danger")
+    page.wait_for_selector(".alert-success")
+    seen("5 result")
+    assert not Child.objects.filter(first_name="New").exists()
+    if script:
+        page.reload()
+        assert page.is_visible(".alert-success"), "the result is found again"
+    page.goto("/backup/")
+    assert not page.is_visible("a[href*='/backup/restore/']"), "it was seen"
+    seen("6 index after it")
+    if language != "en":
+        return
+    page.check("#undo-sure")
+    page.click("text=Undo the last restore")
+    page.wait_for_selector(".alert-success")
+    assert Child.objects.filter(first_name="New").exists()
 
 
 def first(model, number):
@@ -249,43 +243,37 @@ AXE = next(Path(axe_playwright_python.__file__).parent.rglob("axe.min.js")).read
 
 
 @pytest.mark.parametrize(("size", "script"), [("phone", True), ("wide", False)], ids=["script", "no script"])
-def test_a_backup_that_is_kept_on_the_server(chromium, server, family, size, script):
+def test_a_backup_that_is_kept_on_the_server(visit, family, size, script):
     """Made, pinned, previewed and restored, and deleted after a question; never downloaded."""
     then = snapshot()
-    context = chromium.new_context(base_url=server, java_script_enabled=script, viewport=SIZES[size])
-    signed_in(context, server, family.admin)
-    try:
-        page = context.new_page()
-        page.goto("/backup/")
-        page.fill("#id_label", "before the holidays")
-        page.click("text=Keep a backup on the server")
-        page.wait_for_selector(".alert-success:has-text('kept on the server')")
-        entry = page.locator("li", has_text="before the holidays")
-        entry.get_by_role("button", name="Pin", exact=True).click()
-        page.wait_for_selector("text=This backup is pinned")
-        assert entry.get_by_role("button", name="Unpin").is_visible()
-        Child.objects.create(first_name="New", last_name="Baby", birth_date="2026-03-01")
-        page.reload()
-        assert "Children +1" in entry.inner_text()
-        if script:
-            assert fits(page)
-            keep(page, f"kept {size}")
-            check(page, "kept backups")
-        entry.get_by_role("button", name="Preview and restore").click()
-        page.wait_for_selector("#records-title")
-        page.click("form[action$='/confirm/'] [type=submit]")
-        page.check("#confirmed")
-        page.click("form[action$='/confirm/'] .btn-danger")
-        page.wait_for_selector(".alert-success")
-        assert not differences(then["core.child"], snapshot()["core.child"])
-        page.goto("/backup/")
-        assert not entry.get_by_role("button", name="Delete permanently").is_visible()
-        entry.locator("summary").click()
-        entry.get_by_role("button", name="Delete permanently").click()
-        page.wait_for_selector("text=The backup is deleted")
-        assert entry.count() == 0
-    finally:
-        context.close()
+    page = visit(SIZES[size], script=script)
+    page.fill("#id_label", "before the holidays")
+    page.click("text=Keep a backup on the server")
+    page.wait_for_selector(".alert-success:has-text('kept on the server')")
+    entry = page.locator("li", has_text="before the holidays")
+    entry.get_by_role("button", name="Pin", exact=True).click()
+    page.wait_for_selector("text=This backup is pinned")
+    assert entry.get_by_role("button", name="Unpin").is_visible()
+    Child.objects.create(first_name="New", last_name="Baby", birth_date="2026-03-01")
+    page.reload()
+    assert "Children +1" in entry.inner_text()
+    if script:
+        assert fits(page)
+        keep(page, f"kept {size}")
+        check(page, "kept backups")
+    entry.get_by_role("button", name="Preview and restore").click()
+    page.wait_for_selector("#records-title")
+    page.click("form[action$='/confirm/'] [type=submit]")
+    page.check("#confirmed")
+    page.click("form[action$='/confirm/'] .btn-danger")
+    page.wait_for_selector(".alert-success")
+    assert not differences(then["core.child"], snapshot()["core.child"])
+    page.goto("/backup/")
+    assert not entry.get_by_role("button", name="Delete permanently").is_visible()
+    entry.locator("summary").click()
+    entry.get_by_role("button", name="Delete permanently").click()
+    page.wait_for_selector("text=The backup is deleted")
+    assert entry.count() == 0
 
 
 # --- How far it is ---
@@ -410,24 +398,18 @@ def test_back_to_a_file_that_was_wrong_asks_nothing(page, saved, tmp_path):
 
 
 @pytest.mark.parametrize("script", [True, False], ids=["script", "no script"])
-def test_a_page_that_was_left_and_comes_back(chromium, server, family, script):
-    context = chromium.new_context(base_url=server, java_script_enabled=script, viewport=PHONE)
-    signed_in(context, server, family.admin)
+def test_a_page_that_was_left_and_comes_back(visit, family, script):
     upload = uploads.new_id(family.admin)
     state.save_progress(upload, family.admin, {"phase": "copy"})
-    try:
-        page = context.new_page()
-        page.goto("/backup/")
-        page.click("a[href*='/backup/restore/']")
-        assert "Step 2 of 4" in page.inner_text("#restoring-text")
-        if script:
-            assert page.inner_text("#restoring-step") == "Making a safety copy of what is here now"
-            check(page, "a restore that runs")
-        result = {"restored": {"core.child": 2}, "records": 2, "warnings": [], "safety_copy": "a"}
-        state.save_progress(upload, family.admin, {"result": result, "undone": False})
-        page.wait_for_selector(".alert-success")
-    finally:
-        context.close()
+    page = visit(script=script)
+    page.click("a[href*='/backup/restore/']")
+    assert "Step 2 of 4" in page.inner_text("#restoring-text")
+    if script:
+        assert page.inner_text("#restoring-step") == "Making a safety copy of what is here now"
+        check(page, "a restore that runs")
+    result = {"restored": {"core.child": 2}, "records": 2, "warnings": [], "safety_copy": "a"}
+    state.save_progress(upload, family.admin, {"result": result, "undone": False})
+    page.wait_for_selector(".alert-success")
 
 
 def test_a_file_can_be_dropped(page, family):
@@ -551,35 +533,29 @@ def test_head_leaves_the_connection_usable(server, family):
     [(True, True), (False, True), (True, False)],
     ids=["clear", "keep", "clear without script"],
 )
-def test_accounts_are_kept_by_choice(chromium, server, family, saved, script, clear):
+def test_accounts_are_kept_by_choice(visit, family, saved, script, clear):
     get_user_model().objects.filter(username="joe").update(password="new")
     Feeding.objects.update(notes="changed")
-    context = chromium.new_context(base_url=server, java_script_enabled=script, viewport=PHONE)
-    signed_in(context, server, family.admin)
-    try:
-        page = context.new_page()
-        page.goto("/backup/")
-        page.set_input_files("#id_backup_file", saved)
-        page.set_checked("#id_clear_existing_data", clear)
-        page.click("#restore-form [type=submit]")
-        page.wait_for_selector("#accounts")
+    page = visit(script=script)
+    page.set_input_files("#id_backup_file", saved)
+    page.set_checked("#id_clear_existing_data", clear)
+    page.click("#restore-form [type=submit]")
+    page.wait_for_selector("#accounts")
+    if script:
+        assert fits(page)
+        check(page, "accounts")
+        keep(page, f"accounts {clear}")
+    page.check("#accounts-keep")
+    page.click("form[action$='/confirm/'] [type=submit]")
+    if clear:
+        page.wait_for_selector("#confirmed")
         if script:
-            assert fits(page)
-            check(page, "accounts")
-            keep(page, f"accounts {clear}")
-        page.check("#accounts-keep")
-        page.click("form[action$='/confirm/'] [type=submit]")
-        if clear:
-            page.wait_for_selector("#confirmed")
-            if script:
-                keep(page, "accounts question")
-            page.check("#confirmed")
-            page.click("form[action$='/confirm/'] .btn-danger")
-        page.wait_for_selector(".alert-success")
-        assert get_user_model().objects.get(username="joe").password == "new"
-        assert not Feeding.objects.filter(notes="changed").exists()
-    finally:
-        context.close()
+            keep(page, "accounts question")
+        page.check("#confirmed")
+        page.click("form[action$='/confirm/'] .btn-danger")
+    page.wait_for_selector(".alert-success")
+    assert get_user_model().objects.get(username="joe").password == "new"
+    assert not Feeding.objects.filter(notes="changed").exists()
 
 
 def test_staff_restores_entries(page, family, saved):
@@ -612,31 +588,25 @@ def test_parts_are_chosen(page, saved):
     page.wait_for_selector("#accounts")
 
 
-def test_the_result_can_be_gone_back_to_without_script(chromium, server, family, saved):
+def test_the_result_can_be_gone_back_to_without_script(visit, family, saved):
     """Nor does a browser ask there whether to send a form again."""
-    context = chromium.new_context(base_url=server, java_script_enabled=False, viewport=PHONE)
-    signed_in(context, server, family.admin)
-    try:
-        page = context.new_page()
-        page.goto("/backup/")
-        page.set_input_files("#id_backup_file", saved)
-        page.click("#restore-form [type=submit]")
-        page.click("text=Confirm Restore")
-        page.wait_for_selector("h1:has-text('Your data is back')")
-        page.reload()
-        page.goto("/backup/")
-        page.go_back()
-        page.wait_for_selector("h1:has-text('Your data is back')")
-        page.check("#undo-sure")
-        page.click("text=Undo this restore")
-        page.wait_for_selector("h1:has-text('as it was before')")
-        assert page.is_visible("text=Take the undo back")
-        page.goto("/backup/")
-        assert "is done" not in page.inner_text("#backup-page"), "it was seen"
-        page.go_back()
-        page.wait_for_selector("h1:has-text('as it was before')")
-    finally:
-        context.close()
+    page = visit(script=False)
+    page.set_input_files("#id_backup_file", saved)
+    page.click("#restore-form [type=submit]")
+    page.click("text=Confirm Restore")
+    page.wait_for_selector("h1:has-text('Your data is back')")
+    page.reload()
+    page.goto("/backup/")
+    page.go_back()
+    page.wait_for_selector("h1:has-text('Your data is back')")
+    page.check("#undo-sure")
+    page.click("text=Undo this restore")
+    page.wait_for_selector("h1:has-text('as it was before')")
+    assert page.is_visible("text=Take the undo back")
+    page.goto("/backup/")
+    assert "is done" not in page.inner_text("#backup-page"), "it was seen"
+    page.go_back()
+    page.wait_for_selector("h1:has-text('as it was before')")
 
 
 def test_a_session_that_is_another_one_at_confirm(page, saved):

@@ -20,7 +20,7 @@ from backup import services
 from backup.storage import files, uploads
 from tests.scenarios.test_pages import check, fits, keep, loaded, sign_in
 from tests.support.filling import token_key
-from tests.support.http import backup_bytes, error_of, script, staged, url
+from tests.support.http import PHONE, backup_bytes, error_of, script, signed_in, staged, url
 
 PIECE = 900_000
 LIMIT = 1024 * 1024
@@ -321,10 +321,14 @@ def test_what_the_server_keeps_is_gone(page, file):
     assert wire.pieces == [0, PIECE, 2 * PIECE, 0, PIECE, 2 * PIECE, 3 * PIECE]
 
 
-def test_answers_that_are_wrong(page, file):
+def test_answers_that_are_wrong(chromium, server, family, file):
     """Of a proxy that fails: tried again some times, then said."""
-    wire = Wire(page)
+    context = chromium.new_context(base_url=server, viewport=PHONE)  # whose clock is stopped for good
+    signed_in(context, server, family.admin)
+    page = context.new_page()
     page.clock.install()
+    page.goto("/backup/")
+    wire = Wire(page)
     wire.answer = lambda route, _: route.fulfill(status=502, body="<h1>502</h1>") or True
     send_by_page(page, file)
     for _ in range(60):
@@ -335,6 +339,7 @@ def test_answers_that_are_wrong(page, file):
     wire.answer = None
     page.click("#restore-form [type=submit]")
     arrives(page)
+    context.close()
 
 
 def test_an_error_of_ours_is_said(page, file):
