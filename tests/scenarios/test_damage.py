@@ -7,7 +7,7 @@ import io
 import re
 import shutil
 import sqlite3
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from backup.exceptions import Damaged, Forbidden, InvalidBackup, Unreadable
 from backup.options import RestoreMode, RestoreOptions
 from backup.storage import kept
 from backup.tables import places_in_words
+from backup.upgrade import process
 from tests.support.backups import metadata_of, records_of, take
 from tests.support.http import error_of, script, upload
 from tests.support.older import old
@@ -228,8 +229,15 @@ def test_over_values_that_cannot_be_read(family, mode):
     assert records_of(take()) == as_read
 
 
+@pytest.fixture
+def made_already(django_db_setup, monkeypatch):
+    """A new database is a copy, and not made by a child process: `test_over_a_damaged_file` has that."""
+    file, _result = django_db_setup.copies[None]
+    monkeypatch.setattr(process, "fresh_database", lambda reporter: nullcontext(file))
+
+
 @pytest.mark.parametrize("wal", [True, False])
-def test_a_new_file_keeps_the_journal_of_the_old_one(many, wal):
+def test_a_new_file_keeps_the_journal_of_the_old_one(many, made_already, wal):
     """SQLite's write-ahead log is a property of the file, which a site may rely on."""
     good = take()
     connection.close()
@@ -351,7 +359,7 @@ def test_the_page_restores_over_unreadable_values_in_a_second_step(family, clien
     assert not differences(before, after)
 
 
-def test_the_page_restores_over_a_damaged_file(many, client):
+def test_the_page_restores_over_a_damaged_file(many, made_already, client):
     """No preview can be made, but there is a way on from the page."""
     before, good = snapshot(), take().getvalue()
     client.force_login(many.admin)

@@ -540,7 +540,7 @@ def test_where_the_location_is_down_it_cannot_be_told(lost, places):
     assert kept.find(backup.name).as_json()["proof"]["verdict"] == "proved", "that of another copy, too"
 
 
-def test_a_copy_that_rotted_fails_and_is_sent_again(places, at, settings):
+def test_a_copy_that_rotted_fails_and_is_sent_again(places, quick_proofs, at):
     made = night(at("2026-11-03 03:00"))
     path = there(places["usb"])[0]
     data = bytearray(path.read_bytes())
@@ -558,7 +558,7 @@ def test_a_copy_that_rotted_fails_and_is_sent_again(places, at, settings):
         assert services.prove_kept(made.name, place="usb").verdict is Verdict.PROVED
 
 
-def test_all_places_take_turns(places, settings, at):
+def test_all_places_take_turns(places, quick_proofs, settings, at):
     settings.BACKUP_PROVE = "all"
     night(at("2026-10-01 03:00"))
     proved = []

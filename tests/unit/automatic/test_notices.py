@@ -112,7 +112,7 @@ def test_mail_goes_to_active_superusers_who_have_an_address(nightly, mails, fail
 
 
 @pytest.mark.parametrize("by", ["command", "page"])
-def test_a_proof_by_hand_tells_at_once_what_it_found(nightly, mails, web, settings, client, by):
+def test_a_proof_by_hand_tells_at_once_what_it_found(nightly, quick_proofs, mails, web, settings, client, by):
     """The next run may be a day away, and who asked for the proof is not everybody who wants to know."""
     settings.BACKUP_WEBHOOK_URL = web.url
     assert run.run(now=True).made

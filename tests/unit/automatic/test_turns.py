@@ -93,7 +93,7 @@ def test_each_one_is_proved_as_it_is_made(proving):
     }
 
 
-def test_rot_is_found_and_stops_retention(proving, settings, at):
+def test_rot_is_found_and_stops_retention(proving, quick_proofs, settings, at):
     settings.BACKUP_PROVE = "local"
     settings.BACKUP_KEEP = "last=1"
     with freeze_time(at("2026-11-03 03:00")):
@@ -128,7 +128,7 @@ def test_rot_is_found_and_stops_retention(proving, settings, at):
         assert [b.created for b in kept.backups()] == [status.status().last.created]
 
 
-def test_a_failed_one_does_not_stand_for_now(proving, at):
+def test_a_failed_one_does_not_stand_for_now(proving, quick_proofs, at):
     with freeze_time(at("2026-11-03 03:00")):
         name = run.run().backup.name
         proof = {"verdict": "failed", "at": NOW.isoformat(), "records": 0, "place": "local"}
