@@ -37,7 +37,7 @@ def main(folder, port, certificate=None):
         )
         return [b""]
 
-    server = Server(("127.0.0.1", int(port)), answer, numthreads=4)
+    server = Server(("127.0.0.1", int(port)), answer, numthreads=16)
     if certificate:
         server.ssl_adapter = BuiltinSSLAdapter(certificate, certificate)
     server.start()

@@ -258,8 +258,8 @@ class SshServer:
             file.write(f"[127.0.0.1]:{port} {kind} {text}\n")
 
 
-def make_key(path):
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path], check=True)
+def make_key(path, kind="ed25519", passphrase=""):
+    subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", passphrase, "-f", path], check=True)
 
 
 @contextlib.contextmanager
@@ -296,8 +296,9 @@ Subsystem sftp {SFTP_SERVER}
 def password_ssh_server(folder):
     """OpenSSH's sftp-server behind a server that takes a password: sshd itself would take none but a system user's.
 
-    Yields the port.
+    Yields the port, its host key, and the passwords that it was sent.
     """
+    sent = []
     try:
         import paramiko
     except ImportError:
@@ -307,6 +308,7 @@ def password_ssh_server(folder):
 
     class Interface(paramiko.ServerInterface):
         def check_auth_password(self, username, password):
+            sent.append(password)
             good = (username, password) == (USER, PASSWORD)
             return paramiko.AUTH_SUCCESSFUL if good else paramiko.AUTH_FAILED
 
@@ -355,7 +357,7 @@ def password_ssh_server(folder):
 
     threading.Thread(target=accept, daemon=True).start()
     try:
-        yield listener.getsockname()[1], key
+        yield listener.getsockname()[1], key, sent
     finally:
         listener.close()
 

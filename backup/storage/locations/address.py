@@ -15,6 +15,8 @@ from django.utils.translation import gettext as _
 
 from ...exceptions import WrongAddress
 
+HIGHEST_PORT = 65535
+
 
 @dataclass(frozen=True, repr=False)
 class Address:
@@ -32,7 +34,10 @@ class Address:
     @property
     def is_loopback(self) -> bool:
         """Whether the host is this machine."""
-        return is_loopback(self.host)
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
 
 
 def parse(text: str, *parameters: str) -> Address:
@@ -60,14 +65,19 @@ def parse(text: str, *parameters: str) -> Address:
 
 
 def _host_and_port(place: str) -> tuple[str, int | None]:
-    found = re.fullmatch(r"(\[[0-9A-Fa-f:.%]+\]|[^:\[\]\s]+)(?::(\d{1,5}))?", place)
+    found = re.fullmatch(r"(\[[0-9A-Fa-f:.%]+\]|[^:\[\]\s]+)(?::([0-9]{1,10}))?", place)
     if not found:
         raise WrongAddress(
             _("Its address has no host, or its port is not a number.")
             if place
             else _("Its address has no host between @ (or //) and the next slash.")
         )
-    return _decoded(found[1].strip("[]"), _("host")), int(found[2]) if found[2] else None
+    port = int(found[2]) if found[2] else None
+    if port is not None and not 0 < port <= HIGHEST_PORT:
+        raise WrongAddress(
+            _("The port in its address must be between 1 and %(highest)s.") % {"highest": HIGHEST_PORT}
+        )
+    return _decoded(found[1].strip("[]"), _("host")), port
 
 
 def _parameters(query: str, known: tuple[str, ...]) -> dict[str, str]:
@@ -100,11 +110,3 @@ def _decoded(text: str, part: str) -> str:
             % {"part": part, "character": "%", "code": quote("%")}
         ) from None
     return text
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether a host is this machine itself."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -11,6 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.files import File
 from django.core.files.storage import FileSystemStorage, InvalidStorageError, Storage, storages
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from ...exceptions import LocationFailed, WrongAddress
 from ..bounded import Activity
@@ -41,6 +42,8 @@ def alias_client(alias: str) -> Client:
 
 class Alias(Client):
     """A storage that is no folder. What it raises is anybody's; S3's errors are known by their shape."""
+
+    kind = gettext_lazy("storage")
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage

@@ -11,11 +11,13 @@ from __future__ import annotations
 import importlib
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any, BinaryIO, cast
 
+from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 
 from ...exceptions import LibraryMissing, NotVerified, StorageFailed
@@ -30,6 +32,8 @@ CHUNK = 256 * 1024
 class Client(ABC):
     """One place. It connects when it is first asked, and may be asked by several threads, one after another."""
 
+    #: What it is, in a word for people.
+    kind: str | Promise
     #: Whether what goes there leaves this machine.
     is_remote = True
     #: The folder that it is, where it is one.
@@ -96,31 +100,55 @@ def not_verified(error: BaseException) -> NotVerified:
     )
 
 
+@contextmanager
+def _disk_errors() -> Iterator[None]:
+    """Raise `StorageFailed` for what the disk of this server says, which must not be taken for that of the location."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageFailed(
+            _("The server has no room for a copy of the file (%(reason)s). Free some of its disk.")
+            % {"reason": error.strerror}
+        ) from error
+
+
 class _Copy:
-    """A temporary file. That the disk of this server is full must not be taken for that of the location."""
+    """A temporary file that is being written."""
 
     def __init__(self, file: Any, activity: Activity) -> None:
         self._file, self._activity = file, activity
 
     def write(self, content: bytes) -> int:
         self._activity.moved()
-        try:
+        with _disk_errors():
             return int(self._file.write(content))
-        except OSError as error:
-            raise StorageFailed(
-                _("The server has no room for a copy of the file (%(reason)s). Free some of its disk.")
-                % {"reason": error.strerror}
-            ) from error
 
 
 def fetched(fill: Callable[[BinaryIO], object], activity: Activity) -> BinaryIO:
-    """Return a temporary file, at its beginning, that `fill` has written into. The caller closes it."""
-    file = tempfile.TemporaryFile()  # noqa: SIM115
+    """Return a temporary file, at its beginning, that `fill` has written into. The caller closes it.
+
+    Raises what `fill` raises, and `StorageFailed`.
+    """
+    with _disk_errors():
+        file = tempfile.TemporaryFile()  # noqa: SIM115
     try:
         fill(cast(BinaryIO, _Copy(file, activity)))
-        file.flush()
-        file.seek(0)
+        with _disk_errors():
+            file.seek(0)  # which writes what is left
     except BaseException:
-        file.close()
+        with suppress(OSError):  # it tries to write that again
+            file.close()
         raise
     return cast(BinaryIO, file)
+
+
+def part_of(chunks: Iterable[bytes], start: int, length: int) -> bytes:
+    """Return `length` bytes of what a server sends, from `start` on; fewer at its end. No more is held, or waited for:
+    a server that was asked for a part may send all of the file."""
+    part = bytearray()
+    for chunk in chunks:
+        part += chunk[start : start + length - len(part)]
+        start = max(start - len(chunk), 0)
+        if len(part) == length:
+            break
+    return bytes(part)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from django.utils.translation import gettext as _
 
 from ...exceptions import WrongAddress
-from .alias import alias_client
+from .alias import Alias, alias_client
 from .client import Client
 from .folder import Folder
 from .s3 import S3
@@ -16,18 +15,24 @@ from .sftp import Sftp
 from .webdav import WebDav
 
 #: By what stands before `://`.
-KINDS: dict[str, Callable[[str], Client]] = {"s3": S3, "sftp": Sftp, "webdavs": WebDav, "webdav": WebDav}
+KINDS: dict[str, type[S3 | Sftp | WebDav]] = {"s3": S3, "sftp": Sftp, "webdavs": WebDav, "webdav": WebDav}
+#: How the address of an alias of STORAGES begins.
+_ALIAS = "storage:"
+
+
+def kind_of(address: str) -> type[Client]:
+    """Return which client an address is for, as far as it tells: nothing else in it is looked at."""
+    return Alias if address.startswith(_ALIAS) else _remote(address) or Folder
 
 
 def client_of(address: str) -> Client:
     """Return a client for an address; nothing is asked yet. Raises `WrongAddress`, `LibraryMissing`."""
-    if address.startswith("storage:"):
-        return alias_client(address.removeprefix("storage:"))
-    scheme, mark, _rest = address.partition("://")
-    if mark and scheme in KINDS:
-        return KINDS[scheme](address)
+    if address.startswith(_ALIAS):
+        return alias_client(address.removeprefix(_ALIAS))
+    if remote := _remote(address):
+        return remote(address)
     path = Path(address).expanduser()
-    if mark or not path.is_absolute():
+    if "://" in address or not path.is_absolute():
         raise WrongAddress(
             _(
                 "Its address is none. It must be the whole path of a folder, storage: and an alias of STORAGES, or "
@@ -35,3 +40,8 @@ def client_of(address: str) -> Client:
             )
         )
     return Folder(path)
+
+
+def _remote(address: str) -> type[S3 | Sftp | WebDav] | None:
+    scheme, mark, _rest = address.partition("://")
+    return KINDS.get(scheme) if mark else None

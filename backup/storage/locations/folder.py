@@ -18,6 +18,7 @@ from typing import BinaryIO
 
 from django.core.files.base import ContentFile
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from ...exceptions import NotMounted, WrongAddress
 from .. import files
@@ -34,6 +35,7 @@ _marking = threading.Lock()
 
 
 class Folder(Client):
+    kind = gettext_lazy("folder")
     is_remote = False
 
     def __init__(self, path: Path) -> None:

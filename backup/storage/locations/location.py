@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import secrets
 import weakref
 from collections.abc import Callable, Iterator
@@ -31,7 +32,7 @@ from .. import files
 from ..bounded import ANSWER, STALLED, Activity, DoesNotAnswer, WatchedFile, bounded
 from ..keys import key_for
 from .client import Client
-from .clients import client_of
+from .clients import client_of, kind_of
 
 T = TypeVar("T")
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -42,7 +43,6 @@ _GONE = {
     errno.EHOSTUNREACH,
     errno.ENETDOWN,
     errno.ENETUNREACH,
-    errno.EIO,
     errno.ENODEV,
     errno.ENXIO,
 }
@@ -80,9 +80,7 @@ class Location:
     @property
     def kind(self) -> str:
         """What it is, in a word, as far as the address tells: "S3". Nothing that is secret."""
-        scheme, _mark, _rest = self._address.partition(":")
-        words = {"s3": "S3", "sftp": "SFTP", "webdavs": "WebDAV", "webdav": "WebDAV", "storage": _("storage")}
-        return words.get(scheme) or _("folder")
+        return str(kind_of(self._address).kind)
 
     @property
     def encrypts(self) -> bool:
@@ -103,10 +101,10 @@ class Location:
         with self._words(CannotList):
             return files.sites_among(self._ask(lambda client, _activity: client.folders()))
 
-    def send(self, name: str, file: BinaryIO) -> None:
+    def send(self, name: str, file: BinaryIO, seconds: int = 0) -> None:
         """Save a file, all of it, in place of one of the same name. It appears when it is complete.
 
-        Raises `LocationFailed`.
+        `seconds`: how long nothing may move; by default, STALLED. Raises `LocationFailed`.
         """
         path = self._path(name)
 
@@ -114,7 +112,7 @@ class Location:
             client.write(path, cast(BinaryIO, WatchedFile(file, activity)), activity)
 
         with self._words():
-            self._ask(write, STALLED)
+            self._ask(write, seconds or STALLED)
 
     def fetch(self, name: str, site: str = "") -> BinaryIO:
         """Return a file as a temporary one; the caller closes it. Raises `NoSuchBackup`, `LocationFailed`.
@@ -144,21 +142,18 @@ class Location:
             self._ask(lambda client, _activity: client.delete(path))
 
     def test(self) -> list[Denied]:
-        """Write a small file, read it back and delete it. Raises `LocationFailed`.
+        """Write a small file, read it back and delete it: somebody waits for this. Raises `LocationFailed`.
 
         Returns what this place does not let us do, as errors, where a copy can be made all the same.
         """
-        from io import BytesIO
-
         limits: list[Denied] = []
         name, content = f"test/{secrets.token_hex(8)}.txt", secrets.token_bytes(1000)
-        self.send(name, BytesIO(content))
+        self.send(name, io.BytesIO(content), ANSWER)
         try:
-            with self.fetch(name) as file:
-                if file.read() != content:
-                    raise LocationFailed(
-                        self._sentence(_("What was written there comes back as something else."))
-                    )
+            if self.read_part(name, 0, len(content) + 1) != content:
+                raise LocationFailed(
+                    self._sentence(_("What was written there comes back as something else."))
+                )
         except CannotRead as error:
             limits.append(error)
         except NoSuchBackup as error:
@@ -234,6 +229,10 @@ def _told(error: Exception, refused: type[Denied]) -> tuple[type[LocationFailed]
         return Slow, _("It does not answer in time. Check that it is up and not overloaded.")
     if isinstance(error, ConnectionError) or code in _GONE:
         return Unreachable, _("It cannot be reached. Check that it is up, and the network in between.")
+    if code == errno.EIO:
+        return LocationFailed, _(
+            "Reading or writing there fails. Check its disk, and the network in between."
+        )
     if code in _FULL:
         return Full, _("It is full. Delete something there, or give it more room.")
     if isinstance(error, PermissionError) or code == errno.EROFS:

@@ -17,8 +17,8 @@ from django.utils.translation import gettext as _
 
 from ...exceptions import Denied, LocationFailed, Unreachable, WrongAddress
 from ..bounded import ANSWER, Activity
-from .address import is_loopback, parse
-from .client import CHUNK, HIDDEN, Client, fetched, library, not_verified
+from .address import parse
+from .client import CHUNK, HIDDEN, Client, fetched, library, not_verified, part_of
 
 _CREDENTIALS = {
     "InvalidAccessKeyId",
@@ -36,6 +36,8 @@ _FULL = {"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "ServiceQu
 
 
 class S3(Client):
+    kind = "S3"
+
     def __init__(self, text: str) -> None:
         library("boto3", "s3")
         self._address = address = parse(text, "endpoint_url", "region_name", "addressing_style")
@@ -48,11 +50,12 @@ class S3(Client):
                 _("The host in its address is the name of a bucket; a port belongs into endpoint_url.")
             )
         if self._endpoint is not None:
-            scheme, _mark, host = self._endpoint.partition("://")
-            host = host.partition("/")[0]
-            if scheme not in ("http", "https") or not host or "@" in self._endpoint:
+            if not self._endpoint.startswith(("https://", "http://")):
                 raise WrongAddress(_("The endpoint_url in its address must begin with https:// or http://."))
-            self.is_open = scheme == "http" and not is_loopback(host.rpartition(":")[0] or host)
+            endpoint = parse(self._endpoint)
+            if endpoint.user or endpoint.password:
+                raise WrongAddress(_("User and password cannot stand in endpoint_url."))
+            self.is_open = endpoint.scheme == "http" and not endpoint.is_loopback
         self._client: Any = None
 
     def write(self, name: str, file: BinaryIO, activity: Activity) -> None:
@@ -76,7 +79,8 @@ class S3(Client):
     def read_part(self, name: str, start: int, length: int) -> bytes:
         try:
             with self._opened(name, Range=f"bytes={start}-{start + length - 1}") as answer:
-                return bytes(answer["Body"].read())
+                is_part = "ContentRange" in answer  # else all of it comes
+                return part_of(answer["Body"].iter_chunks(CHUNK), 0 if is_part else start, length)
         except EOFError:
             return b""
 
@@ -84,6 +88,8 @@ class S3(Client):
         # Not by asking for its head: such an answer has no words, so what is wrong could not be told apart.
         try:
             with self._opened(name, Range="bytes=0-0") as answer:
+                if "ContentRange" not in answer:
+                    return int(answer["ContentLength"])
                 return int(answer["ContentRange"].rpartition("/")[2])
         except EOFError:
             return 0

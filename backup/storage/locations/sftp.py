@@ -34,6 +34,8 @@ WINDOW, PIECE = 4 * 1024 * 1024, 32 * 1024
 
 
 class Sftp(Renaming):
+    kind = "SFTP"
+
     def __init__(self, text: str) -> None:
         super().__init__()
         library("paramiko", "sftp")
@@ -68,7 +70,7 @@ class Sftp(Renaming):
                 target.set_pipelined(True)
                 shutil.copyfileobj(file, target, CHUNK)
             if sftp.stat(path).st_size != file.tell():
-                raise OSError(errno.EIO, "")
+                raise LocationFailed(_("What was written there comes back as something else."))
 
         try:
             self._ask(send)
@@ -78,8 +80,14 @@ class Sftp(Renaming):
             raise
 
     def _rename(self, name: str, to: str) -> None:
+        old, new = str(self._path(name)), str(self._path(to))
+        is_again = False
+
         def rename(sftp: Any) -> None:
-            old, new = str(self._path(name)), str(self._path(to))
+            nonlocal is_again
+            if is_again and not _exists(sftp, old) and _exists(sftp, new):
+                return  # it was done before the connection was cut
+            is_again = True
             try:
                 sftp.posix_rename(old, new)
             except OSError as error:
@@ -212,13 +220,14 @@ class Sftp(Renaming):
             self._load_known_hosts(ssh)
         ssh.set_missing_host_key_policy(_Policy(fingerprint))
         key_file = str(self._file("key_file")) if "key_file" in address.parameters else None
+        secret = {"password" if key_file is None else "passphrase": address.password or None}
         try:
             ssh.connect(
                 address.host,
                 address.port or 22,
                 username=address.user,
-                password=address.password or None,
                 key_filename=key_file,
+                **secret,
                 timeout=ANSWER,
                 banner_timeout=ANSWER,
                 auth_timeout=ANSWER,
@@ -228,8 +237,14 @@ class Sftp(Renaming):
             )
             sftp = ssh.open_sftp()
             sftp.get_channel().settimeout(ANSWER)
-        except BaseException:
+        except BaseException as error:
+            transport = ssh.get_transport()
+            was_asked = transport is not None and transport.is_active() and transport.initial_kex_done
+            is_refused = was_asked and not transport.is_authenticated()
             ssh.close()
+            # paramiko takes a key for one of each kind in turn. What it raises is about the last one that it tried.
+            if is_refused and type(error) is paramiko.SSHException:
+                raise paramiko.AuthenticationException from None
             raise
         self._connection.ssh, self._connection.sftp = ssh, sftp
         return sftp
@@ -243,13 +258,19 @@ class Sftp(Renaming):
                 ssh.load_system_host_keys(str(path))
 
 
-def _make(sftp: Any, folder: PurePosixPath) -> None:
+def _exists(sftp: Any, path: str) -> bool:
     try:
-        sftp.stat(str(folder))
-        return
+        sftp.stat(path)
     except FileNotFoundError:
-        if folder.parent != folder:
-            _make(sftp, folder.parent)
+        return False
+    return True
+
+
+def _make(sftp: Any, folder: PurePosixPath) -> None:
+    if _exists(sftp, str(folder)):
+        return
+    if folder.parent != folder:
+        _make(sftp, folder.parent)
     try:
         sftp.mkdir(str(folder), 0o700)
     except OSError as error:

@@ -22,7 +22,7 @@ from django.utils.translation import gettext as _
 from ...exceptions import Denied, LocationFailed, Unreachable, WrongAddress
 from ..bounded import ANSWER, Activity
 from .address import parse
-from .client import CHUNK, fetched, library, not_verified
+from .client import CHUNK, fetched, library, not_verified, part_of
 from .renaming import Renaming
 
 _DAV = "{DAV:}"
@@ -30,6 +30,8 @@ _KINDS = b'<?xml version="1.0"?><propfind xmlns="DAV:"><prop><resourcetype/></pr
 
 
 class WebDav(Renaming):
+    kind = "WebDAV"
+
     def __init__(self, text: str) -> None:
         super().__init__()
         library("httpx", "webdav")
@@ -75,14 +77,8 @@ class WebDav(Renaming):
         ) as answer:
             if answer.status_code == 416:  # it begins behind the end
                 return b""
-            if answer.status_code == 206:
-                return bytes(answer.read())
-            part = bytearray()
-            for chunk in answer.iter_bytes(CHUNK):  # a server that does not know parts sends all of it
-                part += chunk
-                if len(part) >= start + length:
-                    break
-            return bytes(part[start : start + length])
+            is_part = answer.status_code == 206  # else all of it comes
+            return part_of(answer.iter_bytes(CHUNK), 0 if is_part else start, length)
 
     def size(self, name: str) -> int:
         with self._asked("HEAD", name) as answer:

@@ -408,7 +408,9 @@ def test_a_location_that_lets_nobody_delete(places, settings, at, monkeypatch):
         night(at("2026-11-04 03:00"))
         assert states() == {"nas": "unknown"}
         assert copies.test("nas").state is elsewhere.State.UNKNOWN
-    assert copies.test("nas").state is elsewhere.State.OK
+    assert copies.test("nas").state is elsewhere.State.UNKNOWN
+    run.copy_again()
+    assert states() == {"nas": "ok"}
 
 
 # -- back from there ---
@@ -597,6 +599,21 @@ def test_the_test_of_a_location(places, nightly, starts, monkeypatch):
     assert seen["nas"]["state"] == "failed"
     assert client.post(url("test_location", "other")).status_code == 404
     assert not [*places["usb"].glob("*/test/*")]
+
+
+def test_a_test_is_no_copy(places, nightly, starts, monkeypatch):
+    """What a test writes is gone again: that copies are there is said after a copy only."""
+    assert copies.test("nas").state is elsewhere.State.UNKNOWN
+    text = page(nightly.admin)
+    assert "Copies are there" not in text
+    assert "The test worked" in text
+    with monkeypatch.context() as patch:
+        deny(patch, "write")
+        run.run()
+        assert states()["nas"] == "failed"
+    assert copies.test("nas").state is elsewhere.State.UNKNOWN
+    run.copy_again()
+    assert copies.test("nas").state is elsewhere.State.OK
 
 
 def test_a_state_that_cannot_be_read_is_none(places):

@@ -1,5 +1,6 @@
 """Each kind of trouble of a location is told apart, in words of its own, and none of them says what is secret."""
 
+import errno
 import importlib
 import io
 import logging
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import threading
 import traceback
+import tracemalloc
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import quote
@@ -25,10 +27,11 @@ from backup.exceptions import (
     NoSuchLocation,
     NotVerified,
     Slow,
+    StorageFailed,
     Unreachable,
     WrongAddress,
 )
-from backup.storage.locations import location
+from backup.storage.locations import Location, location
 from tests.support import servers
 from tests.support.servers import PASSWORD, USER
 
@@ -152,6 +155,102 @@ def test_in_the_middle_of_fetching(there, trouble, hangs, monkeypatch):
     there.proxy.limit = None
     with there.place.fetch("kept/a.zip") as file:
         assert file.read() == bytes(20 * MIB)
+
+
+@contextmanager
+def small_temporary_folder(tmp_path, monkeypatch):
+    with small_disk(tmp_path) as folder:
+        monkeypatch.setattr("tempfile.tempdir", str(folder))
+        yield folder
+
+
+def test_no_room_on_this_machine(there, tmp_path, monkeypatch):
+    """What is fetched has no room here: that is not the location's trouble, and not said to be."""
+    there.place.send("kept/large.zip", io.BytesIO(bytes(4 * MIB)))
+    there.place.send("kept/small.zip", io.BytesIO(bytes(100)))  # written when it is complete only
+    with small_temporary_folder(tmp_path, monkeypatch) as folder:
+        with pytest.raises(StorageFailed, match="The server has no room") as caught:
+            there.place.fetch("kept/large.zip")
+        assert type(caught.value) is StorageFailed
+        (folder / "full").write_bytes(bytes(MIB))
+        with pytest.raises(StorageFailed, match="The server has no room") as caught:
+            there.place.fetch("kept/small.zip")
+        assert type(caught.value) is StorageFailed
+    assert there.place.names() == ["large.zip", "small.zip"]
+
+
+def test_a_test_is_short(there, monkeypatch):
+    """Somebody waits for it, so each of its steps has the time of an answer, not that of a file."""
+    seconds, bounded = [], asking.bounded
+    monkeypatch.setattr(asking, "bounded", lambda work, most: (seconds.append(most), bounded(work, most))[1])
+    there.place.test()
+    assert {*seconds} == {asking.ANSWER}
+
+
+def test_a_disk_that_breaks(host_db, settings, trouble, monkeypatch, tmp_path):
+    settings.BACKUP_LOCATIONS = {"there": str(tmp_path)}
+    place = location("there")
+
+    def breaks(_client, _folder):
+        raise OSError(errno.EIO, "")
+
+    monkeypatch.setattr("backup.storage.locations.folder.Folder.names", breaks)
+    trouble(place.names, LocationFailed, "Check its disk")
+
+
+@contextmanager
+def sends_all(status=200):
+    """A server that does not know parts of files, and whose files have no end. Yields its port, and what it sent."""
+    sent = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(status)
+            self.send_header("Content-Length", str(2**40))
+            if status == 206:
+                self.send_header("Content-Range", f"bytes {3 * MIB}-{2**40}/{2**41}")
+            self.end_headers()
+            try:
+                for number in range(2**20):
+                    self.wfile.write(bytes([number % 256]) * MIB)
+                    sent.append(MIB)
+                    assert len(sent) < 300
+            except (OSError, AssertionError):
+                self.close_connection = True
+
+        def log_message(self, *args):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_address[1], sent
+        server.shutdown()
+
+
+@pytest.mark.parametrize("status", [200, 206])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "webdav://family:secret@127.0.0.1:{port}/nas",
+        "s3://AKIA:secret@b?endpoint_url=http://127.0.0.1:{port}",
+    ],
+    ids=["webdav", "s3"],
+)
+def test_a_server_that_sends_more_than_was_asked_for(s3_at, address, status):
+    """No more than the part is held, or waited for."""
+    with sends_all(status) as (port, sent):
+        place = s3_at(address.format(port=port))
+        place.read_part("kept/a.zip", 0, 1)  # its library is loaded now
+        sent.clear()
+        tracemalloc.start()
+        try:
+            part = place.read_part("kept/a.zip", 3 * MIB - 2, 5)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert part == (b"\2\2\3\3\3" if status == 200 else bytes(5))
+        assert len(sent) < 300
+        assert peak < 12 * MIB  # of which one MiB is the server's
 
 
 def test_no_such_host(settings, host_db, trouble):
@@ -378,8 +477,13 @@ def test_sftp_host_keys(ssh_server, sftp_at, trouble, tmp_path, monkeypatch):
     assert sftp_at(known_hosts=None).test() == []
 
 
-def test_sftp_credentials(ssh_server, sftp_at, settings, trouble):
+def test_sftp_credentials(ssh_server, sftp_at, settings, trouble, tmp_path):
     trouble(sftp_at(key_file=ssh_server.folder / "unknown").names, Denied, "user and password")
+    for kind in ("rsa", "ecdsa"):
+        servers.make_key(tmp_path / kind, kind)
+        trouble(sftp_at(key_file=tmp_path / kind).names, Denied, "user and password")
+    (tmp_path / "none").write_text("no key at all")
+    trouble(sftp_at(key_file=tmp_path / "none").names, Denied, "private key")
     address = ssh_server.address(key_file=None).replace(
         f"{ssh_server.user}@", f"{ssh_server.user}:wrong-one@"
     )
@@ -400,8 +504,22 @@ def test_sftp_passphrase(ssh_server, sftp_at, settings, trouble, tmp_path):
     assert location("there").test() == []
 
 
+@pytest.mark.parametrize("kind", ["rsa", "ecdsa", "ed25519"])
+def test_sftp_a_passphrase_is_no_password(settings, host_db, tmp_path, trouble, kind):
+    """It opens the key, and is not for the server to know."""
+    servers.make_key(tmp_path / "key", kind, "two words")
+    with servers.password_ssh_server(tmp_path) as (port, host_key, sent):
+        query = f"host_key={quote(host_key.fingerprint)}&key_file={tmp_path}/key"
+        for user, text in ((f"{USER}:two%20words", "user and password"), (f"{USER}:other", "private key")):
+            settings.BACKUP_LOCATIONS = {"there": f"sftp://{user}@127.0.0.1:{port}/x?{query}"}
+            trouble(location("there").names, Denied, text, secrets=["two words"])
+        settings.BACKUP_LOCATIONS = {"there": f"sftp://{USER}@127.0.0.1:{port}/x?{query}"}
+        trouble(location("there").names, Denied, "passphrase")
+    assert sent == []
+
+
 def test_sftp_password(settings, host_db, tmp_path, trouble):
-    with servers.password_ssh_server(tmp_path) as (port, host_key):
+    with servers.password_ssh_server(tmp_path) as (port, host_key, sent):
         query = f"host_key={quote(host_key.fingerprint)}"
         for path, folder in (
             ("/~/own/folder", tmp_path / "own" / "folder"),
@@ -413,6 +531,48 @@ def test_sftp_password(settings, host_db, tmp_path, trouble):
             assert folder.is_dir()
         settings.BACKUP_LOCATIONS = {"there": f"sftp://{USER}:wrong-one@127.0.0.1:{port}/x?{query}"}
         trouble(location("there").names, Denied, "user and password", secrets=["wrong-one"])
+    assert {*sent} == {PASSWORD, "wrong-one"}
+
+
+@pytest.mark.parametrize("is_known", [True, False], ids=["posix-rename", "rename"])
+def test_sftp_cut_after_a_rename(remote, monkeypatch, is_known):
+    """It was done, and is asked for again: then all is well, and what was sent is there."""
+    import paramiko
+
+    there = remote("sftp")
+    there.place.send("kept/a.zip", io.BytesIO(b"before"))
+    act = "posix_rename" if is_known else "rename"
+    if not is_known:
+
+        def unsupported(*_args):
+            raise OSError("Operation unsupported")
+
+        monkeypatch.setattr(paramiko.SFTPClient, "posix_rename", unsupported)
+    rename, cuts = getattr(paramiko.SFTPClient, act), []
+
+    def cut(sftp, old, new):
+        rename(sftp, old, new)
+        if not cuts:
+            cuts.append(old)
+            there.proxy.cut()
+            sftp.stat(new)  # whose answer does not come
+
+    monkeypatch.setattr(paramiko.SFTPClient, act, cut)
+    there.place.send("kept/a.zip", io.BytesIO(b"after"))
+    assert len(cuts) == 1
+    assert there.place.names() == ["a.zip"]
+    with there.place.fetch("kept/a.zip") as file:
+        assert file.read() == b"after"
+
+
+def test_sftp_not_all_of_it_arrives(remote, trouble):
+    class Longer(io.BytesIO):
+        def tell(self):
+            return super().tell() + 1
+
+    there = remote("sftp")
+    trouble(lambda: there.place.send("kept/a.zip", Longer(b"a")), LocationFailed, "something else")
+    assert there.place.names() == []
 
 
 def test_sftp_append_only(ssh_server, sftp_at, trouble):
@@ -471,6 +631,12 @@ def small_disk(tmp_path):
         ("s3://AKIA@bucket", "without a secret"),
         ("s3://AKIA:secret@bucket:99", "endpoint_url"),
         ("s3://AKIA:secret@bucket?endpoint_url=minio:9000", "https://"),
+        ("s3://AKIA:secret@bucket?endpoint_url=https://:9000", "host"),
+        ("s3://AKIA:secret@bucket?endpoint_url=https://minio:99999", "between 1 and 65535"),
+        ("s3://AKIA:secret@bucket?endpoint_url=https://AKIA:secret@minio", "endpoint_url"),
+        ("sftp://u:secret@host:65536/x", "between 1 and 65535"),
+        ("webdavs://u:secret@host:0/x", "between 1 and 65535"),
+        ("webdavs://u:secret@host:123456789/x", "between 1 and 65535"),
         ("s3://AKIA:secret@bucket?endpoint=https://x", "region_name"),
         ("sftp://host/x", "no user"),
         ("sftp://u:secret@/x", "host"),
@@ -491,6 +657,40 @@ def test_wrong_addresses(settings, host_db, trouble, address, text):
     settings.BACKUP_LOCATIONS = {"there": address}
     for act in acts(location("there")).values():
         trouble(act, WrongAddress, text, secrets=["AKIA"])
+
+
+@pytest.mark.parametrize(
+    ("address", "kind"),
+    [
+        ("s3://AKIA:sec/ret@bucket", "S3"),
+        ("sftp://", "SFTP"),
+        ("webdav://u:secret@host", "WebDAV"),
+        ("webdavs://u:secret@host", "WebDAV"),
+        ("storage:nowhere", "storage"),
+        ("/mnt/nas", "folder"),
+        ("sftp:/mnt/nas", "folder"),
+    ],
+)
+def test_kinds(address, kind):
+    """Told whatever else is wrong with the address."""
+    assert Location("there", address).kind == kind
+
+
+@pytest.mark.parametrize(
+    ("host", "is_open"),
+    [
+        ("http://127.0.0.1:9000", False),
+        ("http://localhost", False),
+        ("http://[::1]", False),
+        ("http://[::1]:9000/s3", False),
+        ("http://minio:9000", True),
+        ("http://[2001:db8::1]:9000", True),
+        ("https://minio:9000", False),
+    ],
+)
+def test_s3_in_clear(s3_at, host, is_open):
+    pytest.importorskip("boto3")
+    assert s3_at(f"s3://AKIA:secret@bucket?endpoint_url={host}").is_open == is_open
 
 
 @pytest.mark.parametrize(
