@@ -44,31 +44,33 @@ def rescued(
     clears: bool,
 ) -> Iterator[Rescue | None]:
     """Where the database as such is damaged, put a new one in its place for the restore that follows; if that fails,
-    the old one is put back. Where only tables are missing, they are made anew.
+    the old one is put back. Where only tables are missing, or a server's are damaged, they are made anew.
 
     `keep`: keeps what can be read, and returns the name of that copy. `clears`: whether the restore needs nothing of
     what is here. Yields None where there is no such damage. Raises `Damaged` where there is no way.
     """
-    damage, missing = _damage(database, tables)
-    if not damage and not missing:
+    damage, missing, damaged = _damage(database, tables)
+    if not damage and not missing and not damaged:
         yield None
         return
     if not clears:
         raise Damaged(
             _("The database of this site is damaged, so nothing can be added to it. Clear existing data:"),
-            [*damage, *missing],
+            [*damage, *missing, *(f"{name}: {reason}" for name, reason in damaged.items())],
         )
     rescue = Rescue()
     with suppress(BackupError, DatabaseError):  # then the file itself is all that is kept
         rescue.safety_copy = keep()
     path = database.file() if damage else None
     if path is None:
-        with database.damage_explained():
-            database.create_tables(tables)
-        rescue.warnings.append(
-            _("These tables were missing, and were made anew: %(names)s.") % {"names": ", ".join(missing)}
-        )
-        yield rescue
+        with database.damage_explained(), database.made_anew(tables, damaged):
+            if missing:
+                said = _("These tables were missing, and were made anew: %(names)s.")
+                rescue.warnings.append(said % {"names": ", ".join(missing)})
+            if damaged:
+                said = _("These tables were damaged, and were made anew: %(names)s.")
+                rescue.warnings.append(said % {"names": ", ".join(damaged)})
+            yield rescue
         return
     with process.fresh_database(reporter) as fresh, _replaced(database, path, fresh) as aside:
         rescue.warnings.append(
@@ -78,14 +80,14 @@ def rescued(
         yield rescue
 
 
-def _damage(database: Database, tables: Sequence[Table]) -> tuple[list[str], list[str]]:
-    """Return what is wrong with the database as such, and the names of missing tables."""
+def _damage(database: Database, tables: Sequence[Table]) -> tuple[list[str], list[str], dict[str, str]]:
+    """Return what is wrong with the database as such, the names of missing tables, and those of damaged ones."""
     try:
-        return database.damage(tables), [*database.missing_tables(tables)]
+        return database.damage(tables), [*database.missing_tables(tables)], database.damaged_tables(tables)
     except DatabaseError as error:
         if not database.is_damage(error):
             raise
-        return [reason_of(error)], []
+        return [reason_of(error)], [], {}
 
 
 @contextmanager

@@ -69,6 +69,10 @@ A subclass may say, to be right
     Whether a row that points at nothing can be written inside of `restoring`.
 `damage(tables)`, `file()`, `copy_file(target)`
     What is wrong with the database as such; where it is one file: its path, and a copy of it.
+`damaged_tables(tables)`, `made_anew(tables, damaged)`
+    Which tables of a server are damaged as such, and a context around a restore that makes them anew.
+`recover()`
+    What lets a snapshot go on after a query that failed.
 `unknown_time_zones(names)`
     Those of the zones that the database cannot compute with, though Python can.
 
@@ -91,7 +95,8 @@ unknown to SQLite and MySQL), `INSERT` with several rows, `IN` with a list, `UNI
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,7 +106,7 @@ from django.utils.translation import gettext as _
 from ..options import Places
 from ..scope import is_here
 from ..tables import MAX_NAMED, Column, Relation, Table, describe, place_of
-from .reading import Reading
+from .salvage import Salvage
 from .writing import Writing
 
 #: Rows that point at nothing are left out so many at a time.
@@ -141,7 +146,7 @@ def _is_checked(column: Column) -> bool:
     return getattr(column.field, "db_constraint", True) and is_here(column.field.target_field.model)  # type: ignore[attr-defined]
 
 
-class Database(Reading, Writing):
+class Database(Salvage, Writing):
     """A database that backups are made of and restored to. `database_of` gives the one of an alias."""
 
     def damage(self, tables: Iterable[Table]) -> list[str]:
@@ -163,6 +168,19 @@ class Database(Reading, Writing):
                     if model._meta.db_table in missing:
                         sql, params = editor.table_sql(model)
                         editor.execute(sql, params or None)
+
+    def damaged_tables(self, tables: Iterable[Table]) -> dict[str, str]:
+        """Return those of the tables that there are, but that cannot be read or written: name in the database -> why.
+        By default, none is looked at."""
+        return {}
+
+    @contextmanager
+    def made_anew(self, tables: Iterable[Table], damaged: Iterable[str]) -> Iterator[None]:
+        """Make the `damaged` tables, and those that are missing, anew, for what is written to them inside."""
+        for name in damaged:
+            self.execute(f"DROP TABLE {self.quote(name)}")
+        self.create_tables(tables)
+        yield
 
     def copy_file(self, target: Path) -> None:
         """Copy the database file as it is, damage and all. Raises `OSError`."""

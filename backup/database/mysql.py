@@ -1,15 +1,18 @@
-"""MySQL and MariaDB."""
+"""MySQL and MariaDB.
+
+Longer than most modules, to keep all that is special about this engine in one place.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
-from django.db import OperationalError
+from django.db import DatabaseError, OperationalError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..kinds import (
@@ -32,10 +35,12 @@ from .conversion import ColumnReader
 from .errors import Job, already_running, somebody_writes
 from .reading import UNION_TERMS, may_be_long
 from .values import (
+    Checked,
     ConvertAll,
     as_they_are,
     booleans,
     durations,
+    each,
     floats,
     is_countable,
     is_harmless,
@@ -200,6 +205,28 @@ class MySQL(Database):
                 raise somebody_writes() from error
             raise
 
+    def damaged_tables(self, tables: Iterable[Table]) -> dict[str, str]:
+        there = self.table_names()
+        damaged: dict[str, str] = {}
+        for name in [name for table in tables for name, _columns in table.db_tables if name in there]:
+            for _name, _check, kind, said in self.fetch(f"CHECK TABLE {self.quote(name)}"):
+                if kind.lower() == "error":
+                    damaged.setdefault(name, said)
+        return damaged
+
+    @contextmanager
+    def made_anew(self, tables: Iterable[Table], damaged: Iterable[str]) -> Iterator[None]:
+        """References to a damaged table stay where they are not checked."""
+        (before,) = self.fetch("SELECT @@foreign_key_checks")[0]
+        self._set({"foreign_key_checks": 0})
+        try:
+            with super().made_anew(tables, damaged):
+                pass
+        finally:
+            if self.connection.is_usable():
+                self._set({"foreign_key_checks": before})
+        yield
+
     def acts_on_delete(self) -> bool:
         # References do nothing of their own while they are not checked: see `restore_settings`.
         sql = "SELECT EXISTS (SELECT 1 FROM information_schema.triggers WHERE trigger_schema = DATABASE())"
@@ -260,12 +287,14 @@ class MySQL(Database):
 
     def fast_reader(self, column: Column) -> ColumnReader | None:
         name, kind = self.quote(column.column), column.kind
-        if kind in (INTEGER, FLOAT) or column.field.get_internal_type() in ("CharField", "TextField"):
+        if kind in (INTEGER, FLOAT):
             return ColumnReader(name, None)
+        if column.field.get_internal_type() in ("CharField", "TextField"):
+            return ColumnReader(name, Checked(TEXT, _texts))
         if kind is BOOLEAN:
             return ColumnReader(name, booleans)
         if kind is DATE:
-            return ColumnReader(f"DATE_FORMAT({name}, '%%Y-%%m-%%d')", None)
+            return ColumnReader(f"DATE_FORMAT({name}, '%%Y-%%m-%%d')", Checked(DATE))
         if kind is DATETIME and settings.USE_TZ and self.connection.timezone_name == "UTC":
             # As the server says it anyway, which is quicker than to have it formatted.
             return ColumnReader(f"CONCAT(INSERT({name}, 11, 1, 'T'), 'Z')", _without_zeros)
@@ -339,6 +368,9 @@ class MySQL(Database):
     def passes(self, error: OperationalError) -> bool:
         return bool(error.args) and error.args[0] in {*LOCKED, *LOST}
 
+    def is_damage(self, error: DatabaseError) -> bool:
+        return super().is_damage(error) or self.code_of(error) in DAMAGED
+
     def is_about_a_record(self, error: OperationalError) -> bool:
         # Errors of data and of constraints that mysqlclient files under OperationalError.
         return bool(error.args) and error.args[0] in {
@@ -374,6 +406,8 @@ def _collated(collation: str) -> str:
 LOCKED = {1205, 1213}
 #: … for: there are too many connections, the server cannot be reached or ends, or it ended this connection or query.
 LOST = {1040, 1053, 1317, 2002, 2003, 2006, 2013}
+#: … what is damaged: a file that is missing or holds something else, an index, a table that crashed.
+DAMAGED = {1016, 1017, 1030, 1033, 1034, 1035, 1194, 1195, 1712, 1812, 1814, 1815, 1877, 1932}
 
 
 def _literals(kind: Kind, values: Sequence[Any], literal: Callable[[bytes], bytes]) -> Sequence[str]:
@@ -398,11 +432,23 @@ def _double(value: float) -> str:
     return text if "e" in text else f"{text}e0"
 
 
+#: What stands in a date that is none, which the server may hold (0000-00-00, 2026-02-30), and in few others.
+_ODD_DATES = ("0000-", "-00", "-31T", "-02-29T", "-02-30T")
+
+
+def _texts(values: Sequence[Any]) -> Sequence[Any]:
+    """Read texts, also where somebody has made the column one of bytes."""
+    some = next((value for value in values if value is not None), "")
+    return values if isinstance(some, str) else each(bytes.decode)(values)
+
+
 def _without_zeros(values: Sequence[Any]) -> Sequence[Plain]:
     """Read moments with as many digits of a fraction as their column has; ours have six, or none where it is zero."""
     if not values or None in values:
         return [None if value is None else _without_zeros([value])[0] for value in values]
     text = "\n".join(values)
+    if any(odd in text for odd in _ODD_DATES):
+        Checked(DATE)([value[:10] for value in values])
     if len(text) != 28 * len(values) - 1:  # not six, as Django's columns have
         return [moment.replace(".000000", "") for moment in moments([value[:-1] for value in values])]
     return text.replace(".000000", "").split("\n") if ".000000" in text else values

@@ -1,4 +1,7 @@
-"""PostgreSQL."""
+"""PostgreSQL.
+
+Longer than most modules, to keep all that is special about this engine in one place.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from contextlib import closing, contextmanager
 from typing import Any, NamedTuple
 
 from django.conf import settings
-from django.db import IntegrityError, OperationalError
+from django.db import DatabaseError, IntegrityError, OperationalError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils.translation import gettext as _
 
@@ -30,8 +33,18 @@ from ..kinds import (
 from ..tables import Column, Table
 from .base import Database
 from .conversion import ColumnReader
-from .errors import Job, already_running, somebody_writes
-from .values import ConvertAll, as_they_are, durations, is_countable, is_harmless, microseconds, moments
+from .errors import Job, already_running, reason_of, somebody_writes
+from .values import (
+    Checked,
+    ConvertAll,
+    as_they_are,
+    durations,
+    each,
+    is_countable,
+    is_harmless,
+    microseconds,
+    moments,
+)
 
 
 class OwnSequence(NamedTuple):
@@ -53,6 +66,8 @@ class PostgreSQL(Database):
         super().__init__(connection)
         #: The quoted names of the tables of this restore, where their references are checked as a set; else [].
         self._restored: list[str] = []
+        #: What the server calls the encoding of its texts; None before anybody asked.
+        self._encoding: str | None = None
 
     def length_of(self, name: str) -> str:
         return f"OCTET_LENGTH({name}::text)"
@@ -89,6 +104,52 @@ class PostgreSQL(Database):
         # after a restore, would sort all of it for each batch.
         self.execute("SET LOCAL enable_sort = off")
         self._set({name: values[0] for name, values in EXACT.items()}, local=True)
+        self.execute("SAVEPOINT snapshot")
+
+    def recover(self) -> None:
+        if self.connection.connection is not None and not self.connection.get_autocommit():
+            self.execute("ROLLBACK TO SAVEPOINT snapshot")
+
+    def is_damage(self, error: DatabaseError) -> bool:
+        return super().is_damage(error) or str(self.code_of(error))[:2] in DAMAGED
+
+    def damaged_tables(self, tables: Iterable[Table]) -> dict[str, str]:
+        damaged = {}
+        there = self.table_names()
+        for table in tables:
+            for name, columns in table.db_tables:
+                key = self.quote(columns[0].column)
+                try:
+                    if name in there:
+                        self.fetch(f"SELECT COUNT(t::text) FROM {self.quote(name)} t")
+                        with transaction.atomic(self.connection.alias):
+                            self.execute("SET LOCAL enable_seqscan = off")  # by its index
+                            self.fetch(f"SELECT COUNT(*) FROM {self.quote(name)} WHERE {key} IS NOT NULL")
+                except DatabaseError as error:
+                    if not self.is_damage(error):
+                        raise
+                    damaged[name] = reason_of(error)
+        return damaged
+
+    @contextmanager
+    def made_anew(self, tables: Iterable[Table], damaged: Iterable[str]) -> Iterator[None]:
+        """With a damaged table go the references to it, which are put back as they were."""
+        names = [self.connection.ops.quote_name(name) for name in damaged]
+        references = self.fetch(
+            "SELECT conrelid::regclass::text, quote_ident(conname), pg_get_constraintdef(oid) FROM pg_constraint"
+            " WHERE contype = 'f' AND confrelid = ANY (%s::regclass[]) AND conrelid <> ALL (%s::regclass[])",
+            [names, names],
+        )
+        references = [tuple(part.replace("%", "%%") for part in row) for row in references]
+        with transaction.atomic(self.connection.alias):
+            for name in names:
+                self.execute(f"DROP TABLE {name.replace('%', '%%')} CASCADE")
+            self.create_tables(tables)
+            for table, name, definition in references:
+                self.execute(f"ALTER TABLE {table} ADD CONSTRAINT {name} {definition} NOT VALID")
+        yield
+        for table, name, _definition in references:
+            self.execute(f"ALTER TABLE {table} VALIDATE CONSTRAINT {name}")
 
     def acts_on_delete(self) -> bool:
         found = self.fetch(
@@ -150,7 +211,7 @@ class PostgreSQL(Database):
                     self.execute(f"LOCK TABLE {', '.join(sorted(referred))} IN SHARE MODE")
             self.fetch("SELECT set_config('lock_timeout', %s, true)", [before])
         except OperationalError as error:
-            if _state_of(error) in LOCKED:
+            if self.code_of(error) in LOCKED:
                 raise somebody_writes() from error
             raise
 
@@ -219,18 +280,27 @@ class PostgreSQL(Database):
     def fast_reader(self, column: Column) -> ColumnReader | None:
         # The server makes the text, which is quicker than to make Python's objects of it first.
         name, kind = self.quote(column.column), column.kind
+        if kind is TEXT and self._holds_any_bytes():
+            return ColumnReader(f"convert_to({name}, 'SQL_ASCII')", each(_text_of_bytes))
         if kind in (INTEGER, BOOLEAN) or column.field.get_internal_type() in ("CharField", "TextField"):
             return ColumnReader(name, None)
         if kind is FLOAT:
             return ColumnReader(name, _plain_floats)
         if kind is DATE:
-            return ColumnReader(f"to_char({name}, 'YYYY-MM-DD')", None)
+            return ColumnReader(f"{name}::text", Checked(DATE))
         if kind is DATETIME and settings.USE_TZ:
             # In DateStyle ISO, which psycopg needs to be set anyway. to_char would take three times as long.
             return ColumnReader(f"({name} AT TIME ZONE 'UTC')::text", moments)
         if kind is DURATION:
             return ColumnReader(f"(EXTRACT(EPOCH FROM {name}) * 1000000)::bigint", durations)
         return None
+
+    def _holds_any_bytes(self) -> bool:
+        """Whether the server takes texts for bytes, which need be no UTF-8: it then refuses to send those that are
+        not."""
+        if self._encoding is None:
+            self._encoding = self.fetch("SHOW server_encoding")[0][0]
+        return self._encoding == "SQL_ASCII"
 
     #: Kinds whose plain form PostgreSQL reads as it is.
     AS_TEXT = (INTEGER, TEXT, BOOLEAN, FLOAT, DATE, TIME, DATETIME, DURATION, DECIMAL, UUID_)
@@ -351,8 +421,8 @@ class PostgreSQL(Database):
 
     def passes(self, error: OperationalError) -> bool:
         """Without a SQLSTATE, the server was not reached, or ended the connection."""
-        state = _state_of(error)
-        return state is None or state in LOCKED | {"53300"} or state[:2] in PASSING
+        state = self.code_of(error)
+        return state is None or state in LOCKED | {"53300"} or str(state)[:2] in PASSING
 
     def unknown_time_zones(self, names: Iterable[str]) -> set[str]:
         unknown = set(names) - KNOWN_TIME_ZONES
@@ -378,6 +448,12 @@ EXACT = {"extra_float_digits": ("3", "2", "1"), "intervalstyle": ("postgres",)}
 LOCKED = {"55P03"}
 #: Classes of SQLSTATE of what passes by itself: connections, deadlocks, a server that ends or begins.
 PASSING = {"08", "40", "57"}
+#: Classes of what says that something cannot be read: values, files, the server itself.
+DAMAGED = {"22", "58", "XX"}
+
+
+def _text_of_bytes(value: Any) -> str:
+    return bytes(value).decode()
 
 
 def _plain_floats(values: Sequence[Any]) -> Sequence[Plain]:
@@ -412,8 +488,3 @@ def _copy_texts(kind: Kind, values: Sequence[Any]) -> Sequence[str]:
 def _target(column: Column) -> str:
     """Return the table that a column refers to."""
     return str(column.field.target_field.model._meta.db_table)  # type: ignore[attr-defined]
-
-
-def _state_of(error: OperationalError) -> str | None:
-    """Return the SQLSTATE of an error, which psycopg 3 and psycopg 2 call differently."""
-    return getattr(error.__cause__, "sqlstate", None) or getattr(error.__cause__, "pgcode", None)

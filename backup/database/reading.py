@@ -348,6 +348,7 @@ class Reading(Conversion):
         """Return what stands for a value that cannot be read: nothing where there may be none; of a text, what can be
         read of it; else its row is gone as a whole."""
         column = table.columns[place]
+        value = bytes(value) if isinstance(value, memoryview) else value  # as psycopg 2 gives them
         shown = _shown(value)
         if place and self.unreadable is None:
             return shown.encode(errors="replace")

@@ -210,9 +210,13 @@ class Session(ABC):
 
     def is_damage(self, error: DatabaseError) -> bool:
         """Tell whether an error says that the database is damaged, or that a table is missing."""
-        cause = error.__cause__
-        code = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None) or (error.args or ("",))[0]
-        return isinstance(error, DatabaseError) and code in MISSING
+        return self.code_of(error) in MISSING
+
+    def code_of(self, error: DatabaseError) -> object:
+        """Return what a server calls an error: a SQLSTATE, or a number. None where it was not the server."""
+        cause = error.__cause__  # psycopg 3 and psycopg 2 name it differently
+        state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
+        return state or (error.args[0] if error.args and isinstance(error.args[0], int) else None)
 
     def without_transactions(self, tables: Sequence[Table]) -> list[str]:
         """Return for each table whose changes cannot be undone the statement that mends that."""

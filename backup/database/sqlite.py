@@ -24,11 +24,11 @@ from ..kinds import BOOLEAN, DATE, DATETIME, DECIMAL, DURATION, FLOAT, INTEGER, 
 from ..tables import Column, Table
 from .base import Database
 from .conversion import ColumnReader
+from .damaged_file import DamagedFile
 from .errors import Job, already_running, reason_of
 from .lenient import LenientChecked, lenient
 from .lock_file import LOCK_FILES, make_lock_file
 from .reading import PARAMETERS
-from .salvage import Salvage
 from .values import (
     ConvertAll,
     as_they_are,
@@ -43,7 +43,7 @@ from .values import (
 from .writing import pickled
 
 
-class SQLite(Salvage, Database):
+class SQLite(DamagedFile, Database):
     vendor = "sqlite"
     #: No server is waited for, and what is made of so many rows fits into the processor's cache.
     BATCH = 500

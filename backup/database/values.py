@@ -95,7 +95,10 @@ def moments(values: Sequence[Any]) -> Sequence[Plain]:
     """Moments of UTC as servers say them, "2026-11-23 14:30:22.1234", all at once where none is missing."""
     if not values or None in values:
         return [None if value is None else moments([value])[0] for value in values]
-    texts = "\n".join(values).replace(" ", "T").replace(".000000", "").split("\n")
+    text = "\n".join(values).replace(" ", "T").replace(".000000", "")
+    texts = text.split("\n")
+    if "BC" in text or {text[10:11] for text in texts} != {"T"}:
+        raise ValueError(text)  # of a year before the first one, or after 9999
     return [text + _TO_MICROSECONDS[len(text)] for text in texts]
 
 

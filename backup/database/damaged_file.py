@@ -1,0 +1,73 @@
+"""What is special about reading a damaged file of SQLite's."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+from django.db import DatabaseError, OperationalError
+
+from ..tables import Table
+from .salvage import Salvage
+from .session import RawRows
+
+#: What SQLite says of damage, and of a table or column that is missing.
+DAMAGE = ("malformed", "not a database", "no such table", "no such column")
+
+
+class DamagedFile(Salvage):
+    """Reads texts that are none, and rows past an index that may be to blame, by SQLite's own numbers."""
+
+    #: What a snapshot reads from, in place of Django's connection.
+    _source: sqlite3.Connection | None
+
+    def _fetch(self, sql: str, params: Sequence[Any]) -> RawRows:
+        try:
+            return super()._fetch(sql, params)
+        except OperationalError as error:
+            if "decode" not in str(error):
+                raise
+        # A text that is no UTF-8 comes as the bytes that it is.
+        raw = self._source or self.connection.connection
+        raw.text_factory = _text_or_bytes
+        try:
+            return super()._fetch(sql, params)
+        finally:
+            raw.text_factory = str
+
+    def is_damage(self, error: DatabaseError) -> bool:
+        return any(words in str(error) for words in DAMAGE)
+
+    def _rows_between(self, select: str, name: str, first: Any, last: Any) -> RawRows:
+        try:
+            return super()._rows_between(select, name, first, last)
+        except DatabaseError:
+            if self.unreadable is None:
+                raise
+            return super()._rows_between(f"{select} NOT INDEXED", name, first, last)
+
+    def numbered(self, table: Table, low: int, high: int) -> RawRows:
+        return self.numbered_by(
+            table, f"rowid FROM {self.quote(table.db_table)} NOT INDEXED", "rowid", low, high
+        )
+
+    def last_number(self, table: Table) -> int:
+        for sql, params in (
+            (f"SELECT MAX(rowid) FROM {self.quote(table.db_table)} NOT INDEXED", []),
+            ("SELECT seq FROM sqlite_sequence WHERE name = %s", [table.db_table]),
+        ):
+            try:
+                rows = self.fetch(sql, params)
+                return int(rows[0][0] or 0) if rows else 0
+            except DatabaseError as error:
+                if "no such" in str(error) and not params:
+                    raise
+        return 2**31
+
+
+def _text_or_bytes(data: bytes) -> str | bytes:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data

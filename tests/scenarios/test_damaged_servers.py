@@ -1,0 +1,222 @@
+"""What PostgreSQL, MySQL and MariaDB may hold that nobody can read: values that are none, bytes, and tables whose file
+is gone. Named, with a way on."""
+
+import datetime as dt
+from contextlib import contextmanager
+
+import pytest
+from core import models as core
+from django.db import connection
+
+from backup import services
+from backup.database import database_of
+from backup.exceptions import Damaged, Unreadable
+from backup.options import Places, RestoreMode, RestoreOptions
+from backup.tables import Table
+from tests.support.backups import inspect, metadata_of, records_of, take
+from tests.support.snapshots import differences, snapshot
+
+pytestmark = pytest.mark.skipif(connection.vendor == "sqlite", reason="of servers")
+
+postgresql_only = pytest.mark.skipif(connection.vendor != "postgresql", reason="of PostgreSQL")
+mysql_only = pytest.mark.skipif(connection.vendor != "mysql", reason="of MySQL")
+
+ALL_THE_SAME = RestoreOptions(RestoreMode.CLEAR, without_safety_copy=True)
+
+#: Column of core.note, or of core.child -> a value that Python has no date for.
+ODD = {
+    "postgresql": {
+        "note": ["infinity", "0044-03-15 12:00:00 BC", "12000-03-15 12:00:00.5"],
+        "child": "-infinity",
+    },
+    "mysql": {"note": ["0000-00-00", "2026-00-15 12:00:00", "2026-02-31"], "child": "0000-00-00"},
+}
+
+
+def spoil():
+    """Give three notes and a child dates that are none. Returns the keys of the notes, and that of the child."""
+    notes = [
+        core.Note.objects.create(child=core.Child.objects.first(), note=f"odd {number}").pk
+        for number in range(3)
+    ]
+    child = core.Child.objects.create(
+        first_name="Odd", last_name="One", birth_date=dt.date(2026, 1, 1), slug="odd-one"
+    ).pk
+    odd = ODD[connection.vendor]
+    with connection.cursor() as cursor:
+        if connection.vendor == "mysql":
+            cursor.execute("SELECT @@sql_mode")
+            (mode,) = cursor.fetchone()
+            cursor.execute("SET sql_mode = 'ALLOW_INVALID_DATES'")
+        for key, value in zip(notes, odd["note"], strict=True):
+            cursor.execute("UPDATE core_note SET time = %s WHERE id = %s", [value, key])
+        cursor.execute("UPDATE core_child SET birth_date = %s WHERE id = %s", [odd["child"], child])
+        if connection.vendor == "mysql":
+            cursor.execute("SET sql_mode = %s", [mode])
+    return notes, child
+
+
+@pytest.mark.parametrize("mode", RestoreMode)
+def test_dates_that_are_none(family, mode):
+    before, good = snapshot(), take()
+    as_read = records_of(good)
+    notes, child = spoil()
+    with pytest.raises(Unreadable) as caught:
+        take()
+    names = [f"core.child {child}: ", *(f"core.note {key}: " for key in notes)]
+    assert [name for name in names if name not in str(caught.value)] == []
+    assert len(caught.value.details) == 4
+    file = take(leave_out=True)
+    assert records_of(file) == as_read
+    assert metadata_of(file)["left_out"]["total"] == 4
+
+    good.seek(0)
+    with pytest.raises(Damaged) as caught:
+        services.restore_backup(good, RestoreOptions(mode))
+    assert caught.value.offer == "without_safety_copy"
+    assert [name for name in names if name not in str(caught.value)] == []
+    good.seek(0)
+    result = services.restore_backup(good, RestoreOptions(mode, without_safety_copy=True))
+    assert [name for name in names if name not in " ".join(result.warnings)] == []
+    if mode.clears:
+        assert not differences(before, snapshot())
+    else:  # what is not in the backup stays, odd as it is
+        assert records_of(take(leave_out=True)) == as_read
+        with connection.cursor() as cursor:
+            cursor.execute("DELETE FROM core_note WHERE note LIKE 'odd %%'")
+            cursor.execute("DELETE FROM core_child WHERE id = %s", [child])
+    services.undo_restore()
+    assert records_of(take(leave_out=True)) == as_read
+
+
+@postgresql_only
+def test_a_duration_that_is_too_long_is_left_out_alone(family):
+    before = records_of(take())
+    (key, *_others) = [record["pk"] for record in before["core.sleep"]]
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE core_sleep SET duration = '400000 years' WHERE id = %s", [key])
+    file = take(leave_out=True)
+    before["core.sleep"] = [record for record in before["core.sleep"] if record["pk"] != key]
+    assert records_of(file) == before
+    (place,) = metadata_of(file)["left_out"]["places"]
+    assert (place["model"], place["pk"]) == ("core.sleep", key)
+
+
+@postgresql_only
+def test_bytes_that_are_no_text(host_db):
+    """A server that was set up without a locale takes texts for bytes."""
+    name = f"{connection.settings_dict['NAME']}_ascii"[:63]
+    with connection.cursor() as cursor:
+        cursor.execute(f'DROP DATABASE IF EXISTS "{name}"')
+        cursor.execute(f"CREATE DATABASE \"{name}\" TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE 'C'")
+    other = connection.copy()
+    other.settings_dict = {**other.settings_dict, "NAME": name}
+    try:
+        with other.schema_editor() as editor:
+            editor.create_model(core.Tag)
+        with other.cursor() as cursor:
+            insert = "INSERT INTO core_tag (id, name, slug, color, last_used) VALUES (%s, {}, %s, '#ff0000', now())"
+            cursor.execute(insert.format("%s"), [1, "Grüße 🍼", "a"])
+            cursor.execute(
+                insert.format("convert_from(%s, 'SQL_ASCII')"), [2, "Fièvre".encode("latin-1"), "b"]
+            )
+        reader = type(database_of())(other)
+        reader.unreadable = Places()
+        table = Table(core.Tag)
+        (batch,) = reader.batches(table)
+        place = [column.name for column in table.columns].index("name")
+        assert batch[place] == ["Grüße 🍼", "Fi\N{REPLACEMENT CHARACTER}vre"]
+        (noted,) = reader.unreadable.named
+        assert (noted.pk, noted.field) == (2, "name")
+        assert r"b'Fi\xe8vre'" in noted.reason
+    finally:
+        other.close()
+        with connection.cursor() as cursor:
+            cursor.execute(f'DROP DATABASE "{name}"')
+
+
+@mysql_only
+def test_a_column_of_bytes_is_read_as_text(family):
+    before = records_of(take())
+    key = core.Note.objects.order_by("pk").first().pk
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE core_note MODIFY note longblob NOT NULL")
+        assert records_of(take()) == before
+        cursor.execute("UPDATE core_note SET note = %s WHERE id = %s", ["Fièvre".encode("latin-1"), key])
+        file = take(leave_out=True)
+        cursor.execute("UPDATE core_note SET note = '' WHERE id = %s", [key])
+        cursor.execute("ALTER TABLE core_note MODIFY note longtext NOT NULL")
+    next(record for record in before["core.note"] if record["pk"] == key)["fields"]["note"] = (
+        "Fi\N{REPLACEMENT CHARACTER}vre"
+    )
+    assert records_of(file) == before
+
+
+def lose(table):
+    """Have the server find no file for a table."""
+    with connection.cursor() as cursor:
+        if connection.vendor == "mysql":
+            cursor.execute("SET foreign_key_checks = 0")
+            cursor.execute(f"ALTER TABLE {table} DISCARD TABLESPACE")
+            cursor.execute("SET foreign_key_checks = 1")
+        else:
+            cursor.execute("SET allow_system_table_mods = on")
+            cursor.execute("UPDATE pg_class SET relfilenode = 2147483647 WHERE oid = %s::regclass", [table])
+            cursor.execute("RESET allow_system_table_mods")
+    connection.close()
+
+
+@contextmanager
+def same_references():
+    """The foreign keys that the database checks are afterwards those from before."""
+    before = references()
+    yield
+    assert references() == before
+
+
+def references():
+    with connection.cursor() as cursor:
+        return {
+            (table, *(constraint["columns"]), *constraint["foreign_key"])
+            for table in connection.introspection.table_names()
+            if table.startswith(("core_", "auth_"))
+            for constraint in connection.introspection.get_constraints(cursor, table).values()
+            if constraint["foreign_key"]
+        }
+
+
+@pytest.mark.parametrize("table", ["core_note", "core_child", "auth_user_groups"])
+def test_a_table_whose_file_is_gone(family, table):
+    before, good = snapshot(), take()
+    records = records_of(good)
+    with same_references():
+        lose(table)
+        with pytest.raises(Unreadable, match=table.replace("_", r"\.", 1).partition("_")[0]):
+            take()
+        left = records_of(take(leave_out=True))
+        if table == "auth_user_groups":
+            assert {str(user["fields"]["groups"]) for user in left["auth.user"]} == {"[]"}
+        else:
+            assert not left.pop(table.replace("_", ".", 1))
+        assert [label for label in left if label != "auth.user" and left[label] != records[label]] == []
+        for clear in (True, False):
+            good.seek(0)
+            with pytest.raises(Damaged) as preview:
+                inspect(good, clear=clear)
+            good.seek(0)
+            with pytest.raises(Damaged) as restore:
+                services.restore_backup(
+                    good, RestoreOptions(RestoreMode.CLEAR if clear else RestoreMode.OVERWRITE)
+                )
+            for error in (preview.value, restore.value):
+                assert (error.offer, error.must_clear) == ("without_safety_copy", True)
+        good.seek(0)
+        with pytest.raises(Damaged, match=table):  # nothing can be added to it
+            services.restore_backup(good, RestoreOptions(without_safety_copy=True))
+        good.seek(0)
+        result = services.restore_backup(good, ALL_THE_SAME)
+        assert f"These tables were damaged, and were made anew: {table}." in result.warnings
+        assert result.safety_copy
+        assert not differences(before, snapshot())
+    services.restore_backup(take(), RestoreOptions(RestoreMode.CLEAR))
+    assert not differences(before, snapshot())
