@@ -321,7 +321,9 @@ def nothing_half_done_is_left(temporary):
         with scratch_folder():
             pass
     assert not list(conf.root.rglob("*.part"))
-    assert not list(temporary.iterdir())
+    # SQLite opens a file of its own and takes its name away at once; who is killed in between leaves it empty.
+    left = [path for path in temporary.iterdir() if not path.name.startswith("etilqs_")]
+    assert not left
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="signals and forks are POSIX's")
@@ -367,7 +369,7 @@ OLD = older.old("2.6.0") / "backup.zip"
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="signals and forks are POSIX's")
 @pytest.mark.parametrize(
     ("arguments", "moments"),
-    [([OLD, "--clear", "--clear-unknown-apps"], 5), (["--undo"], 10), ([OLD, "--dry-run"], 4)],
+    [([OLD, "--clear", "--clear-unknown-apps"], 3), (["--undo"], 10), ([OLD, "--dry-run"], 2)],
     ids=["upgrade", "undo", "preview"],
 )
 def test_killed_in_the_middle(changed, tmp_path, temporary, arguments, moments):
@@ -390,7 +392,9 @@ def test_killed_in_the_middle(changed, tmp_path, temporary, arguments, moments):
                 services.undo_restore()
             connections.close_all()
 
-        for _ in range(2):  # it is warm the second time
+        for _ in range(
+            2 if arguments == ["--undo"] else 1
+        ):  # it is warm the second time; an upgrade never is
             ended, whole = commander.run(*arguments)
             assert ended == 0
             after = snapshot()

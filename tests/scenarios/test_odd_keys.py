@@ -3,11 +3,16 @@
 Each engine has its own; a record with one is refused by name, or comes as it is. Nothing else may happen.
 """
 
+from datetime import timedelta
+
 import pytest
+from core.models import HeightPercentile, WeightPercentile
 
 from backup.exceptions import BackupError
 from tests.support.backups import inspect, records_of, restore, rewritten, take
+from tests.support.filling import fill
 from tests.support.snapshots import differences, snapshot
+from tests.zoo.models import Tide
 
 LONGEST = "999999999 00:00:00"
 #: (label, field; "pk" is the key) -> values.
@@ -29,6 +34,20 @@ ODD = {
     ("zoo.specimen", "pk"): ["ffffffff-ffff-ffff-ffff-ffffffffffff", "4b528c69-908d-e165-4ed0-f39b49eb42ab"],
     ("zoo.sample", "pk"): [2**31, 2**63],
 }
+
+
+def fill_few():
+    """A row of everything, and few of what there are thousands of."""
+    fill(days=1, children=1)
+    for model in (WeightPercentile, HeightPercentile):
+        model.objects.filter(age_in_days__gt=timedelta(days=3)).delete()
+    keys = [*Tide.objects.order_by("pk").values_list("pk", flat=True)]
+    Tide.objects.filter(pk__gt=keys[20], pk__lt=keys[-20]).delete()
+
+
+@pytest.fixture
+def filled(host_db, django_db_setup):
+    django_db_setup.filled(fill_few)
 
 
 @pytest.mark.parametrize(("label", "field"), ODD, ids=lambda part: part)

@@ -296,10 +296,12 @@ def test_an_older_backup_keeps_its_photos(family, settings, tmp_path, version, i
     put(A, picture(9))
     secret = Key.make() if is_encrypted else None
     file = encrypted(file, secret) if secret else file
-    with services.at_todays_schema(file, key=secret) as newer:  # as a preview does
+    with services.at_todays_schema(
+        file, key=secret
+    ) as newer:  # as a preview does, whose file is then restored
         plan = services.inspect_backup(newer, RestoreOptions(), key=secret)
         assert plan.as_json()["photos"] == {"added": 2, "unchanged": 0, "missing": 0}
-    result = services.restore_backup(file, RestoreOptions(RestoreMode.CLEAR), key=secret)
+        result = services.restore_backup(newer, RestoreOptions(RestoreMode.CLEAR), key=secret)
     name = core.Child.objects.get(pk=key).picture.name
     assert files() == {A: picture(9), name: picture(1), B: picture(2)}
     assert (result.photos, result.missing_files) == (2, 0)

@@ -21,6 +21,7 @@ EVERYTHING = """
     import django
     django.setup()
     from django.contrib.auth import get_user_model
+    from django.core.checks import run_checks
     from django.core.files.base import ContentFile
     from django.core.management import call_command
     from django.test import Client
@@ -62,7 +63,21 @@ EVERYTHING = """
     ):
         call_command(*arguments, **options, stdout=output)
     assert services.prove_backup(file).verdict is Verdict.PROVED
-    print("well")
+    print("well", run_checks())
+"""
+
+MIGRATE = """
+    import django
+    django.setup()
+    from django.apps import apps
+    from django.core.management import call_command
+    from django.db import connections
+
+    if apps.is_installed("people"):
+        call_command("makemigrations", "people", verbosity=0)
+    for database in connections:
+        call_command("migrate", verbosity=0, database=database)
+    call_command("createcachetable", verbosity=0)
 """
 
 NO_TIME_ZONES = "USE_TZ = False"
@@ -128,12 +143,9 @@ def site(tmp_path):
         )
         # Baby Buddy's own migrations need time zones.
         first = "tests.settings" if settings == NO_TIME_ZONES else "site_settings"
-        for database in ("default", "other")[: 2 if settings == TWO_DATABASES else 1]:
-            run("-m", "django", "migrate", "-v0", "--database", database, settings=first)
-        run("-m", "django", "createcachetable", "-v0", settings=first)
+        run("-c", textwrap.dedent(MIGRATE), settings=first)
         return run("-c", textwrap.dedent(EVERYTHING))
 
-    make.run = run
     return make
 
 
@@ -150,9 +162,9 @@ def test_a_site_without_time_zones(site):
 @on_sqlite
 def test_a_site_with_two_databases(site):
     """What is in the other one is in no backup, and a check says so."""
-    assert "well" in site(TWO_DATABASES)
-    code = "import django; django.setup(); from django.core.checks import run_checks; print(run_checks())"
-    assert "backup.W008" in site.run("-c", code)
+    said = site(TWO_DATABASES)
+    assert "well" in said
+    assert "backup.W008" in said
 
 
 @on_sqlite
@@ -162,10 +174,6 @@ def test_a_site_with_users_of_its_own(site, tmp_path):
     (tmp_path / "people/models.py").write_text(textwrap.dedent(PERSON))
     (tmp_path / "people/migrations").mkdir()
     (tmp_path / "people/migrations/__init__.py").touch()
-    (tmp_path / "site_settings.py").write_text(
-        "from tests.settings import *  # noqa\n" + textwrap.dedent(OWN_USERS)
-    )
-    site.run("-m", "django", "makemigrations", "people", "-v0")
     assert "well" in site(OWN_USERS)
 
 
