@@ -118,8 +118,8 @@ def test_up_again(there, trouble):
 def test_slow(there, trouble, monkeypatch):
     """It is given up after a time, however long the library would wait, and works when the server does again."""
     there.place.send("kept/a.zip", io.BytesIO(b"a"))
-    monkeypatch.setattr(asking, "ANSWER", 1)
-    monkeypatch.setattr(asking, "STALLED", 1)
+    monkeypatch.setattr(asking, "ANSWER", 0.3)
+    monkeypatch.setattr(asking, "STALLED", 0.3)
     there.proxy.bad(hangs=True)
     for act in acts(there.place).values():
         trouble(act, Slow, "in time")
@@ -130,8 +130,9 @@ def test_slow(there, trouble, monkeypatch):
 
 @pytest.mark.parametrize("hangs", [False, True], ids=["cut", "hangs"])
 def test_in_the_middle_of_sending(there, trouble, hangs, monkeypatch):
-    monkeypatch.setattr(asking, "STALLED", 2)
     there.place.send("kept/b.zip", io.BytesIO(b"before"))
+    if hangs:
+        monkeypatch.setattr(asking, "STALLED", 0.5)
     for name in ("kept/a.zip", "kept/b.zip"):
         there.proxy.bad(3 * MIB, hangs=hangs)
         trouble(
@@ -139,6 +140,7 @@ def test_in_the_middle_of_sending(there, trouble, hangs, monkeypatch):
             Slow if hangs else Unreachable,
         )
     there.proxy.limit = None
+    monkeypatch.undo()
     assert there.place.names() == ["b.zip"]
     with there.place.fetch("kept/b.zip") as file:
         assert file.read() == b"before"
@@ -148,11 +150,13 @@ def test_in_the_middle_of_sending(there, trouble, hangs, monkeypatch):
 
 @pytest.mark.parametrize("hangs", [False, True], ids=["cut", "hangs"])
 def test_in_the_middle_of_fetching(there, trouble, hangs, monkeypatch):
-    monkeypatch.setattr(asking, "STALLED", 2)
     there.place.send("kept/a.zip", io.BytesIO(bytes(20 * MIB)))
+    if hangs:
+        monkeypatch.setattr(asking, "STALLED", 0.5)
     there.proxy.bad(3 * MIB, hangs=hangs, towards_client=True)
     trouble(lambda: there.place.fetch("kept/a.zip"), Slow if hangs else Unreachable)
     there.proxy.limit = None
+    monkeypatch.undo()
     with there.place.fetch("kept/a.zip") as file:
         assert file.read() == bytes(20 * MIB)
 
