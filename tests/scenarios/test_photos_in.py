@@ -2,6 +2,7 @@
 storage, byte for byte."""
 
 import io
+import os
 import signal
 import sys
 from contextlib import suppress
@@ -24,7 +25,7 @@ from backup.storage import atomic
 from tests.support import older
 from tests.support.backups import records_of, restore, take
 from tests.support.photos import files, picture, put, setting, with_photos
-from tests.support.processes import hear, process, wait_until_usable
+from tests.support.processes import ask, hear, process, wait_until_usable
 from tests.support.snapshots import differences, snapshot
 
 A, B, C = "child/picture/a.png", "notes/images/b.png", "child/picture/c.png"
@@ -84,6 +85,7 @@ def owner_of(name):
     return import_string(owner), attribute
 
 
+#: Django is set up once; each restore runs in a copy of this process.
 KILLED = """
     import functools, os, signal, sys
     from django.conf import settings
@@ -91,42 +93,52 @@ KILLED = """
     from tests.scenarios.test_photos_in import owner_of
     from tests.support.backups import how
 
-    name, when, times, media, path = sys.stdin.readline().split()
-    settings.MEDIA_ROOT = media
-    owner, attribute = owner_of(name)
-    real, left = getattr(owner, attribute), [int(times)]
+    def restore(name, when, times, media, path):
+        settings.MEDIA_ROOT = media
+        owner, attribute = owner_of(name)
+        real, left = getattr(owner, attribute), [int(times)]
 
-    @functools.wraps(real)
-    def killed(*arguments, **named):
-        left[0] -= 1
-        if when == "before" and left[0] == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        result = real(*arguments, **named)
-        if when == "after" and left[0] == 0:
-            if hasattr(result, "__next__"):
-                next(result)
-            os.kill(os.getpid(), signal.SIGKILL)
-        return result
+        @functools.wraps(real)
+        def killed(*arguments, **named):
+            left[0] -= 1
+            if when == "before" and left[0] == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            result = real(*arguments, **named)
+            if when == "after" and left[0] == 0:
+                if hasattr(result, "__next__"):
+                    next(result)
+                os.kill(os.getpid(), signal.SIGKILL)
+            return result
 
-    setattr(owner, attribute, killed)
-    with open(path, "rb") as file:
-        services.restore_backup(file, how(clear=True))
-    print("done")
+        setattr(owner, attribute, killed)
+        with open(path, "rb") as file:
+            services.restore_backup(file, how(clear=True))
+
+    for line in sys.stdin:
+        pid = os.fork()
+        if not pid:
+            restore(*line.split())
+            os._exit(0)
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 """
 
 
+@pytest.fixture(scope="module")
+def killable(django_db_setup):
+    with process(KILLED) as child:
+        yield child
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="signals and forks are POSIX's")
 @pytest.mark.parametrize("step", STEPS)
-def test_a_process_that_is_killed(backup, settings, tmp_path, step):
+def test_a_process_that_is_killed(backup, killable, settings, tmp_path, step):
     path = tmp_path / "backup.zip"
     path.write_bytes(backup.getvalue())
     before, there = snapshot(), files()
     name, when, times = STEPS[step]
     connections.close_all()
-    with process(KILLED) as child:
-        output, errors = child.communicate(
-            f"{name} {when} {times} {settings.MEDIA_ROOT} {path}\n", timeout=60
-        )
-        assert child.returncode == -signal.SIGKILL, (output, errors)
+    ended = ask(killable, f"{name} {when} {times} {settings.MEDIA_ROOT} {path}")
+    assert int(ended) == -signal.SIGKILL
     wait_until_usable()
     assert not differences(before, snapshot())
     found = files()
