@@ -830,7 +830,8 @@ def test_what_a_power_cut_left_is_removed(host_db, scratch):
         (folder / "scratch.sqlite3").touch()
     left = time.time() - 900  # the README says: within minutes
     os.utime(stale, (left, left))
-    services.inspect_backup(backup_of("2.6.0"), how(clear=False))
+    with upgrade.scratch_folder():  # as any upgrade, whatever comes of it
+        pass
     assert [*scratch.iterdir()] == [fresh]
     shutil.rmtree(fresh)
 
