@@ -806,6 +806,7 @@ def _restore(
             keys = next_keys(plan)
             if not database.KEYS_AFTER_COMMIT:
                 database.set_next_keys(keys)
+            safety_copy.make_sure()
             state.save_last_restore(
                 state.LastRestore(
                     aware_now().isoformat(),
@@ -858,6 +859,7 @@ def empty_missing_files(*, user: Any = None, reporter: Reporter = SILENT) -> Res
             missing = _missing_files(_files_here(database))
             for table, column, key, _name in missing:
                 database.empty(table, column, key)
+            safety_copy.make_sure()
             state.save_last_restore(
                 state.LastRestore(aware_now().isoformat(), "", safety_copy.name, is_undo=False)
             )
@@ -1134,6 +1136,14 @@ class _SafetyCopy:
             self.discard()
             self.name, self._is_new = name, is_new
         self.warnings = _lossy(left_out) if left_out else []
+
+    def make_sure(self) -> None:
+        """Make the copy anew where somebody deleted it since. Raises as `make` does."""
+        if not self._is_made:
+            try:
+                kept.open_backup(self.name, kept.LOCAL).close()
+            except NoSuchBackup:
+                self.make()
 
     def discard(self) -> None:
         """Delete the copy again, where it was made now."""

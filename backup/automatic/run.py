@@ -312,10 +312,12 @@ def _copy() -> str:
 def _retain() -> str:
     """Delete what the rules do not want any more. Returns what went wrong; "" where nothing did."""
     try:
-        for verdict in status.retention():
-            if not verdict.stays:
-                kept.delete_here(verdict.backup)
-                logger.info("automatic backup %s removed by BACKUP_KEEP", verdict.backup.name)
+        # Not while somebody restores, who may be about to name one for undo. Then they go with the next run.
+        with suppress(Busy), database_of().lock(Job.RESTORE):
+            for verdict in status.retention():
+                if not verdict.stays:
+                    kept.delete_here(verdict.backup)
+                    logger.info("automatic backup %s removed by BACKUP_KEEP", verdict.backup.name)
         _remove_photos()
     except BackupError as error:
         return _("The backup was made, but old ones could not be removed. %(reason)s") % {

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import Any, NamedTuple
 
 from django.conf import settings
@@ -185,6 +185,9 @@ class PostgreSQL(Database):
                 raise already_running(job)
             yield
         finally:
+            # First: of a connection that is closed the server learns a little later, and the lock is held until then.
+            with suppress(DatabaseError):
+                connection.rollback()
             connection.close()
 
     def lock_out_writers(self, tables: Sequence[Table]) -> None:

@@ -3,6 +3,7 @@
 import io
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -16,6 +17,7 @@ from django.db import connection, connections
 from freezegun import freeze_time
 
 from backup import services
+from backup.automatic import run as automatic
 from backup.conf import conf
 from backup.database import database_of
 from backup.exceptions import AlreadyRestored, Forbidden, NoSafetyCopy, RecordsRefused, StorageFailed
@@ -83,6 +85,44 @@ def test_a_damaged_copy_of_the_state_is_no_copy_of_it(family):
     assert again != name
     with kept.open_backup(again) as copy:
         services.verify_backup(copy)
+
+
+def test_a_copy_that_is_deleted_while_the_restore_runs(family, acting_before_the_lock):
+    """A backup of the same state was there, and somebody has no use for it."""
+    file = take()
+    enter("of great worth")
+    worth = snapshot()
+    name = services.keep_backup().name
+    acting_before_the_lock(lambda: kept.delete(name))
+    result = restore(file, clear=True)
+    assert result.safety_copy != name
+    assert result.safety_copy in {copy.name for copy in kept.backups()}
+    services.undo_restore()
+    assert not differences(worth, snapshot())
+
+
+def test_retention_while_a_restore_runs(family, acting_before_the_lock, settings):
+    """It would remove the older backup of the same state, which the restore is about to name."""
+    settings.BACKUP_KEEP, settings.BACKUP_PROVE = "last=1", "off"
+    file = take()
+    enter("of great worth")
+    worth, kind = snapshot(), kept.BackupKind.AUTOMATIC
+    with freeze_time(NOW - timedelta(days=9)):
+        name = services.keep_backup(kind).name
+    core.Note.objects.filter(note="of great worth").update(note="another")
+    services.keep_backup(kind)
+    core.Note.objects.filter(note="another").update(note="of great worth")
+    last = []
+
+    def retain():
+        with ThreadPoolExecutor(1) as another:
+            another.submit(lambda: (last.append(automatic._retain()), connections.close_all())).result()
+
+    acting_before_the_lock(retain)
+    assert restore(file, clear=True).safety_copy == name
+    assert last == [""]
+    services.undo_restore()
+    assert not differences(worth, snapshot())
 
 
 def test_none_younger_than_a_day_is_pruned(family):

@@ -511,6 +511,12 @@ def test_one_restore_at_a_time(database):
         pass
 
 
+def test_a_lock_is_free_at_once(database):
+    for _ in range(100):
+        with database.lock(Job.RESTORE):
+            pass
+
+
 def test_each_job_has_a_lock_of_its_own(database):
     code = """
     from backup.database import Job, database_of
