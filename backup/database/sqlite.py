@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import marshal
+import os
 import pickle
 import re
 import sqlite3
@@ -113,6 +114,7 @@ class SQLite(DamagedFile, Database):
         writing only so that SQLite can take in what a journal beside it holds. Raises `InvalidBackup` where it cannot
         be read at all; it need not be sound as a whole.
         """
+        _refuse_journal_of_several(path)
         connection = sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True, isolation_level=None)
         with closing(connection), _damaged():
             for pragma in ("trusted_schema=OFF", "cell_size_check=ON", "ignore_check_constraints=ON"):
@@ -376,6 +378,25 @@ def _may_only_read(action: int, first: str | None, second: str | None, *place: o
     names = _READING.get(action, ())
     name = second if action == sqlite3.SQLITE_FUNCTION else first
     return sqlite3.SQLITE_OK if names is None or name in names else sqlite3.SQLITE_DENY
+
+
+#: How a journal ends that names another file.
+_NAMES_ANOTHER = bytes.fromhex("d9d505f920a163d7")
+
+
+def _refuse_journal_of_several(path: Path) -> None:
+    """Raise `InvalidBackup` where the journal beside a file says that it is a part of the journal of several databases.
+
+    Nothing of Baby Buddy's writes such a journal. SQLite deletes the file that it names, wherever that lies.
+    """
+    journal = path.with_name(f"{path.name}-journal")
+    if not journal.exists():
+        return
+    with journal.open("rb") as file:
+        file.seek(max(file.seek(0, os.SEEK_END) - len(_NAMES_ANOTHER), 0))
+        names_another = file.read() == _NAMES_ANOTHER
+    if names_another:
+        raise InvalidBackup(_("The journal beside the database file is that of several databases at once."))
 
 
 @contextmanager

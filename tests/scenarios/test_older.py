@@ -7,6 +7,7 @@ import resource
 import shutil
 import signal
 import sqlite3
+import struct
 import subprocess
 import sys
 import tempfile
@@ -556,7 +557,28 @@ def test_a_database_with_its_wal(host_db, tmp_path):
 
 def test_a_database_whose_user_was_killed(host_db, tmp_path):
     """What was not committed is not there: the journal takes it back."""
-    file = tmp_path / "db.sqlite3"
+    file = killed(tmp_path)
+    call_command("restore", str(file), clear=True, clear_unknown_apps=True, interactive=False)
+    assert not differences(in_place("2.6.0"), snapshot())
+
+
+def test_a_journal_that_names_another_file(host_db, tmp_path):
+    """SQLite would delete the file that it takes for the journal of several databases."""
+    file = killed(tmp_path)
+    other = tmp_path / "other"
+    other.write_text("not a journal")
+    with (tmp_path / "db.sqlite3-journal").open("ab") as journal:
+        name = os.fsencode(other)
+        page = struct.pack(">L", 0x40000000 // 4096 + 1)
+        journal.write(page + name + struct.pack(">LL", len(name), sum(name)) + bytes.fromhex("d9d505f920a163d7"))
+    with pytest.raises(CommandError, match="several databases"):
+        call_command("restore", str(file), interactive=False, dry_run=True)
+    assert other.read_text() == "not a journal"
+
+
+def killed(folder):
+    """A database whose user was killed in the middle of a change, with its journal beside it."""
+    file = folder / "db.sqlite3"
     shutil.copyfile(older.old("2.6.0") / "db.sqlite3", file)
     script = (
         "import os, sqlite3, sys; user = sqlite3.connect(sys.argv[1], isolation_level=None);"
@@ -564,10 +586,9 @@ def test_a_database_whose_user_was_killed(host_db, tmp_path):
         "user.execute(\"UPDATE core_note SET note = printf('%5000d', id)\"); os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", script, str(file)], check=False)
-    assert (tmp_path / "db.sqlite3-journal").stat().st_size
+    assert (folder / "db.sqlite3-journal").stat().st_size
     assert file.read_bytes() != (older.old("2.6.0") / "db.sqlite3").read_bytes()
-    call_command("restore", str(file), clear=True, clear_unknown_apps=True, interactive=False)
-    assert not differences(in_place("2.6.0"), snapshot())
+    return file
 
 
 def test_a_database_that_is_written_to(host_db, tmp_path, monkeypatch):
