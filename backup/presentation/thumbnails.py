@@ -10,20 +10,26 @@ from PIL import Image, ImageOps
 
 #: Pixels of the longer side.
 SIDE = 128
-#: Pixels that are decoded: four bytes each in memory. A JPEG is decoded to a fraction of its size.
-MAX_PIXELS = 24_000_000
-#: What browsers and phones make. Others of Pillow's formats are not tried on a file that anybody may have made.
-FORMATS = ("JPEG", "PNG", "GIF", "WEBP")
+#: Bytes that decoding may take, of which several workers may need as many at once.
+MEMORY = 72 * 1024 * 1024
+#: What browsers and phones make, and the bytes that Pillow takes for a pixel of it. Others of Pillow's formats are not
+#: tried on a file that anybody may have made.
+FORMATS = {"JPEG": 4, "PNG": 4, "GIF": 2, "WEBP": 16}
 
 
 def thumbnail(photo: BinaryIO) -> bytes | None:
     """Return a small JPEG of a photo; None where it is none, or too large."""
     Image.init()  # else Pillow knows not all of them
     try:
-        with Image.open(photo, formats=FORMATS) as image:
-            image.draft("RGB", (2 * SIDE, 2 * SIDE))
-            if image.width * image.height > MAX_PIXELS:
+        with Image.open(photo, formats=[*FORMATS]) as image:
+            needed = 0
+            if image.info.get("progressive"):  # of which all is held, two bytes for each value
+                needed = 2 * len(image.getbands()) * image.width * image.height
+            image.draft("RGB", (2 * SIDE, 2 * SIDE))  # a JPEG is decoded to a fraction of its size
+            if max(needed, FORMATS[str(image.format)] * image.width * image.height) > MEMORY:
                 return None
+            # Other ways to make it smaller, and to turn it, copy all of it first.
+            image.thumbnail((4 * SIDE, 4 * SIDE), Image.Resampling.NEAREST)
             small = ImageOps.exif_transpose(image)
             small.thumbnail((SIDE, SIDE))
             small = small.convert("RGBA")

@@ -2,6 +2,9 @@
 
 import io
 import re
+import subprocess
+import sys
+import textwrap
 
 import pytest
 from core import models as core
@@ -9,7 +12,7 @@ from django.core.management import call_command
 from django.urls import reverse
 from PIL import Image
 
-from backup.presentation.thumbnails import SIDE, thumbnail
+from backup.presentation.thumbnails import MEMORY, SIDE, thumbnail
 from tests.support.backups import take
 from tests.support.http import script, upload
 from tests.support.photos import files, picture, put, setting, with_photos
@@ -146,3 +149,38 @@ def test_a_bomb_is_not_decoded():
     Image.new("1", (9000, 9000)).save(data, "PNG")
     assert len(data.getvalue()) < 100_000
     assert thumbnail(data) is None
+
+
+SHOW = """
+    import re, sys
+    from pathlib import Path
+    from backup.presentation.thumbnails import thumbnail
+
+    def peak():
+        return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
+
+    small, large = sys.argv[1:]
+    thumbnail(small)
+    before = peak()
+    thumbnail(large)
+    print(peak() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
+@pytest.mark.parametrize(
+    ("form", "mode", "side", "options"),
+    [
+        ("PNG", "RGBA", 4300, {"compress_level": 1}),
+        ("PNG", "RGBA", 4800, {"compress_level": 1}),
+        ("JPEG", "L", 12000, {"progressive": True}),
+        ("WEBP", "RGBA", 4000, {"lossless": True, "method": 0}),
+    ],
+)
+def test_a_small_picture_takes_little_memory(tmp_path, form, mode, side, options):
+    small, large = tmp_path / "small", tmp_path / "large"
+    Image.new("RGB", (600, 600)).save(small, form)
+    Image.new(mode, (side, side)).save(large, form, **options)
+    command = [sys.executable, "-c", textwrap.dedent(SHOW), small, large]
+    taken = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    assert taken * 1024 < MEMORY * 1.25
