@@ -57,7 +57,7 @@ class RestoreOptions:
     safety copy cannot hold all that is here, since that is damaged: what can be read is kept, and the database file as
     it is, where it is one. `merge_tags`: of tags whose names are the same to the database (by its
     collation) make one. `as_it_was`: bring back a state that this very site was in, whatever it was: an undo is not
-    refused for what was wrong with the data before.
+    refused for what was wrong with the data before. `undoes`: that state is the one just before the last restore.
     """
 
     mode: RestoreMode = RestoreMode.OVERWRITE
@@ -68,6 +68,7 @@ class RestoreOptions:
     without_safety_copy: bool = False
     merge_tags: bool = False
     as_it_was: bool = False
+    undoes: bool = False
 
 
 @dataclass(frozen=True)

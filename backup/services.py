@@ -678,7 +678,7 @@ def undo_restore(
         undone = last if last is not None and copy == last.safety_copy else None
         label = _("before an undo") if undone else _("before going back to %(file)s") % {"file": copy}
         with kept.open_backup(copy) as source:
-            options = replace(UNDO, without_safety_copy=without_safety_copy)
+            options = replace(UNDO, without_safety_copy=without_safety_copy, undoes=undone is not None)
             result = _restore(source, options, user, reporter, idempotency_key or copy, key, label, undone)
         log(f"{result.records} records of {copy}, safety copy {result.safety_copy}")
         return result

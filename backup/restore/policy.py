@@ -149,7 +149,9 @@ def _differs(plan: Plan, database: Database, table: Table, row: Row, by_use: fro
     differing = [
         place for place, name in enumerate(names) if row[place] != current[place] and name not in by_use
     ]
-    if plan.options.as_it_was:  # our own copy, in which nobody can have put a password of theirs
+    # The copy is ours, so nobody can have put a password of theirs in it. In an older one may be a password that was
+    # given up since, and that somebody knows.
+    if plan.options.undoes:
         differing = [p for p in differing if names[p] != "password" or not _is_rehashed(str(row[p]))]
     return bool(differing)
 

@@ -386,6 +386,25 @@ def test_staff_may_undo_where_passwords_were_hashed_anew_by_a_sign_in(family, se
     assert not differences(before, snapshot())
 
 
+def test_staff_cannot_go_back_to_a_password_that_was_given_up(family, settings):
+    """It may be one that they know."""
+    old = "django.contrib.auth.hashers.MD5PasswordHasher"
+    settings.PASSWORD_HASHERS = [old]
+    admin = User.objects.get(username="admin")
+    admin.set_password("known")
+    admin.save()
+    copy = services.keep_backup(user=family.staff).name
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.PBKDF2PasswordHasher", old]
+    admin.set_password("another")
+    admin.save()
+    before = snapshot()
+    with pytest.raises(Forbidden):
+        services.undo_restore(safety_copy=copy, user=family.staff)
+    assert not differences(before, snapshot())
+    services.undo_restore(safety_copy=copy, user=family.admin)
+    assert User.objects.get(username="admin").check_password("known")
+
+
 def natural_rows():
     """Which content types and permissions there are, and how this database numbers them."""
     types = {*ContentType.objects.values_list("pk", "app_label", "model")}
