@@ -30,7 +30,7 @@ from backup.exceptions import InvalidBackup, StorageFailed, TooLarge, WrongCheck
 #: Bytes of a form beside the file in it.
 FORM_SIZE = MIB
 CHUNK = 64 * 1024
-#: Seconds that a stranger may go on sending after the answer, and seconds without a byte.
+#: Seconds that a stranger may go on sending after the answer, and in which at least CHUNK must come.
 STRANGER_SENDS, STRANGER_STALLS = 10, 0.5
 
 
@@ -218,10 +218,21 @@ def drop_body(request: HttpRequest, response: HttpResponseBase) -> None:
         close()
         with contextlib.suppress(OSError):
             connection.shutdown(socket.SHUT_WR)
-            connection.settimeout(STRANGER_STALLS)
             until = time.monotonic() + STRANGER_SENDS
-            while time.monotonic() < until and connection.recv(CHUNK):
+            while time.monotonic() < until and _receives(connection):
                 pass
             connection.shutdown(socket.SHUT_RDWR)
 
     response.close = close_after_client  # type: ignore[method-assign]
+
+
+def _receives(connection: socket.socket) -> bool:
+    """Receive and drop CHUNK bytes, and tell whether they came soon: a few now and then would hold the worker, too."""
+    left, until = CHUNK, time.monotonic() + STRANGER_STALLS
+    while left > 0:
+        connection.settimeout(max(until - time.monotonic(), 0.001))
+        received = len(connection.recv(left))
+        if not received or time.monotonic() > until:
+            return False
+        left -= received
+    return True

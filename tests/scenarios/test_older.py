@@ -570,7 +570,9 @@ def test_a_journal_that_names_another_file(host_db, tmp_path):
     with (tmp_path / "db.sqlite3-journal").open("ab") as journal:
         name = os.fsencode(other)
         page = struct.pack(">L", 0x40000000 // 4096 + 1)
-        journal.write(page + name + struct.pack(">LL", len(name), sum(name)) + bytes.fromhex("d9d505f920a163d7"))
+        journal.write(
+            page + name + struct.pack(">LL", len(name), sum(name)) + bytes.fromhex("d9d505f920a163d7")
+        )
     with pytest.raises(CommandError, match="several databases"):
         call_command("restore", str(file), interactive=False, dry_run=True)
     assert other.read_text() == "not a journal"
