@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from django.apps import apps
@@ -53,7 +54,6 @@ def front_page(
         context["backups"] = kept_in_words(backups, services.counts())
         context["start"], context["older"] = start, start + most if start + most < total else None
         context["offered"] = kept_in_words(services.backups_for_an_empty_site(request.user, most=OFFERED), {})
-        context["last_backup"] = states.load_last_backup()
         if status == 200:  # not beside an error of something else
             context["last_restore"] = _last_restore(request)
         services.check_storage()
@@ -64,13 +64,21 @@ def front_page(
     context["key"] = _key()
     context["encrypts_downloads"] = conf.encrypts(Place.DOWNLOAD.value)
     context["follow"] = uploads.new_id(request.user)
-    context["database_size"] = services.database_size()
+    context.update(last_backup())
     context["token"] = _token(request) if "token" in request.GET else None
     context["asked_for_token"] = "token" in request.GET
     context["curl_download"], context["curl_restore"] = _curl_lines(request, context["token"] or "YOUR_TOKEN")
     # Home Assistant's ingress has a sign-in of its own: a script must come by the mapped port.
     context["ingress"] = babybuddy.is_home_assistant(request)
     return page(request, "index", context, status)
+
+
+def last_backup() -> dict[str, Any]:
+    """Return what the page says of the last download, and of the next."""
+    context: dict[str, Any] = {"database_size": services.database_size()}
+    with suppress(BackupError):  # the page says so
+        context["last_backup"] = states.load_last_backup()
+    return context
 
 
 def _photos(backups: Sequence[KeptInWords]) -> tuple[int, int | None]:

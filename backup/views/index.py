@@ -10,7 +10,8 @@ from backup.automatic.status import status
 from backup.conf import conf
 from backup.forms import RestoreForm
 
-from .front_page import front_page
+from .answers import page
+from .front_page import front_page, last_backup
 from .guard import endpoint
 
 
@@ -18,6 +19,8 @@ from .guard import endpoint
 def index(request: HttpRequest) -> HttpResponseBase:
     """Show the front page; as JSON the upload limit and the backups that the server keeps."""
     if not access.wants_json(request):
+        if "last_backup" in request.GET:
+            return page(request, "last_backup", last_backup())
         return front_page(request, RestoreForm())
     return JsonResponse(
         {

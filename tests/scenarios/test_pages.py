@@ -10,11 +10,12 @@ from pathlib import Path
 
 import axe_playwright_python
 import pytest
-from core.models import Child, DiaperChange, Feeding, Tag
+from core.models import Child, DiaperChange, Feeding, Note, Tag
 from django.contrib.auth import get_user_model
 
 from backup import services
 from backup.storage import state, uploads
+from tests.scenarios.test_pointless import unchecked
 from tests.support.filling import PASSWORD, token_key
 from tests.support.http import PHONE
 from tests.support.snapshots import differences, snapshot
@@ -410,6 +411,22 @@ def test_a_page_that_was_left_and_comes_back(visit, family, script):
     result = {"restored": {"core.child": 2}, "records": 2, "warnings": [], "safety_copy": "a"}
     state.save_progress(upload, family.admin, {"result": result, "undone": False})
     page.wait_for_selector(".alert-success")
+
+
+def test_what_is_not_right_with_a_download_is_said_at_once(page, family):
+    """The page stays when the file comes."""
+    note = Note.objects.create(child=family.children[0], note="lost")
+    with unchecked() as cursor:
+        cursor.execute("UPDATE core_note SET child_id = 9999 WHERE id = %s", [note.pk])
+    page.goto("/backup/")
+    assert "Nobody has downloaded a backup yet." in page.inner_text("#last-backup")
+    with page.expect_download() as download:
+        page.click("text=Download Backup")
+    download.value.path()
+    page.wait_for_selector("#last-backup .alert")
+    assert f"Note No. {note.pk}, field child" in page.inner_text("#last-backup")
+    assert "Last download: " in page.inner_text("#last-backup")
+    assert fits(page)
 
 
 def test_a_file_can_be_dropped(page, family):
