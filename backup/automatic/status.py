@@ -19,6 +19,7 @@ from ..conf import aware_now, conf, keep_rules
 from ..database.memo import site_id
 from ..exceptions import BackupError, Forbidden, StorageFailed
 from ..presentation import names
+from ..presentation.kept import entered_in
 from ..proof import Verdict as ProofVerdict
 from ..storage import elsewhere, kept, state
 from ..storage.elsewhere import Seen
@@ -343,11 +344,11 @@ def _trouble(locations: Sequence[Seen]) -> str:
 def _ok_message(last: StoredBackup | None) -> str:
     if last is None:
         return ""
-    proof = last.proof or {}
+    proof, records = last.proof or {}, entered_in(last)
     if proof.get("verdict") == ProofVerdict.PROVED.value:
         dates = {"date": _date(last.created), "proved": _day(dt.datetime.fromisoformat(proof["at"]))}
         if proof.get("photos"):
-            what = names.records_and_photos(last.records, proof["photos"])
+            what = names.records_and_photos(records, proof["photos"])
             text = _(
                 "The last automatic backup (%(date)s) was proved on %(proved)s: all %(what)s came back identical."
             )
@@ -355,13 +356,13 @@ def _ok_message(last: StoredBackup | None) -> str:
         return ngettext(
             "The last automatic backup (%(date)s) was proved on %(proved)s: its %(n)s record came back identical.",
             "The last automatic backup (%(date)s) was proved on %(proved)s: all %(n)s records came back identical.",
-            last.records,
-        ) % {**dates, "n": names.grouped(last.records)}
+            records,
+        ) % {**dates, "n": names.grouped(records)}
     return ngettext(
         "The last automatic backup (%(date)s) holds %(n)s record.",
         "The last automatic backup (%(date)s) holds %(n)s records.",
-        last.records,
-    ) % {"date": _date(last.created), "n": names.grouped(last.records)}
+        records,
+    ) % {"date": _date(last.created), "n": names.grouped(records)}
 
 
 def _failed_message(backup: StoredBackup) -> str:

@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy, ngettext
 from .. import babybuddy
 from ..proof import Proof, Verdict
 from ..storage.kept import LOCAL, BackupKind, StoredBackup
-from .names import grouped, model_names, records_and_photos
+from .names import entered, grouped, model_names, records_and_photos
 
 #: Models that are named where the numbers of records differ; the others are added up.
 NAMED = 4
@@ -65,12 +65,17 @@ def _elsewhere(backup: StoredBackup) -> str:
     return _("Copies: %(names)s") % {"names": ", ".join(names)}
 
 
+def entered_in(backup: StoredBackup) -> int:
+    """Return how many records of a backup people have entered; of one that does not say what it holds, all."""
+    return entered(backup.counts) if sum(backup.counts.values()) == backup.records else backup.records
+
+
 def holds(backup: StoredBackup) -> str:
     """Return "2 children, 7,665 records", or "2 children, 7,665 records, 312 photos"; and what it lacks."""
-    children = backup.counts.get(babybuddy.CHILD, 0)
+    children, records = backup.counts.get(babybuddy.CHILD, 0), entered_in(backup)
     found = _("%(children)s, %(records)s") % {
         "children": ngettext("%(n)s child", "%(n)s children", children) % {"n": grouped(children)},
-        "records": ngettext("%(n)s record", "%(n)s records", backup.records) % {"n": grouped(backup.records)},
+        "records": ngettext("%(n)s record", "%(n)s records", records) % {"n": grouped(records)},
     }
     if backup.photos:
         found = _("%(records)s, %(photos)s") % {
@@ -85,17 +90,18 @@ def holds(backup: StoredBackup) -> str:
     return f"{found} ({lacks % {'n': grouped(lacking)}})"
 
 
-def verdict_in_words(proof: Proof) -> str:
-    """Return what a proof came to that was just made."""
+def verdict_in_words(proof: Proof, backup: StoredBackup) -> str:
+    """Return what the proof of a backup came to that was just made."""
+    records = entered_in(backup)
     if proof.verdict is Verdict.PROVED:
         if proof.photos:
-            what = records_and_photos(proof.records, proof.photos)
+            what = records_and_photos(records, proof.photos)
             return _("Proved: all %(what)s came back identical.") % {"what": what}
         return ngettext(
             "Proved: its %(n)s record came back identical.",
             "Proved: all %(n)s records came back identical.",
-            proof.records,
-        ) % {"n": grouped(proof.records)}
+            records,
+        ) % {"n": grouped(records)}
     if proof.verdict is Verdict.FAILED:
         return _("This backup could not be restored in a trial: %(reason)s") % {"reason": proof.reason}
     return _("It could not be told whether this backup is good: %(reason)s") % {"reason": proof.reason}
@@ -120,14 +126,15 @@ def _proof(backup: StoredBackup) -> str:
             "date": date,
             "reason": proof.reason,
         }
+    records = entered_in(backup)
     if proof.photos:
-        what = records_and_photos(proof.records, proof.photos)
+        what = records_and_photos(records, proof.photos)
         return _("Proved on %(date)s: all %(what)s came back identical.") % {"date": date, "what": what}
     return ngettext(
         "Proved on %(date)s: its %(n)s record came back identical.",
         "Proved on %(date)s: all %(n)s records came back identical.",
-        proof.records,
-    ) % {"date": date, "n": grouped(proof.records)}
+        records,
+    ) % {"date": date, "n": grouped(records)}
 
 
 def _since(backup: StoredBackup, now: Mapping[str, int]) -> tuple[str, ...]:

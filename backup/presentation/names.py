@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from django.apps import apps
 from django.utils.formats import number_format
@@ -32,6 +32,11 @@ def model_names(labels: Iterable[str]) -> dict[str, str]:
             names[label] = label
     often = Counter(names.values())
     return {label: f"{name} ({label})" if often[name] > 1 else name for label, name in names.items()}
+
+
+def entered(records: Mapping[str, int]) -> int:
+    """Return how many records there are, by model, without those that come with every installation."""
+    return sum(count for label, count in records.items() if babybuddy.is_entered(label))
 
 
 def in_words(message: str) -> str:

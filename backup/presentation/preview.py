@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zoneinfo
 from collections import Counter
-from collections.abc import Mapping
 from typing import Any
 
 from django.utils.translation import gettext as _
@@ -15,7 +14,7 @@ from ..restore.plan import PhotoChanges, Plan
 from .chart import chart
 from .conflicts import conflict_in_words
 from .examples import Examples
-from .names import grouped, model_names
+from .names import entered, grouped, model_names
 
 #: What may happen to a record. `used`: all that differs is when it was last used.
 KINDS = ("added", "changed", "used", "removed")
@@ -51,11 +50,6 @@ def preview(plan: Plan, zone: zoneinfo.ZoneInfo) -> dict[str, Any]:
         "chart": chart(collected.months, collected.months_here) if collected else None,
         "conflicts": [conflict_in_words(conflict) for conflict in plan.conflicts],
     }
-
-
-def entered(records: Mapping[str, int]) -> int:
-    """Return how many records there are, by model, without those that come with every installation."""
-    return sum(count for label, count in records.items() if babybuddy.is_entered(label))
 
 
 def children_lost(plan: Plan) -> list[str]:

@@ -10,8 +10,7 @@ from django.utils.translation import gettext_lazy
 
 from ..conf import aware_now
 from ..options import PHOTOS, Phase
-from .names import grouped
-from .preview import entered
+from .names import entered, grouped
 
 #: Without a sign of life for so long, a restore may have been interrupted.
 SILENCE = dt.timedelta(minutes=2)

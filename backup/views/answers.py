@@ -19,8 +19,7 @@ from backup import access, babybuddy
 from backup.exceptions import BackupError, KeyNeeded, WrongKey
 from backup.log import log
 from backup.options import Result
-from backup.presentation.names import model_names
-from backup.presentation.preview import entered
+from backup.presentation.names import entered, model_names
 from backup.storage import state as states
 from backup.storage import uploads
 

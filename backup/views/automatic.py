@@ -18,6 +18,7 @@ from backup.automatic.look import watch
 from backup.exceptions import BackupError
 from backup.forms import RunForm
 from backup.log import log
+from backup.presentation.kept import entered_in
 from backup.presentation.names import grouped, in_words
 from backup.storage.elsewhere import State
 from backup.tables import places_in_words
@@ -67,7 +68,9 @@ def run(request: HttpRequest) -> HttpResponseBase:
         places = "; ".join(places_in_words(stored.left_out))
         warnings.append(lacks % {"n": grouped(stored.left_out.total), "places": places})
     level = messages.WARNING if warnings else messages.SUCCESS
-    return done(request, answer, " ".join([message % {"number": grouped(stored.records)}, *warnings]), level)
+    return done(
+        request, answer, " ".join([message % {"number": grouped(entered_in(stored))}, *warnings]), level
+    )
 
 
 def _copy_soon() -> None:

@@ -101,7 +101,7 @@ def prove(request: HttpRequest, name: str) -> HttpResponseBase:
     except BackupError as error:
         return not_done(request, error)
     level = messages.SUCCESS if proof.verdict is Verdict.PROVED else messages.ERROR
-    return done(request, stored.as_json(), verdict_in_words(proof), level)
+    return done(request, stored.as_json(), verdict_in_words(proof, stored), level)
 
 
 @endpoint("POST")

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -233,6 +234,19 @@ def test_dry_run_shows_and_changes_nothing(saved, clear, removed):
     assert not kept.backups()
 
 
+def test_the_headlines_leave_out_the_growth_tables_as_the_page_does(saved):
+    path, _ = saved
+    models = _labels_of(path)
+    seeded = sum(models[f"core.{name}percentile"]["records"] for name in ("weight", "height"))
+    entered = sum(model["records"] for model in models.values()) - seeded
+    assert seeded
+    more = f"and {seeded} of the growth tables that come with Baby Buddy"
+    out = command("restore", path, "--dry-run")
+    assert re.search(rf"^{entered} records come from the backup, of Mia Lind, .*, {more}$", out, re.MULTILINE)
+    out = command("restore", path, "--no-input")
+    assert re.search(rf"^{entered} records restored, of Mia Lind, .*, {more}$", out, re.MULTILINE)
+
+
 def _labels_of(path):
     with open(path, "rb") as file:
         return metadata_of(file)["models"]
@@ -249,7 +263,11 @@ def test_restore_asks(saved, terminal):
     terminal.append("y")
     out = command("restore", path, "--clear")
     assert "core.child" in out, "the preview comes first"
-    number = sum(len(rows) for label, rows in before.items() if label in _labels_of(path))
+    number = sum(
+        len(rows)
+        for label, rows in before.items()
+        if label in _labels_of(path) and not label.endswith("percentile")
+    )
     for line in (
         f"{number} records come from the backup, of Mia Lind, ",
         f"{number} records restored, of Mia Lind, ",

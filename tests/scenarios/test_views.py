@@ -910,7 +910,9 @@ def test_a_kept_backup_gets_another_label(family, browser):
 def test_a_kept_backup_is_proved(family, browser):
     name = script(family.admin).post(url("run")).json()["name"]
     page = browser.post(url("kept_prove", name), follow=True).content.decode()
-    records = kept.find(name).records
+    counts = kept.find(name).counts  # the growth tables come with every installation
+    records = sum(count for label, count in counts.items() if not label.endswith("percentile"))
+    assert 0 < records < kept.find(name).records
     assert f"Proved: all {records} records came back identical." in page
     assert re.search(rf"Proved on [^:]+: all {records} records came back identical\.", page)
     (path,) = conf.root.rglob(name)

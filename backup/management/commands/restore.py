@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, ArgumentTypeError
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +18,7 @@ from backup.archive.names import shown
 from backup.exceptions import Damaged, NoSuchBackup
 from backup.management.base import BackupCommand, add_key_option, describe, show_changes
 from backup.options import Part, RestoreMode, RestoreOptions, Result, parts_named
+from backup.presentation.names import entered
 from backup.restore.plan import Plan
 from backup.storage import kept
 
@@ -242,7 +243,7 @@ class Command(BackupCommand):
                 if plan.mode.clears
                 else "Existing data is kept."
             )
-            + f"\n{sum(plan.records.values())} records come from the backup{_children(plan.children)}"
+            + f"\n{_headline('come from the backup', plan.records, plan.children)}"
         )
         show_changes(self, {label: changes.as_json() for label, changes in plan.changes.items()})
         if any(plan.photos.as_json().values()):
@@ -265,9 +266,10 @@ class Command(BackupCommand):
             self.report(
                 f"The data from before is kept as {result.safety_copy}; `restore --undo` brings it back."
             )
-        photos = f" and {result.photos} photos" if result.photos else ""
+        photos = f"and {result.photos} photos " if result.photos else ""
         self.report(
-            f"{result.records} records{photos} restored{_children(result.children)}", self.style.SUCCESS
+            _headline(f"{photos}restored", result.restored, result.children),
+            self.style.SUCCESS,
         )
 
 
@@ -281,8 +283,15 @@ def _parts(text: str) -> tuple[Part, ...]:
     return parts
 
 
-def _children(names: Sequence[str]) -> str:
-    return f", of {', '.join(map(shown, names))}" if names else ""
+def _headline(what: str, records: Mapping[str, int], children: Sequence[str]) -> str:
+    """Say how many records people have entered, and of whom; how many came with Baby Buddy is told apart."""
+    number = entered(records)
+    seeded = sum(records.values()) - number
+    return (
+        f"{number} records {what}"
+        + (f", of {', '.join(map(shown, children))}" if children else "")
+        + (f", and {seeded} of the growth tables that come with Baby Buddy" if seeded else "")
+    )
 
 
 def _parts_line(parts: tuple[Part, ...]) -> str:
