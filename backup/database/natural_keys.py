@@ -11,6 +11,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import ManyToOneRel, Model
 
 from ..kinds import NATURAL
+from ..tables import Table
 from .values import ConvertAll
 
 
@@ -101,8 +102,10 @@ class NaturalKeys:
             self.made.append((label, natural))
         return known[key]
 
-    def unmake(self, made: Iterable[tuple[str, list[str]]]) -> None:
-        """Delete rows that a restore `made`, see there, so far as they are here and nothing refers to them."""
+    def unmake(self, made: Iterable[tuple[str, list[str]]]) -> dict[Table, int]:
+        """Delete rows that a restore `made`, see there, so far as they are here and nothing refers to them. Returns the
+        lowest of their numbers by table: the one that its next row got before."""
+        lowest: dict[str, int] = {}
         for label, natural in reversed([*made]):
             number = self._numbers[label].get(tuple(natural))
             model = apps.get_model(label)
@@ -110,7 +113,9 @@ class NaturalKeys:
                 # Past Django's collector, which would look for rows to delete in tables that may not be there.
                 rows = model._base_manager.using(self._connection.alias).filter(pk=number)
                 rows._raw_delete(self._connection.alias)
+                lowest[label] = min(number, lowest.get(label, number))
         self.forget()
+        return {Table(apps.get_model(label)): number for label, number in lowest.items()}
 
     def _is_used(self, model: type[Model], number: int) -> bool:
         """Tell whether a row of any table that is here refers to one of these."""

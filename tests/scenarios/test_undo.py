@@ -22,6 +22,7 @@ from backup.conf import conf
 from backup.database import database_of
 from backup.exceptions import AlreadyRestored, Forbidden, NoSafetyCopy, RecordsRefused, StorageFailed
 from backup.storage import files, kept
+from backup.tables import Table
 from tests.support.backups import restore, take
 from tests.support.processes import ask, process, wait_until_usable
 from tests.support.snapshots import differences, snapshot
@@ -411,6 +412,11 @@ def natural_rows():
     return types, {*Permission.objects.values_list("pk", "codename", "content_type")}
 
 
+def next_natural_keys():
+    tables = [Table(ContentType), Table(Permission)]
+    return {table.label: key for table, key in database_of().next_keys(tables).items()}
+
+
 def an_app_that_went_away():
     """A group and a log entry know content types and permissions of it."""
     gone = ContentType.objects.create(app_label="gone", model="thing")
@@ -433,13 +439,15 @@ def an_app_that_went_away():
 @pytest.mark.parametrize("clear", [True, False], ids=["clear", "overwrite"])
 def test_content_types_and_permissions_that_a_restore_made_go(family, clear):
     file = an_app_that_went_away()
-    before, natural = snapshot(), natural_rows()
+    before, natural, next_keys = snapshot(), natural_rows(), next_natural_keys()
     restore(file, clear=clear)
     types, permissions = natural_rows()
     assert [len(types - natural[0]), len(permissions - natural[1])] == [2, 1]
+    assert next_natural_keys() != next_keys
     services.undo_restore()
     assert natural_rows() == natural
     assert not differences(before, snapshot())
+    assert next_natural_keys() == next_keys
 
 
 def test_those_that_something_refers_to_stay(family):
