@@ -1,12 +1,15 @@
-"""Makes an encrypted copy of a backup that is in clear, member by member, for a place where nobody may read it."""
+"""Copies members from one backup into another: all of them, encrypted, for a place where nobody may read them; or a
+photo."""
 
 from __future__ import annotations
 
+import tempfile
 from typing import BinaryIO
 
 from .key import Key
-from .members import KINDS, MEDIA, README
+from .members import KINDS, MEDIA, README, Photo
 from .metadata import Metadata
+from .photos import BLOCK, IN_MEMORY
 from .reader import Archive
 from .writer import Writer
 
@@ -28,3 +31,13 @@ def encrypt(archive: Archive, target: BinaryIO, key: Key) -> Metadata:
         for photo in metadata.photos.values():
             writer.list_photo(photo.name, photo.sha256, photo.size)
         return writer.finish(metadata)
+
+
+def copy_photo(archive: Archive, photo: Photo, writer: Writer) -> None:
+    """Copy the content of a photo, in flat memory. Raises `InvalidBackup` where it is missing or damaged; then nothing
+    of it was written."""
+    with tempfile.SpooledTemporaryFile(IN_MEMORY) as content:
+        for block in archive.read(photo):
+            content.write(block)
+        content.seek(0)
+        writer.add_photo(photo.name, iter(lambda: content.read(BLOCK), b""))

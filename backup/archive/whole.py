@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from dataclasses import replace
 from typing import BinaryIO
 
 from ..exceptions import InvalidBackup
+from .copying import copy_photo
 from .metadata import Metadata
-from .photos import BLOCK, IN_MEMORY
 from .reader import Archive
 from .writer import Writer
 
@@ -25,13 +24,8 @@ def write_whole(source: BinaryIO, archive: Archive, target: BinaryIO) -> Metadat
     metadata, warnings = archive.metadata, [*archive.metadata.warnings]
     with Writer(target, continued=metadata, key=archive.key) as writer:
         for photo in metadata.photos.values():
-            with tempfile.SpooledTemporaryFile(IN_MEMORY) as content:
-                try:
-                    for block in archive.read(photo):
-                        content.write(block)
-                except InvalidBackup as error:
-                    warnings.append(error.message)
-                    continue
-                content.seek(0)
-                writer.add_photo(photo.name, iter(lambda file=content: file.read(BLOCK), b""))  # type: ignore[misc]
+            try:
+                copy_photo(archive, photo, writer)
+            except InvalidBackup as error:
+                warnings.append(error.message)
         return writer.finish(replace(metadata, warnings=warnings))

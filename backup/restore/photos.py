@@ -341,12 +341,13 @@ class Placing:
             if is_same:
                 file.state = State.UNCHANGED
             else:
-                self._save(file, copy)
+                self._save(file, copy, note)
 
-    def _save(self, file: _File, copy: _Copy) -> None:
+    def _save(self, file: _File, copy: _Copy, note: Callable[[Sequence[PlacedFile]], None]) -> None:
         copy.seek(0)
+        noted = file.name
         try:
-            file.name = _ask(lambda: file.storage.save(file.name, copy, max_length=file.max_length))
+            file.name = _ask(lambda: file.storage.save(noted, copy, max_length=file.max_length))
         except StorageFailed as error:
             cause = error.__cause__
             if not (isinstance(cause, OSError) and cause.errno in _NAME_ERRORS) and not isinstance(
@@ -357,6 +358,8 @@ class Placing:
             file.state, file.reason = State.REFUSED, _("it is not the name of an uploaded file")
         else:
             self._placed.append(file)
+            if file.name != noted:  # a storage may give it another one
+                note([_placed(file)])
 
     def take_back(self) -> bool:
         """Remove the files that were put there, since nothing names them. Tells whether none is left."""

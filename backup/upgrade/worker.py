@@ -18,7 +18,9 @@ from django.utils.translation import gettext as _
 
 from .. import babybuddy
 from ..archive import Archive, Key, Keys, Limits, Metadata, Upgrade, Writer, open_archive
+from ..archive.copying import copy_photo
 from ..archive.limits import megabytes
+from ..archive.names import shown
 from ..conf import aware_now, conf
 from ..database import database_of, refuse_dangling, refuse_records
 from ..database.sqlite import SQLite
@@ -404,10 +406,16 @@ def write_backup(
             raise unreadable(database.unreadable)
         metadata.left_out.extend(database.unreadable)
         for photo in old.photos.values():
-            if archive.has_photo(photo):
-                writer.add_photo(photo.name, archive.read(photo))
-            else:  # it lies beside the file that the parent has
+            if not archive.has_photo(photo):  # it lies beside the file that the parent has
                 writer.list_photo(photo.name, photo.sha256, photo.size)
+                continue
+            try:
+                copy_photo(archive, photo, writer)
+            except InvalidBackup as error:
+                if not leave_out:
+                    error.offer = "leave_out"
+                    raise
+                metadata.left_out.add(Place(shown(photo.name), None, None, error.message.rstrip(".")))
         writer.finish(replace(metadata, dangling=dangling))
 
 

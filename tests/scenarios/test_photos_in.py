@@ -18,7 +18,7 @@ from django.utils.module_loading import import_string
 from backup import services
 from backup.archive import RECORDS, Key, Records, Writer, open_archive
 from backup.conf import conf
-from backup.exceptions import BackupError
+from backup.exceptions import BackupError, InvalidBackup
 from backup.options import RestoreMode, RestoreOptions
 from backup.restore.photos import PARTIAL
 from backup.storage import atomic
@@ -317,6 +317,27 @@ def test_an_older_backup_keeps_its_photos(family, settings, tmp_path, version, i
     name = core.Child.objects.get(pk=key).picture.name
     assert files() == {A: picture(9), name: picture(1), B: picture(2)}
     assert (result.photos, result.missing_files) == (2, 0)
+
+
+def test_a_damaged_photo_of_an_older_backup_can_be_left_out(family, settings, tmp_path):
+    """As that of a current one can; the record comes without it."""
+    settings.MEDIA_ROOT = tmp_path / "media"
+    file = io.BytesIO((older.old("2.2") / "backup.zip").read_bytes())
+    key = records_of(file)["core.child"][0]["pk"]
+    data = with_photos(
+        file, {A: picture(1), B: picture(2)}, setting(core_child={key: {"picture": A}})
+    ).getvalue()
+    place = data.index(picture(1)) + 20
+    file = io.BytesIO(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+    before = snapshot()
+    with pytest.raises(InvalidBackup) as caught:
+        restore(file, clear=True)
+    assert caught.value.offer == "leave_out"
+    assert not differences(before, snapshot())
+    result = services.restore_backup(file, RestoreOptions(RestoreMode.CLEAR, leave_out=True))
+    assert any(A in line for line in result.warnings)
+    assert core.Child.objects.get(pk=key).picture.name == A, "it may be copied there later"
+    assert (files(), result.missing_files) == ({}, 1)
 
 
 # --- Large ones, and many ---------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Photos of a backup go where the host has its own: no file is overwritten, and records follow their photos."""
 
+import datetime as dt
 import hashlib
 import io
 import warnings
@@ -16,6 +17,7 @@ from backup.exceptions import InvalidBackup, StorageFailed
 from backup.media import content_is
 from backup.options import Part, RestoreMode, RestoreOptions
 from backup.restore import photos as placing
+from backup.storage import placed
 from tests.support.backups import inspect, restore, take
 from tests.support.photos import files, picture, put, setting, with_photos
 from tests.support.snapshots import differences, snapshot
@@ -366,6 +368,22 @@ def test_a_name_that_is_taken_at_the_last_moment(backup, child, monkeypatch, cle
     name = value(child, "picture")
     assert name != A
     assert files() == {A: picture(9), name: picture(1), B: picture(2)}
+
+
+class Renaming(FileSystemStorage):
+    """Gives every file a name of its own, as some servers do."""
+
+    def get_available_name(self, name, max_length=None):
+        return super().get_available_name(name.replace(".png", "-mine.png"), max_length)
+
+
+def test_a_name_that_the_storage_chose_is_noted(backup, media, settings, child):
+    """Else nobody could tell later whose file it is."""
+    settings.STORAGES = {**settings.STORAGES, "default": {"BACKEND": f"{__name__}.Renaming"}}
+    restore(backup, clear=True)
+    assert value(child, "picture") == A.replace(".png", "-mine.png")
+    noted = {file.name for name in placed.noted(dt.timedelta()) for file in placed.read(name)}
+    assert {*files()} <= noted
 
 
 # --- Storages and disks that fail -------------------------------------------------------------------------
