@@ -14,11 +14,11 @@ from django.utils.translation import ngettext
 from .archive import Key, Photo, Writer, lines_of
 from .archive.names import shown
 from .archive.photos import BLOCK, IN_MEMORY
-from .database import Database
+from .database import Database, is_checked
 from .exceptions import Unreadable
 from .kinds import Plain
 from .media import NamedPhoto, NamedPhotos, PhotoReader, UnreadablePhotoError
-from .options import PHOTOS, SILENT, Place, Places, RecordCounter, Reporter
+from .options import PHOTOS, SILENT, Places, RecordCounter, Reporter
 from .tables import Batch, Column, Table, describe, place_of, places_in_words
 
 #: Photos that are named one by one where they are not in the backup.
@@ -176,7 +176,8 @@ class References:
     """
 
     def __init__(self, tables: Sequence[Table]) -> None:
-        labels = {table.label for table in tables}
+        """`tables`: in the order in which their rows are seen."""
+        labels = [table.label for table in tables]
         self._keys: dict[Target, set[Plain]] = {}
         #: Table -> (position in a batch, name, what it refers to) of each reference.
         self._places: dict[Table, list[tuple[int, str, Target]]] = {}
@@ -189,22 +190,28 @@ class References:
             self._places[table] = [
                 (place, name, _target(column))
                 for place, name, column in (*columns, *related)
-                if column.refers_to in labels
-                and not column.is_natural
-                and getattr(column.field, "db_constraint", True)
+                if column.refers_to in labels and not column.is_natural and is_checked(column)
             ]
         for target in [target for places in self._places.values() for _place, _name, target in places]:
             self._keys[target] = set()
-        #: What was referred to before it came, if it comes.
-        self._waiting: dict[tuple[Target, Plain], list[Place]] = {}
+        #: The rows that refer to nothing.
+        self._dangling = Places()
+        #: What of a table itself, or of one that comes later (in a circle), was referred to before it came, if it comes
+        #: -> by which rows.
+        self._waiting: dict[Target, dict[Plain, Places]] = {target: {} for target in self._keys}
+        self._order = {label: number for number, label in enumerate(labels)}
 
     def see(self, table: Table, batch: Batch) -> None:
         """Take note of some rows."""
         for place, column in enumerate(table.columns):
-            if (table.label, column.name) in self._keys:
-                self._keys[table.label, column.name].update(batch[place])
+            if (target := (table.label, column.name)) in self._keys:
+                self._keys[target].update(batch[place])
+                if arrived := self._waiting[target]:
+                    for value in arrived.keys() & batch[place]:
+                        del arrived[value]
         for place, name, target in self._places[table]:
-            known = self._keys[target]
+            known, waiting = self._keys[target], self._waiting[target]
+            may_come = self._order[target[0]] >= self._order[table.label]
             is_relation = place >= len(table.columns)
             values = chain.from_iterable(batch[place]) if is_relation else batch[place]
             unknown = {*values} - known - {None}
@@ -214,17 +221,16 @@ class References:
                         "model": target[0],
                         "key": value,
                     }
-                    self._waiting.setdefault((target, value), []).append(
-                        place_of(table.label, key, name, reason)
-                    )
+                    places = waiting.setdefault(value, Places()) if may_come else self._dangling
+                    places.add(place_of(table.label, key, name, reason))
 
     def dangling(self) -> Places:
         """Return the rows that refer to nothing, once all were seen."""
-        places = Places()
-        for (target, value), waiting in self._waiting.items():
-            for place in waiting if value not in self._keys[target] else ():
-                places.add(place)
-        return places
+        for waiting in self._waiting.values():
+            for places in waiting.values():
+                self._dangling.extend(places)
+            waiting.clear()
+        return self._dangling
 
 
 def _target(column: Column) -> Target:

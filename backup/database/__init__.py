@@ -22,7 +22,7 @@ from django.utils.translation import gettext as _
 
 from ..exceptions import UnknownDatabase
 from ..tables import MAX_NAMED
-from .base import Database
+from .base import Database, is_checked
 from .errors import Job, reason_of, refuse_dangling, refuse_records
 from .mysql import MySQL
 from .postgresql import PostgreSQL
@@ -34,6 +34,7 @@ __all__ = [
     "Job",
     "SQLite",
     "database_of",
+    "is_checked",
     "is_disk_trouble",
     "reason_of",
     "refuse_dangling",

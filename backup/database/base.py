@@ -51,8 +51,9 @@ A subclass may say, to be right
 `folds_texts`, `collation(table, column)`, `weights(collation, texts)`, `distinguishing(table)`
     Whether different texts may be the same to it; for which columns, which texts, and the statement that mends that.
 `acts_on_delete()`
-    Whether rows may change or go by themselves where others are deleted: by triggers, say, or by references that
-    cascade. Such are not of Django's making, but somebody's own, or another tool's.
+    Whether to delete a row that others refer to may do more than that inside of `restoring`: change or delete rows, by
+    a trigger or a reference that cascades, or fail, by one that is checked at once. Such are not of Django's making,
+    but somebody's own, or another tool's. It may say so without need.
 `restore_settings()`
     A context around a restore's transaction: no value is cut or rounded to fit, 0 is a key like any other, a row may
     refer to one that comes later. Puts back what was set.
@@ -141,9 +142,14 @@ class DanglingRow:
         }
 
 
-def _is_checked(column: Column) -> bool:
-    """Whether a reference has to lead to a row: not where the site says so, or the other table is elsewhere."""
-    return getattr(column.field, "db_constraint", True) and is_here(column.field.target_field.model)  # type: ignore[attr-defined]
+def is_checked(column: Column) -> bool:
+    """Tell whether a column is a reference that has to lead to a row: not where the site says that it need not, or has
+    the other table in another database."""
+    return (
+        bool(column.refers_to)
+        and getattr(column.field, "db_constraint", True)
+        and is_here(column.field.target_field.model)  # type: ignore[attr-defined]
+    )
 
 
 class Database(Salvage, Writing):
@@ -236,7 +242,7 @@ class Database(Salvage, Writing):
             own: list[tuple[Column, Relation | None]] = [(column, None) for column in table.columns]
             for column, relation in [*own, *((r.target, r) for r in table.relations)]:
                 left = limit - len(rows)
-                if left > 0 and column.refers_to and _is_checked(column):
+                if left > 0 and is_checked(column):
                     rows += [
                         DanglingRow(table, relation, column, key, value)
                         for key, value in self._dangling(table, relation, column, left)

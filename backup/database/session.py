@@ -239,7 +239,7 @@ class Session(ABC):
         return ""
 
     def acts_on_delete(self) -> bool:
-        """Tell whether rows may change or go by themselves where others are deleted."""
+        """Tell whether to delete rows may do more than that. By default, it does not."""
         return False
 
     def begin_snapshot(self) -> None:  # noqa: B027 - it is optional, as the next ones are
