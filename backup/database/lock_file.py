@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from django.utils.translation import gettext as _
 
@@ -13,7 +14,7 @@ from .errors import Job
 LOCK_FILES = {Job.RESTORE: "restoring", Job.AUTOMATIC_BACKUP: "automatic"}
 
 
-def make_lock_file(path: str, database: str) -> None:
+def make_lock_file(path: str, database: Path) -> None:
     """Make the file that is locked, with the owner and the rights of its database, whoever makes it.
 
     SQLite takes no exclusive lock of a file that it may not write, and does not say so. A file that is there is not

@@ -31,7 +31,7 @@ from ..kinds import (
     plain_float,
 )
 from ..tables import Column, Table
-from .base import Database
+from .base import Database, is_checked
 from .conversion import ColumnReader
 from .errors import Job, already_running, reason_of, somebody_writes
 from .values import (
@@ -155,7 +155,8 @@ class PostgreSQL(Database):
         found = self.fetch(
             "SELECT EXISTS (SELECT FROM pg_trigger WHERE NOT tgisinternal)"
             " OR EXISTS (SELECT FROM pg_rewrite WHERE ev_type = '4' AND ev_class >= 16384)"
-            " OR EXISTS (SELECT FROM pg_constraint WHERE contype = 'f' AND confdeltype IN ('c', 'n', 'd'))"
+            " OR EXISTS (SELECT FROM pg_constraint"
+            " WHERE contype = 'f' AND (confdeltype <> 'a' OR NOT condeferrable))"
         )
         return bool(found[0][0])
 
@@ -206,11 +207,11 @@ class PostgreSQL(Database):
             ]:
                 quote = self.connection.ops.quote_name
                 self._restored = [quote(name) for table in tables for name, _columns in table.db_tables]
-                # What they refer to, which must not go before the commit: see `_checks_as_a_set`.
+                # What they refer to, which must not go before the commit: see `check_deferred_constraints`.
                 columns = [column for table in tables for column in table.columns]
                 columns += [relation.target for table in tables for relation in table.relations]
-                referred = {self.quote(_target(column)) for column in columns if column.refers_to} - {*names}
-                if referred:
+                referred = {self.quote(_target(column)) for column in columns if is_checked(column)}
+                if referred := referred.difference(names):
                     self.execute(f"LOCK TABLE {', '.join(sorted(referred))} IN SHARE MODE")
             self.fetch("SELECT set_config('lock_timeout', %s, true)", [before])
         except OperationalError as error:

@@ -188,12 +188,13 @@ class SQLite(DamagedFile, Database):
     @contextmanager
     def lock(self, job: Job) -> Iterator[None]:
         """Lock a file beside the database, SQLite's own way; the system frees it when the process dies."""
-        if self.connection.is_in_memory_db():  # type: ignore[attr-defined]
+        database = self.file()
+        if database is None:
             yield
             return
         # The file stays, empty: removed, somebody could hold the lock of one file, and somebody else that of the next.
-        path = f"{self.connection.settings_dict['NAME']}-{LOCK_FILES[job]}"
-        make_lock_file(path, self.connection.settings_dict["NAME"])
+        path = f"{database}-{LOCK_FILES[job]}"
+        make_lock_file(path, database)
         with ExitStack() as stack:
             with self.connection.wrap_database_errors:
                 guard = stack.enter_context(closing(sqlite3.connect(path, timeout=0, isolation_level=None)))

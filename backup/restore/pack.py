@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..database import Database
+from ..options import Part
+from ..scope import part_of
 from ..tables import Batch, Table
 from .batches import Spool
 from .compare import TextComparison
@@ -50,24 +52,35 @@ def pack_all(
         records[table.label] = 0
         for columns in reader.columns(table):
             records[table.label] += len(columns[0])
-            # The policy looks at accounts, and at apps that the backup does not know.
-            if has_identity(table) or table.app not in reader.archive.metadata.apps:
+            if _is_judged(reader, table):
                 spool.put(table.label, columns)
             put(table, columns)
     return records, identical
 
 
+def _is_judged(reader: RecordReader, table: Table) -> bool:
+    """Whether all of its records are looked at once more, and are therefore in the spool: those that may clash by more
+    than their keys, accounts (see `policy`), and those of apps that the backup does not know."""
+    return (
+        has_identity(table)
+        or part_of(table.label) is Part.ACCOUNTS
+        or table.app not in reader.archive.metadata.apps
+    )
+
+
 def _may_stay(reader: RecordReader, database: Database, table: Table) -> bool:
     """Whether rows here are to be compared with the records that come in their place, and stay where they are
-    identical: where that is possible, and there are enough rows for it to pay."""
-    metadata = reader.archive.metadata
+    identical: where that is possible, and there are enough rows for it to pay.
+
+    Only keys that the database gives are known to be in the ranges between which others are deleted.
+    """
     return (
-        not has_identity(table)
+        not _is_judged(reader, table)
         and not table.relations
         and not reader.alters(table)
-        and table.app in metadata.apps
+        and table.is_numbered
         and reader.unique_keys(table).in_order
-        and 2 * database.count(table) >= metadata.models[table.label].records
+        and 2 * database.count(table) >= reader.archive.metadata.models[table.label].records
         and not database.is_long(table)
     )
 

@@ -143,6 +143,7 @@ def add_everywhere():
         row.save()
 
     zoo.Specimen.objects.create(char="new")
+    zoo.Shelf.objects.create(number=77, label="new")
     species = zoo.Species.objects.create(code="new", latin="Novus")
     zoo.Sighting.objects.create(species=species)
     parrot = zoo.Parrot.objects.create(name="New", wingspan=1)

@@ -55,6 +55,7 @@ def fill_zoo(until):
     rule.subjects.add(*ContentType.objects.filter(app_label="zoo"))
     # Order of keys is not the order of creation.
     models.Reserved.objects.bulk_create([models.Reserved(key=70, order=1), models.Reserved(key=7, order=2)])
+    models.Shelf.objects.bulk_create(models.Shelf(number=n, label=f"{n}") for n in (0, 8, 2**63 - 1))
     # More of one day than are read at a time, by steps that leave some without a fraction of a second.
     start = datetime(2026, 11, 23, tzinfo=timezone.utc)
     models.Tide.objects.bulk_create(

@@ -186,6 +186,13 @@ class Coin(models.Model):
     change = models.ManyToManyField("self", symmetrical=False)
 
 
+class Shelf(models.Model):
+    """A number as key that people give, not the database."""
+
+    number = models.PositiveBigIntegerField(primary_key=True)
+    label = models.CharField(max_length=50)
+
+
 class Sample(models.Model):
     """A field of each kind that an engine has its own fast way to write, and of no other."""
 

@@ -28,6 +28,13 @@ class Migration(migrations.Migration):
             ],
         ),
         migrations.CreateModel(
+            name="Shelf",
+            fields=[
+                ("number", models.PositiveBigIntegerField(primary_key=True, serialize=False)),
+                ("label", models.CharField(max_length=50)),
+            ],
+        ),
+        migrations.CreateModel(
             name="Coin",
             fields=[
                 (
