@@ -10,6 +10,7 @@
     ├── RestoreRefused          409  the file is valid, but must not be restored: no superuser left, newer schema …
     │   ├── RecordsConflict     409  records that match more than one row
     │   ├── RecordsRefused      409  records that the database does not accept; the first twenty are named
+    │   │   └── Mismatch        409  … or that came back of a trial restore as others
     │   ├── Damaged             409  the site's own database cannot be read, or not all of it
     │   ├── UnknownApps         409  clearing would delete data of apps that the backup does not know
     │   ├── UpgradeFailed       409  an older backup could not be brought to today's schema

@@ -21,6 +21,9 @@ from .errors import reason_of
 from .reading import PARAMETERS
 from .values import slices
 
+#: What `Writing.pack` made of some rows (None: they cannot be packed), and what returns the same rows where they are
+#: needed again: to find the one that the database refuses, or because they could not be packed.
+PackedBatch = tuple[Sequence[bytes] | None, Callable[[], Batch]]
 #: Ranges that one statement names: SQLite takes a thousand conditions.
 RANGES = 200
 #: Values that one INSERT holds at most on the plain path. (SQLite, which takes fewer, has its own.)
@@ -57,35 +60,22 @@ class Writing(Conversion):
             packed.append(self.pack_rows((relation.owner, relation.target), [owners, targets]))
         return packed
 
-    def insert_packed(self, table: Table, packed: Sequence[bytes] | None, batch: Callable[[], Batch]) -> None:
-        """Insert what `pack` made.
-
-        `batch`: returns the same rows, where they are needed again: to find the one that the database refuses, or
-        because they could not be packed (`packed` is None).
-        """
-        if packed is not None and len(self.refused) < MAX_NAMED:
-            try:
-                with transaction.atomic(self.connection.alias):
-                    self._insert_all(table, [packed])
-                return
-            except (DatabaseError, ValueError, OverflowError) as error:
-                self._raise_unless_about_a_record(error)
-        self.insert(table, list(zip(*batch(), strict=True)))
-
-    def insert_together(
-        self, table: Table, batches: Sequence[tuple[Sequence[bytes] | None, Callable[[], Batch]]]
-    ) -> None:
-        """Insert several batches, each as `insert_packed` takes it, at once where all goes well."""
-        packs = [packed for packed, _batch in batches if packed is not None]
-        if len(packs) == len(batches) > 1 and len(self.refused) < MAX_NAMED:
+    def insert_packed(self, table: Table, batches: Sequence[PackedBatch]) -> None:
+        """Insert some batches, at once where all goes well; else one by one."""
+        packs = [packed for packed, _rows in batches if packed is not None]
+        if len(packs) == len(batches) and len(self.refused) < MAX_NAMED:
             try:
                 with transaction.atomic(self.connection.alias):
                     self._insert_all(table, packs)
                 return
             except (DatabaseError, ValueError, OverflowError) as error:
                 self._raise_unless_about_a_record(error)
-        for packed, batch in batches:
-            self.insert_packed(table, packed, batch)
+        if len(batches) > 1:
+            for batch in batches:
+                self.insert_packed(table, [batch])
+        else:
+            for _packed, rows in batches:
+                self.insert(table, list(zip(*rows(), strict=True)))
 
     def delete(self, table: Table, keys: Sequence[Plain]) -> None:
         """Delete the rows with these keys, with their relations, and nothing that refers to them."""

@@ -60,7 +60,7 @@ def _write_all(plan: Plan, database: Database, reader: RecordReader, counter: Re
             counter.add(table.label, identical.count)
             read = partial(plan.spool.batch, table.label)
         for some in _together(plan.packed(table)):
-            database.insert_together(
+            database.insert_packed(
                 table, [(packed, partial(read, number)) for number, _count, packed in some]
             )
             counter.add(table.label, sum(count for _number, count, _packed in some))

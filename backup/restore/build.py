@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain, islice
@@ -13,12 +13,12 @@ from django.utils.translation import ngettext
 
 from .. import babybuddy
 from ..archive.metadata import Metadata
-from ..database import MAX_NAMED, Database
+from ..database import MAX_NAMED, Database, is_checked
 from ..exceptions import InvalidBackup, RecordsRefused
 from ..kinds import Plain
 from ..options import Places, RestoreMode, RestoreOptions
 from ..scope import part_of
-from ..tables import Row, Table, describe, places_in_words
+from ..tables import Batch, Row, Table, describe, places_in_words
 from .accounts import account_changes, in_words
 from .batches import Spool
 from .collation import clash, clashes, is_same_text, merges, too_narrow
@@ -76,7 +76,7 @@ def build(
         resolver.is_alike = partial(_is_alike, database, resolver.conflicts, options)
     others = Others(reader.quiet(), database, tables, restored, resolver.key_map)
     resolver.attached = [
-        (table, partial(_rows_in, reader.quiet(), table, others))
+        (table, partial(_rows_in, reader.quiet(), table, others.without))
         for table in restored
         if table.label in babybuddy.ATTACHED
     ]
@@ -147,7 +147,7 @@ def _left_behind(plan: Plan, database: Database, staying: Sequence[Table]) -> li
         for place, label in table.references:
             column = table.columns[place]
             other = next((other for other in [*plan.tables, *plan.emptied] if other.label == label), None)
-            if other is None or not getattr(column.field, "db_constraint", True):
+            if other is None or not is_checked(column):
                 continue
             if label not in going:
                 going[label] = {*_going(plan, database, other)}
@@ -166,9 +166,11 @@ def _refusal_of(lines: Sequence[str]) -> RecordsRefused | None:
     return RecordsRefused(message, lines, offer="leave_out")
 
 
-def _rows_in(reader: RecordReader, table: Table, others: Others) -> Iterator[list[Row]]:
-    """Yield a table's records as they are restored, batch by batch."""
-    for columns in reader.columns(table, others.without):
+def _rows_in(
+    reader: RecordReader, table: Table, without: Callable[[Table, Batch], Batch] | None = None
+) -> Iterator[list[Row]]:
+    """Yield a table's records, batch by batch. `without`: see `RecordReader.columns`."""
+    for columns in reader.columns(table, without):
         yield list(zip(*columns, strict=True))
 
 
@@ -179,12 +181,7 @@ def _merge(reader: RecordReader, database: Database, tables: Sequence[Table]) ->
     quiet = reader.quiet()
     for table in tables:
         if table.label in babybuddy.MERGEABLE:
-
-            def rows(table: Table = table) -> Iterator[list[Row]]:
-                for columns in quiet.columns(table):
-                    yield list(zip(*columns, strict=True))
-
-            merged[table.label], lines = merges(database, table, rows)
+            merged[table.label], lines = merges(database, table, partial(_rows_in, quiet, table))
             warnings += lines
     reader.merged = merged
     return warnings

@@ -5,7 +5,7 @@ That is many times as fast as to parse every record, and changes nothing: what i
 at, and whatever differs goes the plain way (`RecordReader.columns`, `Plan.batches`). A property test holds the plans
 of both ways equal.
 
-Where existing data is cleared, what is identical stays, and only what lies between is deleted (`Identical.between`):
+Where existing data is cleared, what is identical stays, and only what lies between is deleted (`Plan.between`):
 to delete rows only to write them again would take several times as long, and nobody could write meanwhile.
 """
 

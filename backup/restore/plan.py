@@ -1,7 +1,7 @@
 """What a restore of a backup would do to a database, as data: a preview shows it, `apply` carries it out.
 
-`build.build` makes one. In memory is only what differs, so that it does not grow with the number of rows; the rows are
-in the plan's `Spool`.
+`build.build` makes one. The rows are in the plan's `Spool`. In memory are only keys, of the records that are not the
+row here with their key, so that it does not grow with the number of rows.
 """
 
 from __future__ import annotations
@@ -95,8 +95,9 @@ class Plan:
     options: RestoreOptions
     tables: Sequence[Table]
     emptied: Sequence[Table]
-    #: The rows, by model label. Where nothing was compared, they are there only where the policy asks for them, and of
-    #: every model (see `packed`) what `Database.pack` made of them.
+    #: The rows that may differ, by model label. Where all are packed (`is_packed`), those of the models that were not
+    #: compared are there only where the policy asks for them; and of every model (see `packed`) what `Database.pack`
+    #: made of its rows.
     spool: Spool
     key_map: KeyMap
     #: Model label -> keys of the rows here that make way for a record.
@@ -108,7 +109,7 @@ class Plan:
     warnings: list[str]
     #: Model label -> records that are restored.
     records: Mapping[str, int]
-    #: Whether all rows were made ready for the driver (see `packed`), as nothing depends on the rows here.
+    #: Whether the rows were made ready for the driver (see `packed`), as none of them gets another key here.
     is_packed: bool = False
     #: See `RecordReader.merged`.
     merged: Merged = field(default_factory=dict)
@@ -179,8 +180,8 @@ class Plan:
                 start += len(keys)
 
     def packed(self, table: Table) -> Iterator[tuple[int, list[bytes] | None]]:
-        """Where nothing was compared, yield of each batch the number of rows, and what `Database.pack` made of it
-        (None: it could not be packed)."""
+        """Where rows were packed, yield of each batch the number of rows, and what `Database.pack` made of it (None: it
+        could not be packed)."""
         yield from self.spool.batches(packed_name(table))
 
     def between(self, table: Table) -> Iterator[list[KeyRange]] | None:

@@ -96,11 +96,7 @@ def _place_to_return(request: HttpRequest, of_upload: bool) -> str:
     with suppress(ValueError):
         came_from = urlsplit(request.headers.get("Referer", ""))
         if came_from.netloc == request.get_host() and came_from.path.startswith(tuple(pages)):
-            return (
-                f"{came_from.path}?{came_from.query}&{ENDED}=1"
-                if came_from.query
-                else f"{came_from.path}?{ENDED}=1"
-            )
+            return f"{came_from.path}?{came_from.query}{'&' * bool(came_from.query)}{ENDED}=1"
     return f"{index}?{ENDED}=1"
 
 

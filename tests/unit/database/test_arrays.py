@@ -56,7 +56,7 @@ def test_arrays_come_back_as_they_were(table, is_packed):
     with database.restoring([table]):
         database.clear([table])
         if is_packed:
-            database.insert_packed(table, database.pack(table, batch), lambda: batch)
+            database.insert_packed(table, [(database.pack(table, batch), lambda: batch)])
         else:
             database.insert(table, list(zip(*batch, strict=True)))
         assert not database.refused

@@ -53,7 +53,7 @@ def make_species(count, start=0):
 
 def insert_by_pack(database, table, rows):
     batch = list(zip(*rows, strict=True))
-    database.insert_packed(table, database.pack(table, batch), lambda: batch)
+    database.insert_packed(table, [(database.pack(table, batch), lambda: batch)])
 
 
 class Undone(Exception):
@@ -418,6 +418,17 @@ def test_a_locked_table_takes_no_row_at_either_end(database, empty):
     assert notes(database) == {*expected, "later"}
 
 
+def test_what_no_constraint_leads_to_need_not_be_there(database):
+    """Where a site's router puts the other table into another database, say."""
+    sample, q = Table(zoo.Sample), database.quote
+    database.execute(f"ALTER TABLE {q('zoo_species')} RENAME TO {q('zoo_elsewhere')}")
+    try:
+        with database.restoring([sample]):
+            database.clear([sample])
+    finally:
+        database.execute(f"ALTER TABLE {q('zoo_elsewhere')} RENAME TO {q('zoo_species')}")
+
+
 def test_a_writer_that_does_not_end_is_waited_for_no_longer_than_that(database, monkeypatch):
     code = """
         from core.models import Note
@@ -537,6 +548,17 @@ def test_each_job_has_a_lock_of_its_own(database):
             pass
 
 
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="a database that is a file")
+def test_a_file_that_is_named_by_a_uri_has_the_same_lock(database):
+    named = connection.copy()
+    named.settings_dict["NAME"] = f"{database.file().as_uri()}?cache=private"
+    by_uri = type(database)(named)
+    assert by_uri.file() == database.file()
+    for one, other in [(database, by_uri), (by_uri, database)]:
+        with one.lock(Job.RESTORE), pytest.raises(Busy), other.lock(Job.RESTORE):
+            pytest.fail("two at a time")
+
+
 def is_mariadb():
     return connection.vendor == "mysql" and connection.mysql_is_mariadb
 
@@ -616,7 +638,7 @@ def test_values_are_exact_whatever_the_session_is_set_to(odd_session):
     with database.exclusive():
         packed = database.pack(sample, batch)
         with database.restoring([sample]):
-            database.insert_packed(sample, packed, lambda: batch)
+            database.insert_packed(sample, [(packed, lambda: batch)])
             assert not database.refused
         assert rows_of(database, sample) == rows
     with database.snapshot() as reader:

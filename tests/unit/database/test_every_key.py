@@ -165,7 +165,7 @@ def test_keys_of_every_kind_come_back_with_their_relations(keyed):
                 database.clear(tables)
                 for table, batch in batches.items():
                     if write == "pack":
-                        database.insert_packed(table, packed[table], lambda batch=batch: batch)
+                        database.insert_packed(table, [(packed[table], lambda batch=batch: batch)])
                     else:
                         database.insert(table, [*zip(*batch, strict=True)])
                 assert not database.refused

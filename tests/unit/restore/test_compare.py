@@ -12,7 +12,7 @@ from django.db import connection
 from hypothesis import HealthCheck, example, given
 from hypothesis import strategies as st
 
-from backup import services
+from backup import scope, services
 from backup.archive import open_archive, reader
 from backup.database import database_of
 from backup.options import SILENT, RecordCounter, RestoreMode, RestoreOptions
@@ -45,6 +45,7 @@ MODELS = [
     "core.timer",
     "zoo.reserved",
     "zoo.keeper",
+    "zoo.shelf",
 ]
 KINDS = ["remove", "change", "add", "copy with gap", "reorder", "space", "rekey", "last to first key"]
 EDITS = st.lists(
@@ -239,6 +240,7 @@ def test_what_is_the_same_stays_where_all_is_cleared(backup, monkeypatch):
     outcome(file, RestoreMode.CLEAR, as_text=True)
     assert "core.feeding" not in cleared
     assert "core.child" in cleared, "whose records are compared by more than their keys"
+    assert "zoo.shelf" in cleared, "whose keys the database does not give: they may be beyond 64 bits"
     assert +deleted == {"core.feeding": 2}
 
 
@@ -264,6 +266,73 @@ def test_nothing_stays_where_the_database_deletes_by_itself(backup):
     finally:
         with connection.cursor() as cursor:
             cursor.execute("DROP TRIGGER zap" + " ON core_child" * (connection.vendor == "postgresql"))
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="others do not look while a restore runs")
+@pytest.mark.parametrize(
+    "rule", ["ON DELETE RESTRICT DEFERRABLE INITIALLY DEFERRED", ""], ids=["acts", "now"]
+)
+def test_nothing_stays_where_the_database_forbids_to_delete_what_is_referred_to(backup, rule):
+    """Children are deleted and written again, while entries that are the same would stay."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint"
+            " WHERE conrelid = 'core_feeding'::regclass AND contype = 'f'"
+        )
+        ((name, definition),) = cursor.fetchall()
+        alter = f'ALTER TABLE core_feeding DROP CONSTRAINT "{name}", ADD CONSTRAINT "{name}"'
+        reference = definition.split(" DEFERRABLE")[0]
+        cursor.execute(f"{alter} {reference} {rule}")
+        try:
+            assert outcome(backup, RestoreMode.CLEAR, as_text=True) == outcome(
+                backup, RestoreMode.CLEAR, as_text=False
+            )
+        finally:
+            cursor.execute(f"{alter} {definition}")
+
+
+@pytest.fixture
+def role(backup):
+    """A connection of somebody who may do with the rows of this database what the site does, and no more."""
+    if connection.vendor != "mysql":
+        pytest.skip("the others show triggers to everybody")
+    name = connection.settings_dict["NAME"]
+    other = connection.copy()
+    other.settings_dict |= {"USER": "backup_role", "PASSWORD": "secret"}
+    with connection.cursor() as cursor:
+        cursor.execute("DROP USER IF EXISTS 'backup_role'@'%%'", [])
+        cursor.execute("CREATE USER 'backup_role'@'%%' IDENTIFIED BY 'secret'", [])
+        cursor.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON `{name}`.* TO 'backup_role'@'%%'", [])
+        yield other
+        other.close()
+        cursor.execute("DROP USER 'backup_role'@'%%'", [])
+
+
+def test_nothing_stays_where_a_trigger_may_be_hidden(role):
+    """MariaDB shows triggers to everybody who sees their table; MySQL only to those who may make some."""
+    if role.mysql_is_mariadb:
+        assert not type(database_of())(role).acts_on_delete()
+        role.mysql_is_mariadb = False
+    assert type(database_of())(role).acts_on_delete()
+    with connection.cursor() as cursor:
+        name = connection.settings_dict["NAME"]
+        cursor.execute(f"GRANT TRIGGER ON `{name}`.* TO 'backup_role'@'%%'", [])
+    role.close()
+    assert not type(database_of())(role).acts_on_delete()
+
+
+def test_no_account_stays(backup, monkeypatch):
+    """Who may do what is judged by all rows of accounts, which are written anew."""
+    monkeypatch.setattr(scope, "_ACCOUNTS", {"zoo"})
+    cleared = []
+    kind = type(database_of())
+    clear = kind.clear
+    monkeypatch.setattr(
+        kind, "clear", lambda self, tables: cleared.extend(t.label for t in tables) or clear(self, tables)
+    )
+    outcome(backup, RestoreMode.CLEAR, as_text=True)
+    assert "zoo.sample" in cleared
+    assert "core.feeding" not in cleared
 
 
 def test_few_rows_are_not_compared_with_many_records(backup, monkeypatch):
