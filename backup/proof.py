@@ -49,7 +49,7 @@ class Verdict(enum.Enum):
 class Proof:
     """What a proof of one file came to. `at`: ISO 8601. `reason`: for people, in their language; "" where proved.
     `place`: of a kept backup, the location where the file lies, or `local`. `photos_known`: how many of the photos were
-    not read again, since they were lately."""
+    not read again, since they were lately. `offer`: see `BackupError`; nobody keeps it."""
 
     verdict: Verdict
     at: str
@@ -58,6 +58,7 @@ class Proof:
     reason: str = ""
     place: str = ""
     photos_known: int = 0
+    offer: str = ""
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -82,14 +83,15 @@ def prove(
     *,
     path: Path | None = None,
     edited: bool = False,
+    leave_out: bool = False,
     reporter: Reporter = SILENT,
     photos_known: Collection[str] = (),
 ) -> Proof:
     """Restore a backup or a database file into a throw-away database, and compare. Never raises a `BackupError`.
 
     `look`: tells whether it has to be brought to today's schema first, and with which key it is encrypted; may raise.
-    `path`: see `upgrade.process.upgraded`. `photos_known`: checksums of photos that lie beside the file, and were read
-    lately: these are not read again.
+    `path`, `leave_out`: see `upgrade.process.upgraded`. `photos_known`: checksums of photos that lie beside the file,
+    and were read lately: these are not read again.
     """
 
     def proof(verdict: Verdict, reason: str = "", **counts: Any) -> Proof:
@@ -105,6 +107,7 @@ def prove(
                 "job": "prove",
                 "is_older": is_older,
                 "edited": edited,
+                "leave_out": leave_out,
                 "keys": _texts(key),
                 "photos_known": _bring_photos(source, key, folder / PHOTOS, photos_known),
             }
@@ -117,7 +120,7 @@ def prove(
             _("The process that proves it ended early (%(reason)s).") % {"reason": died.reason},
         )
     except BackupError as error:
-        return proof(_verdict_of(error), str(error))
+        return proof(_verdict_of(error), str(error), offer=error.offer)
     if "unknown" in outcome:
         return proof(Verdict.UNKNOWN, outcome["unknown"])
     counts = {name: outcome[name] for name in ("records", "photos", "photos_known")}
@@ -186,18 +189,26 @@ def compare(
     second: BinaryIO,
     *,
     is_older: bool,
+    leave_out: bool = False,
     keys: tuple[Key | None, Key | None] = (None, None),
     reporter: Reporter = SILENT,
 ) -> dict[str, dict[str, int]]:
     """Return what restoring the second file over the first one would change, as the preview has it.
 
-    `is_older`: of the first, whether it has to be brought to today's schema. `keys`: those of both. Returns model label
-    -> the numbers of "added", "changed", "unchanged", "removed". Raises what a restore raises, and `UpgradeFailed`.
+    `is_older`: of the first, whether it has to be brought to today's schema. `leave_out`: see `RestoreOptions`. `keys`:
+    those of both. Returns model label -> the numbers of "added", "changed", "unchanged", "removed". Raises what a
+    restore raises, and `UpgradeFailed`.
     """
     with process.scratch_folder() as folder:
         process.copy_source(first, folder / process.SOURCE, None)
         process.copy_source(second, folder / OTHER, None)
-        order = {"job": "compare", "is_older": is_older, "edited": False, "keys": _texts(*keys)}
+        order = {
+            "job": "compare",
+            "is_older": is_older,
+            "edited": False,
+            "leave_out": leave_out,
+            "keys": _texts(*keys),
+        }
         try:
             outcome = process.run_child(CHILD, folder, order, reporter)
         except process.TooLate as error:

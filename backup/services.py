@@ -507,6 +507,7 @@ def prove_backup(
     *,
     path: Path | None = None,
     edited: bool = False,
+    leave_out: bool = False,
     key: Key | None = None,
     user: Any = None,
     reporter: Reporter = SILENT,
@@ -515,14 +516,16 @@ def prove_backup(
     """Prove a backup, or a database file, of any age: restore it into a throw-away database, and compare every value.
 
     What is wrong with it is in the proof; nothing is raised. `path`, `key`: see `at_todays_schema`. `edited`: see
-    `RestoreOptions`. `photos_known`: see `proof.prove`.
+    `RestoreOptions`. `leave_out`: what this site has no place for need not come back. `photos_known`: see
+    `proof.prove`.
     """
     with logged("proof", user) as log:
         proof = prove(
             source,
-            partial(_look_at, source, edited, key),
+            partial(_look_at, source, edited, key, leave_out=leave_out),
             path=path,
             edited=edited,
+            leave_out=leave_out,
             reporter=reporter,
             photos_known=photos_known,
         )
@@ -534,6 +537,7 @@ def prove_kept(
     name: str,
     *,
     place: str = "",
+    leave_out: bool = False,
     key: Key | None = None,
     user: Any = None,
     reporter: Reporter = SILENT,
@@ -542,8 +546,8 @@ def prove_kept(
     """Prove a backup that the server keeps, and note what came of it beside the file.
 
     `place`: the location to fetch it from, or `local`; by default, where it failed last, or the first one that has it.
-    `key`: what to try first where it is encrypted. `photos_known`: see `proof.prove`. Where it could not be told, the
-    verdict from before stands. Raises `NoSuchBackup`, `StorageFailed`.
+    `leave_out`: see `prove_backup`. `key`: what to try first where it is encrypted. `photos_known`: see `proof.prove`.
+    Where it could not be told, the verdict from before stands. Raises `NoSuchBackup`, `StorageFailed`.
     """
     backup = kept.find(name)
     last = backup.proof or {}
@@ -551,7 +555,14 @@ def prove_kept(
     place = place or failed_at or next(iter(backup.locations))
     try:
         with kept.open_backup(name, place) as source:
-            proof = prove_backup(source, key=key, user=user, reporter=reporter, photos_known=photos_known)
+            proof = prove_backup(
+                source,
+                leave_out=leave_out,
+                key=key,
+                user=user,
+                reporter=reporter,
+                photos_known=photos_known,
+            )
     except (NoSuchBackup, LocationFailed) as error:
         if place == kept.LOCAL:
             raise
@@ -567,17 +578,18 @@ def compare_backups(
     second: BinaryIO,
     reporter: Reporter = SILENT,
     *,
+    leave_out: bool = False,
     keys: tuple[Key | None, Key | None] = (None, None),
 ) -> dict[str, dict[str, int]]:
     """Return model label -> how many records the second backup added, changed, removed, and left, against the first.
 
-    `keys`: what to try first on each where it is encrypted. Raises `InvalidBackup`, `KeyNeeded`, `RestoreRefused`,
-    `StorageFailed`.
+    `leave_out`: see `RestoreOptions`. `keys`: what to try first on each where it is encrypted. Raises `InvalidBackup`,
+    `KeyNeeded`, `RestoreRefused`, `StorageFailed`.
     """
     with logged("comparison", None) as log:
-        is_older, key = _look_at(first, key=keys[0])
-        keys = (key, _look_at(second, key=keys[1])[1])
-        changes = compare(first, second, is_older=is_older, keys=keys, reporter=reporter)
+        is_older, key = _look_at(first, key=keys[0], leave_out=leave_out)
+        keys = (key, _look_at(second, key=keys[1], leave_out=leave_out)[1])
+        changes = compare(first, second, is_older=is_older, leave_out=leave_out, keys=keys, reporter=reporter)
         log(f"{len(changes)} models")
         return changes
 
@@ -801,9 +813,9 @@ def _restore(
                     % {"places": "; ".join(places_in_words(left_out))}
                 )
             made = database.natural_keys.made
-            database.natural_keys.unmake(undone.made if undone else ())
+            unmade = database.natural_keys.unmake(undone.made if undone else ())
             database.reset_sequences([*plan.tables, *plan.emptied])
-            keys = next_keys(plan)
+            keys = next_keys(plan) | unmade
             if not database.KEYS_AFTER_COMMIT:
                 database.set_next_keys(keys)
             safety_copy.make_sure()

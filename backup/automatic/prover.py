@@ -52,14 +52,14 @@ def _work(order: dict[str, Any], folder: Path, reporter: ParentReporter) -> dict
     with explained(reporter):
         path = _at_todays_schema(order, folder, reporter, keys[0])
         if order["job"] == "compare":
-            return _compare(path, folder / proof.OTHER, keys)
+            return _compare(path, folder / proof.OTHER, keys, leave_out=order["leave_out"])
         return _prove(path, folder, order, keys[0], reporter)
 
 
 def _at_todays_schema(order: dict[str, Any], folder: Path, reporter: ParentReporter, key: Key | None) -> Path:
     """Build the scratch database at the site's schema. Returns the file whose records have that schema, too."""
     if order["is_older"]:
-        upgrade(folder, reporter, edited=order["edited"], key=key)
+        upgrade(folder, reporter, edited=order["edited"], leave_out=order["leave_out"], key=key)
         return folder / process.UPGRADED
     _build_schema()
     return folder / process.SOURCE
@@ -236,10 +236,10 @@ def _difference(table: Table, old: Row | None, new: Row | None) -> str:
 # -- a comparison ---
 
 
-def _compare(path: Path, other: Path, keys: list[Key | None]) -> dict[str, Any]:
+def _compare(path: Path, other: Path, keys: list[Key | None], *, leave_out: bool) -> dict[str, Any]:
     from .. import services
 
-    options = RestoreOptions(RestoreMode.CLEAR, clear_unknown_apps=True, as_it_was=True)
+    options = RestoreOptions(RestoreMode.CLEAR, clear_unknown_apps=True, leave_out=leave_out, as_it_was=True)
     with path.open("rb") as source:
         services.restore_backup(source, options, key=keys[0])
     with other.open("rb") as source:

@@ -33,8 +33,7 @@ class BackupCommand(BaseCommand):
         try:
             return super().execute(*args, **options)
         except BackupError as error:
-            way_on = f"\nTo go on all the same, add --{error.offer.replace('_', '-')}." if error.offer else ""
-            raise CommandError(f"{error}{way_on}") from error
+            raise CommandError(f"{error}{way_on(error.offer)}") from error
 
     def show(self, text: str = "", style: Callable[[str], str] | None = None) -> None:
         """Write a line to stdout. Where nobody reads it, the command goes on."""
@@ -87,6 +86,19 @@ def add_key_option(parser: ArgumentParser) -> None:
         help="The key of an encrypted backup. Others on this machine can see it in the list of processes: without "
         "this, the keys of this site are tried, and BACKUP_KEY; else you are asked.",
     )
+
+
+def add_leave_out_option(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--leave-out",
+        action="store_true",
+        help="Leave out what this site has no place for, or cannot restore.",
+    )
+
+
+def way_on(offer: str) -> str:
+    """Return a line that names the option of an offer (see `BackupError`); "" for none."""
+    return f"\nTo go on all the same, add --{offer.replace('_', '-')}." if offer else ""
 
 
 def counts(metadata: Metadata) -> str:

@@ -452,6 +452,14 @@ def test_the_additions_of_a_fork_are_left_out_by_choice(host_db, tmp_path, kind)
     with pytest.raises(RestoreRefused, match="additions") as caught:
         services.inspect_backup(file, how(clear=True))
     assert caught.value.offer == "leave_out"
+    path = tmp_path / "fork"
+    file.seek(0)
+    path.write_bytes(file.read())
+    for command in [("prove_backup", str(path)), ("compare_backups", str(path), str(path))]:
+        if (kind, command[0]) != ("database", "compare_backups"):
+            with pytest.raises(CommandError, match="add --leave-out"):
+                call_command(*command)
+            call_command(*command, leave_out=True)
     file.seek(0)
     options = replace(how(clear=True, clear_unknown_apps=True), leave_out=True)
     result = services.restore_backup(file, options)

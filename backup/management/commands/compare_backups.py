@@ -10,7 +10,7 @@ from django.core.management.base import CommandError
 
 from backup import services
 from backup.archive import open_path
-from backup.management.base import BackupCommand, add_key_option, show_changes
+from backup.management.base import BackupCommand, add_key_option, add_leave_out_option, show_changes
 from backup.storage import kept
 
 
@@ -22,13 +22,16 @@ class Command(BackupCommand):
             parser.add_argument(
                 name, metavar="FILE or NAME", help="A backup file, or the name of one that the server keeps."
             )
+        add_leave_out_option(parser)
         add_key_option(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         with self._opened(options["first"]) as first, self._opened(options["second"]) as second:
             keys = (self.key_of(first, options["key"]), self.key_of(second, options["key"]))
             with self.progress_bar() as reporter:
-                changes = services.compare_backups(first, second, reporter, keys=keys)
+                changes = services.compare_backups(
+                    first, second, reporter, leave_out=options["leave_out"], keys=keys
+                )
             show_changes(self, changes)
 
     def _opened(self, file: str) -> BinaryIO:

@@ -11,7 +11,7 @@ from django.core.management.base import CommandError
 from backup import services
 from backup.archive import open_path
 from backup.automatic import run as automatic
-from backup.management.base import BackupCommand, add_key_option
+from backup.management.base import BackupCommand, add_key_option, add_leave_out_option, way_on
 from backup.proof import Verdict
 from backup.storage import kept
 
@@ -29,21 +29,25 @@ class Command(BackupCommand):
             help="A backup file, the folder that one was unpacked to, an old db.sqlite3, or the name of a backup that "
             "the server keeps (see the command `backups`).",
         )
+        add_leave_out_option(parser)
         add_key_option(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         file, path = options["file"], Path(options["file"])
+        leave_out: bool = options["leave_out"]
         try:
             if path.exists():
                 with open_path(path) as source:
                     key = self.known_key(source, options["key"])
                     with self.progress_bar() as reporter:
-                        proof = services.prove_backup(source, path=path, key=key, reporter=reporter)
+                        proof = services.prove_backup(
+                            source, path=path, leave_out=leave_out, key=key, reporter=reporter
+                        )
             else:
                 with kept.open_backup(file) as source:
                     key = self.known_key(source, options["key"])
                 with self.progress_bar() as reporter:
-                    proof = services.prove_kept(file, key=key, reporter=reporter)
+                    proof = services.prove_kept(file, leave_out=leave_out, key=key, reporter=reporter)
                 automatic.tell_of_proof()
         except OSError as error:
             raise CommandError(f"{file} cannot be read: {error.strerror}") from error
@@ -53,6 +57,6 @@ class Command(BackupCommand):
                 f"Proved: all {proof.records} records{photos} came back identical.", self.style.SUCCESS
             )
         elif proof.verdict is Verdict.FAILED:
-            raise CommandError(f"Failed: {proof.reason}")
+            raise CommandError(f"Failed: {proof.reason}{way_on(proof.offer)}")
         else:
-            raise CommandError(f"Unknown, it could not be told: {proof.reason}")
+            raise CommandError(f"Unknown, it could not be told: {proof.reason}{way_on(proof.offer)}")
