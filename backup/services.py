@@ -543,7 +543,7 @@ def prove_kept(
     reporter: Reporter = SILENT,
     photos_known: Collection[str] = (),
 ) -> Proof:
-    """Prove a backup that the server keeps, and note what came of it beside the file.
+    """Prove a backup that the server keeps, and note what came of it beside the file, unless something may be left out.
 
     `place`: the location to fetch it from, or `local`; by default, where it failed last, or the first one that has it.
     `leave_out`: see `prove_backup`. `key`: what to try first where it is encrypted. `photos_known`: see `proof.prove`.
@@ -569,7 +569,8 @@ def prove_kept(
         verdict = Verdict.FAILED if isinstance(error, NoSuchBackup) else Verdict.UNKNOWN
         proof = Proof(verdict, aware_now().isoformat(), reason=error.message)
     proof = replace(proof, place=place)
-    kept.note_proof(name, proof.as_json(), is_verdict=proof.verdict is not Verdict.UNKNOWN)
+    if not leave_out:
+        kept.note_proof(name, proof.as_json(), is_verdict=proof.verdict is not Verdict.UNKNOWN)
     return proof
 
 

@@ -52,9 +52,10 @@ class Command(BackupCommand):
         except OSError as error:
             raise CommandError(f"{file} cannot be read: {error.strerror}") from error
         if proof.verdict is Verdict.PROVED:
+            but = ", but for what this site has no place for" if leave_out else ""
             photos = f" and {proof.photos} photos" if proof.photos else ""
             self.report(
-                f"Proved: all {proof.records} records{photos} came back identical.", self.style.SUCCESS
+                f"Proved: all {proof.records} records{photos} came back identical{but}.", self.style.SUCCESS
             )
         elif proof.verdict is Verdict.FAILED:
             raise CommandError(f"Failed: {proof.reason}{way_on(proof.offer)}")
