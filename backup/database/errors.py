@@ -16,6 +16,8 @@ class Job(enum.Enum):
 
     RESTORE = "restore"
     AUTOMATIC_BACKUP = "automatic backup"
+    #: Changing what is known about a kept backup, which takes a moment.
+    NOTE = "note"
 
 
 def reason_of(error: BaseException) -> str:
@@ -47,6 +49,8 @@ def already_running(job: Job) -> Busy:
     """Return the error for a job that begins while another of its kind runs."""
     if job is Job.AUTOMATIC_BACKUP:
         return Busy(_("An automatic backup is being made right now."))
+    if job is Job.NOTE:
+        return Busy(_("Something is being noted about a kept backup right now. Please try again."))
     return Busy(_("Another restore is running; wait until it is done, then try again."))
 
 

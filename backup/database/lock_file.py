@@ -11,7 +11,7 @@ from ..exceptions import StorageFailed
 from .errors import Job
 
 #: How the names of the files end that are locked.
-LOCK_FILES = {Job.RESTORE: "restoring", Job.AUTOMATIC_BACKUP: "automatic"}
+LOCK_FILES = {Job.RESTORE: "restoring", Job.AUTOMATIC_BACKUP: "automatic", Job.NOTE: "noting"}
 
 
 def make_lock_file(path: str, database: Path) -> None:

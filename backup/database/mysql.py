@@ -400,7 +400,7 @@ class MySQL(Database):
 
 
 #: How the names of the locks begin; they are the whole server's.
-LOCKS = {Job.RESTORE: "backup", Job.AUTOMATIC_BACKUP: "backup.automatic"}
+LOCKS = {Job.RESTORE: "backup", Job.AUTOMATIC_BACKUP: "backup.automatic", Job.NOTE: "backup.note"}
 #: Modes that change what SQL means, or what a value becomes.
 ODD_MODES = {
     *("ANSI", "ORACLE", "MSSQL", "DB2", "POSTGRESQL", "MAXDB"),

@@ -445,7 +445,7 @@ REFERENCES = (
     " WHERE contype = 'f' AND (conrelid = ANY (%s::regclass[]) OR confrelid = ANY (%s::regclass[]))"
 )
 #: Any numbers, the same for all sites: an advisory lock is one of its database.
-LOCKS = {Job.RESTORE: 0x62616279, Job.AUTOMATIC_BACKUP: 0x6261627A}
+LOCKS = {Job.RESTORE: 0x62616279, Job.AUTOMATIC_BACKUP: 0x6261627A, Job.NOTE: 0x6261627B}
 #: All digits that a float has, and durations in the style that we read and write: the settings that do, the best first.
 EXACT = {"extra_float_digits": ("3", "2", "1"), "intervalstyle": ("postgres",)}
 #: What the server calls a lock that was not to be had in time.

@@ -15,8 +15,9 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
@@ -25,9 +26,11 @@ from django.utils.translation import gettext as _
 
 from ..archive import Metadata, with_photos
 from ..conf import conf
+from ..database import Job, database_of
 from ..database.memo import site_id
 from ..exceptions import (
     BackupError,
+    Busy,
     EncryptionUnavailable,
     InvalidBackup,
     KeyNeeded,
@@ -47,6 +50,8 @@ from .state import load_last_restore
 
 #: Safety copies that are younger are not pruned, however many there are.
 YOUNG = dt.timedelta(days=1)
+#: Seconds that others may take to note something about a backup.
+PATIENCE = 30
 
 
 @dataclass(frozen=True)
@@ -346,6 +351,25 @@ def forget(name: str) -> None:
     files.delete(found.facts)
 
 
+@contextmanager
+def noting() -> Iterator[None]:
+    """Let nobody else note anything about a backup inside: what others noted between reading and writing would be lost.
+
+    Raises `StorageFailed` where another process does not come to an end.
+    """
+    until = time.monotonic() + PATIENCE
+    with ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(database_of().lock(Job.NOTE))
+                break
+            except Busy as error:
+                if time.monotonic() > until:
+                    raise StorageFailed(error.message) from error
+                time.sleep(0.01)
+        yield
+
+
 def pin(name: str, pinned: bool) -> StoredBackup:
     """Pin a backup, so that no rule ever removes it, or no longer. Raises `NoSuchBackup`, `StorageFailed`."""
     return note(name, pinned=pinned)
@@ -354,20 +378,23 @@ def pin(name: str, pinned: bool) -> StoredBackup:
 def note(name: str, **facts: Any) -> StoredBackup:
     """Remember something about a backup that is not in it. Raises `NoSuchBackup`, `StorageFailed`."""
     found = _find(parse(name)).name
-    known.save(found, {**known.load(found), **facts})
+    with noting():
+        known.save(found, {**known.load(found), **facts})
     return find(name)
 
 
 def note_proof(name: str, proof: Mapping[str, Any], *, is_verdict: bool) -> None:
     """Remember what the proof of a copy came to: see `known.with_proof`. Raises `NoSuchBackup`, `StorageFailed`."""
     found = _find(parse(name)).name
-    known.save(found, known.with_proof(known.load(found), proof, is_verdict=is_verdict))
+    with noting():
+        known.save(found, known.with_proof(known.load(found), proof, is_verdict=is_verdict))
 
 
 def forget_proof(name: str, place: str) -> None:
     """Forget what the proof of a copy came to. Raises `NoSuchBackup`, `StorageFailed`."""
     found = _find(parse(name)).name
-    known.save(found, known.without_proof(known.load(found), place))
+    with noting():
+        known.save(found, known.without_proof(known.load(found), place))
 
 
 # -- all of them ---

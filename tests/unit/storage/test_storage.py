@@ -7,6 +7,7 @@ import json
 import os
 import stat
 import zipfile
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from django.contrib.sessions.models import Session
 from django.core.files.base import ContentFile
 from django.core.files.storage import InvalidStorageError, storages
 from django.core.management import call_command
+from django.db import connections
 from freezegun import freeze_time
 
 from backup import services
@@ -30,7 +32,7 @@ from backup.exceptions import (
     StorageFailed,
     WrongOffset,
 )
-from backup.storage import files, kept, state, uploads
+from backup.storage import facts, files, kept, state, uploads
 from tests.support.backups import restore, take
 from tests.support.filling import fill
 
@@ -488,6 +490,24 @@ def test_what_is_pinned_is_never_pruned(place):
     assert [name for name in files.names_in("kept") if name.endswith(".json")] == []
     with pytest.raises(NoSuchBackup):
         kept.pin(names[0], True)
+
+
+def test_what_two_note_at_a_time(place, monkeypatch):
+    """As a person who pins a backup while a run notes what its proof came to."""
+    name = keep(1)
+    save, pins = facts.save, []
+
+    def save_a_little_later(*args):
+        monkeypatch.undo()
+        pins.append(another.submit(lambda: (kept.pin(name, True), connections.close_all())))
+        wait(pins, timeout=0.2)
+        save(*args)
+
+    with ThreadPoolExecutor(1) as another:
+        monkeypatch.setattr(facts, "save", save_a_little_later)
+        kept.note(name, label="of the summer")
+        pins[0].result()
+    assert (kept.find(name).pinned, kept.find(name).label) == (True, "of the summer")
 
 
 def test_each_restore_keeps_one(place):
