@@ -65,7 +65,7 @@ def test_what_a_command_of_root_makes_is_the_servers(data):
     assert owners(conf.root) == {SERVER}
     with acting_as(SERVER):
         files.put("staged/x.zip", ContentFile(b"x"))
-        kept.pin(backup.name, True)
+        files.put_json(kept.parse(backup.name).facts, {"pinned": True})
         kept.delete(backup.name)
 
 
