@@ -112,6 +112,11 @@ class Lines:
         return lines if len(lines) == self.count else split_records(self.text)
 
     @property
+    def has_one_a_line(self) -> bool:
+        """Whether `each` are the lines of the text."""
+        return self._each is None and self.text.count(BETWEEN) + 1 == self.count
+
+    @property
     def last(self) -> bytes:
         """The last line."""
         if self._each is not None:

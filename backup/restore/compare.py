@@ -11,11 +11,13 @@ to delete rows only to write them again would take several times as long, and no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from itertools import compress, pairwise
-from typing import Any
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, compress, groupby, pairwise
+from operator import itemgetter
+from typing import Any, NamedTuple
 
-from ..archive.lines import Lines, lines_of, split_lines
+from ..archive.lines import BETWEEN, Lines, lines_of, split_lines
 from ..database import Database
 from ..tables import Batch, Table
 from .plan import Identical, KeyRange
@@ -25,6 +27,10 @@ from .records import RecordReader
 LOWEST, HIGHEST = -(2**63), 2**63 - 1
 #: After so many records that all differ, the others are taken to differ as well: to compare costs more than to write.
 HOPELESS = 5000
+#: Bytes, about, of the pieces in which a block that differs is compared.
+PIECE = 8 * 1024
+#: Bytes of records that differ which are put aside together, about.
+TOGETHER = 128 * 1024
 
 
 class TextComparison:
@@ -57,13 +63,22 @@ class TextComparison:
         #: The first key that is not known to be identical, or between those that are.
         start = LOWEST
 
+        #: Records that differ, and the bytes of their lines: few at a time would each have the database asked.
+        waiting: list[Batch] = []
+        size = 0
+
         def is_hopeless() -> bool:
             return identical == 0 and records > HOPELESS
 
-        for lines, columns, last in self._pair_with_rows(table, is_hopeless):
-            text = _text_of(table, columns)
-            # Of a backup of this very database, nearly all blocks are the same as a whole.
-            if text == lines.text:
+        def put() -> None:
+            nonlocal size
+            if waiting:
+                self._put(table, [[*chain(*columns)] for columns in zip(*waiting, strict=True)])
+            waiting.clear()
+            size = 0
+
+        for lines, columns, text, last in self._pieces(table, is_hopeless):
+            if lines is None:
                 records += len(columns[0])
                 identical += len(columns[0])
                 self._reader.accept(table, unique, columns[0], rising=True)
@@ -72,22 +87,26 @@ class TextComparison:
                 start = up_to + 1
                 continue
             differs = True
-            current = self._identical_rows(table, {*lines.each}, columns, text)
-            keys = list(map(current.get, lines.each))
-            others = [line for line, key in zip(lines.each, keys, strict=True) if key is None]
+            current = self._identical_rows(table, {*lines}, columns, text)
+            keys = list(map(current.get, lines))
+            others = [line for line, key in zip(lines, keys, strict=True) if key is None]
             parsed = self._archive.parse(table.label, others, table.needs_exact_json, records)
             columns = self._reader.batch_from(table, parsed) if parsed else [()]
             read = iter(columns[0])
             self._reader.accept(table, unique, [next(read) if key is None else key for key in keys])
             if parsed:
                 self._reader.collect(table, columns)
-                self._put(table, columns)
+                waiting.append(columns)
+                size += sum(map(len, others))
+            if size > TOGETHER:
+                put()
             records += len(keys)
             identical += len(keys) - len(others)
             if last is not None:
                 between = [start - 1, *sorted(current.values()), last + 1]
                 self._put_between(table, [(a + 1, b - 1) for a, b in pairwise(between) if a + 1 < b])
                 start = last + 1
+        put()
         self._put_between(table, [(start, HIGHEST)])
         return records, Identical(identical, None if differs else up_to)
 
@@ -115,6 +134,31 @@ class TextComparison:
         others = [place for place, is_among in enumerate(matching) if not is_among]
         return current, [[column[place] for place in others] for column in columns] if others else []
 
+    def _pieces(
+        self, table: Table, is_hopeless: Callable[[], bool]
+    ) -> Iterator[tuple[list[bytes] | None, Batch, bytes | None, int | None]]:
+        """Yield what `_pair_with_rows` does in pieces: the lines (None: they are the same as the rows), the rows as
+        columns and as text, and the last key of both.
+
+        Of a backup of this very database, nearly all blocks are the same as a whole. Where one is not, most of it is
+        all the same: to take it apart would take several times as long as to compare it.
+        """
+        for lines, columns, last in self._pair_with_rows(table, is_hopeless):
+            text = _text_of(table, columns)
+            if text == lines.text:
+                yield None, columns, text, last
+            elif text is None or not lines.has_one_a_line:
+                yield lines.each, columns, text, last
+            else:
+                for a, b, same in _runs(_cuts(table, lines.text, columns[0], text), lines.text, text):
+                    piece = lines.text[a.line : b.line]
+                    yield (
+                        None if same else split_lines(piece.removesuffix(BETWEEN)),
+                        [column[a.row : b.row] for column in columns],
+                        text[a.text : b.text].removesuffix(BETWEEN),
+                        last if b.key is None else b.key - 1,
+                    )
+
     def _pair_with_rows(
         self, table: Table, is_hopeless: Callable[[], bool]
     ) -> Iterator[tuple[Lines, Batch, int | None]]:
@@ -140,6 +184,47 @@ class TextComparison:
                 yield before[0], before[1](), before[2]
         if waiting:
             yield waiting[0], waiting[1](), waiting[2]
+
+
+class _Cut(NamedTuple):
+    """Where a record begins that is both in the lines and here. `row`: how many rows here are before it. `key`: None
+    at the end."""
+
+    line: int
+    text: int
+    row: int
+    key: int | None
+
+
+def _cuts(table: Table, lines: bytes, keys: Sequence[Any], text: bytes) -> Iterator[_Cut]:
+    """Yield places at which both texts can be cut, in their order, from the beginning to the end.
+
+    `text`, `keys`: of the rows here.
+    """
+    cut = _Cut(0, 0, 0, None)
+    yield cut
+    begin = BETWEEN + table.record_template[0]
+    place = 0
+    while (place := lines.find(begin, place + PIECE)) >= 0:
+        line = place + len(BETWEEN)
+        key = _key_of(table, lines[line : line + len(begin) + 20])
+        if key is None:
+            continue
+        row = bisect_left(keys, key, cut.row)
+        found = text.find(begin + b"%d," % key, cut.text) if row < len(keys) and keys[row] == key else -1
+        if found >= 0:
+            cut = _Cut(line, found + len(BETWEEN), row, key)
+            yield cut
+    yield _Cut(len(lines), len(text), len(keys), None)
+
+
+def _runs(cuts: Iterable[_Cut], lines: bytes, text: bytes) -> Iterator[tuple[_Cut, _Cut, bool]]:
+    """Yield the stretches between cuts, those together that follow each other and are the same in both texts, or
+    differ, as their beginning, their end, and whether they are the same."""
+    between = [(a, b, lines[a.line : b.line] == text[a.text : b.text]) for a, b in pairwise(cuts)]
+    for same, stretches in groupby(between, itemgetter(2)):
+        first, *_others = together = list(stretches)
+        yield first[0], together[-1][1], same
 
 
 def _text_of(table: Table, columns: Batch) -> bytes | None:

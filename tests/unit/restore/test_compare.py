@@ -177,11 +177,27 @@ def outcome(file, mode, *, as_text):
     mode=st.sampled_from(RestoreMode),
     block=st.sampled_from([300, 700, 5000, 1 << 18]),
     hopeless=st.sampled_from([0, 2, 5000]),
+    piece=st.sampled_from([1, 500, 8192]),
+    together=st.sampled_from([0, 1 << 17]),
 )
-@example(edits=[], layout="ours", mode=RestoreMode.OVERWRITE, block=300, hopeless=0)
-@example(edits=[("change", "core.feeding", 0)], layout="ours", mode=RestoreMode.CLEAR, block=300, hopeless=0)
+@example(edits=[], layout="ours", mode=RestoreMode.OVERWRITE, block=300, hopeless=0, piece=1, together=0)
 @example(
-    edits=[("rekey", "core.child", 0)], layout="ours", mode=RestoreMode.OVERWRITE, block=300, hopeless=5000
+    edits=[("change", "core.feeding", 0)],
+    layout="ours",
+    mode=RestoreMode.CLEAR,
+    block=300,
+    hopeless=0,
+    piece=1,
+    together=0,
+)
+@example(
+    edits=[("rekey", "core.child", 0)],
+    layout="ours",
+    mode=RestoreMode.OVERWRITE,
+    block=300,
+    hopeless=5000,
+    piece=500,
+    together=0,
 )
 @example(
     edits=[("reorder", "core.note", 1), ("space", "core.note", 2), ("remove", "core.note", 3)],
@@ -189,13 +205,30 @@ def outcome(file, mode, *, as_text):
     mode=RestoreMode.OVERWRITE,
     block=700,
     hopeless=5000,
+    piece=1,
+    together=1 << 17,
 )
-def test_texts_are_compared_to_the_same_end(backup, edits, layout, mode, block, hopeless):
+@example(
+    edits=[
+        ("change", "core.feeding", 3),
+        ("remove", "core.feeding", 7),
+        ("copy with gap", "core.feeding", 9),
+    ],
+    layout="ours",
+    mode=RestoreMode.CLEAR,
+    block=1 << 18,
+    hopeless=5000,
+    piece=1,
+    together=1 << 17,
+)
+def test_texts_are_compared_to_the_same_end(backup, edits, layout, mode, block, hopeless, piece, together):
     before = snapshot()
     file = edited(backup, edits, layout)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reader, "BLOCK", block)
         patch.setattr(compare, "HOPELESS", hopeless)
+        patch.setattr(compare, "PIECE", piece)
+        patch.setattr(compare, "TOGETHER", together)
         compared = outcome(file, mode, as_text=True)
         plain = outcome(file, mode, as_text=False)
     assert compared == plain
@@ -216,6 +249,21 @@ def test_blocks_that_are_the_same_are_not_taken_apart(backup, monkeypatch):
     outcome(backup, RestoreMode.OVERWRITE, as_text=True)
     assert partitioned["core.note"] < core.Note.objects.count() / 2
     assert partitioned["core.feeding"] < core.Feeding.objects.count() / 2
+
+
+def test_of_a_block_only_what_lies_around_a_change_is_taken_apart(backup, monkeypatch):
+    partitioned = Counter()
+    here = compare.TextComparison._identical_rows
+
+    def counted(self, table, lines, batch, text):
+        partitioned[table.label] += len(lines)
+        return here(self, table, lines, batch, text)
+
+    monkeypatch.setattr(compare.TextComparison, "_identical_rows", counted)
+    monkeypatch.setattr(compare, "PIECE", 1)
+    file = edited(backup, [("change", "core.feeding", 3), ("remove", "core.feeding", 7)], "ours")
+    outcome(file, RestoreMode.OVERWRITE, as_text=True)
+    assert 0 < partitioned["core.feeding"] < core.Feeding.objects.count() / 2
 
 
 def test_what_is_the_same_stays_where_all_is_cleared(backup, monkeypatch):
