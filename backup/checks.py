@@ -20,6 +20,7 @@ from django.urls import NoReverseMatch, reverse
 
 from backup import menu
 from backup.archive import Key, encryption
+from backup.automatic.notices import lacks_sender
 from backup.conf import Conf, conf
 from backup.database import database_of
 from backup.exceptions import BackupError, EncryptionUnavailable, LocationFailed, UnknownDatabase, WrongKey
@@ -158,6 +159,18 @@ def check_in_clear(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
     except (BackupError, ImproperlyConfigured):
         pass  # E002 says so; or the storage cannot be made, which each page says
     return found
+
+
+@register("settings")
+def check_sender(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    try:
+        if not lacks_sender():
+            return []
+    except ImproperlyConfigured:
+        return []  # E002 says so.
+    message = "The mails that tell of failing backups have no sender, so a mail server may refuse them."
+    hint = "Set EMAIL_FROM to an address that your mail server takes; or BACKUP_NOTIFY to off, for no mails."
+    return [Warning(message, hint=hint, id="backup.W011")]
 
 
 def _locations() -> list[Location]:

@@ -9,7 +9,6 @@ from django.core.files.uploadedfile import UploadedFile
 from django.forms.widgets import CheckboxInput
 from django.utils.translation import gettext_lazy as _
 
-from backup.archive import Key
 from backup.options import Part, RestoreMode, RestoreOptions, parts_named
 
 YES = ("true", "on", "1", "yes")
@@ -124,11 +123,6 @@ class RestoreForm(forms.Form):
     @property
     def typed_key(self) -> str:
         return str(self.cleaned_data["key"])
-
-    @property
-    def given_key(self) -> Key | None:
-        """The key of an encrypted backup, if any. Raises `WrongKey` where what was typed is none."""
-        return Key.parse(self.typed_key) if self.typed_key else None
 
     @property
     def kept_name(self) -> str:

@@ -15,6 +15,8 @@ from .database import database_of
 from .exceptions import BackupError, StorageFailed
 
 logger = logging.getLogger("backup")
+#: What the log calls who works where no user said so. The child process that nobody waits for is `AUTOMATIC`.
+nobody, AUTOMATIC = "the command line", "automatic"
 
 
 @contextmanager
@@ -53,7 +55,7 @@ def log(job: str, user: Any, refused: str = "") -> None:
 def _name_of(user: Any) -> str:
     """Return a user's name, quoted: it may hold line breaks and worse."""
     if user is None:
-        return "the command line"
+        return nobody
     return ascii(user.get_username()) if user.is_authenticated else "nobody known"
 
 

@@ -46,6 +46,7 @@ from .exceptions import (
     StorageFailed,
     UnknownApps,
     Unreadable,
+    WrongKey,
 )
 from .keeping import Keeping
 from .leftovers import remove_leftovers
@@ -461,6 +462,24 @@ def key_of(source: BinaryIO, key: Key | None = None) -> Key | None:
         return None
     with unlocked(source, edited=True, key=key) as archive:  # what is wrong with it, the next step says
         return archive.key
+
+
+def typed_key(typed: str, source: BinaryIO) -> Key | None:
+    """Return the key that somebody typed for a backup; None where nothing was typed.
+
+    Raises `WrongKey` where it is none: with the id of the key that the backup needs. Raises `InvalidBackup`.
+    """
+    if not typed:
+        return None
+    try:
+        return Key.parse(typed)
+    except WrongKey as error:
+        try:
+            known = key_of(source)
+            error.key_id = known.id if known else ""
+        except KeyNeeded as needed:
+            error.key_id = needed.key_id
+        raise
 
 
 def verify_backup(source: BinaryIO, reporter: Reporter = SILENT, *, key: Key | None = None) -> Metadata:

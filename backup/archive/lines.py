@@ -17,8 +17,6 @@ from typing import Any
 
 import orjson
 
-from .limits import Limits
-
 # -- writing ---
 
 
@@ -82,10 +80,6 @@ class RecordTooLongError(ValueError):
     """A record is longer than the limit."""
 
 
-class TooManyValuesError(ValueError):
-    """A record has more lists and objects in it than the limit."""
-
-
 class Lines:
     """A batch of a model's records, at least one, as JSON text. Only taken apart where somebody asks for `each`: to
     compare all of the text at once is quicker."""
@@ -137,7 +131,7 @@ def start_of(label: str) -> bytes:
 def read_lines(blocks: Iterator[bytes], label: str, limit: int) -> Iterator[Lines]:
     """Yield the records of a model's member, given as its text, in batches.
 
-    `limit`: bytes of a record. Raises `LayoutError`, `RecordTooLongError`, `TooManyValuesError`.
+    `limit`: bytes of a record. Raises `LayoutError`, `RecordTooLongError`.
 
     Where records stand one a line, the text is only cut behind the last whole line of each block. (A line break is
     never inside a JSON string.) From where that is not so, and for the last record in any case, `read_elements` goes
@@ -166,11 +160,6 @@ def read_lines(blocks: Iterator[bytes], label: str, limit: int) -> Iterator[Line
     yield from read_elements(chain([b","] if started else [], waiting, blocks), limit, started=started)
 
 
-#: How deep lists and objects may lie in each other, about as in the parsers. Each takes a microsecond here, and next to
-#: nothing in a ZIP.
-_DEEPEST = 1000
-
-
 def read_elements(blocks: Iterator[bytes], limit: int, *, started: bool = False) -> Iterator[Lines]:
     """Yield the records of a JSON array, laid out in any way, in batches.
 
@@ -180,7 +169,6 @@ def read_elements(blocks: Iterator[bytes], limit: int, *, started: bool = False)
     place = 0  # up to here the text is scanned
     start = 0  # here begins the element that is open, or the gap before the next one
     depth = 1 if started else 0
-    opened = 0  # in the element that is open
     separator = b"," if started else b""  # what a gap before an element holds, beside white space
     in_string = closed = False
     while True:
@@ -206,16 +194,11 @@ def read_elements(blocks: Iterator[bytes], limit: int, *, started: bool = False)
                     if not fits:
                         raise LayoutError
                     start = place - 1 if depth == 1 and opens else place
-                opened += opens
                 depth += 1 if opens else -1
-                if depth > _DEEPEST:
-                    raise LayoutError
-                if opened > Limits.values:
-                    raise TooManyValuesError
                 closed = closed or depth == 0
                 if depth == 1 and not opens:
                     found.append(text[start:place])
-                    start, separator, opened = place, b",", 0
+                    start, separator = place, b","
         if found:
             yield Lines(BETWEEN.join(found), b"", found)
         text, place, start = text[start:], place - start, 0
@@ -236,7 +219,7 @@ def read_elements(blocks: Iterator[bytes], limit: int, *, started: bool = False)
 def split_records(text: bytes) -> list[bytes]:
     """Return the elements of a part of a JSON array, laid out in any way; the lines of the text where it is none."""
     array = iter([b"[", text, b"]"])
-    with suppress(LayoutError, TooManyValuesError):
+    with suppress(LayoutError):
         return list(chain.from_iterable(lines.each for lines in read_elements(array, len(text) + 2)))
     return split_lines(text)
 

@@ -24,15 +24,7 @@ from ..exceptions import InvalidBackup, KeyNeeded, TooLarge, WrongKey
 from . import deflate, encryption, foreign
 from .key import Key, Keys
 from .limits import Limits, megabytes
-from .lines import (
-    LayoutError,
-    Lines,
-    RecordTooLongError,
-    TooManyValuesError,
-    has_more_values,
-    read_elements,
-    read_lines,
-)
+from .lines import LayoutError, Lines, RecordTooLongError, has_more_values, read_elements, read_lines
 from .members import MEDIA, README_FILE, RECORDS, Member, Photo, Records, records_by_name
 from .metadata import Metadata, check_version, parse_metadata
 from .names import METADATA, members_of, shown, slashed
@@ -517,11 +509,6 @@ class Archive:
             raise TooLarge(
                 _("“%(file)s” holds a record of more than %(limit)s MB.")
                 % {"file": shown(member.file), "limit": megabytes(self._limits.record)}
-            ) from error
-        except TooManyValuesError as error:
-            raise TooLarge(
-                _("“%(file)s” holds a record of more than %(limit)s values.")
-                % {"file": shown(member.file), "limit": Limits.values}
             ) from error
 
     def _malformed(

@@ -20,10 +20,12 @@ def main() -> int:
     with suppress(AttributeError, OSError):
         os.nice(NICENESS)
     django.setup()
+    from backup import log
     from backup.automatic import run
     from backup.exceptions import BackupError
     from backup.log import logger
 
+    log.nobody = log.AUTOMATIC
     try:
         with run.time_limit():
             run.run()

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from queue import SimpleQueue
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from django.db import connections
 from django.utils import formats, timezone, translation
@@ -402,15 +402,16 @@ def _there(copies: Mapping[str, Content]) -> str:
     ) % {"n": len(copies), "date": formats.date_format(newest, "DATETIME_FORMAT")}
 
 
-def test(name: str) -> Seen:
+def test(name: str, user: Any) -> Seen:
     """Write a small file into a location, read it back and delete it. Notes how that went, and returns it.
 
+    `user`: who said so; None is nobody.
     Where it works, what the location lacks is sent with the next look. Raises `NoSuchLocation`, `StorageFailed`.
     """
     location, now = locations.location(name), aware_now()
     seen = elsewhere.seen()[name]
     try:
-        with logged(f"test of {name}", None) as log:
+        with logged(f"test of {name}", user) as log:
             limits = {error.code: error.message for error in location.test()}
             log(", ".join(limits) or "works")
     except LocationFailed as error:

@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Iterable
 from urllib.parse import urlsplit, urlunsplit
 
+from django.conf import settings
 from django.core import mail
 from django.utils.translation import gettext as _
 
@@ -37,6 +38,11 @@ def ping(suffix: str = "") -> None:
         _ask(urlunsplit(parts._replace(path=parts.path.rstrip("/") + suffix if suffix else parts.path)))
 
 
+def lacks_sender() -> bool:
+    """Tell whether the site names no sender of its mails, as Baby Buddy without EMAIL_FROM and EMAIL_HOST_USER."""
+    return conf.notify != [OFF] and not settings.DEFAULT_FROM_EMAIL
+
+
 def _addresses() -> list[str]:
     chosen = conf.notify
     return [] if chosen == [OFF] else chosen or babybuddy.superuser_addresses()
@@ -52,7 +58,10 @@ def _mail(addresses: Iterable[str], status: Status) -> None:
         subject = _("Baby Buddy: entries are fewer than in the backup before")
     else:
         subject = _("Baby Buddy: automatic backups need your attention")
-    messages = [mail.EmailMessage(subject, status.message, to=[address]) for address in addresses]
+    sender = settings.DEFAULT_FROM_EMAIL  # without one, the addressee: mail servers take no mail from nobody
+    messages = [
+        mail.EmailMessage(subject, status.message, sender or address, [address]) for address in addresses
+    ]
     try:
         connection = mail.get_connection()
         if getattr(connection, "timeout", TIMEOUT) is None:

@@ -33,7 +33,8 @@ class BackupCommand(BaseCommand):
         try:
             return super().execute(*args, **options)
         except BackupError as error:
-            raise CommandError(f"{error}{way_on(error.offer)}") from error
+            offer = error.offer if error.offer in options else ""  # not every command has the switch
+            raise CommandError(f"{error}{way_on(offer)}") from error
 
     def show(self, text: str = "", style: Callable[[str], str] | None = None) -> None:
         """Write a line to stdout. Where nobody reads it, the command goes on."""
@@ -60,12 +61,12 @@ class BackupCommand(BaseCommand):
         is a terminal, and `ask` allows it. Raises `KeyNeeded`, `WrongKey`, `InvalidBackup`.
         """
         try:
-            return services.key_of(source, Key.parse(typed) if typed else None)
+            return services.key_of(source, services.typed_key(typed or "", source))
         except KeyNeeded as error:
             if typed or not ask or not sys.stdin.isatty():
                 raise
             asked = getpass(f"{error.message} Key: ")
-        return services.key_of(source, Key.parse(asked))
+        return services.key_of(source, services.typed_key(asked, source))
 
     def known_key(self, source: BinaryIO, typed: str | None) -> Key | None:
         """Return the key as `key_of` does; None, too, for a damaged file: what is wrong with it is for a proof to say.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Any, BinaryIO, cast
@@ -42,8 +43,8 @@ class _Joined(io.RawIOBase):
         return self._position
 
     def readinto(self, buffer: Any) -> int:
-        number = next((n for n, end in enumerate(self._ends) if self._position < end), None)
-        if number is None:
+        number = bisect_right(self._ends, self._position)
+        if number == len(self._ends):
             return 0
         start = self._ends[number - 1] if number else 0
         file = self._piece(number)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, BinaryIO, NamedTuple
@@ -122,8 +122,10 @@ def add_piece(upload_id: str, user: Any, offset: int, piece: BinaryIO) -> int:
     end = offset + size
     if end > found.size or (size < LEAST_PIECE and end < found.size):
         raise _incomplete()
+    _check_room(size, (_arrived(names) for names in _uploads().values()))
     told = _own(upload_id, user)
-    files.put(f"{_stem(told, user)}.piece.{offset:015}.{end:015}", File(piece))
+    name = f"{_stem(told, user)}.piece.{offset:015}.{end:015}"
+    files.put(name, File(piece), is_one_of_many=end < found.size)
     if end == found.size:
         _check_whole(upload_id, told, user)
     return end
@@ -146,9 +148,13 @@ def _check_whole(upload_id: str, told: _Id, user: Any) -> None:
 
 
 def _make_room(size: int, user: Any) -> None:
-    """Delete the oldest uploads of a user. Raises `StorageFailed` where the others have too many."""
+    """Delete the oldest uploads of a user. Raises `StorageFailed` where the others have too many.
+
+    What a user announced takes the room of that user's other uploads, but of nobody else's: others only lose room by
+    what has arrived.
+    """
     uploads = _uploads()
-    sizes = {stem: _size(names) for stem, names in uploads.items()}
+    sizes = {stem: _announced(names) or _arrived(names) for stem, names in uploads.items()}
     own = [stem for stem in uploads if stem.startswith(_prefix(user))]
     own.sort(key=lambda stem: files.modified(uploads[stem][-1]))
     while own and (
@@ -158,8 +164,13 @@ def _make_room(size: int, user: Any) -> None:
         oldest = own.pop(0)
         for name in uploads[oldest]:
             files.delete(name)
-        del sizes[oldest]
-    if sum(sizes.values()) + size > SIZES_OF_ALL * conf.max_upload_size:
+        del sizes[oldest], uploads[oldest]
+    _check_room(size, map(_arrived, uploads.values()))
+
+
+def _check_room(size: int, arrived: Iterable[int]) -> None:
+    """Raise `StorageFailed` where all users have too much, in bytes, to take `size` more."""
+    if sum(arrived) + size > SIZES_OF_ALL * conf.max_upload_size:
         raise StorageFailed(
             _("Too many uploads of others wait for their confirmation. Please try again later.")
         )
@@ -174,10 +185,17 @@ def _uploads(stem: str = "") -> dict[str, list[str]]:
     return found
 
 
-def _size(names: list[str]) -> int:
-    """Return how much room an upload takes, in bytes; one in pieces as if all were there."""
-    announced = names[0].partition(".begin.")[2]
-    return int(announced) if announced.isdecimal() else sum(map(files.size_of, names))
+def _announced(names: list[str]) -> int:
+    """Return the size of an upload in pieces, in bytes, as if all were there; 0 of one that came whole."""
+    size = names[0].partition(".begin.")[2]
+    return int(size) if size.isdecimal() else 0
+
+
+def _arrived(names: list[str]) -> int:
+    """Return how many bytes of an upload are here. Pieces say it by their names: there may be many."""
+    if not _announced(names):
+        return sum(map(files.size_of, names))
+    return sum(end - start for start, end, _name in map(_span, names[1:]))
 
 
 def _span(name: str) -> tuple[int, int, str]:

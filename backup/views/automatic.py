@@ -100,10 +100,9 @@ def acknowledge(request: HttpRequest) -> HttpResponseBase:
 def test_location(request: HttpRequest, name: str) -> HttpResponseBase:
     """Write a small file into a location, read it back and delete it; what is lacking there is sent next."""
     try:
-        seen = copies.test(name)
+        seen = copies.test(name, request.user)
     except BackupError as error:
         return not_done(request, error)
-    log(f"test of {name}", request.user)
     _copy_soon()
     is_failed = seen.state is State.FAILED
     level = messages.ERROR if is_failed else messages.SUCCESS

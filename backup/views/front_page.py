@@ -13,6 +13,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
 from backup import access, babybuddy, services
+from backup.automatic import notices
 from backup.automatic import status as automatic_backups
 from backup.conf import conf
 from backup.exceptions import BackupError
@@ -45,6 +46,7 @@ def front_page(
         "notice": notice,
         "limit": conf.max_upload_size,
         "status": (found := automatic_backups.status()),
+        "lacks_sender": notices.lacks_sender(),
         "locations": locations_in_words(found.locations),
     }
     try:

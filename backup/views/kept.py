@@ -104,11 +104,18 @@ def prove(request: HttpRequest, name: str) -> HttpResponseBase:
     return done(request, stored.as_json(), verdict_in_words(proof, stored), level)
 
 
+def _typed_key(request: HttpRequest, name: str | None) -> Key | None:
+    typed = request.POST.get("key", "").strip()
+    if not typed:
+        return None
+    with kept_backups.open_backup(name or services.safety_copy_to_undo()) as source:
+        return services.typed_key(typed, source)
+
+
 @endpoint("POST")
 def undo(request: HttpRequest) -> HttpResponseBase:
     """Undo the last restore; or, with a `safety_copy`, go back to that one."""
     name = request.POST.get("safety_copy") or None
-    typed = request.POST.get("key", "").strip()
     reporter = StateReporter(request.POST.get("follow", ""), request.user)
     try:
         with reporter:
@@ -117,7 +124,7 @@ def undo(request: HttpRequest) -> HttpResponseBase:
                     safety_copy=name,
                     user=request.user,
                     reporter=reporter,
-                    key=Key.parse(typed) if typed else None,
+                    key=_typed_key(request, name),
                 ),
                 undone=True,
             )

@@ -17,6 +17,7 @@ from django.shortcuts import redirect
 from django.urls import reverse
 
 from backup import access, babybuddy, services
+from backup.archive import Key
 from backup.exceptions import (
     AlreadyRestored,
     BackupError,
@@ -79,7 +80,9 @@ def _at_todays_schema(request: HttpRequest, form: RestoreForm, upload_id: str) -
     try:
         with (
             uploads.open_staged(upload_id, request.user) as source,
-            services.at_todays_schema(source, form.options, key=form.given_key, user=request.user) as backup,
+            services.at_todays_schema(
+                source, form.options, key=_key(form, source), user=request.user
+            ) as backup,
         ):
             if backup is source:
                 return upload_id
@@ -89,6 +92,10 @@ def _at_todays_schema(request: HttpRequest, form: RestoreForm, upload_id: str) -
     except BackupError as error:
         _discard_if_useless(request, upload_id, error)
         raise
+
+
+def _key(form: RestoreForm, source: BinaryIO) -> Key | None:
+    return services.typed_key(form.typed_key, source)
 
 
 def _discard_if_useless(request: HttpRequest, upload_id: str, error: BackupError) -> None:
@@ -167,7 +174,7 @@ def _form_of(request: HttpRequest, upload_id: str) -> RestoreForm:
 def _preview(request: HttpRequest, form: RestoreForm, upload_id: str) -> HttpResponse:
     try:
         with uploads.open_staged(upload_id, request.user) as backup:
-            plan = services.inspect_backup(backup, form.options, user=request.user, key=form.given_key)
+            plan = services.inspect_backup(backup, form.options, user=request.user, key=_key(form, backup))
     except BackupError as error:
         _discard_if_useless(request, upload_id, error)
         return _failed(request, error, form, upload_id)
@@ -245,7 +252,7 @@ def confirm(request: HttpRequest) -> HttpResponseBase:
                     user=request.user,
                     reporter=reporter,
                     idempotency_key=key,
-                    key=form.given_key,
+                    key=_key(form, source),
                 )
             )
     except BackupError as error:
@@ -282,7 +289,7 @@ def _ask(request: HttpRequest, form: RestoreForm) -> HttpResponse:
 def _removed(request: HttpRequest, form: RestoreForm) -> int:
     """Return how many records would be deleted, where the preview that was seen does not say."""
     with uploads.open_staged(form.upload_id, request.user) as backup:
-        plan = services.inspect_backup(backup, form.options, user=request.user, key=form.given_key)
+        plan = services.inspect_backup(backup, form.options, user=request.user, key=_key(form, backup))
     return sum(changes.removed for changes in plan.changes.values())
 
 
@@ -298,7 +305,7 @@ def question(request: HttpRequest, upload_id: str) -> HttpResponseBase:
 def _question(request: HttpRequest, form: RestoreForm, upload_id: str) -> HttpResponse:
     try:
         with uploads.open_staged(upload_id, request.user) as backup:
-            plan = services.inspect_backup(backup, form.options, user=request.user, key=form.given_key)
+            plan = services.inspect_backup(backup, form.options, user=request.user, key=_key(form, backup))
     except BackupError as error:
         return _failed(request, error, form, upload_id)
     words = in_words(plan, babybuddy.user_timezone(request.user))

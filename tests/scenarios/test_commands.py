@@ -17,6 +17,8 @@ from freezegun import freeze_time
 
 from backup import services
 from backup.conf import conf
+from backup.exceptions import Unreadable
+from backup.management.base import BackupCommand
 from backup.storage import kept
 from backup.storage.atomic import PARTIAL
 from tests.support.backups import metadata_of
@@ -426,3 +428,19 @@ def test_verify_a_damaged_file(saved):
 def test_verify_nothing(tmp_path):
     with pytest.raises(CommandError, match="cannot be read"):
         command("verify_backup", tmp_path / "none.zip")
+
+
+@pytest.mark.parametrize("has_switch", [True, False])
+def test_only_a_switch_that_is_there_is_named(has_switch):
+    class Command(BackupCommand):
+        def add_arguments(self, parser):
+            if has_switch:
+                parser.add_argument("--leave-out", action="store_true")
+
+        def handle(self, **options):
+            raise Unreadable("The notes of Mia cannot be read.")
+
+    with pytest.raises(CommandError, match="The notes of Mia") as caught:
+        call_command(Command())
+    assert ("add --leave-out." in str(caught.value)) == has_switch
+    assert ("To go on" in str(caught.value)) == has_switch

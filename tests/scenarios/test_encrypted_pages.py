@@ -92,6 +92,7 @@ def test_by_script(elsewhere, key, family):
         for typed in (Key.make().text, "hunter2"):
             response = client.post(url(name), {"backup_file": upload(elsewhere), "key": typed})
             assert (response.status_code, error_of(response)["code"]) == (409, "wrong_key")
+            assert error_of(response)["key_id"] == key.id
             assert typed not in response.content.decode()
     Child.objects.all().delete()
     typed = key.text.lower().replace("-", " ")
@@ -223,7 +224,7 @@ def test_an_older_one_in_a_browser(family, browser):
     assert Child.objects.exists()
 
 
-def test_undo_asks_for_the_key_of_a_safety_copy(key, browser, settings):
+def test_undo_asks_for_the_key_of_a_safety_copy(key, browser, settings, family):
     settings.BACKUP_ENCRYPT = ["local"]
     file = io.BytesIO()
     services.create_backup(file)
@@ -233,10 +234,28 @@ def test_undo_asks_for_the_key_of_a_safety_copy(key, browser, settings):
     settings.BACKUP_ENCRYPT = []
     (conf.root / "keys.json").unlink()
     asked = browser.post(url("undo"))
-    assert asked.status_code == 409
-    assert key.id in asked.content.decode()
+    for typed in ("hunter2", Key.make().text):
+        assert asked.status_code == 409
+        assert f"Key with the id {key.id}" in asked.content.decode()
+        asked = typed_in(browser, asked, key=typed)
+        error = error_of(script(family.admin).post(url("undo"), {"key": typed}))
+        assert (error["code"], error["key_id"]) == ("wrong_key", key.id)
+    assert f"Key with the id {key.id}" in asked.content.decode()
     assert typed_in(browser, asked, key=key.text).status_code == 200
     assert differences(before, snapshot()) == []
+
+
+def test_a_kept_backup_says_which_key_it_needs(key, browser, settings, family):
+    settings.BACKUP_ENCRYPT = ["local"]
+    name = services.keep_backup().name
+    settings.BACKUP_ENCRYPT = []
+    (conf.root / "keys.json").unlink()
+    for act in ("restore", "confirm"):
+        error = error_of(script(family.admin).post(url(act), {"kept": name, "key": "hunter2"}))
+        assert (error["code"], error["key_id"]) == ("wrong_key", key.id)
+    page = browser.post(url("restore"), {"kept": name, "key": "hunter2"}).content.decode()
+    assert f"Key with the id {key.id}" in page
+    assert "hunter2" not in page
 
 
 # -- the page of the key ---

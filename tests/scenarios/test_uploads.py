@@ -250,6 +250,26 @@ def test_a_file_larger_than_a_proxy_takes(page, file):
         assert all(step == (PIECE if limit == LIMIT else 225_000) for step in steps)
 
 
+def test_no_request_waits_for_ever(page, file):
+    """And none pretends to be another than it is, which some servers take for an attack."""
+    page.add_init_script(
+        """window.timeouts = [];
+        const send = XMLHttpRequest.prototype.send;
+        XMLHttpRequest.prototype.send = function (body) { timeouts.push(this.timeout); send.call(this, body); };"""
+    )
+    page.goto("/backup/")
+    wire, headers = Wire(page), []
+    page.on("request", lambda request: headers.extend(request.headers))
+    wire.answer = lambda _route, offset: offset >= 2 * PIECE  # never answered
+    send_by_page(page, file)
+    page.wait_for_function("timeouts.length === 4")  # it begins, and three pieces
+    timeouts = page.evaluate("timeouts")
+    page.reload()
+    page.wait_for_selector("#uploading-unfinished:visible")
+    assert all([*timeouts, *page.evaluate("timeouts")])
+    assert "x-http-method-override" not in headers
+
+
 def test_a_proxy_that_takes_next_to_nothing(hurried, file):
     page = hurried
     Wire(page).answer = lambda route, _: route.fulfill(status=413, body="<h1>413</h1>") or True

@@ -343,7 +343,7 @@ def once(lines, pattern):
 SECONDS = r"\d+\.\d s"
 
 
-def test_each_thing_is_logged_once(family, browser, log, tmp_path):
+def test_each_thing_is_logged_once(family, browser, log, tmp_path, settings):
     browser.get(url("download")).close()
     once(log(), rf"backup by 'admin': \d+ records, {SECONDS}")
     preview = browser.post(url("restore"), {"backup_file": upload()}, follow=True)
@@ -356,6 +356,10 @@ def test_each_thing_is_logged_once(family, browser, log, tmp_path):
     once(log(), rf"restore by 'admin': \d+ records, safety copy babybuddy_\S+\.zip, {SECONDS}")
     browser.post(url("undo"))
     once(log(), rf"undo by 'admin': \d+ records of babybuddy_\S+, safety copy babybuddy_\S+, {SECONDS}")
+    settings.BACKUP_LOCATIONS = {"nas": str(tmp_path / "nas")}
+    browser.post(url("test_location", "nas"))
+    once(log(), rf"test of nas by 'admin': works, {SECONDS}")
+    settings.BACKUP_LOCATIONS = {}
     name = kept.backups()[0].name
     browser.get(url("kept", name)).close()
     once(log(), rf"download of {name} by 'admin'")

@@ -227,6 +227,13 @@ def test_a_location_that_everybody_can_read(settings, tmp_path):
         assert found() == ["backup.E009"]
 
 
+def test_mails_that_have_no_sender(settings):
+    settings.DEFAULT_FROM_EMAIL = ""
+    assert found() == ["backup.W011"]
+    settings.BACKUP_NOTIFY = "off"
+    assert found() == []
+
+
 def test_copies_that_leave_in_clear(settings, tmp_path):
     """Of a place that is another machine, as far as its address says; and not once they are encrypted."""
     settings.BACKUP_ROOT = tmp_path

@@ -407,8 +407,8 @@ def test_a_location_that_lets_nobody_delete(places, settings, at, monkeypatch):
         deny(patch, "delete")
         night(at("2026-11-04 03:00"))
         assert states() == {"nas": "unknown"}
-        assert copies.test("nas").state is elsewhere.State.UNKNOWN
-    assert copies.test("nas").state is elsewhere.State.UNKNOWN
+        assert copies.test("nas", None).state is elsewhere.State.UNKNOWN
+    assert copies.test("nas", None).state is elsewhere.State.UNKNOWN
     run.copy_again()
     assert states() == {"nas": "ok"}
 
@@ -603,7 +603,7 @@ def test_the_test_of_a_location(places, nightly, starts, monkeypatch):
 
 def test_a_test_is_no_copy(places, nightly, starts, monkeypatch):
     """What a test writes is gone again: that copies are there is said after a copy only."""
-    assert copies.test("nas").state is elsewhere.State.UNKNOWN
+    assert copies.test("nas", None).state is elsewhere.State.UNKNOWN
     text = page(nightly.admin)
     assert "Copies are there" not in text
     assert "The test worked" in text
@@ -611,9 +611,9 @@ def test_a_test_is_no_copy(places, nightly, starts, monkeypatch):
         deny(patch, "write")
         run.run()
         assert states()["nas"] == "failed"
-    assert copies.test("nas").state is elsewhere.State.UNKNOWN
+    assert copies.test("nas", None).state is elsewhere.State.UNKNOWN
     run.copy_again()
-    assert copies.test("nas").state is elsewhere.State.OK
+    assert copies.test("nas", None).state is elsewhere.State.OK
 
 
 def test_a_state_that_cannot_be_read_is_none(places):

@@ -14,6 +14,7 @@ from aiosmtpd.controller import Controller
 from core import models as core
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
+from django.test import Client
 from django.urls import reverse
 
 from backup.automatic import notices, run
@@ -61,14 +62,20 @@ def web():
     server.close()
 
 
+#: Who sent the mails of a test, as the server was told.
+found_senders = []
+
+
 @pytest.fixture
 def mails(settings):
     """What a real mail server gets: (recipients, text)."""
-    found = []
+    found, senders = [], found_senders
+    senders.clear()
 
     class Handler:
         async def handle_DATA(self, server, session, envelope):
             found.append((envelope.rcpt_tos, envelope.content.decode()))
+            senders.append(envelope.mail_from)
             return "250 OK"
 
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -94,6 +101,23 @@ def failing(monkeypatch):
                 run.run(now=True)
 
     return fail
+
+
+def test_mails_without_a_sender(nightly, mails, failing, settings):
+    """What Baby Buddy makes of a mail server without EMAIL_FROM and EMAIL_HOST_USER."""
+    settings.DEFAULT_FROM_EMAIL = ""
+    failing()
+    assert found_senders == ["admin@example.com"]
+    (to, text), *others = mails
+    assert (to, others) == (["admin@example.com"], [])
+    assert "From: admin@example.com" in text
+    client = Client()
+    client.force_login(nightly.admin)
+    assert "set EMAIL_FROM" in client.get(reverse("backup:index")).content.decode()
+    settings.DEFAULT_FROM_EMAIL = "baby@example.com"
+    assert run.run(now=True).made
+    assert found_senders[1:] == ["baby@example.com"]
+    assert "set EMAIL_FROM" not in client.get(reverse("backup:index")).content.decode()
 
 
 def test_mail_goes_to_active_superusers_who_have_an_address(nightly, mails, failing):

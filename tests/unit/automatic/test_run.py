@@ -12,7 +12,9 @@ from django.core import mail
 from django.db import connection
 from freezegun import freeze_time
 
+from backup import log as backup_log
 from backup import services
+from backup.automatic import __main__ as child
 from backup.automatic import look, outlook, run, status
 from backup.automatic.status import State, acknowledge
 from backup.conf import conf
@@ -553,3 +555,13 @@ def test_two_machines_with_one_database_and_one_storage(nightly, at, settings, t
         assert on("one") == (True, False, False)
         assert len(automatic()) == 2
         assert status.status().state is State.OK
+
+
+def test_the_child_is_nobody_at_a_command_line(nightly, caplog, monkeypatch):
+    caplog.set_level("INFO", "backup")
+    monkeypatch.setattr(backup_log, "nobody", backup_log.nobody)
+    monkeypatch.setattr("os.nice", lambda _steps: None)  # of this process it would not be given back
+    assert child.main() == 0
+    told = [line for line in caplog.messages if line.startswith("automatic backup by ")]
+    assert len(told) == 1
+    assert told[0].startswith("automatic backup by automatic: ")

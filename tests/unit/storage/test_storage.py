@@ -224,6 +224,14 @@ def test_an_upload_in_pieces_is_read_as_one(place, user):
         add(upload_id, user, 0, DATA)
 
 
+def test_a_piece_is_one_of_many(host_db, user, monkeypatch):
+    """What makes the files the owner's looks at all of them: it is done once, with the last piece."""
+    looked = []
+    monkeypatch.setattr("backup.storage.owner.give_away", looked.append)
+    send(user)
+    assert len(looked) == 2  # as it began, and as it was complete
+
+
 def test_a_backup_in_pieces_is_read(place, user):
     file = take()
     upload_id = send(user, file.getvalue(), piece=PIECE)
@@ -258,10 +266,10 @@ def test_two_that_send_the_same_piece_at_once(place, user, monkeypatch):
     upload_id = uploads.begin(len(DATA), user)
     put = files.put
 
-    def late(name, file):
+    def late(name, file, **how):
         monkeypatch.setattr(files, "put", put)
         add(upload_id, user, 0, DATA[: 2 * PIECE])
-        put(name, file)
+        put(name, file, **how)
 
     monkeypatch.setattr(files, "put", late)
     add(upload_id, user, 0, DATA[:PIECE])
@@ -317,7 +325,9 @@ def test_pieces_expire_together(place, user):
         assert staged_names() == []
 
 
-def test_pieces_count_as_if_all_were_here(place, user, settings):
+def test_what_is_announced_takes_no_room_of_others(place, user, settings):
+    """A user's own uploads go for it; all others lose room by what has arrived, and by no more."""
+    settings.BACKUP_MAX_UPLOAD_SIZE = len(DATA)
     settings.BACKUP_MAX_UPLOAD_SIZE = len(DATA)
     moments = iter(range(100))
 
@@ -329,11 +339,20 @@ def test_pieces_count_as_if_all_were_here(place, user, settings):
     with pytest.raises(NoSuchUpload):
         uploads.incoming(ids[0], user)
     assert [uploads.incoming(upload_id, user).offset for upload_id in ids[1:]] == [0, 0, 0]
-    others = [User.objects.create_user(f"user {number}") for number in range(3)]
-    for other in [*others[:2] * 3, others[2]]:
+    others = [User.objects.create_user(f"user {number}") for number in range(4)]
+    for other in others[:3] * 3:
         uploads.begin(len(DATA), other)
+    late, last = uploads.begin(1, others[3]), uploads.begin(len(DATA), others[3])
+    add(last, others[3], 0, DATA[:PIECE])
+    whole = [send(other) for other in others[:3] for _ in range(3)]  # in place of what they only announced
     with pytest.raises(StorageFailed, match="later"):
-        uploads.begin(len(DATA), others[2])
+        uploads.begin(len(DATA), user)
+    assert add(last, others[3], PIECE, DATA[PIECE:]) == len(DATA)
+    assert sum(files.size_of(name) for name in staged_names()) == 10 * len(DATA)
+    with pytest.raises(StorageFailed, match="later"):
+        add(late, others[3], 0, b"a")
+    uploads.discard(whole[0], others[0])
+    assert add(late, others[3], 0, b"a") == 1
     with pytest.raises(InvalidBackup, match="empty"):
         uploads.begin(0, user)
 
