@@ -368,7 +368,7 @@ def _zone_of_site(database: Database) -> str:
 
 def _zone_replaced(database: Database, name: str) -> str:
     return _("“%(name)s” is a time zone that is not known here. Its users get the site's, %(zone)s.") % {
-        "name": name,
+        "name": name[:100],
         "zone": _zone_of_site(database),
     }
 

@@ -47,6 +47,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+#: Characters of a name out of a file that an error holds. It goes into the answer, and may have megabytes in the file.
+MOST = 200
+
 
 class BackupError(Exception):
     """Base of all errors of this app.
@@ -85,8 +88,8 @@ class InvalidRecord(InvalidBackup):
     def __init__(self, message: str, *, model: str, pk: object = None, field: str | None = None) -> None:
         super().__init__(message)
         self.model = model
-        self.pk = pk
-        self.field = field
+        self.pk = pk[:MOST] if isinstance(pk, str) else pk
+        self.field = field and field[:MOST]
 
 
 class WrongChecksum(InvalidBackup):

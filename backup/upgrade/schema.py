@@ -9,9 +9,10 @@ from django.db.migrations.loader import MigrationLoader
 from django.utils.translation import gettext as _
 
 from ..archive.metadata import Metadata
+from ..archive.names import shown
 from ..archive.reader import Archive
 from ..exceptions import RestoreRefused
-from ..tables import Table
+from ..tables import MAX_NAMED, Table
 
 
 def leaf_migrations(connection: BaseDatabaseWrapper, app_labels: Iterable[str]) -> dict[str, list[str]]:
@@ -109,7 +110,7 @@ def check_known(
                 "additions of somebody's own, these can be left out. Unknown are:"
             )
             % {"version": version or "?"},
-            unknown,
+            [*(shown(name) for name in unknown[:MAX_NAMED]), *(["…"] if len(unknown) > MAX_NAMED else [])],
             offer="leave_out",
         )
 
