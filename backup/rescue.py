@@ -80,6 +80,11 @@ def rescued(
         yield rescue
 
 
+def name_aside(path: Path) -> Path:
+    """Return the name under which a database file is kept that is damaged: beside the one in its place."""
+    return path.with_name(f"{path.name}-damaged-{dt.datetime.now(dt.timezone.utc):%Y%m%dT%H%M%SZ}")
+
+
 def _damage(database: Database, tables: Sequence[Table]) -> tuple[list[str], list[str], dict[str, str]]:
     """Return what is wrong with the database as such, the names of missing tables, and those of damaged ones."""
     try:
@@ -97,7 +102,7 @@ def _replaced(database: Database, path: Path, fresh: Path) -> Iterator[Path]:
     Yields the path of the old one.
     """
     first = _first_migration(database)
-    aside = path.with_name(f"{path.name}-damaged-{dt.datetime.now(dt.timezone.utc):%Y%m%dT%H%M%SZ}")
+    aside = name_aside(path)
     new = path.with_name(f"{path.name}-new")
     database.connection.close()
     try:

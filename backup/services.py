@@ -65,7 +65,7 @@ from .options import (
     Result,
 )
 from .proof import Proof, Verdict, compare, prove
-from .rescue import Rescue, rescued
+from .rescue import Rescue, name_aside, rescued
 from .restore.apply import next_keys, write
 from .restore.batches import Report, Spool
 from .restore.build import build
@@ -276,23 +276,28 @@ def open_whole(name: str, user: Any = None) -> BinaryIO:
     What is missing or damaged of its photos is left out, and named in its metadata. Raises as `open_kept` does;
     `KeyNeeded` where it is encrypted, and its key is not known here, so that photos cannot be put into it.
     """
-    source = open_kept(name, user)
-    try:
-        whole = _whole(source)
-    except KeyNeeded:
-        if kept.find(name).photos:
-            source.close()
-            raise
-        whole = None
-    except BaseException:
-        source.close()
-        raise
-    if whole is None:
-        source.seek(0)
-        return source
-    source.close()
+    with ExitStack() as stack:
+        source = open_kept(name, user)
+        stack.callback(source.close)
+        try:
+            whole = _whole(source)
+        except KeyNeeded:
+            if _may_have_photos(name):
+                raise
+            whole = None
+        if whole is None:
+            stack.pop_all()
+            whole = source
     whole.seek(0)
     return whole
+
+
+def _may_have_photos(name: str) -> bool:
+    """Tell whether a backup whose key is not known here may have photos. Of another site's nobody knows."""
+    try:
+        return kept.find(name).photos > 0
+    except NoSuchBackup:
+        return True
 
 
 def _whole(source: BinaryIO) -> BinaryIO | None:
@@ -1210,14 +1215,15 @@ def _lossy(left_out: Places) -> list[str]:
         % {"places": "; ".join(places_in_words(left_out))}
     ]
     database = database_of()
-    if database.file() is not None:
-        with tempfile.TemporaryDirectory() as folder:
-            copy = Path(folder, "copy")
-            with database.damage_explained():
-                database.copy_file(copy)
-            with copy.open("rb") as file:
-                name = kept.add_file(file)
-        warnings.append(_("The database file from before is kept as %(name)s.") % {"name": name})
+    path = database.file()
+    if path is not None:
+        # Beside it, since it is in clear, and what lies in BACKUP_ROOT may be encrypted.
+        copy = name_aside(path)
+        with database.damage_explained():
+            database.copy_file(copy)
+        with suppress(OSError):
+            shutil.copystat(path, copy)
+        warnings.append(_("The database file from before is kept as %(name)s.") % {"name": copy})
     return warnings
 
 

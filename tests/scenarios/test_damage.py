@@ -19,10 +19,11 @@ from django.test import Client
 from django.urls import reverse
 
 from backup import services
+from backup.conf import conf
 from backup.database import memo
 from backup.exceptions import Damaged, Forbidden, InvalidBackup, Unreadable
 from backup.options import RestoreMode, RestoreOptions
-from backup.storage import kept
+from backup.storage import kept, keys
 from backup.tables import places_in_words
 from backup.upgrade import process
 from tests.support.backups import metadata_of, records_of, take
@@ -234,6 +235,18 @@ def made_already(django_db_setup, monkeypatch):
     """A new database is a copy, and not made by a child process: `test_over_a_damaged_file` has that."""
     file, _result = django_db_setup.copies[None]
     monkeypatch.setattr(process, "fresh_database", lambda reporter: nullcontext(file))
+
+
+def test_a_damaged_database_is_not_kept_in_clear_among_what_is_encrypted(family, settings):
+    settings.BACKUP_ENCRYPT = ["local"]
+    keys.add()
+    good = take()
+    spoil()
+    result = services.restore_backup(good, ALL_THE_SAME)
+    assert kept_file(result).parent == path().parent
+    for file in filter(Path.is_file, conf.root.rglob("*")):
+        assert not file.read_bytes().startswith(b"SQLite format 3")
+    kept_file(result).unlink()
 
 
 @pytest.mark.parametrize("wal", [True, False])

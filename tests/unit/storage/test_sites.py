@@ -14,8 +14,8 @@ from backup import services
 from backup.automatic import run
 from backup.conf import conf
 from backup.database import Job, database_of, memo
-from backup.exceptions import NoSuchBackup
-from backup.storage import kept, state, uploads
+from backup.exceptions import KeyNeeded, NoSuchBackup
+from backup.storage import kept, keys, state, uploads
 from backup.storage.kept import BackupKind
 from tests.support.backups import restore, take
 from tests.support.processes import ask, process
@@ -128,6 +128,16 @@ def test_a_database_that_was_made_anew_is_offered_what_was_kept(family, made_ane
     assert snapshot()["core.feeding"] == then
     with pytest.raises(NoSuchBackup):
         services.open_kept(names[0], family.admin)
+
+
+def test_without_its_key_what_was_kept_beside_is_no_download(family, made_anew, settings):
+    settings.BACKUP_ENCRYPT = ["local"]
+    keys.add()
+    name = services.keep_backup().name
+    made_anew()
+    (conf.root / "keys.json").unlink()
+    with pytest.raises(KeyNeeded):
+        services.open_whole(name, family.admin)
 
 
 def test_an_emptied_site_is_offered_its_own(family, client):
