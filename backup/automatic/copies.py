@@ -41,7 +41,7 @@ from ..storage import elsewhere, facts, kept, keys, locations
 from ..storage.content import Content, content_of
 from ..storage.elsewhere import Seen, State
 from ..storage.kept import LOCAL, BackupKind, StoredBackup
-from ..storage.names import Name, parse
+from ..storage.names import Name, parse, parsed
 from .photo_copies import PhotoCopies
 from .read_back import check, read_back
 from .retention import Verdict, verdicts
@@ -80,10 +80,10 @@ def copy(halted: str = "", *, again: bool = False) -> None:
             visit = done.get()
         except BackupError as error:  # the time of the whole run is up
             for visit in waiting.values():
-                elsewhere.note(visit.failed(error.message))
+                _note(visit, visit.failed(error.message))
             return
         del waiting[visit.seen.name]
-        _note(visit)
+        _note(visit, visit.seen)
 
 
 def _make(visit: _Visit, done: SimpleQueue[_Visit]) -> None:
@@ -91,16 +91,22 @@ def _make(visit: _Visit, done: SimpleQueue[_Visit]) -> None:
     done.put(visit)
 
 
-def _note(visit: _Visit) -> None:
-    current = elsewhere.seen()[visit.seen.name].copies  # one may have been deleted by hand meanwhile
-    copies = {
-        text: content
-        for text, content in visit.seen.copies.items()
-        if text in current or text not in visit.known
-    }
-    elsewhere.note(replace(visit.seen, copies=copies))
+def _note(visit: _Visit, found: Seen) -> None:
+    """Note how a location is after a visit. `found`: as the visit found it; others may have noted something since."""
+
+    def merged(current: Seen) -> Seen:
+        copies = {
+            text: content
+            for text, content in found.copies.items()
+            if text in current.copies or text not in visit.known  # else it was deleted by hand
+        }
+        was_asked = current.next_try != visit.before.next_try  # for what the visit did not know of yet
+        return replace(found, copies=copies, next_try=current.next_try if was_asked else found.next_try)
+
+    elsewhere.change(found.name, merged)
     for name in visit.replaced:
-        kept.forget_proof(name, visit.seen.name)
+        with suppress(NoSuchBackup):  # deleted since
+            kept.forget_proof(name, found.name)
     for name in visit.removed:
         kept.forget(name)
 
@@ -141,12 +147,13 @@ def _retention(backups: Sequence[StoredBackup], site: str, halted: str) -> list[
 class _Visit:
     """A visit to one location. Nothing in it asks the database: it is made in a thread.
 
-    `seen`: how the location is, as far as the visit came. `known`: what was known to lie there. `removed`: the names of
-    backups whose copy was removed. `replaced`: of those whose copy was replaced by another file.
+    `before`: how the location was known to be. `seen`: how it is, as far as the visit came. `known`: what was known to
+    lie there. `removed`: the names of backups whose copy was removed. `replaced`: of those whose copy was replaced by
+    another file.
     """
 
     def __init__(self, before: Seen, work: _Work) -> None:
-        self.seen = before
+        self.seen = self.before = before
         self.removed: list[str] = []
         self.replaced: list[str] = []
         self.known: Mapping[str, Content] = before.copies
@@ -156,6 +163,8 @@ class _Visit:
         self._limits = {code: text for code, text in before.limits.items() if code == CannotDelete.code}
         self._gone: list[str] = []
         self._is_listed = False
+        #: The names of files there that nobody could read: they may need any of the photos.
+        self._unread: set[str] = set()
 
     def make(self) -> None:
         """Make the visit. Nothing is raised."""
@@ -179,6 +188,8 @@ class _Visit:
         self._look(location)
         if key is None:
             self._refuse_clear()
+        for name in [*map(parse, self._copies)]:
+            self._remove_clear(location, name)
         photos = PhotoCopies(location)
         lacking = [backup for backup in self._work.wanted if self._lacks(backup, key)]
         photos.complete(self._copies, [backup for backup in self._work.wanted if backup not in lacking])
@@ -187,7 +198,7 @@ class _Visit:
                 self._send(location, backup, key, photos)
         if self._is_listed and not self._gone:
             self._tidy(location)
-            if not self._work.halted:
+            if not self._work.halted and self._unread <= self._copies.keys():
                 photos.tidy(self._copies)
 
     # -- what is there ---
@@ -195,7 +206,7 @@ class _Visit:
     def _look(self, location: locations.Location) -> None:
         """See what lies there, and what does not any more."""
         try:
-            there = [name for name in map(_parsed, location.names()) if name and name.site == self._work.site]
+            there = [name for name in parsed(location.names()) if name.site == self._work.site]
         except CannotList as error:
             self._limits[error.code] = error.message
             return
@@ -211,6 +222,7 @@ class _Visit:
             except (LocationFailed, InvalidBackup) as error:
                 if not isinstance(error, CannotRead):
                     logger.warning("%s in %s cannot be used: %s", name.text, location.name, error.code)
+        self._unread = texts - self._copies.keys()
 
     def _learned(self, location: locations.Location, name: Name) -> Content:
         """Return what a file holds that was not seen there before. Raises `LocationFailed`, `InvalidBackup`."""
@@ -281,7 +293,7 @@ class _Visit:
         self._remove_clear(location, name)
 
     def _remove_clear(self, location: locations.Location, name: Name) -> None:
-        """Delete a copy in clear, now that there is one which is encrypted."""
+        """Delete the same copy in clear, where this one is encrypted."""
         clear = f"{name.identity}.zip"
         if name.key_id and clear in self._copies:
             self._delete(location, parse(clear))
@@ -290,14 +302,17 @@ class _Visit:
 
     def _tidy(self, location: locations.Location) -> None:
         """Remove what the rules do not want there any more."""
-        copies = {parse(text).identity: text for text in self._copies}
         backups = {
-            identity: self._work.known.get(identity) or kept.seen_in(location.name, text, self._copies[text])
-            for identity, text in copies.items()
+            name.identity: self._work.known.get(name.identity)
+            or kept.seen_in(location.name, name.text, self._copies[name.text])
+            for name in map(parse, self._copies)
         }
         for verdict in _retention([*backups.values()], self._work.site, self._work.halted):
-            if not verdict.stays and not self._delete(location, parse(copies[verdict.backup.identity])):
-                return
+            if verdict.stays or kept.is_pinned(verdict.backup.name):
+                continue
+            for name in [*map(parse, self._copies)]:
+                if name.identity == verdict.backup.identity and not self._delete(location, name):
+                    return
 
     def _delete(self, location: locations.Location, name: Name) -> bool:
         """Delete a copy. Returns whether the location lets us."""
@@ -309,7 +324,7 @@ class _Visit:
         self._limits.pop(CannotDelete.code, None)
         self._copies.pop(name.text, None)
         self.removed.append(name.text)
-        logger.info("%s removed from %s by BACKUP_KEEP", name.text, location.name)
+        logger.info("%s removed from %s", name.text, location.name)
         return True
 
     # -- how it is ---
@@ -364,12 +379,6 @@ class _Visit:
         )
 
 
-def _parsed(text: str) -> Name | None:
-    with suppress(NoSuchBackup):  # another file
-        return parse(text)
-    return None
-
-
 def _created(name: Name) -> dt.datetime:
     return name.created
 
@@ -409,20 +418,20 @@ def test(name: str, user: Any) -> Seen:
     Where it works, what the location lacks is sent with the next look. Raises `NoSuchLocation`, `StorageFailed`.
     """
     location, now = locations.location(name), aware_now()
-    seen = elsewhere.seen()[name]
+    found: dict[str, Any] = {"at": now, "next_try": now}
     try:
         with logged(f"test of {name}", user) as log:
             limits = {error.code: error.message for error in location.test()}
             log(", ".join(limits) or "works")
     except LocationFailed as error:
-        seen = replace(seen, state=State.FAILED, message=error.message)
+        found |= {"state": State.FAILED, "message": error.message}
     else:
-        # Nothing but a copy tells whether copies are there, and a visit makes one now.
-        state = State.OK if seen.state is State.OK and not limits else State.UNKNOWN
         message = " ".join(limits.values()) or _(
             "The test worked: a file was written, read back and deleted."
         )
-        seen = replace(seen, state=state, message=message, limits=limits, tries=0, is_lasting=False)
-    seen = replace(seen, at=now, next_try=now)
-    elsewhere.note(seen)
-    return seen
+        # Nothing but a copy tells whether copies are there, and a visit makes one now.
+        was_good = elsewhere.seen()[name].state is State.OK
+        state = State.OK if was_good and not limits else State.UNKNOWN
+        found |= {"state": state, "message": message, "limits": limits, "tries": 0, "is_lasting": False}
+    elsewhere.change(name, lambda seen: replace(seen, **found))
+    return elsewhere.seen()[name]

@@ -313,7 +313,7 @@ def _retain() -> str:
     """Delete what the rules do not want any more. Returns what went wrong; "" where nothing did."""
     try:
         # Not while somebody restores, who may be about to name one for undo. Then they go with the next run.
-        with suppress(Busy), database_of().lock(Job.RESTORE), kept.noting():  # nor while somebody pins one
+        with suppress(Busy), database_of().lock(Job.RESTORE), files.noting():  # nor while somebody pins one
             for verdict in status.retention():
                 if not verdict.stays:
                     kept.delete_here(verdict.backup)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -82,27 +82,33 @@ def seen() -> dict[str, Seen]:
     }
 
 
-def note(found: Seen) -> None:
-    """Remember how a location is. Those that the settings name no more are forgotten. Raises `StorageFailed`."""
-    others = {name: other for name, other in seen().items() if other.at is not None}
-    if found.name in conf.locations:
-        others[found.name] = replace(found, address=_digest(conf.locations[found.name]))
-    files.put_json(_FILE, {name: _as_json(other) for name, other in others.items()})
+def change(name: str, changed: Callable[[Seen], Seen]) -> None:
+    """Remember how a location is: what `changed` makes of what is known by then, since others may have noted something
+    meanwhile. Locations that the settings name no more are forgotten. Raises `StorageFailed`."""
+    if name not in conf.locations:
+        return
+    with files.noting():
+        known = seen()
+        known[name] = replace(changed(known[name]), address=_digest(conf.locations[name]))
+        files.put_json(_FILE, {name: _as_json(found) for name, found in known.items()})
 
 
 def ask_again() -> None:
     """Have all locations be asked with the next look: there is something new to copy. Raises `StorageFailed`."""
-    for found in seen().values():
-        if found.at is not None:
-            note(replace(found, next_try=aware_now(), tries=0))
+    now = aware_now()
+    for name in seen():
+        change(name, lambda found: replace(found, next_try=now, tries=0))
 
 
 def forget(location: str, copy: str) -> None:
     """Note that a copy is not there any more. Raises `StorageFailed`."""
-    found = seen().get(location)
-    if found and copy in found.copies:
-        copies = {name: content for name, content in found.copies.items() if name != copy}
-        note(replace(found, copies=copies))
+
+    def without(found: Seen) -> Seen:
+        return replace(
+            found, copies={name: content for name, content in found.copies.items() if name != copy}
+        )
+
+    change(location, without)
 
 
 def fingerprint() -> str:
@@ -134,7 +140,7 @@ def _parse(name: str, address: str, content: Any) -> Seen:
             return Seen(
                 name,
                 State(content["state"]),
-                dt.datetime.fromisoformat(content["at"]),
+                content["at"] and dt.datetime.fromisoformat(content["at"]),
                 str(content["message"]),
                 int(content["tries"]),
                 content["next_try"] and dt.datetime.fromisoformat(content["next_try"]),

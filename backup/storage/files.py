@@ -12,8 +12,9 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
@@ -21,12 +22,14 @@ from typing import Any, BinaryIO, TypeVar, cast
 from django.core.files import File
 from django.core.files.base import ContentFile
 from django.core.files.storage import FileSystemStorage, Storage, storages
+from django.db import DatabaseError
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from ..conf import aware_now, conf
+from ..database import Job, database_of, reason_of
 from ..database.memo import site_id
-from ..exceptions import BackupError, StorageFailed
+from ..exceptions import BackupError, Busy, StorageFailed
 from . import owner
 from .atomic import atomic_write, sweep
 from .bounded import ANSWER, STALLED, Activity, DoesNotAnswer, WatchedFile, bounded
@@ -48,6 +51,8 @@ PLACED = "placed"
 LAST = "last"
 LAST_BACKUP = f"{LAST}/backup.json"
 LAST_RUN = f"{LAST}/automatic.json"
+#: Seconds between two tries to note something while another process does, and how many.
+PATIENCE, TRIES = 0.05, 600
 #: How long the progress of a restore, and how it ended, is kept.
 PROGRESS_KEPT = dt.timedelta(days=1)
 #: How long an upload in pieces waits for the next one: a laptop may sleep for a night.
@@ -144,13 +149,6 @@ def local_path(name: str, site: str = "") -> str:
     with storage_errors():
         place = storage()
         return place.path(path_of(name, site)) if isinstance(place, FileSystemStorage) else ""
-
-
-def place_of(name: str) -> str:
-    """Return where a file lies, for people: its path, where it has one."""
-    with storage_errors():
-        place, path = storage(), path_of(name)
-        return str(place.path(path)) if isinstance(place, FileSystemStorage) else path
 
 
 def put(name: str, file: File[bytes], *, is_one_of_many: bool = False) -> None:
@@ -276,6 +274,27 @@ def modified(name: str) -> dt.datetime:
     path = path_of(name)
     moment = _ask(lambda place: place.get_modified_time(path), missing=aware_now())
     return timezone.make_aware(moment) if timezone.is_naive(moment) else moment
+
+
+@contextmanager
+def noting() -> Iterator[None]:
+    """Let nobody else, in any process or machine, note anything about a backup or a location inside: what others noted
+    between reading and writing would be lost. Raises `StorageFailed` where another process does not come to an end."""
+    with ExitStack() as stack:
+        for tries_left in reversed(range(TRIES)):
+            try:
+                stack.enter_context(database_of().lock(Job.NOTE))
+                break
+            except Busy as error:
+                if not tries_left:
+                    raise StorageFailed(error.message) from error
+                time.sleep(PATIENCE)
+            except DatabaseError as error:
+                raise StorageFailed(
+                    _("The database does not answer, so nothing can be noted (%(reason)s).")
+                    % {"reason": reason_of(error)}
+                ) from error
+        yield
 
 
 def put_json(name: str, content: dict[str, Any]) -> None:

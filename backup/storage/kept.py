@@ -15,9 +15,8 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
@@ -26,11 +25,9 @@ from django.utils.translation import gettext as _
 
 from ..archive import Metadata, with_photos
 from ..conf import conf
-from ..database import Job, database_of
 from ..database.memo import site_id
 from ..exceptions import (
     BackupError,
-    Busy,
     EncryptionUnavailable,
     InvalidBackup,
     KeyNeeded,
@@ -44,14 +41,12 @@ from .content import Content, content_here
 from .facts import LOCAL as LOCAL
 from .files import KEPT, SAFETY
 from .names import BackupKind as BackupKind  # a kept backup is known by these everywhere
-from .names import Name, no_longer_there
+from .names import Name, no_longer_there, parsed
 from .names import parse as parse
 from .state import load_last_restore
 
 #: Safety copies that are younger are not pruned, however many there are.
 YOUNG = dt.timedelta(days=1)
-#: Seconds that others may take to note something about a backup.
-PATIENCE = 30
 
 
 @dataclass(frozen=True)
@@ -137,13 +132,6 @@ class StoredBackup:
         }
 
 
-def add_file(file: BinaryIO) -> str:
-    """Keep a damaged database file beside the safety copies. Returns where it is. Raises `StorageFailed`."""
-    name = f"{SAFETY}/damaged_{dt.datetime.now(dt.timezone.utc):%Y%m%dT%H%M%S.%fZ}.sqlite3"
-    files.put(name, File(file))
-    return files.place_of(name)
-
-
 def names(kind: BackupKind | None = None) -> list[Name]:
     """List the names of those in BACKUP_ROOT, newest first, without opening a file. Raises `StorageFailed`.
 
@@ -162,12 +150,8 @@ def _paths() -> list[str]:
 
 
 def _names_among(paths: list[str], kind: BackupKind | None) -> list[Name]:
-    found = []
-    for path in paths:
-        with suppress(NoSuchBackup):  # another file
-            name = parse(path.rpartition("/")[2])
-            if name.path == path and kind in (None, name.kind):
-                found.append(name)
+    names, there = parsed({path.rpartition("/")[2] for path in paths}), {*paths}
+    found = [name for name in names if name.path in there and kind in (None, name.kind)]
     return sorted(found, key=_by_time, reverse=True)
 
 
@@ -189,12 +173,10 @@ def _placed(paths: list[str], kind: BackupKind | None) -> list[_Placed]:
     """List the backups in BACKUP_ROOT, and those that were seen in locations, newest first. `paths`: see `_paths`."""
     found = {name.identity: _Placed(name, {LOCAL: name.text}) for name in _names_among(paths, kind)}
     for location, seen in elsewhere.seen().items():
-        for copy, content in seen.copies.items():
-            with suppress(NoSuchBackup):  # another file
-                name = parse(copy)
-                if kind in (None, name.kind):
-                    placed = found.setdefault(name.identity, _Placed(name, {}, content))
-                    placed.copies[location] = copy
+        for name in parsed(seen.copies):
+            if kind in (None, name.kind):
+                placed = found.setdefault(name.identity, _Placed(name, {}, seen.copies[name.text]))
+                placed.copies[location] = name.text
     return sorted(found.values(), key=lambda placed: _by_time(placed.name), reverse=True)
 
 
@@ -320,26 +302,35 @@ def delete(name: str) -> None:
 
     Where a location does not let it go, it is deleted everywhere else before that is raised.
     """
-    placed = _find(parse(name))
+    found = _find(parse(name)).name
     failed: StorageFailed | None = None
-    for location, copy in placed.copies.items():
-        try:
-            if location != LOCAL:
-                locations.location(location).delete(parse(copy).path)
-                elsewhere.forget(location, copy)
-        except StorageFailed as error:
-            failed = error
-    if placed.name.text == placed.copies.get(LOCAL):
-        files.delete(placed.name.path)
+    for location, seen in elsewhere.seen().items():
+        for copy in _same(seen.copies, found):
+            try:
+                locations.location(location).delete(copy.path)
+                elsewhere.forget(location, copy.text)
+            except StorageFailed as error:
+                failed = error
+    _delete_here(found)
     if failed is not None:
         raise failed
-    files.delete(placed.name.facts)
+    files.delete(found.facts)
 
 
 def delete_here(backup: StoredBackup) -> None:
     """Delete a backup from BACKUP_ROOT; its copies stay. Raises `StorageFailed`."""
-    files.delete(parse(backup.copies[LOCAL]).path)
+    _delete_here(parse(backup.name))
     forget(backup.name)
+
+
+def _delete_here(name: Name) -> None:
+    for copy in _same((path.rpartition("/")[2] for path in _paths()), name):
+        files.delete(copy.path)
+
+
+def _same(texts: Iterable[str], name: Name) -> list[Name]:
+    """Return which of these are files of a backup: one in clear, say, and one that is encrypted."""
+    return [found for found in parsed(texts) if found.identity == name.identity]
 
 
 def forget(name: str) -> None:
@@ -351,50 +342,37 @@ def forget(name: str) -> None:
     files.delete(found.facts)
 
 
-@contextmanager
-def noting() -> Iterator[None]:
-    """Let nobody else note anything about a backup inside: what others noted between reading and writing would be lost.
-
-    Raises `StorageFailed` where another process does not come to an end.
-    """
-    until = time.monotonic() + PATIENCE
-    with ExitStack() as stack:
-        while True:
-            try:
-                stack.enter_context(database_of().lock(Job.NOTE))
-                break
-            except Busy as error:
-                if time.monotonic() > until:
-                    raise StorageFailed(error.message) from error
-                time.sleep(0.01)
-        yield
-
-
 def pin(name: str, pinned: bool) -> StoredBackup:
     """Pin a backup, so that no rule ever removes it, or no longer. Raises `NoSuchBackup`, `StorageFailed`."""
     return note(name, pinned=pinned)
 
 
+def is_pinned(name: str) -> bool:
+    """Tell whether a backup is pinned right now. Whoever removes one by a rule asks last. Raises `StorageFailed`."""
+    return known.load(parse(name)).get("pinned") is True
+
+
 def note(name: str, **facts: Any) -> StoredBackup:
     """Remember something about a backup that is not in it. Raises `NoSuchBackup`, `StorageFailed`."""
-    found = _find(parse(name)).name
-    with noting():
-        known.save(found, {**known.load(found), **facts})
+    _change(name, lambda before: {**before, **facts})
     return find(name)
 
 
 def note_proof(name: str, proof: Mapping[str, Any], *, is_verdict: bool) -> None:
     """Remember what the proof of a copy came to: see `known.with_proof`. Raises `NoSuchBackup`, `StorageFailed`."""
-    found = _find(parse(name)).name
-    with noting():
-        known.save(found, known.with_proof(known.load(found), proof, is_verdict=is_verdict))
+    _change(name, lambda facts: known.with_proof(facts, proof, is_verdict=is_verdict))
 
 
 def forget_proof(name: str, place: str) -> None:
     """Forget what the proof of a copy came to. Raises `NoSuchBackup`, `StorageFailed`."""
-    found = _find(parse(name)).name
-    with noting():
-        known.save(found, known.without_proof(known.load(found), place))
+    _change(name, lambda facts: known.without_proof(facts, place))
+
+
+def _change(name: str, changed: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> None:
+    """Change what is known about a backup. Raises `NoSuchBackup`, `StorageFailed`."""
+    with files.noting():
+        found = _find(parse(name)).name
+        known.save(found, changed(known.load(found)))
 
 
 # -- all of them ---
@@ -451,7 +429,7 @@ def prune(keep: str) -> None:
     now = dt.datetime.now(dt.timezone.utc)
     past = [name for name in names(BackupKind.SAFETY) if name.created <= now]
     for name in past[conf.safety_copies :]:
-        if now - name.created > YOUNG and name.text != keep and not known.load(name).get("pinned"):
+        if now - name.created > YOUNG and name.text != keep and not is_pinned(name.text):
             with suppress(NoSuchBackup):  # deleted since
                 delete(name.text)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import enum
 import re
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from django.utils.translation import gettext as _
@@ -75,6 +77,15 @@ def parse(name: str) -> Name:
     except ValueError:  # the 13th month, or another kind
         pass
     raise no_longer_there()
+
+
+def parsed(texts: Iterable[str]) -> list[Name]:
+    """Return what those of these names say that are names of kept backups; other files are passed over."""
+    found = []
+    for text in texts:
+        with suppress(NoSuchBackup):
+            found.append(parse(text))
+    return found
 
 
 def no_longer_there() -> NoSuchBackup:

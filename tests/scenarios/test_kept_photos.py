@@ -18,12 +18,14 @@ from backup.archive import Archive, Keys, Limits
 from backup.automatic import run as automatic
 from backup.automatic import status
 from backup.conf import conf
-from backup.exceptions import CannotList, InvalidBackup, KeyNeeded, StorageFailed
+from backup.exceptions import CannotList, CannotRead, InvalidBackup, KeyNeeded, StorageFailed
 from backup.options import RestoreMode, RestoreOptions
 from backup.proof import Verdict
-from backup.storage import kept, keys
+from backup.storage import files as stored_files
+from backup.storage import kept, keys, locations
 from backup.storage import photos as stored_photos
-from backup.storage.locations import Location
+from backup.storage.files import LAST
+from backup.storage.locations import Location, parts
 from tests.support.backups import take
 from tests.support.http import script
 from tests.support.photos import files, picture, put
@@ -630,6 +632,30 @@ def test_photos_go_from_a_location_with_the_last_copy_that_names_them(place, set
     assert len(copied(folder, "kept")) == 1
     assert len(copied(folder, "photos")) == 2
     assert len(store()) == 3  # a day old only tomorrow
+
+
+def test_photos_stay_in_a_location_while_a_copy_there_cannot_be_read(place, monkeypatch):
+    """It may be the only one that needs them, as after the loss of BACKUP_ROOT."""
+    folder, _key = place
+    first = automatic.run(now=True).backup
+    core.Note.objects.filter(image=NAMES[2]).update(image="")
+    automatic.run(now=True)
+    kept.delete_here(first)
+    stored_files.delete(f"{LAST}/locations.json")
+    real = parts.open_parts
+
+    def refuse(location, name):
+        if first.identity in name:
+            raise CannotRead("Nobody may read this one.")
+        return real(location, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(locations, "open_parts", refuse)
+        automatic.run(now=True)
+    assert len(copied(folder, "photos")) == 3
+    automatic.run(now=True)
+    with services.open_whole(first.name) as file:
+        assert content_of(file).keys() == {*NAMES}
 
 
 def test_a_location_that_lets_nobody_list_gets_each_photo_once(place, monkeypatch):

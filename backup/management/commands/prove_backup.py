@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from django.core.management.base import CommandError
 from backup import services
 from backup.archive import open_path
 from backup.automatic import run as automatic
+from backup.exceptions import LocationFailed, NoSuchBackup
 from backup.management.base import BackupCommand, add_key_option, add_leave_out_option, way_on
 from backup.proof import Verdict
 from backup.storage import kept
@@ -44,7 +46,10 @@ class Command(BackupCommand):
                             source, path=path, leave_out=leave_out, key=key, reporter=reporter
                         )
             else:
-                with kept.open_backup(file) as source:
+                kept.find(file)
+                key = None
+                # A copy that is gone, or a location that is down, is for the proof to tell.
+                with suppress(NoSuchBackup, LocationFailed), kept.open_backup(file) as source:
                     key = self.known_key(source, options["key"])
                 with self.progress_bar() as reporter:
                     proof = services.prove_kept(file, leave_out=leave_out, key=key, reporter=reporter)

@@ -6,11 +6,12 @@ import shutil
 import threading
 import time
 import zipfile
+from dataclasses import replace
 
 import pytest
 from core import models as core
 from django.core import mail
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.test import Client
 from freezegun import freeze_time
 
@@ -18,15 +19,17 @@ from backup import services
 from backup.archive import Keys, open_archive
 from backup.automatic import copies, look, outlook, run, status
 from backup.automatic.status import State
-from backup.conf import conf
+from backup.conf import aware_now, conf
 from backup.database.memo import site_id
 from backup.exceptions import NoSuchBackup, NotMounted
 from backup.proof import Verdict
 from backup.storage import elsewhere, files, kept, keys
 from backup.storage.kept import BackupKind
+from backup.storage.locations import Location
 from backup.storage.locations.folder import Folder
 from tests.support.backups import restore
 from tests.support.http import script, url
+from tests.support.processes import ask, hear, process
 from tests.support.snapshots import differences, snapshot
 
 
@@ -166,6 +169,19 @@ def test_once_encrypted_the_copy_in_clear_goes(places, at):
     night(at("2026-11-04 03:00"))
     for folder in places.values():
         assert [path.name[-8:-4] for path in there(folder)] == [key.id, key.id]
+
+
+def test_a_copy_in_clear_that_stayed_beside_an_encrypted_one_goes(places):
+    """As where a visit was killed between the two, or the location let nobody delete then."""
+    made = run.run().backup
+    clear = {name: there(folder)[0].read_bytes() for name, folder in places.items()}
+    keys.add()
+    run.run(now=True)
+    for name, folder in places.items():
+        (folder / f"site_{site_id()}" / "kept" / made.name).write_bytes(clear[name])
+    run.run(now=True)
+    for folder in places.values():
+        assert made.name not in [path.name for path in there(folder)]
 
 
 def test_a_new_location_gets_what_is_here(places, settings, at, starts):
@@ -338,6 +354,102 @@ def test_a_pinned_one_stays_everywhere(places, settings, at):
         assert [path.name[14:18] for path in there(folder)] == ["1103", "1105"]
 
 
+def during(monkeypatch, act):
+    """Have something done while the locations are being visited, once."""
+    real, waiting = Folder.names, [act]
+
+    def names(self, folder):
+        found = real(self, folder)
+        if folder.endswith("kept") and waiting:
+            waiting.pop()()
+        return found
+
+    monkeypatch.setattr(Folder, "names", names)
+
+
+@pytest.fixture
+def one(places, settings):
+    """The locations, but only `nas`."""
+    settings.BACKUP_LOCATIONS = f"nas={places['nas']}"
+    return places
+
+
+def test_one_that_is_pinned_meanwhile_stays(one, settings, at, monkeypatch):
+    settings.BACKUP_KEEP = "last=1"
+    first = night(at("2026-11-03 03:00"))
+    during(monkeypatch, lambda: kept.pin(first.name, True))
+    night(at("2026-11-04 03:00"))
+    assert kept.find(first.name).locations == ("local", "nas")
+
+
+def test_one_that_is_deleted_meanwhile_is_no_failure(one, at, monkeypatch):
+    """Its copy was lost and is sent again, and then it is deleted before that is noted."""
+    first = night(at("2026-11-03 03:00"))
+    there(one["nas"])[0].unlink()
+    with freeze_time(at("2026-11-03 04:00")):
+        services.prove_kept(first.name, place="nas")
+    real = elsewhere.change
+
+    def change(name, change):
+        with monkeypatch.context() as patch:
+            patch.setattr(elsewhere, "change", real)
+            kept.delete(first.name)
+        return real(name, change)
+
+    monkeypatch.setattr(elsewhere, "change", change)
+    assert run.run(now=True).backup is not None
+    assert status.status().state is State.OK
+
+
+def test_what_is_noted_meanwhile_is_not_lost(one, monkeypatch):
+    """A location is tested while a run copies to it."""
+    real = Location.test
+
+    def test(self):
+        run.run()
+        return real(self)
+
+    monkeypatch.setattr(Location, "test", test)
+    copies.test("nas")
+    (backup,) = kept.backups()
+    assert backup.locations == ("local", "nas")
+
+
+def test_a_backup_by_hand_that_is_made_during_a_visit_is_copied_next(one, monkeypatch, starts):
+    made = []
+    during(monkeypatch, lambda: made.append(services.keep_backup()))
+    run.run()
+    assert kept.find(made[0].name).locations == ("local",)
+    assert elsewhere.seen()["nas"].is_due(aware_now())
+    run.copy_again()
+    assert kept.find(made[0].name).locations == ("local", "nas")
+
+
+def test_notes_are_made_one_after_the_other(one, monkeypatch):
+    run.run()
+    with process(HOLDER) as holder:
+        assert hear(holder) == "held"
+        waited = []
+
+        def ends(seconds):
+            waited.append(seconds)
+            assert ask(holder, "") == "free"
+            monkeypatch.undo()
+
+        monkeypatch.setattr(time, "sleep", ends)
+        elsewhere.ask_again()
+    assert waited
+
+
+HOLDER = """
+    from backup.storage import files
+    with files.noting():
+        print("held", flush=True)
+        input()
+    print("free", flush=True)
+"""
+
+
 def test_nothing_is_removed_while_the_guard_is_up(places, settings, at):
     settings.BACKUP_KEEP = "last=1"
     night(at("2026-11-03 03:00"))
@@ -476,6 +588,25 @@ def test_it_is_deleted_everywhere(lost, places, nightly):
     assert states() == {"nas": "ok", "usb": "ok"}, "a copy that was deleted here is not missed"
 
 
+def test_both_files_of_a_backup_are_deleted(places):
+    """In a location one may lie in clear and encrypted, where the first could not be deleted."""
+    made = run.run().backup
+    clear = there(places["nas"])[0].read_bytes()
+    keys.add()
+    run.run(now=True)
+    (places["nas"] / f"site_{site_id()}" / "kept" / made.name).write_bytes(clear)
+    found = elsewhere.seen()["nas"]
+    elsewhere.change("nas", lambda seen: replace(seen, copies={made.name: content(seen), **seen.copies}))
+    assert len(found.copies) == 1
+    kept.delete(made.name)
+    assert [there(folder) for folder in places.values()] == [[], []]
+    assert kept.backups() == []
+
+
+def content(seen):
+    return next(iter(seen.copies.values()))
+
+
 def test_where_one_is_down_it_stays_there_and_that_is_said(lost, places, nightly):
     backup, _before = lost
     away(places["usb"])
@@ -514,6 +645,18 @@ def test_a_copy_that_is_not_there_any_more_fails_its_proof(lost, places):
     assert "nas" in found.message
     copies.copy()
     assert kept.find(backup.name).proof is None, "a file that is gone says nothing about the others"
+
+
+@pytest.mark.parametrize(
+    ("what", "told"), [("gone", "Failed: "), ("down", "Unknown, it could not be told: ")]
+)
+def test_the_command_tells_what_became_of_copies_that_are_nowhere_else(lost, places, what, told):
+    backup, _before = lost
+    for folder in places.values():
+        there(folder)[0].unlink() if what == "gone" else away(folder)
+    with pytest.raises(CommandError, match=told):
+        call_command("prove_backup", backup.name)
+    assert [*kept.find(backup.name).facts["proof_tried"]] == ["nas"]
 
 
 def test_a_copy_that_was_gone_and_is_sent_again_is_a_new_file(places, at):
