@@ -10,7 +10,7 @@ import enum
 import shutil
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -73,8 +73,9 @@ class Proof:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Proof:
-        """Return what `as_json` returned. Raises `ValueError`, `KeyError`, `TypeError`."""
-        return cls(**{**content, "verdict": Verdict(content["verdict"])})
+        """Return what `as_json` returned. What a newer version added is passed over."""
+        known = {field.name: content[field.name] for field in fields(cls) if field.name in content}
+        return cls(**{**known, "verdict": Verdict(content["verdict"])})
 
 
 def prove(

@@ -25,10 +25,10 @@ from ..archive import Archive, Key, Keys, Photo, open_archive, with_photos
 from ..archive.names import shown
 from ..archive.photos import PhotoFolder
 from ..conf import conf
-from ..database import Database, database_of
+from ..database import Database, database_of, refuse_dangling
 from ..exceptions import Mismatch, RecordsRefused
 from ..media import NamedPhoto
-from ..options import RestoreMode, RestoreOptions
+from ..options import Places, RestoreMode, RestoreOptions
 from ..restore.photos import Placing
 from ..restore.records import RecordReader
 from ..scope import models_in_scope
@@ -58,11 +58,13 @@ def _work(order: dict[str, Any], folder: Path, reporter: ParentReporter) -> dict
 
 def _at_todays_schema(order: dict[str, Any], folder: Path, reporter: ParentReporter, key: Key | None) -> Path:
     """Build the scratch database at the site's schema. Returns the file whose records have that schema, too."""
+    path = folder / process.SOURCE
     if order["is_older"]:
         upgrade(folder, reporter, edited=order["edited"], leave_out=order["leave_out"], key=key)
-        return folder / process.UPGRADED
-    _build_schema()
-    return folder / process.SOURCE
+        path = folder / process.UPGRADED
+    if not connection.introspection.table_names():  # a database file of today's takes no migration
+        _build_schema()
+    return path
 
 
 class _NoMigrations(dict[str, None]):
@@ -120,6 +122,7 @@ def _prove(
                 target, reporter=reporter, photos=bool(wanted), store=_Checksums() if wanted else None
             )
             with open_archive(target) as again:
+                _check_references(archive.metadata.dangling, again.metadata.dangling)
                 _compare_records(archive, again, tables)
                 _compare_photos({name: wanted[name] for name in named}, again.metadata.photos)
     return {"records": result.records, "photos": len(photos), "photos_known": len(photos) - len(wanted)}
@@ -158,6 +161,15 @@ def _not_held(archive: Archive, tables: list[Table], database: Database) -> str:
                         }
                         return describe(table.label, str(key), column.name, reason)
     return ""
+
+
+def _check_references(before: Places, after: Places) -> None:
+    """Raise `RecordsRefused` where records refer to nothing of which the backup does not say so: it is damaged, and a
+    restore would refuse them. Those that it names did so when it was made."""
+    if after.total > before.total:
+        known = {(place.model, str(place.pk), place.field) for place in before.named}
+        new = [p for p in after.named if (p.model, str(p.pk), p.field) not in known]
+        refuse_dangling([describe(p.model, p.pk, p.field, p.reason) for p in new or after.named])
 
 
 def _compare_records(archive: Archive, again: Archive, tables: list[Table]) -> None:

@@ -7,6 +7,7 @@ It is the same for the child process, `manage.py backup --automatic` and `POST /
 from __future__ import annotations
 
 import datetime as dt
+import math
 import signal
 import tempfile
 import threading
@@ -40,7 +41,7 @@ from .unchanged import is_unchanged
 PHOTOS_READ = "photos_read"
 #: Seconds between two looks whether a restore has ended.
 PATIENCE = 0.5
-#: Seconds that a run gets to end by itself when its time is up.
+#: Seconds that a run gets to end by itself when its time is up, twice.
 LAST_SECONDS = 60
 
 
@@ -155,14 +156,14 @@ def _run(user: Any, reporter: Reporter) -> Outcome:
             _wait_for_restore(conf.automatic_seconds if user is None else 0)
             outcome = _make(user, reporter)
             log(outcome.message.rstrip("."))
+        if outcome.has_mended:
+            _prove_again(reporter)
+        _prove(outcome.backup if outcome.made else None, reporter)
+        trouble = _copy() or _retain()
     except Exception as error:
         _note_run(error.message if isinstance(error, BackupError) else type(error).__name__)
         _conclude("/fail")
         raise
-    if outcome.has_mended:
-        _prove_again(reporter)
-    _prove(outcome.backup if outcome.made else None, reporter)
-    trouble = _copy() or _retain()
     _note_run(outcome.lacking or trouble)
     _conclude("")
     return outcome
@@ -257,7 +258,7 @@ def _prove(made: StoredBackup | None, reporter: Reporter) -> None:
         if conf.prove == "local":
             backups = status.here(backups)
         turn = turns.next_to_prove(backups, aware_now())
-        if turn is not None:
+        if turn is not None and not _is_late():
             place = kept.LOCAL if conf.prove == "local" else turns.place_to_prove(turn, backups)
             services.prove_kept(turn.name, place=place, reporter=reporter)
     except NoSuchBackup:
@@ -269,7 +270,7 @@ def _prove(made: StoredBackup | None, reporter: Reporter) -> None:
 def _prove_again(reporter: Reporter) -> None:
     """Prove those that failed, since a photo was the reason, and is mended. The verdicts are notes beside the files."""
     for backup in status.here(kept.backups(BackupKind.AUTOMATIC)) if conf.prove != OFF else ():
-        if facts.proofs_of(backup.facts).get(kept.LOCAL, {}).get("verdict") == "failed":
+        if not _is_late() and facts.proofs_of(backup.facts).get(kept.LOCAL, {}).get("verdict") == "failed":
             with suppress(NoSuchBackup, StorageFailed):  # deleted since; it is tried again by hand
                 services.prove_kept(backup.name, place=kept.LOCAL, reporter=reporter)
 
@@ -315,7 +316,7 @@ def _retain() -> str:
         # Not while somebody restores, who may be about to name one for undo. Then they go with the next run.
         with suppress(Busy), database_of().lock(Job.RESTORE), files.noting():  # nor while somebody pins one
             for verdict in status.retention():
-                if not verdict.stays:
+                if not verdict.stays and not kept.is_pinned(verdict.backup.name):
                     kept.delete_here(verdict.backup)
                     logger.info("automatic backup %s removed by BACKUP_KEEP", verdict.backup.name)
         _remove_photos()
@@ -371,16 +372,31 @@ def _tell_once(found: status.Status) -> None:
 # -- its time ---
 
 
+#: When the time of a run is up, by `time.monotonic`.
+_end = math.inf
+
+
+def _is_late() -> bool:
+    """Tell whether the time of this run is up: what is left is for the copies."""
+    return time.monotonic() >= _end
+
+
 @contextmanager
 def time_limit() -> Iterator[None]:
-    """End what is done inside after BACKUP_AUTOMATIC_SECONDS: by an error, and, where that does not end it, at once."""
+    """End what is done inside after BACKUP_AUTOMATIC_SECONDS, by an error. A proof that is ended so could tell nothing;
+    what comes after it ends by another error, and, where that does not end it, at once."""
+    global _end
     if not hasattr(signal, "SIGALRM") or threading.current_thread() is not threading.main_thread():
         yield
         return
     seconds = conf.automatic_seconds
+    errors = 0
 
     def stop(signum: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        nonlocal errors
+        errors += 1
+        if errors == 2:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(LAST_SECONDS)
         raise BackupError(
             _("It took more than %(seconds)s seconds (BACKUP_AUTOMATIC_SECONDS).") % {"seconds": seconds}
@@ -388,8 +404,10 @@ def time_limit() -> Iterator[None]:
 
     before = signal.signal(signal.SIGALRM, stop)
     signal.alarm(seconds)
+    _end = time.monotonic() + seconds
     try:
         yield
     finally:
+        _end = math.inf
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
-from contextlib import suppress
 
 from ..storage import facts
 from ..storage.kept import StoredBackup
@@ -47,8 +46,4 @@ def tried_at(backup: StoredBackup) -> dt.datetime | None:
 
 def _tries(backup: StoredBackup) -> dict[str, dt.datetime]:
     """Return the place of each copy -> when a proof of it was tried last, aware."""
-    found = {}
-    for place, at in facts.tried(backup.facts).items():
-        with suppress(ValueError):
-            found[place] = dt.datetime.fromisoformat(at)
-    return found
+    return {place: dt.datetime.fromisoformat(at) for place, at in facts.tried(backup.facts).items()}

@@ -3,6 +3,7 @@ beside it in one small JSON file, and goes with it."""
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -14,6 +15,8 @@ from .names import Name
 LOCAL = "local"
 #: The fact beside a backup: what the proofs of its copies came to, by the place of each.
 _PROOFS = "proofs"
+#: What a proof may come to: see `proof.Verdict`.
+VERDICTS = ("proved", "failed", "unknown")
 #: The fact beside a backup: when a proof of it was tried last, whatever came of it, by the place of each copy.
 TRIED = "proof_tried"
 
@@ -43,14 +46,34 @@ def proofs_of(facts: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return {
         place: proof
         for place, proof in (found.items() if isinstance(found, dict) else ())
-        if isinstance(proof, dict) and {"verdict", "at", "records"} <= {*proof}
+        if _is_proof(proof)
     }
+
+
+def _is_proof(content: Any) -> bool:
+    """Tell whether this is what a proof came to, and no note that is damaged."""
+    return (
+        isinstance(content, dict)
+        and content.get("verdict") in VERDICTS
+        and _is_moment(content.get("at"))
+        and isinstance(content.get("records"), int)
+        and all(isinstance(content.get(name, 0), int) for name in ("photos", "photos_known"))
+        and all(isinstance(content.get(name, ""), str) for name in ("reason", "place"))
+    )
+
+
+def _is_moment(text: Any) -> bool:
+    """Tell whether this is a moment in ISO 8601, with its offset."""
+    try:
+        return dt.datetime.fromisoformat(text).tzinfo is not None
+    except (TypeError, ValueError):
+        return False
 
 
 def tried(facts: Mapping[str, Any]) -> dict[str, str]:
     """Return the place of each copy of which a proof was tried -> when, ISO 8601."""
     found = facts.get(TRIED)
-    return {str(place): str(at) for place, at in found.items()} if isinstance(found, dict) else {}
+    return {place: at for place, at in found.items() if _is_moment(at)} if isinstance(found, dict) else {}
 
 
 def counting_proof(facts: Mapping[str, Any], copies: Mapping[str, str]) -> Mapping[str, Any] | None:

@@ -169,7 +169,11 @@ def _skip_fsync(connection: Any, **kwargs: Any) -> None:
 
 @contextmanager
 def explained(reporter: ParentReporter) -> Iterator[None]:
-    """Raise whatever a migration raises as a `BackupError` that names the migration."""
+    """Raise what a migration raises as a `BackupError` that names it.
+
+    Whatever else is no `BackupError` is an error of our own, or of the machine's. It passes, and ends the child:
+    nothing is said about the file.
+    """
     try:
         yield
     except BackupError:
@@ -180,9 +184,9 @@ def explained(reporter: ParentReporter) -> Iterator[None]:
                 _("The server has no room for temporary files (%(reason)s). Nothing was changed.")
                 % {"reason": reason_of(error)}
             ) from error
-        reason = f"{type(error).__name__}: {reason_of(error)}"
-        if reporter.migration:
-            text = _("The migration %(migration)s failed on this data (%(reason)s). Nothing was changed.")
-        else:
-            text = _("The data could not be upgraded to this version (%(reason)s). Nothing was changed.")
-        raise UpgradeFailed(text % {"migration": reporter.migration, "reason": reason}) from error
+        if not reporter.migration or isinstance(error, MemoryError):
+            raise
+        raise UpgradeFailed(
+            _("The migration %(migration)s failed on this data (%(reason)s). Nothing was changed.")
+            % {"migration": reporter.migration, "reason": f"{type(error).__name__}: {reason_of(error)}"}
+        ) from error

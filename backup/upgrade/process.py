@@ -28,7 +28,7 @@ from django.utils.translation import gettext as _
 from .. import babybuddy, exceptions
 from ..archive import Key
 from ..conf import conf
-from ..exceptions import InvalidBackup, InvalidRecord, StorageFailed, UpgradeFailed
+from ..exceptions import Busy, InvalidRecord, StorageFailed, UpgradeFailed
 from ..options import SILENT, Reporter
 from ..scope import elsewhere
 
@@ -72,7 +72,7 @@ def upgraded(
     The file that is yielded has no name any more, and is gone when it is closed. `path`: where the database file lies,
     if SQLite may have left a journal beside it. `edited`, `leave_out`: see `RestoreOptions`. `key`: that of an
     encrypted one; what is made of it is encrypted with it, too. Raises `InvalidBackup`, `Unreadable`, `RestoreRefused`,
-    `UpgradeFailed`, `StorageFailed`, and leaves nothing on the disk then.
+    `UpgradeFailed`, `StorageFailed`, `Busy`, and leaves nothing on the disk then.
     """
     with scratch_folder() as folder:
         copy_source(source, folder / SOURCE, path)
@@ -117,7 +117,7 @@ def fresh_database(reporter: Reporter = SILENT) -> Iterator[Path]:
 def copy_source(source: BinaryIO, target: Path, path: Path | None) -> None:
     """Copy the file, and, where `path` is known, what SQLite keeps beside it.
 
-    Raises `InvalidBackup` where one of them was written to meanwhile.
+    Raises `Busy` where one of them was written to meanwhile.
     """
     originals = [file for suffix in ("", *SIBLINGS) if path and (file := Path(f"{path}{suffix}")).exists()]
     before = [_fingerprint(file) for file in originals]
@@ -127,7 +127,7 @@ def copy_source(source: BinaryIO, target: Path, path: Path | None) -> None:
     for sibling in originals[1:]:
         shutil.copyfile(sibling, f"{target}{sibling.name.removeprefix(cast(Path, path).name)}")
     if [_fingerprint(file) for file in originals] != before:
-        raise InvalidBackup(
+        raise Busy(
             _(
                 "The database was written to while it was copied. Stop the Baby Buddy that uses it, then try again."
             )

@@ -32,13 +32,6 @@ from ..tables import Table
 from . import process, schema
 from .child import ParentReporter, explained, serve
 
-try:
-    import resource
-except ImportError:  # Windows
-    resource = None  # type: ignore[assignment]
-
-#: Bytes of address space that the child may have. Django and a record of the greatest size need a fraction of it.
-MEMORY = 2 * 1024**3
 #: Bytes of rows that are read at a time, or one row.
 BATCH_BYTES = SQLite.BATCH_BYTES
 #: App label, name.

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import os
+import queue
 import time
 from pathlib import Path
 
@@ -19,8 +20,9 @@ from backup.automatic import look, outlook, run, status
 from backup.automatic.status import State, acknowledge
 from backup.conf import conf
 from backup.exceptions import BackupError, Busy, Forbidden, StorageFailed
-from backup.storage import files, kept
+from backup.storage import elsewhere, files, kept
 from backup.storage.kept import BackupKind
+from backup.upgrade import process as process_of_children
 from tests.support.backups import restore
 from tests.support.processes import ask, hear, process
 from tests.support.snapshots import differences, snapshot
@@ -204,6 +206,65 @@ def test_it_ends_by_itself(nightly, settings, monkeypatch):
         run.run()
     assert time.monotonic() - begin < 10
     assert status.status().state is State.FAILED
+
+
+def test_what_goes_wrong_after_the_backup_is_told_too(nightly, settings, monkeypatch):
+    """An error that nobody expects, in a proof or while copying."""
+    settings.BACKUP_PROVE = "all"
+
+    def fail(*args, **kwargs):
+        raise RuntimeError
+
+    for module, name in ((services, "prove_kept"), (run.copies, "copy"), (status, "retention")):
+        run.run(now=True)
+        assert status.status().state is State.OK
+        write_a_note()
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, fail)
+            with pytest.raises(RuntimeError):
+                run.run(now=True)
+        assert "RuntimeError" in status.status().message
+        assert status.status().state is State.FAILED
+        assert not status.last_run().is_unfinished
+
+
+def test_a_proof_whose_time_is_up_ends_so_and_the_copies_are_made(nightly, settings, tmp_path, monkeypatch):
+    settings.BACKUP_AUTOMATIC_SECONDS, settings.BACKUP_PROVE = 2, "all"
+    settings.BACKUP_LOCATIONS = f"nas={tmp_path / 'nas'}"
+    begun = []
+
+    def slow(*args):
+        begun.append(1)
+        time.sleep(20)
+
+    monkeypatch.setattr(process_of_children, "copy_source", slow)
+    monkeypatch.setattr(run.turns, "next_to_prove", lambda backups, now: backups[0])
+    with run.time_limit():
+        run.run(now=True)
+    (backup,) = kept.backups()
+    assert backup.proof["verdict"] == "unknown"
+    assert "BACKUP_AUTOMATIC_SECONDS" in backup.proof["reason"]
+    assert begun == [1], "no other one is begun"
+    assert backup.locations == ("local", "nas")
+    assert status.status().state is State.OK
+
+
+def test_its_last_seconds_end_too(nightly, settings, tmp_path, monkeypatch):
+    """What is left of its time after a proof goes to the copies, and they may hang as well."""
+    settings.BACKUP_AUTOMATIC_SECONDS, settings.BACKUP_PROVE = 2, "all"
+    settings.BACKUP_LOCATIONS = f"nas={tmp_path / 'nas'}"
+    monkeypatch.setattr(run, "LAST_SECONDS", 1)
+    monkeypatch.setattr(process_of_children, "copy_source", lambda *args: time.sleep(20))
+
+    class Hanging(queue.Queue):
+        def get(self):
+            time.sleep(20)
+
+    monkeypatch.setattr(run.copies, "SimpleQueue", Hanging)
+    with run.time_limit():
+        run.run(now=True)
+    assert not status.last_run().is_unfinished
+    assert "BACKUP_AUTOMATIC_SECONDS" in elsewhere.seen()["nas"].message
 
 
 # -- retention ---
