@@ -316,7 +316,7 @@ def _retain() -> str:
         # Not while somebody restores, who may be about to name one for undo. Then they go with the next run.
         with suppress(Busy), database_of().lock(Job.RESTORE), files.noting():  # nor while somebody pins one
             for verdict in status.retention():
-                if not verdict.stays and not kept.is_pinned(verdict.backup.name):
+                if not verdict.stays:
                     kept.delete_here(verdict.backup)
                     logger.info("automatic backup %s removed by BACKUP_KEEP", verdict.backup.name)
         _remove_photos()

@@ -5,7 +5,7 @@ import os
 import shutil
 import stat
 import tempfile
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -58,10 +58,7 @@ def owners(folder):
     return {path.stat().st_uid for path in [folder, *folder.rglob("*")]}
 
 
-def test_what_a_command_of_root_makes_is_the_servers(data, monkeypatch):
-    monkeypatch.setattr(
-        files, "changing", nullcontext
-    )  # it locks a file beside the database, which is root's here
+def test_what_a_command_of_root_makes_is_the_servers(data):
     call_command("backup", keep=True, verbosity=0, stdout=io.StringIO())
     call_command("backup", verbosity=0, stdout=io.StringIO())
     (backup,) = kept.backups()
