@@ -410,7 +410,7 @@ def test_what_is_noted_meanwhile_is_not_lost(one, monkeypatch):
         return real(self)
 
     monkeypatch.setattr(Location, "test", test)
-    copies.test("nas")
+    copies.test("nas", None)
     (backup,) = kept.backups()
     assert backup.locations == ("local", "nas")
 
