@@ -322,6 +322,7 @@ def validators(database: Database) -> Validators:
     return {
         ("babybuddy.settings", "timezone"): Validator(time_zone, is_mended=True),
         ("babybuddy.settings", "dashboard_hide_age"): Validator(_dashboard_hide_age),
+        **{(label, name): Validator(_duration) for label, name in _DURATIONS},
         ("dbsettings.setting", "value"): Validator(
             _site_setting, also=("module_name", "class_name", "attribute_name")
         ),
@@ -332,6 +333,23 @@ def _dashboard_hide_age(duration: Any) -> str | None:
     """The dashboard goes back as far from now: no further than there are years."""
     parsed = parse_duration(duration) if duration else None
     if parsed is None or abs(parsed) < timedelta(days=365 * 1000):
+        return None
+    return _("“%(value)s” is too long") % {"value": duration}
+
+
+#: Durations that the host adds up, or adds to a moment (2.10). It takes up to a day each.
+_DURATIONS = (
+    ("core.feeding", "duration"),
+    ("core.medication", "next_dose_interval"),
+    ("core.pumping", "duration"),
+    ("core.sleep", "duration"),
+    ("core.tummytime", "duration"),
+)
+
+
+def _duration(duration: Any) -> str | None:
+    """Its days, in front of a blank, have four digits at most: the sums of longer ones do not fit into a number."""
+    if not duration or duration.find(" ") <= len("-9999"):
         return None
     return _("“%(value)s” is too long") % {"value": duration}
 

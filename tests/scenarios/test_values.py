@@ -38,6 +38,8 @@ HARMFUL = [
     ("core.child", "first_name", ""),
     ("auth.user", "username", ""),
     ("babybuddy.settings", "dashboard_hide_age", "999999999 00:00:00"),
+    ("core.sleep", "duration", "90000000 00:00:00"),
+    ("core.medication", "next_dose_interval", "-90000000 00:00:00"),
 ]
 
 
@@ -79,6 +81,7 @@ def test_a_site_setting_that_should_be_a_time(family, value):
         ("auth.user", "username", "Anna Müller"),  # as the header of a proxy brings it
         ("auth.user", "password", ""),
         ("babybuddy.settings", "dashboard_hide_age", "28 00:00:00"),
+        ("core.sleep", "duration", "3 00:00:00"),
         ("dbsettings.setting", "value", "07:30:00"),
     ],
 )
