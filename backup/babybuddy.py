@@ -330,7 +330,7 @@ def validators(database: Database) -> Validators:
 
 
 def _dashboard_hide_age(duration: Any) -> str | None:
-    """The dashboard goes back as far from now: no further than there are years."""
+    """Say what is wrong with how far back the dashboard goes from now: no further than there are years."""
     parsed = parse_duration(duration) if duration else None
     if parsed is None or abs(parsed) < timedelta(days=365 * 1000):
         return None

@@ -117,7 +117,7 @@ def check_encryption(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> 
 
 @register(Tags.security)
 def check_locations(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    """No location is asked, and no message has an address in it."""
+    """Check the addresses of locations. None is asked, and no message has an address in it."""
     found: list[CheckMessage] = []
     for place in _locations():
         try:

@@ -107,14 +107,14 @@ class NamedPhoto:
         """Return its size in bytes, and when it was changed last, aware; None where its storage does not tell."""
         with suppress(Exception):  # a storage may be anybody's code
             try:
-                told = os.stat(self.storage.path(self.name))
+                info = os.stat(self.storage.path(self.name))
             except NotImplementedError:
                 moment = self.storage.get_modified_time(self.name)
                 moment = timezone.make_aware(moment) if timezone.is_naive(moment) else moment
                 return int(self.storage.size(self.name)), moment
             # Copied from elsewhere, it may be older than it is here: its entry in the folder is not.
-            changed = max(told.st_mtime, told.st_ctime)
-            return told.st_size, dt.datetime.fromtimestamp(changed, dt.timezone.utc)
+            changed = max(info.st_mtime, info.st_ctime)
+            return info.st_size, dt.datetime.fromtimestamp(changed, dt.timezone.utc)
         return None
 
 

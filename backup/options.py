@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Protocol
 
 
 class RestoreMode(enum.Enum):
-    """What happens to the data that is there: see "A restore" in the README."""
+    """What happens to the data that is there: see "What a restore does" in the README."""
 
     #: Nothing is deleted; the backup's records win over those that are there. A row that is plainly another record
     #: than the backup's with the same key is replaced.

@@ -43,8 +43,8 @@ def rescued(
     *,
     clears: bool,
 ) -> Iterator[Rescue | None]:
-    """Where the database as such is damaged, put a new one in its place for the restore that follows; if that fails,
-    the old one is put back. Where only tables are missing, or a server's are damaged, they are made anew.
+    """Put a new database in the place of a damaged one for the restore that follows; if that fails, the old one is put
+    back. Where only tables are missing, or a server's are damaged, they are made anew.
 
     `keep`: keeps what can be read, and returns the name of that copy. `clears`: whether the restore needs nothing of
     what is here. Yields None where there is no such damage. Raises `Damaged` where there is no way.
@@ -65,11 +65,11 @@ def rescued(
     if path is None:
         with database.damage_explained(), database.made_anew(tables, damaged):
             if missing:
-                said = _("These tables were missing, and were made anew: %(names)s.")
-                rescue.warnings.append(said % {"names": ", ".join(missing)})
+                text = _("These tables were missing, and were made anew: %(names)s.")
+                rescue.warnings.append(text % {"names": ", ".join(missing)})
             if damaged:
-                said = _("These tables were damaged, and were made anew: %(names)s.")
-                rescue.warnings.append(said % {"names": ", ".join(damaged)})
+                text = _("These tables were damaged, and were made anew: %(names)s.")
+                rescue.warnings.append(text % {"names": ", ".join(damaged)})
             yield rescue
         return
     with process.fresh_database(reporter) as fresh, _replaced(database, path, fresh) as aside:

@@ -400,8 +400,9 @@ def at_todays_schema(
     user: Any = None,
     reporter: Reporter = SILENT,
 ) -> Iterator[BinaryIO]:
-    """What a preview and a restore of `source` work on: the file itself where it is a backup at today's schema; else,
-    for an older one or a database file of SQLite's, a new backup, made by the host's own migrations (see `upgrade`).
+    """Yield what a preview and a restore of `source` work on: the file itself where it is a backup at today's schema;
+    else, for an older one or a database file of SQLite's, a new backup, made by the host's own migrations (see
+    `upgrade`).
 
     Both do this by themselves; who does both does it once, before. `path`: see `upgrade.process.upgraded`. `key`:
     what to try first on a backup that is encrypted; what is made of one is encrypted with the same key. Raises
@@ -1006,8 +1007,8 @@ def kept_backups(*, start: int = 0, most: int | None = None) -> list[kept.Stored
 
 @contextmanager
 def _damage_explained(database: Database) -> Iterator[None]:
-    """Like `Database.damage_explained`, where what is missing is not only yet to be made by a migration. Tables that
-    are missing are named."""
+    """Explain damage as `Database.damage_explained` does, where what is missing is not only yet to be made by a
+    migration. Tables that are missing are named."""
     try:
         with database.damage_explained():
             yield

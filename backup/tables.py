@@ -80,7 +80,7 @@ class Column:
         return self.kind.all_canonical(values) and all(map(self._has_room, {*values} - {None}))
 
     def _has_room(self, number: str) -> bool:
-        """Whether the column has all decimal places of a number: it would be rounded without a word."""
+        """Tell whether the column has all decimal places of a number: it would be rounded without a word."""
         most = most_places(self.field)
         return most is None or places_of(number) <= most
 

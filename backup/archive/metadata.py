@@ -174,14 +174,14 @@ class Metadata:
         }
 
 
-def check_version(said: Any) -> None:
+def check_version(content: Any) -> None:
     """Raise `InvalidBackup` where `metadata.json`, parsed, is not that of a version which we know.
 
     Comes before all other checks: a newer version may have what would else be called a fault.
     """
-    if not isinstance(said, dict):
+    if not isinstance(content, dict):
         raise _wrong_metadata(METADATA)
-    version = said.get("version")
+    version = content.get("version")
     if not isinstance(version, str) or not re.fullmatch(r"[1-9]\d{0,2}\.\d{1,3}", version, re.ASCII):
         raise _wrong_metadata("version")
     if _numbers(version) > _numbers(VERSION):
@@ -197,15 +197,15 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(map(int, version.split(".")))
 
 
-def parse_metadata(said: Any, *, edited: bool = False) -> Metadata:
+def parse_metadata(content: Any, *, edited: bool = False) -> Metadata:
     """Return what `metadata.json`, parsed, says. `edited`: whatever numbers of models and records it says.
 
     Raises `InvalidBackup` where a part is missing or of the wrong type.
     """
-    check_version(said)
-    version = said["version"]
+    check_version(content)
+    version = content["version"]
     try:
-        timestamp = dt.datetime.fromisoformat(re.sub("Z$", "+00:00", said["timestamp"]))
+        timestamp = dt.datetime.fromisoformat(re.sub("Z$", "+00:00", content["timestamp"]))
         if timestamp.tzinfo is None:
             raise ValueError("no offset")
         timestamp.astimezone(dt.timezone.utc)  # fails at the edges of time
@@ -213,11 +213,11 @@ def parse_metadata(said: Any, *, edited: bool = False) -> Metadata:
         raise _wrong_metadata("timestamp") from error
     texts: dict[str, Any] = {}
     for name in _TEXTS:
-        value = said.get(name, "")
+        value = content.get(name, "")
         if not isinstance(value, str) or len(value) > Limits.text:
             raise _wrong_metadata(name)
         texts[name] = value
-    includes_media = said.get("includes_media", False)
+    includes_media = content.get("includes_media", False)
     if not isinstance(includes_media, bool):
         raise _wrong_metadata("includes_media")
     metadata = Metadata(
@@ -227,49 +227,51 @@ def parse_metadata(said: Any, *, edited: bool = False) -> Metadata:
         return metadata
     metadata = replace(
         metadata,
-        migrations=_migrations(said.get("migrations")),
-        members=_members(said, version),
-        next_keys=_next_keys(said.get("next_keys", {})),
-        upgraded=_upgraded(said.get("upgraded")),
-        left_out=_places("left_out", said),
-        dangling=_places("dangling", said),
-        warnings=_warnings(said.get("warnings", [])),
+        migrations=_migrations(content.get("migrations")),
+        members=_members(content, version),
+        next_keys=_next_keys(content.get("next_keys", {})),
+        upgraded=_upgraded(content.get("upgraded")),
+        left_out=_places("left_out", content),
+        dangling=_places("dangling", content),
+        warnings=_warnings(content.get("warnings", [])),
     )
     if metadata.photos and not includes_media:
         raise _wrong_metadata("includes_media")
     if edited:
         return metadata
     for name, value in (("models_count", metadata.models_count), ("total_records", metadata.total_records)):
-        if type(said.get(name)) is not int or said[name] != value:
+        if type(content.get(name)) is not int or content[name] != value:
             raise _wrong_metadata(name)
     return metadata
 
 
-def _migrations(said: Any) -> dict[str, list[str]]:
-    if not isinstance(said, dict) or not all(
-        isinstance(names, list) and all(isinstance(name, str) for name in names) for names in said.values()
+def _migrations(content: Any) -> dict[str, list[str]]:
+    if not isinstance(content, dict) or not all(
+        isinstance(names, list) and all(isinstance(name, str) for name in names) for names in content.values()
     ):
         raise _wrong_metadata("migrations")
-    return said
+    return content
 
 
-def _next_keys(said: Any) -> dict[str, int]:
-    if not isinstance(said, dict) or not all(type(key) is int and 1 <= key <= 2**63 for key in said.values()):
+def _next_keys(content: Any) -> dict[str, int]:
+    if not isinstance(content, dict) or not all(
+        type(key) is int and 1 <= key <= 2**63 for key in content.values()
+    ):
         raise _wrong_metadata("next_keys")
-    return said
+    return content
 
 
-def _upgraded(said: Any) -> Upgrade | None:
-    if said is None:
+def _upgraded(content: Any) -> Upgrade | None:
+    if content is None:
         return None
-    if not isinstance(said, dict) or said.keys() != {part.name for part in fields(Upgrade)}:
+    if not isinstance(content, dict) or content.keys() != {part.name for part in fields(Upgrade)}:
         raise _wrong_metadata("upgraded")
-    version, *lists = (said[part.name] for part in fields(Upgrade))
+    version, *lists = (content[part.name] for part in fields(Upgrade))
     if not isinstance(version, str) or not all(
         isinstance(names, list) and all(isinstance(name, str) for name in names) for names in lists
     ):
         raise _wrong_metadata("upgraded")
-    return Upgrade(**said)
+    return Upgrade(**content)
 
 
 def _places_as_json(places: Places) -> dict[str, Any]:
@@ -279,9 +281,9 @@ def _places_as_json(places: Places) -> dict[str, Any]:
 def _places(name: str, metadata: dict[str, Any]) -> Places:
     if name not in metadata:
         return Places()
-    said = metadata[name]
+    content = metadata[name]
     try:
-        total, named = said["total"], [Place(**place) for place in said["places"]]
+        total, named = content["total"], [Place(**place) for place in content["places"]]
     except (TypeError, KeyError) as error:
         raise _wrong_metadata(name) from error
     if type(total) is not int or not len(named) <= min(total, Places.MOST):
@@ -295,21 +297,21 @@ def _places(name: str, metadata: dict[str, Any]) -> Places:
     return Places(named, total)
 
 
-def _warnings(said: Any) -> list[str]:
-    if not isinstance(said, list) or len(said) > Limits.warnings:
+def _warnings(content: Any) -> list[str]:
+    if not isinstance(content, list) or len(content) > Limits.warnings:
         raise _wrong_metadata("warnings")
-    if not all(isinstance(line, str) and len(line) <= Limits.text for line in said):
+    if not all(isinstance(line, str) and len(line) <= Limits.text for line in content):
         raise _wrong_metadata("warnings")
-    return said
+    return content
 
 
-def _members(said: dict[str, Any], version: str) -> dict[str, Mapping[str, Member]]:
+def _members(content: dict[str, Any], version: str) -> dict[str, Mapping[str, Member]]:
     members: dict[str, Mapping[str, Member]] = {}
     files = {METADATA}
     for kind in KINDS:
-        if kind is RECORDS or (kind.key in said and _numbers(version) >= _numbers(kind.version)):
+        if kind is RECORDS or (kind.key in content and _numbers(version) >= _numbers(kind.version)):
             try:
-                members[kind.key] = found = kind.parse(said.get(kind.key), README.key in said)
+                members[kind.key] = found = kind.parse(content.get(kind.key), README.key in content)
             except ValueError as error:
                 raise _wrong_metadata(kind.key) from error
             named = {member.file for member in found.values()}

@@ -43,7 +43,8 @@ def slashed(info: zipfile.ZipInfo) -> str:
 
 
 def _is_added(name: str) -> bool:
-    """Whether an operating system added the file. `._x` is where macOS keeps what other file systems cannot of `x`."""
+    """Tell whether an operating system added the file. `._x` is where macOS keeps what other file systems cannot of
+    `x`."""
     last = name.rpartition("/")[2]
     return name.startswith("__MACOSX/") or last.lower() in _LITTER or last.startswith("._")
 
@@ -63,6 +64,6 @@ def is_photo_name(name: str) -> bool:
 
 
 def shown(text: str, most: int = 100) -> str:
-    """A name out of the file, for a message: on one line, and not long. `most`: characters."""
+    """Return a text from a file as messages show it: on one line, and at most so many characters long."""
     text = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text[: most + 1])
     return text if len(text) <= most else text[:most] + "…"

@@ -38,7 +38,7 @@ AHEAD = 1024 * 1024
 
 
 def _loads_exactly(data: bytes) -> Any:
-    """What the standard library makes of it (whole numbers of any size), where it is JSON at all: orjson alone
+    """Parse with the standard library, which takes whole numbers of any size, what orjson takes for JSON: it alone
     refuses NaN and half of a surrogate pair."""
     orjson.loads(data)
     return json.loads(data)
@@ -258,16 +258,16 @@ class Archive:
             raise InvalidBackup(_("metadata.json is too long."))
         try:
             orjson.loads(text)  # which takes no half of a surrogate pair
-            said = json.loads(text, object_pairs_hook=_each_once)
+            content = json.loads(text, object_pairs_hook=_each_once)
         except _TwiceError as error:
             raise InvalidBackup(
                 _("metadata.json cannot be read: “%(name)s” is in it twice.") % {"name": shown(str(error))}
             ) from error
         except (ValueError, RecursionError) as error:
             raise InvalidBackup(_("metadata.json cannot be read: it is not JSON.")) from error
-        photos = said.get(MEDIA.key) if isinstance(said, dict) else None
+        photos = content.get(MEDIA.key) if isinstance(content, dict) else None
         self._limits.check_metadata(len(text), len(photos) if isinstance(photos, list) else 0)
-        return said
+        return content
 
     def _check_entries(self) -> None:
         """Check the ZIP's whole table of contents, what is passed over included."""
@@ -500,7 +500,7 @@ class Archive:
 
     @contextmanager
     def _layout_errors(self, member: Member) -> Iterator[None]:
-        """What is wrong with the layout of a member, as one sentence that names it."""
+        """Say what is wrong with the layout of a member, in one sentence that names it."""
         try:
             yield
         except LayoutError as error:

@@ -22,7 +22,7 @@ _WORDS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": F
 
 
 def _moment(value: Any) -> Plain:
-    """`2026-11-23T14:30:22Z`, `2026-11-23 16:30:22+02:00`, `2026-11-23 14:30`; without an offset it is UTC."""
+    """Read `2026-11-23T14:30:22Z`, `2026-11-23 16:30:22+02:00`, `2026-11-23 14:30`; without an offset it is UTC."""
     text = value.strip()
     if text.endswith("Z") and _OFFSET.search(text[:-1]):
         text = text[:-1]  # the fast conversion put it there
@@ -41,7 +41,7 @@ def _boolean(value: Any) -> Plain:
 
 
 def _duration(value: Any) -> Plain:
-    """Microseconds, to a fraction, or as text."""
+    """Read microseconds that have a fraction, or are text."""
     number = float(value)
     return DURATION.dump(dt.timedelta(microseconds=round(number)))
 

@@ -21,18 +21,18 @@ def make_lock_file(path: str, database: Path) -> None:
     opened: by closing it, this process would lose the locks that other threads have of it. Raises `StorageFailed`.
     """
     try:
-        told = os.stat(database)
+        info = os.stat(database)
         is_root = os.name != "nt" and os.geteuid() == 0
         try:
             descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         except FileExistsError:
             if is_root and os.stat(path, follow_symlinks=False).st_uid == 0:
-                os.chown(path, told.st_uid, told.st_gid, follow_symlinks=False)
+                os.chown(path, info.st_uid, info.st_gid, follow_symlinks=False)
         else:
             with os.fdopen(descriptor, "wb"):
                 if is_root:
-                    os.fchown(descriptor, told.st_uid, told.st_gid)
-                os.chmod(path, told.st_mode & 0o666)
+                    os.fchown(descriptor, info.st_uid, info.st_gid)
+                os.chmod(path, info.st_mode & 0o666)
     except OSError as error:
         raise StorageFailed(
             _("The server cannot make the file %(path)s, which it needs beside the database (%(reason)s).")

@@ -128,9 +128,9 @@ class MySQL(Database):
         """Have the server make the weights. What they leave open is whether blanks at the end count."""
         pads = self.fetch(f"SELECT {_collated(collation)} = {_collated(collation)}", ["a", "a "])[0][0]
         found: list[Plain] = []
-        for some in slices(texts, UNION_TERMS):
+        for part in slices(texts, UNION_TERMS):
             select = f"SELECT %s AS number, HEX(WEIGHT_STRING({_collated(collation)})) AS weight"
-            values = [text.rstrip(" ") if pads and text is not None else text for text in some]
+            values = [text.rstrip(" ") if pads and text is not None else text for text in part]
             params = [param for number_and_text in enumerate(values) for param in number_and_text]
             rows = self.fetch(" UNION ALL ".join([select] * len(values)), params)
             found += [weight for _number, weight in sorted(rows, key=lambda row: int(row[0]))]
@@ -209,14 +209,14 @@ class MySQL(Database):
         there = self.table_names()
         damaged: dict[str, str] = {}
         for name in [name for table in tables for name, _columns in table.db_tables if name in there]:
-            for _name, _check, kind, said in self.fetch(f"CHECK TABLE {self.quote(name)}"):
+            for _name, _check, kind, message in self.fetch(f"CHECK TABLE {self.quote(name)}"):
                 if kind.lower() == "error":
-                    damaged.setdefault(name, said)
+                    damaged.setdefault(name, message)
         return damaged
 
     @contextmanager
     def made_anew(self, tables: Iterable[Table], damaged: Iterable[str]) -> Iterator[None]:
-        """References to a damaged table stay where they are not checked."""
+        """Switch off the checks of references, since those to a damaged table stay."""
         (before,) = self.fetch("SELECT @@foreign_key_checks")[0]
         self._set({"foreign_key_checks": 0})
         try:
@@ -235,7 +235,7 @@ class MySQL(Database):
         return not (self.connection.mysql_is_mariadb or self._sees_triggers())  # type: ignore[attr-defined]
 
     def _sees_triggers(self) -> bool:
-        """Whether triggers would be shown to this account: MySQL shows them only to those who may make some."""
+        """Tell whether triggers would be shown to this account: MySQL shows them only to those who may make some."""
         user, host = self.fetch("SELECT CURRENT_USER()")[0][0].rsplit("@", 1)
         may = (
             "SELECT 1 FROM information_schema.{}_privileges WHERE privilege_type = 'TRIGGER' AND grantee = %s"
@@ -284,7 +284,7 @@ class MySQL(Database):
         }
 
     def set_next_keys(self, next_keys: Mapping[Table, int]) -> None:
-        """InnoDB itself takes the key after the highest one, where that is higher."""
+        """Set only what differs. InnoDB itself takes the key after the highest one, where that is higher."""
         now = self.next_keys([*next_keys])
         (before,) = self.fetch("SELECT @@lock_wait_timeout")[0]
         self._set({"lock_wait_timeout": self.LOCK_SECONDS})
@@ -410,7 +410,7 @@ ODD_MODES = {
 
 
 def _collated(collation: str) -> str:
-    """SQL for a parameter with a collation."""
+    """Return SQL for a parameter with a collation."""
     return f"CONVERT(%s USING {collation.split('_')[0]}) COLLATE {collation}"
 
 
@@ -450,8 +450,8 @@ _ODD_DATES = ("0000-", "-00", "-31T", "-02-29T", "-02-30T")
 
 def _texts(values: Sequence[Any]) -> Sequence[Any]:
     """Read texts, also where somebody has made the column one of bytes."""
-    some = next((value for value in values if value is not None), "")
-    return values if isinstance(some, str) else each(bytes.decode)(values)
+    part = next((value for value in values if value is not None), "")
+    return values if isinstance(part, str) else each(bytes.decode)(values)
 
 
 def _without_zeros(values: Sequence[Any]) -> Sequence[Plain]:

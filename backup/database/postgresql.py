@@ -94,7 +94,10 @@ class PostgreSQL(Database):
                 self._set(odd, local=False)
 
     def _set(self, settings: dict[str, str], *, local: bool) -> None:
-        """`local`: until the end of the transaction, which also holds where a pooler changes sessions between them."""
+        """Set parameters of the server.
+
+        `local`: until the end of the transaction, which also holds where a pooler changes sessions between them.
+        """
         for name, value in settings.items():
             self.fetch("SELECT set_config(%s, %s, %s)", [name, value, local])
 
@@ -133,7 +136,7 @@ class PostgreSQL(Database):
 
     @contextmanager
     def made_anew(self, tables: Iterable[Table], damaged: Iterable[str]) -> Iterator[None]:
-        """With a damaged table go the references to it, which are put back as they were."""
+        """Put back the references to a damaged table, which go with it, as they were."""
         names = [self.connection.ops.quote_name(name) for name in damaged]
         references = self.fetch(
             "SELECT conrelid::regclass::text, quote_ident(conname), pg_get_constraintdef(oid) FROM pg_constraint"
@@ -267,7 +270,7 @@ class PostgreSQL(Database):
             connection.close()
 
     def _must_check_each_row(self) -> bool:
-        """Whether there is more to these tables than references that can be checked as a set: triggers or rules of
+        """Tell whether there is more to these tables than references that can be checked as a set: triggers or rules of
         somebody's own, references by several columns, or such as were never checked; or unique values that the server
         checks at the end, which it does by triggers of its own."""
         found = self.fetch(
@@ -300,7 +303,7 @@ class PostgreSQL(Database):
         return None
 
     def _holds_any_bytes(self) -> bool:
-        """Whether the server takes texts for bytes, which need be no UTF-8: it then refuses to send those that are
+        """Tell whether the server takes texts for bytes, which need be no UTF-8: it then refuses to send those that are
         not."""
         if self._encoding is None:
             self._encoding = self.fetch("SHOW server_encoding")[0][0]
@@ -332,8 +335,8 @@ class PostgreSQL(Database):
         return b"COPY" + "".join(["\t".join(row) + "\n" for row in zip(*texts, strict=True)]).encode()
 
     def insert_all_packed_rows(self, db_table: str, columns: Sequence[Column], data: Sequence[bytes]) -> None:
-        if all(some.startswith(b"COPY") for some in data):
-            self._copy(db_table, columns, b"".join([memoryview(some)[4:] for some in data]))
+        if all(packed.startswith(b"COPY") for packed in data):
+            self._copy(db_table, columns, b"".join([memoryview(packed)[4:] for packed in data]))
         else:
             super().insert_all_packed_rows(db_table, columns, data)
 
@@ -424,7 +427,7 @@ class PostgreSQL(Database):
         return found
 
     def passes(self, error: OperationalError) -> bool:
-        """Without a SQLSTATE, the server was not reached, or ended the connection."""
+        """Tell by the SQLSTATE. Without one, the server was not reached, or ended the connection."""
         state = self.code_of(error)
         return state is None or state in LOCKED | {"53300"} or str(state)[:2] in PASSING
 

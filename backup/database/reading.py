@@ -70,7 +70,7 @@ class Reading(Conversion):
             rows = next_rows()
 
     def is_long(self, table: Table) -> bool:
-        """Whether so many rows as are read at a time may take much memory, by their texts and other long values.
+        """Tell whether so many rows as are read at a time may take much memory, by their texts and other long values.
 
         They are then read by their lengths, which takes longer.
         """
@@ -388,5 +388,6 @@ _SHORT = (INTEGER, FLOAT, BOOLEAN, DATE, TIME, DATETIME, DURATION, DECIMAL, UUID
 
 
 def may_be_long(column: Column) -> bool:
-    """Whether a value may be of any length. (SQLite does not enforce that of the others; nor does what fills them.)"""
+    """Tell whether a value may be of any length. (SQLite does not enforce that of the others; nor does what fills
+    them.)"""
     return column.kind not in _SHORT and not (column.kind is TEXT and column.field.max_length)

@@ -99,12 +99,14 @@ class Salvage(Reading):
             if batch := self.to_batch(table, self.readers(table), [row[:-1] for row in rows]):
                 yield batch
         for low, high in _joined(lost):
-            said = {"first": low, "last": high, "reason": reason_of(error)}
+            details = {"first": low, "last": high, "reason": reason_of(error)}
             if low == high and table.key.kind is INTEGER:
-                self._note(table, low, None, _("the whole record, which cannot be read (%(reason)s)") % said)
+                self._note(
+                    table, low, None, _("the whole record, which cannot be read (%(reason)s)") % details
+                )
             else:
                 reason = _("the rows %(first)s to %(last)s, which cannot be read (%(reason)s)")
-                self._note(table, None, None, reason % said)
+                self._note(table, None, None, reason % details)
 
     def numbered(self, table: Table, low: int, high: int) -> RawRows:
         """Return the first rows whose numbers are in a range, in their order, each with its number at the end."""
@@ -112,7 +114,8 @@ class Salvage(Reading):
         return self.numbered_by(table, f"{key} FROM {self.quote(table.db_table)}", key, low, high)
 
     def numbered_by(self, table: Table, source: str, number: str, low: int, high: int) -> RawRows:
-        """`source`: SQL for the number, and for where rows come from. `number`: SQL for what they are found by."""
+        """Do what `numbered` does. `source`: SQL for the number, and for where rows come from. `number`: SQL for what
+        they are found by."""
         readers = self.readers(table)
         names = [reader.sql for reader in readers]
         if not readers[0].is_raw:

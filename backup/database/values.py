@@ -46,7 +46,7 @@ class Checked:
 
 
 def each(convert: Convert) -> ConvertAll:
-    """A column's conversion out of a value's, which need not see NULL."""
+    """Make the conversion of a column from that of a value, which is never given NULL."""
     return lambda values: [None if value is None else convert(value) for value in values]
 
 
@@ -83,7 +83,7 @@ _SPECIAL = re.compile("[\\\\\t\n\r\0'\"\x1a]")
 
 
 def is_harmless(texts: Sequence[str | None]) -> bool:
-    """Whether none of the texts needs escaping."""
+    """Tell whether none of the texts needs escaping."""
     return not _SPECIAL.search("".join(filter(None, texts)))
 
 
@@ -92,7 +92,7 @@ _TO_MICROSECONDS = {19: "Z", **{20 + digits: "0" * (6 - digits) + "Z" for digits
 
 
 def moments(values: Sequence[Any]) -> Sequence[Plain]:
-    """Moments of UTC as servers say them, "2026-11-23 14:30:22.1234", all at once where none is missing."""
+    """Convert moments of UTC as servers say them, "2026-11-23 14:30:22.1234", all at once where none is missing."""
     if not values or None in values:
         return [None if value is None else moments([value])[0] for value in values]
     text = "\n".join(values).replace(" ", "T").replace(".000000", "")
@@ -110,13 +110,13 @@ def booleans(values: Sequence[Any]) -> Sequence[Plain]:
 
 
 def durations(values: Sequence[int | None]) -> Sequence[str | None]:
-    """Microseconds as durations."""
+    """Convert microseconds into durations."""
     return list(map(_duration, values))
 
 
 @lru_cache(maxsize=4096)
 def _duration(microseconds: int | None) -> str | None:
-    """As Django's `duration_string` says it."""
+    """Write a duration as Django's `duration_string` does."""
     if microseconds is None:
         return None
     seconds, microseconds = divmod(microseconds, 1_000_000)

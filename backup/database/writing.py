@@ -86,9 +86,9 @@ class Writing(Conversion):
     def delete_between(self, table: Table, ranges: Sequence[tuple[int, int]]) -> None:
         """Delete the rows with numbers for keys that are in one of these ranges, from the lowest up to the highest."""
         name, key = self.quote(table.db_table), self.quote(table.key.column)
-        for some in slices(ranges, RANGES):
-            where = " OR ".join([f"{key} BETWEEN %s AND %s"] * len(some))
-            self.execute(f"DELETE FROM {name} WHERE {where}", [*chain.from_iterable(some)])
+        for part in slices(ranges, RANGES):
+            where = " OR ".join([f"{key} BETWEEN %s AND %s"] * len(part))
+            self.execute(f"DELETE FROM {name} WHERE {where}", [*chain.from_iterable(part)])
 
     def empty(self, table: Table, column: Column, key: Any) -> None:
         """Empty a text. `key`: as the driver gives it."""
@@ -205,8 +205,8 @@ class Writing(Conversion):
 
     def insert_all_packed_rows(self, db_table: str, columns: Sequence[Column], data: Sequence[bytes]) -> None:
         """Insert all that `pack_rows` made of several batches."""
-        for some in data:
-            self.insert_packed_rows(db_table, columns, some)
+        for part in data:
+            self.insert_packed_rows(db_table, columns, part)
 
     def insert_packed_rows(self, db_table: str, columns: Sequence[Column], data: bytes) -> None:
         """Insert what `pack_rows` made."""

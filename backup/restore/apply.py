@@ -59,25 +59,25 @@ def _write_all(plan: Plan, database: Database, reader: RecordReader, counter: Re
         if identical := plan.identical.get(table.label):
             counter.add(table.label, identical.count)
             read = partial(plan.spool.batch, table.label)
-        for some in _together(plan.packed(table)):
+        for group in _together(plan.packed(table)):
             database.insert_packed(
-                table, [(packed, partial(read, number)) for number, _count, packed in some]
+                table, [(packed, partial(read, number)) for number, _count, packed in group]
             )
-            counter.add(table.label, sum(count for _number, count, _packed in some))
+            counter.add(table.label, sum(count for _number, count, _packed in group))
 
 
 def _together(packed: Iterator[tuple[int, Packed]]) -> Iterator[list[tuple[int, int, Packed]]]:
     """Yield packed batches, with their numbers, as many together as are written at once."""
-    some: list[tuple[int, int, Packed]] = []
+    group: list[tuple[int, int, Packed]] = []
     size = 0
     for number, (count, data) in enumerate(packed):
-        if some and size > TOGETHER:
-            yield some
-            some, size = [], 0
-        some.append((number, count, data))
+        if group and size > TOGETHER:
+            yield group
+            group, size = [], 0
+        group.append((number, count, data))
         size += sum(map(len, data or ()))
-    if some:
-        yield some
+    if group:
+        yield group
 
 
 def _write_changes(plan: Plan, database: Database, counter: RecordCounter) -> dict[str, int]:

@@ -196,8 +196,8 @@ def _is_alike(
     current: Row,
     group: Sequence[int],
 ) -> bool:
-    """Whether a row here is that of a record by the values of `group`; else it is a conflict: the database takes the
-    two for the same, and people do not."""
+    """Tell whether a row here is that of a record by the values of `group`; else it is a conflict: the database takes
+    the two for the same, and people do not."""
     place = next((place for place in group if not is_same_text(row[place], current[place])), None)
     if place is None or (options.merge_tags and table.label in babybuddy.MERGEABLE):
         return True

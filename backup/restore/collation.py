@@ -24,7 +24,7 @@ _ASTRAL = re.compile(rb"[\xf0-\xf4]|\\\\u[dD][89a-fA-F]")
 
 
 def is_same_text(text: Plain, other: Plain) -> bool:
-    """Whether two texts differ in nothing but case, width and blanks at the end: people mean the same by them."""
+    """Tell whether two texts differ in nothing but case, width and blanks at the end: people mean the same by them."""
     return bool(_folded(text) == _folded(other))
 
 

@@ -83,8 +83,8 @@ class KeyMap:
         ]
 
     def remap_references(self, table: Table, rows: list[Row]) -> list[Row]:
-        """Like `remap`, before the table's own keys are resolved: a key is mapped only where it is itself a reference,
-        as that of a child of multi-table inheritance is."""
+        """Remap as `remap` does, before the table's own keys are resolved: a key is mapped only where it is itself a
+        reference, as that of a child of multi-table inheritance is."""
         return [self._remap_references(table, row, key=True) for row in rows] if self else rows
 
     def _remap_references(self, table: Table, row: Row, *, key: bool = False) -> Row:
@@ -111,12 +111,12 @@ class KeyMap:
 
 
 def has_identity(table: Table) -> bool:
-    """Whether more than the primary key says which row a record of this model is."""
+    """Tell whether more than the primary key says which row a record of this model is."""
     return bool(table.uniques) or table.key_is_data or bool(table.key.refers_to)
 
 
 def are_apart(current: Row, row: Row, apart: Sequence[Sequence[int]]) -> bool:
-    """Whether two rows are plainly two records. `apart`: see `babybuddy.apart`."""
+    """Tell whether two rows are plainly two records. `apart`: see `babybuddy.apart`."""
     return bool(apart) and all(any(current[place] != row[place] for place in places) for places in apart)
 
 
@@ -141,7 +141,7 @@ class Resolver:
         self.attached: list[tuple[Table, Rows]] = []
 
     def resolves(self, table: Table) -> bool:
-        """Whether the keys of its records may differ here, so that it comes before the tables that refer to it."""
+        """Tell whether the keys of its records may differ here, so that it comes before the tables that refer to it."""
         raise NotImplementedError
 
     def resolve(self, table: Table, rows: Rows) -> None:
@@ -207,7 +207,7 @@ class MatchedRows(Resolver):
                 self.key_map.add(table, row[0], match)
 
     def matches(self, table: Table, rows: Sequence[Row]) -> list[list[Plain]]:
-        """For each row, return the keys of the rows here that hold the same unique values."""
+        """Return, for each row, the keys of the rows here that hold the same unique values."""
         found: list[list[Plain]] = [[] for _row in rows]
         groups = [*table.uniques, (0,)] if table.key_is_data else table.uniques
         present = self._database.rows_by_key(table, [row[0] for row in rows]) if groups else {}

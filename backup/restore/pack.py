@@ -59,8 +59,8 @@ def pack_all(
 
 
 def _is_judged(reader: RecordReader, table: Table) -> bool:
-    """Whether all of its records are looked at once more, and are therefore in the spool: those that may clash by more
-    than their keys, accounts (see `policy`), and those of apps that the backup does not know."""
+    """Tell whether all of its records are looked at once more, and are therefore in the spool: those that may clash by
+    more than their keys, accounts (see `policy`), and those of apps that the backup does not know."""
     return (
         has_identity(table)
         or part_of(table.label) is Part.ACCOUNTS
@@ -69,7 +69,7 @@ def _is_judged(reader: RecordReader, table: Table) -> bool:
 
 
 def _may_stay(reader: RecordReader, database: Database, table: Table) -> bool:
-    """Whether rows here are to be compared with the records that come in their place, and stay where they are
+    """Tell whether rows here are to be compared with the records that come in their place, and stay where they are
     identical: where that is possible, and there are enough rows for it to pay.
 
     Only keys that the database gives are known to be in the ranges between which others are deleted.

@@ -56,7 +56,7 @@ class Others:
                     self._gone[table.label] = gone
 
     def concerns(self, table: Table) -> bool:
-        """Whether a table refers to records that may not be here."""
+        """Tell whether a table refers to records that may not be here."""
         return any(label in self._here or label in self._gone for label in labels_referred_to(table))
 
     def without(self, table: Table, columns: Batch) -> Batch:

@@ -180,13 +180,13 @@ class Plan:
                 start += len(keys)
 
     def packed(self, table: Table) -> Iterator[tuple[int, list[bytes] | None]]:
-        """Where rows were packed, yield of each batch the number of rows, and what `Database.pack` made of it (None: it
-        could not be packed)."""
+        """Yield of each batch the number of rows, and what `Database.pack` made of it (None: it could not be packed).
+        Nothing where rows were not packed."""
         yield from self.spool.batches(packed_name(table))
 
     def between(self, table: Table) -> Iterator[list[KeyRange]] | None:
-        """Where a table was compared, yield the ranges of keys in which no row here is the backup's, some at a time.
-        None where it was not."""
+        """Yield the ranges of keys in which no row here is the backup's, some at a time. None for a table that was not
+        compared."""
         return self.spool.batches(between_name(table)) if table.label in self.identical else None
 
     def as_json(self) -> dict[str, Any]:

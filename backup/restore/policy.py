@@ -32,7 +32,7 @@ def check_policy(plan: Plan, database: Database, *, superuser: bool) -> Plan:
 
 
 def is_unknown(table: Table, plan: Plan) -> bool:
-    """Whether a table is of an app that the backup has never seen."""
+    """Tell whether a table is of an app that the backup has never seen."""
     return table.app not in plan.metadata.apps
 
 
@@ -45,7 +45,7 @@ def unknown_apps(plan: Plan, database: Database) -> list[str]:
 
 
 def _loses(plan: Plan, database: Database, table: Table) -> bool:
-    """Whether clearing changes or removes rows here."""
+    """Tell whether clearing changes or removes rows here."""
     batches = plan.batches(database, table) if table in plan.tables else ()
     return database.count(table) != sum(batch.unchanged for batch in batches)
 
@@ -117,8 +117,8 @@ def _leaves_a_superuser(plan: Plan, database: Database) -> bool:
 
 
 def _changes_accounts(plan: Plan, database: Database) -> bool:
-    """Whether somebody could gain by this restore: see "A restore" in the README. What merely happens by use (a
-    sign-in, a token made since and gone again) does not count."""
+    """Tell whether somebody could gain by this restore: see "What a restore does" in the README. What merely happens
+    by use (a sign-in, a token made since and gone again) does not count."""
     known = babybuddy.accounts()
     for table in [*plan.tables, *plan.emptied]:
         if part_of(table.label) is not Part.ACCOUNTS:
@@ -143,7 +143,7 @@ def _changes_accounts(plan: Plan, database: Database) -> bool:
 
 
 def _differs(plan: Plan, database: Database, table: Table, row: Row, by_use: frozenset[str]) -> bool:
-    """Whether a row here differs from the backup's, but for what changes by use."""
+    """Tell whether a row here differs from the backup's, but for what changes by use."""
     current = database.rows_by_key(table, [row[0]])[row[0]]
     names = ("pk", *table.names)
     differing = [
@@ -157,7 +157,8 @@ def _differs(plan: Plan, database: Database, table: Table, row: Row, by_use: fro
 
 
 def _is_rehashed(password: str) -> bool:
-    """Whether Django hashes this password anew as soon as its user signs in, so that it differs since by mere use."""
+    """Tell whether Django hashes this password anew as soon as its user signs in, so that it differs since by mere
+    use."""
     try:
         hasher = identify_hasher(password)
     except ValueError:  # it is no password at all

@@ -133,7 +133,7 @@ class PreviewCollector:
         self.add_removed(database, table, missing)
 
     def _missing_keys(self, database: Database, table: Table) -> Iterator[list[Plain]]:
-        """Backwards, so that what was entered last comes first, and mostly in the first batch."""
+        """Yield keys backwards, so that what was entered last comes first, and mostly in the first batch."""
         batches = self._keys_backwards(table)
         batch = next(batches, None)
         for keys in database.keys_descending(table):
@@ -172,7 +172,7 @@ def _cut_rows(rows: Iterable[Row]) -> list[Row]:
 
 
 def _cut_pairs(pairs: Iterable[tuple[Row, Row]]) -> list[tuple[Row, Row]]:
-    """Like `_cut_rows`, for rows that differ: of long texts that do, the piece in which they begin to is kept."""
+    """Cut as `_cut_rows` does, for rows that differ: of long texts, the piece in which they begin to differ stays."""
     cut = []
     for current, new in pairs:
         starts = [_difference(old, value) for old, value in zip(current, new, strict=True)]

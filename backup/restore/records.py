@@ -95,11 +95,11 @@ class RecordReader:
         return self._rename(table, columns)
 
     def alters(self, table: Table) -> bool:
-        """Whether records of the table are others than in the file."""
+        """Tell whether records of the table are others than in the file."""
         return self._merges(table) or any(label == table.label for label, _field in self.renamed)
 
     def _merges(self, table: Table) -> bool:
-        """Whether records of the table, or that it refers to, are no longer there."""
+        """Tell whether records of the table, or that it refers to, are no longer there."""
         labels = {table.label, *(label for _place, label in table.references)}
         labels |= {relation.target.refers_to for relation in table.relations}
         return any(self.merged.get(label) for label in labels)
@@ -113,7 +113,9 @@ class RecordReader:
                 columns[place] = [keys.get(key, key) for key in columns[place]]
         for place, relation in enumerate(table.relations, len(table.columns)):
             if keys := self.merged.get(relation.target.refers_to):
-                columns[place] = [in_order({keys.get(key, key) for key in some}) for some in columns[place]]
+                columns[place] = [
+                    in_order({keys.get(key, key) for key in targets}) for targets in columns[place]
+                ]
         return columns
 
     def _rename(self, table: Table, columns: Batch) -> Batch:

@@ -145,7 +145,7 @@ def _parse(name: str, address: str, content: Any) -> Seen:
                 int(content["tries"]),
                 content["next_try"] and dt.datetime.fromisoformat(content["next_try"]),
                 content["is_lasting"] is True,
-                {str(copy): Content.from_json(said) for copy, said in content["copies"].items()},
+                {str(copy): Content.from_json(what) for copy, what in content["copies"].items()},
                 dict(content["limits"]),
                 address,
             )

@@ -219,10 +219,10 @@ def version_of(name: str, site: str = "") -> str:
         if not isinstance(place, FileSystemStorage):
             return path
         try:
-            told = os.stat(place.path(path))
+            info = os.stat(place.path(path))
         except FileNotFoundError:
             return ""
-        return f"{place.path(path)} {told.st_size} {told.st_mtime_ns}"
+        return f"{place.path(path)} {info.st_size} {info.st_mtime_ns}"
 
 
 def size_of(name: str) -> int:

@@ -18,9 +18,9 @@ from ..conf import data_places
 
 
 def give_away(folder: Path) -> None:
-    """Where this process is root, give what root owns in a folder to the owner of the data, the folder too.
+    """Give what root owns in a folder, and the folder, to the owner of the data, where this process is root.
 
-    Not followed are links, which whoever owns the folder could have put there for root to follow.
+    Links are not followed: whoever owns the folder could have put them there for root to follow.
     """
     owner = _owner_of_data()
     if os.name == "nt" or os.geteuid() != 0 or owner is None or owner[0] == 0:
@@ -28,8 +28,8 @@ def give_away(folder: Path) -> None:
     with suppress(OSError):  # a network drive has owners of its own
         for _name, _folders, names, descriptor in os.fwalk(folder, follow_symlinks=False):
             for place, name in [(descriptor, ""), *((descriptor, name) for name in names)]:
-                told = os.stat(name, dir_fd=place, follow_symlinks=False) if name else os.fstat(place)
-                if told.st_uid == 0 and (stat.S_ISDIR(told.st_mode) or told.st_nlink == 1):
+                info = os.stat(name, dir_fd=place, follow_symlinks=False) if name else os.fstat(place)
+                if info.st_uid == 0 and (stat.S_ISDIR(info.st_mode) or info.st_nlink == 1):
                     if name:
                         os.chown(name, *owner, dir_fd=place, follow_symlinks=False)
                     else:
@@ -67,10 +67,10 @@ def _may_write(folder: Path, user: int | None) -> bool:
 
 def _has(user: int, groups: set[int], folder: Path, bits: int) -> bool:
     """Tell whether a user has rights to a folder. `bits`: as those of its owner."""
-    told = folder.stat()
-    if told.st_uid != user:
-        bits >>= 3 if told.st_gid in groups else 6
-    return told.st_mode & bits == bits
+    info = folder.stat()
+    if info.st_uid != user:
+        bits >>= 3 if info.st_gid in groups else 6
+    return info.st_mode & bits == bits
 
 
 def _groups(user: int) -> set[int]:
@@ -95,8 +95,8 @@ def _owner_of_data() -> tuple[int, int] | None:
     """Return user and group of the data; None where there is none in a folder of this machine."""
     for place in data_places():
         with suppress(OSError):
-            told = place.stat()
-            return told.st_uid, told.st_gid
+            info = place.stat()
+            return info.st_uid, info.st_gid
     return None
 
 

@@ -93,10 +93,10 @@ def begin(size: int, user: Any, sha256: str = "") -> str:
 
 def incoming(upload_id: str, user: Any) -> Incoming:
     """Return how much of an upload in pieces is here. Raises `NoSuchUpload`."""
-    told = _own(upload_id, user)
-    stem = _stem(told, user)
+    signed = _own(upload_id, user)
+    stem = _stem(signed, user)
     names = _uploads(stem).get(stem, [])
-    if not told.size or _beginning(told, user) not in names:
+    if not signed.size or _beginning(signed, user) not in names:
         raise _no_longer_there()
     offset, pieces = 0, []
     # The longest first: one that was sent again may begin where another did.
@@ -104,7 +104,7 @@ def incoming(upload_id: str, user: Any) -> Incoming:
         if start == offset:
             offset = end
             pieces.append(name)
-    return Incoming(told.size, offset, pieces)
+    return Incoming(signed.size, offset, pieces)
 
 
 def add_piece(upload_id: str, user: Any, offset: int, piece: BinaryIO) -> int:
@@ -123,17 +123,17 @@ def add_piece(upload_id: str, user: Any, offset: int, piece: BinaryIO) -> int:
     if end > found.size or (size < LEAST_PIECE and end < found.size):
         raise _incomplete()
     _check_room(size, (_arrived(names) for names in _uploads().values()))
-    told = _own(upload_id, user)
-    name = f"{_stem(told, user)}.piece.{offset:015}.{end:015}"
+    signed = _own(upload_id, user)
+    name = f"{_stem(signed, user)}.piece.{offset:015}.{end:015}"
     files.put(name, File(piece), is_one_of_many=end < found.size)
     if end == found.size:
-        _check_whole(upload_id, told, user)
+        _check_whole(upload_id, signed, user)
     return end
 
 
-def _check_whole(upload_id: str, told: _Id, user: Any) -> None:
+def _check_whole(upload_id: str, signed: _Id, user: Any) -> None:
     """Raise `InvalidBackup` where an upload is not what was announced. It is then deleted."""
-    announced = files.open_file(_beginning(told, user))
+    announced = files.open_file(_beginning(signed, user))
     with announced or ContentFile(b"") as file:
         wanted = file.read().decode()
     if not wanted:
@@ -209,8 +209,8 @@ def new_id(user: Any, size: int = 0) -> str:
 
     `size`: in bytes, of an upload in pieces.
     """
-    told = [secrets.token_urlsafe(24), str(user.pk), *([size] if size else [])]
-    return signing.dumps(told, salt=_SALT)
+    signed = [secrets.token_urlsafe(24), str(user.pk), *([size] if size else [])]
+    return signing.dumps(signed, salt=_SALT)
 
 
 def unsigned(upload_id: str, *, max_age: int | None = None) -> _Id:
@@ -226,20 +226,20 @@ def _own(upload_id: str, user: Any) -> _Id:
 
     One in pieces may take any time to come; its files tell how old it is.
     """
-    told = unsigned(upload_id)
-    if told.owner != str(user.pk):
+    signed = unsigned(upload_id)
+    if signed.owner != str(user.pk):
         raise _no_longer_there()
-    return told if told.size else unsigned(upload_id, max_age=conf.staged_seconds)
+    return signed if signed.size else unsigned(upload_id, max_age=conf.staged_seconds)
 
 
-def _stem(told: _Id, user: Any) -> str:
+def _stem(signed: _Id, user: Any) -> str:
     """Return how the names of the files of an upload begin."""
-    return f"{_prefix(user)}{told.name}"
+    return f"{_prefix(user)}{signed.name}"
 
 
-def _beginning(told: _Id, user: Any) -> str:
+def _beginning(signed: _Id, user: Any) -> str:
     """Return the name of the file that says that an upload in pieces has begun."""
-    return f"{_stem(told, user)}.begin.{told.size}"
+    return f"{_stem(signed, user)}.begin.{signed.size}"
 
 
 def _prefix(user: Any) -> str:
@@ -252,8 +252,8 @@ def open_staged(upload_id: str, user: Any) -> Iterator[BinaryIO]:
     """Open a staged upload for reading. Raises `NoSuchUpload` where it expired, is gone, or is another user's;
     `Incomplete` where not all of it came yet. A kept backup that was staged has its photos with it."""
     photos = Anywhere(others=bool(user.is_superuser))
-    told = _own(upload_id, user)
-    if told.size:
+    signed = _own(upload_id, user)
+    if signed.size:
         found = incoming(upload_id, user)
         if found.offset < found.size:
             raise Incomplete(
@@ -266,7 +266,7 @@ def open_staged(upload_id: str, user: Any) -> Iterator[BinaryIO]:
         with closing(join(pieces, _open)) as whole:
             yield with_photos(whole, photos)
         return
-    with _open(f"{_stem(told, user)}.zip") as file:
+    with _open(f"{_stem(signed, user)}.zip") as file:
         yield with_photos(file, photos)
 
 
@@ -280,9 +280,9 @@ def _open(name: str) -> BinaryIO:
 def discard(upload_id: str, user: Any) -> None:
     """Delete a staged upload, if it is there and this user's. Where it cannot be deleted now, it expires."""
     with suppress(InvalidBackup, StorageFailed):
-        told = _own(upload_id, user)
-        stem = _stem(told, user)
-        for name in _uploads(stem).get(stem, []) if told.size else [f"{stem}.zip"]:
+        signed = _own(upload_id, user)
+        stem = _stem(signed, user)
+        for name in _uploads(stem).get(stem, []) if signed.size else [f"{stem}.zip"]:
             files.delete(name)
 
 

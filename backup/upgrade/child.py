@@ -69,7 +69,7 @@ class ParentReporter:
         self._done, self._total = 0, total
 
     def on_migration(self, action: str, migration: Any = None, fake: bool = False) -> None:
-        """Django calls this before and after each migration."""
+        """Tell which migration runs. Django calls this before and after each one."""
         if action == "apply_start":
             self.migration = f"{migration.app_label}.{migration.name}"
             self.progress(self.migration, self._done, self._total)

@@ -135,7 +135,7 @@ def copy_source(source: BinaryIO, target: Path, path: Path | None) -> None:
 
 
 def _fingerprint(file: Path) -> tuple[int, int]:
-    """Modification time and size, by which a file that is written to is known; zeros where it is gone."""
+    """Return modification time and size, by which a file that is written to is known; zeros where it is gone."""
     try:
         status = file.stat()
     except FileNotFoundError:

@@ -106,7 +106,8 @@ def _apps_in_scope() -> set[str]:
 
 
 def _lacks_journal(path: Path) -> bool:
-    """Whether a database writes to a journal first (WAL), by its header, and that is not there. It may hold nothing."""
+    """Tell whether a database writes to a journal first (WAL), by its header, and that is not there. It may hold
+    nothing."""
     with path.open("rb") as file:
         return 2 in file.read(20)[18:] and not Path(f"{path}-wal").exists()
 

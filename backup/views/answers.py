@@ -58,7 +58,7 @@ def key_needed_page(
 
 
 def json_error(status: int, code: str, message: str, **more: Any) -> JsonResponse:
-    """Return `{"error": …}`; see "JSON" in the README."""
+    """Return `{"error": …}`; see "What scripts get" in docs/operations.md."""
     return JsonResponse({"error": {"code": code, "message": message, "details": [], **more}}, status=status)
 
 
@@ -78,13 +78,13 @@ def not_done(request: HttpRequest, error: BackupError) -> HttpResponse:
 
 
 def done(
-    request: HttpRequest, answer: dict[str, Any] | None, said: str, level: int = messages.SUCCESS
+    request: HttpRequest, answer: dict[str, Any] | None, message: str, level: int = messages.SUCCESS
 ) -> HttpResponse:
-    """Answer to what was done from the front page. A browser goes back there, where `said` stands on top; a script gets
-    `answer` as JSON, or 204 without one."""
+    """Answer to what was done from the front page. A browser goes back there, where `message` stands on top; a script
+    gets `answer` as JSON, or 204 without one."""
     if access.wants_json(request):
         return HttpResponse(status=204) if answer is None else JsonResponse(answer)
-    messages.add_message(request, level, said, fail_silently=True)
+    messages.add_message(request, level, message, fail_silently=True)
     return redirect("backup:index")
 
 

@@ -17,7 +17,7 @@ from .guard import endpoint
 
 @endpoint("GET", "HEAD")
 def index(request: HttpRequest) -> HttpResponseBase:
-    """Show the front page; as JSON the upload limit and the backups that the server keeps."""
+    """Show the front page; as JSON the upload limit, the backups that the server keeps, and the status."""
     if not access.wants_json(request):
         if "last_backup" in request.GET:
             return page(request, "last_backup", last_backup())
