@@ -22,6 +22,7 @@ from backup.management.base import BackupCommand
 from backup.storage import kept
 from backup.storage.atomic import PARTIAL
 from tests.support.backups import metadata_of
+from tests.support.http import script, url
 from tests.support.snapshots import differences, snapshot
 
 
@@ -172,6 +173,7 @@ def test_a_backup_is_kept_listed_and_restored_by_its_name(family):
         assert text in out
     listed = json.loads(command("backups", "--json"))
     assert (listed["backups"], listed["status"]["state"]) == ([copy.as_json()], "off")
+    assert listed == script(family.admin).get(url("index")).json()
     Child.objects.create(first_name="New", last_name="Baby", birth_date="2026-03-01")
     command("restore", name, "--clear", "--no-input")
     assert not differences(then, snapshot())

@@ -14,14 +14,19 @@ from django.core.management import get_commands, load_command_class
 from django.core.management.base import BaseCommand
 from django.urls import resolve
 
-from backup import __version__, kinds, plug_in
+from backup import __version__, kinds, plug_in, services
 from backup.archive import VERSION, Limits, Member, Metadata, Photo, Upgrade
+from backup.automatic.guard import Loss
+from backup.automatic.status import State, Status
 from backup.conf import Conf, conf
 from backup.database import VENDORS
 from backup.exceptions import BackupError
 from backup.options import Place, Places
 from backup.scope import LEFT_OUT
+from backup.storage.elsewhere import Seen
+from backup.storage.kept import backups as stored_backups
 from tests.support.backups import metadata_of, records_of, take
+from tests.support.http import error_of, script, upload, url
 from tests.unit.test_layers import ROOMS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -35,6 +40,7 @@ GUIDES = {
         REPOSITORY / "backup/locale/README.md",
     ]
 }
+OPERATIONS = GUIDES[REPOSITORY / "docs/operations.md"]
 ALL_GUIDES = "\n".join(GUIDES.values())
 COMMANDS = sorted(name for name, app in get_commands().items() if app == "backup")
 OPTIONS = {f"BACKUP_{name.upper()}": name for name, what in vars(Conf).items() if isinstance(what, property)}
@@ -173,6 +179,36 @@ def test_each_address_is_there():
     assert {"/backup/download/", "/backup/restore/", "/backup/restore/confirm/"} <= addresses
     for address in addresses:
         assert resolve(address).namespace == "backup"
+
+
+def test_what_scripts_get_is_what_is_told(family):
+    (table,) = re.findall(r"^## What scripts get\n(.*?)^## ", OPERATIONS, re.DOTALL | re.MULTILINE)
+    told = {
+        row[0]: [re.findall(r'"(\w+)"', text) for text in names(row[1]) if text.startswith("{")]
+        for row in rows(table)
+    }
+    front, kept, status, run, preview, restored, error = told.values()
+    client = script(family.admin)
+    made = client.post(url("run")).json()
+    assert [[*made]] == run
+    services.prove_kept(made["name"])
+    index = client.get(url("index")).json()
+    assert [[*index]] == front
+    entry = index["backups"][0]
+    assert [[*entry], [*entry["proof"]]] == kept
+    stored = stored_backups()[0]
+    seen = Seen("nas")
+    content = Status(
+        State.OK, "", "", stored, proved=stored, losses=[Loss("core.note", 2, 1)], locations=[seen]
+    )
+    content = content.as_json()
+    parts = [content["last"], content["proof"], content["shrunk"][0], content["locations"][0]]
+    assert [[*content], *map(list, parts)] == status
+    answer = client.post(url("restore"), {"backup_file": upload()}).json()
+    assert [[*answer], [*answer["changes"]["core.child"]], [*answer["photos"]]] == preview
+    assert [[*client.post(url("confirm"), {"upload": answer["upload"]}).json()]] == restored
+    missing = client.post(url("undo"), {"safety_copy": made["name"].replace("manual", "safety")})
+    assert [["error", *error_of(missing)]] == error
 
 
 def test_each_status_is_in_the_list():

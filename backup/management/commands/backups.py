@@ -12,6 +12,7 @@ from backup import services
 from backup.archive.names import shown
 from backup.automatic import status
 from backup.automatic.retention import Verdict
+from backup.conf import conf
 from backup.management.base import BackupCommand
 from backup.storage import kept
 from backup.storage.kept import StoredBackup
@@ -38,8 +39,12 @@ class Command(BackupCommand):
             return
         backups, found = services.kept_backups(), status.status()
         if options["json"]:
-            entries = [backup.as_json() for backup in backups]
-            self.show(json.dumps({"backups": entries, "status": found.as_json()}, indent=2))
+            content = {
+                "max_upload_size": conf.max_upload_size,
+                "backups": [backup.as_json() for backup in backups],
+                "status": found.as_json(),
+            }
+            self.show(json.dumps(content, indent=2))
             return
         verdicts = {verdict.backup.name: verdict for verdict in status.retention()}
         for backup in backups:
