@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import marshal
-import os
 import pickle
 import re
 import sqlite3
@@ -13,20 +12,19 @@ from decimal import Context, Decimal
 from itertools import chain
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, OperationalError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.utils.translation import gettext as _
 
-from ..exceptions import InvalidBackup
 from ..kinds import BOOLEAN, DATE, DATETIME, DECIMAL, DURATION, FLOAT, INTEGER, TEXT, TIME, Plain
 from ..tables import Column, Table
 from .base import Database
 from .conversion import ColumnReader
 from .damaged_file import DamagedFile
-from .errors import Job, already_running, reason_of
+from .errors import Job, already_running
+from .foreign_file import opened
 from .lenient import LenientChecked, lenient
 from .lock_file import LOCK_FILES, make_lock_file
 from .reading import PARAMETERS
@@ -110,21 +108,9 @@ class SQLite(DamagedFile, Database):
     def foreign(cls, path: Path) -> Iterator[SQLite]:
         """Open a file that somebody gave us (our own copy of it), which may be made to do harm, to read from.
 
-        Nothing in it is run: no function but those that reading takes, no trigger, no view. The copy is open for
-        writing only so that SQLite can take in what a journal beside it holds. Raises `InvalidBackup` where it cannot
-        be read at all; it need not be sound as a whole.
+        Raises `InvalidBackup` where it cannot be read at all; it need not be sound as a whole.
         """
-        _refuse_journal_of_several(path)
-        connection = sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True, isolation_level=None)
-        with closing(connection), _damaged():
-            for pragma in ("trusted_schema=OFF", "cell_size_check=ON", "ignore_check_constraints=ON"):
-                connection.execute(f"PRAGMA {pragma}")
-            connection.set_authorizer(_may_only_read)
-            shared = connection.execute(
-                "SELECT max(name) FROM sqlite_master WHERE rootpage > 0 GROUP BY rootpage HAVING count(*) > 1"
-            )
-            if shared.fetchall():  # one is read as the other
-                raise InvalidBackup(_("The database file is damaged: two of its tables are in one place."))
+        with opened(path) as connection:
             reader = cls(connections[DEFAULT_DB_ALIAS])
             reader._source = connection
             yield reader
@@ -363,52 +349,6 @@ class SQLite(DamagedFile, Database):
             self.execute(f"PRAGMA cache_size = {held}")
             if enabled:
                 self.connection.enable_constraint_checking()
-
-
-#: What a file that somebody gave us may make SQLite do; functions and pragmas by name.
-_READING = {
-    sqlite3.SQLITE_SELECT: None,
-    sqlite3.SQLITE_READ: None,
-    sqlite3.SQLITE_TRANSACTION: None,
-    sqlite3.SQLITE_FUNCTION: {"count", "coalesce", "length", "max", "sum"},
-    sqlite3.SQLITE_PRAGMA: {"table_xinfo"},
-}
-
-
-def _may_only_read(action: int, first: str | None, second: str | None, *place: object) -> int:
-    names = _READING.get(action, ())
-    name = second if action == sqlite3.SQLITE_FUNCTION else first
-    return sqlite3.SQLITE_OK if names is None or name in names else sqlite3.SQLITE_DENY
-
-
-#: How a journal ends that names another file.
-_NAMES_ANOTHER = bytes.fromhex("d9d505f920a163d7")
-
-
-def _refuse_journal_of_several(path: Path) -> None:
-    """Raise `InvalidBackup` where the journal beside a file says that it is a part of the journal of several databases.
-
-    Nothing of Baby Buddy's writes such a journal. SQLite deletes the file that it names, wherever that lies.
-    """
-    journal = path.with_name(f"{path.name}-journal")
-    if not journal.exists():
-        return
-    with journal.open("rb") as file:
-        file.seek(max(file.seek(0, os.SEEK_END) - len(_NAMES_ANOTHER), 0))
-        names_another = file.read() == _NAMES_ANOTHER
-    if names_another:
-        raise InvalidBackup(_("The journal beside the database file is that of several databases at once."))
-
-
-@contextmanager
-def _damaged() -> Iterator[None]:
-    """Turn what SQLite says of a file that it cannot read into an error of ours."""
-    try:
-        yield
-    except (sqlite3.Error, DatabaseError) as error:
-        raise InvalidBackup(
-            _("The database file cannot be read: %(reason)s.") % {"reason": reason_of(error)}
-        ) from error
 
 
 def is_disk_trouble(error: BaseException) -> bool:

@@ -1,0 +1,97 @@
+"""Opening a database file of SQLite's that somebody gave us, and that may be made to do harm."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+from django.db import DatabaseError
+from django.utils.translation import gettext as _
+
+from ..exceptions import InvalidBackup
+from .errors import reason_of
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open a file to read from. Raises `InvalidBackup` where it cannot be read at all.
+
+    Nothing in it is run: no function but those that reading takes, no trigger, no view. It is open for writing only so
+    that SQLite can take in what a journal beside it holds.
+    """
+    _refuse_journal_of_several(path)
+    connection = sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True, isolation_level=None)
+    with closing(connection), _damaged():
+        for pragma in ("trusted_schema=OFF", "cell_size_check=ON", "ignore_check_constraints=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+        if _takes_own_json_for_unsafe(connection):
+            connection.execute("PRAGMA trusted_schema=ON")
+        connection.set_authorizer(_may_only_read)
+        shared = connection.execute(
+            "SELECT max(name) FROM sqlite_master WHERE rootpage > 0 GROUP BY rootpage HAVING count(*) > 1"
+        )
+        if shared.fetchall():  # one is read as the other
+            raise InvalidBackup(_("The database file is damaged: two of its tables are in one place."))
+        yield connection
+
+
+#: What a file that somebody gave us may make SQLite do; functions and pragmas by name.
+_READING = {
+    sqlite3.SQLITE_SELECT: None,
+    sqlite3.SQLITE_READ: None,
+    sqlite3.SQLITE_TRANSACTION: None,
+    sqlite3.SQLITE_FUNCTION: {"count", "coalesce", "length", "max", "sum"},
+    sqlite3.SQLITE_PRAGMA: {"table_xinfo"},
+}
+
+
+def _may_only_read(action: int, first: str | None, second: str | None, *place: object) -> int:
+    names = _READING.get(action, ())
+    name = second if action == sqlite3.SQLITE_FUNCTION else first
+    return sqlite3.SQLITE_OK if names is None or name in names else sqlite3.SQLITE_DENY
+
+
+def _takes_own_json_for_unsafe(connection: sqlite3.Connection) -> bool:
+    """Whether the file has a constraint by JSON_VALID, as Django's JSON fields have, which SQLite before 3.41 does not
+    take for safe. Constraints are not checked when reading, and no other function may be called."""
+    try:
+        connection.execute("SELECT 1 FROM sqlite_master")
+    except sqlite3.DatabaseError as error:
+        if "unsafe use of JSON_VALID" in str(error):
+            return True
+        raise
+    return False
+
+
+#: How a journal ends that names another file.
+_NAMES_ANOTHER = bytes.fromhex("d9d505f920a163d7")
+
+
+def _refuse_journal_of_several(path: Path) -> None:
+    """Raise `InvalidBackup` where the journal beside a file says that it is a part of the journal of several databases.
+
+    Nothing of Baby Buddy's writes such a journal. SQLite deletes the file that it names, wherever that lies.
+    """
+    journal = path.with_name(f"{path.name}-journal")
+    if not journal.exists():
+        return
+    with journal.open("rb") as file:
+        file.seek(max(file.seek(0, os.SEEK_END) - len(_NAMES_ANOTHER), 0))
+        names_another = file.read() == _NAMES_ANOTHER
+    if names_another:
+        raise InvalidBackup(_("The journal beside the database file is that of several databases at once."))
+
+
+@contextmanager
+def _damaged() -> Iterator[None]:
+    """Turn what SQLite says of a file that it cannot read into an error of ours."""
+    try:
+        yield
+    except (sqlite3.Error, DatabaseError) as error:
+        raise InvalidBackup(
+            _("The database file cannot be read: %(reason)s.") % {"reason": reason_of(error)}
+        ) from error
