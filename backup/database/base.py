@@ -34,7 +34,6 @@ A subclass must say
 `set_next_keys(next_keys)`
     Have the next row of each table get this key; where rows have it or higher ones, the one after the highest. It is
     undone with the transaction, unless the vendor says `KEYS_AFTER_COMMIT`: then it is called after that.
-
 `passes(error)`
     Whether what an `OperationalError` of the driver's says passes by itself: a lock, a connection that was lost.
 
@@ -63,15 +62,17 @@ A subclass may say, to be right
     Whether an `OperationalError` of the driver's is the fault of one record, rather than of the whole.
 `is_damage(error)`
     Whether the driver's error says that the database is damaged, or lacks a table.
-`can_hold(column, value)`
-    Whether a plain value comes back as it was. Values that do not are refused by name; `writer_of` must not let them
-    pass either.
+`can_hold(column, value)`, `BOUNDED`
+    Whether a plain value comes back as it was, and the kinds of which some values do not. Those are refused by name;
+    `writer_of` must not let them pass either.
 `takes_dangling`
     Whether a row that points at nothing can be written inside of `restoring`.
 `damage(tables)`, `file()`, `copy_file(target)`
     What is wrong with the database as such; where it is one file: its path, and a copy of it.
 `damaged_tables(tables)`, `made_anew(tables, damaged)`
     Which tables of a server are damaged as such, and a context around a restore that makes them anew.
+`cursor()`, `quote(name)`, `table_names()`
+    A cursor of the driver's, a quoted name, the names of all tables; where what Django gives does not serve.
 `recover()`
     What lets a snapshot go on after a query that failed.
 `unknown_time_zones(names)`

@@ -19,7 +19,7 @@ from backup.archive import VERSION, Limits, Member, Metadata, Photo, Upgrade
 from backup.automatic.guard import Loss
 from backup.automatic.status import State, Status
 from backup.conf import Conf, conf
-from backup.database import VENDORS
+from backup.database import VENDORS, base
 from backup.exceptions import BackupError
 from backup.options import Place, Places
 from backup.scope import LEFT_OUT
@@ -337,6 +337,14 @@ def test_the_layers_are_those_that_are_held():
     told = [name for row in rows(table) for name in names(row[1])]
     assert told == ROOMS[: len(told)]
     assert told[-1] == "services"
+
+
+@pytest.mark.parametrize("engine", VENDORS.values(), ids=VENDORS)
+def test_what_an_engine_overrides_is_in_the_list_of_hooks(engine):
+    shared = {name for parent in engine.__mro__[1:-1] for name in vars(parent)}
+    own = {name for name in vars(engine) if not name.startswith("_")} & shared
+    assert own - {*re.findall(r"`(\w+)", base.__doc__)} == set()
+    assert set(re.findall(r"^`(\w+)\(", base.__doc__, re.MULTILINE)) <= shared
 
 
 def test_each_path_in_the_guides_is_there():
