@@ -36,6 +36,7 @@ from backup.presentation.parts import PARTS, titles
 from backup.presentation.preview import preview as in_words
 from backup.presentation.thumbnails import thumbnail
 from backup.restore.accounts import in_words as in_words_of_accounts
+from backup.restore.plan import Plan
 from backup.storage import state as states
 from backup.storage import uploads
 
@@ -171,10 +172,14 @@ def _form_of(request: HttpRequest, upload_id: str) -> RestoreForm:
     return RestoreForm(data)
 
 
+def _plan(request: HttpRequest, form: RestoreForm, upload_id: str) -> Plan:
+    with uploads.open_staged(upload_id, request.user) as backup:
+        return services.inspect_backup(backup, form.options, user=request.user, key=_key(form, backup))
+
+
 def _preview(request: HttpRequest, form: RestoreForm, upload_id: str) -> HttpResponse:
     try:
-        with uploads.open_staged(upload_id, request.user) as backup:
-            plan = services.inspect_backup(backup, form.options, user=request.user, key=_key(form, backup))
+        plan = _plan(request, form, upload_id)
     except BackupError as error:
         _discard_if_useless(request, upload_id, error)
         return _failed(request, error, form, upload_id)
@@ -288,8 +293,7 @@ def _ask(request: HttpRequest, form: RestoreForm) -> HttpResponse:
 
 def _removed(request: HttpRequest, form: RestoreForm) -> int:
     """Return how many records would be deleted, where the preview that was seen does not say."""
-    with uploads.open_staged(form.upload_id, request.user) as backup:
-        plan = services.inspect_backup(backup, form.options, user=request.user, key=_key(form, backup))
+    plan = _plan(request, form, form.upload_id)
     return sum(changes.removed for changes in plan.changes.values())
 
 
@@ -304,8 +308,7 @@ def question(request: HttpRequest, upload_id: str) -> HttpResponseBase:
 
 def _question(request: HttpRequest, form: RestoreForm, upload_id: str) -> HttpResponse:
     try:
-        with uploads.open_staged(upload_id, request.user) as backup:
-            plan = services.inspect_backup(backup, form.options, user=request.user, key=_key(form, backup))
+        plan = _plan(request, form, upload_id)
     except BackupError as error:
         return _failed(request, error, form, upload_id)
     words = in_words(plan, babybuddy.user_timezone(request.user))
