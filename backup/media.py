@@ -112,7 +112,7 @@ class NamedPhoto:
                 moment = self.storage.get_modified_time(self.name)
                 moment = timezone.make_aware(moment) if timezone.is_naive(moment) else moment
                 return int(self.storage.size(self.name)), moment
-            # Copied from elsewhere, it may be older than it is here: its entry in the folder is not.
+            # A file that was copied here keeps its old mtime; its ctime says since when it is here.
             changed = max(info.st_mtime, info.st_ctime)
             return info.st_size, dt.datetime.fromtimestamp(changed, dt.timezone.utc)
         return None

@@ -175,7 +175,7 @@ def _lacking_room(source: BinaryIO, key: Key | None, photos_known: Collection[st
                 for photo in photos
                 if not archive.holds(photo) and photo.sha256 not in photos_known
             )
-            # Those in the file are copied with it, and those beside it, where they lie on another machine.
+            # Photos are copied: those in the file with it, those beside it where they lie on another machine.
             needed = ROOM * (archive.unpacked_size - inside) + 2 * (inside + beside)
     free = shutil.disk_usage(process.temporary_folder()).free
     if free >= needed:

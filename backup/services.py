@@ -813,7 +813,7 @@ def _restore(
             if has_changed:
                 safety_copy.make()
             if has_changed or placing.has_moved:
-                # Where nothing was compared, a plan does not depend on what is here, but for whether it may be.
+                # Where nothing was compared, only the policy depends on what is here.
                 if plan.is_packed and not plan.identical and not placing.has_moved:
                     plan = check_policy(plan, database, superuser=_is_superuser(user))
                 else:
@@ -1083,10 +1083,10 @@ def _plan(
         excluded={*(name.lower() for name in conf.exclude), *elsewhere()},
         site=memo.site_id(),
         preview=preview,
-        # What is damaged is not read where it need not be.
+        # Comparing texts reads what is here, which may be damaged.
         as_text=not options.without_safety_copy,
         into=into,
-        # The files that a state from before names are there still: no restore removes any.
+        # An earlier state of this site needs no photos: no restore has removed any.
         placing=None if options.as_it_was else placing,
     )
 
@@ -1218,7 +1218,7 @@ def _lossy(left_out: Places) -> list[str]:
     database = database_of()
     path = database.file()
     if path is not None:
-        # Beside it, since it is in clear, and what lies in BACKUP_ROOT may be encrypted.
+        # Not in BACKUP_ROOT: this copy is in clear, and what lies there may have to be encrypted.
         copy = name_aside(path)
         with database.damage_explained():
             database.copy_file(copy)

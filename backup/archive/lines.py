@@ -47,7 +47,8 @@ def _texts(values: Sequence[Any]) -> list[bytes]:
         if len(texts) == len(values):
             return texts
         if not texts[0].startswith(_NESTED):
-            # There are commas inside. One value a line: no text holds a line break, only lists and objects do.
+            # A value has commas in it. Put each on a line of its own: in JSON, texts hold no line breaks. Only lists
+            # and objects, which take several lines, cannot be told apart like this.
             text = orjson.dumps(values, option=orjson.OPT_INDENT_2)
             if all(text.find(begin + b"\n", 1) < 0 for begin in _NESTED):
                 return text[4:-2].split(b",\n  ")
@@ -204,7 +205,7 @@ def read_elements(blocks: Iterator[bytes], limit: int, *, started: bool = False)
         text, place, start = text[start:], place - start, 0
         if len(text) > limit:
             raise RecordTooLongError
-        # As much again each time, so that a long record is not put together over and over.
+        # Double what is there each time, so that a long record is not joined over and over again.
         more, size = [text], 0
         while size <= min(len(text), limit - len(text)) and (block := next(blocks, b"")):
             more.append(block)

@@ -208,7 +208,7 @@ def parse_metadata(content: Any, *, edited: bool = False) -> Metadata:
         timestamp = dt.datetime.fromisoformat(re.sub("Z$", "+00:00", content["timestamp"]))
         if timestamp.tzinfo is None:
             raise ValueError("no offset")
-        timestamp.astimezone(dt.timezone.utc)  # fails at the edges of time
+        timestamp.astimezone(dt.timezone.utc)  # fails where that is before the year 1 or after 9999
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise _wrong_metadata("timestamp") from error
     texts: dict[str, Any] = {}

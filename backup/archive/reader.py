@@ -81,7 +81,7 @@ class _BoundedReads:
         return True
 
     def read(self, size: int = -1) -> bytes:
-        left = max(self._size - self.tell(), 0)  # memory for more than that would be had for nothing
+        left = max(self._size - self.tell(), 0)  # else memory is allocated for what is not there
         data = self._file.read(min(size if size >= 0 else left, left, self._limit + 1))
         if len(data) > self._limit:
             raise InvalidBackup(_("The file is damaged or not a backup: its table of contents is too long."))
@@ -431,7 +431,7 @@ class Archive:
                 yield lines
                 count += lines.count
             if self.metadata.is_sealed and count != member.records:
-                # They may only seem to be so many: see `Lines.count`.
+                # `Lines.count` only estimates. Count again, record by record, before the file is called damaged.
                 elements = read_elements(self.read(member), self._limits.record)
                 count = sum(batch.count for batch in elements)
         self._check_count(member, count)

@@ -184,7 +184,7 @@ class Writer:
 
     def write(self, file: str, blocks: Iterable[bytes], method: int = zipfile.ZIP_DEFLATED) -> str:
         """Write a member's content, given in blocks of any size. Returns its checksum: SHA-256, in hex."""
-        # One more, and metadata.json.
+        # This member and metadata.json are still to come.
         self._limits.check_members(len(self._zip.filelist) + 2, len(self._members.get(MEDIA.key, {})) + 1)
         return self._write(file, blocks, method)
 
@@ -196,7 +196,7 @@ class Writer:
             info = zipfile.ZipInfo(file)
             info.compress_type = method
         with self._zip.open(info, "w", force_zip64=True) as member:
-            # There is no public way to choose the compression.
+            # `zipfile` has no public way to choose the library that compresses.
             compressor = Compressor() if method == zipfile.ZIP_DEFLATED else Stored()
             member._compressor = compressor  # type: ignore[attr-defined]
             if self._key:

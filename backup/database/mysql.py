@@ -142,7 +142,7 @@ class MySQL(Database):
 
     def begin_snapshot(self) -> None:
         self._set({"sql_mode": self._exact_mode()[1]})
-        # Django runs MySQL at READ COMMITTED, where each statement sees another moment.
+        # Django's default level here, READ COMMITTED, shows each statement a newer state.
         self.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         self.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
 
@@ -198,7 +198,7 @@ class MySQL(Database):
         try:
             for table in reversed(tables):
                 for name, _columns in reversed(table.db_tables):
-                    # The rows of an index do not help: a row is inserted into the table itself first.
+                    # To lock another index is not enough: a new row goes into the primary key first.
                     self.fetch(f"SELECT COUNT(*) FROM {self.quote(name)} FORCE INDEX (PRIMARY) FOR UPDATE")
         except OperationalError as error:
             if error.args and error.args[0] in LOCKED:
@@ -228,7 +228,7 @@ class MySQL(Database):
         yield
 
     def acts_on_delete(self) -> bool:
-        # References do nothing of their own while they are not checked: see `restore_settings`.
+        # Foreign keys do not cascade while they are not checked: see `restore_settings`.
         triggers = "SELECT 1 FROM information_schema.triggers WHERE trigger_schema = DATABASE()"
         if self.fetch(f"SELECT EXISTS ({triggers})")[0][0]:
             return True
@@ -257,7 +257,7 @@ class MySQL(Database):
         texts = []
         for column in columns:
             name = self.quote(column.column)
-            if may_be_long(column):  # what is longer than the server's packets would be no text at all
+            if may_be_long(column):  # QUOTE makes NULL of what is longer than max_allowed_packet
                 texts.append(f"COALESCE(MD5({name}), '')")
             else:
                 texts.append(f"QUOTE({name})" if column.field.null or column.kind is TEXT else name)
@@ -274,7 +274,9 @@ class MySQL(Database):
 
     def next_keys(self, tables: Sequence[Table]) -> dict[Table, int]:
         if not self.connection.mysql_is_mariadb:  # type: ignore[attr-defined]
-            self._set({"information_schema_stats_expiry": 0})  # else it says what it said before, for a day
+            self._set(
+                {"information_schema_stats_expiry": 0}
+            )  # else the server answers from a cache of the last day
         sql = (
             "SELECT table_name, auto_increment FROM information_schema.tables WHERE table_schema = DATABASE()"
         )
@@ -290,7 +292,7 @@ class MySQL(Database):
         self._set({"lock_wait_timeout": self.LOCK_SECONDS})
         try:
             for table, key in next_keys.items():
-                # Each costs as much as some hundred rows, and makes everybody wait for the table.
+                # ALTER TABLE takes as long as some hundred rows, and everybody waits for the table.
                 if now.get(table) != max(key, int(self.highest_key(table) or 0) + 1):
                     self.execute(f"ALTER TABLE {self.quote(table.db_table)} AUTO_INCREMENT = {key:d}")
         finally:
@@ -308,7 +310,7 @@ class MySQL(Database):
         if kind is DATE:
             return ColumnReader(f"DATE_FORMAT({name}, '%%Y-%%m-%%d')", Checked(DATE))
         if kind is DATETIME and settings.USE_TZ and self.connection.timezone_name == "UTC":
-            # As the server says it anyway, which is quicker than to have it formatted.
+            # The text that the server sends anyway: DATE_FORMAT would take longer.
             return ColumnReader(f"CONCAT(INSERT({name}, 11, 1, 'T'), 'Z')", _without_zeros)
         if kind is DURATION:
             return ColumnReader(name, durations)
@@ -345,7 +347,7 @@ class MySQL(Database):
         if (
             not values[0]
             or not all(column.kind in self.AS_SQL or column.is_natural for column in columns)
-            # In other character sets, part of a letter may be a quote.
+            # In other character sets, a byte within a letter may be that of a quote.
             or getattr(raw, "encoding", "") != "utf8"
             or not hasattr(raw, "string_literal")  # another driver than mysqlclient
         ):
@@ -414,11 +416,11 @@ def _collated(collation: str) -> str:
     return f"CONVERT(%s USING {collation.split('_')[0]}) COLLATE {collation}"
 
 
-#: What the server calls a lock that was not to be had in time, or not without a deadlock.
+#: Error numbers: a lock was not granted in time, or there is a deadlock.
 LOCKED = {1205, 1213}
-#: … for: there are too many connections, the server cannot be reached or ends, or it ended this connection or query.
+#: Error numbers: too many connections, the server cannot be reached or shuts down, or it ended this one or a query.
 LOST = {1040, 1053, 1317, 2002, 2003, 2006, 2013}
-#: … what is damaged: a file that is missing or holds something else, an index, a table that crashed.
+#: Error numbers of damage: a file that is missing or holds something else, an index, a table that crashed.
 DAMAGED = {1016, 1017, 1030, 1033, 1034, 1035, 1194, 1195, 1712, 1812, 1814, 1815, 1877, 1932}
 
 

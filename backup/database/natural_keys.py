@@ -110,7 +110,7 @@ class NaturalKeys:
             number = self._numbers[label].get(tuple(natural))
             model = apps.get_model(label)
             if number is not None and not self._is_used(model, number):
-                # Past Django's collector, which would look for rows to delete in tables that may not be there.
+                # `delete()` would look for rows that refer to it, in tables that may not exist.
                 rows = model._base_manager.using(self._connection.alias).filter(pk=number)
                 rows._raw_delete(self._connection.alias)
                 lowest[label] = min(number, lowest.get(label, number))

@@ -84,7 +84,7 @@ class PostgreSQL(Database):
         duration means something else."""
         settings = ", ".join(f"current_setting('{name}')" for name in EXACT)
         before = dict(zip(EXACT, self.fetch(f"SELECT {settings}")[0], strict=True))
-        # Nothing is set without need: behind a pooler, this would become the session of others.
+        # Set only what has to be: behind a pooler, others may get this session next.
         odd = {name: value for name, value in before.items() if value not in EXACT[name]}
         self._set({name: EXACT[name][0] for name in odd}, local=False)
         try:
@@ -189,13 +189,13 @@ class PostgreSQL(Database):
                 raise already_running(job)
             yield
         finally:
-            # First: of a connection that is closed the server learns a little later, and the lock is held until then.
+            # Release the lock first: the server notices later that the connection is closed, and holds it until then.
             with suppress(DatabaseError):
                 connection.rollback()
             connection.close()
 
     def lock_out_writers(self, tables: Sequence[Table]) -> None:
-        # Before any query: where the site's isolation level is a higher one, that would fix what this transaction sees.
+        # This must come before any query: at a higher isolation level, the first one fixes what the transaction sees.
         names = [self.quote(name) for table in tables for name, _columns in table.db_tables]
         self._restored = []
         if not names:
@@ -204,13 +204,13 @@ class PostgreSQL(Database):
         try:
             self.execute(f"SET LOCAL lock_timeout = '{self.LOCK_SECONDS}s'")
             self.execute(f"LOCK TABLE {', '.join(names)} IN SHARE ROW EXCLUSIVE MODE")
-            # Where others' commits stay unseen until the end, no query of ours finds what they made meanwhile.
+            # At another isolation level we would not see what others commit, and could not check references ourselves.
             if self.fetch("SHOW is_superuser") == [("on",)] and self.fetch("SHOW transaction_isolation") == [
                 ("read committed",)
             ]:
                 quote = self.connection.ops.quote_name
                 self._restored = [quote(name) for table in tables for name, _columns in table.db_tables]
-                # What they refer to, which must not go before the commit: see `check_deferred_constraints`.
+                # Nobody may delete the rows that they refer to before the commit: see `check_deferred_constraints`.
                 columns = [column for table in tables for column in table.columns]
                 columns += [relation.target for table in tables for relation in table.relations]
                 referred = {self.quote(_target(column)) for column in columns if is_checked(column)}
@@ -252,7 +252,7 @@ class PostgreSQL(Database):
             sql += f" WHERE a.{column} IS NOT NULL AND b.{key} IS NULL"
             if not self.fetch(f"{sql} LIMIT 1"):
                 continue
-            # Row by row, those that nobody touches are not looked at: what was missing before may be so still.
+            # The server would not check rows that nobody has touched. So what was missing before may still be.
             before = [value for (value,) in self._fetch_as_it_was(sql)]
             rows = self.fetch(f"{sql} AND a.{column}::text <> ALL (%s) LIMIT 1", [before])
             if rows:
@@ -285,7 +285,7 @@ class PostgreSQL(Database):
         return bool(found[0][0])
 
     def fast_reader(self, column: Column) -> ColumnReader | None:
-        # The server makes the text, which is quicker than to make Python's objects of it first.
+        # Have the server make texts: Python objects in between would take longer.
         name, kind = self.quote(column.column), column.kind
         if kind is TEXT and self._holds_any_bytes():
             return ColumnReader(f"convert_to({name}, 'SQL_ASCII')", each(_text_of_bytes))
@@ -296,7 +296,7 @@ class PostgreSQL(Database):
         if kind is DATE:
             return ColumnReader(f"{name}::text", Checked(DATE))
         if kind is DATETIME and settings.USE_TZ:
-            # In DateStyle ISO, which psycopg needs to be set anyway. to_char would take three times as long.
+            # This needs the DateStyle ISO, as psycopg does. to_char would take three times as long.
             return ColumnReader(f"({name} AT TIME ZONE 'UTC')::text", moments)
         if kind is DURATION:
             return ColumnReader(f"(EXTRACT(EPOCH FROM {name}) * 1000000)::bigint", durations)

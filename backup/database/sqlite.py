@@ -178,7 +178,7 @@ class SQLite(DamagedFile, Database):
         if database is None:
             yield
             return
-        # The file stays, empty: removed, somebody could hold the lock of one file, and somebody else that of the next.
+        # The empty file is never removed: else one process could lock the removed file, and another a new one.
         path = f"{database}-{LOCK_FILES[job]}"
         make_lock_file(path, database)
         with ExitStack() as stack:
@@ -201,14 +201,14 @@ class SQLite(DamagedFile, Database):
         return bool(found[0][0])
 
     def change_marker(self, tables: Sequence[Table]) -> object:
-        # What other connections did, and what this one did.
+        # The first changes when other connections write, the second when this one does.
         return self._marker or (self.fetch("PRAGMA data_version"), self.fetch("SELECT total_changes()"))
 
     def size(self) -> int | None:
         return int(self.fetch("PRAGMA page_count")[0][0]) * int(self.fetch("PRAGMA page_size")[0][0])
 
     def lock_out_writers(self, tables: Sequence[Table]) -> None:
-        # The write lock is one of the whole database. A transaction that has only read cannot be sure to get it later.
+        # Take the write lock, which is one for the whole database. After a read, it might not be granted any more.
         self.execute("DELETE FROM django_content_type WHERE 0")
 
     def length_of(self, name: str) -> str:

@@ -210,7 +210,7 @@ class Writing(Conversion):
 
     def insert_packed_rows(self, db_table: str, columns: Sequence[Column], data: bytes) -> None:
         """Insert what `pack_rows` made."""
-        # Our own, from a temporary file that nobody else can open.
+        # Safe to unpickle: we wrote it, into a temporary file that nobody else can open.
         self.insert_rows(db_table, columns, pickle.loads(data))
 
     def update_rows(self, table: Table, values: Sequence[Sequence[Any]]) -> None:

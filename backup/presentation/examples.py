@@ -160,7 +160,7 @@ class Examples:
             for key, found in current.items():
                 if key in loaded:  # MySQL also finds what differs in case
                     names[label, loaded[key]] = called(found)
-            # What is not here may come with the backup, and be among its examples.
+            # A record that is not here may be among those that the backup adds.
             samples = self._samples.get(label, Samples())
             for row in samples.added:
                 if row[0] in keys:

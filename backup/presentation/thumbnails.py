@@ -28,7 +28,7 @@ def thumbnail(photo: BinaryIO) -> bytes | None:
             image.draft("RGB", (2 * SIDE, 2 * SIDE))  # a JPEG is decoded to a fraction of its size
             if max(needed, FORMATS[str(image.format)] * image.width * image.height) > MEMORY:
                 return None
-            # Other ways to make it smaller, and to turn it, copy all of it first.
+            # First make it small without a copy: other methods, and turning it, copy the whole image.
             image.thumbnail((4 * SIDE, 4 * SIDE), Image.Resampling.NEAREST)
             small = ImageOps.exif_transpose(image)
             small.thumbnail((SIDE, SIDE))

@@ -87,7 +87,7 @@ def build(
     if is_packed:
         records, identical = pack_all(reader, database, into or database, restored, spool, as_text=as_text)
     else:
-        # Where all rows are written anew, those that are here already are needed, too.
+        # Where all rows are written anew, identical ones are needed as well, so nothing is compared.
         as_text = as_text and not (mode.clears and preview is None)
         records, identical = _compare(reader, database, restored, spool, resolver, others, as_text=as_text)
     named = [
@@ -325,7 +325,7 @@ def _compare(
         # Texts can only be compared if neither keys nor references are remapped.
         is_plain = not (resolver.resolves(table) or resolver.key_map or others.concerns(table))
         is_plain = is_plain and not reader.alters(table)
-        # Nor where the rows here would take much memory: they are then compared by their keys, few at a time.
+        # Nor if the rows here would take much memory: those are compared by their keys, a few at a time.
         if as_text and is_plain and not has_identity(table) and not database.is_long(table):
             records[table.label], identical[table.label] = comparison.compare(table)
             continue

@@ -115,7 +115,7 @@ class TextComparison:
     ) -> dict[bytes, Any]:
         """Return the lines that are those of rows here -> the rows' keys."""
         current, rest = self._partition(table, lines, columns, text)
-        # The canonical form of a value costs time; what differs without it may be the same after all.
+        # What differs may be the same in its canonical form, which is only made now, since it takes time.
         rest = self._database.canonical(table, rest)
         current |= self._partition(table, lines, rest, _text_of(table, rest))[0]
         return current

@@ -214,7 +214,7 @@ class MatchedRows(Resolver):
         for group in groups:
             unknown = []
             for place, row in enumerate(rows):
-                # Where the row with the same key holds the same values, no other row can.
+                # If the row with the same key holds the same unique values, no other row does.
                 current = present.get(row[0])
                 if current is not None and all(row[i] == current[i] and row[i] is not None for i in group):
                     if group != (0,) and row[0] not in found[place]:
@@ -224,7 +224,7 @@ class MatchedRows(Resolver):
             answers = self._database.matches(table, group, [rows[place] for place in unknown])
             for place, keys in zip(unknown, answers, strict=True):
                 keys = self._alike(table, rows[place], keys, group)
-                # Without a constraint, several rows may hold an identity: the record's own is it, else the first.
+                # Where no constraint makes them unique, take the row with the record's key, else the first one.
                 if len(keys) > 1:
                     keys = [rows[place][0]] if rows[place][0] in keys else [min(keys)]
                 found[place] += [key for key in keys if key not in found[place]]

@@ -41,7 +41,7 @@ def pack_all(
     comparison = TextComparison(
         reader, database, put_differing, lambda table, ranges: spool.put(between_name(table), ranges)
     )
-    # Where all is deleted and written again, in the order of the references, that does no harm.
+    # Rows can only stay where deleting others does not touch them. To delete all and write it again is safe.
     as_text = as_text and not into.acts_on_delete()
     records: dict[str, int] = {}
     identical: dict[str, Identical] = {}

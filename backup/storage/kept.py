@@ -230,7 +230,7 @@ def same_state(metadata: Metadata) -> StoredBackup | None:
     state is to be encrypted, one in clear does not count."""
     for name in names():
         if name.state == state_of(metadata) and (name.key_id or not metadata.key_id):
-            # A damaged one is none, and neither is one that nobody can open here.
+            # One that is damaged, or that nobody can open here, does not count.
             with suppress(InvalidBackup, NoSuchBackup, KeyNeeded, EncryptionUnavailable):
                 _check(name)
                 return find(name.text)

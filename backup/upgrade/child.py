@@ -133,7 +133,7 @@ def set_up(folder: Path, backup_settings: dict[str, Any]) -> None:
         if alias != "backups"  # what the child keeps lies in its folder
     }
     settings.BACKUP_ROOT = str(folder / "backups")
-    # What the child is to open, or to encrypt, it is given the key for.
+    # No key of the site: the child gets the one of the file that it has to open or encrypt.
     settings.BACKUP_KEY, settings.BACKUP_ENCRYPT = "", []
     for name, value in backup_settings.items():
         setattr(settings, name, value)

@@ -174,7 +174,7 @@ def convert_database(
             reason = _("its -wal file is not there, which may hold the latest entries")
             reader.unreadable.add(Place("db.sqlite3", None, None, reason))
         left_out = sorted(apps - _installed_apps())
-        # What points at nothing is left out, or refused, as it is loaded.
+        # Rows that point at nothing are left out, or refused, while they are loaded: not by the short way.
         is_of_today = is_of_today and not dangling and len(tables) == len(models)
         if is_of_today:
             upgraded = Upgrade(metadata.babybuddy_version, [], left_out, [])

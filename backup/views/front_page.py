@@ -60,7 +60,7 @@ def front_page(
             context["last_restore"] = _last_restore(request)
         services.check_storage()
     except BackupError as error:
-        # The page still serves for a download.
+        # The rest of the page works: a download needs no storage.
         context["storage_error"] = error
     context["photos"], context["photos_size"] = _photos(context.get("backups", ()))
     context["key"] = _key()
@@ -70,7 +70,7 @@ def front_page(
     context["token"] = _token(request) if "token" in request.GET else None
     context["asked_for_token"] = "token" in request.GET
     context["curl_download"], context["curl_restore"] = _curl_lines(request, context["token"] or "YOUR_TOKEN")
-    # Home Assistant's ingress has a sign-in of its own: a script must come by the mapped port.
+    # Home Assistant's ingress asks for its own sign-in: scripts have to use the mapped port.
     context["ingress"] = babybuddy.is_home_assistant(request)
     return page(request, "index", context, status)
 
