@@ -196,8 +196,8 @@ class References:
             self._keys[target] = set()
         #: The rows that refer to nothing.
         self._dangling = Places()
-        #: What of a table itself, or of one that comes later (in a circle), was referred to before it came, if it comes
-        #: -> by which rows.
+        #: Values that were referred to before they came, since the table refers to itself or to a later one -> the rows
+        #: that refer to them. Those that never come are missing.
         self._waiting: dict[Target, dict[Plain, Places]] = {target: {} for target in self._keys}
         self._order = {label: number for number, label in enumerate(labels)}
 

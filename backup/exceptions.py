@@ -47,7 +47,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-#: Characters of a name out of a file that an error holds. It goes into the answer, and may have megabytes in the file.
+#: Characters of a name from a file that an error keeps. There it may have megabytes, and the error goes into an answer.
 MOST = 200
 
 

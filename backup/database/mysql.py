@@ -446,14 +446,14 @@ def _double(value: float) -> str:
     return text if "e" in text else f"{text}e0"
 
 
-#: What stands in a date that is none, which the server may hold (0000-00-00, 2026-02-30), and in few others.
+#: Parts of invalid dates, which the server may hold (0000-00-00, 2026-02-30). Few valid ones have such a part.
 _ODD_DATES = ("0000-", "-00", "-31T", "-02-29T", "-02-30T")
 
 
 def _texts(values: Sequence[Any]) -> Sequence[Any]:
     """Read texts, also where somebody has made the column one of bytes."""
-    part = next((value for value in values if value is not None), "")
-    return values if isinstance(part, str) else each(bytes.decode)(values)
+    first = next((value for value in values if value is not None), "")
+    return values if isinstance(first, str) else each(bytes.decode)(values)
 
 
 def _without_zeros(values: Sequence[Any]) -> Sequence[Plain]:

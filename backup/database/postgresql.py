@@ -438,7 +438,7 @@ class PostgreSQL(Database):
         return unknown - KNOWN_TIME_ZONES
 
 
-#: Remembered, since the server reads hundreds of files to list them. One that comes later is found when asked for.
+#: A cache, since the server reads hundreds of files to list its zones. An unknown zone has it read them again.
 KNOWN_TIME_ZONES: set[str] = set()
 
 
@@ -447,15 +447,15 @@ REFERENCES = (
     "SELECT * FROM pg_constraint"
     " WHERE contype = 'f' AND (conrelid = ANY (%s::regclass[]) OR confrelid = ANY (%s::regclass[]))"
 )
-#: Any numbers, the same for all sites: an advisory lock is one of its database.
+#: Arbitrary numbers, the same for all sites: an advisory lock belongs to one database.
 LOCKS = {Job.RESTORE: 0x62616279, Job.AUTOMATIC_BACKUP: 0x6261627A, Job.NOTE: 0x6261627B}
-#: All digits that a float has, and durations in the style that we read and write: the settings that do, the best first.
+#: Setting -> the values that show all digits of a float, and durations in the style that we read; the best one first.
 EXACT = {"extra_float_digits": ("3", "2", "1"), "intervalstyle": ("postgres",)}
-#: What the server calls a lock that was not to be had in time.
+#: SQLSTATE: a lock was not granted in time.
 LOCKED = {"55P03"}
-#: Classes of SQLSTATE of what passes by itself: connections, deadlocks, a server that ends or begins.
+#: Classes of SQLSTATE that pass by themselves: connections, deadlocks, a server that starts or shuts down.
 PASSING = {"08", "40", "57"}
-#: Classes of what says that something cannot be read: values, files, the server itself.
+#: Classes of SQLSTATE that say that something cannot be read: values, files, an internal error.
 DAMAGED = {"22", "58", "XX"}
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 RawRows = list[tuple[Any, ...]]
 
 
-#: What PostgreSQL and MySQL call a table, or a column, that is not there.
+#: Error codes of PostgreSQL and MySQL: there is no such table, or no such column.
 MISSING = {"42P01", "42703", 1146, 1054}
 
 

@@ -44,7 +44,7 @@ from .writing import pickled
 
 class SQLite(DamagedFile, Database):
     vendor = "sqlite"
-    #: No server is waited for, and what is made of so many rows fits into the processor's cache.
+    #: Few: there is no server to wait for, and so many rows fit into the processor's cache.
     BATCH = 500
     #: Rows that a statement inserts. More at a time hardly save time, and SQLite holds on to the memory of each.
     ROWS = (256, 64, 16, 4, 1)
@@ -331,7 +331,7 @@ class SQLite(DamagedFile, Database):
     def _most_values(self) -> int:
         """The parameters that one statement takes."""
         raw = self.connection.connection
-        # Python tells since 3.11. So many any SQLite takes that Django does; today's take 32,766.
+        # Python can ask since 3.11. Before, take what every SQLite allows that Django supports; today's allow 32,766.
         return raw.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) if hasattr(raw, "getlimit") else PARAMETERS
 
     #: Kilobytes that a restore may change before SQLite writes to the file, which locks readers out until the end:
@@ -368,7 +368,7 @@ def _floats(values: Sequence[Any]) -> Sequence[Any]:
     return floats(values)
 
 
-#: How what `pickle` makes begins, which nothing of `marshal`'s does.
+#: How pickled data begins, and marshalled data never does.
 _PICKLED = pickle.dumps(None, protocol=5)[:2]
 
 

@@ -78,7 +78,7 @@ def is_countable(text: str) -> bool:
     return True
 
 
-#: What stands for something else in what COPY reads, or between quotes in a statement.
+#: Characters that COPY, or a quoted text in a statement, takes for something else.
 _SPECIAL = re.compile("[\\\\\t\n\r\0'\"\x1a]")
 
 
@@ -87,7 +87,7 @@ def is_harmless(texts: Sequence[str | None]) -> bool:
     return not _SPECIAL.search("".join(filter(None, texts)))
 
 
-#: Length of a moment, whose fraction may end where only zeros follow -> what it lacks.
+#: Length of the text of a moment, which lacks zeros at the end of its fraction -> what completes it.
 _TO_MICROSECONDS = {19: "Z", **{20 + digits: "0" * (6 - digits) + "Z" for digits in range(1, 7)}}
 
 

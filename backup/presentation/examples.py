@@ -229,7 +229,7 @@ def _readable(column: Column, value: Plain, zone: zoneinfo.ZoneInfo) -> str:
         return str(yesno(value))
     if kind is DATETIME:
         moment = kind.load(value)
-        with suppress(OverflowError):  # at the end of time
+        with suppress(OverflowError):  # before the year 1 or after 9999 there
             moment = moment.astimezone(zone) if moment.tzinfo else moment
         return date_format(moment, "DATETIME_FORMAT")
     if kind is DATE:

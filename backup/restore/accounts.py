@@ -32,7 +32,7 @@ def account_changes(plan: Plan, database: Database) -> AccountChanges:
     names_here = {key: str(row[name]) for key, row in current.items()}
     names_then = {key: str(row[name]) for key, row in then.items()}
     names_after = [*(names_then if plan.mode.clears else {**names_here, **names_then}).values()]
-    if plan.mode.clears:  # keys mean nothing where all rows are others
+    if plan.mode.clears:  # the keys may be those of other users then
         by_name = {names_then[key]: row for key, row in then.items()}
         pairs = [
             (row, by_name[names_here[key]]) for key, row in current.items() if names_here[key] in by_name

@@ -63,7 +63,7 @@ class TextComparison:
         #: The first key that is not known to be identical, or between those that are.
         start = LOWEST
 
-        #: Records that differ, and the bytes of their lines: few at a time would each have the database asked.
+        #: Records that differ, and the bytes of their lines. They are collected, since looking them up is a query.
         waiting: list[Batch] = []
         size = 0
 

@@ -325,7 +325,7 @@ class Placing:
                 self._place(file, note)
             counter.add(PHOTOS, 1)
         if self._placed and hasattr(os, "sync"):
-            os.sync()  # all at once: the database must not have on the disk what names files that are not
+            os.sync()  # all files at once: after a power cut, the database must not name files that are lost
         self._rename()
         self.has_moved = before != (self.renamed, self.warnings)
 
@@ -398,7 +398,7 @@ class _Copy(UploadedFile):  # type: ignore[type-arg]  # it has none when it runs
 
     def __init__(self, file: Any, name: str, digest: str) -> None:
         super().__init__(file, name, size=file.seek(0, os.SEEK_END))
-        file.seek(0)  # which writes what waits to be written
+        file.seek(0)  # this also writes what is still in the buffer
         self.digest = digest
 
     def temporary_file_path(self) -> str:
