@@ -25,7 +25,7 @@ NOTE = "core/note.json"
 
 
 @pytest.fixture
-def family(host_db):
+def plain_family(host_db):
     family = fill(days=1, children=1, odd=False)
     for model in (core.WeightPercentile, core.HeightPercentile):
         model.objects.all().delete()
@@ -60,7 +60,7 @@ EDITORS = {
 OPTIONS = {mode: RestoreOptions(mode, edited=True) for mode in RestoreMode}
 
 
-def refused(file, options, error=InvalidBackup, user=None):
+def refused_twice(file, options, error=InvalidBackup, user=None):
     before = snapshot()
     messages = []
     for act in (services.inspect_backup, services.restore_backup):
@@ -74,17 +74,17 @@ def refused(file, options, error=InvalidBackup, user=None):
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
-def test_a_file_of_dumpdata_is_told(family, encoding):
+def test_a_file_of_dumpdata_is_told(plain_family, encoding):
     """Windows' shell writes UTF-16 where `>` is used."""
     text = json.dumps([{"model": "core.child", "pk": 1, "fields": {"first_name": "Zoë"}}], ensure_ascii=False)
-    assert "dumpdata" in refused(io.BytesIO(text.encode(encoding)), RestoreOptions())
+    assert "dumpdata" in refused_twice(io.BytesIO(text.encode(encoding)), RestoreOptions())
 
 
 @pytest.mark.parametrize("name", EDITORS)
-def test_a_file_that_went_through_an_editor(family, name):
+def test_a_file_that_went_through_an_editor(plain_family, name):
     before = snapshot()
     file = by_hand(take(), EDITORS[name])
-    message = refused(file, RestoreOptions())
+    message = refused_twice(file, RestoreOptions())
     assert NOTE in message
     assert "edited" in message
     core.Note.objects.all().delete()
@@ -99,10 +99,10 @@ def test_a_file_that_went_through_an_editor(family, name):
 
 
 @pytest.mark.parametrize("mode", RestoreMode)
-def test_a_word_that_was_mended(family, mode):
+def test_a_word_that_was_mended(plain_family, mode):
     before = snapshot()
     file = by_hand(take(), lambda data: data.replace(b"Frist", b"First"))
-    assert "edited" in refused(file, RestoreOptions(mode))
+    assert "edited" in refused_twice(file, RestoreOptions(mode))
     file.seek(0)
     services.restore_backup(file, OPTIONS[mode])
     note = core.Note.objects.get(note="First smile!")
@@ -110,7 +110,7 @@ def test_a_word_that_was_mended(family, mode):
     assert not differences(before, snapshot())
 
 
-def test_a_record_more_and_one_less(family):
+def test_a_record_more_and_one_less(plain_family):
     before = snapshot()
     last = core.Note.objects.order_by("pk").last().pk
 
@@ -126,7 +126,7 @@ def test_a_record_more_and_one_less(family):
     assert not differences(before, snapshot())
 
 
-def test_metadata_that_went_through_an_editor(family):
+def test_metadata_that_went_through_an_editor(plain_family):
     before = snapshot()
     file = by_hand(
         take(), lambda data: b"\xef\xbb\xbf" + pretty(data).replace(b"\n", b"\r\n"), "metadata.json"
@@ -146,17 +146,17 @@ def test_metadata_that_went_through_an_editor(family):
     ],
     ids=["no JSON", "unknown field", "type", "bracket", "cut"],
 )
-def test_everything_else_is_held_against_it(family, change, says):
-    assert says in refused(by_hand(take(), change), OPTIONS[RestoreMode.OVERWRITE])
+def test_everything_else_is_held_against_it(plain_family, change, says):
+    assert says in refused_twice(by_hand(take(), change), OPTIONS[RestoreMode.OVERWRITE])
 
 
-def test_only_a_superuser_says_that_a_file_was_edited(family, django_user_model):
+def test_only_a_superuser_says_that_a_file_was_edited(plain_family, django_user_model):
     staff = django_user_model.objects.create_user("nurse", is_staff=True)
     file = by_hand(take(), EDITORS["CR LF"])
-    assert "superuser" in refused(file, OPTIONS[RestoreMode.OVERWRITE], Forbidden, staff)
+    assert "superuser" in refused_twice(file, OPTIONS[RestoreMode.OVERWRITE], Forbidden, staff)
 
 
-def test_the_command_says_so_too(family, tmp_path):
+def test_the_command_says_so_too(plain_family, tmp_path):
     before = snapshot()
     path = tmp_path / "backup.zip"
     path.write_bytes(by_hand(take(), EDITORS["pretty-printed"]).getvalue())
@@ -179,7 +179,7 @@ def unpack(file, folder):
 
 
 @pytest.mark.parametrize("below", ["", "backup_112326_143022"], ids=["itself", "a folder around it"])
-def test_a_folder(family, tmp_path, below, capsys):
+def test_a_folder(plain_family, tmp_path, below, capsys):
     before = snapshot()
     unpack(take(), tmp_path / below)
     (tmp_path / ".DS_Store").write_bytes(b"x")
@@ -190,7 +190,7 @@ def test_a_folder(family, tmp_path, below, capsys):
     assert not differences(before, snapshot())
 
 
-def test_a_folder_with_something_else_in_it(family, tmp_path):
+def test_a_folder_with_something_else_in_it(plain_family, tmp_path):
     unpack(take(), tmp_path)
     (tmp_path / "core/more.txt").write_bytes(b"x")
     with pytest.raises(CommandError, match=r"core/more\.txt"):
@@ -202,7 +202,7 @@ def test_a_folder_with_something_else_in_it(family, tmp_path):
         call_command("restore", str(tmp_path), interactive=False)
 
 
-def test_a_folder_of_no_backup(family, tmp_path, settings):
+def test_a_folder_of_no_backup(plain_family, tmp_path, settings):
     with pytest.raises(CommandError, match=r"metadata\.json"):
         call_command("restore", str(tmp_path), interactive=False)
     settings.BACKUP_MAX_UNCOMPRESSED_SIZE = 1000
@@ -247,7 +247,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_another_thing_is_called_by_its_name(family, name, tmp_path):
+def test_another_thing_is_called_by_its_name(plain_family, name, tmp_path):
     data, says = OTHERS[name]
     for act in (services.inspect_backup, services.restore_backup):
         with pytest.raises(InvalidBackup, match=says) as caught:
@@ -262,8 +262,8 @@ def test_another_thing_is_called_by_its_name(family, name, tmp_path):
 # -- on the page ---------------------------------------------------------------------------------------------
 
 
-def test_the_page_takes_an_edited_file(family, client):
-    client.force_login(family.admin)
+def test_the_page_takes_an_edited_file(plain_family, client):
+    client.force_login(plain_family.admin)
     before = snapshot()
     file = by_hand(take(), EDITORS["CR LF"])
     core.Note.objects.all().delete()
@@ -284,6 +284,6 @@ def test_the_page_takes_an_edited_file(family, client):
     assert not differences(before, snapshot())
 
 
-def test_the_page_asks_only_superusers_for_edited_files(family, client, django_user_model):
+def test_the_page_asks_only_superusers_for_edited_files(plain_family, client, django_user_model):
     client.force_login(django_user_model.objects.create_user("nurse", is_staff=True))
     assert 'name="edited"' not in client.get(reverse("backup:index")).content.decode()

@@ -476,7 +476,7 @@ def content_of(answer):
 
 
 @pytest.fixture
-def family(folder):
+def family_with_photos(folder):
     family = fill(days=1, children=1)
     (folder / "notes/images").mkdir(parents=True)
     (folder / "zoo").mkdir()
@@ -487,9 +487,9 @@ def family(folder):
     return family
 
 
-def test_a_download_with_photos(family, client):
-    client.force_login(family.admin)
-    for browser in (client, script(family.admin)):
+def test_a_download_with_photos(family_with_photos, client):
+    client.force_login(family_with_photos.admin)
+    for browser in (client, script(family_with_photos.admin)):
         answer = browser.get(url("download"), {"photos": "1"})
         assert answer.status_code == 200
         assert not answer.has_header("X-Backup-Warnings")
@@ -498,7 +498,7 @@ def test_a_download_with_photos(family, client):
         assert photos_in(file)["a.png"] == b"content"
         file = content_of(browser.get(url("download")))
         assert photos_in(file) == {}
-    answer = script(family.admin).get(url("download"), {"photos": "perhaps"})
+    answer = script(family_with_photos.admin).get(url("download"), {"photos": "perhaps"})
     assert answer.status_code == 400
     (Path(default_storage.location) / "a.png").unlink()
     answer = client.get(url("download"), {"photos": "true"})
@@ -506,14 +506,14 @@ def test_a_download_with_photos(family, client):
     answer.close()
 
 
-def test_an_encrypted_download_with_photos(family):
+def test_an_encrypted_download_with_photos(family_with_photos):
     key = keys.add().key
-    file = content_of(script(family.admin).get(url("download"), {"photos": "1", "encrypt": "1"}))
+    file = content_of(script(family_with_photos.admin).get(url("download"), {"photos": "1", "encrypt": "1"}))
     with Archive(file, Limits(), keys=Keys(key)) as archive:
         assert b"".join(archive.read(archive.metadata.photos["a.png"])) == b"content"
 
 
-def test_the_command(family, tmp_path, capfd):
+def test_the_command(family_with_photos, tmp_path, capfd):
     call_command("backup", output=str(tmp_path / "x.zip"), photos=True)
     assert photos_in(tmp_path / "x.zip")["a.png"] == b"content"
     said = capfd.readouterr()
@@ -531,7 +531,7 @@ def test_the_command(family, tmp_path, capfd):
         call_command("backup", automatic=True, photos=True)
 
 
-def test_verifying_reads_the_photos(family, tmp_path, capfd):
+def test_verifying_reads_the_photos(family_with_photos, tmp_path, capfd):
     contents = unpacked(take(photos=True))
     contents["media/a.png"] = b"CONTENT"
     with pytest.raises(InvalidBackup, match=r"media/a\.png.*checksum"):
@@ -543,7 +543,7 @@ def test_verifying_reads_the_photos(family, tmp_path, capfd):
     assert "photos of the backup are not in this file" in capfd.readouterr().err
 
 
-def test_an_unpacked_backup_is_read(family, tmp_path):
+def test_an_unpacked_backup_is_read(family_with_photos, tmp_path):
     with zipfile.ZipFile(take(photos=True)) as archive:
         archive.extractall(tmp_path / "x")
     call_command("verify_backup", str(tmp_path / "x"))
@@ -565,8 +565,8 @@ def box(text):
     return re.sub(r"<[^>]*>|[\u2066-\u2069\u00a0\s]+", " ", found[1]).split() if found else None
 
 
-def test_the_page_says_how_many_and_how_large(family, client):
-    client.force_login(family.admin)
+def test_the_page_says_how_many_and_how_large(family_with_photos, client):
+    client.force_login(family_with_photos.admin)
     number, size = services.photos_here()
     names = {*map(str, Path(default_storage.location).rglob("*.*"))}
     assert number == len(names)
@@ -610,28 +610,28 @@ def test_then_the_newest_kept_backup_knows_them(folder, settings, client):
     assert "Not everything is in it" in page
 
 
-def test_a_backup_that_is_kept_by_hand(family, client):
-    answer = script(family.admin).post(url("run"), {"photos": "true"})
+def test_a_backup_that_is_kept_by_hand(family_with_photos, client):
+    answer = script(family_with_photos.admin).post(url("run"), {"photos": "true"})
     assert [*answer.json()] == ["name", "kind", "records", "made"]
     assert services.kept_backups()[0].photos == services.photos_here()[0]
     (Path(default_storage.location) / "a.png").unlink()
-    answer = script(family.admin).post(url("run"), {"photos": "true"})
+    answer = script(family_with_photos.admin).post(url("run"), {"photos": "true"})
     (line,) = answer.json()["warnings"]
     assert "a.png, it is missing" in line
-    client.force_login(family.admin)
+    client.force_login(family_with_photos.admin)
     answer = client.post(url("run"), {"photos": "true"}, follow=True)
     assert "a.png, it is missing" in answer.content.decode()
-    script(family.admin).post(url("run"), {"photos": "false"})
+    script(family_with_photos.admin).post(url("run"), {"photos": "false"})
     assert services.kept_backups()[0].photos == 0
-    assert script(family.admin).post(url("run"), {"photos": "x"}).status_code == 400
+    assert script(family_with_photos.admin).post(url("run"), {"photos": "x"}).status_code == 400
 
 
-def test_a_backup_of_everything_else_is_as_it_was_asked_for(family, client):
+def test_a_backup_of_everything_else_is_as_it_was_asked_for(family_with_photos, client):
     """A download that some value hinders is offered again, with the photos, and encrypted."""
     if connection.vendor != "sqlite":
         pytest.skip("other databases hold no such value")
     with connection.cursor() as cursor:
         cursor.execute("UPDATE core_weight SET weight = 'heavy'")
-    client.force_login(family.admin)
+    client.force_login(family_with_photos.admin)
     text = client.get(url("download"), {"photos": "1", "encrypt": "0"}).content.decode()
     assert "?leave_out=true&amp;photos=1&amp;encrypt=0" in text

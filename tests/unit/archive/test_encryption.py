@@ -47,7 +47,7 @@ def read_with(file, given=KEY, *others, limits=LIMITS):
         }
 
 
-def refused(file, error=InvalidBackup, given=KEY, *others):
+def refused_to_read(file, error=InvalidBackup, given=KEY, *others):
     if isinstance(file, bytes):
         file = io.BytesIO(file)
     with pytest.raises(error) as caught:
@@ -229,9 +229,9 @@ def test_a_wrong_key_that_fits_the_check_bytes_by_chance():
     start = start_of(file, "metadata.json")
     _cipher, _code, check = encryption._keys_for(OTHER, bytes(data[start : start + 16]))
     data[start + 16 : start + 18] = check
-    assert KEY.id in refused(bytes(data), WrongKey, OTHER)
-    refused(bytes(data), KeyNeeded, None, OTHER)
-    assert "damaged" in refused(bytes(data))
+    assert KEY.id in refused_to_read(bytes(data), WrongKey, OTHER)
+    refused_to_read(bytes(data), KeyNeeded, None, OTHER)
+    assert "damaged" in refused_to_read(bytes(data))
 
 
 # -- hostile files ---
@@ -261,7 +261,7 @@ def test_a_member_that_was_changed_is_damaged():
         file = encrypted()
         data = bytearray(file.getvalue())
         data[start_of(file, name) + 30] ^= 1
-        assert "damaged" in refused(bytes(data))
+        assert "damaged" in refused_to_read(bytes(data))
 
 
 def test_a_file_that_was_cut():
@@ -273,8 +273,8 @@ def test_a_file_that_was_cut():
         read_with(io.BytesIO(data[: 1 - comment]), None)
     assert caught.value.key_id == KEY.id
     for left in (1, 10, 50, 100, 1000, 2000):
-        refused(data[: -comment - left])
-        refused(data[:left])
+        refused_to_read(data[: -comment - left])
+        refused_to_read(data[:left])
 
 
 def test_members_that_were_swapped():
@@ -288,7 +288,7 @@ def test_members_that_were_swapped():
     ):
         swapped = swapped.replace(name, other)
     assert swapped != data
-    assert "checksum" in refused(swapped)
+    assert "checksum" in refused_to_read(swapped)
 
 
 def place_of(data, name):
@@ -306,7 +306,7 @@ def test_sizes_that_lie(name, change):
         place = place_of(data, name) + offset
         assert struct.unpack_from("<L", data, place) == (size,)
         struct.pack_into("<L", data, place, size + change)
-        refused(bytes(data))
+        refused_to_read(bytes(data))
 
 
 def sealed(members, key=KEY, change=lambda info: None):
@@ -350,7 +350,7 @@ def test_a_bomb_behind_the_encryption():
     ):
         tracemalloc.start()
         try:
-            refused(file, error)
+            refused_to_read(file, error)
             assert tracemalloc.get_traced_memory()[1] < 40 << 20  # what the metadata may take with photos
         finally:
             tracemalloc.stop()
@@ -361,11 +361,11 @@ def test_all_members_are_encrypted_or_none():
     file = sealed({name: data for name, data in members.items() if name != "auth/user.json"})
     with zipfile.ZipFile(file, "a") as archive:
         archive.writestr("auth/user.json", members["auth/user.json"])
-    assert "auth/user.json" in refused(file)
+    assert "auth/user.json" in refused_to_read(file)
     file = sealed({name: data for name, data in members.items() if name != "metadata.json"})
     with zipfile.ZipFile(file, "a") as archive:
         archive.writestr("metadata.json", members["metadata.json"])
-    assert "metadata.json" in refused(file)
+    assert "metadata.json" in refused_to_read(file)
 
 
 @pytest.mark.parametrize(
@@ -384,7 +384,7 @@ def test_other_ways_to_encrypt(extra):
     def change(info):
         info.extra = extra
 
-    message = refused(sealed({"metadata.json": b"{}"}, change=change))
+    message = refused_to_read(sealed({"metadata.json": b"{}"}, change=change))
     assert "encrypted" in message or "compressed" in message
 
 
@@ -426,7 +426,7 @@ def test_memory_is_flat():
 def test_without_the_library(monkeypatch):
     file = encrypted()
     monkeypatch.setattr(encryption, "AES", None)
-    assert "babybuddy-backup[encryption]" in refused(file, EncryptionUnavailable)
+    assert "babybuddy-backup[encryption]" in refused_to_read(file, EncryptionUnavailable)
     with pytest.raises(EncryptionUnavailable), Writer(io.BytesIO()) as writer:
         writer.encrypt(KEY, Metadata(timestamp=MOMENT))
     assert read(write(RECORDS)) == RECORDS

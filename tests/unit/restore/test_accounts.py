@@ -9,7 +9,7 @@ from tests.support.filling import fill
 
 
 @pytest.fixture
-def family(host_db):
+def small_site(host_db):
     return fill(days=1, children=1, odd=False)
 
 
@@ -19,7 +19,7 @@ def changes_of(file, clear):
 
 
 @pytest.mark.parametrize("clear", [True, False])
-def test_nothing_changes_nothing_is_said(family, clear):
+def test_nothing_changes_nothing_is_said(small_site, clear):
     file = take()
     User.objects.update(first_name="changed", last_login=None)
     plan = inspect(file, clear=clear)
@@ -28,7 +28,7 @@ def test_nothing_changes_nothing_is_said(family, clear):
 
 
 @pytest.mark.parametrize("clear", [True, False])
-def test_it_is_said_whose_accounts_change(family, clear):
+def test_it_is_said_whose_accounts_change(small_site, clear):
     file = take()
     staff = User.objects.get(username="grandma")
     staff.set_password("another")
@@ -46,7 +46,7 @@ def test_it_is_said_whose_accounts_change(family, clear):
 
 
 @pytest.mark.parametrize("clear", [True, False])
-def test_under_other_keys(family, clear):
+def test_under_other_keys(small_site, clear):
     """It is the people that count, and not their numbers."""
     file = take()
     User.objects.create_user("late")
@@ -59,7 +59,7 @@ def test_under_other_keys(family, clear):
 
 
 @pytest.mark.parametrize("clear", [True, False])
-def test_who_comes_and_who_goes(family, clear):
+def test_who_comes_and_who_goes(small_site, clear):
     file = take()
     User.objects.filter(username="nanny").delete()
     User.objects.create_user("late")
@@ -73,7 +73,7 @@ def test_who_comes_and_who_goes(family, clear):
 
 
 @pytest.mark.parametrize("clear", [True, False])
-def test_groups_whose_permissions_change(family, clear):
+def test_groups_whose_permissions_change(small_site, clear):
     group = Group.objects.first()
     file = take()
     group.permissions.add(Permission.objects.exclude(group=group).first())
@@ -84,7 +84,7 @@ def test_groups_whose_permissions_change(family, clear):
     assert not inspect(file, clear=clear).accounts
 
 
-def test_somebody_in_whose_place_another_one_comes(family):
+def test_somebody_in_whose_place_another_one_comes(small_site):
     """The row with the same key, under another name."""
     file = take()
     User.objects.filter(username="nanny").update(username="late")
