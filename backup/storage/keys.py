@@ -96,19 +96,21 @@ def add() -> StoredKey:
             _("The key comes from the setting BACKUP_KEY. Remove that first, then make a new key.")
         )
     new = StoredKey(Key.make(), aware_now().isoformat(timespec="seconds"))
-    _save([new, *ring()])
+    with files.noting():
+        _save([new, *ring()])
     return new
 
 
 def note(last_group: str) -> bool:
     """Note that the current key is kept elsewhere, too, where that is its last group. Raises `StorageFailed`."""
-    keys = ring()
-    if not keys or not hmac.compare_digest(
-        last_group.strip().upper().encode(), keys[0].key.last_group.encode()
-    ):
-        return False
-    _save([replace(keys[0], is_noted=True), *keys[1:]])
-    return True
+    with files.noting():
+        keys = ring()
+        if not keys or not hmac.compare_digest(
+            last_group.strip().upper().encode(), keys[0].key.last_group.encode()
+        ):
+            return False
+        _save([replace(keys[0], is_noted=True), *keys[1:]])
+        return True
 
 
 def unlocked(source: BinaryIO, *, edited: bool = False, key: Key | None = None) -> Archive:

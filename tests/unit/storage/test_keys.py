@@ -2,6 +2,7 @@
 
 import json
 import stat
+import time
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
@@ -11,6 +12,9 @@ from backup.conf import conf
 from backup.exceptions import EncryptionUnavailable, StorageFailed
 from backup.storage import keys
 from backup.storage.keys import Place
+from tests.support.processes import ask, hear, process
+
+pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
@@ -65,6 +69,42 @@ def test_a_ring_that_somebody_writes_meanwhile(root, monkeypatch):
     monkeypatch.setattr(keys.files, "put", overtaken)
     with pytest.raises(StorageFailed):
         keys.add()
+
+
+@pytest.mark.parametrize(
+    "work", [keys.add, lambda: keys.note(keys.current().key.last_group)], ids=["add", "note"]
+)
+def test_a_ring_that_another_process_writes(root, monkeypatch, work):
+    """Whoever reads it to write it waits for the other one: no key is lost that was shown to somebody."""
+    first = keys.add()
+    with process(WRITER, root) as writer:
+        assert hear(writer) == "held"
+        others = []
+
+        def ends(seconds):
+            others.append(ask(writer, ""))
+            monkeypatch.undo()
+
+        monkeypatch.setattr(time, "sleep", ends)
+        work()
+    assert len(others) == 1
+    assert {*others, first.key.text} <= {stored.key.text for stored in keys.ring()}
+
+
+WRITER = """
+    import sys
+    from django.conf import settings
+    from backup.archive import Key
+    from backup.storage import files, keys
+    settings.BACKUP_ROOT = sys.argv[1]
+    new = keys.StoredKey(Key.make())
+    with files.noting():
+        before = keys.ring()
+        print("held", flush=True)
+        input()
+        keys._save([new, *before])
+    print(new.key.text, flush=True)
+"""
 
 
 def test_it_is_noted_by_the_last_group(root):
