@@ -8,6 +8,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from ..options import RestoreMode
+from ..restore.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -47,3 +48,14 @@ MODES = {
         _("Keep existing data, or choose another backup."),
     ),
 }
+
+
+def other_modes(plan: Plan) -> list[RestoreMode]:
+    """Return the modes that a preview offers beside its own: to keep both only where that may keep something."""
+    changes = plan.changes.values()
+    if plan.mode.clears:  # which does not tell whether a row was another record
+        loses = any(each.removed or each.changed for each in changes)
+    else:
+        loses = any(each.replaced for each in changes)
+    offered = (mode for mode in RestoreMode if mode is not plan.mode)
+    return [mode for mode in offered if loses or mode is not RestoreMode.KEEP_BOTH]

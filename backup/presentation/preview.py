@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import gettext_lazy, ngettext, npgettext
 
 from .. import babybuddy
 from ..restore.plan import PhotoChanges, Plan
@@ -63,23 +63,33 @@ def children_lost(plan: Plan) -> list[str]:
 
 def photos_in_words(photos: PhotoChanges) -> list[str]:
     """Say what happens to photos; nothing where there are none."""
-    texts = [
+    added, unchanged, missing = photos.added, photos.unchanged, photos.missing
+    return _clauses(
         (
-            photos.added,
-            ngettext("%(number)s photo will be added", "%(number)s photos will be added", photos.added),
+            added,
+            ngettext("%(number)s photo will be added", "%(number)s photos will be added", added),
+            "",  # always the first
         ),
         (
-            photos.unchanged,
+            unchanged,
+            ngettext("%(number)s photo is already here", "%(number)s photos are already here", unchanged),
             # Translators: of photos
-            ngettext("%(number)s is already here", "%(number)s are already here", photos.unchanged),
+            ngettext("%(number)s is already here", "%(number)s are already here", unchanged),
         ),
         (
-            photos.missing,
+            missing,
+            ngettext("%(number)s photo is missing", "%(number)s photos are missing", missing),
             # Translators: of photos
-            ngettext("%(number)s is missing", "%(number)s are missing", photos.missing),
+            ngettext("%(number)s is missing", "%(number)s are missing", missing),
         ),
-    ]
-    return [text % {"number": grouped(count)} for count, text in texts if count]
+    )
+
+
+def _clauses(*numbers: tuple[int, str, str]) -> list[str]:
+    """Return the clauses of a sentence. `numbers`: each with its clause where it comes first, and where it follows; 0
+    is not said."""
+    said = [(grouped(number), *clauses) for number, *clauses in numbers if number]
+    return [(first if not place else later) % {"number": n} for place, (n, first, later) in enumerate(said)]
 
 
 def sentence(total: dict[str, int], photos: int = 0) -> str:
@@ -96,20 +106,29 @@ def sentence(total: dict[str, int], photos: int = 0) -> str:
             )
         return _("Nothing will change: everything in the backup is already here.")
     added, changed, removed = total["added"], total["changed"], total["removed"]
-    parts = {
-        # Translators: these make one sentence: "1,204 records will be added, 3 changed, 12 deleted."
-        "added": ngettext("%(number)s record will be added", "%(number)s records will be added", added)
-        % {"number": grouped(added)},
-        # Translators: the middle of that sentence; of records
-        "changed": ngettext("%(number)s changed", "%(number)s changed", changed)
-        % {"number": grouped(changed)},
-        # Translators: the end of that sentence; of records
-        "deleted": ngettext("%(number)s deleted", "%(number)s deleted", removed)
-        % {"number": grouped(removed)},
-    }
+    # Translators: these make one sentence: "1,204 records will be added, 3 will change, 12 will be deleted."
+    parts = _clauses(
+        (
+            added,
+            ngettext("%(number)s record will be added", "%(number)s records will be added", added),
+            "",  # always the first
+        ),
+        (
+            changed,
+            ngettext("%(number)s record will change", "%(number)s records will change", changed),
+            npgettext("records", "%(number)s will change", "%(number)s will change", changed),
+        ),
+        (
+            removed,
+            ngettext("%(number)s record will be deleted", "%(number)s records will be deleted", removed),
+            npgettext("records", "%(number)s will be deleted", "%(number)s will be deleted", removed),
+        ),
+    )
+    # Translators: between two parts of a sentence
+    joined = _(", ").join(parts)
     if removed:
-        return _("%(added)s, %(changed)s, %(deleted)s.") % parts
-    return _("%(added)s, %(changed)s; nothing will be deleted.") % parts
+        return _("%(changes)s.") % {"changes": joined}
+    return _("%(changes)s; nothing will be deleted.") % {"changes": joined}
 
 
 def _groups(plan: Plan, zone: zoneinfo.ZoneInfo) -> list[dict[str, Any]]:

@@ -96,7 +96,8 @@ def build(
         if database.folds_texts and table.uniques
         for conflict in clashes(database, table, partial(rows_of, spool, table))
     ]
-    named_rows = {(conflict.table.label, conflict.row[0]) for conflict in named}
+    # Of two such records, both may be taken for the same row here: that goes with its cause.
+    named_rows = {(c.table.label, key) for c in named for key in (c.row[0], c.same_as)}
     others_conflicts = [c for c in resolver.conflicts if (c.table.label, c.row[0]) not in named_rows]
     plan = Plan(
         metadata=metadata.counted(records),

@@ -56,7 +56,7 @@ def clash(
         "key": HIDDEN if is_secret else key,
         "collation": collation,
     }
-    return Conflict(table, row, [], reason, statement=database.distinguishing(table))
+    return Conflict(table, row, [], reason, statement=database.distinguishing(table), same_as=key)
 
 
 def merges(database: Database, table: Table, rows: Rows) -> tuple[dict[Plain, Plain], list[str]]:

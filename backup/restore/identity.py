@@ -43,6 +43,8 @@ class Conflict:
     reason: str
     #: The statement that mends the cause, where the database takes different texts for the same.
     statement: str = ""
+    #: And the key of the record, or row here, that this one is then the same as.
+    same_as: Plain = None
 
     def __str__(self) -> str:
         label = self.table.label

@@ -31,7 +31,7 @@ from backup.exceptions import (
 )
 from backup.forms import RestoreForm, fields_of
 from backup.options import Part, RestoreMode, Result
-from backup.presentation.modes import MODES
+from backup.presentation.modes import MODES, other_modes
 from backup.presentation.parts import PARTS, titles
 from backup.presentation.preview import preview as in_words
 from backup.presentation.thumbnails import thumbnail
@@ -213,8 +213,7 @@ def _preview(request: HttpRequest, form: RestoreForm, upload_id: str) -> HttpRes
         "leave_out": urlencode(fields_of(replace(options, leave_out=True))),
         "others": [
             {"mode": MODES[mode], "fields": fields, "query": urlencode(fields)}
-            for mode in RestoreMode
-            if mode is not options.mode
+            for mode in other_modes(plan)
             for fields in [fields_of(replace(options, mode=mode, clear_unknown_apps=False))]
         ],
         **words,

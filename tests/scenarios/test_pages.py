@@ -92,7 +92,7 @@ def test_the_whole_way(page, size, tmp_path):
     sign_in(page, password="another one")
     preview(page, path, clear=True)
     assert fits(page)
-    assert re.search(r"will be added", page.inner_text("#backup-page .lead"))
+    assert "1 will be deleted" in page.inner_text("#backup-page .lead")
 
     # What becomes of the accounts is a question by itself, without an answer set beforehand.
     page.click("text=Continue")
@@ -334,6 +334,7 @@ def test_offline_at_confirm(page, saved):
     keep(page, "offline")
     assert not differences(before, snapshot())
     page.context.set_offline(False)
+    page.wait_for_selector("#restoring-failed", state="hidden")
     page.click("text=Confirm Restore")
     page.wait_for_selector("h1:has-text('Your data is back')")
 

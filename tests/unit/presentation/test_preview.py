@@ -14,7 +14,8 @@ from rest_framework.authtoken.models import Token
 from backup import babybuddy
 from backup.presentation import chart
 from backup.presentation.names import in_words
-from backup.presentation.preview import KINDS, preview, sentence
+from backup.presentation.preview import KINDS, photos_in_words, preview, sentence
+from backup.restore.plan import PhotoChanges
 from tests.support.backups import inspect, rewritten, take
 from tests.support.changing import change_everything
 from tests.support.filling import fill
@@ -43,9 +44,12 @@ def row_of(page, name):
 @pytest.mark.parametrize(
     ("total", "said"),
     [
-        ((1204, 3, 0, 12), "1,204 records will be added, 3 changed, 12 deleted."),
-        ((1, 1, 0, 1), "1 record will be added, 1 changed, 1 deleted."),
-        ((2, 0, 1, 0), "2 records will be added, 0 changed; nothing will be deleted."),
+        ((1204, 3, 0, 12), "1,204 records will be added, 3 will change, 12 will be deleted."),
+        ((1, 0, 0, 1), "1 record will be added, 1 will be deleted."),
+        ((2, 0, 1, 0), "2 records will be added; nothing will be deleted."),
+        ((0, 1, 0, 2), "1 record will change, 2 will be deleted."),
+        ((0, 3, 0, 0), "3 records will change; nothing will be deleted."),
+        ((0, 0, 1, 12), "12 records will be deleted."),
         ((0, 0, 0, 0), "Nothing will change: everything in the backup is already here."),
         (
             (0, 0, 1, 0),
@@ -57,6 +61,20 @@ def test_one_sentence(total, said):
     counts = dict(zip(KINDS, total, strict=True))
     with translation.override("en"):
         assert sentence(counts) == said
+
+
+@pytest.mark.parametrize(
+    ("photos", "said"),
+    [
+        (PhotoChanges(3, 5, 1), ["3 photos will be added", "5 are already here", "1 is missing"]),
+        (PhotoChanges(0, 5, 1), ["5 photos are already here", "1 is missing"]),
+        (PhotoChanges(0, 0, 2), ["2 photos are missing"]),
+        (PhotoChanges(), []),
+    ],
+)
+def test_the_first_number_says_of_what_it_is(photos, said):
+    with translation.override("en"):
+        assert photos_in_words(photos) == said
 
 
 def test_groups(two_days):

@@ -9,6 +9,7 @@ from django.contrib.contenttypes.models import ContentType
 
 from backup import services
 from backup.options import RestoreMode, RestoreOptions
+from backup.presentation.modes import other_modes
 from tests.support.backups import inspect, restore, take
 from tests.support.snapshots import differences, snapshot
 
@@ -80,6 +81,18 @@ def test_the_result_says_how_many_were_replaced(mia_over_ben):
     result = restore(mia_over_ben, clear=False)
     assert any("core.feeding (10)" in line and "core.child (1)" in line for line in result.warnings)
     assert core.Child.objects.get().first_name == "Mia"
+
+
+@pytest.mark.parametrize("mode", [RestoreMode.OVERWRITE, RestoreMode.CLEAR])
+def test_keeping_both_is_offered_where_something_would_be_lost(mia_over_ben, mode):
+    def offered(file):
+        return other_modes(services.inspect_backup(file, RestoreOptions(mode)))
+
+    assert RestoreMode.KEEP_BOTH in offered(mia_over_ben)
+    file = take()
+    core.Feeding.objects.get(pk=3).delete()
+    others = [other for other in RestoreMode if other not in (mode, RestoreMode.KEEP_BOTH)]
+    assert offered(file) == others, "what is added only is the same in both"
 
 
 def test_both_are_kept(mia_over_ben):

@@ -86,6 +86,20 @@ def test_such_tags_are_made_one_by_choice(folding, pair, clear):
     assert core.Tagged.objects.exists()
 
 
+@pytest.mark.parametrize(("key", "here"), [(100, "Milk"), (101, "milk"), (7, "Milk")])
+def test_two_that_match_one_here(folding, key, here):
+    """What tells them apart is said, and the choice is there: that two records match one row follows from it."""
+    file = with_tags("Milk", "milk")
+    core.Tag.objects.all().delete()
+    core.Tag.objects.create(pk=key, name=here, slug=f"s{key}")
+    error = refused(file, RecordsConflict, clear=False)
+    assert error.offer == "merge_tags"
+    assert "ALTER TABLE `core_tag`" in str(error)
+    file.seek(0)
+    services.restore_backup(file, RestoreOptions(merge_tags=True))
+    assert core.Tag.objects.get().name == "Milk"
+
+
 @pytest.mark.parametrize(("here", "there"), [("💩", "🍼"), ("Zoe", "Zoë")])
 def test_a_tag_is_not_taken_for_another(folding, here, there):
     core.Tag.objects.all().delete()
