@@ -243,7 +243,7 @@ def confirm(request: HttpRequest) -> HttpResponseBase:
     if not access.wants_json(request):  # a script says what it wants, and is not asked
         if form.lacks_answer and form.upload_id:
             return _to(request, "preview", form, form.upload_id, asked_accounts="yes")
-        if not form.is_confirmed or (form.has_other_parts and _removed(request, form)):
+        if _deletes_unasked(request, form):
             # Nobody deletes anything by one click.
             return _ask(request, form)
     reporter = StateReporter(form.upload_id, request.user)
@@ -290,10 +290,14 @@ def _ask(request: HttpRequest, form: RestoreForm) -> HttpResponse:
     return _to(request, "question", form, form.upload_id, **asked)
 
 
-def _removed(request: HttpRequest, form: RestoreForm) -> int:
-    """Return how many records would be deleted, where the preview that was seen does not say."""
+def _deletes_unasked(request: HttpRequest, form: RestoreForm) -> bool:
+    """Whether something would be deleted, and the last question was not answered with yes."""
+    options = form.options
+    if not form.has_other_parts or options.mode.clears or options.without_safety_copy or not form.upload_id:
+        return not form.is_confirmed
+    # The preview that was seen does not say how many records.
     plan = _plan(request, form, form.upload_id)
-    return sum(changes.removed for changes in plan.changes.values())
+    return any(changes.removed for changes in plan.changes.values())
 
 
 @endpoint("GET", "HEAD")
@@ -312,6 +316,8 @@ def _question(request: HttpRequest, form: RestoreForm, upload_id: str) -> HttpRe
         return _failed(request, error, form, upload_id)
     words = in_words(plan, babybuddy.user_timezone(request.user))
     options = form.options
+    if not (words["total"]["removed"] or options.mode.clears):
+        return _to(request, "preview", form, upload_id)
     context = {
         "upload": upload_id,
         "key": form.typed_key,

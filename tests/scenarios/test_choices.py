@@ -8,6 +8,7 @@ from core.models import Child, Note, Timer
 from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
+from rest_framework.authtoken.models import Token
 
 from tests.support.backups import rewritten, take
 from tests.support.http import backup_bytes, error_of, script, staged, upload, url
@@ -100,6 +101,25 @@ def test_the_answer_counts(browser, changed, clear, answer):
     assert User.objects.filter(password="new").exists() == (answer == "keep")
     assert not Note.objects.filter(note="changed").exists()
     assert Child.objects.filter(first_name="New").exists() == (clear == "false")
+
+
+@pytest.mark.parametrize(("answer", "asks"), [("keep", False), ("replace", True)])
+def test_nobody_is_asked_where_only_accounts_would_go(browser, family, answer, asks):
+    """A token makes way for the one in the backup. Where the accounts are kept, nothing is deleted."""
+    data = backup_bytes()
+    Token.objects.filter(user=family.admin).delete()
+    Token.objects.create(user=family.admin, key="f" * 40)
+    fields = fields_of(preview_of(browser, data), "Continue")
+    response = browser.post(url("confirm"), {**fields, "accounts": answer}, follow=True)
+    assert ("Are you sure?" in response.content.decode()) is asks
+    assert ("Your data is back" in response.content.decode()) is not asks
+    assert Token.objects.filter(key="f" * 40).exists()
+
+
+def test_no_question_where_nothing_is_deleted_any_more(browser, family):
+    fields = fields_of(preview_of(browser, backup_bytes()), "Confirm Restore")
+    response = browser.get(reverse("backup:question", args=[fields["upload"]]))
+    assert response.url == reverse("backup:preview", args=[fields["upload"]]) + "?clear_existing_data=false"
 
 
 def test_nobody_is_asked_where_no_account_changes(browser, family):

@@ -100,7 +100,7 @@ def test_the_whole_way(page, size, tmp_path):
     page.check("text=Replace accounts with those of the backup")
     # Not by habit: on a second page a box must be ticked, that says how many.
     page.click("text=Continue")
-    page.wait_for_selector("label:has-text('delete this 1 record')")
+    page.wait_for_selector("label:has-text('delete 1 record')")
     page.click("text=Delete and restore")
     assert page.evaluate("document.querySelector('#confirmed').validity.valueMissing")
     assert Child.objects.filter(first_name="New").exists()
