@@ -21,7 +21,7 @@ from ..scope import part_of
 from ..tables import Batch, Row, Table, describe, places_in_words
 from .accounts import account_changes, in_words
 from .batches import Spool
-from .collation import clash, clashes, is_same_text, merges, too_narrow
+from .collation import collation_conflict, collation_conflicts, is_same_text, merges, too_narrow
 from .compare import TextComparison
 from .identity import RESOLVERS, Conflict, Resolver, has_identity
 from .pack import pack_all
@@ -94,7 +94,7 @@ def build(
         conflict
         for table in restored
         if database.folds_texts and table.uniques
-        for conflict in clashes(database, table, partial(rows_of, spool, table))
+        for conflict in collation_conflicts(database, table, partial(rows_of, spool, table))
     ]
     # Of two such records, both may be taken for the same row here: that goes with its cause.
     named_rows = {(c.table.label, key) for c in named for key in (c.row[0], c.same_as)}
@@ -205,7 +205,9 @@ def _is_alike(
     known = {(conflict.table.label, conflict.row[0]) for conflict in conflicts}
     if (table.label, row[0]) not in known and len(conflicts) < MAX_NAMED:
         collation = database.collation(table, table.columns[place])
-        conflicts.append(clash(database, table, row, place, current[place], current[0], collation))
+        conflicts.append(
+            collation_conflict(database, table, row, place, current[place], current[0], collation)
+        )
     return False
 
 

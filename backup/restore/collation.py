@@ -32,16 +32,16 @@ def _folded(text: Plain) -> Plain:
     return unicodedata.normalize("NFKC", text).casefold().rstrip() if isinstance(text, str) else text
 
 
-def clashes(database: Database, table: Table, rows: Rows) -> list[Conflict]:
+def collation_conflicts(database: Database, table: Table, rows: Rows) -> list[Conflict]:
     """Return the records of which the database would take a unique text for that of another record."""
     found = []
     for group, first, row, collation in _alike(database, table, rows):
         place = next(place for place in group if first[place] != row[place])
-        found.append(clash(database, table, row, place, first[place], first[0], collation))
+        found.append(collation_conflict(database, table, row, place, first[place], first[0], collation))
     return found[:MAX_NAMED]
 
 
-def clash(
+def collation_conflict(
     database: Database, table: Table, row: Row, place: int, other: Plain, key: Plain, collation: str
 ) -> Conflict:
     """Return a conflict of a record with another record, or a row here. `other`, `key`: its text and its key."""

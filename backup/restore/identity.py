@@ -192,7 +192,7 @@ class MatchedRows(Resolver):
     def _claim(
         self, table: Table, row: Row, key: Plain, matches: list[Plain], claimed: dict[Plain, Plain]
     ) -> None:
-        """Settle which row a record is. `key`: what its references say; `matches`: rows with its unique values."""
+        """Decide which row a record is. `key`: what its references say; `matches`: rows with its unique values."""
         if len(matches) > 1 or (matches and table.key.refers_to and matches != [key]):
             rows_here = [*{*matches, key}]
             keys = ", ".join(_shown(table, key) for key in rows_here)

@@ -52,15 +52,15 @@ def pack_all(
         records[table.label] = 0
         for columns in reader.columns(table):
             records[table.label] += len(columns[0])
-            if _is_judged(reader, table):
+            if _is_spooled(reader, table):
                 spool.put(table.label, columns)
             put(table, columns)
     return records, identical
 
 
-def _is_judged(reader: RecordReader, table: Table) -> bool:
-    """Tell whether all of its records are looked at once more, and are therefore in the spool: those that may clash by
-    more than their keys, accounts (see `policy`), and those of apps that the backup does not know."""
+def _is_spooled(reader: RecordReader, table: Table) -> bool:
+    """Tell whether all of its records go into the spool, since they are looked at once more: those that may be in
+    conflict by more than their keys, accounts (see `policy`), and those of apps that the backup does not know."""
     return (
         has_identity(table)
         or part_of(table.label) is Part.ACCOUNTS
@@ -75,7 +75,7 @@ def _may_stay(reader: RecordReader, database: Database, table: Table) -> bool:
     Only keys that the database gives are known to be in the ranges between which others are deleted.
     """
     return (
-        not _is_judged(reader, table)
+        not _is_spooled(reader, table)
         and not table.relations
         and not reader.alters(table)
         and table.is_numbered

@@ -1,4 +1,4 @@
-"""Judge a plan: who may carry it out, and what must not be lost by it."""
+"""Check a plan: who may carry it out, and what must not be lost by it."""
 
 from __future__ import annotations
 
