@@ -87,6 +87,8 @@ def line_of(row, spaced):
 
 def edit(records, label, rows, row, kind, number, spaced):
     keys = {r["pk"] for r in rows}
+    if kind in ("add", "copy with gap", "rekey") and max(keys) == 2**63 - 1:
+        return  # there is no higher key
     if kind == "remove":
         rows.remove(row)
     elif kind == "change":
