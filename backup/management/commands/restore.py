@@ -16,7 +16,7 @@ from backup import services
 from backup.archive import Key, Metadata, open_path
 from backup.archive.names import shown
 from backup.exceptions import Damaged, NoSuchBackup
-from backup.management.base import BackupCommand, add_key_option, describe, show_changes
+from backup.management.base import BackupCommand, add_key_option, describe, show_changes, way_on
 from backup.options import Part, RestoreMode, RestoreOptions, Result, parts_named
 from backup.presentation.names import entered
 from backup.restore.plan import Plan
@@ -257,7 +257,13 @@ class Command(BackupCommand):
         for conflict in plan.conflicts:
             self.show(f"Conflict: {conflict}", self.style.ERROR)
         if plan.refusal is not None:
-            self.show(f"This restore would be refused: {plan.refusal.message}", self.style.ERROR)
+            known = {*map(str, plan.conflicts)}
+            lines = [line for line in plan.refusal.details if line not in known]
+            self.show(
+                "\n".join([f"This restore would be refused: {plan.refusal.message}", *lines])
+                + way_on(plan.refusal.offer),
+                self.style.ERROR,
+            )
 
     def _report(self, result: Result) -> None:
         for line in result.warnings:

@@ -3,6 +3,7 @@
 import pytest
 from core import models as core
 from django.contrib.auth.models import User
+from django.core.management import call_command
 from django.db import connection
 
 from backup import services
@@ -66,6 +67,17 @@ def test_both_are_named_before_with_the_cause(folding, pair, clear):
     for text in (*pair, COLLATION, "core.tag 100", "core.tag 101", "ALTER TABLE `core_tag`"):
         assert text in str(error)
     assert error.offer == "merge_tags"
+
+
+def test_a_dry_run_says_what_would_help(folding, tmp_path, capsys):
+    file = with_tags("Milk", "milk")
+    core.Tag.objects.all().delete()
+    (tmp_path / "tags.zip").write_bytes(file.getvalue())
+    call_command("restore", str(tmp_path / "tags.zip"), dry_run=True)
+    shown = capsys.readouterr().out
+    assert shown.count("core.tag 101") == 1
+    assert "ALTER TABLE `core_tag`" in shown
+    assert "--merge-tags" in shown
 
 
 @both_modes
