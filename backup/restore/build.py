@@ -15,7 +15,7 @@ from .. import babybuddy
 from ..archive.metadata import Metadata
 from ..database import MAX_NAMED, Database, is_checked
 from ..exceptions import InvalidBackup, RecordsRefused
-from ..kinds import Plain
+from ..kinds import TEXT, Plain
 from ..options import Places, RestoreMode, RestoreOptions
 from ..scope import part_of
 from ..tables import Batch, Row, Table, describe, places_in_words
@@ -28,7 +28,7 @@ from .pack import pack_all
 from .parts import Others, labels_referred_to
 from .photos import Placing, State
 from .plan import Changes, Identical, PhotoChanges, Plan, rows_of
-from .policy import check_policy, replaced_in_words
+from .policy import check_policy, replaced_in_words, too_narrow_refusal
 from .preview import MOST, PreviewCollector
 from .records import RecordReader
 
@@ -72,6 +72,9 @@ def build(
     merge_warnings = _merge(reader, database, restored) if options.merge_tags else []
     in_use = {label for table in staying for label in labels_referred_to(table)}
     resolver = RESOLVERS[mode](database, in_use)
+    narrow = too_narrow(database, reader.archive, restored)
+    if narrow and not mode.clears and too_narrow(database, reader.archive, [*filter(_is_asked, restored)]):
+        raise too_narrow_refusal(narrow)
     if database.folds_texts:
         resolver.is_alike = partial(_is_alike, database, resolver.conflicts, options)
     others = Others(reader.quiet(), database, tables, restored, resolver.key_map)
@@ -110,7 +113,7 @@ def build(
         conflicts=[*named, *others_conflicts][:MAX_NAMED],
         merged=reader.merged,
         renamed=reader.renamed,
-        too_narrow=too_narrow(database, reader.archive, restored),
+        too_narrow=narrow,
         identical=identical,
         warnings=[
             *members,
@@ -158,6 +161,11 @@ def _left_behind(plan: Plan, database: Database, staying: Sequence[Table]) -> li
                         reason = _("it refers to %(model)s %(key)s") % {"model": label, "key": value}
                         lines.append(describe(table.label, key, column.name, reason))
     return lines
+
+
+def _is_asked(table: Table) -> bool:
+    """Whether rows here are looked up by texts: for a character that a table cannot hold, it cannot even be asked."""
+    return any(table.columns[place].kind is TEXT for group in table.uniques for place in group)
 
 
 def _refusal_of(lines: Sequence[str]) -> RecordsRefused | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from django.contrib.auth import get_user_model
@@ -50,12 +50,16 @@ def _loses(plan: Plan, database: Database, table: Table) -> bool:
     return database.count(table) != sum(batch.unchanged for batch in batches)
 
 
+def too_narrow_refusal(statements: Sequence[str]) -> RestoreRefused:
+    return RestoreRefused(
+        _("Tables here cannot hold every character of the backup (an emoji, say). What mends that:"),
+        statements,
+    )
+
+
 def _refusal(plan: Plan, database: Database, *, superuser: bool) -> BackupError | None:
     if plan.too_narrow:
-        return RestoreRefused(
-            _("Tables here cannot hold every character of the backup (an emoji, say). What mends that:"),
-            plan.too_narrow,
-        )
+        return too_narrow_refusal(plan.too_narrow)
     if plan.conflicts and all(conflict.statement for conflict in plan.conflicts):
         mergeable = all(conflict.table.label in babybuddy.MERGEABLE for conflict in plan.conflicts)
         return RecordsConflict(

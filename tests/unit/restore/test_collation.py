@@ -149,6 +149,19 @@ def test_accounts_are_never_made_one(folding, clear):
 
 
 @both_modes
+@pytest.mark.parametrize("merge_tags", [False, True])
+def test_a_table_of_tags_without_emoji_is_named_before(folding, clear, merge_tags):
+    file = with_tags("🍼", "other")
+    core.Tag.objects.all().delete()
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE core_tag CONVERT TO CHARACTER SET utf8mb3")
+    mode = RestoreMode.CLEAR if clear else RestoreMode.OVERWRITE
+    file.seek(0)
+    with pytest.raises(RestoreRefused, match=r"ALTER TABLE `core_tag` CONVERT TO CHARACTER SET utf8mb4"):
+        services.restore_backup(file, RestoreOptions(mode, merge_tags=merge_tags))
+
+
+@both_modes
 def test_a_table_without_emoji_is_named_before(family, clear, request):
     def convert(charset):
         with connection.cursor() as cursor:
