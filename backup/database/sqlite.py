@@ -335,8 +335,8 @@ class SQLite(DamagedFile, Database):
         return raw.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) if hasattr(raw, "getlimit") else PARAMETERS
 
     #: Kilobytes that a restore may change before SQLite writes to the file, which locks readers out until the end:
-    #: about a year of a family. They come on top of the memory that a restore takes.
-    HELD = 8 * 1024
+    #: more than a year of a family. They come on top of the memory that a restore takes.
+    HELD = 10 * 1024
 
     @contextmanager
     def restore_settings(self) -> Iterator[None]:
