@@ -142,8 +142,10 @@ class Reading(Conversion):
         """Yield all keys in batches, the highest first."""
         key = self.quote(table.key.column)
         reader = self.reader_of(table.key)
-        select = f"SELECT {reader.sql}, {key} FROM {self.quote(table.db_table)}"
-        order = f"ORDER BY {key} DESC LIMIT {self.BATCH}"
+        db_table = self.quote(table.db_table)
+        select = f"SELECT {reader.sql}, {key} FROM {db_table}"
+        # With the table's name, since to PostgreSQL both columns of the result may have the name of the key.
+        order = f"ORDER BY {db_table}.{key} DESC LIMIT {self.BATCH}"
         where = ""
         params: list[Any] = []
         while True:
