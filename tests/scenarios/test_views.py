@@ -403,7 +403,8 @@ def test_back_after_the_restore_leads_to_its_result(browser):
         url("restore"), {"backup_file": upload(), "clear_existing_data": "true"}, follow=True
     )
     fields = hidden(preview, "confirm")
-    pages = [preview.redirect_chain[-1][0], url("question", fields["upload"])]
+    clearing = "?clear_existing_data=true"
+    pages = [preview.redirect_chain[-1][0], url("question", fields["upload"]) + clearing]
     assert [browser.get(page).status_code for page in pages] == [200, 200]
     assert browser.post(url("confirm"), {**fields, **CLEAR}, follow=True).status_code == 200
     for page in pages:

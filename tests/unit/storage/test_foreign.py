@@ -109,14 +109,13 @@ def test_gone_after_the_commit(bucket, monkeypatch):
     before, file = snapshot(), take()
     core.Note.objects.all().delete()
     now = snapshot()
-    keep = kept.keep
+    make_sure = services._SafetyCopy.make_sure  # the last that is asked of the storage before the commit
 
-    def and_gone(*args):
-        stored = keep(*args)
+    def and_gone(copy):
+        make_sure(copy)
         bucket.fails = Bucket.FAILING
-        return stored
 
-    monkeypatch.setattr(kept, "keep", and_gone)
+    monkeypatch.setattr(services._SafetyCopy, "make_sure", and_gone)
     result = restore(file, clear=True)
     assert any("NoSuchBucket" in line for line in result.warnings)
     assert not differences(before, snapshot())
