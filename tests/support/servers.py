@@ -352,7 +352,7 @@ def password_ssh_server(folder):
             transport = paramiko.Transport(client)
             transport.set_log_channel("tests.sftp")
             transport.add_server_key(key)
-            with contextlib.suppress(paramiko.SSHException, EOFError):
+            with contextlib.suppress(paramiko.SSHException, EOFError, OSError):  # who goes away
                 transport.start_server(server=Interface())
 
     threading.Thread(target=accept, daemon=True).start()
