@@ -22,7 +22,7 @@ def table(host_db):
 
     with isolate_apps("tests.zoo"):
 
-        class Shelf(models.Model):
+        class Arrays(models.Model):
             binary = ArrayField(models.BinaryField(), null=True)
             numbers = ArrayField(models.DecimalField(max_digits=20, decimal_places=5), null=True)
             moments = ArrayField(ArrayField(models.DateTimeField()), null=True)
@@ -31,15 +31,15 @@ def table(host_db):
                 app_label = "zoo"
 
         with connection.schema_editor() as editor:
-            editor.create_model(Shelf)
+            editor.create_model(Arrays)
         numbers = [Decimal("123456789012345.12345"), None]
-        Shelf.objects.create(binary=[b"\0\xff", b""], numbers=numbers, moments=[[NEW_YEAR, NEW_YEAR]])
-        Shelf.objects.create(binary=[])
+        Arrays.objects.create(binary=[b"\0\xff", b""], numbers=numbers, moments=[[NEW_YEAR, NEW_YEAR]])
+        Arrays.objects.create(binary=[])
         try:
-            yield Table(Shelf)
+            yield Table(Arrays)
         finally:
             with connection.schema_editor() as editor:
-                editor.delete_model(Shelf)
+                editor.delete_model(Arrays)
 
 
 @pytest.mark.parametrize("is_packed", [True, False])
