@@ -141,9 +141,10 @@ def test_in_the_middle_of_sending(there, trouble, hangs, monkeypatch):
         )
     there.proxy.limit = None
     monkeypatch.undo()
-    assert there.place.names() == ["b.zip"]
+    # What hung may arrive after all, once it goes on; but then whole, and never under its name before.
+    assert {*there.place.names()} in ([{"b.zip"}, {"a.zip", "b.zip"}] if hangs else [{"b.zip"}])
     with there.place.fetch("kept/b.zip") as file:
-        assert file.read() == b"before"
+        assert file.read() in ([b"before", bytes(20 * MIB)] if hangs else [b"before"])
     there.place.send("kept/a.zip", io.BytesIO(bytes(20 * MIB)))
     assert there.place.size("kept/a.zip") == 20 * MIB
 
