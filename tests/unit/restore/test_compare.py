@@ -237,8 +237,9 @@ def test_texts_are_compared_to_the_same_end(backup, edits, layout, mode, block, 
     assert snapshot() == before, "the test itself"
 
 
-def test_blocks_that_are_the_same_are_not_taken_apart(backup, monkeypatch):
-    """The property would hold, too, where nothing was compared as text."""
+@pytest.fixture
+def partitioned(monkeypatch):
+    """The lines that are taken apart, of each model."""
     partitioned = Counter()
     here = compare.TextComparison._identical_rows
 
@@ -247,21 +248,18 @@ def test_blocks_that_are_the_same_are_not_taken_apart(backup, monkeypatch):
         return here(self, table, lines, batch, text)
 
     monkeypatch.setattr(compare.TextComparison, "_identical_rows", counted)
+    return partitioned
+
+
+def test_blocks_that_are_the_same_are_not_taken_apart(backup, monkeypatch, partitioned):
+    """The property would hold, too, where nothing was compared as text."""
     monkeypatch.setattr(reader, "BLOCK", 700)
     outcome(backup, RestoreMode.OVERWRITE, as_text=True)
     assert partitioned["core.note"] < core.Note.objects.count() / 2
     assert partitioned["core.feeding"] < core.Feeding.objects.count() / 2
 
 
-def test_of_a_block_only_what_lies_around_a_change_is_taken_apart(backup, monkeypatch):
-    partitioned = Counter()
-    here = compare.TextComparison._identical_rows
-
-    def counted(self, table, lines, batch, text):
-        partitioned[table.label] += len(lines)
-        return here(self, table, lines, batch, text)
-
-    monkeypatch.setattr(compare.TextComparison, "_identical_rows", counted)
+def test_of_a_block_only_what_lies_around_a_change_is_taken_apart(backup, monkeypatch, partitioned):
     monkeypatch.setattr(compare, "PIECE", 1)
     file = edited(backup, [("change", "core.feeding", 3), ("remove", "core.feeding", 7)], "ours")
     outcome(file, RestoreMode.OVERWRITE, as_text=True)
