@@ -122,8 +122,8 @@ def read_form(request: HttpRequest) -> None:
 def read_piece(request: HttpRequest, most: int) -> BinaryIO:
     """Read the body of a request as it is, into a temporary file without a name, which the caller closes.
 
-    `most`: in bytes. A body that broke off ends there. Raises `TooLarge` where there is more, `StorageFailed`, and
-    `WrongChecksum` where the body is not what its checksum says (the header `Upload-Checksum: sha256 BASE64`).
+    `most`: in bytes. A body that broke off ends there. Raises `TooLarge` if there is more, `StorageFailed`, and
+    `WrongChecksum` if the body is not what its checksum says (the header `Upload-Checksum: sha256 BASE64`).
     """
     kind, _space, wanted = request.headers.get("Upload-Checksum", "").partition(" ")
     if kind not in ("", "sha1", "sha256"):

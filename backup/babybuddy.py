@@ -74,7 +74,7 @@ IDENTITIES: dict[str, list[Sequence[str]]] = {
 #: Apps and models that hold settings, of users or of the site.
 SETTINGS = {"babybuddy.settings", "dbsettings", "sites"}
 
-#: Models whose records may become one where the database takes their names for the same: nothing but a label is lost.
+#: Models whose records may become one if the database takes their names for the same: nothing but a label is lost.
 MERGEABLE = {"core.tag"}
 
 #: Models whose records are part of the record that their generic reference names: an entry with other tags is another.
@@ -195,7 +195,7 @@ _APART: dict[str, list[Sequence[str]]] = {
 
 def apart(table: Table) -> list[list[int]]:
     """Return sets of places in a row: two rows that differ in a place of each set are plainly two records, though they
-    have the same key. None at all where nothing tells. An entry is another one where its child or its moment is."""
+    have the same key. None at all where nothing tells. An entry is another one if its child or its moment is."""
     sets = _APART.get(table.label, [])
     moment = moment_of(table)
     if moment is not None:
@@ -205,7 +205,7 @@ def apart(table: Table) -> list[list[int]]:
 
 
 def version() -> str:
-    """Return Baby Buddy's version, such as "2.10.0"; "" where it is not installed."""
+    """Return Baby Buddy's version, such as "2.10.0"; "" if it is not installed."""
     if not apps.is_installed("babybuddy"):
         return ""
     return str(getattr(apps.get_app_config("babybuddy").module, "VERSION", ""))
@@ -235,7 +235,7 @@ RELEASES = {
 
 
 def release(migrations: dict[str, list[str]]) -> str:
-    """Return the releases that have these last migrations, for data that names no version; "" where none has."""
+    """Return the releases that have these last migrations, for data that names no version; "" if none has."""
     core, own = (
         max((name[:4] for name in migrations.get(app, ())), default="") for app in ("core", "babybuddy")
     )

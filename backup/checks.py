@@ -85,7 +85,7 @@ def check_root(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[C
 
 
 def _served(folder: Path) -> str:
-    """Return the setting whose folder, which everybody can see, a folder is in; "" where there is none."""
+    """Return the setting whose folder, which everybody can see, a folder is in; "" if there is none."""
     for name in SERVED:
         served = getattr(settings, name, None)
         if served and folder.resolve().is_relative_to(Path(served).resolve()):

@@ -213,7 +213,7 @@ class Conf:
         """BACKUP_ENCRYPT (none): what is encrypted: `download` (what people and scripts take away), `local` (what lies
         in BACKUP_ROOT), names of BACKUP_LOCATIONS, `all`, or `off`.
 
-        None where nothing is set: once there is a key, what goes to locations is encrypted.
+        None if nothing is set: once there is a key, what goes to locations is encrypted.
         """
         value = getattr(settings, "BACKUP_ENCRYPT", None) or ()
         value = value.split(",") if isinstance(value, str) else value
@@ -327,7 +327,7 @@ def _database_file() -> Path | None:
 
 
 def _media_folder() -> Path | None:
-    """Return the folder of uploaded files; None where the settings name none."""
+    """Return the folder of uploaded files; None if the settings name none."""
     media = getattr(settings, "MEDIA_ROOT", "")
     return Path(os.path.abspath(media)) if media else None
 

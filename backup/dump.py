@@ -21,7 +21,7 @@ from .media import NamedPhoto, NamedPhotos, PhotoReader, UnreadablePhotoError
 from .options import PHOTOS, SILENT, Places, RecordCounter, Reporter
 from .tables import Batch, Column, Table, describe, place_of, places_in_words
 
-#: Photos that are named one by one where they are not in the backup.
+#: Photos that are named one by one if they are not in the backup.
 MOST_WARNINGS = 100
 
 
@@ -80,7 +80,7 @@ class Store(Protocol):
         """Return a photo that it has already, and that need not be read."""
 
     def add(self, photo: Photo, content: BinaryIO) -> None:
-        """Take a photo's content. Raises `UnreadablePhotoError` where it cannot be in the backup."""
+        """Take a photo's content. Raises `UnreadablePhotoError` if it cannot be in the backup."""
 
 
 def write_photos(
@@ -112,7 +112,7 @@ def write_photos(
 def _write_photo(
     writer: Writer, reader: PhotoReader, name: str, same: Sequence[NamedPhoto], store: Store | None
 ) -> str:
-    """Write a photo of this name. Returns why that cannot be, "" where it is done.
+    """Write a photo of this name. Returns why that cannot be, "" if it is done.
 
     `same`: one for each storage in which it may lie. Where they are not the same file, none is in the backup: nobody
     could tell which of them a record means.

@@ -60,7 +60,7 @@ class BackupError(Exception):
 
     code = "error"
     status = 500
-    #: The option with which it can be done all the same, a name in `RestoreOptions`; "" where there is none.
+    #: The option with which it can be done all the same, a name in `RestoreOptions`; "" if there is none.
     offer = ""
     #: Whether it was logged already.
     logged = False
@@ -152,7 +152,7 @@ class Forbidden(RestoreRefused):
 
 
 class KeyNeeded(BackupError):
-    """`key_id`: the id of the key; "" where it is not known."""
+    """`key_id`: the id of the key; "" if it is not known."""
 
     code = "key_needed"
     status = 409

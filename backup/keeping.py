@@ -52,7 +52,7 @@ class Keeping:
         self._named = {photo.sha256 for photo in self._before.photos.values()} if self._before else set()
 
     def known(self, named: NamedPhoto) -> Photo | None:
-        """Return a photo that is stored already and need not be read; None where it may be another one."""
+        """Return a photo that is stored already and need not be read; None if it may be another one."""
         photo = self._before.photos.get(named.name) if self._before else None
         if photo is None or self._before is None or self._reads_all or not self._photos.has(photo, self._key):
             return None
@@ -63,7 +63,7 @@ class Keeping:
 
     def add(self, photo: Photo, content: BinaryIO) -> None:
         """Store a photo that was read, unless it is there. Raises `StorageFailed`, `EncryptionUnavailable`;
-        `UnreadablePhotoError` where there is no room."""
+        `UnreadablePhotoError` if there is no room."""
         if not self._is_there(photo):
             free = _free()
             if free is not None and free < photo.size + SPARE:
@@ -85,7 +85,7 @@ class Keeping:
 
 
 def _free() -> int | None:
-    """Return the free bytes where photos are stored; None where that is no folder of this machine."""
+    """Return the free bytes where photos are stored; None if that is no folder of this machine."""
     path = files.local_path(files.ROOT)
     with suppress(OSError):
         return shutil.disk_usage(path).free if path else None

@@ -375,7 +375,7 @@ def places_of(number: str) -> int:
 
 
 def most_places(field: Field[Any, Any]) -> int | None:
-    """Return how many decimal places the column of a field has; None where it is not for decimal numbers."""
+    """Return how many decimal places the column of a field has; None if it is not for decimal numbers."""
     return getattr(_target_of(field), "decimal_places", None)
 
 

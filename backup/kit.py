@@ -40,7 +40,7 @@ class Kit:
 def kit(user: Any = None) -> Kit:
     """Return the kit of the key that new backups are encrypted with.
 
-    Raises `Forbidden` but for superusers, `EncryptionUnavailable` where there is no key yet, `StorageFailed`.
+    Raises `Forbidden` but for superusers, `EncryptionUnavailable` if there is no key yet, `StorageFailed`.
     """
     only_superusers(user)
     stored = keys.current()
@@ -79,6 +79,6 @@ def note_key(last_group: str, user: Any = None) -> bool:
 
 
 def only_superusers(user: Any) -> None:
-    """Raise `Forbidden` where somebody else asks."""
+    """Raise `Forbidden` if somebody else asks."""
     if user is not None and not user.is_superuser:
         raise Forbidden(_("Only a superuser can see or make the key of encrypted backups."))

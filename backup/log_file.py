@@ -32,7 +32,7 @@ class LogFile(logging.Handler):
     """Writes to a file in BACKUP_ROOT; to the standard error where backups go to another storage.
 
     The file is opened for each line, since several processes write to it, and put it aside. Before there is a folder,
-    and where it cannot be written, warnings go to the standard error.
+    and if it cannot be written, warnings go to the standard error.
     """
 
     def emit(self, record: logging.LogRecord) -> None:

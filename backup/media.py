@@ -69,7 +69,7 @@ def missing(column: Column, names: Iterable[str]) -> set[str]:
 
 
 def content_is(storage: Storage, name: str, size: int, sha256: str) -> bool | None:
-    """Tell whether a file in a storage has this content; None where there is no such file. Raises whatever the storage
+    """Tell whether a file in a storage has this content; None if there is no such file. Raises whatever the storage
     raises."""
     try:
         with suppress(NotImplementedError):
@@ -104,7 +104,7 @@ class NamedPhoto:
         return None
 
     def state(self) -> tuple[int, dt.datetime] | None:
-        """Return its size in bytes, and when it was changed last, aware; None where its storage does not tell."""
+        """Return its size in bytes, and when it was changed last, aware; None if its storage does not tell."""
         with suppress(Exception):  # a storage may be anybody's code
             try:
                 info = os.stat(self.storage.path(self.name))
@@ -149,11 +149,11 @@ class NamedPhotos:
             same.append(photo)
 
     def quick_size(self) -> int | None:
-        """Return the same as `size`; None where it would take a while."""
+        """Return the same as `size`; None if it would take a while."""
         return self.size() if len(self) <= _MOST_SIZES else None
 
     def size(self) -> int | None:
-        """Return the bytes of all; None where that cannot be told without asking a server for each. What is missing
+        """Return the bytes of all; None if that cannot be told without asking a server for each. What is missing
         has none."""
         storages = {id(photo.storage): photo.storage for photos in self._found.values() for photo in photos}
         if not all(map(_is_here, storages.values())):

@@ -75,7 +75,7 @@ def has_place() -> bool:
 
 
 def _text(node: Node, url: str) -> str:
-    """Return the text of a template's node; `url` where it is the tag for the address that we look for."""
+    """Return the text of a template's node; `url` if it is the tag for the address that we look for."""
     if isinstance(node, TextNode):
         return node.s
     return url if isinstance(node, URLNode) and node.view_name.var == NEIGHBOUR else ""

@@ -163,7 +163,7 @@ def _bring_photos(
 
 
 def _lacking_room(source: BinaryIO, key: Key | None, photos_known: Collection[str]) -> str:
-    """Return why there is no room for a proof; "" where there is."""
+    """Return why there is no room for a proof; "" if there is."""
     if process.is_database(source):
         needed = ROOM * source.seek(0, 2)
     else:

@@ -47,7 +47,7 @@ def rescued(
     back. Where only tables are missing, or a server's are damaged, they are made anew.
 
     `keep`: keeps what can be read, and returns the name of that copy. `clears`: whether the restore needs nothing of
-    what is here. Yields None where there is no such damage. Raises `Damaged` where there is no way.
+    what is here. Yields None if there is no such damage. Raises `Damaged` if there is no way.
     """
     damage, missing, damaged = _damage(database, tables)
     if not damage and not missing and not damaged:

@@ -274,7 +274,7 @@ def open_whole(name: str, user: Any = None) -> BinaryIO:
     """Open a backup that the server keeps as one file, with its photos in it, as a download is; the caller closes it.
 
     What is missing or damaged of its photos is left out, and named in its metadata. Raises as `open_kept` does;
-    `KeyNeeded` where it is encrypted, and its key is not known here, so that photos cannot be put into it.
+    `KeyNeeded` if it is encrypted, and its key is not known here, so that photos cannot be put into it.
     """
     with ExitStack() as stack:
         source = open_kept(name, user)
@@ -301,7 +301,7 @@ def _may_have_photos(name: str) -> bool:
 
 
 def _whole(source: BinaryIO) -> BinaryIO | None:
-    """Return one file of a backup whose photos lie beside it; None where it has none, or is damaged: somebody may want
+    """Return one file of a backup whose photos lie beside it; None if it has none, or is damaged: somebody may want
     to look at it."""
     try:
         opened = unlocked(source)
@@ -460,7 +460,7 @@ def _look_at(
 
 
 def key_of(source: BinaryIO, key: Key | None = None) -> Key | None:
-    """Return the key that a file is encrypted with: `key`, or one that the server has; None where it is not encrypted.
+    """Return the key that a file is encrypted with: `key`, or one that the server has; None if it is not encrypted.
 
     Needs no database. Raises `InvalidBackup`, `KeyNeeded`.
     """
@@ -471,9 +471,9 @@ def key_of(source: BinaryIO, key: Key | None = None) -> Key | None:
 
 
 def typed_key(typed: str, source: BinaryIO) -> Key | None:
-    """Return the key that somebody typed for a backup; None where nothing was typed.
+    """Return the key that somebody typed for a backup; None if nothing was typed.
 
-    Raises `WrongKey` where it is none: with the id of the key that the backup needs. Raises `InvalidBackup`.
+    Raises `WrongKey` if it is none: with the id of the key that the backup needs. Raises `InvalidBackup`.
     """
     if not typed:
         return None
@@ -660,7 +660,7 @@ def inspect_backup(
 
 @contextmanager
 def photo_in(source: BinaryIO, sha256: str, *, edited: bool = False) -> Iterator[BinaryIO | None]:
-    """Yield a photo of a backup, by its checksum, as a temporary file; None where there is none, or it is too large to
+    """Yield a photo of a backup, by its checksum, as a temporary file; None if there is none, or it is too large to
     be looked at. A key is not asked for. Raises `InvalidBackup`, `KeyNeeded`, `StorageFailed`."""
     with unlocked(source, edited=edited) as archive, tempfile.TemporaryFile() as file:
         photos = archive.metadata.photos.values()
@@ -725,7 +725,7 @@ def undo_restore(
 def safety_copy_to_undo() -> str:
     """Return the name of the safety copy that undoing the last restore brings back.
 
-    Raises `NoSafetyCopy`; `AlreadyRestored` where the last restore was an undo.
+    Raises `NoSafetyCopy`; `AlreadyRestored` if the last restore was an undo.
     """
     return _copy_to_undo(state.load_last_restore())
 
@@ -986,7 +986,7 @@ def _digest(key: str) -> str:
 
 
 def check_storage() -> None:
-    """Raise `StorageFailed` where the server, which this process is taken for, could keep no backup."""
+    """Raise `StorageFailed` if the server, which this process is taken for, could keep no backup."""
     files.check_folder()
 
 
@@ -1109,7 +1109,7 @@ def _refuse(plan: Plan, options: RestoreOptions) -> None:
 
 
 def _settle_dangling(database: Database, options: RestoreOptions) -> tuple[list[str], Places]:
-    """Raise `RecordsRefused` where rows point at nothing since the restore, or leave them out. Returns a warning of
+    """Raise `RecordsRefused` if rows point at nothing since the restore, or leave them out. Returns a warning of
     those that did before, and what was left out.
 
     A state that was here before may come back with rows that point at nothing, unless the engine takes none: then an
@@ -1232,7 +1232,7 @@ def _lossy(left_out: Places) -> list[str]:
 def _taken_back(
     placing: Placing, safety_copy: _SafetyCopy
 ) -> Iterator[Callable[[Sequence[PlacedFile]], None]]:
-    """Keep the photos that are placed inside only where something may have been changed. Yields who takes note of
+    """Keep the photos that are placed inside only if something may have been changed. Yields who takes note of
     them."""
     notes: list[str] = []
     try:
@@ -1248,7 +1248,7 @@ def _taken_back(
 def _safety_copy(
     user: Any, label: str, reporter: Reporter, options: RestoreOptions, rescue: Rescue | None
 ) -> Iterator[_SafetyCopy]:
-    """Keep the safety copy that is made inside only where something may have been changed."""
+    """Keep the safety copy that is made inside only if something may have been changed."""
     copy = _SafetyCopy(user, label, reporter, options, rescue)
     try:
         yield copy

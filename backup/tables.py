@@ -260,7 +260,7 @@ class Table:
 
     @cached_property
     def highest_usable_key(self) -> int | None:
-        """The highest key that leaves room for others after it; None where the database does not count on from it.
+        """The highest key that leaves room for others after it; None if the database does not count on from it.
 
         The last thousandth of what the column holds is left out.
         """
@@ -270,7 +270,7 @@ class Table:
         return HIGHEST[field.get_internal_type()] // 1000 * 999
 
     def _fast_batch(self, records: Sequence[Any]) -> Batch | None:
-        """Convert records a column at a time; None where one of them has not the form of a record."""
+        """Convert records a column at a time; None if one of them has not the form of a record."""
         count = len(self.names)
         try:
             fields = [record["fields"] for record in records]

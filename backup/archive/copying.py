@@ -18,7 +18,7 @@ def encrypt(archive: Archive, target: BinaryIO, key: Key) -> Metadata:
     """Write a backup to `target`, encrypted. Its content is the same: checksums are of what is in clear. Photos are
     listed, and not copied: a kept backup has them beside it.
 
-    In flat memory. Raises `InvalidBackup` where the backup is damaged, `EncryptionUnavailable`.
+    In flat memory. Raises `InvalidBackup` if the backup is damaged, `EncryptionUnavailable`.
     """
     metadata = archive.metadata
     with Writer(target) as writer:
@@ -34,7 +34,7 @@ def encrypt(archive: Archive, target: BinaryIO, key: Key) -> Metadata:
 
 
 def copy_photo(archive: Archive, photo: Photo, writer: Writer) -> None:
-    """Copy the content of a photo, in flat memory. Raises `InvalidBackup` where it is missing or damaged; then nothing
+    """Copy the content of a photo, in flat memory. Raises `InvalidBackup` if it is missing or damaged; then nothing
     of it was written."""
     with tempfile.SpooledTemporaryFile(IN_MEMORY) as content:
         for block in archive.read(photo):

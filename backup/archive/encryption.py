@@ -76,13 +76,13 @@ def readme(timestamp: str, instance: str, key: Key) -> str:
 
 
 def key_id_in(text: bytes) -> str:
-    """Return the key's id that a README or a comment names; "" where it names none."""
+    """Return the key's id that a README or a comment names; "" if it names none."""
     match = re.search(rb"^Key id: ([A-Z]{4})\r?$", text, re.MULTILINE)
     return match[1].decode() if match else ""
 
 
 def check_available() -> None:
-    """Raise `EncryptionUnavailable` where the library is missing."""
+    """Raise `EncryptionUnavailable` if the library is missing."""
     if AES is None:
         raise EncryptionUnavailable(
             _(
@@ -159,7 +159,7 @@ def end(member: Any) -> None:
 
 
 def compression(info: zipfile.ZipInfo) -> int | None:
-    """Return how an encrypted entry is compressed below the encryption; None where it is encrypted in another way than
+    """Return how an encrypted entry is compressed below the encryption; None if it is encrypted in another way than
     by AES-256."""
     extra, found = info.extra, None
     while len(extra) >= 4:

@@ -20,7 +20,7 @@ def open_path(path: Path, limits: Limits) -> BinaryIO:
 
     Where the file lies as the server keeps it, in BACKUP_ROOT or in a location, its photos are with it.
 
-    Raises `OSError`; `InvalidBackup`, `TooLarge` where a folder has links in it, or more than the limits allow.
+    Raises `OSError`; `InvalidBackup`, `TooLarge` if a folder has links in it, or more than the limits allow.
     """
     if not path.is_dir():
         beside = path.absolute().parent

@@ -35,7 +35,7 @@ class Key:
     def parse(cls, typed: str) -> Key:
         """Return the key that somebody typed: in lower case, with blanks, or without hyphens, if they like.
 
-        Raises `WrongKey` where it cannot be a key.
+        Raises `WrongKey` if it cannot be a key.
         """
         signs = re.sub(r"[\s\-\u2010-\u2015]", "", typed).upper()
         if len(signs) != _GROUP * _GROUPS or not set(signs) <= set(ALPHABET):
@@ -61,7 +61,7 @@ class Key:
 @dataclass(frozen=True)
 class Keys:
     """The keys to try on a backup. `given`: the one that somebody named for it. `others`: those that the server has;
-    called only where they are needed, and where `given` is not the right one."""
+    called only if they are needed, and where `given` is not the right one."""
 
     given: Key | None = None
     others: Callable[[], Sequence[Key]] = tuple

@@ -42,7 +42,7 @@ class Limits:
         return self.directory + self.photos * self.photo
 
     def check_members(self, count: int, photos: int | None = None) -> None:
-        """Raise `TooLarge` where a ZIP has too many entries. `photos`: how many it lists; as many as may be by
+        """Raise `TooLarge` if a ZIP has too many entries. `photos`: how many it lists; as many as may be by
         default."""
         limit = self.members + (self.photos if photos is None else photos)
         if count > limit:
@@ -52,7 +52,7 @@ class Limits:
             )
 
     def check_photos(self, count: int) -> None:
-        """Raise `TooLarge` where a backup has too many photos."""
+        """Raise `TooLarge` if a backup has too many photos."""
         if count > self.photos:
             raise TooLarge(
                 _("The backup has %(count)s photos; at most %(limit)s are read (BACKUP_MAX_PHOTOS).")
@@ -65,7 +65,7 @@ class Limits:
             raise InvalidBackup(_("metadata.json is too long."))
 
     def check_size(self, size: int) -> None:
-        """Raise `TooLarge` where the entries of a ZIP are too large together, uncompressed."""
+        """Raise `TooLarge` if the entries of a ZIP are too large together, uncompressed."""
         if size > self.uncompressed:
             raise TooLarge(
                 _(

@@ -52,7 +52,7 @@ class Upgrade:
 class Metadata:
     """What `metadata.json` says: see docs/format.md.
 
-    `timestamp`: aware. `instance`: the id of the site that the backup is of; "" where that is not known. `migrations`:
+    `timestamp`: aware. `instance`: the id of the site that the backup is of; "" if that is not known. `migrations`:
     app label -> the names of its newest migrations. `members`: key of a kind (see `members.KINDS`) -> its members.
     `version`: of the file; set by the writer. `includes_media`: whether the photos that records name were to be in it.
     `left_out`: what the data had, and nobody could read. `dangling`: records that refer to what is not in the backup.
@@ -80,7 +80,7 @@ class Metadata:
     warnings: list[str] = field(default_factory=list)
     #: Whether the file is read as one that somebody edited. Not in the file.
     is_edited: bool = False
-    #: The id of the key that the file is encrypted with; "" where it is not encrypted. Not in the file.
+    #: The id of the key that the file is encrypted with; "" if it is not encrypted. Not in the file.
     key_id: str = ""
 
     @property
@@ -200,7 +200,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 def parse_metadata(content: Any, *, edited: bool = False) -> Metadata:
     """Return what `metadata.json`, parsed, says. `edited`: whatever numbers of models and records it says.
 
-    Raises `InvalidBackup` where a part is missing or of the wrong type.
+    Raises `InvalidBackup` if a part is missing or of the wrong type.
     """
     check_version(content)
     version = content["version"]

@@ -105,7 +105,7 @@ def link(file: Path, target: Path) -> None:
 
 
 def stored_name(sha256: str, key: Key | None) -> str:
-    """Return the name of the file that holds a photo: its checksum, or, where it is encrypted, a digest that only who
+    """Return the name of the file that holds a photo: its checksum, or, if it is encrypted, a digest that only who
     has the key can tell from the photo, and the id of the key."""
     if key is None:
         return sha256

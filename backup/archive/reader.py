@@ -358,7 +358,7 @@ class Archive:
         return photo.file in self._entries
 
     def has_photo(self, photo: Photo) -> bool:
-        """Tell whether the photo's content is there. A backup has all of its photos in it or, where the server keeps
+        """Tell whether the photo's content is there. A backup has all of its photos in it or, if the server keeps
         it, none: those lie beside it, and one may be missing. One that was edited may have some."""
         return photo.file in self._entries or (self._photos is not None and self._photos.has(photo, self.key))
 

@@ -103,7 +103,7 @@ class Writer:
     def add(self, label: str, batches: Iterable[tuple[int, bytes]]) -> int:
         """Write a model's records, given as how many they are, and as `lines_of` them. Returns how many all were.
 
-        Raises `InvalidRecord` where one is too large.
+        Raises `InvalidRecord` if one is too large.
         """
         count = 0
 
@@ -140,7 +140,7 @@ class Writer:
             raise InvalidRecord(message % {"record": f"{label} {key}", "limit": limit}, model=label, pk=key)
 
     def fault_of_photo(self, name: str) -> str:
-        """Return why a photo of this name cannot be in the backup, as a phrase; "" where it can."""
+        """Return why a photo of this name cannot be in the backup, as a phrase; "" if it can."""
         file = self._photo_file(name)
         photos = self._members.get(MEDIA.key, {})
         if len(photos) >= self._limits.photos:

@@ -62,8 +62,8 @@ def is_due() -> bool:
 def copy(halted: str = "", *, again: bool = False) -> None:
     """Visit the locations. How each is, is noted: nothing is raised for one that fails.
 
-    `halted`: why no old copy is removed; "" where the rules hold. `again`: only those whose next try has come; else
-    all, and those that failed have all of their tries again. Raises `StorageFailed` where that cannot be noted.
+    `halted`: why no old copy is removed; "" if the rules hold. `again`: only those whose next try has come; else
+    all, and those that failed have all of their tries again. Raises `StorageFailed` if that cannot be noted.
     """
     now = aware_now()
     due = [seen for seen in elsewhere.seen().values() if not again or seen.is_due(now)]
@@ -400,7 +400,7 @@ def _content(backup: StoredBackup, size: int) -> Content:
 
 
 def _there(copies: Mapping[str, Content]) -> str:
-    """Return "7 backups, the newest of Nov. 26, 2026, 3:12 a.m."; "" where there is none."""
+    """Return "7 backups, the newest of Nov. 26, 2026, 3:12 a.m."; "" if there is none."""
     if not copies:
         return ""
     newest = timezone.localtime(max(parse(text).created for text in copies))

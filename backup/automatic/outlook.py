@@ -1,7 +1,7 @@
 """What this machine knows about the next backup without asking a database or a distant storage: one small file.
 
 It is made anew by every run, and only spares questions: where it is missing, old or wrong, a run is started and finds
-out. It lies in BACKUP_ROOT, or, where nothing can be written there, in the folder for temporary files.
+out. It lies in BACKUP_ROOT, or, if nothing can be written there, in the folder for temporary files.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Outlook:
 
 
 def read() -> Outlook | None:
-    """Return what the last run left on this machine; None where there is nothing that can be read."""
+    """Return what the last run left on this machine; None if there is nothing that can be read."""
     found = []
     for path in _paths():
         with suppress(OSError, TypeError, ValueError):

@@ -35,7 +35,7 @@ SAMPLE = 64 * 1024
 
 
 class PhotoCopies:
-    """The photos of one visit to a location. Raises `LocationFailed` where it fails."""
+    """The photos of one visit to a location. Raises `LocationFailed` if it fails."""
 
     def __init__(self, location: locations.Location) -> None:
         self._location = location

@@ -150,7 +150,7 @@ def _check_values(archive: Archive, tables: list[Table], database: Database) -> 
 
 
 def _not_held(archive: Archive, tables: list[Table], database: Database) -> str:
-    """Return why it cannot be told: a value that SQLite, of all databases, cannot hold; "" where there is none."""
+    """Return why it cannot be told: a value that SQLite, of all databases, cannot hold; "" if there is none."""
     for table in tables:
         for columns in RecordReader(archive).columns(table):
             for place, column in enumerate(table.columns):
@@ -173,7 +173,7 @@ def _check_references(before: Places, after: Places) -> None:
 
 
 def _compare_records(archive: Archive, again: Archive, tables: list[Table]) -> None:
-    """Raise `Mismatch` where a model's records are not the same in both files; name the first one that is not."""
+    """Raise `Mismatch` if a model's records are not the same in both files; name the first one that is not."""
     for table in tables:
         before, after = archive.metadata.models[table.label], again.metadata.models[table.label]
         if before.sha256 == after.sha256:
@@ -196,7 +196,7 @@ def _place_photos(
     archive: Archive, tables: list[Table], wanted: Mapping[str, Photo], reporter: ParentReporter
 ) -> list[str]:
     """Restore the photos into the throw-away folder for files. Returns the names of those that records name; the others
-    are only read. Raises `InvalidBackup` where one is damaged."""
+    are only read. Raises `InvalidBackup` if one is damaged."""
     placing = Placing(archive, reporter, as_it_was=True)
     placing.decide(RecordReader(archive, as_it_was=True), tables, lambda _table, batch: batch)
     placing.place(lambda files: None)
@@ -221,7 +221,7 @@ class _Checksums:
 
 
 def _compare_photos(before: Mapping[str, Photo], after: Mapping[str, Photo]) -> None:
-    """Raise `Mismatch` where a photo is not what it was; name the first one."""
+    """Raise `Mismatch` if a photo is not what it was; name the first one."""
     for name, photo in before.items():
         if name not in after or after[name].sha256 != photo.sha256:
             raise Mismatch(

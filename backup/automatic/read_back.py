@@ -38,7 +38,7 @@ def read_back(location: locations.Location, name: Name, sent: BinaryIO) -> None:
 
 
 def check(file: BinaryIO, name: Name) -> None:
-    """Raise `InvalidBackup` where a file is not the backup that its name says: its state, and its key.
+    """Raise `InvalidBackup` if a file is not the backup that its name says: its state, and its key.
 
     Its records are not read; the proof does that. Raises what reading the file raises.
     """

@@ -23,7 +23,7 @@ PERIODS: dict[str, Callable[[dt.datetime], str]] = {
 
 @dataclass(frozen=True)
 class Verdict:
-    """What becomes of a backup. `reasons`: why it stays; none where it goes."""
+    """What becomes of a backup. `reasons`: why it stays; none if it goes."""
 
     backup: StoredBackup
     reasons: tuple[str, ...]
@@ -45,7 +45,7 @@ def verdicts(
     """Return what becomes of each automatic backup of this site, newest first.
 
     `rules`: see `conf.keep_rules`. `site`: its id. `zone`: the one that days and weeks are of. `halted`: why nothing is
-    removed at all; "" where the rules hold. What is no automatic backup, or another site's, has no verdict: no rule
+    removed at all; "" if the rules hold. What is no automatic backup, or another site's, has no verdict: no rule
     removes it.
     """
     own = [b for b in backups if b.kind is BackupKind.AUTOMATIC and b.site == site]

@@ -47,7 +47,7 @@ LAST_SECONDS = 60
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run did. `made`: whether there is a new file. `backup`: the newest automatic one; None where another
+    """What a run did. `made`: whether there is a new file. `backup`: the newest automatic one; None if another
     process makes the first one right now. `message`: what happened, in words. `lacking`: what the backup lacks and
     somebody has to see to, in words. `has_mended`: whether photos were stored anew, since they were damaged."""
 
@@ -70,7 +70,7 @@ class Outcome:
 def run(*, now: bool = False, user: Any = None, reporter: Reporter = SILENT) -> Outcome:
     """Make an automatic backup where one is due. `now`: although none is due. `user`: who said so; None is nobody.
 
-    Among all processes and machines one makes it; for the others there is nothing to do. Raises `BackupError` where it
+    Among all processes and machines one makes it; for the others there is nothing to do. Raises `BackupError` if it
     fails; people were told then. What becomes of old backups, and of the notices, is told by the status.
     """
     before = status.status()
@@ -89,7 +89,7 @@ def run(*, now: bool = False, user: Any = None, reporter: Reporter = SILENT) -> 
 def copy_again() -> None:
     """Make the copies that are due, where no other process does right now. Whatever fails is told by the status.
 
-    Raises `StorageFailed` where that cannot be noted.
+    Raises `StorageFailed` if that cannot be noted.
     """
     with _alone() as alone:
         if alone:
@@ -99,7 +99,7 @@ def copy_again() -> None:
 def tell_of_proof() -> None:
     """Tell people and programs where a proof by hand changed how things are: the next run may be a day away.
 
-    A run that is under way does it at its end. Raises `StorageFailed` where it cannot be noted that they were told.
+    A run that is under way does it at its end. Raises `StorageFailed` if it cannot be noted that they were told.
     """
     with _alone() as alone:
         if alone:
@@ -172,7 +172,7 @@ def _run(user: Any, reporter: Reporter) -> Outcome:
 def _wait_for_restore(seconds: float) -> None:
     """Wait while somebody restores. A restore that begins later does no harm: a backup is of one moment.
 
-    Raises `Busy` where it takes longer. (Whoever sent a request does not wait for an answer as long as a child can.)
+    Raises `Busy` if it takes longer. (Whoever sent a request does not wait for an answer as long as a child can.)
     """
     until = time.monotonic() + seconds
     database = database_of()
@@ -277,7 +277,7 @@ def _prove_again(reporter: Reporter) -> None:
 
 def _photos_read_lately(backups: Sequence[StoredBackup]) -> set[str]:
     """Return the checksums of the photos that a proof of one of these read less than a week ago: so a night's proof
-    costs the new photos only. None where a proof failed since, of which a photo may be the reason."""
+    costs the new photos only. None if a proof failed since, of which a photo may be the reason."""
     known: set[str] = set()
     for backup in backups if all(map(status.is_good, backups)) else ():
         proof = facts.proofs_of(backup.facts).get(kept.LOCAL, {})
@@ -302,7 +302,7 @@ def _is_of_this_week(text: Any) -> bool:
 
 
 def _copy() -> str:
-    """Copy to each location. Returns what went wrong here; "" where nothing did. What goes wrong there is noted."""
+    """Copy to each location. Returns what went wrong here; "" if nothing did. What goes wrong there is noted."""
     try:
         copies.copy(status.halted())
     except BackupError as error:
@@ -311,7 +311,7 @@ def _copy() -> str:
 
 
 def _retain() -> str:
-    """Delete what the rules do not want any more. Returns what went wrong; "" where nothing did."""
+    """Delete what the rules do not want any more. Returns what went wrong; "" if nothing did."""
     try:
         # Not while somebody restores, who may be about to name one for undo. Then they go with the next run.
         with suppress(Busy), database_of().lock(Job.RESTORE), files.noting():  # nor while somebody pins one
@@ -384,7 +384,7 @@ def _is_late() -> bool:
 @contextmanager
 def time_limit() -> Iterator[None]:
     """End what is done inside after BACKUP_AUTOMATIC_SECONDS, by an error. A proof that is ended so could tell nothing;
-    what comes after it ends by another error, and, where that does not end it, at once."""
+    what comes after it ends by another error, and, if that does not end it, at once."""
     global _end
     if not hasattr(signal, "SIGALRM") or threading.current_thread() is not threading.main_thread():
         yield

@@ -45,7 +45,7 @@ class Schedule:
         raise AssertionError("the settings are checked: each schedule has slots")
 
     def is_due(self, newest: dt.datetime | None, now: dt.datetime) -> bool:
-        """Tell whether a backup is due. `newest`: the moment of the newest one; None where there is none."""
+        """Tell whether a backup is due. `newest`: the moment of the newest one; None if there is none."""
         return newest is None or newest < self.last(now)
 
     def overdue_from(self, newest: dt.datetime) -> dt.datetime:

@@ -55,10 +55,10 @@ class State(enum.Enum):
 class Status:
     """How things are. `message`: the same in words. `schedule`: BACKUP_SCHEDULE.
 
-    `last`: the newest automatic backup that is whole; None where there is none. `unchanged`: until when nothing had
-    changed since it was made; None where it is not known to be good for longer. `next`: when the next one is due, now
-    where it is due already; None where the schedule is off. `losses`: what is fewer than in `before`, the name of the
-    last backup that has it; "" where nothing is fewer, or there is none any more. `proved`: the one whose proof counts:
+    `last`: the newest automatic backup that is whole; None if there is none. `unchanged`: until when nothing had
+    changed since it was made; None if it is not known to be good for longer. `next`: when the next one is due, now
+    where it is due already; None if the schedule is off. `losses`: what is fewer than in `before`, the name of the
+    last backup that has it; "" if nothing is fewer, or there is none any more. `proved`: the one whose proof counts:
     the newest that failed, else the newest that has one. `locations`: how each of BACKUP_LOCATIONS is.
     """
 
@@ -87,13 +87,13 @@ class Status:
 
     @property
     def told(self) -> str:
-        """What people are told of, as a text that is another one where there is news."""
+        """What people are told of, as a text that is another one if there is news."""
         state = "lossy" if self.is_lossy else self.state.value
         return " ".join([state, *(seen.name for seen in self.lasting)])
 
     @property
     def good_until(self) -> dt.datetime | None:
-        """The moment whose state is kept; None where there is none."""
+        """The moment whose state is kept; None if there is none."""
         return good_until(self.last)
 
     def as_json(self) -> dict[str, Any]:
@@ -117,9 +117,9 @@ class Status:
 
 
 def status() -> Status:
-    """Return how automatic backups are now. It answers even where the storage does not.
+    """Return how automatic backups are now. It answers even if the storage does not.
 
-    Raises `ImproperlyConfigured` where a setting is wrong.
+    Raises `ImproperlyConfigured` if a setting is wrong.
     """
     now = aware_now()
     run = last_run()
@@ -186,7 +186,7 @@ def _is_covered(
 
 
 def current_schedule() -> Schedule | None:
-    """Return the schedule of this site; None where it is off. Raises `StorageFailed`, `ImproperlyConfigured`."""
+    """Return the schedule of this site; None if it is off. Raises `StorageFailed`, `ImproperlyConfigured`."""
     return schedule_of(conf.schedule, site_id(), babybuddy.user_timezone(None))
 
 
@@ -244,7 +244,7 @@ def retention() -> list[Verdict]:
 
 
 def halted(backups: Sequence[StoredBackup] | None = None) -> str:
-    """Return why nothing is removed at all; "" where the rules hold. `backups`: those of the schedule, wherever they
+    """Return why nothing is removed at all; "" if the rules hold. `backups`: those of the schedule, wherever they
     lie. Raises `StorageFailed`."""
     backups = kept.backups(BackupKind.AUTOMATIC) if backups is None else backups
     if guard.shrunk(backups):
@@ -334,7 +334,7 @@ def needs_attention() -> bool:
 
 
 def _trouble(locations: Sequence[Seen]) -> str:
-    """Return what is wrong with the locations; "" where nothing is."""
+    """Return what is wrong with the locations; "" if nothing is."""
     reasons = [seen.message for seen in locations if seen.state is Copies.FAILED]
     if not reasons:
         return ""

@@ -14,7 +14,7 @@ NEVER = dt.datetime.min.replace(tzinfo=dt.timezone.utc)
 
 
 def next_to_prove(backups: Sequence[StoredBackup], now: dt.datetime) -> StoredBackup | None:
-    """Return the backup whose turn it is; None where none is due.
+    """Return the backup whose turn it is; None if none is due.
 
     That is the one that was not tried for the longest time, if it is a week old, and if none has had its turn this
     week. `backups`: those that the schedule made, in any order.
@@ -40,7 +40,7 @@ def place_to_prove(backup: StoredBackup, backups: Sequence[StoredBackup]) -> str
 
 
 def tried_at(backup: StoredBackup) -> dt.datetime | None:
-    """Return when a proof of a backup was tried last, aware; None where it never was."""
+    """Return when a proof of a backup was tried last, aware; None if it never was."""
     return max(_tries(backup).values(), default=None)
 
 

@@ -13,7 +13,7 @@ from ..archive import Archive
 def is_unchanged(before: Archive, now: Archive) -> bool:
     """Tell whether two backups hold the same. Each sign-in, for one, leaves its moment, and is no change.
 
-    Raises `InvalidBackup` where the first one is not whole: all of it is read, since it is to stand for the second.
+    Raises `InvalidBackup` if the first one is not whole: all of it is read, since it is to stand for the second.
     """
     then, today = before.metadata, now.metadata
     if then.migrations != today.migrations or then.members.keys() != today.members.keys():

@@ -10,23 +10,23 @@ A subclass must say
     Django's `connection.vendor`.
 `lock(job)`
     A context that one process holds at a time for each `Job`, among all processes and machines that use the database.
-    Raises `Busy` at once where another holds it; is free as soon as its holder has died, however it died.
+    Raises `Busy` at once if another holds it; is free as soon as its holder has died, however it died.
 `lock_out_writers(tables)`
     The first statements of a restore's transaction: wait until nobody is writing to these tables and their relations,
     then let nobody else write to them until the transaction ends. What was acknowledged before is seen afterwards by
     every read. Readers go on. Raises `Busy` after `LOCK_SECONDS`, or an `OperationalError`.
 `change_marker(tables)`
     A value that is another one as soon as somebody has changed rows of these tables; equal values promise that nothing
-    was changed between. It may change without need. Of a snapshot: as of its moment, or of one before. None where the
+    was changed between. It may change without need. Of a snapshot: as of its moment, or of one before. None if the
     database does not say.
 `length_of(name)`
     SQL for the bytes of a quoted column.
 `month_of(name)`
     SQL for the month, "2026-11", of a quoted column of dates or of moments (in UTC).
 `size()`
-    The bytes that the database takes, None where that cannot be told.
+    The bytes that the database takes, None if that cannot be told.
 `reset_sequences(tables)`
-    After it, the next row of each table, and of each relation, gets a key that is free, even where the restore is
+    After it, the next row of each table, and of each relation, gets a key that is free, even if the restore is
     rolled back.
 `next_keys(tables)`
     Table -> the key that its next row gets, for the tables whose keys the database gives by itself. A table of which
@@ -162,7 +162,7 @@ class Database(Salvage, Writing):
         return []
 
     def file(self) -> Path | None:
-        """Return the path of the file that is the database; None where it is no file."""
+        """Return the path of the file that is the database; None if it is no file."""
         return None
 
     def create_tables(self, tables: Iterable[Table]) -> None:

@@ -28,7 +28,7 @@ from .values import Checked, ConvertAll, as_they_are, each
 
 
 class ColumnReader(NamedTuple):
-    """How a column is read. `sql` selects it; `to_plain` makes its values plain, None where they come so."""
+    """How a column is read. `sql` selects it; `to_plain` makes its values plain, None if they come so."""
 
     sql: str
     to_plain: ConvertAll | None

@@ -28,7 +28,7 @@ def reason_of(error: BaseException) -> str:
 
 
 def refuse_records(lines: Sequence[str]) -> None:
-    """Raise `RecordsRefused` where there are lines, each of which names a record, a field and the reason."""
+    """Raise `RecordsRefused` if there are lines, each of which names a record, a field and the reason."""
     if lines:
         raise RecordsRefused(
             _("The database cannot take these records, so nothing was changed:"), lines[:MAX_NAMED]
@@ -36,7 +36,7 @@ def refuse_records(lines: Sequence[str]) -> None:
 
 
 def refuse_dangling(lines: Sequence[str]) -> None:
-    """Raise `RecordsRefused` where there are lines, each of which names a row that points at nothing."""
+    """Raise `RecordsRefused` if there are lines, each of which names a row that points at nothing."""
     if lines:
         raise RecordsRefused(
             _("These records refer to something that is not there, so nothing was changed:"),

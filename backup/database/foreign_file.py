@@ -18,7 +18,7 @@ from .errors import reason_of
 
 @contextmanager
 def opened(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open a file to read from. Raises `InvalidBackup` where it cannot be read at all.
+    """Open a file to read from. Raises `InvalidBackup` if it cannot be read at all.
 
     Nothing in it is run: no function but those that reading takes, no trigger, no view. It is open for writing only so
     that SQLite can take in what a journal beside it holds.
@@ -72,7 +72,7 @@ _NAMES_ANOTHER = bytes.fromhex("d9d505f920a163d7")
 
 
 def _refuse_journal_of_several(path: Path) -> None:
-    """Raise `InvalidBackup` where the journal beside a file says that it is a part of the journal of several databases.
+    """Raise `InvalidBackup` if the journal beside a file says that it is a part of the journal of several databases.
 
     Nothing of Baby Buddy's writes such a journal. SQLite deletes the file that it names, wherever that lies.
     """

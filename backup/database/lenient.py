@@ -82,7 +82,7 @@ def _read(kind: Kind, convert: ConvertAll, value: Any) -> Plain:
 
 @dataclass(frozen=True)
 class LenientChecked(Checked):
-    """Convert and check a column, and where its values are not all as Django writes them, one by one."""
+    """Convert and check a column, and if its values are not all as Django writes them, one by one."""
 
     def __call__(self, values: Sequence[Any]) -> Sequence[Plain]:
         try:

@@ -26,7 +26,7 @@ _sites: dict[tuple[str, ...], str] = {}
 
 
 def site_id() -> str:
-    """Return the id of this site: of its database, that is. Raises `StorageFailed` where the database does not answer.
+    """Return the id of this site: of its database, that is. Raises `StorageFailed` if the database does not answer.
 
     It is made of the moment at which the first migration was applied, which differs from site to site, is in no backup,
     and stays with the database wherever it is moved to; and of the database's name (that of the file, not its folder),
@@ -63,7 +63,7 @@ def save_note(text: str) -> None:
 
 
 def load_note() -> str:
-    """Return what `save_note` saved; "" where there is nothing, or it cannot be read."""
+    """Return what `save_note` saved; "" if there is nothing, or it cannot be read."""
     try:
         rows = _rows()
         return (rows.values_list("session_data", flat=True).first() or "") if rows is not None else ""
@@ -72,7 +72,7 @@ def load_note() -> str:
 
 
 def _rows() -> QuerySet[Any] | None:
-    """Return the rows of ours in the table of sessions; None where there is no such table."""
+    """Return the rows of ours in the table of sessions; None if there is no such table."""
     if not apps.is_installed("django.contrib.sessions"):
         return None
     model = apps.get_model("sessions", "Session")

@@ -451,13 +451,13 @@ _ODD_DATES = ("0000-", "-00", "-31T", "-02-29T", "-02-30T")
 
 
 def _texts(values: Sequence[Any]) -> Sequence[Any]:
-    """Read texts, also where somebody has made the column one of bytes."""
+    """Read texts, also if somebody has made the column one of bytes."""
     first = next((value for value in values if value is not None), "")
     return values if isinstance(first, str) else each(bytes.decode)(values)
 
 
 def _without_zeros(values: Sequence[Any]) -> Sequence[Plain]:
-    """Read moments with as many digits of a fraction as their column has; ours have six, or none where it is zero."""
+    """Read moments with as many digits of a fraction as their column has; ours have six, or none if it is zero."""
     if not values or None in values:
         return [None if value is None else _without_zeros([value])[0] for value in values]
     text = "\n".join(values)

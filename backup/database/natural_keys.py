@@ -81,7 +81,7 @@ class NaturalKeys:
 
         A key that this database does not have (of an app that is not installed, say) is made, as Django itself keeps
         those of apps that went away. A number, which was nobody's where the backup was made, stays one: the check of
-        references tells. Raises `LookupError` where a key would have to be made outside of a transaction.
+        references tells. Raises `LookupError` if a key would have to be made outside of a transaction.
         """
         if not isinstance(natural, list):
             assert isinstance(natural, int)

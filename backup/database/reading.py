@@ -43,7 +43,7 @@ class Reading(Conversion):
     #: Bytes of long values (see `is_long`) that are read at a time, or one row.
     BATCH_BYTES = 8 * 1024**2
 
-    #: Takes note of what nobody can read, and leaves it out; None where rows are for comparison only, and bytes stand
+    #: Takes note of what nobody can read, and leaves it out; None if rows are for comparison only, and bytes stand
     #: for such a value: they are equal to no value of a backup.
     unreadable: Places | None = None
     #: Names of tables that are missing: a relation whose table is among them is read as an empty one.
@@ -131,7 +131,7 @@ class Reading(Conversion):
             yield count
 
     def _size_of(self, table: Table) -> str:
-        """Return SQL for the bytes of a row's long values; "" where it has no column for any."""
+        """Return SQL for the bytes of a row's long values; "" if it has no column for any."""
         return " + ".join(
             f"COALESCE({self.length_of(self.quote(column.column))}, 0)"
             for column in table.columns
@@ -241,7 +241,7 @@ class Reading(Conversion):
         return int(self.fetch(f"{sql} WHERE {self.quote(table.key.column)} > %s", [after])[0][0])
 
     def highest_key(self, table: Table) -> Plain:
-        """Return the highest key as the driver gives it; None where there are no rows."""
+        """Return the highest key as the driver gives it; None if there are no rows."""
         sql = f"SELECT MAX({self.quote(table.key.column)}) FROM {self.quote(table.db_table)}"
         return self.fetch(sql)[0][0]
 
@@ -268,7 +268,7 @@ class Reading(Conversion):
     def to_batch(
         self, table: Table, readers: Sequence[ColumnReader], rows: RawRows, *, check: bool = True
     ) -> Batch:
-        """Make rows of `_prefetch_rows` plain, and add their relations; [] where there are no rows.
+        """Make rows of `_prefetch_rows` plain, and add their relations; [] if there are no rows.
 
         `check`: whether to see to it that each value is of its column's kind. For one that cannot be read see
         `unreadable`.
@@ -347,7 +347,7 @@ class Reading(Conversion):
             return plain
 
     def _instead(self, table: Table, key: Plain, place: int, value: Any) -> Plain:
-        """Return what stands for a value that cannot be read: nothing where there may be none; of a text, what can be
+        """Return what stands for a value that cannot be read: nothing if there may be none; of a text, what can be
         read of it; else its row is gone as a whole."""
         column = table.columns[place]
         value = bytes(value) if isinstance(value, memoryview) else value  # as psycopg 2 gives them

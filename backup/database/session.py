@@ -91,7 +91,7 @@ class Session(ABC):
     def exclusive(self) -> Iterator[None]:
         """Be the only restore on this database, among all processes and machines that use it.
 
-        Raises `Busy` at once where another restore runs. The lock is free as soon as its holder has died.
+        Raises `Busy` at once if another restore runs. The lock is free as soon as its holder has died.
         """
         with self.lock(Job.RESTORE), self.exact_session():
             yield
@@ -115,7 +115,7 @@ class Session(ABC):
 
         From the first moment on, nobody else can write to the `tables` until the transaction has ended. Others can
         read meanwhile, and see what was there before. Raises `Busy` where others do not end their writing within
-        `LOCK_SECONDS`, `RestoreRefused` where the database does not accept the result, or could not undo it.
+        `LOCK_SECONDS`, `RestoreRefused` if the database does not accept the result, or could not undo it.
         """
         if self.connection.in_atomic_block:
             raise BackupError(
@@ -162,7 +162,7 @@ class Session(ABC):
             raise self.damaged(error) from error
 
     def trouble(self, error: OperationalError) -> BackupError:
-        """Return our error for what the driver says of the whole: `Busy` only where that passes by itself."""
+        """Return our error for what the driver says of the whole: `Busy` only if that passes by itself."""
         text = _("The database could not do it: %(reason)s. Nothing was changed.")
         kind = Busy if self.passes(error) else StorageFailed
         return kind(text % {"reason": reason_of(error)})
@@ -191,7 +191,7 @@ class Session(ABC):
         yield
 
     def check_transactional(self, tables: Sequence[Table]) -> None:
-        """Raise `RestoreRefused` where the database could not undo a change of these tables, and name them."""
+        """Raise `RestoreRefused` if the database could not undo a change of these tables, and name them."""
         if lines := self.without_transactions(tables):
             raise RestoreRefused(
                 _(
@@ -213,7 +213,7 @@ class Session(ABC):
         return self.code_of(error) in MISSING
 
     def code_of(self, error: DatabaseError) -> object:
-        """Return what a server calls an error: a SQLSTATE, or a number. None where it was not the server."""
+        """Return what a server calls an error: a SQLSTATE, or a number. None if it was not the server."""
         cause = error.__cause__  # psycopg 3 and psycopg 2 name it differently
         state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
         return state or (error.args[0] if error.args and isinstance(error.args[0], int) else None)
@@ -227,7 +227,7 @@ class Session(ABC):
         return []
 
     def collation(self, table: Table, column: Column) -> str:
-        """Return the name of the collation by which different texts of a column may be the same; "" where none are."""
+        """Return the name of the collation by which different texts of a column may be the same; "" if none are."""
         return ""
 
     def weights(self, collation: str, texts: Sequence[Plain]) -> Sequence[Plain]:

@@ -108,7 +108,7 @@ class SQLite(DamagedFile, Database):
     def foreign(cls, path: Path) -> Iterator[SQLite]:
         """Open a file that somebody gave us (our own copy of it), which may be made to do harm, to read from.
 
-        Raises `InvalidBackup` where it cannot be read at all; it need not be sound as a whole.
+        Raises `InvalidBackup` if it cannot be read at all; it need not be sound as a whole.
         """
         with opened(path) as connection:
             reader = cls(connections[DEFAULT_DB_ALIAS])
@@ -162,7 +162,7 @@ class SQLite(DamagedFile, Database):
         return {name for (name,) in self.fetch("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
     def column_names(self, db_table: str) -> set[str]:
-        """Return the names of a table's plain columns; none where it is a view, a virtual table, or not there."""
+        """Return the names of a table's plain columns; none if it is a view, a virtual table, or not there."""
         rows = self.fetch("SELECT sql FROM sqlite_master WHERE type = 'table' AND name = %s", [db_table])
         if not rows or not re.match(r"\s*CREATE\s+TABLE\b", rows[0][0] or "", re.IGNORECASE):
             return set()
@@ -373,15 +373,15 @@ _PICKLED = pickle.dumps(None, protocol=5)[:2]
 
 
 def _spaced(values: Sequence[Any]) -> Sequence[Any]:
-    """Write moments as Django does to SQLite, all at once where none is missing."""
+    """Write moments as Django does to SQLite, all at once if none is missing."""
     if not values or None in values:
         return [None if value is None else f"{value[:10]} {value[11:-1]}" for value in values]
     return "\n".join(values).replace("T", " ").replace("Z", "").split("\n")
 
 
 def _unspaced(values: Sequence[Any]) -> Sequence[Plain]:
-    """Read moments of UTC as Django writes them to SQLite, "2026-11-23 14:30:22.123456", the fraction only where there
-    is one. All at once where none is missing."""
+    """Read moments of UTC as Django writes them to SQLite, "2026-11-23 14:30:22.123456", the fraction only if there
+    is one. All at once if none is missing."""
     if not values or None in values:
         return [None if value is None else _unspaced([value])[0] for value in values]
     texts = ("Z\n".join(values) + "Z").replace(" ", "T").split("\n")

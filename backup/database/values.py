@@ -92,7 +92,7 @@ _TO_MICROSECONDS = {19: "Z", **{20 + digits: "0" * (6 - digits) + "Z" for digits
 
 
 def moments(values: Sequence[Any]) -> Sequence[Plain]:
-    """Convert moments of UTC as servers say them, "2026-11-23 14:30:22.1234", all at once where none is missing."""
+    """Convert moments of UTC as servers say them, "2026-11-23 14:30:22.1234", all at once if none is missing."""
     if not values or None in values:
         return [None if value is None else moments([value])[0] for value in values]
     text = "\n".join(values).replace(" ", "T").replace(".000000", "")

@@ -1,4 +1,4 @@
-"""Writing rows: many at once where all goes well, and where not, the record that is to blame is looked for."""
+"""Writing rows: many at once if all goes well, and if not, the record that is to blame is looked for."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ class Writing(Conversion):
     def pack(self, table: Table, batch: Batch) -> list[bytes]:
         """Convert rows to the form that `insert_packed` takes: all of the work that need not wait for the transaction.
 
-        Returns bytes for each of `Table.db_tables`, for this process and connection only. Raises `LookupError` where a
-        natural key would have to be made first, `ValueError` or `OverflowError` where no driver takes a value.
+        Returns bytes for each of `Table.db_tables`, for this process and connection only. Raises `LookupError` if a
+        natural key would have to be made first, `ValueError` or `OverflowError` if no driver takes a value.
         """
         values = [self.writer_of(column)(plain) for column, plain in zip(table.columns, batch, strict=False)]
         packed = [self.pack_rows(table.columns, values)]
@@ -61,7 +61,7 @@ class Writing(Conversion):
         return packed
 
     def insert_packed(self, table: Table, batches: Sequence[PackedBatch]) -> None:
-        """Insert some batches, at once where all goes well; else one by one."""
+        """Insert some batches, at once if all goes well; else one by one."""
         packs = [packed for packed, _rows in batches if packed is not None]
         if len(packs) == len(batches) and len(self.refused) < MAX_NAMED:
             try:
@@ -107,7 +107,7 @@ class Writing(Conversion):
     def _write(
         self, table: Table, rows: Sequence[Row], write: Callable[[Table, Sequence[Row]], None]
     ) -> None:
-        """Write the rows, and where that fails, halve them until the record is found that is to blame."""
+        """Write the rows, and if that fails, halve them until the record is found that is to blame."""
         if not rows or len(self.refused) >= MAX_NAMED:
             return
         try:
@@ -129,7 +129,7 @@ class Writing(Conversion):
             raise error
 
     def _explain(self, table: Table, row: Row, error: Exception) -> tuple[str | None, str]:
-        """Return the field that the database most likely refused, None where that cannot be told, and why."""
+        """Return the field that the database most likely refused, None if that cannot be told, and why."""
         for column, value in zip(table.columns, row, strict=False):
             if reason := self._why_refused(column, value):
                 return column.name, reason
@@ -247,7 +247,7 @@ class _Pickler(pickle.Pickler):
 
 
 def pickled(value: Any) -> bytes:
-    """Pickle values as drivers take them. Raises `ValueError` where one cannot be."""
+    """Pickle values as drivers take them. Raises `ValueError` if one cannot be."""
     data = io.BytesIO()
     try:
         _Pickler(data, protocol=5).dump(value)

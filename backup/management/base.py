@@ -55,9 +55,9 @@ class BackupCommand(BaseCommand):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def key_of(self, source: BinaryIO, typed: str | None, *, ask: bool = True) -> Key | None:
-        """Return the key that a file is encrypted with; None where it is not encrypted.
+        """Return the key that a file is encrypted with; None if it is not encrypted.
 
-        `typed`: the option `--key`. Without it, and where the server has no key that fits, it is asked for where there
+        `typed`: the option `--key`. Without it, and if the server has no key that fits, it is asked for where there
         is a terminal, and `ask` allows it. Raises `KeyNeeded`, `WrongKey`, `InvalidBackup`.
         """
         try:

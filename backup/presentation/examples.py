@@ -32,7 +32,7 @@ _HIDDEN = "•••"
 @dataclass(frozen=True)
 class Value:
     """Field of an example record. `before`: its value here, where that differs; else None. `photo`: the checksum of
-    the photo in the backup that it names; "" where it names none."""
+    the photo in the backup that it names; "" if it names none."""
 
     name: str
     text: str
@@ -208,7 +208,7 @@ def instance(table: Table, row: Row) -> Any:
 
 
 def called(record: Any) -> str:
-    """Return the name of a record, shortened; "" where its model fails to tell. A token goes by its user."""
+    """Return the name of a record, shortened; "" if its model fails to tell. A token goes by its user."""
     try:
         if owner := babybuddy.SECRET_KEYS.get(record._meta.label_lower):
             record = getattr(record, owner)

@@ -29,8 +29,8 @@ _KINDS = {
 @dataclass(frozen=True)
 class KeptInWords:
     """A line of the list. `holds`: the numbers of children and records. `since`: how the numbers here differ from those
-    in the backup, model by model. `proof`: what its proof came to; "" where there was none. `elsewhere`: where copies
-    of it are; "" where it is only here."""
+    in the backup, model by model. `proof`: what its proof came to; "" if there was none. `elsewhere`: where copies
+    of it are; "" if it is only here."""
 
     backup: StoredBackup
     kind: str | Promise
@@ -41,7 +41,7 @@ class KeptInWords:
 
 
 def kept_in_words(backups: Sequence[StoredBackup], now: Mapping[str, int]) -> list[KeptInWords]:
-    """Return a line for each. `now`: model label -> number of records in the database; {} where that is not known."""
+    """Return a line for each. `now`: model label -> number of records in the database; {} if that is not known."""
     return [
         KeptInWords(
             backup,

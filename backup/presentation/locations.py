@@ -23,8 +23,8 @@ _STATES = {
 
 @dataclass(frozen=True)
 class LocationInWords:
-    """A line of the list. `copies`: how many there are. `newest`: when the newest was made, aware; None where there is
-    none. `key_id`: of the key that it is encrypted with, "" where it is not. `next_try`: when it is tried again by
+    """A line of the list. `copies`: how many there are. `newest`: when the newest was made, aware; None if there is
+    none. `key_id`: of the key that it is encrypted with, "" if it is not. `next_try`: when it is tried again by
     itself, where that is not with the next backup."""
 
     seen: Seen

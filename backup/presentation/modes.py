@@ -51,7 +51,7 @@ MODES = {
 
 
 def other_modes(plan: Plan) -> list[RestoreMode]:
-    """Return the modes that a preview offers beside its own: to keep both only where that may keep something."""
+    """Return the modes that a preview offers beside its own: to keep both only if that may keep something."""
     changes = plan.changes.values()
     if plan.mode.clears:  # which does not tell whether a row was another record
         loses = any(each.removed or each.changed for each in changes)

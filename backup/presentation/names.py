@@ -70,7 +70,7 @@ def number(key: Plain) -> str:
 
 
 def grouped(number: int) -> str:
-    """Return 1204 as "1,204", in the viewer's language, also where the host does not group digits."""
+    """Return 1204 as "1,204", in the viewer's language, also if the host does not group digits."""
     return number_format(number, decimal_pos=0, force_grouping=True)
 
 

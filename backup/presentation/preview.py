@@ -62,7 +62,7 @@ def children_lost(plan: Plan) -> list[str]:
 
 
 def photos_in_words(photos: PhotoChanges) -> list[str]:
-    """Say what happens to photos; nothing where there are none."""
+    """Say what happens to photos; nothing if there are none."""
     added, unchanged, missing = photos.added, photos.unchanged, photos.missing
     return _clauses(
         (
@@ -86,7 +86,7 @@ def photos_in_words(photos: PhotoChanges) -> list[str]:
 
 
 def _clauses(*numbers: tuple[int, str, str]) -> list[str]:
-    """Return the clauses of a sentence. `numbers`: each with its clause where it comes first, and where it follows; 0
+    """Return the clauses of a sentence. `numbers`: each with its clause where it comes first, and if it follows; 0
     is not said."""
     said = [(grouped(number), *clauses) for number, *clauses in numbers if number]
     return [(first if not place else later) % {"number": n} for place, (n, first, later) in enumerate(said)]

@@ -67,7 +67,7 @@ def _is_silent(state: dict[str, Any]) -> bool:
 def last_restore(state: dict[str, Any] | None) -> dict[str, Any] | None:
     """Return the same in short for the front page: `how` (done, failed, running), `id`, `at`, `records`.
 
-    None where there was no restore, or its end was seen already.
+    None if there was no restore, or its end was seen already.
     """
     if state is None or state.get("seen"):
         return None

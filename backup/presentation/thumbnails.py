@@ -18,7 +18,7 @@ FORMATS = {"JPEG": 4, "PNG": 4, "GIF": 2, "WEBP": 16}
 
 
 def thumbnail(photo: BinaryIO) -> bytes | None:
-    """Return a small JPEG of a photo; None where it is none, or too large."""
+    """Return a small JPEG of a photo; None if it is none, or too large."""
     Image.init()  # else Pillow knows not all of them
     try:
         with Image.open(photo, formats=[*FORMATS]) as image:

@@ -55,7 +55,7 @@ class Spool:
         self._file.close()
 
     def put(self, name: str, batch: Any) -> None:
-        """Append a batch: lists, dicts and plain values, or bytes. Raises `StorageFailed` where the disk is full."""
+        """Append a batch: lists, dicts and plain values, or bytes. Raises `StorageFailed` if the disk is full."""
         data = marshal.dumps(batch)
         try:
             self._places.setdefault(name, []).append((self._file.seek(0, 2), len(data)))

@@ -164,7 +164,7 @@ class TextComparison:
     ) -> Iterator[tuple[Lines, Batch, int | None]]:
         """Yield each block of a model's lines with the rows here that have its keys, as columns, and its last key.
 
-        Those are the keys above the last one of the block before, up to the last of this one; there are none where a
+        Those are the keys above the last one of the block before, up to the last of this one; there are none if a
         key cannot be read off the text (then the last key is None). The database is asked for the next rows while these
         are compared; no more once it is hopeless that any row is the same.
         """
@@ -228,7 +228,7 @@ def _runs(cuts: Iterable[_Cut], lines: bytes, text: bytes) -> Iterator[tuple[_Cu
 
 
 def _text_of(table: Table, columns: Batch) -> bytes | None:
-    """Return rows here as a file has them; None where there are none, or nobody can read one of them."""
+    """Return rows here as a file has them; None if there are none, or nobody can read one of them."""
     try:
         return lines_of(table.record_template, columns) if columns else None
     except TypeError:  # a value in the database that JSON cannot express
@@ -236,7 +236,7 @@ def _text_of(table: Table, columns: Batch) -> bytes | None:
 
 
 def _key_of(table: Table, line: bytes) -> int | None:
-    """Return the key at the beginning of a line; None where the line is not as we write it, or the key no number of 64
+    """Return the key at the beginning of a line; None if the line is not as we write it, or the key no number of 64
     bits."""
     head = table.record_template[0]
     key = line[len(head) : line.find(b",", len(head))] if line.startswith(head) else b""

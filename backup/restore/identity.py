@@ -4,9 +4,9 @@
   only some parts are cleared, rows that stay may refer to some that go. Of these models, a record is the row that holds
   the same unique values, or else it gets a key that is not in use here: nothing comes to belong to somebody else.
 - Where it is overwritten (`MatchedRows`), in this order: (1) the row that holds the same values in a unique field or
-  constraint; it keeps its key, and the backup's references to the record follow it there - or, where the key is itself
+  constraint; it keeps its key, and the backup's references to the record follow it there - or, if the key is itself
   data (an API token), it makes way for the record; (2) the row with the same primary key; (3) none: the record is
-  inserted with its key, or with a fresh one where another record claimed that row. A record that matches two rows, and
+  inserted with its key, or with a fresh one if another record claimed that row. A record that matches two rows, and
   two records that match one row, are a conflict. Where rule 2 meets a row that is plainly another record (see
   `babybuddy.apart`), that row is replaced.
 - Where both are kept (`KeptRows`), the same, but such a row stays, and the record gets a fresh key; unless a row here
@@ -85,7 +85,7 @@ class KeyMap:
         ]
 
     def remap_references(self, table: Table, rows: list[Row]) -> list[Row]:
-        """Remap as `remap` does, before the table's own keys are resolved: a key is mapped only where it is itself a
+        """Remap as `remap` does, before the table's own keys are resolved: a key is mapped only if it is itself a
         reference, as that of a child of multi-table inheritance is."""
         return [self._remap_references(table, row, key=True) for row in rows] if self else rows
 

@@ -115,7 +115,7 @@ class Placing:
     ) -> None:
         """Decide about every photo that records of these tables name, once. Writes nothing.
 
-        `without`: see `RecordReader.columns`. Raises `InvalidBackup`; `StorageFailed` where a storage does not answer,
+        `without`: see `RecordReader.columns`. Raises `InvalidBackup`; `StorageFailed` if a storage does not answer,
         or has no room.
         """
         if self._files is not None:
@@ -216,7 +216,7 @@ class Placing:
         return _ask(lambda: media.content_is(file.storage, file.name, size, digest)) is True
 
     def _check_room(self) -> None:
-        """Raise `StorageFailed` where a disk has no room for the photos that go there."""
+        """Raise `StorageFailed` if a disk has no room for the photos that go there."""
         needed: dict[int, int] = {}
         folders: dict[int, Path] = {}
         files = [file for file in self._files or () if file.state is State.ADDED]
@@ -390,7 +390,7 @@ class Placing:
         except OSError as error:
             raise _not_stored(error) from error
         finally:
-            path.unlink(missing_ok=True)  # it is gone where a storage moved it
+            path.unlink(missing_ok=True)  # it is gone if a storage moved it
 
 
 class _Copy(UploadedFile):  # type: ignore[type-arg]  # it has none when it runs
@@ -410,7 +410,7 @@ def _in_words(places: Places) -> str:
 
 
 def refused(column: Column, file: UploadedFile[bytes]) -> str:
-    """Return why the form of a field would not take an uploaded file; "" where it would."""
+    """Return why the form of a field would not take an uploaded file; "" if it would."""
     model_field: Any = column.field
     try:
         form_field = model_field.formfield()
@@ -439,7 +439,7 @@ def _may_be_empty(column: Column) -> bool:
 
 
 def _folder_of(storage: Storage) -> Path | None:
-    """Return the folder of a storage, which may not be there yet; None where it is no folder of this machine."""
+    """Return the folder of a storage, which may not be there yet; None if it is no folder of this machine."""
     return Path(storage.location) if isinstance(storage, FileSystemStorage) else None
 
 

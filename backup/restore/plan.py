@@ -81,7 +81,7 @@ class Identical:
     """The records of a model that are here already, to the letter. They are not in the spool."""
 
     count: int = 0
-    #: Up to this key the rows here are the backup's and no others, and the backup holds none above it; None where they
+    #: Up to this key the rows here are the backup's and no others, and the backup holds none above it; None if they
     #: differ.
     up_to: Plain = None
 
@@ -96,7 +96,7 @@ class Plan:
     tables: Sequence[Table]
     emptied: Sequence[Table]
     #: The rows that may differ, by model label. Where all are packed (`is_packed`), those of the models that were not
-    #: compared are there only where the policy asks for them; and of every model (see `packed`) what `Database.pack`
+    #: compared are there only if the policy asks for them; and of every model (see `packed`) what `Database.pack`
     #: made of its rows.
     spool: Spool
     key_map: KeyMap

@@ -43,7 +43,7 @@ class Samples:
 class PreviewCollector:
     """Collects what a preview shows.
 
-    `mode`: of the restore; only where it clears are there rows that the backup does not hold. `moments`: model label ->
+    `mode`: of the restore; only if it clears are there rows that the backup does not hold. `moments`: model label ->
     the column with the moment that a record tells of, for the models that are counted by month (months of UTC, on both
     sides alike). `uses`: model label -> the field that says when a record was last used.
     """

@@ -46,7 +46,7 @@ class Content:
 def content_of(file: BinaryIO) -> Content:
     """Read what a backup says of itself: its table of contents and its metadata, no more.
 
-    Raises `LocationFailed` where the file lies in a location that does not let it be read.
+    Raises `LocationFailed` if the file lies in a location that does not let it be read.
     """
     size = file.seek(0, 2)
     try:

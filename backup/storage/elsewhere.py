@@ -35,7 +35,7 @@ class State(enum.Enum):
 
 @dataclass(frozen=True)
 class Seen:
-    """How a location is. `at`: when that was found out, aware; None where nobody asked yet. `message`: for people.
+    """How a location is. `at`: when that was found out, aware; None if nobody asked yet. `message`: for people.
 
     `tries`: how often in a row it failed. `next_try`: when it is asked again, aware; None with the next backup.
     `is_lasting`: whether it failed although it was tried again and again. `copies`: the names of the kept backups
@@ -56,7 +56,7 @@ class Seen:
 
     @property
     def due(self) -> dt.datetime | None:
-        """When it is to be asked by itself, aware: at once where it never was. None: with the next backup."""
+        """When it is to be asked by itself, aware: at once if it never was. None: with the next backup."""
         return NEVER if self.at is None else self.next_try
 
     def is_due(self, now: dt.datetime) -> bool:

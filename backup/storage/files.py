@@ -60,7 +60,7 @@ UNFINISHED_KEPT = dt.timedelta(days=1)
 
 
 def storage() -> Storage:
-    """Return the storage `backups` of `STORAGES` where there is one, else the folder BACKUP_ROOT.
+    """Return the storage `backups` of `STORAGES` if there is one, else the folder BACKUP_ROOT.
 
     A storage that is named but cannot be made (a typing error in its backend) raises Django's own error, rather than
     have the backups go somewhere else.
@@ -105,7 +105,7 @@ def storage_errors() -> Iterator[None]:
 
 
 def _ask(question: Callable[[Storage], T], missing: T) -> T:
-    """Return what `question` returns of the storage, or `missing` where the file is gone; in bounded time.
+    """Return what `question` returns of the storage, or `missing` if the file is gone; in bounded time.
 
     Raises `StorageFailed`. A folder is asked directly: a disk that hangs stops the process anyhow.
     """
@@ -125,7 +125,7 @@ def path_of(name: str, site: str = "") -> str:
 
 
 def check_folder() -> None:
-    """Raise `StorageFailed` where this process cannot write into BACKUP_ROOT. Other storages are not asked."""
+    """Raise `StorageFailed` if this process cannot write into BACKUP_ROOT. Other storages are not asked."""
     user = os.geteuid() if hasattr(os, "geteuid") else None
     if "backups" not in storages.backends and not owner.can_write(conf.root, user):
         raise StorageFailed(owner.in_the_way(conf.root, user))
@@ -145,7 +145,7 @@ def sites_among(folders: list[str]) -> list[str]:
 
 
 def local_path(name: str, site: str = "") -> str:
-    """Return the path of a file; "" where the storage is no folder of this machine. `site`: see `path_of`."""
+    """Return the path of a file; "" if the storage is no folder of this machine. `site`: see `path_of`."""
     with storage_errors():
         place = storage()
         return place.path(path_of(name, site)) if isinstance(place, FileSystemStorage) else ""
@@ -185,7 +185,7 @@ def _put_into_folder(place: FileSystemStorage, path: Path, file: File[bytes]) ->
 
 
 def open_file(name: str, site: str = "") -> BinaryIO | None:
-    """Open a file for reading; None where there is none. The caller closes it.
+    """Open a file for reading; None if there is none. The caller closes it.
 
     From a storage that is no folder the file is fetched whole, so that no error comes later. `site`: see `path_of`.
     """
@@ -213,7 +213,7 @@ def _fetch(place: Storage, path: str, activity: Activity) -> BinaryIO:
 
 def version_of(name: str, site: str = "") -> str:
     """Return a text that differs as soon as the file does: of its place, size and time, in a folder. Other storages are
-    not asked, since that is a request for each file; there it is the name. "" where the file is gone."""
+    not asked, since that is a request for each file; there it is the name. "" if the file is gone."""
     with storage_errors():
         place, path = storage(), path_of(name, site)
         if not isinstance(place, FileSystemStorage):
@@ -226,7 +226,7 @@ def version_of(name: str, site: str = "") -> str:
 
 
 def size_of(name: str) -> int:
-    """Return the size of a file in bytes; 0 where it is gone."""
+    """Return the size of a file in bytes; 0 if it is gone."""
     path = path_of(name)
     return _ask(lambda place: place.size(path), missing=0)
 
@@ -238,7 +238,7 @@ def delete(name: str) -> None:
 
 
 def names_in(folder: str, site: str = "") -> list[str]:
-    """Return the names of the files in a folder, with the folder, in their order; [] where there is no such folder."""
+    """Return the names of the files in a folder, with the folder, in their order; [] if there is no such folder."""
     path = path_of(folder, site)
     none: list[str] = []
     names = _ask(lambda place: place.listdir(path)[1], none)
@@ -279,7 +279,7 @@ def modified(name: str) -> dt.datetime:
 @contextmanager
 def noting() -> Iterator[None]:
     """Let nobody else, in any process or machine, note anything about a backup or a location inside: what others noted
-    between reading and writing would be lost. Raises `StorageFailed` where another process does not come to an end."""
+    between reading and writing would be lost. Raises `StorageFailed` if another process does not come to an end."""
     with ExitStack() as stack:
         for tries_left in reversed(range(TRIES)):
             try:
@@ -302,7 +302,7 @@ def put_json(name: str, content: dict[str, Any]) -> None:
 
 
 def get_json(name: str) -> dict[str, Any]:
-    """Return what was put there; {} where there is nothing, or nothing that can be read."""
+    """Return what was put there; {} if there is nothing, or nothing that can be read."""
     try:
         file = open_file(name)
         if file is None:

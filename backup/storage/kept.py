@@ -1,6 +1,6 @@
 """Backups that the server keeps. The files are the state: no index beside them can be out of step.
 
-The name of a file says when it was made, why, by which site, what state of the database is in it, and, where it is
+The name of a file says when it was made, why, by which site, what state of the database is in it, and, if it is
 encrypted, the id of the key: `babybuddy_20261123T143022.123456Z_automatic_SITE_STATE.zip`, `…_STATE_KEYID.zip`. Facts
 that are not in the file (whether it is pinned) lie beside it, in a JSON file of the same name, without the key's id.
 
@@ -57,7 +57,7 @@ class StoredBackup:
     `label`: why it was made. `size`: in bytes. `baby_buddy`: the version of Baby Buddy that it is of. `counts`: model
     label -> number of records. `photos`, `photos_size`: how many it has, and their bytes, which are not in `size`.
     `warnings`: photos that it lacks, sentences for people. `left_out`: what it lacks, since nobody could read it.
-    `proof`: None where it was never proved. `copies`: where it lies, `local` first, and the name of the file there. Of
+    `proof`: None if it was never proved. `copies`: where it lies, `local` first, and the name of the file there. Of
     a damaged file, and of one whose key is not known here, the texts are "", the numbers 0.
     """
 
@@ -226,7 +226,7 @@ def keep(
 
 
 def same_state(metadata: Metadata) -> StoredBackup | None:
-    """Return the newest that holds this very state of the database, and is whole; None where there is none. Where the
+    """Return the newest that holds this very state of the database, and is whole; None if there is none. Where the
     state is to be encrypted, one in clear does not count."""
     for name in names():
         if name.state == state_of(metadata) and (name.key_id or not metadata.key_id):
@@ -238,9 +238,9 @@ def same_state(metadata: Metadata) -> StoredBackup | None:
 
 
 def _check(name: Name, *, with_photos: bool = False) -> None:
-    """Raise `InvalidBackup` where the checksums are not right. Where they are, our own file need not be parsed.
+    """Raise `InvalidBackup` if the checksums are not right. Where they are, our own file need not be parsed.
 
-    `with_photos`: raise `StorageFailed` where one of its photos is not there; those were read when they were stored.
+    `with_photos`: raise `StorageFailed` if one of its photos is not there; those were read when they were stored.
     """
     with open_backup(name.text, LOCAL) as file, keys.unlocked(file) as archive:
         for photo in archive.metadata.photos.values() if with_photos else ():
@@ -293,7 +293,7 @@ def _open_in(place: str, copy: Name) -> BinaryIO:
 
 
 def local_path(name: str) -> str:
-    """Return where a backup lies in a folder of this machine; "" where it lies in another storage."""
+    """Return where a backup lies in a folder of this machine; "" if it lies in another storage."""
     return files.local_path(parse(name).path)
 
 
@@ -393,7 +393,7 @@ def backups(kind: BackupKind | None = None, *, start: int = 0, most: int | None 
 
 
 def seen_in(location: str, copy: str, content: Content) -> StoredBackup:
-    """Return the backup that a file in a location is, which nobody noted yet. Raises `NoSuchBackup` where it is another
+    """Return the backup that a file in a location is, which nobody noted yet. Raises `NoSuchBackup` if it is another
     file, `StorageFailed`."""
     return _stored(_Placed(parse(copy), {location: copy}, content), "")
 
@@ -435,7 +435,7 @@ def prune(keep: str) -> None:
 
 
 def name_to_undo() -> str:
-    """Return the name of the backup that undoing the last restore brings back; "" where there is nothing to undo."""
+    """Return the name of the backup that undoing the last restore brings back; "" if there is nothing to undo."""
     last = load_last_restore()
     return last.safety_copy if last is not None and not last.is_undo else ""
 

@@ -46,7 +46,7 @@ class StoredKey:
 
 
 def ring() -> list[StoredKey]:
-    """Return the keys of the ring, the newest first. Raises `StorageFailed` where it cannot be read."""
+    """Return the keys of the ring, the newest first. Raises `StorageFailed` if it cannot be read."""
     file = files.open_file(_RING)
     if file is None:
         return []
@@ -74,7 +74,7 @@ def _save(keys: Sequence[StoredKey]) -> None:
 
 
 def configured() -> Key | None:
-    """Return BACKUP_KEY. Raises `StorageFailed` where it is no key."""
+    """Return BACKUP_KEY. Raises `StorageFailed` if it is no key."""
     try:
         return Key.parse(conf.key) if conf.key else None
     except (WrongKey, ImproperlyConfigured) as error:
@@ -82,7 +82,7 @@ def configured() -> Key | None:
 
 
 def current() -> StoredKey | None:
-    """Return the key that new backups are encrypted with; None where there is none. Raises `StorageFailed`."""
+    """Return the key that new backups are encrypted with; None if there is none. Raises `StorageFailed`."""
     if key := configured():
         return StoredKey(key, is_noted=True)
     return next(iter(ring()), None)
@@ -125,7 +125,7 @@ def _known() -> list[Key]:
 
 
 def of_id(key_id: str) -> Key | None:
-    """Return the key of this id; None for "". Raises `KeyNeeded` where the server does not have it, `StorageFailed`."""
+    """Return the key of this id; None for "". Raises `KeyNeeded` if the server does not have it, `StorageFailed`."""
     for key in _known() if key_id else ():
         if key.id == key_id:
             return key
@@ -138,7 +138,7 @@ def of_id(key_id: str) -> Key | None:
 
 
 def key_for(place: Place | str, *, encrypt: bool = False) -> Key | None:
-    """Return the key to encrypt a backup with that goes to a place; None where it is not to be encrypted.
+    """Return the key to encrypt a backup with that goes to a place; None if it is not to be encrypted.
 
     `place`: or the name of a location. `encrypt`: do so whatever BACKUP_ENCRYPT says. Raises `EncryptionUnavailable`
     where there is no key, and `StorageFailed`: what is to be encrypted is never written in clear.

@@ -31,7 +31,7 @@ class NamedPhotos:
 
 
 def photos_named() -> NamedPhotos:
-    """Return the photos that backups in BACKUP_ROOT name. Raises `InvalidBackup` where one is damaged, `StorageFailed`.
+    """Return the photos that backups in BACKUP_ROOT name. Raises `InvalidBackup` if one is damaged, `StorageFailed`.
 
     Safety copies name none: a restore removes no file.
     """

@@ -36,8 +36,8 @@ class BackupKind(enum.Enum):
 
 @dataclass(frozen=True)
 class Name:
-    """What the name of a kept backup says. `created`: aware. `site`: the id of the site that made it; "" where the name
-    does not say it. `state`: see `state_of`. `key_id`: of the key that it is encrypted with; "" where it is not."""
+    """What the name of a kept backup says. `created`: aware. `site`: the id of the site that made it; "" if the name
+    does not say it. `state`: see `state_of`. `key_id`: of the key that it is encrypted with; "" if it is not."""
 
     text: str
     kind: BackupKind
@@ -63,7 +63,7 @@ class Name:
 
 
 def parse(name: str) -> Name:
-    """Return what a name says. Raises `NoSuchBackup` where it is not the name of a kept backup: it may come out of a
+    """Return what a name says. Raises `NoSuchBackup` if it is not the name of a kept backup: it may come out of a
     request."""
     try:
         found = _NAME.fullmatch(name) or _OLD_NAME.fullmatch(name)

@@ -92,7 +92,7 @@ def _server_user() -> int | None:
 
 
 def _owner_of_data() -> tuple[int, int] | None:
-    """Return user and group of the data; None where there is none in a folder of this machine."""
+    """Return user and group of the data; None if there is none in a folder of this machine."""
     for place in data_places():
         with suppress(OSError):
             info = place.stat()

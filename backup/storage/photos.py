@@ -55,7 +55,7 @@ class Local:
         self._site = site
 
     def path(self, name: str) -> str:
-        """Return where a file lies on this machine; "" where it lies in another storage."""
+        """Return where a file lies on this machine; "" if it lies in another storage."""
         return files.local_path(name, self._site)
 
     def names(self, folder: str) -> list[str]:

@@ -42,7 +42,7 @@ def _is_older(name: str, age: dt.timedelta) -> bool:
 
 
 def read(name: str) -> list[PlacedFile]:
-    """Return what was noted; [] where it cannot be read."""
+    """Return what was noted; [] if it cannot be read."""
     entries = files.get_json(name).get("files", [])
     try:
         return [PlacedFile(**entry) for entry in entries]

@@ -42,8 +42,8 @@ class LastBackup:
 
 @dataclass(frozen=True)
 class LastRun:
-    """How the last automatic backup went. `at`: when, aware. `error`: why it failed; "" where it did not. `tries`: how
-    often in a row it failed. `told`: the state that people were told last; "" where nothing was said yet.
+    """How the last automatic backup went. `at`: when, aware. `error`: why it failed; "" if it did not. `tries`: how
+    often in a row it failed. `told`: the state that people were told last; "" if nothing was said yet.
     `is_unfinished`: another one began since, and either works or was killed."""
 
     at: dt.datetime
@@ -57,7 +57,7 @@ class LastRun:
 
     @classmethod
     def from_json(cls, content: Any) -> LastRun | None:
-        """Return what `as_json` made this of; None where it is something else."""
+        """Return what `as_json` made this of; None if it is something else."""
         try:
             return cls(
                 dt.datetime.fromisoformat(content["at"]),
@@ -87,7 +87,7 @@ def save_progress(upload_id: str, user: Any, state: dict[str, Any]) -> None:
 
 
 def load_progress(upload_id: str, user: Any) -> dict[str, Any] | None:
-    """Return what `save_progress` saved, with `id`, `user` and `at`; None where there is nothing of this user's.
+    """Return what `save_progress` saved, with `id`, `user` and `at`; None if there is nothing of this user's.
 
     Users are told apart by name: after a restore the same person may have another key.
     """
@@ -155,7 +155,7 @@ def save_last_restore(last: LastRestore) -> None:
 
 
 def load_last_restore() -> LastRestore | None:
-    """Return the last restore; None where there was none, or it is not known."""
+    """Return the last restore; None if there was none, or it is not known."""
     try:
         content = json.loads(memo.load_note())
         made = tuple((label, natural) for label, natural in content.pop("made", ()))
@@ -173,5 +173,5 @@ def save_last_run(run: LastRun) -> None:
 
 
 def load_last_run() -> LastRun | None:
-    """Return how the last automatic backup went; None where that is not known."""
+    """Return how the last automatic backup went; None if that is not known."""
     return LastRun.from_json(get_json(LAST_RUN))

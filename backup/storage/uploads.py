@@ -110,8 +110,8 @@ def incoming(upload_id: str, user: Any) -> Incoming:
 def add_piece(upload_id: str, user: Any, offset: int, piece: BinaryIO) -> int:
     """Keep the next piece of an upload, and return where the one after it begins.
 
-    `piece`: a seekable file; it ends at or before the end of the whole. Raises `NoSuchUpload`, `WrongOffset` where it
-    does not begin at `offset`, `InvalidBackup` where it is too short, or the last and the whole is not what was
+    `piece`: a seekable file; it ends at or before the end of the whole. Raises `NoSuchUpload`, `WrongOffset` if it
+    does not begin at `offset`, `InvalidBackup` if it is too short, or the last and the whole is not what was
     announced, `StorageFailed`.
     """
     found = incoming(upload_id, user)
@@ -148,7 +148,7 @@ def _check_whole(upload_id: str, signed: _Id, user: Any) -> None:
 
 
 def _make_room(size: int, user: Any) -> None:
-    """Delete the oldest uploads of a user. Raises `StorageFailed` where the others have too many.
+    """Delete the oldest uploads of a user. Raises `StorageFailed` if the others have too many.
 
     What a user announced takes the room of that user's other uploads, but of nobody else's: others only lose room by
     what has arrived.
@@ -169,7 +169,7 @@ def _make_room(size: int, user: Any) -> None:
 
 
 def _check_room(size: int, arrived: Iterable[int]) -> None:
-    """Raise `StorageFailed` where all users have too much, in bytes, to take `size` more."""
+    """Raise `StorageFailed` if all users have too much, in bytes, to take `size` more."""
     if sum(arrived) + size > SIZES_OF_ALL * conf.max_upload_size:
         raise StorageFailed(
             _("Too many uploads of others wait for their confirmation. Please try again later.")
@@ -222,7 +222,7 @@ def unsigned(upload_id: str, *, max_age: int | None = None) -> _Id:
 
 
 def _own(upload_id: str, user: Any) -> _Id:
-    """Return what is in the id of an upload of this user. Raises `NoSuchUpload` where it is another's, or expired.
+    """Return what is in the id of an upload of this user. Raises `NoSuchUpload` if it is another's, or expired.
 
     One in pieces may take any time to come; its files tell how old it is.
     """
@@ -249,8 +249,8 @@ def _prefix(user: Any) -> str:
 
 @contextmanager
 def open_staged(upload_id: str, user: Any) -> Iterator[BinaryIO]:
-    """Open a staged upload for reading. Raises `NoSuchUpload` where it expired, is gone, or is another user's;
-    `Incomplete` where not all of it came yet. A kept backup that was staged has its photos with it."""
+    """Open a staged upload for reading. Raises `NoSuchUpload` if it expired, is gone, or is another user's;
+    `Incomplete` if not all of it came yet. A kept backup that was staged has its photos with it."""
     photos = Anywhere(others=bool(user.is_superuser))
     signed = _own(upload_id, user)
     if signed.size:

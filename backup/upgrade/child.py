@@ -84,7 +84,7 @@ def serve(work: Callable[[dict[str, Any], Path, ParentReporter], dict[str, Any]]
     `work` is given the order, that folder, and who is told of progress. What it returns is sent to the parent.
     """
     order = json.loads(sys.stdin.buffer.readline())
-    # Whatever a migration prints goes nowhere, and where it asks something, it finds the end of its input.
+    # Whatever a migration prints goes nowhere, and if it asks something, it finds the end of its input.
     parent, out = os.dup(0), os.fdopen(os.dup(1), "w", encoding="utf-8")
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)

@@ -86,7 +86,7 @@ def upgraded(
 def scratch_folder() -> Iterator[Path]:
     """Make a folder for a child's work, which only this user can read and which is gone afterwards.
 
-    Raises `StorageFailed` where there is no room.
+    Raises `StorageFailed` if there is no room.
     """
     _remove_stale()
     try:
@@ -117,7 +117,7 @@ def fresh_database(reporter: Reporter = SILENT) -> Iterator[Path]:
 def copy_source(source: BinaryIO, target: Path, path: Path | None) -> None:
     """Copy the file, and, where `path` is known, what SQLite keeps beside it.
 
-    Raises `Busy` where one of them was written to meanwhile.
+    Raises `Busy` if one of them was written to meanwhile.
     """
     originals = [file for suffix in ("", *SIBLINGS) if path and (file := Path(f"{path}{suffix}")).exists()]
     before = [_fingerprint(file) for file in originals]
@@ -162,8 +162,8 @@ def _remove_stale() -> None:
 
 @contextmanager
 def _in_use(folder: Path, *, alone: bool = False) -> Iterator[None]:
-    """Hold a lock on a folder, which is free as soon as its holder has died: its age tells nothing where the clock was
-    set meanwhile. `alone`: raise `BlockingIOError` where another process holds it."""
+    """Hold a lock on a folder, which is free as soon as its holder has died: its age tells nothing if the clock was
+    set meanwhile. `alone`: raise `BlockingIOError` if another process holds it."""
     if fcntl is None:
         yield
         return
@@ -288,7 +288,7 @@ def _listen(
 ) -> tuple[str, dict[str, Any]]:
     """Give the child its order and pass its progress on until it ends.
 
-    Returns the label that it was at, and its last message: {} where it was killed in the middle of one.
+    Returns the label that it was at, and its last message: {} if it was killed in the middle of one.
     """
     assert process.stdin is not None
     assert process.stdout is not None

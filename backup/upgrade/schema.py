@@ -45,7 +45,7 @@ def is_older(connection: BaseDatabaseWrapper, metadata: Metadata, *, leave_out: 
     is left out, which is done on the way.
 
     A file of version 1.0 names no migrations and is taken to be at today's schema; see `check_fields`. Raises
-    `RestoreRefused` where the backup has migrations that are unknown here.
+    `RestoreRefused` if the backup has migrations that are unknown here.
     """
     loader = MigrationLoader(connection)
     check_known(
@@ -92,7 +92,7 @@ def known_migrations(loader: MigrationLoader, migrations: dict[str, list[str]]) 
 def check_known(
     loader: MigrationLoader, version: str, migrations: Iterable[tuple[str, str]], *, leave_out: bool = False
 ) -> None:
-    """Raise `RestoreRefused` where some of these migrations, (app label, name), are unknown here, and name them.
+    """Raise `RestoreRefused` if some of these migrations, (app label, name), are unknown here, and name them.
 
     Apps that are not installed here do not count: their models are left out. `version`: of the Baby Buddy that they
     come from.
@@ -116,7 +116,7 @@ def check_known(
 
 
 def check_fields(archive: Archive, tables: Iterable[Table]) -> None:
-    """Raise `RestoreRefused` where the records of a version 1.0 file do not have today's fields, and name those fields.
+    """Raise `RestoreRefused` if the records of a version 1.0 file do not have today's fields, and name those fields.
 
     Such a file does not name its migrations. Only the first record of each model is looked at; the others are checked
     as they are read.

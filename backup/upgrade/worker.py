@@ -124,8 +124,8 @@ def convert_database(
     and whether it is at today's schema, so that it is done.
 
     Only the columns that Django knows of at those migrations are read, and each value is checked. Raises `Unreadable`
-    where one cannot be read, unless it may be left out; `InvalidBackup` where it is no database of Baby Buddy's,
-    `RestoreRefused` where it is of a newer one.
+    where one cannot be read, unless it may be left out; `InvalidBackup` if it is no database of Baby Buddy's,
+    `RestoreRefused` if it is of a newer one.
     """
     if not reader.column_names("django_migrations") >= {"app", "name"}:
         raise _not_baby_buddys()
@@ -204,7 +204,7 @@ def _no_place(label: str, field: str | None) -> Place:
 
 
 def _bound_batches(database: SQLite, tables: list[Table]) -> None:
-    """Bound what is read at a time. Raises `TooLarge` where there is more than a backup may hold."""
+    """Bound what is read at a time. Raises `TooLarge` if there is more than a backup may hold."""
     total = database.bound_batches(tables, BATCH_BYTES)
     if total > conf.max_uncompressed_size:
         raise TooLarge(

@@ -30,7 +30,7 @@ _IN_LOG = {"restore": "preview", "confirm": "restore", "download": "backup"}
 
 
 def page(request: HttpRequest, name: str, context: dict[str, Any], status: int = 200) -> HttpResponse:
-    """Render one of our templates, in the host's layout; in a plain one where the host's menu fails."""
+    """Render one of our templates, in the host's layout; in a plain one if the host's menu fails."""
     context["viewer_timezone"] = babybuddy.user_timezone(request.user)
     context["layout"] = babybuddy.PAGE_TEMPLATE
     try:
@@ -114,7 +114,7 @@ class _Chunks:
         self._file, self._sent = file, sent
 
     def __iter__(self) -> Iterator[bytes]:
-        # The server asks for the next chunk, even where there is none, only after it has sent the one before.
+        # The server asks for the next chunk, even if there is none, only after it has sent the one before.
         while chunk := self._file.read(access.CHUNK):
             yield chunk
         self._sent()

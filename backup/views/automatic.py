@@ -30,7 +30,7 @@ from .guard import endpoint
 
 @endpoint("POST")
 def run(request: HttpRequest) -> HttpResponseBase:
-    """Make a backup that the server keeps; with `automatic`, only where one is due."""
+    """Make a backup that the server keeps; with `automatic`, only if one is due."""
     form = RunForm(request.POST)
     if not form.is_valid():
         return invalid(request, form)

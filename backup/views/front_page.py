@@ -93,7 +93,7 @@ def _photos(backups: Sequence[KeptInWords]) -> tuple[int, int | None]:
 
 
 def _key() -> dict[str, Any]:
-    """Return what the page says of the key of encrypted backups: its id, "" where there is none, and whether it is kept
+    """Return what the page says of the key of encrypted backups: its id, "" if there is none, and whether it is kept
     elsewhere, too; or what is wrong with it."""
     try:
         stored = keys.current()

@@ -101,7 +101,7 @@ def _place_to_return(request: HttpRequest, of_upload: bool) -> str:
 
 
 def _rejection(request: HttpRequest, methods: tuple[str, ...]) -> HttpResponseBase | None:
-    """Return the answer to a request that is not as it should be; None where it is."""
+    """Return the answer to a request that is not as it should be; None if it is."""
     token = access.sends_token(request)
     json = access.wants_json(request)
     changes = request.method not in SAFE

@@ -15,7 +15,7 @@ from backup.storage import state as states
 class StateReporter:
     """Keeps how far a restore is, and how it ended, where every process of the server finds it.
 
-    `upload_id`: that of the upload, or another id made by `uploads.new_id`; "" where nobody follows. Used as a context
+    `upload_id`: that of the upload, or another id made by `uploads.new_id`; "" if nobody follows. Used as a context
     manager, it notes an error, too.
     """
 

@@ -82,7 +82,7 @@ class Command(BackupCommand):
 
 
 def _line(backup: StoredBackup, verdict: Verdict | None) -> str:
-    """Return what a kept backup is, in lines; its label may be anybody's. `verdict`: None where no rule is about it."""
+    """Return what a kept backup is, in lines; its label may be anybody's. `verdict`: None if no rule is about it."""
     if backup.is_damaged:
         what = "damaged: it cannot be read"
     elif backup.is_locked:

@@ -1,6 +1,6 @@
 """What a kind of location must be able to do. Names are relative to the location: `site_1/kept/x`.
 
-Each method raises Python's own errors where they say it: `FileNotFoundError`, `PermissionError` where the place does
+Each method raises Python's own errors where they say it: `FileNotFoundError`, `PermissionError` if the place does
 not allow this to anybody, `ConnectionError`, `TimeoutError`, `OSError` with `ENOSPC`; or a `LocationFailed` of its own
 with a sentence. `Location` makes sentences of the former. Of a library's error nothing is passed on but its kind or its
 code: its text may have parts of the address in it.
@@ -62,11 +62,11 @@ class Client(ABC):
 
     @abstractmethod
     def names(self, folder: str) -> list[str]:
-        """Return the names of the files in a folder, without the folder; [] where there is no such folder."""
+        """Return the names of the files in a folder, without the folder; [] if there is no such folder."""
 
     @abstractmethod
     def folders(self) -> list[str]:
-        """Return the names of the folders at the top; [] where there is none."""
+        """Return the names of the folders at the top; [] if there is none."""
 
     @abstractmethod
     def delete(self, name: str) -> None:

@@ -94,7 +94,7 @@ class Folder(Client):
     # -- the marker ---
 
     def _check(self) -> None:
-        """Raise `NotMounted` where the folder had a marker and has none."""
+        """Raise `NotMounted` if the folder had a marker and has none."""
         marker = self._path / MARKER
         # Twice, since somebody may make the first copy just now.
         if not marker.exists() and self._digest in _marked() and not marker.exists():

@@ -73,7 +73,7 @@ class Location:
 
     @property
     def folder(self) -> Path | None:
-        """The folder that it is; None where it is something else. Raises `LocationFailed`."""
+        """The folder that it is; None if it is something else. Raises `LocationFailed`."""
         with self._words():
             return self._client.folder
 
@@ -88,7 +88,7 @@ class Location:
         return key_for(self.name) is not None
 
     def names(self, folder: str = files.KEPT, site: str = "") -> list[str]:
-        """Return the bare names of the files in a folder, in their order; [] where there is no such folder.
+        """Return the bare names of the files in a folder, in their order; [] if there is no such folder.
 
         `site`: the id of another site that keeps its files there. Raises `CannotList`, `LocationFailed`.
         """

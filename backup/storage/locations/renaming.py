@@ -88,6 +88,6 @@ class Renaming(Client):
 
 
 def _age(partial: str) -> float:
-    """Return how long ago a file began to be written, in seconds, as its name says it; 0 where it does not."""
+    """Return how long ago a file began to be written, in seconds, as its name says it; 0 if it does not."""
     began = [*partial.removesuffix(PARTIAL).split("."), "", ""][-4]
     return abs(time.time() - int(began)) if began.isdigit() else 0

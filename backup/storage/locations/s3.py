@@ -96,7 +96,7 @@ class S3(Client):
 
     @contextmanager
     def _opened(self, name: str, **options: Any) -> Iterator[Any]:
-        """Give the answer that has a file. Raises `EOFError` where a part begins behind its end."""
+        """Give the answer that has a file. Raises `EOFError` if a part begins behind its end."""
         with errors():
             answer = self._asked().get_object(Bucket=self._address.host, Key=self._key(name), **options)
             with closing(answer["Body"]):
@@ -173,7 +173,7 @@ def authorities() -> str | bool:
 
 
 def _code(error: Exception) -> str:
-    """Return the code in an error of S3; "" where it is another error."""
+    """Return the code in an error of S3; "" if it is another error."""
     with suppress(AttributeError, KeyError, TypeError):
         return str(error.response["Error"]["Code"])  # type: ignore[attr-defined]
     return ""

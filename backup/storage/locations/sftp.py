@@ -198,7 +198,7 @@ class Sftp(Renaming):
 
     @property
     def _sftp(self) -> Any:
-        """This thread's connection; None where there is none yet."""
+        """This thread's connection; None if there is none yet."""
         return getattr(self._connection, "sftp", None)
 
     def close(self) -> None:
