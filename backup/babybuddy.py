@@ -1,6 +1,6 @@
 """Every fact about the host, Baby Buddy, in tables and small functions. Imports nothing of ours but types.
 
-Read from its source, version 2.10.0. Where the host is another one, or lacks an app, the facts about it have no effect.
+Read from its source, version 2.10.0. If the host is another one, or lacks an app, the facts about it have no effect.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ _VALIDATED_IN_FORMS_ONLY = {("auth.user", "username"), ("auth.user", "email")}
 #: Apps and models that backups leave out, each for its reason; `scope.LEFT_OUT` has those that are Django's own.
 LEFT_OUT = {"axes": "a server's log of login attempts; restored, it would bring lock-outs back"}
 
-#: Pairs of fields (content type, key) that refer to a row of any model, where no `GenericForeignKey` says so.
+#: Pairs of fields (content type, key) that refer to a row of any model, if no `GenericForeignKey` says so.
 GENERIC_REFERENCES = {"admin.logentry": [("content_type", "object_id")]}
 
 #: Fields that identify a row although no constraint does: two site settings of the same name break every page that
@@ -119,7 +119,7 @@ def accounts() -> dict[str, Account]:
     }
 
 
-#: Plural names, where the host has no good one.
+#: Plural names, if the host has no good one.
 NAMES = {
     "babybuddy.settings": gettext_lazy("User settings"),
     "core.tagged": gettext_lazy("Tags on entries"),

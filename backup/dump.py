@@ -114,7 +114,7 @@ def _write_photo(
 ) -> str:
     """Write a photo of this name. Returns why that cannot be, "" if it is done.
 
-    `same`: one for each storage in which it may lie. Where they are not the same file, none is in the backup: nobody
+    `same`: one for each storage in which it may lie. If they are not the same file, none is in the backup: nobody
     could tell which of them a record means.
     """
     if store is not None and len(same) == 1 and (known := store.known(same[0])):

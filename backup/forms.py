@@ -39,7 +39,7 @@ class StrictBooleanField(forms.Field):
 
 
 class PartsField(forms.Field):
-    """The parts of a backup that come back, each a value, or with commas between them. Where it is left out, all do."""
+    """The parts of a backup that come back, each a value, or with commas between them. If it is left out, all do."""
 
     default_error_messages = {
         "invalid": _("“%(value)s” is none of: entries, accounts, settings."),

@@ -31,7 +31,7 @@ SPARE = 256 * 1024 * 1024
 class Keeping:
     """Takes the photos of one backup: see `dump.Store`.
 
-    `reads_all`: read every photo. `mends`: and what is stored already, too, and store it anew where it is damaged.
+    `reads_all`: read every photo. `mends`: and what is stored already, too, and store it anew if it is damaged.
     """
 
     def __init__(self, *, reads_all: bool = False, mends: bool = False) -> None:

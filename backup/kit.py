@@ -70,7 +70,7 @@ def new_key(user: Any = None) -> Kit:
 
 
 def note_key(last_group: str, user: Any = None) -> bool:
-    """Note that the kit is kept elsewhere, too, where that is the last group of the key. Returns whether it is.
+    """Note that the kit is kept elsewhere, too, if that is the last group of the key. Returns whether it is.
 
     Raises `Forbidden`, `StorageFailed`.
     """

@@ -19,7 +19,7 @@ LARGE = 1024 * 1024
 
 
 def listen() -> None:
-    """Have what the app logs written down, where the host has no handler that would do that."""
+    """Have what the app logs written down, if the host has no handler that would do that."""
     if logger.isEnabledFor(logging.INFO) and logger.hasHandlers():
         return
     handler = LogFile()

@@ -55,7 +55,7 @@ class RestoreOptions:
     and counts are not held against it. `leave_out`: leave out what cannot be restored (a value that nobody can read, a
     row that points at nothing), each named, instead of restoring nothing. `without_safety_copy`: restore although the
     safety copy cannot hold all that is here, since that is damaged: what can be read is kept, and the database file as
-    it is, where it is one. `merge_tags`: of tags whose names are the same to the database (by its
+    it is, if it is one. `merge_tags`: of tags whose names are the same to the database (by its
     collation) make one. `as_it_was`: bring back a state that this very site was in, whatever it was: an undo is not
     refused for what was wrong with the data before. `undoes`: that state is the one just before the last restore.
     """

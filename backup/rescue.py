@@ -44,7 +44,7 @@ def rescued(
     clears: bool,
 ) -> Iterator[Rescue | None]:
     """Put a new database in the place of a damaged one for the restore that follows; if that fails, the old one is put
-    back. Where only tables are missing, or a server's are damaged, they are made anew.
+    back. If only tables are missing, or a server's are damaged, they are made anew.
 
     `keep`: keeps what can be read, and returns the name of that copy. `clears`: whether the restore needs nothing of
     what is here. Yields None if there is no such damage. Raises `Damaged` if there is no way.

@@ -145,7 +145,7 @@ def _write_backup(
     store: Store | None = None,
     here: Database | None = None,
 ) -> Metadata:
-    """Write a backup, encrypted where there is a key. `photos`: with photos; `store` takes their content in
+    """Write a backup, encrypted if there is a key. `photos`: with photos; `store` takes their content in
     place of the backup, which then only lists them. `here`: the snapshot that it is made of; None: of now."""
     database = database_of()
     tables = _tables()
@@ -189,7 +189,7 @@ def _write_backup(
 
 
 def _check_space(target: BinaryIO, photos: NamedPhotos) -> None:
-    """Raise `StorageFailed` where photos have no room on the disk of a file that they are to be written to."""
+    """Raise `StorageFailed` if photos have no room on the disk of a file that they are to be written to."""
     try:
         disk = os.fstatvfs(target.fileno())
     except (AttributeError, OSError):  # Windows; a file in memory
@@ -206,7 +206,7 @@ def _check_space(target: BinaryIO, photos: NamedPhotos) -> None:
 
 
 def _next_keys(reader: Database, tables: list[Table]) -> dict[str, int]:
-    """Return model label -> the key that the next row gets, where it is not the one after the highest."""
+    """Return model label -> the key that the next row gets, if it is not the one after the highest."""
     missing = reader.missing_tables(tables).values()
     try:
         keys = reader.next_keys([table for table in tables if table not in missing])
@@ -491,8 +491,8 @@ def typed_key(typed: str, source: BinaryIO) -> Key | None:
 def verify_backup(source: BinaryIO, reporter: Reporter = SILENT, *, key: Key | None = None) -> Metadata:
     """Read a backup completely: ZIP, checksums, counts, JSON, photos. Needs no database.
 
-    Where none of its photos are there, the metadata that is returned has a warning more: a file that the server keeps
-    is like that, without what lies beside it. `key`: what to try first where it is encrypted. Raises `InvalidBackup`,
+    If none of its photos are there, the metadata that is returned has a warning more: a file that the server keeps
+    is like that, without what lies beside it. `key`: what to try first if it is encrypted. Raises `InvalidBackup`,
     `KeyNeeded`.
     """
     with unlocked(source, key=key) as archive:
@@ -570,9 +570,9 @@ def prove_kept(
 ) -> Proof:
     """Prove a backup that the server keeps, and note what came of it beside the file, unless something may be left out.
 
-    `place`: the location to fetch it from, or `local`; by default, where it failed last, or the first one that has it.
-    `leave_out`: see `prove_backup`. `key`: what to try first where it is encrypted. `photos_known`: see `proof.prove`.
-    Where it could not be told, the verdict from before stands. Raises `NoSuchBackup`, `StorageFailed`.
+    `place`: the location to fetch it from, or `local`; by default, the one where it failed last, or the first that has it.
+    `leave_out`: see `prove_backup`. `key`: what to try first if it is encrypted. `photos_known`: see `proof.prove`.
+    If it could not be told, the verdict from before stands. Raises `NoSuchBackup`, `StorageFailed`.
     """
     backup = kept.find(name)
     last = backup.proof or {}
@@ -625,7 +625,7 @@ def inspect_backup(
 ) -> Plan:
     """Return the plan of a restore for a preview: what it would do, and whether this user may. Changes nothing.
 
-    `key`: what to try first where it is encrypted. Raises `InvalidBackup`, `KeyNeeded`, or `RestoreRefused` if the
+    `key`: what to try first if it is encrypted. Raises `InvalidBackup`, `KeyNeeded`, or `RestoreRefused` if the
     backup is from a newer schema.
     """
     database = database_of()
@@ -1176,7 +1176,7 @@ class _SafetyCopy:
         self.warnings = _lossy(left_out) if left_out else []
 
     def make_sure(self) -> None:
-        """Make the copy anew where somebody deleted it since. Raises as `make` does."""
+        """Make the copy anew if somebody deleted it since. Raises as `make` does."""
         if not self._is_made:
             try:
                 kept.open_backup(self.name, kept.LOCAL).close()
@@ -1184,7 +1184,7 @@ class _SafetyCopy:
                 self.make()
 
     def discard(self) -> None:
-        """Delete the copy again, where it was made now."""
+        """Delete the copy again, if it was made now."""
         if self.name and self._is_new:
             with suppress(BackupError):
                 kept.delete(self.name)

@@ -18,7 +18,7 @@ from .photos import PhotoFolder, with_photos
 def open_path(path: Path, limits: Limits) -> BinaryIO:
     """Open a file, or a folder as a ZIP of what is in it, which is gone when it is closed.
 
-    Where the file lies as the server keeps it, in BACKUP_ROOT or in a location, its photos are with it.
+    If the file lies as the server keeps it, in BACKUP_ROOT or in a location, its photos are with it.
 
     Raises `OSError`; `InvalidBackup`, `TooLarge` if a folder has links in it, or more than the limits allow.
     """

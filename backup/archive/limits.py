@@ -60,7 +60,7 @@ class Limits:
             )
 
     def check_metadata(self, size: int, photos: int | None = None) -> None:
-        """Raise `InvalidBackup` where `metadata.json` is too long. `photos`: as in `check_members`."""
+        """Raise `InvalidBackup` if `metadata.json` is too long. `photos`: as in `check_members`."""
         if size > self.metadata + self.photo * (self.photos if photos is None else photos):
             raise InvalidBackup(_("metadata.json is too long."))
 

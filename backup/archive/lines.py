@@ -87,7 +87,7 @@ class Lines:
 
     def __init__(self, text: bytes, start: bytes, each: list[bytes] | None = None) -> None:
         """`text`: one record a line, a comma and a line break between them. `start`: how a record begins. `each`: the
-        records, where they are known already."""
+        records, if they are known already."""
         self.text = text
         self._start = start
         self._each = each
@@ -134,7 +134,7 @@ def read_lines(blocks: Iterator[bytes], label: str, limit: int) -> Iterator[Line
 
     `limit`: bytes of a record. Raises `LayoutError`, `RecordTooLongError`.
 
-    Where records stand one a line, the text is only cut behind the last whole line of each block. (A line break is
+    If records stand one a line, the text is only cut behind the last whole line of each block. (A line break is
     never inside a JSON string.) From where that is not so, and for the last record in any case, `read_elements` goes
     on.
     """

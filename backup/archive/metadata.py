@@ -69,7 +69,7 @@ class Metadata:
     database_engine: str = ""
     migrations: dict[str, list[str]] = field(default_factory=dict)
     members: dict[str, Mapping[str, Member]] = field(default_factory=dict)
-    #: Model label -> the key that the next row of it would have got, where that is not the one after the highest.
+    #: Model label -> the key that the next row of it would have got, if that is not the one after the highest.
     next_keys: dict[str, int] = field(default_factory=dict)
     version: str = RECORDS.version
     includes_media: bool = False
@@ -175,7 +175,7 @@ class Metadata:
 
 
 def check_version(content: Any) -> None:
-    """Raise `InvalidBackup` where `metadata.json`, parsed, is not that of a version which we know.
+    """Raise `InvalidBackup` if `metadata.json`, parsed, is not that of a version which we know.
 
     Comes before all other checks: a newer version may have what would else be called a fault.
     """

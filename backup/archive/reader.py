@@ -214,7 +214,7 @@ class Archive:
         )
 
     def _readme_of(self, members: list[tuple[str, zipfile.ZipInfo]]) -> bytes:
-        """Return the beginning of README.txt, where it is in clear: some tools drop the comment of a ZIP."""
+        """Return the beginning of README.txt, if it is in clear: some tools drop the comment of a ZIP."""
         info = next((info for name, info in members if name == README_FILE), None)
         if info is None or info.flag_bits & encryption.FLAG:
             return b""

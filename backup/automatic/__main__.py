@@ -1,4 +1,4 @@
-"""The child process that makes an automatic backup where one is due: `python -m backup.automatic`.
+"""The child process that makes an automatic backup if one is due: `python -m backup.automatic`.
 
 It has the settings of the process that started it, works when nobody else wants the processor, and ends by itself. Its
 exit status is 0 or 1, never another one: some servers take the 3 of any process for that of a worker that cannot start.

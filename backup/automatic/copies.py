@@ -243,7 +243,7 @@ class _Visit:
     # -- what is sent ---
 
     def _refuse_clear(self) -> None:
-        """Raise `EncryptionUnavailable` where copies were encrypted by default, and the key is gone since."""
+        """Raise `EncryptionUnavailable` if copies were encrypted by default, and the key is gone since."""
         ids = sorted({parse(text).key_id for text in self._copies} - {""})
         if ids and conf.encrypt is None:
             raise EncryptionUnavailable(
@@ -293,7 +293,7 @@ class _Visit:
         self._remove_clear(location, name)
 
     def _remove_clear(self, location: locations.Location, name: Name) -> None:
-        """Delete the same copy in clear, where this one is encrypted."""
+        """Delete the same copy in clear, if this one is encrypted."""
         clear = f"{name.identity}.zip"
         if name.key_id and clear in self._copies:
             self._delete(location, parse(clear))
@@ -415,7 +415,7 @@ def test(name: str, user: Any) -> Seen:
     """Write a small file into a location, read it back and delete it. Notes how that went, and returns it.
 
     `user`: who said so; None is nobody.
-    Where it works, what the location lacks is sent with the next look. Raises `NoSuchLocation`, `StorageFailed`.
+    If it works, what the location lacks is sent with the next look. Raises `NoSuchLocation`, `StorageFailed`.
     """
     location, now = locations.location(name), aware_now()
     found: dict[str, Any] = {"at": now, "next_try": now}

@@ -1,6 +1,6 @@
 """The shrink guard: finds what is fewer than in the automatic backup before.
 
-Data that was lost must not push the last good backup out. Where some is fewer, `retention` removes nothing until a
+Data that was lost must not push the last good backup out. If some is fewer, `retention` removes nothing until a
 superuser says that it is right.
 """
 

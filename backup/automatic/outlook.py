@@ -80,7 +80,7 @@ def read() -> Outlook | None:
 
 
 def write(outlook: Outlook) -> None:
-    """Leave this for others. Where it cannot be written anywhere, each process has to find out for itself."""
+    """Leave this for others. If it cannot be written anywhere, each process has to find out for itself."""
     for path in _paths():
         with suppress(OSError):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -126,7 +126,7 @@ class PhotoCopies:
     def tidy(self, copies: Collection[str]) -> None:
         """Remove the photos that no copy there names any more. `copies`: the names of those that are there.
 
-        Where one of them cannot be read, nothing is removed.
+        If one of them cannot be read, nothing is removed.
         """
         if not self._is_listed or self._there <= self._needed:
             return

@@ -164,7 +164,7 @@ def _not_held(archive: Archive, tables: list[Table], database: Database) -> str:
 
 
 def _check_references(before: Places, after: Places) -> None:
-    """Raise `RecordsRefused` where records refer to nothing of which the backup does not say so: it is damaged, and a
+    """Raise `RecordsRefused` if records refer to nothing of which the backup does not say so: it is damaged, and a
     restore would refuse them. Those that it names did so when it was made."""
     if after.total > before.total:
         known = {(place.model, str(place.pk), place.field) for place in before.named}

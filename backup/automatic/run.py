@@ -68,7 +68,7 @@ class Outcome:
 
 
 def run(*, now: bool = False, user: Any = None, reporter: Reporter = SILENT) -> Outcome:
-    """Make an automatic backup where one is due. `now`: although none is due. `user`: who said so; None is nobody.
+    """Make an automatic backup if one is due. `now`: although none is due. `user`: who said so; None is nobody.
 
     Among all processes and machines one makes it; for the others there is nothing to do. Raises `BackupError` if it
     fails; people were told then. What becomes of old backups, and of the notices, is told by the status.
@@ -87,7 +87,7 @@ def run(*, now: bool = False, user: Any = None, reporter: Reporter = SILENT) -> 
 
 
 def copy_again() -> None:
-    """Make the copies that are due, where no other process does right now. Whatever fails is told by the status.
+    """Make the copies that are due, if no other process does right now. Whatever fails is told by the status.
 
     Raises `StorageFailed` if that cannot be noted.
     """

@@ -78,7 +78,7 @@ A subclass may say, to be right
 `unknown_time_zones(names)`
     Those of the zones that the database cannot compute with, though Python can.
 
-and may say, to be fast, where a test holds it equal to the plain path
+and may say, to be fast, if a test holds it equal to the plain path
 
 `fast_reader(column)`, `fast_writer(column)`
     A conversion for kinds that this driver gives, or takes, in a form close to the plain one; None for others.

@@ -52,7 +52,7 @@ def save_note(text: str) -> None:
 
     A file could tell of a restore that never was, or miss one. So it is a row in the table of Django's sessions, which
     no backup holds and no restore touches. Its key is as secret as that of any session, and what stands in it signs
-    nobody in. Where the database has no such table, nothing is remembered.
+    nobody in. If the database has no such table, nothing is remembered.
     """
     if (rows := _rows()) is not None:
         # By key: MySQL would lock whatever else it looked at, other people's sessions that is, until the commit.

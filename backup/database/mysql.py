@@ -286,7 +286,7 @@ class MySQL(Database):
         }
 
     def set_next_keys(self, next_keys: Mapping[Table, int]) -> None:
-        """Set only what differs. InnoDB itself takes the key after the highest one, where that is higher."""
+        """Set only what differs. InnoDB itself takes the key after the highest one, if that is higher."""
         now = self.next_keys([*next_keys])
         (before,) = self.fetch("SELECT @@lock_wait_timeout")[0]
         self._set({"lock_wait_timeout": self.LOCK_SECONDS})
@@ -339,9 +339,9 @@ class MySQL(Database):
     AS_SQL = (INTEGER, TEXT, BOOLEAN, FLOAT, DATE, TIME, DATETIME, DURATION)
 
     def pack_rows(self, columns: Sequence[Column], values: Sequence[Sequence[Any]]) -> bytes:
-        """Pack rows as SQL, where all columns have a kind that can be written so.
+        """Pack rows as SQL, if all columns have a kind that can be written so.
 
-        A column at a time, where the driver would write each value by itself.
+        A column at a time: the driver would write each value by itself.
         """
         raw = self.connection.connection
         if (
@@ -427,7 +427,7 @@ DAMAGED = {1016, 1017, 1030, 1033, 1034, 1035, 1194, 1195, 1712, 1812, 1814, 181
 def _literals(kind: Kind, values: Sequence[Any], literal: Callable[[bytes], bytes]) -> Sequence[str]:
     """Return a column as its values stand in a statement of MySQL's.
 
-    `literal`: the driver's way to put text in quotes. Raises `ValueError` where MySQL has no way to write a value.
+    `literal`: the driver's way to put text in quotes. Raises `ValueError` if MySQL has no way to write a value.
     """
     if kind is FLOAT:
         return ["NULL" if value is None else _double(value) for value in values]

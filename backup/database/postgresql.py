@@ -328,7 +328,7 @@ class PostgreSQL(Database):
         return as_they_are if column.kind in self.AS_TEXT else super().fast_writer(column)
 
     def pack_rows(self, columns: Sequence[Column], values: Sequence[Sequence[Any]]) -> bytes:
-        """Pack rows as text for COPY, where all columns have a kind that can be written so."""
+        """Pack rows as text for COPY, if all columns have a kind that can be written so."""
         if not all(column.kind in self.AS_TEXT or column.is_natural for column in columns):
             return super().pack_rows(columns, values)
         texts = [_copy_texts(column.kind, raw) for column, raw in zip(columns, values, strict=True)]

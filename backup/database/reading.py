@@ -258,7 +258,7 @@ class Reading(Conversion):
     ) -> Callable[[], RawRows]:
         """Start to read the rows that `where` names, and return a function that waits for them.
 
-        Where the key is selected as something else, the key as the driver knows it stands at the end of each row.
+        If the key is selected as something else, the key as the driver knows it stands at the end of each row.
         """
         names = [reader.sql for reader in readers]
         if not readers[0].is_raw:

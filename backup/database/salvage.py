@@ -22,7 +22,7 @@ class Salvage(Reading):
     """Reads around damage, where what cannot be read is left out. All else goes the plain way."""
 
     def batches(self, table: Table) -> Iterator[Batch]:
-        """Yield all rows in the order of their keys. Where what cannot be read is left out, so is what lies in damaged
+        """Yield all rows in the order of their keys. If what cannot be read is left out, so is what lies in damaged
         places, and the rest is read around them."""
         if self.unreadable is None:
             yield from super().batches(table)

@@ -35,7 +35,7 @@ class Session(ABC):
 
     #: Django's `connection.vendor`.
     vendor: ClassVar[str]
-    #: Whether rows that point at nothing can be written, where nobody else checks them.
+    #: Whether rows that point at nothing can be written, if nobody else checks them.
     takes_dangling: ClassVar[bool] = True
     #: Whether it may take different texts for the same: see `collation`.
     folds_texts: ClassVar[bool] = False
@@ -114,7 +114,7 @@ class Session(ABC):
         """Open the one transaction of a restore. All that is done inside is kept if it ends well, else none of it.
 
         From the first moment on, nobody else can write to the `tables` until the transaction has ended. Others can
-        read meanwhile, and see what was there before. Raises `Busy` where others do not end their writing within
+        read meanwhile, and see what was there before. Raises `Busy` if others do not end their writing within
         `LOCK_SECONDS`, `RestoreRefused` if the database does not accept the result, or could not undo it.
         """
         if self.connection.in_atomic_block:

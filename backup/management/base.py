@@ -37,7 +37,7 @@ class BackupCommand(BaseCommand):
             raise CommandError(f"{error}{way_on(offer)}") from error
 
     def show(self, text: str = "", style: Callable[[str], str] | None = None) -> None:
-        """Write a line to stdout. Where nobody reads it, the command goes on."""
+        """Write a line to stdout. If nobody reads it, the command goes on."""
         try:
             self.stdout.write(text, style)
             self.stdout.flush()

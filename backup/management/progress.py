@@ -32,6 +32,6 @@ class _Bar:
 
 @contextmanager
 def progress_bar(*, is_hidden: bool = False) -> Iterator[Reporter]:
-    """Show a progress bar on stderr, where that is a terminal."""
+    """Show a progress bar on stderr, if that is a terminal."""
     with tqdm(unit=" rows", disable=is_hidden or None, leave=False) as bar:
         yield _Bar(bar)

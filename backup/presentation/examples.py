@@ -31,7 +31,7 @@ _HIDDEN = "•••"
 
 @dataclass(frozen=True)
 class Value:
-    """Field of an example record. `before`: its value here, where that differs; else None. `photo`: the checksum of
+    """Field of an example record. `before`: its value here, if that differs; else None. `photo`: the checksum of
     the photo in the backup that it names; "" if it names none."""
 
     name: str
@@ -51,7 +51,7 @@ class Example:
 
 
 class Examples:
-    """Puts example rows into readable form. Referenced records are called by their names, where they can be found.
+    """Puts example rows into readable form. Referenced records are called by their names, if they can be found.
 
     `photo_of`: from model label, field and value of a record of the backup to the checksum of its photo, or "".
     """

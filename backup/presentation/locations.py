@@ -25,7 +25,7 @@ _STATES = {
 class LocationInWords:
     """A line of the list. `copies`: how many there are. `newest`: when the newest was made, aware; None if there is
     none. `key_id`: of the key that it is encrypted with, "" if it is not. `next_try`: when it is tried again by
-    itself, where that is not with the next backup."""
+    itself, if that is not with the next backup."""
 
     seen: Seen
     kind: str

@@ -53,7 +53,7 @@ def build(
     `tables`: those in scope here. `superuser`: whether the one who asks may change accounts. `excluded`: labels that
     this site leaves out of backups and of restores. `site`: the id of this site. `preview`: collects what a preview
     shows; if given, changes are counted. `placing`: decides about the photos; without it, records keep the names of
-    files that they have. `as_text`: compare the text of records where possible, which is faster and has the same
+    files that they have. `as_text`: compare the text of records if possible, which is faster and has the same
     result. `into`: the connection that is written to, where `database` is a snapshot. Raises `InvalidBackup`; the
     reason why the restore would be refused is in the plan.
     """
@@ -390,7 +390,7 @@ def _children(plan: Plan) -> list[str]:
 
 
 def _missing(plan: Plan, database: Database, table: Table) -> list[Plain]:
-    """Return the keys of the rows here that go, where some of the backup's records have others: the last of them."""
+    """Return the keys of the rows here that go, if some of the backup's records have others: the last of them."""
     return [*islice(_going(plan, database, table), MOST)]
 
 

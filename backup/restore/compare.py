@@ -5,7 +5,7 @@ That is many times as fast as to parse every record, and changes nothing: what i
 at, and whatever differs goes the plain way (`RecordReader.columns`, `Plan.batches`). A property test holds the plans
 of both ways equal.
 
-Where existing data is cleared, what is identical stays, and only what lies between is deleted (`Plan.between`):
+If existing data is cleared, what is identical stays, and only what lies between is deleted (`Plan.between`):
 to delete rows only to write them again would take several times as long, and nobody could write meanwhile.
 """
 
@@ -140,7 +140,7 @@ class TextComparison:
         """Yield what `_pair_with_rows` does in pieces: the lines (None: they are the same as the rows), the rows as
         columns and as text, and the last key of both.
 
-        Of a backup of this very database, nearly all blocks are the same as a whole. Where one is not, most of it is
+        Of a backup of this very database, nearly all blocks are the same as a whole. If one is not, most of it is
         all the same: to take it apart would take several times as long as to compare it.
         """
         for lines, columns, last in self._pair_with_rows(table, is_hopeless):

@@ -1,15 +1,15 @@
 """Decide which row a record is, and so under which key it is written.
 
-- Where existing data is cleared, the row with its primary key: the backup's keys are the keys (`BackupKeys`). Where
+- If existing data is cleared, the row with its primary key: the backup's keys are the keys (`BackupKeys`). Where
   only some parts are cleared, rows that stay may refer to some that go. Of these models, a record is the row that holds
   the same unique values, or else it gets a key that is not in use here: nothing comes to belong to somebody else.
-- Where it is overwritten (`MatchedRows`), in this order: (1) the row that holds the same values in a unique field or
+- If it is overwritten (`MatchedRows`), in this order: (1) the row that holds the same values in a unique field or
   constraint; it keeps its key, and the backup's references to the record follow it there - or, if the key is itself
   data (an API token), it makes way for the record; (2) the row with the same primary key; (3) none: the record is
   inserted with its key, or with a fresh one if another record claimed that row. A record that matches two rows, and
-  two records that match one row, are a conflict. Where rule 2 meets a row that is plainly another record (see
+  two records that match one row, are a conflict. If rule 2 meets a row that is plainly another record (see
   `babybuddy.apart`), that row is replaced.
-- Where both are kept (`KeptRows`), the same, but such a row stays, and the record gets a fresh key; unless a row here
+- If both are kept (`KeptRows`), the same, but such a row stays, and the record gets a fresh key; unless a row here
   is the same in all but the key, tags and the like included, since such a restore has brought it before.
 
 To add a mode of restore, add a `Resolver` to `RESOLVERS`.
@@ -41,7 +41,7 @@ class Conflict:
     row: Row
     rows_here: list[Plain]
     reason: str
-    #: The statement that mends the cause, where the database takes different texts for the same.
+    #: The statement that mends the cause, if the database takes different texts for the same.
     statement: str = ""
     #: And the key of the record, or row here, that this one is then the same as.
     same_as: Plain = None
@@ -55,7 +55,7 @@ class Conflict:
 
 
 class KeyMap:
-    """The keys that records get here, where they differ from their keys in the backup."""
+    """The keys that records get here, if they differ from their keys in the backup."""
 
     def __init__(self) -> None:
         self._keys: dict[str, dict[Plain, Plain]] = {}
@@ -158,7 +158,7 @@ class MatchedRows(Resolver):
         return has_identity(table)
 
     def resolve(self, table: Table, rows: Rows) -> None:
-        #: Key of a row here -> key of the record that it is, where the two differ.
+        #: Key of a row here -> key of the record that it is, if the two differ.
         claimed: dict[Plain, Plain] = {}
         highest = self._database.highest_key(table) if table.key.kind is INTEGER else None
         for batch in rows():

@@ -1,7 +1,7 @@
-"""Restore some parts of a backup, where the others stay as they are here: what becomes of references between the two.
+"""Restore some parts of a backup while the others stay as they are here: what becomes of references between the two.
 
 A record of a model that is not restored is the row here with the same unique values, and references to it follow it
-there. Where there is no such row, records that need it are left out, and so are records that need those; one that can
+there. If there is no such row, records that need it are left out, and so are records that need those; one that can
 do without it comes back without the reference.
 """
 

@@ -1,7 +1,7 @@
 """The photos of a backup on their way into the storages of a site: `Placing`.
 
-A restore never overwrites or deletes a file. A photo goes under its own name where that is free. Where a file of the
-same content has the name, there is nothing to do. Where another file has it, the photo gets a name of its own, made of
+A restore never overwrites or deletes a file. A photo goes under its own name where that is free. If a file of the
+same content has the name, there is nothing to do. If another file has it, the photo gets a name of its own, made of
 its checksum, and the records that name it follow: what the host made of a file (thumbnails, say) goes by the file's
 name, and stays right. So whatever becomes of the restore, what records named before is as it was.
 
@@ -46,7 +46,7 @@ T = TypeVar("T")
 
 #: How the name of a file ends that is being written. As in `storage.atomic`, which removes those that were left.
 PARTIAL = ".babybuddy.part"
-#: Digits of a photo's checksum in its name, where its own name is taken; the next number where that is taken, too, and
+#: Digits of a photo's checksum in its name, if its own name is taken; the next number where that is taken, too, and
 #: random ones where all are: a restore that was killed may have left a part of the photo there.
 DIGITS = (8, 16, 32, 64)
 #: What a system says of a name that it cannot give to a file.
@@ -103,7 +103,7 @@ class Placing:
         self._placed: list[_File] = []
         #: Whether a storage failed in the middle, so that a file may be there all the same.
         self._is_uncertain = False
-        #: Model label, field -> name in the backup -> what records hold here instead, where that differs.
+        #: Model label, field -> name in the backup -> what records hold here instead, if that differs.
         self.renamed: Renamed = {}
         #: Whether `place` came out otherwise than was decided: a plan that was made before is no longer right.
         self.has_moved = False

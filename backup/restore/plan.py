@@ -95,7 +95,7 @@ class Plan:
     options: RestoreOptions
     tables: Sequence[Table]
     emptied: Sequence[Table]
-    #: The rows that may differ, by model label. Where all are packed (`is_packed`), those of the models that were not
+    #: The rows that may differ, by model label. If all are packed (`is_packed`), those of the models that were not
     #: compared are there only if the policy asks for them; and of every model (see `packed`) what `Database.pack`
     #: made of its rows.
     spool: Spool
@@ -104,7 +104,7 @@ class Plan:
     displaced: Mapping[str, Sequence[Plain]]
     conflicts: Sequence[Conflict]
     #: Model label -> the records that were found to be here by comparing texts. Of these models only what differs is
-    #: packed, where all are.
+    #: packed, if all are.
     identical: Mapping[str, Identical]
     warnings: list[str]
     #: Model label -> records that are restored.

@@ -28,7 +28,7 @@ LONGEST = 1000
 
 @dataclass
 class Samples:
-    """Example rows of one model. `changed`: pairs of the row here and the backup's; `used`: the same, where they differ
+    """Example rows of one model. `changed`: pairs of the row here and the backup's; `used`: the same, if they differ
     only in when the record was last used."""
 
     added: list[Row] = field(default_factory=list)

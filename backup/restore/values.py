@@ -74,7 +74,7 @@ class ValueChecks:
 
 
 def _different(values: Sequence[Plain]) -> Iterable[Plain]:
-    """Return each value once, where that can be told."""
+    """Return each value once, if that can be told."""
     return {*values} if values and all(isinstance(value, Hashable) for value in values) else values
 
 

@@ -20,7 +20,7 @@ ABANDONED = 600
 def atomic_write(path: Path) -> Iterator[Any]:
     """Open a new binary file for this user alone, which takes the place of `path` when the block ends.
 
-    It is on the disk by then. Where the block raises an error, `path` is as it was. Raises `OSError`.
+    It is on the disk by then. If the block raises an error, `path` is as it was. Raises `OSError`.
     """
     # In the same folder, so that the last step is a rename. Closed below, before that.
     file = tempfile.NamedTemporaryFile(  # noqa: SIM115

@@ -134,7 +134,7 @@ def _as_json(found: Seen) -> dict[str, Any]:
 
 
 def _parse(name: str, address: str, content: Any) -> Seen:
-    """Return what `_as_json` made this of; that nothing is known, where it is something else or of another address."""
+    """Return what `_as_json` made this of; that nothing is known, if it is something else or of another address."""
     with suppress(KeyError, TypeError, ValueError, AttributeError):
         if content["address"] == address:
             return Seen(

@@ -226,7 +226,7 @@ def keep(
 
 
 def same_state(metadata: Metadata) -> StoredBackup | None:
-    """Return the newest that holds this very state of the database, and is whole; None if there is none. Where the
+    """Return the newest that holds this very state of the database, and is whole; None if there is none. If the
     state is to be encrypted, one in clear does not count."""
     for name in names():
         if name.state == state_of(metadata) and (name.key_id or not metadata.key_id):
@@ -238,7 +238,7 @@ def same_state(metadata: Metadata) -> StoredBackup | None:
 
 
 def _check(name: Name, *, with_photos: bool = False) -> None:
-    """Raise `InvalidBackup` if the checksums are not right. Where they are, our own file need not be parsed.
+    """Raise `InvalidBackup` if the checksums are not right. If they are, our own file need not be parsed.
 
     `with_photos`: raise `StorageFailed` if one of its photos is not there; those were read when they were stored.
     """
@@ -300,7 +300,7 @@ def local_path(name: str) -> str:
 def delete(name: str) -> None:
     """Delete a backup wherever it lies, and what is known about it. Raises `NoSuchBackup`, `StorageFailed`.
 
-    Where a location does not let it go, it is deleted everywhere else before that is raised.
+    If a location does not let it go, it is deleted everywhere else before that is raised.
     """
     found = _find(parse(name)).name
     failed: StorageFailed | None = None

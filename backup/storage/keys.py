@@ -1,7 +1,7 @@
 """The keys that backups are encrypted with: a ring that only grows, in `keys.json`, and what is to be encrypted.
 
 The ring lies in BACKUP_ROOT itself, beside the folders of the sites: it must be found again after a new database. It
-is never in the database, nor in a backup. BACKUP_KEY, where it is set, comes before the keys of the ring.
+is never in the database, nor in a backup. BACKUP_KEY, if it is set, comes before the keys of the ring.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def add() -> StoredKey:
 
 
 def note(last_group: str) -> bool:
-    """Note that the current key is kept elsewhere, too, where that is its last group. Raises `StorageFailed`."""
+    """Note that the current key is kept elsewhere, too, if that is its last group. Raises `StorageFailed`."""
     with files.noting():
         keys = ring()
         if not keys or not hmac.compare_digest(

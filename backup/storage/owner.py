@@ -1,7 +1,7 @@
 """Whose the files on the server are. The server must be able to use what a command made, whoever ran it.
 
 What root makes belongs to whoever owns the data: the SQLite database, or else the uploaded photos, which the server
-writes as well. Where the server's user cannot write, the message says which folder, which user, and what to do.
+writes as well. If the server's user cannot write, the message says which folder, which user, and what to do.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..conf import data_places
 
 
 def give_away(folder: Path) -> None:
-    """Give what root owns in a folder, and the folder, to the owner of the data, where this process is root.
+    """Give what root owns in a folder, and the folder, to the owner of the data, if this process is root.
 
     Links are not followed: whoever owns the folder could have put them there for root to follow.
     """

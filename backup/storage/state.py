@@ -76,7 +76,7 @@ class LastRun:
 def save_progress(upload_id: str, user: Any, state: dict[str, Any]) -> None:
     """Save the progress of the restore of an upload for `load_progress`. `state`: whatever JSON can hold.
 
-    It is a file, since another process may be asked for it while the database is locked. Where it cannot be saved, the
+    It is a file, since another process may be asked for it while the database is locked. If it cannot be saved, the
     restore goes on.
     """
     with suppress(InvalidBackup, StorageFailed):
@@ -124,7 +124,7 @@ def _state_name(upload_id: str) -> str:
 
 
 def save_last_backup(moment: dt.datetime, user: Any, records: int, dangling: Sequence[str] = ()) -> None:
-    """Remember that a backup was taken. Where that cannot be saved, the backup is no worse. `dangling`: see
+    """Remember that a backup was taken. If that cannot be saved, the backup is no worse. `dangling`: see
     `LastBackup`."""
     with suppress(StorageFailed):
         by = user.get_username() if user else ""

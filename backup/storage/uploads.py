@@ -65,7 +65,7 @@ class Incoming:
 def stage(upload: File[bytes], user: Any) -> str:
     """Keep an upload until it is confirmed, and return the id that the form carries. Raises `StorageFailed`.
 
-    Where a user has too many, the oldest go.
+    If a user has too many, the oldest go.
     """
     files.tidy()
     upload_id = new_id(user)
@@ -177,7 +177,7 @@ def _check_room(size: int, arrived: Iterable[int]) -> None:
 
 
 def _uploads(stem: str = "") -> dict[str, list[str]]:
-    """Return the names of the files of each upload, in their order; only those of one, where it is named."""
+    """Return the names of the files of each upload, in their order; only those of one, if it is named."""
     found: dict[str, list[str]] = {}
     for name in files.names_in(STAGED):
         if name.startswith(stem):
@@ -278,7 +278,7 @@ def _open(name: str) -> BinaryIO:
 
 
 def discard(upload_id: str, user: Any) -> None:
-    """Delete a staged upload, if it is there and this user's. Where it cannot be deleted now, it expires."""
+    """Delete a staged upload, if it is there and this user's. If it cannot be deleted now, it expires."""
     with suppress(InvalidBackup, StorageFailed):
         signed = _own(upload_id, user)
         stem = _stem(signed, user)

@@ -1,6 +1,6 @@
 """Brings older backups, and database files of SQLite (an old `db.sqlite3`), to today's schema: the parent process.
 
-The metadata of a backup names the migrations that it was made under. Where they are older than those of this site, a
+The metadata of a backup names the migrations that it was made under. If they are older than those of this site, a
 child process (`worker`) loads the backup into a throw-away database at exactly those migrations, runs the host's own
 migrations to the newest, and makes a new backup of the result, which is then restored like any other. A database file
 becomes a backup of its own time first. The live database is asked for its migrations, and nothing else.

@@ -62,7 +62,7 @@ def is_older(connection: BaseDatabaseWrapper, metadata: Metadata, *, leave_out: 
 
 
 def check_site(connection: BaseDatabaseWrapper) -> None:
-    """Raise `RestoreRefused` where migrations of this site are not applied: an upgraded backup has all of them."""
+    """Raise `RestoreRefused` if migrations of this site are not applied: an upgraded backup has all of them."""
     if missing := pending(connection):
         raise RestoreRefused(
             _("This site's own database is not up to date. Run “manage.py migrate” first. Not applied are:"),

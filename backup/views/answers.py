@@ -25,7 +25,7 @@ from backup.storage import uploads
 
 logger = logging.getLogger("backup")
 
-#: What the log calls a view, where that is not the view's name.
+#: What the log calls a view, if that is not the view's name.
 _IN_LOG = {"restore": "preview", "confirm": "restore", "download": "backup"}
 
 
@@ -44,7 +44,7 @@ def page(request: HttpRequest, name: str, context: dict[str, Any], status: int =
 def error_page(
     request: HttpRequest, error: BackupError, status: int | None = None, **context: Any
 ) -> HttpResponse:
-    """Render an error on a page of its own, where no file was to be chosen. `status`: by default, the error's."""
+    """Render an error on a page of its own, if no file was to be chosen. `status`: by default, the error's."""
     return page(request, "error", {"error": error, **context}, status or error.status)
 
 
@@ -126,7 +126,7 @@ class _Chunks:
 def result_of(request: HttpRequest, result: Result, undone: bool = False, follow: str = "") -> HttpResponse:
     """Show what was restored: on a page of its own, which can be reloaded and gone back to.
 
-    `follow`: the id under which the end was noted, see `views.progress`. Where it was not, or where the next request
+    `follow`: the id under which the end was noted, see `views.progress`. If it was not, or where the next request
     would need a new sign-in, the answer is the result itself.
     """
     signed_out = not access.sends_token(request) and _session_has_ended(request)

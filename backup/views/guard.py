@@ -122,7 +122,7 @@ def _rejection(request: HttpRequest, methods: tuple[str, ...]) -> HttpResponseBa
 
 
 def _csrf_page(request: HttpRequest, reason: str) -> HttpResponse:
-    """Return the host's page, which knows what may be wrong with its set-up; ours, where only the form is old."""
+    """Return the host's page, which knows what may be wrong with its set-up; ours, if only the form is old."""
     if not reason.startswith("CSRF token"):
         return access.csrf_page(request, reason)
     message = _("You have signed in anew since this page was opened. Reload it, and try again.")

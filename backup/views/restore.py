@@ -127,7 +127,7 @@ def _failed(request: HttpRequest, error: BackupError, form: RestoreForm, upload_
 
 def _to(request: HttpRequest, name: str, form: RestoreForm, upload_id: str, **more: str) -> HttpResponse:
     """Send a browser to a page of its own, which can be reloaded and gone back to: one that is the answer to a POST
-    makes the browser ask whether to send the form again. Where a key was typed it is so: no address may hold that."""
+    makes the browser ask whether to send the form again. If a key was typed it is so: no address may hold that."""
     if form.typed_key:
         form = RestoreForm({**fields_of(form.options), **more, "upload": upload_id, "key": form.typed_key})
         if not form.is_valid():

@@ -36,7 +36,7 @@ class Client(ABC):
     kind: str | Promise
     #: Whether what goes there leaves this machine.
     is_remote = True
-    #: The folder that it is, where it is one.
+    #: The folder that it is, if it is one.
     folder: Path | None = None
     #: Whether what is sent can be read on the way, since nothing encrypts the connection.
     is_open = False

@@ -107,7 +107,7 @@ class Folder(Client):
             )
 
     def _mark(self) -> None:
-        """Leave the marker where the folder never had one, and remember it. Raises `NotMounted`, `WrongAddress`."""
+        """Leave the marker if the folder never had one, and remember it. Raises `NotMounted`, `WrongAddress`."""
         self._check()
         marker = self._path / MARKER
         if not marker.exists():

@@ -144,7 +144,7 @@ class Location:
     def test(self) -> list[Denied]:
         """Write a small file, read it back and delete it: somebody waits for this. Raises `LocationFailed`.
 
-        Returns what this place does not let us do, as errors, where a copy can be made all the same.
+        Returns what this place does not let us do, as errors, if a copy can be made all the same.
         """
         limits: list[Denied] = []
         name, content = f"test/{secrets.token_hex(8)}.txt", secrets.token_bytes(1000)

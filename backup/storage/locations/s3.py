@@ -163,7 +163,7 @@ class S3(Client):
 
 
 def authorities() -> str | bool:
-    """Return the file of the certificate authorities that this system trusts; True, for those of the library, where it
+    """Return the file of the certificate authorities that this system trusts; True, for those of the library, if it
     has none."""
     paths = ssl.get_default_verify_paths()
     for path in (paths.cafile, "/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"):
