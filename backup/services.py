@@ -570,7 +570,7 @@ def prove_kept(
 ) -> Proof:
     """Prove a backup that the server keeps, and note what came of it beside the file, unless something may be left out.
 
-    `place`: the location to fetch it from, or `local`; by default, the one where it failed last, or the first that has it.
+    `place`: the location to fetch it from, or `local`; by default, the one where it failed last, or the first one.
     `leave_out`: see `prove_backup`. `key`: what to try first if it is encrypted. `photos_known`: see `proof.prove`.
     If it could not be told, the verdict from before stands. Raises `NoSuchBackup`, `StorageFailed`.
     """

@@ -4,15 +4,18 @@
 |---|---|
 | `schedule` | when a backup is due (a pure computation) |
 | `retention` | which backups stay, and why (a pure computation) |
-| `guard` | what is fewer than in the backup before, so that nothing good is removed |
+| `guard` | which data has become fewer since the backup before; then nothing old is removed |
 | `unchanged` | whether a backup holds the same as the one before |
 | `turns` | which backup is proved next (a pure computation) |
 | `prover` | the child process that proves a backup |
 | `copies` | copies of kept backups in the locations |
-| `look` | after a request: whether a backup is due, and the child process that makes it |
-| `run` | making one |
-| `notices` | who is told, when things begin to go wrong or are right again |
-| `status` | how things are |
+| `look` | looks after a request whether a backup is due, and starts the child process that makes it |
+| `outlook` | a small file that tells the processes of this machine when the next run is due |
+| `run` | makes an automatic backup |
+| `photo_copies` | copies of photos in a location |
+| `read_back` | reads back what was sent to a location |
+| `notices` | tells people and programs when backups begin to fail, and when they work again |
+| `status` | the state of automatic backups, for pages, commands and notices |
 
 The child is `python -m backup.automatic`. This module imports nothing, since the child sets Django up only then.
 """

@@ -1,7 +1,7 @@
 """The child process that makes an automatic backup if one is due: `python -m backup.automatic`.
 
-It has the settings of the process that started it, works when nobody else wants the processor, and ends by itself. Its
-exit status is 0 or 1, never another one: some servers take the 3 of any process for that of a worker that cannot start.
+It has the settings of the process that started it, runs at a low priority, and ends by itself. Its exit status is 0 or
+1 and never another one: some servers take a 3 from any process to mean that one of their workers cannot start.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from contextlib import suppress
 
 import django
 
-#: Of 19 steps; the last one gets no time at all on a busy machine.
+#: Added to the priority number of the process (0 to 19). With 19 it would get no time at all on a busy machine.
 NICENESS = 15
 
 
@@ -29,7 +29,7 @@ def main() -> int:
     try:
         with run.time_limit():
             run.run()
-    except BackupError:  # logged already, and told
+    except BackupError:  # already logged, and people were told
         return 1
     except Exception:  # noqa: BLE001  this is the outermost level
         logger.exception("an automatic backup failed")

@@ -1,8 +1,8 @@
-"""Copies of kept backups in the locations: sends what a location lacks, reads back what was sent, and then, and only
-then, removes what the rules do not want there any more.
+"""Copies kept backups to the locations. A visit to a location sends the backups that are missing there, reads back what
+it sent, and only then removes the copies that BACKUP_KEEP does not keep.
 
-Each location is visited in a thread of its own, so that one that is down delays no other, and has tries of its own. No
-process waits for the next try: the look after a request starts one when it has come (`automatic.look`).
+Each location is visited in a thread of its own, so that one that is down delays no other, and each has its own count of
+tries. No process waits for the next try: when it is due, `automatic.look` starts one after a request.
 """
 
 from __future__ import annotations
@@ -21,9 +21,8 @@ from django.utils import formats, timezone, translation
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from .. import babybuddy
 from ..archive import Key, encrypt
-from ..conf import OFF, aware_now, conf, keep_rules
+from ..conf import OFF, aware_now, conf
 from ..database.memo import site_id
 from ..exceptions import (
     BackupError,
@@ -44,26 +43,27 @@ from ..storage.kept import LOCAL, BackupKind, StoredBackup
 from ..storage.names import Name, parse, parsed
 from .photo_copies import PhotoCopies
 from .read_back import check, read_back
-from .retention import Verdict, verdicts
+from .status import retention_of
 
-#: Minutes after which a location that failed is tried again; after that, with the next backup.
+#: Minutes to wait before the next try of a location that failed. After the last of them, the next backup tries again …
 TRIES = (1, 5, 30)
-#: The same where no backup is made by itself, so that there is no next one.
+#: … or, if the schedule is off, so that there is no next backup, the next day.
 DAILY = dt.timedelta(days=1)
-#: Files that nobody sent from here which a visit reads the metadata of. Others wait for the next one.
+#: How many files that were not sent from here a visit looks into, at most. The next visit reads the others.
 LEARNED = 100
 
 
 def is_due() -> bool:
-    """Tell whether a location is to be visited although no backup is due."""
+    """Tell whether the next try of a location is due, whether or not a backup is."""
     return any(seen.is_due(aware_now()) for seen in elsewhere.seen().values())
 
 
 def copy(halted: str = "", *, again: bool = False) -> None:
-    """Visit the locations. How each is, is noted: nothing is raised for one that fails.
+    """Visit the locations, and note the state of each. A location that fails raises nothing.
 
-    `halted`: why no old copy is removed; "" if the rules hold. `again`: only those whose next try has come; else
-    all, and those that failed have all of their tries again. Raises `StorageFailed` if that cannot be noted.
+    `halted`: why no old copy may be removed; "" if BACKUP_KEEP applies. `again`: visit only those whose next try is
+    due. Otherwise all are visited, and the count of tries starts anew. Raises `StorageFailed` if a state cannot be
+    noted.
     """
     now = aware_now()
     due = [seen for seen in elsewhere.seen().values() if not again or seen.is_due(now)]
@@ -73,7 +73,7 @@ def copy(halted: str = "", *, again: bool = False) -> None:
     done: SimpleQueue[_Visit] = SimpleQueue()
     waiting = {seen.name: _Visit(seen if again else replace(seen, tries=0), work) for seen in due}
     for visit in waiting.values():
-        # A daemon, so that one that hangs is not waited for when the process ends.
+        # A daemon thread: the process can end although a location hangs.
         threading.Thread(target=_make, args=(visit, done), name="copies", daemon=True).start()
     while waiting:
         try:
@@ -91,30 +91,33 @@ def _make(visit: _Visit, done: SimpleQueue[_Visit]) -> None:
     done.put(visit)
 
 
-def _note(visit: _Visit, found: Seen) -> None:
-    """Note how a location is after a visit. `found`: as the visit found it; others may have noted something since."""
+def _note(visit: _Visit, outcome: Seen) -> None:
+    """Note the state of a location after a visit. `outcome`: its state as the visit saw it.
+
+    Other processes may have noted something meanwhile, so it is merged with what is noted now.
+    """
 
     def merged(current: Seen) -> Seen:
         copies = {
             text: content
-            for text, content in found.copies.items()
-            if text in current.copies or text not in visit.known  # else it was deleted by hand
+            for text, content in outcome.copies.items()
+            if text in current.copies or text not in visit.known  # else somebody deleted it meanwhile
         }
-        was_asked = current.next_try != visit.before.next_try  # for what the visit did not know of yet
-        return replace(found, copies=copies, next_try=current.next_try if was_asked else found.next_try)
+        was_asked = current.next_try != visit.before.next_try  # somebody asked for another visit meanwhile
+        return replace(outcome, copies=copies, next_try=current.next_try if was_asked else outcome.next_try)
 
-    elsewhere.change(found.name, merged)
+    elsewhere.change(outcome.name, merged)
     for name in visit.replaced:
         with suppress(NoSuchBackup):  # deleted since
-            kept.forget_proof(name, found.name)
+            kept.forget_proof(name, outcome.name)
     for name in visit.removed:
         kept.forget(name)
 
 
 @dataclass(frozen=True)
 class _Work:
-    """What is to be done in each location. `known`: all backups that are known, by `StoredBackup.identity`. `wanted`:
-    those to copy, newest first. `halted`: see `retention.verdicts`. `language`: of messages."""
+    """What to do in each location. `known`: all known backups, by `StoredBackup.identity`. `wanted`: the backups to
+    copy, newest first. `halted`: see `retention.verdicts`. `site`: the id of this site. `language`: of messages."""
 
     known: Mapping[str, StoredBackup]
     wanted: Sequence[StoredBackup]
@@ -124,32 +127,21 @@ class _Work:
 
 
 def _work(halted: str) -> _Work:
-    """Return what is to be done: to copy what is here, but for safety copies and what is about to be removed."""
+    """Return what to do: copy the backups in BACKUP_ROOT, except safety copies and those about to be removed."""
     backups, site = kept.backups(), site_id()
     here = [backup for backup in backups if backup.is_local and backup.site == site and not backup.is_damaged]
-    goes = {verdict.backup.name for verdict in _retention(here, site, halted) if not verdict.stays}
+    goes = {verdict.backup.name for verdict in retention_of(here, site, halted) if not verdict.stays}
     wanted = [b for b in here if b.kind is not BackupKind.SAFETY and b.name not in goes]
     known = {backup.identity: backup for backup in backups}
     return _Work(known, wanted, halted, site, translation.get_language())
 
 
-def _retention(backups: Sequence[StoredBackup], site: str, halted: str) -> list[Verdict]:
-    return verdicts(
-        backups,
-        keep_rules(conf.keep),
-        site=site,
-        zone=babybuddy.user_timezone(None),
-        now=aware_now(),
-        halted=halted,
-    )
-
-
 class _Visit:
-    """A visit to one location. Nothing in it asks the database: it is made in a thread.
+    """A visit to one location. It runs in a thread and must not query the database.
 
-    `before`: how the location was known to be. `seen`: how it is, as far as the visit came. `known`: what was known to
-    lie there. `removed`: the names of backups whose copy was removed. `replaced`: of those whose copy was replaced by
-    another file.
+    `before`: the state that was noted before the visit. `seen`: the state as the visit sees it. `known`: the copies
+    that were noted before. `removed`: the names of backups whose copy the visit removed. `replaced`: the names of
+    backups whose copy it replaced by another file.
     """
 
     def __init__(self, before: Seen, work: _Work) -> None:
@@ -159,24 +151,24 @@ class _Visit:
         self.known: Mapping[str, Content] = before.copies
         self._work = work
         self._copies = dict(before.copies)
-        #: Whether it lets us delete is only known once something was to be deleted.
+        # Whether the location lets us delete is only known after a deletion was tried, so that is carried over.
         self._limits = {code: text for code, text in before.limits.items() if code == CannotDelete.code}
         self._gone: list[str] = []
         self._is_listed = False
-        #: The names of files there that nobody could read: they may need any of the photos.
+        #: The names of backups there that could not be read. Any photo there may belong to them.
         self._unread: set[str] = set()
 
     def make(self) -> None:
-        """Make the visit. Nothing is raised."""
+        """Make the visit. Raises nothing: `seen` says how it went."""
         with translation.override(self._work.language):
             try:
                 with logged(f"copying to {self.seen.name}", None) as log:
                     self._do()
-                    self.seen = self._found()
+                    self.seen = self._outcome()
                     log(f"{len(self._copies)} there now")
             except BackupError as error:
                 self.seen = self.failed(error.message)
-            except Exception as error:  # noqa: BLE001  in a thread of its own: nobody else would hear of it
+            except Exception as error:  # noqa: BLE001  in a thread, nobody else would see the error
                 logger.exception("copying to %s failed", self.seen.name)
                 self.seen = self.failed(type(error).__name__)
             finally:
@@ -194,17 +186,17 @@ class _Visit:
         lacking = [backup for backup in self._work.wanted if self._lacks(backup, key)]
         photos.complete(self._copies, [backup for backup in self._work.wanted if backup not in lacking])
         for backup in lacking:
-            with suppress(NoSuchBackup):  # deleted here meanwhile
+            with suppress(NoSuchBackup):  # it was deleted from BACKUP_ROOT meanwhile
                 self._send(location, backup, key, photos)
         if self._is_listed and not self._gone:
             self._tidy(location)
             if not self._work.halted and self._unread <= self._copies.keys():
                 photos.tidy(self._copies)
 
-    # -- what is there ---
+    # -- which copies there are ---
 
     def _look(self, location: locations.Location) -> None:
-        """See what lies there, and what does not any more."""
+        """List the location: find the copies that are there, and those that are gone since the last visit."""
         try:
             there = [name for name in parsed(location.names()) if name.site == self._work.site]
         except CannotList as error:
@@ -225,25 +217,26 @@ class _Visit:
         self._unread = texts - self._copies.keys()
 
     def _learned(self, location: locations.Location, name: Name) -> Content:
-        """Return what a file holds that was not seen there before. Raises `LocationFailed`, `InvalidBackup`."""
+        """Return the content of a file that was not noted before. Raises `LocationFailed`, `InvalidBackup`."""
         with locations.open_parts(location, name.path) as file:
             backup = self._work.known.get(name.identity)
             if backup is None or not backup.is_local:
                 return content_of(file)
-            check(file, name)  # else it is sent again
+            check(file, name)  # if this fails, the backup is sent again
             return _content(backup, file.seek(0, 2))
 
     def _lacks(self, backup: StoredBackup, key: Key | None) -> bool:
+        """Tell whether a backup must be sent: there is no copy, none encrypted as it should be, or a damaged one."""
         copies = [name for text in self._copies if (name := parse(text)).identity == backup.identity]
         if key is not None:
             copies = [name for name in copies if name.key_id]
         last = facts.proofs_of(backup.facts).get(self.seen.name, {})
         return not copies or last.get("verdict") == "failed"
 
-    # -- what is sent ---
+    # -- sending ---
 
     def _refuse_clear(self) -> None:
-        """Raise `EncryptionUnavailable` if copies were encrypted by default, and the key is gone since."""
+        """Raise `EncryptionUnavailable` if the copies there are encrypted by default, but the key is gone."""
         ids = sorted({parse(text).key_id for text in self._copies} - {""})
         if ids and conf.encrypt is None:
             raise EncryptionUnavailable(
@@ -258,7 +251,7 @@ class _Visit:
     def _send(
         self, location: locations.Location, backup: StoredBackup, key: Key | None, photos: PhotoCopies
     ) -> None:
-        """Send a copy, after its photos, and read it back.
+        """Send the photos of a backup, then a copy of it, and read that back.
 
         Raises `LocationFailed`, `NoSuchBackup`, `InvalidBackup`, `StorageFailed`.
         """
@@ -276,7 +269,8 @@ class _Visit:
             except (KeyNeeded, EncryptionUnavailable):
                 if not name.key_id:
                     raise
-                photos.send_locked(name.key_id)  # an old key, which this server has not: it goes as it is
+                # It is encrypted with an old key, which this server does not have: send the file as it is.
+                photos.send_locked(name.key_id)
             file.seek(0)
             location.send(name.path, file)
             try:
@@ -285,29 +279,31 @@ class _Visit:
                 self._limits[error.code] = error.message
             except BaseException:
                 with suppress(BackupError):
-                    location.delete(name.path)  # else it would be taken for a good one
+                    location.delete(name.path)  # a damaged copy must not look like a good one
                 raise
-            if self.seen.name in facts.proofs_of(backup.facts):  # of the file that was there before
+            if self.seen.name in facts.proofs_of(
+                backup.facts
+            ):  # that proof was of the file that this one replaces
                 self.replaced.append(backup.name)
             self._copies[name.text] = _content(backup, file.seek(0, 2))
         self._remove_clear(location, name)
 
     def _remove_clear(self, location: locations.Location, name: Name) -> None:
-        """Delete the same copy in clear, if this one is encrypted."""
+        """Delete the unencrypted copy of the same backup, if this copy is encrypted."""
         clear = f"{name.identity}.zip"
         if name.key_id and clear in self._copies:
             self._delete(location, parse(clear))
 
-    # -- what goes ---
+    # -- removing ---
 
     def _tidy(self, location: locations.Location) -> None:
-        """Remove what the rules do not want there any more."""
+        """Remove the copies that BACKUP_KEEP does not keep."""
         backups = {
             name.identity: self._work.known.get(name.identity)
             or kept.seen_in(location.name, name.text, self._copies[name.text])
             for name in map(parse, self._copies)
         }
-        for verdict in _retention([*backups.values()], self._work.site, self._work.halted):
+        for verdict in retention_of([*backups.values()], self._work.site, self._work.halted):
             if verdict.stays or kept.is_pinned(verdict.backup.name):
                 continue
             for name in [*map(parse, self._copies)]:
@@ -315,7 +311,7 @@ class _Visit:
                     return
 
     def _delete(self, location: locations.Location, name: Name) -> bool:
-        """Delete a copy. Returns whether the location lets us."""
+        """Delete a copy. Returns False if the location does not allow it."""
         try:
             location.delete(name.path)
         except CannotDelete as error:
@@ -327,9 +323,10 @@ class _Visit:
         logger.info("%s removed from %s", name.text, location.name)
         return True
 
-    # -- how it is ---
+    # -- the state after the visit ---
 
-    def _found(self) -> Seen:
+    def _outcome(self) -> Seen:
+        """Return how the location is after the visit."""
         state, message = State.OK, _there(self._copies)
         if self._gone:
             state, message = State.FAILED, self._gone_message()
@@ -362,7 +359,7 @@ class _Visit:
         return f"{message} " + _("If nobody deleted them on purpose, find out who can write there.")
 
     def failed(self, message: str) -> Seen:
-        """Return that it failed, and when it is tried again."""
+        """Return the state of a location that failed, with the time of the next try. `message`: the reason."""
         now, tries = aware_now(), self.seen.tries + 1
         is_over = tries > len(TRIES)
         next_try = None if is_over else now + dt.timedelta(minutes=TRIES[tries - 1])
@@ -384,7 +381,7 @@ def _created(name: Name) -> dt.datetime:
 
 
 def _content(backup: StoredBackup, size: int) -> Content:
-    """Return what the copy of a backup holds. `size`: its own, in bytes."""
+    """Return the content of a copy of a backup. `size`: of the copy, in bytes."""
     return Content(
         size,
         backup.label,
@@ -412,26 +409,26 @@ def _there(copies: Mapping[str, Content]) -> str:
 
 
 def test(name: str, user: Any) -> Seen:
-    """Write a small file into a location, read it back and delete it. Notes how that went, and returns it.
+    """Write a small file into a location, read it back and delete it. Notes and returns the state of the location.
 
-    `user`: who said so; None is nobody.
-    If it works, what the location lacks is sent with the next look. Raises `NoSuchLocation`, `StorageFailed`.
+    `user`: who asked for it; None if nobody did. The backups that the location lacks are sent after one of the next
+    requests. Raises `NoSuchLocation`, `StorageFailed`.
     """
     location, now = locations.location(name), aware_now()
-    found: dict[str, Any] = {"at": now, "next_try": now}
+    changes: dict[str, Any] = {"at": now, "next_try": now}
     try:
         with logged(f"test of {name}", user) as log:
             limits = {error.code: error.message for error in location.test()}
             log(", ".join(limits) or "works")
     except LocationFailed as error:
-        found |= {"state": State.FAILED, "message": error.message}
+        changes |= {"state": State.FAILED, "message": error.message}
     else:
         message = " ".join(limits.values()) or _(
             "The test worked: a file was written, read back and deleted."
         )
-        # Nothing but a copy tells whether copies are there, and a visit makes one now.
+        # A test does not tell whether the copies are there. The visit that follows does.
         was_good = elsewhere.seen()[name].state is State.OK
         state = State.OK if was_good and not limits else State.UNKNOWN
-        found |= {"state": state, "message": message, "limits": limits, "tries": 0, "is_lasting": False}
-    elsewhere.change(name, lambda seen: replace(seen, **found))
+        changes |= {"state": state, "message": message, "limits": limits, "tries": 0, "is_lasting": False}
+    elsewhere.change(name, lambda seen: replace(seen, **changes))
     return elsewhere.seen()[name]

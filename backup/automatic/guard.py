@@ -1,7 +1,7 @@
-"""The shrink guard: finds what is fewer than in the automatic backup before.
+"""The shrink guard: compares the number of entries with that of the automatic backup before.
 
-Data that was lost must not push the last good backup out. If some is fewer, `retention` removes nothing until a
-superuser says that it is right.
+If data was lost, newer backups without it must not push out the last good one. So if there are far fewer entries,
+`retention` removes nothing until a superuser says that this is right.
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ from .. import babybuddy
 from ..archive import Archive
 from ..storage.kept import StoredBackup
 
-#: A model is guarded where it lost more records than this, and more than a fifth of them. Fewer go in everyday use.
+#: The guard steps in if a model lost more records than this, and more than a fifth of them. Fewer are everyday use.
 MANY = 50
 FIFTH = 5
-#: The fact beside a backup: what is fewer in it, and, once somebody said that it is right, who.
+#: Facts beside a backup: the losses that it shows, and who said, and when, that they are right.
 SHRUNK, ACCEPTED = "shrunk", "accepted"
 
 
 @dataclass(frozen=True)
 class Loss:
-    """Records of a model that are gone. `model`: its label. `before`, `now`: how many there were, and are."""
+    """Records of a model that are gone. `model`: its label. `before`, `now`: how many there were, and how many are
+    left."""
 
     model: str
     before: int
@@ -34,11 +35,12 @@ class Loss:
 
 
 def losses(before: Archive, now: Archive) -> list[Loss]:
-    """Return what is fewer now than before: a child, or many records of care. Raises `InvalidBackup`.
+    """Return which models lost records: at least one child, or many records of care. Raises `InvalidBackup`.
 
-    A model that is not there any more, since an update of the host or BACKUP_EXCLUDE took it away, lost nothing.
+    A model that is no longer in the backup at all, since an update of the host or BACKUP_EXCLUDE removed it, is passed
+    over.
     """
-    found = []
+    fewer = []
     for label, member in before.metadata.models.items():
         if label not in now.metadata.models:
             continue
@@ -50,26 +52,29 @@ def losses(before: Archive, now: Archive) -> list[Loss]:
             lost = then - today
             is_lost = babybuddy.is_care(label) and lost > MANY and lost * FIFTH > then
         if is_lost:
-            found.append(Loss(label, then, today))
-    return found
+            fewer.append(Loss(label, then, today))
+    return fewer
 
 
 def _children(*archives: Archive) -> int:
-    """Return the number of children that are in all of these. One that came does not make up for one that went."""
+    """Return how many children are in all of these archives. So a new child does not make up for one that is gone."""
     keys = [{r["pk"] for batch in a.records(babybuddy.CHILD) for r in batch} for a in archives]
     return len(set.intersection(*keys))
 
 
 def shrunk(backups: Iterable[StoredBackup]) -> list[StoredBackup]:
-    """Return the backups in which something is fewer, and about which nobody has said yet that it is right."""
+    """Return the backups that show losses of which no superuser has said yet that they are right."""
     return [b for b in backups if b.facts.get(SHRUNK) and not b.facts.get(ACCEPTED)]
 
 
 def losses_of(backups: Sequence[StoredBackup]) -> list[Loss]:
-    """Return what is fewer in these backups, newest first; each model once, from the first loss to the last."""
-    found: dict[str, Loss] = {}
+    """Return the losses that these backups show together: one for each model, from its first loss to its last.
+
+    `backups`: newest first.
+    """
+    by_model: dict[str, Loss] = {}
     for backup in backups:
         for entry in backup.facts.get(SHRUNK, []):
             model, before, now = entry["model"], entry["before"], entry["now"]
-            found[model] = Loss(model, before, found[model].now if model in found else now)
-    return [*found.values()]
+            by_model[model] = Loss(model, before, by_model[model].now if model in by_model else now)
+    return [*by_model.values()]

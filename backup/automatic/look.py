@@ -1,7 +1,7 @@
-"""After a request: looks whether a backup, or a copy of one, is due, and starts the child process that makes it.
+"""Looks after a request whether a backup, or a copy of one, is due, and starts the child process that makes it.
 
-Nothing is done inside of a request but that: a look a minute at one small file, and, once a day, the start of a shell,
-which leaves the child behind and ends at once. So the child is nobody's child when it ends, and no thread waits for it.
+A request pays for no more than that: once a minute a look at one small file, and once a day the start of a shell, which
+starts the child in the background and ends at once. So no process of the server has to wait for the child to end.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from . import outlook
 
 logger = logging.getLogger("backup")
 
-#: Seconds between two looks of a process. While what it starts comes to nothing, they double, to an hour.
+#: Seconds between two looks of a process. They double, up to an hour, as long as no run that it starts succeeds.
 PAUSE, LONGEST_PAUSE = 60.0, 3600.0
-#: What the shell does: it leaves the command behind, which is then a process of its own.
+#: What the shell does: it starts the command in the background.
 LEAVE_BEHIND = '"$@" &'
 
 
 class Watch:
-    """When this process looks next."""
+    """Decides when this process looks next."""
 
     def __init__(self) -> None:
         self.next = 0.0
@@ -39,11 +39,11 @@ class Watch:
         self._looking = threading.Lock()
 
     def soon(self) -> None:
-        """Look after this very request: something is due since it."""
+        """Look after the current request, which has made something due."""
         self.next = 0.0
 
     def after_request(self, **kwargs: Any) -> None:
-        """Look, where the last look was a while ago. Receives `request_finished`."""
+        """Look, if the last look was long enough ago. Receives the signal `request_finished`."""
         if time.monotonic() < self.next or not self._looking.acquire(blocking=False):
             return
         try:
@@ -60,7 +60,7 @@ class Watch:
                 self.next = time.monotonic() + PAUSE
                 return
             start()
-        except (ImproperlyConfigured, OSError) as error:  # a request must not fail by it
+        except (ImproperlyConfigured, OSError) as error:  # the request must not fail because of it
             logger.warning("an automatic backup cannot be started: %s", error)
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
 
@@ -76,7 +76,7 @@ def _is_due() -> bool:
 
 
 def start() -> None:
-    """Start `python -m backup.automatic` with the settings of this process, and leave it behind. Raises `OSError`."""
+    """Start `python -m backup.automatic` in the background, with the settings of this process. Raises `OSError`."""
     if ENVIRONMENT_VARIABLE not in os.environ:
         raise ImproperlyConfigured(f"the settings come from no module that {ENVIRONMENT_VARIABLE} names.")
     try:
@@ -93,6 +93,6 @@ def start() -> None:
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,  # errors go where those of the server go
-        start_new_session=True,  # what ends the server's processes, by the terminal say, does not end this one
+        start_new_session=True,  # a signal to all processes of the server, from a terminal say, does not end this one
         check=False,
     )

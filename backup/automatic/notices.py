@@ -1,6 +1,7 @@
-"""Who is told when automatic backups begin to go wrong, and when they are right again.
+"""Tells people and programs when automatic backups begin to fail, and when they work again.
 
-Whatever goes wrong with a notice is logged, and never fails a backup. Addresses are not logged: secrets may be in them.
+An error while sending a notice is logged and never makes a backup fail. Addresses are not logged: they may contain
+secrets.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from ..conf import OFF, conf
 from ..log import logger
 from .status import State, Status
 
-#: Seconds that one server may take.
+#: Seconds to wait for a server.
 TIMEOUT = 10.0
 
 
 def tell(status: Status) -> None:
-    """Tell people and programs of a change of state."""
+    """Send a change of state to BACKUP_NOTIFY and BACKUP_WEBHOOK_URL."""
     if conf.webhook_url:
         _ask(conf.webhook_url, json.dumps(status.as_json()).encode())
     if addresses := _addresses():
@@ -32,14 +33,14 @@ def tell(status: Status) -> None:
 
 
 def ping(suffix: str = "") -> None:
-    """Tell BACKUP_PING_URL of a run. `suffix`: "/start", "/fail", or "" after a success."""
+    """Request BACKUP_PING_URL for a run. `suffix`: "/start", "/fail", or "" after a success."""
     if conf.ping_url:
         parts = urlsplit(conf.ping_url)
         _ask(urlunsplit(parts._replace(path=parts.path.rstrip("/") + suffix if suffix else parts.path)))
 
 
 def lacks_sender() -> bool:
-    """Tell whether the site names no sender of its mails, as Baby Buddy without EMAIL_FROM and EMAIL_HOST_USER."""
+    """Tell whether the settings name no sender of mails, as in Baby Buddy without EMAIL_FROM and EMAIL_HOST_USER."""
     return conf.notify != [OFF] and not settings.DEFAULT_FROM_EMAIL
 
 
@@ -49,7 +50,7 @@ def _addresses() -> list[str]:
 
 
 def _mail(addresses: Iterable[str], status: Status) -> None:
-    """Send each of them a mail of its own: they need not know of each other."""
+    """Send a mail to each address separately, so that the recipients do not see each other."""
     if status.lasting and not status.state.is_trouble:
         subject = _("Baby Buddy: copies of the backups fail")
     elif status.state is State.OK:
@@ -58,7 +59,9 @@ def _mail(addresses: Iterable[str], status: Status) -> None:
         subject = _("Baby Buddy: entries are fewer than in the backup before")
     else:
         subject = _("Baby Buddy: automatic backups need your attention")
-    sender = settings.DEFAULT_FROM_EMAIL  # without one, the addressee: mail servers take no mail from nobody
+    sender = (
+        settings.DEFAULT_FROM_EMAIL
+    )  # without one, the recipient: mail servers refuse mail without a sender
     messages = [
         mail.EmailMessage(subject, status.message, sender or address, [address]) for address in addresses
     ]
@@ -72,7 +75,7 @@ def _mail(addresses: Iterable[str], status: Status) -> None:
 
 
 def _ask(url: str, data: bytes | None = None) -> None:
-    """GET an address, or POST JSON to it."""
+    """Request an address: by GET, or, with `data`, which is JSON, by POST."""
     headers = {"User-Agent": "babybuddy-backup", **({"Content-Type": "application/json"} if data else {})}
     try:
         with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=TIMEOUT):

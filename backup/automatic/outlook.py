@@ -1,7 +1,7 @@
-"""What this machine knows about the next backup without asking a database or a distant storage: one small file.
+"""A small file that says when the next backup is due, so that nobody has to ask the database or a remote storage.
 
-It is made anew by every run, and only spares questions: where it is missing, old or wrong, a run is started and finds
-out. It lies in BACKUP_ROOT, or, if nothing can be written there, in the folder for temporary files.
+Every run writes it anew. It is only a shortcut: if it is missing, old or wrong, a run is started and finds out. It lies
+in BACKUP_ROOT, or, if that cannot be written to, in the folder for temporary files.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from ..storage.atomic import atomic_write, sweep
 from ..storage.owner import give_away
 from ..storage.state import LastRun
 
-#: Seconds that clocks may differ.
+#: Seconds by which the clocks of two machines may differ.
 DRIFT = 60
 
 
 @dataclass(frozen=True)
 class Outlook:
-    """What a run left. Moments are seconds since 1970.
+    """The content of the file. Moments are seconds since 1970.
 
-    `written`: when. `schedule`, `zone`: BACKUP_SCHEDULE and the zone that it was in. `due`: when the next run is to
-    start. `overdue`: from when on the backup is overdue. `newest`: the path of the newest automatic backup, "" where
-    there is none, or where it is in no folder of this machine. `state`: of `status`. `run`: how the last run went, as
-    JSON; it is here as well since the storage may be what fails. `locations`: a text that tells when the settings name
-    others.
+    `written`: when it was written. `schedule`, `zone`: BACKUP_SCHEDULE and the time zone at that time. `due`: when the
+    next run is to start. `overdue`: from when on the backup is overdue. `newest`: the path of the newest automatic
+    backup; "" if there is none, or if it is in no folder of this machine. `state`: a value of `status.State`. `run`:
+    how the last run went, as JSON; it is saved here, too, since the storage may be what failed. `locations`: a
+    fingerprint of BACKUP_LOCATIONS, which shows whether that was changed.
     """
 
     written: float
@@ -57,11 +57,11 @@ class Outlook:
         return LastRun.from_json(self.run)
 
     def is_due(self, now: dt.datetime) -> bool:
-        """Tell whether a run is to start: its moment has come, or what is written here does not hold any more."""
+        """Tell whether a run is to start: it is time for it, or this file is out of date."""
         moment = now.timestamp()
         return (
             moment >= self.due
-            or self.written > moment + DRIFT  # the clock was wrong then
+            or self.written > moment + DRIFT  # the clock was wrong when it was written
             or (self.schedule, self.zone) != (conf.schedule, babybuddy.user_timezone(None).key)
             or self.locations != elsewhere.fingerprint()
             or (self.newest != "" and not os.path.exists(self.newest))
@@ -69,18 +69,18 @@ class Outlook:
 
 
 def read() -> Outlook | None:
-    """Return what the last run left on this machine; None if there is nothing that can be read."""
-    found = []
+    """Return the outlook that the last run on this machine wrote; None if there is none that can be read."""
+    outlooks = []
     for path in _paths():
         with suppress(OSError, TypeError, ValueError):
             outlook = Outlook(**json.loads(path.read_text(encoding="utf-8")))
             if _is_trusted(path):
-                found.append(outlook)
-    return max(found, key=lambda outlook: outlook.written, default=None)
+                outlooks.append(outlook)
+    return max(outlooks, key=lambda outlook: outlook.written, default=None)
 
 
 def write(outlook: Outlook) -> None:
-    """Leave this for others. If it cannot be written anywhere, each process has to find out for itself."""
+    """Write the outlook for the other processes. If it cannot be written anywhere, each has to find out by itself."""
     for path in _paths():
         with suppress(OSError):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -94,12 +94,13 @@ def write(outlook: Outlook) -> None:
 
 
 def _is_trusted(path: Path) -> bool:
-    """Tell whether a file is from this user, or from one who rules the folder: anybody may write to a temporary one."""
+    """Tell whether a file belongs to this user, to root or to the folder's owner: anybody may write temporary files."""
     return not hasattr(os, "getuid") or path.stat().st_uid in (0, os.getuid(), path.parent.stat().st_uid)
 
 
 def _paths() -> Iterator[Path]:
-    """Return where the file may lie. It is named by the settings of the database, since its id is not known here."""
+    """Yield the paths where the file may lie. Its name is made of the settings of the database, since the id of the
+    site is in the database, which must not be asked here."""
     database = settings.DATABASES[DEFAULT_DB_ALIAS]
     names = [str(database.get(name, "")) for name in ("ENGINE", "HOST", "PORT", "NAME")]
     digest = hashlib.sha256(repr(names).encode()).hexdigest()[:12]

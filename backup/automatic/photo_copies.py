@@ -1,15 +1,12 @@
-"""Photos of kept backups in a location: each once, there before the first backup that names it, and gone after the
-last one."""
+"""Copies photos of kept backups to a location. Each photo is there once; it arrives before the first backup that names
+it, and is removed after the last one."""
 
 from __future__ import annotations
 
-import secrets
 import tempfile
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 from typing import BinaryIO, cast
-
-from django.utils.translation import gettext as _
 
 from ..archive import Archive, Key, Photo
 from ..archive.photos import IN_MEMORY, stored_name, write_encrypted
@@ -29,20 +26,18 @@ from ..storage.files import PHOTOS
 from ..storage.kept import StoredBackup
 from ..storage.named import NamedPhotos
 from ..storage.names import Name, parse
-
-#: Bytes from somewhere in a photo that are compared with what was sent.
-SAMPLE = 64 * 1024
+from .read_back import is_sample_same, not_what_was_sent
 
 
 class PhotoCopies:
-    """The photos of one visit to a location. Raises `LocationFailed` if it fails."""
+    """The photos in a location, during one visit. Methods raise `LocationFailed` if the location fails."""
 
     def __init__(self, location: locations.Location) -> None:
         self._location = location
         self._here = {path.rpartition("/")[2] for path in files.names_in(PHOTOS)}
         self._there: set[str] = set()
         self._is_listed = True
-        #: Names of files that backups here name: they stay.
+        #: The names of the photos that backups in BACKUP_ROOT need. They stay.
         self._needed: set[str] = set()
         try:
             self._there.update(location.names(PHOTOS))
@@ -50,7 +45,7 @@ class PhotoCopies:
             self._is_listed = False
 
     def complete(self, copies: Iterable[str], backups: Iterable[StoredBackup]) -> None:
-        """Send what is missing of the photos of backups whose copies are there."""
+        """Send missing photos of backups that have a copy in the location. `copies`: the names of all copies there."""
         here = {backup.identity: parse(backup.copies[kept.LOCAL]) for backup in backups}
         for copy in map(parse, copies):
             if copy.identity in here:
@@ -60,14 +55,14 @@ class PhotoCopies:
         try:
             with kept.open_backup(local.text, kept.LOCAL) as file, keys.unlocked(file) as archive:
                 key = archive.key or keys.of_id(copy.key_id)
-                if not self._is_listed:  # they went before the copy did
+                if not self._is_listed:  # photos are sent before the copy, so they are there
                     self._there |= {stored_name(p.sha256, key) for p in archive.metadata.photos.values()}
                 self.send(archive, key)
         except (NoSuchBackup, InvalidBackup, KeyNeeded, EncryptionUnavailable) as error:
             logger.warning("the photos of %s are not looked at: %s", local.text, error.code)
 
     def send(self, archive: Archive, key: Key | None, *, anew: bool = False) -> None:
-        """Send the photos of a backup that is open, `key`: encrypted with this. `anew`: also those that are there."""
+        """Send the photos of an open backup. `key`: encrypt them with it. `anew`: also send those that are there."""
         for photo in archive.metadata.photos.values():
             name = stored_name(photo.sha256, key)
             self._needed.add(name)
@@ -78,17 +73,23 @@ class PhotoCopies:
                     self._send_file(name)
                 else:
                     self._send_photo(archive, photo, key, name)
-            except (InvalidBackup, NoSuchBackup) as error:  # it is damaged here: a proof says so
+            except (
+                InvalidBackup,
+                NoSuchBackup,
+            ) as error:  # it is damaged in BACKUP_ROOT: the proof reports that
                 logger.warning("a photo was not sent to %s: %s", self._location.name, error.code)
 
     def send_locked(self, key_id: str) -> None:
-        """Send all photos that are encrypted with a key which is not known here: nobody can tell which it needs."""
+        """Send all photos that are encrypted with a key that the server does not have.
+
+        Without the key, nobody can tell which of them a backup needs.
+        """
         for name in sorted(self._here):
             if name.endswith(f"_{key_id}.zip") and name not in self._there:
                 self._send_file(name)
 
     def _send_file(self, name: str) -> None:
-        """Send a photo as it lies here."""
+        """Send a photo as it is stored in BACKUP_ROOT."""
         file = files.open_file(f"{PHOTOS}/{name}")
         if file is None:
             raise InvalidBackup(name)
@@ -107,26 +108,20 @@ class PhotoCopies:
 
     def _send(self, name: str, file: BinaryIO) -> None:
         """Send a file, and read a part of it back."""
-        path, size = f"{PHOTOS}/{name}", file.seek(0, 2)
+        path = f"{PHOTOS}/{name}"
         file.seek(0)
         self._location.send(path, file)
-        start = secrets.randbelow(max(size - SAMPLE, 0) + 1)
-        file.seek(start)
         with suppress(CannotRead):
-            is_same = self._location.size(path) == size
-            if not is_same or self._location.read_part(path, start, SAMPLE) != file.read(SAMPLE):
+            if not is_sample_same(self._location, path, file):
                 with suppress(LocationFailed):
                     self._location.delete(path)
-                raise LocationFailed(
-                    _("What was read back from “%(name)s” is not what was sent there.")
-                    % {"name": self._location.name}
-                )
+                raise not_what_was_sent(self._location)
         self._there.add(name)
 
     def tidy(self, copies: Collection[str]) -> None:
-        """Remove the photos that no copy there names any more. `copies`: the names of those that are there.
+        """Remove the photos that no copy in the location names any more. `copies`: the names of all copies there.
 
-        If one of them cannot be read, nothing is removed.
+        If one of the copies cannot be read, nothing is removed.
         """
         if not self._is_listed or self._there <= self._needed:
             return

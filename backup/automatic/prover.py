@@ -1,6 +1,6 @@
 """Restores a backup into a throw-away database and compares every value: the child process of `proof`.
 
-See `upgrade.child` for how it is told what to do, and what it can reach.
+See `upgrade.child` for how it gets its order, and what it can access.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from ..upgrade import process
 from ..upgrade.child import ParentReporter, explained, serve
 from ..upgrade.worker import upgrade
 
-#: Added to the priority number of the process: nobody waits for it.
+#: Added to the priority number of the process, since nobody waits for it.
 NICE = 10
 
 
@@ -62,13 +62,13 @@ def _at_todays_schema(order: dict[str, Any], folder: Path, reporter: ParentRepor
     if order["is_older"]:
         upgrade(folder, reporter, edited=order["edited"], leave_out=order["leave_out"], key=key)
         path = folder / process.UPGRADED
-    if not connection.introspection.table_names():  # a database file of today's takes no migration
+    if not connection.introspection.table_names():  # a database file that needed no migration has its tables
         _build_schema()
     return path
 
 
 class _NoMigrations(dict[str, None]):
-    """Tells Django that no app has migrations, so that it makes all tables as the models are now."""
+    """Value of MIGRATION_MODULES by which no app has migrations, so that Django creates the tables from the models."""
 
     def __contains__(self, label: object) -> bool:
         return True
@@ -78,11 +78,11 @@ class _NoMigrations(dict[str, None]):
 
 
 def _build_schema() -> None:
-    """Make all tables at once, and note all migrations as applied: to run them takes ten times as long."""
+    """Create all tables from the models, and record all migrations as applied: running them takes ten times as long."""
     before = settings.MIGRATION_MODULES
     settings.MIGRATION_MODULES = _NoMigrations()
     try:
-        # Django's own command: that of the host creates a user with a known password.
+        # Django's own command, since the host's also creates a user with a well-known password.
         call_command(migrate.Command(), verbosity=0, interactive=False, run_syncdb=True)
     finally:
         settings.MIGRATION_MODULES = before
@@ -100,7 +100,7 @@ def _build_schema() -> None:
 def _prove(
     path: Path, folder: Path, order: dict[str, Any], key: Key | None, reporter: ParentReporter
 ) -> dict[str, Any]:
-    from .. import services  # it looks at the settings, which are set by now
+    from .. import services  # only now, since it reads the settings
 
     database, edited = database_of(), order["edited"]
     options = RestoreOptions(RestoreMode.CLEAR, clear_unknown_apps=True, edited=edited, as_it_was=True)
@@ -129,7 +129,7 @@ def _prove(
 
 
 def _opened(path: Path, folder: Path) -> BinaryIO:
-    """Open a file with the photos that lie beside it, which the parent has brought."""
+    """Open a backup together with the photos that lie beside it; the parent has copied them into the folder."""
     return with_photos(path.open("rb"), PhotoFolder(folder / proof.PHOTOS))
 
 
@@ -138,10 +138,9 @@ def _tables() -> list[Table]:
 
 
 def _check_values(archive: Archive, tables: list[Table], database: Database) -> None:
-    """Check all that a restore checks before it begins. Raises `InvalidBackup`.
+    """Check all values as a restore does before it begins. Raises `InvalidBackup`.
 
-    The restore itself is of the kind that an undo is, which changes nothing of what the file holds, and therefore does
-    not ask whether the host could live with it.
+    The trial restore itself is done like an undo, which restores values as they are, without these checks.
     """
     reader = RecordReader(archive, babybuddy.validators(database))
     for table in tables:
@@ -150,7 +149,7 @@ def _check_values(archive: Archive, tables: list[Table], database: Database) -> 
 
 
 def _not_held(archive: Archive, tables: list[Table], database: Database) -> str:
-    """Return why it cannot be told: a value that SQLite, of all databases, cannot hold; "" if there is none."""
+    """Return why the backup cannot be proved: it has a value that only other databases can hold. "" if it can."""
     for table in tables:
         for columns in RecordReader(archive).columns(table):
             for place, column in enumerate(table.columns):
@@ -164,8 +163,10 @@ def _not_held(archive: Archive, tables: list[Table], database: Database) -> str:
 
 
 def _check_references(before: Places, after: Places) -> None:
-    """Raise `RecordsRefused` if records refer to nothing of which the backup does not say so: it is damaged, and a
-    restore would refuse them. Those that it names did so when it was made."""
+    """Raise `RecordsRefused` if references are dangling that the backup does not list as dangling.
+
+    A restore would refuse these. Those that are listed were dangling when the backup was made.
+    """
     if after.total > before.total:
         known = {(place.model, str(place.pk), place.field) for place in before.named}
         new = [p for p in after.named if (p.model, str(p.pk), p.field) not in known]
@@ -173,12 +174,12 @@ def _check_references(before: Places, after: Places) -> None:
 
 
 def _compare_records(archive: Archive, again: Archive, tables: list[Table]) -> None:
-    """Raise `Mismatch` if a model's records are not the same in both files; name the first one that is not."""
+    """Raise `Mismatch` if the records of a model differ between the two files. It names the first one that does."""
     for table in tables:
         before, after = archive.metadata.models[table.label], again.metadata.models[table.label]
         if before.sha256 == after.sha256:
             continue
-        # Another layout of the same values is no difference, in a file that somebody edited, say.
+        # The same values may be laid out differently, for example in a file that somebody edited.
         for old, new in zip_longest(_rows(archive, table), _rows(again, table)):
             if old != new:
                 raise Mismatch(
@@ -195,8 +196,8 @@ def _check_photos_are_there(archive: Archive, wanted: Mapping[str, Photo]) -> No
 def _place_photos(
     archive: Archive, tables: list[Table], wanted: Mapping[str, Photo], reporter: ParentReporter
 ) -> list[str]:
-    """Restore the photos into the throw-away folder for files. Returns the names of those that records name; the others
-    are only read. Raises `InvalidBackup` if one is damaged."""
+    """Restore the photos into the temporary media folder. Returns the names of those that records name; the others are
+    only read. Raises `InvalidBackup` if one is damaged."""
     placing = Placing(archive, reporter, as_it_was=True)
     placing.decide(RecordReader(archive, as_it_was=True), tables, lambda _table, batch: batch)
     placing.place(lambda files: None)
@@ -208,7 +209,7 @@ def _place_photos(
 
 
 class _Checksums:
-    """Takes photos for their checksums: see `dump.Store`."""
+    """A `dump.Store` that only collects the checksums of photos."""
 
     def begin(self, key: Key | None) -> None:
         pass
@@ -221,7 +222,7 @@ class _Checksums:
 
 
 def _compare_photos(before: Mapping[str, Photo], after: Mapping[str, Photo]) -> None:
-    """Raise `Mismatch` if a photo is not what it was; name the first one."""
+    """Raise `Mismatch` if a photo changed. It names the first one."""
     for name, photo in before.items():
         if name not in after or after[name].sha256 != photo.sha256:
             raise Mismatch(

@@ -1,4 +1,4 @@
-"""Which automatic backups stay, and why. A pure computation: nothing here looks at a clock or at a file."""
+"""Decides which automatic backups stay, and why. A pure computation: it looks at no clock and no file."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from django.utils.translation import gettext as _
 
 from ..storage.kept import BackupKind, StoredBackup
 
-#: Rule of BACKUP_KEEP -> the period that a moment lies in, as people write it.
+#: Rule of BACKUP_KEEP -> function that returns the period of a moment, as text.
 PERIODS: dict[str, Callable[[dt.datetime], str]] = {
     "hourly": lambda moment: f"{moment:%Y-%m-%d %H:00}",
     "daily": lambda moment: f"{moment:%Y-%m-%d}",
-    "weekly": lambda moment: f"{moment.date() - dt.timedelta(days=moment.weekday())}",  # from Monday
+    "weekly": lambda moment: f"{moment.date() - dt.timedelta(days=moment.weekday())}",  # begins on Monday
     "monthly": lambda moment: f"{moment:%Y-%m}",
     "yearly": lambda moment: f"{moment:%Y}",
 }
@@ -23,7 +23,7 @@ PERIODS: dict[str, Callable[[dt.datetime], str]] = {
 
 @dataclass(frozen=True)
 class Verdict:
-    """What becomes of a backup. `reasons`: why it stays; none if it goes."""
+    """Whether a backup stays. `reasons`: why it does, in words; empty if it is to be removed."""
 
     backup: StoredBackup
     reasons: tuple[str, ...]
@@ -42,15 +42,14 @@ def verdicts(
     now: dt.datetime,
     halted: str = "",
 ) -> list[Verdict]:
-    """Return what becomes of each automatic backup of this site, newest first.
+    """Return a verdict for each automatic backup of this site, newest first.
 
-    `rules`: see `conf.keep_rules`. `site`: its id. `zone`: the one that days and weeks are of. `halted`: why nothing is
-    removed at all; "" if the rules hold. What is no automatic backup, or another site's, has no verdict: no rule
-    removes it.
+    `rules`: see `conf.keep_rules`. `site`: the id of this site. `zone`: the time zone of days and weeks. `halted`: why
+    nothing is removed at all; "" if the rules apply. Other backups have no verdict, since no rule removes them.
     """
     own = [b for b in backups if b.kind is BackupKind.AUTOMATIC and b.site == site]
     own.sort(key=lambda backup: (backup.created, backup.name), reverse=True)
-    # What is dated in the future, or damaged, must not push a good one out; nor must what lacks something.
+    # A backup that is damaged, incomplete, or dated in the future must not push out a good one.
     counted = [backup for backup in own if backup.created <= now and not backup.is_damaged]
     whole = [backup for backup in counted if not backup.left_out]
     reasons: dict[str, list[str]] = {backup.name: [] for backup in own}
@@ -70,7 +69,7 @@ def verdicts(
     for backup in [b for b in whole if (b.proof or {}).get("verdict") == "proved"][:1]:
         reasons[backup.name].append(_("the newest that is proved"))
     for rule, number in rules.items():
-        among_all = [found for found in _wanted(counted, rule, number, zone) if found[0].left_out]
+        among_all = [pair for pair in _wanted(counted, rule, number, zone) if pair[0].left_out]
         for backup, period in [*_wanted(whole, rule, number, zone), *among_all]:
             reasons[backup.name].append(f"{rule} {period}".rstrip())
     return [Verdict(backup, tuple(reasons[backup.name]) or ((halted,) if halted else ())) for backup in own]
@@ -79,9 +78,9 @@ def verdicts(
 def _wanted(
     backups: list[StoredBackup], rule: str, number: int | None, zone: ZoneInfo
 ) -> list[tuple[StoredBackup, str]]:
-    """Return the backups that a rule wants, and of which period each is the last one. `backups`: newest first.
+    """Return the backups that a rule keeps, each with the period of which it is the last one.
 
-    A period without a backup does not count.
+    `backups`: newest first. `number`: how many to keep; None is all. Periods without a backup do not count.
     """
     if rule == "last":
         return [(backup, "") for backup in backups[:number]]

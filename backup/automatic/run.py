@@ -1,7 +1,7 @@
-"""Making an automatic backup, in this order: write, read back and check; prove; copy to each location; then, and only
-then, retention; then notices.
+"""Makes an automatic backup. The order matters: write the file, read it back and check it; prove it; copy it to each
+location; only then remove old ones; then send notices.
 
-It is the same for the child process, `manage.py backup --automatic` and `POST /backup/run/`.
+The child process, `manage.py backup --automatic` and `POST /backup/run/` all use this.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ from . import copies, guard, notices, status, turns
 from .status import State
 from .unchanged import is_unchanged
 
-#: The fact beside a backup: when all photos were read for it, not only those that may be new.
+#: A fact beside a backup: when all photos were last read for a backup, not only those that may be new.
 PHOTOS_READ = "photos_read"
-#: Seconds between two looks whether a restore has ended.
+#: Seconds to wait before checking again whether a restore has ended.
 PATIENCE = 0.5
-#: Seconds that a run gets to end by itself when its time is up, twice.
+#: Seconds that a run has for ending by itself when its time is up. It gets them twice: see `time_limit`.
 LAST_SECONDS = 60
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run did. `made`: whether there is a new file. `backup`: the newest automatic one; None if another
-    process makes the first one right now. `message`: what happened, in words. `lacking`: what the backup lacks and
-    somebody has to see to, in words. `has_mended`: whether photos were stored anew, since they were damaged."""
+    """What a run did. `made`: whether there is a new file. `backup`: the newest automatic backup; None if another
+    process makes the first one right now. `message`: what happened, for people. `lacking`: what is missing in the
+    backup, so that somebody has to act, for people. `has_mended`: whether damaged photos were stored anew."""
 
     made: bool
     backup: StoredBackup | None
@@ -68,10 +68,10 @@ class Outcome:
 
 
 def run(*, now: bool = False, user: Any = None, reporter: Reporter = SILENT) -> Outcome:
-    """Make an automatic backup if one is due. `now`: although none is due. `user`: who said so; None is nobody.
+    """Make an automatic backup if one is due. `now`: make it in any case. `user`: who asked for it; None: nobody did.
 
-    Among all processes and machines one makes it; for the others there is nothing to do. Raises `BackupError` if it
-    fails; people were told then. What becomes of old backups, and of the notices, is told by the status.
+    Of all processes and machines, only one makes it; the others do nothing. Raises `BackupError` if it fails, after
+    people were notified. If only removing old backups or copying fails, the status says so.
     """
     before = status.status()
     if not (now or _is_due() or copies.is_due()):
@@ -80,16 +80,16 @@ def run(*, now: bool = False, user: Any = None, reporter: Reporter = SILENT) -> 
     with _alone() as alone:
         if not alone:
             return Outcome(False, before.last, _("An automatic backup is being made right now."))
-        if now or _is_due():  # else another process has made it meanwhile
+        if now or _is_due():  # asked again: another process may have made it meanwhile
             return _run(user, reporter)
-        found = _copy_again()
-    return Outcome(False, found.last, _("No backup is due."))
+        after = _copy_again()
+    return Outcome(False, after.last, _("No backup is due."))
 
 
 def copy_again() -> None:
-    """Make the copies that are due, if no other process does right now. Whatever fails is told by the status.
+    """Make the copies that are due, unless another process is doing that. If a location fails, the status says so.
 
-    Raises `StorageFailed` if that cannot be noted.
+    Raises `StorageFailed` if a state cannot be noted.
     """
     with _alone() as alone:
         if alone:
@@ -97,9 +97,9 @@ def copy_again() -> None:
 
 
 def tell_of_proof() -> None:
-    """Tell people and programs where a proof by hand changed how things are: the next run may be a day away.
+    """Send notices if a proof that somebody started changed the state: the next run may be a day away.
 
-    A run that is under way does it at its end. Raises `StorageFailed` if it cannot be noted that they were told.
+    If a run is under way, it will do so at its end. Raises `StorageFailed` if the notices cannot be noted as sent.
     """
     with _alone() as alone:
         if alone:
@@ -112,29 +112,29 @@ def _copy_again() -> status.Status:
 
 
 def _tell() -> status.Status:
-    """Leave for other processes how things are, and tell people and programs. Returns it."""
-    found = status.status()
-    status.remember(found)
-    _tell_once(found)
-    return found
+    """Save the status for other processes, send notices if it changed, and return it."""
+    current = status.status()
+    status.remember(current)
+    _tell_once(current)
+    return current
 
 
 def _is_due() -> bool:
-    """Tell whether a backup is due by the schedule, or again since the last run failed, in whatever it was."""
+    """Tell whether a backup is due: by the schedule, or since the last run failed in any way."""
     now, last = aware_now(), status.last_run()
     try:
         schedule = status.current_schedule()
         if schedule is None:
             return False
         newest = status.newest(status.here(kept.backups(BackupKind.AUTOMATIC)), now)
-    except StorageFailed:  # the run will fail, and say so
+    except StorageFailed:  # the run will fail for the same reason, and report it
         return True
     return (last is not None and last.error != "") or schedule.is_due(status.good_until(newest), now)
 
 
 @contextmanager
 def _alone() -> Iterator[bool]:
-    """Hold the lock of automatic backups. Yields whether it was free."""
+    """Hold the lock of automatic backups. Yields False, without holding it, if another process has it."""
     with ExitStack() as stack:
         try:
             stack.enter_context(database_of().lock(Job.AUTOMATIC_BACKUP))
@@ -147,7 +147,7 @@ def _alone() -> Iterator[bool]:
 def _run(user: Any, reporter: Reporter) -> Outcome:
     before, last = status.status(), status.last_run() or state.LastRun(aware_now())
     if before.state is State.OVERDUE and last.is_unfinished:
-        _tell_once(before)  # those before this one were killed, and told nobody
+        _tell_once(before)  # the runs before this one were killed, so nobody was notified
         last = status.last_run() or last
     status.save_run(replace(last, at=aware_now(), is_unfinished=True))
     notices.ping("/start")
@@ -170,9 +170,9 @@ def _run(user: Any, reporter: Reporter) -> Outcome:
 
 
 def _wait_for_restore(seconds: float) -> None:
-    """Wait while somebody restores. A restore that begins later does no harm: a backup is of one moment.
+    """Wait for the end of a restore that is under way. One that begins later does no harm: a backup is a snapshot.
 
-    Raises `Busy` if it takes longer. (Whoever sent a request does not wait for an answer as long as a child can.)
+    Raises `Busy` if it has not ended after so many seconds: a child process can wait long, but a request cannot.
     """
     until = time.monotonic() + seconds
     database = database_of()
@@ -187,9 +187,9 @@ def _wait_for_restore(seconds: float) -> None:
 
 
 def _make(user: Any, reporter: Reporter) -> Outcome:
-    """Make a backup and keep it; where nothing has changed, the newest one is good until now instead."""
+    """Make a backup and keep it. If nothing has changed, note with the newest one that it still is up to date."""
     with suppress(StorageFailed):
-        files.tidy()  # what killed processes left
+        files.tidy()  # temporary files of killed processes
     with suppress(Busy), database_of().lock(Job.RESTORE):
         remove_leftovers()
     backups = status.here(kept.backups(BackupKind.AUTOMATIC))
@@ -201,7 +201,8 @@ def _make(user: Any, reporter: Reporter) -> Outcome:
     keeping = Keeping(reads_all=reads_all, mends=not all(map(status.is_good, backups)))
     with tempfile.TemporaryFile() as file:
         moment = aware_now()
-        # One that lacks what nobody can read is better than none. The status says so, and no rule takes it for whole.
+        # A backup without unreadable values is better than none. The status reports it, and retention does not count
+        # it as complete.
         metadata = services.create_backup(
             file,
             user=user,
@@ -211,7 +212,7 @@ def _make(user: Any, reporter: Reporter) -> Outcome:
             photos=conf.photos,
             store=keeping,
         )
-        # A backup that read few of them hands on when all were read: the one that did may go before the week is over.
+        # Pass on when all photos were last read: the backup that read them may be removed before the week is over.
         noted: dict[str, Any] = {PHOTOS_READ: photos_read or moment.isoformat()} if metadata.photos else {}
         lacking = _lacking(keeping.lacking)
         shrunk: list[guard.Loss] = []
@@ -220,13 +221,14 @@ def _make(user: Any, reporter: Reporter) -> Outcome:
                 with kept.open_backup(newest.name) as source, keys.unlocked(source) as then:
                     file.seek(0)
                     with keys.unlocked(file) as today:
-                        shrunk = guard.losses(then, today)  # first: the rest of that file may be damaged
+                        # First, since `is_unchanged` reads all of the older file, which may be damaged.
+                        shrunk = guard.losses(then, today)
                         if status.is_good(newest) and is_unchanged(then, today):
                             same = kept.note(newest.name, **noted, **{status.UNCHANGED: moment.isoformat()})
                             message = _("Nothing has changed since the newest backup.")
                             return Outcome(False, same, message, lacking, keeping.mended > 0)
             except (InvalidBackup, NoSuchBackup, KeyNeeded) as error:
-                # It is damaged, deleted, or cannot be opened: a new one is all the more needed.
+                # It is damaged, deleted, or encrypted with a lost key, so a new one is all the more needed.
                 logger.warning("%s cannot be compared with: %s", newest.name, error.code)
         file.seek(0)
         if shrunk:
@@ -247,7 +249,7 @@ def _lacking(photos: int) -> str:
 
 
 def _prove(made: StoredBackup | None, reporter: Reporter) -> None:
-    """Prove the backup that was made, and the older one whose turn it is. The verdicts are notes beside the files."""
+    """Prove the new backup, and the older one whose turn it is. The verdicts are noted beside the files."""
     if conf.prove == OFF:
         return
     try:
@@ -262,22 +264,26 @@ def _prove(made: StoredBackup | None, reporter: Reporter) -> None:
             place = kept.LOCAL if conf.prove == "local" else turns.place_to_prove(turn, backups)
             services.prove_kept(turn.name, place=place, reporter=reporter)
     except NoSuchBackup:
-        pass  # deleted since
+        pass  # somebody deleted it meanwhile
     except StorageFailed as error:
         logger.warning("the proof could not be noted: %s", error.code)
 
 
 def _prove_again(reporter: Reporter) -> None:
-    """Prove those that failed, since a photo was the reason, and is mended. The verdicts are notes beside the files."""
+    """Prove the backups that failed before: the reason may have been a photo that is repaired now."""
     for backup in status.here(kept.backups(BackupKind.AUTOMATIC)) if conf.prove != OFF else ():
         if not _is_late() and facts.proofs_of(backup.facts).get(kept.LOCAL, {}).get("verdict") == "failed":
-            with suppress(NoSuchBackup, StorageFailed):  # deleted since; it is tried again by hand
+            with suppress(
+                NoSuchBackup, StorageFailed
+            ):  # deleted meanwhile; else somebody can prove it by hand
                 services.prove_kept(backup.name, place=kept.LOCAL, reporter=reporter)
 
 
 def _photos_read_lately(backups: Sequence[StoredBackup]) -> set[str]:
-    """Return the checksums of the photos that a proof of one of these read less than a week ago: so a night's proof
-    costs the new photos only. None if a proof failed since, of which a photo may be the reason."""
+    """Return the checksums of photos that a proof has read in the last week, so that only new ones have to be read.
+
+    The result is empty if a proof failed: a photo may be the reason.
+    """
     known: set[str] = set()
     for backup in backups if all(map(status.is_good, backups)) else ():
         proof = facts.proofs_of(backup.facts).get(kept.LOCAL, {})
@@ -294,7 +300,7 @@ def _photos_read_lately(backups: Sequence[StoredBackup]) -> set[str]:
 
 
 def _is_of_this_week(text: Any) -> bool:
-    """Tell whether a moment, in ISO 8601, is less than a week ago."""
+    """Tell whether a moment (ISO 8601) is less than a week ago. False if it is no moment at all."""
     try:
         return dt.timedelta(0) <= aware_now() - dt.datetime.fromisoformat(text) < turns.EVERY
     except (TypeError, ValueError):
@@ -302,7 +308,10 @@ def _is_of_this_week(text: Any) -> bool:
 
 
 def _copy() -> str:
-    """Copy to each location. Returns what went wrong here; "" if nothing did. What goes wrong there is noted."""
+    """Copy to each location. Returns an error on this side, for people; "" if there is none.
+
+    The state of each location is noted separately, so one that fails is no error here.
+    """
     try:
         copies.copy(status.halted())
     except BackupError as error:
@@ -311,10 +320,11 @@ def _copy() -> str:
 
 
 def _retain() -> str:
-    """Delete what the rules do not want any more. Returns what went wrong; "" if nothing did."""
+    """Delete the backups that BACKUP_KEEP does not keep. Returns an error, for people; "" if there is none."""
     try:
-        # Not while somebody restores, who may be about to name one for undo. Then they go with the next run.
-        with suppress(Busy), database_of().lock(Job.RESTORE), files.noting():  # nor while somebody pins one
+        # Not during a restore, which may be about to use one for undo (the next run deletes them then), nor while
+        # somebody pins one.
+        with suppress(Busy), database_of().lock(Job.RESTORE), files.noting():
             for verdict in status.retention():
                 if not verdict.stays:
                     kept.delete_here(verdict.backup)
@@ -334,12 +344,12 @@ def _remove_photos() -> None:
     try:
         named = photos_named()
     except InvalidBackup:
-        return  # a damaged one may name any of them: it is for somebody to look at, and delete
+        return  # a damaged backup may name any of them: somebody has to look at it, and delete it
     if removed := photos.remove_unnamed(named.files, named.locked):
         logger.info("%s photos removed that no kept backup names", removed)
 
 
-# -- how it went, and who is told ---
+# -- the result of a run, and notices ---
 
 
 def _note_run(error: str) -> None:
@@ -354,37 +364,40 @@ def _note_run(error: str) -> None:
 
 
 def _conclude(suffix: str) -> None:
-    """Leave for other processes how things are, and tell people and programs."""
+    """Save the status, send notices if it changed, and report the end of the run. `suffix`: see `notices.ping`."""
     _tell()
     notices.ping(suffix)
 
 
-def _tell_once(found: status.Status) -> None:
-    """Tell people of a state that is another one than the one that they know. The first success is no news."""
+def _tell_once(current: status.Status) -> None:
+    """Notify people if the state differs from the last one that they were told. A first success is no news."""
     last = status.last_run() or state.LastRun(aware_now())
-    if found.told == last.told:
+    if current.told == last.told:
         return
-    status.save_run(replace(last, at=aware_now(), told=found.told))
-    if last.told or found.state.is_trouble or found.lasting:
-        notices.tell(found)
+    status.save_run(replace(last, at=aware_now(), told=current.told))
+    if last.told or current.state.is_trouble or current.lasting:
+        notices.tell(current)
 
 
-# -- its time ---
+# -- the time limit ---
 
 
-#: When the time of a run is up, by `time.monotonic`.
+#: When the time of the run is up, by `time.monotonic`.
 _end = math.inf
 
 
 def _is_late() -> bool:
-    """Tell whether the time of this run is up: what is left is for the copies."""
+    """Tell whether the time of this run is up. What is left then is kept for copying."""
     return time.monotonic() >= _end
 
 
 @contextmanager
 def time_limit() -> Iterator[None]:
-    """End what is done inside after BACKUP_AUTOMATIC_SECONDS, by an error. A proof that is ended so could tell nothing;
-    what comes after it ends by another error, and, if that does not end it, at once."""
+    """Raise an error in the block after BACKUP_AUTOMATIC_SECONDS, where the system has alarm signals.
+
+    A proof that is interrupted by it has no verdict, and the run goes on to copy. After another `LAST_SECONDS`, a
+    second error is raised; after those again, the process is ended.
+    """
     global _end
     if not hasattr(signal, "SIGALRM") or threading.current_thread() is not threading.main_thread():
         yield

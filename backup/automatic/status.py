@@ -1,4 +1,4 @@
-"""How automatic backups are: one answer for the page, the API, the commands and the notices."""
+"""Determines the status of automatic backups, for the page, the API, the commands and the notices alike."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ from .guard import Loss
 from .retention import Verdict, verdicts
 from .schedule import Schedule, schedule_of
 
-#: The fact beside the newest backup: until when nothing had changed since.
+#: A fact beside the newest backup: the last moment at which the data was still the same.
 UNCHANGED = "unchanged"
-#: Seconds for which a process remembers whether the menu has a mark.
+#: Seconds for which a process remembers whether the menu shows a mark.
 REMEMBERED = 60.0
 EPOCH = dt.datetime(1970, 1, 2, tzinfo=dt.timezone.utc)
 
@@ -53,13 +53,14 @@ class State(enum.Enum):
 
 @dataclass(frozen=True)
 class Status:
-    """How things are. `message`: the same in words. `schedule`: BACKUP_SCHEDULE.
+    """The status of automatic backups. `message`: the state in words. `schedule`: BACKUP_SCHEDULE.
 
-    `last`: the newest automatic backup that is whole; None if there is none. `unchanged`: until when nothing had
-    changed since it was made; None if it is not known to be good for longer. `next`: when the next one is due, now
-    where it is due already; None if the schedule is off. `losses`: what is fewer than in `before`, the name of the
-    last backup that has it; "" if nothing is fewer, or there is none any more. `proved`: the one whose proof counts:
-    the newest that failed, else the newest that has one. `locations`: how each of BACKUP_LOCATIONS is.
+    `last`: the newest automatic backup that is not damaged; None if there is none. `unchanged`: the last moment at
+    which the data was the same as in it; None if it is not known to be up to date for longer. `next`: when the next
+    backup is due, which is now if it is late; None if the schedule is off. `losses`: the records that are gone since
+    `before`, the name of the last backup that has them; "" if nothing is gone, or that backup is. `proved`: the backup
+    whose proof is reported: the newest that failed, else the newest that has one. `locations`: the state of each of
+    BACKUP_LOCATIONS.
     """
 
     state: State
@@ -72,7 +73,7 @@ class Status:
     before: str = ""
     proved: StoredBackup | None = None
     locations: Sequence[Seen] = ()
-    #: Whether it failed for nothing but what nobody can read, and the last backup lacks.
+    #: Whether the only trouble is that the last backup lacks values that cannot be read.
     is_lossy: bool = False
 
     @property
@@ -82,18 +83,18 @@ class Status:
 
     @property
     def lasting(self) -> list[Seen]:
-        """The locations that failed although they were tried again and again."""
+        """The locations that still failed at the last try."""
         return [seen for seen in self.failing if seen.is_lasting]
 
     @property
     def told(self) -> str:
-        """What people are told of, as a text that is another one if there is news."""
+        """A text that differs if there is news to tell people."""
         state = "lossy" if self.is_lossy else self.state.value
         return " ".join([state, *(seen.name for seen in self.lasting)])
 
     @property
     def good_until(self) -> dt.datetime | None:
-        """The moment whose state is kept; None if there is none."""
+        """The moment up to which the data is backed up; None if there is no backup."""
         return good_until(self.last)
 
     def as_json(self) -> dict[str, Any]:
@@ -117,7 +118,7 @@ class Status:
 
 
 def status() -> Status:
-    """Return how automatic backups are now. It answers even if the storage does not.
+    """Return the status of automatic backups now, even if the storage cannot be reached.
 
     Raises `ImproperlyConfigured` if a setting is wrong.
     """
@@ -136,26 +137,26 @@ def status() -> Status:
     proved = newest(failed or [backup for backup in backups if backup.proof], now)
     is_lossy = False
     if schedule is None:
-        found, message = State.OFF, _("Automatic backups are off (BACKUP_SCHEDULE).")
+        current, message = State.OFF, _("Automatic backups are off (BACKUP_SCHEDULE).")
     elif run is not None and run.error:
-        found, message = (
+        current, message = (
             State.FAILED,
             _("The last automatic backup failed: %(reason)s") % {"reason": run.error},
         )
     elif failed and proved:
-        found, message = State.FAILED, _failed_message(proved)
+        current, message = State.FAILED, _failed_message(proved)
     elif (trouble := _trouble(locations)) and not _is_covered(backups, locations, schedule, now):
-        found, message = State.FAILED, trouble
+        current, message = State.FAILED, trouble
     elif shrunk:
-        found, message = State.SHRUNK, _shrunk_message(losses)
+        current, message = State.SHRUNK, _shrunk_message(losses)
     elif schedule.is_overdue(until, now):
-        found, message = State.OVERDUE, _overdue_message(until)
+        current, message = State.OVERDUE, _overdue_message(until)
     elif last is not None and last.left_out:
-        found, message, is_lossy = State.FAILED, _lossy_message(last), True
+        current, message, is_lossy = State.FAILED, _lossy_message(last), True
     else:
-        found, message = State.OK, " ".join(filter(None, [_ok_message(last), trouble]))
+        current, message = State.OK, " ".join(filter(None, [_ok_message(last), trouble]))
     return Status(
-        state=found,
+        state=current,
         message=message,
         schedule=conf.schedule,
         last=last,
@@ -170,14 +171,14 @@ def status() -> Status:
 
 
 def here(backups: Sequence[StoredBackup]) -> list[StoredBackup]:
-    """Return those that lie in BACKUP_ROOT: the schedule and BACKUP_KEEP are about files here."""
+    """Return those of the backups that are in BACKUP_ROOT: the schedule and retention only count these."""
     return [backup for backup in backups if backup.is_local]
 
 
 def _is_covered(
     backups: Sequence[StoredBackup], locations: Sequence[Seen], schedule: Schedule, now: dt.datetime
 ) -> bool:
-    """Tell whether a copy outside of BACKUP_ROOT is younger than two slots, though others failed."""
+    """Tell whether some location has a recent copy, not more than two slots old, although others failed."""
     where = {seen.name for seen in locations if seen.state is not Copies.UNKNOWN}
     copied = newest([backup for backup in backups if where & {*backup.locations}], now)
     before = schedule.last(schedule.last(now) - dt.timedelta(seconds=1))
@@ -191,13 +192,13 @@ def current_schedule() -> Schedule | None:
 
 
 def newest(backups: Sequence[StoredBackup], now: dt.datetime) -> StoredBackup | None:
-    """Return the newest that is whole, of those that are not dated in the future: these decide nothing."""
+    """Return the newest backup that is neither damaged nor dated in the future; None if there is none."""
     past = [backup for backup in backups if backup.created <= now and not backup.is_damaged]
     return max(past, key=lambda backup: backup.created, default=None)
 
 
 def good_until(backup: StoredBackup | None) -> dt.datetime | None:
-    """Return the last moment whose state a backup holds: that of its making, or a later one."""
+    """Return the last moment at which the data was as in the backup: when it was made, or later. None for None."""
     if backup is None:
         return None
     try:
@@ -207,14 +208,17 @@ def good_until(backup: StoredBackup | None) -> dt.datetime | None:
 
 
 def last_run() -> state.LastRun | None:
-    """Return how the last run went: what the storage says, or what this machine knows since the storage failed."""
+    """Return how the last run went; None if there was none.
+
+    It is read from the storage, and from a file of this machine, to which it is written if the storage fails.
+    """
     known = outlook.read()
     runs = [state.load_last_run(), known.last_run if known else None]
     return max((run for run in runs if run is not None), key=lambda run: run.at, default=None)
 
 
 def save_run(run: state.LastRun) -> None:
-    """Remember how a run went, on this machine at least."""
+    """Save how a run went, on this machine if the storage fails."""
     try:
         state.save_last_run(run)
     except StorageFailed:
@@ -228,24 +232,31 @@ def _unknown(run: state.LastRun) -> outlook.Outlook:
 
 
 def retention() -> list[Verdict]:
-    """Return what the rules make of each automatic backup now, newest first: which stays, why, and which would go.
+    """Return what BACKUP_KEEP says about each automatic backup in BACKUP_ROOT: see `retention.verdicts`.
 
     Raises `StorageFailed`, `ImproperlyConfigured`.
     """
     backups = kept.backups(BackupKind.AUTOMATIC)
+    return retention_of(here(backups), site_id(), halted(backups))
+
+
+def retention_of(backups: Sequence[StoredBackup], site: str, halted: str) -> list[Verdict]:
+    """Return what BACKUP_KEEP says about these backups now. `site`, `halted`: see `retention.verdicts`."""
     return verdicts(
-        here(backups),
+        backups,
         keep_rules(conf.keep),
-        site=site_id(),
+        site=site,
         zone=babybuddy.user_timezone(None),
         now=aware_now(),
-        halted=halted(backups),
+        halted=halted,
     )
 
 
 def halted(backups: Sequence[StoredBackup] | None = None) -> str:
-    """Return why nothing is removed at all; "" if the rules hold. `backups`: those of the schedule, wherever they
-    lie. Raises `StorageFailed`."""
+    """Return why retention must not remove anything, in words; "" if it may.
+
+    `backups`: all automatic backups, wherever they are; by default, they are looked up. Raises `StorageFailed`.
+    """
     backups = kept.backups(BackupKind.AUTOMATIC) if backups is None else backups
     if guard.shrunk(backups):
         return _("kept until a superuser says that it is right that entries are fewer")
@@ -255,50 +266,50 @@ def halted(backups: Sequence[StoredBackup] | None = None) -> str:
 
 
 def is_good(backup: StoredBackup) -> bool:
-    """Tell whether nothing is known against a backup."""
+    """Tell whether a backup has not failed its proof."""
     return (backup.proof or {}).get("verdict") != "failed"
 
 
 def acknowledge(user: Any) -> Status:
-    """Take a superuser's word that it is right that entries are fewer. Retention goes on from the next backup.
+    """Note that a superuser confirms that there are fewer entries, so that retention goes on with the next backup.
 
-    `user`: None is the command line. Raises `Forbidden`, `StorageFailed`.
+    `user`: None on the command line. Raises `Forbidden`, `StorageFailed`.
     """
     if user is not None and not user.is_superuser:
         raise Forbidden(_("Only a superuser can say that it is right that entries are fewer."))
     by = user.get_username() if user is not None else ""
     for backup in guard.shrunk(kept.backups(BackupKind.AUTOMATIC)):
         kept.note(backup.name, **{guard.ACCEPTED: {"by": by, "at": aware_now().isoformat()}})
-    found = status()
-    remember(found)
-    return found
+    current = status()
+    remember(current)
+    return current
 
 
 # -- for the menu ---
 
 
-def remember(found: Status) -> None:
-    """Leave for the other processes of this machine how things are, and when the next run is to start."""
-    now, run, until = aware_now(), last_run(), found.good_until
+def remember(status: Status) -> None:
+    """Write the outlook: the status, and when the next run is to start, for all processes of this machine."""
+    now, run, until = aware_now(), last_run(), status.good_until
     try:
         schedule = current_schedule()
-        path = kept.local_path(found.last.name) if found.last else ""
+        path = kept.local_path(status.last.name) if status.last else ""
     except StorageFailed:
         schedule, path = None, ""
-    due = (found.next or now).timestamp() if found.state is not State.OFF else math.inf
+    due = (status.next or now).timestamp() if status.state is not State.OFF else math.inf
     if run is not None and run.error:
         due = (run.at + retry_after(run.tries)).timestamp()
-    tries = [max(seen.due, EPOCH).timestamp() for seen in found.locations if seen.due is not None]
+    tries = [max(seen.due, EPOCH).timestamp() for seen in status.locations if seen.due is not None]
     overdue = schedule.overdue_from(until) if schedule and until else now
     outlook.write(
         outlook.Outlook(
             written=now.timestamp(),
-            schedule=found.schedule,
+            schedule=status.schedule,
             zone=babybuddy.user_timezone(None).key,
             due=min([due, *tries]),
             overdue=overdue.timestamp(),
             newest=path,
-            state=found.state.value,
+            state=status.state.value,
             run=run.as_json() if run else {},
             locations=elsewhere.fingerprint(),
         )
@@ -306,7 +317,7 @@ def remember(found: Status) -> None:
 
 
 def retry_after(tries: int) -> dt.timedelta:
-    """Return how long to wait before the next try. `tries`: how many failed in a row."""
+    """Return how long to wait before the next try. `tries`: how many runs in a row have failed."""
     return dt.timedelta(minutes=[1, 5, 30, 60][min(tries, 4) - 1])
 
 
@@ -314,7 +325,7 @@ _mark: tuple[float, bool] = (0.0, False)
 
 
 def needs_attention() -> bool:
-    """Tell whether the menu is to have a mark. Asks no database and no storage: every page of the host has a menu."""
+    """Tell whether the menu shows a mark. It is on every page of the host, so this asks no database and no storage."""
     global _mark
     moment = time.monotonic()
     if moment >= _mark[0]:
@@ -334,7 +345,7 @@ def needs_attention() -> bool:
 
 
 def _trouble(locations: Sequence[Seen]) -> str:
-    """Return what is wrong with the locations; "" if nothing is."""
+    """Return what is wrong with the locations, in words; "" if nothing is."""
     reasons = [seen.message for seen in locations if seen.state is Copies.FAILED]
     if not reasons:
         return ""
@@ -390,7 +401,7 @@ def _failed_message(backup: StoredBackup) -> str:
 
 
 def _lossy_message(backup: StoredBackup) -> str:
-    """Say where something is missing, and not what it was: a message goes through mail."""
+    """Return a message that names the places of missing values, not the values: it may be sent by mail."""
     places = [describe(place.model, place.pk, place.field, "") for place in backup.left_out.named[:3]]
     return ngettext(
         "The last automatic backup (%(date)s) lacks %(n)s value that cannot be read: %(places)s. Mend it, on the page "
@@ -432,7 +443,7 @@ def _shrunk_message(losses: Sequence[Loss]) -> str:
 
 
 def _before(backups: Sequence[StoredBackup], shrunk: Sequence[StoredBackup]) -> str:
-    """Return the name of the last whole backup before the first loss."""
+    """Return the name of the last backup before the first loss that is not damaged; "" if there is none."""
     first = min((backup.created for backup in shrunk), default=None)
     older = [b for b in backups if first is not None and b.created < first and not b.is_damaged]
     return max(older, key=lambda backup: backup.created).name if older else ""

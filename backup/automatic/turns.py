@@ -1,4 +1,4 @@
-"""Which backup is proved next. A pure computation: nothing here looks at a clock or at a file."""
+"""Decides which backup is proved next. A pure computation: it looks at no clock and no file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from ..storage import facts
 from ..storage.kept import StoredBackup
 
-#: So often one backup that is older is proved once more: files rot.
+#: How often an older backup is proved once more, since files can be damaged with time.
 EVERY = dt.timedelta(weeks=1)
 NEVER = dt.datetime.min.replace(tzinfo=dt.timezone.utc)
 
@@ -16,11 +16,11 @@ NEVER = dt.datetime.min.replace(tzinfo=dt.timezone.utc)
 def next_to_prove(backups: Sequence[StoredBackup], now: dt.datetime) -> StoredBackup | None:
     """Return the backup whose turn it is; None if none is due.
 
-    That is the one that was not tried for the longest time, if it is a week old, and if none has had its turn this
-    week. `backups`: those that the schedule made, in any order.
+    That is, among those that are at least a week old, the one whose last proof is longest ago; but none if one of them
+    was proved in the last week. `backups`: all automatic backups, in any order.
     """
     older = [b for b in backups if now - b.created >= EVERY and not b.is_damaged]
-    # The proof right after a backup was made is no turn.
+    # A proof right after a backup was made does not count as a turn.
     turns = [tried for b in older if (tried := tried_at(b)) and tried - b.created >= EVERY / 2]
     if any(dt.timedelta(0) <= now - turn < EVERY for turn in turns):
         return None
@@ -28,9 +28,9 @@ def next_to_prove(backups: Sequence[StoredBackup], now: dt.datetime) -> StoredBa
 
 
 def place_to_prove(backup: StoredBackup, backups: Sequence[StoredBackup]) -> str:
-    """Return which copy of a backup is proved: that in the place where no copy was for the longest time.
+    """Return the place whose copy of a backup is to be proved: where the last proof of any copy is longest ago.
 
-    So all places take turns, as all backups do. `backups`: see `next_to_prove`.
+    So the places take turns, as the backups do. `backups`: see `next_to_prove`.
     """
     last: dict[str, dt.datetime] = {}
     for other in backups:
@@ -40,10 +40,10 @@ def place_to_prove(backup: StoredBackup, backups: Sequence[StoredBackup]) -> str
 
 
 def tried_at(backup: StoredBackup) -> dt.datetime | None:
-    """Return when a proof of a backup was tried last, aware; None if it never was."""
+    """Return when a proof of a backup was last tried, aware; None if it never was."""
     return max(_tries(backup).values(), default=None)
 
 
 def _tries(backup: StoredBackup) -> dict[str, dt.datetime]:
-    """Return the place of each copy -> when a proof of it was tried last, aware."""
+    """Return place of a copy -> when a proof of that copy was last tried, aware."""
     return {place: dt.datetime.fromisoformat(at) for place, at in facts.tried(backup.facts).items()}

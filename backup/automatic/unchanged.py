@@ -1,4 +1,4 @@
-"""Tells whether nothing was changed between two backups, but what merely happens by use."""
+"""Tells whether two backups hold the same data, apart from what changes by mere use, such as the last sign-in."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from ..archive import Archive
 
 
 def is_unchanged(before: Archive, now: Archive) -> bool:
-    """Tell whether two backups hold the same. Each sign-in, for one, leaves its moment, and is no change.
+    """Tell whether two backups hold the same data. A field of `babybuddy.USES`, such as the last sign-in, may differ.
 
-    Raises `InvalidBackup` if the first one is not whole: all of it is read, since it is to stand for the second.
+    Raises `InvalidBackup` if the first one is damaged: all of it is read, since it is kept instead of the second.
     """
     then, today = before.metadata, now.metadata
     if then.migrations != today.migrations or then.members.keys() != today.members.keys():
         return False
-    if then.left_out != today.left_out:  # it was mended, say, to what was there in its place
+    if then.left_out != today.left_out:  # a value may have been corrected to the one that stood in for it
         return False
     for kind, members in then.members.items():
         if members.keys() != today.members[kind].keys():
@@ -37,7 +37,7 @@ def is_unchanged(before: Archive, now: Archive) -> bool:
 
 
 def _same_but(field: str, before: Archive, now: Archive, label: str) -> bool:
-    """Tell whether the records of a model are the same, whatever is in this field."""
+    """Tell whether the records of a model are the same, apart from this field."""
     pairs = zip_longest(_without(field, before, label), _without(field, now, label))
     return all(one == other for one, other in pairs)
 

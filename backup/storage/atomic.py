@@ -1,4 +1,4 @@
-"""Writes a file that is never seen half written. Needs no Django, so that `backup.install` can use it, too."""
+"""Writes a file so that nobody ever sees half of it. Needs no Django, so that `backup.install` can use it, too."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-#: How the name of a file ends that is being written: `.NAME.RANDOM` and this.
+#: The end of the name of a file while it is written: `.NAME.RANDOM.babybuddy.part`.
 PARTIAL = ".babybuddy.part"
-#: Seconds after which a partial file that did not change was left by a process that died.
+#: Seconds after which a partial file that did not change is taken for one of a process that was killed.
 ABANDONED = 600
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Any]:
-    """Open a new binary file for this user alone, which takes the place of `path` when the block ends.
+    """Open a new binary file, readable by this user only, that replaces `path` when the block ends.
 
-    It is on the disk by then. If the block raises an error, `path` is as it was. Raises `OSError`.
+    It is synced to disk before. If the block raises an error, `path` stays as it was. Raises `OSError`.
     """
-    # In the same folder, so that the last step is a rename. Closed below, before that.
+    # It is made in the same folder, so that replacing `path` is a rename. It is closed below, before that.
     file = tempfile.NamedTemporaryFile(  # noqa: SIM115
         dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL, delete=False
     )
@@ -40,7 +40,7 @@ def atomic_write(path: Path) -> Iterator[Any]:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Have the new name on the disk, too; not every file system can do that."""
+    """Sync a folder, so that the new name is on the disk, too. Not every file system can do that."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -50,11 +50,12 @@ def _sync_folder(folder: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Delete the partial files that processes left in a folder when they were killed.
+    """Delete the partial files that killed processes left in a folder.
 
-    A file that is being written changes all the time; a time that lies in the future is no proof of that.
+    They are recognised by their age, since a file that is being written changes all the time. One that is dated in the
+    future is deleted, too.
     """
     for partial in folder.glob(f".*{PARTIAL}"):
-        with suppress(OSError):  # another process sweeps, too
+        with suppress(OSError):  # another process may delete it at the same time
             if abs(time.time() - partial.stat().st_mtime) > ABANDONED:
                 partial.unlink()

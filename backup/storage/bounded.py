@@ -1,7 +1,7 @@
-"""Waits for a storage that may be anybody's server, but not for ever.
+"""Runs a call to a storage, which may be a remote server, with a limit on how long it may hang.
 
-A client that hangs cannot be interrupted in Python, so it works in a thread of its own, which is given up when nothing
-has moved for some time. Threads are kept for the next call, since clients such as boto3's connect once a thread.
+A client that hangs cannot be interrupted in Python, so it runs in a thread of its own, which is abandoned if no bytes
+have moved for some time. Threads are reused, since clients such as boto3's open a connection for each thread.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from typing import Any, TypeVar
 from django.db import connections
 
 T = TypeVar("T")
-#: Seconds after which a storage that did not answer a question is taken to hang.
+#: Seconds after which a storage that does not answer is considered to hang.
 ANSWER = 20
 #: The same while a file is sent or fetched, counted from the last bytes that moved.
 STALLED = 120
 
 
 class DoesNotAnswer(OSError):
-    """A storage hangs."""
+    """The storage did not answer in time."""
 
 
 class Activity:
-    """What work reports to whenever bytes have moved."""
+    """Notes when bytes last moved. The work calls `moved` whenever they do."""
 
     def __init__(self) -> None:
         self.last = time.monotonic()
@@ -37,8 +37,7 @@ class Activity:
 
 
 class WatchedFile:
-    """A file that reports each read as an activity, and stays open, whatever a library does; all else is as with
-    `file`."""
+    """A wrapper around a file that reports each read to an `Activity`, and that libraries cannot close."""
 
     def __init__(self, file: Any, activity: Activity) -> None:
         self._file, self._activity = file, activity
@@ -48,7 +47,7 @@ class WatchedFile:
         return self._file.read(*args)
 
     def close(self) -> None:
-        """Leave it open: who opened it reads it again, or closes it."""
+        """Do nothing: whoever opened the file may read it again, and closes it."""
 
     def __iter__(self) -> Any:
         return iter(self._file)
@@ -58,12 +57,12 @@ class WatchedFile:
 
 
 class _Worker:
-    """A thread that does one piece of work after another."""
+    """A thread that runs one piece of work after another."""
 
     def __init__(self) -> None:
         self.work: queue.SimpleQueue[Callable[[], Any]] = queue.SimpleQueue()
         self.outcome: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
-        # A daemon, so that one that hangs is not waited for when the process ends.
+        # A daemon thread: the process can end although one hangs.
         threading.Thread(target=self._run, name="storage", daemon=True).start()
 
     def _run(self) -> None:
@@ -85,10 +84,10 @@ os.register_at_fork(after_in_child=_idle.clear)  # threads do not survive a fork
 
 
 def bounded(work: Callable[[Activity], T], seconds: float) -> T:
-    """Return what `work` returns, or raise what it raises.
+    """Run `work` in another thread, and return or raise what it returns or raises.
 
-    Raises `DoesNotAnswer` when nothing has moved for so many seconds; `work` then goes on by itself, and what it
-    returns is dropped.
+    Raises `DoesNotAnswer` if nothing has moved for this many seconds. `work` then goes on in its thread, and its result
+    is ignored.
     """
     try:
         worker = _idle.pop()

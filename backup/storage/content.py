@@ -1,4 +1,4 @@
-"""What a backup says of itself, for lists: read from the file, or remembered of one that lies somewhere else."""
+"""What lists show about the content of a backup: read from the file, or noted if the file is in a location."""
 
 from __future__ import annotations
 
@@ -15,9 +15,13 @@ from .names import no_longer_there
 
 @dataclass(frozen=True)
 class Content:
-    """`size`: in bytes. `counts`: model label -> number of records. `photos`, `photos_size`: how many, and their bytes.
-    `warnings`: photos that it lacks. `left_out`: what it lacks, since nobody could read it. `is_damaged`: it cannot be
-    read. `is_locked`: its key is not known here, or cannot be read; that may be otherwise tomorrow."""
+    """The content of a backup.
+
+    `size`: in bytes. `label`, `by`, `baby_buddy`: as in `kept.StoredBackup`. `counts`: model label -> number of
+    records. `photos`, `photos_size`: the number of photos, and their bytes. `warnings`: about missing photos.
+    `left_out`: the values that could not be read and are missing. `is_damaged`: the file cannot be read. `is_locked`:
+    the key is not on this server, or cannot be read at the moment.
+    """
 
     size: int = 0
     label: str = ""
@@ -36,7 +40,7 @@ class Content:
 
     @classmethod
     def from_json(cls, content: Any) -> Content:
-        """Return what `as_json` made this of. Raises `TypeError`, `KeyError`."""
+        """Return the content from what `as_json` returned. Raises `TypeError`, `KeyError` if it is something else."""
         left_out = Places(
             [Place(**place) for place in content["left_out"]["named"]], content["left_out"]["total"]
         )
@@ -44,7 +48,7 @@ class Content:
 
 
 def content_of(file: BinaryIO) -> Content:
-    """Read what a backup says of itself: its table of contents and its metadata, no more.
+    """Read the content from a file: from its table of contents and its metadata only.
 
     Raises `LocationFailed` if the file lies in a location that does not let it be read.
     """
@@ -72,7 +76,7 @@ def content_of(file: BinaryIO) -> Content:
 
 
 def content_here(path: str, site: str = "") -> Content:
-    """Return what a kept backup says of itself that lies in BACKUP_ROOT. `site`: see `files.path_of`.
+    """Return the content of a kept backup in BACKUP_ROOT. `site`: see `files.path_of`.
 
     Raises `NoSuchBackup`, `StorageFailed`.
     """
@@ -84,7 +88,10 @@ def content_here(path: str, site: str = "") -> Content:
 
 @lru_cache(maxsize=1000)
 def _remembered(path: str, site: str, version: str) -> Content:
-    """Remember it in this process, since a kept file never changes. `version`: see `files.version_of`."""
+    """Return the content, from a cache of this process if possible: a kept file never changes.
+
+    `version`: see `files.version_of`.
+    """
     file = files.open_file(path, site)
     if file is None:
         raise no_longer_there()
@@ -96,7 +103,7 @@ def _remembered(path: str, site: str, version: str) -> Content:
 
 
 class _LockedError(Exception):
-    """A backup cannot be opened now, which is not remembered."""
+    """A backup cannot be opened now. An error, so that this is not cached: the key may be there tomorrow."""
 
     def __init__(self, content: Content) -> None:
         super().__init__(content)

@@ -1,8 +1,8 @@
-"""What is known of the locations: how each is, and what was seen to lie there, in `last/locations.json`.
+"""Notes about the locations: the state of each, and which copies it had when it was last visited.
 
-The files in a location are the state. This is what somebody saw when they last asked, so that a list, the page and the
-status wait for no server, and are there when one is down. Whoever asks a location anew (`automatic.copies`, a deletion)
-notes what they saw.
+The files in a location are the truth; these notes, in `last/locations.json`, only spare waiting for a server when the
+page, a list or the status is shown, or while a server is down. Whatever visits a location (`automatic.copies`, a
+deletion) updates them.
 """
 
 from __future__ import annotations
@@ -25,22 +25,23 @@ _FILE = f"{files.LAST}/locations.json"
 
 
 class State(enum.Enum):
-    #: What was to go there lies there, and was read back.
+    #: All backups that should be there are, and were read back.
     OK = "ok"
-    #: It does not.
+    #: Some are missing.
     FAILED = "failed"
-    #: It cannot be told: nothing went there yet, or the place lets nobody look.
+    #: That is not known: nothing was sent yet, or the location does not allow reading or listing.
     UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
 class Seen:
-    """How a location is. `at`: when that was found out, aware; None if nobody asked yet. `message`: for people.
+    """The state of a location as it was last seen. `at`: when, aware; None if it was never visited. `message`: for
+    people.
 
-    `tries`: how often in a row it failed. `next_try`: when it is asked again, aware; None with the next backup.
-    `is_lasting`: whether it failed although it was tried again and again. `copies`: the names of the kept backups
-    there -> what they hold. `limits`: what it lets nobody do: code of the error -> sentence. `address`: a digest of its
-    address, which tells when it is another place.
+    `tries`: how many times in a row it failed. `next_try`: when it is tried again, aware; None: with the next backup.
+    `is_lasting`: whether it failed at every try. `copies`: name of a kept backup there -> its content. `limits`: what
+    the location does not allow, as code of the error -> sentence. `address`: a digest of its address, by which another
+    address of the same name is noticed.
     """
 
     name: str
@@ -56,14 +57,14 @@ class Seen:
 
     @property
     def due(self) -> dt.datetime | None:
-        """When it is to be asked by itself, aware: at once if it never was. None: with the next backup."""
+        """When the next visit is due, aware: at once if there never was one. None: with the next backup."""
         return NEVER if self.at is None else self.next_try
 
     def is_due(self, now: dt.datetime) -> bool:
         return self.due is not None and self.due <= now
 
     def as_json(self) -> dict[str, Any]:
-        """Return what the status says of it."""
+        """Return the state as the API shows it."""
         return {
             "name": self.name,
             "state": self.state.value,
@@ -73,7 +74,7 @@ class Seen:
 
 
 def seen() -> dict[str, Seen]:
-    """Return what is known of each location of BACKUP_LOCATIONS, in order. Raises `ImproperlyConfigured`."""
+    """Return name -> state as last seen, of each location in BACKUP_LOCATIONS. Raises `ImproperlyConfigured`."""
     if not conf.locations:
         return {}
     content = files.get_json(_FILE)
@@ -83,58 +84,61 @@ def seen() -> dict[str, Seen]:
 
 
 def change(name: str, changed: Callable[[Seen], Seen]) -> None:
-    """Remember how a location is: what `changed` makes of what is known by then, since others may have noted something
-    meanwhile. Locations that the settings name no more are forgotten. Raises `StorageFailed`."""
+    """Update the notes about a location. `changed`: is given the current state and returns the new one.
+
+    It is a function since other processes may have updated the notes meanwhile. Locations that the settings no longer
+    name are forgotten. Raises `StorageFailed`.
+    """
     if name not in conf.locations:
         return
     with files.noting():
         known = seen()
         known[name] = replace(changed(known[name]), address=_digest(conf.locations[name]))
-        files.put_json(_FILE, {name: _as_json(found) for name, found in known.items()})
+        files.put_json(_FILE, {name: _as_json(entry) for name, entry in known.items()})
 
 
 def ask_again() -> None:
-    """Have all locations be asked with the next look: there is something new to copy. Raises `StorageFailed`."""
+    """Make a visit to all locations due, since there is something new to copy. Raises `StorageFailed`."""
     now = aware_now()
     for name in seen():
-        change(name, lambda found: replace(found, next_try=now, tries=0))
+        change(name, lambda entry: replace(entry, next_try=now, tries=0))
 
 
 def forget(location: str, copy: str) -> None:
-    """Note that a copy is not there any more. Raises `StorageFailed`."""
+    """Note that a copy is no longer there. Raises `StorageFailed`."""
 
-    def without(found: Seen) -> Seen:
+    def without(entry: Seen) -> Seen:
         return replace(
-            found, copies={name: content for name, content in found.copies.items() if name != copy}
+            entry, copies={name: content for name, content in entry.copies.items() if name != copy}
         )
 
     change(location, without)
 
 
 def fingerprint() -> str:
-    """Return a text that is another one for other locations. Raises `ImproperlyConfigured`."""
+    """Return a text that changes when BACKUP_LOCATIONS does. Raises `ImproperlyConfigured`."""
     return " ".join(f"{name}={_digest(address)}" for name, address in conf.locations.items())
 
 
 def _digest(address: str) -> str:
-    """Return a text that is another one for another address, and tells nobody a password in it."""
+    """Return a digest of an address, which does not reveal the password in it."""
     return salted_hmac("backup.locations", address).hexdigest()[:16]
 
 
-def _as_json(found: Seen) -> dict[str, Any]:
+def _as_json(entry: Seen) -> dict[str, Any]:
     return {
-        **found.as_json(),
-        "tries": found.tries,
-        "next_try": found.next_try and found.next_try.isoformat(),
-        "is_lasting": found.is_lasting,
-        "copies": {name: content.as_json() for name, content in found.copies.items()},
-        "limits": dict(found.limits),
-        "address": found.address,
+        **entry.as_json(),
+        "tries": entry.tries,
+        "next_try": entry.next_try and entry.next_try.isoformat(),
+        "is_lasting": entry.is_lasting,
+        "copies": {name: content.as_json() for name, content in entry.copies.items()},
+        "limits": dict(entry.limits),
+        "address": entry.address,
     }
 
 
 def _parse(name: str, address: str, content: Any) -> Seen:
-    """Return what `_as_json` made this of; that nothing is known, if it is something else or of another address."""
+    """Return the state from what `_as_json` returned; an unknown one if it is something else or of another address."""
     with suppress(KeyError, TypeError, ValueError, AttributeError):
         if content["address"] == address:
             return Seen(

@@ -1,5 +1,5 @@
-"""What is known about a kept backup and is not in it: whether it is pinned, say, and what its proofs came to. It lies
-beside it in one small JSON file, and goes with it."""
+"""Facts about a kept backup that are not in it, such as whether it is pinned, and the results of its proofs. They are
+in a small JSON file beside it, which is deleted with it."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ from typing import Any
 from . import files
 from .names import Name
 
-#: Where a backup lies that is in BACKUP_ROOT: the name that it has among those of locations.
+#: The name of BACKUP_ROOT where the names of locations are used.
 LOCAL = "local"
-#: The fact beside a backup: what the proofs of its copies came to, by the place of each.
+#: A fact: place of a copy -> the result of its last proof.
 _PROOFS = "proofs"
-#: What a proof may come to: see `proof.Verdict`.
+#: The results that a proof can have: see `proof.Verdict`.
 VERDICTS = ("proved", "failed", "unknown")
-#: The fact beside a backup: when a proof of it was tried last, whatever came of it, by the place of each copy.
+#: A fact: place of a copy -> when a proof of it was last tried, whatever the result.
 TRIED = "proof_tried"
 
 
 def load(name: Name) -> dict[str, Any]:
-    """Return what is known about a backup and is not in it. Raises `StorageFailed`: what could not be read is not what
-    is not there, else a rule might remove what is pinned."""
+    """Return the facts about a backup; {} if there are none.
+
+    Raises `StorageFailed` if they cannot be read: taken for missing, a pinned backup might be removed.
+    """
     file = files.open_file(name.facts)
     if file is None:
         return {}
@@ -36,22 +38,22 @@ def load(name: Name) -> dict[str, Any]:
 
 
 def save(name: Name, facts: Mapping[str, Any]) -> None:
-    """Remember this about a backup, in place of what was known. Raises `StorageFailed`."""
+    """Save the facts about a backup, in place of those before. Raises `StorageFailed`."""
     files.put_json(name.facts, dict(facts))
 
 
 def proofs_of(facts: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Return the place of each copy that a proof was made of -> the proof, as `proof.Proof` has it as JSON."""
-    found = facts.get(_PROOFS)
+    """Return place of a copy -> its last proof, as JSON of `proof.Proof`. Damaged entries are passed over."""
+    proofs = facts.get(_PROOFS)
     return {
         place: proof
-        for place, proof in (found.items() if isinstance(found, dict) else ())
+        for place, proof in (proofs.items() if isinstance(proofs, dict) else ())
         if _is_proof(proof)
     }
 
 
 def _is_proof(content: Any) -> bool:
-    """Tell whether this is what a proof came to, and no note that is damaged."""
+    """Tell whether this is a proof as JSON, and not a damaged note."""
     return (
         isinstance(content, dict)
         and content.get("verdict") in VERDICTS
@@ -63,7 +65,7 @@ def _is_proof(content: Any) -> bool:
 
 
 def _is_moment(text: Any) -> bool:
-    """Tell whether this is a moment in ISO 8601, with its offset."""
+    """Tell whether this is a moment in ISO 8601 with a UTC offset."""
     try:
         return dt.datetime.fromisoformat(text).tzinfo is not None
     except (TypeError, ValueError):
@@ -71,17 +73,17 @@ def _is_moment(text: Any) -> bool:
 
 
 def tried(facts: Mapping[str, Any]) -> dict[str, str]:
-    """Return the place of each copy of which a proof was tried -> when, ISO 8601."""
-    found = facts.get(TRIED)
-    return {place: at for place, at in found.items() if _is_moment(at)} if isinstance(found, dict) else {}
+    """Return place of a copy -> when a proof of it was last tried, ISO 8601."""
+    moments = facts.get(TRIED)
+    return {place: at for place, at in moments.items() if _is_moment(at)} if isinstance(moments, dict) else {}
 
 
 def counting_proof(facts: Mapping[str, Any], copies: Mapping[str, str]) -> Mapping[str, Any] | None:
-    """Return the proof that counts: the newest that failed, of a copy that is still there, else the newest that proved
-    it, else the newest that could not tell.
+    """Return the proof that counts for a backup: the newest that failed, of a copy that is still there; else the newest
+    that succeeded; else the newest without a verdict. None if there is none.
 
-    Each copy has one of its own, since it is the file that is proved. What was proved once holds the same wherever else
-    it lies.
+    Each copy has a proof of its own, since a file is what is proved. A success counts for the backup wherever the copy
+    was, since all copies have the same content.
     """
     proofs = [
         proof for place, proof in proofs_of(facts).items() if proof["verdict"] != "failed" or place in copies
@@ -92,8 +94,8 @@ def counting_proof(facts: Mapping[str, Any], copies: Mapping[str, str]) -> Mappi
 
 
 def with_proof(facts: Mapping[str, Any], proof: Mapping[str, Any], *, is_verdict: bool) -> dict[str, Any]:
-    """Return the facts with what the proof of a copy came to. `proof`: as `proof.Proof` has it as JSON. `is_verdict`:
-    whether it says something; else the last verdict of that copy stands."""
+    """Return the facts with the result of a proof added. `proof`: as JSON of `proof.Proof`. `is_verdict`: whether it
+    has a verdict; otherwise the last verdict of that copy is kept."""
     place, proofs = proof["place"], proofs_of(facts)
     if is_verdict or place not in proofs:
         proofs[place] = proof
@@ -101,5 +103,5 @@ def with_proof(facts: Mapping[str, Any], proof: Mapping[str, Any], *, is_verdict
 
 
 def without_proof(facts: Mapping[str, Any], place: str) -> dict[str, Any]:
-    """Return the facts without what the proof of a copy came to: another file lies there now."""
+    """Return the facts without the proof of a copy, which was replaced by another file."""
     return {**facts, _PROOFS: {where: proof for where, proof in proofs_of(facts).items() if where != place}}

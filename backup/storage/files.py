@@ -1,7 +1,7 @@
-"""Names, writes, reads and expires the files of this package: see its docstring for what lies where.
+"""Names, writes, reads and expires the files of this package, which its docstring lists.
 
-Names are relative to the folder of this site, such as "kept/x.zip". The functions raise `StorageFailed`, whatever
-error a storage may have.
+Names are relative to the folder of this site, such as "kept/x.zip". The functions raise `StorageFailed` for whatever
+error a storage raises.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from .bounded import ANSWER, STALLED, Activity, DoesNotAnswer, WatchedFile, boun
 
 T = TypeVar("T")
 
-#: How the name of the folder of a site begins.
+#: The beginning of the name of a site's folder.
 _SITE = "site_"
-#: How the names begin of what belongs to no site.
+#: The beginning of the names of files that belong to no site.
 ROOT = "/"
 STAGED = "staged"
 KEPT = "kept"
-#: Where version 0.1 kept its safety copies.
+#: The folder of the safety copies of version 0.1.
 SAFETY = "safety"
 #: The photos of kept backups: see `photos`.
 PHOTOS = "photos"
@@ -51,9 +51,9 @@ PLACED = "placed"
 LAST = "last"
 LAST_BACKUP = f"{LAST}/backup.json"
 LAST_RUN = f"{LAST}/automatic.json"
-#: Seconds between two tries to note something while another process does, and how many.
+#: Seconds between two tries to get the lock for notes, and how many tries there are.
 PATIENCE, TRIES = 0.05, 600
-#: How long the progress of a restore, and how it ended, is kept.
+#: How long the progress and the result of a restore are kept.
 PROGRESS_KEPT = dt.timedelta(days=1)
 #: How long an upload in pieces waits for the next one: a laptop may sleep for a night.
 UNFINISHED_KEPT = dt.timedelta(days=1)
@@ -62,8 +62,8 @@ UNFINISHED_KEPT = dt.timedelta(days=1)
 def storage() -> Storage:
     """Return the storage `backups` of `STORAGES` if there is one, else the folder BACKUP_ROOT.
 
-    A storage that is named but cannot be made (a typing error in its backend) raises Django's own error, rather than
-    have the backups go somewhere else.
+    If that storage cannot be made, because of a typing error say, Django's own error is raised, so that backups do not
+    go to another place unnoticed.
     """
     if "backups" in storages.backends:
         return storages["backups"]
@@ -71,14 +71,14 @@ def storage() -> Storage:
 
 
 def is_remote() -> bool:
-    """Tell whether files lie in a storage that is no folder of this machine. Raises `StorageFailed`."""
+    """Tell whether the storage is something else than a folder of this machine. Raises `StorageFailed`."""
     with storage_errors():
         return not isinstance(storage(), FileSystemStorage)
 
 
 @contextmanager
 def storage_errors() -> Iterator[None]:
-    """Raise `StorageFailed` for whatever a storage raises, which may be anybody's code."""
+    """Raise `StorageFailed` for whatever a storage raises: it may be third-party code."""
     try:
         yield
     except BackupError:
@@ -105,9 +105,9 @@ def storage_errors() -> Iterator[None]:
 
 
 def _ask(question: Callable[[Storage], T], missing: T) -> T:
-    """Return what `question` returns of the storage, or `missing` if the file is gone; in bounded time.
+    """Return what `question` returns for the storage, or `missing` if the file is gone; in bounded time.
 
-    Raises `StorageFailed`. A folder is asked directly: a disk that hangs stops the process anyhow.
+    Raises `StorageFailed`. A folder needs no time limit: a disk that hangs stops the process anyway.
     """
     with storage_errors():
         place = storage()
@@ -120,7 +120,7 @@ def _ask(question: Callable[[Storage], T], missing: T) -> T:
 
 
 def path_of(name: str, site: str = "") -> str:
-    """Return the whole name of a file in the storage. `site`: the id of another site that keeps it there."""
+    """Return the full name of a file in the storage. `site`: the id of the other site whose file it is, if any."""
     return name.removeprefix(ROOT) if name.startswith(ROOT) else f"{_SITE}{site or site_id()}/{name}"
 
 
@@ -139,9 +139,9 @@ def other_sites() -> list[str]:
 
 
 def sites_among(folders: list[str]) -> list[str]:
-    """Return the ids of other sites whose folders are among these names."""
-    found = {folder.removeprefix(_SITE) for folder in folders if folder.startswith(_SITE)}
-    return sorted(found - {site_id()})
+    """Return the ids of other sites from the names of folders, sorted."""
+    sites = {folder.removeprefix(_SITE) for folder in folders if folder.startswith(_SITE)}
+    return sorted(sites - {site_id()})
 
 
 def local_path(name: str, site: str = "") -> str:
@@ -167,7 +167,7 @@ def put(name: str, file: File[bytes], *, is_one_of_many: bool = False) -> None:
             return
 
         def send(activity: Activity) -> None:
-            place.delete(path)  # else the storage would choose another name
+            place.delete(path)  # otherwise the storage would choose another name
             place.save(path, File(cast(Any, WatchedFile(file, activity)), name=path))
 
         bounded(send, STALLED)
@@ -185,9 +185,10 @@ def _put_into_folder(place: FileSystemStorage, path: Path, file: File[bytes]) ->
 
 
 def open_file(name: str, site: str = "") -> BinaryIO | None:
-    """Open a file for reading; None if there is none. The caller closes it.
+    """Open a file for reading; returns None if there is none. The caller closes it.
 
-    From a storage that is no folder the file is fetched whole, so that no error comes later. `site`: see `path_of`.
+    If the storage is not a folder, the whole file is fetched first, so that reading it cannot fail later. `site`: see
+    `path_of`.
     """
     with storage_errors():
         place, path = storage(), path_of(name, site)
@@ -212,8 +213,11 @@ def _fetch(place: Storage, path: str, activity: Activity) -> BinaryIO:
 
 
 def version_of(name: str, site: str = "") -> str:
-    """Return a text that differs as soon as the file does: of its place, size and time, in a folder. Other storages are
-    not asked, since that is a request for each file; there it is the name. "" if the file is gone."""
+    """Return a text that differs if the file does; "" if the file is gone.
+
+    In a folder it is made of path, size and time. Other storages would need a request for each file, so there it is
+    only the name.
+    """
     with storage_errors():
         place, path = storage(), path_of(name, site)
         if not isinstance(place, FileSystemStorage):
@@ -232,13 +236,13 @@ def size_of(name: str) -> int:
 
 
 def delete(name: str) -> None:
-    """Delete a file; one that is gone already is fine."""
+    """Delete a file, if it is there."""
     path = path_of(name)
     _ask(lambda place: place.delete(path), missing=None)
 
 
 def names_in(folder: str, site: str = "") -> list[str]:
-    """Return the names of the files in a folder, with the folder, in their order; [] if there is no such folder."""
+    """Return the names of the files in a folder, with the folder, sorted; [] if there is no such folder."""
     path = path_of(folder, site)
     none: list[str] = []
     names = _ask(lambda place: place.listdir(path)[1], none)
@@ -246,7 +250,7 @@ def names_in(folder: str, site: str = "") -> list[str]:
 
 
 def tidy() -> None:
-    """Delete what expired, and what killed processes left half written."""
+    """Delete files that expired, and partial files of killed processes."""
     _remove_older(STAGED, dt.timedelta(seconds=conf.staged_seconds), unfinished=UNFINISHED_KEPT)
     _remove_older(RESTORES, PROGRESS_KEPT)
     with storage_errors():
@@ -257,9 +261,9 @@ def tidy() -> None:
 
 
 def _remove_older(folder: str, age: dt.timedelta, unfinished: dt.timedelta | None = None) -> None:
-    """Delete the files that are older; those that are as far in the future, too: a clock was wrong once.
+    """Delete the files that are older than `age`, or as far in the future, since a clock was wrong when they were made.
 
-    The pieces of one upload go together, `unfinished` after the last of them came.
+    The pieces of one upload are deleted together, `unfinished` after the last of them arrived.
     """
     for _stem, group in groupby(names_in(folder), key=lambda name: name.partition(".")[0]):
         names = [*group]
@@ -270,7 +274,7 @@ def _remove_older(folder: str, age: dt.timedelta, unfinished: dt.timedelta | Non
 
 
 def modified(name: str) -> dt.datetime:
-    """Return when a file was written, aware; now where it is gone."""
+    """Return when a file was written, aware; the present time if it is gone."""
     path = path_of(name)
     moment = _ask(lambda place: place.get_modified_time(path), missing=aware_now())
     return timezone.make_aware(moment) if timezone.is_naive(moment) else moment
@@ -278,8 +282,11 @@ def modified(name: str) -> dt.datetime:
 
 @contextmanager
 def noting() -> Iterator[None]:
-    """Let nobody else, in any process or machine, note anything about a backup or a location inside: what others noted
-    between reading and writing would be lost. Raises `StorageFailed` if another process does not come to an end."""
+    """Hold the lock for notes about backups and locations, against all processes and machines.
+
+    Without it, what others note between reading and writing would be lost. Raises `StorageFailed` if another process
+    does not release it in time.
+    """
     with ExitStack() as stack:
         for tries_left in reversed(range(TRIES)):
             try:
@@ -302,7 +309,7 @@ def put_json(name: str, content: dict[str, Any]) -> None:
 
 
 def get_json(name: str) -> dict[str, Any]:
-    """Return what was put there; {} if there is nothing, or nothing that can be read."""
+    """Return what `put_json` saved; {} if there is nothing, or nothing that can be parsed."""
     try:
         file = open_file(name)
         if file is None:

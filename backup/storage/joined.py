@@ -10,9 +10,9 @@ from typing import Any, BinaryIO, cast
 
 
 def join(pieces: Sequence[tuple[int, str]], open_piece: Callable[[str], BinaryIO]) -> BinaryIO:
-    """Return a seekable file that reads these one after the other. `pieces`: the size of each in bytes, and its name.
+    """Return a seekable file with the content of all pieces in a row. `pieces`: the size in bytes and name of each.
 
-    Each is opened when it is read from, and one at a time. Whatever `open_piece` raises, a read raises.
+    A piece is opened when it is read from, one at a time. A read may raise whatever `open_piece` raises.
     """
     return cast(BinaryIO, io.BufferedReader(_Joined(pieces, open_piece), buffer_size=64 * 1024))
 

@@ -1,13 +1,13 @@
-"""Backups that the server keeps. The files are the state: no index beside them can be out of step.
+"""Backups that the server keeps. There is no index that could be out of date: the files themselves are the list.
 
-The name of a file says when it was made, why, by which site, what state of the database is in it, and, if it is
-encrypted, the id of the key: `babybuddy_20261123T143022.123456Z_automatic_SITE_STATE.zip`, `…_STATE_KEYID.zip`. Facts
-that are not in the file (whether it is pinned) lie beside it, in a JSON file of the same name, without the key's id.
+The name of a file says when the backup was made, why, by which site, of which state of the database, and, if it is
+encrypted, with which key: `babybuddy_20261123T143022.123456Z_automatic_SITE_STATE.zip`, `…_STATE_KEYID.zip`. Facts that
+are not in the file, such as whether it is pinned, are in a JSON file beside it of the same name, without the key's id.
 
-The same backup may lie in locations, too, encrypted there and in clear here, or nowhere else but in one. What lies
-there, `elsewhere` knows; a file itself is fetched where it is asked for.
+A backup may have copies in locations, encrypted there and unencrypted here, for example, or only be in a location.
+`elsewhere` knows which copies there are; a file is only fetched from a location when it is needed.
 
-Longer than most modules, since all that is done with one kept backup is here.
+Longer than most modules, since everything that is done with one kept backup is here.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ from . import facts as known
 from .content import Content, content_here
 from .facts import LOCAL as LOCAL
 from .files import KEPT, SAFETY
-from .names import BackupKind as BackupKind  # a kept backup is known by these everywhere
+from .names import BackupKind as BackupKind  # imported from here everywhere
 from .names import Name, no_longer_there, parsed
 from .names import parse as parse
 from .state import load_last_restore
 
-#: Safety copies that are younger are not pruned, however many there are.
+#: Younger safety copies are never pruned, however many there are.
 YOUNG = dt.timedelta(days=1)
 
 
@@ -54,11 +54,11 @@ class StoredBackup:
     """A backup that the server keeps.
 
     `created`: aware. `site`, `state`: see `Name`. `by`: the name of the user who made it, "" for the command line.
-    `label`: why it was made. `size`: in bytes. `baby_buddy`: the version of Baby Buddy that it is of. `counts`: model
-    label -> number of records. `photos`, `photos_size`: how many it has, and their bytes, which are not in `size`.
-    `warnings`: photos that it lacks, sentences for people. `left_out`: what it lacks, since nobody could read it.
-    `proof`: None if it was never proved. `copies`: where it lies, `local` first, and the name of the file there. Of
-    a damaged file, and of one whose key is not known here, the texts are "", the numbers 0.
+    `label`: why it was made. `size`: in bytes. `baby_buddy`: the version of Baby Buddy that it is from. `counts`: model
+    label -> number of records. `photos`, `photos_size`: the number of photos, and their bytes, which `size` does not
+    include. `warnings`: about missing photos, for people. `left_out`: the values that are missing since they could not
+    be read. `proof`: None if it was never proved. `copies`: place (`local` first, or the name of a location) -> name of
+    the file there. If the file is damaged, or the server does not have its key, texts are "" and numbers are 0.
     """
 
     name: str
@@ -81,11 +81,11 @@ class StoredBackup:
     copies: Mapping[str, str] = field(default_factory=dict)
     left_out: Places = field(default_factory=Places)
     is_damaged: bool = False
-    #: Whether its key is not known here, or cannot be read.
+    #: Whether the server does not have its key, or cannot read it.
     is_locked: bool = False
-    #: Whether undoing the last restore brings this one back.
+    #: Whether this is the backup that undoing the last restore would restore.
     is_undo: bool = False
-    #: All that is known about it and is not in it.
+    #: See `facts`.
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -94,7 +94,7 @@ class StoredBackup:
 
     @property
     def locations(self) -> tuple[str, ...]:
-        """The names of the places where it lies."""
+        """The names of the places where it is."""
         return tuple(self.copies)
 
     @property
@@ -133,15 +133,15 @@ class StoredBackup:
 
 
 def names(kind: BackupKind | None = None) -> list[Name]:
-    """List the names of those in BACKUP_ROOT, newest first, without opening a file. Raises `StorageFailed`.
+    """List the names of the backups in BACKUP_ROOT, newest first. Opens no file. Raises `StorageFailed`.
 
-    Those that are dated in the future, since a clock was wrong once, come last.
+    Names that are dated in the future, since a clock was wrong, come last.
     """
     return _names_among(_paths(), kind)
 
 
 def count() -> int:
-    """Return how many backups there are, wherever they lie. Raises `StorageFailed`."""
+    """Return how many backups there are in all places. Raises `StorageFailed`."""
     return len(_placed(_paths(), None))
 
 
@@ -151,8 +151,8 @@ def _paths() -> list[str]:
 
 def _names_among(paths: list[str], kind: BackupKind | None) -> list[Name]:
     names, there = parsed({path.rpartition("/")[2] for path in paths}), {*paths}
-    found = [name for name in names if name.path in there and kind in (None, name.kind)]
-    return sorted(found, key=_by_time, reverse=True)
+    matching = [name for name in names if name.path in there and kind in (None, name.kind)]
+    return sorted(matching, key=_by_time, reverse=True)
 
 
 def _by_time(name: Name) -> tuple[bool, dt.datetime, str]:
@@ -161,8 +161,8 @@ def _by_time(name: Name) -> tuple[bool, dt.datetime, str]:
 
 @dataclass(frozen=True)
 class _Placed:
-    """A backup by its name, and where it lies: see `StoredBackup.copies`. `content`: of one that is not in BACKUP_ROOT,
-    as it was seen."""
+    """A backup by its name. `copies`: see `StoredBackup`. `content`: if it is not in BACKUP_ROOT, its content as noted
+    when it was last seen."""
 
     name: Name
     copies: dict[str, str]
@@ -170,18 +170,18 @@ class _Placed:
 
 
 def _placed(paths: list[str], kind: BackupKind | None) -> list[_Placed]:
-    """List the backups in BACKUP_ROOT, and those that were seen in locations, newest first. `paths`: see `_paths`."""
-    found = {name.identity: _Placed(name, {LOCAL: name.text}) for name in _names_among(paths, kind)}
+    """List the backups in BACKUP_ROOT and those seen in locations, newest first. `paths`: see `_paths`."""
+    by_identity = {name.identity: _Placed(name, {LOCAL: name.text}) for name in _names_among(paths, kind)}
     for location, seen in elsewhere.seen().items():
         for name in parsed(seen.copies):
             if kind in (None, name.kind):
-                placed = found.setdefault(name.identity, _Placed(name, {}, seen.copies[name.text]))
+                placed = by_identity.setdefault(name.identity, _Placed(name, {}, seen.copies[name.text]))
                 placed.copies[location] = name.text
-    return sorted(found.values(), key=lambda placed: _by_time(placed.name), reverse=True)
+    return sorted(by_identity.values(), key=lambda placed: _by_time(placed.name), reverse=True)
 
 
 def _find(name: Name) -> _Placed:
-    """Return where a backup lies. Raises `NoSuchBackup`, `StorageFailed`."""
+    """Return in which places a backup is. Raises `NoSuchBackup`, `StorageFailed`."""
     for placed in _placed(_paths(), name.kind):
         if placed.name.identity == name.identity:
             return placed
@@ -189,7 +189,7 @@ def _find(name: Name) -> _Placed:
 
 
 def state_of(metadata: Metadata) -> str:
-    """Return a digest that is another one for another state of the database."""
+    """Return a digest of the state of the database that a backup holds."""
     checksums = {label: member.sha256 for label, member in metadata.models.items()}
     text = json.dumps([checksums, metadata.migrations, metadata.next_keys], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16].upper()
@@ -201,7 +201,7 @@ def state_of(metadata: Metadata) -> str:
 def keep(
     file: BinaryIO, metadata: Metadata, kind: BackupKind, *, facts: Mapping[str, Any] | None = None
 ) -> StoredBackup:
-    """Keep a backup. It is read back and checked. `facts`: what is known about it and is not in it.
+    """Store a backup, read it back and check it. `facts`: facts to save beside it.
 
     Raises `StorageFailed`, `InvalidBackup`.
     """
@@ -212,9 +212,9 @@ def keep(
     )
     try:
         if metadata.photos:
-            facts = {**(facts or {}), "photos": len(metadata.photos)}  # for where its key is not known
+            facts = {**(facts or {}), "photos": len(metadata.photos)}  # for servers without its key
         if facts:
-            known.save(name, facts)  # before the file, which is never there without them
+            known.save(name, facts)  # before the file, so that it is never there without them
         files.put(name.path, File(file))
         _check(name, with_photos=True)
     except BaseException:
@@ -226,11 +226,13 @@ def keep(
 
 
 def same_state(metadata: Metadata) -> StoredBackup | None:
-    """Return the newest that holds this very state of the database, and is whole; None if there is none. If the
-    state is to be encrypted, one in clear does not count."""
+    """Return the newest undamaged backup of exactly this state of the database; None if there is none.
+
+    If new backups are encrypted, an unencrypted one does not count.
+    """
     for name in names():
         if name.state == state_of(metadata) and (name.key_id or not metadata.key_id):
-            # One that is damaged, or that nobody can open here, does not count.
+            # A backup that is damaged, or that this server cannot open, does not count.
             with suppress(InvalidBackup, NoSuchBackup, KeyNeeded, EncryptionUnavailable):
                 _check(name)
                 return find(name.text)
@@ -238,7 +240,7 @@ def same_state(metadata: Metadata) -> StoredBackup | None:
 
 
 def _check(name: Name, *, with_photos: bool = False) -> None:
-    """Raise `InvalidBackup` if the checksums are not right. If they are, our own file need not be parsed.
+    """Raise `InvalidBackup` if the checksums of a stored backup are wrong. Our own file need not be parsed.
 
     `with_photos`: raise `StorageFailed` if one of its photos is not there; those were read when they were stored.
     """
@@ -260,19 +262,19 @@ def find(name: str) -> StoredBackup:
 
 
 def open_backup(name: str, place: str = "") -> BinaryIO:
-    """Open for reading, with its photos; the caller closes it. Raises `NoSuchBackup`, `StorageFailed`.
+    """Open a backup for reading, with its photos; the caller closes it. Raises `NoSuchBackup`, `StorageFailed`.
 
-    `place`: the location to fetch it from, with its photos, or `local`; by default the first one that has it.
+    `place`: the location to fetch it from, or `local`; by default the first place that has it.
     """
     return with_photos(_opened(name, place), photos.source(place))
 
 
 def _opened(name: str, place: str) -> BinaryIO:
-    found = parse(name)
-    if place in ("", LOCAL) and (file := files.open_file(found.path)) is not None:
+    kept_name = parse(name)
+    if place in ("", LOCAL) and (file := files.open_file(kept_name.path)) is not None:
         return file
     trouble: BackupError = no_longer_there()
-    for where, copy in _find(found).copies.items():
+    for where, copy in _find(kept_name).copies.items():
         if place in ("", where):
             try:
                 return _open_in(where, parse(copy))
@@ -293,28 +295,28 @@ def _open_in(place: str, copy: Name) -> BinaryIO:
 
 
 def local_path(name: str) -> str:
-    """Return where a backup lies in a folder of this machine; "" if it lies in another storage."""
+    """Return the path of a backup on this machine; "" if it is in another storage."""
     return files.local_path(parse(name).path)
 
 
 def delete(name: str) -> None:
-    """Delete a backup wherever it lies, and what is known about it. Raises `NoSuchBackup`, `StorageFailed`.
+    """Delete a backup in all places, and the facts about it. Raises `NoSuchBackup`, `StorageFailed`.
 
-    If a location does not let it go, it is deleted everywhere else before that is raised.
+    If one location fails, or does not allow it, the backup is deleted in all others before the error is raised.
     """
-    found = _find(parse(name)).name
+    kept_name = _find(parse(name)).name
     failed: StorageFailed | None = None
     for location, seen in elsewhere.seen().items():
-        for copy in _same(seen.copies, found):
+        for copy in _same(seen.copies, kept_name):
             try:
                 locations.location(location).delete(copy.path)
                 elsewhere.forget(location, copy.text)
             except StorageFailed as error:
                 failed = error
-    _delete_here(found)
+    _delete_here(kept_name)
     if failed is not None:
         raise failed
-    files.delete(found.facts)
+    files.delete(kept_name.facts)
 
 
 def delete_here(backup: StoredBackup) -> None:
@@ -329,102 +331,103 @@ def _delete_here(name: Name) -> None:
 
 
 def _same(texts: Iterable[str], name: Name) -> list[Name]:
-    """Return which of these are files of a backup: one in clear, say, and one that is encrypted."""
-    return [found for found in parsed(texts) if found.identity == name.identity]
+    """Return those of the file names that are of one backup: an unencrypted file, say, and an encrypted one."""
+    return [other for other in parsed(texts) if other.identity == name.identity]
 
 
 def forget(name: str) -> None:
-    """Forget what is known about a backup, where it lies nowhere any more. Raises `StorageFailed`."""
-    found = parse(name)
+    """Delete the facts about a backup, unless it is still in some place. Raises `StorageFailed`."""
+    kept_name = parse(name)
     with suppress(NoSuchBackup):
-        _find(found)
+        _find(kept_name)
         return
-    files.delete(found.facts)
+    files.delete(kept_name.facts)
 
 
 def pin(name: str, pinned: bool) -> StoredBackup:
-    """Pin a backup, so that no rule ever removes it, or no longer. Raises `NoSuchBackup`, `StorageFailed`."""
+    """Pin a backup, so that no rule removes it, or unpin it. Raises `NoSuchBackup`, `StorageFailed`."""
     return note(name, pinned=pinned)
 
 
 def is_pinned(name: str) -> bool:
-    """Tell whether a backup is pinned right now. Whoever removes one by a rule asks last. Raises `StorageFailed`."""
+    """Tell whether a backup is pinned. To be asked right before a rule removes one. Raises `StorageFailed`."""
     return known.load(parse(name)).get("pinned") is True
 
 
 def note(name: str, **facts: Any) -> StoredBackup:
-    """Remember something about a backup that is not in it. Raises `NoSuchBackup`, `StorageFailed`."""
+    """Save facts about a backup. Returns the backup. Raises `NoSuchBackup`, `StorageFailed`."""
     _change(name, lambda before: {**before, **facts})
     return find(name)
 
 
 def note_proof(name: str, proof: Mapping[str, Any], *, is_verdict: bool) -> None:
-    """Remember what the proof of a copy came to: see `known.with_proof`. Raises `NoSuchBackup`, `StorageFailed`."""
+    """Save the result of a proof: see `facts.with_proof`. Raises `NoSuchBackup`, `StorageFailed`."""
     _change(name, lambda facts: known.with_proof(facts, proof, is_verdict=is_verdict))
 
 
 def forget_proof(name: str, place: str) -> None:
-    """Forget what the proof of a copy came to. Raises `NoSuchBackup`, `StorageFailed`."""
+    """Delete the result of the proof of a copy. Raises `NoSuchBackup`, `StorageFailed`."""
     _change(name, lambda facts: known.without_proof(facts, place))
 
 
 def _change(name: str, changed: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> None:
-    """Change what is known about a backup. Raises `NoSuchBackup`, `StorageFailed`."""
+    """Change the facts about a backup: `changed` returns the new ones. Raises `NoSuchBackup`, `StorageFailed`."""
     with files.noting():
-        found = _find(parse(name)).name
-        known.save(found, changed(known.load(found)))
+        kept_name = _find(parse(name)).name
+        known.save(kept_name, changed(known.load(kept_name)))
 
 
 # -- all of them ---
 
 
 def backups(kind: BackupKind | None = None, *, start: int = 0, most: int | None = None) -> list[StoredBackup]:
-    """List all, wherever they lie, in the order of `names`. Reads the metadata of each, once in a process. `start`,
-    `most`: of these the newest are passed over, and so many listed.
+    """List the kept backups in all places, in the order of `names`. `start`: how many to skip; `most`: to list.
 
-    Raises `StorageFailed`.
+    The metadata of each file is read once in a process. Raises `StorageFailed`.
     """
     undo, paths = name_to_undo(), _paths()
-    found = []
+    listed = []
     for placed in _placed(paths, kind)[start:][:most]:
         with suppress(NoSuchBackup):  # deleted since
-            found.append(_stored(placed, undo, has_facts=placed.name.facts in paths))
-    return found
+            listed.append(_stored(placed, undo, has_facts=placed.name.facts in paths))
+    return listed
 
 
 def seen_in(location: str, copy: str, content: Content) -> StoredBackup:
-    """Return the backup that a file in a location is, which nobody noted yet. Raises `NoSuchBackup` if it is another
-    file, `StorageFailed`."""
+    """Return the backup of a file in a location that is not noted yet. `copy`: the name of the file.
+
+    Raises `NoSuchBackup` if it is another file, `StorageFailed`.
+    """
     return _stored(_Placed(parse(copy), {location: copy}, content), "")
 
 
 def beside(*, most: int) -> list[StoredBackup]:
     """List the newest backups that other sites keep in the same storage. Raises `StorageFailed`."""
-    found = []
+    listed = []
     for site in files.other_sites():
         for name in _names_among(files.names_in(KEPT, site), None)[:most]:
             if name.site == site:
                 with suppress(NoSuchBackup):  # deleted since
                     placed = _Placed(name, {LOCAL: name.text})
-                    found.append(_stored(placed, "", has_facts=False, site=site))
-    return sorted(found, key=lambda backup: backup.created, reverse=True)[:most]
+                    listed.append(_stored(placed, "", has_facts=False, site=site))
+    return sorted(listed, key=lambda backup: backup.created, reverse=True)[:most]
 
 
 def open_beside(name: str) -> BinaryIO:
     """Open a backup that another site keeps in the same storage; the caller closes it. Raises `NoSuchBackup`,
     `StorageFailed`."""
-    found = parse(name)
-    file = files.open_file(found.path, found.site) if found.site in files.other_sites() else None
+    kept_name = parse(name)
+    file = files.open_file(kept_name.path, kept_name.site) if kept_name.site in files.other_sites() else None
     if file is None:
         raise no_longer_there()
-    return with_photos(file, photos.Photos(photos.Local(found.site)))
+    return with_photos(file, photos.Photos(photos.Local(kept_name.site)))
 
 
 def prune(keep: str) -> None:
     """Delete old safety copies. Raises `StorageFailed`.
 
-    There stay the newest `BACKUP_SAFETY_COPIES`, those that are younger than a day, those that are dated in the future,
-    those that are pinned, and `keep`, the one that the last restore needs.
+    These stay: the newest `BACKUP_SAFETY_COPIES`, those younger than a day or dated in the future, pinned ones, and
+    `keep`, the one that undoing the last restore needs.
     """
     now = dt.datetime.now(dt.timezone.utc)
     past = [name for name in names(BackupKind.SAFETY) if name.created <= now]
@@ -435,7 +438,7 @@ def prune(keep: str) -> None:
 
 
 def name_to_undo() -> str:
-    """Return the name of the backup that undoing the last restore brings back; "" if there is nothing to undo."""
+    """Return the name of the backup that undoing the last restore would restore; "" if there is nothing to undo."""
     last = load_last_restore()
     return last.safety_copy if last is not None and not last.is_undo else ""
 

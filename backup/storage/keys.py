@@ -1,7 +1,8 @@
-"""The keys that backups are encrypted with: a ring that only grows, in `keys.json`, and what is to be encrypted.
+"""The keys that backups are encrypted with, and which backups are to be encrypted.
 
-The ring lies in BACKUP_ROOT itself, beside the folders of the sites: it must be found again after a new database. It
-is never in the database, nor in a backup. BACKUP_KEY, if it is set, comes before the keys of the ring.
+The keys are in a ring, `keys.json`, from which none is ever removed. It is in BACKUP_ROOT itself, beside the folders of
+the sites, so that it is found with a new database, too. It is never in the database or in a backup. BACKUP_KEY, if it
+is set, is used before the keys of the ring.
 """
 
 from __future__ import annotations
@@ -27,18 +28,18 @@ _RING = f"{files.ROOT}keys.json"
 
 
 class Place(enum.Enum):
-    """Where a backup goes, as BACKUP_ENCRYPT names it."""
+    """Where a backup goes, by the names that BACKUP_ENCRYPT uses."""
 
-    #: People and scripts take it away.
+    #: A download or a file of a command.
     DOWNLOAD = "download"
-    #: It lies in BACKUP_ROOT.
+    #: BACKUP_ROOT.
     LOCAL = "local"
 
 
 @dataclass(frozen=True)
 class StoredKey:
-    """A key that the server has. `made`: when, ISO 8601; "" for BACKUP_KEY. `is_noted`: whether somebody proved, by its
-    last group, that it is kept elsewhere, too."""
+    """A key that the server has. `made`: when, ISO 8601; "" for BACKUP_KEY. `is_noted`: whether somebody has typed its
+    last group, which shows that it is kept somewhere else, too."""
 
     key: Key
     made: str = ""
@@ -74,7 +75,7 @@ def _save(keys: Sequence[StoredKey]) -> None:
 
 
 def configured() -> Key | None:
-    """Return BACKUP_KEY. Raises `StorageFailed` if it is no key."""
+    """Return BACKUP_KEY; None if it is not set. Raises `StorageFailed` if it is no key."""
     try:
         return Key.parse(conf.key) if conf.key else None
     except (WrongKey, ImproperlyConfigured) as error:
@@ -89,7 +90,7 @@ def current() -> StoredKey | None:
 
 
 def add() -> StoredKey:
-    """Make a new key, and put it first into the ring. Raises `StorageFailed`, `EncryptionUnavailable`."""
+    """Make a new key, and add it to the front of the ring. Raises `StorageFailed`, `EncryptionUnavailable`."""
     check_available()
     if configured():
         raise EncryptionUnavailable(
@@ -102,7 +103,10 @@ def add() -> StoredKey:
 
 
 def note(last_group: str) -> bool:
-    """Note that the current key is kept elsewhere, too, if that is its last group. Raises `StorageFailed`."""
+    """Note that the current key is kept somewhere else, too, if this is its last group. Returns whether it is.
+
+    Raises `StorageFailed`.
+    """
     with files.noting():
         keys = ring()
         if not keys or not hmac.compare_digest(
@@ -114,7 +118,7 @@ def note(last_group: str) -> bool:
 
 
 def unlocked(source: BinaryIO, *, edited: bool = False, key: Key | None = None) -> Archive:
-    """Open a backup, encrypted or not: with `key`, or with one that the server has. Raises what `Archive` raises, and
+    """Open a backup. If it is encrypted, `key` or a key of the server opens it. Raises what `Archive` raises, and
     `StorageFailed`."""
     return open_archive(source, edited=edited, keys=Keys(key, _known))
 
@@ -138,10 +142,10 @@ def of_id(key_id: str) -> Key | None:
 
 
 def key_for(place: Place | str, *, encrypt: bool = False) -> Key | None:
-    """Return the key to encrypt a backup with that goes to a place; None if it is not to be encrypted.
+    """Return the key to encrypt a backup for a place; None if it is not to be encrypted.
 
-    `place`: or the name of a location. `encrypt`: do so whatever BACKUP_ENCRYPT says. Raises `EncryptionUnavailable`
-    where there is no key, and `StorageFailed`: what is to be encrypted is never written in clear.
+    `place`: a `Place`, or the name of a location. `encrypt`: encrypt it whatever BACKUP_ENCRYPT says. What is to be
+    encrypted is never written unencrypted: without a key, `EncryptionUnavailable` or `StorageFailed` is raised.
     """
     if not encrypt and not conf.encrypts(place.value if isinstance(place, Place) else place):
         return None

@@ -1,4 +1,4 @@
-"""Which stored photos kept backups name: the others can go."""
+"""Collects which stored photos kept backups name: the others can be removed."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from .names import BackupKind, Name
 
 @dataclass(frozen=True)
 class NamedPhotos:
-    """The photos that some backups name. `files`: the names of those that hold them. `locked`: the ids of keys that are
-    not known here: what is encrypted with one may be named, too."""
+    """The photos that some backups name. `files`: the names of their files. `locked`: the ids of keys that the server
+    does not have; every photo that is encrypted with one of them may be named, too."""
 
     files: set[str] = field(default_factory=set)
     locked: set[str] = field(default_factory=set)
 
     def see(self, file: BinaryIO, name: Name) -> None:
-        """Take note of what one names. Raises `InvalidBackup`, `StorageFailed`, `NoSuchBackup`."""
+        """Add the photos that a backup names. Raises `InvalidBackup`, `StorageFailed`, `NoSuchBackup`."""
         try:
             with keys.unlocked(file) as archive:
-                found = archive.metadata.photos.values()
-                self.files.update(stored_name(photo.sha256, archive.key) for photo in found)
+                named_photos = archive.metadata.photos.values()
+                self.files.update(stored_name(photo.sha256, archive.key) for photo in named_photos)
         except (KeyNeeded, EncryptionUnavailable):
             self.locked.add(name.key_id)
 

@@ -1,4 +1,4 @@
-"""What the name of a kept backup says: when it was made, why, by which site, and what is in it."""
+"""The names of kept backups: when a backup was made, why, by which site, and of which state of the database."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class BackupKind(enum.Enum):
     SAFETY = "safety"
     #: Made by the schedule.
     AUTOMATIC = "automatic"
-    #: Made because a person, or a script, said so.
+    #: Made because a person, or a script, asked for it.
     MANUAL = "manual"
 
 
 @dataclass(frozen=True)
 class Name:
-    """What the name of a kept backup says. `created`: aware. `site`: the id of the site that made it; "" if the name
-    does not say it. `state`: see `state_of`. `key_id`: of the key that it is encrypted with; "" if it is not."""
+    """The parts of the name of a kept backup. `created`: aware. `site`: the id of the site that made it; "" if unknown.
+    `state`: see `kept.state_of`. `key_id`: of the key that it is encrypted with; "" if it is not."""
 
     text: str
     kind: BackupKind
@@ -48,44 +48,44 @@ class Name:
 
     @property
     def path(self) -> str:
-        """The file, from the folder of the site."""
+        """The name of the file, relative to the folder of the site."""
         return f"{SAFETY if self.text.startswith('before_') else KEPT}/{self.text}"
 
     @property
     def identity(self) -> str:
-        """What all copies of the same backup share, encrypted or not."""
+        """The part of the name that all copies of a backup share, encrypted or not."""
         return self.text.removesuffix(f"_{self.key_id}.zip" if self.key_id else ".zip")
 
     @property
     def facts(self) -> str:
-        """The file beside it, for what is not in it."""
+        """The name of the file of facts beside it, see `facts`."""
         return f"{self.path.rpartition('/')[0]}/{self.identity}.json"
 
 
 def parse(name: str) -> Name:
-    """Return what a name says. Raises `NoSuchBackup` if it is not the name of a kept backup: it may come out of a
+    """Return the parts of a name. Raises `NoSuchBackup` if it is not the name of a kept backup: it may be from a
     request."""
     try:
-        found = _NAME.fullmatch(name) or _OLD_NAME.fullmatch(name)
-        if found:
-            parts = {"kind": "safety", "site": "", **found.groupdict()}
+        match = _NAME.fullmatch(name) or _OLD_NAME.fullmatch(name)
+        if match:
+            parts = {"kind": "safety", "site": "", **match.groupdict()}
             created = dt.datetime.strptime(parts["moment"], "%Y%m%dT%H%M%S.%f").replace(
                 tzinfo=dt.timezone.utc
             )
             kind = BackupKind(parts["kind"])
             return Name(name, kind, created, parts["site"], parts["state"], parts.get("key_id") or "")
-    except ValueError:  # the 13th month, or another kind
+    except ValueError:  # an unknown kind, or no date, such as a 13th month
         pass
     raise no_longer_there()
 
 
 def parsed(texts: Iterable[str]) -> list[Name]:
-    """Return what those of these names say that are names of kept backups; other files are passed over."""
-    found = []
+    """Return the parts of all names that are names of kept backups. Other names are passed over."""
+    names = []
     for text in texts:
         with suppress(NoSuchBackup):
-            found.append(parse(text))
-    return found
+            names.append(parse(text))
+    return names
 
 
 def no_longer_there() -> NoSuchBackup:

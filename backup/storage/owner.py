@@ -1,7 +1,8 @@
-"""Whose the files on the server are. The server must be able to use what a command made, whoever ran it.
+"""Takes care of who owns the files: the server must be able to use what a command wrote, whoever ran the command.
 
-What root makes belongs to whoever owns the data: the SQLite database, or else the uploaded photos, which the server
-writes as well. If the server's user cannot write, the message says which folder, which user, and what to do.
+What root writes is given to the owner of the data: of the SQLite database, or else of the uploaded photos, which the
+server writes, too. If the server's user cannot write to a folder, a message says which user, which folder, and what to
+do.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from ..conf import data_places
 
 
 def give_away(folder: Path) -> None:
-    """Give what root owns in a folder, and the folder, to the owner of the data, if this process is root.
+    """Make the owner of the data own a folder, and everything of root's in it. Does nothing unless run as root.
 
-    Links are not followed: whoever owns the folder could have put them there for root to follow.
+    Links are not followed: the owner of the folder could have made them to get hold of other files.
     """
     owner = _owner_of_data()
     if os.name == "nt" or os.geteuid() != 0 or owner is None or owner[0] == 0:
         return
-    with suppress(OSError):  # a network drive has owners of its own
+    with suppress(OSError):  # a network drive may not allow changing the owner
         for _name, _folders, names, descriptor in os.fwalk(folder, follow_symlinks=False):
             for place, name in [(descriptor, ""), *((descriptor, name) for name in names)]:
                 info = os.stat(name, dir_fd=place, follow_symlinks=False) if name else os.fstat(place)
@@ -37,7 +38,7 @@ def give_away(folder: Path) -> None:
 
 
 def can_write(folder: Path, user: int | None = None) -> bool:
-    """Tell whether a user can write into a folder, or create it. `user`: by default the server's, whoever this is."""
+    """Tell whether a user can write into a folder, or create it. `user`: a user id; by default the server's user."""
     for place in (folder, *folder.parents):
         if place.exists():
             return place.is_dir() and _may_write(place, _server_user() if user is None else user)
@@ -45,7 +46,7 @@ def can_write(folder: Path, user: int | None = None) -> bool:
 
 
 def in_the_way(folder: Path, user: int | None = None) -> str:
-    """Return in a sentence or two that a user cannot write into a folder, and what to do. `user`: see `can_write`."""
+    """Return why a user cannot write into a folder, and what to do, in words for people. `user`: see `can_write`."""
     name, quoted = _user_name(_server_user() if user is None else user), shlex.quote(str(folder))
     command = f"sudo mkdir -p {quoted} && sudo chown -R {shlex.quote(name)} {quoted}"
     return _(
@@ -66,7 +67,7 @@ def _may_write(folder: Path, user: int | None) -> bool:
 
 
 def _has(user: int, groups: set[int], folder: Path, bits: int) -> bool:
-    """Tell whether a user has rights to a folder. `bits`: as those of its owner."""
+    """Tell whether a user has rights to a folder. `bits`: the rights, as bits of its mode for the owner."""
     info = folder.stat()
     if info.st_uid != user:
         bits >>= 3 if info.st_gid in groups else 6
@@ -77,14 +78,14 @@ def _groups(user: int) -> set[int]:
     import pwd
 
     try:
-        found = pwd.getpwuid(user)
+        entry = pwd.getpwuid(user)
     except KeyError:
         return set()
-    return {*os.getgrouplist(found.pw_name, found.pw_gid)}
+    return {*os.getgrouplist(entry.pw_name, entry.pw_gid)}
 
 
 def _server_user() -> int | None:
-    """Return the user that the server runs as, as far as it is known: the owner of the data, else this process's."""
+    """Return the user that the server seems to run as: the owner of the data, else the user of this process."""
     if os.name == "nt":
         return None
     owner = _owner_of_data()
@@ -92,7 +93,7 @@ def _server_user() -> int | None:
 
 
 def _owner_of_data() -> tuple[int, int] | None:
-    """Return user and group of the data; None if there is none in a folder of this machine."""
+    """Return the ids of user and group that own the data; None if no data is in a folder of this machine."""
     for place in data_places():
         with suppress(OSError):
             info = place.stat()

@@ -1,7 +1,7 @@
-"""Photos of kept backups: each once in a place, in its folder `photos/`, however many backups name it.
+"""Stores the photos of kept backups: each once in a place, in its folder `photos/`, however many backups name it.
 
-A file there is named by the photo's checksum (`archive.photos.stored_name`), so it never changes, and whoever has its
-name knows what is in it. A place is this site's folder, or a location.
+A file there is named by the photo's checksum (`archive.photos.stored_name`), so a file with a name always has the same
+content. A place is this site's folder, or a location.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from . import files, locations
 from .facts import LOCAL
 from .files import PHOTOS
 
-#: A photo that no backup names stays so long: somebody may be making the one that does.
+#: A photo that no backup names is kept for this long: a backup that names it may be in the making.
 YOUNG = dt.timedelta(days=1)
 
 
 class Place(Protocol):
-    """Where kept backups and their photos lie. Names have their folder in front, `photos/…`."""
+    """A place for kept backups and their photos. Names begin with their folder, `photos/…`."""
 
     def names(self, folder: str) -> list[str]:
         """Return the names of the files in a folder, without it."""
@@ -55,7 +55,7 @@ class Local:
         self._site = site
 
     def path(self, name: str) -> str:
-        """Return where a file lies on this machine; "" if it lies in another storage."""
+        """Return the path of a file on this machine; "" if it is in another storage."""
         return files.local_path(name, self._site)
 
     def names(self, folder: str) -> list[str]:
@@ -75,7 +75,7 @@ class Local:
 
 
 class Photos:
-    """The photos of a place, to read and to add to. It is listed once."""
+    """The photos in a place, for reading and adding. The place is listed only once."""
 
     def __init__(self, place: Place | None = None) -> None:
         self._place = place or Local()
@@ -97,7 +97,7 @@ class Photos:
             return False
 
     def blocks(self, photo: Photo, key: Key | None) -> Iterator[bytes]:
-        """Yield what lies there for a photo: see `archive.photos.PhotoSource`."""
+        """Yield the stored content of a photo: see `archive.photos.PhotoSource`."""
         name = f"{PHOTOS}/{stored_name(photo.sha256, key)}"
         try:
             opened = self._place.fetch(name)
@@ -117,7 +117,7 @@ class Photos:
             shutil.copyfileobj(file, copy)
 
     def add(self, photo: Photo, content: BinaryIO, key: Key | None) -> None:
-        """Store a photo, in place of what may lie there for it, and read it back. `content`: from its beginning.
+        """Store a photo, replacing a file of its name, and read it back. `content`: at its beginning.
 
         Raises `StorageFailed`, `EncryptionUnavailable`.
         """
@@ -136,7 +136,7 @@ class Photos:
         self.names.add(name)
 
     def is_whole(self, photo: Photo, key: Key | None) -> bool:
-        """Tell whether what lies there for a photo is that photo. Raises `StorageFailed`, `EncryptionUnavailable`."""
+        """Tell whether the stored file of a photo is undamaged. Raises `StorageFailed`, `EncryptionUnavailable`."""
         digest = hashlib.sha256()
         try:
             for block in self.blocks(photo, key):
@@ -146,14 +146,14 @@ class Photos:
         return digest.hexdigest() == photo.sha256
 
     def is_young(self, photo: Photo, key: Key | None) -> bool:
-        """Tell whether a photo of this site was stored so lately that `remove_unnamed` leaves it. Raises
+        """Tell whether a photo of this site was stored so recently that `remove_unnamed` keeps it. Raises
         `StorageFailed`."""
         return _is_young(f"{PHOTOS}/{stored_name(photo.sha256, key)}", YOUNG / 2)
 
 
 class Anywhere:
-    """The photos of this site, wherever they lie: here, or else in a location. `others`: those of other sites in the
-    same storage, too: a database that was made anew is another site."""
+    """The photos of this site, wherever they are: in BACKUP_ROOT, or else in a location. `others`: include those of
+    other sites in the same storage, since a database that was made anew counts as another site."""
 
     def __init__(self, *, others: bool = False) -> None:
         self._others = others
@@ -167,7 +167,7 @@ class Anywhere:
 
     def _place_of(self, photo: Photo, key: Key | None) -> Photos | None:
         for place in self._places:
-            with suppress(StorageFailed):  # it is down, or lets nobody look
+            with suppress(StorageFailed):  # it is down, or does not allow listing
                 if place.has(photo, key):
                     return place
         return None
@@ -189,8 +189,8 @@ class Anywhere:
 
 
 def source(place: str) -> PhotoSource:
-    """Return where the photos of a kept backup are. `place`: the location that it is fetched from, or `local`; "" where
-    it does not matter. Raises `NoSuchLocation`."""
+    """Return the source of a kept backup's photos. `place`: the location that it is fetched from, or `local`; "" for
+    any. Raises `NoSuchLocation`."""
     if not place:
         return Anywhere()
     return Photos(None if place == LOCAL else locations.location(place))
@@ -199,8 +199,8 @@ def source(place: str) -> PhotoSource:
 def remove_unnamed(named: Collection[str], locked: Collection[str], *, place: Local | None = None) -> int:
     """Delete the photos of this site that no kept backup names and that are a day old. Returns how many.
 
-    `named`: names of files that stay. `locked`: the ids of keys that are not known here; what is encrypted with one
-    stays, since nobody can tell what the backups name that are encrypted with it. Raises `StorageFailed`.
+    `named`: the names of files to keep. `locked`: the ids of keys that the server does not have; photos encrypted with
+    these are kept, since the backups that may name them cannot be read. Raises `StorageFailed`.
     """
     place, removed = place or Local(), 0
     for name in place.names(PHOTOS):

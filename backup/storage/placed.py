@@ -1,7 +1,7 @@
-"""Remembers which files restores put into the storages of the site's fields, so that those can be removed that nothing
-names in the end: see `leftovers`.
+"""Notes which files restores put among the host's own, so that those that nothing names in the end can be removed: see
+`leftovers`.
 
-It is noted before a file is put there, so that a restore that is killed leaves none that nobody knows of.
+A file is noted before it is put there, so that not even a restore that is killed leaves unknown files behind.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MOMENT = "%Y%m%dT%H%M%S.%f"
 
 
 def note(placed: Sequence[PlacedFile]) -> str:
-    """Take note of files. Returns a name for `read` and `forget`. Raises `StorageFailed`."""
+    """Note files. Returns a name for `read` and `forget`. Raises `StorageFailed`."""
     moment = aware_now().astimezone(dt.timezone.utc).strftime(_MOMENT)
     name = f"{PLACED}/{moment}Z_{secrets.token_hex(4)}.json"
     files.put_json(name, {"files": [asdict(file) for file in placed]})
@@ -30,7 +30,7 @@ def note(placed: Sequence[PlacedFile]) -> str:
 
 
 def noted(age: dt.timedelta) -> list[str]:
-    """Return the names of the notes that are older. Raises `StorageFailed`."""
+    """Return the names of the notes that are older than `age`. Raises `StorageFailed`."""
     return [name for name in files.names_in(PLACED) if _is_older(name, age)]
 
 
@@ -38,11 +38,11 @@ def _is_older(name: str, age: dt.timedelta) -> bool:
     if (match := _NAME.fullmatch(name)) is None:
         return False
     moment = dt.datetime.strptime(match["moment"], _MOMENT).replace(tzinfo=dt.timezone.utc)
-    return abs(aware_now() - moment) > age  # in the future: a clock was wrong once
+    return abs(aware_now() - moment) > age  # also far in the future, if a clock was wrong
 
 
 def read(name: str) -> list[PlacedFile]:
-    """Return what was noted; [] if it cannot be read."""
+    """Return the noted files; [] if the note cannot be read."""
     entries = files.get_json(name).get("files", [])
     try:
         return [PlacedFile(**entry) for entry in entries]
@@ -51,6 +51,6 @@ def read(name: str) -> list[PlacedFile]:
 
 
 def forget(names: Iterable[str]) -> None:
-    """Forget what was noted. Raises `StorageFailed`."""
+    """Delete notes. Raises `StorageFailed`."""
     for name in names:
         files.delete(name)

@@ -1,4 +1,4 @@
-"""Remembers the progress of restores, the last restore, the last backup, and how automatic ones go."""
+"""Saves the progress of restores, and facts about the last restore, the last backup and the last automatic backup."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from .uploads import unsigned
 
 @dataclass(frozen=True)
 class LastRestore:
-    """The last restore that was carried out. `at`: ISO 8601. `idempotency_key`: a digest that tells its request from
-    others. `safety_copy`: the name of the one that was taken before it. `made`: model label and natural key of each
-    content type and permission that it made."""
+    """The last restore that was carried out. `at`: ISO 8601. `idempotency_key`: a digest that identifies its request.
+    `safety_copy`: the name of the copy that was made before it. `made`: model label and natural key of each content
+    type and permission that it created."""
 
     at: str
     idempotency_key: str
@@ -31,8 +31,8 @@ class LastRestore:
 
 @dataclass(frozen=True)
 class LastBackup:
-    """The last backup that was taken. `at`: aware. `by`: the name of a user; "" for the command line. `dangling`: the
-    records in it that refer to something that is not there, as lines for people."""
+    """The last backup that was made. `at`: aware. `by`: the name of a user; "" for the command line. `dangling`: its
+    dangling references, as lines for people."""
 
     at: dt.datetime
     by: str
@@ -42,9 +42,9 @@ class LastBackup:
 
 @dataclass(frozen=True)
 class LastRun:
-    """How the last automatic backup went. `at`: when, aware. `error`: why it failed; "" if it did not. `tries`: how
-    often in a row it failed. `told`: the state that people were told last; "" if nothing was said yet.
-    `is_unfinished`: another one began since, and either works or was killed."""
+    """How the last automatic backup went. `at`: when this was saved, aware. `error`: why it failed; "" if it did not.
+    `tries`: how many in a row failed. `told`: the state of the last notice to people; "" if there was none.
+    `is_unfinished`: another one has begun since, which is still running or was killed."""
 
     at: dt.datetime
     error: str = ""
@@ -57,7 +57,7 @@ class LastRun:
 
     @classmethod
     def from_json(cls, content: Any) -> LastRun | None:
-        """Return what `as_json` made this of; None if it is something else."""
+        """Return the run from what `as_json` returned; None if it is something else."""
         try:
             return cls(
                 dt.datetime.fromisoformat(content["at"]),
@@ -74,10 +74,10 @@ class LastRun:
 
 
 def save_progress(upload_id: str, user: Any, state: dict[str, Any]) -> None:
-    """Save the progress of the restore of an upload for `load_progress`. `state`: whatever JSON can hold.
+    """Save the progress of the restore of an upload for `load_progress`. `state`: anything that JSON can hold.
 
-    It is a file, since another process may be asked for it while the database is locked. If it cannot be saved, the
-    restore goes on.
+    It is a file, since another process may need it while the database is locked. If it cannot be saved, the restore
+    goes on.
     """
     with suppress(InvalidBackup, StorageFailed):
         put_json(
@@ -87,9 +87,9 @@ def save_progress(upload_id: str, user: Any, state: dict[str, Any]) -> None:
 
 
 def load_progress(upload_id: str, user: Any) -> dict[str, Any] | None:
-    """Return what `save_progress` saved, with `id`, `user` and `at`; None if there is nothing of this user's.
+    """Return what `save_progress` saved, with `id`, `user` and `at` added; None if there is nothing of this user's.
 
-    Users are told apart by name: after a restore the same person may have another key.
+    Users are compared by name: after a restore, the same person may have another primary key.
     """
     try:
         state = get_json(_state_name(upload_id))
@@ -99,7 +99,7 @@ def load_progress(upload_id: str, user: Any) -> dict[str, Any] | None:
 
 
 def mark_seen(upload_id: str, user: Any) -> None:
-    """Remember that the user has seen how a restore ended. Only for information, as `save_progress`."""
+    """Note that the user has seen the result of a restore. If it cannot be noted, nothing is raised."""
     state = load_progress(upload_id, user)
     if state and not state.get("seen") and ("result" in state or "error" in state):
         with suppress(InvalidBackup, StorageFailed):
@@ -107,7 +107,7 @@ def mark_seen(upload_id: str, user: Any) -> None:
 
 
 def newest_progress(user: Any) -> dict[str, Any] | None:
-    """Return the progress of this user's newest restore that is known. Raises `StorageFailed`."""
+    """Return the progress of this user's newest restore; None if there is none. Raises `StorageFailed`."""
     own = [
         state
         for name in names_in(RESTORES)
@@ -124,8 +124,10 @@ def _state_name(upload_id: str) -> str:
 
 
 def save_last_backup(moment: dt.datetime, user: Any, records: int, dangling: Sequence[str] = ()) -> None:
-    """Remember that a backup was taken. If that cannot be saved, the backup is no worse. `dangling`: see
-    `LastBackup`."""
+    """Save that a backup was made. If that cannot be saved, nothing is raised: the backup is good all the same.
+
+    `dangling`: see `LastBackup`.
+    """
     with suppress(StorageFailed):
         by = user.get_username() if user else ""
         content = {"at": moment.isoformat(), "by": by, "records": records, "dangling": [*dangling]}
@@ -133,7 +135,7 @@ def save_last_backup(moment: dt.datetime, user: Any, records: int, dangling: Seq
 
 
 def load_last_backup() -> LastBackup | None:
-    """Return the last backup that is known."""
+    """Return the last backup; None if there was none, or it is not known."""
     content = get_json(LAST_BACKUP)
     try:
         return LastBackup(
@@ -150,7 +152,7 @@ def load_last_backup() -> LastBackup | None:
 
 
 def save_last_restore(last: LastRestore) -> None:
-    """Remember a restore in place of the one before. Called in its transaction: see `database.memo`."""
+    """Save a restore in place of the one before. To be called in its transaction: see `database.memo`."""
     memo.save_note(json.dumps(asdict(last)))
 
 
@@ -168,7 +170,7 @@ def load_last_restore() -> LastRestore | None:
 
 
 def save_last_run(run: LastRun) -> None:
-    """Remember how the last automatic backup went. Raises `StorageFailed`."""
+    """Save how the last automatic backup went. Raises `StorageFailed`."""
     put_json(LAST_RUN, run.as_json())
 
 

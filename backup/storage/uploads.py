@@ -1,11 +1,11 @@
-"""Keeps uploads between preview and confirmation, those that come in pieces, too.
+"""Stores uploads between preview and confirmation, including those that are sent in pieces.
 
-A web server in front of us may take only small requests, so a large file can come in pieces, which may be sent again,
-or later. Each piece is a file of its own: several machines may share a storage in which nothing can be appended to.
-What is there is what the names say, after OWNER_RANDOM:
+A web server in front of the app may only accept small requests, so a large file can be sent in pieces, and each piece
+again if it fails. Each piece is a file of its own: several machines may share a storage in which files cannot be
+appended to. After OWNER_RANDOM, the names of the files end in:
 
-    .zip                an upload that came whole
-    .begin.SIZE         one in pieces begins. The content is the SHA-256 of the whole, in hexadecimal, or nothing
+    .zip                an upload that was sent at once
+    .begin.SIZE         the beginning of one in pieces; contains the SHA-256 of the whole in hexadecimal, or nothing
     .piece.START.END    a piece of it
 """
 
@@ -34,18 +34,18 @@ from .joined import join
 from .photos import Anywhere
 
 _SALT = "backup.staged"
-#: Uploads that one user may have, and how much all of them may hold, in uploads of the greatest size.
+#: How many uploads one user may have, and how large they may be together, as a multiple of BACKUP_MAX_UPLOAD_SIZE.
 MOST_OF_ONE = 20
 SIZES_OF_ONE = 3
-#: The same of all users.
+#: How large the uploads of all users may be together, as a multiple of BACKUP_MAX_UPLOAD_SIZE.
 SIZES_OF_ALL = 10
-#: Bytes of a piece at least, unless it is the last: else there could be any number of them.
+#: The least bytes of a piece, except the last: otherwise there could be any number of them.
 LEAST_PIECE = 64 * 1024
 _CHUNK = 1024 * 1024
 
 
 class _Id(NamedTuple):
-    """What is in an id. `owner`: the key of its user. `size`: in bytes, of an upload in pieces; 0 of others."""
+    """The content of an id. `owner`: the key of its user. `size`: in bytes, for an upload in pieces; 0 for others."""
 
     name: str
     owner: str
@@ -54,8 +54,8 @@ class _Id(NamedTuple):
 
 @dataclass(frozen=True)
 class Incoming:
-    """An upload in pieces. `size`: of the whole, in bytes. `pieces`: the names of those that are here, without a gap.
-    `offset`: where the next one begins."""
+    """An upload in pieces. `size`: of the whole, in bytes. `pieces`: the names of those that have arrived, up to the
+    first gap. `offset`: where the next one must begin, in bytes."""
 
     size: int
     offset: int
@@ -63,9 +63,9 @@ class Incoming:
 
 
 def stage(upload: File[bytes], user: Any) -> str:
-    """Keep an upload until it is confirmed, and return the id that the form carries. Raises `StorageFailed`.
+    """Store an upload until it is confirmed, and return its id for the form. Raises `StorageFailed`.
 
-    If a user has too many, the oldest go.
+    If a user has too many uploads, the oldest are deleted.
     """
     files.tidy()
     upload_id = new_id(user)
@@ -78,9 +78,9 @@ def stage(upload: File[bytes], user: Any) -> str:
 
 
 def begin(size: int, user: Any, sha256: str = "") -> str:
-    """Make room for an upload in pieces, and return its id. Raises `InvalidBackup`, `StorageFailed`.
+    """Begin an upload in pieces, and return its id. Raises `InvalidBackup`, `StorageFailed`.
 
-    `size`: of the whole, in bytes. `sha256`: its checksum, in hexadecimal, if it is known.
+    `size`: of the whole, in bytes. `sha256`: checksum of the whole, in hexadecimal; "" if unknown.
     """
     if size < 1:
         raise InvalidBackup(_("This file is empty."))
@@ -92,14 +92,14 @@ def begin(size: int, user: Any, sha256: str = "") -> str:
 
 
 def incoming(upload_id: str, user: Any) -> Incoming:
-    """Return how much of an upload in pieces is here. Raises `NoSuchUpload`."""
+    """Return how much of an upload in pieces has arrived. Raises `NoSuchUpload`."""
     signed = _own(upload_id, user)
     stem = _stem(signed, user)
     names = _uploads(stem).get(stem, [])
     if not signed.size or _beginning(signed, user) not in names:
         raise _no_longer_there()
     offset, pieces = 0, []
-    # The longest first: one that was sent again may begin where another did.
+    # The longest first: a piece that was sent again may begin where another does.
     for start, end, name in sorted(map(_span, names[1:]), key=lambda span: (span[0], -span[1])):
         if start == offset:
             offset = end
@@ -108,31 +108,31 @@ def incoming(upload_id: str, user: Any) -> Incoming:
 
 
 def add_piece(upload_id: str, user: Any, offset: int, piece: BinaryIO) -> int:
-    """Keep the next piece of an upload, and return where the one after it begins.
+    """Store the next piece of an upload, and return where the one after it begins.
 
     `piece`: a seekable file; it ends at or before the end of the whole. Raises `NoSuchUpload`, `WrongOffset` if it
     does not begin at `offset`, `InvalidBackup` if it is too short, or the last and the whole is not what was
     announced, `StorageFailed`.
     """
-    found = incoming(upload_id, user)
-    if offset != found.offset:
+    upload = incoming(upload_id, user)
+    if offset != upload.offset:
         raise WrongOffset(_("This piece of the upload does not begin where the last one ended."))
     size = piece.seek(0, 2)
     piece.seek(0)
     end = offset + size
-    if end > found.size or (size < LEAST_PIECE and end < found.size):
+    if end > upload.size or (size < LEAST_PIECE and end < upload.size):
         raise _incomplete()
     _check_room(size, (_arrived(names) for names in _uploads().values()))
     signed = _own(upload_id, user)
     name = f"{_stem(signed, user)}.piece.{offset:015}.{end:015}"
-    files.put(name, File(piece), is_one_of_many=end < found.size)
-    if end == found.size:
+    files.put(name, File(piece), is_one_of_many=end < upload.size)
+    if end == upload.size:
         _check_whole(upload_id, signed, user)
     return end
 
 
 def _check_whole(upload_id: str, signed: _Id, user: Any) -> None:
-    """Raise `InvalidBackup` where an upload is not what was announced. It is then deleted."""
+    """Raise `InvalidBackup` if an upload does not have the announced checksum. It is then deleted."""
     announced = files.open_file(_beginning(signed, user))
     with announced or ContentFile(b"") as file:
         wanted = file.read().decode()
@@ -148,10 +148,10 @@ def _check_whole(upload_id: str, signed: _Id, user: Any) -> None:
 
 
 def _make_room(size: int, user: Any) -> None:
-    """Delete the oldest uploads of a user. Raises `StorageFailed` if the others have too many.
+    """Delete the oldest uploads of a user to make room. Raises `StorageFailed` if other users take up too much.
 
-    What a user announced takes the room of that user's other uploads, but of nobody else's: others only lose room by
-    what has arrived.
+    The announced size of an upload in pieces counts for its own user only. For other users, only the bytes that have
+    arrived count.
     """
     uploads = _uploads()
     sizes = {stem: _announced(names) or _arrived(names) for stem, names in uploads.items()}
@@ -169,7 +169,7 @@ def _make_room(size: int, user: Any) -> None:
 
 
 def _check_room(size: int, arrived: Iterable[int]) -> None:
-    """Raise `StorageFailed` if all users have too much, in bytes, to take `size` more."""
+    """Raise `StorageFailed` if there is no room for `size` bytes. `arrived`: bytes of each upload of all users."""
     if sum(arrived) + size > SIZES_OF_ALL * conf.max_upload_size:
         raise StorageFailed(
             _("Too many uploads of others wait for their confirmation. Please try again later.")
@@ -177,22 +177,22 @@ def _check_room(size: int, arrived: Iterable[int]) -> None:
 
 
 def _uploads(stem: str = "") -> dict[str, list[str]]:
-    """Return the names of the files of each upload, in their order; only those of one, if it is named."""
-    found: dict[str, list[str]] = {}
+    """Return upload -> the names of its files, sorted. `stem`: only of the upload whose names begin with it."""
+    uploads: dict[str, list[str]] = {}
     for name in files.names_in(STAGED):
         if name.startswith(stem):
-            found.setdefault(name.partition(".")[0], []).append(name)
-    return found
+            uploads.setdefault(name.partition(".")[0], []).append(name)
+    return uploads
 
 
 def _announced(names: list[str]) -> int:
-    """Return the size of an upload in pieces, in bytes, as if all were there; 0 of one that came whole."""
+    """Return the announced size of an upload in pieces, in bytes; 0 for one that was sent at once."""
     size = names[0].partition(".begin.")[2]
     return int(size) if size.isdecimal() else 0
 
 
 def _arrived(names: list[str]) -> int:
-    """Return how many bytes of an upload are here. Pieces say it by their names: there may be many."""
+    """Return how many bytes of an upload have arrived. For pieces, it is computed from their names."""
     if not _announced(names):
         return sum(map(files.size_of, names))
     return sum(end - start for start, end, _name in map(_span, names[1:]))
@@ -205,16 +205,16 @@ def _span(name: str) -> tuple[int, int, str]:
 
 
 def new_id(user: Any, size: int = 0) -> str:
-    """Return an id for an upload of this user, or for a restore without one that is followed by it.
+    """Return a new id for an upload of this user, or for following the progress of a restore without an upload.
 
-    `size`: in bytes, of an upload in pieces.
+    `size`: in bytes, for an upload in pieces.
     """
     signed = [secrets.token_urlsafe(24), str(user.pk), *([size] if size else [])]
     return signing.dumps(signed, salt=_SALT)
 
 
 def unsigned(upload_id: str, *, max_age: int | None = None) -> _Id:
-    """Return what is in an id. Raises `NoSuchUpload`. `max_age`: in seconds."""
+    """Return the content of an id. `max_age`: in seconds. Raises `NoSuchUpload` if it is older, or not from us."""
     try:
         return _Id(*signing.loads(upload_id, salt=_SALT, max_age=max_age))
     except (signing.BadSignature, ValueError, TypeError) as error:
@@ -222,9 +222,9 @@ def unsigned(upload_id: str, *, max_age: int | None = None) -> _Id:
 
 
 def _own(upload_id: str, user: Any) -> _Id:
-    """Return what is in the id of an upload of this user. Raises `NoSuchUpload` if it is another's, or expired.
+    """Return the content of the id of this user's upload. Raises `NoSuchUpload` if it is another's, or expired.
 
-    One in pieces may take any time to come; its files tell how old it is.
+    An upload in pieces may take any time to arrive; it expires by the age of its files.
     """
     signed = unsigned(upload_id)
     if signed.owner != str(user.pk):
@@ -233,36 +233,38 @@ def _own(upload_id: str, user: Any) -> _Id:
 
 
 def _stem(signed: _Id, user: Any) -> str:
-    """Return how the names of the files of an upload begin."""
+    """Return the beginning of the names of an upload's files."""
     return f"{_prefix(user)}{signed.name}"
 
 
 def _beginning(signed: _Id, user: Any) -> str:
-    """Return the name of the file that says that an upload in pieces has begun."""
+    """Return the name of the file with which an upload in pieces begins."""
     return f"{_stem(signed, user)}.begin.{signed.size}"
 
 
 def _prefix(user: Any) -> str:
-    """Return how the names of this user's uploads begin."""
+    """Return the beginning of the names of this user's uploads."""
     return f"{STAGED}/{hashlib.sha256(str(user.pk).encode()).hexdigest()[:12]}_"
 
 
 @contextmanager
 def open_staged(upload_id: str, user: Any) -> Iterator[BinaryIO]:
-    """Open a staged upload for reading. Raises `NoSuchUpload` if it expired, is gone, or is another user's;
-    `Incomplete` if not all of it came yet. A kept backup that was staged has its photos with it."""
+    """Open a staged upload for reading; a kept backup comes with its photos.
+
+    Raises `NoSuchUpload` if it expired, is gone, or is another user's; `Incomplete` if not all of it has arrived.
+    """
     photos = Anywhere(others=bool(user.is_superuser))
     signed = _own(upload_id, user)
     if signed.size:
-        found = incoming(upload_id, user)
-        if found.offset < found.size:
+        upload = incoming(upload_id, user)
+        if upload.offset < upload.size:
             raise Incomplete(
                 _("Only %(part)s of this file's %(whole)s have arrived. Please send the rest first.")
-                % {"part": filesizeformat(found.offset), "whole": filesizeformat(found.size)}
+                % {"part": filesizeformat(upload.offset), "whole": filesizeformat(upload.size)}
             )
-        if aware_now() - files.modified(found.pieces[-1]) > dt.timedelta(seconds=conf.staged_seconds):
+        if aware_now() - files.modified(upload.pieces[-1]) > dt.timedelta(seconds=conf.staged_seconds):
             raise _no_longer_there()
-        pieces = [(end - start, name) for start, end, name in map(_span, found.pieces)]
+        pieces = [(end - start, name) for start, end, name in map(_span, upload.pieces)]
         with closing(join(pieces, _open)) as whole:
             yield with_photos(whole, photos)
         return
@@ -278,7 +280,7 @@ def _open(name: str) -> BinaryIO:
 
 
 def discard(upload_id: str, user: Any) -> None:
-    """Delete a staged upload, if it is there and this user's. If it cannot be deleted now, it expires."""
+    """Delete a staged upload, if it is there and this user's. If it cannot be deleted, it expires later."""
     with suppress(InvalidBackup, StorageFailed):
         signed = _own(upload_id, user)
         stem = _stem(signed, user)

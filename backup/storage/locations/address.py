@@ -1,7 +1,7 @@
 """The parts of an address such as `sftp://USER:PASSWORD@HOST:PORT/PATH?known_hosts=FILE`.
 
-They are taken apart here and not by `urllib`, whose errors show what they are about, passwords included, and which
-takes a password with a `#`, `?` or `/` in it for something else without a word.
+They are not parsed by `urllib`: its errors show the text that they are about, passwords included, and it silently
+misreads a password that contains `#`, `?` or `/`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ HIGHEST_PORT = 65535
 
 @dataclass(frozen=True, repr=False)
 class Address:
-    """An address, its percent-encoding undone. "" and None are what it does not say. `path`: without the first slash.
-    `host`: of an IPv6 address without brackets."""
+    """The parts of an address, with percent-encoding decoded; "" or None where it has none. `path`: without the first
+    slash. `host`: an IPv6 address is without brackets."""
 
     scheme: str
     user: str
@@ -41,7 +41,7 @@ class Address:
 
 
 def parse(text: str, *parameters: str) -> Address:
-    """Return the parts of an address. `parameters`: the names that may stand after its `?`. Raises `WrongAddress`."""
+    """Return the parts of an address. `parameters`: the names allowed after its `?`. Raises `WrongAddress`."""
     scheme, _mark, rest = text.partition("://")
     rest, _mark, query = rest.partition("?")
     place, _mark, path = rest.partition("/")
@@ -65,34 +65,34 @@ def parse(text: str, *parameters: str) -> Address:
 
 
 def _host_and_port(place: str) -> tuple[str, int | None]:
-    found = re.fullmatch(r"(\[[0-9A-Fa-f:.%]+\]|[^:\[\]\s]+)(?::([0-9]{1,10}))?", place)
-    if not found:
+    match = re.fullmatch(r"(\[[0-9A-Fa-f:.%]+\]|[^:\[\]\s]+)(?::([0-9]{1,10}))?", place)
+    if not match:
         raise WrongAddress(
             _("Its address has no host, or its port is not a number.")
             if place
             else _("Its address has no host between @ (or //) and the next slash.")
         )
-    port = int(found[2]) if found[2] else None
+    port = int(match[2]) if match[2] else None
     if port is not None and not 0 < port <= HIGHEST_PORT:
         raise WrongAddress(
             _("The port in its address must be between 1 and %(highest)s.") % {"highest": HIGHEST_PORT}
         )
-    return _decoded(found[1].strip("[]"), _("host")), port
+    return _decoded(match[1].strip("[]"), _("host")), port
 
 
 def _parameters(query: str, known: tuple[str, ...]) -> dict[str, str]:
-    found = {}
+    values = {}
     for part in filter(None, query.split("&")):
         name, _equals, value = part.partition("=")
-        if name not in known or name in found:
+        if name not in known or name in values:
             raise WrongAddress(
                 _("After the ? of its address, only these may stand, each once: %(names)s.")
                 % {"names": ", ".join(known)}
                 if known
                 else _("Nothing may stand after a ? in its address.")
             )
-        found[name] = _decoded(value, name)
-    return found
+        values[name] = _decoded(value, name)
+    return values
 
 
 def _decoded(text: str, part: str) -> str:

@@ -1,4 +1,4 @@
-"""An alias of STORAGES: whatever Django has a storage for."""
+"""An alias of STORAGES: any storage that works with Django's storage API."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .folder import Folder
 
 
 def alias_client(alias: str) -> Client:
-    """Return a client for an alias. A storage that is a folder is asked as one. Raises `WrongAddress`."""
+    """Return a client for an alias: a `Folder` if the storage is a folder. Raises `WrongAddress`."""
     if alias == "backups":
         raise WrongAddress(
             _("The storage “backups” is where the backups themselves lie, so a copy there would be none.")
@@ -41,7 +41,7 @@ def alias_client(alias: str) -> Client:
 
 
 class Alias(Client):
-    """A storage that is no folder. What it raises is anybody's; S3's errors are known by their shape."""
+    """A storage that is not a folder. It may raise any error; those of boto3 are recognised by their shape."""
 
     kind = gettext_lazy("storage")
 
@@ -54,13 +54,13 @@ class Alias(Client):
             exists = storage.exists(name)
             overwrites = exists and storage.get_available_name(name) == name
             if exists and not overwrites:
-                storage.delete(name)  # else it would choose another name
+                storage.delete(name)  # otherwise the storage would choose another name
         try:
             with s3.errors():
                 saved = storage.save(name, File(cast(Any, file), name=name))
         except BaseException:
             if not overwrites:
-                with suppress(Exception):  # most have nothing then, some have half of it
+                with suppress(Exception):  # some storages are left with half of the file
                     storage.delete(name)
             raise
         if saved != name:

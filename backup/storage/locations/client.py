@@ -1,9 +1,9 @@
-"""What a kind of location must be able to do. Names are relative to the location: `site_1/kept/x`.
+"""The interface of a kind of location. Names are relative to the location: `site_1/kept/x`.
 
-Each method raises Python's own errors where they say it: `FileNotFoundError`, `PermissionError` if the place does
-not allow this to anybody, `ConnectionError`, `TimeoutError`, `OSError` with `ENOSPC`; or a `LocationFailed` of its own
-with a sentence. `Location` makes sentences of the former. Of a library's error nothing is passed on but its kind or its
-code: its text may have parts of the address in it.
+Methods raise Python's own errors where one fits, which `Location` then puts into words: `FileNotFoundError`,
+`PermissionError` if the location does not allow something to anybody, `ConnectionError`, `TimeoutError`, `OSError` with
+`ENOSPC`. Otherwise they raise a `LocationFailed` with a message of their own. The text of a library's error is never
+passed on, only its type or code: the text may contain parts of the address.
 """
 
 from __future__ import annotations
@@ -23,38 +23,38 @@ from django.utils.translation import gettext as _
 from ...exceptions import LibraryMissing, NotVerified, StorageFailed
 from ..bounded import Activity
 
-#: How the name of a file begins that is being written, or was left half written. It is not listed.
+#: The beginning of the name of a file that is not complete yet. Such files are not listed.
 HIDDEN = "."
-#: Bytes that are moved at a time.
+#: Bytes that are sent or fetched at a time.
 CHUNK = 256 * 1024
 
 
 class Client(ABC):
-    """One place. It connects when it is first asked, and may be asked by several threads, one after another."""
+    """A client for one place. It connects on its first use. Several threads may use it, but not at the same time."""
 
-    #: What it is, in a word for people.
+    #: What it is, in a word for people: "S3".
     kind: str | Promise
-    #: Whether what goes there leaves this machine.
+    #: Whether files that are sent leave this machine.
     is_remote = True
-    #: The folder that it is, if it is one.
+    #: The path, if the place is a folder.
     folder: Path | None = None
-    #: Whether what is sent can be read on the way, since nothing encrypts the connection.
+    #: Whether the connection is not encrypted, so that what is sent can be read on the way.
     is_open = False
 
     @abstractmethod
     def write(self, name: str, file: BinaryIO, activity: Activity) -> None:
-        """Save a file, all of it, in place of one of the same name. It appears only when it is complete.
+        """Write a whole file, replacing one of the same name. It only appears once it is complete.
 
-        `file` reports to `activity` what is read of it.
+        Reading `file` reports to `activity` by itself.
         """
 
     @abstractmethod
     def read(self, name: str, activity: Activity) -> BinaryIO:
-        """Return a file as a temporary one, at its beginning. Raises `FileNotFoundError`."""
+        """Return a temporary file with the content of a file, at its beginning. Raises `FileNotFoundError`."""
 
     @abstractmethod
     def read_part(self, name: str, start: int, length: int) -> bytes:
-        """Return some bytes of a file, fewer at its end. Raises `FileNotFoundError`."""
+        """Return `length` bytes of a file from `start` on, fewer at its end. Raises `FileNotFoundError`."""
 
     @abstractmethod
     def size(self, name: str) -> int:
@@ -66,18 +66,18 @@ class Client(ABC):
 
     @abstractmethod
     def folders(self) -> list[str]:
-        """Return the names of the folders at the top; [] if there is none."""
+        """Return the names of the folders at the top level; [] if there are none."""
 
     @abstractmethod
     def delete(self, name: str) -> None:
-        """Delete a file; one that is gone already is fine."""
+        """Delete a file, if it is there."""
 
-    def close(self) -> None:  # noqa: B027  many have none
-        """Close its connections. Nothing is asked afterwards."""
+    def close(self) -> None:  # noqa: B027  many have nothing to close
+        """Close the connections. The client is not used afterwards."""
 
 
 def library(name: str, extra: str) -> ModuleType:
-    """Return a library that not everybody has. Raises `LibraryMissing`, which says with which extra it comes."""
+    """Import an optional library. Raises `LibraryMissing`, which names the extra that installs it."""
     try:
         return importlib.import_module(name)
     except ImportError:
@@ -88,7 +88,7 @@ def library(name: str, extra: str) -> ModuleType:
 
 
 def not_verified(error: BaseException) -> NotVerified:
-    """Return what an error of TLS means. `error`: whose text says whether it is about the certificate."""
+    """Return the error to raise for an error of TLS, whose text says whether it is about the certificate."""
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
         return NotVerified(
             _(
@@ -102,7 +102,7 @@ def not_verified(error: BaseException) -> NotVerified:
 
 @contextmanager
 def _disk_errors() -> Iterator[None]:
-    """Raise `StorageFailed` for what the disk of this server says, which must not be taken for that of the location."""
+    """Raise `StorageFailed` for errors of this server's disk, so that they are not blamed on the location."""
     try:
         yield
     except OSError as error:
@@ -113,7 +113,7 @@ def _disk_errors() -> Iterator[None]:
 
 
 class _Copy:
-    """A temporary file that is being written."""
+    """A temporary file to write to, which reports to an `Activity`."""
 
     def __init__(self, file: Any, activity: Activity) -> None:
         self._file, self._activity = file, activity
@@ -125,7 +125,7 @@ class _Copy:
 
 
 def fetched(fill: Callable[[BinaryIO], object], activity: Activity) -> BinaryIO:
-    """Return a temporary file, at its beginning, that `fill` has written into. The caller closes it.
+    """Return a temporary file that `fill` has written to, at its beginning. The caller closes it.
 
     Raises what `fill` raises, and `StorageFailed`.
     """
@@ -134,7 +134,7 @@ def fetched(fill: Callable[[BinaryIO], object], activity: Activity) -> BinaryIO:
     try:
         fill(cast(BinaryIO, _Copy(file, activity)))
         with _disk_errors():
-            file.seek(0)  # which writes what is left
+            file.seek(0)  # this writes what is still buffered
     except BaseException:
         with suppress(OSError):  # it tries to write that again
             file.close()
@@ -143,8 +143,10 @@ def fetched(fill: Callable[[BinaryIO], object], activity: Activity) -> BinaryIO:
 
 
 def part_of(chunks: Iterable[bytes], start: int, length: int) -> bytes:
-    """Return `length` bytes of what a server sends, from `start` on; fewer at its end. No more is held, or waited for:
-    a server that was asked for a part may send all of the file."""
+    """Return `length` bytes from `start` on of what a server sends; fewer at its end.
+
+    A server that was asked for a part of a file may send all of it, so no more than that is kept or read.
+    """
     part = bytearray()
     for chunk in chunks:
         part += chunk[start : start + length - len(part)]

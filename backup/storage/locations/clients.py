@@ -1,4 +1,4 @@
-"""Which client an address is for."""
+"""Chooses the client for an address."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from .s3 import S3
 from .sftp import Sftp
 from .webdav import WebDav
 
-#: By what stands before `://`.
+#: Scheme of an address (before `://`) -> client.
 KINDS: dict[str, type[S3 | Sftp | WebDav]] = {"s3": S3, "sftp": Sftp, "webdavs": WebDav, "webdav": WebDav}
-#: How the address of an alias of STORAGES begins.
+#: The beginning of the address of an alias of STORAGES.
 _ALIAS = "storage:"
 
 
 def kind_of(address: str) -> type[Client]:
-    """Return which client an address is for, as far as it tells: nothing else in it is looked at."""
+    """Return the client class for an address. Only the beginning of the address is looked at."""
     return Alias if address.startswith(_ALIAS) else _remote(address) or Folder
 
 
 def client_of(address: str) -> Client:
-    """Return a client for an address; nothing is asked yet. Raises `WrongAddress`, `LibraryMissing`."""
+    """Return a client for an address. It does not connect yet. Raises `WrongAddress`, `LibraryMissing`."""
     if address.startswith(_ALIAS):
         return alias_client(address.removeprefix(_ALIAS))
     if remote := _remote(address):

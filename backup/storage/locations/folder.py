@@ -1,8 +1,8 @@
-"""A folder: a disk, a NAS, or one that something else takes away (Syncthing, a Nextcloud client).
+"""A folder: on a disk, on a NAS, or one that another program synchronises (Syncthing, a Nextcloud client).
 
-A disk that is not mounted leaves an empty folder behind, and what is written into that fills the server's own disk. So
-the first copy leaves a file in the folder, the *marker*, and BACKUP_ROOT remembers that it did. A folder without the
-marker that it had is not mounted.
+If a disk is not mounted, its folder is there but empty, and writing to it would fill the server's own disk. So the
+first copy also writes a file to the folder, the *marker*, and this is noted in BACKUP_ROOT. A folder that has lost its
+marker is not mounted.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ..atomic import atomic_write, sweep
 from ..bounded import Activity
 from .client import CHUNK, HIDDEN, Client, fetched
 
-#: The marker; what is in it is for people.
+#: The name of the marker. Its content is for people.
 MARKER = "babybuddy-backup.txt"
 _TEXT = "Baby Buddy keeps copies of its backups here. Without this file it takes the folder for one not mounted.\n"
 #: Which folders have a marker: {"folders": [digest of a path, …]}. Beside the folders of the sites.
@@ -46,7 +46,7 @@ class Folder(Client):
         self._mark()
         path = self._path / name
         path.parent.mkdir(mode=self._mode(0o770), parents=True, exist_ok=True)
-        if path.parent not in self._swept:  # once, since it lists the folder
+        if path.parent not in self._swept:  # only once, since it lists the folder
             self._swept.add(path.parent)
             sweep(path.parent)
         file.seek(0)
@@ -55,7 +55,7 @@ class Folder(Client):
             os.chmod(target.name, self._mode(0o660))
 
     def _mode(self, most: int) -> int:
-        """Return the rights of something new: the group has those that it has to the folder, others have none."""
+        """Return the mode of a new file: the group has the rights that it has to the folder, others have none."""
         return stat.S_IMODE(self._path.stat().st_mode) & most | (most & 0o700)
 
     def read(self, name: str, activity: Activity) -> BinaryIO:
@@ -94,9 +94,9 @@ class Folder(Client):
     # -- the marker ---
 
     def _check(self) -> None:
-        """Raise `NotMounted` if the folder had a marker and has none."""
+        """Raise `NotMounted` if the folder had a marker and has none now."""
         marker = self._path / MARKER
-        # Twice, since somebody may make the first copy just now.
+        # Ask twice for the marker, since another process may be making the first copy just now.
         if not marker.exists() and self._digest in _marked() and not marker.exists():
             raise NotMounted(
                 _(
@@ -107,7 +107,7 @@ class Folder(Client):
             )
 
     def _mark(self) -> None:
-        """Leave the marker if the folder never had one, and remember it. Raises `NotMounted`, `WrongAddress`."""
+        """Write the marker if the folder never had one, and note that. Raises `NotMounted`, `WrongAddress`."""
         self._check()
         marker = self._path / MARKER
         if not marker.exists():
@@ -119,7 +119,7 @@ class Folder(Client):
                 ) from None
             with atomic_write(marker) as file:
                 file.write(_TEXT.encode())
-        with _marking:  # several locations are written to at once
+        with _marking:  # several threads, one for each location, may do this at once
             marked = _marked()
             if self._digest not in marked:
                 content = json.dumps({"folders": sorted({*marked, self._digest})})
@@ -127,13 +127,13 @@ class Folder(Client):
 
     @property
     def _digest(self) -> str:
-        """What BACKUP_ROOT remembers in place of the path, which is nobody's business."""
+        """A digest of the path, which is noted instead of the path itself, since that may be private."""
         return hashlib.sha256(os.fsencode(os.path.abspath(self._path))).hexdigest()
 
 
 def _marked() -> set[str]:
-    """Return the digests of the folders that have a marker. Raises `StorageFailed`: what could not be read is not what
-    is not there."""
+    """Return the digests of the folders that have a marker. Raises `StorageFailed` if the note cannot be read, which is
+    different from there being none."""
     file = files.open_file(_MARKED)
     if file is None:
         return set()

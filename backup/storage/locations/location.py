@@ -1,4 +1,4 @@
-"""A location as the rest of the app sees it: in bounded time, with trouble in words, a folder for each site."""
+"""A location as the rest of the app sees it: with a time limit, errors in words, and a folder for each site."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _GONE = {
 
 
 class Location:
-    """A place where copies go. All that it raises are `LocationFailed` and `NoSuchBackup`; see exceptions.py."""
+    """A place where copies go. Methods only raise `LocationFailed` and `NoSuchBackup`; see exceptions.py."""
 
     def __init__(self, name: str, address: str) -> None:
         self.name = name
@@ -61,34 +61,34 @@ class Location:
 
     @property
     def is_remote(self) -> bool:
-        """Whether what goes there leaves this machine, as far as the address tells. Raises `LocationFailed`."""
+        """Whether files that are sent leave this machine, going by the address. Raises `LocationFailed`."""
         with self._words():
             return self._client.is_remote
 
     @property
     def is_open(self) -> bool:
-        """Whether nothing encrypts the connection to another machine. Raises `LocationFailed`."""
+        """Whether the connection to another machine is not encrypted. Raises `LocationFailed`."""
         with self._words():
             return self._client.is_open
 
     @property
     def folder(self) -> Path | None:
-        """The folder that it is; None if it is something else. Raises `LocationFailed`."""
+        """The path, if it is a folder; else None. Raises `LocationFailed`."""
         with self._words():
             return self._client.folder
 
     @property
     def kind(self) -> str:
-        """What it is, in a word, as far as the address tells: "S3". Nothing that is secret."""
+        """What it is, in a word for people, going by the address: "S3". It contains nothing secret."""
         return str(kind_of(self._address).kind)
 
     @property
     def encrypts(self) -> bool:
-        """Whether what goes there is encrypted. Raises `StorageFailed`, `EncryptionUnavailable`: see `keys.key_for`."""
+        """Whether copies there are encrypted. Raises `StorageFailed`, `EncryptionUnavailable`: see `keys.key_for`."""
         return key_for(self.name) is not None
 
     def names(self, folder: str = files.KEPT, site: str = "") -> list[str]:
-        """Return the bare names of the files in a folder, in their order; [] if there is no such folder.
+        """Return the names of the files in a folder, without the folder, sorted; [] if there is no such folder.
 
         `site`: the id of another site that keeps its files there. Raises `CannotList`, `LocationFailed`.
         """
@@ -102,9 +102,9 @@ class Location:
             return files.sites_among(self._ask(lambda client, _activity: client.folders()))
 
     def send(self, name: str, file: BinaryIO, seconds: int = 0) -> None:
-        """Save a file, all of it, in place of one of the same name. It appears when it is complete.
+        """Write a whole file, replacing one of the same name. It only appears once it is complete.
 
-        `seconds`: how long nothing may move; by default, STALLED. Raises `LocationFailed`.
+        `seconds`: how long no bytes may move; by default, STALLED. Raises `LocationFailed`.
         """
         path = self._path(name)
 
@@ -115,7 +115,9 @@ class Location:
             self._ask(write, seconds or STALLED)
 
     def fetch(self, name: str, site: str = "") -> BinaryIO:
-        """Return a file as a temporary one; the caller closes it. Raises `NoSuchBackup`, `LocationFailed`.
+        """Return a temporary file with the content of a file; the caller closes it.
+
+        Raises `NoSuchBackup`, `LocationFailed`.
 
         `site`: see `names`.
         """
@@ -124,7 +126,7 @@ class Location:
             return self._ask(lambda client, activity: client.read(path, activity), STALLED)
 
     def read_part(self, name: str, start: int, length: int) -> bytes:
-        """Return some bytes of a file, fewer at its end. Raises as `fetch` does."""
+        """Return `length` bytes of a file from `start` on, fewer at its end. Raises as `fetch` does."""
         path = self._path(name)
         with self._words(CannotRead):
             return self._ask(lambda client, _activity: client.read_part(path, start, length))
@@ -136,15 +138,15 @@ class Location:
             return self._ask(lambda client, _activity: client.size(path))
 
     def delete(self, name: str) -> None:
-        """Delete a file; one that is gone already is fine. Raises `CannotDelete`, `LocationFailed`."""
+        """Delete a file, if it is there. Raises `CannotDelete`, `LocationFailed`."""
         path = self._path(name)
         with self._words(CannotDelete):
             self._ask(lambda client, _activity: client.delete(path))
 
     def test(self) -> list[Denied]:
-        """Write a small file, read it back and delete it: somebody waits for this. Raises `LocationFailed`.
+        """Write a small file, read it back and delete it, with short time limits. Raises `LocationFailed`.
 
-        Returns what this place does not let us do, as errors, if a copy can be made all the same.
+        Returns errors for what the location does not allow, such as deleting, though copies can be made.
         """
         limits: list[Denied] = []
         name, content = f"test/{secrets.token_hex(8)}.txt", secrets.token_bytes(1000)
@@ -167,27 +169,27 @@ class Location:
                 limits.append(error)
         return limits
 
-    # -- how it is asked ---
+    # -- calling the client ---
 
     @property
     def _client(self) -> Client:
         if self._made is None:
             self._made = client_of(self._address)
-            # Connections last as long as this object: several files go through one.
+            # Connections stay open as long as this object lives, so that several files share one.
             weakref.finalize(self, self._made.close).atexit = False
         return self._made
 
     def _ask(self, question: Callable[[Client, Activity], T], seconds: int = 0) -> T:
-        """Return what `question` returns of the client. `seconds`: how long nothing may move."""
+        """Return what `question` returns for the client. `seconds`: how long no bytes may move."""
         client = self._client
         try:
             return bounded(lambda activity: question(client, activity), seconds or ANSWER)
         except DoesNotAnswer:
-            self._made = None  # something still waits there
+            self._made = None  # a thread still hangs in this client
             raise
 
     def _path(self, name: str, site: str = "") -> str:
-        """Return the whole name of a file there. Raises `NoSuchBackup`: names may come out of a foreign list."""
+        """Return the full name of a file there. Raises `NoSuchBackup` for bad names, which a server may list."""
         if "\\" in name or {"", ".", ".."} & {*name.split("/")}:
             raise self._no_such_backup()
         return files.path_of(name, site)
@@ -202,8 +204,8 @@ class Location:
     def _words(self, refused: type[Denied] = Denied) -> Iterator[None]:
         """Raise a `LocationFailed` with the name of this location for whatever a client raises.
 
-        `refused`: what it is when the place does not allow this. The error that was raised is not chained to ours: its
-        text may have parts of the address in it, and somebody would log it.
+        `refused`: the error for something that the location does not allow. The original error is not chained to ours,
+        since its text may contain parts of the address and might be logged.
         """
         try:
             yield
@@ -218,12 +220,12 @@ class Location:
         except BackupError:
             raise
         except Exception as error:  # noqa: BLE001  whatever a library raises
-            failed, text = _told(error, refused)
+            failed, text = _failure_for(error, refused)
             raise failed(self._sentence(text)) from None
 
 
-def _told(error: Exception, refused: type[Denied]) -> tuple[type[LocationFailed], str]:
-    """Return which of our errors this is, and a sentence."""
+def _failure_for(error: Exception, refused: type[Denied]) -> tuple[type[LocationFailed], str]:
+    """Return which of our errors to raise for an error, and its message."""
     code = error.errno if isinstance(error, OSError) else None
     if isinstance(error, TimeoutError | DoesNotAnswer) or code == errno.ETIMEDOUT:
         return Slow, _("It does not answer in time. Check that it is up and not overloaded.")
@@ -245,7 +247,7 @@ def _told(error: Exception, refused: type[Denied]) -> tuple[type[LocationFailed]
 
 
 def _kind(error: Exception) -> str:
-    """Return what may be said of an unknown error: its kind and its number, not its text."""
+    """Return what may be shown of an unknown error: its type and number, but not its text."""
     with suppress(TypeError, ValueError):
         if isinstance(error, OSError) and error.errno:
             return f"{type(error).__name__} {errno.errorcode[error.errno]}"

@@ -1,4 +1,4 @@
-"""A file in a location, read where it lies: a part at a time, and only the parts that somebody asks for."""
+"""Opens a file in a location without fetching all of it: only the parts that are read are fetched."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import BinaryIO, cast
 
 from .location import Location
 
-#: Bytes that are asked for at a time, and how many of these parts are remembered. A backup's table of contents and its
-#: metadata are at its end, so both come with one question, most often.
+#: Bytes of a part, and how many parts are kept in memory. A backup's table of contents and its metadata are at its end,
+#: so mostly one request fetches both.
 _PART, _REMEMBERED = 64 * 1024, 8
 
 
@@ -28,7 +28,7 @@ class _Parts(io.RawIOBase):
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
         if start + offset < 0:
-            raise OSError("before the beginning")  # as of a file
+            raise OSError("before the beginning")  # as a file does
         self._position = start + offset
         return self._position
 
@@ -54,5 +54,5 @@ class _Parts(io.RawIOBase):
 
 
 def open_parts(location: Location, name: str) -> BinaryIO:
-    """Open a file in a location for reading. Reading it raises what `Location.read_part` raises, as this does."""
+    """Open a file in a location for reading. This and reading it raise what `Location.read_part` raises."""
     return cast(BinaryIO, io.BufferedReader(_Parts(location, name), _PART))

@@ -1,4 +1,4 @@
-"""What SFTP and WebDAV have in common: a file is sent under another name, and gets its own when it is complete."""
+"""What SFTP and WebDAV have in common: a file is sent under a temporary name, and renamed when it is complete."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..atomic import PARTIAL
 from ..bounded import Activity
 from .client import HIDDEN, Client
 
-#: Seconds after which a file that is still being written was left by a process that died.
+#: Seconds after which an incomplete file is taken for one of a process that was killed.
 ABANDONED = 24 * 3600
 
 
@@ -24,19 +24,19 @@ class Renaming(Client):
 
     @abstractmethod
     def _make_folder(self, folder: str) -> None:
-        """Make a folder and those above it, as far as they are not there."""
+        """Make a folder, and those above it, if they are not there."""
 
     @abstractmethod
     def _put(self, name: str, file: BinaryIO) -> None:
-        """Save a file, all of it. It may be seen before it is complete."""
+        """Write a whole file. It may appear before it is complete."""
 
     @abstractmethod
     def _rename(self, name: str, to: str) -> None:
-        """Give a file another name, in place of one that has it. Raises `PermissionError`."""
+        """Rename a file, replacing one of that name. Raises `PermissionError`."""
 
     @abstractmethod
     def _all_names(self, folder: str) -> list[str]:
-        """Return the names of the files in a folder as `names` does, hidden ones too."""
+        """Return the names of the files in a folder as `names` does, including hidden ones."""
 
     def write(self, name: str, file: BinaryIO, activity: Activity) -> None:
         folder, _slash, bare = name.rpartition("/")
@@ -50,7 +50,7 @@ class Renaming(Client):
             self._put(partial, file)
             self._rename(partial, name)
         except BaseException:
-            with suppress(Exception):  # what can be said was said
+            with suppress(Exception):  # the first error is the one to report
                 self.delete(partial)
             raise
 
@@ -58,8 +58,8 @@ class Renaming(Client):
         return [name for name in self._all_names(folder) if not name.startswith(HIDDEN)]
 
     def _renames(self, folder: str) -> bool:
-        """Tell whether names can be changed there, which is tried once, with an empty file. An append-only place may
-        forbid it."""
+        """Tell whether files can be renamed there: an append-only server may forbid it. It is tried once, with an empty
+        file."""
         if self._can_rename is None:
             before, after = self._partial(folder, "test"), self._partial(folder, "test")
             self._put(before, io.BytesIO())
@@ -73,11 +73,11 @@ class Renaming(Client):
         return self._can_rename
 
     def _partial(self, folder: str, bare: str) -> str:
-        """Return a new name for a file that is being written; it says since when."""
+        """Return a temporary name for a file, which contains the present time."""
         return f"{folder}/{HIDDEN}{bare}.{int(time.time())}.{secrets.token_hex(4)}{PARTIAL}"
 
     def _sweep(self, folder: str) -> None:
-        """Delete what killed processes left half written in a folder; once a client, since that lists the folder."""
+        """Delete incomplete files of killed processes. Only once for each client, since it lists the folder."""
         if folder in self._swept:
             return
         self._swept.add(folder)
@@ -88,6 +88,6 @@ class Renaming(Client):
 
 
 def _age(partial: str) -> float:
-    """Return how long ago a file began to be written, in seconds, as its name says it; 0 if it does not."""
+    """Return the age of an incomplete file in seconds, by its name; 0 if the name does not say."""
     began = [*partial.removesuffix(PARTIAL).split("."), "", ""][-4]
     return abs(time.time() - int(began)) if began.isdigit() else 0

@@ -1,6 +1,6 @@
-"""S3, and what speaks its language: `s3://KEY:SECRET@BUCKET/PREFIX?endpoint_url=https://…`.
+"""S3, and servers with the same API: `s3://KEY:SECRET@BUCKET/PREFIX?endpoint_url=https://…`.
 
-Without key and secret the machine's own are taken, as boto3 finds them: from its variables, its files, its role.
+Without key and secret, boto3 uses those of the machine: from environment variables, its configuration files or a role.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class S3(Client):
 
         file.seek(0)
         with errors():
-            # In this thread, so that one part at a time is in memory. Parts of an upload that fails are removed.
+            # In this thread, so that one part at a time is in memory. boto3 removes the parts of a failed upload.
             self._asked().upload_fileobj(
                 file, self._address.host, self._key(name), Config=TransferConfig(use_threads=False)
             )
@@ -79,13 +79,13 @@ class S3(Client):
     def read_part(self, name: str, start: int, length: int) -> bytes:
         try:
             with self._opened(name, Range=f"bytes={start}-{start + length - 1}") as answer:
-                is_part = "ContentRange" in answer  # else all of it comes
+                is_part = "ContentRange" in answer  # otherwise the server sends all of the file
                 return part_of(answer["Body"].iter_chunks(CHUNK), 0 if is_part else start, length)
         except EOFError:
             return b""
 
     def size(self, name: str) -> int:
-        # Not by asking for its head: such an answer has no words, so what is wrong could not be told apart.
+        # Not by a HEAD request: its answer has no body, so different errors could not be told apart.
         try:
             with self._opened(name, Range="bytes=0-0") as answer:
                 if "ContentRange" not in answer:
@@ -96,7 +96,7 @@ class S3(Client):
 
     @contextmanager
     def _opened(self, name: str, **options: Any) -> Iterator[Any]:
-        """Give the answer that has a file. Raises `EOFError` if a part begins behind its end."""
+        """Yield the answer to a request for a file. Raises `EOFError` if a part begins behind the end of the file."""
         with errors():
             answer = self._asked().get_object(Bucket=self._address.host, Key=self._key(name), **options)
             with closing(answer["Body"]):
@@ -104,12 +104,12 @@ class S3(Client):
 
     def names(self, folder: str) -> list[str]:
         prefix = self._key(f"{folder}/")
-        found = (
+        bare_names = (
             entry["Key"].removeprefix(prefix)
             for page in self._pages(prefix)
             for entry in page.get("Contents", ())
         )
-        return [name for name in found if name and not name.startswith(HIDDEN)]
+        return [name for name in bare_names if name and not name.startswith(HIDDEN)]
 
     def folders(self) -> list[str]:
         return [
@@ -135,7 +135,7 @@ class S3(Client):
         return self._prefix + name
 
     def _asked(self) -> Any:
-        """Return boto3's client, which is made when it is first needed: that takes a while."""
+        """Return boto3's client. It is made on its first use, since that takes a while."""
         if self._client is None:
             import boto3
             from botocore.config import Config
@@ -145,7 +145,7 @@ class S3(Client):
                 "read_timeout": 3 * ANSWER,  # a server may think about a file that it has received
                 "retries": {"total_max_attempts": 2},  # the schedule tries again by itself
                 "s3": {"addressing_style": self._address.parameters.get("addressing_style", "auto")},
-                # Checksums of S3's own, which many of its kin do not know.
+                # Many servers with the same API do not know the newer checksums of S3.
                 "request_checksum_calculation": "when_required",
                 "response_checksum_validation": "when_required",
             }
@@ -163,8 +163,8 @@ class S3(Client):
 
 
 def authorities() -> str | bool:
-    """Return the file of the certificate authorities that this system trusts; True, for those of the library, if it
-    has none."""
+    """Return the path of the certificate authorities that this system trusts; if it has none, True, which means those
+    of the library."""
     paths = ssl.get_default_verify_paths()
     for path in (paths.cafile, "/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"):
         if path and Path(path).is_file():
@@ -187,23 +187,23 @@ def _status(error: Exception) -> int:
 
 @contextmanager
 def errors() -> Iterator[None]:
-    """Raise boto3's errors as a `Client` should. Others pass: this knows those of S3 by their shape."""
+    """Raise boto3's errors as a `Client` should. They are recognised by their shape; other errors pass."""
     try:
         yield
     except Exception as error:
-        told = _told(error)
+        told = _client_error(error)
         if told is error:
             raise
         raise told from None
 
 
-def _told(error: Exception) -> Exception:
+def _client_error(error: Exception) -> Exception:
     code, status = _code(error), _status(error)
     if code:
-        return _answered(code, status)
+        return _error_for(code, status)
     exceptions = sys.modules.get("botocore.exceptions")
     if exceptions is None or not isinstance(error, exceptions.BotoCoreError | exceptions.ClientError):
-        # What urllib3 raises while a file is read is passed on by some versions.
+        # Some versions of boto3 pass on what urllib3 raises while a file is read.
         return ConnectionError() if type(error).__module__.startswith("urllib3.") else error
     if isinstance(error, exceptions.NoCredentialsError | exceptions.PartialCredentialsError):
         return WrongAddress(_("Its address has no key and secret, and this machine has none of its own."))
@@ -220,8 +220,8 @@ def _told(error: Exception) -> Exception:
     return LocationFailed(_("It does not work (%(reason)s).") % {"reason": type(error).__name__})
 
 
-def _answered(code: str, status: int) -> Exception:
-    """Return what an answer means. `code`: S3's; of an answer without a body its status."""
+def _error_for(code: str, status: int) -> Exception:
+    """Return the error for an answer. `code`: S3's code; for an answer without a body, its status."""
     if code == "NoSuchBucket":
         return WrongAddress(_("There is no bucket of the name that its address has."))
     if code in ("InvalidBucketName", "InvalidURI"):

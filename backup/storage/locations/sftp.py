@@ -1,7 +1,7 @@
-"""SFTP: `sftp://USER:PASSWORD@HOST:PORT/PATH`, or with a private key, whose passphrase the password then is.
+"""SFTP: `sftp://USER:PASSWORD@HOST:PORT/PATH`, or with a private key, of which the password then is the passphrase.
 
-The server must be the one that it was: its host key stands in known_hosts, or its fingerprint in the address, for those
-who can set a variable but no file.
+The server is verified: its host key must be in known_hosts, or its fingerprint in the address, for those who can set a
+variable but cannot change a file.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from .client import CHUNK, fetched, library
 from .renaming import Renaming
 
 T = TypeVar("T")
-#: Bytes that are asked for at once while a file is read, and of one request. paramiko's own way of reading ahead holds
-#: in memory whatever the server sent before it is taken.
+#: Bytes that are requested ahead while a file is read, and bytes of one request. paramiko's own prefetch would hold in
+#: memory whatever the server has sent and nobody has read yet.
 WINDOW, PIECE = 4 * 1024 * 1024, 32 * 1024
 
 
@@ -42,7 +42,7 @@ class Sftp(Renaming):
         self._address = address = parse(text, "known_hosts", "host_key", "key_file")
         if not address.user:
             raise WrongAddress(_("Its address has no user."))
-        # As in curl, a path that begins with ~ starts at the user's own folder.
+        # As in curl, a path that begins with ~ starts at the user's home folder.
         path = address.path
         self._root = PurePosixPath(path.removeprefix("~").lstrip("/") if path.startswith("~") else f"/{path}")
         for name in ("known_hosts", "key_file"):
@@ -75,7 +75,7 @@ class Sftp(Renaming):
         try:
             self._ask(send)
         except OSError as error:
-            if error.errno is None and self._is_full():  # the server says "Failure", and no more
+            if error.errno is None and self._is_full():  # the server only says "Failure"
                 raise OSError(errno.ENOSPC, "") from None
             raise
 
@@ -93,7 +93,7 @@ class Sftp(Renaming):
             except OSError as error:
                 if error.errno is not None:
                     raise
-                # A server that does not know this takes the place of no file, so that one must go first.
+                # A server without this extension cannot replace a file, so the other one must be deleted first.
                 with suppress(FileNotFoundError):
                     sftp.remove(new)
                 sftp.rename(old, new)
@@ -154,7 +154,7 @@ class Sftp(Renaming):
             self._made.add(folder)
 
     def _is_full(self) -> bool:
-        """Ask how much room there is, as OpenSSH's server can tell."""
+        """Tell whether the disk of the server is full. OpenSSH's server can be asked; of others, returns False."""
         from paramiko.sftp import CMD_EXTENDED
 
         def ask(sftp: Any) -> bool:
@@ -164,15 +164,17 @@ class Sftp(Renaming):
             )
             return bool(available == 0 or (files > 0 and files_available == 0))
 
-        with suppress(Exception):  # another server: it stays a failure
+        with suppress(Exception):  # another server, which cannot be asked
             return self._ask(ask)
         return False
 
     # -- the connection ---
 
     def _ask(self, question: Callable[[Any], T]) -> T:
-        """Return what `question` returns of the connection, which is made when it is first needed. One that was cut
-        meanwhile is made again once: every question may be asked twice."""
+        """Return what `question` returns for the connection, which is made on its first use.
+
+        If the connection was cut, it is made again once, so every question may be asked twice.
+        """
         is_fresh = self._sftp is None
         try:
             return self._ask_once(question)
@@ -202,7 +204,7 @@ class Sftp(Renaming):
         return getattr(self._connection, "sftp", None)
 
     def close(self) -> None:
-        """Close this thread's connection. Those of others end with their threads."""
+        """Close this thread's connection. Those of other threads end with them."""
         if self._sftp is not None:
             self._connection.ssh.close()
         self._connection.ssh = self._connection.sftp = None
@@ -214,7 +216,7 @@ class Sftp(Renaming):
 
         address = self._address
         ssh = paramiko.SSHClient()
-        ssh.set_log_channel("backup.storage.sftp")  # not to the host's log: what it says is in our errors
+        ssh.set_log_channel("backup.storage.sftp")  # a logger of our own: what it would log is in our errors
         fingerprint = address.parameters.get("host_key", "")
         if not fingerprint:
             self._load_known_hosts(ssh)
@@ -242,7 +244,7 @@ class Sftp(Renaming):
             was_asked = transport is not None and transport.is_active() and transport.initial_kex_done
             is_refused = was_asked and not transport.is_authenticated()
             ssh.close()
-            # paramiko takes a key for one of each kind in turn. What it raises is about the last one that it tried.
+            # paramiko tries to load a key as each type in turn, and raises the error of the last one that it tried.
             if is_refused and type(error) is paramiko.SSHException:
                 raise paramiko.AuthenticationException from None
             raise
@@ -275,7 +277,7 @@ def _make(sftp: Any, folder: PurePosixPath) -> None:
         sftp.mkdir(str(folder), 0o700)
     except OSError as error:
         with suppress(OSError):
-            sftp.stat(str(folder))  # somebody else made it meanwhile
+            sftp.stat(str(folder))  # another process made it meanwhile
             return
         raise error
 
@@ -287,8 +289,12 @@ class _Policy:
         self._fingerprint = fingerprint
 
     def missing_host_key(self, _client: Any, _host: str, key: Any) -> None:
-        found = "SHA256:" + base64.b64encode(hashlib.sha256(key.asbytes()).digest()).decode().rstrip("=")
-        if self._fingerprint and hmac.compare_digest(self._fingerprint.rstrip("=").encode(), found.encode()):
+        fingerprint = "SHA256:" + base64.b64encode(hashlib.sha256(key.asbytes()).digest()).decode().rstrip(
+            "="
+        )
+        if self._fingerprint and hmac.compare_digest(
+            self._fingerprint.rstrip("=").encode(), fingerprint.encode()
+        ):
             return
         if self._fingerprint:
             raise NotVerified(
@@ -296,14 +302,14 @@ class _Policy:
                     "Its host key is %(found)s (%(kind)s), not the one in its address. Somebody may be in between. "
                     "Find out whether the server has a new key before you correct the address."
                 )
-                % {"found": found, "kind": key.get_name()}
+                % {"found": fingerprint, "kind": key.get_name()}
             )
         raise NotVerified(
             _(
                 "Its host key, %(found)s (%(kind)s), is not known. Find out whether it is the server's: there, "
                 "ssh-keygen -l shows it. Then add ?host_key=%(found)s to its address, or the key to known_hosts."
             )
-            % {"found": found, "kind": key.get_name()}
+            % {"found": fingerprint, "kind": key.get_name()}
         )
 
 

@@ -1,7 +1,7 @@
-"""WebDAV, as Nextcloud and many a NAS speak it: `webdavs://USER:PASSWORD@HOST/PATH`.
+"""WebDAV, as in Nextcloud and many NAS devices: `webdavs://USER:PASSWORD@HOST/PATH`.
 
-`webdav://` is the same without TLS. Whoever is in between then reads the password, so other machines than this one need
-`?insecure=yes`.
+`webdav://` is the same without TLS. Anybody in between can then read the password, so unless the server is this
+machine, it also needs `?insecure=yes`.
 """
 
 from __future__ import annotations
@@ -75,9 +75,9 @@ class WebDav(Renaming):
         with self._asked(
             "GET", name, headers={"Range": f"bytes={start}-{start + length - 1}"}, allowed=(416,)
         ) as answer:
-            if answer.status_code == 416:  # it begins behind the end
+            if answer.status_code == 416:  # the part begins behind the end of the file
                 return b""
-            is_part = answer.status_code == 206  # else all of it comes
+            is_part = answer.status_code == 206  # otherwise the server sends all of the file
             return part_of(answer.iter_bytes(CHUNK), 0 if is_part else start, length)
 
     def size(self, name: str) -> int:
@@ -94,9 +94,9 @@ class WebDav(Renaming):
         return [name for name, is_folder in self._entries("") if is_folder]
 
     def _entries(self, folder: str) -> list[tuple[str, bool]]:
-        """Return the names in a folder, and whether each is a folder. Read bit by bit, since there may be many."""
+        """Return the names in a folder, and whether each is a folder. It is parsed bit by bit, since it may be long."""
         parser: XMLPullParser[Any] = XMLPullParser(["end"])
-        found, own = [], unquote(self._path(folder))
+        entries, own = [], unquote(self._path(folder))
         headers = {"Depth": "1", "Content-Type": "application/xml"}
         try:
             with self._asked("PROPFIND", f"{folder}/", headers=headers, content=_KINDS) as answer:
@@ -111,14 +111,14 @@ class WebDav(Renaming):
                             )
                             if path != own:
                                 is_folder = element.find(f".//{_DAV}collection") is not None
-                                found.append((path.rpartition("/")[2], is_folder))
+                                entries.append((path.rpartition("/")[2], is_folder))
                             element.clear()
                 parser.close()
         except FileNotFoundError:
             return []
         except ParseError:
             raise self._no_webdav() from None
-        return found
+        return entries
 
     def delete(self, name: str) -> None:
         with suppress(FileNotFoundError), self._asked("DELETE", name):
@@ -132,7 +132,7 @@ class WebDav(Renaming):
         if folder in self._made:
             return
         status = self._make(folder)
-        if status == 409:  # the one above is not there
+        if status == 409:  # the folder above is missing
             if not folder:
                 raise WrongAddress(_("The folder above the one in its address does not exist."))
             self._make_folder(folder.rpartition("/")[0])
@@ -142,7 +142,7 @@ class WebDav(Renaming):
         self._made.add(folder)
 
     def _make(self, folder: str) -> int:
-        """Return the status: 405 where there is such a folder, 409 where the one above is not there."""
+        """Make a folder. Returns the status: 405 if it exists already, 409 if the folder above is missing."""
         with self._asked("MKCOL", f"{folder}/", allowed=(405, 409)) as answer:
             return int(answer.status_code)
 
@@ -155,9 +155,9 @@ class WebDav(Renaming):
     def _asked(
         self, method: str, name: str, *, allowed: tuple[int, ...] = (), **options: Any
     ) -> Iterator[Any]:
-        """Send a request, and give its answer, whose content is not read yet.
+        """Send a request, and yield the answer, whose content is not read yet.
 
-        `allowed`: statuses that are no error here. Raises what a `Client` may raise.
+        `allowed`: statuses that are not to be treated as errors. Raises what a `Client` may raise.
         """
         path = self._path(name) + ("/" if name.endswith("/") else "")
         with _errors(), self._connected().stream(method, self._origin + path, **options) as answer:
@@ -191,7 +191,7 @@ class WebDav(Renaming):
         return WrongAddress(_("What answers at its address does not speak WebDAV."))
 
     def _connected(self) -> Any:
-        """Return httpx's client, which connects by itself."""
+        """Return httpx's client, which connects when it is used."""
         if self._http is None:
             import httpx
 
@@ -213,7 +213,7 @@ def _chunks(file: BinaryIO) -> Iterator[bytes]:
         yield chunk
 
 
-#: Set in a thread that asks, so that the line that httpx logs of each request, the address in it, is left out.
+#: Set in a thread that sends requests, so that httpx does not log them: the line would contain the address.
 _asking = threading.local()
 
 
