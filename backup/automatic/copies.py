@@ -281,9 +281,7 @@ class _Visit:
                 with suppress(BackupError):
                     location.delete(name.path)  # a damaged copy must not look like a good one
                 raise
-            if self.seen.name in facts.proofs_of(
-                backup.facts
-            ):  # that proof was of the file that this one replaces
+            if self.seen.name in facts.proofs_of(backup.facts):  # of the file that this one replaces
                 self.replaced.append(backup.name)
             self._copies[name.text] = _content(backup, file.seek(0, 2))
         self._remove_clear(location, name)

@@ -73,10 +73,7 @@ class PhotoCopies:
                     self._send_file(name)
                 else:
                     self._send_photo(archive, photo, key, name)
-            except (
-                InvalidBackup,
-                NoSuchBackup,
-            ) as error:  # it is damaged in BACKUP_ROOT: the proof reports that
+            except (InvalidBackup, NoSuchBackup) as error:  # it is damaged here: the proof reports that
                 logger.warning("a photo was not sent to %s: %s", self._location.name, error.code)
 
     def send_locked(self, key_id: str) -> None:

@@ -273,9 +273,7 @@ def _prove_again(reporter: Reporter) -> None:
     """Prove the backups that failed before: the reason may have been a photo that is repaired now."""
     for backup in status.here(kept.backups(BackupKind.AUTOMATIC)) if conf.prove != OFF else ():
         if not _is_late() and facts.proofs_of(backup.facts).get(kept.LOCAL, {}).get("verdict") == "failed":
-            with suppress(
-                NoSuchBackup, StorageFailed
-            ):  # deleted meanwhile; else somebody can prove it by hand
+            with suppress(NoSuchBackup, StorageFailed):  # deleted meanwhile; else somebody can prove it later
                 services.prove_kept(backup.name, place=kept.LOCAL, reporter=reporter)
 
 
