@@ -16,6 +16,7 @@
 | `read_back` | reads back what was sent to a location |
 | `notices` | tells people and programs when backups begin to fail, and when they work again |
 | `status` | the state of automatic backups, for pages, commands and notices |
+| `messages` | the messages of these states |
 
 The child is `python -m backup.automatic`. This module imports nothing, since the child sets Django up only then.
 """

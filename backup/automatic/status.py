@@ -10,23 +10,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from django.utils import formats, timezone
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
 
 from .. import babybuddy
 from ..conf import aware_now, conf, keep_rules
 from ..database.memo import site_id
 from ..exceptions import BackupError, Forbidden, StorageFailed
-from ..presentation import names
-from ..presentation.kept import entered_in
-from ..proof import Verdict as ProofVerdict
 from ..storage import elsewhere, kept, state
 from ..storage.elsewhere import Seen
 from ..storage.elsewhere import State as Copies
 from ..storage.kept import BackupKind, StoredBackup
-from ..tables import describe
-from . import guard, outlook
+from . import guard, messages, outlook
 from .guard import Loss
 from .retention import Verdict, verdicts
 from .schedule import Schedule, schedule_of
@@ -144,17 +138,19 @@ def status() -> Status:
             _("The last automatic backup failed: %(reason)s") % {"reason": run.error},
         )
     elif failed and proved:
-        current, message = State.FAILED, _failed_message(proved)
-    elif (trouble := _trouble(locations)) and not _is_covered(backups, locations, schedule, now):
+        current, message = State.FAILED, messages.failed(proved)
+    elif (trouble := messages.locations_fail(locations)) and not _is_covered(
+        backups, locations, schedule, now
+    ):
         current, message = State.FAILED, trouble
     elif shrunk:
-        current, message = State.SHRUNK, _shrunk_message(losses)
+        current, message = State.SHRUNK, messages.shrunk(losses)
     elif schedule.is_overdue(until, now):
-        current, message = State.OVERDUE, _overdue_message(until)
+        current, message = State.OVERDUE, messages.overdue(until)
     elif last is not None and last.left_out:
-        current, message, is_lossy = State.FAILED, _lossy_message(last), True
+        current, message, is_lossy = State.FAILED, messages.lossy(last), True
     else:
-        current, message = State.OK, " ".join(filter(None, [_ok_message(last), trouble]))
+        current, message = State.OK, " ".join(filter(None, [messages.ok(last), trouble]))
     return Status(
         state=current,
         message=message,
@@ -341,105 +337,10 @@ def needs_attention() -> bool:
     return _mark[1]
 
 
-# -- in words ---
-
-
-def _trouble(locations: Sequence[Seen]) -> str:
-    """Return what is wrong with the locations, in words; "" if nothing is."""
-    reasons = [seen.message for seen in locations if seen.state is Copies.FAILED]
-    if not reasons:
-        return ""
-    return _("Copies elsewhere fail. %(reasons)s") % {"reasons": " ".join(reasons)}
-
-
-def _ok_message(last: StoredBackup | None) -> str:
-    if last is None:
-        return ""
-    proof, records = last.proof or {}, entered_in(last)
-    if proof.get("verdict") == ProofVerdict.PROVED.value:
-        dates = {"date": _date(last.created), "proved": _day(dt.datetime.fromisoformat(proof["at"]))}
-        if proof.get("photos"):
-            what = names.records_and_photos(records, proof["photos"])
-            text = _(
-                "The last automatic backup (%(date)s) was proved on %(proved)s: all %(what)s came back identical."
-            )
-            return text % {**dates, "what": what}
-        return ngettext(
-            "The last automatic backup (%(date)s) was proved on %(proved)s: its %(n)s record came back identical.",
-            "The last automatic backup (%(date)s) was proved on %(proved)s: all %(n)s records came back identical.",
-            records,
-        ) % {**dates, "n": names.grouped(records)}
-    return ngettext(
-        "The last automatic backup (%(date)s) holds %(n)s record.",
-        "The last automatic backup (%(date)s) holds %(n)s records.",
-        records,
-    ) % {"date": _date(last.created), "n": names.grouped(records)}
-
-
-def _failed_message(backup: StoredBackup) -> str:
-    proof = backup.proof or {}
-    words = {
-        "date": _date(backup.created),
-        "place": proof.get("place"),
-        "reason": " ".join(str(proof.get("reason", "")).split()),
-    }
-    if proof.get("place") in conf.locations:
-        return (
-            _(
-                "The copy in “%(place)s” of the backup of %(date)s could not be restored in a trial. %(reason)s No old "
-                "backup is removed until this one is deleted or proved."
-            )
-            % words
-        )
-    return (
-        _(
-            "The backup of %(date)s could not be restored in a trial. %(reason)s No old backup is removed until this "
-            "one is deleted or proved."
-        )
-        % words
-    )
-
-
-def _lossy_message(backup: StoredBackup) -> str:
-    """Return a message that names the places of missing values, not the values: it may be sent by mail."""
-    places = [describe(place.model, place.pk, place.field, "") for place in backup.left_out.named[:3]]
-    return ngettext(
-        "The last automatic backup (%(date)s) lacks %(n)s value that cannot be read: %(places)s. Mend it, on the page "
-        "of the entry, say. Older backups that lack nothing stay.",
-        "The last automatic backup (%(date)s) lacks %(n)s values that cannot be read: %(places)s. Mend them, on the "
-        "pages of the entries, say. Older backups that lack nothing stay.",
-        backup.left_out.total,
-    ) % {
-        "date": _date(backup.created),
-        "n": names.grouped(backup.left_out.total),
-        "places": ", ".join(places) + (" …" if backup.left_out.total > len(places) else ""),
-    }
-
-
 def _proof_as_json(backup: StoredBackup) -> dict[str, Any]:
     proof = backup.proof or {}
     content = {name: proof.get(name) for name in ("verdict", "at", "records", "photos")}
     return {**content, "name": backup.name}
-
-
-def _overdue_message(until: dt.datetime | None) -> str:
-    if until is None:
-        return _("There is no automatic backup yet. The first one is made when Baby Buddy is used.")
-    return _(
-        "An automatic backup is overdue: the last one (%(date)s) is too old. If none is made while Baby Buddy is used, "
-        "run “manage.py backup --automatic” on the server, which says why."
-    ) % {"date": _date(until)}
-
-
-def _shrunk_message(losses: Sequence[Loss]) -> str:
-    called = names.model_names(loss.model for loss in losses)
-    lines = ", ".join(
-        f"{called[loss.model]} {names.grouped(loss.before)} → {names.grouped(loss.now)}" for loss in losses
-    )
-    return _(
-        "Entries are fewer than in the backup before: %(losses)s. No old backup is removed until a superuser says that "
-        "this is right."
-    ) % {"losses": lines}
 
 
 def _before(backups: Sequence[StoredBackup], shrunk: Sequence[StoredBackup]) -> str:
@@ -447,11 +348,3 @@ def _before(backups: Sequence[StoredBackup], shrunk: Sequence[StoredBackup]) -> 
     first = min((backup.created for backup in shrunk), default=None)
     older = [b for b in backups if first is not None and b.created < first and not b.is_damaged]
     return max(older, key=lambda backup: backup.created).name if older else ""
-
-
-def _day(moment: dt.datetime) -> str:
-    return formats.date_format(timezone.localtime(moment), "DATE_FORMAT")
-
-
-def _date(moment: dt.datetime) -> str:
-    return formats.date_format(timezone.localtime(moment), "DATETIME_FORMAT")

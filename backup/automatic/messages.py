@@ -1,0 +1,123 @@
+"""The messages of the states of automatic backups, see `status`."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+
+from django.utils import formats, timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from ..conf import conf
+from ..presentation import names
+from ..presentation.kept import entered_in
+from ..proof import Verdict
+from ..storage.elsewhere import Seen, State
+from ..storage.kept import StoredBackup
+from ..tables import describe
+from .guard import Loss
+
+
+def locations_fail(locations: Sequence[Seen]) -> str:
+    """Return what is wrong with the locations, in words; "" if nothing is."""
+    reasons = [seen.message for seen in locations if seen.state is State.FAILED]
+    if not reasons:
+        return ""
+    return _("Copies elsewhere fail. %(reasons)s") % {"reasons": " ".join(reasons)}
+
+
+def ok(last: StoredBackup | None) -> str:
+    """Return what is known about the last backup; "" if there is none."""
+    if last is None:
+        return ""
+    proof, records = last.proof or {}, entered_in(last)
+    if proof.get("verdict") == Verdict.PROVED.value:
+        dates = {"date": _date(last.created), "proved": _day(dt.datetime.fromisoformat(proof["at"]))}
+        if proof.get("photos"):
+            what = names.records_and_photos(records, proof["photos"])
+            text = _(
+                "The last automatic backup (%(date)s) was proved on %(proved)s: all %(what)s came back identical."
+            )
+            return text % {**dates, "what": what}
+        return ngettext(
+            "The last automatic backup (%(date)s) was proved on %(proved)s: its %(n)s record came back identical.",
+            "The last automatic backup (%(date)s) was proved on %(proved)s: all %(n)s records came back identical.",
+            records,
+        ) % {**dates, "n": names.grouped(records)}
+    return ngettext(
+        "The last automatic backup (%(date)s) holds %(n)s record.",
+        "The last automatic backup (%(date)s) holds %(n)s records.",
+        records,
+    ) % {"date": _date(last.created), "n": names.grouped(records)}
+
+
+def failed(backup: StoredBackup) -> str:
+    """Return that a backup failed its proof, and what follows from that."""
+    proof = backup.proof or {}
+    words = {
+        "date": _date(backup.created),
+        "place": proof.get("place"),
+        "reason": " ".join(str(proof.get("reason", "")).split()),
+    }
+    if proof.get("place") in conf.locations:
+        return (
+            _(
+                "The copy in “%(place)s” of the backup of %(date)s could not be restored in a trial. %(reason)s No old "
+                "backup is removed until this one is deleted or proved."
+            )
+            % words
+        )
+    return (
+        _(
+            "The backup of %(date)s could not be restored in a trial. %(reason)s No old backup is removed until this "
+            "one is deleted or proved."
+        )
+        % words
+    )
+
+
+def lossy(backup: StoredBackup) -> str:
+    """Return a message that names the places of missing values, not the values: it may be sent by mail."""
+    places = [describe(place.model, place.pk, place.field, "") for place in backup.left_out.named[:3]]
+    return ngettext(
+        "The last automatic backup (%(date)s) lacks %(n)s value that cannot be read: %(places)s. Mend it, on the page "
+        "of the entry, say. Older backups that lack nothing stay.",
+        "The last automatic backup (%(date)s) lacks %(n)s values that cannot be read: %(places)s. Mend them, on the "
+        "pages of the entries, say. Older backups that lack nothing stay.",
+        backup.left_out.total,
+    ) % {
+        "date": _date(backup.created),
+        "n": names.grouped(backup.left_out.total),
+        "places": ", ".join(places) + (" …" if backup.left_out.total > len(places) else ""),
+    }
+
+
+def overdue(until: dt.datetime | None) -> str:
+    """Return that a backup is overdue. `until`: up to when the data is backed up, aware; None if there is no backup."""
+    if until is None:
+        return _("There is no automatic backup yet. The first one is made when Baby Buddy is used.")
+    return _(
+        "An automatic backup is overdue: the last one (%(date)s) is too old. If none is made while Baby Buddy is used, "
+        "run “manage.py backup --automatic” on the server, which says why."
+    ) % {"date": _date(until)}
+
+
+def shrunk(losses: Sequence[Loss]) -> str:
+    """Return which models lost records."""
+    called = names.model_names(loss.model for loss in losses)
+    lines = ", ".join(
+        f"{called[loss.model]} {names.grouped(loss.before)} → {names.grouped(loss.now)}" for loss in losses
+    )
+    return _(
+        "Entries are fewer than in the backup before: %(losses)s. No old backup is removed until a superuser says that "
+        "this is right."
+    ) % {"losses": lines}
+
+
+def _day(moment: dt.datetime) -> str:
+    return formats.date_format(timezone.localtime(moment), "DATE_FORMAT")
+
+
+def _date(moment: dt.datetime) -> str:
+    return formats.date_format(timezone.localtime(moment), "DATETIME_FORMAT")
