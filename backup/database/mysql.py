@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -446,8 +447,8 @@ def _double(value: float) -> str:
     return text if "e" in text else f"{text}e0"
 
 
-#: Parts of invalid dates, which the server may hold (0000-00-00, 2026-02-30). Few valid ones have such a part.
-_ODD_DATES = ("0000-", "-00", "-31T", "-02-29T", "-02-30T")
+#: The days that each year has, as "02-28". The server may hold others (0000-00-00, 2026-02-30).
+_DAYS = {(date(2001, 1, 1) + timedelta(day)).isoformat()[5:] for day in range(365)}
 
 
 def _texts(values: Sequence[Any]) -> Sequence[Any]:
@@ -460,9 +461,9 @@ def _without_zeros(values: Sequence[Any]) -> Sequence[Plain]:
     """Read moments with as many digits of a fraction as their column has; ours have six, or none if it is zero."""
     if not values or None in values:
         return [None if value is None else _without_zeros([value])[0] for value in values]
+    # To look for days that are none takes a tenth of the time that reading all dates would.
+    Checked(DATE)([value[:10] for value in values if value[5:10] not in _DAYS or value < "0001"])
     text = "\n".join(values)
-    if any(odd in text for odd in _ODD_DATES):
-        Checked(DATE)([value[:10] for value in values])
     if len(text) != 28 * len(values) - 1:  # not six, as Django's columns have
         return [moment.replace(".000000", "") for moment in moments([value[:-1] for value in values])]
     return text.replace(".000000", "").split("\n") if ".000000" in text else values
