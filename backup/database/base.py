@@ -22,7 +22,7 @@ A subclass must say
 `length_of(name)`
     SQL for the bytes of a quoted column.
 `month_of(name)`
-    SQL for the month, "2026-11", of a quoted column of dates or of moments (in UTC).
+    SQL for the month, "2026-11" or 202611, of a quoted column of dates or of moments (in UTC).
 `size()`
     The bytes that the database takes, None if that cannot be told.
 `reset_sequences(tables)`

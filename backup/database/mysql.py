@@ -265,7 +265,7 @@ class MySQL(Database):
         return f"CAST(CONV(LEFT(MD5(CONCAT_WS(',', {', '.join(texts)})), 15), 16, 10) AS UNSIGNED)"
 
     def month_of(self, name: str) -> str:
-        return f"DATE_FORMAT({name}, '%%Y-%%m')"
+        return f"EXTRACT(YEAR_MONTH FROM {name})"
 
     def reset_sequences(self, tables: Sequence[Table]) -> None:
         """Do nothing: InnoDB counts on from the highest key that was inserted."""

@@ -249,7 +249,11 @@ class Reading(Conversion):
         """Return the number of rows of each month ("2026-11") by a column of dates or of moments (in UTC)."""
         month = self.month_of(self.quote(column.column))
         sql = f"SELECT {month}, COUNT(*) FROM {self.quote(table.db_table)} GROUP BY {month}"
-        return {month: int(count) for month, count in self.fetch(sql) if month is not None}
+        return {
+            f"{month // 100:04d}-{month % 100:02d}" if isinstance(month, int) else month: int(count)
+            for month, count in self.fetch(sql)
+            if month is not None
+        }
 
     # -- from the driver's rows to a batch ---
 

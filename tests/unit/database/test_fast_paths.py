@@ -3,6 +3,7 @@ for COPY, MySQL's literals, and the readers that let the database make a column 
 
 import datetime as dt
 from contextlib import contextmanager
+from itertools import product
 
 import pytest
 from django.db import DatabaseError, connection, transaction
@@ -139,3 +140,17 @@ def test_any_number_of_rows(host_db, count):
     with database.restoring([SAMPLE]):
         database.insert(SAMPLE, rows)
     assert [row for batch in database.batches(SAMPLE) for row in zip(*batch, strict=True)] == rows
+
+
+@pytest.mark.skipif(connection.vendor != "mysql", reason="the others hold no day that is none")
+def test_every_day_that_is_none_is_found():
+    to_plain = database_of().reader_of(SAMPLE.columns[1 + SAMPLE.names.index("datetime")]).to_plain
+    for year, month, day in product((0, 1900, 2000, 2023, 2024), range(13), range(32)):
+        moment = f"{year:04d}-{month:02d}-{day:02d}T14:30:22.000001Z"
+        try:
+            dt.datetime.fromisoformat(moment[:-1])
+        except ValueError:
+            with pytest.raises(ValueError, match="a date is needed"):
+                to_plain([moment])
+        else:
+            assert to_plain([moment]) == [moment]
