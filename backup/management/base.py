@@ -25,7 +25,7 @@ class BackupCommand(BaseCommand):
     """A command whose `BackupError`s are shown without a traceback."""
 
     verbosity = 1
-    #: Whether nobody reads the output any more, as behind `| head`.
+    #: Whether nobody reads the output any longer, as with `| head`.
     is_unread = False
 
     def execute(self, *args: Any, **options: Any) -> str | None:
@@ -33,11 +33,11 @@ class BackupCommand(BaseCommand):
         try:
             return super().execute(*args, **options)
         except BackupError as error:
-            offer = error.offer if error.offer in options else ""  # not every command has the switch
+            offer = error.offer if error.offer in options else ""  # not every command has the option
             raise CommandError(f"{error}{way_on(offer)}") from error
 
     def show(self, text: str = "", style: Callable[[str], str] | None = None) -> None:
-        """Write a line to stdout. If nobody reads it, the command goes on."""
+        """Write a line to stdout. The command goes on even if nobody reads it."""
         try:
             self.stdout.write(text, style)
             self.stdout.flush()
@@ -45,20 +45,20 @@ class BackupCommand(BaseCommand):
             self.drop_output()
 
     def report(self, text: str, style: Callable[[str], str] | None = None) -> None:
-        """Show what was done, unless the command is to be quiet: `-v0`."""
+        """Write a line that says what was done, unless the command is quiet (`-v0`)."""
         if self.verbosity:
             self.show(text, style)
 
     def drop_output(self) -> None:
-        """Write to nowhere from here on, so that Python has nothing to complain about when it flushes at its end."""
+        """Discard all output from now on, so that Python does not fail when it flushes stdout at its exit."""
         self.is_unread = True
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def key_of(self, source: BinaryIO, typed: str | None, *, ask: bool = True) -> Key | None:
         """Return the key that a file is encrypted with; None if it is not encrypted.
 
-        `typed`: the option `--key`. Without it, and if the server has no key that fits, it is asked for where there
-        is a terminal, and `ask` allows it. Raises `KeyNeeded`, `WrongKey`, `InvalidBackup`.
+        `typed`: the option `--key`. Without it, if the server does not have the key, the user is asked for it, provided
+        that there is a terminal and `ask` is true. Raises `KeyNeeded`, `WrongKey`, `InvalidBackup`.
         """
         try:
             return services.key_of(source, services.typed_key(typed or "", source))
@@ -69,7 +69,7 @@ class BackupCommand(BaseCommand):
         return services.key_of(source, services.typed_key(asked, source))
 
     def known_key(self, source: BinaryIO, typed: str | None) -> Key | None:
-        """Return the key as `key_of` does; None, too, for a damaged file: what is wrong with it is for a proof to say.
+        """Return the key as `key_of` does, but None also for a damaged file: the proof will say what is wrong with it.
 
         Raises `KeyNeeded`, `WrongKey`.
         """
@@ -108,14 +108,14 @@ def counts(metadata: Metadata) -> str:
 
 
 def lacks(metadata: Metadata) -> list[str]:
-    """Return what is not right with a backup that was made, as lines."""
+    """Return lines about what is missing in a new backup."""
     lines = [f"Left out: {line}" for line in places_in_words(metadata.left_out)]
     lines += [f"Points at nothing: {line}" for line in places_in_words(metadata.dangling)]
     return [*lines, *metadata.warnings]
 
 
 def describe(metadata: Metadata) -> str:
-    """Return what a backup says of itself, on one line. It may be anybody's: nothing in it reaches the terminal."""
+    """Return one line about a backup. Control characters are removed, since the file may be anybody's."""
     by = shown(metadata.created_by) or "nobody known"
     label = f" (“{shown(metadata.label)}”)" if metadata.label else ""
     return (
@@ -126,7 +126,7 @@ def describe(metadata: Metadata) -> str:
 
 
 def show_changes(command: BackupCommand, changes: Mapping[str, Mapping[str, int]]) -> None:
-    """Show a table of model label -> how many records are added, changed, unchanged, removed."""
+    """Show a table of changes: model label -> how many records are added, changed, unchanged, removed."""
     width = max([len(label) for label in changes], default=5)
     kinds = ("added", "changed", "unchanged", "removed")
     command.show(f"\n{'model':{width}}" + "".join(f"{kind:>10}" for kind in kinds))

@@ -25,7 +25,7 @@ class _Bar:
         self._bar.total = total
         self._bar.unit = " photos" if label == PHOTOS else " rows"
         self._bar.update(done - self._bar.n)
-        # Draw a new label at once: a migration counts as one step, and may take long.
+        # Draw a new label at once, since a migration counts as one step but may take long.
         self._bar.set_description_str(label, refresh=label != self._label)
         self._label = label
 

@@ -1,4 +1,4 @@
-"""The chart by month: bars as SVG wants them."""
+"""The chart of records by month, as coordinates of bars for SVG."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from django.utils.formats import date_format
 
-#: The newest months that are drawn: more would be too narrow on a phone.
+#: How many months are drawn, the newest ones: more would be too narrow on a phone.
 MONTHS = 24
 WIDTH, HEIGHT = 360, 120
 
@@ -33,7 +33,7 @@ class Month:
 
 
 def chart(backup: Counter[str], here: Counter[str]) -> dict[str, Any] | None:
-    """Compare by month what the backup holds with what is here. Keys are months, "2026-11"; None without any."""
+    """Return the chart that compares the backup with the site. Keys are months, "2026-11". None if there are none."""
     months = _continuous(
         sorted(month for month in {*backup, *here} if re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", month))
     )

@@ -14,7 +14,7 @@ from .names import record_name, titled
 
 
 def conflict_in_words(conflict: Conflict) -> str:
-    """Describe a record that may be any of several rows here, or a row that several records may be."""
+    """Describe a record that matches several rows here, or a row that several records match."""
     table = conflict.table
     if conflict.statement:  # the cause is the database's
         name = record_name(table.label, title_of(table, conflict.row))

@@ -1,4 +1,4 @@
-"""Example records of a preview in readable form: each field by its name, each value as the viewer's language has it."""
+"""Example records of a preview in readable form: with the names of fields, and values in the viewer's language."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ..restore.preview import Samples
 from ..tables import Column, Relation, Row, Table
 from .names import grouped, number, shortened, titled
 
-#: Fields whose value is for nobody's eyes; that it differs is shown.
+#: Fields whose values are never shown; only that they differ is.
 _SECRET = re.compile(r"password|token|secret|api_?key", re.IGNORECASE)
 _HIDDEN = "•••"
 
@@ -119,7 +119,7 @@ class Examples:
             return ", ".join(self._reference(part.target, key) for key in value) or _nothing()
         if value is None or value == "":
             return _nothing()
-        if isinstance(value, bytes):  # of a row here, and nobody can read it
+        if isinstance(value, bytes):  # a value of a row here that cannot be read
             return shortened(value.decode(errors="replace"))
         if _SECRET.search(part.name):
             return _HIDDEN
@@ -131,7 +131,7 @@ class Examples:
         return shortened(_readable(part, value, self._zone))
 
     def _reference(self, column: Column, key: Plain) -> str:
-        if isinstance(key, list):  # a natural key: of a model, or of a permission
+        if isinstance(key, list):  # a natural key, of a content type or permission
             try:
                 return (
                     str(capfirst(apps.get_model(*key)._meta.verbose_name)) if len(key) == 2 else str(key[0])
@@ -156,10 +156,10 @@ class Examples:
                 loaded = {load(key): key for key in keys}
                 current = model._base_manager.in_bulk([*loaded])
             except (OverflowError, ValueError, ValidationError, DatabaseError):
-                current = {}  # the file holds something that cannot be a key
-            for key, found in current.items():
-                if key in loaded:  # MySQL also finds what differs in case
-                    names[label, loaded[key]] = called(found)
+                current = {}  # the file contains something that cannot be a key
+            for key, record in current.items():
+                if key in loaded:  # MySQL also returns keys that differ in case
+                    names[label, loaded[key]] = called(record)
             # A record that is not here may be among those that the backup adds.
             samples = self._samples.get(label, Samples())
             for row in samples.added:
@@ -179,7 +179,7 @@ def title_of(table: Table, row: Row) -> str:
         return called(instance(table, row))
     if table.key_is_data:
         return ""
-    # A model whose name is made of others would query for them, record by record.
+    # The name of a record with references may be made of other records, which would take a query each.
     name = "" if table.references or table.generics else called(instance(table, row))
     return titled(name if name != str(table.model._meta.verbose_name) else "", row[0])
 
@@ -208,7 +208,7 @@ def instance(table: Table, row: Row) -> Any:
 
 
 def called(record: Any) -> str:
-    """Return the name of a record, shortened; "" if its model fails to tell. A token goes by its user."""
+    """Return the name of a record, shortened; "" if its `__str__` fails. A token is called by its user."""
     try:
         if owner := babybuddy.SECRET_KEYS.get(record._meta.label_lower):
             record = getattr(record, owner)

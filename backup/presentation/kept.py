@@ -1,4 +1,4 @@
-"""The backups that the server keeps, in words: what each holds, and how that differs from what is here now."""
+"""Kept backups in words: what each contains, and how that differs from the database now."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..proof import Proof, Verdict
 from ..storage.kept import LOCAL, BackupKind, StoredBackup
 from .names import entered, grouped, model_names, records_and_photos
 
-#: Models that are named where the numbers of records differ; the others are added up.
+#: How many models are named whose numbers of records differ; the others are added up.
 NAMED = 4
 
 _KINDS = {
@@ -28,9 +28,9 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class KeptInWords:
-    """A line of the list. `holds`: the numbers of children and records. `since`: how the numbers here differ from those
-    in the backup, model by model. `proof`: what its proof came to; "" if there was none. `elsewhere`: where copies
-    of it are; "" if it is only here."""
+    """A line of the list. `holds`: the numbers of children and records. `since`: how the numbers in the database differ
+    from those in the backup, by model. `proof`: the result of its proof; "" if there was none. `elsewhere`: the places
+    of its copies; "" if there are none."""
 
     backup: StoredBackup
     kind: str | Promise
@@ -41,7 +41,7 @@ class KeptInWords:
 
 
 def kept_in_words(backups: Sequence[StoredBackup], now: Mapping[str, int]) -> list[KeptInWords]:
-    """Return a line for each. `now`: model label -> number of records in the database; {} if that is not known."""
+    """Return a line for each backup. `now`: model label -> number of records in the database; {} if unknown."""
     return [
         KeptInWords(
             backup,
@@ -66,32 +66,32 @@ def _elsewhere(backup: StoredBackup) -> str:
 
 
 def entered_in(backup: StoredBackup) -> int:
-    """Return how many records of a backup people have entered; of one that does not say what it holds, all."""
+    """Return how many records of a backup people have entered; if it does not give numbers by model, all records."""
     return entered(backup.counts) if sum(backup.counts.values()) == backup.records else backup.records
 
 
 def holds(backup: StoredBackup) -> str:
-    """Return "2 children, 7,665 records", or "2 children, 7,665 records, 312 photos"; and what it lacks."""
+    """Return "2 children, 7,665 records", or "2 children, 7,665 records, 312 photos", and what is missing."""
     children, records = backup.counts.get(babybuddy.CHILD, 0), entered_in(backup)
-    found = _("%(children)s, %(records)s") % {
+    content = _("%(children)s, %(records)s") % {
         "children": ngettext("%(n)s child", "%(n)s children", children) % {"n": grouped(children)},
         "records": ngettext("%(n)s record", "%(n)s records", records) % {"n": grouped(records)},
     }
     if backup.photos:
-        found = _("%(records)s, %(photos)s") % {
-            "records": found,
+        content = _("%(records)s, %(photos)s") % {
+            "records": content,
             "photos": ngettext("%(n)s photo", "%(n)s photos", backup.photos) % {"n": grouped(backup.photos)},
         }
     if not (lacking := backup.left_out.total):
-        return found
+        return content
     lacks = ngettext(
         "without %(n)s value that cannot be read", "without %(n)s values that cannot be read", lacking
     )
-    return f"{found} ({lacks % {'n': grouped(lacking)}})"
+    return f"{content} ({lacks % {'n': grouped(lacking)}})"
 
 
 def verdict_in_words(proof: Proof, backup: StoredBackup) -> str:
-    """Return what the proof of a backup came to that was just made."""
+    """Return the result of a proof, in a sentence."""
     records = entered_in(backup)
     if proof.verdict is Verdict.PROVED:
         if proof.photos:
@@ -138,7 +138,7 @@ def _proof(backup: StoredBackup) -> str:
 
 
 def _since(backup: StoredBackup, now: Mapping[str, int]) -> tuple[str, ...]:
-    """Return ("Feedings +12", "Notes -1"): care records that are here now, more or fewer than in the backup."""
+    """Return ("Feedings +12", "Notes -1"): how many more or fewer records of care are in the database now."""
     if backup.is_damaged:
         return ()
     more = {

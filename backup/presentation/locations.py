@@ -1,4 +1,4 @@
-"""Where copies of kept backups go, in words."""
+"""The locations of copies of kept backups, in words."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _STATES = {
 
 @dataclass(frozen=True)
 class LocationInWords:
-    """A line of the list. `copies`: how many there are. `newest`: when the newest was made, aware; None if there is
-    none. `key_id`: of the key that it is encrypted with, "" if it is not. `next_try`: when it is tried again by
-    itself, if that is not with the next backup."""
+    """A line of the list. `copies`: the number of copies. `newest`: when the newest backup there was made, aware; None
+    if there is none. `key_id`: the id of the key it is encrypted with; "" if it is not. `next_try`: when the location
+    is tried again, aware; None if that is with the next backup."""
 
     seen: Seen
     kind: str
@@ -36,11 +36,11 @@ class LocationInWords:
     next_try: dt.datetime | None
 
 
-def locations_in_words(found: Sequence[Seen]) -> list[LocationInWords]:
-    """Return a line for each."""
+def locations_in_words(states: Sequence[Seen]) -> list[LocationInWords]:
+    """Return a line for each location. `states`: how each was last seen."""
     now = aware_now()
     lines = []
-    for seen in found:
+    for seen in states:
         newest = max((parse(copy) for copy in seen.copies), key=lambda name: name.created, default=None)
         next_try = seen.next_try if seen.next_try and seen.next_try > now else None
         lines.append(

@@ -13,8 +13,9 @@ from ..restore.plan import Plan
 
 @dataclass(frozen=True)
 class ModeInWords:
-    """`title` and `about` stand in the preview, `switch` on the button that leads to the preview in this mode,
-    `question` over the last question before something is deleted. `instead`: what to do where this is refused."""
+    """The words of a mode. `title` and `about`: for the preview. `switch`: for the button that changes the preview to
+    this mode. `question`: the title of the last question before something is deleted. `instead`: what to do if the
+    restore is refused."""
 
     title: str | Promise
     about: str | Promise
@@ -51,9 +52,9 @@ MODES = {
 
 
 def other_modes(plan: Plan) -> list[RestoreMode]:
-    """Return the modes that a preview offers beside its own: to keep both only if that may keep something."""
+    """Return the other modes that a preview offers. Keeping both is only offered if it makes a difference."""
     changes = plan.changes.values()
-    if plan.mode.clears:  # which does not tell whether a row was another record
+    if plan.mode.clears:  # its plan does not say whether a row is another record
         loses = any(each.removed or each.changed for each in changes)
     else:
         loses = any(each.replaced for each in changes)

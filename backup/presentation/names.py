@@ -15,14 +15,14 @@ from django.utils.translation import ngettext, pgettext
 from .. import babybuddy
 from ..kinds import Plain
 
-#: Characters that are shown of a value.
+#: How many characters of a value are shown.
 LENGTH = 160
-#: A model's label, and the key of a record where one follows it: "core.feeding 8".
+#: A model's label, followed by the key of a record or not: "core.feeding 8".
 _LABEL = re.compile(r"(?<![\w./-])([a-z]\w*\.[a-z]\w*)(?![\w/-]|\.\w)(?: (\d+)\b)?")
 
 
 def model_names(labels: Iterable[str]) -> dict[str, str]:
-    """Return label -> the model's name in the plural. Names that occur twice get their label added."""
+    """Return model label -> name in the plural. If two models have the same name, their labels are added."""
     names = {}
     for label in labels:
         try:
@@ -35,19 +35,22 @@ def model_names(labels: Iterable[str]) -> dict[str, str]:
 
 
 def entered(records: Mapping[str, int]) -> int:
-    """Return how many records there are, by model, without those that come with every installation."""
+    """Return how many records people have entered, that is, without those that come with every installation.
+
+    `records`: model label -> number of records.
+    """
     return sum(count for label, count in records.items() if babybuddy.is_entered(label))
 
 
 def in_words(message: str) -> str:
     """Replace the labels in a message by names: scripts and commands get "core.feeding 8", pages "Feeding No. 8"."""
 
-    def name(found: re.Match[str]) -> str:
-        label, key = found.groups()
+    def name(match: re.Match[str]) -> str:
+        label, key = match.groups()
         try:
             return record_name(label, number(key)) if key else model_names([label])[label]
         except LookupError:
-            return found[0]
+            return match[0]
 
     return _LABEL.sub(name, str(message))
 
@@ -70,7 +73,7 @@ def number(key: Plain) -> str:
 
 
 def grouped(number: int) -> str:
-    """Return 1204 as "1,204", in the viewer's language, also if the host does not group digits."""
+    """Return 1204 as "1,204", in the viewer's language, even if the host does not group digits."""
     return number_format(number, decimal_pos=0, force_grouping=True)
 
 

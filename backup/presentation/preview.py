@@ -16,7 +16,7 @@ from .conflicts import conflict_in_words
 from .examples import Examples
 from .names import entered, grouped, model_names
 
-#: What may happen to a record. `used`: all that differs is when it was last used.
+#: What may happen to a record. `used`: it only differs in when it was last used.
 KINDS = ("added", "changed", "used", "removed")
 
 _GROUPS = {
@@ -28,7 +28,7 @@ _GROUPS = {
 
 
 def preview(plan: Plan, zone: zoneinfo.ZoneInfo) -> dict[str, Any]:
-    """Return what the preview's template shows. `zone`: the viewer's."""
+    """Return the context of the preview's template. `zone`: the viewer's time zone."""
     groups = _groups(plan, zone)
     total = {
         kind: sum(row["counts"][kind] for group in groups for row in group["differing"] if row["is_entered"])
@@ -53,7 +53,7 @@ def preview(plan: Plan, zone: zoneinfo.ZoneInfo) -> dict[str, Any]:
 
 
 def children_lost(plan: Plan) -> list[str]:
-    """Return the names of the first of the children here that will be deleted."""
+    """Return the names of the children here that will be deleted, the first of them if there are many."""
     samples = plan.preview.samples.get(babybuddy.CHILD) if plan.preview else None
     tables = [table for table in [*plan.tables, *plan.emptied] if table.label == babybuddy.CHILD]
     return [
@@ -62,7 +62,7 @@ def children_lost(plan: Plan) -> list[str]:
 
 
 def photos_in_words(photos: PhotoChanges) -> list[str]:
-    """Say what happens to photos; nothing if there are none."""
+    """Return clauses that say what happens to photos; [] if there are none."""
     added, unchanged, missing = photos.added, photos.unchanged, photos.missing
     return _clauses(
         (
@@ -86,15 +86,15 @@ def photos_in_words(photos: PhotoChanges) -> list[str]:
 
 
 def _clauses(*numbers: tuple[int, str, str]) -> list[str]:
-    """Return the clauses of a sentence. `numbers`: each with its clause where it comes first, and if it follows; 0
-    is not said."""
+    """Return the clauses of a sentence. `numbers`: each is a number, its clause if it comes first in the sentence, and
+    its clause if it follows another one. Zeros are left out."""
     said = [(grouped(number), *clauses) for number, *clauses in numbers if number]
     return [(first if not place else later) % {"number": n} for place, (n, first, later) in enumerate(said)]
 
 
 def sentence(total: dict[str, int], photos: int = 0) -> str:
-    """Say in one sentence what happens. `total`: for each of `KINDS` the number of records. `photos`: that are
-    added."""
+    """Return one sentence that says what happens. `total`: each of `KINDS` -> number of records. `photos`: how many
+    are added."""
     if not (total["added"] or total["changed"] or total["removed"]):
         if photos and total["used"]:
             return _("Records will change only in when they were last used.")
@@ -132,7 +132,7 @@ def sentence(total: dict[str, int], photos: int = 0) -> str:
 
 
 def _groups(plan: Plan, zone: zoneinfo.ZoneInfo) -> list[dict[str, Any]]:
-    """Return the models in their groups, those that differ first, without those that have no records anywhere."""
+    """Return the models in groups: those that differ first, and none without records in both backup and database."""
     names = model_names(plan.changes)
     samples = plan.preview.samples if plan.preview else {}
     used_only: Counter[str] = plan.preview.used if plan.preview else Counter()

@@ -1,4 +1,4 @@
-"""How far a restore is, and how it ended, for a page and its script."""
+"""The progress and the result of a restore, for a page and its script."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..conf import aware_now
 from ..options import PHOTOS, Phase
 from .names import entered, grouped
 
-#: Without a sign of life for so long, a restore may have been interrupted.
+#: After this time without news, a restore may have been interrupted.
 SILENCE = dt.timedelta(minutes=2)
 
 _PHASES = {
@@ -24,9 +24,9 @@ _PHASES = {
 
 
 def progress(state: dict[str, Any] | None) -> dict[str, Any]:
-    """Return `state` (running, ended, unknown), `text`, `done`, `total`; while it runs also `step` and `silent`.
+    """Return `state` (running, ended, unknown), `text`, `done`, `total`, as a dict; while it runs, also `step`, `silent`.
 
-    The argument is what `storage.state.load_progress` knows.
+    The argument is what `storage.state.load_progress` returns.
     """
     if state is None:
         return {"state": "unknown", "text": "", "done": None, "total": None}
@@ -65,9 +65,9 @@ def _is_silent(state: dict[str, Any]) -> bool:
 
 
 def last_restore(state: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Return the same in short for the front page: `how` (done, failed, running), `id`, `at`, `records`.
+    """Return a summary for the front page: a dict with `how` (done, failed, running), `id`, `at`, `records`.
 
-    None if there was no restore, or its end was seen already.
+    None if there was no restore, or if the user has seen its result.
     """
     if state is None or state.get("seen"):
         return None

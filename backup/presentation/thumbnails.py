@@ -1,5 +1,5 @@
-"""Small pictures of the photos in a backup, for its preview: decoded and encoded anew, so that nothing of what is in
-the file reaches a browser but how it looks."""
+"""Small pictures of the photos in a backup, for its preview. They are decoded and encoded anew, so that a browser never
+gets the bytes of a file that may be hostile."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from PIL import Image, ImageOps
 
 #: Pixels of the longer side.
 SIDE = 128
-#: Bytes that decoding may take, of which several workers may need as many at once.
+#: The bytes of memory that decoding may take. Several workers may need as many at the same time.
 MEMORY = 72 * 1024 * 1024
-#: What browsers and phones make, and the bytes that Pillow takes for a pixel of it. Others of Pillow's formats are not
-#: tried on a file that anybody may have made.
+#: The formats that browsers and phones make -> bytes of memory that Pillow needs for a pixel. Pillow's other formats
+#: are not tried on a file that may be hostile.
 FORMATS = {"JPEG": 4, "PNG": 4, "GIF": 2, "WEBP": 16}
 
 
 def thumbnail(photo: BinaryIO) -> bytes | None:
-    """Return a small JPEG of a photo; None if it is none, or too large."""
-    Image.init()  # else Pillow knows not all of them
+    """Return a small JPEG of a photo; None if it is no photo, or too large."""
+    Image.init()  # without it, Pillow does not know all of these formats
     try:
         with Image.open(photo, formats=[*FORMATS]) as image:
             needed = 0

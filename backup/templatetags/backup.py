@@ -45,7 +45,7 @@ register.filter("in_words", names.in_words)
 
 @register.filter
 def isolated(text: object) -> SafeString:
-    """Isolate a text inside a sentence, so that one of the other direction (a date in Hebrew) does not reorder it.
-    Several texts, a tuple, become a list, each isolated from its neighbours."""
+    """Isolate a text inside a sentence, so that text of the other direction (a date in Hebrew) does not reorder it. A
+    tuple of texts becomes a list, with each text isolated from its neighbours."""
     texts = text if isinstance(text, tuple) else (text,)
     return format_html_join(", ", "<bdi>{}</bdi>", ((each,) for each in texts))

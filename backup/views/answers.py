@@ -44,15 +44,17 @@ def page(request: HttpRequest, name: str, context: dict[str, Any], status: int =
 def error_page(
     request: HttpRequest, error: BackupError, status: int | None = None, **context: Any
 ) -> HttpResponse:
-    """Render an error on a page of its own, if no file was to be chosen. `status`: by default, the error's."""
+    """Render an error on a page of its own, for actions without a form. `status`: by default, that of the error."""
     return page(request, "error", {"error": error, **context}, status or error.status)
 
 
 def key_needed_page(
     request: HttpRequest, error: KeyNeeded, action: str, fields: dict[str, str], *, upload: str = ""
 ) -> HttpResponse:
-    """Render the page that asks for the key of an encrypted backup. `action`: the address that it is sent to, with
-    `fields` and the id of an upload, if any."""
+    """Render the page that asks for the key of an encrypted backup.
+
+    `action`: the address to send the key to, together with `fields` and the id of an upload, if any.
+    """
     context = {"error": error, "action": action, "fields": fields, "upload": upload}
     return page(request, "key_needed", {**context, "is_wrong": isinstance(error, WrongKey)}, error.status)
 
@@ -72,7 +74,7 @@ def json_of_error(error: BackupError, **others: Any) -> JsonResponse:
 
 
 def not_done(request: HttpRequest, error: BackupError) -> HttpResponse:
-    """Answer with an error: as JSON, or on a page of its own."""
+    """Return the answer for an error: JSON, or a page of its own."""
     log_refusal(request, error)
     return json_of_error(error) if access.wants_json(request) else error_page(request, error)
 
@@ -80,7 +82,7 @@ def not_done(request: HttpRequest, error: BackupError) -> HttpResponse:
 def done(
     request: HttpRequest, answer: dict[str, Any] | None, message: str, level: int = messages.SUCCESS
 ) -> HttpResponse:
-    """Answer to what was done from the front page. A browser goes back there, where `message` stands on top; a script
+    """Return the answer for a successful action. A browser goes back to the front page, which shows `message`; a script
     gets `answer` as JSON, or 204 without one."""
     if access.wants_json(request):
         return HttpResponse(status=204) if answer is None else JsonResponse(answer)
@@ -124,10 +126,10 @@ class _Chunks:
 
 
 def result_of(request: HttpRequest, result: Result, undone: bool = False, follow: str = "") -> HttpResponse:
-    """Show what was restored: on a page of its own, which can be reloaded and gone back to.
+    """Return the answer after a restore. A browser is redirected to a page that shows the result and can be reloaded.
 
-    `follow`: the id under which the end was noted, see `views.progress`. If it was not, or where the next request
-    would need a new sign-in, the answer is the result itself.
+    `follow`: the id under which the result was saved, see `views.progress`. If it was not saved, or if the user has to
+    sign in again, the result is shown in this answer.
     """
     signed_out = not access.sends_token(request) and _session_has_ended(request)
     if access.wants_json(request):

@@ -1,4 +1,4 @@
-"""How automatic backups are, one made by hand or where one is due, the shrink guard's answer, a test of a location."""
+"""Automatic backups: their status, making one now, confirming a loss of entries, and testing a location."""
 
 from __future__ import annotations
 
@@ -74,31 +74,33 @@ def run(request: HttpRequest) -> HttpResponseBase:
 
 
 def _copy_soon() -> None:
-    """Have a child process make the copies that are due, after this request: a location may be slow."""
+    """Let a child process make the copies that are due, after this request, since a location may be slow."""
     states.remember(states.status())
     watch.soon()
 
 
 @endpoint("GET", "HEAD")
 def status(request: HttpRequest) -> HttpResponseBase:
-    """Tell how automatic backups are, in JSON whoever asks; 200 however that is."""
+    """Return the status of automatic backups, always as JSON and with status 200."""
     return JsonResponse(states.status().as_json())
 
 
 @endpoint("POST")
 def acknowledge(request: HttpRequest) -> HttpResponseBase:
-    """Take a superuser's word that it is right that entries are fewer."""
+    """Note that a superuser confirms that there are fewer entries."""
     try:
-        found = states.acknowledge(request.user)
+        current = states.acknowledge(request.user)
     except BackupError as error:
         return not_done(request, error)
     log("acknowledging that entries are fewer", request.user)
-    return done(request, found.as_json(), _("Thank you. Old backups are removed again as BACKUP_KEEP says."))
+    return done(
+        request, current.as_json(), _("Thank you. Old backups are removed again as BACKUP_KEEP says.")
+    )
 
 
 @endpoint("POST")
 def test_location(request: HttpRequest, name: str) -> HttpResponseBase:
-    """Write a small file into a location, read it back and delete it; what is lacking there is sent next."""
+    """Test a location: write a small file, read it back and delete it. Missing copies are sent after this request."""
     try:
         seen = copies.test(name, request.user)
     except BackupError as error:

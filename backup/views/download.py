@@ -21,7 +21,7 @@ from .guard import endpoint
 def download(request: HttpRequest) -> HttpResponseBase:
     """Make a backup and send it. Nothing of it stays on the server."""
     form = DownloadForm(request.GET)
-    if not form.is_valid():  # a typing error must not decide whether it is encrypted
+    if not form.is_valid():  # a typing error must not result in an unencrypted backup
         return invalid(request, form)
     name = services.backup_name(request.user)
     leave_out = request.GET.get("leave_out", "").lower() in YES

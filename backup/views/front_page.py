@@ -1,4 +1,4 @@
-"""The front page: download, upload form, safety copies, commands. It is also the answer to a form that was wrong."""
+"""The front page: download, upload form, kept backups, commands. It is also the answer to a form with errors."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from backup.storage.keys import Place
 
 from .answers import error_page, json_error, json_of_error, log_refusal, page
 
-#: Kept backups that the page lists, that it lists at a time where somebody asks for older ones, and that an empty site
-#: is offered.
+#: How many kept backups the page lists at first, how many when somebody asks for older ones, and how many of other
+#: sites it offers to an empty site.
 LISTED, LISTED_LATER, OFFERED = 5, 50, 3
 
 
@@ -39,15 +39,15 @@ def front_page(
     details: list[str] | None = None,
     notice: str = "",
 ) -> HttpResponse:
-    """Render the front page. `details`: lines that belong to the form's error; `notice`: a sentence on top."""
+    """Render the front page. `details`: lines below the error of the form. `notice`: a sentence at the top."""
     context: dict[str, Any] = {
         "form": form,
         "details": details,
         "notice": notice,
         "limit": conf.max_upload_size,
-        "status": (found := automatic_backups.status()),
+        "status": (status_now := automatic_backups.status()),
         "lacks_sender": notices.lacks_sender(),
-        "locations": locations_in_words(found.locations),
+        "locations": locations_in_words(status_now.locations),
     }
     try:
         start, total = _start(request), kept.count()
@@ -56,11 +56,11 @@ def front_page(
         context["backups"] = kept_in_words(backups, services.counts())
         context["start"], context["older"] = start, start + most if start + most < total else None
         context["offered"] = kept_in_words(services.backups_for_an_empty_site(request.user, most=OFFERED), {})
-        if status == 200:  # not beside an error of something else
+        if status == 200:  # not next to an error of another action
             context["last_restore"] = _last_restore(request)
         services.check_storage()
     except BackupError as error:
-        # The rest of the page works: a download needs no storage.
+        # The rest of the page works all the same: a download needs no storage.
         context["storage_error"] = error
     context["photos"], context["photos_size"] = _photos(context.get("backups", ()))
     context["key"] = _key()
@@ -70,13 +70,13 @@ def front_page(
     context["token"] = _token(request) if "token" in request.GET else None
     context["asked_for_token"] = "token" in request.GET
     context["curl_download"], context["curl_restore"] = _curl_lines(request, context["token"] or "YOUR_TOKEN")
-    # Home Assistant's ingress asks for its own sign-in: scripts have to use the mapped port.
+    # Home Assistant's ingress needs its own sign-in, so scripts have to use the mapped port.
     context["ingress"] = babybuddy.is_home_assistant(request)
     return page(request, "index", context, status)
 
 
 def last_backup() -> dict[str, Any]:
-    """Return what the page says of the last download, and of the next."""
+    """Return what the page shows of the last backup and of the next."""
     context: dict[str, Any] = {"database_size": services.database_size()}
     with suppress(BackupError):  # the page says so
         context["last_backup"] = states.load_last_backup()
@@ -84,8 +84,10 @@ def last_backup() -> dict[str, Any]:
 
 
 def _photos(backups: Sequence[KeptInWords]) -> tuple[int, int | None]:
-    """Return how many photos there are, and their bytes: where they are on a server, those of the newest backup with
-    photos, if there is one."""
+    """Return how many photos there are, and their bytes.
+
+    If asking for the size of each would need a server, it is taken from the newest backup with photos, if any.
+    """
     number, size = services.photos_here()
     if size is None:
         size = next((line.backup.photos_size for line in backups if line.backup.photos), None)
@@ -93,8 +95,8 @@ def _photos(backups: Sequence[KeptInWords]) -> tuple[int, int | None]:
 
 
 def _key() -> dict[str, Any]:
-    """Return what the page says of the key of encrypted backups: its id, "" if there is none, and whether it is kept
-    elsewhere, too; or what is wrong with it."""
+    """Return what the page shows of the key of encrypted backups: its id ("" if there is none) and whether it is kept
+    somewhere else, too; or what is wrong with it."""
     try:
         stored = keys.current()
     except BackupError as error:
@@ -103,13 +105,13 @@ def _key() -> dict[str, Any]:
 
 
 def _start(request: HttpRequest) -> int:
-    """Return how many of the newest kept backups the page passes over."""
+    """Return how many of the newest kept backups the page skips."""
     text = request.GET.get("from", "")
     return int(text) if text.isascii() and text.isdigit() and len(text) < 7 else 0
 
 
 def _last_restore(request: HttpRequest) -> dict[str, Any] | None:
-    """Return how the viewer's last restore ended, once: it is told to somebody whose page got lost meanwhile."""
+    """Return the result of the viewer's last restore, for somebody who closed the page meanwhile. It is shown once."""
     state = states.newest_progress(request.user)
     if state:
         states.mark_seen(state["id"], request.user)
@@ -117,7 +119,7 @@ def _last_restore(request: HttpRequest) -> dict[str, Any] | None:
 
 
 def invalid(request: HttpRequest, form: Form) -> HttpResponse:
-    """Answer to a form whose fields are wrong."""
+    """Return the answer to a form with invalid fields."""
     log_refusal(request, "invalid")
     if isinstance(form, RestoreForm) and not access.wants_json(request):
         return front_page(request, form, status=400)
@@ -129,12 +131,12 @@ def invalid(request: HttpRequest, form: Form) -> HttpResponse:
 
 
 def failed(request: HttpRequest, error: BackupError, form: RestoreForm | None = None) -> HttpResponse:
-    """Answer to a form whose file is wrong: the page again, with the error beside the file field."""
+    """Return the answer to a form with a bad file: the page again, with the error beside the file field."""
     log_refusal(request, error)
     if access.wants_json(request):
         return json_of_error(error)
     if form is None:
-        # The body may not have been read, so nothing of what was filled in is known.
+        # The body may not have been read, so the form cannot be filled in again.
         if request.method != "POST":
             return error_page(request, error)
         form = RestoreForm({})
@@ -145,17 +147,18 @@ def failed(request: HttpRequest, error: BackupError, form: RestoreForm | None = 
 
 
 def _token(request: HttpRequest) -> str | None:
-    """Return the viewer's API token; None without one. Looking creates none."""
+    """Return the viewer's API token; None if there is none. It is not created."""
     if not apps.is_installed("rest_framework.authtoken"):
         return None
-    found = apps.get_model("authtoken", "Token").objects.filter(user_id=request.user.pk or 0).first()
-    return str(found.key) if found else None
+    token = apps.get_model("authtoken", "Token").objects.filter(user_id=request.user.pk or 0).first()
+    return str(token.key) if token else None
 
 
 def _curl_lines(request: HttpRequest, token: str) -> tuple[str, str]:
     """Return the commands that download a backup and restore one.
 
-    An error is neither saved as a backup nor taken for success (--fail), and the server names the file (-OJ).
+    With them, an error is neither saved as a backup nor taken for a success (--fail), and the server names the file
+    (-OJ).
     """
     key = f'-H "Authorization: Token {token}"'
     download = shlex.quote(request.build_absolute_uri(reverse("backup:download")))

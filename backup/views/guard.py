@@ -23,20 +23,20 @@ from backup.exceptions import BackupError
 from .answers import error_page, json_error, log_refusal
 from .front_page import failed
 
-#: Names of what people send that nobody else may see.
+#: Fields of forms that must not appear in error reports.
 SECRETS = ["key", "last_group"]
 #: Methods that change nothing.
 SAFE = ("GET", "HEAD", "OPTIONS")
-#: What an address says for which somebody had to sign in anew, so that what was sent was not done.
+#: Parameter of the address after a new sign-in: what was sent before was not carried out.
 ENDED = "ended"
 View = Callable[..., HttpResponseBase]
 
 
 def endpoint(*methods: str) -> Callable[[View], View]:
-    """Decorate a view, so that only people with access reach it, by these methods, and a `BackupError` is answered.
+    """Decorate a view: only people with access reach it, only by these methods, and a `BackupError` becomes an answer.
 
-    Django's CSRF middleware is told to pass (`csrf_exempt`), since a client with a token needs no CSRF token, and
-    since that middleware would read an upload of any size. `_rejection` checks in its place.
+    The view is exempt from Django's CSRF middleware, since a client with an API token needs no CSRF token, and since
+    the middleware would read an upload of any size. `_rejection` makes the check instead.
     """
 
     def decorate(view: View) -> View:
@@ -45,7 +45,7 @@ def endpoint(*methods: str) -> Callable[[View], View]:
         @non_atomic_requests
         @wraps(view)
         def guarded(request: HttpRequest, **place: str) -> HttpResponseBase:
-            # What must not be in a report of an error.
+            # Keep them out of error reports.
             request.sensitive_post_parameters = SECRETS  # type: ignore[attr-defined]
             if (refused := _refuse_stranger(request, "upload_id" in place)) is not None:
                 access.drop_body(request, refused)
@@ -64,10 +64,11 @@ def endpoint(*methods: str) -> Callable[[View], View]:
 
 
 def _refuse_stranger(request: HttpRequest, of_upload: bool) -> HttpResponseBase | None:
-    """Return the answer to a request of somebody without access, whose body is not read; None for others.
+    """Return the answer to a request of somebody without access, before its body is read; None if they have access.
 
-    `of_upload`: whether it is for a page of an upload. That one waits on the server until its owner is signed in again;
-    with all else one begins anew, since a form would be lost, and a download leaves the login page where it is.
+    `of_upload`: whether the page is about an upload. After a new sign-in its owner returns to that page, since the
+    upload is still on the server. Otherwise people return to the front page: a form would be lost, and a download would
+    leave the login page on the screen.
     """
     json = access.wants_json(request)
     reason = access.sign_in_by_token(request) if access.sends_token(request) else None
@@ -87,8 +88,8 @@ def _refuse_stranger(request: HttpRequest, of_upload: bool) -> HttpResponseBase 
 
 
 def _place_to_return(request: HttpRequest, of_upload: bool) -> str:
-    """Return the address to go on from after a new sign-in. What was sent is lost, but not the upload that the page
-    was about which it was sent from."""
+    """Return the address to return to after a new sign-in. What was sent is lost, but not an upload that the page was
+    about."""
     index = reverse("backup:index")
     if request.method in SAFE:
         return request.get_full_path() if of_upload and request.method != "OPTIONS" else index
@@ -101,7 +102,7 @@ def _place_to_return(request: HttpRequest, of_upload: bool) -> str:
 
 
 def _rejection(request: HttpRequest, methods: tuple[str, ...]) -> HttpResponseBase | None:
-    """Return the answer to a request that is not as it should be; None if it is."""
+    """Return the answer to a request with a wrong method or without a CSRF token; None if both are right."""
     token = access.sends_token(request)
     json = access.wants_json(request)
     changes = request.method not in SAFE
@@ -122,7 +123,8 @@ def _rejection(request: HttpRequest, methods: tuple[str, ...]) -> HttpResponseBa
 
 
 def _csrf_page(request: HttpRequest, reason: str) -> HttpResponse:
-    """Return the host's page, which knows what may be wrong with its set-up; ours, if only the form is old."""
+    """Return the host's page for a failed CSRF check, which explains faults of the set-up; our own page if the form is
+    merely old."""
     if not reason.startswith("CSRF token"):
         return access.csrf_page(request, reason)
     message = _("You have signed in anew since this page was opened. Reload it, and try again.")
@@ -138,7 +140,7 @@ def _wrong_method(request: HttpRequest) -> HttpResponse:
 
 
 def _without_body(response: HttpResponseBase) -> HttpResponseBase:
-    """Keep only the headers: gunicorn would send the body, and the client take it for the next answer."""
+    """Remove the body from an answer to HEAD: gunicorn would send it, and the client take it for the next answer."""
     if isinstance(response, StreamingHttpResponse):
         response.streaming_content = iter(())
     elif isinstance(response, HttpResponse):

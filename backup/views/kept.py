@@ -1,4 +1,4 @@
-"""What the server keeps: each one's download, pin and deletion, and undo."""
+"""Kept backups: downloading, labelling, pinning, proving and deleting one, and undoing a restore."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .reporter import StateReporter
 
 @endpoint("GET", "HEAD")
 def kept(request: HttpRequest, name: str) -> HttpResponseBase:
-    """Send a kept backup with its photos, under the name that a download of that moment had."""
+    """Send a kept backup with its photos, under the name that a download at that time would have had."""
     file = services.open_whole(name, request.user)
     try:
         moment = kept_backups.parse(name).created
@@ -41,7 +41,7 @@ def kept(request: HttpRequest, name: str) -> HttpResponseBase:
 
 @endpoint("POST")
 def empty_missing(request: HttpRequest) -> HttpResponseBase:
-    """Empty the fields whose photo is not there."""
+    """Clear the fields that name a photo which does not exist."""
     try:
         result = services.empty_missing_files(user=request.user)
     except BackupError as error:
@@ -76,7 +76,7 @@ def label(request: HttpRequest, name: str) -> HttpResponseBase:
 
 @endpoint("POST")
 def pin(request: HttpRequest, name: str) -> HttpResponseBase:
-    """Pin a kept backup, so that no rule removes it; or no longer."""
+    """Pin a kept backup, so that no rule removes it, or unpin it."""
     form = PinForm(request.POST)
     if not form.is_valid():
         return invalid(request, form)

@@ -1,4 +1,4 @@
-"""The page of the key of encrypted backups: the kit, to print or save, and a new key."""
+"""The page about the key of encrypted backups: shows the kit, to print or save, and makes a new key."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ except ImportError:  # the extra "encryption" is not installed
 
 @endpoint("GET", "HEAD", "POST")
 def key(request: HttpRequest) -> HttpResponseBase:
-    """Show the kit; with `new=true`, make a new key first; with `last_group`, note that the kit is kept elsewhere."""
+    """Show the kit. `new=true` makes a new key first; `last_group` notes that the kit is kept somewhere else, too."""
     try:
         only_superusers(request.user)
         return _change(request) if request.method == "POST" else _show(request)
@@ -55,22 +55,22 @@ def _change(request: HttpRequest) -> HttpResponseBase:
 
 
 def _show(request: HttpRequest, status: int = 200) -> HttpResponseBase:
-    """Show the kit. A script is not told the key itself: whoever has a token need not have that."""
+    """Show the kit. A script does not get the key itself: an API token must not be enough to read it."""
     try:
-        found: Kit | None = kit(request.user)
+        current_kit: Kit | None = kit(request.user)
     except EncryptionUnavailable:
-        found = None
+        current_kit = None
     if access.wants_json(request):
         return JsonResponse(
             {
-                "key_id": found.key.id if found else None,
-                "made": found.made if found else None,
-                "noted": bool(found and found.is_noted),
+                "key_id": current_kit.key.id if current_kit else None,
+                "made": current_kit.made if current_kit else None,
+                "noted": bool(current_kit and current_kit.is_noted),
             }
         )
     context: dict[str, Any] = {
-        "kit": found,
-        "qr_code": _qr_code(found.key.text) if found else "",
+        "kit": current_kit,
+        "qr_code": _qr_code(current_kit.key.text) if current_kit else "",
         "address": request.build_absolute_uri("/"),
         "is_wrong": status != 200,
         "is_configured": bool(conf.key),
@@ -79,7 +79,7 @@ def _show(request: HttpRequest, status: int = 200) -> HttpResponseBase:
 
 
 def _qr_code(text: str) -> SafeString:
-    """Return an image of the text; "" without the library. The text is a key of ours, never from a file."""
+    """Return an SVG image of a text; "" without the library. The text is a key of this server, never from a file."""
     if segno is None:
         return SafeString("")
     return mark_safe(segno.make(text, error="q").svg_inline(scale=5, light="#fff"))

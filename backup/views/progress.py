@@ -1,4 +1,4 @@
-"""How far a restore is: for a page that waits for it, or that was left."""
+"""The progress of a restore, for the page that waits for it, and for people who come back to it."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from .guard import endpoint
 
 @endpoint("GET", "HEAD")
 def progress(request: HttpRequest, upload_id: str) -> HttpResponseBase:
-    """Show how far the restore of an upload is, or how it ended."""
-    # Never save the session here: the host's middleware may have touched it, and the restore may have locked the
+    """Show the progress or the result of the restore of an upload."""
+    # Never save the session here: the host's middleware may have changed it, but the restore may hold a lock on the
     # database.
     request.session.modified = False
     state = states.load_progress(upload_id, request.user)

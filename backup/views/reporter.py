@@ -13,10 +13,10 @@ from backup.storage import state as states
 
 
 class StateReporter:
-    """Keeps how far a restore is, and how it ended, where every process of the server finds it.
+    """Saves the progress and the result of a restore for all processes of the server, see `storage.state`.
 
-    `upload_id`: that of the upload, or another id made by `uploads.new_id`; "" if nobody follows. Used as a context
-    manager, it notes an error, too.
+    `upload_id`: the id of the upload, or another one from `uploads.new_id`; "" to save nothing. Used as a context
+    manager, it saves an error, too.
     """
 
     def __init__(self, upload_id: str, user: Any) -> None:
@@ -33,21 +33,21 @@ class StateReporter:
             self._end(error={"message": _("An unexpected error occurred on the server.")}, status=500)
 
     def phase(self, phase: Phase) -> None:
-        """Note that a phase begins."""
+        """Save that a phase begins."""
         self._note({"phase": phase.value})
 
     def progress(self, label: str, done: int, total: int) -> None:
-        """Note how many records or photos are done, at most once a second."""
+        """Save how many records or photos are done, at most once a second."""
         if time.monotonic() >= self._next:
             self._note({**self._state, "label": label, "done": done, "total": total})
 
     def finish(self, result: Result, undone: bool = False) -> Result:
-        """Note the result, and return it."""
+        """Save the result, and return it."""
         self._end(result=result.as_json(), undone=undone)
         return result
 
     def _end(self, **how: Any) -> None:
-        if self._state:  # else it did not begin: what is known of an earlier or a running one stays
+        if self._state:  # otherwise it did not begin, and the state may be that of another restore
             self._note(how)
 
     def _note(self, state: dict[str, Any]) -> None:

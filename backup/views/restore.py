@@ -1,4 +1,4 @@
-"""The steps of a restore: preview, the last question, the restore itself; or none of it."""
+"""The steps of a restore: preview, a last question before something is deleted, and the restore itself; or cancel."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ from .reporter import StateReporter
 
 @endpoint("POST")
 def restore(request: HttpRequest) -> HttpResponseBase:
-    """Take in what is to be previewed: a file, an earlier upload, or a kept backup. A browser goes on to `preview`."""
+    """Accept what to preview: a file, an earlier upload or a kept backup. A browser is redirected to `preview`."""
     form = RestoreForm(request.POST, request.FILES)
     if not form.is_valid():
         return invalid(request, form)
@@ -64,7 +64,7 @@ def restore(request: HttpRequest) -> HttpResponseBase:
 
 
 def _staged(request: HttpRequest, form: RestoreForm) -> str:
-    """Return the upload's id, after what is no upload yet was made one."""
+    """Return the id of the upload to preview. A file or kept backup becomes an upload first."""
     if form.file is not None:
         return _stage(request, form.file)
     if form.upload_id:
@@ -74,9 +74,10 @@ def _staged(request: HttpRequest, form: RestoreForm) -> str:
 
 
 def _at_todays_schema(request: HttpRequest, form: RestoreForm, upload_id: str) -> str:
-    """Bring an older backup to today's schema once, not at each look at it. Return the id of the upload to go on with.
+    """Bring an older backup to today's schema once, and not again for each page. Returns the id of the new upload, or
+    `upload_id` if it is up to date.
 
-    What is no backup is found out here, too.
+    Raises `InvalidBackup` if the file is no backup.
     """
     try:
         with (
@@ -101,12 +102,12 @@ def _key(form: RestoreForm, source: BinaryIO) -> Key | None:
 
 def _discard_if_useless(request: HttpRequest, upload_id: str, error: BackupError) -> None:
     passes = isinstance(error, Busy | StorageFailed | KeyNeeded | EncryptionUnavailable | Incomplete)
-    if not passes and not error.offer:  # else there is a way on
+    if not passes and not error.offer:  # otherwise it may still be restored
         uploads.discard(upload_id, request.user)
 
 
 def _failed(request: HttpRequest, error: BackupError, form: RestoreForm, upload_id: str) -> HttpResponse:
-    """Answer with an error; where there is a way on, with that."""
+    """Return the answer to an error, with a way on if there is one, such as leaving something out."""
     if not upload_id or not (error.offer or isinstance(error, KeyNeeded)):
         return failed(request, error, form)
     log_refusal(request, error)
@@ -126,8 +127,10 @@ def _failed(request: HttpRequest, error: BackupError, form: RestoreForm, upload_
 
 
 def _to(request: HttpRequest, name: str, form: RestoreForm, upload_id: str, **more: str) -> HttpResponse:
-    """Send a browser to a page of its own, which can be reloaded and gone back to: one that is the answer to a POST
-    makes the browser ask whether to send the form again. If a key was typed it is so: no address may hold that."""
+    """Redirect a browser to a page, so that it can be reloaded without sending the form again.
+
+    But if a key was typed, the page is the answer to the POST itself, since an address must not contain a key.
+    """
     if form.typed_key:
         form = RestoreForm({**fields_of(form.options), **more, "upload": upload_id, "key": form.typed_key})
         if not form.is_valid():
@@ -149,7 +152,7 @@ def preview(request: HttpRequest, upload_id: str) -> HttpResponseBase:
 
 @endpoint("GET", "HEAD")
 def preview_photo(request: HttpRequest, upload_id: str, sha256: str) -> HttpResponseBase:
-    """Show a small picture of a photo in an upload to whom it belongs. Nothing is written anywhere."""
+    """Show a small picture of a photo in an upload to the owner of the upload. Nothing is stored."""
     edited = request.GET.get("edited") == "true"
     with (
         uploads.open_staged(upload_id, request.user) as backup,
@@ -166,7 +169,7 @@ def preview_photo(request: HttpRequest, upload_id: str, sha256: str) -> HttpResp
 
 
 def _form_of(request: HttpRequest, upload_id: str) -> RestoreForm:
-    """Return the form that the address of a page holds."""
+    """Return the form with the parameters in the address of a page."""
     data = request.GET.copy()
     data["upload"] = upload_id
     return RestoreForm(data)
@@ -189,7 +192,7 @@ def _preview(request: HttpRequest, form: RestoreForm, upload_id: str) -> HttpRes
     options = form.options
     without_parts = fields_of(replace(options, parts=tuple(Part)))
     is_forbidden = isinstance(plan.refusal, Forbidden)
-    # Whoever wants nothing but accounts has answered.
+    # Whoever chose to restore only accounts need not be asked about them.
     accounts = in_words_of_accounts(plan.accounts) if options.parts != (Part.ACCOUNTS,) else []
     context = {
         "upload": upload_id,
@@ -222,7 +225,7 @@ def _preview(request: HttpRequest, form: RestoreForm, upload_id: str) -> HttpRes
 
 
 def _restored_already(request: HttpRequest, upload_id: str) -> HttpResponse | None:
-    """Send somebody who went back, or reloads, to the result where the upload was restored meanwhile."""
+    """Redirect somebody who went back, or reloads, to the result if the upload has been restored; else return None."""
     state = states.load_progress(upload_id, request.user)
     if state is None or "error" in state or access.wants_json(request):
         return None
@@ -240,11 +243,11 @@ def confirm(request: HttpRequest) -> HttpResponseBase:
     form = RestoreForm(request.POST, request.FILES)
     if not form.is_valid():
         return invalid(request, form)
-    if not access.wants_json(request):  # a script says what it wants, and is not asked
+    if not access.wants_json(request):  # scripts are not asked questions
         if form.lacks_answer and form.upload_id:
             return _to(request, "preview", form, form.upload_id, asked_accounts="yes")
         if _deletes_unasked(request, form):
-            # Nobody deletes anything by one click.
+            # Deleting takes more than one click.
             return _ask(request, form)
     reporter = StateReporter(form.upload_id, request.user)
     try:
@@ -266,9 +269,9 @@ def confirm(request: HttpRequest) -> HttpResponseBase:
         log_refusal(request, error)
         state = states.load_progress(form.upload_id, request.user) or {}
         if isinstance(error, AlreadyRestored) and "result" in state:
-            # The page was sent once more, by a reload or a second click.
+            # The form was sent twice, by a reload or a second click.
             return result_of(request, Result.from_json(state["result"]), follow=form.upload_id)
-        # What passes by itself, or once the server was mended, may be tried again: the upload is still there.
+        # After an error that may pass, it can be tried again: the upload is still there.
         again = isinstance(error, Busy | StorageFailed)
         retry = {"upload": form.upload_id, "fields": fields_of(form.options)} if again else None
         return error_page(request, error, retry=retry, key=form.typed_key)
@@ -291,11 +294,11 @@ def _ask(request: HttpRequest, form: RestoreForm) -> HttpResponse:
 
 
 def _deletes_unasked(request: HttpRequest, form: RestoreForm) -> bool:
-    """Whether something would be deleted, and the last question was not answered with yes."""
+    """Tell whether something would be deleted although the last question was not answered with yes."""
     options = form.options
     if not form.has_other_parts or options.mode.clears or options.without_safety_copy or not form.upload_id:
         return not form.is_confirmed
-    # The preview that was seen does not say how many records.
+    # Build the plan to know how many: the form does not say it.
     plan = _plan(request, form, form.upload_id)
     return any(changes.removed for changes in plan.changes.values())
 
@@ -337,7 +340,7 @@ def _source(request: HttpRequest, form: RestoreForm) -> Iterator[tuple[BinaryIO,
     """Yield what to restore, and its idempotency key: see `services.ensure_not_repeated`."""
     who_and_how = f"{request.user.pk} {form.options}"
     if form.upload_id:
-        # Checked before the upload is opened: the first request has used it up.
+        # Check this before opening the upload, which the first request has deleted.
         services.ensure_not_repeated(form.upload_id)
         with uploads.open_staged(form.upload_id, request.user) as source:
             yield source, form.upload_id
@@ -345,7 +348,7 @@ def _source(request: HttpRequest, form: RestoreForm) -> Iterator[tuple[BinaryIO,
         with services.open_kept(form.kept_name, request.user) as file:
             yield file, f"{who_and_how} {form.kept_name}"
     else:
-        assert form.file is not None  # else the form would not be valid
+        assert form.file is not None  # otherwise the form would be invalid
         access.check_size(form.file.size or 0)
         digest = hashlib.sha256()
         for chunk in form.file.chunks():

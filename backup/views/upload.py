@@ -1,7 +1,7 @@
-"""Uploads in pieces, which pass a web server that takes only small requests, and go on after a break.
+"""Uploads in pieces, which pass web servers that only accept small requests, and can be resumed.
 
-They speak the core of the protocol tus 1.0.0, with creation and termination. The page's script, whose pieces
-go through whatever knows no PATCH, sends them by POST.
+They implement the core of the protocol tus 1.0.0, with its extensions creation and termination. The page's script sends
+pieces by POST instead of PATCH, since some proxies do not know PATCH.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .guard import endpoint
 
 @endpoint("POST")
 def upload(request: HttpRequest) -> HttpResponseBase:
-    """Begin an upload: `Upload-Length` says how many bytes will come. The answer says where they go."""
+    """Begin an upload of `Upload-Length` bytes. The answer contains the address to send them to."""
     try:
         size = _number(request, "Upload-Length")
         access.check_size(size)
@@ -39,26 +39,26 @@ def upload(request: HttpRequest) -> HttpResponseBase:
 
 @endpoint("GET", "HEAD", "PATCH", "POST", "DELETE")
 def piece(request: HttpRequest, upload: str) -> HttpResponseBase:
-    """Keep the piece of an upload that begins at `Upload-Offset`; tell how much is there; or discard it."""
+    """Store the piece of an upload that begins at `Upload-Offset`, tell how much has arrived, or discard the upload."""
     try:
-        found = uploads.incoming(upload, request.user)
+        incoming_upload = uploads.incoming(upload, request.user)
         if request.method == "DELETE":
             uploads.discard(upload, request.user)
             return _spoken(HttpResponse(status=204))
         if request.method in ("GET", "HEAD"):
-            return _where(upload, found.size, found.offset)
+            return _where(upload, incoming_upload.size, incoming_upload.offset)
         offset = _number(request, "Upload-Offset")
-        if offset != found.offset:
+        if offset != incoming_upload.offset:
             raise WrongOffset(_("This piece of the upload does not begin where the last one ended."))
-        with access.read_piece(request, found.size - offset) as body:
+        with access.read_piece(request, incoming_upload.size - offset) as body:
             offset = uploads.add_piece(upload, request.user, offset, body)
     except BackupError as error:
         return _refused(request, error)
-    return _where(upload, found.size, offset, status=204)
+    return _where(upload, incoming_upload.size, offset, status=204)
 
 
 def _where(upload_id: str, size: int, offset: int, status: int = 200) -> HttpResponse:
-    """Answer with how much of an upload is there."""
+    """Return an answer that says how much of an upload has arrived."""
     response = HttpResponse(status=204)
     if status != 204:
         response = JsonResponse({"upload": upload_id, "size": size, "offset": offset}, status=status)
@@ -67,7 +67,7 @@ def _where(upload_id: str, size: int, offset: int, status: int = 200) -> HttpRes
 
 
 def _refused(request: HttpRequest, error: BackupError) -> HttpResponse:
-    """Answer with an error, in JSON whoever asks: these addresses are no pages."""
+    """Return the answer to an error, always as JSON: these addresses are not pages."""
     log_refusal(request, error)
     return _spoken(json_of_error(error))
 
@@ -85,9 +85,9 @@ def _number(request: HttpRequest, header: str) -> int:
 
 
 def _sha256(request: HttpRequest) -> str:
-    """Return the checksum of the whole, in hexadecimal, from `Upload-Metadata: sha256 BASE64`; "" without one.
+    """Return the checksum of the whole upload, in hexadecimal, from `Upload-Metadata: sha256 BASE64`; "" without one.
 
-    In base64, as all such values: of the hexadecimal digits.
+    As the protocol demands, the value is in base64; decoded, it is the hexadecimal digits.
     """
     for pair in request.headers.get("Upload-Metadata", "").split(","):
         name, _space, value = pair.strip().partition(" ")

@@ -102,7 +102,7 @@ class Command(BackupCommand):
         self.report(outcome.message)
 
     def _keep(self, how: dict[str, Any]) -> None:
-        how["photos"] = how["photos"] or None  # else the settings say
+        how["photos"] = how["photos"] or None  # otherwise the settings decide
         with self.progress_bar() as reporter:
             stored = services.keep_backup(reporter=reporter, **how)
         photos = f" and {stored.photos} photos" if stored.photos else ""
@@ -139,7 +139,7 @@ class Command(BackupCommand):
         self._warn(metadata)
 
     def _warn(self, metadata: Metadata) -> None:
-        """Say what the backup lacks, though the command is to be quiet."""
+        """Show what is missing in the backup, even if the command is quiet."""
         for line in lacks(metadata):
             self.stderr.write(line, self.style.WARNING)
 

@@ -1,4 +1,4 @@
-"""`manage.py backups`: lists the backups that the server keeps, how they are, and what retention would remove next."""
+"""`manage.py backups`: lists the kept backups, the status, and which of them retention would remove next."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ class Command(BackupCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         if self._changed(**options):
             return
-        backups, found = services.kept_backups(), status.status()
+        backups, current = services.kept_backups(), status.status()
         if options["json"]:
             content = {
                 "max_upload_size": conf.max_upload_size,
                 "backups": [backup.as_json() for backup in backups],
-                "status": found.as_json(),
+                "status": current.as_json(),
             }
             self.show(json.dumps(content, indent=2))
             return
@@ -51,12 +51,12 @@ class Command(BackupCommand):
             self.show(_line(backup, verdicts.get(backup.name)))
         if not backups:
             self.show("No backup is kept yet.")
-        self.show(f"\n{found.state.value}: {found.message}")
-        for seen in found.locations:
+        self.show(f"\n{current.state.value}: {current.message}")
+        for seen in current.locations:
             at = f" ({timezone.localtime(seen.at).isoformat(timespec='seconds')})" if seen.at else ""
             self.show(f"{seen.name}: {seen.state.value}{at}: {seen.message}")
-        if found.next:
-            self.show(f"The next automatic backup is due at {timezone.localtime(found.next).isoformat()}.")
+        if current.next:
+            self.show(f"The next automatic backup is due at {timezone.localtime(current.next).isoformat()}.")
 
     def _changed(
         self,
@@ -66,7 +66,7 @@ class Command(BackupCommand):
         label: list[str] | None,
         **others: Any,
     ) -> bool:
-        """Do what an option says about one backup. Returns whether there was one."""
+        """Carry out an option about one backup. Returns whether there was such an option."""
         if pin or unpin:
             name = kept.pin(str(pin or unpin), bool(pin)).name
             self.report(f"{name} is {'pinned' if pin else 'no longer pinned'}.")
@@ -82,7 +82,7 @@ class Command(BackupCommand):
 
 
 def _line(backup: StoredBackup, verdict: Verdict | None) -> str:
-    """Return what a kept backup is, in lines; its label may be anybody's. `verdict`: None if no rule is about it."""
+    """Return the lines about a kept backup. `verdict`: of retention; None if it does not apply to the backup."""
     if backup.is_damaged:
         what = "damaged: it cannot be read"
     elif backup.is_locked:

@@ -1,4 +1,4 @@
-"""`manage.py compare_backups`: what is different in the second of two backups."""
+"""`manage.py compare_backups`: shows what differs between two backups."""
 
 from __future__ import annotations
 

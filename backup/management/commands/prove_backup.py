@@ -48,7 +48,7 @@ class Command(BackupCommand):
             else:
                 kept.find(file)
                 key = None
-                # A copy that is gone, or a location that is down, is for the proof to tell.
+                # If the copy is gone, or the location is down, the proof will say so.
                 with suppress(NoSuchBackup, LocationFailed), kept.open_backup(file) as source:
                     key = self.known_key(source, options["key"])
                 with self.progress_bar() as reporter:

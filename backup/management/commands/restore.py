@@ -156,11 +156,11 @@ class Command(BackupCommand):
             without_safety_copy=without_safety_copy,
         )
         with ExitStack() as stack:
-            found = self.key_of(stack.enter_context(opened), key, ask=interactive or dry_run)
-            source = stack.enter_context(self._at_todays_schema(opened, path, options, found))
+            file_key = self.key_of(stack.enter_context(opened), key, ask=interactive or dry_run)
+            source = stack.enter_context(self._at_todays_schema(opened, path, options, file_key))
             if dry_run or interactive:
                 try:
-                    plan = services.inspect_backup(source, options, key=found)
+                    plan = services.inspect_backup(source, options, key=file_key)
                     self._show(plan)
                     if plan.refusal is not None and not dry_run:
                         raise plan.refusal
@@ -170,14 +170,14 @@ class Command(BackupCommand):
                     self.show(f"{error}\nSo it cannot be told what would change here.", self.style.WARNING)
                 if dry_run:
                     return
-                self._ask("Restore this backup?")  # what would be deleted has just been shown
+                self._ask("Restore this backup?")  # the changes have just been shown
                 source.seek(0)
             with self.progress_bar() as reporter:
-                result = services.restore_backup(source, options, reporter=reporter, key=found)
+                result = services.restore_backup(source, options, reporter=reporter, key=file_key)
             self._report(result)
 
     def _open(self, file: str) -> tuple[BinaryIO, Path | None]:
-        """Open a file, or a kept backup of this name: then there is no path."""
+        """Open a file, or a kept backup of this name; a kept backup has no path."""
         path = Path(file)
         try:
             if not path.exists():
@@ -191,7 +191,7 @@ class Command(BackupCommand):
     def _at_todays_schema(
         self, file: BinaryIO, path: Path | None, options: RestoreOptions, key: Key | None
     ) -> Iterator[BinaryIO]:
-        if options.without_safety_copy:  # the database here may not even say what today's schema is
+        if options.without_safety_copy:  # the database may be too damaged to tell its migrations
             yield file
             return
         with ExitStack() as stack:
@@ -209,7 +209,7 @@ class Command(BackupCommand):
     def _undo(self, interactive: bool, without_safety_copy: bool, key: str | None) -> None:
         name = services.safety_copy_to_undo()
         with kept.open_backup(name) as source:
-            found = self.key_of(source, key, ask=interactive)
+            file_key = self.key_of(source, key, ask=interactive)
         if interactive:
             copy = kept.find(name)
             self.show(f"Safety copy {name}, of {copy.created.isoformat()} ({copy.label})")
@@ -220,7 +220,7 @@ class Command(BackupCommand):
                     safety_copy=name,
                     without_safety_copy=without_safety_copy,
                     reporter=reporter,
-                    key=found,
+                    key=file_key,
                 )
             )
 
@@ -290,7 +290,7 @@ def _parts(text: str) -> tuple[Part, ...]:
 
 
 def _headline(what: str, records: Mapping[str, int], children: Sequence[str]) -> str:
-    """Say how many records people have entered, and of whom; how many came with Baby Buddy is told apart."""
+    """Return how many records people have entered, with the names of children, and how many came with Baby Buddy."""
     number = entered(records)
     seeded = sum(records.values()) - number
     return (
