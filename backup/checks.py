@@ -46,15 +46,15 @@ def check_urls(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[C
 
 @register("settings")
 def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    found: list[CheckMessage] = []
+    messages: list[CheckMessage] = []
     for name, option in vars(Conf).items():
         if isinstance(option, property):
             try:
                 getattr(conf, name)
             except ImproperlyConfigured as error:
                 hint = f"What it is: {(option.__doc__ or '').strip()}"
-                found.append(Error(str(error), hint=hint, id="backup.E002"))
-    return found
+                messages.append(Error(str(error), hint=hint, id="backup.E002"))
+    return messages
 
 
 @register(Tags.security)
@@ -99,43 +99,43 @@ def check_encryption(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> 
         key, places = conf.key, conf.encrypt
     except ImproperlyConfigured:
         return []  # E002 says so.
-    found: list[CheckMessage] = []
+    messages: list[CheckMessage] = []
     if key:
         try:
             Key.parse(key)
         except WrongKey as error:
             hint = "Copy it from what “manage.py backup_key” printed, without the setting."
-            found.append(Error(f"BACKUP_KEY is not a key. {error}", hint=hint, id="backup.E006"))
+            messages.append(Error(f"BACKUP_KEY is not a key. {error}", hint=hint, id="backup.E006"))
     if key or places:
         try:
             encryption.check_available()
         except EncryptionUnavailable as error:
             hint = "Until then no backup is made that is to be encrypted."
-            found.append(Error(str(error), hint=hint, id="backup.E007"))
-    return found
+            messages.append(Error(str(error), hint=hint, id="backup.E007"))
+    return messages
 
 
 @register(Tags.security)
 def check_locations(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Check the addresses of locations. None is asked, and no message has an address in it."""
-    found: list[CheckMessage] = []
+    messages: list[CheckMessage] = []
     for place in _locations():
         try:
             folder = place.folder
         except LocationFailed as error:
             hint = "README.md, section “Copies elsewhere”, says how addresses are written. No copies go there yet."
-            found.append(Error(error.message, hint=hint, id="backup.E008"))
+            messages.append(Error(error.message, hint=hint, id="backup.E008"))
             continue
         if folder and (name := _served(folder)):
             message = f"Copies in location “{place.name}” would lie under {name}, where everybody can download them."
             hint = "Let BACKUP_LOCATIONS name a folder that no web server shows."
-            found.append(Error(message, hint=hint, id="backup.E009"))
-    return found
+            messages.append(Error(message, hint=hint, id="backup.E009"))
+    return messages
 
 
 @register(Tags.security, deploy=True)
 def check_in_clear(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    found: list[CheckMessage] = []
+    messages: list[CheckMessage] = []
     for place in _locations():
         try:
             leaves, is_open = place.is_remote, place.is_open
@@ -145,20 +145,20 @@ def check_in_clear(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
         if is_clear:
             message = f"Copies in location “{place.name}” leave this machine in clear: whoever runs it can read them."
             hint = "Make a key: “manage.py backup_key --new”. BACKUP_ENCRYPT, where it is set, must name the location."
-            found.append(Warning(message, hint=hint, id="backup.W009"))
+            messages.append(Warning(message, hint=hint, id="backup.W009"))
         if is_open:
             message = f"Copies in location “{place.name}” go there over a connection that nothing encrypts."
-            found.append(
+            messages.append(
                 Warning(message, hint="Let its address use TLS: https://, webdavs://.", id="backup.W010")
             )
     try:
         if files.is_remote() and not conf.encrypts(Place.LOCAL.value):
             message = "Backups leave this machine in clear: they lie in the storage “backups”."
             hint = "Make a key, “manage.py backup_key --new”, and let BACKUP_ENCRYPT name local."
-            found.append(Warning(message, hint=hint, id="backup.W009"))
+            messages.append(Warning(message, hint=hint, id="backup.W009"))
     except (BackupError, ImproperlyConfigured):
         pass  # E002 says so; or the storage cannot be made, which each page says
-    return found
+    return messages
 
 
 @register("settings")
@@ -283,15 +283,15 @@ def check_tables(
     except UnknownDatabase as error:
         hint = "The other parts of Baby Buddy are not concerned; make backups with the database's own tools."
         return [Warning(str(error), hint=hint, id="backup.W005")]
-    found: list[CheckMessage] = []
+    messages: list[CheckMessage] = []
     try:
         tables = [Table(model) for model in models_in_scope(exclude=conf.exclude)]
         if statements := database.without_transactions(tables):
             message = "Backups of these tables cannot be restored: a restore that fails could not be undone."
-            found.append(Warning(message, hint=" ".join(statements), id="backup.W006"))
+            messages.append(Warning(message, hint=" ".join(statements), id="backup.W006"))
         if statements := database.without_all_characters(tables):
             message = "These tables cannot hold every character, emoji for one, that a backup may bring."
-            found.append(Warning(message, hint=" ".join(statements), id="backup.W007"))
+            messages.append(Warning(message, hint=" ".join(statements), id="backup.W007"))
     except (DatabaseError, ImproperlyConfigured):
         return []  # The database does not answer, which is not for us to say; or E002 says so.
-    return found
+    return messages

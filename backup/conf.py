@@ -195,18 +195,18 @@ class Conf:
         else:
             texts = _entries(value) if isinstance(value, str) else value
             entries = [_named(entry) for entry in (texts if isinstance(texts, list | tuple) else [texts])]
-        found: dict[str, str] = {}
+        addresses: dict[str, str] = {}
         for number, (name, address) in enumerate(entries, 1):
             if not isinstance(name, str) or not re.fullmatch(r"[a-z0-9-]{1,40}", name) or not address:
                 raise ImproperlyConfigured(
                     f"BACKUP_LOCATIONS must be like nas=/mnt/nas/babybuddy,cloud=storage:offsite; entry {number} is "
                     "not: a name of small letters, digits and hyphens, an equals sign, an address."
                 )
-            if name in (*PLACES, "all", OFF) or name in found:
-                why = "is named twice" if name in found else "has a meaning of its own, so it is no name"
+            if name in (*PLACES, "all", OFF) or name in addresses:
+                why = "is named twice" if name in addresses else "has a meaning of its own, so it is no name"
                 raise ImproperlyConfigured(f"BACKUP_LOCATIONS must be changed: {name} {why}.")
-            found[name] = str(address)
-        return found
+            addresses[name] = str(address)
+        return addresses
 
     @property
     def encrypt(self) -> list[str] | None:
@@ -259,13 +259,13 @@ def keep_rules(value: Any) -> dict[str, int | None]:
     """
     rules: dict[str, int | None] = {}
     for rule in str(value).split(","):
-        found = re.fullmatch(r"\s*([a-z]+)\s*=\s*(all|[1-9]\d{0,5})\s*", rule, re.ASCII)
-        if not isinstance(value, str) or not found or found[1] not in PERIODS or found[1] in rules:
+        match = re.fullmatch(r"\s*([a-z]+)\s*=\s*(all|[1-9]\d{0,5})\s*", rule, re.ASCII)
+        if not isinstance(value, str) or not match or match[1] not in PERIODS or match[1] in rules:
             raise ImproperlyConfigured(
                 "BACKUP_KEEP must be like last=7,weekly=4,monthly=12,yearly=all; "
                 f"it may name {', '.join(PERIODS)}, each once, with a number or all."
             )
-        rules[found[1]] = None if found[2] == "all" else int(found[2])
+        rules[match[1]] = None if match[2] == "all" else int(match[2])
     return rules
 
 

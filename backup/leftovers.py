@@ -90,15 +90,15 @@ def _named_here(tables: Iterable[Table]) -> set[str]:
 
 def _named_in_backups(labels: set[str], names: set[str]) -> set[str]:
     """Return those of the names that a kept backup has in it; all of them where one cannot be read."""
-    found: set[str] = set()
+    named: set[str] = set()
     for backup in kept.backups() if names else ():
         try:
             with kept.open_backup(backup.name) as source, unlocked(source) as archive:
-                found |= names.intersection(_names_in(archive, labels))
+                named |= names.intersection(_names_in(archive, labels))
         except BackupError as error:
             logger.warning("%s cannot be read for the photos that it names: %s", backup.name, error.code)
             return names
-    return found
+    return named
 
 
 def _names_in(archive: Archive, labels: set[str]) -> Iterator[str]:

@@ -420,7 +420,7 @@ def at_todays_schema(
     with ExitStack() as stack:
         backup = source
         with database.damage_explained():
-            needs_upgrade, found = _look_at(source, options.edited, key, leave_out=options.leave_out)
+            needs_upgrade, file_key = _look_at(source, options.edited, key, leave_out=options.leave_out)
             if needs_upgrade:
                 schema.check_site(connection)
         if needs_upgrade:
@@ -432,7 +432,7 @@ def at_todays_schema(
                         reporter,
                         edited=options.edited,
                         leave_out=options.leave_out,
-                        key=found,
+                        key=file_key,
                     )
                 )
                 log(f"{upgraded.seek(0, 2)} bytes")
@@ -643,11 +643,11 @@ def inspect_backup(
             preview = PreviewCollector(spool, options.mode, moments, babybuddy.USES)
             placing = Placing(archive, leave_out=options.leave_out)
             plan = _plan(archive, reader, spool, options, user, preview=preview, placing=placing)
-            settled = placing.settled()
+            accounted_for = placing.accounted_for()
             missing = _missing_files(
                 file
                 for file in _files_in(archive, plan.tables)
-                if (file[0].label, file[1].name, file[3]) not in settled
+                if (file[0].label, file[1].name, file[3]) not in accounted_for
             )
             plan = replace(
                 plan,

@@ -203,8 +203,8 @@ class Table:
         names += [constraint.fields for constraint in meta.total_unique_constraints]
         names += self._identities
         places = {column.name: place for place, column in enumerate(self.columns)}
-        found = [tuple(places[name] for name in group) for group in names if all(n in places for n in group)]
-        return [group for group in dict.fromkeys(found) if group != (0,)]
+        groups = [tuple(places[name] for name in group) for group in names if all(n in places for n in group)]
+        return [group for group in dict.fromkeys(groups) if group != (0,)]
 
     @cached_property
     def references(self) -> list[tuple[int, str]]:

@@ -161,16 +161,20 @@ def end(member: Any) -> None:
 def compression(info: zipfile.ZipInfo) -> int | None:
     """Return how an encrypted entry is compressed below the encryption; None if it is encrypted in another way than
     by AES-256."""
-    extra, found = info.extra, None
+    extra, method_inside = info.extra, None
     while len(extra) >= 4:
         kind, length = struct.unpack_from("<HH", extra)
         if kind == _EXTRA_ID and length == _EXTRA.size - 4 and len(extra) >= _EXTRA.size:
             _kind, _length, version, vendor, strength, method = _EXTRA.unpack_from(extra)
-            if found is not None or version not in (_AE_1, _AE_2) or (vendor, strength) != (b"AE", _AES_256):
+            if (
+                method_inside is not None
+                or version not in (_AE_1, _AE_2)
+                or (vendor, strength) != (b"AE", _AES_256)
+            ):
                 return None
-            found = method
+            method_inside = method
         extra = extra[4 + length :]
-    return found if info.compress_type == METHOD and info.compress_size >= OVERHEAD else None
+    return method_inside if info.compress_type == METHOD and info.compress_size >= OVERHEAD else None
 
 
 def raw(info: zipfile.ZipInfo) -> zipfile.ZipInfo:

@@ -173,7 +173,7 @@ def read_elements(blocks: Iterator[bytes], limit: int, *, started: bool = False)
     separator = b"," if started else b""  # what a gap before an element holds, beside white space
     in_string = closed = False
     while True:
-        found: list[bytes] = []
+        elements: list[bytes] = []
         while place < len(text):
             match = (_IN_STRING if in_string else _OUTSIDE).match(text, place)
             if match is None or match.end() == place:  # the first half of an escape
@@ -198,10 +198,10 @@ def read_elements(blocks: Iterator[bytes], limit: int, *, started: bool = False)
                 depth += 1 if opens else -1
                 closed = closed or depth == 0
                 if depth == 1 and not opens:
-                    found.append(text[start:place])
+                    elements.append(text[start:place])
                     start, separator = place, b","
-        if found:
-            yield Lines(BETWEEN.join(found), b"", found)
+        if elements:
+            yield Lines(BETWEEN.join(elements), b"", elements)
         text, place, start = text[start:], place - start, 0
         if len(text) > limit:
             raise RecordTooLongError

@@ -311,11 +311,11 @@ def _members(content: dict[str, Any], version: str) -> dict[str, Mapping[str, Me
     for kind in KINDS:
         if kind is RECORDS or (kind.key in content and _numbers(version) >= _numbers(kind.version)):
             try:
-                members[kind.key] = found = kind.parse(content.get(kind.key), README.key in content)
+                members[kind.key] = listed = kind.parse(content.get(kind.key), README.key in content)
             except ValueError as error:
                 raise _wrong_metadata(kind.key) from error
-            named = {member.file for member in found.values()}
-            if len(named) != len(found) or named & files:
+            named = {member.file for member in listed.values()}
+            if len(named) != len(listed) or named & files:
                 raise _wrong_metadata(kind.key)
             files |= named
     return members

@@ -57,12 +57,12 @@ class _TwiceError(ValueError):
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    entries: dict[str, Any] = {}
     for name, value in pairs:
-        if name in found:
+        if name in entries:
             raise _TwiceError(name)
-        found[name] = value
-    return found
+        entries[name] = value
+    return entries
 
 
 class _BoundedReads:
@@ -318,10 +318,10 @@ class Archive:
     def _checked_metadata(self, content: Any) -> Metadata:
         """Return the metadata, which must agree with the members in the ZIP."""
         metadata = parse_metadata(content, edited=self._edited)
-        found = self._entries.keys() - {METADATA}
+        present = self._entries.keys() - {METADATA}
         if not metadata.has_checksums:
             try:
-                metadata = replace(metadata, members={RECORDS.key: records_by_name(sorted(found))})
+                metadata = replace(metadata, members={RECORDS.key: records_by_name(sorted(present))})
             except ValueError as error:
                 raise InvalidBackup(
                     _("The ZIP holds “%(name)s”, which no backup does.") % {"name": shown(str(error))}
@@ -330,12 +330,12 @@ class Archive:
         self._limits.check_photos(len(photos))
         self._limits.check_members(len(self._zip.infolist()), len(photos))
         named = {member.file for members in metadata.members.values() for member in members.values()}
-        missing = named - found
+        missing = named - present
         if self._edited or missing.issuperset(photo.file for photo in photos.values()):
             missing -= {photo.file for photo in photos.values()}
         for name in sorted(missing):
             raise InvalidBackup(_("“%(file)s” is missing from the ZIP.") % {"file": shown(name)})
-        for name in sorted(found - named):
+        for name in sorted(present - named):
             raise InvalidBackup(
                 _("The ZIP holds “%(name)s”, which metadata.json does not list.") % {"name": shown(name)}
             )

@@ -201,7 +201,7 @@ def _place_photos(
     placing = Placing(archive, reporter, as_it_was=True)
     placing.decide(RecordReader(archive, as_it_was=True), tables, lambda _table, batch: batch)
     placing.place(lambda files: None)
-    named = [name for name in {name for *_place, name in placing.settled()} if name in wanted]
+    named = [name for name in {name for *_place, name in placing.accounted_for()} if name in wanted]
     for name in wanted.keys() - {*named}:
         for _block in archive.read(wanted[name]):
             pass

@@ -211,16 +211,16 @@ class Database(Salvage, Writing):
         refers to them; of a reference that may be empty only that is emptied. Returns what was done."""
         tables, spared, places = list(tables), {*spared}, Places()
         while True:
-            found = [
+            dangling = [
                 row
                 for row in self._dangling_rows(tables, MOST_AT_ONCE + len(spared))
                 if describe(row.table.label, str(row.key), row.name, row.reason) not in spared
             ]
-            for row in found:
+            for row in dangling:
                 self._leave_out(row)
                 name = None if row.is_whole else row.name
                 places.add(place_of(row.table.label, row.key, name, row.reason))
-            if not found:
+            if not dangling:
                 return places
 
     def _leave_out(self, row: DanglingRow) -> None:

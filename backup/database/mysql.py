@@ -121,21 +121,21 @@ class MySQL(Database):
                 " AND table_name = %s AND column_name = %s",
                 name,
             )
-            found = str(rows[0][0] or "") if rows else ""
-            self._collations[name] = "" if found.endswith("_bin") else found
+            collation_here = str(rows[0][0] or "") if rows else ""
+            self._collations[name] = "" if collation_here.endswith("_bin") else collation_here
         return self._collations[name]
 
     def weights(self, collation: str, texts: Sequence[Plain]) -> Sequence[Plain]:
         """Have the server make the weights. What they leave open is whether blanks at the end count."""
         pads = self.fetch(f"SELECT {_collated(collation)} = {_collated(collation)}", ["a", "a "])[0][0]
-        found: list[Plain] = []
+        all_weights: list[Plain] = []
         for part in slices(texts, UNION_TERMS):
             select = f"SELECT %s AS number, HEX(WEIGHT_STRING({_collated(collation)})) AS weight"
             values = [text.rstrip(" ") if pads and text is not None else text for text in part]
             params = [param for number_and_text in enumerate(values) for param in number_and_text]
             rows = self.fetch(" UNION ALL ".join([select] * len(values)), params)
-            found += [weight for _number, weight in sorted(rows, key=lambda row: int(row[0]))]
-        return found
+            all_weights += [weight for _number, weight in sorted(rows, key=lambda row: int(row[0]))]
+        return all_weights
 
     def distinguishing(self, table: Table) -> str:
         name = self.connection.ops.quote_name(table.db_table)
@@ -281,9 +281,11 @@ class MySQL(Database):
         sql = (
             "SELECT table_name, auto_increment FROM information_schema.tables WHERE table_schema = DATABASE()"
         )
-        found = {name: int(key) for name, key in self.fetch(sql) if key is not None}
+        counters = {name: int(key) for name, key in self.fetch(sql) if key is not None}
         return {
-            table: found[table.db_table] for table in tables if table.is_numbered and table.db_table in found
+            table: counters[table.db_table]
+            for table in tables
+            if table.is_numbered and table.db_table in counters
         }
 
     def set_next_keys(self, next_keys: Mapping[Table, int]) -> None:

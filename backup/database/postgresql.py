@@ -155,13 +155,13 @@ class PostgreSQL(Database):
             self.execute(f"ALTER TABLE {table} VALIDATE CONSTRAINT {name}")
 
     def acts_on_delete(self) -> bool:
-        found = self.fetch(
+        rows = self.fetch(
             "SELECT EXISTS (SELECT FROM pg_trigger WHERE NOT tgisinternal)"
             " OR EXISTS (SELECT FROM pg_rewrite WHERE ev_type = '4' AND ev_class >= 16384)"
             " OR EXISTS (SELECT FROM pg_constraint"
             " WHERE contype = 'f' AND (confdeltype <> 'a' OR NOT condeferrable))"
         )
-        return bool(found[0][0])
+        return bool(rows[0][0])
 
     def change_marker(self, tables: Sequence[Table]) -> object:
         """Return for each table the number of rows, and a sum over the transactions that wrote them.
@@ -273,7 +273,7 @@ class PostgreSQL(Database):
         """Tell whether there is more to these tables than references that can be checked as a set: triggers or rules of
         somebody's own, references by several columns, or such as were never checked; or unique values that the server
         checks at the end, which it does by triggers of its own."""
-        found = self.fetch(
+        rows = self.fetch(
             "SELECT EXISTS (SELECT FROM pg_trigger WHERE NOT tgisinternal AND tgrelid = ANY (%s::regclass[]))"
             " OR EXISTS (SELECT FROM pg_rewrite WHERE ev_class = ANY (%s::regclass[]))"
             " OR EXISTS (SELECT FROM pg_constraint"
@@ -282,7 +282,7 @@ class PostgreSQL(Database):
             " WHERE NOT convalidated OR cardinality(conkey) > 1 OR confmatchtype <> 's' OR NOT condeferrable)",
             [self._restored] * 5,
         )
-        return bool(found[0][0])
+        return bool(rows[0][0])
 
     def fast_reader(self, column: Column) -> ColumnReader | None:
         # Have the server make texts: Python objects in between would take longer.
@@ -419,12 +419,14 @@ class PostgreSQL(Database):
                 [column for _db_table, column in columns],
             ],
         )
-        found = []
+        sequences = []
         for number, name, may_read, may_update, is_owned in rows:
             db_table, column = columns[number - 1]
             highest = f"(SELECT MAX({self.quote(column)}) FROM {self.quote(db_table)})"
-            found.append(OwnSequence(db_table, name, highest, may_read, may_read and may_update, is_owned))
-        return found
+            sequences.append(
+                OwnSequence(db_table, name, highest, may_read, may_read and may_update, is_owned)
+            )
+        return sequences
 
     def passes(self, error: OperationalError) -> bool:
         """Tell by the SQLSTATE. Without one, the server was not reached, or ended the connection."""

@@ -193,12 +193,12 @@ class SQLite(DamagedFile, Database):
             yield
 
     def acts_on_delete(self) -> bool:
-        found = self.fetch(
+        rows = self.fetch(
             "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'trigger')"
             " OR EXISTS (SELECT 1 FROM sqlite_master AS t, pragma_foreign_key_list(t.name) AS f"
             " WHERE t.type = 'table' AND f.on_delete NOT IN ('NO ACTION', 'RESTRICT'))"
         )
-        return bool(found[0][0])
+        return bool(rows[0][0])
 
     def change_marker(self, tables: Sequence[Table]) -> object:
         # The first changes when other connections write, the second when this one does.

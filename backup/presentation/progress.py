@@ -24,7 +24,7 @@ _PHASES = {
 
 
 def progress(state: dict[str, Any] | None) -> dict[str, Any]:
-    """Return `state` (running, ended, unknown), `text`, `done`, `total`, as a dict; while it runs, also `step`, `silent`.
+    """Return `state` (running, ended, unknown), `text`, `done`, `total`; while it runs, also `step` and `silent`.
 
     The argument is what `storage.state.load_progress` returns.
     """

@@ -34,11 +34,11 @@ def _folded(text: Plain) -> Plain:
 
 def collation_conflicts(database: Database, table: Table, rows: Rows) -> list[Conflict]:
     """Return the records of which the database would take a unique text for that of another record."""
-    found = []
+    conflicts = []
     for group, first, row, collation in _alike(database, table, rows):
         place = next(place for place in group if first[place] != row[place])
-        found.append(collation_conflict(database, table, row, place, first[place], first[0], collation))
-    return found[:MAX_NAMED]
+        conflicts.append(collation_conflict(database, table, row, place, first[place], first[0], collation))
+    return conflicts[:MAX_NAMED]
 
 
 def collation_conflict(

@@ -211,9 +211,9 @@ def _cuts(table: Table, lines: bytes, keys: Sequence[Any], text: bytes) -> Itera
         if key is None:
             continue
         row = bisect_left(keys, key, cut.row)
-        found = text.find(begin + b"%d," % key, cut.text) if row < len(keys) and keys[row] == key else -1
-        if found >= 0:
-            cut = _Cut(line, found + len(BETWEEN), row, key)
+        text_place = text.find(begin + b"%d," % key, cut.text) if row < len(keys) and keys[row] == key else -1
+        if text_place >= 0:
+            cut = _Cut(line, text_place + len(BETWEEN), row, key)
             yield cut
     yield _Cut(len(lines), len(text), len(keys), None)
 

@@ -210,7 +210,7 @@ class MatchedRows(Resolver):
 
     def matches(self, table: Table, rows: Sequence[Row]) -> list[list[Plain]]:
         """Return, for each row, the keys of the rows here that hold the same unique values."""
-        found: list[list[Plain]] = [[] for _row in rows]
+        keys_here: list[list[Plain]] = [[] for _row in rows]
         groups = [*table.uniques, (0,)] if table.key_is_data else table.uniques
         present = self._database.rows_by_key(table, [row[0] for row in rows]) if groups else {}
         for group in groups:
@@ -219,8 +219,8 @@ class MatchedRows(Resolver):
                 # If the row with the same key holds the same unique values, no other row does.
                 current = present.get(row[0])
                 if current is not None and all(row[i] == current[i] and row[i] is not None for i in group):
-                    if group != (0,) and row[0] not in found[place]:
-                        found[place].append(row[0])
+                    if group != (0,) and row[0] not in keys_here[place]:
+                        keys_here[place].append(row[0])
                 else:
                     unknown.append(place)
             answers = self._database.matches(table, group, [rows[place] for place in unknown])
@@ -229,8 +229,8 @@ class MatchedRows(Resolver):
                 # Where no constraint makes them unique, take the row with the record's key, else the first one.
                 if len(keys) > 1:
                     keys = [rows[place][0]] if rows[place][0] in keys else [min(keys)]
-                found[place] += [key for key in keys if key not in found[place]]
-        return found
+                keys_here[place] += [key for key in keys if key not in keys_here[place]]
+        return keys_here
 
     def _alike(self, table: Table, row: Row, keys: list[Plain], group: Sequence[int]) -> list[Plain]:
         """Return those of the keys whose rows hold the values of a record not only by the database's collation."""
@@ -293,18 +293,18 @@ class KeptRows(MatchedRows):
         waiting: dict[bytes, list[Plain]] = {}
         for key, digest in self._with_attached(table, alike, here=False).items():
             waiting.setdefault(digest, []).append(key)
-        found: dict[Plain, Plain] = {}
+        same_rows: dict[Plain, Plain] = {}
         for key, digest in self._with_attached(table, candidates, here=True).items():
             if key not in taken and waiting.get(digest):
-                found[waiting[digest].pop(0)] = key
-        return found
+                same_rows[waiting[digest].pop(0)] = key
+        return same_rows
 
     def _with_attached(
         self, table: Table, digests: Mapping[Plain, bytes], *, here: bool
     ) -> dict[Plain, bytes]:
         """Return key -> digest of a row with what is attached to it. `here`: of rows here, not of the backup's."""
         keys = {str(key): key for key in digests} if self.attached else {}
-        found: dict[Plain, list[str]] = {key: [] for key in digests}
+        attached_texts: dict[Plain, list[str]] = {key: [] for key in digests}
         for other, rows in self.attached if keys else ():
             batches = (list(zip(*columns, strict=True)) for columns in self._database.batches(other))
             for batch in batches if here else rows():
@@ -314,8 +314,8 @@ class KeptRows(MatchedRows):
                     for type_place, place in other.generics:
                         if row[type_place] == table.label.split(".") and str(row[place]) in keys:
                             rest = [v for p, v in enumerate(values) if p not in (0, type_place, place)]
-                            found[keys[str(row[place])]].append(f"{other.label} {rest!r}")
-        return {key: _digest((key, digests[key], *sorted(texts))) for key, texts in found.items()}
+                            attached_texts[keys[str(row[place])]].append(f"{other.label} {rest!r}")
+        return {key: _digest((key, digests[key], *sorted(texts))) for key, texts in attached_texts.items()}
 
     def _is_another(self, table: Table) -> Callable[[Row, Row], bool] | None:
         """Return what tells whether a row here is another record than the backup's with its key; None: none is."""

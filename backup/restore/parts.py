@@ -105,12 +105,12 @@ def _referred_to(tables: Sequence[Table], restored: Iterable[Table]) -> list[Tab
     """Return the tables that are not restored, and that those which are refer to; or that one of the former refers to,
     since it may be what tells its rows."""
     wanted = {label for table in restored for label in labels_referred_to(table)}
-    found = []
+    tables_needed = []
     for table in reversed(tables):
         if table.label in wanted and table not in restored:
             wanted |= labels_referred_to(table)
-            found.append(table)
-    return found[::-1]
+            tables_needed.append(table)
+    return tables_needed[::-1]
 
 
 def _present(reader: RecordReader, database: Database, table: Table, key_map: KeyMap) -> set[Plain]:

@@ -271,7 +271,7 @@ class Placing:
         """The photos that are there afterwards, by this restore or since before."""
         return self.count(State.ADDED) + self.count(State.UNCHANGED)
 
-    def settled(self) -> set[tuple[str, str, str]]:
+    def accounted_for(self) -> set[tuple[str, str, str]]:
         """Return label, field and name of the photos in records of the backup that will be there, or were refused."""
         return {
             (label, column.name, file.photo.name)
