@@ -1,7 +1,7 @@
 """Writes, verifies and reads the backup file, a ZIP of `metadata.json` and members; docs/format.md describes it.
 
-Imports no Django model and no connection. What reading may raise is `InvalidBackup`
-and its kin, with one sentence that names the place.
+Imports no Django model and no connection. Reading raises `InvalidBackup` or a subclass of it, with one sentence that
+names the place of the fault.
 
     with Writer(target) as writer:
         writer.add("core.child", batches_of_lines)

@@ -1,5 +1,4 @@
-"""Copies members from one backup into another: all of them, encrypted, for a place where nobody may read them; or a
-photo."""
+"""Copies members of a backup into another file: all of them, to make an encrypted copy, or one photo."""
 
 from __future__ import annotations
 
@@ -15,10 +14,10 @@ from .writer import Writer
 
 
 def encrypt(archive: Archive, target: BinaryIO, key: Key) -> Metadata:
-    """Write a backup to `target`, encrypted. Its content is the same: checksums are of what is in clear. Photos are
-    listed, and not copied: a kept backup has them beside it.
+    """Write an encrypted copy of a backup to `target`. Checksums stay the same, since they are of the unencrypted
+    content. Photos are listed but not copied: a kept backup has them beside it.
 
-    In flat memory. Raises `InvalidBackup` if the backup is damaged, `EncryptionUnavailable`.
+    Memory does not grow with the size. Raises `InvalidBackup` if the backup is damaged, `EncryptionUnavailable`.
     """
     metadata = archive.metadata
     with Writer(target) as writer:
@@ -34,8 +33,10 @@ def encrypt(archive: Archive, target: BinaryIO, key: Key) -> Metadata:
 
 
 def copy_photo(archive: Archive, photo: Photo, writer: Writer) -> None:
-    """Copy the content of a photo, in flat memory. Raises `InvalidBackup` if it is missing or damaged; then nothing
-    of it was written."""
+    """Copy the content of a photo. Raises `InvalidBackup` if it is missing or damaged, without having written anything.
+
+    Memory does not grow with the size.
+    """
     with tempfile.SpooledTemporaryFile(IN_MEMORY) as content:
         for block in archive.read(photo):
             content.write(block)

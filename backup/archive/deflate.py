@@ -1,6 +1,6 @@
 """The compression inside of the ZIP: ISA-L where there is a wheel of it (64-bit Intel and ARM), else zlib.
 
-ISA-L takes a quarter of the time, and makes smaller files too.
+ISA-L takes a quarter of the time, and makes smaller files, too.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ except ImportError:
 #: What decompressing damaged data may raise.
 ERRORS: tuple[type[Exception], ...] = (zlib.error, isal_zlib.IsalError) if isal_zlib else (zlib.error,)  # type: ignore[assignment]
 
-#: Uncompressed to compressed. zlib ends at some 230 on level 1, ISA-L at a thousand, which a reader would take for a
-#: bomb (`Limits.ratio`).
+#: The highest ratio of uncompressed to compressed size that we write. zlib reaches some 230 on level 1, ISA-L a
+#: thousand, which a reader would take for a ZIP bomb (`Limits.ratio`).
 _MOST = 200
 
 
 class Compressor:
-    """Makes raw deflate, such as a ZIP holds, of pieces that are each compressed by themselves.
+    """Compresses to raw deflate, as used in ZIP files. Each piece is compressed independently of the others.
 
-    On level 1, since time counts (some servers end a request after 30 seconds) and JSON packs well at any level.
+    Level 1, since time counts (some servers end a request after 30 seconds) and JSON compresses well at any level.
     """
 
     def compress(self, data: bytes) -> bytes:
@@ -40,7 +40,7 @@ class Compressor:
 
 
 class Stored:
-    """Compresses nothing, and takes a compressor's place."""
+    """A stand-in for a compressor that does not compress."""
 
     def compress(self, data: bytes) -> bytes:
         return data

@@ -1,7 +1,7 @@
 """Encrypted entries of a ZIP: AES-256 as WinZip defines it (AE-2), which 7-Zip, Keka, bsdtar and others open.
 
-An entry holds a salt, two bytes that tell most wrong keys, the encrypted data (deflated or stored), and a code that
-authenticates it. Everything is read and written as a stream. See https://www.winzip.com/en/support/aes-encryption/.
+An entry consists of a salt, two check bytes that reveal most wrong keys, the encrypted data (deflated or stored), and a
+code that authenticates it. All is read and written as a stream. See https://www.winzip.com/en/support/aes-encryption/.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ except ImportError:  # the extra "encryption" is not installed
 
 #: The compression method of every encrypted entry. The real one is in the extra field.
 METHOD = 99
-#: Says in an entry's flags that it is encrypted.
+#: The flag of an entry that says that it is encrypted.
 FLAG = 0x1
 _EXTRA_ID, _AE_1, _AE_2, _AES_256 = 0x9901, 1, 2, 3
 _EXTRA = struct.Struct("<HHH2sBH")
@@ -64,19 +64,19 @@ class Readable(Protocol):
 
 
 class NotAuthenticError(ValueError):
-    """What was decrypted is not what was encrypted."""
+    """The decrypted data is not authentic: it was damaged or changed, or the key is wrong."""
 
 
 def readme(timestamp: str, instance: str, key: Key) -> str:
-    """Return what stands in clear in an encrypted backup: in README.txt, and as the comment of the ZIP.
+    """Return the unencrypted text of an encrypted backup: for README.txt, and for the comment of the ZIP.
 
-    It is in English whatever the site's language is: nobody knows who finds the file, and `key_id_in` reads it.
+    It is always in English, since nobody knows who will find the file, and since `key_id_in` parses it.
     """
     return _README.format(timestamp=timestamp, instance=instance or "unknown", key_id=key.id)
 
 
 def key_id_in(text: bytes) -> str:
-    """Return the key's id that a README or a comment names; "" if it names none."""
+    """Return the id of the key that a README or the comment of a ZIP names; "" if it names none."""
     match = re.search(rb"^Key id: ([A-Z]{4})\r?$", text, re.MULTILINE)
     return match[1].decode() if match else ""
 
@@ -93,7 +93,7 @@ def check_available() -> None:
 
 
 def _keys_for(key: Key, salt: bytes) -> tuple[Any, Any, bytes]:
-    """Return cipher, authentication and check bytes. Raises `EncryptionUnavailable`."""
+    """Return cipher, authenticator and check bytes for a key and a salt. Raises `EncryptionUnavailable`."""
     check_available()
     derived = hashlib.pbkdf2_hmac("sha1", key.text.encode(), salt, _ROUNDS, 32 + 32 + _CHECK)
     counter = Counter.new(128, little_endian=True, initial_value=1)
@@ -105,17 +105,15 @@ def _keys_for(key: Key, salt: bytes) -> tuple[Any, Any, bytes]:
 
 
 def entry(name: str, method: int = zipfile.ZIP_DEFLATED) -> zipfile.ZipInfo:
-    """Return a new entry with the place for what `encrypt` will say. `method`: how it is compressed below that."""
+    """Return a new entry with room for the extra field of `encrypt`. `method`: how the data is compressed."""
     info = zipfile.ZipInfo(name)
-    info.compress_type = (
-        zipfile.ZIP_DEFLATED
-    )  # so that `zipfile` has the compressor that it is given compress
+    info.compress_type = zipfile.ZIP_DEFLATED  # so that `zipfile` calls the compressor that it is given
     info.extra = _EXTRA.pack(_EXTRA_ID, _EXTRA.size - 4, _AE_2, b"AE", _AES_256, method)
     return info
 
 
 class Encryptor:
-    """Encrypts what a compressor makes. It takes the compressor's place in `zipfile`."""
+    """Compresses, then encrypts. It takes the place of the compressor in `zipfile`."""
 
     def __init__(self, key: Key, compressor: Any) -> None:
         salt = os.urandom(_SALT)
@@ -140,9 +138,9 @@ class Encryptor:
 
 
 def encrypt(member: Any, info: zipfile.ZipInfo, key: Key, compressor: Any) -> None:
-    """Have a member that `zipfile` has just begun to write be encrypted. `info`: made by `entry`.
+    """Encrypt a member that `zipfile` has just begun to write. `info`: from `entry`.
 
-    There is no public way. Both of its headers are written, or written again, when it is closed.
+    `zipfile` has no public way to do this. It writes both headers of the member when that is closed.
     """
     member._compressor = Encryptor(key, compressor)
     info.compress_type = METHOD
@@ -151,7 +149,7 @@ def encrypt(member: Any, info: zipfile.ZipInfo, key: Key, compressor: Any) -> No
 
 
 def end(member: Any) -> None:
-    """Finish a member just before it is closed: AE-2 has no CRC, which would tell something about the content."""
+    """Finish a member just before it is closed: AE-2 has no CRC, since it would reveal something of the content."""
     member._crc = 0
 
 
@@ -159,8 +157,7 @@ def end(member: Any) -> None:
 
 
 def compression(info: zipfile.ZipInfo) -> int | None:
-    """Return how an encrypted entry is compressed below the encryption; None if it is encrypted in another way than
-    by AES-256."""
+    """Return the compression method of an encrypted entry; None if it is not encrypted with AES-256."""
     extra, method_inside = info.extra, None
     while len(extra) >= 4:
         kind, length = struct.unpack_from("<HH", extra)
@@ -178,9 +175,9 @@ def compression(info: zipfile.ZipInfo) -> int | None:
 
 
 def raw(info: zipfile.ZipInfo) -> zipfile.ZipInfo:
-    """Return an entry whose content, as `zipfile` reads it, is the encrypted bytes."""
+    """Return a copy of an entry that makes `zipfile` read the encrypted bytes as its content."""
     stored = copy.copy(info)
-    del stored.CRC  # so that none is checked
+    del stored.CRC  # so that no CRC is checked
     stored.flag_bits &= ~FLAG
     stored.compress_type = zipfile.ZIP_STORED
     stored.file_size = info.compress_size
@@ -188,7 +185,7 @@ def raw(info: zipfile.ZipInfo) -> zipfile.ZipInfo:
 
 
 class _Encrypted:
-    """The encrypted bytes of an entry, read as a stream. `left`: how many are still to come."""
+    """The encrypted bytes of an entry, decrypted as a stream. `left`: how many have not been read yet."""
 
     def __init__(self, source: Readable, size: int, key: Key) -> None:
         self._source = source
@@ -197,7 +194,7 @@ class _Encrypted:
         self.fits = hmac.compare_digest(source.read(_CHECK), check)
 
     def skip(self) -> None:
-        """Read everything, and decrypt nothing."""
+        """Read to the end without decrypting."""
         while self.left:
             self._next()
 
@@ -214,12 +211,12 @@ class _Encrypted:
         return data
 
     def is_authentic(self) -> bool:
-        """Tell, after everything was read, whether it is what was encrypted with this key."""
+        """Tell whether the data is authentic and of this key. To be called when everything was read."""
         return hmac.compare_digest(self._source.read(_CODE), self._code.digest()[:_CODE])
 
 
 def opens(source: Readable, info: zipfile.ZipInfo, key: Key) -> bool:
-    """Tell whether a key is the one of an entry. Reads all of it: two check bytes fit one wrong key in 65,536."""
+    """Tell whether a key opens an entry. Reads all of it, since the check bytes also fit one wrong key in 65,536."""
     encrypted = _Encrypted(source, info.compress_size, key)
     if not encrypted.fits:
         return False
@@ -228,10 +225,10 @@ def opens(source: Readable, info: zipfile.ZipInfo, key: Key) -> bool:
 
 
 class Decryptor:
-    """The content of an encrypted entry, read as a stream: in clear, and unpacked.
+    """The content of an encrypted entry, decrypted and decompressed as a stream.
 
-    Trusts nothing: never gives more than the entry says that it holds. It is known to be authentic when `read` returns
-    b"". Raises `NotAuthenticError`, other kinds of `ValueError`, `EOFError` and `deflate.ERRORS`, in the middle too.
+    It never returns more bytes than the entry claims to have. The content is only known to be authentic once `read`
+    returns b"". Every read may raise `NotAuthenticError`, other kinds of `ValueError`, `EOFError` or `deflate.ERRORS`.
     """
 
     def __init__(self, source: Readable, info: zipfile.ZipInfo, key: Key) -> None:
@@ -244,7 +241,7 @@ class Decryptor:
         self._is_full = self._is_done = False
 
     def read(self, size: int) -> bytes:
-        """Return some bytes, at most `size`; b"" at the end."""
+        """Return at most `size` bytes; b"" at the end."""
         while not self._is_done:
             packed = self._unpacker.unconsumed_tail
             if not packed and not self._is_full and not self._unpacker.eof:
@@ -253,7 +250,7 @@ class Decryptor:
                 self._finish()
                 break
             data: bytes = self._unpacker.decompress(packed, size)
-            self._is_full = len(data) == size  # more may wait inside
+            self._is_full = len(data) == size  # the decompressor may hold more
             self._left -= len(data)
             if self._left < 0:
                 raise ValueError("more than the entry says")
@@ -272,7 +269,7 @@ class Decryptor:
 
 
 class _Stored:
-    """The decompressor of what is not compressed."""
+    """A stand-in for a decompressor, for data that is not compressed."""
 
     unconsumed_tail = unused_data = b""
     eof = False

@@ -1,4 +1,4 @@
-"""Opens a backup by its path, be it a file or the folder that one was unpacked to."""
+"""Opens a backup by its path: a file, or a folder to which a backup was unpacked."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from .photos import PhotoFolder, with_photos
 
 
 def open_path(path: Path, limits: Limits) -> BinaryIO:
-    """Open a file, or a folder as a ZIP of what is in it, which is gone when it is closed.
+    """Open a backup file. A folder is opened as a temporary ZIP of its content.
 
-    If the file lies as the server keeps it, in BACKUP_ROOT or in a location, its photos are with it.
+    If the path is that of a kept backup, in BACKUP_ROOT or in a location, it is opened with the photos beside it.
 
-    Raises `OSError`; `InvalidBackup`, `TooLarge` if a folder has links in it, or more than the limits allow.
+    Raises `OSError`; `InvalidBackup` or `TooLarge` if a folder contains links, or more than the limits allow.
     """
     if not path.is_dir():
         beside = path.absolute().parent

@@ -1,4 +1,4 @@
-"""Says what a file is that is no backup, and what to do with it."""
+"""Recognises what a file is that is not a backup, and says what to do with it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from ..exceptions import InvalidBackup
 from .names import shown
 
-#: How files of other kinds begin.
+#: The first bytes of files of other kinds.
 _ARCHIVES = {
     b"\x1f\x8b": "gzip",
     b"BZh": "bzip2",
@@ -24,7 +24,7 @@ _WANTED = re.compile(r".*\.(?:sqlite3?|db)|(?:.*/)?backup_[^/]*\.zip", re.IGNORE
 
 
 def no_zip(source: BinaryIO) -> InvalidBackup:
-    """Return the error that fits a file that is no ZIP."""
+    """Return the error for a file that is not a ZIP, which says what it seems to be."""
     source.seek(0)
     start = source.read(4096)
     kind = next((kind for mark, kind in _ARCHIVES.items() if start.startswith(mark)), "")
@@ -48,13 +48,13 @@ def no_zip(source: BinaryIO) -> InvalidBackup:
 
 
 def _texts(start: bytes) -> Iterator[str]:
-    """Yield what the beginning of a file may say: a shell of Windows writes UTF-16 where `>` is used."""
+    """Yield the beginning of a file, decoded in likely encodings: `>` in a Windows shell writes UTF-16."""
     for encoding in ("utf-8", "utf-16-le", "utf-16-be"):
         yield start.decode(encoding, errors="replace").removeprefix("\ufeff")
 
 
 def no_metadata(names: Iterable[str]) -> InvalidBackup:
-    """Return the error that fits a ZIP of these members, none of which is `metadata.json`."""
+    """Return the error for a ZIP without `metadata.json`. `names`: of its members."""
     name = next((name for name in names if _WANTED.fullmatch(name)), None)
     if name is None:
         return InvalidBackup(_("The ZIP has no metadata.json, so it is not a backup."))

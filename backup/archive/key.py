@@ -1,4 +1,4 @@
-"""The key of an encrypted backup: made here, never chosen, and typed in again years later."""
+"""The key of an encrypted backup. It is generated, not chosen, and made to be typed in again years later."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ _GROUP, _GROUPS = 5, 6
 
 @dataclass(frozen=True)
 class Key:
-    """A key. `text`: as it is printed, which is also the password of the ZIP. Not shown by `repr`, since that ends in
-    error reports."""
+    """A key. `text`: as it is printed, which is also the password of the ZIP. It is not part of the `repr`, which may
+    appear in error reports."""
 
     text: str = field(repr=False)
 
     @classmethod
     def make(cls) -> Key:
-        """Return a new key, of some 124 random bits."""
+        """Return a new key, with about 124 random bits."""
         random = "".join(secrets.choice(ALPHABET) for _number in range(_GROUP * (_GROUPS - 1)))
         return cls(_grouped(random + _check(random)))
 
     @classmethod
     def parse(cls, typed: str) -> Key:
-        """Return the key that somebody typed: in lower case, with blanks, or without hyphens, if they like.
+        """Return the key that somebody typed. Lower case, blanks and missing hyphens do not matter.
 
         Raises `WrongKey` if it cannot be a key.
         """
@@ -50,7 +50,7 @@ class Key:
 
     @property
     def id(self) -> str:
-        """Four capital letters, by which people and files name the key. They tell nothing about it."""
+        """Four capital letters by which people and files name the key. They reveal nothing about it."""
         return _digest("id", self.text, _LETTERS, 4)
 
     @property
@@ -60,8 +60,8 @@ class Key:
 
 @dataclass(frozen=True)
 class Keys:
-    """The keys to try on a backup. `given`: the one that somebody named for it. `others`: those that the server has;
-    called only if they are needed, and where `given` is not the right one."""
+    """The keys to try on a backup. `given`: the one that somebody gave for it. `others`: returns the keys of the
+    server; it is only called for an encrypted backup that `given` does not open."""
 
     given: Key | None = None
     others: Callable[[], Sequence[Key]] = tuple
@@ -72,7 +72,7 @@ def _grouped(signs: str) -> str:
 
 
 def _check(random: str) -> str:
-    """Return the last group, which finds what was mistyped in the others."""
+    """Return the last group, a checksum that reveals typing errors in the others."""
     return _digest("check", random, ALPHABET, _GROUP)
 
 

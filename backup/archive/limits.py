@@ -1,4 +1,5 @@
-"""What a backup file may ask of who reads it, and what who writes it therefore keeps to."""
+"""The limits of backup files: the reader enforces them, so that a file cannot exhaust memory or disk, and the writer
+keeps to them."""
 
 from __future__ import annotations
 
@@ -12,38 +13,38 @@ from ..exceptions import InvalidBackup, TooLarge
 
 @dataclass(frozen=True)
 class Limits:
-    """Sizes are in bytes."""
+    """The limits. Sizes are in bytes."""
 
-    #: All entries, uncompressed. (A writer does not keep to it: a setting can raise it.)
+    #: All entries together, uncompressed. (A writer ignores it, since a setting can raise it.)
     uncompressed: int = sys.maxsize
-    #: Uncompressed to compressed. Real backups reach some 30; deflate itself ends at 1032.
+    #: Uncompressed to compressed size. Real backups reach about 30; deflate cannot exceed 1032.
     ratio: int = 300
-    #: Entries beside photos.
+    #: The number of entries, without photos.
     members: int = 2000
     photos: int = 50_000
-    #: One record. The largest real ones hold a long note, or a binary field as base64.
+    #: One record. The largest real ones contain a long note, or a binary field as base64.
     record: int = 64 * 1024 * 1024
-    #: Values in one record, which in Python's memory take a hundred times what they take in the file.
+    #: The number of values in one record: in memory, each takes up to a hundred times as much as in the file.
     values: int = 500_000
-    #: `metadata.json`, beside photos.
+    #: `metadata.json`, without photos.
     metadata: int = 1024 * 1024
     #: One text of the metadata, in characters.
     text: int = 1000
-    #: Warnings in the metadata.
+    #: The number of warnings in the metadata.
     warnings: int = 200
-    #: The ZIP's own table of contents, beside photos, which has to be read whole.
+    #: The ZIP's table of contents, without photos. It has to be read as a whole.
     directory: int = 1024 * 1024
-    #: What a photo adds to either.
+    #: What each photo adds to the limits of `metadata` and of `directory`.
     photo: int = 576
 
     @property
     def directory_with_photos(self) -> int:
-        """The longest table of contents that a ZIP may have."""
+        """The largest table of contents that a ZIP may have."""
         return self.directory + self.photos * self.photo
 
     def check_members(self, count: int, photos: int | None = None) -> None:
-        """Raise `TooLarge` if a ZIP has too many entries. `photos`: how many it lists; as many as may be by
-        default."""
+        """Raise `TooLarge` if a ZIP has too many entries. `photos`: how many photos it lists; by default, as many as
+        are allowed."""
         limit = self.members + (self.photos if photos is None else photos)
         if count > limit:
             raise TooLarge(
@@ -65,7 +66,7 @@ class Limits:
             raise InvalidBackup(_("metadata.json is too long."))
 
     def check_size(self, size: int) -> None:
-        """Raise `TooLarge` if the entries of a ZIP are too large together, uncompressed."""
+        """Raise `TooLarge` if the entries of a ZIP together are too large, uncompressed."""
         if size > self.uncompressed:
             raise TooLarge(
                 _(

@@ -1,7 +1,7 @@
-"""Records as the JSON text that a backup file holds, a batch at a time: put together, and taken apart.
+"""Converts batches of records to the JSON text of a backup file, and back.
 
-Written is one record a line (`lines_of`). Read is every JSON array of objects, however it is laid out (`read_lines`):
-quickly where it is laid out as ours, else element by element.
+It writes one record a line (`lines_of`). It reads every JSON array of objects, whatever its layout (`read_lines`): fast
+if the layout is ours, otherwise element by element.
 """
 
 from __future__ import annotations
@@ -23,42 +23,43 @@ import orjson
 BETWEEN = b",\n"
 
 
-def lines_of(frame: Sequence[bytes], columns: Sequence[Sequence[Any]]) -> bytes:
-    """Return records as the file has them: one a line, a comma and a line break between them.
+def lines_of(template: Sequence[bytes], columns: Sequence[Sequence[Any]]) -> bytes:
+    """Return records as JSON text: one a line, with a comma and a line break between them.
 
-    `columns`: the values of the records, at least one, one sequence for each place. `frame`: what stands before each
-    place, and behind the last. Joining whole columns is quicker than making a dict of each record first.
+    `columns`: the values, one sequence for each column; there is at least one record. `frame`: the record template,
+    that is, the constant texts before each value and after the last. Joining whole columns is faster than making a dict
+    of each record first.
     """
     row: list[bytes] = []
-    for before in frame[:-1]:
+    for before in template[:-1]:
         row += [before, b""]
-    row.append(frame[-1] + BETWEEN)
+    row.append(template[-1] + BETWEEN)
     pieces = row * len(columns[0])
     for place, values in enumerate(columns):
         pieces[2 * place + 1 :: len(row)] = _texts(values)
-    pieces[-1] = frame[-1]
+    pieces[-1] = template[-1]
     return b"".join(pieces)
 
 
 def _texts(values: Sequence[Any]) -> list[bytes]:
-    """Return each value as JSON. All at once is several times as fast as one by one."""
+    """Return each value as JSON. They are dumped all at once, which is several times as fast as one by one."""
     with suppress(TypeError):  # a whole number beyond 64 bits inside a JSON value
         texts = orjson.dumps(values)[1:-1].split(b",")
         if len(texts) == len(values):
             return texts
         if not texts[0].startswith(_NESTED):
-            # A value has commas in it. Put each on a line of its own: in JSON, texts hold no line breaks. Only lists
-            # and objects, which take several lines, cannot be told apart like this.
+            # A value contains commas. Dump each value on a line of its own: JSON texts contain no line breaks. This
+            # fails only for lists and objects, which take several lines.
             text = orjson.dumps(values, option=orjson.OPT_INDENT_2)
             if all(text.find(begin + b"\n", 1) < 0 for begin in _NESTED):
                 return text[4:-2].split(b",\n  ")
-    # Often many rows hold the same object, a natural key for example: dump each once.
+    # Many rows often share an object, such as a natural key: dump each object once.
     numbers = list(map(id, values))
     known = {number: text_of(value) for number, value in dict(zip(numbers, values, strict=True)).items()}
     return list(map(known.__getitem__, numbers))
 
 
-#: How a JSON array and an object begin.
+#: The first byte of a JSON array, and of an object.
 _NESTED = (b"[", b"{")
 
 
@@ -82,12 +83,14 @@ class RecordTooLongError(ValueError):
 
 
 class Lines:
-    """A batch of a model's records, at least one, as JSON text. Only taken apart where somebody asks for `each`: to
-    compare all of the text at once is quicker."""
+    """A batch of a model's records, at least one, as JSON text.
+
+    It is only split into records if `each` is used, since comparing all of the text at once is faster.
+    """
 
     def __init__(self, text: bytes, start: bytes, each: list[bytes] | None = None) -> None:
-        """`text`: one record a line, a comma and a line break between them. `start`: how a record begins. `each`: the
-        records, if they are known already."""
+        """`text`: one record a line, with a comma and a line break between them. `start`: the beginning of every
+        record. `each`: the records, if they are known already."""
         self.text = text
         self._start = start
         self._each = each
@@ -120,27 +123,26 @@ class Lines:
         return self.text if between < 0 else self.text[between + len(BETWEEN) :]
 
 
-#: Where so many bytes hold no beginning of a record, they are looked at more closely.
+#: After this many bytes without the beginning of a record, the layout is not ours, so the text is parsed.
 _LONG = 4 * 1024 * 1024
 
 
 def start_of(label: str) -> bytes:
-    """Return how a record of this model begins as we write it."""
+    """Return the beginning of a record of this model, as we write it."""
     return b'{"model":%b,' % text_of(label)
 
 
 def read_lines(blocks: Iterator[bytes], label: str, limit: int) -> Iterator[Lines]:
-    """Yield the records of a model's member, given as its text, in batches.
+    """Yield the records of a model's member in batches. `blocks`: its text. `limit`: the most bytes of a record.
 
-    `limit`: bytes of a record. Raises `LayoutError`, `RecordTooLongError`.
+    As long as there is one record on each line, each block is only cut after its last whole line. (JSON strings contain
+    no line breaks.) The rest, which is at least the last record, is read by `read_elements`.
 
-    If records stand one a line, the text is only cut behind the last whole line of each block. (A line break is
-    never inside a JSON string.) From where that is not so, and for the last record in any case, `read_elements` goes
-    on.
+    Raises `LayoutError`, `RecordTooLongError`.
     """
     start = start_of(label)
     following = b"}" + BETWEEN + start
-    waiting: list[bytes] = []  # what is not yielded yet, put together once: a long record has many blocks
+    waiting: list[bytes] = []  # not yielded yet; joined only once, since a long record has many blocks
     size = 0
     started = False
     for block in blocks:
@@ -162,21 +164,21 @@ def read_lines(blocks: Iterator[bytes], label: str, limit: int) -> Iterator[Line
 
 
 def read_elements(blocks: Iterator[bytes], limit: int, *, started: bool = False) -> Iterator[Lines]:
-    """Yield the records of a JSON array, laid out in any way, in batches.
+    """Yield the records of a JSON array of any layout, in batches.
 
-    `started`: the text begins behind a record. `limit`, errors: as in `read_lines`.
+    `started`: whether the text begins after a record. `limit`, errors: as in `read_lines`.
     """
     text = b""
-    place = 0  # up to here the text is scanned
-    start = 0  # here begins the element that is open, or the gap before the next one
+    place = 0  # the text is scanned up to here
+    start = 0  # the beginning of the current element, or of the gap before the next one
     depth = 1 if started else 0
-    separator = b"," if started else b""  # what a gap before an element holds, beside white space
+    separator = b"," if started else b""  # the content of the gap before an element, apart from white space
     in_string = closed = False
     while True:
         elements: list[bytes] = []
         while place < len(text):
             match = (_IN_STRING if in_string else _OUTSIDE).match(text, place)
-            if match is None or match.end() == place:  # the first half of an escape
+            if match is None or match.end() == place:  # the text ends inside an escape sequence
                 break
             mark = match[1]
             place = match.end()
@@ -205,7 +207,7 @@ def read_elements(blocks: Iterator[bytes], limit: int, *, started: bool = False)
         text, place, start = text[start:], place - start, 0
         if len(text) > limit:
             raise RecordTooLongError
-        # Double what is there each time, so that a long record is not joined over and over again.
+        # Double the size of the text each time, so that a long record is not joined over and over again.
         more, size = [text], 0
         while size <= min(len(text), limit - len(text)) and (block := next(blocks, b"")):
             more.append(block)
@@ -218,7 +220,7 @@ def read_elements(blocks: Iterator[bytes], limit: int, *, started: bool = False)
 
 
 def split_records(text: bytes) -> list[bytes]:
-    """Return the elements of a part of a JSON array, laid out in any way; the lines of the text where it is none."""
+    """Return the elements of a part of a JSON array of any layout; if it is not one, the lines of the text."""
     array = iter([b"[", text, b"]"])
     with suppress(LayoutError):
         return list(chain.from_iterable(lines.each for lines in read_elements(array, len(text) + 2)))
@@ -226,23 +228,23 @@ def split_records(text: bytes) -> list[bytes]:
 
 
 def split_lines(text: bytes) -> list[bytes]:
-    """Return the records of a text that `lines_of` put together, each as its own JSON text."""
+    """Return the records in a text of `lines_of`, each as its own JSON text."""
     return text.split(BETWEEN)
 
 
 def has_more_values(record: bytes, limit: int) -> bool:
-    """Return whether a record has more values than the limit, about: commas outside of strings."""
+    """Tell whether a record has more values than the limit, roughly: by counting commas outside of strings."""
     if record.count(b",") <= limit:
         return False
-    plain = record.replace(b"\\\\", b"").replace(b'\\"', b"")  # no quote is escaped in it
+    plain = record.replace(b"\\\\", b"").replace(b'\\"', b"")  # without escaped quotes
     return next(islice(_COMMA.finditer(plain), limit, None), None) is not None
 
 
 _WHITE_SPACE = b" \t\n\r"
-# What is repeated here is bounded: Python's `re` keeps a hundred bytes for each time that a group is repeated.
-#: Up to the next bracket, over whole strings; or up to a string that is too long for that, or does not end here.
+# Repetitions are bounded, since Python's `re` needs a hundred bytes of memory for each repetition of a group.
+#: Matches up to the next bracket, skipping whole strings; or up to a string that is too long or does not end here.
 _OUTSIDE = re.compile(rb'[^]["{}]*(?:"[^"\\]*(?:\\.[^"\\]*){0,50}"[^]["{}]*){0,50}([]["{}]?)', re.DOTALL)
-#: The inside of such a string.
+#: Matches the inside of such a string.
 _IN_STRING = re.compile(rb'[^"\\]*(?:\\.[^"\\]*){0,1000}("?)', re.DOTALL)
-#: A comma, after whatever stands before it, over whole strings.
+#: Matches up to and including the next comma, skipping whole strings.
 _COMMA = re.compile(rb'[^",]*(?:"[^"]*"[^",]*){0,50},')

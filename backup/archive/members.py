@@ -19,8 +19,8 @@ from .names import is_photo_name, shown
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """What `metadata.json` says of a member. `file`: its name in the ZIP. `sha256`: of the uncompressed bytes, in hex;
-    "" in a file of version 1.0, which has no checksums."""
+    """A member, as `metadata.json` lists it. `file`: its name in the ZIP. `sha256`: of the uncompressed bytes, in
+    hexadecimal; "" in a file of version 1.0, which has no checksums."""
 
     file: str
     sha256: str
@@ -28,14 +28,14 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Records(Member):
-    """The records of a model. `records`: how many; -1 in a file of version 1.0, which does not say."""
+    """The records of a model. `records`: their number; -1 in a file of version 1.0, which does not state it."""
 
     records: int
 
 
 @dataclass(frozen=True, slots=True)
 class Photo(Member):
-    """A file that records name: a photo, say. `name`: as its storage has it, and as the records name it. `size`: in
+    """A file that records name, such as a photo. `name`: its name in the storage, which records contain. `size`: in
     bytes."""
 
     name: str
@@ -46,10 +46,10 @@ class Photo(Member):
 class MemberKind:
     """A kind of member.
 
-    `key`: under it, `metadata.json` lists the members of this kind. `version`: the lowest version of the format whose
-    readers know the kind. `parse`: from what stands under the key, and whether the names in the ZIP tell nothing
-    (`Metadata.hides_names`), to the members, by whatever tells them apart (a label, a name); raises `ValueError` where
-    that is not what it should be. `as_json`: the way back.
+    `key`: the key in `metadata.json` that lists the members of this kind. `version`: the lowest version of the format
+    whose readers know the kind. `parse`: takes the value of that key, and whether the ZIP hides names
+    (`Metadata.hides_names`); returns identifier (a label, a name) -> member; raises `ValueError` if the value is wrong.
+    `as_json`: does the reverse.
     """
 
     key: str
@@ -104,7 +104,7 @@ def _records_as_json(members: Mapping[str, Records]) -> dict[str, Any]:
 RECORDS = MemberKind("models", "1.1", _parse_records, _records_as_json)
 
 
-# -- what an encrypted backup says in clear ---
+# -- the unencrypted README of an encrypted backup ---
 
 
 README_FILE = "README.txt"

@@ -1,4 +1,4 @@
-"""What `metadata.json` says: `Metadata`, its JSON, and the checks that a file's own words have to pass."""
+"""The content of `metadata.json`: `Metadata`, its JSON, and the checks when it is read from a file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .limits import Limits
 from .members import KINDS, MEDIA, README, RECORDS, Member, Photo, Records
 from .names import METADATA
 
-#: The newest version of the format that we read. What we write is of the lowest version that has all that is in it.
+#: The newest version of the format that we read. We write the lowest version that can express the backup.
 VERSION = "1.2"
 _PLACES = ("left_out", "dangling")
 _TEXTS = (
@@ -34,9 +34,9 @@ _TEXTS = (
 class Upgrade:
     """How a backup came to today's schema: see `upgrade.process`.
 
-    `babybuddy_version`: which one the data is from. `migrations`: those that ran. `left_out`: apps or models of that
-    time that are not installed here. `new_apps`: those here that the data has never seen; what the backup holds of
-    theirs is what migrations put there.
+    `babybuddy_version`: the one that the data is from. `migrations`: those that were run. `left_out`: apps or models of
+    that time that are not installed here. `new_apps`: apps here that the data does not know; what the backup contains
+    of theirs was created by migrations.
     """
 
     babybuddy_version: str
@@ -50,13 +50,13 @@ class Upgrade:
 
 @dataclass(frozen=True)
 class Metadata:
-    """What `metadata.json` says: see docs/format.md.
+    """The content of `metadata.json`: see docs/format.md.
 
     `timestamp`: aware. `instance`: the id of the site that the backup is of; "" if that is not known. `migrations`:
     app label -> the names of its newest migrations. `members`: key of a kind (see `members.KINDS`) -> its members.
-    `version`: of the file; set by the writer. `includes_media`: whether the photos that records name were to be in it.
-    `left_out`: what the data had, and nobody could read. `dangling`: records that refer to what is not in the backup.
-    `warnings`: sentences for people: photos that are not in it, and why.
+    `version`: of the file; set by the writer. `includes_media`: whether it was to include photos. `left_out`: values
+    and records that could not be read. `dangling`: records with dangling references. `warnings`: sentences for people
+    about photos that are not in it, and why.
     """
 
     timestamp: dt.datetime
@@ -73,7 +73,7 @@ class Metadata:
     next_keys: dict[str, int] = field(default_factory=dict)
     version: str = RECORDS.version
     includes_media: bool = False
-    #: Only where a backup was not made like this.
+    #: Only for a backup that is the result of an upgrade.
     upgraded: Upgrade | None = None
     left_out: Places = field(default_factory=Places)
     dangling: Places = field(default_factory=Places)
@@ -90,13 +90,13 @@ class Metadata:
 
     @property
     def photos(self) -> dict[str, Photo]:
-        """Name -> the photo's member. A kept backup lists them, and does not hold them: see `Archive.has_photo`."""
+        """Name -> the photo's member. A kept backup lists photos but does not contain them: see `Archive.has_photo`."""
         return cast(dict[str, Photo], self.members.get(MEDIA.key, {}))
 
     @property
     def hides_names(self) -> bool:
-        """Whether names in the ZIP tell nothing, since it was written encrypted. It may be in clear by now: somebody
-        unpacked it, and packed it again."""
+        """Whether the names of members in the ZIP reveal nothing, since it was written encrypted. It may be unencrypted
+        now, if somebody unpacked it and packed it again."""
         return README.key in self.members
 
     @property
@@ -106,7 +106,7 @@ class Metadata:
 
     @property
     def is_sealed(self) -> bool:
-        """Whether checksums, counts and the order of keys must be those of the file as it was written."""
+        """Whether checksums, counts and the order of keys must be as they were written."""
         return self.has_checksums and not self.is_edited
 
     @property
@@ -118,7 +118,7 @@ class Metadata:
         return sum(member.records for member in self.models.values())
 
     def counted(self, records: dict[str, int]) -> Metadata:
-        """Return the metadata with these numbers of records, by label; as it is where the file says them itself."""
+        """Return the metadata with these numbers of records, by label, unless the file states them itself."""
         if self.is_sealed:
             return self
         models = {
@@ -127,14 +127,14 @@ class Metadata:
         return replace(self, members={**self.members, RECORDS.key: models})
 
     def cut(self) -> Metadata:
-        """Return the metadata with texts that are no longer than a reader takes them."""
+        """Return the metadata with its texts cut to the length that a reader accepts."""
         warnings = [line[: Limits.text] for line in self.warnings[: Limits.warnings]]
         return replace(
             self, warnings=warnings, **{name: getattr(self, name)[: Limits.text] for name in _TEXTS}
         )
 
     def lowest_version(self) -> str:
-        """Return the lowest version of the format that has all that the backup holds."""
+        """Return the lowest version of the format that can express the backup."""
         return max(
             (kind.version for kind in KINDS if self.members.get(kind.key)),
             key=_numbers,
@@ -143,7 +143,7 @@ class Metadata:
 
     @property
     def apps(self) -> set[str]:
-        """The apps that were installed where the data is from."""
+        """The apps that were installed at the site that the data is from."""
         apps = {*self.migrations, *(label.split(".")[0] for label in self.models)}
         return apps - {*self.upgraded.new_apps} if self.upgraded else apps
 
@@ -175,9 +175,9 @@ class Metadata:
 
 
 def check_version(content: Any) -> None:
-    """Raise `InvalidBackup` if `metadata.json`, parsed, is not that of a version which we know.
+    """Raise `InvalidBackup` if `metadata.json`, parsed, is of a version that we do not know.
 
-    Comes before all other checks: a newer version may have what would else be called a fault.
+    This must be checked first: a newer version may contain what would otherwise be reported as a fault.
     """
     if not isinstance(content, dict):
         raise _wrong_metadata(METADATA)
@@ -198,7 +198,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def parse_metadata(content: Any, *, edited: bool = False) -> Metadata:
-    """Return what `metadata.json`, parsed, says. `edited`: whatever numbers of models and records it says.
+    """Return the metadata from `metadata.json`, parsed. `edited`: ignore its numbers of models and records.
 
     Raises `InvalidBackup` if a part is missing or of the wrong type.
     """
@@ -208,7 +208,7 @@ def parse_metadata(content: Any, *, edited: bool = False) -> Metadata:
         timestamp = dt.datetime.fromisoformat(re.sub("Z$", "+00:00", content["timestamp"]))
         if timestamp.tzinfo is None:
             raise ValueError("no offset")
-        timestamp.astimezone(dt.timezone.utc)  # fails where that is before the year 1 or after 9999
+        timestamp.astimezone(dt.timezone.utc)  # fails if that is before the year 1 or after 9999
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise _wrong_metadata("timestamp") from error
     texts: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""The names of the entries of a ZIP, once what operating systems do to a folder that is packed again is undone."""
+"""The names of the entries of a ZIP, without what operating systems change when they pack a folder again."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ METADATA = "metadata.json"
 _LITTER = (".ds_store", "desktop.ini", "thumbs.db")
 #: The longest name of a photo, in bytes of UTF-8. A storage takes about as many (file systems 255 a folder).
 _LONGEST = 400
-#: Control characters, halves of surrogate pairs, and what ends a line.
+#: Unicode categories that names must not contain: control characters, halves of surrogate pairs, line separators.
 _NOT_IN_NAMES = ("Cc", "Cs", "Zl", "Zp")
 
 
 def members_of(infos: Iterable[zipfile.ZipInfo]) -> list[tuple[str, zipfile.ZipInfo]]:
-    """Return the entries that are members of a backup, by their names in it.
+    """Return the entries of a ZIP that may be members of a backup, with their names.
 
-    Explorer's backslashes are slashes; folders and what an operating system added are passed over; so is one folder
-    around everything else. No name is judged here, and none is ever used as a path: what is no member of a backup, or
-    is there twice, is for the reader to refuse.
+    Backslashes, as Explorer writes them, become slashes. Folders, files that an operating system added, and one folder
+    around everything else are passed over. Names are not checked here, and never used as paths: the reader refuses
+    entries that do not belong in a backup, or that are there twice.
     """
     members = [
         (name, info)
@@ -38,20 +38,19 @@ def members_of(infos: Iterable[zipfile.ZipInfo]) -> list[tuple[str, zipfile.ZipI
 
 
 def slashed(info: zipfile.ZipInfo) -> str:
-    """Return an entry's name with slashes, which is what the ZIP format asks for."""
+    """Return an entry's name with slashes, as the ZIP format demands."""
     return info.filename.replace("\\", "/")
 
 
 def _is_added(name: str) -> bool:
-    """Tell whether an operating system added the file. `._x` is where macOS keeps what other file systems cannot of
-    `x`."""
+    """Tell whether an operating system added the file. In `._x`, macOS stores attributes of the file `x`."""
     last = name.rpartition("/")[2]
     return name.startswith("__MACOSX/") or last.lower() in _LITTER or last.startswith("._")
 
 
 def is_photo_name(name: str) -> bool:
-    """Tell whether a name is one that a photo may have in a backup: relative, with slashes between its parts, and none
-    that leads out of where it begins, or that would be passed over."""
+    """Tell whether a photo may have this name in a backup: it must be relative, with slashes between its parts, must
+    not lead out of its folder, and must not be one that `members_of` passes over."""
     parts = name.split("/")
     return (
         not any(unicodedata.category(char) in _NOT_IN_NAMES for char in name)
@@ -64,6 +63,6 @@ def is_photo_name(name: str) -> bool:
 
 
 def shown(text: str, most: int = 100) -> str:
-    """Return a text from a file as messages show it: on one line, and at most so many characters long."""
+    """Return a text from a file for a message: on one line, without control characters, at most `most` characters."""
     text = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text[: most + 1])
     return text if len(text) <= most else text[:most] + "…"

@@ -1,8 +1,7 @@
-"""Photos that lie beside the backup that names them, not in it: how a reader gets at them, and how they are encrypted.
+"""Photos that are stored beside a backup, not in it: how a reader gets at them, and how they are encrypted.
 
-A backup that the server keeps is the same ZIP without its photos; those lie once in the same place, however many
-backups name them. `FileWithPhotos` is such a file together with where its photos are, so that whoever opens it sees a
-whole backup.
+A kept backup is a ZIP without its photos. These are stored in the same place, each once, however many backups name it.
+`FileWithPhotos` joins such a file with the source of its photos, so that whoever opens it sees a complete backup.
 """
 
 from __future__ import annotations
@@ -24,31 +23,37 @@ from .members import Photo
 
 #: Bytes that are read at a time.
 BLOCK = 1024 * 1024
-#: Bytes of a photo that are held in memory; a larger one waits in a temporary file.
+#: Photos up to this size (bytes) are held in memory; larger ones in a temporary file.
 IN_MEMORY = 8 * 1024 * 1024
-#: The name of the one entry of an encrypted photo's ZIP. It tells nothing: the backup knows the photo's name.
+#: The name of the only entry in the ZIP of an encrypted photo. It does not reveal the photo's name.
 _ENTRY = "photo"
-#: Bytes that such a ZIP may have beside the photo.
+#: Bytes that such a ZIP may have in addition to the photo.
 _AROUND = 4096
 
 
 class PhotoSource(Protocol):
-    """Where photos lie. `key`: the one that the backup is encrypted with, and its photos too; None where in clear."""
+    """A place that photos can be read from. `key`: the key that backup and photos are encrypted with; None if they are
+    not."""
 
     def has(self, photo: Photo, key: Key | None) -> bool:
         """Tell whether a photo is there, without reading it."""
 
     def blocks(self, photo: Photo, key: Key | None) -> Iterator[bytes]:
-        """Yield what lies there for a photo, whether or not it is the right content. Raises `FileNotFoundError`,
-        `StorageFailed`, and what a reader takes for damage: `ValueError`, `zipfile.BadZipFile`, `EOFError`."""
+        """Yield the stored content of a photo, which is not checked.
+
+        Raises `FileNotFoundError`, `StorageFailed`; or, if it is damaged, `ValueError`, `zipfile.BadZipFile`,
+        `EOFError`.
+        """
 
     def bring(self, photo: Photo, key: Key | None, folder: Path) -> None:
-        """Have the file of a photo, as it lies there, be in a `PhotoFolder`: as a link where that can be, else as a
-        copy. Raises `FileNotFoundError`, `StorageFailed`, `OSError`."""
+        """Put the stored file of a photo into a folder, for `PhotoFolder`: as a link if possible, else as a copy.
+
+        Raises `FileNotFoundError`, `StorageFailed`, `OSError`.
+        """
 
 
 class FileWithPhotos:
-    """A backup file, open for reading, and where its photos are. All else is as with `file`."""
+    """A backup file open for reading, with the source of its photos. It behaves like `file` in every other way."""
 
     def __init__(self, file: BinaryIO, photos: PhotoSource) -> None:
         self._file, self.photos = file, photos
@@ -69,17 +74,17 @@ class FileWithPhotos:
 
 
 def with_photos(file: BinaryIO, photos: PhotoSource | None) -> BinaryIO:
-    """Return a backup file together with where its photos are, if anywhere but in it."""
+    """Return a backup file joined with the source of its photos, if it has one."""
     return file if photos is None else cast(BinaryIO, FileWithPhotos(file, photos))
 
 
 def photos_beside(source: Any) -> PhotoSource | None:
-    """Return where the photos of an open file are, if they are not in it."""
+    """Return the source of an open file's photos; None if it has none."""
     return source.photos if isinstance(source, FileWithPhotos) else None
 
 
 class PhotoFolder:
-    """The photos of kept backups in a folder of this machine: see `stored_name`."""
+    """A `PhotoSource` for photos in a folder of this machine, named by `stored_name`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -97,7 +102,7 @@ class PhotoFolder:
 
 
 def link(file: Path, target: Path) -> None:
-    """Have `target` be a link to a file; a copy where the system knows no links."""
+    """Make `target` a hard link to a file, or a copy if that is not possible."""
     try:
         os.symlink(file.absolute(), target)
     except (NotImplementedError, OSError):
@@ -105,8 +110,8 @@ def link(file: Path, target: Path) -> None:
 
 
 def stored_name(sha256: str, key: Key | None) -> str:
-    """Return the name of the file that holds a photo: its checksum, or, if it is encrypted, a digest that only who
-    has the key can tell from the photo, and the id of the key."""
+    """Return the name of the file in which a photo is stored: its checksum; if it is encrypted, a digest that cannot be
+    computed without the key, and the id of the key."""
     if key is None:
         return sha256
     secret = hashlib.sha256(f"babybuddy-backup photo {key.text}".encode()).digest()
@@ -114,7 +119,7 @@ def stored_name(sha256: str, key: Key | None) -> str:
 
 
 def read_stored(file: BinaryIO, photo: Photo, key: Key | None) -> Iterator[bytes]:
-    """Yield the photo of a file that `stored_name` names. Raises what `PhotoSource.blocks` does."""
+    """Yield the photo in a file that `stored_name` names. Raises what `PhotoSource.blocks` does."""
     if key is not None:
         yield from read_encrypted(file, photo.size, key)
         return
@@ -123,7 +128,7 @@ def read_stored(file: BinaryIO, photo: Photo, key: Key | None) -> Iterator[bytes
 
 
 def write_encrypted(target: BinaryIO, blocks: Iterable[bytes], key: Key) -> None:
-    """Write a photo as an encrypted ZIP of its own, which the tools open that open an encrypted backup.
+    """Write a photo as an encrypted ZIP of its own, which the same tools open as encrypted backups.
 
     Raises `EncryptionUnavailable`.
     """
@@ -139,11 +144,11 @@ def write_encrypted(target: BinaryIO, blocks: Iterable[bytes], key: Key) -> None
 
 
 def read_encrypted(source: BinaryIO, size: int, key: Key) -> Iterator[bytes]:
-    """Yield the photo of such a ZIP. `size`: what it should have, in bytes.
+    """Yield the photo in a ZIP of `write_encrypted`. `size`: the expected size of the photo, in bytes.
 
     Raises `EncryptionUnavailable`, and what `PhotoSource.blocks` does.
     """
-    if source.seek(0, 2) > size + _AROUND:  # before anything of it is read
+    if source.seek(0, 2) > size + _AROUND:  # checked before anything is read
         raise ValueError("too long")
     with zipfile.ZipFile(source) as packed:
         infos = packed.infolist()

@@ -30,22 +30,24 @@ from .metadata import Metadata, check_version, parse_metadata
 from .names import METADATA, members_of, shown, slashed
 from .photos import PhotoSource
 
-#: Bytes of a member that are read, checked and parsed at a time. With it, memory does not grow with the file. Less, and
-#: a preview would ask a server too often for too little.
+#: Bytes of a member that are read, checked and parsed at a time, so that memory does not grow with the file. With
+#: smaller blocks, a preview would query the database server too often for too few rows.
 BLOCK = 256 * 1024
-#: Bytes that a thread unpacks ahead. Less, and it would wait for the interpreter lock more than it works.
+#: Bytes that a thread unpacks ahead. With less, it would mostly wait for the interpreter lock.
 AHEAD = 1024 * 1024
 
 
 def _loads_exactly(data: bytes) -> Any:
-    """Parse with the standard library, which takes whole numbers of any size, what orjson takes for JSON: it alone
-    refuses NaN and half of a surrogate pair."""
+    """Parse JSON with the standard library, which reads whole numbers of any size.
+
+    orjson parses it first, since only that refuses NaN and halves of surrogate pairs.
+    """
     orjson.loads(data)
     return json.loads(data)
 
 
 def _is_ours(records: list[Any], text: bytes) -> bool:
-    """Tell whether the text is exactly what we would write for these records. Then nothing is hidden in it."""
+    """Tell whether the text is exactly what we would write for these records, so that it cannot hide anything."""
     try:
         return orjson.dumps(records) == text
     except TypeError:  # a whole number beyond 64 bits
@@ -53,7 +55,7 @@ def _is_ours(records: list[Any], text: bytes) -> bool:
 
 
 class _TwiceError(ValueError):
-    """Its text is the name that an object has twice."""
+    """An object has a name twice. The text of the error is the name."""
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -66,22 +68,22 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 class _BoundedReads:
-    """A file that refuses huge reads, such as `zipfile` makes for a hostile table of contents, and such a table with
-    too many entries: `zipfile` would make an object of each."""
+    """A file that refuses huge reads, which `zipfile` would make for a hostile table of contents, and a table with too
+    many entries, since `zipfile` would make an object of each."""
 
     def __init__(self, file: BinaryIO, limits: Limits) -> None:
         self._file, self._limits = file, limits
         self._limit = max(limits.directory_with_photos, AHEAD)
         self.seek, self.tell = file.seek, file.tell
         self._size = file.seek(0, 2)
-        #: Whether what is read is the table of contents.
+        #: Whether the table of contents is being read.
         self.is_directory = True
 
     def seekable(self) -> bool:
         return True
 
     def read(self, size: int = -1) -> bytes:
-        left = max(self._size - self.tell(), 0)  # else memory is allocated for what is not there
+        left = max(self._size - self.tell(), 0)  # so that no memory is allocated for what is not there
         data = self._file.read(min(size if size >= 0 else left, left, self._limit + 1))
         if len(data) > self._limit:
             raise InvalidBackup(_("The file is damaged or not a backup: its table of contents is too long."))
@@ -127,13 +129,13 @@ def _damaged_photo(photo: Photo) -> InvalidBackup:
 class Archive:
     """A backup file open for reading.
 
-    `source`: a seekable binary file; it stays open. The constructor reads the table of contents and the metadata and
-    checks that they agree; `records` checks each model's file while it reads. `edited`: the file was changed by hand
-    after it was written: checksums, counts and the order of keys are not held against it, everything else is. `keys`:
-    what to try where it is encrypted. `photos`: where those are that are not in the file. Raises `InvalidBackup`,
-    `TooLarge`, `KeyNeeded`, `WrongKey`.
+    `source`: a seekable binary file; it stays open. The constructor reads the table of contents and the metadata, and
+    checks that they agree; `records` checks each member while it reads it. `edited`: somebody has changed the file by
+    hand, so checksums, counts and the order of keys are not checked, but everything else is. `keys`: the keys to try if
+    it is encrypted. `photos`: the source of photos that are not in the file. Raises `InvalidBackup`, `TooLarge`,
+    `KeyNeeded`, `WrongKey`.
 
-    `key`: the one that it is encrypted with, or None.
+    The attribute `key` is the key that it is encrypted with, or None.
     """
 
     def __init__(
@@ -228,9 +230,9 @@ class Archive:
 
     @contextmanager
     def _open(self, info: zipfile.ZipInfo) -> Iterator[encryption.Readable]:
-        """Open an entry for reading: `read` gives at most so many bytes, and none at the end."""
+        """Open an entry for reading: `read(size)` returns at most `size` bytes, and b"" at the end."""
         if info.flag_bits & encryption.FLAG:
-            assert self.key is not None  # else the metadata would not have been read
+            assert self.key is not None  # without it, the metadata could not have been read
             with self._zip.open(encryption.raw(info)) as file:
                 yield encryption.Decryptor(file, info, self.key)
             return
@@ -253,11 +255,11 @@ class Archive:
             while block := file.read(BLOCK):
                 buffer += block
                 self._limits.check_metadata(len(buffer))
-        text = bytes(buffer).removeprefix(codecs.BOM_UTF8)  # which some editors add
+        text = bytes(buffer).removeprefix(codecs.BOM_UTF8)  # some editors add it
         if has_more_values(text, self._limits.values + 4 * self._limits.photos):
             raise InvalidBackup(_("metadata.json is too long."))
         try:
-            orjson.loads(text)  # which takes no half of a surrogate pair
+            orjson.loads(text)  # refuses halves of surrogate pairs
             content = json.loads(text, object_pairs_hook=_each_once)
         except _TwiceError as error:
             raise InvalidBackup(
@@ -270,7 +272,7 @@ class Archive:
         return content
 
     def _check_entries(self) -> None:
-        """Check the ZIP's whole table of contents, what is passed over included."""
+        """Check the ZIP's whole table of contents, including entries that are passed over."""
         infos = self._zip.infolist()
         self._limits.check_members(len(infos))
         first = min(info.header_offset for info in infos)
@@ -358,14 +360,17 @@ class Archive:
         return photo.file in self._entries
 
     def has_photo(self, photo: Photo) -> bool:
-        """Tell whether the photo's content is there. A backup has all of its photos in it or, if the server keeps
-        it, none: those lie beside it, and one may be missing. One that was edited may have some."""
+        """Tell whether the photo's content is there, in the file or beside it.
+
+        A backup contains all of its photos; a kept one contains none, since they are beside it, where one may be
+        missing. An edited file may contain some.
+        """
         return photo.file in self._entries or (self._photos is not None and self._photos.has(photo, self.key))
 
     def read(self, member: Member) -> Iterator[bytes]:
-        """Yield a member's content, a block at a time. Size and checksum are known to be right when it is done.
+        """Yield a member's content, a block at a time. Size and checksum are only verified at the end.
 
-        Raises `InvalidBackup`, in the middle too.
+        Raises `InvalidBackup`, possibly after some blocks.
         """
         if isinstance(member, Photo) and member.file not in self._entries:
             yield from self._read_beside(member)
@@ -381,7 +386,10 @@ class Archive:
                 return [data[start : start + BLOCK] for start in range(0, len(data), BLOCK)]
 
             def begin() -> Callable[[], list[bytes]]:
-                """Begin to read on, and return what waits for it. To wake the thread for little would take longer."""
+                """Start reading ahead, and return a function that waits for the result.
+
+                For a little data it is read at once: waking the thread would take longer.
+                """
                 return self._unpacker.submit(read).result if entry.file_size > BLOCK else read
 
             ahead = begin()
@@ -420,12 +428,12 @@ class Archive:
             raise _damaged_photo(photo)
 
     def lines(self, label: str) -> Iterator[Lines]:
-        """Yield a model's records as the JSON text that they are in the file, in batches. Checksum and count are known
-        to be right when it is done. Raises `InvalidBackup`, in the middle too."""
+        """Yield a model's records in batches, as the JSON text in the file. Checksum and count are only verified at the
+        end. Raises `InvalidBackup`, possibly after some batches."""
         member = self.metadata.models[label]
         count = 0
         with self._layout_errors(member):
-            # A file that was edited may mix several layouts.
+            # An edited file may mix several layouts.
             layout = read_elements if self.metadata.is_edited else partial(read_lines, label=label)
             for lines in layout(self.read(member), limit=self._limits.record):
                 yield lines
@@ -437,7 +445,7 @@ class Archive:
         self._check_count(member, count)
 
     def records(self, label: str, exact_json: bool = False) -> Iterator[list[Any]]:
-        """Yield a model's records as parsed JSON, in batches; else like `lines`.
+        """Yield a model's records in batches, as parsed JSON; otherwise like `lines`.
 
         `exact_json`: read whole numbers of any size (slower).
         """
@@ -448,7 +456,7 @@ class Archive:
             count += len(records)
 
     def parse(self, label: str, lines: list[bytes], exact_json: bool = False, before: int = 0) -> list[Any]:
-        """Return some of `Lines.each` as parsed JSON. `before`: how many stand before them in the file, for messages.
+        """Return some of `Lines.each` as parsed JSON. `before`: how many records precede them, for messages.
 
         Raises `InvalidBackup`.
         """
@@ -458,11 +466,11 @@ class Archive:
         if len(text) > 2 * self._limits.values:  # a value takes two bytes at least
             self._refuse_many_values(member, before, lines)
         try:
-            records: list[Any] = loads(text)  # faster than one by one
+            records: list[Any] = loads(text)  # all at once, which is faster
             if len(records) == len(lines) and _is_ours(records, text):
                 return records
         except (ValueError, RecursionError):
-            pass  # one by one, to find the record at fault
+            pass  # parse one by one below, to find the record at fault
         try:
             records = [loads(line) for line in lines]
         except (ValueError, RecursionError) as error:
@@ -479,7 +487,7 @@ class Archive:
                 )
 
     def _refuse_twice(self, member: Member, before: int, lines: list[bytes]) -> None:
-        """Refuse a name that stands twice in an object: parsers take the last one, and people see the first."""
+        """Refuse an object with the same name twice: parsers use the last one, but people see the first."""
         for number, line in enumerate(lines, before + 1):
             try:
                 json.loads(line, object_pairs_hook=_each_once, parse_int=str)
@@ -500,7 +508,7 @@ class Archive:
 
     @contextmanager
     def _layout_errors(self, member: Member) -> Iterator[None]:
-        """Say what is wrong with the layout of a member, in one sentence that names it."""
+        """Raise `InvalidBackup` for errors in the layout of a member, with one sentence that names it."""
         try:
             yield
         except LayoutError as error:

@@ -1,4 +1,4 @@
-"""Makes one whole file of a backup whose photos lie beside it."""
+"""Makes one complete file of a backup whose photos are stored beside it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from .writer import Writer
 
 
 def write_whole(source: BinaryIO, archive: Archive, target: BinaryIO) -> Metadata:
-    """Write a backup to `target` with its photos in it: what a download of that moment was. Returns what it says.
+    """Write a backup to `target` with its photos in it, like a download of that time. Returns its metadata.
 
-    `source`: the file that is open as `archive`. A photo that is missing, or damaged, is left out, and named in the
-    warnings. In flat memory. Raises `StorageFailed`, `EncryptionUnavailable`.
+    `source`: the file that is open as `archive`. Missing and damaged photos are left out, and named in the warnings.
+    Memory does not grow with the size. Raises `StorageFailed`, `EncryptionUnavailable`.
     """
     source.seek(0)
     shutil.copyfileobj(source, target)

@@ -39,16 +39,15 @@ from .names import METADATA, is_photo_name
 class Writer:
     """Writes a backup into `target`, a binary file open for writing. The caller makes it appear when it is complete.
 
-    `limits`: those of the reader. What it could not read is not written. `continued`: what a backup says that is in
-    `target` already, with the photos beside it, and is written on: it keeps all else that it has. `key`: that it is
-    encrypted with.
+    `limits`: those of the reader, so that nothing is written that cannot be read. `continued`: the metadata of a kept
+    backup that has been copied to `target`, in order to add its photos. `key`: the key that it is encrypted with.
 
-    Checksums and compression run in a thread of their own, since both let go of the interpreter lock.
+    Checksums and compression run in a thread of their own, since both release the interpreter lock.
     """
 
-    #: Bytes that go to that thread at a time. Less, and it would wait for the lock more than it works.
+    #: Bytes that are passed to that thread at a time. With less, it would mostly wait for the lock.
     PIECE = 2 * 1024 * 1024
-    #: Pieces that may wait for it: a bound on memory.
+    #: Pieces that may wait for the thread, which bounds memory.
     WAITING = 2
 
     def __init__(
@@ -69,7 +68,7 @@ class Writer:
             self._continue(continued)
 
     def _continue(self, metadata: Metadata) -> None:
-        """Go on where `metadata.json` begins, which comes last, and is written anew."""
+        """Continue a backup: `metadata.json`, its last member, is overwritten and written anew at the end."""
         last = self._zip.filelist.pop()
         if last.filename != METADATA:
             raise ValueError(last.filename)
@@ -87,7 +86,7 @@ class Writer:
         self._zip.close()
 
     def encrypt(self, key: Key, metadata: Metadata) -> None:
-        """Encrypt everything that is written from here on; to be called first. README.txt stays in clear.
+        """Encrypt everything that is written from now on, except README.txt. To be called before anything is added.
 
         Raises `EncryptionUnavailable`.
         """
@@ -101,9 +100,10 @@ class Writer:
         encryption.check_available()
 
     def add(self, label: str, batches: Iterable[tuple[int, bytes]]) -> int:
-        """Write a model's records, given as how many they are, and as `lines_of` them. Returns how many all were.
+        """Write a model's records. Returns how many there were.
 
-        Raises `InvalidRecord` if one is too large.
+        `batches`: for each batch, the number of records, and their text from `lines_of`. Raises `InvalidRecord` if a
+        record is too large.
         """
         count = 0
 
@@ -140,7 +140,7 @@ class Writer:
             raise InvalidRecord(message % {"record": f"{label} {key}", "limit": limit}, model=label, pk=key)
 
     def fault_of_photo(self, name: str) -> str:
-        """Return why a photo of this name cannot be in the backup, as a phrase; "" if it can."""
+        """Return why a photo of this name cannot be added, as a phrase for people; "" if it can."""
         file = self._photo_file(name)
         photos = self._members.get(MEDIA.key, {})
         if len(photos) >= self._limits.photos:
@@ -156,7 +156,10 @@ class Writer:
         return ""
 
     def add_photo(self, name: str, blocks: Iterable[bytes]) -> Photo:
-        """Write a photo, given in blocks of any size. It is not compressed: photos are. `name`: `fault_of_photo`."""
+        """Write a photo. `blocks`: its content, in pieces of any size. `name`: one without a `fault_of_photo`.
+
+        It is not compressed any further, since photos are compressed already.
+        """
         size = 0
 
         def counted() -> Iterator[bytes]:
@@ -169,7 +172,7 @@ class Writer:
         return self.list_photo(name, digest, size)
 
     def list_photo(self, name: str, sha256: str, size: int) -> Photo:
-        """Have `metadata.json` list a photo whose content lies elsewhere: see `Archive.has_photo`."""
+        """List a photo in `metadata.json` whose content is stored elsewhere: see `Archive.has_photo`."""
         photo = Photo(self._photo_file(name), sha256, name, size)
         self.register(MEDIA, name, photo)
         return photo
@@ -179,11 +182,11 @@ class Writer:
         return photo_file(name, number, hides_names=self._key is not None)
 
     def register(self, kind: MemberKind, name: str, member: Member) -> None:
-        """Have `metadata.json` list a member that was written. `name`: what tells it from others of its kind."""
+        """List a member in `metadata.json` that was written. `name`: its identifier among the members of its kind."""
         self._members.setdefault(kind.key, {})[name] = member
 
     def write(self, file: str, blocks: Iterable[bytes], method: int = zipfile.ZIP_DEFLATED) -> str:
-        """Write a member's content, given in blocks of any size. Returns its checksum: SHA-256, in hex."""
+        """Write a member's content, in pieces of any size. Returns its checksum: SHA-256, in hexadecimal."""
         # This member and metadata.json are still to come.
         self._limits.check_members(len(self._zip.filelist) + 2, len(self._members.get(MEDIA.key, {})) + 1)
         return self._write(file, blocks, method)
@@ -224,13 +227,15 @@ class Writer:
         return digest.hexdigest()
 
     def _wait(self, most: int) -> None:
-        """Wait until no more than `most` pieces are left to pack. Raises what packing raised."""
+        """Wait until at most `most` pieces are left to compress. Raises what compressing them raised."""
         while len(self._waiting) > most:
             self._waiting.popleft().result()
 
     def finish(self, metadata: Metadata) -> Metadata:
-        """Write `metadata`, with the members that were added, and return it as it is read. Without this there is no
-        backup. Texts that are too long are cut; what is no character is replaced."""
+        """Write `metadata` together with the list of members, and return it as a reader will see it.
+
+        Without this, the file is not a backup. Texts that are too long are cut, and invalid characters replaced.
+        """
         metadata = replace(metadata.cut(), members=dict(self._members))
         metadata = replace(metadata, version=metadata.lowest_version())
         data = re.sub("[\ud800-\udfff]", "\N{REPLACEMENT CHARACTER}", _text_of(metadata)).encode()
