@@ -26,7 +26,7 @@ BETWEEN = b",\n"
 def lines_of(template: Sequence[bytes], columns: Sequence[Sequence[Any]]) -> bytes:
     """Return records as JSON text: one a line, with a comma and a line break between them.
 
-    `columns`: the values, one sequence for each column; there is at least one record. `frame`: the record template,
+    `columns`: the values, one sequence for each column; there is at least one record. `template`: the record template,
     that is, the constant texts before each value and after the last. Joining whole columns is faster than making a dict
     of each record first.
     """

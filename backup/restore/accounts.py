@@ -1,4 +1,4 @@
-"""Find whose accounts a restore changes: passwords, rights and API tokens are never changed silently."""
+"""Finds the accounts that a restore changes, since it must never change passwords, rights or API tokens silently."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ RIGHTS = ("is_active", "is_staff", "is_superuser", "groups", "user_permissions")
 
 
 def account_changes(plan: Plan, database: Database) -> AccountChanges:
-    """Return whose password, rights or tokens change, of those who have an account before and after, and who has one
-    only then."""
+    """Return the users whose password, rights or token change, of those who have an account before and after, and the
+    users who are added or removed."""
     users = plan.table(label_of(get_user_model()))
     if users is None:
         return AccountChanges()
@@ -32,7 +32,7 @@ def account_changes(plan: Plan, database: Database) -> AccountChanges:
     names_here = {key: str(row[name]) for key, row in current.items()}
     names_then = {key: str(row[name]) for key, row in then.items()}
     names_after = [*(names_then if plan.mode.clears else {**names_here, **names_then}).values()]
-    if plan.mode.clears:  # the keys may be those of other users then
+    if plan.mode.clears:  # a key may belong to another user afterwards
         by_name = {names_then[key]: row for key, row in then.items()}
         pairs = [
             (row, by_name[names_here[key]]) for key, row in current.items() if names_here[key] in by_name
@@ -78,7 +78,7 @@ def _tokens(
 
 
 def _groups(plan: Plan, database: Database) -> list[str]:
-    """Return the names of the groups whose permissions change, or go with them."""
+    """Return the names of the groups whose permissions change, or that are removed."""
     table = plan.table(GROUPS)
     if table is None:
         return []
@@ -91,7 +91,7 @@ def _groups(plan: Plan, database: Database) -> list[str]:
 
 
 def _not_among(names: Iterable[str], others: Iterable[str]) -> list[str]:
-    """Return those names that are not among others; some databases do not tell their case."""
+    """Return the names that are not among the others, ignoring case, which some databases do."""
     known = {name.casefold() for name in others}
     return sorted(name for name in names if name.casefold() not in known)
 

@@ -1,4 +1,4 @@
-"""Write what a plan says, inside of the restore's transaction."""
+"""Carries out a plan, in the restore's transaction."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from ..tables import Table
 from .plan import Plan
 from .records import RecordReader
 
-#: Bytes of packed rows that are written at once, about. Each time costs a server as much as a hundred rows.
+#: About how many bytes of packed rows are written at once. Each write costs a server as much as a hundred rows.
 TOGETHER = 2 * 1024 * 1024
-#: What `Database.pack` made of a batch, see `Plan.packed`.
+#: A batch packed by `Database.pack`, see `Plan.packed`.
 Packed = list[bytes] | None
 
 
@@ -32,8 +32,8 @@ def write(plan: Plan, database: Database, reader: RecordReader, counter: RecordC
 
 
 def next_keys(plan: Plan) -> dict[Table, int]:
-    """Return the keys that the next rows get after clearing: as where the backup was made, so far as it says; so the
-    keys of rows that are gone since are given again, and a counter that was far too high is right again."""
+    """Return table -> the key that its next row gets after clearing: the same as at the site of the backup, if the
+    backup says so. So keys of rows that are gone are used again, and a counter that was far too high is corrected."""
     keys = {}
     for table in [*plan.tables, *plan.emptied] if plan.mode.clears else ():
         if table.highest_usable_key is not None:
@@ -43,8 +43,8 @@ def next_keys(plan: Plan) -> dict[Table, int]:
 
 
 def _write_all(plan: Plan, database: Database, reader: RecordReader, counter: RecordCounter) -> None:
-    """Write every row, in place of all that is there, but for what is there to the letter. Rows were packed before the
-    transaction, so that others are locked out as briefly as possible."""
+    """Replace all rows by those of the backup, except identical ones. Rows were packed before the transaction, so that
+    others are locked out as briefly as possible."""
     for table in reversed([*plan.tables, *plan.emptied]):
         between = plan.between(table)
         if between is None:
@@ -67,7 +67,7 @@ def _write_all(plan: Plan, database: Database, reader: RecordReader, counter: Re
 
 
 def _together(packed: Iterator[tuple[int, Packed]]) -> Iterator[list[tuple[int, int, Packed]]]:
-    """Yield packed batches, with their numbers, as many together as are written at once."""
+    """Yield lists of packed batches to be written at once: (number of the batch, number of rows, packed rows)."""
     group: list[tuple[int, int, Packed]] = []
     size = 0
     for number, (count, data) in enumerate(packed):
@@ -81,7 +81,7 @@ def _together(packed: Iterator[tuple[int, Packed]]) -> Iterator[list[tuple[int, 
 
 
 def _write_changes(plan: Plan, database: Database, counter: RecordCounter) -> dict[str, int]:
-    """Write the rows that are not here yet or differ. Returns model label -> how many of them replaced another one."""
+    """Write the rows that are missing here or differ. Returns model label -> how many of them replaced another row."""
     replaced: dict[str, int] = {}
     for table in plan.tables:
         database.delete(table, plan.displaced.get(table.label, []))

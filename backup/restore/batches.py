@@ -1,5 +1,5 @@
-"""Batches of rows on their way to the database: each key once (`UniqueKeys`), in a temporary file (`Spool`), and as
-they are to be written (`ComparedBatch`)."""
+"""Batches of rows on their way to the database: checked for duplicate keys (`UniqueKeys`), stored in a temporary file
+(`Spool`), and compared with the rows here (`ComparedBatch`)."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from ..exceptions import StorageFailed
 from ..kinds import Plain
 from ..tables import Row, Table
 
-#: Is told of records that were read: model label, how many.
+#: Called when records were read, with the model label and their number.
 Report = Callable[[str, int], None]
 
 
 @dataclass(frozen=True)
 class ComparedBatch:
-    """Some rows of one table, as they are to be written. `replaced`: over a row that is plainly another record."""
+    """Some rows of one table, by how they are written. `replaced`: those that replace a row which is plainly another
+    record."""
 
     added: Sequence[Row] = ()
     changed: Sequence[Row] = ()
@@ -37,9 +38,9 @@ class ComparedBatch:
 
 
 class Spool:
-    """A temporary file of batches, each under a name, that come back in the order in which they were put.
+    """A temporary file of batches. Each has a name; those of one name are returned in the order in which they were put.
 
-    Nobody else can open it. It is gone when it is closed or the process dies.
+    Nobody else can open the file. It is deleted when it is closed or the process ends.
     """
 
     def __init__(self) -> None:
@@ -71,7 +72,7 @@ class Spool:
             yield self._read(place)
 
     def batch(self, name: str, number: int) -> Any:
-        """Return one of the batches of a name, by its place among them."""
+        """Return one of the batches of a name. `number`: its position among them, from 0."""
         return self._read(self._places[name][number])
 
     def backwards(self, name: str) -> Iterator[Any]:
@@ -86,7 +87,7 @@ class Spool:
 
 
 class UniqueKeys:
-    """Checks that no key of a model comes twice. Numbers that only rise, as in our own files, need no memory."""
+    """Checks that no key of a model occurs twice. Rising numbers, as in our own files, need no memory."""
 
     def __init__(self, table: Table, *, in_order: bool) -> None:
         self._table = table

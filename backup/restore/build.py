@@ -1,4 +1,4 @@
-"""Build the plan of a restore. Never writes: a preview shows the plan, a restore carries it out (`apply`)."""
+"""Builds the plan of a restore. It never writes: a preview shows the plan, and `apply` carries it out."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ def build(
     as_text: bool = True,
     into: Database | None = None,
 ) -> Plan:
-    """Return the plan of a restore of a backup into `database`, every record checked.
+    """Check every record of a backup, and return the plan of restoring it into `database`.
 
-    `tables`: those in scope here. `superuser`: whether the one who asks may change accounts. `excluded`: labels that
-    this site leaves out of backups and of restores. `site`: the id of this site. `preview`: collects what a preview
-    shows; if given, changes are counted. `placing`: decides about the photos; without it, records keep the names of
-    files that they have. `as_text`: compare the text of records if possible, which is faster and has the same
-    result. `into`: the connection that is written to, where `database` is a snapshot. Raises `InvalidBackup`; the
-    reason why the restore would be refused is in the plan.
+    `tables`: those in scope here. `superuser`: whether the user may change accounts. `excluded`: labels of models that
+    this site leaves out of backups and restores. `site`: the id of this site. `preview`: collects what a preview shows;
+    if given, changes are counted. `placing`: decides about the photos; without it, records keep their names of files.
+    `as_text`: compare the text of records if possible, which is faster and has the same result. `into`: the connection
+    to write to, if `database` is a snapshot. Raises `InvalidBackup`. If the restore must be refused, nothing is raised;
+    the plan has the reason.
     """
     metadata = reader.archive.metadata
     mode = options.mode
@@ -90,7 +90,7 @@ def build(
     if is_packed:
         records, identical = pack_all(reader, database, into or database, restored, spool, as_text=as_text)
     else:
-        # Where all rows are written anew, identical ones are needed as well, so nothing is compared.
+        # If all rows are written anew, identical ones are needed as well, so nothing is compared.
         as_text = as_text and not (mode.clears and preview is None)
         records, identical = _compare(reader, database, restored, spool, resolver, others, as_text=as_text)
     named = [
@@ -99,7 +99,7 @@ def build(
         if database.folds_texts and table.uniques
         for conflict in collation_conflicts(database, table, partial(rows_of, spool, table))
     ]
-    # Of two such records, both may be taken for the same row here: that goes with its cause.
+    # Both records of such a pair may match the same row here. That conflict has the same cause, so it is not named.
     named_rows = {(c.table.label, key) for c in named for key in (c.row[0], c.same_as)}
     others_conflicts = [c for c in resolver.conflicts if (c.table.label, c.row[0]) not in named_rows]
     plan = Plan(
@@ -144,7 +144,7 @@ def build(
 
 
 def _left_behind(plan: Plan, database: Database, staying: Sequence[Table]) -> list[str]:
-    """Return the rows of models that are not restored which refer to rows that go, as lines for people."""
+    """Return the rows of models that are not restored, but refer to rows that are removed, as lines for people."""
     going: dict[str, set[Plain]] = {}
     lines: list[str] = []
     for table in staying:
@@ -164,7 +164,7 @@ def _left_behind(plan: Plan, database: Database, staying: Sequence[Table]) -> li
 
 
 def _is_asked(table: Table) -> bool:
-    """Whether rows here are looked up by texts: for a character that a table cannot hold, it cannot even be asked."""
+    """Tell whether rows here are looked up by texts. A table cannot be asked for characters that it cannot hold."""
     return any(table.columns[place].kind is TEXT for group in table.uniques for place in group)
 
 
@@ -184,7 +184,7 @@ def _rows_in(
 
 
 def _merge(reader: RecordReader, database: Database, tables: Sequence[Table]) -> list[str]:
-    """Have the reader make one record of those that may be one, and are the same to the database. Returns warnings."""
+    """Let the reader merge records that are the same to the database, and that may be merged. Returns warnings."""
     warnings: list[str] = []
     merged: dict[str, Mapping[Plain, Plain]] = {}
     quiet = reader.quiet()
@@ -205,8 +205,10 @@ def _is_alike(
     current: Row,
     group: Sequence[int],
 ) -> bool:
-    """Tell whether a row here is that of a record by the values of `group`; else it is a conflict: the database takes
-    the two for the same, and people do not."""
+    """Tell whether a row that the database found by the values of `group` really matches a record.
+
+    If it does not, because the collation ignores a difference that people see, a conflict is added.
+    """
     place = next((place for place in group if not is_same_text(row[place], current[place])), None)
     if place is None or (options.merge_tags and table.label in babybuddy.MERGEABLE):
         return True
@@ -225,8 +227,10 @@ def _is_alike(
 def _check_members(
     metadata: Metadata, tables: Sequence[Table], excluded: Iterable[str], *, leave_out: bool
 ) -> list[str]:
-    """Return warnings of what is in the file and not restored. `leave_out`: see `RestoreOptions`. Raises
-    `InvalidBackup` for a model that is unknown."""
+    """Return warnings about what is in the file but not restored. `leave_out`: see `RestoreOptions`.
+
+    Raises `InvalidBackup` for an unknown model.
+    """
     known = {table.label for table in tables}
     installed = {config.label for config in apps.get_app_configs()}
     warnings = []
@@ -277,7 +281,7 @@ def _listed(places: Places) -> str:
 def _divide(
     metadata: Metadata, tables: Sequence[Table], mode: RestoreMode
 ) -> tuple[list[Table], list[Table], list[str]]:
-    """Return the tables that are restored, those that are emptied without a backup of theirs, and warnings."""
+    """Return the tables to restore, those to empty although the backup does not contain them, and warnings."""
     restored = [table for table in tables if table.label in metadata.models]
     others = [table for table in tables if table.label not in metadata.models]
     unknown = sorted({table.app for table in tables} - metadata.apps)
@@ -288,7 +292,7 @@ def _divide(
             warnings.append(
                 _("The backup does not know these apps; their data here stays as it is: %(apps)s.") % names
             )
-        # Otherwise, what migrations put into an upgraded backup would replace what people entered here.
+        # Otherwise rows that migrations added to an upgraded backup would replace those that people entered here.
         return [table for table in restored if table.app not in unknown], [], warnings
     if unknown:
         warnings.append(
@@ -327,8 +331,8 @@ def _compare(
     comparison = TextComparison(reader, database, lambda table, columns: spool.put(table.label, columns))
     records: dict[str, int] = {}
     identical: dict[str, Identical] = {}
-    # First the tables whose keys may change, since references in other tables must follow; of these, the tags come
-    # first, since they tell entries apart, and the ones that refer to rows of any table come last.
+    # Tables whose keys may change come first, since references in other tables must follow. Of these, tags come first,
+    # since they tell entries apart, and those that can refer to rows of any table come last.
     marks = {label for table, _rows in resolver.attached for label in labels_referred_to(table)}
     for table in sorted(
         tables, key=lambda t: (not resolver.resolves(t), bool(t.generics), t.label not in marks)
@@ -336,7 +340,7 @@ def _compare(
         # Texts can only be compared if neither keys nor references are remapped.
         is_plain = not (resolver.resolves(table) or resolver.key_map or others.concerns(table))
         is_plain = is_plain and not reader.alters(table)
-        # Nor if the rows here would take much memory: those are compared by their keys, a few at a time.
+        # Nor if the rows here would take much memory: these are compared by their keys, a few at a time.
         if as_text and is_plain and not has_identity(table) and not database.is_long(table):
             records[table.label], identical[table.label] = comparison.compare(table)
             continue
@@ -352,7 +356,7 @@ def _compare(
 def _count_changes(
     plan: Plan, database: Database, preview: PreviewCollector, others: Others
 ) -> dict[str, Changes]:
-    """Compare all rows, and return model label -> what happens to them. The preview takes its examples."""
+    """Compare all rows, give examples to the preview, and return model label -> what happens to its rows."""
     changes: dict[str, Changes] = {}
     for table in [*plan.tables, *plan.emptied]:
         before = _count_here(plan, database, table)
@@ -381,7 +385,7 @@ def _count_changes(
 
 
 def _children(plan: Plan) -> list[str]:
-    """Return the names of the first of the children that are restored."""
+    """Return the names of the children that are restored, the first of them if there are many."""
     table = plan.table(babybuddy.CHILD)
     if table is None:
         return []
@@ -390,20 +394,20 @@ def _children(plan: Plan) -> list[str]:
 
 
 def _missing(plan: Plan, database: Database, table: Table) -> list[Plain]:
-    """Return the keys of the rows here that go, if some of the backup's records have others: the last of them."""
+    """Return the keys of the last rows here that are removed, as `_going` yields them, at most `MOST`."""
     return [*islice(_going(plan, database, table), MOST)]
 
 
 def _going(plan: Plan, database: Database, table: Table) -> Iterator[Plain]:
-    """Return the keys of all rows here that go, of a table of which no record was found by its text, backwards."""
+    """Yield the keys of all rows here that are removed, in falling order, for a table that was not compared as text."""
     rows = plan.rows(table) if table in plan.tables else ()
     coming = {row[0] for batch in rows for row in plan.key_map.remap(table, batch)}
     return (key for keys in database.keys_descending(table) for key in keys if key not in coming)
 
 
 def _count_here(plan: Plan, database: Database, table: Table) -> int:
-    """Return the number of rows here. Those that were read are counted already: a server takes as long to count rows as
-    to read a tenth of them."""
+    """Return the number of rows here, if possible without a query: counting rows takes a server as long as reading a
+    tenth of them."""
     identical = plan.identical.get(table.label, Identical())
     if identical.up_to is None:
         return database.count(table)

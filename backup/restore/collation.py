@@ -1,5 +1,5 @@
-"""Find texts that the database takes for the same although they are not: by its collation, "Milk" may be "milk", and
-every emoji every other. A unique column holds one of them only.
+"""Finds different texts that the database considers the same: in some collations, "Milk" equals "milk", and all emoji
+are equal. A unique column can hold only one of them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _ASTRAL = re.compile(rb"[\xf0-\xf4]|\\\\u[dD][89a-fA-F]")
 
 
 def is_same_text(text: Plain, other: Plain) -> bool:
-    """Tell whether two texts differ in nothing but case, width and blanks at the end: people mean the same by them."""
+    """Tell whether two texts mean the same to people: they only differ in case, width and trailing blanks."""
     return bool(_folded(text) == _folded(other))
 
 
@@ -33,7 +33,7 @@ def _folded(text: Plain) -> Plain:
 
 
 def collation_conflicts(database: Database, table: Table, rows: Rows) -> list[Conflict]:
-    """Return the records of which the database would take a unique text for that of another record."""
+    """Return conflicts of records that have the same unique text as another record, by the database's collation."""
     conflicts = []
     for group, first, row, collation in _alike(database, table, rows):
         place = next(place for place in group if first[place] != row[place])
@@ -44,7 +44,10 @@ def collation_conflicts(database: Database, table: Table, rows: Rows) -> list[Co
 def collation_conflict(
     database: Database, table: Table, row: Row, place: int, other: Plain, key: Plain, collation: str
 ) -> Conflict:
-    """Return a conflict of a record with another record, or a row here. `other`, `key`: its text and its key."""
+    """Return the conflict of a record with another record or a row here, of which `other` is the text, `key` the key.
+
+    `row`: the record. `place`: the column of the text.
+    """
     is_secret = table.label in babybuddy.SECRET_KEYS
     reason = _(
         "its %(field)s “%(value)s” is the same as “%(other)s” of %(model)s %(key)s to this database (%(collation)s)"
@@ -60,7 +63,7 @@ def collation_conflict(
 
 
 def merges(database: Database, table: Table, rows: Rows) -> tuple[dict[Plain, Plain], list[str]]:
-    """Return key of a record -> key of the record that it becomes one with, and what is to be said of it."""
+    """Return key of a record -> key of the record that it is merged with; and warnings about that."""
     merged: dict[Plain, Plain] = {}
     warnings = []
     for group, first, row, _collation in _alike(database, table, rows):
@@ -69,7 +72,7 @@ def merges(database: Database, table: Table, rows: Rows) -> tuple[dict[Plain, Pl
             place = next(place for place in group if first[place] != row[place])
             text = _("“%(value)s” and “%(other)s” become one, since this database takes them for the same.")
             warnings.append(text % {"value": first[place], "other": row[place]})
-    for key in [*merged]:  # one that another becomes may itself become a third, by another unique text
+    for key in [*merged]:  # the other record may itself be merged with a third, by another unique text
         chain = [key]
         while chain[-1] in merged:
             chain.append(merged[chain[-1]])
@@ -78,8 +81,10 @@ def merges(database: Database, table: Table, rows: Rows) -> tuple[dict[Plain, Pl
 
 
 def _alike(database: Database, table: Table, rows: Rows) -> Iterator[tuple[tuple[int, ...], Row, Row, str]]:
-    """Yield the unique columns, a record and a later one that are the same in them to the database, but not to the
-    letter, and the collation."""
+    """Yield pairs of records whose unique texts differ, but are the same to the database.
+
+    Each is a tuple: positions of the unique columns, the record, a later record, name of the collation.
+    """
     for group in [*table.uniques, (0,)] if not table.key.refers_to else table.uniques:
         collations = {
             place: collation
@@ -106,7 +111,8 @@ def _alike(database: Database, table: Table, rows: Rows) -> Iterator[tuple[tuple
 
 
 def too_narrow(database: Database, archive: Archive, tables: Sequence[Table]) -> list[str]:
-    """Return for each table here that cannot hold every character of its records the statement that mends that."""
+    """Return an SQL statement for each table here that cannot hold every character of its records, which changes it so
+    that it can."""
     if not database.without_all_characters(tables):
         return []
     statements = []

@@ -1,12 +1,12 @@
-"""Find the records that are here already by comparing text with text: the lines of the file with the rows here,
-written as the file would have them.
+"""Finds the records that are here already by comparing text: the lines of the file, and the rows here written in the
+same form.
 
-That is many times as fast as to parse every record, and changes nothing: what is found identical needs no more looking
-at, and whatever differs goes the plain way (`RecordReader.columns`, `Plan.batches`). A property test holds the plans
-of both ways equal.
+This is many times as fast as parsing every record, and has the same result: identical records need no more work, and
+all others go the plain way (`RecordReader.columns`, `Plan.batches`). A property test holds the plans of both ways
+equal.
 
-If existing data is cleared, what is identical stays, and only what lies between is deleted (`Plan.between`):
-to delete rows only to write them again would take several times as long, and nobody could write meanwhile.
+If existing data is cleared, identical rows stay, and only the rows between them are deleted (`Plan.between`): deleting
+rows and writing them again would take several times as long, and others could not write meanwhile.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from ..tables import Batch, Table
 from .plan import Identical, KeyRange
 from .records import RecordReader
 
-#: Between these are all keys.
+#: The lowest and the highest key that there can be.
 LOWEST, HIGHEST = -(2**63), 2**63 - 1
-#: After so many records that all differ, the others are taken to differ as well: to compare costs more than to write.
+#: After this many records that all differ, the others are assumed to differ as well: comparing costs more than writing.
 HOPELESS = 5000
-#: Bytes, about, of the pieces in which a block that differs is compared.
+#: About how many bytes the pieces have in which a block that differs is compared.
 PIECE = 8 * 1024
-#: Bytes of records that differ which are put aside together, about.
+#: About how many bytes of differing records are put aside together.
 TOGETHER = 128 * 1024
 
 
@@ -43,8 +43,8 @@ class TextComparison:
         put: Callable[[Table, Batch], None],
         put_between: Callable[[Table, list[KeyRange]], None] | None = None,
     ) -> None:
-        """`put`: takes the records that are not here to the letter; `put_between`: takes the ranges of keys in which
-        all rows here are others than the backup's."""
+        """`put`: is given the records that are not identical; `put_between`: the ranges of keys in which no row here is
+        identical to a record."""
         self._reader = reader
         self._archive = reader.archive
         self._database = database
@@ -52,9 +52,9 @@ class TextComparison:
         self._put_between = put_between or (lambda _table, _ranges: None)
 
     def compare(self, table: Table) -> tuple[int, Identical]:
-        """Read a table's records, and put aside those that are not here to the letter.
+        """Read a table's records, and put aside those that are not identical to a row here.
 
-        Returns how many records there are, and which of them are identical. Raises `InvalidBackup`.
+        Returns the number of records, and which of them are identical. Raises `InvalidBackup`.
         """
         unique = self._reader.unique_keys(table)
         records = identical = 0
@@ -113,9 +113,9 @@ class TextComparison:
     def _identical_rows(
         self, table: Table, lines: set[bytes], columns: Batch, text: bytes | None
     ) -> dict[bytes, Any]:
-        """Return the lines that are those of rows here -> the rows' keys."""
+        """Return line -> key, for the lines that are identical to rows here."""
         current, rest = self._partition(table, lines, columns, text)
-        # What differs may be the same in its canonical form, which is only made now, since it takes time.
+        # Rows that differ may be the same in canonical form, which is only made now, since it takes time.
         rest = self._database.canonical(table, rest)
         current |= self._partition(table, lines, rest, _text_of(table, rest))[0]
         return current
@@ -123,8 +123,10 @@ class TextComparison:
     def _partition(
         self, table: Table, lines: set[bytes], columns: Batch, text: bytes | None
     ) -> tuple[dict[bytes, Any], Batch]:
-        """Divide rows here, given as their columns and as their text, into those that are among the lines, as line ->
-        key, and the others, as columns."""
+        """Divide rows here into those that are among the lines (returned as line -> key) and others (as columns).
+
+        `columns`, `text`: the rows here as columns and as text.
+        """
         if not columns or text is None:
             return {}, columns
         texts = split_lines(text)

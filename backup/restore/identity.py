@@ -1,16 +1,16 @@
-"""Decide which row a record is, and so under which key it is written.
+"""Decides which row a record is, and thus under which key it is written. That depends on the mode of the restore:
 
-- If existing data is cleared, the row with its primary key: the backup's keys are the keys (`BackupKeys`). Where
-  only some parts are cleared, rows that stay may refer to some that go. Of these models, a record is the row that holds
-  the same unique values, or else it gets a key that is not in use here: nothing comes to belong to somebody else.
-- If it is overwritten (`MatchedRows`), in this order: (1) the row that holds the same values in a unique field or
-  constraint; it keeps its key, and the backup's references to the record follow it there - or, if the key is itself
-  data (an API token), it makes way for the record; (2) the row with the same primary key; (3) none: the record is
-  inserted with its key, or with a fresh one if another record claimed that row. A record that matches two rows, and
-  two records that match one row, are a conflict. If rule 2 meets a row that is plainly another record (see
-  `babybuddy.apart`), that row is replaced.
-- If both are kept (`KeptRows`), the same, but such a row stays, and the record gets a fresh key; unless a row here
-  is the same in all but the key, tags and the like included, since such a restore has brought it before.
+- Clear (`BackupKeys`): a record is the row with its primary key. If only some parts are cleared, rows that stay may
+  refer to rows that are removed. For models that they refer to, a record is the row with the same unique values;
+  otherwise it gets a key that is not in use here, so that nothing comes to belong to somebody else.
+- Overwrite (`MatchedRows`): a record is (1) the row with the same values in a unique field or constraint. The row keeps
+  its key, and the backup's references to the record are remapped; but if the key is itself data (an API token), the
+  row is displaced. Otherwise it is (2) the row with the same primary key, or (3) none: then it is inserted with its
+  key, or with a fresh key if another record is that row. It is a conflict if a record matches two rows, or two records
+  match one row. If the row of rule 2 is plainly another record (see `babybuddy.apart`), it is replaced.
+- Keep both (`KeptRows`): the same, but a row that is plainly another record stays, and the record gets a fresh key. If
+  a row here is the same in all but its key, including tags and the like, the record is that row, since it has been
+  restored this way before.
 
 To add a mode of restore, add a `Resolver` to `RESOLVERS`.
 """
@@ -35,15 +35,15 @@ Rows = Callable[[], Iterator[list[Row]]]
 
 @dataclass(frozen=True)
 class Conflict:
-    """A record that cannot be told to be one row. `rows_here`: the keys of the rows that it may be."""
+    """A record that matches several rows, or a row that several records match. `rows_here`: the keys of the rows."""
 
     table: Table
     row: Row
     rows_here: list[Plain]
     reason: str
-    #: The statement that mends the cause, if the database takes different texts for the same.
+    #: If the cause is that the database considers different texts the same: an SQL statement that solves it, …
     statement: str = ""
-    #: And the key of the record, or row here, that this one is then the same as.
+    #: … and the key of the record, or of the row here, that this record is the same as.
     same_as: Plain = None
 
     def __str__(self) -> str:
@@ -59,7 +59,7 @@ class KeyMap:
 
     def __init__(self) -> None:
         self._keys: dict[str, dict[Plain, Plain]] = {}
-        #: The same as texts, as which a generic reference may hold keys of any kind.
+        #: The same with keys as texts, since a generic reference may store keys of any kind as text.
         self._texts: dict[str, dict[str, str]] = {}
 
     def __bool__(self) -> bool:
@@ -75,7 +75,7 @@ class KeyMap:
         self._texts.setdefault(table.label, {})[str(load(key))] = str(load(key_here))
 
     def remap(self, table: Table, rows: list[Row]) -> list[Row]:
-        """Return rows of the backup under the keys that they get here, their references too."""
+        """Return rows of the backup with their own keys, and their references, remapped."""
         if not self:
             return rows
         own = self.of(table.label)
@@ -85,8 +85,8 @@ class KeyMap:
         ]
 
     def remap_references(self, table: Table, rows: list[Row]) -> list[Row]:
-        """Remap as `remap` does, before the table's own keys are resolved: a key is mapped only if it is itself a
-        reference, as that of a child of multi-table inheritance is."""
+        """Remap only references, before the table's own keys are resolved. A primary key is remapped only if it is a
+        reference, as in multi-table inheritance."""
         return [self._remap_references(table, row, key=True) for row in rows] if self else rows
 
     def _remap_references(self, table: Table, row: Row, *, key: bool = False) -> Row:
@@ -113,19 +113,19 @@ class KeyMap:
 
 
 def has_identity(table: Table) -> bool:
-    """Tell whether more than the primary key says which row a record of this model is."""
+    """Tell whether something else than the primary key can identify a row of this model."""
     return bool(table.uniques) or table.key_is_data or bool(table.key.refers_to)
 
 
 def are_apart(current: Row, row: Row, apart: Sequence[Sequence[int]]) -> bool:
-    """Tell whether two rows are plainly two records. `apart`: see `babybuddy.apart`."""
+    """Tell whether two rows are plainly different records. `apart`: see `babybuddy.apart`."""
     return bool(apart) and all(any(current[place] != row[place] for place in places) for places in apart)
 
 
 class Resolver:
-    """Resolves, table by table in dependency order, which rows the records of a backup are.
+    """Decides, table by table in dependency order, which rows the records of a backup are.
 
-    `in_use`: labels of the models that rows refer to which are not restored, and stay.
+    `in_use`: labels of the models that are referred to by rows which are not restored, and stay.
     """
 
     def __init__(self, database: Database, in_use: Set[str] = frozenset()) -> None:
@@ -136,18 +136,19 @@ class Resolver:
         self.displaced: dict[str, list[Plain]] = {}
         #: At most `MAX_NAMED`.
         self.conflicts: list[Conflict] = []
-        #: Tells whether the row that the database found for some unique values of a record is that record: see
-        #: `collation`. None: it is.
+        #: Tells whether a row that the database found by unique values of a record really has them, see `collation`.
+        #: None: it always does.
         self.is_alike: Callable[[Table, Row, Row, Sequence[int]], bool] | None = None
         #: The tables of `babybuddy.ATTACHED` that are restored, with the backup's records.
         self.attached: list[tuple[Table, Rows]] = []
 
     def resolves(self, table: Table) -> bool:
-        """Tell whether the keys of its records may differ here, so that it comes before the tables that refer to it."""
+        """Tell whether records of a table may get other keys here, so that it must come before tables that refer to
+        it."""
         raise NotImplementedError
 
     def resolve(self, table: Table, rows: Rows) -> None:
-        """Add to `key_map`, `displaced` and `conflicts` what is true of this table's records."""
+        """Resolve the records of a table: add to `key_map`, `displaced` and `conflicts`."""
         raise NotImplementedError
 
 
@@ -165,7 +166,7 @@ class MatchedRows(Resolver):
             highest = _highest(highest, batch)
             remapped = self.key_map.remap_references(table, batch)
             for row, new, matches in zip(batch, remapped, self.matches(table, remapped), strict=True):
-                if new[0] != row[0]:  # its key is a reference (to a parent's row), and was mapped as such
+                if new[0] != row[0]:  # its key is a reference to a parent's row, and was remapped as such
                     self.key_map.add(table, row[0], new[0])
                 self._claim(table, row, new[0], matches, claimed)
         if claimed and not table.key_is_data:
@@ -173,7 +174,7 @@ class MatchedRows(Resolver):
         self._keep(table, rows, highest)
 
     def _rehouse(self, table: Table, rows: Rows, claimed: dict[Plain, Plain], highest: Plain) -> Plain:
-        """Give each record whose own row went to another record a row of its own, under a fresh key."""
+        """Give a fresh key to each record whose row was claimed by another record. Returns the highest key."""
         for batch in rows():
             own = self.key_map.of(table.label)
             homeless = [row for row in batch if row[0] in claimed and row[0] not in own]
@@ -192,7 +193,7 @@ class MatchedRows(Resolver):
     def _claim(
         self, table: Table, row: Row, key: Plain, matches: list[Plain], claimed: dict[Plain, Plain]
     ) -> None:
-        """Decide which row a record is. `key`: what its references say; `matches`: rows with its unique values."""
+        """Decide which row a record is. `key`: its own, remapped; `matches`: keys of rows with its unique values."""
         if len(matches) > 1 or (matches and table.key.refers_to and matches != [key]):
             rows_here = [*{*matches, key}]
             keys = ", ".join(_shown(table, key) for key in rows_here)
@@ -226,14 +227,14 @@ class MatchedRows(Resolver):
             answers = self._database.matches(table, group, [rows[place] for place in unknown])
             for place, keys in zip(unknown, answers, strict=True):
                 keys = self._alike(table, rows[place], keys, group)
-                # Where no constraint makes them unique, take the row with the record's key, else the first one.
+                # If no constraint makes the values unique, take the row with the record's key, else the first one.
                 if len(keys) > 1:
                     keys = [rows[place][0]] if rows[place][0] in keys else [min(keys)]
                 keys_here[place] += [key for key in keys if key not in keys_here[place]]
         return keys_here
 
     def _alike(self, table: Table, row: Row, keys: list[Plain], group: Sequence[int]) -> list[Plain]:
-        """Return those of the keys whose rows hold the values of a record not only by the database's collation."""
+        """Return the keys of the rows that really have a record's values, and not only by the database's collation."""
         if not keys or self.is_alike is None or not any(table.columns[p].kind is TEXT for p in group):
             return keys
         current = self._database.rows_by_key(table, keys)
@@ -245,8 +246,8 @@ class MatchedRows(Resolver):
 
 
 class KeptRows(MatchedRows):
-    """Like `MatchedRows`, but where the row of a record is plainly another one, that row stays; the record is the row
-    that is the same in all but the key, or it gets a fresh key."""
+    """Like `MatchedRows`, but a row that is plainly another record stays. The record is then the row that is the same
+    in all but its key, or it gets a fresh key."""
 
     def resolves(self, table: Table) -> bool:
         return super().resolves(table) or bool(babybuddy.apart(table))
@@ -255,7 +256,7 @@ class KeptRows(MatchedRows):
         is_another = self._is_another(table)
         if is_another is None:
             return
-        #: Key of a record whose row is another one -> digest of its values.
+        #: Key of a record whose row is plainly another record -> digest of its values.
         strangers: dict[Plain, bytes] = {}
         for batch in rows():
             own = self.key_map.of(table.label)
@@ -265,7 +266,7 @@ class KeptRows(MatchedRows):
                 current = self._database.rows_by_key(table, keys)
                 others += [row for row in remapped if row[0] in current and is_another(current[row[0]], row)]
             for row, matches in zip(others, self.matches(table, others), strict=True):
-                if not matches:  # else unique values say that it is that row all the same
+                if not matches:  # otherwise its unique values say that it is that row after all
                     strangers[row[0]] = _digest(row)
         alike = self._rows_alike(table, rows, strangers) if strangers else {}
         for key in strangers:
@@ -274,7 +275,7 @@ class KeptRows(MatchedRows):
             self.key_map.add(table, key, alike[key])
 
     def _rows_alike(self, table: Table, rows: Rows, strangers: Mapping[Plain, bytes]) -> dict[Plain, Plain]:
-        """Return key of a record -> key of the row here that is the same in all but that: no row is two records."""
+        """Return key of a record -> key of the row here that is the same in all but its key. Each row is used once."""
         wanted = {*strangers.values()}
         candidates: dict[Plain, bytes] = {}
         for columns in self._database.batches(table):
@@ -308,7 +309,7 @@ class KeptRows(MatchedRows):
         for other, rows in self.attached if keys else ():
             batches = (list(zip(*columns, strict=True)) for columns in self._database.batches(other))
             for batch in batches if here else rows():
-                # What is attached refers to the record by its key in the backup, and to others by theirs here.
+                # Attached records refer to this one by its key in the backup, and to others by their keys here.
                 remapped = batch if here else self.key_map.remap_references(other, batch)
                 for row, values in zip(batch, remapped, strict=True):
                     for type_place, place in other.generics:
@@ -318,14 +319,15 @@ class KeptRows(MatchedRows):
         return {key: _digest((key, digests[key], *sorted(texts))) for key, texts in attached_texts.items()}
 
     def _is_another(self, table: Table) -> Callable[[Row, Row], bool] | None:
-        """Return what tells whether a row here is another record than the backup's with its key; None: none is."""
+        """Return a function that tells whether a row here is another record than the one with its key in the backup;
+        None if none is."""
         apart = babybuddy.apart(table)
         return (lambda current, row: are_apart(current, row, apart)) if apart else None
 
 
 class BackupKeys(KeptRows):
-    """The backup's keys are the keys; but for the models that are `in_use`, where every row with other unique values is
-    another record."""
+    """Records keep the backup's keys, except those of models that are `in_use`: there, every row with other unique
+    values counts as another record."""
 
     def resolves(self, table: Table) -> bool:
         return table.label in self._in_use
@@ -334,7 +336,7 @@ class BackupKeys(KeptRows):
         return lambda current, row: True
 
 
-#: Who resolves in each mode.
+#: The resolver of each mode.
 RESOLVERS: dict[RestoreMode, type[Resolver]] = {
     RestoreMode.CLEAR: BackupKeys,
     RestoreMode.OVERWRITE: MatchedRows,

@@ -1,4 +1,4 @@
-"""Make the records of a restore that clears existing data ready for the driver, before anybody is locked out."""
+"""Prepares the records of a restore that clears existing data for the driver, before others are locked out."""
 
 from __future__ import annotations
 
@@ -24,11 +24,10 @@ def pack_all(
     *,
     as_text: bool,
 ) -> tuple[dict[str, int], dict[str, Identical]]:
-    """Read and check every record, and make those that are not here to the letter ready for the driver, since that need
-    not wait until others are locked out.
+    """Read and check every record, and pack those that are not identical to rows here for the driver.
 
-    Returns model label -> number of records, and the records that are known to be identical, of the tables that were
-    compared: see `_may_stay`.
+    Returns model label -> number of records; and, for the tables that were compared (see `_may_stay`), model label ->
+    the records that are known to be identical.
     """
 
     def put(table: Table, columns: Batch) -> None:
@@ -41,7 +40,7 @@ def pack_all(
     comparison = TextComparison(
         reader, database, put_differing, lambda table, ranges: spool.put(between_name(table), ranges)
     )
-    # Rows can only stay where deleting others does not touch them. To delete all and write it again is safe.
+    # Rows can only stay if deleting others does not affect them. Deleting and writing all of them is always safe.
     as_text = as_text and not into.acts_on_delete()
     records: dict[str, int] = {}
     identical: dict[str, Identical] = {}
@@ -59,8 +58,8 @@ def pack_all(
 
 
 def _is_spooled(reader: RecordReader, table: Table) -> bool:
-    """Tell whether all of its records go into the spool, since they are looked at once more: those that may be in
-    conflict by more than their keys, accounts (see `policy`), and those of apps that the backup does not know."""
+    """Tell whether all records of a table go into the spool since they are needed once more: if they may conflict by
+    more than their keys, if they are accounts (see `policy`), or of apps that the backup does not know."""
     return (
         has_identity(table)
         or part_of(table.label) is Part.ACCOUNTS
@@ -69,10 +68,10 @@ def _is_spooled(reader: RecordReader, table: Table) -> bool:
 
 
 def _may_stay(reader: RecordReader, database: Database, table: Table) -> bool:
-    """Tell whether rows here are to be compared with the records that come in their place, and stay where they are
-    identical: where that is possible, and there are enough rows for it to pay.
+    """Tell whether the rows of a table are compared with the records, so that identical ones can stay: if that is
+    possible, and if there are enough rows for it to pay.
 
-    Only keys that the database gives are known to be in the ranges between which others are deleted.
+    It needs numeric keys given by the database, since the rows in between are deleted by ranges of keys.
     """
     return (
         not _is_spooled(reader, table)
@@ -89,4 +88,4 @@ def _pack(database: Database, table: Table, columns: Batch) -> list[bytes] | Non
     try:
         return database.pack(table, columns)
     except (LookupError, ValueError, OverflowError):
-        return None  # a natural key that has to be made first, or a value that no driver takes
+        return None  # it needs a natural key that has to be created first, or has a value that the driver refuses

@@ -1,8 +1,8 @@
-"""Restore some parts of a backup while the others stay as they are here: what becomes of references between the two.
+"""Handles references between parts of a backup that are restored and parts that stay as they are here.
 
-A record of a model that is not restored is the row here with the same unique values, and references to it follow it
-there. If there is no such row, records that need it are left out, and so are records that need those; one that can
-do without it comes back without the reference.
+A record of a model that is not restored is matched with the row here that has the same unique values, and references to
+it are remapped. If there is no such row, records that need it are left out, and so are records that need those;
+optional references to it are removed.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from .records import RecordReader
 
 
 class Others:
-    """The models that are not restored, as far as restored ones refer to them.
+    """The models that are not restored, but that restored ones refer to.
 
-    `tables`: all in scope here, in dependency order. `restored`: those of the backup that are restored. Tells the key
-    map under which keys the records are here.
+    `tables`: all in scope here, in dependency order. `restored`: those that are restored. The keys that the records
+    have here are added to `key_map`.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Others:
         return columns
 
     def warnings(self) -> list[str]:
-        """Return a warning of what is left out, or none."""
+        """Return warnings about records that are left out; [] if none are."""
         models = ", ".join(f"{label} ({count})" for label, count in self.left_out.items() if count)
         text = _("Left out, since they belong to users or other records that are not here: %(models)s.")
         return [text % {"models": models}] if models else []
@@ -94,7 +94,7 @@ class Others:
 
 
 def labels_referred_to(table: Table) -> set[str]:
-    """Return the labels of the models whose keys a table holds, generic references apart."""
+    """Return the labels of the models that a table refers to, without generic references."""
     relations = [relation.target for relation in table.relations]
     return {label for _place, label in table.references} | {
         target.refers_to for target in relations if not target.is_natural
@@ -102,8 +102,8 @@ def labels_referred_to(table: Table) -> set[str]:
 
 
 def _referred_to(tables: Sequence[Table], restored: Iterable[Table]) -> list[Table]:
-    """Return the tables that are not restored, and that those which are refer to; or that one of the former refers to,
-    since it may be what tells its rows."""
+    """Return the tables that are not restored, but that restored ones refer to; and the tables that these refer to in
+    turn, since a reference may be part of what identifies a row."""
     wanted = {label for table in restored for label in labels_referred_to(table)}
     tables_needed = []
     for table in reversed(tables):
@@ -114,7 +114,7 @@ def _referred_to(tables: Sequence[Table], restored: Iterable[Table]) -> list[Tab
 
 
 def _present(reader: RecordReader, database: Database, table: Table, key_map: KeyMap) -> set[Plain]:
-    """Return the keys in the backup of the records that are rows here, and map those that differ."""
+    """Return the keys (in the backup) of the records that exist here, and add those that differ here to `key_map`."""
     present: set[Plain] = set()
     matcher = MatchedRows(database)
     for columns in reader.columns(table) if table.label in reader.archive.metadata.models else ():

@@ -1,14 +1,14 @@
-"""The photos of a backup on their way into the storages of a site: `Placing`.
+"""Puts the photos of a backup into the storages of a site: see `Placing`.
 
-A restore never overwrites or deletes a file. A photo goes under its own name where that is free. If a file of the
-same content has the name, there is nothing to do. If another file has it, the photo gets a name of its own, made of
-its checksum, and the records that name it follow: what the host made of a file (thumbnails, say) goes by the file's
-name, and stays right. So whatever becomes of the restore, what records named before is as it was.
+A restore never overwrites or deletes a file. A photo gets its own name if that is free. If a file with the same content
+has the name, nothing is done. If another file has it, the photo gets a new name, made of its checksum, and so do the
+records that name it; so thumbnails and the like, which the host stores by the name of a file, stay right. Whatever
+becomes of the restore, the files that records named before are unchanged.
 
-First all is decided, and nothing written (`decide`, for a preview, too); then, before the database's transaction, files
-are put there (`place`). Files that no record names in the end do no harm.
+`decide` makes all decisions without writing, for a preview, too. `place` then writes the files, before the transaction
+begins. Files that no record names in the end do no harm.
 
-Longer than most modules, since what is decided and what is done share their steps.
+Longer than most modules, since deciding and placing share their steps.
 """
 
 from __future__ import annotations
@@ -44,33 +44,33 @@ from .records import RecordReader, Renamed
 
 T = TypeVar("T")
 
-#: How the name of a file ends that is being written. As in `storage.atomic`, which removes those that were left.
+#: The end of the name of a file while it is written; the same as in `storage.atomic`, which removes abandoned ones.
 PARTIAL = ".babybuddy.part"
-#: Digits of a photo's checksum in its name, if its own name is taken; the next number where that is taken, too, and
-#: random ones where all are: a restore that was killed may have left a part of the photo there.
+#: If the own name of a photo is taken, so many digits of its checksum are added; more if that name is taken, too; and
+#: random digits if all are: a restore that was killed may have left parts of the photo under these names.
 DIGITS = (8, 16, 32, 64)
-#: What a system says of a name that it cannot give to a file.
+#: Errors of the system for a name that no file can have.
 _NAME_ERRORS = {errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ}
 
 
 class State(Enum):
-    """What becomes of a photo."""
+    """What happens to a photo."""
 
-    #: It is put into the storage.
+    #: It is written to the storage.
     ADDED = "added"
-    #: It is there, with the same content.
+    #: It is there already, with the same content.
     UNCHANGED = "unchanged"
-    #: It is none that may be put there. Records lose its name, unless a file is there that has it.
+    #: It may not be put there. Its name is removed from records, unless a file of that name exists.
     REFUSED = "refused"
-    #: The storage does not take it. Records keep the name, as where a backup has no photos.
+    #: The storage cannot store it. Records keep the name, as with a backup without photos.
     UNPLACED = "unplaced"
 
 
 @dataclass(eq=False, slots=True)
 class _File:
-    """A photo of the backup that records name, in one storage. `name`: the one that it gets there. `place`: the first
-    record that names it: label, key, field. `columns`: of those that do, by label. `reason`: why it is refused.
-    `is_taken`: whether another file has its name."""
+    """A photo of the backup that records name, for one storage. `name`: the name that it gets there. `place`: label,
+    key and field of the first record that names it. `columns`: model label -> the columns that name it. `reason`: why
+    it is refused. `is_taken`: whether another file has its own name."""
 
     photo: Photo
     storage: Storage
@@ -87,7 +87,7 @@ class _File:
 
 
 class Placing:
-    """Where the photos of one backup go. `leave_out`, `as_it_was`: see `RestoreOptions`. `reporter`: hears of each."""
+    """Decides where the photos of a backup go, and puts them there. `leave_out`, `as_it_was`: see `RestoreOptions`."""
 
     def __init__(
         self,
@@ -101,19 +101,19 @@ class Placing:
         self._leave_out, self._as_it_was = leave_out, as_it_was
         self._files: list[_File] | None = None
         self._placed: list[_File] = []
-        #: Whether a storage failed in the middle, so that a file may be there all the same.
+        #: Whether a storage failed while writing, so that a file may be there all the same.
         self._is_uncertain = False
-        #: Model label, field -> name in the backup -> what records hold here instead, if that differs.
+        #: (Model label, field) -> name in the backup -> the name here, for names that differ.
         self.renamed: Renamed = {}
-        #: Whether `place` came out otherwise than was decided: a plan that was made before is no longer right.
+        #: Whether `place` had to deviate from the decisions, so that a plan that was built before is out of date.
         self.has_moved = False
 
-    # -- what would be done ---
+    # -- deciding ---
 
     def decide(
         self, reader: RecordReader, tables: Sequence[Table], without: Callable[[Table, Batch], Batch]
     ) -> None:
-        """Decide about every photo that records of these tables name, once. Writes nothing.
+        """Decide about all photos that records of these tables name. Writes nothing. To be called once.
 
         `without`: see `RecordReader.columns`. Raises `InvalidBackup`; `StorageFailed` if a storage does not answer,
         or has no room.
@@ -155,7 +155,7 @@ class Placing:
         return sorted(files.values(), key=lambda file: order[file.photo.name])
 
     def _names_here(self) -> set[_File]:
-        """Return those whose name some file has. Each storage is asked for its folders, not for each file."""
+        """Return the photos whose name is taken by a file. Storages are asked to list folders, not for each file."""
         here: set[_File] = set()
         by_storage: dict[int, list[_File]] = {}
         for file in self._files or ():
@@ -171,7 +171,7 @@ class Placing:
     def _decide(self, file: _File, *, is_here: bool) -> None:
         photo = file.photo
         file.is_taken = is_here
-        # The checksum in a file that was edited may be that of another photo.
+        # In an edited backup, the checksum may be that of another photo.
         if is_here and self._archive.metadata.is_sealed and self._is_same(file, photo.size, photo.sha256):
             file.state = State.UNCHANGED
             return
@@ -181,7 +181,7 @@ class Placing:
         if not self._archive.has_photo(photo):
             file.state = State.UNPLACED
             return
-        if self._as_it_was and not is_here:  # it is looked at when it is placed
+        if self._as_it_was and not is_here:  # its content is only checked when it is placed
             return
         with self._copy(photo) as copy:
             size, digest = copy.size or 0, copy.digest
@@ -195,8 +195,8 @@ class Placing:
                 self._find_name(file, size, digest)
 
     def _find_name(self, file: _File, size: int, digest: str) -> None:
-        """Settle under which name a photo goes: its own, or the first of those by its checksum that is free, or has it
-        already."""
+        """Choose the name of a photo: its own, or the first one made of its checksum that is free or has its
+        content."""
         for name in self._names_of(file, digest) if file.is_taken else ():
             file.name = name
             is_same = _ask(lambda: media.content_is(file.storage, file.name, size, digest))
@@ -216,7 +216,7 @@ class Placing:
         return _ask(lambda: media.content_is(file.storage, file.name, size, digest)) is True
 
     def _check_room(self) -> None:
-        """Raise `StorageFailed` if a disk has no room for the photos that go there."""
+        """Raise `StorageFailed` if a disk has no room for its photos."""
         needed: dict[int, int] = {}
         folders: dict[int, Path] = {}
         files = [file for file in self._files or () if file.state is State.ADDED]
@@ -238,7 +238,8 @@ class Placing:
 
     @contextmanager
     def _left_out(self, *files: _File) -> Iterator[None]:
-        """Leave photos out that are damaged, or whose storage fails, if that was chosen; else offer it."""
+        """Leave out photos that are damaged, or whose storage fails, in the block. Without `leave_out`, the error is
+        raised, and offers that option."""
         try:
             yield
         except (InvalidBackup, StorageFailed) as error:
@@ -260,15 +261,15 @@ class Placing:
                     renamed.setdefault((label, column.name), {})[name] = new
         self.renamed = renamed
 
-    # -- what there is to say ---
+    # -- the decisions, for people ---
 
     def count(self, state: State) -> int:
-        """Return the number of photos of which this becomes."""
+        """Return the number of photos with this state."""
         return sum(file.state is state for file in self._files or ())
 
     @property
     def restored(self) -> int:
-        """The photos that are there afterwards, by this restore or since before."""
+        """How many photos are there afterwards, whether this restore added them or not."""
         return self.count(State.ADDED) + self.count(State.UNCHANGED)
 
     def accounted_for(self) -> set[tuple[str, str, str]]:
@@ -282,7 +283,7 @@ class Placing:
 
     @property
     def warnings(self) -> list[str]:
-        """What is to be said of photos that are left out."""
+        """Warnings about photos that are left out."""
         lines = []
         if refused := self._places(State.REFUSED):
             text = ngettext(
@@ -301,7 +302,7 @@ class Placing:
         return lines
 
     def _places(self, state: State) -> Places:
-        """Return the first record of each photo of which this becomes, if there is a reason for it."""
+        """Return the first record of each photo with this state, and with a reason."""
         places = Places()
         for file in self._files or ():
             if file.state is state and file.reason:
@@ -309,11 +310,14 @@ class Placing:
                 places.add(place_of(label, key, name, f"{file.photo.name}: {file.reason}"))
         return places
 
-    # -- doing it ---
+    # -- placing ---
 
     def place(self, note: Callable[[Sequence[PlacedFile]], None]) -> None:
-        """Put the photos into their storages that are not there yet. `note`: takes note of files, before they are put
-        there. Raises `StorageFailed`, `InvalidBackup`; then `take_back` what was put there."""
+        """Write the photos that are not there yet to their storages.
+
+        `note`: is called with files before they are written. Raises `StorageFailed`, `InvalidBackup`; `take_back`
+        should be called then.
+        """
         files = [file for file in self._files or () if file.state is State.ADDED]
         if not files:
             return
@@ -325,7 +329,7 @@ class Placing:
                 self._place(file, note)
             counter.add(PHOTOS, 1)
         if self._placed and hasattr(os, "sync"):
-            os.sync()  # all files at once: after a power cut, the database must not name files that are lost
+            os.sync()  # all files at once: the database must not name files that a power cut could still delete
         self._rename()
         self.has_moved = before != (self.renamed, self.warnings)
 
@@ -333,7 +337,7 @@ class Placing:
         with self._copy(file.photo, _folder_of(file.storage)) as copy:
             size, digest = copy.size or 0, copy.digest
             is_same = _ask(lambda: media.content_is(file.storage, file.name, size, digest))
-            if is_same is False:  # since it was decided; or the file system takes two names for the same
+            if is_same is False:  # a file appeared meanwhile, or the file system considers two names the same
                 file.is_taken = True
                 self._find_name(file, size, digest)
                 is_same = file.state is State.UNCHANGED
@@ -358,11 +362,11 @@ class Placing:
             file.state, file.reason = State.REFUSED, _("it is not the name of an uploaded file")
         else:
             self._placed.append(file)
-            if file.name != noted:  # a storage may give it another one
+            if file.name != noted:  # a storage may choose another name
                 note([_placed(file)])
 
     def take_back(self) -> bool:
-        """Remove the files that were put there, since nothing names them. Tells whether none is left."""
+        """Delete the files that were written, since nothing names them. Returns whether all of them are gone."""
         while self._placed:
             file = self._placed[-1]
             try:
@@ -374,10 +378,13 @@ class Placing:
 
     @contextmanager
     def _copy(self, photo: Photo, folder: Path | None = None) -> Iterator[_Copy]:
-        """Copy a photo out of the archive, checked, into a file that is gone afterwards; into the folder of a storage,
-        which then need not copy it once more. Raises `InvalidBackup`, `StorageFailed`."""
+        """Copy a photo from the archive into a temporary file, and check it.
+
+        `folder`: the folder of a storage, which can then move the file instead of copying it. Raises `InvalidBackup`,
+        `StorageFailed`.
+        """
         path = Path(folder or tempfile.gettempdir()) / f".{secrets.token_hex(12)}{PARTIAL}"
-        mode = 0o666 if folder else 0o600  # less the umask: as if the storage had made it
+        mode = 0o666 if folder else 0o600  # minus the umask, as if the storage had made it
         try:
             if folder:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -390,11 +397,11 @@ class Placing:
         except OSError as error:
             raise _not_stored(error) from error
         finally:
-            path.unlink(missing_ok=True)  # it is gone if a storage moved it
+            path.unlink(missing_ok=True)  # it is missing if a storage moved it
 
 
 class _Copy(UploadedFile):  # type: ignore[type-arg]  # it has none when it runs
-    """A photo as a form and a storage take an uploaded one: `FileSystemStorage` moves a file that has a path."""
+    """A photo as an uploaded file, for forms and storages. `FileSystemStorage` moves a file that has a path."""
 
     def __init__(self, file: Any, name: str, digest: str) -> None:
         super().__init__(file, name, size=file.seek(0, os.SEEK_END))
@@ -410,7 +417,7 @@ def _in_words(places: Places) -> str:
 
 
 def refused(column: Column, file: UploadedFile[bytes]) -> str:
-    """Return why the form of a field would not take an uploaded file; "" if it would."""
+    """Return why the form of a field would refuse an uploaded file; "" if it would not."""
     model_field: Any = column.field
     try:
         form_field = model_field.formfield()
@@ -444,7 +451,7 @@ def _folder_of(storage: Storage) -> Path | None:
 
 
 def _ask(question: Callable[[], T]) -> T:
-    """Return what a storage answers. Raises `StorageFailed` for whatever it raises, which may be anybody's code."""
+    """Return what `question` returns. Raises `StorageFailed` for whatever a storage raises."""
     try:
         return question()
     except BackupError:

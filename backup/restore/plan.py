@@ -1,7 +1,7 @@
-"""What a restore of a backup would do to a database, as data: a preview shows it, `apply` carries it out.
+"""The plan: what restoring a backup would do to a database, as data. A preview shows it, and `apply` carries it out.
 
-`build.build` makes one. The rows are in the plan's `Spool`. In memory are only keys, of the records that are not the
-row here with their key, so that it does not grow with the number of rows.
+`build.build` makes it. The rows are in the plan's `Spool`. Memory only holds keys of records that are not the row here
+with the same key, so that it does not grow with the number of rows.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from .records import Merged, Renamed
 
 @dataclass(frozen=True)
 class Changes:
-    """What happens to the rows of one model. `replaced`: of those that are `removed`, the ones in whose place another
-    record of the backup is `added`, since it has their key."""
+    """What happens to the rows of one model. `replaced`: how many of the `removed` rows are replaced by another record
+    of the backup with the same key, which counts as `added`."""
 
     added: int = 0
     changed: int = 0
@@ -45,8 +45,8 @@ class Changes:
 
 @dataclass(frozen=True)
 class PhotoChanges:
-    """How many photos of the backup are put where the host has them, how many are there already, and how many files
-    that records name would not be there."""
+    """How many photos of the backup are added to the host's own, how many are there already, and how many files that
+    records name would be missing."""
 
     added: int = 0
     unchanged: int = 0
@@ -58,8 +58,8 @@ class PhotoChanges:
 
 @dataclass(frozen=True)
 class AccountChanges:
-    """The names of the users whose password, rights or API token are others after a restore, of those who are added or
-    removed, and of the groups whose permissions are others: see `accounts`."""
+    """The names of the users whose password, rights or API token a restore changes, of those whom it adds or removes,
+    and of the groups whose permissions it changes: see `accounts`."""
 
     passwords: Sequence[str] = ()
     rights: Sequence[str] = ()
@@ -72,7 +72,7 @@ class AccountChanges:
         return any(vars(self).values())
 
 
-#: The lowest and the highest key of some.
+#: The lowest and the highest key of a range.
 KeyRange = tuple[int, int]
 
 
@@ -81,53 +81,53 @@ class Identical:
     """The records of a model that are here already, to the letter. They are not in the spool."""
 
     count: int = 0
-    #: Up to this key the rows here are the backup's and no others, and the backup holds none above it; None if they
-    #: differ.
+    #: Up to this key, the rows here are exactly the records of the backup, and the backup has none above it. None if
+    #: that is not so.
     up_to: Plain = None
 
 
 @dataclass(frozen=True)
 class Plan:
-    """`tables`: those of the backup, in dependency order. `emptied`: those that clearing empties beside them, since the
-    backup does not hold them."""
+    """A plan. `tables`: those that are restored, in dependency order. `emptied`: those that clearing also empties,
+    though the backup does not contain them."""
 
     metadata: Metadata
     options: RestoreOptions
     tables: Sequence[Table]
     emptied: Sequence[Table]
-    #: The rows that may differ, by model label. If all are packed (`is_packed`), those of the models that were not
-    #: compared are there only if the policy asks for them; and of every model (see `packed`) what `Database.pack`
-    #: made of its rows.
+    #: The rows that may differ, under the label of their model. If rows are packed (`is_packed`), it has the packed
+    #: rows of every model (see `packed`), and the rows themselves only of models that were compared, or that the policy
+    #: needs.
     spool: Spool
     key_map: KeyMap
     #: Model label -> keys of the rows here that make way for a record.
     displaced: Mapping[str, Sequence[Plain]]
     conflicts: Sequence[Conflict]
-    #: Model label -> the records that were found to be here by comparing texts. Of these models only what differs is
-    #: packed, if all are.
+    #: Model label -> the records that are here already, by comparing texts. Of these models, only rows that differ are
+    #: packed.
     identical: Mapping[str, Identical]
     warnings: list[str]
-    #: Model label -> records that are restored.
+    #: Model label -> number of records that are restored.
     records: Mapping[str, int]
-    #: Whether the rows were made ready for the driver (see `packed`), as none of them gets another key here.
+    #: Whether the rows are packed for the driver (see `packed`), which is possible if none of them gets another key.
     is_packed: bool = False
     #: See `RecordReader.merged`.
     merged: Merged = field(default_factory=dict)
     #: See `RecordReader.renamed`.
     renamed: Renamed = field(default_factory=dict)
-    #: Statements for tables here that cannot hold every character of their records.
+    #: SQL statements that change tables here which cannot hold every character of their records.
     too_narrow: Sequence[str] = ()
-    #: The names of the first of the children that are restored.
+    #: The names of the children that are restored, the first of them if there are many.
     children: Sequence[str] = ()
-    #: Whose accounts change; in words, they are among the `warnings`.
+    #: The accounts that change. The `warnings` say so in words.
     accounts: AccountChanges = AccountChanges()
     #: Model label -> what happens to its rows; empty for a restore, which does not count them.
     changes: Mapping[str, Changes] = field(default_factory=dict)
     photos: PhotoChanges = PhotoChanges()
     preview: PreviewCollector | None = None
-    #: Labels of apps that the backup has never seen, and of which clearing would delete something.
+    #: Labels of apps that the backup does not know, and of which clearing would delete something.
     unknown_apps: Sequence[str] = ()
-    #: Why the restore may not be carried out (by this user), or None.
+    #: Why the restore must not be carried out (by this user); None if it may.
     refusal: BackupError | None = None
 
     @property
@@ -146,14 +146,14 @@ class Plan:
         return photo.sha256 if photo else ""
 
     def rows(self, table: Table) -> Iterator[list[Row]]:
-        """Yield a table's rows as the backup has them, those that were found to be identical left out."""
+        """Yield a table's rows as the backup has them, without identical ones."""
         yield from rows_of(self.spool, table)
 
     def batches(self, database: Database, table: Table) -> Iterator[ComparedBatch]:
-        """Compare a table's rows, under the keys that they get here, with those that are here now."""
+        """Remap a table's rows, compare them with those that are here now, and yield the result batch by batch."""
         yield ComparedBatch(unchanged=self.identical.get(table.label, Identical()).count)
         displaced = {*self.displaced.get(table.label, ())}
-        # Where all rows are deleted, it does not matter which record a row was.
+        # If all rows are deleted, it does not matter which record a row was.
         apart = [] if self.mode.clears else babybuddy.apart(table)
         for rows in self._portions(database, table):
             current = database.rows_by_key(table, [row[0] for row in rows])
@@ -171,7 +171,7 @@ class Plan:
             yield ComparedBatch(added, changed, replaced, unchanged)
 
     def _portions(self, database: Database, table: Table) -> Iterator[list[Row]]:
-        """Yield a table's rows under the keys that they get here, as many at a time as can be read here, too."""
+        """Yield a table's rows, remapped, as many at a time as can be read from the database at once."""
         for rows in self.rows(table):
             rows = self.key_map.remap(table, rows)
             start = 0
@@ -180,13 +180,13 @@ class Plan:
                 start += len(keys)
 
     def packed(self, table: Table) -> Iterator[tuple[int, list[bytes] | None]]:
-        """Yield of each batch the number of rows, and what `Database.pack` made of it (None: it could not be packed).
-        Nothing where rows were not packed."""
+        """Yield for each batch the number of rows, and the rows packed by `Database.pack` (None: it could not be
+        packed). Yields nothing if rows are not packed."""
         yield from self.spool.batches(packed_name(table))
 
     def between(self, table: Table) -> Iterator[list[KeyRange]] | None:
-        """Yield the ranges of keys in which no row here is the backup's, some at a time. None for a table that was not
-        compared."""
+        """Yield lists of the ranges of keys in which no row here is identical to a record. None for a table that was
+        not compared."""
         return self.spool.batches(between_name(table)) if table.label in self.identical else None
 
     def as_json(self) -> dict[str, Any]:
@@ -209,10 +209,10 @@ def rows_of(spool: Spool, table: Table) -> Iterator[list[Row]]:
 
 
 def packed_name(table: Table) -> str:
-    """Return the name in the spool under which a table's packed batches are."""
+    """Return the name of a table's packed batches in the spool."""
     return f"{table.label} packed"
 
 
 def between_name(table: Table) -> str:
-    """Return the name in the spool under which are the ranges of keys between identical records."""
+    """Return the name of a table's ranges of keys between identical records in the spool."""
     return f"{table.label} between"

@@ -1,4 +1,4 @@
-"""Check a plan: who may carry it out, and what must not be lost by it."""
+"""Checks whether a plan may be carried out: who may do it, and what must not be lost."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from .plan import Plan
 
 
 def check_policy(plan: Plan, database: Database, *, superuser: bool) -> Plan:
-    """Return the plan with its `refusal` and `unknown_apps`, as of the database now.
+    """Return the plan with `refusal` and `unknown_apps` set, for the present state of the database.
 
-    `superuser`: whether the one who asks may change accounts.
+    `superuser`: whether the user may change accounts.
     """
     return replace(
         plan,
@@ -32,12 +32,12 @@ def check_policy(plan: Plan, database: Database, *, superuser: bool) -> Plan:
 
 
 def is_unknown(table: Table, plan: Plan) -> bool:
-    """Tell whether a table is of an app that the backup has never seen."""
+    """Tell whether a table is of an app that the backup does not know."""
     return table.app not in plan.metadata.apps
 
 
 def unknown_apps(plan: Plan, database: Database) -> list[str]:
-    """Return the labels of the apps that the backup has never seen and of which clearing would delete something."""
+    """Return the labels of the apps that the backup does not know and of which clearing would delete something."""
     if not plan.mode.clears:
         return []
     tables = [table for table in [*plan.tables, *plan.emptied] if is_unknown(table, plan)]
@@ -89,7 +89,7 @@ def _refusal(plan: Plan, database: Database, *, superuser: bool) -> BackupError 
 
 
 def replaced_in_words(replaced: Mapping[str, int]) -> list[str]:
-    """Return a warning of records that others take the place of, or none. `replaced`: model label -> how many."""
+    """Return warnings about rows that other records replace; [] if none are. `replaced`: model label -> how many."""
     counts = [f"{label} ({count})" for label, count in replaced.items() if count]
     if not counts:
         return []
@@ -106,7 +106,7 @@ def _leaves_a_superuser(plan: Plan, database: Database) -> bool:
     if table is None:
         return all(emptied.label != label for emptied in plan.emptied)
     if not {"is_superuser", "is_active"} <= {*table.names}:
-        return True  # a user model of its own kind, of which we cannot tell
+        return True  # a custom user model, for which this cannot be checked
     superuser, active = (1 + table.names.index(name) for name in ("is_superuser", "is_active"))
     overwritten: set[Plain] = set()
     for rows in plan.rows(table):
@@ -121,8 +121,8 @@ def _leaves_a_superuser(plan: Plan, database: Database) -> bool:
 
 
 def _changes_accounts(plan: Plan, database: Database) -> bool:
-    """Tell whether somebody could gain by this restore: see "What a restore does" in the README. What merely happens
-    by use (a sign-in, a token made since and gone again) does not count."""
+    """Tell whether somebody could gain rights by this restore: see "What a restore does" in the README. What changes by
+    mere use (the last sign-in, a token that was created since) does not count."""
     known = babybuddy.accounts()
     for table in [*plan.tables, *plan.emptied]:
         if part_of(table.label) is not Part.ACCOUNTS:
@@ -147,22 +147,21 @@ def _changes_accounts(plan: Plan, database: Database) -> bool:
 
 
 def _differs(plan: Plan, database: Database, table: Table, row: Row, by_use: frozenset[str]) -> bool:
-    """Tell whether a row here differs from the backup's, but for what changes by use."""
+    """Tell whether a row here differs from the backup's. `by_use`: the fields that change by mere use; ignored."""
     current = database.rows_by_key(table, [row[0]])[row[0]]
     names = ("pk", *table.names)
     differing = [
         place for place, name in enumerate(names) if row[place] != current[place] and name not in by_use
     ]
-    # The copy is ours, so nobody can have put a password of theirs in it. In an older one may be a password that was
-    # given up since, and that somebody knows.
+    # An undo uses our own copy, so nobody can have put a password of theirs in it. Other backups may contain an old
+    # password, which somebody may know.
     if plan.options.undoes:
         differing = [p for p in differing if names[p] != "password" or not _is_rehashed(str(row[p]))]
     return bool(differing)
 
 
 def _is_rehashed(password: str) -> bool:
-    """Tell whether Django hashes this password anew as soon as its user signs in, so that it differs since by mere
-    use."""
+    """Tell whether Django hashes this password anew when its user signs in, so that it changes by mere use."""
     try:
         hasher = identify_hasher(password)
     except ValueError:  # it is no password at all

@@ -1,7 +1,7 @@
-"""What a preview shows beside its counts: some of the records that differ, and how many records there are a month.
+"""Collects what a preview shows beside its counts: examples of records that differ, and numbers of records by month.
 
-A `PreviewCollector` is told what is read and compared, in the passes that are made anyway. It keeps at most `MOST` rows
-of each kind and model, and one number a month: memory does not grow with the number of rows. A restore has none.
+A `PreviewCollector` is given what is read and compared while the plan is built. It keeps at most `MOST` rows of each
+kind and model, and a number for each month, so memory does not grow with the number of rows. A restore has none.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from ..options import RestoreMode
 from ..tables import Column, Row, Table
 from .batches import ComparedBatch, Spool
 
-#: "2026-11" of a date or a moment.
+#: Returns the month of a date or moment in ISO 8601: "2026-11".
 _MONTH = itemgetter(slice(7))
-#: Example rows of each kind (added, changed, removed) and model.
+#: The most example rows of each kind (added, changed, removed) and model.
 MOST = 50
-#: Characters of a text that an example row keeps: more than a page shows of it. A note may have millions.
+#: The most characters of a text in an example row, which is more than a page shows. A note may have millions.
 LONGEST = 1000
 
 
@@ -78,14 +78,14 @@ class PreviewCollector:
     def add_months(
         self, table: Table, columns: Sequence[Sequence[Plain]], which: Sequence[bool] | None = None
     ) -> None:
-        """Count records, given as their columns, by month. `which`: of each whether it counts; by default all do."""
+        """Count records by month. `columns`: their values. `which`: whether each record counts; by default, all do."""
         if column := self._moments.get(table.label):
             values = columns[table.columns.index(column)]
             counted = values if which is None else compress(values, which)
             self._months[table.label].update(map(_MONTH, filter(None, counted)))
 
     def add_keys(self, table: Table, keys: Sequence[Plain], *, in_order: bool) -> None:
-        """Take the keys of all of a model's records, batch by batch. `in_order`: they are numbers that only rise."""
+        """Add the keys of a batch of a model's records. `in_order`: they are numbers in rising order."""
         if not self._mode.clears:
             return
         if not in_order:
@@ -96,7 +96,7 @@ class PreviewCollector:
     # -- while the changes are counted ---
 
     def add_batch(self, database: Database, table: Table, batch: ComparedBatch) -> None:
-        """Take examples of what a batch adds and changes."""
+        """Add examples of the rows that a batch adds and changes."""
         samples = self.samples.setdefault(table.label, Samples())
         added = [*batch.added[:MOST], *batch.replaced[:MOST]]
         samples.added += _cut_rows(added[: MOST - len(samples.added)])
@@ -116,7 +116,7 @@ class PreviewCollector:
             samples.changed += _cut_pairs(changed[: MOST - len(samples.changed)])
 
     def add_removed(self, database: Database, table: Table, keys: Sequence[Plain]) -> None:
-        """Take examples of rows that are removed, by their keys."""
+        """Add examples of rows that are removed. `keys`: their keys."""
         samples = self.samples.setdefault(table.label, Samples())
         keys = keys[: MOST - len(samples.removed)]
         for chunk in database.portions(table, keys):
@@ -124,7 +124,7 @@ class PreviewCollector:
             samples.removed += _cut_rows(rows[key] for key in chunk if key in rows)
 
     def add_missing(self, database: Database, table: Table) -> None:
-        """Take examples of the rows here that the backup does not hold: the last of them."""
+        """Add examples of the rows here that the backup does not contain: those with the highest keys."""
         missing: list[Plain] = []
         for keys in self._missing_keys(database, table):
             missing += keys[: MOST - len(missing)]
@@ -133,7 +133,8 @@ class PreviewCollector:
         self.add_removed(database, table, missing)
 
     def _missing_keys(self, database: Database, table: Table) -> Iterator[list[Plain]]:
-        """Yield keys backwards, so that what was entered last comes first, and mostly in the first batch."""
+        """Yield keys of missing rows backwards, so that what was entered last comes first, mostly in the first
+        batch."""
         batches = self._keys_backwards(table)
         batch = next(batches, None)
         for keys in database.keys_descending(table):
@@ -154,7 +155,7 @@ class PreviewCollector:
             yield range(*keys) if isinstance(keys, tuple) else keys
 
     def add_months_here(self, database: Database, table: Table, *, same: bool) -> None:
-        """Count the rows here by month. `same`: the table holds what the backup does, so that its months are known."""
+        """Count the rows here by month. `same`: the table is the same as in the backup, so its months are known."""
         if column := self._moments.get(table.label):
             self.months_here.update(
                 self._months[table.label] if same else database.count_by_month(table, column)
@@ -172,7 +173,7 @@ def _cut_rows(rows: Iterable[Row]) -> list[Row]:
 
 
 def _cut_pairs(pairs: Iterable[tuple[Row, Row]]) -> list[tuple[Row, Row]]:
-    """Cut as `_cut_rows` does, for rows that differ: of long texts, the piece in which they begin to differ stays."""
+    """Return pairs of rows with long texts cut, so that the place where they begin to differ is kept."""
     cut = []
     for current, new in pairs:
         starts = [_difference(old, value) for old, value in zip(current, new, strict=True)]
@@ -182,7 +183,7 @@ def _cut_pairs(pairs: Iterable[tuple[Row, Row]]) -> list[tuple[Row, Row]]:
 
 
 def _difference(current: Plain, new: Plain) -> int:
-    """Return where to begin to show two values, so that where they differ is seen, with some text in front of it."""
+    """Return at which character to begin showing two values, so that the first difference is seen in its context."""
     if not isinstance(current, str) or not isinstance(new, str) or max(len(current), len(new)) <= LONGEST:
         return 0
     block = 4096
@@ -191,7 +192,7 @@ def _difference(current: Plain, new: Plain) -> int:
         start += block
     pairs = zip(current[start : start + block], new[start : start + block], strict=False)
     start += next((place for place, (old, value) in enumerate(pairs) if old != value), 0)
-    return max(start - 40 - start % 4, 0) if start >= LONGEST else 0  # by fours, as base64 goes
+    return max(start - 40 - start % 4, 0) if start >= LONGEST else 0  # a multiple of four, for base64
 
 
 def _cut(value: Plain, start: int) -> Plain:

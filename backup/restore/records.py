@@ -1,4 +1,4 @@
-"""Read the records of a backup, model by model, every value checked."""
+"""Reads the records of a backup, model by model, and checks every value."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ Renamed = Mapping[tuple[str, str], Mapping[Plain, Plain]]
 
 
 class RecordReader:
-    """Reads the records of a backup as columns, every value checked.
+    """Reads the records of a backup as columns, and checks every value.
 
-    `validators`: of the host's, see `values`; None lets every value pass that a database can hold. `preview`, `report`:
-    are told of what was read; either may be None. `as_it_was`: see `RestoreOptions`.
+    `validators`: those of the host, see `values`; None accepts every value that a database can hold. `preview`,
+    `report`: are informed of what was read; either may be None. `as_it_was`: see `RestoreOptions`. `merged`, `renamed`:
+    see the attributes.
     """
 
     def __init__(
@@ -40,9 +41,9 @@ class RecordReader:
     ) -> None:
         self.archive = archive
         self._as_it_was = as_it_was
-        #: Model label -> key of a record that is no longer there -> key of the one that it became one with.
+        #: Model label -> key of a record that was merged -> key of the record that it was merged with.
         self.merged: Merged = merged or {}
-        #: Model label, name of a field -> name of a file in the backup -> what it is here.
+        #: (Model label, name of a field) -> name of a file in the backup -> its name here.
         self.renamed: Renamed = renamed or {}
         self._validators = validators
         self._checks = None if validators is None else ValueChecks(validators)
@@ -51,11 +52,11 @@ class RecordReader:
 
     @property
     def warnings(self) -> list[str]:
-        """What is to be said of the values that were read."""
+        """Warnings about the values that were read."""
         return self._checks.warnings if self._checks else []
 
     def quiet(self) -> RecordReader:
-        """Return a reader of the same records that reports to nobody."""
+        """Return a reader of the same records without preview and report."""
         return RecordReader(
             self.archive,
             self._validators,
@@ -67,8 +68,10 @@ class RecordReader:
     def columns(
         self, table: Table, without: Callable[[Table, Batch], Batch] | None = None
     ) -> Iterator[Batch]:
-        """Yield a model's records, batch by batch. `without`: leaves some out. Raises `InvalidBackup`, in the middle
-        too."""
+        """Yield a model's records, batch by batch. `without`: removes records or references from each batch.
+
+        Raises `InvalidBackup`, possibly after some batches.
+        """
         unique = self.unique_keys(table)
         for records in self.archive.records(table.label, table.needs_exact_json):
             columns = self.batch_from(table, records)
@@ -78,12 +81,12 @@ class RecordReader:
             yield columns
 
     def batch(self, table: Table, number: int) -> Batch:
-        """Read one of the batches that `columns` yielded once more, without reporting it."""
+        """Read one of the batches of `columns` again, without reporting it."""
         batches = self.archive.records(table.label, table.needs_exact_json)
         return self.batch_from(table, next(islice(batches, number, None)), validated=True)
 
     def batch_from(self, table: Table, records: Sequence[Any], *, validated: bool = False) -> Batch:
-        """Convert records to a batch, every value checked. `validated`: they are known to do the host no harm.
+        """Check records and convert them to a batch. `validated`: they are known to be harmless to the host.
 
         Raises `InvalidRecord`.
         """
@@ -95,11 +98,11 @@ class RecordReader:
         return self._rename(table, columns)
 
     def alters(self, table: Table) -> bool:
-        """Tell whether records of the table are others than in the file."""
+        """Tell whether records of the table are changed while they are read."""
         return self._merges(table) or any(label == table.label for label, _field in self.renamed)
 
     def _merges(self, table: Table) -> bool:
-        """Tell whether records of the table, or that it refers to, are no longer there."""
+        """Tell whether records of the table, or records that it refers to, are merged."""
         labels = {table.label, *(label for _place, label in table.references)}
         labels |= {relation.target.refers_to for relation in table.relations}
         return any(self.merged.get(label) for label in labels)
@@ -141,6 +144,6 @@ class RecordReader:
     def collect(
         self, table: Table, columns: Sequence[Sequence[Plain]], which: Sequence[bool] | None = None
     ) -> None:
-        """Have the preview count records. `which`: of each of them whether it counts; by default all do."""
+        """Let the preview count records by month. `which`: whether each record counts; by default, all do."""
         if self._preview:
             self._preview.add_months(table, columns, which)

@@ -1,7 +1,7 @@
-"""Find values in a backup that the host cannot live with, though a database can hold them: what its own validators
-refuse, a text that must not be empty, names that lead out of a file's storage, and what `babybuddy` adds to that.
+"""Finds values in a backup that the host cannot cope with, though a database can hold them: values that its validators
+refuse, empty texts that must not be empty, names that lead out of a file's storage, and what `babybuddy` adds to that.
 
-A column at a time, each value once: most columns have nothing to be checked.
+Columns are checked one at a time, and each value once. Most columns need no check.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..babybuddy import Validator, Validators
 from ..kinds import TEXT, Plain
 from ..tables import MAX_NAMED, Batch, Column, Table
 
-#: Says what is wrong with a value, or None.
+#: Returns what is wrong with a value; None if nothing is.
 Check = Callable[[Plain], "str | None"]
 
 
@@ -29,12 +29,12 @@ class ValueChecks:
 
     def __init__(self, validators: Validators) -> None:
         self._validators = validators
-        #: What is to be said of values that will be mended, each once.
+        #: Warnings about values that will be corrected, each once.
         self.warnings: list[str] = []
         self._checks: dict[Table, list[tuple[int, Check]]] = {}
 
     def check(self, table: Table, columns: Batch) -> None:
-        """Check some records, given as their columns. Raises `InvalidRecord`."""
+        """Check records. `columns`: their values. Raises `InvalidRecord`."""
         if table not in self._checks:
             self._checks[table] = [*self._checks_of(table)]
         for place, check in self._checks[table]:
@@ -57,7 +57,7 @@ class ValueChecks:
                 yield (
                     place,
                     _file_name,
-                )  # its validators may look at the file itself, which is not in the backup
+                )  # its validators may read the file itself, which need not be in the backup
             elif (own := own_validators(column)) and babybuddy.is_validated(table.label, column.name):
                 yield place, _validity(column, own)
 
@@ -74,7 +74,7 @@ class ValueChecks:
 
 
 def _different(values: Sequence[Plain]) -> Iterable[Plain]:
-    """Return each value once, if that can be told."""
+    """Return each value once; all of them if they cannot be compared."""
     return {*values} if values and all(isinstance(value, Hashable) for value in values) else values
 
 
@@ -84,8 +84,8 @@ def _refused(table: Table, key: Plain, column: Column, reason: str) -> Exception
 
 
 def own_validators(column: Column) -> list[Callable[[Any], None]]:
-    """Return the validators that a field's class or its model declares. Those that Django adds, for length and range,
-    say what the database checks anyway."""
+    """Return the validators that a field's class or its model declares, without those that Django adds for length and
+    range, since the database checks these anyway."""
     field: Any = column.field
     return [*field.default_validators, *field._validators]
 
@@ -95,7 +95,7 @@ def _emptiness(value: Plain) -> str | None:
 
 
 def _validity(column: Column, validators: Sequence[Callable[[Any], None]]) -> Check:
-    """Return a check by validators of Django's, which do not look at what is empty."""
+    """Return a check by Django's validators, which ignore empty values."""
     load = column.kind.load
 
     def check(value: Plain) -> str | None:
@@ -111,12 +111,12 @@ def _validity(column: Column, validators: Sequence[Callable[[Any], None]]) -> Ch
     return check
 
 
-#: A drive of Windows', in front of a path.
+#: A Windows drive at the beginning of a path.
 _DRIVE = re.compile(r"[A-Za-z]:")
 
 
 def _file_name(value: Plain) -> str | None:
-    """Check that the name of a file is one inside of its storage, on every system."""
+    """Check that the name of a file stays inside its storage, on every system."""
     if value is None or value == "":
         return None
     try:
