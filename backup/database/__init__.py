@@ -1,7 +1,7 @@
 """Every difference between SQLite, PostgreSQL and MySQL/MariaDB, behind one interface: `database_of(alias)`.
 
 Reads and writes the rows of `tables.Table` with bulk SQL; no `Model.save()`, so no signals and no side effects.
-Knows Django's fields through their columns only; what a row means is the business of `restore`.
+It knows Django's fields only through their columns; what a row means is up to `restore`.
 
     with database.snapshot() as reader:           # one consistent moment, whatever is written meanwhile
         for batch in reader.batches(table): ...
@@ -9,7 +9,7 @@ Knows Django's fields through their columns only; what a row means is the busine
         marker = database.change_marker(tables)
         ...                                       # a safety copy, from a snapshot
         with database.restoring(tables):          # one transaction; from here on nobody else writes to the tables
-            if database.change_marker(tables) != marker: ...  # somebody wrote meanwhile: copy once more, plan once more
+            if database.change_marker(tables) != marker: ...  # somebody wrote meanwhile: copy and plan again
             database.clear(tables); database.insert(table, rows); database.update(table, rows)
 
 The hooks that an engine implements are listed in `base`.
@@ -41,7 +41,7 @@ __all__ = [
     "refuse_records",
 ]
 
-#: Django's `connection.vendor` -> the class that knows it. A database that is not named here is refused.
+#: Django's `connection.vendor` -> the class for it. Any other database is refused.
 VENDORS: dict[str, type[Database]] = {
     "sqlite": SQLite,
     "postgresql": PostgreSQL,

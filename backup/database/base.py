@@ -1,98 +1,101 @@
 """`Database`: what all engines share, and the hooks that the module of an engine implements.
 
-To add an engine: a module with a subclass of `Database` that implements these hooks, a line in `VENDORS`, and the
-conformance suite (`tests/unit/database/test_conformance.py`) run on it. That is all that there is to read; the other
-methods, in `session`, `conversion`, `reading` and `writing`, are written in terms of them.
+To add an engine, write a module with a subclass of `Database` that implements these hooks, add a line to `VENDORS`, and
+run the conformance suite (`tests/unit/database/test_conformance.py`) on it. You need not know more than this list: all
+other methods, in `session`, `conversion`, `reading` and `writing`, are built on the hooks.
 
-A subclass must say
+A subclass must define
 
 `vendor`
     Django's `connection.vendor`.
 `lock(job)`
-    A context that one process holds at a time for each `Job`, among all processes and machines that use the database.
-    Raises `Busy` at once if another holds it; is free as soon as its holder has died, however it died.
+    A context manager: a lock for each `Job`, held by one process at a time of all processes and machines that use the
+    database. Raises `Busy` at once if another process holds it. It is released when its holder dies, however it dies.
 `lock_out_writers(tables)`
-    The first statements of a restore's transaction: wait until nobody is writing to these tables and their relations,
-    then let nobody else write to them until the transaction ends. What was acknowledged before is seen afterwards by
-    every read. Readers go on. Raises `Busy` after `LOCK_SECONDS`, or an `OperationalError`.
+    Run the first statements of a restore's transaction: wait until nobody is writing to these tables and their
+    relations, then keep others from writing to them until the transaction ends. Later reads see everything that was
+    committed before. Others can still read. Raises `Busy` after `LOCK_SECONDS`, or an `OperationalError`.
 `change_marker(tables)`
-    A value that is another one as soon as somebody has changed rows of these tables; equal values promise that nothing
-    was changed between. It may change without need. Of a snapshot: as of its moment, or of one before. None if the
-    database does not say.
+    Return a value that differs as soon as somebody has changed rows of these tables: equal values mean that nothing was
+    changed in between, but different values need not mean a change. On a snapshot, it must not be newer than the
+    snapshot. None if the database cannot tell.
 `length_of(name)`
     SQL for the bytes of a quoted column.
 `month_of(name)`
     SQL for the month, "2026-11" or 202611, of a quoted column of dates or of moments (in UTC).
 `size()`
-    The bytes that the database takes, None if that cannot be told.
+    Return the size of the database in bytes; None if that is unknown.
 `reset_sequences(tables)`
-    After it, the next row of each table, and of each relation, gets a key that is free, even if the restore is
-    rolled back.
+    Make sure that the next row of each table, and of each relation, gets a free key, even if the restore is rolled
+    back.
 `next_keys(tables)`
-    Table -> the key that its next row gets, for the tables whose keys the database gives by itself. A table of which
-    it does not say so is left out.
+    Return table -> the key that its next row gets, for tables whose keys are given by the database. A table for which
+    this is unknown is left out.
 `set_next_keys(next_keys)`
-    Have the next row of each table get this key; where rows have it or higher ones, the one after the highest. It is
-    undone with the transaction, unless the vendor says `KEYS_AFTER_COMMIT`: then it is called after that.
+    Let the next row of each table get this key, or, if there are keys as high as that, the one after the highest. This
+    is undone with the transaction, unless the class sets `KEYS_AFTER_COMMIT`: then it is called after the commit.
 `passes(error)`
-    Whether what an `OperationalError` of the driver's says passes by itself: a lock, a connection that was lost.
+    Tell whether an `OperationalError` of the driver is temporary: a lock, a lost connection.
 
-A subclass may say, to be right
+A subclass may define, if the engine needs it to be correct
 
 `begin_snapshot()`
-    The first statements of a snapshot's transaction: all that it reads is of one moment, though others write, and to
-    the letter (see `exact_session`). A vendor whose readers hold up writers overrides `snapshot` as a whole.
+    Run the first statements of a snapshot's transaction, so that all reads see the same moment, whatever others write,
+    and values exactly (see `exact_session`). An engine whose readers block writers overrides `snapshot` as a whole.
 `exact_session()`
-    A context in which values are read and written to the letter, whatever the site sets for its sessions. It is entered
-    for a restore as a whole and again for its transaction.
+    A context manager in which values are read and written exactly, whatever settings the site's sessions have. It is
+    entered for a restore as a whole, and again for its transaction.
 `without_transactions(tables)`, `without_all_characters(tables)`
-    For each table whose changes cannot be undone, or that cannot hold every character, the statement that mends that.
+    Return an SQL statement that solves the problem, for each table whose changes cannot be rolled back, or that cannot
+    hold every Unicode character.
 `folds_texts`, `collation(table, column)`, `weights(collation, texts)`, `distinguishing(table)`
-    Whether different texts may be the same to it; for which columns, which texts, and the statement that mends that.
+    Whether different texts may be considered the same; in which columns; which texts; and an SQL statement that changes
+    that.
 `acts_on_delete()`
-    Whether to delete a row that others refer to may do more than that inside of `restoring`: change or delete rows, by
-    a trigger or a reference that cascades, or fail, by one that is checked at once. Such are not of Django's making,
-    but somebody's own, or another tool's. It may say so without need.
+    Tell whether deleting a row may have side effects inside `restoring`: a trigger or a cascading reference that
+    changes or deletes other rows, or a reference that is checked at once and fails. Django creates none of these, but
+    people and other tools may. Returning True without need is allowed.
 `restore_settings()`
-    A context around a restore's transaction: no value is cut or rounded to fit, 0 is a key like any other, a row may
-    refer to one that comes later. Puts back what was set.
+    A context manager around a restore's transaction in which no value is cut or rounded to fit, 0 is a valid key, and a
+    row may refer to one that is written later. It restores the settings of before.
 `defer_constraints()`, `check_deferred_constraints()`
-    The same inside of the transaction, where an engine can defer its checks: as it begins, and at the end.
+    The same for engines that can defer the checks of references: called when the transaction begins, and at its end.
 `is_about_a_record(error)`
-    Whether an `OperationalError` of the driver's is the fault of one record, rather than of the whole.
+    Tell whether an `OperationalError` of the driver is about one record, rather than about the whole restore.
 `is_damage(error)`
-    Whether the driver's error says that the database is damaged, or lacks a table.
+    Tell whether an error of the driver means that the database is damaged, or lacks a table.
 `can_hold(column, value)`, `BOUNDED`
-    Whether a plain value comes back as it was, and the kinds of which some values do not. Those are refused by name;
-    `writer_of` must not let them pass either.
+    Tell whether a plain value can be stored and read back unchanged; and the kinds with values that cannot. Such values
+    are refused by name; `writer_of` must refuse them as well.
 `takes_dangling`
-    Whether a row that points at nothing can be written inside of `restoring`.
+    Whether a row with a dangling reference can be written inside `restoring`.
 `damage(tables)`, `file()`, `copy_file(target)`
-    What is wrong with the database as such; where it is one file: its path, and a copy of it.
+    Return what is damaged in the database. For an engine whose database is a file: return its path, and copy it.
 `damaged_tables(tables)`, `made_anew(tables, damaged)`
-    Which tables of a server are damaged as such, and a context around a restore that makes them anew.
+    For servers: return which tables are damaged; and a context manager around a restore that creates them anew.
 `cursor()`, `quote(name)`, `table_names()`
-    A cursor of the driver's, a quoted name, the names of all tables; where what Django gives does not serve.
+    A cursor of the driver, a quoted name, the names of all tables; for engines where those of Django will not do.
 `recover()`
-    What lets a snapshot go on after a query that failed.
+    Make a snapshot usable again after a query that failed.
 `unknown_time_zones(names)`
-    Those of the zones that the database cannot compute with, though Python can.
+    Return the time zones that Python knows, but that the database cannot compute with.
 
-and may say, to be fast, if a test holds it equal to the plain path
+A subclass may also define, to be faster. A test has to hold each of these equal to the plain path
 
 `fast_reader(column)`, `fast_writer(column)`
-    A conversion for kinds that this driver gives, or takes, in a form close to the plain one; None for others.
+    Return a conversion for kinds that the driver returns, or accepts, in a form close to the plain one; None for
+    others.
 `pack_rows(columns, values)`, `insert_packed_rows(db_table, columns, data)`
-    Rows as bytes, and their way into a table. `pack_rows` runs outside of the transaction.
+    Convert rows to bytes, and insert these. `pack_rows` runs outside the transaction.
 `insert_all_packed_rows(db_table, columns, data)`
     The same for several batches at once.
 `update_rows(table, values)`
-    Many rows written over those with their keys.
+    Overwrite many rows by their keys.
 `to_batch(…)`, `BATCH`
-    What the driver gave as plain columns; the rows of one query.
+    Convert rows of the driver to plain columns; and the number of rows that one query reads.
 
-The SQL of the shared modules is what these engines have in common, no more: `LIMIT` (the standard's `FETCH FIRST` is
-unknown to SQLite and MySQL), `INSERT` with several rows, `IN` with a list, `UNION ALL`.
+The shared modules only use SQL that all these engines have in common: `LIMIT` (SQLite and MySQL do not know the
+standard's `FETCH FIRST`), `INSERT` with several rows, `IN` with a list, `UNION ALL`.
 """
 
 from __future__ import annotations
@@ -111,13 +114,13 @@ from ..tables import MAX_NAMED, Column, Relation, Table, describe, place_of
 from .salvage import Salvage
 from .writing import Writing
 
-#: Rows that point at nothing are left out so many at a time.
+#: How many rows with dangling references are left out at a time.
 MOST_AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
 class DanglingRow:
-    """A row, or a pair of a relation, that refers to a row which is not there. Keys are as the driver gives them."""
+    """A dangling reference of a row, or of a pair in a relation. Keys are as the driver returns them."""
 
     table: Table
     relation: Relation | None
@@ -132,7 +135,7 @@ class DanglingRow:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the row makes no sense without what it refers to."""
+        """Whether the reference must not be empty, so that the whole row has to be left out."""
         return not self.relation and not self.column.field.null
 
     @property
@@ -144,8 +147,8 @@ class DanglingRow:
 
 
 def is_checked(column: Column) -> bool:
-    """Tell whether a column is a reference that has to lead to a row: not where the site says that it need not, or has
-    the other table in another database."""
+    """Tell whether a column is a reference that must lead to a row. That is not so if the field has no constraint, or
+    if the other table is in another database."""
     return (
         bool(column.refers_to)
         and getattr(column.field, "db_constraint", True)
@@ -154,19 +157,19 @@ def is_checked(column: Column) -> bool:
 
 
 class Database(Salvage, Writing):
-    """A database that backups are made of and restored to. `database_of` gives the one of an alias."""
+    """A database that backups are made of and restored to. Use `database_of` to get one."""
 
     def damage(self, tables: Iterable[Table]) -> list[str]:
-        """Return what is wrong with the database as such, and with these tables in it, but for those that are missing.
-        By default, nothing is looked at."""
+        """Return what is damaged in the database and in these tables, as lines. Missing tables do not count. By
+        default, nothing is checked."""
         return []
 
     def file(self) -> Path | None:
-        """Return the path of the file that is the database; None if it is no file."""
+        """Return the path of the database file; None if the database is not a file."""
         return None
 
     def create_tables(self, tables: Iterable[Table]) -> None:
-        """Create the tables that are missing, as they are today."""
+        """Create the tables that are missing, as the models are today."""
         missing = self.missing_tables(tables)
         with self.connection.schema_editor() as editor:
             for table in dict.fromkeys(missing.values()):
@@ -177,38 +180,38 @@ class Database(Salvage, Writing):
                         editor.execute(sql, params or None)
 
     def damaged_tables(self, tables: Iterable[Table]) -> dict[str, str]:
-        """Return those of the tables that there are, but that cannot be read or written: name in the database -> why.
-        By default, none is looked at."""
+        """Return name in the database -> reason, for tables that exist but cannot be read or written. By default, none
+        is checked."""
         return {}
 
     @contextmanager
     def made_anew(self, tables: Iterable[Table], damaged: Iterable[str]) -> Iterator[None]:
-        """Make the `damaged` tables, and those that are missing, anew, for what is written to them inside."""
+        """Create the `damaged` and the missing tables anew, so that rows can be written to them in the block."""
         for name in damaged:
             self.execute(f"DROP TABLE {self.quote(name)}")
         self.create_tables(tables)
         yield
 
     def copy_file(self, target: Path) -> None:
-        """Copy the database file as it is, damage and all. Raises `OSError`."""
+        """Copy the database file as it is, including any damage. Raises `OSError`."""
         raise NotImplementedError
 
     def missing_tables(self, tables: Iterable[Table]) -> dict[str, Table]:
-        """Return the tables that the database lacks: name in the database -> the model's."""
+        """Return name in the database -> table of the model, for tables that are missing."""
         current = self.table_names()
         wanted = {name: table for table in tables for name, _columns in table.db_tables}
         return {name: table for name, table in wanted.items() if name not in current}
 
     def dangling(self, tables: Iterable[Table], limit: int = MAX_NAMED) -> list[str]:
-        """Return the rows that refer to a row that is not there, at most `limit` of them, as lines for people."""
+        """Return dangling references as lines for people, at most `limit`."""
         return [
             describe(row.table.label, str(row.key), row.name, row.reason)
             for row in self._dangling_rows(tables, limit)
         ]
 
     def leave_out_dangling(self, tables: Iterable[Table], spared: Iterable[str] = ()) -> Places:
-        """Delete the rows that refer to a row that is not there, but for those whose lines are `spared`, and what then
-        refers to them; of a reference that may be empty only that is emptied. Returns what was done."""
+        """Leave out dangling references: empty those that may be empty, and delete the rows of others, until none is
+        left. `spared`: lines (see `dangling`) of references to keep. Returns the places of what was left out."""
         tables, spared, places = list(tables), {*spared}, Places()
         while True:
             dangling = [
@@ -253,7 +256,7 @@ class Database(Salvage, Writing):
     def _dangling(
         self, table: Table, relation: Relation | None, column: Column, limit: int
     ) -> list[tuple[Any, ...]]:
-        """Return (key of the row, the key that it refers to) of such rows."""
+        """Return (key of the row, key that it refers to) for dangling references in one column."""
         q = self.quote
         db_table, owner = (relation.db_table, relation.owner) if relation else (table.db_table, table.key)
         target = column.field.target_field  # type: ignore[attr-defined]
@@ -264,5 +267,5 @@ class Database(Salvage, Writing):
         )
 
     def unknown_time_zones(self, names: Iterable[str]) -> set[str]:
-        """Return those of the names that this database cannot compute with, though Python can."""
+        """Return the names of time zones that Python knows, but that this database cannot compute with."""
         return set()

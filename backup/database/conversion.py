@@ -1,4 +1,4 @@
-"""How each column is read and written: what a driver gives <-> plain values (see `kinds`)."""
+"""Converts columns between the values of the driver and plain values (see `kinds`)."""
 
 from __future__ import annotations
 
@@ -28,44 +28,45 @@ from .values import Checked, ConvertAll, as_they_are, each
 
 
 class ColumnReader(NamedTuple):
-    """How a column is read. `sql` selects it; `to_plain` makes its values plain, None if they come so."""
+    """How to read a column. `sql`: selects it. `to_plain`: converts its values to plain ones; None if they are
+    plain."""
 
     sql: str
     to_plain: ConvertAll | None
 
     @property
     def is_raw(self) -> bool:
-        """Whether what is selected is the value as the driver knows it, which it also takes as a parameter."""
+        """Whether it selects the value of the driver unchanged, which can also be used as a parameter."""
         return self.to_plain is None or isinstance(self.to_plain, Checked)
 
 
 class Conversion(Session):
-    """Readers and writers of columns. Plain paths stand here; a vendor adds faster ones: see the hooks in `base`."""
+    """Readers and writers of columns. These are the plain paths; an engine may add faster ones: see `base`."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._readers: dict[Table, list[ColumnReader]] = {}
-        #: Table -> the bytes that the long values of one row take at most, as of the first look.
+        #: Table -> the most bytes of a row's long values. It is only computed once.
         self._longest: dict[Table, int] = {}
 
     def readers(self, table: Table) -> list[ColumnReader]:
-        """Return how the columns of a table are read, in the order of its rows."""
+        """Return the readers of a table's columns, in the order of the columns."""
         if table not in self._readers:
             self._readers[table] = [self.reader_of(column) for column in table.columns]
         return self._readers[table]
 
     def reader_of(self, column: Column) -> ColumnReader:
-        """Return how a column is read."""
+        """Return the reader of a column."""
         name = self.quote(column.column)
         if column.is_natural:
             return ColumnReader(name, self.natural_keys.to_natural(column.refers_to))
-        if column.kind is JSON:  # the text itself: what a field's own decoder makes of it is not for the file
+        if column.kind is JSON:  # read the text itself, without a decoder that the field may have
             nullable = column.field.null
             return ColumnReader(name, each(lambda value: plain_json(parse_json(value), nullable)))
         return self.fast_reader(column) or self._plain_reader(column)
 
     def _plain_reader(self, column: Column) -> ColumnReader:
-        """Return how Django itself reads a column, value by value."""
+        """Return a reader that uses Django's own conversion, value by value."""
         expression: Any = column.field.get_col(column.field.model._meta.db_table)
         connection = self.connection
         converters = [
@@ -79,13 +80,13 @@ class Conversion(Session):
             for converter in converters:
                 value = converter(value, expression, connection)
             if value is None and column.kind in (DATE, TIME, DATETIME):
-                raise ValueError(raw)  # which Django's conversion takes for no value at all
+                raise ValueError(raw)  # Django's conversion would take it for a missing value
             return value if value is None else dump(value)
 
         return ColumnReader(self.quote(column.column), each(convert))
 
     def writer_of(self, column: Column) -> ConvertAll:
-        """Return what makes plain values such as the driver takes."""
+        """Return a function that converts plain values of a column to values for the driver."""
         field, connection = column.field, self.connection
         if column.is_natural:
             return self.natural_keys.to_numbers(column.refers_to)
@@ -99,32 +100,32 @@ class Conversion(Session):
         return self.fast_writer(column) or self._plain_writer(column)
 
     def _plain_writer(self, column: Column) -> ConvertAll:
-        """Return how Django itself writes a column, value by value."""
+        """Return a function that uses Django's own conversion, value by value."""
         field, connection, load = column.field, self.connection, column.kind.load
 
         def write(value: Plain) -> Any:
             try:
                 return field.get_db_prep_save(load(value), connection)
-            except ValidationError as error:  # a field's own opinion of a value that its column may hold
+            except ValidationError as error:  # the field refuses a value that its column could hold
                 raise ValueError(" ".join(error.messages)) from None
 
         return each(write)
 
     # -- hooks: see `base` ---
 
-    #: Kinds of which `can_hold` says no for some values.
+    #: Kinds with values for which `can_hold` returns False.
     BOUNDED: ClassVar[Collection[Kind]] = ()
 
     def can_hold(self, column: Column, value: Plain) -> bool:
-        """Tell whether a value comes back from this database as it was. By default, all do."""
+        """Tell whether this database can store a value and return it unchanged. By default, it can."""
         return True
 
     def fast_reader(self, column: Column) -> ColumnReader | None:
-        """Return a reader that is faster than Django's conversion, for kinds that this vendor has one for."""
+        """Return a reader that is faster than Django's conversion; None if this engine has none for the column."""
         return None
 
     def fast_writer(self, column: Column) -> ConvertAll | None:
-        """Return a writer for kinds that the driver takes as they are, or nearly so."""
+        """Return a writer that is faster than Django's conversion; None if this engine has none for the column."""
         if column.kind is BINARY:
             return each(BINARY.load)
         return as_they_are if column.kind in (INTEGER, TEXT, BOOLEAN) else None

@@ -1,4 +1,4 @@
-"""What is special about reading a damaged file of SQLite's."""
+"""How to read a damaged SQLite file."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ..tables import Table
 from .salvage import Salvage
 from .session import RawRows
 
-#: What SQLite says of damage, and of a table or column that is missing.
+#: Parts of SQLite's messages about damage, or about a missing table or column.
 DAMAGE = ("malformed", "not a database", "no such table", "no such column")
 
 
 class DamagedFile(Salvage):
-    """Reads texts that are none, and rows past an index that may be to blame, by SQLite's own numbers."""
+    """Reads texts that are not valid, and reads rows by SQLite's row numbers, without an index that may be damaged."""
 
-    #: What a snapshot reads from, in place of Django's connection.
+    #: The connection that a snapshot reads from, instead of Django's.
     _source: sqlite3.Connection | None
 
     def _fetch(self, sql: str, params: Sequence[Any]) -> RawRows:
@@ -28,7 +28,7 @@ class DamagedFile(Salvage):
         except OperationalError as error:
             if "decode" not in str(error):
                 raise
-        # A text that is no UTF-8 comes as the bytes that it is.
+        # A text that is not UTF-8 is returned as bytes.
         raw = self._source or self.connection.connection
         raw.text_factory = _text_or_bytes
         try:

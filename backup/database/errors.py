@@ -1,4 +1,4 @@
-"""What a database has to say against records, in words for people."""
+"""Errors of databases in words for people, and the jobs that have a lock."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from ..tables import MAX_NAMED
 
 
 class Job(enum.Enum):
-    """What one process does at a time: each has a lock of its own."""
+    """A job that only one process may do at a time. Each has a lock of its own."""
 
     RESTORE = "restore"
     AUTOMATIC_BACKUP = "automatic backup"
-    #: Changing what is known about a kept backup, which takes a moment.
+    #: Changing facts about a kept backup, which only takes a moment.
     NOTE = "note"
 
 
 def reason_of(error: BaseException) -> str:
-    """Return what a database said, on one line of at most 300 characters."""
+    """Return the message of a database, on one line of at most 300 characters."""
     args = error.args
     text = str(args[1]) if len(args) == 2 and isinstance(args[0], int) else str(error)
     return " ".join(text.split())[:300].rstrip(".") or type(error).__name__
 
 
 def refuse_records(lines: Sequence[str]) -> None:
-    """Raise `RecordsRefused` if there are lines, each of which names a record, a field and the reason."""
+    """Raise `RecordsRefused`, unless `lines` is empty. Each line names a record, a field and the reason."""
     if lines:
         raise RecordsRefused(
             _("The database cannot take these records, so nothing was changed:"), lines[:MAX_NAMED]
@@ -36,7 +36,7 @@ def refuse_records(lines: Sequence[str]) -> None:
 
 
 def refuse_dangling(lines: Sequence[str]) -> None:
-    """Raise `RecordsRefused` if there are lines, each of which names a row that points at nothing."""
+    """Raise `RecordsRefused`, unless `lines` is empty. Each line names a dangling reference."""
     if lines:
         raise RecordsRefused(
             _("These records refer to something that is not there, so nothing was changed:"),
@@ -46,7 +46,7 @@ def refuse_dangling(lines: Sequence[str]) -> None:
 
 
 def already_running(job: Job) -> Busy:
-    """Return the error for a job that begins while another of its kind runs."""
+    """Return the error for a job that cannot begin since another one of its kind is running."""
     if job is Job.AUTOMATIC_BACKUP:
         return Busy(_("An automatic backup is being made right now."))
     if job is Job.NOTE:
@@ -55,7 +55,7 @@ def already_running(job: Job) -> Busy:
 
 
 def somebody_writes() -> Busy:
-    """Return the error for a lock that writers did not free in time."""
+    """Return the error for a lock that others did not release in time."""
     return Busy(
         _("Others are writing to the database all the time. Nothing was changed; try again in a minute.")
     )

@@ -1,4 +1,4 @@
-"""Opening a database file of SQLite's that somebody gave us, and that may be made to do harm."""
+"""Opens an SQLite database file of unknown origin, which may be hostile."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from .errors import reason_of
 
 @contextmanager
 def opened(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open a file to read from. Raises `InvalidBackup` if it cannot be read at all.
+    """Open a file for reading. Raises `InvalidBackup` if it cannot be read at all.
 
-    Nothing in it is run: no function but those that reading takes, no trigger, no view. It is open for writing only so
-    that SQLite can take in what a journal beside it holds.
+    Nothing in it is executed: no trigger, no view, and no function except those that reading needs. SQLite opens it for
+    writing, but only to apply a journal beside it.
     """
     _refuse_journal_of_several(path)
     connection = sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True, isolation_level=None)
@@ -34,12 +34,12 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
         shared = connection.execute(
             "SELECT max(name) FROM sqlite_master WHERE rootpage > 0 GROUP BY rootpage HAVING count(*) > 1"
         )
-        if shared.fetchall():  # one is read as the other
+        if shared.fetchall():  # one table would be read as the other
             raise InvalidBackup(_("The database file is damaged: two of its tables are in one place."))
         yield connection
 
 
-#: What a file that somebody gave us may make SQLite do; functions and pragmas by name.
+#: What SQLite may do with such a file; functions and pragmas by name.
 _READING = {
     sqlite3.SQLITE_SELECT: None,
     sqlite3.SQLITE_READ: None,
@@ -56,8 +56,8 @@ def _may_only_read(action: int, first: str | None, second: str | None, *place: o
 
 
 def _takes_own_json_for_unsafe(connection: sqlite3.Connection) -> bool:
-    """Whether the file has a constraint by JSON_VALID, as Django's JSON fields have, which SQLite before 3.41 does not
-    take for safe. Constraints are not checked when reading, and no other function may be called."""
+    """Tell whether the file has a constraint with JSON_VALID, as Django's JSON fields have. SQLite before 3.41
+    considers it unsafe. Constraints are not checked while reading, and other functions remain forbidden."""
     try:
         connection.execute("SELECT 1 FROM sqlite_master")
     except sqlite3.DatabaseError as error:
@@ -67,14 +67,14 @@ def _takes_own_json_for_unsafe(connection: sqlite3.Connection) -> bool:
     return False
 
 
-#: How a journal ends that names another file.
+#: The last bytes of a journal that names another file.
 _NAMES_ANOTHER = bytes.fromhex("d9d505f920a163d7")
 
 
 def _refuse_journal_of_several(path: Path) -> None:
-    """Raise `InvalidBackup` if the journal beside a file says that it is a part of the journal of several databases.
+    """Raise `InvalidBackup` if the journal beside a file is part of a journal of several databases.
 
-    Nothing of Baby Buddy's writes such a journal. SQLite deletes the file that it names, wherever that lies.
+    Baby Buddy never writes such a journal. SQLite would delete the file that it names, wherever that is.
     """
     journal = path.with_name(f"{path.name}-journal")
     if not journal.exists():
@@ -88,7 +88,7 @@ def _refuse_journal_of_several(path: Path) -> None:
 
 @contextmanager
 def _damaged() -> Iterator[None]:
-    """Turn what SQLite says of a file that it cannot read into an error of ours."""
+    """Raise `InvalidBackup` for errors of SQLite about a file that it cannot read."""
     try:
         yield
     except (sqlite3.Error, DatabaseError) as error:

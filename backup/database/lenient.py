@@ -1,7 +1,7 @@
-"""Values that SQLite holds in another form than Django writes today: other software's, or of older versions.
+"""Reads values in SQLite that have another form than Django writes today: from other software or older versions.
 
-SQLite lets any column hold anything, and Django reads much of it. A form with one meaning only is read as what it
-means; for anything else there is `ValueError`, and the backup names the value.
+SQLite stores any value in any column, and Django reads many of them. A form that can only mean one thing is read as
+that. For anything else, `ValueError` is raised, and the backup names the value.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def _moment(value: Any) -> Plain:
     """Read `2026-11-23T14:30:22Z`, `2026-11-23 16:30:22+02:00`, `2026-11-23 14:30`; without an offset it is UTC."""
     text = value.strip()
     if text.endswith("Z") and _OFFSET.search(text[:-1]):
-        text = text[:-1]  # the fast conversion put it there
+        text = text[:-1]  # the fast conversion added it
     return DATETIME.check(text if _OFFSET.search(text[10:]) else f"{text}Z")
 
 
@@ -41,7 +41,7 @@ def _boolean(value: Any) -> Plain:
 
 
 def _duration(value: Any) -> Plain:
-    """Read microseconds that have a fraction, or are text."""
+    """Read microseconds that have a fraction, or that are text."""
     number = float(value)
     return DURATION.dump(dt.timedelta(microseconds=round(number)))
 
@@ -68,7 +68,7 @@ _READERS: dict[Kind, Callable[[Any], Plain]] = {
 
 
 def _read(kind: Kind, convert: ConvertAll, value: Any) -> Plain:
-    """Read one value as Django writes it, or else in one of the other forms. Raises `ValueError`."""
+    """Read one value, in the form that Django writes or in another one. Raises `ValueError`."""
     try:
         return kind.check(convert([value])[0])
     except UNREADABLE:
@@ -76,13 +76,13 @@ def _read(kind: Kind, convert: ConvertAll, value: Any) -> Plain:
             raise
     try:
         return _READERS[kind](value)
-    except AttributeError:  # it should have been text
+    except AttributeError:  # it is not text, as expected
         raise ValueError(value) from None
 
 
 @dataclass(frozen=True)
 class LenientChecked(Checked):
-    """Convert and check a column, and if its values are not all as Django writes them, one by one."""
+    """Converts and checks a column: all values at once, or, if some have another form, one by one."""
 
     def __call__(self, values: Sequence[Any]) -> Sequence[Plain]:
         try:
@@ -99,7 +99,7 @@ class LenientChecked(Checked):
 
 
 def lenient(kind: Kind, convert: ConvertAll) -> ConvertAll:
-    """Return the same for a conversion that fails by itself where a value is of another form."""
+    """Return a conversion that reads other forms, too. `convert`: fails by itself for a value of another form."""
 
     def read(values: Sequence[Any]) -> Sequence[Plain]:
         try:

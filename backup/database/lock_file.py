@@ -1,4 +1,4 @@
-"""The file beside an SQLite database that stands for its lock."""
+"""The file beside an SQLite database that is locked in its place."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from django.utils.translation import gettext as _
 from ..exceptions import StorageFailed
 from .errors import Job
 
-#: How the names of the files end that are locked.
+#: The ends of the names of these files.
 LOCK_FILES = {Job.RESTORE: "restoring", Job.AUTOMATIC_BACKUP: "automatic", Job.NOTE: "noting"}
 
 
 def make_lock_file(path: str, database: Path) -> None:
-    """Make the file that is locked, with the owner and the rights of its database, whoever makes it.
+    """Make the file, with the owner and the mode of the database, whoever runs this. Raises `StorageFailed`.
 
-    SQLite takes no exclusive lock of a file that it may not write, and does not say so. A file that is there is not
-    opened: by closing it, this process would lose the locks that other threads have of it. Raises `StorageFailed`.
+    SQLite cannot lock a file exclusively that it may not write to, but does not report that. An existing file is not
+    opened: closing it would release the locks that other threads of this process hold on it.
     """
     try:
         info = os.stat(database)

@@ -1,4 +1,4 @@
-"""Tells which site this is, and remembers its last restore, without a table of our own."""
+"""Identifies the site, and stores a note about its last restore in the database, without a table of our own."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from django.utils.translation import gettext as _
 
 from ..exceptions import StorageFailed
 
-#: How the key of our row begins. Keys of real sessions have no hyphen.
+#: The beginning of the key of our row. Keys of real sessions contain no hyphen.
 KEY = "backup-"
-#: How long the row is kept at least: `clearsessions` deletes what expired.
+#: When the row expires; until then, `clearsessions` does not delete it.
 KEPT = timedelta(days=3650)
-#: Connection settings -> id. A restore asks for it while its connection is busy.
+#: Connection settings -> id. It is cached, since a restore needs it while its connection is busy.
 _sites: dict[tuple[str, ...], str] = {}
 
 
 def site_id() -> str:
-    """Return the id of this site: of its database, that is. Raises `StorageFailed` if the database does not answer.
+    """Return the id of this site, that is, of its database. Raises `StorageFailed` if the database does not answer.
 
-    It is made of the moment at which the first migration was applied, which differs from site to site, is in no backup,
-    and stays with the database wherever it is moved to; and of the database's name (that of the file, not its folder),
-    which tells it from its copies.
+    It is made of two things: the moment at which the first migration was applied, which differs between sites, is in no
+    backup, and stays the same when the database is moved; and the name of the database (of the file, not its folder),
+    which differs between copies on the same server.
     """
     connection = connections[DEFAULT_DB_ALIAS]
     settings = tuple(str(connection.settings_dict[name]) for name in ("ENGINE", "HOST", "PORT", "NAME"))
@@ -48,14 +48,14 @@ def site_id() -> str:
 
 
 def save_note(text: str) -> None:
-    """Remember a text in place of the one before: about a restore, in its transaction, so that both happen or neither.
+    """Save a text about a restore, in its transaction, so that both are committed or neither. Replaces the one before.
 
-    A file could tell of a restore that never was, or miss one. So it is a row in the table of Django's sessions, which
-    no backup holds and no restore touches. Its key is as secret as that of any session, and what stands in it signs
-    nobody in. If the database has no such table, nothing is remembered.
+    A file could name a restore that was rolled back, or miss one. So it is a row in the table of Django's sessions,
+    which backups do not contain and restores do not touch. Its key is as secret as that of any session, and its content
+    signs nobody in. If the database has no such table, nothing is saved.
     """
     if (rows := _rows()) is not None:
-        # By key: MySQL would lock whatever else it looked at, other people's sessions that is, until the commit.
+        # By key: otherwise MySQL would lock all rows that it looked at, which are other people's sessions.
         rows.model._default_manager.using(rows.db).filter(pk__in=[row.pk for row in rows]).delete()
         rows.create(
             session_key=KEY + secrets.token_hex(16), session_data=text, expire_date=timezone.now() + KEPT
@@ -63,7 +63,7 @@ def save_note(text: str) -> None:
 
 
 def load_note() -> str:
-    """Return what `save_note` saved; "" if there is nothing, or it cannot be read."""
+    """Return what `save_note` saved; "" if there is nothing, or if it cannot be read."""
     try:
         rows = _rows()
         return (rows.values_list("session_data", flat=True).first() or "") if rows is not None else ""
@@ -72,7 +72,7 @@ def load_note() -> str:
 
 
 def _rows() -> QuerySet[Any] | None:
-    """Return the rows of ours in the table of sessions; None if there is no such table."""
+    """Return our rows in the table of sessions; None if there is no such table."""
     if not apps.is_installed("django.contrib.sessions"):
         return None
     model = apps.get_model("sessions", "Session")

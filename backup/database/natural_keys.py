@@ -1,4 +1,4 @@
-"""Content types and permissions, which each database numbers by itself: natural key <-> number."""
+"""Converts between natural keys and numbers, for content types and permissions, which each database numbers itself."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from .values import ConvertAll
 
 
 class NaturalKeys:
-    """The natural keys of one database. They are read once, and again after `forget`."""
+    """The natural keys in one database. They are read once, and again after `forget`."""
 
     def __init__(
         self, connection: BaseDatabaseWrapper, fetch: Callable[[str], list[tuple[Any, ...]]]
     ) -> None:
-        """`fetch`: runs a query on the connection, or on the snapshot that stands for it, and returns the rows."""
+        """`fetch`: runs a query on the connection, or on a snapshot of it, and returns the rows."""
         self._connection = connection
         self._fetch = fetch
-        #: Model label and natural key of each row that was made since `forget`, those first that others refer to.
+        #: Model label and natural key of each row that was created since `forget`; referenced rows come first.
         self.made: list[tuple[str, list[str]]] = []
 
     def forget(self) -> None:
-        """Read them again where they are needed next."""
+        """Forget them, so that they are read again when they are needed."""
         self.made = []
         self.__dict__.pop("_by_number", None)
         self.__dict__.pop("_numbers", None)
 
     @cached_property
     def _by_number(self) -> dict[str, dict[int, list[str]]]:
-        """Model label -> the number that this database gave -> natural key."""
+        """Model label -> number in this database -> natural key."""
         by_number: dict[str, dict[int, list[str]]] = {label: {} for label in NATURAL}
         quote, fetch = self._connection.ops.quote_name, self._fetch
         if apps.is_installed("django.contrib.contenttypes"):
@@ -57,7 +57,7 @@ class NaturalKeys:
         }
 
     def to_natural(self, label: str) -> ConvertAll:
-        """Return what turns a column of numbers into natural keys. A number that is nobody's stays as it is."""
+        """Return a function that converts a column of numbers to natural keys. Unknown numbers stay as they are."""
 
         def convert(values: Sequence[Any]) -> Sequence[Any]:
             return list(map(self._by_number[label].get, values, values))
@@ -65,7 +65,7 @@ class NaturalKeys:
         return convert
 
     def to_numbers(self, label: str) -> ConvertAll:
-        """Return what turns a column of natural keys into numbers. The same few come again and again."""
+        """Return a function that converts a column of natural keys to numbers."""
 
         def convert(values: Sequence[Any]) -> Sequence[Any]:
             keys = [tuple(value) if type(value) is list else value for value in values]
@@ -79,9 +79,10 @@ class NaturalKeys:
     def number_of(self, label: str, natural: Any) -> int:
         """Return the number of a natural key in this database.
 
-        A key that this database does not have (of an app that is not installed, say) is made, as Django itself keeps
-        those of apps that went away. A number, which was nobody's where the backup was made, stays one: the check of
-        references tells. Raises `LookupError` if a key would have to be made outside of a transaction.
+        A key that is missing here (of an app that is not installed, for example) is created; Django, too, keeps those
+        of apps that were removed. A number, which was unknown at the site of the backup, is returned as it is, and the
+        check of references will report it. Raises `LookupError` if a key would have to be created outside a
+        transaction.
         """
         if not isinstance(natural, list):
             assert isinstance(natural, int)
@@ -103,14 +104,16 @@ class NaturalKeys:
         return known[key]
 
     def unmake(self, made: Iterable[tuple[str, list[str]]]) -> dict[Table, int]:
-        """Delete rows that a restore `made`, see there, so far as they are here and nothing refers to them. Returns the
-        lowest of their numbers by table: the one that its next row got before."""
+        """Delete rows that a restore created, if they exist and nothing refers to them. `made`: see the attribute.
+
+        Returns table -> the lowest number of the deleted rows, which is what its next row would have got before.
+        """
         lowest: dict[str, int] = {}
         for label, natural in reversed([*made]):
             number = self._numbers[label].get(tuple(natural))
             model = apps.get_model(label)
             if number is not None and not self._is_used(model, number):
-                # `delete()` would look for rows that refer to it, in tables that may not exist.
+                # `delete()` would look for referring rows in tables that may not exist.
                 rows = model._base_manager.using(self._connection.alias).filter(pk=number)
                 rows._raw_delete(self._connection.alias)
                 lowest[label] = min(number, lowest.get(label, number))
@@ -118,7 +121,7 @@ class NaturalKeys:
         return {Table(apps.get_model(label)): number for label, number in lowest.items()}
 
     def _is_used(self, model: type[Model], number: int) -> bool:
-        """Tell whether a row of any table that is here refers to one of these."""
+        """Tell whether a row of any existing table refers to this row."""
         tables = {*self._connection.introspection.table_names()}
         return any(
             relation.related_model._base_manager.using(self._connection.alias)
