@@ -26,6 +26,7 @@ from rest_framework.exceptions import AuthenticationFailed
 
 from backup.conf import MIB, conf
 from backup.exceptions import InvalidBackup, StorageFailed, TooLarge, WrongChecksum
+from backup.storage.uploads import incomplete
 
 #: Bytes of a form beside the file in it.
 FORM_SIZE = MIB
@@ -114,7 +115,7 @@ def read_form(request: HttpRequest) -> None:
     try:
         request.POST.get("")
     except (MultiPartParserError, SuspiciousOperation, UnreadablePostError) as error:
-        raise InvalidBackup(_("The upload arrived damaged or incomplete. Please send it again.")) from error
+        raise incomplete() from error
     except OSError as error:
         raise _not_kept(error) from error
 
@@ -127,7 +128,7 @@ def read_piece(request: HttpRequest, most: int) -> BinaryIO:
     """
     kind, _space, wanted = request.headers.get("Upload-Checksum", "").partition(" ")
     if kind not in ("", "sha1", "sha256"):
-        raise InvalidBackup(_("A checksum must be sha256 or sha1."))
+        raise unknown_checksum()
     digest = hashlib.new(kind or "sha1", usedforsecurity=False)
     piece = cast(BinaryIO, tempfile.TemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR))  # noqa: SIM115
     try:
@@ -139,7 +140,7 @@ def read_piece(request: HttpRequest, most: int) -> BinaryIO:
                 piece.write(chunk)
         piece.seek(0)
         if kind and base64.b64encode(digest.digest()).decode() != wanted:
-            raise WrongChecksum(_("The upload arrived damaged or incomplete. Please send it again."))
+            raise incomplete(WrongChecksum)
     except OSError as error:
         piece.close()
         raise _not_kept(error) from error
@@ -236,3 +237,8 @@ def _receives(connection: socket.socket) -> bool:
             return False
         left -= received
     return True
+
+
+def unknown_checksum() -> InvalidBackup:
+    """Return the error for a checksum of another kind than we know."""
+    return InvalidBackup(_("A checksum must be sha256 or sha1."))

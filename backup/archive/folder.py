@@ -7,9 +7,7 @@ import zipfile
 from pathlib import Path
 from typing import BinaryIO
 
-from django.utils.translation import gettext as _
-
-from ..exceptions import InvalidBackup
+from . import foreign
 from .limits import Limits
 from .names import shown
 from .photos import PhotoFolder, with_photos
@@ -33,7 +31,7 @@ def open_path(path: Path, limits: Limits) -> BinaryIO:
             for place in sorted(path.rglob("*")):
                 name = place.relative_to(path).as_posix()
                 if place.is_symlink() or not (place.is_dir() or place.is_file()):
-                    raise InvalidBackup(_("“%(name)s” is a link, not a file.") % {"name": shown(name)})
+                    raise foreign.is_link(shown(name))
                 if place.is_dir():
                     continue
                 size += place.stat().st_size

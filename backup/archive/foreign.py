@@ -62,3 +62,8 @@ def no_metadata(names: Iterable[str]) -> InvalidBackup:
         _("This ZIP is not a backup, but holds “%(name)s”. Take that out of it, and restore it.")
         % {"name": shown(name)}
     )
+
+
+def is_link(name: str) -> InvalidBackup:
+    """Return the error for a link in place of a file. `name`: as messages show it."""
+    return InvalidBackup(_("“%(name)s” is a link, not a file.") % {"name": name})

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from django.utils.translation import gettext as _
 
-from ..exceptions import WrongKey
+from ..exceptions import KeyNeeded, WrongKey
 
 #: Capital letters and digits, without those that look alike: I, L, O, 0, 1.
 ALPHABET = "ABCDEFGHJKMNPQRSTUVWXYZ23456789"
@@ -83,3 +83,11 @@ def _digest(purpose: str, text: str, alphabet: str, length: int) -> str:
         number, rest = divmod(number, len(alphabet))
         signs.append(alphabet[rest])
     return "".join(signs)
+
+
+def key_needed(key_id: str) -> KeyNeeded:
+    """Return the error for an encrypted backup whose key is not known. `key_id`: "" if that is unknown, too."""
+    return KeyNeeded(
+        _("The backup is encrypted. It needs the key with the id %(key_id)s.") % {"key_id": key_id or "?"},
+        key_id=key_id,
+    )

@@ -63,7 +63,7 @@ class Limits:
     def check_metadata(self, size: int, photos: int | None = None) -> None:
         """Raise `InvalidBackup` if `metadata.json` is too long. `photos`: as in `check_members`."""
         if size > self.metadata + self.photo * (self.photos if photos is None else photos):
-            raise InvalidBackup(_("metadata.json is too long."))
+            raise metadata_too_long()
 
     def check_size(self, size: int) -> None:
         """Raise `TooLarge` if the entries of a ZIP together are too large, uncompressed."""
@@ -74,6 +74,11 @@ class Limits:
                 )
                 % {"size": megabytes(size), "limit": megabytes(self.uncompressed)}
             )
+
+
+def metadata_too_long() -> InvalidBackup:
+    """Return the error for a `metadata.json` that is too long."""
+    return InvalidBackup(_("metadata.json is too long."))
 
 
 def megabytes(size: int) -> str:

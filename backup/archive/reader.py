@@ -20,10 +20,10 @@ from typing import Any, BinaryIO
 import orjson
 from django.utils.translation import gettext as _
 
-from ..exceptions import InvalidBackup, KeyNeeded, TooLarge, WrongKey
+from ..exceptions import InvalidBackup, TooLarge, WrongKey
 from . import deflate, encryption, foreign
-from .key import Key, Keys
-from .limits import Limits, megabytes
+from .key import Key, Keys, key_needed
+from .limits import Limits, megabytes, metadata_too_long
 from .lines import LayoutError, Lines, RecordTooLongError, has_more_values, read_elements, read_lines
 from .members import MEDIA, README_FILE, RECORDS, Member, Photo, Records, records_by_name
 from .metadata import Metadata, check_version, parse_metadata
@@ -209,11 +209,7 @@ class Archive:
                 % {"key_id": key_id or "?"},
                 key_id=key_id,
             )
-        raise KeyNeeded(
-            _("The backup is encrypted. It needs the key with the id %(key_id)s.")
-            % {"key_id": key_id or "?"},
-            key_id=key_id,
-        )
+        raise key_needed(key_id)
 
     def _readme_of(self, members: list[tuple[str, zipfile.ZipInfo]]) -> bytes:
         """Return the beginning of README.txt, if it is in clear: some tools drop the comment of a ZIP."""
@@ -257,7 +253,7 @@ class Archive:
                 self._limits.check_metadata(len(buffer))
         text = bytes(buffer).removeprefix(codecs.BOM_UTF8)  # some editors add it
         if has_more_values(text, self._limits.values + 4 * self._limits.photos):
-            raise InvalidBackup(_("metadata.json is too long."))
+            raise metadata_too_long()
         try:
             orjson.loads(text)  # refuses halves of surrogate pairs
             content = json.loads(text, object_pairs_hook=_each_once)
@@ -315,7 +311,7 @@ class Archive:
         if info.header_offset + info.compress_size > self._size:
             raise _damaged()
         if (info.external_attr >> 16) & 0o170000 not in (0, 0o100000, 0o040000):
-            raise InvalidBackup(_("“%(name)s” is a link, not a file.") % {"name": name})
+            raise foreign.is_link(name)
 
     def _checked_metadata(self, content: Any) -> Metadata:
         """Return the metadata, which must agree with the members in the ZIP."""

@@ -182,9 +182,7 @@ def _compare_records(archive: Archive, again: Archive, tables: list[Table]) -> N
         # The same values may be laid out differently, for example in a file that somebody edited.
         for old, new in zip_longest(_rows(archive, table), _rows(again, table)):
             if old != new:
-                raise Mismatch(
-                    _("What came back is not what is in the file:"), [_difference(table, old, new)]
-                )
+                raise _mismatch(_difference(table, old, new))
 
 
 def _check_photos_are_there(archive: Archive, wanted: Mapping[str, Photo]) -> None:
@@ -225,10 +223,11 @@ def _compare_photos(before: Mapping[str, Photo], after: Mapping[str, Photo]) -> 
     """Raise `Mismatch` if a photo changed. It names the first one."""
     for name, photo in before.items():
         if name not in after or after[name].sha256 != photo.sha256:
-            raise Mismatch(
-                _("What came back is not what is in the file:"),
-                [_("the photo “%(name)s” is not what it was") % {"name": shown(name)}],
-            )
+            raise _mismatch(_("the photo “%(name)s” is not what it was") % {"name": shown(name)})
+
+
+def _mismatch(difference: str) -> Mismatch:
+    return Mismatch(_("What came back is not what is in the file:"), [difference])
 
 
 def _rows(archive: Archive, table: Table) -> Iterator[Row]:

@@ -24,6 +24,7 @@ from django.utils.translation import ngettext
 from .. import services
 from ..conf import OFF, aware_now, conf
 from ..database import Job, database_of
+from ..database.errors import already_running
 from ..exceptions import BackupError, Busy, InvalidBackup, KeyNeeded, NoSuchBackup, StorageFailed
 from ..keeping import Keeping
 from ..leftovers import remove_leftovers
@@ -76,14 +77,17 @@ def run(*, now: bool = False, user: Any = None, reporter: Reporter = SILENT) -> 
     before = status.status()
     if not (now or _is_due() or copies.is_due()):
         status.remember(before)
-        return Outcome(False, before.last, _("No backup is due."))
+        return _not_due(before)
     with _alone() as alone:
         if not alone:
-            return Outcome(False, before.last, _("An automatic backup is being made right now."))
+            return Outcome(False, before.last, already_running(Job.AUTOMATIC_BACKUP).message)
         if now or _is_due():  # asked again: another process may have made it meanwhile
             return _run(user, reporter)
-        after = _copy_again()
-    return Outcome(False, after.last, _("No backup is due."))
+        return _not_due(_copy_again())
+
+
+def _not_due(current: status.Status) -> Outcome:
+    return Outcome(False, current.last, _("No backup is due."))
 
 
 def copy_again() -> None:

@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy, ngettext
 from .. import babybuddy
 from ..proof import Proof, Verdict
 from ..storage.kept import LOCAL, BackupKind, StoredBackup
-from .names import entered, grouped, model_names, records_and_photos
+from .names import entered, grouped, model_names, photos_in_words, records_and_photos, records_in_words
 
 #: How many models are named whose numbers of records differ; the others are added up.
 NAMED = 4
@@ -75,12 +75,12 @@ def holds(backup: StoredBackup) -> str:
     children, records = backup.counts.get(babybuddy.CHILD, 0), entered_in(backup)
     content = _("%(children)s, %(records)s") % {
         "children": ngettext("%(n)s child", "%(n)s children", children) % {"n": grouped(children)},
-        "records": ngettext("%(n)s record", "%(n)s records", records) % {"n": grouped(records)},
+        "records": records_in_words(records),
     }
     if backup.photos:
         content = _("%(records)s, %(photos)s") % {
             "records": content,
-            "photos": ngettext("%(n)s photo", "%(n)s photos", backup.photos) % {"n": grouped(backup.photos)},
+            "photos": photos_in_words(backup.photos),
         }
     if not (lacking := backup.left_out.total):
         return content

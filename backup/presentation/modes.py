@@ -24,13 +24,16 @@ class ModeInWords:
     instead: str | Promise
 
 
+#: For the modes that delete rows only in exceptional cases.
+_QUESTION, _INSTEAD = _("Delete existing records?"), _("Choose another backup.")
+
 MODES = {
     RestoreMode.OVERWRITE: ModeInWords(
         _("Keep existing data"),
         _("Existing data is kept. Where an entry is both here and in the backup, the backup wins."),
         _("Preview with existing data kept"),
-        _("Delete existing records?"),
-        _("Choose another backup."),
+        _QUESTION,
+        _INSTEAD,
     ),
     RestoreMode.KEEP_BOTH: ModeInWords(
         _("Keep both"),
@@ -38,8 +41,8 @@ MODES = {
             "Existing data is kept. Where another entry has the number of one in the backup, you will have both."
         ),
         _("Preview with both kept"),
-        _("Delete existing records?"),
-        _("Choose another backup."),
+        _QUESTION,
+        _INSTEAD,
     ),
     RestoreMode.CLEAR: ModeInWords(
         _("Clear existing data before restore"),

@@ -85,6 +85,16 @@ def shortened(text: str) -> str:
 def records_and_photos(records: int, photos: int) -> str:
     """Return "48,211 records and 312 photos"."""
     return _("%(records)s and %(photos)s") % {
-        "records": ngettext("%(n)s record", "%(n)s records", records) % {"n": grouped(records)},
-        "photos": ngettext("%(n)s photo", "%(n)s photos", photos) % {"n": grouped(photos)},
+        "records": records_in_words(records),
+        "photos": photos_in_words(photos),
     }
+
+
+def records_in_words(number: int) -> str:
+    """Return "48,211 records"."""
+    return ngettext("%(n)s record", "%(n)s records", number) % {"n": grouped(number)}
+
+
+def photos_in_words(number: int) -> str:
+    """Return "312 photos"."""
+    return ngettext("%(n)s photo", "%(n)s photos", number) % {"n": grouped(number)}

@@ -62,10 +62,7 @@ class Spool:
             self._places.setdefault(name, []).append((self._file.seek(0, 2), len(data)))
             self._file.write(data)
         except OSError as error:
-            raise StorageFailed(
-                _("The server has no room for temporary files (%(reason)s). Nothing was changed.")
-                % {"reason": error.strerror or error}
-            ) from error
+            raise no_room(error.strerror or error) from error
 
     def batches(self, name: str) -> Iterator[Any]:
         for place in self._places.get(name, ()):
@@ -121,3 +118,11 @@ class UniqueKeys:
             if key in self._seen:
                 raise self._table.invalid(_("its key is there twice"), key)
             self._seen.add(key)
+
+
+def no_room(reason: object) -> StorageFailed:
+    """Return the error for a disk without room for temporary files."""
+    return StorageFailed(
+        _("The server has no room for temporary files (%(reason)s). Nothing was changed.")
+        % {"reason": reason}
+    )

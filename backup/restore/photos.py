@@ -41,6 +41,7 @@ from ..kinds import Plain
 from ..options import PHOTOS, SILENT, PlacedFile, Places, RecordCounter, Reporter
 from ..tables import Batch, Column, Table, place_of, places_in_words
 from .records import RecordReader, Renamed
+from .values import not_a_file_name
 
 T = TypeVar("T")
 
@@ -176,7 +177,7 @@ class Placing:
             file.state = State.UNCHANGED
             return
         if babybuddy.is_thumbnail(photo.name) and not self._as_it_was:
-            file.state, file.reason = State.REFUSED, _("it is not the name of an uploaded file")
+            file.state, file.reason = State.REFUSED, not_a_file_name()
             return
         if not self._archive.has_photo(photo):
             file.state = State.UNPLACED
@@ -359,7 +360,7 @@ class Placing:
             ):
                 self._is_uncertain = True
                 raise
-            file.state, file.reason = State.REFUSED, _("it is not the name of an uploaded file")
+            file.state, file.reason = State.REFUSED, not_a_file_name()
         else:
             self._placed.append(file)
             if file.name != noted:  # a storage may choose another name

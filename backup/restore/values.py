@@ -126,4 +126,9 @@ def _file_name(value: Plain) -> str | None:
     else:
         if "\0" not in value and not _DRIVE.match(value):
             return None
+    return not_a_file_name()
+
+
+def not_a_file_name() -> str:
+    """Return the reason for refusing a name that no uploaded file can have."""
     return _("it is not the name of an uploaded file")

@@ -20,8 +20,9 @@ from django.utils.translation import gettext as _
 
 from ..archive import Archive, Key, Keys, open_archive
 from ..archive.encryption import check_available
+from ..archive.key import key_needed
 from ..conf import aware_now, conf
-from ..exceptions import EncryptionUnavailable, KeyNeeded, StorageFailed, WrongKey
+from ..exceptions import EncryptionUnavailable, StorageFailed, WrongKey
 from . import files
 
 _RING = f"{files.ROOT}keys.json"
@@ -135,10 +136,7 @@ def of_id(key_id: str) -> Key | None:
             return key
     if not key_id:
         return None
-    raise KeyNeeded(
-        _("The backup is encrypted. It needs the key with the id %(key_id)s.") % {"key_id": key_id},
-        key_id=key_id,
-    )
+    raise key_needed(key_id)
 
 
 def key_for(place: Place | str, *, encrypt: bool = False) -> Key | None:

@@ -61,6 +61,11 @@ class Incoming:
     offset: int
     pieces: list[str]
 
+    def check_offset(self, offset: int) -> None:
+        """Raise `WrongOffset` if a piece does not begin where the next one must begin. `offset`: its beginning."""
+        if offset != self.offset:
+            raise WrongOffset(_("This piece of the upload does not begin where the last one ended."))
+
 
 def stage(upload: File[bytes], user: Any) -> str:
     """Store an upload until it is confirmed, and return its id for the form. Raises `StorageFailed`.
@@ -115,13 +120,12 @@ def add_piece(upload_id: str, user: Any, offset: int, piece: BinaryIO) -> int:
     announced, `StorageFailed`.
     """
     upload = incoming(upload_id, user)
-    if offset != upload.offset:
-        raise WrongOffset(_("This piece of the upload does not begin where the last one ended."))
+    upload.check_offset(offset)
     size = piece.seek(0, 2)
     piece.seek(0)
     end = offset + size
     if end > upload.size or (size < LEAST_PIECE and end < upload.size):
-        raise _incomplete()
+        raise incomplete()
     _check_room(size, (_arrived(names) for names in _uploads().values()))
     signed = _own(upload_id, user)
     name = f"{_stem(signed, user)}.piece.{offset:015}.{end:015}"
@@ -144,7 +148,7 @@ def _check_whole(upload_id: str, signed: _Id, user: Any) -> None:
             digest.update(chunk)
     if digest.hexdigest() != wanted:
         discard(upload_id, user)
-        raise _incomplete()
+        raise incomplete()
 
 
 def _make_room(size: int, user: Any) -> None:
@@ -292,5 +296,6 @@ def _no_longer_there() -> NoSuchUpload:
     return NoSuchUpload(_("The uploaded file is no longer there. Please choose it again."))
 
 
-def _incomplete() -> InvalidBackup:
-    return InvalidBackup(_("The upload arrived damaged or incomplete. Please send it again."))
+def incomplete(error: type[InvalidBackup] = InvalidBackup) -> InvalidBackup:
+    """Return the error for an upload, or a piece of one, that is not what was sent. `error`: its class."""
+    return error(_("The upload arrived damaged or incomplete. Please send it again."))

@@ -32,8 +32,9 @@ from django.utils.translation import gettext as _
 
 from ..conf import conf
 from ..database import is_disk_trouble, reason_of
-from ..exceptions import BackupError, StorageFailed, UpgradeFailed
+from ..exceptions import BackupError, UpgradeFailed
 from ..options import Phase
+from ..restore.batches import no_room
 from .process import SCRATCH
 
 try:
@@ -180,10 +181,7 @@ def explained(reporter: ParentReporter) -> Iterator[None]:
         raise
     except Exception as error:
         if is_disk_trouble(error):
-            raise StorageFailed(
-                _("The server has no room for temporary files (%(reason)s). Nothing was changed.")
-                % {"reason": reason_of(error)}
-            ) from error
+            raise no_room(reason_of(error)) from error
         if not reporter.migration or isinstance(error, MemoryError):
             raise
         raise UpgradeFailed(

@@ -28,8 +28,9 @@ from django.utils.translation import gettext as _
 from .. import babybuddy, exceptions
 from ..archive import Key
 from ..conf import conf
-from ..exceptions import Busy, InvalidRecord, StorageFailed, UpgradeFailed
+from ..exceptions import Busy, InvalidRecord, UpgradeFailed
 from ..options import SILENT, Reporter
+from ..restore.batches import no_room
 from ..scope import elsewhere
 
 try:
@@ -97,10 +98,7 @@ def scratch_folder() -> Iterator[Path]:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     except OSError as error:
-        raise StorageFailed(
-            _("The server has no room for temporary files (%(reason)s). Nothing was changed.")
-            % {"reason": error.strerror or error}
-        ) from error
+        raise no_room(error.strerror or error) from error
 
 
 @contextmanager

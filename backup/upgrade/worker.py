@@ -19,13 +19,12 @@ from django.utils.translation import gettext as _
 from .. import babybuddy
 from ..archive import Archive, Key, Keys, Limits, Metadata, Upgrade, Writer, open_archive
 from ..archive.copying import copy_photo
-from ..archive.limits import megabytes
 from ..archive.names import shown
 from ..conf import aware_now, conf
 from ..database import database_of, refuse_dangling, refuse_records
 from ..database.sqlite import SQLite
 from ..dump import unreadable, write_records
-from ..exceptions import InvalidBackup, TooLarge
+from ..exceptions import InvalidBackup
 from ..options import Place, Places, RecordCounter
 from ..scope import models_in_scope
 from ..tables import Table
@@ -206,13 +205,7 @@ def _no_place(label: str, field: str | None) -> Place:
 def _bound_batches(database: SQLite, tables: list[Table]) -> None:
     """Bound what is read at a time. Raises `TooLarge` if there is more than a backup may hold."""
     total = database.bound_batches(tables, BATCH_BYTES)
-    if total > conf.max_uncompressed_size:
-        raise TooLarge(
-            _(
-                "Unpacked, the file has %(size)s MB; at most %(limit)s MB are read (BACKUP_MAX_UNCOMPRESSED_SIZE)."
-            )
-            % {"size": megabytes(total), "limit": megabytes(conf.max_uncompressed_size)}
-        )
+    Limits(uncompressed=conf.max_uncompressed_size).check_size(total)
 
 
 def _check_columns(reader: SQLite, table: Table) -> None:

@@ -16,7 +16,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from backup import access
-from backup.exceptions import BackupError, InvalidBackup, WrongOffset
+from backup.exceptions import BackupError, InvalidBackup
 from backup.storage import uploads
 
 from .answers import json_of_error, log_refusal
@@ -48,8 +48,7 @@ def piece(request: HttpRequest, upload: str) -> HttpResponseBase:
         if request.method in ("GET", "HEAD"):
             return _where(upload, incoming_upload.size, incoming_upload.offset)
         offset = _number(request, "Upload-Offset")
-        if offset != incoming_upload.offset:
-            raise WrongOffset(_("This piece of the upload does not begin where the last one ended."))
+        incoming_upload.check_offset(offset)  # before the body is read
         with access.read_piece(request, incoming_upload.size - offset) as body:
             offset = uploads.add_piece(upload, request.user, offset, body)
     except BackupError as error:
@@ -97,6 +96,6 @@ def _sha256(request: HttpRequest) -> str:
             except (binascii.Error, UnicodeDecodeError):
                 text = ""
             if not re.fullmatch(r"[0-9a-fA-F]{64}", text):
-                raise InvalidBackup(_("A checksum must be sha256 or sha1."))
+                raise access.unknown_checksum()
             return text
     return ""

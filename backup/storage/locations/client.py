@@ -20,7 +20,14 @@ from typing import Any, BinaryIO, cast
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 
-from ...exceptions import LibraryMissing, NotVerified, StorageFailed
+from ...exceptions import (
+    LibraryMissing,
+    LocationFailed,
+    NotVerified,
+    StorageFailed,
+    Unreachable,
+    WrongAddress,
+)
 from ..bounded import Activity
 
 #: The beginning of the name of a file that is not complete yet. Such files are not listed.
@@ -154,3 +161,33 @@ def part_of(chunks: Iterable[bytes], start: int, length: int) -> bytes:
         if len(part) == length:
             break
     return bytes(part)
+
+
+# -- errors that several kinds have in common ---
+
+
+def does_not_work(reason: str) -> LocationFailed:
+    """Return the error for an unexpected one. `reason`: its type or code, nothing of its text."""
+    return LocationFailed(_("It does not work (%(reason)s).") % {"reason": reason})
+
+
+def was_changed() -> LocationFailed:
+    """Return the error for a file that is not what was written."""
+    return LocationFailed(_("What was written there comes back as something else."))
+
+
+def no_such_folder() -> WrongAddress:
+    """Return the error for a folder that is missing, and cannot be made."""
+    return WrongAddress(_("The folder in its address does not exist, and cannot be made."))
+
+
+def cannot_work_now(code: object) -> Unreachable:
+    """Return the error for a server that answers, but cannot work. `code`: of its answer."""
+    return Unreachable(
+        _("It says that it cannot work now (%(code)s). Wait, or ask who runs it.") % {"code": code}
+    )
+
+
+def unknown_host() -> Unreachable:
+    """Return the error for a host whose name cannot be resolved."""
+    return Unreachable(_("The name of its host is not known. Check its address, and the network."))

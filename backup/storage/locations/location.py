@@ -31,7 +31,7 @@ from ...exceptions import (
 from .. import files
 from ..bounded import ANSWER, STALLED, Activity, DoesNotAnswer, WatchedFile, bounded
 from ..keys import key_for
-from .client import Client
+from .client import Client, does_not_work, no_such_folder, was_changed
 from .clients import client_of, kind_of
 
 T = TypeVar("T")
@@ -153,9 +153,7 @@ class Location:
         self.send(name, io.BytesIO(content), ANSWER)
         try:
             if self.read_part(name, 0, len(content) + 1) != content:
-                raise LocationFailed(
-                    self._sentence(_("What was written there comes back as something else."))
-                )
+                raise LocationFailed(self._sentence(was_changed().message))
         except CannotRead as error:
             limits.append(error)
         except NoSuchBackup as error:
@@ -214,9 +212,7 @@ class Location:
         except (FileNotFoundError, NotADirectoryError):
             if refused is CannotRead:
                 raise self._no_such_backup() from None
-            raise WrongAddress(
-                self._sentence(_("The folder in its address does not exist, and cannot be made."))
-            ) from None
+            raise WrongAddress(self._sentence(no_such_folder().message)) from None
         except BackupError:
             raise
         except Exception as error:  # noqa: BLE001  whatever a library raises
@@ -243,7 +239,7 @@ def _failure_for(error: Exception, refused: type[Denied]) -> tuple[type[Location
             CannotRead: _("It lets nobody read what is there, so the copies cannot be checked from here."),
             CannotDelete: _("It lets nobody delete, so old copies stay there."),
         }.get(refused, _("It does not let this user write. Check the user's rights there."))
-    return LocationFailed, _("It does not work (%(reason)s).") % {"reason": _kind(error)}
+    return LocationFailed, does_not_work(_kind(error)).message
 
 
 def _kind(error: Exception) -> str:

@@ -15,10 +15,20 @@ from typing import Any, BinaryIO
 
 from django.utils.translation import gettext as _
 
-from ...exceptions import Denied, LocationFailed, Unreachable, WrongAddress
+from ...exceptions import Denied, WrongAddress
 from ..bounded import ANSWER, Activity
 from .address import parse
-from .client import CHUNK, HIDDEN, Client, fetched, library, not_verified, part_of
+from .client import (
+    CHUNK,
+    HIDDEN,
+    Client,
+    cannot_work_now,
+    does_not_work,
+    fetched,
+    library,
+    not_verified,
+    part_of,
+)
 
 _CREDENTIALS = {
     "InvalidAccessKeyId",
@@ -217,7 +227,7 @@ def _client_error(error: Exception) -> Exception:
         return ConnectionError()
     if isinstance(error, exceptions.ParamValidationError | exceptions.InvalidRegionError):
         return WrongAddress(_("The name of the bucket, or of the region, in its address cannot be right."))
-    return LocationFailed(_("It does not work (%(reason)s).") % {"reason": type(error).__name__})
+    return does_not_work(type(error).__name__)
 
 
 def _error_for(code: str, status: int) -> Exception:
@@ -243,7 +253,5 @@ def _error_for(code: str, status: int) -> Exception:
     if status in (401, 403, 405) or code in ("AccessDenied", "403"):
         return PermissionError()
     if status in (429, 500, 502, 503, 504):
-        return Unreachable(
-            _("It says that it cannot work now (%(code)s). Wait, or ask who runs it.") % {"code": code}
-        )
-    return LocationFailed(_("It does not work (%(reason)s).") % {"reason": code[:50]})
+        return cannot_work_now(code)
+    return does_not_work(code[:50])

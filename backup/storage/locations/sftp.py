@@ -21,10 +21,10 @@ from typing import Any, BinaryIO, TypeVar
 
 from django.utils.translation import gettext as _
 
-from ...exceptions import Denied, LocationFailed, NotVerified, Unreachable, WrongAddress
+from ...exceptions import Denied, LocationFailed, NotVerified, WrongAddress
 from ..bounded import ANSWER, Activity
 from .address import parse
-from .client import CHUNK, fetched, library
+from .client import CHUNK, fetched, library, unknown_host, was_changed
 from .renaming import Renaming
 
 T = TypeVar("T")
@@ -70,7 +70,7 @@ class Sftp(Renaming):
                 target.set_pipelined(True)
                 shutil.copyfileobj(file, target, CHUNK)
             if sftp.stat(path).st_size != file.tell():
-                raise LocationFailed(_("What was written there comes back as something else."))
+                raise was_changed()
 
         try:
             self._ask(send)
@@ -346,9 +346,7 @@ def _errors() -> Iterator[None]:
         raise ConnectionError from None
     except OSError as error:
         if _is_lookup(error):
-            raise Unreachable(
-                _("The name of its host is not known. Check its address, and the network.")
-            ) from None
+            raise unknown_host() from None
         raise
 
 

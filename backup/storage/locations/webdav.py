@@ -19,10 +19,19 @@ from xml.etree.ElementTree import ParseError, XMLPullParser
 
 from django.utils.translation import gettext as _
 
-from ...exceptions import Denied, LocationFailed, Unreachable, WrongAddress
+from ...exceptions import Denied, LocationFailed, WrongAddress
 from ..bounded import ANSWER, Activity
 from .address import parse
-from .client import CHUNK, fetched, library, not_verified, part_of
+from .client import (
+    CHUNK,
+    cannot_work_now,
+    fetched,
+    library,
+    no_such_folder,
+    not_verified,
+    part_of,
+    unknown_host,
+)
 from .renaming import Renaming
 
 _DAV = "{DAV:}"
@@ -138,7 +147,7 @@ class WebDav(Renaming):
             self._make_folder(folder.rpartition("/")[0])
             status = self._make(folder)
         if status == 409:
-            raise WrongAddress(_("The folder in its address does not exist, and cannot be made."))
+            raise no_such_folder()
         self._made.add(folder)
 
     def _make(self, folder: str) -> int:
@@ -180,9 +189,7 @@ class WebDav(Renaming):
         if status == 413:
             return LocationFailed(_("It does not take files of this size. Its limit must be raised there."))
         if status in (429, 500, 502, 503, 504):
-            return Unreachable(
-                _("It says that it cannot work now (%(code)s). Wait, or ask who runs it.") % {"code": status}
-            )
+            return cannot_work_now(status)
         if 300 <= status < 400:
             return WrongAddress(_("It says that it is elsewhere now. Correct its address."))
         return self._no_webdav()
@@ -235,9 +242,7 @@ def _errors() -> Iterator[None]:
         if _caused_by(error, ssl.SSLError):
             raise not_verified(error) from None
         if _caused_by(error, socket.gaierror):
-            raise Unreachable(
-                _("The name of its host is not known. Check its address, and the network.")
-            ) from None
+            raise unknown_host() from None
         raise ConnectionError from None
     except httpx.TransportError:
         raise ConnectionError from None
