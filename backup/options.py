@@ -1,4 +1,4 @@
-"""The values that pass between `services` and those who call it: what to restore, how, and what came of it."""
+"""The values that pass between `services` and its callers: what to restore and how, progress, and results."""
 
 from __future__ import annotations
 
@@ -8,36 +8,36 @@ from typing import Any, ClassVar, Protocol
 
 
 class RestoreMode(enum.Enum):
-    """What happens to the data that is there: see "What a restore does" in the README."""
+    """What happens to existing data: see "What a restore does" in the README."""
 
-    #: Nothing is deleted; the backup's records win over those that are there. A row that is plainly another record
-    #: than the backup's with the same key is replaced.
+    #: Existing rows stay, but the backup's records overwrite those that they match. A row that is plainly another
+    #: record than the one with its key in the backup is replaced.
     OVERWRITE = "overwrite"
     #: The same, but such a row stays, and the backup's record gets a fresh key.
     KEEP_BOTH = "keep_both"
-    #: Everything in scope is deleted first; afterwards the database holds exactly the backup.
+    #: Everything in scope is deleted first, so that the database contains exactly the backup afterwards.
     CLEAR = "clear"
 
     @property
     def clears(self) -> bool:
-        """Whether rows that the backup does not hold are deleted."""
+        """Whether rows that are not in the backup are deleted."""
         return self is RestoreMode.CLEAR
 
 
 class Part(enum.Enum):
-    """What of a backup comes back: see `scope.part_of`, which says of each model which part it is of."""
+    """A part of a backup that can be restored by itself. `scope.part_of` says which part a model belongs to."""
 
-    #: All that is of neither of the others.
+    #: Everything that is in neither of the other parts.
     ENTRIES = "entries"
-    #: Users, groups, what they may do, and API tokens.
+    #: Users, groups, their permissions, and API tokens.
     ACCOUNTS = "accounts"
     #: The users' own settings and those of the site.
     SETTINGS = "settings"
 
 
 def parts_named(text: str) -> tuple[Part, ...]:
-    """Return the parts that a text names, with commas between them, in the order of `Part`. Raises `ValueError` with
-    the name that is none."""
+    """Return the parts that a text names, separated by commas, in the order of `Part`. Raises `ValueError` with the
+    first name that is not a part."""
     names = [name for name in (name.strip().lower() for name in text.split(",")) if name]
     for name in names:
         if name not in (part.value for part in Part):
@@ -49,15 +49,15 @@ def parts_named(text: str) -> tuple[Part, ...]:
 class RestoreOptions:
     """How to restore.
 
-    `parts`: what comes back, in the order of `Part`; the others stay as they are here, even where existing data is
-    cleared. `clear_unknown_apps`: clear even the rows of apps that the backup has never seen; without it a clearing
-    restore that would delete some is refused. `edited`: somebody edited the file after it was made, so its checksums
-    and counts are not held against it. `leave_out`: leave out what cannot be restored (a value that nobody can read, a
-    row that points at nothing), each named, instead of restoring nothing. `without_safety_copy`: restore although the
-    safety copy cannot hold all that is here, since that is damaged: what can be read is kept, and the database file as
-    it is, if it is one. `merge_tags`: of tags whose names are the same to the database (by its
-    collation) make one. `as_it_was`: bring back a state that this very site was in, whatever it was: an undo is not
-    refused for what was wrong with the data before. `undoes`: that state is the one just before the last restore.
+    `parts`: the parts to restore, in the order of `Part`; the others stay as they are here, even if existing data is
+    cleared. `clear_unknown_apps`: also clear the rows of apps that the backup does not know; without it, a clearing
+    restore that would delete such rows is refused. `edited`: somebody changed the file by hand, so its checksums and
+    counts are not checked. `leave_out`: leave out and name what cannot be restored (unreadable values, dangling
+    references), instead of restoring nothing. `without_safety_copy`: restore although existing data is so damaged that
+    the safety copy cannot contain all of it; what can be read is kept, and a database file is kept as it is.
+    `merge_tags`: merge tags whose names are the same to the database (by its collation). `as_it_was`: restore an
+    earlier state of this very site, even if something was wrong with its data. `undoes`: that state is the one just
+    before the last restore.
     """
 
     mode: RestoreMode = RestoreMode.OVERWRITE
@@ -84,9 +84,9 @@ class PlacedFile:
 
 @dataclass(frozen=True)
 class Place:
-    """A value, or, without `field`, a whole record (without `pk`, all of a model) with which something is wrong.
+    """A value with which something is wrong; without `field`, a whole record; without `pk`, a whole model.
 
-    `model`: its label. `reason`: what is wrong, as a phrase. `tables.places_in_words` makes a line of it.
+    `model`: its label. `reason`: what is wrong, as a phrase for people. `tables.places_in_words` makes lines of places.
     """
 
     model: str
@@ -97,7 +97,7 @@ class Place:
 
 @dataclass
 class Places:
-    """Places that are named one by one, but no more than `MOST` of them; the others are only counted."""
+    """A collection of places. At most `MOST` of them are stored (`named`); all are counted (`total`)."""
 
     MOST: ClassVar[int] = 500
 
@@ -126,23 +126,23 @@ class Phase(enum.Enum):
     FINISH = "finish"
 
 
-#: What a reporter is told of in place of a model's label, where what is counted are photos.
+#: The label with which a reporter is informed of photos, in place of a model's label.
 PHOTOS = "photos"
 
 
 class Reporter(Protocol):
-    """Who is told how far a job is: a progress bar, a page. See `Silent` for one that ignores it."""
+    """Shows the progress of a job to people: a progress bar, a page. `Silent` is one that shows nothing."""
 
     def phase(self, phase: Phase) -> None:
-        """Take note that a phase of a restore begins."""
+        """Report that a phase of a restore begins."""
 
     def progress(self, label: str, done: int, total: int) -> None:
-        """Take note that `done` of `total` records, photos or migrations are done. `label`: of the model, `PHOTOS`,
-        or the name of the migration."""
+        """Report that `done` of `total` records, photos or migrations are done. `label`: of the model, `PHOTOS`, or the
+        name of the migration."""
 
 
 class Silent:
-    """A `Reporter` that reports to nobody."""
+    """A `Reporter` that shows nothing."""
 
     def phase(self, phase: Phase) -> None:
         pass
@@ -155,7 +155,7 @@ SILENT = Silent()
 
 
 class RecordCounter:
-    """Adds up records, and reports the sum: `total` are expected."""
+    """Counts records, and reports the sum. `total`: how many are expected."""
 
     def __init__(self, reporter: Reporter, total: int) -> None:
         self._reporter, self._total, self._done = reporter, total, 0
@@ -167,9 +167,10 @@ class RecordCounter:
 
 @dataclass(frozen=True)
 class Result:
-    """What a restore did. `restored`: model label -> records that came from the backup. `children`: the names of the
-    first of the children among them. `photos`: how many of the backup's are there now. `safety_copy`: the name of the
-    backup that was taken just before. `missing_files`: how many fields name a file, a photo say, that is not there."""
+    """What a restore did. `restored`: model label -> number of records from the backup. `children`: the names of
+    children among them, the first if there are many. `photos`: how many of the backup's photos are there now.
+    `safety_copy`: the name of the backup that was made just before. `missing_files`: how many fields name a missing
+    file."""
 
     restored: dict[str, int]
     safety_copy: str

@@ -1,7 +1,8 @@
-"""The API: create, keep, inspect, verify, restore, undo. Views and commands only translate between this and people.
+"""The API: create, keep, inspect, verify, prove, restore, undo. Views and commands only translate between it and
+people.
 
-`user`: who does it, a `User`; None is the command line, which may do all. `reporter`: is told how far the work is.
-Everything raises `exceptions.BackupError`.
+`user`: the `User` who does it; None is the command line, which may do everything. `reporter`: is informed of the
+progress. All functions raise `exceptions.BackupError`, or rather the subclasses that their docstrings name.
 
 Longer than most modules, since the verbs share their steps, and the order of the steps is what makes a restore safe.
 """
@@ -81,18 +82,19 @@ from .storage.keys import Place, key_for, unlocked
 from .tables import Column, Table, place_of, places_in_words
 from .upgrade import process, schema
 
-#: An undo brings back exactly what was, whatever apps there are, and whatever was wrong with it.
+#: An undo restores exactly the earlier state, whatever apps there are now, and whatever was wrong with that state.
 UNDO = RestoreOptions(RestoreMode.CLEAR, clear_unknown_apps=True, as_it_was=True)
 
 
-#: Bytes of a photo that a preview shows a small picture of.
+#: The largest photo, in bytes, of which a preview shows a small picture.
 LARGEST_SHOWN = 64 * 1024 * 1024
-#: For this long after a restore, the same request is taken to be a second click, or sent again by a gateway.
+#: For this long after a restore, the same request is taken for a second click, or for one that a gateway sent again.
 SENT_AGAIN = dt.timedelta(minutes=5)
 
 
 def backup_name(user: Any = None, moment: dt.datetime | None = None) -> str:
-    """Return `backup_MMDDYY_HHMMSS.zip`, in the user's time zone. `moment`: aware; now by default."""
+    """Return the name of a backup, `backup_MMDDYY_HHMMSS.zip`, in the user's time zone. `moment`: aware; default:
+    now."""
     return _named((moment or aware_now()).astimezone(babybuddy.user_timezone(user)))
 
 
@@ -112,13 +114,12 @@ def create_backup(
     photos: bool = False,
     store: Store | None = None,
 ) -> Metadata:
-    """Write a backup of everything in scope, as of one moment, to `target`, a seekable binary file.
+    """Write a consistent backup of everything in scope to `target`, a seekable binary file.
 
-    `label`: a note for the metadata. `leave_out`: leave out what nobody can read, and name it in the metadata.
-    `photos`: with the photos that records name; the metadata has warnings of those that are missing. `store`: takes
-    their content in place of the backup.
-    `place`: where it goes, which decides whether it is encrypted; `encrypt`: it is anyhow. Raises `Unreadable`,
-    `StorageFailed`, `Busy`, `EncryptionUnavailable`.
+    `label`: a note for the metadata. `leave_out`: leave out values that cannot be read, and name them in the metadata.
+    `photos`: include the photos that records name; the metadata has warnings about missing ones. `store`: stores their
+    content instead of the backup. `place`: where the backup goes, which decides whether it is encrypted. `encrypt`:
+    encrypt it in any case. Raises `Unreadable`, `StorageFailed`, `Busy`, `EncryptionUnavailable`.
     """
     with logged("backup", user) as log:
         key = key_for(place, encrypt=encrypt)
@@ -145,8 +146,8 @@ def _write_backup(
     store: Store | None = None,
     here: Database | None = None,
 ) -> Metadata:
-    """Write a backup, encrypted if there is a key. `photos`: with photos; `store` takes their content in
-    place of the backup, which then only lists them. `here`: the snapshot that it is made of; None: of now."""
+    """Write a backup, encrypted if there is a key. `photos`, `store`: see `create_backup`. `here`: the snapshot to read
+    from; None opens a new one."""
     database = database_of()
     tables = _tables()
     zone = babybuddy.user_timezone(user)
@@ -179,7 +180,7 @@ def _write_backup(
                 next_keys=_next_keys(reader, tables),
                 includes_media=photos,
             )
-        if named is not None:  # after the database's moment, which need not last as long as they take
+        if named is not None:  # after the snapshot, which need not stay open while photos are read
             if store is not None:
                 store.begin(key)
             else:
@@ -189,7 +190,7 @@ def _write_backup(
 
 
 def _check_space(target: BinaryIO, photos: NamedPhotos) -> None:
-    """Raise `StorageFailed` if photos have no room on the disk of a file that they are to be written to."""
+    """Raise `StorageFailed` if the disk of a file has no room for photos."""
     try:
         disk = os.fstatvfs(target.fileno())
     except (AttributeError, OSError):  # Windows; a file in memory
@@ -206,7 +207,7 @@ def _check_space(target: BinaryIO, photos: NamedPhotos) -> None:
 
 
 def _next_keys(reader: Database, tables: list[Table]) -> dict[str, int]:
-    """Return model label -> the key that the next row gets, if it is not the one after the highest."""
+    """Return model label -> the key of the next row, for models where that is not the one after the highest key."""
     missing = reader.missing_tables(tables).values()
     try:
         keys = reader.next_keys([table for table in tables if table not in missing])
@@ -230,10 +231,10 @@ def keep_backup(
     encrypt: bool = False,
     photos: bool | None = None,
 ) -> kept.StoredBackup:
-    """Make a backup that the server keeps. It is read back and checked; copies of it are due then.
+    """Make a kept backup, read it back and check it. Copies of it become due.
 
-    `leave_out`, `encrypt`: see `create_backup`. `photos`: with photos, which lie beside it; by default, BACKUP_PHOTOS
-    decides.
+    `leave_out`, `encrypt`: see `create_backup`. `photos`: with photos, which are stored beside it; by default,
+    BACKUP_PHOTOS decides.
 
     Raises `Unreadable`, `StorageFailed`, `InvalidBackup`, `Busy`, `EncryptionUnavailable`.
     """
@@ -252,15 +253,15 @@ def keep_backup(
         file.seek(0)
         stored = kept.keep(file, metadata, kind, facts={"pinned": True} if pinned else None)
         log(f"{stored.records} records, kept as {stored.name}")
-    with suppress(StorageFailed):  # the copies are then made with the next automatic backup
+    with suppress(StorageFailed):  # otherwise the copies are made with the next automatic backup
         ask_again()
     return stored
 
 
 def open_kept(name: str, user: Any = None) -> BinaryIO:
-    """Open a backup that the server keeps; the caller closes it. Raises `NoSuchBackup`, `StorageFailed`.
+    """Open a kept backup, or one of `backups_for_an_empty_site`; the caller closes it.
 
-    It may be one of `backups_for_an_empty_site`.
+    Raises `NoSuchBackup`, `StorageFailed`.
     """
     try:
         return kept.open_backup(name)
@@ -271,10 +272,10 @@ def open_kept(name: str, user: Any = None) -> BinaryIO:
 
 
 def open_whole(name: str, user: Any = None) -> BinaryIO:
-    """Open a backup that the server keeps as one file, with its photos in it, as a download is; the caller closes it.
+    """Open a kept backup as one complete file with its photos in it, like a download; the caller closes it.
 
-    What is missing or damaged of its photos is left out, and named in its metadata. Raises as `open_kept` does;
-    `KeyNeeded` if it is encrypted, and its key is not known here, so that photos cannot be put into it.
+    Missing and damaged photos are left out, and named in its metadata. Raises what `open_kept` raises, and `KeyNeeded`
+    if the server does not have its key, so that photos cannot be added to it.
     """
     with ExitStack() as stack:
         source = open_kept(name, user)
@@ -293,7 +294,7 @@ def open_whole(name: str, user: Any = None) -> BinaryIO:
 
 
 def _may_have_photos(name: str) -> bool:
-    """Tell whether a backup whose key is not known here may have photos. Of another site's nobody knows."""
+    """Tell whether a backup whose key the server does not have may have photos. One of another site always may."""
     try:
         return kept.find(name).photos > 0
     except NoSuchBackup:
@@ -301,8 +302,8 @@ def _may_have_photos(name: str) -> bool:
 
 
 def _whole(source: BinaryIO) -> BinaryIO | None:
-    """Return one file of a backup whose photos lie beside it; None if it has none, or is damaged: somebody may want
-    to look at it."""
+    """Return one complete file of a backup whose photos are stored beside it; None if it has none, or if it is damaged,
+    since somebody may want to look at the file as it is."""
     try:
         opened = unlocked(source)
     except InvalidBackup:
@@ -331,11 +332,11 @@ def _check_temporary_space(size: int) -> None:
 
 
 def backups_for_an_empty_site(user: Any = None, *, most: int) -> list[kept.StoredBackup]:
-    """Return the newest kept backups that a site without a child could be filled with; [] for any other site.
+    """Return the newest kept backups that a site without children could be filled with; [] for any other site.
 
-    They are this site's, or else those beside it: a database that was made anew is another site, and what the one
-    before kept is there still. Those are for superusers, since several families may share a storage. Raises
-    `StorageFailed`.
+    They are those of this site or, for superusers, of other sites in the same storage: a new database counts as a new
+    site, but the backups of the old one are still there. Only superusers see them, since several families may share a
+    storage. Raises `StorageFailed`.
     """
     if not _is_empty():
         return []
@@ -346,18 +347,18 @@ def backups_for_an_empty_site(user: Any = None, *, most: int) -> list[kept.Store
 
 
 def _is_empty() -> bool:
-    """Tell whether there is no child: of a host that has children at all, and whose table can be read."""
+    """Tell whether there is no child. False if the host has no such model, or if its table cannot be read."""
     return _counts(table for table in _tables() if table.label == babybuddy.CHILD) == {babybuddy.CHILD: 0}
 
 
 def note_backup(metadata: Metadata, user: Any = None) -> None:
-    """Remember that somebody took a backup away, for `state.load_last_backup`."""
+    """Save that somebody downloaded a backup, for `state.load_last_backup`."""
     dangling = places_in_words(metadata.dangling)
     state.save_last_backup(metadata.timestamp, user, metadata.total_records, dangling)
 
 
 def counts() -> dict[str, int]:
-    """Return model label -> number of records, of everything in scope that can be read."""
+    """Return model label -> number of records, for all models in scope that can be read."""
     return _counts(_tables())
 
 
@@ -378,14 +379,14 @@ def database_size() -> int | None:
 
 
 def photos_here() -> tuple[int, int | None]:
-    """Return how many photos a backup would hold now, and their bytes; None for these where there are very many, or
-    where a server would have to be asked for each."""
+    """Return how many photos a backup would contain now, and their bytes; None instead of the bytes if there are very
+    many photos, or if a server would have to be asked for each."""
     database, photos = database_of(), NamedPhotos()
     try:
         for table in _tables():
             for _place, column in media.file_columns(table):
                 photos.see_names(table, column, database.texts(table, column))
-    except DatabaseError:  # whatever is wrong with it, a backup says it
+    except DatabaseError:  # making a backup will report it
         return 0, None
     return len(photos), photos.quick_size()
 
@@ -400,13 +401,12 @@ def at_todays_schema(
     user: Any = None,
     reporter: Reporter = SILENT,
 ) -> Iterator[BinaryIO]:
-    """Yield what a preview and a restore of `source` work on: the file itself where it is a backup at today's schema;
-    else, for an older one or a database file of SQLite's, a new backup, made by the host's own migrations (see
-    `upgrade`).
+    """Yield a backup at today's schema: `source` itself, or, if it is an older backup or an SQLite database file, a new
+    backup that is made from it with the host's own migrations (see `upgrade`).
 
-    Both do this by themselves; who does both does it once, before. `path`: see `upgrade.process.upgraded`. `key`:
-    what to try first on a backup that is encrypted; what is made of one is encrypted with the same key. Raises
-    `InvalidBackup`, `KeyNeeded`, `Unreadable`, `RestoreRefused`, `Damaged`, `UpgradeFailed`, `StorageFailed`.
+    Preview and restore do this by themselves. Callers that do both should do it once, before. `path`: see
+    `upgrade.process.upgraded`. `key`: tried first on an encrypted backup; the new one is encrypted with the same key.
+    Raises `InvalidBackup`, `KeyNeeded`, `Unreadable`, `RestoreRefused`, `Damaged`, `UpgradeFailed`, `StorageFailed`.
     """
     if options.edited:
         _superusers_only(
@@ -448,9 +448,9 @@ def _superusers_only(user: Any, message: str) -> None:
 def _look_at(
     source: BinaryIO, edited: bool = False, key: Key | None = None, *, leave_out: bool = False
 ) -> tuple[bool, Key | None]:
-    """Tell whether a file has to be brought to today's schema, and the key that it is encrypted with.
+    """Return whether a file has to be brought to today's schema, and the key that it is encrypted with.
 
-    `key`: what to try first. Raises `InvalidBackup`, `KeyNeeded`, `RestoreRefused`.
+    `key`: tried first. Raises `InvalidBackup`, `KeyNeeded`, `RestoreRefused`.
     """
     if process.is_database(source):
         return True, None
@@ -466,14 +466,15 @@ def key_of(source: BinaryIO, key: Key | None = None) -> Key | None:
     """
     if process.is_database(source):
         return None
-    with unlocked(source, edited=True, key=key) as archive:  # what is wrong with it, the next step says
+    with unlocked(source, edited=True, key=key) as archive:  # the next step reports other faults
         return archive.key
 
 
 def typed_key(typed: str, source: BinaryIO) -> Key | None:
     """Return the key that somebody typed for a backup; None if nothing was typed.
 
-    Raises `WrongKey` if it is none: with the id of the key that the backup needs. Raises `InvalidBackup`.
+    Raises `WrongKey`, with the id of the key that the backup needs, if the text cannot be a key. Raises
+    `InvalidBackup`.
     """
     if not typed:
         return None
@@ -491,8 +492,8 @@ def typed_key(typed: str, source: BinaryIO) -> Key | None:
 def verify_backup(source: BinaryIO, reporter: Reporter = SILENT, *, key: Key | None = None) -> Metadata:
     """Read a backup completely: ZIP, checksums, counts, JSON, photos. Needs no database.
 
-    If none of its photos are there, the metadata that is returned has a warning more: a file that the server keeps
-    is like that, without what lies beside it. `key`: what to try first if it is encrypted. Raises `InvalidBackup`,
+    Returns the metadata. It has an additional warning if none of the photos are there, as in a kept backup that was
+    copied without the photos beside it. `key`: tried first if the backup is encrypted. Raises `InvalidBackup`,
     `KeyNeeded`.
     """
     with unlocked(source, key=key) as archive:
@@ -540,8 +541,8 @@ def prove_backup(
 ) -> Proof:
     """Prove a backup, or a database file, of any age: restore it into a throw-away database, and compare every value.
 
-    What is wrong with it is in the proof; nothing is raised. `path`, `key`: see `at_todays_schema`. `edited`: see
-    `RestoreOptions`. `leave_out`: what this site has no place for need not come back. `photos_known`: see
+    Faults are in the proof that is returned; nothing is raised. `path`, `key`: see `at_todays_schema`. `edited`: see
+    `RestoreOptions`. `leave_out`: values that this site has no place for need not come back. `photos_known`: see
     `proof.prove`.
     """
     with logged("proof", user) as log:
@@ -568,11 +569,11 @@ def prove_kept(
     reporter: Reporter = SILENT,
     photos_known: Collection[str] = (),
 ) -> Proof:
-    """Prove a backup that the server keeps, and note what came of it beside the file, unless something may be left out.
+    """Prove a kept backup, and save the result beside the file, except with `leave_out`.
 
     `place`: the location to fetch it from, or `local`; by default, the one where it failed last, or the first one.
-    `leave_out`: see `prove_backup`. `key`: what to try first if it is encrypted. `photos_known`: see `proof.prove`.
-    If it could not be told, the verdict from before stands. Raises `NoSuchBackup`, `StorageFailed`.
+    `leave_out`: see `prove_backup`. `key`: tried first if the backup is encrypted. `photos_known`: see `proof.prove`.
+    Without a verdict, the verdict from before is kept. Raises `NoSuchBackup`, `StorageFailed`.
     """
     backup = kept.find(name)
     last = backup.proof or {}
@@ -607,9 +608,9 @@ def compare_backups(
     leave_out: bool = False,
     keys: tuple[Key | None, Key | None] = (None, None),
 ) -> dict[str, dict[str, int]]:
-    """Return model label -> how many records the second backup added, changed, removed, and left, against the first.
+    """Return model label -> how many records are added, changed, unchanged and removed in the second backup.
 
-    `leave_out`: see `RestoreOptions`. `keys`: what to try first on each where it is encrypted. Raises `InvalidBackup`,
+    `leave_out`: see `RestoreOptions`. `keys`: tried first on each backup if it is encrypted. Raises `InvalidBackup`,
     `KeyNeeded`, `RestoreRefused`, `StorageFailed`.
     """
     with logged("comparison", None) as log:
@@ -623,9 +624,9 @@ def compare_backups(
 def inspect_backup(
     source: BinaryIO, options: RestoreOptions, *, user: Any = None, key: Key | None = None
 ) -> Plan:
-    """Return the plan of a restore for a preview: what it would do, and whether this user may. Changes nothing.
+    """Return the plan of a restore for a preview: what it would do, and whether this user may do it. Changes nothing.
 
-    `key`: what to try first if it is encrypted. Raises `InvalidBackup`, `KeyNeeded`, or `RestoreRefused` if the
+    `key`: tried first if the backup is encrypted. Raises `InvalidBackup`, `KeyNeeded`, or `RestoreRefused` if the
     backup is from a newer schema.
     """
     database = database_of()
@@ -660,8 +661,8 @@ def inspect_backup(
 
 @contextmanager
 def photo_in(source: BinaryIO, sha256: str, *, edited: bool = False) -> Iterator[BinaryIO | None]:
-    """Yield a photo of a backup, by its checksum, as a temporary file; None if there is none, or it is too large to
-    be looked at. A key is not asked for. Raises `InvalidBackup`, `KeyNeeded`, `StorageFailed`."""
+    """Yield a photo of a backup, by its checksum, as a temporary file; None if there is none, or if it is too large to
+    show. Only keys of the server are tried. Raises `InvalidBackup`, `KeyNeeded`, `StorageFailed`."""
     with unlocked(source, edited=edited) as archive, tempfile.TemporaryFile() as file:
         photos = archive.metadata.photos.values()
         photo = next((photo for photo in photos if photo.sha256 == sha256), None)
@@ -685,7 +686,7 @@ def restore_backup(
 ) -> Result:
     """Restore a backup completely, or, if anything fails, change nothing.
 
-    `idempotency_key`: identifies this request, see `ensure_not_repeated`. `key`: what to try first where the backup is
+    `idempotency_key`: identifies this request, see `ensure_not_repeated`. `key`: tried first if the backup is
     encrypted. Raises `InvalidBackup`, `KeyNeeded`, `RestoreRefused`, `Busy`, `AlreadyRestored`, `StorageFailed`,
     `EncryptionUnavailable`.
     """
@@ -704,11 +705,10 @@ def undo_restore(
     idempotency_key: str = "",
     key: Key | None = None,
 ) -> Result:
-    """Bring back exactly the state before the last restore, or the state of another safety copy.
+    """Restore exactly the state before the last restore, or the state of another safety copy.
 
-    `without_safety_copy`: see `RestoreOptions`. `key`: see `restore_backup`.
-    Raises `AlreadyRestored` if no copy is named and the last restore was undone already, `NoSafetyCopy`,
-    `NoSuchBackup`, and what `restore_backup` raises.
+    `without_safety_copy`: see `RestoreOptions`. `key`: see `restore_backup`. Raises `AlreadyRestored` if no copy is
+    named and the last restore was undone already, `NoSafetyCopy`, `NoSuchBackup`, and what `restore_backup` raises.
     """
     with logged("undo", user) as log:
         last = state.load_last_restore()
@@ -723,7 +723,7 @@ def undo_restore(
 
 
 def safety_copy_to_undo() -> str:
-    """Return the name of the safety copy that undoing the last restore brings back.
+    """Return the name of the safety copy that undoing the last restore would restore.
 
     Raises `NoSafetyCopy`; `AlreadyRestored` if the last restore was an undo.
     """
@@ -751,8 +751,8 @@ def _restore(
     undo: str = "",
     undone: state.LastRestore | None = None,
 ) -> Result:
-    """Restore or undo. `undo`: the label of the safety copy of an undo; "" for a restore. `undone`: the last restore,
-    where it is that which is undone."""
+    """Restore or undo. `undo`: the label for the safety copy of an undo; "" for a restore. `undone`: the last restore,
+    if that is the one to undo."""
     database = database_of()
     tables = _tables()
     with ExitStack() as stack:
@@ -789,7 +789,7 @@ def _restore(
         counter = RecordCounter(reporter, max(total, 0))
         placing = Placing(archive, reporter, leave_out=options.leave_out)
         with ExitStack() as snapshot:
-            # Plan and safety copy are of one moment, and at the end it is asked whether anything has changed since.
+            # Plan and safety copy use the same snapshot. At the end it is checked whether anything has changed since.
             here = database
             if not options.without_safety_copy:
                 here = snapshot.enter_context(database.snapshot())
@@ -807,13 +807,13 @@ def _restore(
         if placing.count(State.ADDED):
             reporter.phase(Phase.WRITE)
             placing.place(note)
-        # From here on nobody else writes. What others wrote until now has to be in the safety copy.
+        # From here on, nobody else can write. What others have written until now must be in the safety copy.
         with database.restoring(tables), Spool() as fresh:
             has_changed = marker is None or database.change_marker(tables) != marker
             if has_changed:
                 safety_copy.make()
             if has_changed or placing.has_moved:
-                # Where nothing was compared, only the policy depends on what is here.
+                # If nothing was compared, only the policy depends on the data that is here.
                 if plan.is_packed and not plan.identical and not placing.has_moved:
                     plan = check_policy(plan, database, superuser=_is_superuser(user))
                 else:
@@ -831,7 +831,7 @@ def _restore(
                 *replaced_in_words(replaced),
                 *([] if options.as_it_was else babybuddy.after_restore(database, plan.records)),
             ]
-            dangling_warnings, left_out = _settle_dangling(database, options)
+            dangling_warnings, left_out = _check_dangling(database, options)
             warnings += [*dangling_warnings, *safety_copy.warnings]
             if left_out:
                 warnings.append(
@@ -855,7 +855,7 @@ def _restore(
                 )
             )
             safety_copy.is_needed = True  # from here on, even if the commit seems to fail
-        # The restore is committed. What goes wrong from here on is a warning and does not fail it.
+        # The restore is committed. Errors from here on become warnings and do not make it fail.
         if database.KEYS_AFTER_COMMIT:
             try:
                 database.set_next_keys(keys)
@@ -876,16 +876,16 @@ def _restore(
             )
         whole = [place.model for place in left_out.named if place.field is None]
         records = {label: count - whole.count(label) for label, count in plan.records.items()}
-        warnings = list(dict.fromkeys(warnings))  # what the plan says may be said again of what was done
+        warnings = list(dict.fromkeys(warnings))  # warnings of the plan may come again
         missing = _missing_files(_files_here(database))
         warnings += _missing_in_words(missing)
         return Result(records, safety_copy.name, warnings, [*plan.children], len(missing), placing.restored)
 
 
 def empty_missing_files(*, user: Any = None, reporter: Reporter = SILENT) -> Result:
-    """Empty the fields that name a file which is not there: the host's pages fail for a photo that is missing.
+    """Clear the fields that name a missing file, since the host's pages fail for a missing photo.
 
-    It can be undone as a restore can. Raises `Busy`, `Damaged`, `StorageFailed`.
+    It can be undone like a restore. Raises `Busy`, `Damaged`, `StorageFailed`.
     """
     database = database_of()
     tables = _tables()
@@ -927,7 +927,7 @@ def _files_in(archive: Archive, tables: Iterable[Table]) -> Iterator[NamedFile]:
 
 
 def _missing_files(files: Iterable[NamedFile]) -> list[NamedFile]:
-    """Return those that are not there. What a storage does not tell is taken to be there."""
+    """Return the files that are missing. If a storage cannot tell, they are assumed to be there."""
     by_column: dict[tuple[str, str], list[NamedFile]] = {}
     for file in files:
         by_column.setdefault((file[0].label, file[1].name), []).append(file)
@@ -959,7 +959,7 @@ def _missing_in_words(missing: Sequence[NamedFile]) -> list[str]:
 
 
 def ensure_not_repeated(idempotency_key: str) -> None:
-    """Raise `AlreadyRestored` if the last restore was of the same request, at most `SENT_AGAIN` ago: somebody clicked
+    """Raise `AlreadyRestored` if the same request was carried out last, at most `SENT_AGAIN` ago: somebody clicked
     twice, or a gateway did not wait for the answer and sent the request again.
 
     `idempotency_key`: for example the id of the upload, or a digest of the file. "" never counts as the same.
@@ -986,29 +986,28 @@ def _digest(key: str) -> str:
 
 
 def check_storage() -> None:
-    """Raise `StorageFailed` if the server, which this process is taken for, could keep no backup."""
+    """Raise `StorageFailed` if this process cannot write kept backups. It must be run as the server's user."""
     files.check_folder()
 
 
 def kept_backups(*, start: int = 0, most: int | None = None) -> list[kept.StoredBackup]:
-    """List the backups that the server keeps, newest first. Raises `StorageFailed`.
+    """List the kept backups, newest first. Raises `StorageFailed`.
 
-    `start`, `most`: the newest so many are passed over, and so many listed; the newest with the one that an undo brings
-    back.
+    `start`: how many to skip. `most`: how many to list. A list from the beginning also has the backup that undo needs.
     """
     files.tidy()
     backups = kept.backups(start=start, most=most)
     undo = "" if start else kept.name_to_undo()
     if undo and undo not in {backup.name for backup in backups}:
-        with suppress(NoSuchBackup):  # deleted, or found no more
+        with suppress(NoSuchBackup):  # it was deleted
             backups.append(kept.find(undo))
     return backups
 
 
 @contextmanager
 def _damage_explained(database: Database) -> Iterator[None]:
-    """Explain damage as `Database.damage_explained` does, where what is missing is not only yet to be made by a
-    migration. Tables that are missing are named."""
+    """Explain damage as `Database.damage_explained` does, and name missing tables; but not if these are only missing
+    because migrations have not been applied yet."""
     try:
         with database.damage_explained():
             yield
@@ -1030,8 +1029,8 @@ def _damage_explained(database: Database) -> Iterator[None]:
 
 @contextmanager
 def _gc_paused() -> Iterator[None]:
-    """Switch Python's garbage collector off: among millions of rows it would take a third of the time, and none of them
-    are part of a reference cycle."""
+    """Switch Python's garbage collector off: with millions of rows it would take a third of the time, though none of
+    them are part of a reference cycle."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -1042,8 +1041,8 @@ def _gc_paused() -> Iterator[None]:
 
 
 def _tables(*, everything: bool = False) -> list[Table]:
-    """Return the tables in scope, in dependency order. `everything`: and those of all other models, which may refer to
-    a row in scope."""
+    """Return the tables in scope, in dependency order. `everything`: also those of all other models, which may refer to
+    rows in scope."""
     models = models_in_scope(exclude=conf.exclude)
     if everything:
         models = [*models, *(model for model in _all_models() if model not in models)]
@@ -1083,10 +1082,10 @@ def _plan(
         excluded={*(name.lower() for name in conf.exclude), *elsewhere()},
         site=memo.site_id(),
         preview=preview,
-        # Comparing texts reads what is here, which may be damaged.
+        # Comparing texts reads the rows that are here, which may be damaged.
         as_text=not options.without_safety_copy,
         into=into,
-        # An earlier state of this site needs no photos: no restore has removed any.
+        # An earlier state of this site needs no photos, since no restore removes any.
         placing=None if options.as_it_was else placing,
     )
 
@@ -1108,12 +1107,11 @@ def _refuse(plan: Plan, options: RestoreOptions) -> None:
         )
 
 
-def _settle_dangling(database: Database, options: RestoreOptions) -> tuple[list[str], Places]:
-    """Raise `RecordsRefused` if rows point at nothing since the restore, or leave them out. Returns a warning of
-    those that did before, and what was left out.
+def _check_dangling(database: Database, options: RestoreOptions) -> tuple[list[str], Places]:
+    """Raise `RecordsRefused` if the restore created dangling references, or leave them out, if that was chosen.
 
-    A state that was here before may come back with rows that point at nothing, unless the engine takes none: then an
-    undo leaves them out.
+    Returns warnings about references that were dangling before, and what was left out. An undo may restore dangling
+    references; if the engine does not accept any, they are left out.
     """
     scope = _tables()
     is_exact = options.as_it_was and database.takes_dangling
@@ -1122,7 +1120,7 @@ def _settle_dangling(database: Database, options: RestoreOptions) -> tuple[list[
     if not database.dangling(tables, limit=1):
         return [], Places()
     before: list[str] = []
-    with suppress(OperationalError), database.snapshot() as snapshot:  # it sees nothing of the restore yet
+    with suppress(OperationalError), database.snapshot() as snapshot:  # it does not see the restore yet
         before = snapshot.dangling(tables, limit=1000)
     left_out = Places()
     if options.leave_out or (options.as_it_was and not is_exact):
@@ -1137,8 +1135,8 @@ def _settle_dangling(database: Database, options: RestoreOptions) -> tuple[list[
 
 
 class _SafetyCopy:
-    """A verified backup of the state before a restore. `label`: why it is made. `rescue`: where the database as such
-    was damaged, a copy of what could be read is there already."""
+    """The verified backup of the state before a restore. `label`: why it is made. `rescue`: given if the database was
+    damaged, so that a copy of what could be read exists already."""
 
     def __init__(
         self, user: Any, label: str, reporter: Reporter, options: RestoreOptions, rescue: Rescue | None
@@ -1146,16 +1144,15 @@ class _SafetyCopy:
         self._user, self._label, self._reporter, self._options = user, label, reporter, options
         self.name = rescue.safety_copy if rescue else ""
         self._is_made = rescue is not None
-        #: What is not as it always is.
+        #: Warnings about the copy.
         self.warnings = rescue.warnings if rescue else []
-        #: Whether it was made now: a state that is kept already is not kept twice.
+        #: Whether it was made now. If the state has been kept before, that backup is used.
         self._is_new = False
         #: Whether the restore may have changed something, so that the copy has to stay.
         self.is_needed = False
 
     def make(self, here: Database | None = None) -> None:
-        """Make the copy, or make it anew in place of the one that there is. `here`: see `_write_backup`. Raises
-        `Damaged`, `StorageFailed`."""
+        """Make the copy, or replace it by a new one. `here`: see `_write_backup`. Raises `Damaged`, `StorageFailed`."""
         if self._is_made:
             return
         try:
@@ -1176,7 +1173,7 @@ class _SafetyCopy:
         self.warnings = _lossy(left_out) if left_out else []
 
     def make_sure(self) -> None:
-        """Make the copy anew if somebody deleted it since. Raises as `make` does."""
+        """Make the copy again if somebody has deleted it. Raises what `make` raises."""
         if not self._is_made:
             try:
                 kept.open_backup(self.name, kept.LOCAL).close()
@@ -1184,7 +1181,7 @@ class _SafetyCopy:
                 self.make()
 
     def discard(self) -> None:
-        """Delete the copy again, if it was made now."""
+        """Delete the copy, if it was made now."""
         if self.name and self._is_new:
             with suppress(BackupError):
                 kept.delete(self.name)
@@ -1193,8 +1190,8 @@ class _SafetyCopy:
 def _keep_copy(
     user: Any, label: str, reporter: Reporter, *, leave_out: bool, here: Database | None = None
 ) -> tuple[str, bool, Places]:
-    """Keep a backup of what is here. `here`: see `_write_backup`. Returns its name, whether it is a new one, and what
-    it lacks."""
+    """Keep a backup of the present state. `here`: see `_write_backup`. Returns its name, whether it is new, and what
+    had to be left out."""
     with tempfile.TemporaryFile() as file:
         key = key_for(Place.LOCAL)
         metadata = _write_backup(file, user, label, reporter, key, leave_out=leave_out, here=here)
@@ -1210,7 +1207,7 @@ def _keep_readable(user: Any, reporter: Reporter) -> str:
 
 
 def _lossy(left_out: Places) -> list[str]:
-    """Return warnings of a safety copy that lacks something; where the database is a file, that is kept as well."""
+    """Return warnings about a safety copy from which something was left out. A database file is then kept as well."""
     warnings = [
         _("The safety copy lacks what cannot be read: %(places)s.")
         % {"places": "; ".join(places_in_words(left_out))}
@@ -1218,7 +1215,7 @@ def _lossy(left_out: Places) -> list[str]:
     database = database_of()
     path = database.file()
     if path is not None:
-        # Not in BACKUP_ROOT: this copy is in clear, and what lies there may have to be encrypted.
+        # Not in BACKUP_ROOT: this copy is not encrypted, but files there may have to be.
         copy = name_aside(path)
         with database.damage_explained():
             database.copy_file(copy)
@@ -1232,8 +1229,10 @@ def _lossy(left_out: Places) -> list[str]:
 def _taken_back(
     placing: Placing, safety_copy: _SafetyCopy
 ) -> Iterator[Callable[[Sequence[PlacedFile]], None]]:
-    """Keep the photos that are placed inside only if something may have been changed. Yields who takes note of
-    them."""
+    """Take back the photos that are placed in the block, unless the restore may have been committed.
+
+    Yields the function that notes them before they are written.
+    """
     notes: list[str] = []
     try:
         yield lambda files: notes.append(placed.note(files))
@@ -1248,7 +1247,7 @@ def _taken_back(
 def _safety_copy(
     user: Any, label: str, reporter: Reporter, options: RestoreOptions, rescue: Rescue | None
 ) -> Iterator[_SafetyCopy]:
-    """Keep the safety copy that is made inside only if something may have been changed."""
+    """Discard the safety copy that is made in the block, unless the restore may have changed something."""
     copy = _SafetyCopy(user, label, reporter, options, rescue)
     try:
         yield copy

@@ -319,7 +319,7 @@ PARTS = {
     "lock": ("database", "lock_out_writers"),
     "clear": ("database", "clear"),
     "write": ("services", "write"),
-    "references": ("services", "_settle_dangling"),
+    "references": ("services", "_check_dangling"),
     "deferred": ("database", "check_deferred_constraints"),
     "counters": ("database", "reset_sequences"),
     "next keys": ("database", "set_next_keys"),
