@@ -57,7 +57,7 @@ class RestoreOptions:
     the safety copy cannot contain all of it; what can be read is kept, and a database file is kept as it is.
     `merge_tags`: merge tags whose names are the same to the database (by its collation). `as_it_was`: restore an
     earlier state of this very site, even if something was wrong with its data. `undoes`: that state is the one just
-    before the last restore.
+    before the last restore, which left all passwords as they were: unless a superuser asks, those changed since stay.
     """
 
     mode: RestoreMode = RestoreMode.OVERWRITE

@@ -716,10 +716,25 @@ def undo_restore(
         undone = last if last is not None and copy == last.safety_copy else None
         label = _("before an undo") if undone else _("before going back to %(file)s") % {"file": copy}
         with kept.open_backup(copy) as source:
-            options = replace(UNDO, without_safety_copy=without_safety_copy, undoes=undone is not None)
+            is_ours = _is_ours(copy, source, undone, key)
+            options = replace(
+                UNDO,
+                without_safety_copy=without_safety_copy,
+                as_it_was=is_ours,
+                undoes=is_ours and undone is not None and undone.kept_passwords,
+            )
             result = _restore(source, options, user, reporter, idempotency_key or copy, key, label, undone)
         log(f"{result.records} records of {copy}, safety copy {result.safety_copy}")
         return result
+
+
+def _is_ours(copy: str, source: BinaryIO, undone: state.LastRestore | None, key: Key | None) -> bool:
+    """Tell whether a kept backup holds what this site was, to the letter: whoever can write to a location can change
+    what is fetched from there, unless its checksum is known. Else it is checked as any other file."""
+    if kept.find(copy).is_local:
+        return True
+    with unlocked(source, key=key) as archive:
+        return undone is not None and undone.checksum == kept.checksum_of(archive.metadata)
 
 
 def safety_copy_to_undo() -> str:
@@ -813,8 +828,8 @@ def _restore(
             if has_changed:
                 safety_copy.make()
             if has_changed or placing.has_moved:
-                # If nothing was compared, only the policy depends on the data that is here.
-                if plan.is_packed and not plan.identical and not placing.has_moved:
+                # If nothing was compared, only the policy depends on the data that is here, or which passwords stay.
+                if plan.is_packed and not (plan.identical or placing.has_moved or options.undoes):
                     plan = check_policy(plan, database, superuser=_is_superuser(user))
                 else:
                     plan = _plan(archive, database, fresh, options, user, placing=placing)
@@ -852,6 +867,8 @@ def _restore(
                     safety_copy.name,
                     is_undo=bool(undo),
                     made=made,
+                    checksum=safety_copy.checksum,
+                    kept_passwords=not plan.accounts.passwords,
                 )
             )
             safety_copy.is_needed = True  # from here on, even if the commit seems to fail
@@ -899,7 +916,14 @@ def empty_missing_files(*, user: Any = None, reporter: Reporter = SILENT) -> Res
                 database.empty(table, column, key)
             safety_copy.make_sure()
             state.save_last_restore(
-                state.LastRestore(aware_now().isoformat(), "", safety_copy.name, is_undo=False)
+                state.LastRestore(
+                    aware_now().isoformat(),
+                    "",
+                    safety_copy.name,
+                    is_undo=False,
+                    checksum=safety_copy.checksum,
+                    kept_passwords=True,
+                )
             )
             safety_copy.is_needed = True
         log(f"{len(missing)} fields, safety copy {safety_copy.name}")
@@ -1144,6 +1168,8 @@ class _SafetyCopy:
         self._user, self._label, self._reporter, self._options = user, label, reporter, options
         self.name = rescue.safety_copy if rescue else ""
         self._is_made = rescue is not None
+        #: See `kept.checksum_of`; "" for what could be read of a damaged database.
+        self.checksum = ""
         #: Warnings about the copy.
         self.warnings = rescue.warnings if rescue else []
         #: Whether it was made now. If the state has been kept before, that backup is used.
@@ -1157,7 +1183,7 @@ class _SafetyCopy:
             return
         try:
             leave_out = self._options.without_safety_copy
-            name, is_new, left_out = _keep_copy(
+            name, is_new, metadata = _keep_copy(
                 self._user, self._label, self._reporter, leave_out=leave_out, here=here
             )
         except Unreadable as error:
@@ -1170,7 +1196,8 @@ class _SafetyCopy:
         if name != self.name:
             self.discard()
             self.name, self._is_new = name, is_new
-        self.warnings = _lossy(left_out) if left_out else []
+        self.checksum = kept.checksum_of(metadata)
+        self.warnings = _lossy(metadata.left_out) if metadata.left_out else []
 
     def make_sure(self) -> None:
         """Make the copy again if somebody has deleted it. Raises what `make` raises."""
@@ -1189,16 +1216,16 @@ class _SafetyCopy:
 
 def _keep_copy(
     user: Any, label: str, reporter: Reporter, *, leave_out: bool, here: Database | None = None
-) -> tuple[str, bool, Places]:
-    """Keep a backup of the present state. `here`: see `_write_backup`. Returns its name, whether it is new, and what
-    had to be left out."""
+) -> tuple[str, bool, Metadata]:
+    """Keep a backup of the present state. `here`: see `_write_backup`. Returns its name, whether it is new, and what it
+    says of itself."""
     with tempfile.TemporaryFile() as file:
         key = key_for(Place.LOCAL)
         metadata = _write_backup(file, user, label, reporter, key, leave_out=leave_out, here=here)
         file.seek(0)
         same = kept.same_state(metadata)
         stored = same or kept.keep(file, metadata, kept.BackupKind.SAFETY)
-        return stored.name, same is None, metadata.left_out
+        return stored.name, same is None, metadata
 
 
 def _keep_readable(user: Any, reporter: Reporter) -> str:

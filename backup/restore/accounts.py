@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from django.contrib.auth import get_user_model
+from django.contrib.auth.hashers import get_hasher, identify_hasher
 from django.utils.translation import ngettext
 
 from .. import babybuddy
@@ -13,6 +14,7 @@ from ..kinds import Plain
 from ..scope import label_of
 from ..tables import Row, Table
 from .plan import AccountChanges, Plan
+from .records import RecordReader, Renamed
 
 #: The label of Django's groups.
 GROUPS = "auth.group"
@@ -53,6 +55,37 @@ def account_changes(plan: Plan, database: Database) -> AccountChanges:
         added=_not_among(names_after, names_here.values()),
         removed=_not_among(names_here.values(), names_after),
     )
+
+
+def passwords_since(reader: RecordReader, database: Database, tables: Sequence[Table]) -> Renamed:
+    """Return, as `RecordReader.renamed`, the passwords here that are others than in the backup, and were hashed anew by
+    a mere sign-in, or changed by somebody: nothing tells the two apart. Only where Django hashes the backup's anew."""
+    label = label_of(get_user_model())
+    table = next((table for table in tables if table.label == label and "password" in table.names), None)
+    if table is None:
+        return {}
+    place = _place(table, "password")
+    here = {row[0]: row[place] for row in _rows_here(database, table)}
+    since: dict[Plain, set[Plain]] = {}  # a set, since nothing keeps two users from having the same hash
+    for columns in reader.columns(table):
+        for key, password in zip(columns[0], columns[place], strict=True):
+            since.setdefault(password, set()).add(here.get(key, password))
+    passwords = {
+        before: now
+        for before, (now, *others) in since.items()
+        if now != before and not others and _is_rehashed(str(before))
+    }
+    return {(label, "password"): passwords} if passwords else {}
+
+
+def _is_rehashed(password: str) -> bool:
+    """Tell whether Django hashes this password anew as soon as its user signs in."""
+    try:
+        hasher = identify_hasher(password)
+    except ValueError:  # it is no password at all
+        return False
+    preferred = get_hasher()
+    return hasher.algorithm != preferred.algorithm or preferred.must_update(password)
 
 
 def _tokens(

@@ -19,7 +19,7 @@ from ..kinds import TEXT, Plain
 from ..options import Places, RestoreMode, RestoreOptions
 from ..scope import part_of
 from ..tables import Batch, Row, Table, describe, places_in_words
-from .accounts import account_changes, in_words
+from .accounts import account_changes, in_words, passwords_since
 from .batches import Spool
 from .collation import collation_conflict, collation_conflicts, is_same_text, merges, too_narrow
 from .compare import TextComparison
@@ -83,6 +83,8 @@ def build(
         for table in restored
         if table.label in babybuddy.ATTACHED
     ]
+    if options.undoes and not superuser:
+        reader.renamed = passwords_since(reader.quiet(), database, restored)
     if placing is not None:
         placing.decide(reader.quiet(), restored, others.without)
         reader.renamed = placing.renamed

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from django.contrib.auth import get_user_model
-from django.contrib.auth.hashers import get_hasher, identify_hasher
 from django.utils.translation import gettext as _
 
 from .. import babybuddy
@@ -150,21 +149,4 @@ def _differs(plan: Plan, database: Database, table: Table, row: Row, by_use: fro
     """Tell whether a row here differs from the backup's. `by_use`: the fields that change by mere use; ignored."""
     current = database.rows_by_key(table, [row[0]])[row[0]]
     names = ("pk", *table.names)
-    differing = [
-        place for place, name in enumerate(names) if row[place] != current[place] and name not in by_use
-    ]
-    # An undo uses our own copy, so nobody can have put a password of theirs in it. Other backups may contain an old
-    # password, which somebody may know.
-    if plan.options.undoes:
-        differing = [p for p in differing if names[p] != "password" or not _is_rehashed(str(row[p]))]
-    return bool(differing)
-
-
-def _is_rehashed(password: str) -> bool:
-    """Tell whether Django hashes this password anew when its user signs in, so that it changes by mere use."""
-    try:
-        hasher = identify_hasher(password)
-    except ValueError:  # it is no password at all
-        return False
-    preferred = get_hasher()
-    return hasher.algorithm != preferred.algorithm or preferred.must_update(password)
+    return any(row[place] != current[place] and name not in by_use for place, name in enumerate(names))

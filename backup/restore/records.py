@@ -43,7 +43,7 @@ class RecordReader:
         self._as_it_was = as_it_was
         #: Model label -> key of a record that was merged -> key of the record that it was merged with.
         self.merged: Merged = merged or {}
-        #: (Model label, name of a field) -> name of a file in the backup -> its name here.
+        #: (Model label, name of a field) -> a value in the backup, such as the name of a file -> that value here.
         self.renamed: Renamed = renamed or {}
         self._validators = validators
         self._checks = None if validators is None else ValueChecks(validators)

@@ -189,10 +189,16 @@ def _find(name: Name) -> _Placed:
 
 
 def state_of(metadata: Metadata) -> str:
-    """Return a digest of the state of the database that a backup holds."""
+    """Return a short digest that is another one for another state of the database."""
+    return checksum_of(metadata)[:16].upper()
+
+
+def checksum_of(metadata: Metadata) -> str:
+    """Return a digest of the records of a backup, wherever it lies, encrypted or not. Nobody can make another backup
+    that has the same."""
     checksums = {label: member.sha256 for label, member in metadata.models.items()}
     text = json.dumps([checksums, metadata.migrations, metadata.next_keys], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16].upper()
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 # -- one backup ---

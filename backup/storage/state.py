@@ -20,13 +20,16 @@ from .uploads import unsigned
 class LastRestore:
     """The last restore that was carried out. `at`: ISO 8601. `idempotency_key`: a digest that identifies its request.
     `safety_copy`: the name of the copy that was made before it. `made`: model label and natural key of each content
-    type and permission that it created."""
+    type and permission that it created. `checksum`: of the safety copy, see `kept.checksum_of`. `kept_passwords`:
+    whether it left all passwords as they were."""
 
     at: str
     idempotency_key: str
     safety_copy: str
     is_undo: bool
     made: Sequence[tuple[str, list[str]]] = ()
+    checksum: str = ""
+    kept_passwords: bool = False
 
 
 @dataclass(frozen=True)

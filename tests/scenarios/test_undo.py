@@ -14,16 +14,25 @@ from django.contrib.auth.models import Group, Permission, User
 from django.contrib.contenttypes.models import ContentType
 from django.core.management import call_command
 from django.db import connection, connections
+from django.test import override_settings
 from freezegun import freeze_time
 
 from backup import services
+from backup.archive import RECORDS, Writer
 from backup.automatic import run as automatic
 from backup.conf import conf
 from backup.database import database_of
-from backup.exceptions import AlreadyRestored, Forbidden, NoSafetyCopy, RecordsRefused, StorageFailed
-from backup.storage import files, kept
+from backup.exceptions import (
+    AlreadyRestored,
+    Forbidden,
+    InvalidRecord,
+    NoSafetyCopy,
+    RecordsRefused,
+    StorageFailed,
+)
+from backup.storage import files, kept, keys
 from backup.tables import Table
-from tests.support.backups import restore, take
+from tests.support.backups import encrypted, restore, rewritten, take
 from tests.support.processes import ask, process, wait_until_usable
 from tests.support.snapshots import differences, snapshot
 
@@ -177,6 +186,58 @@ def test_a_restore_of_the_future_refuses_nothing(family):
         with pytest.raises(AlreadyRestored):
             restore(file, clear=True, idempotency_key="x")
     restore(file, clear=True, idempotency_key="x")
+
+
+# --- A copy that is fetched from somewhere else -------------------------------------------------------------
+
+
+@pytest.fixture(params=["in clear", "encrypted"])
+def elsewhere(request, family, settings, tmp_path):
+    """Call it to restore a backup, so that an undo has to fetch what was before from another place. Returns the state
+    before, the file there, and the key that it is encrypted with, or None."""
+    settings.BACKUP_LOCATIONS, settings.BACKUP_PROVE = f"nas={tmp_path / 'nas'}", "off"
+    key = keys.add().key if request.param == "encrypted" else None
+    file = take()
+
+    def restored():
+        enter("since")
+        before = snapshot()
+        made = automatic.run(now=True).backup
+        assert restore(file, clear=True).safety_copy == made.name
+        kept.delete_here(made)
+        (path,) = (tmp_path / "nas").glob("site_*/kept/*")
+        return before, path, key
+
+    return restored
+
+
+def test_undo_of_what_was_fetched_from_a_location(elsewhere):
+    """It is what was here, to the letter, whatever was wrong with it."""
+    an_unknown_time_zone()
+    before, _path, _key = elsewhere()
+    services.undo_restore()
+    assert not differences(before, snapshot())
+
+
+def test_undo_does_not_trust_who_can_write_to_a_location(elsewhere, family):
+    _before, path, key = elsewhere()
+    with path.open("rb") as file, keys.unlocked(file) as archive:
+        clear = io.BytesIO()
+        with Writer(clear) as writer:
+            for label, member in archive.metadata.models.items():
+                writer.write(member.file, archive.read(member))
+                writer.register(RECORDS, label, member)
+            writer.finish(archive.metadata)
+
+    def change(records):
+        records["core.child"][0]["fields"]["picture"] = "../../../etc/passwd"
+
+    changed = rewritten(clear, change)
+    path.write_bytes((encrypted(changed, key) if key else changed).getvalue())
+    now = snapshot()
+    with pytest.raises(InvalidRecord, match="picture"):
+        services.undo_restore(user=family.staff)
+    assert not differences(now, snapshot())
 
 
 # --- Which restore was the last ---------------------------------------------------------------------------
@@ -367,23 +428,77 @@ def test_a_backup_with_a_row_that_points_at_nothing_is_refused_by_name(family):
     assert not differences(before, snapshot())
 
 
-def test_staff_may_undo_where_passwords_were_hashed_anew_by_a_sign_in(family, settings):
-    """That happens by itself where Django's preferred hasher is another one than it was."""
-    old = "django.contrib.auth.hashers.MD5PasswordHasher"
-    settings.PASSWORD_HASHERS = [old]
-    admin = User.objects.get(username="admin")
-    admin.set_password("admin's")
-    admin.save()
+MD5 = "django.contrib.auth.hashers.MD5PasswordHasher"
+PBKDF2 = "django.contrib.auth.hashers.PBKDF2PasswordHasher"
+
+
+def change_password(name, password):
+    user = User.objects.get(username=name)
+    user.set_password(password)
+    user.save()
+
+
+@pytest.fixture
+def hashed_by_md5(family, settings):
+    """The admin's password was hashed in another way than it would be now, at each sign-in."""
+    settings.PASSWORD_HASHERS = [MD5]
+    change_password("admin", "before")
+    settings.PASSWORD_HASHERS = [PBKDF2, MD5]
+
+
+@pytest.mark.parametrize("since", ["before", "changed"], ids=["signed in", "changed"])
+def test_undo_by_staff_leaves_a_password_that_was_hashed_anew(family, hashed_by_md5, since):
+    """By a sign-in, or since somebody changed it: nothing tells the two apart. The old one may be known to many."""
     file = take()
     enter("since")
     before = snapshot()
     restore(file, clear=True, user=family.staff)
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.PBKDF2PasswordHasher", old]
-    assert User.objects.get(username="admin").check_password("admin's")
-    admin.refresh_from_db()
-    admin.set_password("admin's")  # as a sign-in does
-    admin.save()
+    change_password("admin", since)  # a sign-in does the same
     services.undo_restore(user=family.staff)
+    assert [line for line in differences(before, snapshot()) if ": password was" not in line] == []
+    assert User.objects.get(username="admin").check_password(since)
+
+
+def test_undo_by_staff_while_somebody_changes_a_password(family, hashed_by_md5, acting_before_the_lock):
+    file = take()
+    enter("since")
+    restore(file, clear=True, user=family.staff)
+    acting_before_the_lock(lambda: change_password("admin", "changed"))
+    services.undo_restore(user=family.staff)
+    assert User.objects.get(username="admin").check_password("changed")
+    assert core.Note.objects.filter(note="since").exists()
+
+
+def test_undo_by_staff_where_two_have_the_same_hash(family, hashed_by_md5):
+    User.objects.filter(username="grandma").update(password=User.objects.get(username="admin").password)
+    file = take()
+    restore(file, clear=True, user=family.staff)
+    change_password("admin", "changed")
+    now = snapshot()
+    with pytest.raises(Forbidden):
+        services.undo_restore(user=family.staff)
+    assert not differences(now, snapshot())
+
+
+def test_undo_by_staff_of_a_restore_that_changed_passwords(family, hashed_by_md5):
+    """By a superuser: it is theirs to undo."""
+    file = take()
+    with override_settings(PASSWORD_HASHERS=[MD5]):
+        change_password("admin", "another")
+    restore(file, clear=True, user=family.admin)
+    now = snapshot()
+    with pytest.raises(Forbidden):
+        services.undo_restore(user=family.staff)
+    assert not differences(now, snapshot())
+
+
+def test_undo_by_a_superuser_brings_the_very_hash_back(family, hashed_by_md5):
+    file = take()
+    enter("since")
+    before = snapshot()
+    restore(file, clear=True, user=family.staff)
+    change_password("admin", "changed")
+    services.undo_restore(user=family.admin)
     assert not differences(before, snapshot())
 
 
