@@ -28,7 +28,7 @@ from backup.conf import MIB, conf
 from backup.exceptions import InvalidBackup, StorageFailed, TooLarge, WrongChecksum
 from backup.storage.uploads import incomplete
 
-#: Bytes of a form beside the file in it.
+#: The most bytes of a form, without the file in it.
 FORM_SIZE = MIB
 CHUNK = 64 * 1024
 #: Seconds that a stranger may go on sending after the answer, and in which at least CHUNK must come.
@@ -121,10 +121,11 @@ def read_form(request: HttpRequest) -> None:
 
 
 def read_piece(request: HttpRequest, most: int) -> BinaryIO:
-    """Read the body of a request as it is, into a temporary file without a name, which the caller closes.
+    """Read the raw body of a request into a temporary file without a name, which the caller closes.
 
-    `most`: in bytes. A body that broke off ends there. Raises `TooLarge` if there is more, `StorageFailed`, and
-    `WrongChecksum` if the body is not what its checksum says (the header `Upload-Checksum: sha256 BASE64`).
+    `most`: the most bytes. If the connection breaks off, the file has what arrived until then. Raises `TooLarge` if
+    there is more, `StorageFailed`, and `WrongChecksum` if the body does not match the checksum in the header
+    `Upload-Checksum: sha256 BASE64`.
     """
     kind, _space, wanted = request.headers.get("Upload-Checksum", "").partition(" ")
     if kind not in ("", "sha1", "sha256"):

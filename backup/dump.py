@@ -21,7 +21,7 @@ from .media import NamedPhoto, NamedPhotos, PhotoReader, UnreadablePhotoError
 from .options import PHOTOS, SILENT, Places, RecordCounter, Reporter
 from .tables import Batch, Column, Table, describe, place_of, places_in_words
 
-#: Photos that are named one by one if they are not in the backup.
+#: How many missing photos are named one by one.
 MOST_WARNINGS = 100
 
 
@@ -32,10 +32,10 @@ def write_records(
     reporter: Reporter = SILENT,
     photos: NamedPhotos | None = None,
 ) -> Places:
-    """Write all rows of the tables, as `reader` reads them, to the archive. Returns those that point at nothing.
+    """Write all rows of the tables, as `reader` reads them, to the archive. Returns the dangling references.
 
-    Where `reader` leaves out what cannot be read, that goes for tables which are missing, too. `photos`: where the
-    files are noted that the rows name.
+    If `reader` leaves out what cannot be read, it also leaves out missing tables. `photos`: collects the files that the
+    rows name.
     """
     if reader.unreadable is not None:
         reader.missing = missing = reader.missing_tables(tables)
@@ -71,25 +71,25 @@ def _lines(
 
 
 class Store(Protocol):
-    """Takes photos in place of the archive."""
+    """Stores photos outside the archive."""
 
     def begin(self, key: Key | None) -> None:
-        """Take note of the key that the archive is encrypted with."""
+        """Set the key that the archive is encrypted with; None if it is not."""
 
     def known(self, named: NamedPhoto) -> Photo | None:
-        """Return a photo that it has already, and that need not be read."""
+        """Return the stored photo for one that need not be read; None if it has to be read."""
 
     def add(self, photo: Photo, content: BinaryIO) -> None:
-        """Take a photo's content. Raises `UnreadablePhotoError` if it cannot be in the backup."""
+        """Store the content of a photo. Raises `UnreadablePhotoError` if that is not possible."""
 
 
 def write_photos(
     writer: Writer, photos: NamedPhotos, reporter: Reporter = SILENT, store: Store | None = None
 ) -> list[str]:
-    """Write photos to the archive, or have the archive list them, and `store` take their content. Returns a warning of
-    each that is not in the backup.
+    """Write photos to the archive; or, with `store`, store their content there, and only list them in the archive.
 
-    The rows were read before, so a photo that they name may be gone by now.
+    Returns a warning about each photo that is not in the backup: the rows were read before, so a photo that they name
+    may have been deleted since.
     """
     reader = PhotoReader()
     warnings: list[str] = []
@@ -112,10 +112,10 @@ def write_photos(
 def _write_photo(
     writer: Writer, reader: PhotoReader, name: str, same: Sequence[NamedPhoto], store: Store | None
 ) -> str:
-    """Write a photo of this name. Returns why that cannot be, "" if it is done.
+    """Write the photo of this name. Returns why it cannot be written; "" if it was.
 
-    `same`: one for each storage in which it may lie. If they are not the same file, none is in the backup: nobody
-    could tell which of them a record means.
+    `same`: one for each storage that it may be in. If several storages have different files of this name, none is
+    written, since nobody could tell which of them a record means.
     """
     if store is not None and len(same) == 1 and (known := store.known(same[0])):
         writer.list_photo(name, known.sha256, known.size)
@@ -150,7 +150,7 @@ def _warning(photo: NamedPhoto, reason: str) -> str:
 
 
 def unreadable(places: Places, *, is_migrated: bool = True) -> Unreadable:
-    """Return the error that names what nobody can read. `is_migrated`: whether the database is up to date."""
+    """Return the error that names what cannot be read. `is_migrated`: whether all migrations are applied."""
     if not is_migrated:
         message = _(
             "This site's own database is not up to date, so not all of it can be read. Run “manage.py migrate” first, "
@@ -170,16 +170,17 @@ Target = tuple[str, str]
 
 
 class References:
-    """Finds the rows of some tables that refer to a row which is not among them.
+    """Finds dangling references among the rows of some tables.
 
-    In memory are only the keys that others can refer to: those of children, users, tags, say, and not of entries.
+    Only keys that others can refer to are held in memory: those of children, users and tags, for example, but not those
+    of entries.
     """
 
     def __init__(self, tables: Sequence[Table]) -> None:
-        """`tables`: in the order in which their rows are seen."""
+        """`tables`: in the order in which their rows are added."""
         labels = [table.label for table in tables]
         self._keys: dict[Target, set[Plain]] = {}
-        #: Table -> (position in a batch, name, what it refers to) of each reference.
+        #: Table -> (position in a batch, name, target) of each reference.
         self._places: dict[Table, list[tuple[int, str, Target]]] = {}
         for table in tables:
             columns = [(place, column.name, column) for place, column in enumerate(table.columns)]
@@ -194,15 +195,15 @@ class References:
             ]
         for target in [target for places in self._places.values() for _place, _name, target in places]:
             self._keys[target] = set()
-        #: The rows that refer to nothing.
+        #: The dangling references.
         self._dangling = Places()
-        #: Values that were referred to before they came, since the table refers to itself or to a later one -> the rows
-        #: that refer to them. Those that never come are missing.
+        #: Keys that were referred to before they were seen, since the table refers to itself or to a later one -> the
+        #: rows that refer to them. These are dangling if the key is never seen.
         self._waiting: dict[Target, dict[Plain, Places]] = {target: {} for target in self._keys}
         self._order = {label: number for number, label in enumerate(labels)}
 
     def see(self, table: Table, batch: Batch) -> None:
-        """Take note of some rows."""
+        """Add some rows."""
         for place, column in enumerate(table.columns):
             if (target := (table.label, column.name)) in self._keys:
                 self._keys[target].update(batch[place])
@@ -225,7 +226,7 @@ class References:
                     places.add(place_of(table.label, key, name, reason))
 
     def dangling(self) -> Places:
-        """Return the rows that refer to nothing, once all were seen."""
+        """Return the dangling references, when all rows were added."""
         for waiting in self._waiting.values():
             for places in waiting.values():
                 self._dangling.extend(places)

@@ -1,8 +1,8 @@
-"""Stores the photos of a backup that the server keeps, beside it, and reads as few of them as it can.
+"""Stores the photos of a kept backup beside it, and reads as few of them as possible.
 
-A photo of the same name and size as in the newest kept backup, which has not changed since long before that was made,
-is the same photo: it is not read again, so that a night's backup costs the new photos only. Once a week all are read,
-since a storage may be wrong about when a file was changed.
+A photo with the same name and size as in the newest kept backup, which was last changed long before that was made, is
+considered the same and not read again, so that each night only new photos are read. Once a week all are read, since a
+storage may be wrong about when a file was changed.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from .storage import files, kept
 from .storage.keys import unlocked
 from .storage.photos import Photos
 
-#: A photo that was changed later than so long before the backup is read again: clocks differ.
+#: A photo must have been unchanged for this long before the backup, since clocks differ. Otherwise it is read again.
 MARGIN = dt.timedelta(days=1)
-#: Bytes that stay free on the disk when photos are stored: for the records of this and of later backups.
+#: Bytes that are left free on the disk when photos are stored, for the records of this and later backups.
 SPARE = 256 * 1024 * 1024
 
 
 class Keeping:
-    """Takes the photos of one backup: see `dump.Store`.
+    """The `dump.Store` of a kept backup.
 
-    `reads_all`: read every photo. `mends`: and what is stored already, too, and store it anew if it is damaged.
+    `reads_all`: read every photo. `mends`: also read the stored files, and replace those that are damaged.
     """
 
     def __init__(self, *, reads_all: bool = False, mends: bool = False) -> None:
@@ -39,7 +39,7 @@ class Keeping:
         self._photos = Photos()
         self._key: Key | None = None
         self._before: Metadata | None = None
-        #: Checksums of the photos that a kept backup names, this one too: nobody removes them now.
+        #: Checksums of the photos that kept backups name, including this one. Nobody removes these.
         self._named: set[str] = set()
         #: How many photos had no room on the disk.
         self.lacking = 0
@@ -47,12 +47,12 @@ class Keeping:
         self.mended = 0
 
     def begin(self, key: Key | None) -> None:
-        """Take note of the key that the backup is encrypted with, and its photos too."""
+        """Set the key with which the backup and its photos are encrypted; None if they are not."""
         self._key, self._before = key, _newest_with_photos(key)
         self._named = {photo.sha256 for photo in self._before.photos.values()} if self._before else set()
 
     def known(self, named: NamedPhoto) -> Photo | None:
-        """Return a photo that is stored already and need not be read; None if it may be another one."""
+        """Return the stored photo for one that need not be read; None if it has to be read."""
         photo = self._before.photos.get(named.name) if self._before else None
         if photo is None or self._before is None or self._reads_all or not self._photos.has(photo, self._key):
             return None
@@ -74,7 +74,7 @@ class Keeping:
         self._named.add(photo.sha256)
 
     def _is_there(self, photo: Photo) -> bool:
-        """Tell whether a photo is stored, and will be when the backup is made."""
+        """Tell whether a photo is stored, and will still be when the backup is complete."""
         if not self._photos.has(photo, self._key):
             return False
         if self._mends:
@@ -93,7 +93,8 @@ def _free() -> int | None:
 
 
 def _newest_with_photos(key: Key | None) -> Metadata | None:
-    """Return what the newest kept backup says that has photos, and is encrypted with this key; None without one."""
+    """Return the metadata of the newest kept backup that has photos and is encrypted with this key; None without
+    one."""
     for name in kept.names():
         if name.kind is kept.BackupKind.SAFETY or name.key_id != (key.id if key else ""):
             continue

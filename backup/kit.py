@@ -1,6 +1,6 @@
 """The kit: what a family needs to open an encrypted backup, years later and without this app.
 
-`user`: who asks, a `User`; None is the command line, which may do all.
+`user`: the `User` who asks; None is the command line, which may do everything.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from .storage.locations import locations
 
 @dataclass(frozen=True)
 class Kit:
-    """What to print or save, so that encrypted backups can be opened one day. `made`: ISO 8601, "" for BACKUP_KEY.
-    `site`: its instance id. `place`: where the backups are. `copies`: where copies of them are: a name, and what it is,
-    nothing that is secret. `is_noted`: whether somebody has it elsewhere, too."""
+    """What to print or save, so that encrypted backups can be opened one day. `made`: when, ISO 8601; "" for
+    BACKUP_KEY. `site`: the id of the site. `place`: where the backups are. `copies`: name and kind of each location of
+    copies, without anything secret. `is_noted`: whether somebody has shown that the key is kept somewhere else, too."""
 
     key: Key
     made: str
@@ -33,7 +33,7 @@ class Kit:
 
     @property
     def folder(self) -> str:
-        """The folder in which backups lie, in each of the places."""
+        """The folder of the backups, in each of the places."""
         return files.path_of(files.KEPT, self.site)
 
 
@@ -59,7 +59,7 @@ def kit(user: Any = None) -> Kit:
 
 
 def new_key(user: Any = None) -> Kit:
-    """Make a new key, with which backups are encrypted from now on, and return its kit. The old ones stay.
+    """Make a new key, with which backups are encrypted from now on, and return its kit. Old keys stay in the ring.
 
     Raises `Forbidden` but for superusers, `EncryptionUnavailable`, `StorageFailed`.
     """
@@ -70,7 +70,7 @@ def new_key(user: Any = None) -> Kit:
 
 
 def note_key(last_group: str, user: Any = None) -> bool:
-    """Note that the kit is kept elsewhere, too, if that is the last group of the key. Returns whether it is.
+    """Note that the kit is kept somewhere else, too, if this is the last group of the key. Returns whether it is.
 
     Raises `Forbidden`, `StorageFailed`.
     """
@@ -79,6 +79,6 @@ def note_key(last_group: str, user: Any = None) -> bool:
 
 
 def only_superusers(user: Any) -> None:
-    """Raise `Forbidden` if somebody else asks."""
+    """Raise `Forbidden` unless the user is a superuser or the command line."""
     if user is not None and not user.is_superuser:
         raise Forbidden(_("Only a superuser can see or make the key of encrypted backups."))

@@ -1,7 +1,7 @@
-"""Removes photos that restores put where the host has its own, and that nothing names any more: those of a restore that
-was killed, or undone.
+"""Removes photos that restores added to the host's own and that nothing names any longer, since the restore was killed
+or undone.
 
-Whatever a record of the database names, or of a backup that the server keeps, stays; so does what cannot be told.
+Files that a record in the database or in a kept backup names stay, and so do all if that cannot be determined.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from .storage.atomic import sweep
 from .storage.keys import unlocked
 from .tables import Table
 
-#: Photos that were put there since are left alone.
+#: Photos that were added less than this long ago are left alone.
 AGE = dt.timedelta(days=30)
 
 
 def remove_leftovers() -> int:
-    """Remove what nothing names, and return how many files that were; what fails is tried again another time.
+    """Remove the photos that nothing names, and return how many. After a failure, the next call tries again.
 
-    Whoever calls it holds the lock of restores: one that runs may be about to name a file.
+    The caller must hold the lock of restores, since a running restore may be about to name a file.
     """
     try:
         return _remove_leftovers()
@@ -51,7 +51,7 @@ def _remove_leftovers() -> int:
         for table in tables
         for _place, column in file_columns(table)
     }
-    # Where photos are copied to while they are checked, and while they are put there.
+    # These folders may also contain partial files, from photos that were being checked or placed.
     folders = [storage.location for storage in storages.values() if isinstance(storage, FileSystemStorage)]
     for folder in {tempfile.gettempdir(), *folders}:
         sweep(Path(folder))
@@ -89,7 +89,7 @@ def _named_here(tables: Iterable[Table]) -> set[str]:
 
 
 def _named_in_backups(labels: set[str], names: set[str]) -> set[str]:
-    """Return those of the names that a kept backup has in it; all of them where one cannot be read."""
+    """Return those of the names that kept backups contain; all of them if a backup cannot be read."""
     named: set[str] = set()
     for backup in kept.backups() if names else ():
         try:
@@ -102,7 +102,7 @@ def _named_in_backups(labels: set[str], names: set[str]) -> set[str]:
 
 
 def _names_in(archive: Archive, labels: set[str]) -> Iterator[str]:
-    """Yield the texts in records of some models, of whatever schema they are."""
+    """Yield all texts in the records of some models, whatever schema they have."""
     yield from archive.metadata.photos
     for label in labels & archive.metadata.models.keys():
         for records in archive.records(label, exact_json=True):
@@ -113,7 +113,7 @@ def _names_in(archive: Archive, labels: set[str]) -> Iterator[str]:
 
 
 def _remove(storage: Any, file: PlacedFile) -> bool:
-    """Remove a file that is still what was put there. What a storage refuses stays."""
+    """Remove a file, if it is unchanged. If the storage fails, it stays."""
     with suppress(Exception):
         if content_is(storage, file.name, file.size, file.sha256):
             storage.delete(file.name)

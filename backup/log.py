@@ -1,4 +1,4 @@
-"""One line in the log for each job: who, what, how much, how long. No secrets, and nothing out of a file."""
+"""Writes one line to the log for each job: who, what, how much, how long. No secrets, and no content of files."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from .database import database_of
 from .exceptions import BackupError, StorageFailed
 
 logger = logging.getLogger("backup")
-#: What the log calls who works where no user said so. The child process that nobody waits for is `AUTOMATIC`.
+#: What the log calls a job without a user. The child process of automatic backups sets it to `AUTOMATIC`.
 nobody, AUTOMATIC = "the command line", "automatic"
 
 
 @contextmanager
 def logged(job: str, user: Any) -> Iterator[Callable[[str], None]]:
-    """Log what was done, refused or failed. Yields a function that adds a remark to the line.
+    """Log that the job in the block was done, refused or failed. Yields a function that adds a remark to the line.
 
-    Errors of the disk and of the database become errors of ours.
+    Errors of the disk and of the database become a `BackupError`.
     """
     started = time.monotonic()
     remarks: list[str] = []
@@ -45,7 +45,7 @@ def logged(job: str, user: Any) -> Iterator[Callable[[str], None]]:
 
 
 def log(job: str, user: Any, refused: str = "") -> None:
-    """Log what did not come as far as the services. `refused`: the code of the reason."""
+    """Log a job that was refused before it reached `services`. `refused`: the code of the reason."""
     if refused:
         logger.warning("%s by %s refused: %s", job, _name_of(user), refused)
     else:
@@ -53,7 +53,7 @@ def log(job: str, user: Any, refused: str = "") -> None:
 
 
 def _name_of(user: Any) -> str:
-    """Return a user's name, quoted: it may hold line breaks and worse."""
+    """Return a user's name, quoted, since it may contain line breaks and worse."""
     if user is None:
         return nobody
     return ascii(user.get_username()) if user.is_authenticated else "nobody known"

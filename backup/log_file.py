@@ -1,4 +1,6 @@
-"""A log of our own, for hosts that send what the app logs nowhere: Baby Buddy, as it comes, shows warnings only."""
+"""A log file of our own, for hosts that do not write the app's log anywhere: by default, Baby Buddy only shows
+warnings.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +16,12 @@ from .log import logger
 from .storage.owner import give_away
 
 NAME = "backup.log"
-#: Bytes after which the file is put aside, in place of the one before: some ten thousand lines.
+#: Bytes after which the file is rotated, which replaces the one rotated before: some ten thousand lines.
 LARGE = 1024 * 1024
 
 
 def listen() -> None:
-    """Have what the app logs written down, if the host has no handler that would do that."""
+    """Install the handler for the app's log, unless the host has one that writes it."""
     if logger.isEnabledFor(logging.INFO) and logger.hasHandlers():
         return
     handler = LogFile()
@@ -29,10 +31,10 @@ def listen() -> None:
 
 
 class LogFile(logging.Handler):
-    """Writes to a file in BACKUP_ROOT; to the standard error where backups go to another storage.
+    """Writes to a file in BACKUP_ROOT, or to standard error if backups go to another storage.
 
-    The file is opened for each line, since several processes write to it, and put it aside. Before there is a folder,
-    and if it cannot be written, warnings go to the standard error.
+    The file is opened for each line, since several processes write to it and rotate it. As long as there is no folder,
+    or if the file cannot be written to, warnings go to standard error.
     """
 
     def emit(self, record: logging.LogRecord) -> None:

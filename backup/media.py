@@ -1,6 +1,6 @@
-"""Files that records name: photos, say. Which these are, which of them are not in their storage, and reading them.
+"""Files that records name, such as photos: finds them, tells which are missing in their storage, and reads them.
 
-Each field has a storage of its own, which may be anybody's server.
+Each field has a storage of its own, which may be a remote server.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from django.utils.translation import gettext as _
 from .kinds import Plain
 from .tables import Batch, Column, Table
 
-#: Bytes of a photo that are read at a time, and that a storage of django-storages may hold in memory.
+#: Bytes of a photo that are read at a time, and that a storage of django-storages may keep in memory.
 _BLOCK = 1024 * 1024
-#: Files of which the sizes are added up for a page. Each takes a moment, and more where the folder is on a network.
+#: The most files whose sizes are added up for a page. Each takes a moment, or longer if the folder is on a network.
 _MOST_SIZES = 2000
-#: Seconds of failures on end after which a storage is asked for nothing more.
+#: After failing continuously for this many seconds, a storage is not asked any more.
 _PATIENCE = 60
 
 
@@ -48,9 +48,9 @@ def storage_of(column: Column) -> Storage:
 
 
 def missing(column: Column, names: Iterable[str]) -> set[str]:
-    """Return those of the names that are not in the storage of a field. Raises whatever the storage raises.
+    """Return the names that are missing in the storage of a field. Raises whatever the storage raises.
 
-    A folder is listed once, since to ask for each file takes a storage far away a while.
+    Folders are listed, since asking a remote storage for each file would take long.
     """
     storage = storage_of(column)
     by_folder: dict[str, set[str]] = {}
@@ -97,29 +97,29 @@ class NamedPhoto:
     field: str
 
     def size(self) -> int | None:
-        """Return its size in bytes where that can be told without asking a server; else None."""
-        with suppress(Exception):  # a storage may be anybody's code
-            self.storage.path(self.name)  # only one in a folder has it
+        """Return its size in bytes if that is known without asking a server; else None."""
+        with suppress(Exception):  # a storage may be third-party code
+            self.storage.path(self.name)  # only files in a folder have a path
             return int(self.storage.size(self.name))
         return None
 
     def state(self) -> tuple[int, dt.datetime] | None:
-        """Return its size in bytes, and when it was changed last, aware; None if its storage does not tell."""
-        with suppress(Exception):  # a storage may be anybody's code
+        """Return its size in bytes, and when it was last changed, aware; None if its storage cannot tell."""
+        with suppress(Exception):  # a storage may be third-party code
             try:
                 info = os.stat(self.storage.path(self.name))
             except NotImplementedError:
                 moment = self.storage.get_modified_time(self.name)
                 moment = timezone.make_aware(moment) if timezone.is_naive(moment) else moment
                 return int(self.storage.size(self.name)), moment
-            # A file that was copied here keeps its old mtime; its ctime says since when it is here.
+            # A copied file may keep its old mtime, but its ctime says when it was copied here.
             changed = max(info.st_mtime, info.st_ctime)
             return info.st_size, dt.datetime.fromtimestamp(changed, dt.timezone.utc)
         return None
 
 
 class NamedPhotos:
-    """The files that records name: distinct ones, that is, each name once a storage."""
+    """The files that records name, each name once for each storage."""
 
     def __init__(self) -> None:
         self._found: dict[str, list[NamedPhoto]] = {}
@@ -128,16 +128,16 @@ class NamedPhotos:
         return len(self._found)
 
     def __iter__(self) -> Iterator[tuple[str, list[NamedPhoto]]]:
-        """Yield (name, one for each storage), in the order of the names."""
+        """Yield (name, one photo for each storage), sorted by name."""
         yield from sorted(self._found.items())
 
     def see(self, table: Table, batch: Batch) -> None:
-        """Take note of the files that some rows name."""
+        """Add the files that some rows name."""
         for place, column in file_columns(table):
             self.see_names(table, column, zip(batch[0], batch[place], strict=True))
 
     def see_names(self, table: Table, column: Column, names: Iterable[tuple[Any, Any]]) -> None:
-        """Take note of the files that some rows name in a field, given as (key of the row, name)."""
+        """Add the files that some rows name in a field. `names`: (key of the row, name)."""
         storage = storage_of(column)
         for key, name in names:
             if name:
@@ -149,12 +149,11 @@ class NamedPhotos:
             same.append(photo)
 
     def quick_size(self) -> int | None:
-        """Return the same as `size`; None if it would take a while."""
+        """Return the same as `size`, but None if that would take long."""
         return self.size() if len(self) <= _MOST_SIZES else None
 
     def size(self) -> int | None:
-        """Return the bytes of all; None if that cannot be told without asking a server for each. What is missing
-        has none."""
+        """Return the bytes of all files; None if a server would have to be asked for each. Missing files count as 0."""
         storages = {id(photo.storage): photo.storage for photos in self._found.values() for photo in photos}
         if not all(map(_is_here, storages.values())):
             return None
@@ -180,7 +179,7 @@ class PhotoReader:
     """Reads photos, whatever their storages do."""
 
     def __init__(self) -> None:
-        #: Storage -> since when it has done nothing but fail.
+        #: Storage -> since when it has failed continuously.
         self._failing: dict[int, float] = {}
 
     def read(self, photo: NamedPhoto, target: BinaryIO) -> tuple[str, int]:
@@ -227,7 +226,8 @@ class PhotoReader:
 
 @lru_cache(maxsize=16)
 def _sparing(storage: Any) -> Any:
-    """Return a storage to read from in little memory: those of django-storages hold a whole file, unless told."""
+    """Return a storage that reads in little memory: by default, those of django-storages keep a whole file in
+    memory."""
     if getattr(storage, "max_memory_size", None) != 0:
         return storage
     sparing = copy.copy(storage)
@@ -236,7 +236,7 @@ def _sparing(storage: Any) -> Any:
 
 
 class _StorageError(Exception):
-    """A storage has failed, by `error`."""
+    """A storage has failed with `error`."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__()
@@ -247,5 +247,5 @@ class _StorageError(Exception):
 def _storage_errors() -> Iterator[None]:
     try:
         yield
-    except Exception as error:  # a storage may be anybody's code
+    except Exception as error:  # a storage may be third-party code
         raise _StorageError(error) from error

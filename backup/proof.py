@@ -1,7 +1,7 @@
 """Proves backups: restores all of one into a throw-away database, and compares every value.
 
-A child process does the work (`automatic.prover`), by the very code of a restore. It has no way to the live database,
-cache or files. This is its parent, and what came of it.
+A child process does the work (`automatic.prover`), with the same code as a restore. It cannot access the live database,
+cache or files. This module is the parent's side.
 """
 
 from __future__ import annotations
@@ -28,28 +28,28 @@ from .upgrade import process
 CHILD = "backup.automatic.prover"
 #: The second file of a comparison, in the folder of the child.
 OTHER = "other"
-#: The folder of photos that lie beside the file, in that of the child.
+#: The folder of photos that are stored beside the file, in the folder of the child.
 PHOTOS = "photos"
-#: Bytes on the disk for each byte of records: as rows with their indexes, the safety copy, and once more on the way.
+#: Bytes on the disk for each byte of records: rows with their indexes, the safety copy, and temporary files.
 ROOM = 3
 
 
 class Verdict(enum.Enum):
-    """What a proof came to."""
+    """The result of a proof."""
 
     #: Everything came back identical.
     PROVED = "proved"
     #: The file is at fault: damaged, or it cannot be restored.
     FAILED = "failed"
-    #: It could not be told, and the file may be as good as ever.
+    #: The backup could not be proved for another reason, so it may be good.
     UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
 class Proof:
-    """What a proof of one file came to. `at`: ISO 8601. `reason`: for people, in their language; "" where proved.
-    `place`: of a kept backup, the location where the file lies, or `local`. `photos_known`: how many of the photos were
-    not read again, since they were lately. `offer`: see `BackupError`; nobody keeps it."""
+    """The proof of one file. `at`: when, ISO 8601. `reason`: why it is not proved, for people, in their language; "" if
+    it is. `place`: of a kept backup, the location of the file, or `local`. `photos_known`: how many photos were not
+    read, since an earlier proof has read them recently. `offer`: see `BackupError`; it is not saved."""
 
     verdict: Verdict
     at: str
@@ -73,7 +73,7 @@ class Proof:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Proof:
-        """Return what `as_json` returned. What a newer version added is passed over."""
+        """Return the proof from what `as_json` returned. Keys of newer versions are ignored."""
         known = {field.name: content[field.name] for field in fields(cls) if field.name in content}
         return cls(**{**known, "verdict": Verdict(content["verdict"])})
 
@@ -90,9 +90,9 @@ def prove(
 ) -> Proof:
     """Restore a backup or a database file into a throw-away database, and compare. Never raises a `BackupError`.
 
-    `look`: tells whether it has to be brought to today's schema first, and with which key it is encrypted; may raise.
-    `path`, `leave_out`: see `upgrade.process.upgraded`. `photos_known`: checksums of photos that lie beside the file,
-    and were read lately: these are not read again.
+    `look`: returns whether it has to be brought to today's schema first, and the key it is encrypted with; it may
+    raise. `path`, `leave_out`: see `upgrade.process.upgraded`. `photos_known`: checksums of photos beside the file that
+    need not be read, since an earlier proof has read them recently.
     """
 
     def proof(verdict: Verdict, reason: str = "", **counts: Any) -> Proof:
@@ -129,13 +129,13 @@ def prove(
 
 
 def _texts(*keys: Key | None) -> list[str]:
-    """Return keys for the order of a child; "" for none."""
+    """Return keys as texts, for the order of a child; "" for None."""
     return [key.text if key else "" for key in keys]
 
 
 def _verdict_of(error: BackupError) -> Verdict:
-    """Tell whether the file is to blame for an error."""
-    if isinstance(error, TooLarge):  # for the limits of this site
+    """Return FAILED if the file is to blame for an error, else UNKNOWN."""
+    if isinstance(error, TooLarge):  # it is too large for the limits of this site
         return Verdict.UNKNOWN
     at_fault = isinstance(error, (InvalidBackup, RecordsRefused, UpgradeFailed))
     return Verdict.FAILED if at_fault else Verdict.UNKNOWN
@@ -144,8 +144,10 @@ def _verdict_of(error: BackupError) -> Verdict:
 def _bring_photos(
     source: BinaryIO, key: Key | None, folder: Path, photos_known: Collection[str]
 ) -> list[str]:
-    """Have the child reach the photos that lie beside the file; it finds out which are missing. Returns the checksums
-    of those that need not be read again, since they are there and were read lately. Raises `StorageFailed`."""
+    """Put the photos that are stored beside the file into the child's folder; missing ones are left to the child.
+
+    Returns the checksums of those that are there, but need not be read: see `prove`. Raises `StorageFailed`.
+    """
     beside, known = photos_beside(source), []
     if beside is None:
         return []
@@ -175,7 +177,7 @@ def _lacking_room(source: BinaryIO, key: Key | None, photos_known: Collection[st
                 for photo in photos
                 if not archive.holds(photo) and photo.sha256 not in photos_known
             )
-            # Photos are copied: those in the file with it, those beside it where they lie on another machine.
+            # Photos are copied: those in the file with it, and those beside it, if they are on another machine.
             needed = ROOM * (archive.unpacked_size - inside) + 2 * (inside + beside)
     free = shutil.disk_usage(process.temporary_folder()).free
     if free >= needed:
@@ -194,11 +196,11 @@ def compare(
     keys: tuple[Key | None, Key | None] = (None, None),
     reporter: Reporter = SILENT,
 ) -> dict[str, dict[str, int]]:
-    """Return what restoring the second file over the first one would change, as the preview has it.
+    """Return what restoring the second file over the first one would change, as in a preview.
 
-    `is_older`: of the first, whether it has to be brought to today's schema. `leave_out`: see `RestoreOptions`. `keys`:
-    those of both. Returns model label -> the numbers of "added", "changed", "unchanged", "removed". Raises what a
-    restore raises, and `UpgradeFailed`.
+    `is_older`: whether the first has to be brought to today's schema. `leave_out`: see `RestoreOptions`. `keys`: of
+    both files. Returns model label -> the numbers of "added", "changed", "unchanged", "removed". Raises what a restore
+    raises, and `UpgradeFailed`.
     """
     with process.scratch_folder() as folder:
         process.copy_source(first, folder / process.SOURCE, None)

@@ -1,4 +1,4 @@
-"""Makes a restore possible over a database that is damaged, with all of it kept that there is."""
+"""Makes it possible to restore over a damaged database, and keeps all that is left of that."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from .options import Reporter
 from .tables import Table
 from .upgrade import process
 
-#: What the header of a file says that uses a write-ahead log.
+#: The value in the header of a file that uses a write-ahead log.
 _WAL = 2
 
 
 @dataclass
 class Rescue:
-    """What was done so that a restore is possible. `safety_copy`: the name of the copy of what could be read; "" where
+    """What was done to make a restore possible. `safety_copy`: the name of the copy of what could be read; "" if
     nothing could. `warnings`: what was kept, and where."""
 
     safety_copy: str = ""
@@ -43,11 +43,11 @@ def rescued(
     *,
     clears: bool,
 ) -> Iterator[Rescue | None]:
-    """Put a new database in the place of a damaged one for the restore that follows; if that fails, the old one is put
-    back. If only tables are missing, or a server's are damaged, they are made anew.
+    """Replace a damaged database file by a new one for the restore in the block; if that fails, put the old one back.
+    If only tables are missing, or tables of a server are damaged, create these anew.
 
-    `keep`: keeps what can be read, and returns the name of that copy. `clears`: whether the restore needs nothing of
-    what is here. Yields None if there is no such damage. Raises `Damaged` if there is no way.
+    `keep`: makes a copy of what can be read, and returns its name. `clears`: whether the restore does not need existing
+    data. Yields None if there is no such damage. Raises `Damaged` if the restore is not possible.
     """
     damage, missing, damaged = _damage(database, tables)
     if not damage and not missing and not damaged:
@@ -59,7 +59,7 @@ def rescued(
             [*damage, *missing, *(f"{name}: {reason}" for name, reason in damaged.items())],
         )
     rescue = Rescue()
-    with suppress(BackupError, DatabaseError):  # then the file itself is all that is kept
+    with suppress(BackupError, DatabaseError):  # then only the file itself is kept
         rescue.safety_copy = keep()
     path = database.file() if damage else None
     if path is None:
@@ -81,12 +81,12 @@ def rescued(
 
 
 def name_aside(path: Path) -> Path:
-    """Return the name under which a database file is kept that is damaged: beside the one in its place."""
+    """Return the path under which a damaged database file is kept, beside the new one."""
     return path.with_name(f"{path.name}-damaged-{dt.datetime.now(dt.timezone.utc):%Y%m%dT%H%M%SZ}")
 
 
 def _damage(database: Database, tables: Sequence[Table]) -> tuple[list[str], list[str], dict[str, str]]:
-    """Return what is wrong with the database as such, the names of missing tables, and those of damaged ones."""
+    """Return the damage to the database itself, the names of missing tables, and damaged tables: name -> reason."""
     try:
         return database.damage(tables), [*database.missing_tables(tables)], database.damaged_tables(tables)
     except DatabaseError as error:
@@ -97,7 +97,7 @@ def _damage(database: Database, tables: Sequence[Table]) -> tuple[list[str], lis
 
 @contextmanager
 def _replaced(database: Database, path: Path, fresh: Path) -> Iterator[Path]:
-    """Put another database file in the place of the site's, and the old one back where that did not help.
+    """Replace the site's database file by another one; if the block raises an error, put the old one back.
 
     Yields the path of the old one.
     """
@@ -120,7 +120,7 @@ def _replaced(database: Database, path: Path, fresh: Path) -> Iterator[Path]:
             % {"reason": error.strerror or error}
         ) from error
     try:
-        if first is not None:  # so that it stays the same site
+        if first is not None:  # the id of the site is made of it
             migrations = MigrationRecorder(database.connection).migration_qs
             migrations.filter(pk=migrations.order_by("pk").values_list("pk", flat=True)[0]).update(**first)
         yield aside
@@ -131,7 +131,7 @@ def _replaced(database: Database, path: Path, fresh: Path) -> Iterator[Path]:
 
 
 def _has_wal(path: Path) -> bool:
-    """Tell whether a database file uses a write-ahead log. Its header says so, as far as that is whole."""
+    """Tell whether a database file uses a write-ahead log, by its header."""
     with path.open("rb") as file:
         header = file.read(20)
     is_whole = header.startswith(b"SQLite format 3\0")
@@ -146,7 +146,7 @@ def _first_migration(database: Database) -> dict[str, object] | None:
 
 
 def _move(path: Path, target: Path) -> None:
-    """Rename a database file, with what SQLite keeps beside it."""
+    """Rename a database file, together with the files of SQLite beside it."""
     for suffix in ("-wal", "-shm", "-journal", ""):
         with suppress(FileNotFoundError):
             os.replace(f"{path}{suffix}", f"{target}{suffix}")

@@ -1,12 +1,12 @@
-"""A child process of ours, in a Django of its own whose only database is a throw-away file.
+"""The common part of our child processes, which run in a Django of their own whose only database is a scratch file.
 
-It reads one line of JSON from standard input, the order; then standard input stays open as long as the parent lives. It
-writes lines of JSON: `{"label", "done", "total"}` with the label of a model or the name of a migration, and at last
-`{"finished": true, …}` or `{"error", "message", …}`. `process.run_child` is the other side.
+A child reads its order, one line of JSON, from standard input, which then stays open as long as the parent lives. It
+writes lines of JSON: `{"label", "done", "total"}`, with the label of a model or the name of a migration, and at the end
+`{"finished": true, …}` or `{"error", "message", …}`. `process.run_child` is the parent's side.
 
-Its `default` database *is* a scratch file, and there is no other. That is set before Django is set up, so that there
-is no way to the live database: many data migrations ignore the alias that they run for, and write to `default`. Nor
-is there one to the live cache, files, and kept backups.
+Its `default` database *is* the scratch file, and there is no other. This is set before Django is set up, so that the
+live database cannot be reached: many data migrations ignore the alias that they run for, and write to `default`. The
+live cache, files and kept backups cannot be reached either.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ except ImportError:  # Windows
 
 #: The folder of uploaded files, in the folder of the child.
 MEDIA = "media"
-#: Bytes of address space that the child may have. Django and a record of the greatest size need a fraction of it.
+#: The most bytes of address space of the child. Django and the largest possible record need a fraction of it.
 MEMORY = 2 * 1024**3
 
 
 class ParentReporter:
-    """A `Reporter` that sends the progress to the parent process. `migration`: the one that runs now, or ""."""
+    """A `Reporter` that sends the progress to the parent process. `migration`: the one that is running, or ""."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
@@ -61,7 +61,7 @@ class ParentReporter:
         self._out.flush()
 
     def phase(self, phase: Phase) -> None:
-        """Ignore it: an upgrade has no phases."""
+        """Do nothing: an upgrade has no phases."""
 
     def progress(self, label: str, done: int, total: int) -> None:
         self.send(label=label, done=done, total=total)
@@ -70,7 +70,7 @@ class ParentReporter:
         self._done, self._total = 0, total
 
     def on_migration(self, action: str, migration: Any = None, fake: bool = False) -> None:
-        """Tell which migration runs. Django calls this before and after each one."""
+        """Report which migration is running. Django calls this before and after each one."""
         if action == "apply_start":
             self.migration = f"{migration.app_label}.{migration.name}"
             self.progress(self.migration, self._done, self._total)
@@ -80,12 +80,12 @@ class ParentReporter:
 
 
 def serve(work: Callable[[dict[str, Any], Path, ParentReporter], dict[str, Any]]) -> None:
-    """Do what the parent orders, in a Django whose database is a scratch file in the folder of the order.
+    """Carry out the order of the parent, in a Django whose database is a scratch file in the folder of the order.
 
-    `work` is given the order, that folder, and who is told of progress. What it returns is sent to the parent.
+    `work` is called with the order, that folder, and the reporter. What it returns is sent to the parent.
     """
     order = json.loads(sys.stdin.buffer.readline())
-    # Whatever a migration prints goes nowhere, and if it asks something, it finds the end of its input.
+    # Discard what migrations print. If one asks a question, it reads the end of its input.
     parent, out = os.dup(0), os.fdopen(os.dup(1), "w", encoding="utf-8")
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
@@ -110,7 +110,7 @@ def serve(work: Callable[[dict[str, Any], Path, ParentReporter], dict[str, Any]]
 
 
 def _end_with_parent(parent: int, folder: Path) -> None:
-    """Wait until the parent is gone, however it went; then delete the folder and exit."""
+    """Wait until the parent has ended, in whatever way; then delete the folder and exit."""
     while os.read(parent, 1024):
         pass
     shutil.rmtree(folder, ignore_errors=True)
@@ -118,11 +118,12 @@ def _end_with_parent(parent: int, folder: Path) -> None:
 
 
 def set_up(folder: Path, backup_settings: dict[str, Any]) -> None:
-    """Set Django up with the project's settings, but for those that lead to anything of the live site's."""
+    """Set Django up with the project's settings, except those that lead to the live site's data."""
     scratch = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(folder / SCRATCH)}
     settings.DATABASES = {"default": scratch}
     settings.DATABASE_ROUTERS = []
-    # The host caches its settings under the same keys as the live site, and the files belong to that.
+    # The host caches its settings under the same keys as the live site, and files in the media folder are the live
+    # ones.
     memory = "django.core.cache.backends.locmem.LocMemCache"
     settings.CACHES = {alias: {"BACKEND": memory, "LOCATION": alias} for alias in settings.CACHES}
     (folder / MEDIA).mkdir()
@@ -131,10 +132,10 @@ def set_up(folder: Path, backup_settings: dict[str, Any]) -> None:
     settings.STORAGES = {
         alias: backend if alias == "staticfiles" else files
         for alias, backend in settings.STORAGES.items()
-        if alias != "backups"  # what the child keeps lies in its folder
+        if alias != "backups"  # the child keeps its backups in its folder
     }
     settings.BACKUP_ROOT = str(folder / "backups")
-    # No key of the site: the child gets the one of the file that it has to open or encrypt.
+    # Not the keys of the site: the child only gets the key of the file that it has to open or encrypt.
     settings.BACKUP_KEY, settings.BACKUP_ENCRYPT = "", []
     for name, value in backup_settings.items():
         setattr(settings, name, value)
@@ -142,13 +143,13 @@ def set_up(folder: Path, backup_settings: dict[str, Any]) -> None:
     django.setup()
     for model in apps.get_models():
         for field in model._meta.local_fields:
-            if isinstance(field, FileField):  # some name a storage of their own
+            if isinstance(field, FileField):  # some have a storage of their own
                 field.storage = default_storage
     connection_created.connect(_skip_fsync)
 
 
 def _limit_resources() -> None:
-    """Bound what the child can take, whatever is in the file: memory, the size of a file, time of a processor."""
+    """Limit what the child can use, whatever is in the file: memory, the size of a file, processor time."""
     if resource is None:
         return
     for kind, limit in (
@@ -157,23 +158,23 @@ def _limit_resources() -> None:
         (resource.RLIMIT_CPU, 2 * conf.upgrade_seconds),
     ):
         before = resource.getrlimit(kind)
-        with suppress(OSError, ValueError):  # a system that has no such limit
+        with suppress(OSError, ValueError):  # a system without such a limit
             resource.setrlimit(
                 kind, (min(value for value in (limit, *before) if value != resource.RLIM_INFINITY), before[1])
             )
 
 
 def _skip_fsync(connection: Any, **kwargs: Any) -> None:
-    """Have SQLite not wait for the disk: nobody needs the scratch file after a power cut."""
+    """Let SQLite not wait for the disk, since nobody needs the scratch file after a power cut."""
     connection.cursor().execute("PRAGMA synchronous = OFF")
 
 
 @contextmanager
 def explained(reporter: ParentReporter) -> Iterator[None]:
-    """Raise what a migration raises as a `BackupError` that names it.
+    """Turn an error of a migration into a `BackupError` that names the migration.
 
-    Whatever else is no `BackupError` is an error of our own, or of the machine's. It passes, and ends the child:
-    nothing is said about the file.
+    Any other error that is no `BackupError` is a fault of ours or of the machine. It is passed on and ends the child,
+    without a verdict about the file.
     """
     try:
         yield

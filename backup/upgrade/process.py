@@ -3,7 +3,7 @@
 The metadata of a backup names the migrations that it was made under. If they are older than those of this site, a
 child process (`worker`) loads the backup into a throw-away database at exactly those migrations, runs the host's own
 migrations to the newest, and makes a new backup of the result, which is then restored like any other. A database file
-becomes a backup of its own time first. The live database is asked for its migrations, and nothing else.
+first becomes a backup at its own migrations. The live database is only asked for its migrations.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-#: Names in the folder of an upgrade: what it starts from, and what it makes of that.
+#: Names in the folder of an upgrade: the original file, and the new backup.
 SOURCE, UPGRADED = "source", "upgraded.zip"
-#: The database that it works on.
+#: The scratch database.
 SCRATCH = "scratch.sqlite3"
-#: How the names of these folders begin.
+#: The beginning of the names of these folders.
 PREFIX = "babybuddy-backup-upgrade-"
-#: Seconds after which one that nobody holds was left by processes that died.
+#: Seconds after which a folder without a lock is taken for one of killed processes.
 ABANDONED = 600
 #: Suffixes of the files beside an SQLite database that hold a part of it.
 SIBLINGS = ("-wal", "-journal")
@@ -68,12 +68,12 @@ def upgraded(
     leave_out: bool = False,
     key: Key | None = None,
 ) -> Iterator[BinaryIO]:
-    """Yield a backup at today's schema, made of an older one or of a database file.
+    """Yield a backup at today's schema that is made from an older one, or from a database file.
 
-    The file that is yielded has no name any more, and is gone when it is closed. `path`: where the database file lies,
-    if SQLite may have left a journal beside it. `edited`, `leave_out`: see `RestoreOptions`. `key`: that of an
-    encrypted one; what is made of it is encrypted with it, too. Raises `InvalidBackup`, `Unreadable`, `RestoreRefused`,
-    `UpgradeFailed`, `StorageFailed`, `Busy`, and leaves nothing on the disk then.
+    The yielded file is deleted already, and disappears when it is closed. `path`: of the database file, if SQLite may
+    have left a journal beside it. `edited`, `leave_out`: see `RestoreOptions`. `key`: of an encrypted backup; the new
+    one is encrypted with it, too. Raises `InvalidBackup`, `Unreadable`, `RestoreRefused`, `UpgradeFailed`,
+    `StorageFailed`, `Busy`, and then leaves nothing on the disk.
     """
     with scratch_folder() as folder:
         copy_source(source, folder / SOURCE, path)
@@ -85,7 +85,7 @@ def upgraded(
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """Make a folder for a child's work, which only this user can read and which is gone afterwards.
+    """Make a folder for a child process, which only this user can read, and which is deleted afterwards.
 
     Raises `StorageFailed` if there is no room.
     """
@@ -103,7 +103,7 @@ def scratch_folder() -> Iterator[Path]:
 
 @contextmanager
 def fresh_database(reporter: Reporter = SILENT) -> Iterator[Path]:
-    """Yield an SQLite database as this host's migrations make one, in a folder that is deleted afterwards.
+    """Yield the path of an SQLite database made by this host's migrations, in a folder that is deleted afterwards.
 
     Raises `UpgradeFailed`, `StorageFailed`.
     """
@@ -113,9 +113,9 @@ def fresh_database(reporter: Reporter = SILENT) -> Iterator[Path]:
 
 
 def copy_source(source: BinaryIO, target: Path, path: Path | None) -> None:
-    """Copy the file, and, where `path` is known, what SQLite keeps beside it.
+    """Copy the file, and, if `path` is known, the files of SQLite beside it.
 
-    Raises `Busy` if one of them was written to meanwhile.
+    Raises `Busy` if one of them was changed meanwhile.
     """
     originals = [file for suffix in ("", *SIBLINGS) if path and (file := Path(f"{path}{suffix}")).exists()]
     before = [_fingerprint(file) for file in originals]
@@ -133,7 +133,7 @@ def copy_source(source: BinaryIO, target: Path, path: Path | None) -> None:
 
 
 def _fingerprint(file: Path) -> tuple[int, int]:
-    """Return modification time and size, by which a file that is written to is known; zeros where it is gone."""
+    """Return modification time and size of a file, by which changes are noticed; zeros if there is no such file."""
     try:
         status = file.stat()
     except FileNotFoundError:
@@ -142,13 +142,14 @@ def _fingerprint(file: Path) -> tuple[int, int]:
 
 
 def temporary_folder() -> Path:
-    """Return where the folders of children lie."""
+    """Return the folder in which the folders of children are."""
     return Path(tempfile.gettempdir())
 
 
 def _remove_stale() -> None:
-    """Delete the folders of upgrades whose parent and child were killed at once, by a power cut say."""
-    # Where folders are locked, the age only spares one that is not locked yet, or that a child is about to delete.
+    """Delete the folders of upgrades whose parent and child were killed at the same time, by a power cut for
+    example."""
+    # Where folders can be locked, the age only protects one that is not locked yet, or that a child is about to delete.
     oldest = time.time() - (ABANDONED if fcntl else conf.upgrade_seconds + 3600)
     for folder in temporary_folder().glob(f"{PREFIX}*"):
         with suppress(OSError):
@@ -160,8 +161,10 @@ def _remove_stale() -> None:
 
 @contextmanager
 def _in_use(folder: Path, *, alone: bool = False) -> Iterator[None]:
-    """Hold a lock on a folder, which is free as soon as its holder has died: its age tells nothing if the clock was
-    set meanwhile. `alone`: raise `BlockingIOError` if another process holds it."""
+    """Hold a lock on a folder, which is released when this process ends. Age alone would be wrong if the clock was set.
+
+    `alone`: raise `BlockingIOError` if another process holds it.
+    """
     if fcntl is None:
         yield
         return
@@ -170,7 +173,7 @@ def _in_use(folder: Path, *, alone: bool = False) -> Iterator[None]:
         if alone:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         else:
-            with suppress(OSError):  # a file system without locks: there nobody removes any
+            with suppress(OSError):  # a file system without locks, where no folder is removed by its lock
                 fcntl.flock(handle, fcntl.LOCK_SH)
         yield
     finally:
@@ -186,7 +189,7 @@ def _run(
     key: Key | None = None,
     is_fresh: bool = False,
 ) -> None:
-    """Run the child process to its end. Raises the error that it ended with."""
+    """Run the child process to its end. Raises the error that it reports."""
     try:
         order = {
             "edited": edited,
@@ -211,23 +214,23 @@ def _run(
 
 
 class TooLate(Exception):
-    """A child took more than `BACKUP_UPGRADE_SECONDS`, and was killed. `label`: what it was at."""
+    """A child took more than `BACKUP_UPGRADE_SECONDS`, and was killed. `label`: of its last report."""
 
     def __init__(self, label: str) -> None:
         self.label = label
 
 
 class Died(Exception):
-    """A child ended without an outcome: killed, or by an error of no kind of ours. `label`: what it was at."""
+    """A child ended without a result: it was killed, or had an unexpected error. `label`: of its last report."""
 
     def __init__(self, label: str, reason: str) -> None:
         self.label, self.reason = label, reason
 
 
 def run_child(module: str, folder: Path, order: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
-    """Run a module as a child process that has only `folder`, see `worker.serve`. Returns its last message.
+    """Run a module as a child process that works in `folder`, see `child.serve`. Returns its last message.
 
-    `order`: what else to tell it, as JSON can hold it. Raises the `BackupError` that it ended with, `TooLate`, `Died`.
+    `order`: the rest of its order, as JSON. Raises the `BackupError` that it reports, `TooLate`, `Died`.
     """
     order = {
         **order,
@@ -242,7 +245,7 @@ def run_child(module: str, folder: Path, order: dict[str, Any], reporter: Report
     }
     environment = {
         **os.environ,
-        # The child sets its database itself. This is for settings modules that connect while they are loaded.
+        # The child sets its database itself. This is for settings modules that connect while they are imported.
         "DATABASE_URL": f"sqlite:///{folder / SCRATCH}",
         "PYTHONPATH": os.pathsep.join(entry or os.getcwd() for entry in sys.path),
     }
@@ -286,13 +289,13 @@ def _listen(
 ) -> tuple[str, dict[str, Any]]:
     """Give the child its order and pass its progress on until it ends.
 
-    Returns the label that it was at, and its last message: {} if it was killed in the middle of one.
+    Returns the label of its last report, and its last message: {} if there is none.
     """
     assert process.stdin is not None
     assert process.stdout is not None
     with suppress(BrokenPipeError):
         process.stdin.write(json.dumps(order).encode() + b"\n")
-        process.stdin.flush()  # it stays open: when it closes, the child knows that the parent is gone
+        process.stdin.flush()  # it stays open: by its end, the child notices that the parent has ended
     label = ""
     message: dict[str, Any] = {}
     for line in process.stdout:
@@ -305,7 +308,7 @@ def _listen(
 
 
 def _error(message: dict[str, Any]) -> exceptions.BackupError:
-    """Make the error anew that the child raised."""
+    """Return the error that the child raised, made from its message."""
     kind: type[exceptions.BackupError] = getattr(exceptions, message["error"])
     if issubclass(kind, InvalidRecord):
         return kind(message["message"], **message["place"])
@@ -313,7 +316,7 @@ def _error(message: dict[str, Any]) -> exceptions.BackupError:
 
 
 def _reason(status: int, errors: BinaryIO) -> str:
-    """Tell why a process ended without a message: the signal, or the last line that it wrote to stderr."""
+    """Return why a process ended without a message: the signal, or the last line that it wrote to stderr."""
     if status < 0:
         return signal.Signals(-status).name
     errors.seek(0, 2)

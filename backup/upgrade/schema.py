@@ -16,7 +16,7 @@ from ..tables import MAX_NAMED, Table
 
 
 def leaf_migrations(connection: BaseDatabaseWrapper, app_labels: Iterable[str]) -> dict[str, list[str]]:
-    """Return app label -> names of its applied migrations that no other applied one of the app builds on."""
+    """Return app label -> names of its newest applied migrations: those that no other applied one depends on."""
     loader = MigrationLoader(connection)
     return leaves(loader, loader.applied_migrations.keys(), app_labels)
 
@@ -24,7 +24,7 @@ def leaf_migrations(connection: BaseDatabaseWrapper, app_labels: Iterable[str]) 
 def leaves(
     loader: MigrationLoader, applied: Iterable[tuple[str, str]], app_labels: Iterable[str]
 ) -> dict[str, list[str]]:
-    """Pick from the applied migrations, (app label, name), as `leaf_migrations` does."""
+    """Return what `leaf_migrations` returns, for these applied migrations: (app label, name)."""
     applied = {key for key in applied if key in loader.graph.node_map}
     return {
         app: sorted(
@@ -41,8 +41,8 @@ def leaves(
 
 
 def is_older(connection: BaseDatabaseWrapper, metadata: Metadata, *, leave_out: bool = False) -> bool:
-    """Tell whether a backup has to be brought to this site's schema first. `leave_out`: what this site has no place for
-    is left out, which is done on the way.
+    """Tell whether a backup has to be brought to this site's schema first. `leave_out`: also if it has migrations that
+    are unknown here, since an upgrade leaves out what this site has no place for.
 
     A file of version 1.0 names no migrations and is taken to be at today's schema; see `check_fields`. Raises
     `RestoreRefused` if the backup has migrations that are unknown here.
@@ -78,7 +78,7 @@ def pending(connection: BaseDatabaseWrapper) -> list[str]:
 
 
 def known_migrations(loader: MigrationLoader, migrations: dict[str, list[str]]) -> dict[str, list[str]]:
-    """Return the last migrations of each app without those that are unknown here; today's where none is left."""
+    """Return app label -> its newest migrations without those that are unknown here; if none is left, today's."""
     known = {}
     for app, names in migrations.items():
         known[app] = [name for name in names if (app, name) in loader.graph.node_map]
@@ -92,10 +92,10 @@ def known_migrations(loader: MigrationLoader, migrations: dict[str, list[str]]) 
 def check_known(
     loader: MigrationLoader, version: str, migrations: Iterable[tuple[str, str]], *, leave_out: bool = False
 ) -> None:
-    """Raise `RestoreRefused` if some of these migrations, (app label, name), are unknown here, and name them.
+    """Raise `RestoreRefused`, which names them, if some of these migrations, (app label, name), are unknown here.
 
-    Apps that are not installed here do not count: their models are left out. `version`: of the Baby Buddy that they
-    come from.
+    Apps that are not installed here do not count: their models are left out. `version`: the version of Baby Buddy that
+    the migrations are from.
     """
     unknown = sorted(
         f"{app}.{name}"
@@ -116,7 +116,7 @@ def check_known(
 
 
 def check_fields(archive: Archive, tables: Iterable[Table]) -> None:
-    """Raise `RestoreRefused` if the records of a version 1.0 file do not have today's fields, and name those fields.
+    """Raise `RestoreRefused`, which names the fields, if the records of a version 1.0 file do not have today's fields.
 
     Such a file does not name its migrations. Only the first record of each model is looked at; the others are checked
     as they are read.

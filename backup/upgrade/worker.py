@@ -1,5 +1,5 @@
 """Brings a backup or a database file to today's schema: the child process of `process`, `python -m
-backup.upgrade.worker`. See `child` for how it is told what to do, and what it can reach."""
+backup.upgrade.worker`. See `child` for how it gets its order, and what it can access."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from ..tables import Table
 from . import process, schema
 from .child import ParentReporter, explained, serve
 
-#: Bytes of rows that are read at a time, or one row.
+#: The most bytes of rows that are read at a time, unless one row has more.
 BATCH_BYTES = SQLite.BATCH_BYTES
 #: App label, name.
 MigrationKey = tuple[str, str]
@@ -58,9 +58,9 @@ def upgrade(
     leave_out: bool = False,
     key: Key | None = None,
 ) -> None:
-    """Make `UPGRADED` in the folder out of `SOURCE`, a backup or a database file of any age.
+    """Make `UPGRADED` in the folder from `SOURCE`, a backup or a database file of any age.
 
-    `edited`, `leave_out`: see `RestoreOptions`. `key`: both are encrypted with it.
+    `edited`, `leave_out`: see `RestoreOptions`. `key`: of both files, if they are encrypted.
     """
     path = folder / process.SOURCE
     left_out: list[str] = []
@@ -101,12 +101,12 @@ def _apps_in_scope() -> set[str]:
     return {model._meta.app_label for model in models_in_scope()}
 
 
-# -- a database file becomes a backup of its time ---
+# -- from a database file to a backup at its migrations ---
 
 
 def _lacks_journal(path: Path) -> bool:
-    """Tell whether a database writes to a journal first (WAL), by its header, and that is not there. It may hold
-    nothing."""
+    """Tell whether a database file uses a write-ahead log (WAL), by its header, but the log is missing. The log need
+    not have contained anything."""
     with path.open("rb") as file:
         return 2 in file.read(20)[18:] and not Path(f"{path}-wal").exists()
 
@@ -120,11 +120,11 @@ def convert_database(
     lacks_journal: bool = False,
 ) -> tuple[list[str], bool]:
     """Write a backup of a database file, at the migrations that it has. Returns its apps that are not installed here,
-    and whether it is at today's schema, so that it is done.
+    and whether it is at today's schema, so that the backup need not be upgraded.
 
-    Only the columns that Django knows of at those migrations are read, and each value is checked. Raises `Unreadable`
-    where one cannot be read, unless it may be left out; `InvalidBackup` if it is no database of Baby Buddy's,
-    `RestoreRefused` if it is of a newer one.
+    Only the columns that Django knows at those migrations are read, and each value is checked. Raises `Unreadable` if a
+    value cannot be read, unless it may be left out; `InvalidBackup` if it is not a database of Baby Buddy;
+    `RestoreRefused` if it is of a newer version.
     """
     if not reader.column_names("django_migrations") >= {"app", "name"}:
         raise _not_baby_buddys()
@@ -173,7 +173,7 @@ def convert_database(
             reason = _("its -wal file is not there, which may hold the latest entries")
             reader.unreadable.add(Place("db.sqlite3", None, None, reason))
         left_out = sorted(apps - _installed_apps())
-        # Rows that point at nothing are left out, or refused, while they are loaded: not by the short way.
+        # Dangling references are left out, or refused, while records are loaded. So they need the full upgrade.
         is_of_today = is_of_today and not dangling and len(tables) == len(models)
         if is_of_today:
             upgraded = Upgrade(metadata.babybuddy_version, [], left_out, [])
@@ -194,7 +194,7 @@ def _models_at(loader: MigrationLoader, migrations: dict[str, list[str]]) -> lis
 
 
 def _additions(reader: SQLite, table: Table) -> set[str]:
-    """Return the columns of a table that Django does not know of."""
+    """Return the columns of a table that Django does not know."""
     return reader.column_names(table.db_table) - {column.column for column in table.model._meta.local_fields}
 
 
@@ -203,7 +203,7 @@ def _no_place(label: str, field: str | None) -> Place:
 
 
 def _bound_batches(database: SQLite, tables: list[Table]) -> None:
-    """Bound what is read at a time. Raises `TooLarge` if there is more than a backup may hold."""
+    """Limit how much is read at a time. Raises `TooLarge` if the rows are larger than a backup may be."""
     total = database.bound_batches(tables, BATCH_BYTES)
     Limits(uncompressed=conf.max_uncompressed_size).check_size(total)
 
@@ -231,8 +231,8 @@ def _incomplete(table: str) -> InvalidBackup:
 def build_schema(migrations: dict[str, list[str]], reporter: ParentReporter) -> None:
     """Build the scratch database at exactly these migrations.
 
-    Apps that the backup does not know get all of theirs where these need nothing newer, as in a database that is
-    migrated in place: a migration that deletes a row looks into every table that may refer to it.
+    Apps that the backup does not know get all of their migrations, unless these depend on newer ones of others. They
+    need their tables, since a migration that deletes a row looks into every table that may refer to it.
     """
     executor = MigrationExecutor(connection, cast(Any, reporter.on_migration))
     graph = executor.loader.graph
@@ -250,7 +250,9 @@ def build_schema(migrations: dict[str, list[str]], reporter: ParentReporter) -> 
 
 def _targets(loader: MigrationLoader, migrations: dict[str, list[str]]) -> list[MigrationKey]:
     keys = [(app, name) for app, names in migrations.items() for name in names]
-    return [key for key in keys if key in loader.graph.nodes]  # others are of apps that are not here
+    return [
+        key for key in keys if key in loader.graph.nodes
+    ]  # others are of apps that are not installed here
 
 
 def _create_tables_without_migrations(app_labels: Iterable[str]) -> None:
@@ -269,11 +271,11 @@ def load_records(
     reporter: ParentReporter,
     left_out_rows: Places | None = None,
 ) -> list[str]:
-    """Load the records of a backup into the scratch database, in place of those that migrations put there.
+    """Load the records of a backup into the scratch database, replacing those that migrations put there.
 
-    `added_fields`: model label -> fields that its records do not have, with their values. `left_out_rows`: takes note
-    of the rows that point at nothing, which are then left out; None: that is an error. Returns the labels of the models
-    that are left out, because their app is not installed here. Raises `InvalidBackup`, `RecordsRefused`.
+    `added_fields`: model label -> values of fields that its records do not have. `left_out_rows`: collects dangling
+    references, which are then left out; None: they are an error. Returns the labels of models that are left out because
+    their app is not installed here. Raises `InvalidBackup`, `RecordsRefused`.
     """
     metadata = archive.metadata
     loader = MigrationLoader(connection)
@@ -317,7 +319,7 @@ def load_records(
 
 
 def _leave_out_additions(table: Table, records: list[Any], left_out: Places) -> None:
-    """Take fields out of records that the model does not have, and take note of each."""
+    """Remove fields from records that the model does not have, and add each to `left_out`."""
     for record in records:
         fields = record.get("fields") if isinstance(record, dict) else None
         if not isinstance(fields, dict):
@@ -331,7 +333,7 @@ def _leave_out_additions(table: Table, records: list[Any], left_out: Places) -> 
 
 
 def _create_permissions(historical: Any) -> None:
-    """Create content types and permissions, as the `migrate` of that time did."""
+    """Create content types and permissions, as `migrate` did at that time."""
     if live_apps.is_installed("django.contrib.auth") and live_apps.is_installed(
         "django.contrib.contenttypes"
     ):
@@ -342,9 +344,12 @@ def _create_permissions(historical: Any) -> None:
 
 
 def migrate_to_newest(reporter: ParentReporter) -> list[str]:
-    """Run the host's own migrations to the newest, and what follows them. Returns their names, "app.name"."""
+    """Run the host's own migrations up to the newest, and the `post_migrate` signal. Returns their names,
+    "app.name"."""
 
-    class Migrate(migrate.Command):  # Django's own: that of the host creates a user with a known password
+    class Migrate(
+        migrate.Command
+    ):  # Django's own, since the host's creates a user with a well-known password
         def migration_progress_callback(self, action: str, migration: Any = None, fake: bool = False) -> None:
             reporter.on_migration(action, migration, fake)
 
@@ -366,7 +371,7 @@ def write_backup(
     leave_out: bool = False,
     key: Key | None = None,
 ) -> None:
-    """Write a backup of the scratch database that says where its data is from, with the photos of the older one."""
+    """Write a backup of the scratch database, with the metadata and the photos of the older backup."""
     old = archive.metadata
     tables = [Table(model) for model in models_in_scope(exclude=conf.exclude)]
     apps = {table.model._meta.app_label for table in tables}
@@ -393,7 +398,7 @@ def write_backup(
             raise unreadable(database.unreadable)
         metadata.left_out.extend(database.unreadable)
         for photo in old.photos.values():
-            if not archive.has_photo(photo):  # it lies beside the file that the parent has
+            if not archive.has_photo(photo):  # it is stored beside the parent's file
                 writer.list_photo(photo.name, photo.sha256, photo.size)
                 continue
             try:
