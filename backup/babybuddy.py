@@ -1,6 +1,6 @@
-"""Every fact about the host, Baby Buddy, in tables and small functions. Imports nothing of ours but types.
+"""Every fact about the host, Baby Buddy, in tables and small functions. Imports nothing of ours except types.
 
-Read from its source, version 2.10.0. If the host is another one, or lacks an app, the facts about it have no effect.
+The facts are from the source of version 2.10.0. If the host is another one, or lacks an app, they have no effect.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
 
 class Validator(NamedTuple):
-    """Says what is wrong with a value, or None.
+    """A check of values. `check`: returns what is wrong with a value; None if nothing is.
 
-    `also`: the names of fields whose values it is told beside. `is_mended`: `after_restore` replaces such a value, so
-    that this is a warning, which says by what.
+    `also`: names of other fields of the record whose values `check` needs, too. `is_mended`: `after_restore` replaces
+    such a value, so the result is only a warning, which says by what.
     """
 
     check: Callable[..., str | None]
@@ -46,8 +46,8 @@ class Validator(NamedTuple):
 #: (model label, field) -> the validator of its values. See `validators`.
 Validators = dict[tuple[str, str], Validator]
 
-#: Texts that are empty at times, though a form would not let them be: a note may consist of its picture, the host makes
-#: such a slug of an emoji, Django such a text in its log, and a user without a password cannot sign in by one.
+#: Texts that may be empty though forms refuse that: a note may only have a picture, the host makes an empty slug of an
+#: emoji, Django may write an empty text to its log, and a user may have no password.
 _MAY_BE_EMPTY = {
     ("core.note", "note"),
     ("core.tag", "slug"),
@@ -55,8 +55,8 @@ _MAY_BE_EMPTY = {
     ("auth.user", "password"),
 }
 
-#: Fields of which only forms look at the validators: a proxy's header and a command make users without one, and the
-#: host lives with all of them.
+#: Fields whose validators are only used by forms: users may also be created by a proxy's header or a command, without
+#: validation, and the host copes with all of them.
 _VALIDATED_IN_FORMS_ONLY = {("auth.user", "username"), ("auth.user", "email")}
 
 #: Apps and models that backups leave out, each for its reason; `scope.LEFT_OUT` has those that are Django's own.
@@ -74,13 +74,13 @@ IDENTITIES: dict[str, list[Sequence[str]]] = {
 #: Apps and models that hold settings, of users or of the site.
 SETTINGS = {"babybuddy.settings", "dbsettings", "sites"}
 
-#: Models whose records may become one if the database takes their names for the same: nothing but a label is lost.
+#: Models whose records may be merged if the database considers their names the same: only a label is lost.
 MERGEABLE = {"core.tag"}
 
-#: Models whose records are part of the record that their generic reference names: an entry with other tags is another.
+#: Models whose records are part of the record that they refer to: an entry with other tags is another entry.
 ATTACHED = {"core.tagged"}
 
-#: Models whose primary key is a secret, such as an API token -> the field that says whose it is.
+#: Models whose primary key is a secret, such as an API token -> the field that names its owner.
 SECRET_KEYS = {"authtoken.token": "user"}
 
 #: Groups of models in a preview, in this order.
@@ -103,15 +103,15 @@ TOKENS = "authtoken.token"
 
 @dataclass(frozen=True)
 class Account:
-    """A model that says who may do what. `by_use`: its fields that change when somebody merely uses the site.
-    `may_go`: whether its records go by themselves, so that a restore that deletes one takes nothing from anybody."""
+    """A model of accounts and rights. `by_use`: its fields that change when somebody merely uses the site. `may_go`:
+    whether its records also disappear by themselves, so that a restore may delete them."""
 
     by_use: frozenset[str] = frozenset()
     may_go: bool = False
 
 
 def accounts() -> dict[str, Account]:
-    """Return model label -> what is an account of it, for the models that only a superuser may change by a restore."""
+    """Return model label -> `Account`, for the models that only superusers may change by a restore."""
     return {
         get_user_model()._meta.label_lower: Account(by_use=frozenset({"last_login"})),
         "auth.group": Account(),
@@ -144,7 +144,7 @@ def child_name(table: Table, row: Sequence[Any]) -> str:
 
 
 def is_entered(label: str) -> bool:
-    """Tell whether the records of a model are somebody's, and not the same in every installation."""
+    """Tell whether people enter the records of a model. Others are the same in every installation."""
     return label not in _SEEDED
 
 
@@ -159,17 +159,17 @@ def group_of(label: str) -> str:
 
 
 def is_care(label: str) -> bool:
-    """Tell whether the records of a model are of the care of a child: what a family would miss."""
+    """Tell whether the records of a model are about the care of a child, which a family would miss."""
     return group_of(label) == CARE
 
 
 def may_be_empty(label: str, field: str) -> bool:
-    """Tell whether the host lives with an empty text that a form would refuse. Plug-ins are expected to."""
+    """Tell whether the host copes with an empty text that a form would refuse. Plug-ins are expected to."""
     return group_of(label) == OTHER or (label, field) in _MAY_BE_EMPTY
 
 
 def is_validated(label: str, field: str) -> bool:
-    """Tell whether all values of a field went through its validators."""
+    """Tell whether all values of a field have passed its validators."""
     return (label, field) not in _VALIDATED_IN_FORMS_ONLY
 
 
@@ -184,8 +184,8 @@ def moment_of(table: Table) -> Column | None:
     return None
 
 
-#: Model label -> sets of fields. Two rows that differ in a field of each set are plainly two records, though they have
-#: the same key. A child may be renamed, or get the right birth date, and is still the same.
+#: Model label -> sets of fields. Two rows with the same key that differ in at least one field of each set are plainly
+#: different records. So a child that is renamed, or whose birth date is corrected, is still the same child.
 _APART: dict[str, list[Sequence[str]]] = {
     "core.child": [("first_name", "last_name"), ("birth_date",)],
     "core.tag": [("name",)],
@@ -194,8 +194,8 @@ _APART: dict[str, list[Sequence[str]]] = {
 
 
 def apart(table: Table) -> list[list[int]]:
-    """Return sets of places in a row: two rows that differ in a place of each set are plainly two records, though they
-    have the same key. None at all where nothing tells. An entry is another one if its child or its moment is."""
+    """Return sets of positions in a row: two rows with the same key that differ in at least one position of each set
+    are plainly different records. [] if that cannot be told. Entries differ by their child or their moment."""
     sets = _APART.get(table.label, [])
     moment = moment_of(table)
     if moment is not None:
@@ -256,8 +256,8 @@ IMPASSABLE: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
 def past_obstacles(
     migrations: dict[str, list[str]],
 ) -> tuple[dict[str, list[str]], dict[str, dict[str, Any]]]:
-    """Return the migrations under which to load data made under these, and model label -> fields that each record gets
-    in addition."""
+    """Return the migrations at which to load data that was made at these; and model label -> fields to add to each
+    record."""
     added: dict[str, dict[str, Any]] = {}
     passed: dict[str, list[str]] = {}
     for app, names in migrations.items():
@@ -270,7 +270,7 @@ def past_obstacles(
 
 
 def owns(apps_with_data: Iterable[str]) -> bool:
-    """Tell whether a database with data of these apps is Baby Buddy's (where this host is Baby Buddy)."""
+    """Tell whether a database with data of these apps is one of Baby Buddy, provided that this host is Baby Buddy."""
     return {app for app in ("babybuddy", "core") if apps.is_installed(app)} <= {*apps_with_data}
 
 
@@ -282,7 +282,7 @@ def folder() -> Path:
 
 
 def user_timezone(user: Any) -> zoneinfo.ZoneInfo:
-    """Return the zone that a user chose; the host's where they chose none, or one that Python does not know."""
+    """Return the time zone that a user chose; the host's if they chose none, or one that Python does not know."""
     chosen = getattr(getattr(user, "settings", None), "timezone", None)
     for name in (chosen, settings.TIME_ZONE):
         if name and is_time_zone(name):
@@ -300,15 +300,14 @@ def is_time_zone(name: str) -> bool:
 
 
 def is_thumbnail(name: str) -> bool:
-    """Tell whether a file has the name of one of the small pictures that the host makes of photos, and shows in their
-    place where they are there already."""
+    """Tell whether a file has the name of a thumbnail. The host makes thumbnails of photos, and shows existing ones."""
     folder = str(getattr(settings, "IMAGEKIT_CACHEFILE_DIR", "CACHE/images")).strip("/")
-    # Some file systems tell no capital letters from small ones.
+    # Some file systems ignore case.
     return posixpath.normpath(name).casefold().startswith(f"{folder}/".casefold())
 
 
 def validators(database: Database) -> Validators:
-    """Return checks of values that would break the host, though its models declare no validators of them.
+    """Return checks for values that would break the host, though its models declare no validators for them.
 
     With a time zone that Python or the database does not know, every page would fail for its user.
     """
@@ -330,14 +329,14 @@ def validators(database: Database) -> Validators:
 
 
 def _dashboard_hide_age(duration: Any) -> str | None:
-    """Say what is wrong with how far back the dashboard goes from now: no further than there are years."""
+    """Check how far back the dashboard goes: less than 1,000 years. Returns what is wrong, or None."""
     parsed = parse_duration(duration) if duration else None
     if parsed is None or abs(parsed) < timedelta(days=365 * 1000):
         return None
     return _("“%(value)s” is too long") % {"value": duration}
 
 
-#: Durations that the host adds up, or adds to a moment (2.10). It takes up to a day each.
+#: Durations that the host adds up, or adds to a moment (2.10). Its forms accept up to a day.
 _DURATIONS = (
     ("core.feeding", "duration"),
     ("core.medication", "next_dose_interval"),
@@ -348,16 +347,16 @@ _DURATIONS = (
 
 
 def _duration(duration: Any) -> str | None:
-    """Its days, in front of a blank, have four digits at most: the sums of longer ones do not fit into a number."""
+    """Check that a duration has at most four digits of days: the host cannot add up longer ones."""
     if not duration or duration.find(" ") <= len("-9999"):
         return None
     return _("“%(value)s” is too long") % {"value": duration}
 
 
 def _site_setting(value: Any, *key: str) -> str | None:
-    """Say what is wrong with the text of a site setting that should be a number, say, or a time of day.
+    """Check the text of a site setting, which may have to be a number or a time of day. Returns what is wrong, or None.
 
-    It is written in the language of whom it was set by.
+    The text is in the language of the user who set it.
     """
     if not apps.is_installed("dbsettings"):
         return None
@@ -398,10 +397,10 @@ def superuser_addresses() -> list[str]:
 
 
 def after_restore(database: Database, restored: Collection[str]) -> list[str]:
-    """Do what the host needs to go on, in the restore's transaction: give settings to users who have none, since they
-    could not sign in, and the site's time zone to those whose zone is not known.
+    """Do what the host needs after a restore, in its transaction: create settings for users who have none, since they
+    could not sign in, and set the site's time zone for users whose time zone is unknown.
 
-    `restored`: labels of the models of which something came back. Returns what was done, as warnings.
+    `restored`: labels of the models of which records were restored. Returns what was done, as warnings.
     """
     if not apps.is_installed("babybuddy"):
         return []
@@ -428,7 +427,7 @@ def after_restore(database: Database, restored: Collection[str]) -> list[str]:
 
 
 def drop_caches() -> None:
-    """Drop what the host caches for ever: the number of children, and each site setting."""
+    """Delete what the host caches for ever: the number of children, and each site setting."""
     keys = ["core.child.count"]
     if apps.is_installed("dbsettings"):
         from dbsettings.loading import get_all_settings
@@ -442,6 +441,6 @@ def drop_caches() -> None:
 
 
 def is_home_assistant(request: HttpRequest) -> bool:
-    """Tell whether a request comes through Home Assistant's ingress: the host's middleware for it logs an error for
-    every streamed answer, and API tokens do not work there."""
+    """Tell whether a request comes through Home Assistant's ingress. There the host's middleware logs an error for
+    every streamed answer, and API tokens do not work."""
     return bool(getattr(request, "is_homeassistant_ingress_request", False))

@@ -1,7 +1,7 @@
 """System checks of the set-up, for `manage.py check`, `migrate` and the start of the server.
 
 What would leak a backup, or make it fail or miss data, is an error: `migrate` stops at it. Everything else is a
-warning. No check needs a database but `check_tables`, which runs where Django checks databases, as `migrate` does.
+warning. Only `check_tables` needs a database; it runs when Django checks databases, as in `migrate`.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def check_root(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[C
 
 
 def _served(folder: Path) -> str:
-    """Return the setting whose folder, which everybody can see, a folder is in; "" if there is none."""
+    """Return the setting of a public folder that contains this one; "" if it is in none."""
     for name in SERVED:
         served = getattr(settings, name, None)
         if served and folder.resolve().is_relative_to(Path(served).resolve()):
@@ -117,7 +117,7 @@ def check_encryption(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> 
 
 @register(Tags.security)
 def check_locations(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    """Check the addresses of locations. None is asked, and no message has an address in it."""
+    """Check the addresses of locations, without connecting to them. Messages contain no address."""
     messages: list[CheckMessage] = []
     for place in _locations():
         try:
@@ -141,7 +141,7 @@ def check_in_clear(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
             leaves, is_open = place.is_remote, place.is_open
             is_clear = leaves and not place.encrypts
         except (BackupError, ImproperlyConfigured):
-            continue  # E008 or E002 says so; or no key can be read, and nothing goes there
+            continue  # E008 or E002 says so; or no key can be read, so that nothing is sent there
         if is_clear:
             message = f"Copies in location “{place.name}” leave this machine in clear: whoever runs it can read them."
             hint = "Make a key: “manage.py backup_key --new”. BACKUP_ENCRYPT, where it is set, must name the location."
@@ -157,7 +157,7 @@ def check_in_clear(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
             hint = "Make a key, “manage.py backup_key --new”, and let BACKUP_ENCRYPT name local."
             messages.append(Warning(message, hint=hint, id="backup.W009"))
     except (BackupError, ImproperlyConfigured):
-        pass  # E002 says so; or the storage cannot be made, which each page says
+        pass  # E002 says so; or the storage cannot be made, which every page reports
     return messages
 
 
@@ -293,5 +293,5 @@ def check_tables(
             message = "These tables cannot hold every character, emoji for one, that a backup may bring."
             messages.append(Warning(message, hint=" ".join(statements), id="backup.W007"))
     except (DatabaseError, ImproperlyConfigured):
-        return []  # The database does not answer, which is not for us to say; or E002 says so.
+        return []  # The database does not answer, which Django reports itself; or E002 says so.
     return messages

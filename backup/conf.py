@@ -19,14 +19,14 @@ from django.core.exceptions import ImproperlyConfigured
 MIB = 1024 * 1024
 #: The schedules that have a name.
 DAILY, HOURLY, WEEKLY, OFF = "daily", "hourly", "weekly", "off"
-#: What BACKUP_ENCRYPT names beside locations: what people and scripts take away, and what lies in BACKUP_ROOT.
+#: The places that BACKUP_ENCRYPT may name in addition to locations: see `storage.keys.Place`.
 PLACES = ("download", "local")
-#: The periods of which BACKUP_KEEP may keep backups, in the order in which they are named to people.
+#: The rules that BACKUP_KEEP may name, in the order in which messages list them.
 PERIODS = ("last", "hourly", "daily", "weekly", "monthly", "yearly")
 
 
 def aware_now() -> dt.datetime:
-    """Return the moment, aware, whatever USE_TZ says."""
+    """Return the present time, aware, whatever USE_TZ says."""
     return dt.datetime.now(dt.timezone.utc)
 
 
@@ -35,7 +35,7 @@ class Conf:
     def max_upload_size(self) -> int:
         """BACKUP_MAX_UPLOAD_SIZE, in bytes (100 MB): larger files are not accepted for a restore.
 
-        A family's year is about 1 MB. What a web server in front allows is no matter to the page: it sends pieces.
+        A family's year is about 1 MB. The page does not depend on the limit of a web server in front: it sends pieces.
         """
         return _number("BACKUP_MAX_UPLOAD_SIZE", 100 * MIB, least=1)
 
@@ -50,8 +50,8 @@ class Conf:
 
     @property
     def photos(self) -> bool:
-        """BACKUP_PHOTOS (True): whether backups that the server keeps hold uploaded photos, too. Each photo is stored
-        once, however many backups hold it.
+        """BACKUP_PHOTOS (True): whether kept backups include uploaded photos. Each photo is stored once, however many
+        backups include it.
         """
         value = getattr(settings, "BACKUP_PHOTOS", True)
         if not isinstance(value, bool):
@@ -60,7 +60,7 @@ class Conf:
 
     @property
     def max_photos(self) -> int:
-        """BACKUP_MAX_PHOTOS (50,000): a backup holds at most so many photos, and one with more is refused.
+        """BACKUP_MAX_PHOTOS (50,000): the most photos of a backup. One with more is refused.
 
         Each takes about two kilobytes of memory while a backup is made or read.
         """
@@ -68,12 +68,12 @@ class Conf:
 
     @property
     def root(self) -> Path:
-        """BACKUP_ROOT: the folder for safety copies, for uploads that wait for their confirmation, and for what
+        """BACKUP_ROOT: the folder for kept backups, for uploads that wait for their confirmation, and for backups that
         `manage.py backup` makes without `--output`.
 
         By default `backups` beside the SQLite database file, which survives an update of a container. With another
-        database, `data/backups` in the host's folder, or, where uploaded photos lie elsewhere, `backups` beside them:
-        there the server can write. A relative path starts at the host's folder.
+        database, `data/backups` in the host's folder, or, if uploaded photos are outside that, `backups` beside them,
+        since the server can write there. A relative path starts at the host's folder.
         """
         base = Path(getattr(settings, "BASE_DIR", "."))
         value = getattr(settings, "BACKUP_ROOT", None)
@@ -158,10 +158,10 @@ class Conf:
 
     @property
     def ping_url(self) -> str:
-        """BACKUP_PING_URL (none): an address that is asked after each automatic backup: as it is after a success, with
-        `/fail` after a failure, and with `/start` before.
+        """BACKUP_PING_URL (none): an address that is requested after each automatic backup: unchanged after a success,
+        with `/fail` appended after a failure, and with `/start` before the backup.
 
-        Made for healthchecks.io, Uptime Kuma and the like, which tell you when nothing came for too long.
+        Made for healthchecks.io, Uptime Kuma and the like, which alert you if no request has come for too long.
         """
         return _url("BACKUP_PING_URL")
 
@@ -172,9 +172,9 @@ class Conf:
 
     @property
     def prove(self) -> str:
-        """BACKUP_PROVE ("all"): which backups are proved by themselves, that is, restored into a throw-away database:
-        each one that the schedule makes, and once a week an older one, wherever it lies (`all`) or of those in
-        BACKUP_ROOT (`local`); or `off`.
+        """BACKUP_PROVE ("all"): which backups are proved automatically, that is, restored into a throw-away database:
+        each one that the schedule makes, and once a week an older one, in any place (`all`) or only in BACKUP_ROOT
+        (`local`); or `off`.
         """
         value = getattr(settings, "BACKUP_PROVE", "all")
         if value not in ("all", "local", OFF):
@@ -183,11 +183,11 @@ class Conf:
 
     @property
     def locations(self) -> dict[str, str]:
-        """BACKUP_LOCATIONS (none): where copies of kept backups go, each a name and an address:
+        """BACKUP_LOCATIONS (none): the locations of copies of kept backups, each with a name and an address:
         `nas=/mnt/nas/babybuddy,cloud=storage:offsite`. An address is a folder, an alias of STORAGES, or begins with
-        s3://, sftp:// or webdavs://. What has a special meaning in it is percent-encoded, a comma too.
+        s3://, sftp:// or webdavs://. Characters with a special meaning in it, also commas, must be percent-encoded.
 
-        In order: name -> address. Addresses hold passwords, so they are in no message.
+        Returns name -> address, in order. Addresses contain passwords, so messages must not contain addresses.
         """
         value: Any = getattr(settings, "BACKUP_LOCATIONS", None) or ()
         if isinstance(value, dict):
@@ -210,10 +210,10 @@ class Conf:
 
     @property
     def encrypt(self) -> list[str] | None:
-        """BACKUP_ENCRYPT (none): what is encrypted: `download` (what people and scripts take away), `local` (what lies
-        in BACKUP_ROOT), names of BACKUP_LOCATIONS, `all`, or `off`.
+        """BACKUP_ENCRYPT (none): what is encrypted: `download` (downloads and files of commands), `local` (backups in
+        BACKUP_ROOT), names of BACKUP_LOCATIONS, `all`, or `off`.
 
-        None if nothing is set: once there is a key, what goes to locations is encrypted.
+        None if it is not set: then copies in locations are encrypted as soon as there is a key.
         """
         value = getattr(settings, "BACKUP_ENCRYPT", None) or ()
         value = value.split(",") if isinstance(value, str) else value
@@ -231,8 +231,8 @@ class Conf:
         return names or None
 
     def encrypts(self, place: str) -> bool:
-        """Tell whether what goes to a place, as BACKUP_ENCRYPT names it, is encrypted; where nothing is set, whether it
-        is as soon as there is a key."""
+        """Tell whether backups for a place, by its name in BACKUP_ENCRYPT, are encrypted. If that is not set, tell
+        whether they are as soon as there is a key."""
         names = self.encrypt
         return place not in PLACES if names is None else bool({place, "all"} & {*names})
 
@@ -253,9 +253,9 @@ class Conf:
 
 
 def keep_rules(value: Any) -> dict[str, int | None]:
-    """Return what BACKUP_KEEP says: period -> how many, None for all. Raises `ImproperlyConfigured`.
+    """Return the rules of BACKUP_KEEP: rule -> how many backups; None for all. Raises `ImproperlyConfigured`.
 
-    A policy that is empty, or has a typing error, must not remove what it was meant to keep.
+    An empty value, or one with a typing error, is refused, so that it does not remove what it was meant to keep.
     """
     rules: dict[str, int | None] = {}
     for rule in str(value).split(","):
@@ -270,7 +270,7 @@ def keep_rules(value: Any) -> dict[str, int | None]:
 
 
 def _entries(text: str) -> list[str]:
-    """Return the entries of a variable; each may stand on a line of its own."""
+    """Return the entries of a variable, which are separated by commas or line breaks."""
     return [entry.strip() for entry in re.split(r"[,\n]", text) if entry.strip()]
 
 
@@ -280,7 +280,7 @@ def _named(entry: Any) -> tuple[str, str]:
 
 
 def _is_cron(text: str) -> bool:
-    """Tell whether these are five fields of cron which some moment meets."""
+    """Tell whether a text has the five fields of cron, and whether there is a time that matches them."""
     try:
         return len(text.split()) == 5 and bool(next(CronSim(text, aware_now()), None))
     except CronSimError:
@@ -313,7 +313,7 @@ def _default_root(base: Path) -> Path:
 
 
 def data_places() -> list[Path]:
-    """Return where the host's data lies on this machine, as far as it does: what the server's user owns."""
+    """Return the paths of the host's data on this machine, if any. The server's user owns them."""
     return [place for place in (_database_file(), _media_folder()) if place is not None]
 
 
@@ -323,11 +323,11 @@ def _database_file() -> Path | None:
     name = str(database.get("NAME") or "")
     if not str(database.get("ENGINE", "")).endswith("sqlite3") or not name or name.startswith(("file:", ":")):
         return None
-    return Path(os.path.abspath(name))  # without "..": whether the folders before it exist is no matter
+    return Path(os.path.abspath(name))  # resolves "..", without needing the folders before it to exist
 
 
 def _media_folder() -> Path | None:
-    """Return the folder of uploaded files; None if the settings name none."""
+    """Return the folder of uploaded files; None if the settings do not name one."""
     media = getattr(settings, "MEDIA_ROOT", "")
     return Path(os.path.abspath(media)) if media else None
 

@@ -10,7 +10,7 @@
     ├── RestoreRefused          409  the file is valid, but must not be restored: no superuser left, newer schema …
     │   ├── RecordsConflict     409  records that match more than one row
     │   ├── RecordsRefused      409  records that the database does not accept; the first twenty are named
-    │   │   └── Mismatch        409  … or that came back of a trial restore as others
+    │   │   └── Mismatch        409  … or that differ after a trial restore
     │   ├── Damaged             409  the site's own database cannot be read, or not all of it
     │   ├── UnknownApps         409  clearing would delete data of apps that the backup does not know
     │   ├── UpgradeFailed       409  an older backup could not be brought to today's schema
@@ -27,7 +27,7 @@
     ├── UnknownDatabase         409  the app does not support this database
     ├── NoSuchLocation          404  no location has this name
     └── StorageFailed           507  a file on the server could not be written or read
-        └── LocationFailed      507  … or in a location; whatever is no other kind of trouble
+        └── LocationFailed      507  … or in a location; any trouble that is none of these:
             ├── Unreachable     507  nobody answers at its address
             ├── Slow            507  it was reached, but does not answer in time
             ├── Full            507  it has no room

@@ -1,4 +1,4 @@
-"""Convert the values of Django's fields to JSON and back: `Kind`, and which field has which kind.
+"""Converts the values of Django's fields to JSON and back: `Kind`, and which field has which kind.
 
 A plain value is one that JSON can express: a `datetime` is its ISO text, a NaN is "NaN". Each plain value has one
 canonical form, so that two values are the same if and only if their plain values are equal. Works with fields of live

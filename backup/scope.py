@@ -1,4 +1,4 @@
-"""Choose the models that a backup holds, and their order."""
+"""Chooses the models that a backup contains, and their order."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def label_of(model: type[Model]) -> str:
 
 
 def part_of(label: str) -> Part:
-    """Return the part of a backup that a model is of. `label`: see `label_of`."""
+    """Return the part of a backup that a model belongs to. `label`: see `label_of`."""
     app = label.split(".")[0]
     user = get_user_model()
     if app in _ACCOUNTS or label in {label_of(model) for model in (user, *user._meta.get_parent_list())}:
@@ -67,7 +67,7 @@ def models_in_scope(registry: Apps = live_apps, exclude: Iterable[str] = ()) -> 
 
 
 def is_here(model: type[Model]) -> bool:
-    """Tell whether the table of a model is in the site's database, and not, by a router of the site's, in another."""
+    """Tell whether the table of a model is in the site's default database. A router may put it into another one."""
     return router.allow_migrate_model(DEFAULT_DB_ALIAS, model)
 
 

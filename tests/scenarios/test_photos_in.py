@@ -24,7 +24,7 @@ from backup.restore.photos import PARTIAL
 from backup.storage import atomic
 from tests.support import older
 from tests.support.backups import records_of, restore, take
-from tests.support.photos import files, picture, put, setting, with_photos
+from tests.support.photos import files, picture, put, setting, with_damage, with_photos
 from tests.support.processes import ask, hear, process, wait_until_usable
 from tests.support.snapshots import differences, snapshot
 
@@ -324,11 +324,8 @@ def test_a_damaged_photo_of_an_older_backup_can_be_left_out(family, settings, tm
     settings.MEDIA_ROOT = tmp_path / "media"
     file = io.BytesIO((older.old("2.2") / "backup.zip").read_bytes())
     key = records_of(file)["core.child"][0]["pk"]
-    data = with_photos(
-        file, {A: picture(1), B: picture(2)}, setting(core_child={key: {"picture": A}})
-    ).getvalue()
-    place = data.index(picture(1)) + 20
-    file = io.BytesIO(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+    change = setting(core_child={key: {"picture": A}})
+    file = with_damage(with_photos(file, {A: picture(1), B: picture(2)}, change), picture(1))
     before = snapshot()
     with pytest.raises(InvalidBackup) as caught:
         restore(file, clear=True)

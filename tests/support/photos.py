@@ -63,3 +63,10 @@ def put(name, content):
     path = Path(default_storage.path(name))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
+
+
+def with_damage(file, content):
+    """A copy of a backup in which a bit of this content, which is not compressed, is another."""
+    data = file.getvalue()
+    place = data.index(content) + len(content) // 2
+    return io.BytesIO(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])

@@ -111,7 +111,8 @@ def test_overdue_a_day_or_a_period_after_the_slot_that_was_missed():
 def test_schedules(settings, text):
     settings.BACKUP_SCHEDULE = text
     assert conf.schedule == text.strip().lower()
-    assert schedule_of(conf.schedule, SITE, BERLIN) is None or slots(conf.schedule, "2026-01-01", 1)
+    assert (schedule_of(conf.schedule, SITE, BERLIN) is None) is (text == "off")
+    assert text == "off" or slots(conf.schedule, "2026-01-01", 1)
 
 
 @pytest.mark.parametrize(
