@@ -1,6 +1,6 @@
 """Files that were made to do harm, or were harmed: each is refused in one sentence that names the place.
 
-One table. Every kind is tried in both modes against the host's own database, whose rows are compared afterwards, in
+One table. Every kind is tried against the host's own database, whose rows are compared afterwards, in
 little memory. What a fuzzer found (`tests/fuzz.py`) is kept here, too.
 """
 
@@ -27,6 +27,7 @@ from backup import services
 from backup.exceptions import BackupError, InvalidRecord
 from tests.support.backups import how, inspect, packed, restore, rewritten, take, unpacked
 from tests.support.filling import fill
+from tests.support.matrices import ALL
 from tests.support.snapshots import differences, snapshot
 
 FEEDING = "core/feeding.json"
@@ -249,8 +250,9 @@ def noise(size):
     return random.Random(1).randbytes(size)
 
 
-#: Too long for a record; nothing that packs well, which would be refused for that.
-ENDLESS = noise(1_000_000).hex() * 36
+def endless():
+    """Too long for a record; nothing that packs well, which would be refused for that."""
+    return noise(1_000_000).hex() * 36
 
 
 # --- The table --------------------------------------------------------------------------------------------
@@ -258,7 +260,8 @@ ENDLESS = noise(1_000_000).hex() * 36
 
 @dataclass(frozen=True)
 class Kind:
-    """`build`: makes the file of a sound backup. `says`: what the sentence, with its details, must hold."""
+    """`build`: makes the file of a sound backup; what is large in it is made there, not kept in memory by each process
+    of a run. `says`: what the sentence, with its details, must hold."""
 
     build: object
     says: str
@@ -373,12 +376,12 @@ KINDS = {
     "a member that is missing": Kind(members(lambda c, m: c.pop(FEEDING)), f"{FEEDING}.*missing"),
     "metadata that is missing": Kind(members(lambda c, m: c.pop("metadata.json")), "no metadata.json"),
     # Bombs
-    "a bomb by ratio": Kind(one_line(b'{"x":"' + b" " * 40_000_000 + b'"}'), "fold", 413),
+    "a bomb by ratio": Kind(lambda b: one_line(b'{"x":"' + b" " * 40_000_000 + b'"}')(b), "fold", 413),
     "a bomb that claims to be small": Kind(
-        bomb(FEEDING, b"[\n" + b" " * 300_000_000, 20), f"{DAMAGED}|{FEEDING}"
+        lambda b: bomb(FEEDING, b"[\n" + b" " * 300_000_000, 20)(b), f"{DAMAGED}|{FEEDING}"
     ),
     "metadata that claims to be small": Kind(
-        bomb("metadata.json", b" " * 300_000_000, 20), "metadata.json|damaged"
+        lambda b: bomb("metadata.json", b" " * 300_000_000, 20)(b), "metadata.json|damaged"
     ),
     "more than the limit": Kind(
         one_line(b'{"x":"%b"}' % noise(300_000).hex().encode()), "BACKUP_MAX_UNCOMPRESSED", 413, limit=400_000
@@ -397,15 +400,20 @@ KINDS = {
     ),
     "metadata of megabytes": Kind(members(lambda c, m: m.update(x=noise(2_000_000).hex())), "metadata.json"),
     "a line without end": Kind(
-        one_line(b'{"x":"' + ENDLESS.encode(), zipfile.ZIP_STORED), f"{FEEDING}.*MB", 413, limit=2**30
+        lambda b: one_line(b'{"x":"' + endless().encode(), zipfile.ZIP_STORED)(b),
+        f"{FEEDING}.*MB",
+        413,
+        limit=2**30,
     ),
-    "white space without end": Kind(content(b"[\n" + b" " * 80_000_000, count=1), "fold|MB", 413),
+    "white space without end": Kind(
+        lambda b: content(b"[\n" + b" " * 80_000_000, count=1)(b), "fold|MB", 413
+    ),
     "a comma and no record": Kind(one_line(b",\n"), f"{FEEDING}.*not a list"),
     "half a million values": Kind(
-        one_line(b'{"x":[' + b"[]," * 600_000 + b"0]}"), f"{FEEDING}.*number 1", 413
+        lambda b: one_line(b'{"x":[' + b"[]," * 600_000 + b"0]}")(b), f"{FEEDING}.*number 1", 413
     ),
     "half a million objects": Kind(
-        one_line(b'{"x":[' + b'{"":0},' * 600_000 + b"0]}"), f"{FEEDING}.*number 1", 413
+        lambda b: one_line(b'{"x":[' + b'{"":0},' * 600_000 + b"0]}")(b), f"{FEEDING}.*number 1", 413
     ),
     "arrays, deeply nested": Kind(one_line(b"[" * 99_999 + b"]" * 99_999), f"{FEEDING}.*number 1"),
     "objects, deeply nested": Kind(
@@ -595,7 +603,7 @@ KINDS = {
         "media|models_count",
     ),
     "a bomb in place of a photo": Kind(
-        photo(content=b"\0" * 30_000_000, stored=b"\0" * 30_000_000), "fold", 413
+        lambda b: photo(content=bytes(30_000_000), stored=bytes(30_000_000))(b), "fold", 413
     ),
     "photos without end": Kind(
         members(
@@ -611,7 +619,7 @@ KINDS = {
     # Version 1.0, which has no checksums
     "1.0: a name of no model": Kind(version_1_0("[]", "../core/feeding.json"), r"\.\./core"),
     "1.0: a text without end": Kind(
-        version_1_0('[{"x":"' + ENDLESS, method=zipfile.ZIP_STORED), f"{FEEDING}", 413, limit=2**30
+        lambda b: version_1_0('[{"x":"' + endless(), method=zipfile.ZIP_STORED)(b), FEEDING, 413, limit=2**30
     ),
     "1.0: deeply nested": Kind(version_1_0("[" * 300_000), "fold|" + FEEDING),
     "1.0: no list": Kind(version_1_0('{"a": 1}'), FEEDING),
@@ -682,7 +690,7 @@ def test_a_hostile_file_is_refused(home, name, settings):
     settings.BACKUP_MAX_UNCOMPRESSED_SIZE = kind.limit
     file = kind.build(backup)
     assert file != backup
-    for clear in (True, False):
+    for clear in (True, False) if ALL else (True,):  # a preview of the other mode follows
         error = said_of(file, clear=clear)
         assert re.search(kind.says, str(error)), str(error)
         assert error.status == kind.status

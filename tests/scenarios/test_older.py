@@ -54,6 +54,7 @@ from tests.support.backups import (
     unpacked,
 )
 from tests.support.filling import fill, token_key
+from tests.support.matrices import again
 from tests.support.processes import ask, process
 from tests.support.snapshots import differences, snapshot
 
@@ -98,15 +99,15 @@ def in_place(version):
 #: Each version; as both kinds where it costs little to make sure that they are alike. A database file becomes a backup
 #: first, and `test_golden_files_are_made_as_they_say` compares the two.
 CASES = [
-    ("1.9", database_of),
-    ("1.9.1", database_of),
+    again("1.9", database_of),
+    again("1.9.1", database_of),
     ("1.12", backup_of),
-    ("1.16", database_of),
-    ("2.0", backup_of),
-    ("2.2", database_of),
-    ("2.6.0", backup_of),
+    again("1.16", database_of),
+    again("2.0", backup_of),
+    again("2.2", database_of),
+    again("2.6.0", backup_of),
     ("2.9", database_of),
-    ("2.9", backup_of),
+    again("2.9", backup_of),
 ]
 
 

@@ -217,7 +217,7 @@ def test_a_value_that_sqlite_cannot_hold(filled, untouched):
 
 
 @pytest.mark.parametrize("error", ["KeyError('ours')", "MemoryError()"])
-def test_an_error_of_our_own_says_nothing_about_the_file(filled, untouched, child_with, error):
+def test_an_error_of_our_own_says_nothing_about_the_file(family, untouched, child_with, error):
     child_with(
         f"""
         from backup.database.base import Database
@@ -259,7 +259,7 @@ def test_a_database_that_is_written_to_while_it_is_copied(host_db, untouched, tm
     assert "written to while" in found.reason
 
 
-def test_a_newer_backup(filled, untouched):
+def test_a_newer_backup(family, untouched):
     def newer(metadata):
         metadata["migrations"]["core"] = ["0999_new"]
 
@@ -268,14 +268,14 @@ def test_a_newer_backup(filled, untouched):
     assert "core.0999_new" in found.reason
 
 
-def test_no_time(filled, untouched, monkeypatch):
+def test_no_time(family, untouched, monkeypatch):
     monkeypatch.setattr(type(conf), "upgrade_seconds", 0.2)
     found = services.prove_backup(take())
     assert found.verdict is Verdict.UNKNOWN
     assert "BACKUP_UPGRADE_SECONDS" in found.reason
 
 
-def test_no_room(filled, untouched, monkeypatch):
+def test_no_room(family, untouched, monkeypatch):
     """Before it begins: nothing is written."""
     monkeypatch.setattr(proof, "ROOM", 10**12)
     monkeypatch.setattr(process, "run_child", None)
@@ -304,7 +304,7 @@ def provers():
 # --- What the server keeps ----------------------------------------------------------------------------------
 
 
-def test_the_verdict_lies_beside_the_file(filled, scratch, monkeypatch):
+def test_the_verdict_lies_beside_the_file(family, scratch, monkeypatch):
     name = services.keep_backup().name
     assert kept.find(name).proof is None
     proved = services.prove_kept(name)
@@ -319,7 +319,7 @@ def test_the_verdict_lies_beside_the_file(filled, scratch, monkeypatch):
     assert not [*conf.root.rglob("*babybuddy_*")]
 
 
-def test_what_failed_stands_until_it_is_proved(filled, scratch, monkeypatch):
+def test_what_failed_stands_until_it_is_proved(family, scratch, monkeypatch):
     name = services.keep_backup().name
     (path,) = conf.root.rglob(name)
     good = path.read_bytes()
@@ -370,7 +370,7 @@ def test_a_note_of_a_newer_version_is_read(family, client):
 # --- Commands -----------------------------------------------------------------------------------------------
 
 
-def test_the_command_exits_with_1_unless_proved(filled, scratch, tmp_path):
+def test_the_command_exits_with_1_unless_proved(family, scratch, tmp_path):
     path = tmp_path / "backup.zip"
     path.write_bytes(take().getvalue())
     out = io.StringIO()

@@ -1,6 +1,5 @@
 """Others write while a restore runs: every change that was acknowledged is in the safety copy or in the result."""
 
-import os
 import threading
 import time
 
@@ -15,6 +14,7 @@ from backup.options import RestoreMode, RestoreOptions, Silent
 from tests.support.backups import take
 from tests.support.changing import ENTRIES, add_everywhere, change_everything
 from tests.support.filling import UNTIL
+from tests.support.matrices import again
 from tests.support.processes import hear, process
 from tests.support.snapshots import differences, snapshot
 
@@ -112,8 +112,6 @@ WRITER = """
                 time.sleep(0.002)
     print("done", flush=True)
 """
-#: Set where the test with many rows is to run, which takes up to a minute.
-LARGE = "BACKUP_TEST_LARGE"
 
 
 def add_notes(rows):
@@ -149,18 +147,16 @@ def values_here(acknowledged):
 @pytest.mark.parametrize(
     ("mode", "rows"),
     [
-        (RestoreMode.CLEAR, 0),
-        (RestoreMode.OVERWRITE, 0),
+        again(RestoreMode.CLEAR, 0),
+        again(RestoreMode.OVERWRITE, 0),
         (RestoreMode.CLEAR, 4000),
         (RestoreMode.OVERWRITE, 4000),
-        (RestoreMode.CLEAR, 300_000),
+        again(RestoreMode.CLEAR, 300_000),  # it takes up to a minute
     ],
     ids=str,
 )
 def test_nothing_that_was_acknowledged_vanishes(filled, tmp_path, mode, rows):
     """Somebody writes to every table all the while. What was there before the restore is what an undo brings back."""
-    if rows > 10_000 and not os.environ.get(LARGE):
-        pytest.skip(f"it takes a minute; CI sets {LARGE}")
     if rows:
         add_notes(rows)
     file = take()

@@ -2,11 +2,12 @@
 
 import json
 from collections import Counter
+from functools import cache
 
 from django.apps import apps
 from django.contrib.auth.models import Permission
 from django.contrib.contenttypes.models import ContentType
-from django.db import models
+from django.db import connections, models
 
 LEFT_OUT_APPS = {"contenttypes", "sessions", "axes"}
 
@@ -56,15 +57,54 @@ def differences(before, after, limit=20):
 
 
 def _natural_keys(alias):
-    types = {row.pk: (row.app_label, row.model) for row in ContentType.objects.using(alias)}
-    permissions = {
-        row.pk: (row.codename, *types[row.content_type_id]) for row in Permission.objects.using(alias)
+    types = {
+        pk: (app, model)
+        for pk, app, model in ContentType.objects.using(alias).values_list("pk", "app_label", "model")
     }
-    return {ContentType: types, Permission: permissions}
+    permissions = Permission.objects.using(alias).order_by("pk")
+    return {
+        ContentType: types,
+        Permission: {
+            pk: (codename, *types[key])
+            for pk, codename, key in permissions.values_list("pk", "codename", "content_type_id")
+        },
+    }
 
 
 def _rows(model, alias, natural):
     """This table's own columns; those of a multi-table parent are the parent's."""
+    compiler, statement, converters, names = _query(model, connections[alias])
+    fields = model._meta.local_concrete_fields
+    references = [
+        (field.attname, natural[field.remote_field.model])
+        for field in fields
+        if field.remote_field and field.remote_field.model in natural
+    ]
+    documents = [field.attname for field in fields if isinstance(field, models.JSONField)]
+    special = {name for name, _keys in references}.union(documents)
+    with connections[alias].cursor() as cursor:
+        cursor.execute(*statement)
+        rows = cursor.fetchall()
+    for values in compiler.apply_converters(rows, converters):
+        row = dict(zip(names, values, strict=True))
+        for name, value in row.items():
+            if name in special:
+                continue
+            if isinstance(value, float):
+                row[name] = repr(value)  # NaN equals NaN
+            elif isinstance(value, memoryview):
+                row[name] = bytes(value)
+        for name, keys in references:
+            row[name] = keys.get(row[name], ("missing", row[name]))
+        for name in documents:
+            row[name] = json.dumps(row[name], sort_keys=True)  # True is not 1, 1 is not 1.0
+            row[f"{name}_is_null"] = bool(row[f"{name}_is_null"])
+        yield row
+
+
+@cache
+def _query(model, connection):
+    """How Django reads all rows of a table: to make the statement takes longer than to run it."""
     fields = model._meta.local_concrete_fields
     # None may be SQL's null, or JSON's: only the database tells.
     nulls = {
@@ -74,22 +114,9 @@ def _rows(model, alias, natural):
         for field in fields
         if isinstance(field, models.JSONField)
     }
-    query = model._base_manager.using(alias).annotate(**nulls)
-    for row in query.values(*(field.attname for field in fields), *nulls):
-        for field in fields:
-            row[field.attname] = _plain(field, row[field.attname], natural)
-        for name in nulls:
-            row[name] = bool(row[name])
-        yield row
-
-
-def _plain(field, value, natural):
-    if field.remote_field and field.remote_field.model in natural:
-        return natural[field.remote_field.model].get(value, ("missing", value))
-    if isinstance(field, models.JSONField):
-        return json.dumps(value, sort_keys=True)  # True is not 1, 1 is not 1.0
-    if isinstance(value, float):
-        return repr(value)  # NaN equals NaN
-    if isinstance(value, memoryview):
-        return bytes(value)
-    return value
+    names = [*(field.attname for field in fields), *nulls]
+    query = model._base_manager.annotate(**nulls).values(*names).query
+    compiler = query.get_compiler(connection=connection)
+    statement = compiler.as_sql()
+    converters = compiler.get_converters([expression for expression, *_ in compiler.select])
+    return compiler, statement, converters, names

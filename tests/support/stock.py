@@ -29,6 +29,11 @@ class SQLite:
         self.copies = {}
         self._keep(None, "stock")
 
+    @property
+    def stock(self):
+        """The file that nobody has changed."""
+        return self.copies[None][0]
+
     def _keep(self, fill, name, result=None):
         file = self.file.with_name(f"{name}.sqlite3")
         connections.close_all()
