@@ -22,7 +22,7 @@ from .natural_keys import NaturalKeys
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-#: Rows as a driver gives them.
+#: Rows as the driver returns them.
 RawRows = list[tuple[Any, ...]]
 
 
@@ -35,27 +35,27 @@ class Session(ABC):
 
     #: Django's `connection.vendor`.
     vendor: ClassVar[str]
-    #: Whether rows that point at nothing can be written, if nobody else checks them.
+    #: Whether rows with dangling references can be written.
     takes_dangling: ClassVar[bool] = True
-    #: Whether it may take different texts for the same: see `collation`.
+    #: Whether different texts may be considered the same: see `collation`.
     folds_texts: ClassVar[bool] = False
-    #: Seconds that a restore waits for others to end their writing before it gives up.
+    #: Seconds that a restore waits for other writers before it gives up.
     LOCK_SECONDS = 10
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
         self.connection = connection
         self.natural_keys = NaturalKeys(connection, self.fetch)
-        #: What the database refused so far in this restore: lines that name record, field and reason.
+        #: The records that the database has refused in this restore: lines that name record, field and reason.
         self.refused: list[str] = []
-        #: Thread that prefetches the next rows of a snapshot while these are worked on; None outside a snapshot.
+        #: Thread that prefetches the next rows of a snapshot while others are processed; None outside a snapshot.
         self._prefetcher: ThreadPoolExecutor | None = None
 
     # -- statements ---
 
     def cursor(self) -> Any:
-        """Return a cursor of the driver's, with `%s` for parameters.
+        """Return a cursor of the driver, with `%s` for parameters.
 
-        It goes past Django's query log, which keeps every statement with its rows while DEBUG is on.
+        It bypasses Django's query log, which would keep every statement with its rows while DEBUG is on.
         """
         self.connection.ensure_connection()
         return self.connection.create_cursor()
@@ -71,7 +71,7 @@ class Session(ABC):
         return self.prefetch(sql, params)()
 
     def prefetch(self, sql: str, params: Sequence[Any]) -> Callable[[], RawRows]:
-        """Start a query, and return a function that waits for its rows. Outside a snapshot that function runs it."""
+        """Start a query, and return a function that waits for its rows. Outside a snapshot, that function runs it."""
         if self._prefetcher is None:
             return partial(self._fetch, sql, params)
         return self._prefetcher.submit(self._fetch, sql, params).result
@@ -89,16 +89,16 @@ class Session(ABC):
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Be the only restore on this database, among all processes and machines that use it.
+        """Hold the lock of restores, against all processes and machines that use this database.
 
-        Raises `Busy` at once if another restore runs. The lock is free as soon as its holder has died.
+        Raises `Busy` at once if another restore is running. The lock is released when its holder dies.
         """
         with self.lock(Job.RESTORE), self.exact_session():
             yield
 
     @contextmanager
     def snapshot(self) -> Iterator[Self]:
-        """Open a connection of its own to read from, which sees one moment of the database, whatever is written."""
+        """Open a separate connection for reading, which sees one moment of the database, whatever others write."""
         connection = self.connection.copy()
         try:
             connection.set_autocommit(False)
@@ -111,11 +111,11 @@ class Session(ABC):
 
     @contextmanager
     def restoring(self, tables: Iterable[Table] = ()) -> Iterator[None]:
-        """Open the one transaction of a restore. All that is done inside is kept if it ends well, else none of it.
+        """Open the one transaction of a restore. It is committed if the block succeeds, and rolled back otherwise.
 
-        From the first moment on, nobody else can write to the `tables` until the transaction has ended. Others can
-        read meanwhile, and see what was there before. Raises `Busy` if others do not end their writing within
-        `LOCK_SECONDS`, `RestoreRefused` if the database does not accept the result, or could not undo it.
+        From its beginning, nobody else can write to the `tables` until it has ended. Others can read meanwhile, and see
+        the state before. Raises `Busy` if other writers do not end within `LOCK_SECONDS`, `RestoreRefused` if the
+        database does not accept the result, or cannot roll back changes.
         """
         if self.connection.in_atomic_block:
             raise BackupError(
@@ -138,7 +138,7 @@ class Session(ABC):
 
     @contextmanager
     def _translated_errors(self) -> Iterator[None]:
-        """Turn what the driver says of the whole, and not of one record, into errors of ours."""
+        """Turn errors of the driver that are not about one record into a `BackupError`."""
         try:
             yield
         except DatabaseError as error:
@@ -153,7 +153,7 @@ class Session(ABC):
 
     @contextmanager
     def damage_explained(self) -> Iterator[None]:
-        """Raise `Damaged` for what the driver says of a database that is damaged, or lacks a table."""
+        """Raise `Damaged` for errors of the driver about a damaged database, or a missing table."""
         try:
             yield
         except DatabaseError as error:
@@ -162,13 +162,13 @@ class Session(ABC):
             raise self.damaged(error) from error
 
     def trouble(self, error: OperationalError) -> BackupError:
-        """Return our error for what the driver says of the whole: `Busy` only if that passes by itself."""
+        """Return our error for one of the driver that is not about one record: `Busy` if it is temporary."""
         text = _("The database could not do it: %(reason)s. Nothing was changed.")
         kind = Busy if self.passes(error) else StorageFailed
         return kind(text % {"reason": reason_of(error)})
 
     def damaged(self, error: DatabaseError) -> Damaged:
-        """Return our error for one of the driver's that `is_damage`."""
+        """Return our error for one of the driver that `is_damage`."""
         return Damaged(
             _("The database of this site is damaged: %(reason)s. Nothing was changed.")
             % {"reason": reason_of(error)}
@@ -187,11 +187,11 @@ class Session(ABC):
 
     @contextmanager
     def exact_session(self) -> Iterator[None]:
-        """Have values read and written to the letter, whatever the site's session is set to; put back what was set."""
+        """Read and write values exactly in the block, whatever settings the session has; restore the settings after."""
         yield
 
     def check_transactional(self, tables: Sequence[Table]) -> None:
-        """Raise `RestoreRefused` if the database could not undo a change of these tables, and name them."""
+        """Raise `RestoreRefused`, which names the tables, if changes of these tables cannot be rolled back."""
         if lines := self.without_transactions(tables):
             raise RestoreRefused(
                 _(
@@ -202,7 +202,7 @@ class Session(ABC):
             )
 
     def table_names(self) -> set[str]:
-        """Return the names of all tables that there are."""
+        """Return the names of all existing tables."""
         return {*self.connection.introspection.table_names()}
 
     @abstractmethod
@@ -213,33 +213,33 @@ class Session(ABC):
         return self.code_of(error) in MISSING
 
     def code_of(self, error: DatabaseError) -> object:
-        """Return what a server calls an error: a SQLSTATE, or a number. None if it was not the server."""
+        """Return the code of a server's error: a SQLSTATE, or a number. None if it is not from the server."""
         cause = error.__cause__  # psycopg 3 and psycopg 2 name it differently
         state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
         return state or (error.args[0] if error.args and isinstance(error.args[0], int) else None)
 
     def without_transactions(self, tables: Sequence[Table]) -> list[str]:
-        """Return for each table whose changes cannot be undone the statement that mends that."""
+        """Return an SQL statement for each table whose changes cannot be rolled back, which solves that."""
         return []
 
     def without_all_characters(self, tables: Sequence[Table]) -> list[str]:
-        """Return for each table that cannot hold every character of Unicode the statement that mends that."""
+        """Return an SQL statement for each table that cannot hold every Unicode character, which solves that."""
         return []
 
     def collation(self, table: Table, column: Column) -> str:
-        """Return the name of the collation by which different texts of a column may be the same; "" if none are."""
+        """Return the collation of a column by which different texts may be the same; "" if none are."""
         return ""
 
     def weights(self, collation: str, texts: Sequence[Plain]) -> Sequence[Plain]:
-        """Return for each text a value that is equal for two of them which the collation takes for the same."""
+        """Return a value for each text. Values are equal if the collation considers the texts the same."""
         return texts
 
     def distinguishing(self, table: Table) -> str:
-        """Return the statement after which a table tells every text from every other."""
+        """Return an SQL statement that changes a table so that it distinguishes all texts."""
         return ""
 
     def acts_on_delete(self) -> bool:
-        """Tell whether to delete rows may do more than that. By default, it does not."""
+        """Tell whether deleting rows may have side effects. By default, it has none."""
         return False
 
     def begin_snapshot(self) -> None:  # noqa: B027 - it is optional, as the next ones are
@@ -247,11 +247,11 @@ class Session(ABC):
 
     @contextmanager
     def restore_settings(self) -> Iterator[None]:
-        """Set the session up for a restore, before its transaction begins, and put back what was set."""
+        """Set the session up for a restore, before its transaction begins; restore the settings after it."""
         yield
 
     def defer_constraints(self) -> None:  # noqa: B027
-        """Have constraints that the database can defer checked at the end."""
+        """Defer the checks of constraints to the end, if the database can."""
 
     def check_deferred_constraints(self) -> None:  # noqa: B027
-        """Have the database itself check what it deferred, beside what `Database.dangling` looks at."""
+        """Let the database check the constraints that it deferred, in addition to `Database.dangling`."""

@@ -1,4 +1,4 @@
-"""SQLite, and database files of SQLite's that somebody gave us."""
+"""SQLite, and SQLite database files that somebody uploads."""
 
 from __future__ import annotations
 
@@ -44,16 +44,16 @@ from .writing import pickled
 
 class SQLite(DamagedFile, Database):
     vendor = "sqlite"
-    #: Few: there is no server to wait for, and so many rows fit into the processor's cache.
+    #: A low number: there is no server to wait for, and this many rows fit into the processor's cache.
     BATCH = 500
-    #: Rows that a statement inserts. More at a time hardly save time, and SQLite holds on to the memory of each.
+    #: Numbers of rows that a statement inserts. More hardly save time, and SQLite keeps the memory of each statement.
     ROWS = (256, 64, 16, 4, 1)
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
         super().__init__(connection)
-        #: What a snapshot reads from, in place of Django's connection.
+        #: The connection that a snapshot reads from, instead of Django's.
         self._source: sqlite3.Connection | None = None
-        #: Of a snapshot: what `change_marker` was just before it.
+        #: In a snapshot: the `change_marker` just before it.
         self._marker: object = None
 
     def cursor(self) -> Any:
@@ -64,8 +64,8 @@ class SQLite(DamagedFile, Database):
         return self._source.cursor(factory=SQLiteCursorWrapper)
 
     def quote(self, name: str) -> str:
-        """Quote a name so that it can be nothing else: in Django's quotes, the name of a column that is not there would
-        be a text to SQLite, the same in each row."""
+        """Quote a name in the form that SQLite only takes for a name: with Django's quotes, the name of a missing
+        column would be read as a text."""
         return "`" + name.replace("`", "``").replace("%", "%%") + "`"
 
     def passes(self, error: OperationalError) -> bool:
@@ -73,11 +73,11 @@ class SQLite(DamagedFile, Database):
 
     @contextmanager
     def snapshot(self) -> Iterator[SQLite]:
-        """Open a connection of its own to read from, which sees one moment of the database, whatever is written.
+        """Open a separate connection for reading, which sees one moment of the database, whatever others write.
 
-        In WAL mode readers are in nobody's way. In the other modes a reader would hold up every writer until it is
-        done, so the pages are copied first, which takes a fraction of the time, into a private temporary database that
-        SQLite itself removes. Past Django's own connections, which may be set to lock out writers as they begin.
+        In WAL mode, readers do not block writers. In other modes they do, so the pages are first copied, which takes a
+        fraction of the time, into a private temporary database that SQLite itself deletes. Django's own connections are
+        not used, since they may be set to lock out writers at once.
         """
         self.connection.ensure_connection()
         path = str(self.connection.settings_dict["NAME"])
@@ -106,9 +106,9 @@ class SQLite(DamagedFile, Database):
     @classmethod
     @contextmanager
     def foreign(cls, path: Path) -> Iterator[SQLite]:
-        """Open a file that somebody gave us (our own copy of it), which may be made to do harm, to read from.
+        """Open a file of unknown origin, which may be hostile, for reading. It must be a private copy.
 
-        Raises `InvalidBackup` if it cannot be read at all; it need not be sound as a whole.
+        Raises `InvalidBackup` if it cannot be read at all. Parts of it may be damaged.
         """
         with opened(path) as connection:
             reader = cls(connections[DEFAULT_DB_ALIAS])
@@ -116,9 +116,9 @@ class SQLite(DamagedFile, Database):
             yield reader
 
     def bound_batches(self, tables: Iterable[Table], most: int) -> int:
-        """Have no more rows read at a time than `most` bytes, or one row. Returns the bytes of all rows.
+        """Limit the rows that are read at a time to `most` bytes, or one row. Returns the bytes of all rows.
 
-        A long text may be the default of its column, and stand in a small file once for thousands of rows.
+        A small file may have thousands of rows with a long text, if that is the default of its column.
         """
         longest = total = 0
         for table in tables:
@@ -129,7 +129,7 @@ class SQLite(DamagedFile, Database):
             except DatabaseError as error:
                 if not self.is_damage(error):
                     raise
-                row = most // 16, 0  # what is left of a damaged table is read a few rows at a time
+                row = most // 16, 0  # a damaged table is read a few rows at a time
             longest, total = max(longest, int(row[0])), total + int(row[1])
         self.BATCH = max(1, min(self.BATCH, most // max(longest, 1)))
         return total
@@ -153,7 +153,7 @@ class SQLite(DamagedFile, Database):
         return Path(unquote(urlsplit(name).path) if name.startswith("file:") else name)
 
     def copy_file(self, target: Path) -> None:
-        """Copy the pages as they are now, what is still in a journal included."""
+        """Copy the pages as they are now, including those that are still in a journal."""
         self.connection.ensure_connection()
         with closing(sqlite3.connect(target)) as copy:
             self.connection.connection.backup(copy)
@@ -162,7 +162,7 @@ class SQLite(DamagedFile, Database):
         return {name for (name,) in self.fetch("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
     def column_names(self, db_table: str) -> set[str]:
-        """Return the names of a table's plain columns; none if it is a view, a virtual table, or not there."""
+        """Return the names of a table's plain columns; none if it is a view, a virtual table, or missing."""
         rows = self.fetch("SELECT sql FROM sqlite_master WHERE type = 'table' AND name = %s", [db_table])
         if not rows or not re.match(r"\s*CREATE\s+TABLE\b", rows[0][0] or "", re.IGNORECASE):
             return set()
@@ -173,12 +173,12 @@ class SQLite(DamagedFile, Database):
 
     @contextmanager
     def lock(self, job: Job) -> Iterator[None]:
-        """Lock a file beside the database, SQLite's own way; the system frees it when the process dies."""
+        """Lock a file beside the database, with SQLite's own locks. The system releases them when the process dies."""
         database = self.file()
         if database is None:
             yield
             return
-        # The empty file is never removed: else one process could lock the removed file, and another a new one.
+        # The empty file is never deleted: otherwise one process could lock the deleted file, and another a new one.
         path = f"{database}-{LOCK_FILES[job]}"
         make_lock_file(path, database)
         with ExitStack() as stack:
@@ -208,7 +208,7 @@ class SQLite(DamagedFile, Database):
         return int(self.fetch("PRAGMA page_count")[0][0]) * int(self.fetch("PRAGMA page_size")[0][0])
 
     def lock_out_writers(self, tables: Sequence[Table]) -> None:
-        # Take the write lock, which is one for the whole database. After a read, it might not be granted any more.
+        # Take the write lock, of which there is one for the whole database. After a read, it might not be granted.
         self.execute("DELETE FROM django_content_type WHERE 0")
 
     def length_of(self, name: str) -> str:
@@ -218,7 +218,7 @@ class SQLite(DamagedFile, Database):
         return f"SUBSTR({name}, 1, 7)"
 
     def reset_sequences(self, tables: Sequence[Table]) -> None:
-        """Do nothing: SQLite counts on from the highest key that there ever was."""
+        """Do nothing: SQLite always continues after the highest key that there ever was."""
 
     def next_keys(self, tables: Sequence[Table]) -> dict[Table, int]:
         numbered = [table for table in tables if table.is_numbered]
@@ -238,9 +238,9 @@ class SQLite(DamagedFile, Database):
                 )
 
     def fast_reader(self, column: Column) -> ColumnReader | None:
-        # A column behind "+" has no declared type, so that no converter of Django's is called for each value. As SQLite
-        # lets a column hold anything, each value is checked: every backup must be restorable. Forms that
-        # Django does not write, but reads, are made canonical.
+        # A column behind "+" has no declared type, so that no converter of Django is called for each value. Each value
+        # is checked, since SQLite stores anything in any column, and every backup must be restorable. Forms that Django
+        # reads, but does not write, are made canonical.
         name, kind = f"+{self.quote(column.column)}", column.kind
         if kind is BOOLEAN:
             return ColumnReader(name, lenient(kind, booleans))
@@ -248,7 +248,7 @@ class SQLite(DamagedFile, Database):
             return ColumnReader(name, lenient(kind, durations))
         if kind is DATETIME and settings.USE_TZ and self.connection.timezone_name == "UTC":
             return ColumnReader(name, LenientChecked(kind, _unspaced))
-        if kind is FLOAT:  # JSON would make infinity null, which could be taken for the same
+        if kind is FLOAT:  # in JSON text, infinity would become null and look identical to it
             read = lenient(kind, each(kind.check))
             return ColumnReader(name, lambda values: values if kind.all_canonical(values) else read(values))
         return ColumnReader(name, LenientChecked(kind)) if kind in (INTEGER, TEXT, DATE, TIME) else None
@@ -268,8 +268,8 @@ class SQLite(DamagedFile, Database):
         return super().fast_writer(column)
 
     def _exact_decimals(self, column: Column) -> ConvertAll:
-        """Return Django's own writer of decimals, but for those of which SQLite, which has floats only, would keep no
-        more than 15 digits."""
+        """Return Django's own writer of decimals, but refuse those of which SQLite would lose digits: it stores them as
+        floats, with 15 digits."""
         plain = super()._plain_writer(column)
 
         def write(values: Sequence[Plain]) -> Sequence[Any]:
@@ -283,7 +283,7 @@ class SQLite(DamagedFile, Database):
     BOUNDED = (FLOAT, DECIMAL, INTEGER, DURATION)
 
     def can_hold(self, column: Column, value: Plain) -> bool:
-        """Tell whether a number comes back as it was: SQLite makes NULL of NaN, and floats of decimals."""
+        """Tell whether SQLite can store a number unchanged: it turns NaN into NULL, and decimals into floats."""
         if column.kind is INTEGER:
             return is_whole(value)
         if column.kind is DURATION:
@@ -303,13 +303,13 @@ class SQLite(DamagedFile, Database):
         flat = list(chain.from_iterable(zip(*values, strict=True)))
         try:
             return marshal.dumps(flat)
-        except ValueError:  # what a custom field gives its driver
+        except ValueError:  # a value that a custom field gives the driver
             return pickled(flat)
 
     def insert_packed_rows(self, db_table: str, columns: Sequence[Column], data: bytes) -> None:
-        """Insert many rows a statement, which takes half the time of one each.
+        """Insert many rows with each statement, which takes half the time.
 
-        Always the same few numbers of rows, so that the statements are prepared once and come from SQLite's cache.
+        Only a few different numbers of rows are used, so that SQLite prepares each statement once and caches it.
         """
         values = pickle.loads(data) if data.startswith(_PICKLED) else marshal.loads(data)
         quote = self.connection.ops.quote_name
@@ -329,9 +329,10 @@ class SQLite(DamagedFile, Database):
 
     @property
     def _most_values(self) -> int:
-        """The parameters that one statement takes."""
+        """The most parameters of a statement."""
         raw = self.connection.connection
-        # Python can ask since 3.11. Before, take what every SQLite allows that Django supports; today's allow 32,766.
+        # Python can ask since 3.11. Before, use what every SQLite allows that Django supports; recent ones allow
+        # 32,766.
         return raw.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) if hasattr(raw, "getlimit") else PARAMETERS
 
     #: Kilobytes that a restore may change before SQLite writes to the file, which locks readers out until the end:
@@ -352,13 +353,13 @@ class SQLite(DamagedFile, Database):
 
 
 def is_disk_trouble(error: BaseException) -> bool:
-    """Tell whether a file of SQLite's could not be written: no room, or a defect."""
+    """Tell whether SQLite could not write a file: the disk is full or broken."""
     return isinstance(error, OSError) or (
         isinstance(error, (OperationalError, sqlite3.OperationalError)) and "disk" in str(error)
     )
 
 
-#: What Django makes of SQLite's floats again.
+#: The precision with which Django turns SQLite's floats into decimals.
 DIGITS = Context(prec=15)
 
 
@@ -368,20 +369,20 @@ def _floats(values: Sequence[Any]) -> Sequence[Any]:
     return floats(values)
 
 
-#: How pickled data begins, and marshalled data never does.
+#: The first bytes of pickled data; marshalled data never begins with them.
 _PICKLED = pickle.dumps(None, protocol=5)[:2]
 
 
 def _spaced(values: Sequence[Any]) -> Sequence[Any]:
-    """Write moments as Django does to SQLite, all at once if none is missing."""
+    """Convert moments to the form that Django writes to SQLite; all at once, if none is missing."""
     if not values or None in values:
         return [None if value is None else f"{value[:10]} {value[11:-1]}" for value in values]
     return "\n".join(values).replace("T", " ").replace("Z", "").split("\n")
 
 
 def _unspaced(values: Sequence[Any]) -> Sequence[Plain]:
-    """Read moments of UTC as Django writes them to SQLite, "2026-11-23 14:30:22.123456", the fraction only if there
-    is one. All at once if none is missing."""
+    """Convert moments (UTC) from the form that Django writes to SQLite, "2026-11-23 14:30:22.123456", with a fraction
+    only if it is not zero; all at once, if none is missing."""
     if not values or None in values:
         return [None if value is None else _unspaced([value])[0] for value in values]
     texts = ("Z\n".join(values) + "Z").replace(" ", "T").split("\n")
