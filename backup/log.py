@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from django.db import OperationalError
+from django.db import DatabaseError
 from django.utils.translation import gettext as _
 
 from .database import database_of
@@ -32,7 +32,7 @@ def logged(job: str, user: Any) -> Iterator[Callable[[str], None]]:
         return f"{time.monotonic() - started:.1f} s"
 
     try:
-        with _as_our_errors():
+        with as_our_errors():
             yield remarks.append
     except BackupError as error:
         error.logged = True
@@ -60,7 +60,8 @@ def _name_of(user: Any) -> str:
 
 
 @contextmanager
-def _as_our_errors() -> Iterator[None]:
+def as_our_errors() -> Iterator[None]:
+    """Turn errors of the disk and of the database into errors of ours."""
     try:
         yield
     except OSError as error:  # of temporary files; those of the drivers are others
@@ -68,5 +69,5 @@ def _as_our_errors() -> Iterator[None]:
             _("The server cannot store the files that this needs (%(reason)s). Nothing was changed.")
             % {"reason": error.strerror or type(error).__name__}
         ) from error
-    except OperationalError as error:
+    except DatabaseError as error:
         raise database_of().trouble(error) from error

@@ -51,7 +51,7 @@ from .exceptions import (
 )
 from .keeping import Keeping
 from .leftovers import remove_leftovers
-from .log import logged, logger
+from .log import as_our_errors, logged, logger
 from .media import NamedPhotos
 from .options import (
     PHOTOS,
@@ -406,7 +406,8 @@ def at_todays_schema(
 
     Preview and restore do this by themselves. Callers that do both should do it once, before. `path`: see
     `upgrade.process.upgraded`. `key`: tried first on an encrypted backup; the new one is encrypted with the same key.
-    Raises `InvalidBackup`, `KeyNeeded`, `Unreadable`, `RestoreRefused`, `Damaged`, `UpgradeFailed`, `StorageFailed`.
+    Raises `InvalidBackup`, `KeyNeeded`, `Unreadable`, `RestoreRefused`, `Damaged`, `UpgradeFailed`, `StorageFailed`,
+    `Busy`.
     """
     if options.edited:
         _superusers_only(
@@ -419,7 +420,7 @@ def at_todays_schema(
     connection = database.connection
     with ExitStack() as stack:
         backup = source
-        with database.damage_explained():
+        with as_our_errors(), database.damage_explained():
             needs_upgrade, file_key = _look_at(source, options.edited, key, leave_out=options.leave_out)
             if needs_upgrade:
                 schema.check_site(connection)

@@ -15,7 +15,8 @@ from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from ..exceptions import StorageFailed
+from ..exceptions import Busy, StorageFailed
+from . import database_of
 
 #: The beginning of the key of our row. Keys of real sessions contain no hyphen.
 KEY = "backup-"
@@ -63,11 +64,17 @@ def save_note(text: str) -> None:
 
 
 def load_note() -> str:
-    """Return what `save_note` saved; "" if there is nothing, or if it cannot be read."""
+    """Return what `save_note` saved; "" if there is nothing, or if it cannot be read.
+
+    Raises `Busy` if the database cannot say so just now: what is not known then is no restore that never was.
+    """
     try:
         rows = _rows()
         return (rows.values_list("session_data", flat=True).first() or "") if rows is not None else ""
-    except DatabaseError:
+    except DatabaseError as error:
+        trouble = database_of().trouble(error)
+        if isinstance(trouble, Busy):
+            raise trouble from error
         return ""
 
 

@@ -106,7 +106,7 @@ class PostgreSQL(Database):
         # Rows are read in the order of their keys, a batch at a time. A planner that knows nothing of a table yet, as
         # after a restore, would sort all of it for each batch.
         self.execute("SET LOCAL enable_sort = off")
-        self._set({name: values[0] for name, values in EXACT.items()}, local=True)
+        self._set(WHOLE, local=True)
         self.execute("SAVEPOINT snapshot")
 
     def recover(self) -> None:
@@ -223,7 +223,7 @@ class PostgreSQL(Database):
             raise
 
     def defer_constraints(self) -> None:
-        self._set({name: values[0] for name, values in EXACT.items()}, local=True)
+        self._set(WHOLE, local=True)
         self.execute("SET CONSTRAINTS ALL DEFERRED")
         if self._restored and not self._must_check_each_row():
             self.execute("SET LOCAL session_replication_role = replica")
@@ -453,6 +453,9 @@ REFERENCES = (
 LOCKS = {Job.RESTORE: 0x62616279, Job.AUTOMATIC_BACKUP: 0x6261627A, Job.NOTE: 0x6261627B}
 #: Setting -> the values that show all digits of a float, and durations in the style that we read; the best one first.
 EXACT = {"extra_float_digits": ("3", "2", "1"), "intervalstyle": ("postgres",)}
+#: The same, for a transaction; and an error in place of rows that a policy of row-level security would hide, since a
+#: backup without them would look complete.
+WHOLE = {**{name: values[0] for name, values in EXACT.items()}, "row_security": "off"}
 #: SQLSTATE: a lock was not granted in time.
 LOCKED = {"55P03"}
 #: Classes of SQLSTATE that pass by themselves: connections, deadlocks, a server that starts or shuts down.

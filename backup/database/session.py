@@ -161,10 +161,10 @@ class Session(ABC):
                 raise
             raise self.damaged(error) from error
 
-    def trouble(self, error: OperationalError) -> BackupError:
+    def trouble(self, error: DatabaseError) -> BackupError:
         """Return our error for one of the driver that is not about one record: `Busy` if it is temporary."""
         text = _("The database could not do it: %(reason)s. Nothing was changed.")
-        kind = Busy if self.passes(error) else StorageFailed
+        kind = Busy if isinstance(error, OperationalError) and self.passes(error) else StorageFailed
         return kind(text % {"reason": reason_of(error)})
 
     def damaged(self, error: DatabaseError) -> Damaged:

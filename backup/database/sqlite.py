@@ -100,7 +100,7 @@ class SQLite(DamagedFile, Database):
             else:
                 reader._source = sqlite3.connect("", isolation_level=None)
                 stack.callback(reader._source.close)
-                source.backup(reader._source)
+                source.backup(reader._source, progress=_not_for_ever)
             yield reader
 
     @classmethod
@@ -156,7 +156,7 @@ class SQLite(DamagedFile, Database):
         """Copy the pages as they are now, including those that are still in a journal."""
         self.connection.ensure_connection()
         with closing(sqlite3.connect(target)) as copy:
-            self.connection.connection.backup(copy)
+            self.connection.connection.backup(copy, progress=_not_for_ever)
 
     def table_names(self) -> set[str]:
         return {name for (name,) in self.fetch("SELECT name FROM sqlite_master WHERE type = 'table'")}
@@ -357,6 +357,17 @@ def is_disk_trouble(error: BaseException) -> bool:
     return isinstance(error, OSError) or (
         isinstance(error, (OperationalError, sqlite3.OperationalError)) and "disk" in str(error)
     )
+
+
+#: What SQLite answers if others hold a lock (SQLITE_BUSY, SQLITE_LOCKED; the module names them since Python 3.11).
+HELD_BY_OTHERS = (5, 6)
+
+
+def _not_for_ever(status: int, _remaining: int, _total: int) -> None:
+    """Raise if pages cannot be copied, since others hold the database: SQLite has waited for its timeout by then, and
+    Python would go on for as long as it takes."""
+    if status in HELD_BY_OTHERS:
+        raise sqlite3.OperationalError("database is locked")
 
 
 #: The precision with which Django turns SQLite's floats into decimals.

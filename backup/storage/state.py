@@ -160,7 +160,7 @@ def save_last_restore(last: LastRestore) -> None:
 
 
 def load_last_restore() -> LastRestore | None:
-    """Return the last restore; None if there was none, or it is not known."""
+    """Return the last restore; None if there was none, or it is not known. Raises `Busy`: see `memo.load_note`."""
     try:
         content = json.loads(memo.load_note())
         made = tuple((label, natural) for label, natural in content.pop("made", ()))

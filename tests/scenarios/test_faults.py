@@ -8,9 +8,10 @@ import json
 import os
 import random
 import signal
+import sqlite3
 import sys
 import time
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from core import models as core
 from django.contrib.auth.models import User
 from django.core.files.base import ContentFile
 from django.core.files.storage import InMemoryStorage
+from django.core.management import CommandError, call_command
 from django.db import OperationalError, connection, connections
 from django.utils import timezone
 from freezegun import freeze_time
@@ -507,6 +509,85 @@ def error_of_the_driver(words):
 def test_busy_is_only_what_passes_by_itself(vendor, words, code):
     database = VENDORS[vendor](connection)
     assert database.trouble(error_of_the_driver(words)).code == code
+
+
+@pytest.fixture
+def held_by_others(host_db):
+    """Call it, and until the end somebody else keeps the SQLite file from being read."""
+    with (
+        closing(sqlite3.connect(database_of().file(), isolation_level=None)) as other,
+        connection.cursor() as cursor,
+    ):
+        cursor.execute("PRAGMA busy_timeout")
+        (before,) = cursor.fetchone()
+        cursor.execute("PRAGMA busy_timeout = 50")
+        yield lambda: other.execute("BEGIN EXCLUSIVE")
+        cursor.execute(f"PRAGMA busy_timeout = {before}")
+
+
+@pytest.mark.skipif(ENGINE != "sqlite", reason="readers of the others wait for nobody")
+def test_a_database_that_others_hold_is_busy(changed, held_by_others, tmp_path):
+    file, _then, _now = changed
+    path = tmp_path / "backup.zip"
+    path.write_bytes(file.getvalue())
+    restore(file, clear=False)
+    held_by_others()
+    for arguments in ([str(path)], [str(path), "--clear"], ["--undo"]):
+        with pytest.raises(CommandError, match="database is locked"):
+            call_command("restore", *arguments, "--no-input", "-v0")
+
+
+@pytest.mark.skipif(ENGINE != "sqlite", reason="the others know no such mode")
+def test_a_database_that_this_process_holds_is_busy(host_db):
+    """Nobody would ever free it."""
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA locking_mode = EXCLUSIVE")
+        cursor.execute("SELECT COUNT(*) FROM core_child")
+    try:
+        core.Child(first_name="New", last_name="Baby", birth_date="2026-03-01").save()
+        with pytest.raises(Busy, match="locked"):
+            take()
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA locking_mode = NORMAL")
+            cursor.execute("SELECT COUNT(*) FROM core_child")
+
+
+@pytest.mark.skipif(ENGINE != "postgresql", reason="the others have no such policies")
+@pytest.mark.parametrize(
+    ("statement", "words"),
+    [
+        ("REVOKE SELECT ON core_note FROM backup_test_reader", "permission denied for table core_note"),
+        (
+            "ALTER TABLE core_note ENABLE ROW LEVEL SECURITY",
+            'row-level security policy for table "core_note"',
+        ),
+    ],
+)
+def test_a_role_that_may_not_see_every_row_gets_no_backup(family, monkeypatch, statement, words):
+    """It would look as complete as any other."""
+    role = "backup_test_reader"
+    grants = [
+        f"DROP ROLE IF EXISTS {role}",
+        f"CREATE ROLE {role}",
+        f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}",
+        f"GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO {role}",
+        statement,
+    ]
+    with connection.cursor() as cursor:
+        for grant in grants:
+            cursor.execute(grant)
+    # A snapshot opens a connection of its own.
+    options = {**connection.settings_dict["OPTIONS"], "options": f"-c role={role}"}
+    monkeypatch.setitem(connection.settings_dict, "OPTIONS", options)
+    try:
+        with pytest.raises(StorageFailed, match=words):
+            take()
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE core_note DISABLE ROW LEVEL SECURITY")
+            cursor.execute(f"DROP OWNED BY {role}")
+            cursor.execute(f"DROP ROLE {role}")
 
 
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="a pragma of SQLite's")
