@@ -28,7 +28,7 @@ class BackupConfig(AppConfig):
 
 
 def _plug_in_late() -> None:
-    """Do what the snippet does, if it was not there: for a host that found this app by its entry point."""
+    """Do what the snippet does, if it is missing: for hosts that find this app by its entry point."""
     names = {name: getattr(settings, name) for name in ("INSTALLED_APPS", "ROOT_URLCONF", "TEMPLATES")}
     plug_in(names)
     for name, value in names.items():

@@ -39,7 +39,7 @@ class StrictBooleanField(forms.Field):
 
 
 class PartsField(forms.Field):
-    """The parts of a backup that come back, each a value, or with commas between them. If it is left out, all do."""
+    """The parts of a backup to restore, as several values or separated by commas. By default, all parts."""
 
     default_error_messages = {
         "invalid": _("“%(value)s” is none of: entries, accounts, settings."),
@@ -76,13 +76,13 @@ class RestoreForm(forms.Form):
     )
     upload = forms.CharField(required=False, widget=forms.HiddenInput)
     kept = forms.CharField(required=False)
-    #: From the pages only: the number of records that the preview says will be deleted; the box under the last
-    #: question; and whether that question was asked, which tells an unticked box from a page that had none.
+    #: Only from the pages: the number of records to be deleted, according to the preview; the checkbox below the last
+    #: question; and whether that question was asked, which distinguishes an unticked box from a page without it.
     removed = forms.IntegerField(required=False, min_value=0)
     confirmed = StrictBooleanField(required=False)
     asked = StrictBooleanField(required=False)
-    #: From the pages only: what is to become of the accounts that are here, whether that was asked, and the parts of
-    #: which a preview was shown.
+    #: Only from the pages: whether existing accounts are replaced or kept, whether that was asked, and the parts in the
+    #: preview.
     accounts = forms.ChoiceField(required=False, choices=[("replace", ""), ("keep", "")])
     asked_accounts = StrictBooleanField(required=False)
     previewed = PartsField(required=False)
@@ -94,7 +94,7 @@ class RestoreForm(forms.Form):
     without_safety_copy = StrictBooleanField(required=False)
     merge_tags = StrictBooleanField(required=False)
     edited = StrictBooleanField(required=False, label=_("I changed this file by hand"))
-    #: Of an encrypted backup. Pages hand it on in forms only, never in an address.
+    #: The key of an encrypted backup. Pages only pass it on in forms, never in an address.
     key = forms.CharField(required=False, max_length=200)
 
     def clean(self) -> dict[str, Any]:
@@ -147,24 +147,24 @@ class RestoreForm(forms.Form):
 
     @property
     def is_confirmed(self) -> bool:
-        """Whether nothing is lost, or the last question was answered with yes."""
+        """Whether nothing is deleted, or the last question was answered with yes."""
         options = self.options
         deletes = options.mode.clears or options.without_safety_copy or self.cleaned_data["removed"]
         return not deletes or bool(self.cleaned_data["confirmed"])
 
     @property
     def lacks_answer(self) -> bool:
-        """Whether the page asked what is to become of the accounts, and was not told."""
+        """Whether the page asked what to do with the accounts, but got no answer."""
         return bool(self.cleaned_data["asked_accounts"]) and not self.cleaned_data["accounts"]
 
     @property
     def has_other_parts(self) -> bool:
-        """Whether the preview that was seen was of other parts."""
+        """Whether the preview was of other parts than those that are to be restored."""
         return "previewed" in self.data and self.cleaned_data["previewed"] != self.cleaned_data["parts"]
 
     @property
     def mode_as_sent(self) -> RestoreMode:
-        """The mode to show when the form is shown again, whatever else was wrong with it."""
+        """The mode to show if the form is shown again, whatever is wrong with it."""
         for name, mode in (
             ("clear_existing_data", RestoreMode.CLEAR),
             ("keep_both", RestoreMode.KEEP_BOTH),
@@ -175,7 +175,7 @@ class RestoreForm(forms.Form):
 
 
 def fields_of(options: RestoreOptions) -> dict[str, str]:
-    """Return the fields of a `RestoreForm` that say these options, for hidden inputs."""
+    """Return the fields of a `RestoreForm` for these options, for hidden inputs."""
     true = {
         "keep_both": options.mode is RestoreMode.KEEP_BOTH,
         "clear_unknown_apps": options.clear_unknown_apps,
@@ -194,8 +194,8 @@ def fields_of(options: RestoreOptions) -> dict[str, str]:
 
 
 class RunForm(forms.Form):
-    """How to make a backup that the server keeps. `label`: a note that it carries. `photos`: with photos; where that is
-    left out, BACKUP_PHOTOS decides. `automatic`: by the schedule. `leave_out`: leave out what nobody can read."""
+    """How to make a kept backup. `label`: a note. `photos`: include photos; by default, BACKUP_PHOTOS decides.
+    `automatic`: only if one is due by the schedule. `leave_out`: leave out what cannot be read."""
 
     label = forms.CharField(required=False, max_length=200, label=_("Label"))
     photos = StrictBooleanField(required=False)
@@ -208,15 +208,15 @@ class RunForm(forms.Form):
 
 
 class DownloadForm(forms.Form):
-    """How to make a backup that is taken away. `encrypt`: whatever the settings say. `photos`: with photos."""
+    """How to make a download. `encrypt`: encrypt it, whatever the settings say. `photos`: include photos."""
 
     encrypt = StrictBooleanField(required=False)
     photos = StrictBooleanField(required=False)
 
 
 class KeyForm(forms.Form):
-    """What is to happen to the key of encrypted backups. `new`: make another one. `last_group`: its last characters,
-    which prove that somebody keeps it elsewhere."""
+    """What to do with the key of encrypted backups. `new`: make another one. `last_group`: its last characters, which
+    show that it is kept somewhere else, too."""
 
     new = StrictBooleanField(required=False)
     last_group = forms.CharField(required=False, max_length=20)

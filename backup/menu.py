@@ -26,9 +26,9 @@ OVERRIDE = Path(__file__).absolute().parent / "overrides" / NAME
 
 
 def with_entry(menu: str, *, marked: bool = False) -> str:
-    """Insert the entry into a rendered menu; return the menu as it was where it has no place for it.
+    """Return a rendered menu with the entry inserted; unchanged if it has no place for it.
 
-    `marked`: whether the entry has a mark, since somebody has to look.
+    `marked`: whether the entry has a mark, which asks for attention.
     """
     try:
         neighbour = escape(reverse(NEIGHBOUR))
@@ -43,7 +43,7 @@ def with_entry(menu: str, *, marked: bool = False) -> str:
 
 
 def _end_of_link(menu: str, url: str) -> int | None:
-    """Return where the last dropdown item that links to `url` (as it stands in the HTML) ends; None without one."""
+    """Return the position after the last dropdown item that links to `url` (as written in the HTML); None if none."""
     end = None
     for link in re.finditer(r"<a\s([^>]*)>.*?</a\s*>", menu, re.DOTALL | re.IGNORECASE):
         attributes = link[1]
@@ -64,7 +64,7 @@ def found_first() -> bool:
 
 
 def has_place() -> bool:
-    """Tell whether the host's menu has a place for the entry. Looks at its template: no user, no database."""
+    """Tell whether the host's menu has a place for the entry. Only its template is read; it is not rendered."""
     url = "/neighbour/"
     for block in _host_template().nodelist.get_nodes_by_type(BlockNode):
         if isinstance(block, BlockNode) and block.name == "nav":
@@ -75,7 +75,7 @@ def has_place() -> bool:
 
 
 def _text(node: Node, url: str) -> str:
-    """Return the text of a template's node; `url` if it is the tag for the address that we look for."""
+    """Return the text of a template's node; `url` for the tag of the address that we look for."""
     if isinstance(node, TextNode):
         return node.s
     return url if isinstance(node, URLNode) and node.view_name.var == NEIGHBOUR else ""

@@ -1,6 +1,6 @@
 """What babybuddy_settings_snippet.py does in a settings module: app, addresses, menu entry, options.
 
-Imports nothing of ours, and of Django nothing: it runs while the settings are being made.
+Imports nothing of ours, and nothing of Django, since it runs while the settings are being loaded.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _ENV = environ.Env()
 
 
 class Hidden(str):
-    """A text with passwords in it, as Django's error reports and `manage.py diffsettings` do not show it."""
+    """A text with passwords, which Django's error reports and `manage.py diffsettings` do not show."""
 
     def __repr__(self) -> str:
         return "'********'"
@@ -80,10 +80,10 @@ def plug_in(settings: dict[str, Any]) -> None:
 
 
 def _value(name: str, text: str, read: Callable[[str], Any]) -> Any:
-    """Read a variable. What has the wrong type stays text, so that `manage.py check` names it."""
+    """Read a variable. A value of the wrong type stays text, so that `manage.py check` reports it."""
     try:
         value = read(name)
     except ValueError:
         return text
-    # environ takes every word that it does not know for no.
+    # environ reads every unknown word as False.
     return text if value is False and text.lower() not in _FALSE else value

@@ -80,7 +80,7 @@ class Column:
         return self.kind.all_canonical(values) and all(map(self._has_room, {*values} - {None}))
 
     def _has_room(self, number: str) -> bool:
-        """Tell whether the column has all decimal places of a number: it would be rounded without a word."""
+        """Tell whether the column has enough decimal places for a number, which would be rounded silently otherwise."""
         most = most_places(self.field)
         return most is None or places_of(number) <= most
 
@@ -241,11 +241,11 @@ class Table:
     def batch_from(self, records: Sequence[Any], *, as_it_was: bool = False) -> Batch:
         """Convert records of a file to a batch, with every value checked and in canonical form.
 
-        `as_it_was`: take keys near the end of what their column holds, since they were there before. Raises
+        `as_it_was`: accept keys near the highest one of their column, since they were there before. Raises
         `InvalidRecord` with model, key, field and reason.
         """
         batch = self._fast_batch(records)
-        if batch is None:  # slowly, one by one, to find which record is wrong
+        if batch is None:  # convert one by one, which is slow, to find the wrong record
             batch = list(zip(*map(self.row_from, records), strict=True))
         limit = self.highest_usable_key
         if limit is not None and not as_it_was and batch and max(batch[0]) > limit:
@@ -255,14 +255,13 @@ class Table:
 
     @property
     def is_numbered(self) -> bool:
-        """Whether the database itself gives the keys, one after the other."""
+        """Whether the database gives the keys itself, in rising order."""
         return self.highest_usable_key is not None
 
     @cached_property
     def highest_usable_key(self) -> int | None:
-        """The highest key that leaves room for others after it; None if the database does not count on from it.
-
-        The last thousandth of what the column holds is left out.
+        """The highest key that a record may have, so that there is room for keys after it; None if the database does
+        not give the keys. The last thousandth of the column's range is reserved.
         """
         field = self.key.field
         if not isinstance(field, AutoField | BigAutoField | SmallAutoField):
@@ -270,7 +269,7 @@ class Table:
         return HIGHEST[field.get_internal_type()] // 1000 * 999
 
     def _fast_batch(self, records: Sequence[Any]) -> Batch | None:
-        """Convert records a column at a time; None if one of them has not the form of a record."""
+        """Convert records one column at a time; returns None if one of them does not have the form of a record."""
         count = len(self.names)
         try:
             fields = [record["fields"] for record in records]
@@ -348,8 +347,8 @@ HIDDEN = "•••"
 
 
 def describe(label: str, pk: object, field: str | None, reason: str) -> str:
-    """Return “core.child 7, field slug: reason”, which is how all messages name a record. A key that is a secret is
-    hidden, in the reason too."""
+    """Return “core.child 7, field slug: reason”, the form in which all messages name a record. A secret key is hidden,
+    also in the reason."""
     if pk is not None and label in babybuddy.SECRET_KEYS:
         reason, pk = reason.replace(str(pk), HIDDEN), None
     place = label if pk is None else f"{label} {_short(pk)}"
@@ -358,7 +357,7 @@ def describe(label: str, pk: object, field: str | None, reason: str) -> str:
     return place if not reason else _("%(place)s: %(reason)s") % {"place": place, "reason": reason}
 
 
-#: Places that a message names at most.
+#: The most places that a message names.
 MAX_NAMED = 20
 
 
@@ -370,7 +369,7 @@ def place_of(label: str, pk: Plain, field: str | None, reason: str) -> Place:
 
 
 def places_in_words(places: Places) -> list[str]:
-    """Return the first of the places as lines for people, and how many more there are."""
+    """Return lines for people that name the first places, and say how many more there are."""
     lines = [describe(p.model, p.pk, p.field, p.reason) for p in places.named[:MAX_NAMED]]
     if more := places.total - len(lines):
         lines.append(ngettext("and %(n)s more", "and %(n)s more", more) % {"n": more})

@@ -1,4 +1,4 @@
-"""Reading rows: all of a table in batches, some by their keys or values, and counts of them."""
+"""Reads rows: all rows of a table in batches, some rows by their keys or values, and counts."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ from .conversion import ColumnReader, Conversion
 from .session import RawRows
 from .values import UNREADABLE, Checked, ConvertAll, slices
 
-#: Parameters of one statement: every engine takes as many (SQLite's own limit was 999 until 2020).
+#: The most parameters of a statement that every engine accepts (SQLite's limit was 999 until 2020).
 PARAMETERS = 900
-#: Queries that one UNION ALL joins: SQLite takes 500 terms.
+#: The most queries that one UNION ALL joins: SQLite accepts 500.
 UNION_TERMS = 400
 #: Stands for a value whose row is left out with it.
 _GONE = object()
 
 
 class Reading(Conversion):
-    """Reads rows. None of it changes anything."""
+    """Reads rows, and changes nothing."""
 
     #: Rows that are read and converted at a time.
     BATCH = 1000
     #: Bytes of long values (see `is_long`) that are read at a time, or one row.
     BATCH_BYTES = 8 * 1024**2
 
-    #: Takes note of what nobody can read, and leaves it out; None if rows are for comparison only, and bytes stand
-    #: for such a value: they are equal to no value of a backup.
+    #: Collects unreadable values, which are left out. None if rows are only read for comparison: bytes then replace
+    #: such a value, since these never equal a value of a backup.
     unreadable: Places | None = None
     #: Names of tables that are missing: a relation whose table is among them is read as an empty one.
     missing: Collection[str] = ()
@@ -70,9 +70,9 @@ class Reading(Conversion):
             rows = next_rows()
 
     def is_long(self, table: Table) -> bool:
-        """Tell whether so many rows as are read at a time may take much memory, by their texts and other long values.
+        """Tell whether a batch of rows may take much memory, because of their texts and other long values.
 
-        They are then read by their lengths, which takes longer.
+        Such rows are read by their lengths, which takes longer.
         """
         if table not in self._longest:
             self._longest[table] = 0
@@ -83,8 +83,7 @@ class Reading(Conversion):
         return self._longest[table] * self.BATCH > self.BATCH_BYTES
 
     def portions(self, table: Table, keys: Sequence[Plain]) -> Iterator[Sequence[Plain]]:
-        """Divide keys so that their rows can be read a portion at a time, which takes little memory. Keys that have no
-        row stay in."""
+        """Divide keys into portions whose rows take little memory. Keys without a row are included."""
         if not self.is_long(table):
             yield keys
             return
@@ -103,7 +102,7 @@ class Reading(Conversion):
             start += count
 
     def _long_batches(self, table: Table) -> Iterator[Batch]:
-        """Yield all rows like `batches`, after a look at how long they are."""
+        """Yield all rows like `batches`, after asking how long they are."""
         readers, key = self.readers(table), self.quote(table.key.column)
         sizes = f"SELECT {key}, {self._size_of(table)} FROM {self.quote(table.db_table)}"
         where = ""
@@ -120,7 +119,7 @@ class Reading(Conversion):
             where, params = f"WHERE {key} > %s", [rows[-1][0]]
 
     def _counts(self, sizes: Sequence[int]) -> Iterator[int]:
-        """Divide rows of these sizes into portions of `BATCH_BYTES` at most, or one row, and yield their numbers."""
+        """Divide rows of these sizes into portions of at most `BATCH_BYTES`, or one row; yield the number of rows."""
         count = total = 0
         for size in sizes:
             if count and total + size > self.BATCH_BYTES:
@@ -131,7 +130,7 @@ class Reading(Conversion):
             yield count
 
     def _size_of(self, table: Table) -> str:
-        """Return SQL for the bytes of a row's long values; "" if it has no column for any."""
+        """Return SQL for the bytes of a row's long values; "" if no column can have long values."""
         return " + ".join(
             f"COALESCE({self.length_of(self.quote(column.column))}, 0)"
             for column in table.columns
@@ -144,7 +143,8 @@ class Reading(Conversion):
         reader = self.reader_of(table.key)
         db_table = self.quote(table.db_table)
         select = f"SELECT {reader.sql}, {key} FROM {db_table}"
-        # With the table's name, since to PostgreSQL both columns of the result may have the name of the key.
+        # With the table's name, since both columns of the result may have the name of the key, which PostgreSQL
+        # refuses.
         order = f"ORDER BY {db_table}.{key} DESC LIMIT {self.BATCH}"
         where = ""
         params: list[Any] = []
@@ -160,10 +160,10 @@ class Reading(Conversion):
     # -- some rows ---
 
     def prefetch_range(self, table: Table, after: int | None, last: int, limit: int) -> Callable[[], Batch]:
-        """Start to read the rows with keys above `after` (None: any) up to `last`, the first `limit` of them.
+        """Start to read the rows with keys above `after` (None: any) up to `last`, but no more than `limit` rows.
 
-        Returns a function that waits for them. They are for comparison with others: their values are not checked yet,
-        see `canonical`.
+        Returns a function that waits for them. They are meant for comparison, so their values are not checked yet: see
+        `canonical`.
         """
         key = self.quote(table.key.column)
         readers = self.readers(table)
@@ -173,9 +173,9 @@ class Reading(Conversion):
         return lambda: self.to_batch(table, readers, rows(), check=False)
 
     def canonical(self, table: Table, batch: Batch) -> Batch:
-        """Check what `prefetch_range` gave, and bring its values into canonical form, in place.
+        """Check the rows of `prefetch_range`, and convert their values to canonical form, in place.
 
-        For a value that cannot be read see `unreadable`.
+        For values that cannot be read, see `unreadable`.
         """
         for place, column in enumerate(table.columns if batch else ()):
             to_plain = self.reader_of(column).to_plain
@@ -184,7 +184,7 @@ class Reading(Conversion):
         return batch
 
     def rows_by_key(self, table: Table, keys: Sequence[Plain]) -> dict[Plain, Row]:
-        """Return those of the rows with these keys that there are, by key."""
+        """Return key -> row, for those of the keys that exist."""
         key = self.quote(table.key.column)
         readers = self.readers(table)
         by_key: dict[Plain, Row] = {}
@@ -196,9 +196,9 @@ class Reading(Conversion):
         return by_key
 
     def matches(self, table: Table, places: Sequence[int], rows: Sequence[Row]) -> list[list[Plain]]:
-        """Return for each row the keys of the rows here that hold the same values in the columns at `places`.
+        """Return for each row the keys of the rows here that have the same values in the columns at `places`.
 
-        The database itself says what is the same, so that its collation counts. NULL is never the same as anything.
+        The database compares, so its collation applies. NULL never equals anything.
         """
         columns = [table.columns[place] for place in places]
         writers = [self.writer_of(column) for column in columns]
@@ -219,13 +219,13 @@ class Reading(Conversion):
         return keys
 
     def _askable(self, column: Column, values: Sequence[Plain]) -> Sequence[Plain]:
-        """Return those of the values that the database can be asked for. No row holds the others."""
+        """Return those of the values that the database can be asked for. No row can have the others."""
         if column.kind not in self.BOUNDED:
             return values
         return [value for value in values if value is None or self.can_hold(column, value)]
 
     def texts(self, table: Table, column: Column) -> list[tuple[Any, str]]:
-        """Return (key as the driver gives it, text) of each row with a text in a column that is not empty."""
+        """Return (key as the driver returns it, text) of each row whose text in a column is not empty."""
         key, name = self.quote(table.key.column), self.quote(column.column)
         return self.fetch(
             f"SELECT {key}, {name} FROM {self.quote(table.db_table)} WHERE {name} <> '' ORDER BY {key}"
@@ -241,7 +241,7 @@ class Reading(Conversion):
         return int(self.fetch(f"{sql} WHERE {self.quote(table.key.column)} > %s", [after])[0][0])
 
     def highest_key(self, table: Table) -> Plain:
-        """Return the highest key as the driver gives it; None if there are no rows."""
+        """Return the highest key as the driver returns it; None if there are no rows."""
         sql = f"SELECT MAX({self.quote(table.key.column)}) FROM {self.quote(table.db_table)}"
         return self.fetch(sql)[0][0]
 
@@ -260,9 +260,9 @@ class Reading(Conversion):
     def _prefetch_rows(
         self, table: Table, readers: Sequence[ColumnReader], where: str, params: Sequence[Any]
     ) -> Callable[[], RawRows]:
-        """Start to read the rows that `where` names, and return a function that waits for them.
+        """Start to read rows, and return a function that waits for them. `where`: the SQL condition.
 
-        If the key is selected as something else, the key as the driver knows it stands at the end of each row.
+        If the key is selected in a converted form, the driver's own value of it is added at the end of each row.
         """
         names = [reader.sql for reader in readers]
         if not readers[0].is_raw:
@@ -272,9 +272,9 @@ class Reading(Conversion):
     def to_batch(
         self, table: Table, readers: Sequence[ColumnReader], rows: RawRows, *, check: bool = True
     ) -> Batch:
-        """Make rows of `_prefetch_rows` plain, and add their relations; [] if there are no rows.
+        """Convert rows of `_prefetch_rows` to a plain batch, and add their relations; [] if there are no rows.
 
-        `check`: whether to see to it that each value is of its column's kind. For one that cannot be read see
+        `check`: whether to check that each value is of its column's kind. For values that cannot be read, see
         `unreadable`.
         """
         if not rows:
@@ -296,10 +296,10 @@ class Reading(Conversion):
     def _related(
         self, table: Table, relation: Relation, keys: Sequence[Plain], first: Any, last: Any
     ) -> list[Plain]:
-        """Return for each of the keys the sorted keys that the relation leads to.
+        """Return for each of the keys the sorted keys that it is related to.
 
-        `first`, `last`: the lowest and the highest of the keys, as the driver knows them. Each column of the relation
-        is read by the reader of its own: a moment, say, is no text as it comes.
+        `first`, `last`: the lowest and the highest of the keys, as values of the driver. Each column of the relation
+        has a reader of its own, since keys may be of any kind.
         """
         if relation.db_table in self.missing:
             return [[] for _key in keys]
@@ -320,7 +320,7 @@ class Reading(Conversion):
     def _pairs(
         self, table: Table, relation: Relation, owner: ColumnReader, target: ColumnReader, rows: RawRows
     ) -> list[tuple[Plain, Plain]]:
-        """Make the rows of a relation plain; where one cannot be read, it is named."""
+        """Convert the rows of a relation to plain keys. Unreadable ones are noted."""
         try:
             owners, targets = (
                 reader.to_plain(values) if reader.to_plain else values
@@ -336,7 +336,7 @@ class Reading(Conversion):
     def _converted(
         self, table: Table, batch: Batch, place: int, convert: ConvertAll, gone: set[int]
     ) -> Sequence[Plain]:
-        """Convert the column at `place`. For a value that cannot be read see `_instead`."""
+        """Convert the column at `place`. For values that cannot be read, see `_instead`."""
         try:
             return convert(batch[place])
         except UNREADABLE:
@@ -351,10 +351,10 @@ class Reading(Conversion):
             return plain
 
     def _instead(self, table: Table, key: Plain, place: int, value: Any) -> Plain:
-        """Return what stands for a value that cannot be read: nothing if there may be none; of a text, what can be
-        read of it; else its row is gone as a whole."""
+        """Return the replacement for a value that cannot be read: None if the column may be empty; the readable part of
+        a text; otherwise `_GONE`, so that the whole row is left out."""
         column = table.columns[place]
-        value = bytes(value) if isinstance(value, memoryview) else value  # as psycopg 2 gives them
+        value = bytes(value) if isinstance(value, memoryview) else value  # psycopg 2 returns it
         shown = _shown(value)
         if place and self.unreadable is None:
             return shown.encode(errors="replace")
@@ -394,6 +394,6 @@ _SHORT = (INTEGER, FLOAT, BOOLEAN, DATE, TIME, DATETIME, DURATION, DECIMAL, UUID
 
 
 def may_be_long(column: Column) -> bool:
-    """Tell whether a value may be of any length. (SQLite does not enforce that of the others; nor does what fills
-    them.)"""
+    """Tell whether values of a column may have any length. (SQLite does not enforce the limits of other columns, nor
+    does all software that fills them.)"""
     return column.kind not in _SHORT and not (column.kind is TEXT and column.field.max_length)

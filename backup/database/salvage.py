@@ -1,4 +1,4 @@
-"""Reads what can be read of a damaged table, a range of keys at a time."""
+"""Reads what is readable of a damaged table, one range of keys after the other."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from .errors import reason_of
 from .reading import Reading
 from .session import RawRows
 
-#: Failures after which the rest of a table is given up: each halves a range of rows.
+#: The number of failures after which the rest of a table is given up. Each failure halves a range of rows.
 MOST_FAILURES = 2000
 
 
 class Salvage(Reading):
-    """Reads around damage, where what cannot be read is left out. All else goes the plain way."""
+    """Reads around damage, if unreadable rows are to be left out. Otherwise reads as usual."""
 
     def batches(self, table: Table) -> Iterator[Batch]:
-        """Yield all rows in the order of their keys. If what cannot be read is left out, so is what lies in damaged
-        places, and the rest is read around them."""
+        """Yield all rows in the order of their keys. If unreadable values are left out, so are rows in damaged
+        places."""
         if self.unreadable is None:
             yield from super().batches(table)
             return
@@ -40,7 +40,7 @@ class Salvage(Reading):
                 raise
             self.recover()
             if last is not None and not rises:
-                raise  # there is no telling which rows came already
+                raise  # it is not known which rows were read already
             yield from self._batches_around(table, last, error)
 
     def count(self, table: Table, after: Plain = None) -> int:
@@ -50,7 +50,7 @@ class Salvage(Reading):
             if self.unreadable is None or not self.is_damage(error):
                 raise
             self.recover()
-            return 0  # it is for the progress only
+            return 0  # it is only used for the progress
 
     def _related(
         self, table: Table, relation: Relation, keys: Sequence[Plain], first: Any, last: Any
@@ -65,8 +65,7 @@ class Salvage(Reading):
             return [[] for _key in keys]
 
     def _batches_around(self, table: Table, after: int | None, error: DatabaseError) -> Iterator[Batch]:
-        """Yield the rows above `after`, as far as they can be read, and note the others. A range that cannot be read is
-        halved."""
+        """Yield the readable rows with keys above `after`, and note the others. Unreadable ranges are halved."""
         lost: list[tuple[int, int]] = []
         try:
             high = self.last_number(table)
@@ -109,13 +108,13 @@ class Salvage(Reading):
                 self._note(table, None, None, reason % details)
 
     def numbered(self, table: Table, low: int, high: int) -> RawRows:
-        """Return the first rows whose numbers are in a range, in their order, each with its number at the end."""
+        """Return the first rows whose numbers are in a range, sorted by number, each with its number at the end."""
         key = self.quote(table.key.column)
         return self.numbered_by(table, f"{key} FROM {self.quote(table.db_table)}", key, low, high)
 
     def numbered_by(self, table: Table, source: str, number: str, low: int, high: int) -> RawRows:
-        """Do what `numbered` does. `source`: SQL for the number, and for where rows come from. `number`: SQL for what
-        they are found by."""
+        """Do what `numbered` does. `source`: SQL for the number and for the source of the rows. `number`: SQL for the
+        value by which the rows are found."""
         readers = self.readers(table)
         names = [reader.sql for reader in readers]
         if not readers[0].is_raw:
@@ -135,11 +134,11 @@ class Salvage(Reading):
     # -- hooks: see `base` ---
 
     def recover(self) -> None:
-        """Have the next query of a snapshot work, though one failed. By default it does so by itself."""
+        """Make a snapshot usable again after a query that failed. By default, nothing needs to be done."""
 
 
 def _joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Join ranges that follow each other."""
+    """Return the ranges, with adjacent ones joined."""
     joined: list[tuple[int, int]] = []
     for low, high in sorted(ranges):
         if joined and joined[-1][1] + 1 == low:

@@ -1,4 +1,4 @@
-"""Column converters that the vendors share: from what a driver gives to plain values, and back."""
+"""Converters that several engines share: from values of the driver to plain values, and back."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from typing import Any
 from ..kinds import DURATION, Kind, Plain, load_float
 
 Convert = Callable[[Any], Any]
-#: What makes a whole column plain: a call a column costs less than one a value.
+#: Converts a whole column: a call for each column costs less than one for each value.
 ConvertAll = Callable[[Sequence[Any]], Sequence[Plain]]
 
 
-#: What a conversion says of a value that is not what its column should hold.
+#: The errors of a conversion for a value that does not belong in its column.
 UNREADABLE = (TypeError, ValueError, ArithmeticError, LookupError)
 
 
 def slices(values: Sequence[Any], size: int) -> Iterator[Any]:
-    """Yield the values, so many at a time."""
+    """Yield slices of the values. `size`: the length of each."""
     for start in range(0, len(values), size):
         yield values[start : start + size]
 
@@ -32,8 +32,8 @@ def as_they_are(values: Sequence[Any]) -> Sequence[Any]:
 
 @dataclass(frozen=True)
 class Checked:
-    """Convert a column, and check that its values are of this kind. `Database.prefetch_range` leaves the check out,
-    `Database.canonical` makes up for it."""
+    """Converts a column, and checks that its values are of this kind. `Database.prefetch_range` skips the check, and
+    `Database.canonical` makes it later."""
 
     kind: Kind
     convert: ConvertAll = as_they_are
@@ -46,7 +46,7 @@ class Checked:
 
 
 def each(convert: Convert) -> ConvertAll:
-    """Make the conversion of a column from that of a value, which is never given NULL."""
+    """Return the conversion of a column, from the conversion of a value, which is not called for NULL."""
     return lambda values: [None if value is None else convert(value) for value in values]
 
 
@@ -56,7 +56,8 @@ def floats(values: Sequence[Any]) -> Sequence[Any]:
 
 @lru_cache(maxsize=4096)
 def microseconds(text: str) -> int:
-    """Return how long a duration is. Raises `OverflowError` beyond 64 bits, 292,000 years, which no engine counts."""
+    """Return the microseconds of a duration. Raises `OverflowError` beyond 64 bits (292,000 years): too much for
+    all."""
     duration: dt.timedelta = DURATION.load(text)
     number = duration // dt.timedelta(microseconds=1)
     if not is_whole(number):
@@ -70,7 +71,7 @@ def is_whole(number: int) -> bool:
 
 
 def is_countable(text: str) -> bool:
-    """Tell whether `microseconds` can be told of a duration."""
+    """Tell whether `microseconds` works for a duration, without an `OverflowError`."""
     try:
         microseconds(text)
     except OverflowError:
@@ -78,27 +79,27 @@ def is_countable(text: str) -> bool:
     return True
 
 
-#: Characters that COPY, or a quoted text in a statement, takes for something else.
+#: Characters with a special meaning in COPY, or in a quoted text of a statement.
 _SPECIAL = re.compile("[\\\\\t\n\r\0'\"\x1a]")
 
 
 def is_harmless(texts: Sequence[str | None]) -> bool:
-    """Tell whether none of the texts needs escaping."""
+    """Tell whether no text needs escaping."""
     return not _SPECIAL.search("".join(filter(None, texts)))
 
 
-#: Length of the text of a moment, which lacks zeros at the end of its fraction -> what completes it.
+#: Length of the text of a moment whose fraction lacks zeros at its end -> the text to append.
 _TO_MICROSECONDS = {19: "Z", **{20 + digits: "0" * (6 - digits) + "Z" for digits in range(1, 7)}}
 
 
 def moments(values: Sequence[Any]) -> Sequence[Plain]:
-    """Convert moments of UTC as servers say them, "2026-11-23 14:30:22.1234", all at once if none is missing."""
+    """Convert moments (UTC) from the text of a server, "2026-11-23 14:30:22.1234"; all at once, if none is missing."""
     if not values or None in values:
         return [None if value is None else moments([value])[0] for value in values]
     text = "\n".join(values).replace(" ", "T").replace(".000000", "")
     texts = text.split("\n")
     if "BC" in text or {text[10:11] for text in texts} != {"T"}:
-        raise ValueError(text)  # of a year before the first one, or after 9999
+        raise ValueError(text)  # a year before 1 or after 9999
     return [text + _TO_MICROSECONDS[len(text)] for text in texts]
 
 

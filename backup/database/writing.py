@@ -1,4 +1,4 @@
-"""Writing rows: many at once if all goes well, and if not, the record that is to blame is looked for."""
+"""Writes rows: many at once; and if that fails, looks for the record that is to blame."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from .errors import reason_of
 from .reading import PARAMETERS
 from .values import slices
 
-#: What `Writing.pack` made of some rows (None: they cannot be packed), and what returns the same rows where they are
-#: needed again: to find the one that the database refuses, or because they could not be packed.
+#: Rows packed by `Writing.pack` (None: they cannot be packed), and a function that returns the rows themselves, which
+#: is called if they could not be packed, or to find the row that the database refuses.
 PackedBatch = tuple[Sequence[bytes] | None, Callable[[], Batch]]
-#: Ranges that one statement names: SQLite takes a thousand conditions.
+#: The most ranges in one statement: SQLite accepts a thousand conditions.
 RANGES = 200
-#: Values that one INSERT holds at most on the plain path. (SQLite, which takes fewer, has its own.)
+#: The most values in one INSERT on the plain path. (SQLite accepts fewer, and has a path of its own.)
 VALUES = 16_000
 
 
 class Writing(Conversion):
-    """Writes rows, inside of `restoring`. What the database refuses is gathered in `refused`, record by record."""
+    """Writes rows, inside `restoring`. Records that the database refuses are collected in `refused`."""
 
     # -- rows ---
 
@@ -40,14 +40,14 @@ class Writing(Conversion):
         self._write(table, rows, self._insert)
 
     def update(self, table: Table, rows: Sequence[Row]) -> None:
-        """Write rows over those that have their keys, relations too."""
+        """Overwrite the rows that have the same keys, including their relations."""
         self._write(table, rows, self._update)
 
     def pack(self, table: Table, batch: Batch) -> list[bytes]:
-        """Convert rows to the form that `insert_packed` takes: all of the work that need not wait for the transaction.
+        """Convert rows to the form that `insert_packed` needs, so that the transaction has less to do.
 
         Returns bytes for each of `Table.db_tables`, for this process and connection only. Raises `LookupError` if a
-        natural key would have to be made first, `ValueError` or `OverflowError` if no driver takes a value.
+        natural key would have to be created first, `ValueError` or `OverflowError` if the driver refuses a value.
         """
         values = [self.writer_of(column)(plain) for column, plain in zip(table.columns, batch, strict=False)]
         packed = [self.pack_rows(table.columns, values)]
@@ -61,7 +61,7 @@ class Writing(Conversion):
         return packed
 
     def insert_packed(self, table: Table, batches: Sequence[PackedBatch]) -> None:
-        """Insert some batches, at once if all goes well; else one by one."""
+        """Insert some batches: all at once, or, if that fails, one by one."""
         packs = [packed for packed, _rows in batches if packed is not None]
         if len(packs) == len(batches) and len(self.refused) < MAX_NAMED:
             try:
@@ -78,26 +78,26 @@ class Writing(Conversion):
                 self.insert(table, list(zip(*rows(), strict=True)))
 
     def delete(self, table: Table, keys: Sequence[Plain]) -> None:
-        """Delete the rows with these keys, with their relations, and nothing that refers to them."""
+        """Delete the rows with these keys, including their relations, but not rows that refer to them."""
         for relation in table.relations:
             self._delete_where(relation.db_table, relation.owner, keys)
         self._delete_where(table.db_table, table.key, keys)
 
     def delete_between(self, table: Table, ranges: Sequence[tuple[int, int]]) -> None:
-        """Delete the rows with numbers for keys that are in one of these ranges, from the lowest up to the highest."""
+        """Delete the rows whose keys, which are numbers, are in one of these ranges. Both ends are included."""
         name, key = self.quote(table.db_table), self.quote(table.key.column)
         for part in slices(ranges, RANGES):
             where = " OR ".join([f"{key} BETWEEN %s AND %s"] * len(part))
             self.execute(f"DELETE FROM {name} WHERE {where}", [*chain.from_iterable(part)])
 
     def empty(self, table: Table, column: Column, key: Any) -> None:
-        """Empty a text. `key`: as the driver gives it."""
+        """Set a text to "". `key`: of the row, as the driver returns it."""
         value = "NULL" if column.field.null else "''"
         sql = f"UPDATE {self.quote(table.db_table)} SET {self.quote(column.column)} = {value}"
         self.execute(f"{sql} WHERE {self.quote(table.key.column)} = %s", [key])
 
     def clear(self, tables: Sequence[Table]) -> None:
-        """Delete every row of these tables and of their relations. Never by TRUNCATE: on MySQL it commits."""
+        """Delete all rows of these tables and of their relations. Never uses TRUNCATE, which commits on MySQL."""
         for table in reversed(tables):
             for db_table, _columns in reversed(table.db_tables):
                 self.execute(f"DELETE FROM {self.quote(db_table)}")
@@ -107,7 +107,7 @@ class Writing(Conversion):
     def _write(
         self, table: Table, rows: Sequence[Row], write: Callable[[Table, Sequence[Row]], None]
     ) -> None:
-        """Write the rows, and if that fails, halve them until the record is found that is to blame."""
+        """Write the rows. If that fails, halve them again and again to find the record that is to blame."""
         if not rows or len(self.refused) >= MAX_NAMED:
             return
         try:
@@ -124,12 +124,12 @@ class Writing(Conversion):
                 self.refused.append(describe(table.label, rows[0][0], field, reason))
 
     def _raise_unless_about_a_record(self, error: Exception) -> None:
-        """Raise again what is trouble of the whole (a lost connection, a full disk), and no record's fault."""
+        """Raise an error again if it is not about a record (a lost connection, a full disk)."""
         if isinstance(error, OperationalError) and not self.is_about_a_record(error):
             raise error
 
     def _explain(self, table: Table, row: Row, error: Exception) -> tuple[str | None, str]:
-        """Return the field that the database most likely refused, None if that cannot be told, and why."""
+        """Return the field that the database most likely refused (None if that is unknown), and the reason."""
         for column, value in zip(table.columns, row, strict=False):
             if reason := self._why_refused(column, value):
                 return column.name, reason
@@ -182,7 +182,7 @@ class Writing(Conversion):
     def insert_rows(
         self, db_table: str, columns: Sequence[Column], rows: Sequence[Sequence[Any]], end: str = ""
     ) -> None:
-        """Insert rows of values that the driver takes. `end`: what follows the values in the statement."""
+        """Insert rows of values for the driver. `end`: the SQL after the values."""
         names = ", ".join(self.quote(column.column) for column in columns)
         marks = f"({', '.join(['%s'] * len(columns))})"
         for chunk in slices(rows, max(1, VALUES // len(columns))):
@@ -200,21 +200,21 @@ class Writing(Conversion):
     # -- hooks: see `base` ---
 
     def pack_rows(self, columns: Sequence[Column], values: Sequence[Sequence[Any]]) -> bytes:
-        """Pack rows, given as columns of values that the driver takes, for `insert_packed_rows`."""
+        """Pack rows for `insert_packed_rows`. `values`: columns of values for the driver."""
         return pickled(list(zip(*values, strict=True)))
 
     def insert_all_packed_rows(self, db_table: str, columns: Sequence[Column], data: Sequence[bytes]) -> None:
-        """Insert all that `pack_rows` made of several batches."""
+        """Insert several batches of packed rows."""
         for part in data:
             self.insert_packed_rows(db_table, columns, part)
 
     def insert_packed_rows(self, db_table: str, columns: Sequence[Column], data: bytes) -> None:
-        """Insert what `pack_rows` made."""
-        # Safe to unpickle: we wrote it, into a temporary file that nobody else can open.
+        """Insert the rows that `pack_rows` packed."""
+        # This is safe to unpickle: we wrote it to a temporary file that nobody else can open.
         self.insert_rows(db_table, columns, pickle.loads(data))
 
     def update_rows(self, table: Table, values: Sequence[Sequence[Any]]) -> None:
-        """Write over the rows that have their keys. `values`: the table's columns, as the driver takes them."""
+        """Overwrite the rows with the same keys. `values`: the table's columns, with values for the driver."""
         key, *others = values
         q = self.quote
         assignments = ", ".join(f"{q(column.column)} = %s" for column in table.nonkey_columns)
@@ -223,7 +223,7 @@ class Writing(Conversion):
             cursor.executemany(sql, list(zip(*others, key, strict=True)))
 
     def is_about_a_record(self, error: OperationalError) -> bool:
-        """Tell whether an `OperationalError` is the fault of one record. By default, none is."""
+        """Tell whether an `OperationalError` is about one record. By default, none is."""
         return False
 
     @abstractmethod
@@ -240,14 +240,14 @@ class Writing(Conversion):
 
 
 class _Pickler(pickle.Pickler):
-    """Pickles a view of memory, too, as which Django gives binary values to a driver, also inside of lists."""
+    """A pickler that can also pickle a `memoryview`, which Django uses for binary values, even inside lists."""
 
     def reducer_override(self, value: Any) -> Any:
         return (memoryview, (bytes(value),)) if isinstance(value, memoryview) else NotImplemented
 
 
 def pickled(value: Any) -> bytes:
-    """Pickle values as drivers take them. Raises `ValueError` if one cannot be."""
+    """Pickle values for a driver. Raises `ValueError` if one cannot be pickled."""
     data = io.BytesIO()
     try:
         _Pickler(data, protocol=5).dump(value)
@@ -257,7 +257,7 @@ def pickled(value: Any) -> bytes:
 
 
 def _integer_type(field: Field[Any, Any]) -> str:
-    """Return the internal type of the numbers in a column: those of a reference are those of what it refers to."""
+    """Return the internal type of the numbers in a column; for a reference, that of the key that it refers to."""
     while field.remote_field is not None:
         field = field.target_field  # type: ignore[attr-defined]
     name = field.get_internal_type()
