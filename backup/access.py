@@ -205,7 +205,7 @@ def drain(request: HttpRequest, seconds: float = 10) -> None:
 
 
 def drop_body(request: HttpRequest, response: HttpResponseBase) -> None:
-    """Have the body of a stranger's request dropped once the answer was sent, without waiting for one that stalls.
+    """Discard the body of a stranger's request after the answer was sent, without waiting for one that stalls.
 
     The answer would be lost where the connection were closed at once: see `drain`. Reading from a client that sends
     nothing cannot be stopped by way of WSGI, so this needs the socket, which gunicorn gives away. With other servers

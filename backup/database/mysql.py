@@ -66,9 +66,9 @@ class MySQL(Database):
 
     @contextmanager
     def exact_session(self) -> Iterator[None]:
-        """Set the SQL that the server understands to MySQL's own, and how values are stored to the strictest.
+        """Set the session to MySQL's own SQL dialect, and to strict storing of values.
 
-        Whether a backslash escapes stays as it is: rows are packed before a restore's transaction begins.
+        Whether a backslash escapes is not changed, since rows are packed before a restore's transaction begins.
         """
         before, exact = self._exact_mode()
         if before == exact:
@@ -82,7 +82,7 @@ class MySQL(Database):
                 self._set({"sql_mode": before})
 
     def _exact_mode(self) -> tuple[str, str]:
-        """Return the session's `sql_mode`, and the one in which values are read and written to the letter."""
+        """Return the session's `sql_mode`, and the one in which values are read and written exactly."""
         before = self.fetch("SELECT @@sql_mode")[0][0]
         modes = {*before.split(",")}
         if "STRICT_ALL_TABLES" in modes and not modes & ODD_MODES:
@@ -90,7 +90,7 @@ class MySQL(Database):
         return before, ",".join(["STRICT_ALL_TABLES", *sorted(modes & {"NO_BACKSLASH_ESCAPES"})])
 
     def without_transactions(self, tables: Sequence[Table]) -> list[str]:
-        """Return the statement that mends it for each table of MyISAM, say, or of Aria."""
+        """Return a statement that solves it, for each table of an engine such as MyISAM or Aria."""
         ours = {name for table in tables for name, _columns in table.db_tables}
         rows = self.fetch(
             "SELECT t.table_name FROM information_schema.tables t JOIN information_schema.engines e USING (engine)"
@@ -100,7 +100,7 @@ class MySQL(Database):
         return [f"ALTER TABLE {quote(name)} ENGINE = InnoDB;" for (name,) in sorted(rows) if name in ours]
 
     def without_all_characters(self, tables: Sequence[Table]) -> list[str]:
-        """Return the statement that mends it for each table with texts in utf8mb3, say, which has no emoji."""
+        """Return a statement that solves it, for each table with texts in utf8mb3 and the like, which has no emoji."""
         ours = {name for table in tables for name, _columns in table.db_tables}
         rows = self.fetch(
             "SELECT DISTINCT table_name FROM information_schema.columns WHERE table_schema = DATABASE()"
@@ -126,7 +126,7 @@ class MySQL(Database):
         return self._collations[name]
 
     def weights(self, collation: str, texts: Sequence[Plain]) -> Sequence[Plain]:
-        """Have the server make the weights. What they leave open is whether blanks at the end count."""
+        """Let the server compute the weights. They do not say whether trailing blanks count, so that is asked, too."""
         pads = self.fetch(f"SELECT {_collated(collation)} = {_collated(collation)}", ["a", "a "])[0][0]
         all_weights: list[Plain] = []
         for part in slices(texts, UNION_TERMS):
@@ -160,7 +160,7 @@ class MySQL(Database):
 
     @contextmanager
     def restore_settings(self) -> Iterator[None]:
-        """Set what a restore needs, and put back what was set.
+        """Change the settings of the session for a restore, and restore them after it.
 
         MySQL checks references row by row, and cannot defer that. Strict mode: a value that does not fit is an error,
         and is never cut; 0 is a key like any other. Django runs MySQL at READ COMMITTED, where a lock on all rows of a
@@ -192,14 +192,14 @@ class MySQL(Database):
     def lock_out_writers(self, tables: Sequence[Table]) -> None:
         """Lock every row, and every gap between rows, as a query does that reads all of them FOR UPDATE.
 
-        `LOCK TABLES` would commit, and would keep readers out, too. No query may come before: it would fix what this
-        transaction sees. Those tables come first that refer to others: somebody who inserts a row holds it, and then
-        wants the row that it refers to.
+        `LOCK TABLES` would commit, and would lock out readers, too. No query may come before, since it would determine
+        what this transaction sees. Tables that refer to others come first: a writer that inserts a row locks it, and
+        then needs the row that it refers to.
         """
         try:
             for table in reversed(tables):
                 for name, _columns in reversed(table.db_tables):
-                    # To lock another index is not enough: a new row goes into the primary key first.
+                    # Locking another index is not enough: a new row is first inserted into the primary key.
                     self.fetch(f"SELECT COUNT(*) FROM {self.quote(name)} FORCE INDEX (PRIMARY) FOR UPDATE")
         except OperationalError as error:
             if error.args and error.args[0] in LOCKED:
@@ -236,7 +236,7 @@ class MySQL(Database):
         return not (self.connection.mysql_is_mariadb or self._sees_triggers())  # type: ignore[attr-defined]
 
     def _sees_triggers(self) -> bool:
-        """Tell whether triggers would be shown to this account: MySQL shows them only to those who may make some."""
+        """Tell whether this account can see triggers: MySQL only shows them to accounts that may create some."""
         user, host = self.fetch("SELECT CURRENT_USER()")[0][0].rsplit("@", 1)
         may = (
             "SELECT 1 FROM information_schema.{}_privileges WHERE privilege_type = 'TRIGGER' AND grantee = %s"
@@ -246,7 +246,8 @@ class MySQL(Database):
         return bool(self.fetch(sql, [f"'{user}'@'{host}'"] * 2)[0][0])
 
     def change_marker(self, tables: Sequence[Table]) -> object:
-        """Return for each table the number of rows, and a sum of digests of the rows: MySQL itself does not say."""
+        """Return for each table the number of rows, and a sum of digests of the rows, since MySQL itself cannot
+        tell."""
         return [
             self.fetch(f"SELECT COUNT(*), SUM({self._digest_of(columns)}) FROM {self.quote(name)}")
             for table in tables
@@ -254,7 +255,7 @@ class MySQL(Database):
         ]
 
     def _digest_of(self, columns: Sequence[Column]) -> str:
-        """Return SQL for a digest of all that these columns of a row hold."""
+        """Return SQL for a digest of the values of these columns in a row."""
         texts = []
         for column in columns:
             name = self.quote(column.column)
@@ -268,9 +269,9 @@ class MySQL(Database):
         return f"EXTRACT(YEAR_MONTH FROM {name})"
 
     def reset_sequences(self, tables: Sequence[Table]) -> None:
-        """Do nothing: InnoDB counts on from the highest key that was inserted."""
+        """Do nothing: InnoDB continues after the highest key that was inserted."""
 
-    #: ALTER TABLE commits whatever was begun.
+    #: ALTER TABLE commits the transaction.
     KEYS_AFTER_COMMIT = True
 
     def next_keys(self, tables: Sequence[Table]) -> dict[Table, int]:
@@ -321,8 +322,8 @@ class MySQL(Database):
 
     def to_batch(self, *args: Any, **options: Any) -> Batch:
         batch = super().to_batch(*args, **options)
-        # The driver needs the interpreter lock several times a query. The thread that prefetches may have it now,
-        # rather than after the five milliseconds that Python lets it wait: a backup takes a fifth less time.
+        # The driver needs the interpreter lock several times for each query. Give it to the prefetching thread now, and
+        # not only after the five milliseconds that Python makes it wait: a backup takes a fifth less time.
         time.sleep(0)
         return batch
 
@@ -342,7 +343,7 @@ class MySQL(Database):
     AS_SQL = (INTEGER, TEXT, BOOLEAN, FLOAT, DATE, TIME, DATETIME, DURATION)
 
     def pack_rows(self, columns: Sequence[Column], values: Sequence[Sequence[Any]]) -> bytes:
-        """Pack rows as SQL, if all columns have a kind that can be written so.
+        """Pack rows as SQL, if all columns have a kind for which that works.
 
         A column at a time: the driver would write each value by itself.
         """
@@ -350,7 +351,7 @@ class MySQL(Database):
         if (
             not values[0]
             or not all(column.kind in self.AS_SQL or column.is_natural for column in columns)
-            # In other character sets, a byte within a letter may be that of a quote.
+            # In other character sets, a byte within a character may equal that of a quote.
             or getattr(raw, "encoding", "") != "utf8"
             or not hasattr(raw, "string_literal")  # another driver than mysqlclient
         ):
@@ -374,7 +375,7 @@ class MySQL(Database):
     BOUNDED = (FLOAT, DECIMAL, DURATION)
 
     def can_hold(self, column: Column, value: Plain) -> bool:
-        """Tell whether a number is one: MySQL has no NaN and no infinity."""
+        """Tell whether a float is a number: MySQL has no NaN and no infinity."""
         if column.kind is DURATION:
             return is_countable(value)
         if column.kind is DECIMAL:
@@ -389,7 +390,7 @@ class MySQL(Database):
         return super().is_damage(error) or self.code_of(error) in DAMAGED
 
     def is_about_a_record(self, error: OperationalError) -> bool:
-        # Errors of data and of constraints that mysqlclient files under OperationalError.
+        # Errors of data and constraints that mysqlclient raises as OperationalError.
         return bool(error.args) and error.args[0] in {
             1048,
             1264,
@@ -404,9 +405,9 @@ class MySQL(Database):
         }
 
 
-#: How the names of the locks begin; they are the whole server's.
+#: The beginnings of the names of the locks, which are shared by the whole server.
 LOCKS = {Job.RESTORE: "backup", Job.AUTOMATIC_BACKUP: "backup.automatic", Job.NOTE: "backup.note"}
-#: Modes that change what SQL means, or what a value becomes.
+#: Modes that change the meaning of SQL, or how values are stored.
 ODD_MODES = {
     *("ANSI", "ORACLE", "MSSQL", "DB2", "POSTGRESQL", "MAXDB"),
     *("ANSI_QUOTES", "PIPES_AS_CONCAT", "IGNORE_SPACE", "HIGH_NOT_PRECEDENCE", "SIMULTANEOUS_ASSIGNMENT"),
@@ -428,9 +429,9 @@ DAMAGED = {1016, 1017, 1030, 1033, 1034, 1035, 1194, 1195, 1712, 1812, 1814, 181
 
 
 def _literals(kind: Kind, values: Sequence[Any], literal: Callable[[bytes], bytes]) -> Sequence[str]:
-    """Return a column as its values stand in a statement of MySQL's.
+    """Return the values of a column as literals of MySQL's SQL.
 
-    `literal`: the driver's way to put text in quotes. Raises `ValueError` if MySQL has no way to write a value.
+    `literal`: the driver's function that quotes text. Raises `ValueError` if MySQL cannot express a value.
     """
     if kind is FLOAT:
         return ["NULL" if value is None else _double(value) for value in values]
@@ -442,7 +443,7 @@ def _literals(kind: Kind, values: Sequence[Any], literal: Callable[[bytes], byte
 
 
 def _double(value: float) -> str:
-    """Write a float with an exponent, which tells it from a decimal number."""
+    """Write a float with an exponent, which distinguishes it from a decimal number."""
     text = repr(value)
     if text in ("nan", "inf", "-inf"):
         raise ValueError(text)

@@ -48,7 +48,7 @@ from .values import (
 
 
 class OwnSequence(NamedTuple):
-    """The sequence of a column. `name`: quoted. `highest`: SQL for the highest key in use."""
+    """The sequence of a column. `name`: its name, quoted. `highest`: SQL for the highest key in use."""
 
     db_table: str
     name: str
@@ -64,9 +64,9 @@ class PostgreSQL(Database):
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
         super().__init__(connection)
-        #: The quoted names of the tables of this restore, where their references are checked as a set; else [].
+        #: The quoted names of the tables of this restore, if their references are checked as a set; else [].
         self._restored: list[str] = []
-        #: What the server calls the encoding of its texts; None before anybody asked.
+        #: The server's name of the encoding of its texts; None before it was asked.
         self._encoding: str | None = None
 
     def length_of(self, name: str) -> str:
@@ -80,11 +80,11 @@ class PostgreSQL(Database):
 
     @contextmanager
     def exact_session(self) -> Iterator[None]:
-        """Set how values are written as text: with fewer digits, floats are rounded; in another style, the sign of a
-        duration means something else."""
+        """Set the format of values as text: with fewer digits, floats would be rounded; in another style, the sign of a
+        duration would mean something else."""
         settings = ", ".join(f"current_setting('{name}')" for name in EXACT)
         before = dict(zip(EXACT, self.fetch(f"SELECT {settings}")[0], strict=True))
-        # Set only what has to be: behind a pooler, others may get this session next.
+        # Only change what is necessary: behind a pooler, others may get this session next.
         odd = {name: value for name, value in before.items() if value not in EXACT[name]}
         self._set({name: EXACT[name][0] for name in odd}, local=False)
         try:
@@ -96,15 +96,15 @@ class PostgreSQL(Database):
     def _set(self, settings: dict[str, str], *, local: bool) -> None:
         """Set parameters of the server.
 
-        `local`: until the end of the transaction, which also holds where a pooler changes sessions between them.
+        `local`: until the end of the transaction, which also works if a pooler changes sessions between transactions.
         """
         for name, value in settings.items():
             self.fetch("SELECT set_config(%s, %s, %s)", [name, value, local])
 
     def begin_snapshot(self) -> None:
         self.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        # Rows are read in the order of their keys, a batch at a time. A planner that knows nothing of a table yet, as
-        # after a restore, would sort all of it for each batch.
+        # Rows are read in the order of their keys, a batch at a time. Without statistics, as after a restore, the
+        # planner would sort the whole table for each batch.
         self.execute("SET LOCAL enable_sort = off")
         self._set(WHOLE, local=True)
         self.execute("SAVEPOINT snapshot")
@@ -136,7 +136,7 @@ class PostgreSQL(Database):
 
     @contextmanager
     def made_anew(self, tables: Iterable[Table], damaged: Iterable[str]) -> Iterator[None]:
-        """Put back the references to a damaged table, which go with it, as they were."""
+        """Create the references to a damaged table anew, since they are dropped with it."""
         names = [self.connection.ops.quote_name(name) for name in damaged]
         references = self.fetch(
             "SELECT conrelid::regclass::text, quote_ident(conname), pg_get_constraintdef(oid) FROM pg_constraint"
@@ -167,7 +167,7 @@ class PostgreSQL(Database):
         """Return for each table the number of rows, and a sum over the transactions that wrote them.
 
         A change makes a new version of a row, by a transaction with a higher number. (The number of the last
-        transaction would not do: it is one of the whole server, and rises by itself.)
+        transaction would not do: it belongs to the whole server, and rises by itself.)
         """
         sql = "SELECT COUNT(*), SUM(hashint8extended(xmin::text::bigint, 0)), MAX(xmin::text::bigint) FROM {}"
         return [
@@ -178,8 +178,8 @@ class PostgreSQL(Database):
 
     @contextmanager
     def lock(self, job: Job) -> Iterator[None]:
-        """Hold a lock by a transaction on a connection of its own: a pooler may give each transaction another session,
-        and a lock of the session would then be somebody else's."""
+        """Hold a lock in a transaction on a separate connection: a pooler may give each transaction another session, so
+        that a lock of the session could end up with somebody else."""
         connection = self.connection.copy()
         try:
             connection.set_autocommit(False)
@@ -189,13 +189,13 @@ class PostgreSQL(Database):
                 raise already_running(job)
             yield
         finally:
-            # Release the lock first: the server notices later that the connection is closed, and holds it until then.
+            # Release the lock first: the server would hold it until it notices that the connection is closed.
             with suppress(DatabaseError):
                 connection.rollback()
             connection.close()
 
     def lock_out_writers(self, tables: Sequence[Table]) -> None:
-        # This must come before any query: at a higher isolation level, the first one fixes what the transaction sees.
+        # This must come before any query: at a higher isolation level, the first one determines what is visible.
         names = [self.quote(name) for table in tables for name, _columns in table.db_tables]
         self._restored = []
         if not names:
@@ -231,8 +231,8 @@ class PostgreSQL(Database):
             self._restored = []
 
     def check_deferred_constraints(self) -> None:
-        """Have the references checked. The server does so row by row, which takes as long as writing them; where the
-        role may have it leave that out (a superuser, as in the official container), all of a table at once."""
+        """Check the references. The server does it row by row, which takes as long as writing the rows. If the role may
+        switch that off (a superuser, as in the official container), all rows of a table are checked at once instead."""
         if not self._restored:
             self.execute("SET CONSTRAINTS ALL IMMEDIATE")
             return
@@ -252,7 +252,7 @@ class PostgreSQL(Database):
             sql += f" WHERE a.{column} IS NOT NULL AND b.{key} IS NULL"
             if not self.fetch(f"{sql} LIMIT 1"):
                 continue
-            # The server would not check rows that nobody has touched. So what was missing before may still be.
+            # The server would not check rows that were not changed. So references may stay dangling.
             before = [value for (value,) in self._fetch_as_it_was(sql)]
             rows = self.fetch(f"{sql} AND a.{column}::text <> ALL (%s) LIMIT 1", [before])
             if rows:
@@ -262,7 +262,7 @@ class PostgreSQL(Database):
                 )
 
     def _fetch_as_it_was(self, sql: str) -> list[Any]:
-        """Return the rows of a query of what is committed, without what this transaction has done."""
+        """Return the rows of a query as of the last commit, without the changes of this transaction."""
         connection = self.connection.copy()
         try:
             return PostgreSQL(connection).fetch(sql)
@@ -270,9 +270,9 @@ class PostgreSQL(Database):
             connection.close()
 
     def _must_check_each_row(self) -> bool:
-        """Tell whether there is more to these tables than references that can be checked as a set: triggers or rules of
-        somebody's own, references by several columns, or such as were never checked; or unique values that the server
-        checks at the end, which it does by triggers of its own."""
+        """Tell whether these tables have more than references that can be checked as a set: custom triggers or rules,
+        references by several columns, references that were never validated, or deferred unique constraints, which the
+        server checks by triggers."""
         rows = self.fetch(
             "SELECT EXISTS (SELECT FROM pg_trigger WHERE NOT tgisinternal AND tgrelid = ANY (%s::regclass[]))"
             " OR EXISTS (SELECT FROM pg_rewrite WHERE ev_class = ANY (%s::regclass[]))"
@@ -285,7 +285,7 @@ class PostgreSQL(Database):
         return bool(rows[0][0])
 
     def fast_reader(self, column: Column) -> ColumnReader | None:
-        # Have the server make texts: Python objects in between would take longer.
+        # Let the server return texts, since Python objects in between would take longer.
         name, kind = self.quote(column.column), column.kind
         if kind is TEXT and self._holds_any_bytes():
             return ColumnReader(f"convert_to({name}, 'SQL_ASCII')", each(_text_of_bytes))
@@ -296,26 +296,26 @@ class PostgreSQL(Database):
         if kind is DATE:
             return ColumnReader(f"{name}::text", Checked(DATE))
         if kind is DATETIME and settings.USE_TZ:
-            # This needs the DateStyle ISO, as psycopg does. to_char would take three times as long.
+            # This needs the DateStyle ISO, which psycopg sets. to_char would take three times as long.
             return ColumnReader(f"({name} AT TIME ZONE 'UTC')::text", moments)
         if kind is DURATION:
             return ColumnReader(f"(EXTRACT(EPOCH FROM {name}) * 1000000)::bigint", durations)
         return None
 
     def _holds_any_bytes(self) -> bool:
-        """Tell whether the server takes texts for bytes, which need be no UTF-8: it then refuses to send those that are
-        not."""
+        """Tell whether the server does not check the encoding of texts, so that they need not be UTF-8. It then refuses
+        to send those that are not."""
         if self._encoding is None:
             self._encoding = self.fetch("SHOW server_encoding")[0][0]
         return self._encoding == "SQL_ASCII"
 
-    #: Kinds whose plain form PostgreSQL reads as it is.
+    #: Kinds whose plain form PostgreSQL accepts unchanged.
     AS_TEXT = (INTEGER, TEXT, BOOLEAN, FLOAT, DATE, TIME, DATETIME, DURATION, DECIMAL, UUID_)
 
     BOUNDED = (TEXT, DURATION)
 
     def can_hold(self, column: Column, value: Plain) -> bool:
-        """Tell whether a value can be written, and read again: no NUL, and durations in microseconds."""
+        """Tell whether a value can be written and read again: texts must not contain NUL, and durations must fit."""
         if column.kind is DURATION:
             return is_countable(value)
         return column.kind is not TEXT or "\0" not in value
@@ -328,7 +328,7 @@ class PostgreSQL(Database):
         return as_they_are if column.kind in self.AS_TEXT else super().fast_writer(column)
 
     def pack_rows(self, columns: Sequence[Column], values: Sequence[Sequence[Any]]) -> bytes:
-        """Pack rows as text for COPY, if all columns have a kind that can be written so."""
+        """Pack rows as text for COPY, if all columns have a kind for which that works."""
         if not all(column.kind in self.AS_TEXT or column.is_natural for column in columns):
             return super().pack_rows(columns, values)
         texts = [_copy_texts(column.kind, raw) for column, raw in zip(columns, values, strict=True)]
@@ -365,10 +365,10 @@ class PostgreSQL(Database):
         self.insert_rows(table.db_table, table.columns, list(zip(*values, strict=True)), end)
 
     def reset_sequences(self, tables: Sequence[Table]) -> None:
-        """Put each sequence above the keys that are in use.
+        """Set each sequence above the keys that are in use.
 
-        What `setval` and `nextval` do stays, even if the transaction is rolled back. Sequences only ever go up here, so
-        that then none is below a key that is in use.
+        `setval` and `nextval` are not undone by a rollback. So sequences are only ever raised here, and none can end up
+        below a key that is in use.
         """
         columns = [(table.db_table, table.key.column) for table in tables]
         columns += [(relation.db_table, "id") for table in tables for relation in table.relations]
@@ -377,7 +377,7 @@ class PostgreSQL(Database):
             if sequence.may_set:
                 sql = f"SELECT setval(%s, {sequence.highest}) FROM {name}"
                 self.fetch(f"{sql} WHERE {sequence.highest} >= last_value", [name])
-            else:  # a role that may only take the next number takes all that are in use
+            else:  # a role that may only use `nextval` calls it for all keys in use
                 numbers = f"generate_series(nextval(%s), {sequence.highest})"
                 self.fetch(f"SELECT MAX(nextval(%s)) FROM {numbers}", [name, name])
 
@@ -397,7 +397,7 @@ class PostgreSQL(Database):
         }
 
     def set_next_keys(self, next_keys: Mapping[Table, int]) -> None:
-        """Restart sequences, which, unlike `setval`, is undone with the transaction. Only an owner may do that."""
+        """Restart sequences, which only their owner may do. Unlike `setval`, it is undone by a rollback."""
         tables = {table.db_table: table for table in next_keys}
         for sequence in self._sequences([(name, table.key.column) for name, table in tables.items()]):
             if sequence.is_owned:
@@ -408,7 +408,7 @@ class PostgreSQL(Database):
                     self.fetch("SELECT nextval(%s)", [sequence.name])
 
     def _sequences(self, columns: Sequence[tuple[str, str]]) -> list[OwnSequence]:
-        """Return the sequences of those of the (table, column) that have one."""
+        """Return the sequences of columns, given as (table, column), that have one."""
         rows = self.fetch(
             "SELECT n, s, has_sequence_privilege(s, 'SELECT'), has_sequence_privilege(s, 'UPDATE'),"
             " pg_has_role(relowner, 'USAGE')"
@@ -429,7 +429,7 @@ class PostgreSQL(Database):
         return sequences
 
     def passes(self, error: OperationalError) -> bool:
-        """Tell by the SQLSTATE. Without one, the server was not reached, or ended the connection."""
+        """Decide by the SQLSTATE. Without one, the server was not reached, or closed the connection."""
         state = self.code_of(error)
         return state is None or state in LOCKED | {"53300"} or str(state)[:2] in PASSING
 
@@ -440,7 +440,7 @@ class PostgreSQL(Database):
         return unknown - KNOWN_TIME_ZONES
 
 
-#: A cache, since the server reads hundreds of files to list its zones. An unknown zone has it read them again.
+#: A cache, since the server reads hundreds of files to list its zones. They are only listed again for an unknown zone.
 KNOWN_TIME_ZONES: set[str] = set()
 
 
@@ -451,16 +451,16 @@ REFERENCES = (
 )
 #: Arbitrary numbers, the same for all sites: an advisory lock belongs to one database.
 LOCKS = {Job.RESTORE: 0x62616279, Job.AUTOMATIC_BACKUP: 0x6261627A, Job.NOTE: 0x6261627B}
-#: Setting -> the values that show all digits of a float, and durations in the style that we read; the best one first.
+#: Setting -> the values with which floats have all digits, and durations the style that we read; the best one first.
 EXACT = {"extra_float_digits": ("3", "2", "1"), "intervalstyle": ("postgres",)}
 #: The same, for a transaction; and an error in place of rows that a policy of row-level security would hide, since a
 #: backup without them would look complete.
 WHOLE = {**{name: values[0] for name, values in EXACT.items()}, "row_security": "off"}
 #: SQLSTATE: a lock was not granted in time.
 LOCKED = {"55P03"}
-#: Classes of SQLSTATE that pass by themselves: connections, deadlocks, a server that starts or shuts down.
+#: Classes of SQLSTATE of temporary errors: connections, deadlocks, a server that starts or shuts down.
 PASSING = {"08", "40", "57"}
-#: Classes of SQLSTATE that say that something cannot be read: values, files, an internal error.
+#: Classes of SQLSTATE for something that cannot be read: values, files, an internal error.
 DAMAGED = {"22", "58", "XX"}
 
 
@@ -473,14 +473,14 @@ def _plain_floats(values: Sequence[Any]) -> Sequence[Plain]:
 
 
 def _signed_zeros(values: Sequence[Any]) -> Sequence[Any]:
-    """Write minus zero as text: as a number in a statement it is a decimal one, which has no such sign."""
+    """Write minus zero as text: a number in a statement is a decimal one, in which zero has no sign."""
     if 0.0 not in values:
         return values
     return ["-0.0" if value == 0 and str(value) == "-0.0" else value for value in values]
 
 
 def _countable(values: Sequence[Any]) -> Sequence[Any]:
-    """Refuse durations that cannot be read any more, though PostgreSQL itself holds them: no backup could be made."""
+    """Refuse durations that PostgreSQL can store but nobody can read again, since no backup could be made of them."""
     for value in {*values}:
         if value is not None:
             microseconds(value)
@@ -491,7 +491,7 @@ _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
 
 def _copy_texts(kind: Kind, values: Sequence[Any]) -> Sequence[str]:
-    """Return a column as COPY takes it."""
+    """Return the values of a column as text for COPY."""
     if kind is TEXT and not is_harmless(values):
         return ["\\N" if value is None else value.translate(_ESCAPES) for value in values]
     return ["\\N" if value is None else str(value) for value in values]

@@ -230,7 +230,7 @@ def _runs(cuts: Iterable[_Cut], lines: bytes, text: bytes) -> Iterator[tuple[_Cu
 
 
 def _text_of(table: Table, columns: Batch) -> bytes | None:
-    """Return rows here as a file has them; None if there are none, or nobody can read one of them."""
+    """Return rows here as text, as a file has them; None if there are none, or if one of them cannot be read."""
     try:
         return lines_of(table.record_template, columns) if columns else None
     except TypeError:  # a value in the database that JSON cannot express

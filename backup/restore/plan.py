@@ -78,7 +78,7 @@ KeyRange = tuple[int, int]
 
 @dataclass(frozen=True)
 class Identical:
-    """The records of a model that are here already, to the letter. They are not in the spool."""
+    """The records of a model that are identical to rows here. They are not in the spool."""
 
     count: int = 0
     #: Up to this key, the rows here are exactly the records of the backup, and the backup has none above it. None if
