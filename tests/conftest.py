@@ -5,6 +5,7 @@ ahead of pytest-django's own, which then finds Django ready and only guards the 
 """
 
 import gc
+import math
 import os
 import shutil
 import subprocess
@@ -198,6 +199,9 @@ def forget(backups):
     from django.db import connections
     from django.utils import timezone, translation
 
+    from backup.automatic import look
+
+    look.watch.next = math.inf  # else a request starts a process in the background, which outlives its test
     connections.close_all()
     ContentType.objects.clear_cache()
     timezone.deactivate()
