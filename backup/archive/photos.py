@@ -10,14 +10,14 @@ import hashlib
 import hmac
 import os
 import shutil
+import struct
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Protocol, cast
 
-from . import encryption
-from .deflate import Stored
+from . import deflate, encryption
 from .key import Key
 from .members import Photo
 
@@ -29,6 +29,18 @@ IN_MEMORY = 8 * 1024 * 1024
 _ENTRY = "photo"
 #: Bytes that such a ZIP may have in addition to the photo.
 _AROUND = 4096
+#: What reading a damaged ZIP may raise.
+DAMAGE: tuple[type[Exception], ...] = (
+    *deflate.ERRORS,
+    zipfile.BadZipFile,
+    EOFError,
+    struct.error,
+    NotImplementedError,
+    RuntimeError,
+    UnicodeError,
+    ValueError,
+    OverflowError,
+)
 
 
 class PhotoSource(Protocol):
@@ -41,8 +53,7 @@ class PhotoSource(Protocol):
     def blocks(self, photo: Photo, key: Key | None) -> Iterator[bytes]:
         """Yield the stored content of a photo, which is not checked.
 
-        Raises `FileNotFoundError`, `StorageFailed`; or, if it is damaged, `ValueError`, `zipfile.BadZipFile`,
-        `EOFError`.
+        Raises `FileNotFoundError`, `StorageFailed`; or, if it is damaged, an error of `DAMAGE`.
         """
 
     def bring(self, photo: Photo, key: Key | None, folder: Path) -> None:
@@ -137,7 +148,7 @@ def write_encrypted(target: BinaryIO, blocks: Iterable[bytes], key: Key) -> None
         packed.comment = f"A photo of a backup of Baby Buddy, encrypted.\nKey id: {key.id}\n".encode()
         info = encryption.entry(_ENTRY, zipfile.ZIP_STORED)
         with packed.open(info, "w", force_zip64=True) as member:
-            encryption.encrypt(member, info, key, Stored())
+            encryption.encrypt(member, info, key, deflate.Stored())
             for block in blocks:
                 member.write(block)
             encryption.end(member)
@@ -152,7 +163,7 @@ def read_encrypted(source: BinaryIO, size: int, key: Key) -> Iterator[bytes]:
         raise ValueError("too long")
     with zipfile.ZipFile(source) as packed:
         infos = packed.infolist()
-        if len(infos) != 1 or encryption.compression(infos[0]) is None:
+        if len(infos) != 1 or encryption.compression(infos[0]) is None or infos[0].header_offset < 0:
             raise ValueError("no photo")
         with packed.open(encryption.raw(infos[0])) as file:
             content = encryption.Decryptor(file, infos[0], key)

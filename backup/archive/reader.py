@@ -8,7 +8,6 @@ from __future__ import annotations
 import codecs
 import hashlib
 import json
-import struct
 import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +27,7 @@ from .lines import LayoutError, Lines, RecordTooLongError, has_more_values, read
 from .members import MEDIA, README_FILE, RECORDS, Member, Photo, Records, records_by_name
 from .metadata import Metadata, check_version, parse_metadata
 from .names import METADATA, members_of, shown, slashed
-from .photos import PhotoSource
+from .photos import DAMAGE, PhotoSource
 
 #: Bytes of a member that are read, checked and parsed at a time, so that memory does not grow with the file. With
 #: smaller blocks, a preview would query the database server too often for too few rows.
@@ -92,26 +91,12 @@ class _BoundedReads:
         return data
 
 
-#: What `zipfile` may raise for a damaged file.
-_DAMAGE: tuple[type[Exception], ...] = (
-    *deflate.ERRORS,
-    zipfile.BadZipFile,
-    EOFError,
-    struct.error,
-    NotImplementedError,
-    RuntimeError,
-    UnicodeError,
-    ValueError,
-    OverflowError,
-)
-
-
 @contextmanager
 def _zip_errors() -> Iterator[None]:
     """Raise `InvalidBackup` for whatever `zipfile` and `zlib` raise."""
     try:
         yield
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise _damaged() from error
 
 
@@ -271,10 +256,7 @@ class Archive:
         """Check the ZIP's whole table of contents, including entries that are passed over."""
         infos = self._zip.infolist()
         self._limits.check_members(len(infos))
-        first = min(info.header_offset for info in infos)
-        if first < 0:
-            raise _damaged()
-        if first > 0:
+        if min(info.header_offset for info in infos) > 0:
             raise InvalidBackup(_("There is something before the ZIP in this file, so it is not a backup."))
         names = set()
         for info in infos:
@@ -308,7 +290,7 @@ class Archive:
             raise InvalidBackup(
                 _("“%(name)s” is compressed in a way that backups do not use.") % {"name": name}
             )
-        if info.header_offset + info.compress_size > self._size:
+        if info.header_offset < 0 or info.header_offset + info.compress_size > self._size:
             raise _damaged()
         if (info.external_attr >> 16) & 0o170000 not in (0, 0o100000, 0o040000):
             raise foreign.is_link(name)
@@ -418,7 +400,7 @@ class Archive:
             raise InvalidBackup(
                 _("The photo “%(name)s” is missing.") % {"name": shown(photo.name)}
             ) from error
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise _damaged_photo(photo) from error
         if size != photo.size or digest.hexdigest() != photo.sha256:
             raise _damaged_photo(photo)

@@ -10,7 +10,6 @@ import datetime as dt
 import hashlib
 import shutil
 import tempfile
-import zipfile
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from functools import cached_property
@@ -21,7 +20,7 @@ from django.core.files import File
 from django.utils.translation import gettext as _
 
 from ..archive import Key, Photo, PhotoSource
-from ..archive.photos import BLOCK, IN_MEMORY, link, read_stored, stored_name, write_encrypted
+from ..archive.photos import BLOCK, DAMAGE, IN_MEMORY, link, read_stored, stored_name, write_encrypted
 from ..conf import aware_now
 from ..exceptions import CannotList, NoSuchBackup, StorageFailed
 from . import files, locations
@@ -141,7 +140,9 @@ class Photos:
         try:
             for block in self.blocks(photo, key):
                 digest.update(block)
-        except (ValueError, EOFError, FileNotFoundError, zipfile.BadZipFile):
+        except FileNotFoundError:
+            return False
+        except DAMAGE:
             return False
         return digest.hexdigest() == photo.sha256
 

@@ -15,6 +15,7 @@ import signal
 import stat
 import struct
 import sys
+import tempfile
 import warnings
 import zipfile
 import zlib
@@ -337,6 +338,7 @@ KINDS = {
     "of a newer ZIP": Kind(in_directory(6, "<H", 99), DAMAGED),
     "named otherwise before the member": Kind(in_local_header(26, "<H", 3), DAMAGED),
     "a table of contents beyond the end": Kind(at_the_end(16, "<I", 0x7FFFFFFF), DAMAGED),
+    "a table of contents that says that it begins later": Kind(at_the_end(16, "<I", 0x7FFFFFF), DAMAGED),
     "a table of contents of 2 GB": Kind(at_the_end(12, "<I", 0x7FFFFFFF), DAMAGED + "|table of contents"),
     "a table of contents of 2^60 bytes": Kind(zip64_end, DAMAGED),
     # What a ZIP may be, and a backup is not
@@ -668,18 +670,26 @@ def bounded(memory=256 * 1024 * 1024, seconds=120):
         signal.signal(signal.SIGALRM, handler)
 
 
-def said_of(file, **options):
+@contextlib.contextmanager
+def on_disk(data):
+    """A file as an upload is one: other than one in memory, it cannot be read from before its beginning."""
+    with tempfile.TemporaryFile() as file:
+        file.write(data)
+        yield file
+
+
+def said_of(data, **options):
     """What is said when it is restored."""
-    with pytest.raises(BackupError) as caught, bounded():
-        restore(io.BytesIO(file), **options)
+    with on_disk(data) as file, pytest.raises(BackupError) as caught, bounded():
+        restore(file, **options)
     return caught.value
 
 
-def is_seen_by_a_preview(file, error):
+def is_seen_by_a_preview(data, error):
     """Where what is wrong is the file."""
     told = []
-    with contextlib.suppress(BackupError), bounded():
-        told.append(inspect(io.BytesIO(file), clear=False))
+    with on_disk(data) as file, contextlib.suppress(BackupError), bounded():
+        told.append(inspect(file, clear=False))
     return not told or error.status == 409
 
 

@@ -5,6 +5,7 @@ import io
 import os
 import shutil
 import subprocess
+import tempfile
 import tracemalloc
 import zipfile
 from unittest import mock
@@ -13,7 +14,7 @@ import pytest
 
 from backup.archive import Archive, Key, Keys, Metadata, Writer, open_archive, open_path, with_photos
 from backup.archive.encryption import NotAuthenticError
-from backup.archive.photos import read_encrypted, stored_name, write_encrypted
+from backup.archive.photos import DAMAGE, read_encrypted, stored_name, write_encrypted
 from backup.archive.whole import write_whole
 from backup.exceptions import EncryptionUnavailable, InvalidBackup
 from tests.unit.archive.test_archive import LIMITS, MOMENT
@@ -136,6 +137,22 @@ def test_another_key_opens_no_photo():
     with pytest.raises(NotAuthenticError):
         b"".join(read_encrypted(sealed, 100, other))
     assert b"".join(read_encrypted(sealed, 100, KEY)) == b"x" * 100
+
+
+def test_whatever_is_wrong_with_an_encrypted_photo_is_damage():
+    """On a disk, which takes some places for wrong that memory takes."""
+    content, sealed = b"x" * 100, io.BytesIO()
+    write_encrypted(sealed, [content], KEY)
+    sound, wrong = sealed.getvalue(), 0
+    for place in range(len(sound)):
+        for value in {0, 8, 0x7F, 0xFF} - {sound[place]}:
+            with tempfile.TemporaryFile() as file:
+                file.write(sound[:place] + bytes([value]) + sound[place + 1 :])
+                try:
+                    assert b"".join(read_encrypted(file, len(content), KEY)) == content
+                except DAMAGE:
+                    wrong += 1
+    assert wrong > len(sound)
 
 
 def test_names_of_encrypted_photos_tell_nothing():
