@@ -20,6 +20,8 @@ from typing import Any, BinaryIO, cast
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 
+from ...archive import Limits
+from ...conf import conf
 from ...exceptions import (
     LibraryMissing,
     LocationFailed,
@@ -120,13 +122,21 @@ def _disk_errors() -> Iterator[None]:
 
 
 class _Copy:
-    """A temporary file to write to, which reports to an `Activity`."""
+    """A temporary file to write to, which reports to an `Activity`.
+
+    It takes no more than the largest backup that is read: a server may send without end.
+    """
 
     def __init__(self, file: Any, activity: Activity) -> None:
         self._file, self._activity = file, activity
+        # Around what is in a backup are two headers for each entry.
+        self._left = conf.max_uncompressed_size + 2 * Limits(photos=conf.max_photos).directory_with_photos
 
     def write(self, content: bytes) -> int:
         self._activity.moved()
+        self._left -= len(content)
+        if self._left < 0:
+            raise LocationFailed(_("What was written there comes back as something else."))
         with _disk_errors():
             return int(self._file.write(content))
 

@@ -35,6 +35,8 @@ from .client import (
 from .renaming import Renaming
 
 _DAV = "{DAV:}"
+#: Bytes that a list of files may have, and what it says of one of them. Nextcloud takes some 300 for one.
+_LONGEST_LIST, _LONGEST_ENTRY = 256 * 1024 * 1024, 1024 * 1024
 _KINDS = b'<?xml version="1.0"?><propfind xmlns="DAV:"><prop><resourcetype/></prop></propfind>'
 
 
@@ -106,12 +108,16 @@ class WebDav(Renaming):
         """Return the names in a folder, and whether each is a folder. It is parsed bit by bit, since it may be long."""
         parser: XMLPullParser[Any] = XMLPullParser(["end"])
         entries, own = [], unquote(self._path(folder))
+        size = last = 0  # the bytes so far, and those before the entry that is not complete yet
         headers = {"Depth": "1", "Content-Type": "application/xml"}
         try:
             with self._asked("PROPFIND", f"{folder}/", headers=headers, content=_KINDS) as answer:
                 if answer.status_code != 207:
                     raise self._no_webdav()
                 for chunk in answer.iter_bytes(CHUNK):
+                    size += len(chunk)
+                    if size > _LONGEST_LIST or size - last > _LONGEST_ENTRY + CHUNK:
+                        raise self._no_webdav()
                     parser.feed(chunk)
                     for _event, element in cast(Any, parser.read_events()):
                         if element.tag == f"{_DAV}response":
@@ -122,6 +128,7 @@ class WebDav(Renaming):
                                 is_folder = element.find(f".//{_DAV}collection") is not None
                                 entries.append((path.rpartition("/")[2], is_folder))
                             element.clear()
+                            last = size
                 parser.close()
         except FileNotFoundError:
             return []

@@ -232,8 +232,7 @@ def sends_all(status=200):
         server.shutdown()
 
 
-@pytest.mark.parametrize("status", [200, 206])
-@pytest.mark.parametrize(
+over_http = pytest.mark.parametrize(
     "address",
     [
         "webdav://family:secret@127.0.0.1:{port}/nas",
@@ -241,6 +240,10 @@ def sends_all(status=200):
     ],
     ids=["webdav", "s3"],
 )
+
+
+@pytest.mark.parametrize("status", [200, 206])
+@over_http
 def test_a_server_that_sends_more_than_was_asked_for(s3_at, address, status):
     """No more than the part is held, or waited for."""
     with sends_all(status) as (port, sent):
@@ -256,6 +259,15 @@ def test_a_server_that_sends_more_than_was_asked_for(s3_at, address, status):
         assert part == (b"\2\2\3\3\3" if status == 200 else bytes(5))
         assert len(sent) < 300
         assert peak < 12 * MIB  # of which one MiB is the server's
+
+
+@over_http
+def test_a_file_without_end(s3_at, trouble, settings, address):
+    """No more of it takes room on the disk than a backup may have."""
+    settings.BACKUP_MAX_UNCOMPRESSED_SIZE, settings.BACKUP_MAX_PHOTOS = MIB, 10
+    with sends_all() as (port, sent):
+        trouble(acts(s3_at(address.format(port=port)))["fetch"], LocationFailed, "something else")
+        assert len(sent) < 50
 
 
 def test_no_such_host(settings, host_db, trouble):
@@ -400,6 +412,40 @@ def test_webdav_says_no(remote, trouble, refused, act, kind, text):
     there = remote("webdav")
     there.server.refuse(refused)
     trouble(acts(there.place)[act], kind, text)
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [b"x", b"<a>", b"<d:response><d:href>/nas/site_1/kept/x</d:href></d:response>"],
+    ids=["text", "nested", "entries"],
+)
+def test_webdav_a_list_without_end(settings, host_db, trouble, monkeypatch, piece):
+    sent = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_PROPFIND(self):
+            self.send_response(207)
+            self.end_headers()
+            try:
+                self.wfile.write(b'<d:multistatus xmlns:d="DAV:">')
+                while len(sent) < 300:
+                    self.wfile.write(piece * (MIB // len(piece)))
+                    sent.append(MIB)
+            except OSError:
+                pass
+
+        def log_message(self, *args):
+            pass
+
+    monkeypatch.setattr("backup.storage.locations.webdav._LONGEST_LIST", 20 * MIB)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        settings.BACKUP_LOCATIONS = {
+            "there": f"webdav://family:secret@127.0.0.1:{server.server_address[1]}/nas"
+        }
+        trouble(location("there").names, WrongAddress, "WebDAV")
+        server.shutdown()
+    assert len(sent) < 50
 
 
 def test_webdav_credentials(remote, settings, trouble):
