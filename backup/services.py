@@ -590,10 +590,10 @@ def prove_kept(
                 reporter=reporter,
                 photos_known=photos_known,
             )
-    except (NoSuchBackup, LocationFailed) as error:
+    except (NoSuchBackup, InvalidBackup, LocationFailed) as error:
         if place == kept.LOCAL:
             raise
-        verdict = Verdict.FAILED if isinstance(error, NoSuchBackup) else Verdict.UNKNOWN
+        verdict = Verdict.UNKNOWN if isinstance(error, LocationFailed) else Verdict.FAILED
         proof = Proof(verdict, aware_now().isoformat(), reason=error.message)
     proof = replace(proof, place=place)
     if not leave_out:

@@ -7,8 +7,8 @@ from typing import BinaryIO
 
 from django.utils.translation import gettext as _
 
-from ..exceptions import InvalidBackup, KeyNeeded, LocationFailed, NoSuchBackup
-from ..storage import kept, keys, locations
+from ..exceptions import InvalidBackup, LocationFailed, NoSuchBackup
+from ..storage import kept, locations
 from ..storage.names import Name
 
 #: Bytes at a random place of a file that are compared with what was sent.
@@ -54,10 +54,5 @@ def check(file: BinaryIO, name: Name) -> None:
 
     Its records are not read; the proof does that. Errors from reading the file are passed on.
     """
-    try:
-        with keys.unlocked(file) as archive:
-            key_id, state = archive.metadata.key_id, kept.state_of(archive.metadata)
-    except KeyNeeded as error:  # it is encrypted with an old key, which this server does not have
-        key_id, state = error.key_id, name.state
-    if (key_id, state) != (name.key_id, name.state):
-        raise InvalidBackup(_("The file is another backup than its name says."))
+    if not kept.is_what_its_name_says(file, name):
+        raise kept.another_backup()

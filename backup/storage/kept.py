@@ -268,7 +268,9 @@ def find(name: str) -> StoredBackup:
 
 
 def open_backup(name: str, place: str = "") -> BinaryIO:
-    """Open a backup for reading, with its photos; the caller closes it. Raises `NoSuchBackup`, `StorageFailed`.
+    """Open a backup for reading, with its photos; the caller closes it.
+
+    Raises `NoSuchBackup`, `StorageFailed`; `InvalidBackup` if another backup has taken its place in a location.
 
     `place`: the location to fetch it from, or `local`; by default the first place that has it.
     """
@@ -284,20 +286,52 @@ def _opened(name: str, place: str) -> BinaryIO:
         if place in ("", where):
             try:
                 return _open_in(where, parse(copy))
-            except StorageFailed as error:
+            except (StorageFailed, InvalidBackup) as error:
                 trouble = error  # another place may have it
             except NoSuchBackup as error:
-                trouble = trouble if isinstance(trouble, StorageFailed) else error
+                trouble = error if isinstance(trouble, NoSuchBackup) else trouble
     raise trouble
 
 
 def _open_in(place: str, copy: Name) -> BinaryIO:
     if place != LOCAL:
-        return locations.location(place).fetch(copy.path)
+        return _checked(locations.location(place).fetch(copy.path), copy)
     file = files.open_file(copy.path)
     if file is None:
         raise no_longer_there()
     return file
+
+
+def _checked(file: BinaryIO, name: Name) -> BinaryIO:
+    """Return a file that came from a location.
+
+    Raises `InvalidBackup` if it is sound, but another backup: whoever can write there can exchange two of them.
+    """
+    is_another = False
+    with suppress(InvalidBackup, EncryptionUnavailable, StorageFailed):  # left to whoever reads it
+        is_another = not is_what_its_name_says(file, name)
+    if is_another:
+        file.close()
+        raise another_backup()
+    file.seek(0)
+    return file
+
+
+def is_what_its_name_says(file: BinaryIO, name: Name) -> bool:
+    """Tell whether a file is the backup that its name says: of this state, and with this key.
+
+    Its records are not read. Raises `InvalidBackup`. Errors from reading the file are passed on.
+    """
+    try:
+        with keys.unlocked(file) as archive:
+            found = archive.metadata.key_id, state_of(archive.metadata)
+    except KeyNeeded as error:  # it is encrypted with an old key, which this server does not have
+        found = error.key_id, name.state
+    return found == (name.key_id, name.state)
+
+
+def another_backup() -> InvalidBackup:
+    return InvalidBackup(_("The file is another backup than its name says."))
 
 
 def local_path(name: str) -> str:

@@ -12,7 +12,7 @@ from django.core.management.base import CommandError
 from backup import services
 from backup.archive import open_path
 from backup.automatic import run as automatic
-from backup.exceptions import LocationFailed, NoSuchBackup
+from backup.exceptions import InvalidBackup, LocationFailed, NoSuchBackup
 from backup.management.base import BackupCommand, add_key_option, add_leave_out_option, way_on
 from backup.proof import Verdict
 from backup.storage import kept
@@ -48,8 +48,8 @@ class Command(BackupCommand):
             else:
                 kept.find(file)
                 key = None
-                # If the copy is gone, or the location is down, the proof will say so.
-                with suppress(NoSuchBackup, LocationFailed), kept.open_backup(file) as source:
+                # If the copy is gone or exchanged, or the location is down, the proof will say so.
+                with suppress(NoSuchBackup, InvalidBackup, LocationFailed), kept.open_backup(file) as source:
                     key = self.known_key(source, options["key"])
                 with self.progress_bar() as reporter:
                     proof = services.prove_kept(file, leave_out=leave_out, key=key, reporter=reporter)

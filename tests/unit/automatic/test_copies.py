@@ -21,7 +21,7 @@ from backup.automatic import copies, look, outlook, run, status
 from backup.automatic.status import State
 from backup.conf import aware_now, conf
 from backup.database.memo import site_id
-from backup.exceptions import NoSuchBackup, NotMounted
+from backup.exceptions import InvalidBackup, NoSuchBackup, NotMounted
 from backup.proof import Verdict
 from backup.storage import elsewhere, files, kept, keys
 from backup.storage.kept import BackupKind
@@ -645,6 +645,25 @@ def test_a_copy_that_is_not_there_any_more_fails_its_proof(lost, places):
     assert "nas" in found.message
     copies.copy()
     assert kept.find(backup.name).proof is None, "a file that is gone says nothing about the others"
+
+
+def test_another_backup_in_its_place_is_not_taken_for_it(lost, places):
+    """Whoever can write there, without the key, can put one copy in the place of another."""
+    backup, before = lost
+    run.run(now=True)
+    one, other = sorted(there(places["nas"]))
+    assert one.name == backup.name
+    shutil.copyfile(other, one)
+    proof = services.prove_kept(backup.name, place="nas")
+    assert proof.verdict is Verdict.FAILED
+    assert "another backup" in proof.reason
+    with pytest.raises(InvalidBackup, match="another backup"):
+        kept.open_backup(backup.name, "nas")
+    with services.open_kept(backup.name) as file:  # another place has it
+        restore(file, clear=True)
+    assert not differences(before, snapshot())
+    with pytest.raises(CommandError, match="another backup"):
+        call_command("prove_backup", backup.name)
 
 
 @pytest.mark.parametrize(
