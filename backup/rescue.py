@@ -59,7 +59,7 @@ def rescued(
             [*damage, *missing, *(f"{name}: {reason}" for name, reason in damaged.items())],
         )
     rescue = Rescue()
-    with suppress(BackupError, DatabaseError):  # then only the file itself is kept
+    with suppress(BackupError, DatabaseError, UnicodeDecodeError):  # then only the file itself is kept
         rescue.safety_copy = keep()
     path = database.file() if damage else None
     if path is None:
@@ -139,7 +139,7 @@ def _has_wal(path: Path) -> bool:
 
 
 def _first_migration(database: Database) -> dict[str, object] | None:
-    with suppress(DatabaseError):
+    with suppress(DatabaseError, UnicodeDecodeError):
         migrations = MigrationRecorder(database.connection).migration_qs.order_by("pk")
         return migrations.values("app", "name", "applied").first()
     return None

@@ -9,6 +9,7 @@ from typing import Any
 from django.db import DatabaseError, OperationalError
 
 from ..tables import Table
+from .errors import reason_of
 from .salvage import Salvage
 from .session import RawRows
 
@@ -28,6 +29,8 @@ class DamagedFile(Salvage):
         except OperationalError as error:
             if "decode" not in str(error):
                 raise
+        except UnicodeDecodeError as error:  # its message quotes a damaged schema
+            raise DatabaseError(reason_of(error)) from error
         # A text that is not UTF-8 is returned as bytes.
         raw = self._source or self.connection.connection
         raw.text_factory = _text_or_bytes

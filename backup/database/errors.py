@@ -23,8 +23,12 @@ class Job(enum.Enum):
 def reason_of(error: BaseException) -> str:
     """Return the message of a database, on one line of at most 300 characters."""
     args = error.args
+    if isinstance(error, UnicodeDecodeError):  # SQLite quotes a damaged schema in its message
+        return reason_of(ValueError(error.object.decode(errors="replace")))
     text = str(args[1]) if len(args) == 2 and isinstance(args[0], int) else str(error)
-    return " ".join(text.split())[:300].rstrip(".") or type(error).__name__
+    line = " ".join(text.split())
+    text = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in line)
+    return text[:300].rstrip(".") or type(error).__name__
 
 
 def refuse_records(lines: Sequence[str]) -> None:

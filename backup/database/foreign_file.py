@@ -91,7 +91,7 @@ def _damaged() -> Iterator[None]:
     """Raise `InvalidBackup` for errors of SQLite about a file that it cannot read."""
     try:
         yield
-    except (sqlite3.Error, DatabaseError) as error:
+    except (sqlite3.Error, DatabaseError, UnicodeDecodeError) as error:
         raise InvalidBackup(
             _("The database file cannot be read: %(reason)s.") % {"reason": reason_of(error)}
         ) from error

@@ -39,7 +39,7 @@ def site_id() -> str:
         try:
             migrations = MigrationRecorder(connection).migration_qs.order_by("pk")
             first = migrations.values_list("app", "name", "applied").first()
-        except DatabaseError as error:
+        except (DatabaseError, UnicodeDecodeError) as error:
             raise StorageFailed(
                 _("The database does not say which site this is, so the files of this site cannot be told.")
             ) from error
@@ -71,6 +71,8 @@ def load_note() -> str:
     try:
         rows = _rows()
         return (rows.values_list("session_data", flat=True).first() or "") if rows is not None else ""
+    except UnicodeDecodeError:  # the database is damaged: see `reason_of`
+        return ""
     except DatabaseError as error:
         trouble = database_of().trouble(error)
         if isinstance(trouble, Busy):

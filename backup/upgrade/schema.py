@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from django.db import DatabaseError
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.loader import MigrationLoader
 from django.utils.translation import gettext as _
@@ -11,14 +12,23 @@ from django.utils.translation import gettext as _
 from ..archive.metadata import Metadata
 from ..archive.names import shown
 from ..archive.reader import Archive
+from ..database import reason_of
 from ..exceptions import RestoreRefused
 from ..tables import MAX_NAMED, Table
 
 
 def leaf_migrations(connection: BaseDatabaseWrapper, app_labels: Iterable[str]) -> dict[str, list[str]]:
     """Return app label -> names of its newest applied migrations: those that no other applied one depends on."""
-    loader = MigrationLoader(connection)
+    loader = _loader(connection)
     return leaves(loader, loader.applied_migrations.keys(), app_labels)
+
+
+def _loader(connection: BaseDatabaseWrapper) -> MigrationLoader:
+    """Return what knows which migrations are applied. Raises `DatabaseError`."""
+    try:
+        return MigrationLoader(connection)
+    except UnicodeDecodeError as error:  # see `reason_of`
+        raise DatabaseError(reason_of(error)) from error
 
 
 def leaves(
@@ -47,7 +57,7 @@ def is_older(connection: BaseDatabaseWrapper, metadata: Metadata, *, leave_out: 
     A file of version 1.0 names no migrations and is taken to be at today's schema; see `check_fields`. Raises
     `RestoreRefused` if the backup has migrations that are unknown here.
     """
-    loader = MigrationLoader(connection)
+    loader = _loader(connection)
     check_known(
         loader,
         metadata.babybuddy_version,
@@ -72,7 +82,7 @@ def check_site(connection: BaseDatabaseWrapper) -> None:
 
 def pending(connection: BaseDatabaseWrapper) -> list[str]:
     """Return the last migrations of this site, "app.name", that are not applied."""
-    loader = MigrationLoader(connection)
+    loader = _loader(connection)
     leaf_nodes = loader.graph.leaf_nodes()
     return [f"{app}.{name}" for app, name in leaf_nodes if (app, name) not in loader.applied_migrations]
 

@@ -334,11 +334,18 @@ def test_a_command_leaves_out_by_choice(family, tmp_path, capfd):
     take()
 
 
-def test_a_command_restores_over_a_database_that_does_not_even_open(family, tmp_path, capfd):
+@pytest.mark.parametrize(
+    "damage",
+    [lambda data: b"\xff" * 5000, lambda data: data.replace(b"AUTOINCREMENT", b"AUTOINCREMEN\x85", 1)],
+    ids=["noise", "a schema that SQLite cannot quote as text"],
+)
+def test_a_command_restores_over_a_database_that_does_not_even_open(family, tmp_path, capfd, damage):
     before, good = snapshot(), tmp_path / "x.zip"
     good.write_bytes(take().getvalue())
     connection.close()
-    path().write_bytes(b"\xff" * 5000)
+    path().write_bytes(damage(path().read_bytes()))
+    with pytest.raises(CommandError, match="damaged"):
+        call_command("backup", output=str(tmp_path / "y.zip"))
     with pytest.raises(CommandError, match="--without-safety-copy"):
         call_command("restore", str(good), clear=True, interactive=False)
     call_command("restore", str(good), clear=True, interactive=False, without_safety_copy=True)

@@ -400,12 +400,15 @@ def test_databases_of_others_and_broken_ones(host_db, tmp_path):
         (other.read_bytes(), "not one of Baby Buddy"),
         (good[: len(good) // 2], "cannot be read"),
         (bytes(noise), "cannot be read"),
+        (good.replace(b"AUTOINCREMENT", b"AUTOINCREMEN\x85", 1), "malformed database schema"),
+        (good.replace(b"AUTOINCREMENT", b"\x1b[31mREMENT", 1), "malformed database schema"),
         (good[:16] + b"\0" * 500, "database file"),
         (good[:16], "database file"),
     ]:
         with pytest.raises((InvalidBackup, Unreadable)) as caught:
             convert(data, tmp_path)
         assert reason in caught.value.message
+        assert caught.value.message.isprintable()
 
 
 def test_a_database_of_a_newer_version(host_db, tmp_path):
