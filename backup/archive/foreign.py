@@ -55,7 +55,10 @@ def _texts(start: bytes) -> Iterator[str]:
 
 def no_metadata(names: Iterable[str]) -> InvalidBackup:
     """Return the error for a ZIP without `metadata.json`. `names`: of its members."""
-    name = next((name for name in names if _WANTED.fullmatch(name)), None)
+    names = [*names]
+    records = [name for name in names if name.lower().endswith(".json")]
+    wanted = [*filter(_WANTED.fullmatch, names), *(records if len(records) == 1 else ())]
+    name = next(iter(wanted), None)
     if name is None:
         return InvalidBackup(_("The ZIP has no metadata.json, so it is not a backup."))
     return InvalidBackup(

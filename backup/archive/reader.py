@@ -383,7 +383,8 @@ class Archive:
                     "“%(file)s” was changed or damaged: its checksum is not the one in metadata.json. If you changed "
                     "it yourself, restore it as an edited file."
                 )
-                % {"file": shown(member.file)}
+                % {"file": shown(member.file)},
+                offer="edited",
             )
 
     def _read_beside(self, photo: Photo) -> Iterator[bytes]:

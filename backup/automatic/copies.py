@@ -58,18 +58,18 @@ def is_due() -> bool:
     return any(seen.is_due(aware_now()) for seen in elsewhere.seen().values())
 
 
-def copy(halted: str = "", *, again: bool = False) -> None:
+def copy(halted: str = "", *, again: bool = False, user: Any = None) -> None:
     """Visit the locations, and note the state of each. A location that fails raises nothing.
 
     `halted`: why no old copy may be removed; "" if BACKUP_KEEP applies. `again`: visit only those whose next try is
-    due. Otherwise all are visited, and the count of tries starts anew. Raises `StorageFailed` if a state cannot be
-    noted.
+    due. Otherwise all are visited, and the count of tries starts anew. `user`: who asked for it, for the log. Raises
+    `StorageFailed` if a state cannot be noted.
     """
     now = aware_now()
     due = [seen for seen in elsewhere.seen().values() if not again or seen.is_due(now)]
     if not due:
         return
-    work = _work(halted)
+    work = _work(halted, user)
     done: SimpleQueue[_Visit] = SimpleQueue()
     waiting = {seen.name: _Visit(seen if again else replace(seen, tries=0), work) for seen in due}
     for visit in waiting.values():
@@ -117,23 +117,25 @@ def _note(visit: _Visit, outcome: Seen) -> None:
 @dataclass(frozen=True)
 class _Work:
     """What to do in each location. `known`: all known backups, by `StoredBackup.identity`. `wanted`: the backups to
-    copy, newest first. `halted`: see `retention.verdicts`. `site`: the id of this site. `language`: of messages."""
+    copy, newest first. `halted`: see `retention.verdicts`. `site`: the id of this site. `language`: of messages.
+    `user`: see `copy`."""
 
     known: Mapping[str, StoredBackup]
     wanted: Sequence[StoredBackup]
     halted: str
     site: str
     language: str | None
+    user: Any
 
 
-def _work(halted: str) -> _Work:
+def _work(halted: str, user: Any) -> _Work:
     """Return what to do: copy the backups in BACKUP_ROOT, except safety copies and those about to be removed."""
     backups, site = kept.backups(), site_id()
     here = [backup for backup in backups if backup.is_local and backup.site == site and not backup.is_damaged]
     goes = {verdict.backup.name for verdict in retention_of(here, site, halted) if not verdict.stays}
     wanted = [b for b in here if b.kind is not BackupKind.SAFETY and b.name not in goes]
     known = {backup.identity: backup for backup in backups}
-    return _Work(known, wanted, halted, site, translation.get_language())
+    return _Work(known, wanted, halted, site, translation.get_language(), user)
 
 
 class _Visit:
@@ -162,7 +164,7 @@ class _Visit:
         """Make the visit. Raises nothing: `seen` says how it went."""
         with translation.override(self._work.language):
             try:
-                with logged(f"copying to {self.seen.name}", None) as log:
+                with logged(f"copying to {self.seen.name}", self._work.user) as log:
                     self._do()
                     self.seen = self._outcome()
                     log(f"{len(self._copies)} there now")

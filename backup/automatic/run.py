@@ -163,7 +163,7 @@ def _run(user: Any, reporter: Reporter) -> Outcome:
         if outcome.has_mended:
             _prove_again(reporter)
         _prove(outcome.backup if outcome.made else None, reporter)
-        trouble = _copy() or _retain()
+        trouble = _copy(user) or _retain()
     except Exception as error:
         _note_run(error.message if isinstance(error, BackupError) else type(error).__name__)
         _conclude("/fail")
@@ -309,13 +309,13 @@ def _is_of_this_week(text: Any) -> bool:
         return False
 
 
-def _copy() -> str:
+def _copy(user: Any) -> str:
     """Copy to each location. Returns an error on this side, for people; "" if there is none.
 
     The state of each location is noted separately, so one that fails is no error here.
     """
     try:
-        copies.copy(status.halted())
+        copies.copy(status.halted(), user=user)
     except BackupError as error:
         return _("The backup was made, but not copied. %(reason)s") % {"reason": error.message}
     return ""

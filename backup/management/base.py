@@ -8,6 +8,7 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
 from getpass import getpass
+from io import TextIOWrapper
 from typing import Any, BinaryIO
 
 from django.core.management.base import BaseCommand, CommandError
@@ -30,6 +31,8 @@ class BackupCommand(BaseCommand):
 
     def execute(self, *args: Any, **options: Any) -> str | None:
         self.verbosity = options["verbosity"]
+        if isinstance(sys.stdout, TextIOWrapper):  # where it takes ASCII only, others are shown as codes
+            sys.stdout.reconfigure(errors="backslashreplace")
         try:
             return super().execute(*args, **options)
         except BackupError as error:

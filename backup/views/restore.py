@@ -102,13 +102,18 @@ def _key(form: RestoreForm, source: BinaryIO) -> Key | None:
 
 def _discard_if_useless(request: HttpRequest, upload_id: str, error: BackupError) -> None:
     passes = isinstance(error, Busy | StorageFailed | KeyNeeded | EncryptionUnavailable | Incomplete)
-    if not passes and not error.offer:  # otherwise it may still be restored
+    if not passes and not _offer(error):  # otherwise it may still be restored
         uploads.discard(upload_id, request.user)
+
+
+def _offer(error: BackupError) -> str:
+    """Return the option that a page offers for an error: it asks for an edited file by a switch of its own."""
+    return "" if error.offer == "edited" else error.offer
 
 
 def _failed(request: HttpRequest, error: BackupError, form: RestoreForm, upload_id: str) -> HttpResponse:
     """Return the answer to an error, with a way on if there is one, such as leaving something out."""
-    if not upload_id or not (error.offer or isinstance(error, KeyNeeded)):
+    if not upload_id or not (_offer(error) or isinstance(error, KeyNeeded)):
         return failed(request, error, form)
     log_refusal(request, error)
     if access.wants_json(request):
@@ -263,7 +268,7 @@ def confirm(request: HttpRequest) -> HttpResponseBase:
                 )
             )
     except BackupError as error:
-        has_way_on = error.offer or isinstance(error, KeyNeeded)
+        has_way_on = _offer(error) or isinstance(error, KeyNeeded)
         if not form.upload_id or has_way_on or access.wants_json(request):
             return _failed(request, error, form, form.upload_id)
         log_refusal(request, error)

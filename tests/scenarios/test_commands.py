@@ -7,6 +7,7 @@ import re
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,12 +17,14 @@ from django.core.management import CommandError, call_command
 from freezegun import freeze_time
 
 from backup import services
+from backup.archive import Upgrade
 from backup.conf import conf
 from backup.exceptions import Unreadable
 from backup.management.base import BackupCommand
+from backup.management.commands import restore as restoring
 from backup.storage import kept
 from backup.storage.atomic import PARTIAL
-from tests.support.backups import metadata_of
+from tests.support.backups import metadata_of, packed, unpacked
 from tests.support.http import script, url
 from tests.support.snapshots import differences, snapshot
 
@@ -425,6 +428,39 @@ def test_verify_a_damaged_file(saved):
     assert result.returncode == 1
     assert result.stderr.decode().splitlines()[-1].startswith("CommandError: ")
     assert "Traceback" not in result.stderr.decode()
+
+
+def test_what_takes_ascii_only_shows_other_characters_as_codes(family, tmp_path):
+    path = tmp_path / "größe.zip"
+    with path.open("w+b") as file:
+        services.create_backup(file, label="für 🍼")
+    result = manage("verify_backup", path, PYTHONIOENCODING="ascii", LC_ALL="C")
+    assert (result.returncode, result.stderr) == (0, b"")
+    assert rb"f\xfcr" in result.stdout
+
+
+def test_a_file_that_was_edited_is_told_the_switch(saved):
+    path, _ = saved
+    members = unpacked(io.BytesIO(path.read_bytes()))
+    members["core/child.json"] = members["core/child.json"].replace(b'"first_name":"', b'"first_name":"x', 1)
+    path.write_bytes(packed(members).getvalue())
+    with pytest.raises(CommandError, match=r"--edited\."):
+        command("restore", path, "--no-input")
+    command("restore", path, "--no-input", "--edited")
+    assert Child.objects.filter(first_name__startswith="x").exists()
+
+
+def test_data_of_the_same_version_was_brought_to_no_other(saved):
+    path, _ = saved
+    with path.open("rb") as file:
+        metadata = services.verify_backup(file)
+    same, others = metadata.babybuddy_version, ["core.0001_x"]
+    assert restoring._upgrade_line(replace(metadata, upgraded=Upgrade(same, [], [], []))) == ""
+    line = restoring._upgrade_line(replace(metadata, upgraded=Upgrade(same, others, [], [])))
+    assert same not in line
+    assert "core.0001_x" in line
+    line = restoring._upgrade_line(replace(metadata, upgraded=Upgrade("1.9", others, [], [])))
+    assert f"from Baby Buddy 1.9 to {same}" in line
 
 
 def test_verify_nothing(tmp_path):

@@ -351,6 +351,9 @@ KINDS = {
     "a member twice": Kind(appended(FEEDING), f"{FEEDING}.*twice"),
     "metadata twice": Kind(appended("metadata.json", "{}"), "metadata.json.*twice"),
     "a ZIP in a ZIP": Kind(lambda b: packed({"backup.zip": b}).getvalue(), "no metadata.json"),
+    "a file of records in a ZIP": Kind(
+        lambda b: packed({"dump.json": b"[]"}).getvalue(), "holds “dump.json”"
+    ),
     "a ZIP beside": Kind(lambda b: one_more("more.zip", b)(b), "more.zip"),
     "an absolute name": Kind(one_more("/etc/cron.d/evil"), "/etc/cron.d/evil"),
     "a climbing name": Kind(one_more("../../../etc/passwd"), r"\.\./etc/passwd"),

@@ -312,9 +312,10 @@ def _parts_line(parts: tuple[Part, ...]) -> str:
 def _upgrade_line(metadata: Metadata) -> str:
     if metadata.upgraded is None:
         return ""
-    ran = metadata.upgraded.migrations
-    return (
-        f"Brought from Baby Buddy {shown(metadata.upgraded.babybuddy_version) or '?'} to "
-        f"{shown(metadata.babybuddy_version)} by {len(ran)} migrations{': ' if ran else ''}"
-        f"{', '.join(map(shown, ran))}\n"
-    )
+    ran, before = metadata.upgraded.migrations, metadata.upgraded.babybuddy_version
+    if before == metadata.babybuddy_version and not ran:
+        return ""
+    versions = f"from Baby Buddy {shown(before) or '?'} to {shown(metadata.babybuddy_version)}"
+    if before == metadata.babybuddy_version:
+        versions = "to the schema of this site"
+    return f"Brought {versions} by {len(ran)} migrations{': ' if ran else ''}{', '.join(map(shown, ran))}\n"

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 from core import models as core
+from django.contrib.auth.models import User
 from django.core import mail
 from django.core.management import CommandError, call_command
 from django.test import Client
@@ -75,6 +76,14 @@ def back(folder):
 
 
 # -- what goes there ---
+
+
+def test_the_log_says_who_had_it_copied(places, caplog):
+    caplog.set_level("INFO", "backup")
+    run.run(now=True, user=User.objects.get(username="admin"))
+    told = [line for line in caplog.messages if line.startswith("copying to ")]
+    assert len(told) == 2
+    assert all(" by 'admin'" in line for line in told)
 
 
 def test_an_automatic_backup_goes_to_each_location(places):
