@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 RawRows = list[tuple[Any, ...]]
 
 
+#: Seconds between two tries to get a lock that another process has.
+PATIENCE = 0.05
 #: Error codes of PostgreSQL and MySQL: there is no such table, or no such column.
 MISSING = {"42P01", "42703", 1146, 1054}
 
@@ -41,6 +44,8 @@ class Session(ABC):
     folds_texts: ClassVar[bool] = False
     #: Seconds that a restore waits for other writers before it gives up.
     LOCK_SECONDS = 10
+    #: Seconds that a restore waits for another: what seems to be one may be somebody who tidies up.
+    RESTORE_SECONDS = 3
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
         self.connection = connection
@@ -91,9 +96,23 @@ class Session(ABC):
     def exclusive(self) -> Iterator[None]:
         """Hold the lock of restores, against all processes and machines that use this database.
 
-        Raises `Busy` at once if another restore is running. The lock is released when its holder dies.
+        Raises `Busy` if another restore is running. The lock is released when its holder dies.
         """
-        with self.lock(Job.RESTORE), self.exact_session():
+        with self.lock_within(Job.RESTORE, self.RESTORE_SECONDS), self.exact_session():
+            yield
+
+    @contextmanager
+    def lock_within(self, job: Job, seconds: float) -> Iterator[None]:
+        """Hold a lock, and wait for it where another process has it. Raises `Busy` where that takes longer."""
+        with ExitStack() as stack:
+            for tries_left in reversed(range(round(seconds / PATIENCE))):
+                try:
+                    stack.enter_context(self.lock(job))
+                    break
+                except Busy:
+                    if not tries_left:
+                        raise
+                    time.sleep(PATIENCE)
             yield
 
     @contextmanager

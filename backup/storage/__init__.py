@@ -19,6 +19,7 @@ its own there, `site_…`, named by the id in its database (see `database.memo`)
 | `last/locations.json` | the state of the locations, and which copies are there | `elsewhere` |
 | `folders.json`, beside the folders of the sites | which folders of BACKUP_LOCATIONS have a marker | `locations` |
 | `keys.json`, beside the folders of the sites | the keys of encrypted backups | `keys` |
+| `keys.lock`, beside it | nothing: who writes the keys locks it | `files` |
 | `.NAME.RANDOM.babybuddy.part` beside each | a file that is being written | `atomic` |
 
 The last restore (which undo needs, and which must not be repeated by accident) is noted in the database itself. The

@@ -11,10 +11,10 @@ import json
 import os
 import re
 import shutil
+import sqlite3
 import tempfile
-import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
@@ -40,6 +40,8 @@ T = TypeVar("T")
 _SITE = "site_"
 #: The beginning of the names of files that belong to no site.
 ROOT = "/"
+#: An empty file that is locked, beside the folders of the sites.
+LOCK = "keys.lock"
 STAGED = "staged"
 KEPT = "kept"
 #: The folder of the safety copies of version 0.1.
@@ -51,8 +53,8 @@ PLACED = "placed"
 LAST = "last"
 LAST_BACKUP = f"{LAST}/backup.json"
 LAST_RUN = f"{LAST}/automatic.json"
-#: Seconds between two tries to get the lock for notes, and how many tries there are.
-PATIENCE, TRIES = 0.05, 600
+#: Seconds that somebody who notes something waits for another process that does.
+NOTING_SECONDS = 30
 #: How long the progress and the result of a restore are kept.
 PROGRESS_KEPT = dt.timedelta(days=1)
 #: How long an upload in pieces waits for the next one: a laptop may sleep for a night.
@@ -288,19 +290,33 @@ def noting() -> Iterator[None]:
     does not release it in time.
     """
     with ExitStack() as stack:
-        for tries_left in reversed(range(TRIES)):
-            try:
-                stack.enter_context(database_of().lock(Job.NOTE))
-                break
-            except Busy as error:
-                if not tries_left:
-                    raise StorageFailed(error.message) from error
-                time.sleep(PATIENCE)
-            except DatabaseError as error:
-                raise StorageFailed(
-                    _("The database does not answer, so nothing can be noted (%(reason)s).")
-                    % {"reason": reason_of(error)}
-                ) from error
+        try:
+            stack.enter_context(database_of().lock_within(Job.NOTE, NOTING_SECONDS))
+        except Busy as error:
+            raise StorageFailed(error.message) from error
+        except DatabaseError as error:
+            raise StorageFailed(
+                _("The database does not answer, so nothing can be noted (%(reason)s).")
+                % {"reason": reason_of(error)}
+            ) from error
+        yield
+
+
+@contextmanager
+def noting_for_all() -> Iterator[None]:
+    """Do as `noting` does for what belongs to no site: the lock of a database keeps out nobody who has another one.
+
+    In a storage that is no folder there is nothing to lock. Raises `StorageFailed`.
+    """
+    with noting(), ExitStack() as stack:
+        with storage_errors():
+            place = storage()
+            if isinstance(place, FileSystemStorage):
+                os.makedirs(place.location, mode=0o700, exist_ok=True)
+                path = Path(place.location, LOCK)
+                guard = sqlite3.connect(path, timeout=NOTING_SECONDS, isolation_level=None)
+                stack.enter_context(closing(guard))
+                guard.execute("BEGIN EXCLUSIVE")  # SQLite locks a file on every system
         yield
 
 

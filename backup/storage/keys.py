@@ -98,7 +98,7 @@ def add() -> StoredKey:
             _("The key comes from the setting BACKUP_KEY. Remove that first, then make a new key.")
         )
     new = StoredKey(Key.make(), aware_now().isoformat(timespec="seconds"))
-    with files.noting():
+    with files.noting_for_all():
         _save([new, *ring()])
     return new
 
@@ -108,7 +108,7 @@ def note(last_group: str) -> bool:
 
     Raises `StorageFailed`.
     """
-    with files.noting():
+    with files.noting_for_all():
         keys = ring()
         if not keys or not hmac.compare_digest(
             last_group.strip().upper().encode(), keys[0].key.last_group.encode()

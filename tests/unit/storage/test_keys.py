@@ -2,10 +2,14 @@
 
 import json
 import stat
+import textwrap
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
 
 from backup.archive import Key
 from backup.conf import conf
@@ -29,7 +33,7 @@ def test_a_new_key_comes_first_and_the_old_ones_stay(root):
     assert keys.ring() == made[::-1]
     assert keys.current() == made[-1]
     assert stat.S_IMODE((root / "keys.json").stat().st_mode) == 0o600
-    assert [path.name for path in root.iterdir()] == ["keys.json"]
+    assert sorted(path.name for path in root.iterdir()) == ["keys.json", "keys.lock"]
 
 
 @pytest.mark.parametrize(
@@ -98,13 +102,33 @@ WRITER = """
     from backup.storage import files, keys
     settings.BACKUP_ROOT = sys.argv[1]
     new = keys.StoredKey(Key.make())
-    with files.noting():
+    with files.noting_for_all():
         before = keys.ring()
         print("held", flush=True)
         input()
         keys._save([new, *before])
     print(new.key.text, flush=True)
 """
+
+
+@pytest.mark.parametrize(
+    "work", [keys.add, lambda: keys.note(keys.current().key.last_group)], ids=["add", "note"]
+)
+def test_a_ring_that_another_site_writes(root, work):
+    """Its database has a lock of its own, which keeps nobody out here."""
+    first = keys.add()
+    other_site = (
+        "from contextlib import nullcontext\nfrom backup.storage import files\nfiles.noting = nullcontext\n"
+    )
+    with process(other_site + textwrap.dedent(WRITER), root) as writer, ThreadPoolExecutor(1) as pool:
+        assert hear(writer) == "held"
+        done = pool.submit(lambda: (work(), connections.close_all()))
+        with suppress(TimeoutError):
+            done.result(0.5)
+        new = ask(writer, "")
+        done.result()
+    assert {new, first.key.text} <= {stored.key.text for stored in keys.ring()}
+    assert len(keys.ring()) == 2 + (work is keys.add)
 
 
 def test_it_is_noted_by_the_last_group(root):
