@@ -30,6 +30,10 @@ class Limits:
     metadata: int = 1024 * 1024
     #: One text of the metadata, in characters.
     text: int = 1000
+    #: One name of an app, a model or a migration in the metadata, in characters.
+    name: int = 255
+    #: Names in one list of the metadata: no site has as many.
+    names: int = 1000
     #: The number of warnings in the metadata.
     warnings: int = 200
     #: The ZIP's table of contents, without photos. It has to be read as a whole.

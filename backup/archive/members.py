@@ -14,6 +14,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from ..exceptions import InvalidBackup
+from .limits import Limits
 from .names import is_photo_name, shown
 
 
@@ -83,10 +84,11 @@ def _parse_records(value: Any, hides_names: bool) -> dict[str, Records]:
     for label, entry in value.items() if isinstance(value, dict) else [("", None)]:
         if (
             not re.fullmatch(r"\w+\.\w+", label)
+            or len(label) > Limits.name
             or not isinstance(entry, dict)
             or entry.get("file") != records_file(label)
             or type(entry.get("records")) is not int
-            or entry["records"] < 0
+            or not 0 <= entry["records"] < 2**63
             or not isinstance(entry.get("sha256"), str)
         ):
             raise ValueError(label)

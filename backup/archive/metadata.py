@@ -47,6 +47,18 @@ class Upgrade:
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
 
+    def cut(self) -> Upgrade:
+        """Return this with lists and texts that are no longer than a reader takes them: the newest migrations."""
+        lists = (
+            self.migrations[-Limits.names :],
+            self.left_out[: Limits.names],
+            self.new_apps[: Limits.names],
+        )
+        return Upgrade(
+            self.babybuddy_version[: Limits.name],
+            *([name[: Limits.name] for name in names] for names in lists),
+        )
+
 
 @dataclass(frozen=True)
 class Metadata:
@@ -130,7 +142,10 @@ class Metadata:
         """Return the metadata with its texts cut to the length that a reader accepts."""
         warnings = [line[: Limits.text] for line in self.warnings[: Limits.warnings]]
         return replace(
-            self, warnings=warnings, **{name: getattr(self, name)[: Limits.text] for name in _TEXTS}
+            self,
+            warnings=warnings,
+            upgraded=self.upgraded and self.upgraded.cut(),
+            **{name: getattr(self, name)[: Limits.text] for name in _TEXTS},
         )
 
     def lowest_version(self) -> str:
@@ -246,16 +261,30 @@ def parse_metadata(content: Any, *, edited: bool = False) -> Metadata:
 
 
 def _migrations(content: Any) -> dict[str, list[str]]:
-    if not isinstance(content, dict) or not all(
-        isinstance(names, list) and all(isinstance(name, str) for name in names) for names in content.values()
+    if (
+        not isinstance(content, dict)
+        or not _are_names([*content])
+        or not all(map(_are_names, content.values()))
+        or sum(map(len, content.values())) > Limits.names
     ):
         raise _wrong_metadata("migrations")
     return content
 
 
+def _are_names(content: Any) -> bool:
+    """Tell whether this is a list of names of apps, models or migrations, and no longer than any site has it."""
+    return (
+        isinstance(content, list)
+        and len(content) <= Limits.names
+        and all(isinstance(name, str) and len(name) <= Limits.name for name in content)
+    )
+
+
 def _next_keys(content: Any) -> dict[str, int]:
-    if not isinstance(content, dict) or not all(
-        type(key) is int and 1 <= key <= 2**63 for key in content.values()
+    if (
+        not isinstance(content, dict)
+        or not _are_names([*content])
+        or not all(type(key) is int and 1 <= key <= 2**63 for key in content.values())
     ):
         raise _wrong_metadata("next_keys")
     return content
@@ -267,9 +296,7 @@ def _upgraded(content: Any) -> Upgrade | None:
     if not isinstance(content, dict) or content.keys() != {part.name for part in fields(Upgrade)}:
         raise _wrong_metadata("upgraded")
     version, *lists = (content[part.name] for part in fields(Upgrade))
-    if not isinstance(version, str) or not all(
-        isinstance(names, list) and all(isinstance(name, str) for name in names) for names in lists
-    ):
+    if not _are_names([version]) or not all(map(_are_names, lists)):
         raise _wrong_metadata("upgraded")
     return Upgrade(**content)
 
@@ -286,10 +313,12 @@ def _places(name: str, metadata: dict[str, Any]) -> Places:
         total, named = content["total"], [Place(**place) for place in content["places"]]
     except (TypeError, KeyError) as error:
         raise _wrong_metadata(name) from error
-    if type(total) is not int or not len(named) <= min(total, Places.MOST):
+    if type(total) is not int or not len(named) <= min(total, Places.MOST) or total >= 2**63:
         raise _wrong_metadata(name)
     for place in named:
-        texts = (place.model, str(place.pk), place.field or "", place.reason)
+        if type(place.pk) is int and abs(place.pk) >= 2**64:
+            raise _wrong_metadata(name)
+        texts = (place.model, str(place.pk), "" if place.field is None else place.field, place.reason)
         if not isinstance(place.pk, int | str | None) or not all(
             isinstance(text, str) and len(text) <= Limits.text for text in texts
         ):

@@ -251,6 +251,8 @@ def _check_members(
             raise InvalidBackup(
                 _("The backup holds records of %(model)s, which this site does not know.") % {"model": label}
             )
+    if len(warnings) > MAX_NAMED:
+        warnings[MAX_NAMED:] = ["…"]
     if not metadata.has_checksums:
         warnings.append(
             _("The backup has format version 1.0, without checksums: damage to it may go unnoticed.")

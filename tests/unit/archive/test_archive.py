@@ -566,6 +566,54 @@ def test_metadata_without_a_part(key):
     assert key in refuse(repacked(lambda members, metadata: metadata.pop(key)))
 
 
+PLACE = {"model": "core.note", "pk": 1, "field": "note", "reason": "x"}
+#: What may be of any length where nobody looks, and ends up in a page.
+TOO_MUCH = {
+    "many apps": ("migrations", {f"app{number}": ["0001_x"] for number in range(1001)}),
+    "many migrations": ("migrations", {"core": [f"{number}_x" for number in range(1001)]}),
+    "many migrations of many apps": ("migrations", {f"a{n}": [f"{n}_x"] * 11 for n in range(100)}),
+    "a long app": ("migrations", {"a" * 256: []}),
+    "a long migration": ("migrations", {"core": ["a" * 256]}),
+    "many keys": ("next_keys", {f"core.m{number}": 1 for number in range(1001)}),
+    "a long label": ("next_keys", {"core." + "m" * 251: 1}),
+    "a long model": (
+        "models",
+        {"core." + "m" * 251: {"file": f"core/{'m' * 251}.json", "records": 0, "sha256": ""}},
+    ),
+    "many records": ("models", {"core.m": {"file": "core/m.json", "records": 2**63, "sha256": ""}}),
+    "many that ran": ("upgraded", {"migrations": [f"core.{number}" for number in range(1001)]}),
+    "a long one that ran": ("upgraded", {"migrations": ["a" * 256]}),
+    "many left out": ("upgraded", {"left_out": [f"app{number}" for number in range(1001)]}),
+    "a long one left out": ("upgraded", {"left_out": ["a" * 256]}),
+    "many new": ("upgraded", {"new_apps": [f"app{number}" for number in range(1001)]}),
+    "a long version": ("upgraded", {"babybuddy_version": "1" * 256}),
+    "many warnings": ("warnings", ["x"] * 201),
+    "a long warning": ("warnings", ["x" * 1001]),
+    "many places": ("left_out", {"total": 501, "places": [PLACE] * 501}),
+    "a long reason": ("left_out", {"total": 1, "places": [PLACE | {"reason": "x" * 1001}]}),
+    "a high number": ("dangling", {"total": 2**63, "places": []}),
+    "a high key": ("dangling", {"total": 1, "places": [PLACE | {"pk": 10**900}]}),
+    "no field": ("dangling", {"total": 1, "places": [PLACE | {"field": []}]}),
+}
+
+
+@pytest.mark.parametrize(("part", "value"), TOO_MUCH.values(), ids=TOO_MUCH)
+def test_metadata_is_bounded_in_number_and_length(part, value):
+    def change(members, metadata):
+        none = {"babybuddy_version": "", "migrations": [], "left_out": [], "new_apps": []}
+        metadata[part] = none | value if part == "upgraded" else value
+
+    assert part in refuse(repacked(change))
+
+
+def test_what_an_upgrade_says_is_cut():
+    upgraded = Upgrade("2" * 300, [f"core.{number}" for number in range(1500)], ["a"] * 1001, ["b"] * 1001)
+    with Archive(write({"core.note": NOTES}, upgraded=upgraded)) as archive:
+        said = archive.metadata.upgraded
+    assert [len(said.babybuddy_version), len(said.left_out), len(said.new_apps)] == [255, 1000, 1000]
+    assert said.migrations == upgraded.migrations[-1000:]
+
+
 @pytest.mark.parametrize("part", ["file", "records", "sha256"])
 def test_metadata_of_a_member(part):
     for value in WRONG:
