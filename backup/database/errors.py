@@ -31,11 +31,13 @@ def reason_of(error: BaseException) -> str:
     return text[:300].rstrip(".") or type(error).__name__
 
 
-def refuse_records(lines: Sequence[str]) -> None:
+def refuse_records(lines: Sequence[str], offer: str = "") -> None:
     """Raise `RecordsRefused`, unless `lines` is empty. Each line names a record, a field and the reason."""
     if lines:
         raise RecordsRefused(
-            _("The database cannot take these records, so nothing was changed:"), lines[:MAX_NAMED]
+            _("The database cannot take these records, so nothing was changed:"),
+            lines[:MAX_NAMED],
+            offer=offer,
         )
 
 

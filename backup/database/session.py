@@ -52,7 +52,9 @@ class Session(ABC):
         self.natural_keys = NaturalKeys(connection, self.fetch)
         #: The records that the database has refused in this restore: lines that name record, field and reason.
         self.refused: list[str] = []
-        #: Thread that prefetches the next rows of a snapshot while others are processed; None outside a snapshot.
+        #: How many of them have a value that this database cannot hold.
+        self.cannot_hold = 0
+        #: Thread that prefetches the next rows of a snapshot while these are worked on; None outside a snapshot.
         self._prefetcher: ThreadPoolExecutor | None = None
 
     # -- statements ---
@@ -140,7 +142,7 @@ class Session(ABC):
             raise BackupError(
                 _("A backup or restore needs a transaction of its own, and cannot run inside of another.")
             )
-        self.refused = []
+        self.refused, self.cannot_hold = [], 0
         self.natural_keys.forget()
         tables = list(tables)
         self.check_transactional(tables)

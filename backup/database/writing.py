@@ -121,6 +121,7 @@ class Writing(Conversion):
                 self._write(table, rows[middle:], write)
             else:
                 field, reason = self._explain(table, rows[0], error)
+                self.cannot_hold += bool(self.values_it_cannot_hold(table, rows[0]))
                 self.refused.append(describe(table.label, rows[0][0], field, reason))
 
     def _raise_unless_about_a_record(self, error: Exception) -> None:
@@ -134,6 +135,14 @@ class Writing(Conversion):
             if reason := self._why_refused(column, value):
                 return column.name, reason
         return None, reason_of(error)
+
+    def values_it_cannot_hold(self, table: Table, row: Row) -> dict[int, str]:
+        """Return the places in a row whose value does not come back from this database, and why, as a phrase."""
+        return {
+            place: _("%(value)s cannot be stored in this database") % {"value": value}
+            for place, (column, value) in enumerate(zip(table.columns, row, strict=False))
+            if column.kind in self.BOUNDED and value is not None and not self.can_hold(column, value)
+        }
 
     def _why_refused(self, column: Column, value: Plain) -> str | None:
         field = column.field

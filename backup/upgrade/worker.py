@@ -21,13 +21,13 @@ from ..archive import Archive, Key, Keys, Limits, Metadata, Upgrade, Writer, ope
 from ..archive.copying import copy_photo
 from ..archive.names import shown
 from ..conf import aware_now, conf
-from ..database import database_of, refuse_dangling, refuse_records
+from ..database import Database, database_of, refuse_dangling, refuse_records
 from ..database.sqlite import SQLite
 from ..dump import unreadable, write_records
 from ..exceptions import InvalidBackup
 from ..options import Place, Places, RecordCounter
 from ..scope import models_in_scope
-from ..tables import Table
+from ..tables import Row, Table, place_of
 from . import process, schema
 from .child import ParentReporter, explained, serve
 
@@ -274,8 +274,9 @@ def load_records(
     """Load the records of a backup into the scratch database, replacing those that migrations put there.
 
     `added_fields`: model label -> values of fields that its records do not have. `left_out_rows`: collects dangling
-    references, which are then left out; None: they are an error. Returns the labels of models that are left out because
-    their app is not installed here. Raises `InvalidBackup`, `RecordsRefused`.
+    references, and values that the scratch database cannot hold, which are then left out; None: they are an error.
+    Returns the labels of models that are left out because their app is not installed here. Raises `InvalidBackup`,
+    `RecordsRefused`.
     """
     metadata = archive.metadata
     loader = MigrationLoader(connection)
@@ -308,14 +309,34 @@ def load_records(
                         record["fields"].update(added_fields[table.label])
                 if left_out_rows is not None:
                     _leave_out_additions(table, records, left_out_rows)
-                database.insert(table, list(zip(*table.batch_from(records), strict=True)))
+                rows = [*zip(*table.batch_from(records), strict=True)]
+                if left_out_rows is not None:
+                    rows = _without_what_it_cannot_hold(database, table, rows, left_out_rows)
+                database.insert(table, rows)
                 counter.add(table.label, len(records))
-        refuse_records(database.refused)
+        refuse_records(database.refused, "leave_out" if len(database.refused) == database.cannot_hold else "")
         if left_out_rows is None:
             refuse_dangling(database.dangling(tables))
         else:
             left_out_rows.extend(database.leave_out_dangling(tables))
     return left_out
+
+
+def _without_what_it_cannot_hold(
+    database: Database, table: Table, rows: list[Row], left_out: Places
+) -> list[Row]:
+    """Return rows without values that a database cannot hold, and take note of each: NaN, say, which SQLite makes NULL
+    of. Where a field cannot be empty, the whole row is left out."""
+    remaining = []
+    for row in rows:
+        found = database.values_it_cannot_hold(table, row)
+        stays = all(table.columns[place].field.null for place in found)
+        for place, reason in found.items():
+            field = table.columns[place].name if stays else None
+            left_out.add(place_of(table.label, row[0], field, reason))
+        if stays:
+            remaining.append(tuple(None if place in found else value for place, value in enumerate(row)))
+    return remaining
 
 
 def _leave_out_additions(table: Table, records: list[Any], left_out: Places) -> None:

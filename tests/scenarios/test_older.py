@@ -254,6 +254,23 @@ def test_a_number_that_the_scratch_database_cannot_hold_is_refused_by_name(host_
     (line,) = error.details
     assert "core.temperature" in line
     assert "NaN" in line
+    assert error.offer == "leave_out"
+
+
+def test_a_number_that_the_scratch_database_cannot_hold_can_be_left_out(host_db):
+    """With its record, where that cannot be without it."""
+    gone = []
+
+    def change(records):
+        gone.append(records["core.temperature"][0]["pk"])
+        records["core.temperature"][0]["fields"]["temperature"] = "NaN"
+
+    file = rewritten(backup_of("2.6.0"), change)
+    result = services.restore_backup(file, replace(how(clear=True), leave_out=True))
+    assert [line for line in result.warnings if "NaN" in line and "core.temperature" in line]
+    expected = in_place("2.6.0")
+    del expected["core.temperature"][gone[0]]
+    assert [line for line in differences(expected, snapshot()) if "tagged" not in line] == []
 
 
 def test_an_app_that_is_not_here_is_left_out(host_db):
