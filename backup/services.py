@@ -37,6 +37,7 @@ from .dump import Store, unreadable, write_photos, write_records
 from .exceptions import (
     AlreadyRestored,
     BackupError,
+    Busy,
     Damaged,
     Forbidden,
     InvalidBackup,
@@ -44,6 +45,7 @@ from .exceptions import (
     LocationFailed,
     NoSafetyCopy,
     NoSuchBackup,
+    RestoreRefused,
     StorageFailed,
     UnknownApps,
     Unreadable,
@@ -1032,11 +1034,22 @@ def kept_backups(*, start: int = 0, most: int | None = None) -> list[kept.Stored
 @contextmanager
 def _damage_explained(database: Database) -> Iterator[None]:
     """Explain damage as `Database.damage_explained` does, and name missing tables; but not if these are only missing
-    because migrations have not been applied yet."""
+    because migrations have not been applied yet. Raises `Busy` if tables were altered meanwhile."""
+    before = _altered(database)
     try:
         with database.damage_explained():
             yield
-    except Damaged as error:
+    except (RestoreRefused, StorageFailed, DatabaseError) as error:
+        if altered := sorted({*_altered(database)} - {*before}):
+            raise Busy(
+                _(
+                    "The tables of the database were altered meanwhile: %(tables)s. Nothing was changed. Please try "
+                    "again."
+                )
+                % {"tables": ", ".join(altered)}
+            ) from error
+        if not isinstance(error, Damaged):
+            raise
         missing: Iterable[str] = ()
         with suppress(DatabaseError):
             schema.check_site(database.connection)
@@ -1050,6 +1063,15 @@ def _damage_explained(database: Database) -> Iterator[None]:
                 [*missing],
             ) from error
         raise
+
+
+def _altered(database: Database) -> list[str]:
+    """Return what `Database.altered` does; nothing where the database does not answer at all."""
+    try:
+        database.fetch("SELECT 1")
+    except DatabaseError:
+        return []
+    return database.altered(_tables())
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.db import DatabaseError, OperationalError, transaction
@@ -45,7 +46,7 @@ class Session(ABC):
     #: Seconds that a restore waits for other writers before it gives up.
     LOCK_SECONDS = 10
     #: Seconds that a restore waits for another: what seems to be one may be somebody who tidies up.
-    RESTORE_SECONDS = 3
+    RESTORE_SECONDS = 2
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
         self.connection = connection
@@ -54,7 +55,7 @@ class Session(ABC):
         self.refused: list[str] = []
         #: How many of them have a value that this database cannot hold.
         self.cannot_hold = 0
-        #: Thread that prefetches the next rows of a snapshot while these are worked on; None outside a snapshot.
+        #: Thread that prefetches the next rows of a snapshot while others are processed; None outside a snapshot.
         self._prefetcher: ThreadPoolExecutor | None = None
 
     # -- statements ---
@@ -181,6 +182,17 @@ class Session(ABC):
             if not self.is_damage(error):
                 raise
             raise self.damaged(error) from error
+
+    def altered(self, tables: Iterable[Table]) -> list[str]:
+        """Return the names of the tables in the database that lack something that Django expects of them."""
+        found = []
+        for name, columns in chain.from_iterable(table.db_tables for table in tables):
+            names = ", ".join(self.quote(column.column) for column in columns)
+            try:
+                self.fetch(f"SELECT {names} FROM {self.quote(name)} WHERE 1 = 0")
+            except DatabaseError:
+                found.append(name)
+        return found
 
     def trouble(self, error: DatabaseError) -> BackupError:
         """Return our error for one of the driver that is not about one record: `Busy` if it is temporary."""

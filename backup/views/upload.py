@@ -96,6 +96,6 @@ def _sha256(request: HttpRequest) -> str:
             except (binascii.Error, UnicodeDecodeError):
                 text = ""
             if not re.fullmatch(r"[0-9a-fA-F]{64}", text):
-                raise access.unknown_checksum()
+                raise InvalidBackup(_("A checksum must be sha256, in hexadecimal digits."))
             return text
     return ""

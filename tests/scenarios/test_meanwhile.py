@@ -201,3 +201,26 @@ def test_a_session_does_not_become_that_of_who_gets_the_number(family):
     restore(file, clear=True)
     assert User.objects.get(pk=key).username == "joe"
     assert not is_signed_in(client)
+
+
+@pytest.mark.parametrize("clear", [True, False], ids=["clear", "overwrite"])
+def test_a_column_that_is_renamed_while_a_restore_runs(family, acting_before_the_lock, clear):
+    """That is no damage."""
+    file = take()
+    core.Note.objects.update(note="changed")
+    before = snapshot()
+    alter = "ALTER TABLE core_note RENAME COLUMN %s TO %s"
+
+    def rename(*names):
+        with connection.cursor() as cursor:
+            cursor.execute(alter % names)
+
+    acting_before_the_lock(lambda: rename("note", "words"))
+    try:
+        with pytest.raises(Busy, match="core_note"):
+            restore(file, clear=clear)
+    finally:
+        rename("words", "note")
+    assert not differences(before, snapshot())
+    restore(file, clear=clear)
+    assert not core.Note.objects.filter(note="changed").exists()
