@@ -259,8 +259,11 @@ class MySQL(Database):
         texts = []
         for column in columns:
             name = self.quote(column.column)
-            if may_be_long(column):  # QUOTE makes NULL of what is longer than max_allowed_packet
-                texts.append(f"COALESCE(MD5({name}), '')")
+            if may_be_long(column):
+                # QUOTE makes NULL of what is longer than max_allowed_packet, and MD5 takes as long as all the rest.
+                texts.append(
+                    f"COALESCE(IF(OCTET_LENGTH({name}) < 1000, CAST(QUOTE({name}) AS BINARY), MD5({name})), '')"
+                )
             else:
                 texts.append(f"QUOTE({name})" if column.field.null or column.kind is TEXT else name)
         return f"CAST(CONV(LEFT(MD5(CONCAT_WS(',', {', '.join(texts)})), 15), 16, 10) AS UNSIGNED)"

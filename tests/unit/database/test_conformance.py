@@ -491,6 +491,15 @@ def test_the_change_marker_tells_where_a_value_ends(database):
     assert all(marker not in markers[:number] for number, marker in enumerate(markers))
 
 
+def test_the_change_marker_tells_of_long_texts(database):
+    note = core.Note.objects.filter(pk=core.Note.objects.first().pk)
+    markers = []
+    for text in ("", *("x" * length for length in (999, 1000, 1001)), "y" * 1001):
+        note.update(note=text)
+        markers.append(database.change_marker([NOTE]))
+    assert all(marker not in markers[:number] for number, marker in enumerate(markers))
+
+
 def test_rows_between_are_deleted(database):
     note = core.Note.objects.first()
     core.Note.objects.bulk_create(core.Note(child=note.child, note=str(n), time=note.time) for n in range(3))
