@@ -12,14 +12,19 @@ from typing import Any, BinaryIO, cast
 
 from django.apps import apps
 from django.conf import settings
-from django.core.exceptions import ImproperlyConfigured, SuspiciousOperation
+from django.core.exceptions import (
+    BadRequest,
+    ImproperlyConfigured,
+    PermissionDenied,
+    SuspiciousOperation,
+)
 from django.core.files.uploadedfile import UploadedFile
 from django.core.files.uploadhandler import FileUploadHandler, MemoryFileUploadHandler
 from django.http import HttpRequest, HttpResponse, UnreadablePostError
 from django.http.multipartparser import MultiPartParserError
 from django.http.response import HttpResponseBase
 from django.template.defaultfilters import filesizeformat
-from django.urls import get_callable
+from django.urls import get_callable, get_resolver
 from django.utils.translation import gettext as _
 from rest_framework.authentication import CSRFCheck, TokenAuthentication
 from rest_framework.exceptions import AuthenticationFailed
@@ -102,6 +107,13 @@ def csrf_page(request: HttpRequest, reason: str) -> HttpResponse:
     return response
 
 
+def forbidden_page(request: HttpRequest) -> HttpResponse:
+    """Return the host's page for those without access. If `PermissionDenied` were raised, it would come with a body to
+    a HEAD, too, and caches could keep it."""
+    page: HttpResponse = get_resolver().resolve_error_handler(403)(request, exception=PermissionDenied())
+    return page
+
+
 def read_form(request: HttpRequest) -> None:
     """Read the body of a request with an uploaded file. Raises `TooLarge`, `InvalidBackup`, `StorageFailed`."""
     try:
@@ -114,7 +126,7 @@ def read_form(request: HttpRequest) -> None:
         request.upload_handlers = [MemoryFileUploadHandler(request), NamelessUploadHandler(request)]
     try:
         request.POST.get("")
-    except (MultiPartParserError, SuspiciousOperation, UnreadablePostError) as error:
+    except (MultiPartParserError, BadRequest, SuspiciousOperation, UnreadablePostError) as error:
         raise incomplete() from error
     except OSError as error:
         raise _not_kept(error) from error

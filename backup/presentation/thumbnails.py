@@ -4,6 +4,7 @@ gets the bytes of a file that may be hostile."""
 from __future__ import annotations
 
 import io
+import threading
 from typing import BinaryIO
 
 from PIL import Image, ImageOps
@@ -12,6 +13,8 @@ from PIL import Image, ImageOps
 SIDE = 128
 #: The bytes of memory that decoding may take. Several workers may need as many at the same time.
 MEMORY = 72 * 1024 * 1024
+#: A worker has several threads, and a browser asks for several pictures at once.
+_ONE_AT_A_TIME = threading.Lock()
 #: The formats that browsers and phones make -> bytes of memory that Pillow needs for a pixel. Pillow's other formats
 #: are not tried on a file that may be hostile.
 FORMATS = {"JPEG": 4, "PNG": 4, "GIF": 2, "WEBP": 16}
@@ -21,7 +24,7 @@ def thumbnail(photo: BinaryIO) -> bytes | None:
     """Return a small JPEG of a photo; None if it is no photo, or too large."""
     Image.init()  # without it, Pillow does not know all of these formats
     try:
-        with Image.open(photo, formats=[*FORMATS]) as image:
+        with _ONE_AT_A_TIME, Image.open(photo, formats=[*FORMATS]) as image:
             needed = 0
             if image.info.get("progressive"):  # of which all is held, two bytes for each value
                 needed = 2 * len(image.getbands()) * image.width * image.height

@@ -16,6 +16,7 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render, resolve_url
 
 from backup import access, babybuddy
+from backup.conf import MIB
 from backup.exceptions import BackupError, KeyNeeded, WrongKey
 from backup.log import log
 from backup.options import Result
@@ -24,6 +25,9 @@ from backup.storage import state as states
 from backup.storage import uploads
 
 logger = logging.getLogger("backup")
+
+#: Bytes of a file that may be sent out of memory: see `attachment`.
+IN_MEMORY = 16 * MIB
 
 #: What the log calls a view, if that is not the view's name.
 _IN_LOG = {"restore": "preview", "confirm": "restore", "download": "backup"}
@@ -97,8 +101,9 @@ def attachment(
     response: HttpResponseBase
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
-    if babybuddy.is_home_assistant(request):
-        # The host's middleware for Home Assistant logs an error for every streamed answer.
+    if babybuddy.is_home_assistant(request) and size <= IN_MEMORY:
+        # The host's middleware for Home Assistant logs an error for every streamed answer. With photos, a line in the
+        # log is better than a file as large as the memory.
         with file:
             response = HttpResponse(file.read(), content_type="application/zip")
         sent()

@@ -8,7 +8,6 @@ from functools import wraps
 from urllib.parse import urlsplit
 
 from django.contrib.auth.views import redirect_to_login
-from django.core.exceptions import PermissionDenied
 from django.db.transaction import non_atomic_requests
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
@@ -82,7 +81,7 @@ def _refuse_stranger(request: HttpRequest, of_upload: bool) -> HttpResponseBase 
     if not access.is_allowed(request.user):
         log_refusal(request, "not_allowed")
         if not json:
-            raise PermissionDenied
+            return access.forbidden_page(request)
         return json_error(403, "not_allowed", _("You do not have permission to back up or restore."))
     return None
 

@@ -1,12 +1,15 @@
 """Memory is bounded by bytes, not by the number of rows: long notes are read few at a time."""
 
+import math
 import sys
 
 import pytest
 from core import models as core
 from django.utils import timezone
+from PIL import Image
 
 from backup.database import database_of
+from backup.presentation.thumbnails import FORMATS, MEMORY
 from tests.support.backups import checksums_of, inspect, restore, take
 from tests.support.changing import change_everything
 from tests.support.processes import hear, process
@@ -52,6 +55,41 @@ def test_long_notes_are_read_few_at_a_time(family, tmp_path, job):
     with process(JOB, job, path) as child:
         taken = int(hear(child)) / 1024
     assert taken < MOST
+
+
+SMALL_PICTURES = """
+    import re, sys, threading
+    from pathlib import Path
+    from backup.presentation.thumbnails import thumbnail
+
+    def peak():
+        return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
+
+    def show(path):
+        with open(path, "rb") as photo:
+            assert thumbnail(photo)
+
+    small, large = sys.argv[1:]
+    show(small)
+    before = peak()
+    threads = [threading.Thread(target=show, args=[large]) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    print(peak() - before, flush=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
+def test_small_pictures_are_made_one_at_a_time(family, tmp_path):
+    """Browsers ask for six at once, and the threads of a worker share its memory."""
+    paths = tmp_path / "small.png", tmp_path / "large.png"
+    for path, side in zip(paths, (10, math.isqrt(MEMORY // FORMATS["PNG"])), strict=True):
+        Image.new("RGB", (side, side)).save(path)
+    with process(SMALL_PICTURES, *paths) as child:
+        taken = int(hear(child)) * 1024
+    assert taken < 1.5 * MEMORY
 
 
 @pytest.mark.parametrize("bytes_at_a_time", [1, 500, 5000])

@@ -12,6 +12,7 @@ import axe_playwright_python
 import pytest
 from core.models import Child, DiaperChange, Feeding, Note, Tag
 from django.contrib.auth import get_user_model
+from django.test import Client
 
 from backup import services
 from backup.storage import state, uploads
@@ -541,6 +542,20 @@ def test_head_leaves_the_connection_usable(server, family):
         length = int(response.headers["Content-Length"])
         assert length > 1000
         assert len(response.read()) == (length if method == "GET" else 0)
+    connection.close()
+
+
+def test_head_of_a_page_for_others_leaves_the_connection_usable(server, family):
+    address = urllib.parse.urlsplit(server)
+    client = Client()
+    client.force_login(family.plain)
+    headers = {"Cookie": f"sessionid={client.cookies['sessionid'].value}"}
+    connection = http.client.HTTPConnection(address.hostname, address.port, timeout=60)
+    for method in ("HEAD", "GET"):
+        connection.request(method, "/backup/", headers=headers)
+        response = connection.getresponse()
+        assert response.status == 403
+        assert bool(response.read()) == (method == "GET")
     connection.close()
 
 

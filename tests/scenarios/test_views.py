@@ -35,6 +35,7 @@ from backup.conf import conf
 from backup.database import database_of
 from backup.presentation.progress import progress
 from backup.storage import files, kept, state, uploads
+from backup.views import answers
 from tests.support.backups import rewritten, take
 from tests.support.filling import token_key
 from tests.support.http import backup_bytes, error_of, hidden, script, staged, upload, url
@@ -105,6 +106,7 @@ class TestAccess:
                 response = client.generic(method, url(name))
                 assert response.status_code == 403
                 assert response["Content-Type"].startswith("text/html")
+                assert "no-store" in response["Cache-Control"]
                 response = script(user).generic(method, url(name))
                 assert response.status_code == 403
                 assert method == "HEAD" or error_of(response)["code"] == "not_allowed"
@@ -266,18 +268,44 @@ def test_download_head_has_no_body(browser):
     assert response.getvalue() == b""
 
 
-def test_download_through_home_assistant_is_not_streamed(browser, settings, caplog, request):
+@pytest.mark.parametrize("name", ["restore", "confirm", "run"])
+def test_a_form_that_is_not_utf8_is_refused_as_json(family, name):
+    kind = "application/x-www-form-urlencoded; charset=iso-8859-1"
+    response = script(family.staff).generic("POST", url(name), b"kept=x", content_type=kind)
+    assert response.status_code == 400
+    assert error_of(response)["code"] == "invalid_backup"
+
+
+@pytest.fixture
+def home_assistant(browser, settings):
+    """A signed-in superuser's browser behind Home Assistant's ingress."""
     settings.ENABLE_HOME_ASSISTANT_SUPPORT = True
-    request.addfinalizer(lambda: set_script_prefix("/"))  # the host's middleware leaves its own
     client = Client(headers={"X-Hass-Source": "core.ingress", "X-Ingress-Path": "/api/ingress/x"})
     client.cookies = browser.cookies
-    response = client.get(url("download"))
+    response = client.get(url("index"))
+    set_script_prefix("/")  # the host's middleware leaves its own
     if not getattr(response.wsgi_request, "is_homeassistant_ingress_request", False):
         pytest.skip("this host knows no Home Assistant")
+    yield client
+    set_script_prefix("/")
+
+
+def test_download_through_home_assistant_is_not_streamed(home_assistant, caplog):
+    response = home_assistant.get(url("download"))
     assert not response.streaming
     assert zipfile.ZipFile(io.BytesIO(response.content)).namelist()[0]
     assert int(response["Content-Length"]) == len(response.content)
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_large_download_through_home_assistant_is_streamed(home_assistant, monkeypatch):
+    """With photos it may be larger than the memory."""
+    monkeypatch.setattr(answers, "IN_MEMORY", 1000)
+    response = home_assistant.get(url("download"))
+    assert response.streaming
+    data = response.getvalue()
+    assert int(response["Content-Length"]) == len(data)
+    assert zipfile.ZipFile(io.BytesIO(data)).testzip() is None
 
 
 def test_download_that_fails_is_a_page(browser, family, monkeypatch):
