@@ -8,6 +8,7 @@ import hashlib
 import socket
 import tempfile
 import time
+from collections.abc import Callable
 from typing import Any, BinaryIO, cast
 
 from django.apps import apps
@@ -110,8 +111,8 @@ def csrf_page(request: HttpRequest, reason: str) -> HttpResponse:
 def forbidden_page(request: HttpRequest) -> HttpResponse:
     """Return the host's page for those without access. If `PermissionDenied` were raised, it would come with a body to
     a HEAD, too, and caches could keep it."""
-    page: HttpResponse = get_resolver().resolve_error_handler(403)(request, exception=PermissionDenied())
-    return page
+    handler: Callable[..., HttpResponse] = get_resolver().resolve_error_handler(403)
+    return handler(request, exception=PermissionDenied())
 
 
 def read_form(request: HttpRequest) -> None:

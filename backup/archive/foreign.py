@@ -56,7 +56,7 @@ def _texts(start: bytes) -> Iterator[str]:
 def no_metadata(names: Iterable[str]) -> InvalidBackup:
     """Return the error for a ZIP without `metadata.json`. `names`: of its members."""
     names = [*names]
-    records = [name for name in names if name.lower().endswith(".json")]
+    records = [name for name in names if name.lower().endswith(".json") and "/" not in name]
     wanted = [*filter(_WANTED.fullmatch, names), *(records if len(records) == 1 else ())]
     name = next(iter(wanted), None)
     if name is None:
