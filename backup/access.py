@@ -225,7 +225,10 @@ def drop_body(request: HttpRequest, response: HttpResponseBase) -> None:
     nothing is read.
     """
     connection = request.META.get("gunicorn.socket")
-    if connection is None:
+    has_body = (
+        request.META.get("CONTENT_LENGTH", "0") not in ("", "0") or "HTTP_TRANSFER_ENCODING" in request.META
+    )
+    if connection is None or not has_body:
         return
     close = response.close
 
