@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from itertools import chain
 from typing import BinaryIO, Protocol
 
@@ -23,6 +24,19 @@ from .tables import Batch, Column, Table, describe, place_of, places_in_words
 
 #: How many missing photos are named one by one.
 MOST_WARNINGS = 100
+
+
+@contextmanager
+def gc_paused() -> Iterator[None]:
+    """Switch Python's garbage collector off: among millions of rows it would take a third of the time, and none of them
+    are part of a reference cycle."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def write_records(

@@ -10,7 +10,6 @@ Longer than most modules, since the verbs share their steps, and the order of th
 from __future__ import annotations
 
 import datetime as dt
-import gc
 import hashlib
 import os
 import shutil
@@ -28,12 +27,22 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from . import babybuddy, media
-from .archive import README, Archive, Key, Limits, Metadata, Writer, photos_beside, with_photos
+from .archive import (
+    README,
+    Archive,
+    GrowingArchive,
+    Key,
+    Limits,
+    Metadata,
+    Writer,
+    photos_beside,
+    with_photos,
+)
 from .archive.limits import megabytes
 from .archive.whole import write_whole
 from .conf import aware_now, conf
 from .database import MAX_NAMED, Database, database_of, memo, reason_of, refuse_dangling
-from .dump import Store, unreadable, write_photos, write_records
+from .dump import Store, gc_paused, unreadable, write_photos, write_records
 from .exceptions import (
     AlreadyRestored,
     BackupError,
@@ -155,7 +164,7 @@ def _write_backup(
     zone = babybuddy.user_timezone(user)
     named = NamedPhotos() if photos else None
     with _damage_explained(database), Writer(target, Limits(photos=conf.max_photos)) as writer:
-        with _gc_paused(), nullcontext(here) if here else database.snapshot() as reader:
+        with gc_paused(), nullcontext(here) if here else database.snapshot() as reader:
             metadata = Metadata(
                 timestamp=aware_now().astimezone(zone),
                 timezone=zone.key,
@@ -411,6 +420,22 @@ def at_todays_schema(
     Raises `InvalidBackup`, `KeyNeeded`, `Unreadable`, `RestoreRefused`, `Damaged`, `UpgradeFailed`, `StorageFailed`,
     `Busy`.
     """
+    with _at_todays_schema(source, options, path=path, key=key, user=user, reporter=reporter) as backup:
+        yield cast(BinaryIO, backup)
+
+
+@contextmanager
+def _at_todays_schema(
+    source: BinaryIO,
+    options: RestoreOptions,
+    *,
+    path: Path | None = None,
+    key: Key | None = None,
+    user: Any = None,
+    reporter: Reporter = SILENT,
+    may_grow: bool = False,
+) -> Iterator[BinaryIO | GrowingArchive]:
+    """Like `at_todays_schema`. `may_grow`: a database file of today's may be read while it is still looked at."""
     if options.edited:
         _superusers_only(
             user,
@@ -421,12 +446,17 @@ def at_todays_schema(
     database = database_of()
     connection = database.connection
     with ExitStack() as stack:
-        backup = source
+        backup: BinaryIO | GrowingArchive = source
         with as_our_errors(), database.damage_explained():
             needs_upgrade, file_key = _look_at(source, options.edited, key, leave_out=options.leave_out)
             if needs_upgrade:
                 schema.check_site(connection)
-        if needs_upgrade:
+        is_plain = process.is_database(source) and not (options.edited or options.leave_out)
+        if needs_upgrade and may_grow and is_plain:
+            with logged("upgrade", user) as log:
+                backup = stack.enter_context(process.read_meanwhile(source, path, reporter))
+                log("under way" if isinstance(backup, GrowingArchive) else f"{backup.seek(0, 2)} bytes")
+        elif needs_upgrade:
             with logged("upgrade", user) as log:
                 upgraded = stack.enter_context(
                     process.upgraded(
@@ -635,7 +665,7 @@ def inspect_backup(
     database = database_of()
     with (
         logged("preview", user) as log,
-        _gc_paused(),
+        gc_paused(),
         _damage_explained(database),
         at_todays_schema(source, options, key=key, user=user) as backup,
         unlocked(backup, edited=options.edited, key=key) as archive,
@@ -686,15 +716,16 @@ def restore_backup(
     reporter: Reporter = SILENT,
     idempotency_key: str = "",
     key: Key | None = None,
+    path: Path | None = None,
 ) -> Result:
     """Restore a backup completely, or, if anything fails, change nothing.
 
     `idempotency_key`: identifies this request, see `ensure_not_repeated`. `key`: tried first if the backup is
-    encrypted. Raises `InvalidBackup`, `KeyNeeded`, `RestoreRefused`, `Busy`, `AlreadyRestored`, `StorageFailed`,
-    `EncryptionUnavailable`.
+    encrypted. `path`: see `at_todays_schema`. Raises `InvalidBackup`, `KeyNeeded`, `RestoreRefused`, `Busy`,
+    `AlreadyRestored`, `StorageFailed`, `EncryptionUnavailable`.
     """
     with logged("restore", user) as log:
-        result = _restore(source, options, user, reporter, idempotency_key, key)
+        result = _restore(source, options, user, reporter, idempotency_key, key, path=path)
         log(f"{result.records} records, safety copy {result.safety_copy}")
         return result
 
@@ -768,13 +799,14 @@ def _restore(
     key: Key | None,
     undo: str = "",
     undone: state.LastRestore | None = None,
+    path: Path | None = None,
 ) -> Result:
     """Restore or undo. `undo`: the label for the safety copy of an undo; "" for a restore. `undone`: the last restore,
     if that is the one to undo."""
     database = database_of()
     tables = _tables()
     with ExitStack() as stack:
-        stack.enter_context(_gc_paused())
+        stack.enter_context(gc_paused())
         stack.enter_context(_damage_explained(database))
         rescue = None
         if options.without_safety_copy:
@@ -789,8 +821,14 @@ def _restore(
                     clears=options.mode.clears,
                 )
             )
-        backup = stack.enter_context(at_todays_schema(source, options, key=key, user=user, reporter=reporter))
-        archive = stack.enter_context(unlocked(backup, edited=options.edited, key=key))
+        backup = stack.enter_context(
+            _at_todays_schema(
+                source, options, path=path, key=key, user=user, reporter=reporter, may_grow=True
+            )
+        )
+        archive: Archive = stack.enter_context(
+            backup if isinstance(backup, GrowingArchive) else unlocked(backup, edited=options.edited, key=key)
+        )
         spool = stack.enter_context(Spool())
         if not options.without_safety_copy:
             stack.enter_context(database.exclusive())
@@ -1074,19 +1112,6 @@ def _altered(database: Database) -> list[str]:
     return database.altered(_tables())
 
 
-@contextmanager
-def _gc_paused() -> Iterator[None]:
-    """Switch Python's garbage collector off: with millions of rows it would take a third of the time, though none of
-    them are part of a reference cycle."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
-
-
 def _tables(*, everything: bool = False) -> list[Table]:
     """Return the tables in scope, in dependency order. `everything`: also those of all other models, which may refer to
     rows in scope."""
@@ -1119,22 +1144,23 @@ def _plan(
     if not archive.metadata.has_checksums:
         schema.check_fields(archive, tables)
     validators = None if options.as_it_was else babybuddy.validators(database)
-    return build(
-        RecordReader(archive, validators, preview, report, as_it_was=options.as_it_was),
-        database,
-        tables,
-        spool,
-        options,
-        superuser=_is_superuser(user),
-        excluded={*(name.lower() for name in conf.exclude), *elsewhere()},
-        site=memo.site_id(),
-        preview=preview,
-        # Comparing texts reads the rows that are here, which may be damaged.
-        as_text=not options.without_safety_copy,
-        into=into,
-        # An earlier state of this site needs no photos, since no restore removes any.
-        placing=None if options.as_it_was else placing,
-    )
+    with archive.settled():
+        return build(
+            RecordReader(archive, validators, preview, report, as_it_was=options.as_it_was),
+            database,
+            tables,
+            spool,
+            options,
+            superuser=_is_superuser(user),
+            excluded={*(name.lower() for name in conf.exclude), *elsewhere()},
+            site=memo.site_id(),
+            preview=preview,
+            # Comparing texts reads the rows that are here, which may be damaged.
+            as_text=not options.without_safety_copy,
+            into=into,
+            # An earlier state of this site needs no photos, since no restore removes any.
+            placing=None if options.as_it_was else placing,
+        )
 
 
 def _is_superuser(user: Any) -> bool:

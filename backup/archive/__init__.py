@@ -12,12 +12,14 @@ names the place of the fault.
         for batch in archive.records("core.child"): ...
 """
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from ..conf import conf
 from . import folder
 from .copying import encrypt
+from .growing import GrowingArchive, GrowingWriter
 from .key import Key, Keys
 from .limits import Limits
 from .lines import Lines, lines_of, split_lines, text_of
@@ -33,6 +35,8 @@ __all__ = [
     "RECORDS",
     "VERSION",
     "Archive",
+    "GrowingArchive",
+    "GrowingWriter",
     "Key",
     "Keys",
     "Limits",
@@ -48,6 +52,7 @@ __all__ = [
     "encrypt",
     "lines_of",
     "open_archive",
+    "open_growing",
     "open_path",
     "parse_metadata",
     "photos_beside",
@@ -60,6 +65,11 @@ __all__ = [
 def open_archive(source: BinaryIO, *, edited: bool = False, keys: Keys | None = None) -> Archive:
     """Open a backup within the limits of the settings, with the photos that lie beside it: see `Archive`."""
     return Archive(source, _limits(), edited=edited, keys=keys, photos=photos_beside(source))
+
+
+def open_growing(file: BinaryIO, content: Any, messages: Iterator[dict[str, Any]]) -> GrowingArchive:
+    """Open a backup that is still written, within the limits of the settings: see `GrowingArchive`."""
+    return GrowingArchive(file, content, messages, _limits())
 
 
 def open_path(path: Path) -> BinaryIO:

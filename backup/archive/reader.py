@@ -97,10 +97,10 @@ def _zip_errors() -> Iterator[None]:
     try:
         yield
     except DAMAGE as error:
-        raise _damaged() from error
+        raise damaged() from error
 
 
-def _damaged() -> InvalidBackup:
+def damaged() -> InvalidBackup:
     return InvalidBackup(_("The file is damaged: part of it is missing or was changed."))
 
 
@@ -187,7 +187,7 @@ class Archive:
                 return key
             tried.append(key)
         if any(key.id == key_id for key in tried):
-            raise _damaged()
+            raise damaged()
         if keys.given:
             raise WrongKey(
                 _("This is not the key of the backup. It needs the key with the id %(key_id)s.")
@@ -291,7 +291,7 @@ class Archive:
                 _("“%(name)s” is compressed in a way that backups do not use.") % {"name": name}
             )
         if info.header_offset < 0 or info.header_offset + info.compress_size > self._size:
-            raise _damaged()
+            raise damaged()
         if (info.external_attr >> 16) & 0o170000 not in (0, 0o100000, 0o040000):
             raise foreign.is_link(name)
 
@@ -330,6 +330,11 @@ class Archive:
                 _("“%(file)s” has %(found)s bytes; metadata.json says %(said)s.")
                 % {"file": shown(photo.file), "found": size, "said": photo.size}
             )
+
+    @contextmanager
+    def settled(self) -> Iterator[None]:
+        """Have all that is known of the file only at its end be known, and said, when what is done inside is done."""
+        yield
 
     # -- members ---
 
@@ -376,7 +381,7 @@ class Archive:
                 size += sum(map(len, blocks))
                 yield from blocks
         if size != entry.file_size:
-            raise _damaged()
+            raise damaged()
         if self.metadata.is_sealed and digest.hexdigest() != member.sha256:
             raise InvalidBackup(
                 _(

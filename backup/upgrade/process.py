@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -26,7 +26,7 @@ from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 
 from .. import babybuddy, exceptions
-from ..archive import Key
+from ..archive import GrowingArchive, Key, open_growing
 from ..conf import conf
 from ..exceptions import Busy, InvalidRecord, UpgradeFailed
 from ..options import SILENT, Reporter
@@ -40,8 +40,12 @@ except ImportError:  # Windows
 
 #: Names in the folder of an upgrade: the original file, and the new backup.
 SOURCE, UPGRADED = "source", "upgraded.zip"
+#: The text of records that are read while it is written.
+GROWING = "growing"
 #: The scratch database.
 SCRATCH = "scratch.sqlite3"
+#: The module of the child.
+WORKER = "backup.upgrade.worker"
 #: The beginning of the names of these folders.
 PREFIX = "babybuddy-backup-upgrade-"
 #: Seconds after which a folder without a lock is taken for one of killed processes.
@@ -190,14 +194,22 @@ def _run(
     is_fresh: bool = False,
 ) -> None:
     """Run the child process to its end. Raises the error that it reports."""
+    order = {
+        "edited": edited,
+        "leave_out": leave_out,
+        "is_fresh": is_fresh,
+        "key": key.text if key else "",
+        "is_read_meanwhile": False,
+    }
+    with _explained():
+        run_child(WORKER, folder, order, reporter)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Raise an error for people where the child ended with none of its own."""
     try:
-        order = {
-            "edited": edited,
-            "leave_out": leave_out,
-            "is_fresh": is_fresh,
-            "key": key.text if key else "",
-        }
-        run_child("backup.upgrade.worker", folder, order, reporter)
+        yield
     except TooLate as error:
         raise UpgradeFailed(
             _(
@@ -211,6 +223,42 @@ def _run(
             _("Upgrading the data failed at %(step)s (%(reason)s). Nothing was changed.")
             % {"step": error.label or "?", "reason": error.reason}
         ) from error
+
+
+@contextmanager
+def read_meanwhile(
+    source: BinaryIO, path: Path | None = None, reporter: Reporter = SILENT
+) -> Iterator[BinaryIO | GrowingArchive]:
+    """Yield an archive of a database file of today's, which is read while the child still writes it. Of an older one,
+    or where that cannot be, yield what `upgraded` yields. Raises what that raises; so does reading the archive."""
+    content: Any = None
+    with ExitStack() as stack:
+        folder = stack.enter_context(scratch_folder())
+        copy_source(source, folder / SOURCE, path)
+        order = {"edited": False, "leave_out": False, "is_fresh": False, "key": "", "is_read_meanwhile": True}
+        child = stack.enter_context(started(WORKER, folder, order))
+        with _explained():
+            for message in child:
+                _pass_on(message, reporter)
+                if content := message.get("metadata"):
+                    break
+        file = open(folder / (GROWING if content else UPGRADED), "rb")  # noqa: SIM115  closed below
+        working = stack.pop_all()  # what is raised later is not about the folder
+
+    def messages() -> Iterator[dict[str, Any]]:
+        with _explained():
+            yield from child
+        working.close()  # the name of the file goes with the folder
+
+    with file:
+        try:
+            if content:
+                yield open_growing(file, content, messages())
+            else:
+                working.close()
+                yield file
+        finally:
+            working.close()
 
 
 class TooLate(Exception):
@@ -232,6 +280,22 @@ def run_child(module: str, folder: Path, order: dict[str, Any], reporter: Report
 
     `order`: the rest of its order, as JSON. Raises the `BackupError` that it reports, `TooLate`, `Died`.
     """
+    message: dict[str, Any] = {}
+    with started(module, folder, order) as messages:
+        for message in messages:
+            _pass_on(message, reporter)
+    return message
+
+
+def _pass_on(message: dict[str, Any], reporter: Reporter) -> None:
+    if "label" in message:
+        reporter.progress(message["label"], message["done"], message["total"])
+
+
+@contextmanager
+def started(module: str, folder: Path, order: dict[str, Any]) -> Iterator[Iterator[dict[str, Any]]]:
+    """Start a child process like `run_child`. Yields its messages as they come, which raise what it ended with. It is
+    killed where nobody waits for its end."""
     order = {
         **order,
         "folder": str(folder),
@@ -269,28 +333,20 @@ def run_child(module: str, folder: Path, order: dict[str, Any], reporter: Report
         timer = threading.Timer(conf.upgrade_seconds, stop)
         timer.start()
         try:
-            label, outcome = _listen(process, order, reporter)
-        except BaseException:
-            process.kill()
-            raise
+            yield _messages(process, order, timer, late, errors)
         finally:
             timer.cancel()
-        if late.is_set():
-            raise TooLate(label)
-        if "error" in outcome:
-            raise _error(outcome)
-        if process.returncode or "finished" not in outcome:
-            raise Died(label, _reason(process.returncode, errors))
-        return outcome
+            process.kill()
 
 
-def _listen(
-    process: subprocess.Popen[bytes], order: dict[str, Any], reporter: Reporter
-) -> tuple[str, dict[str, Any]]:
-    """Give the child its order and pass its progress on until it ends.
-
-    Returns the label of its last report, and its last message: {} if there is none.
-    """
+def _messages(
+    process: subprocess.Popen[bytes],
+    order: dict[str, Any],
+    timer: threading.Timer,
+    late: threading.Event,
+    errors: BinaryIO,
+) -> Iterator[dict[str, Any]]:
+    """Give the child its order, and yield what it says: {} where it was killed in the middle of a message."""
     assert process.stdin is not None
     assert process.stdout is not None
     with suppress(BrokenPipeError):
@@ -300,11 +356,16 @@ def _listen(
     message: dict[str, Any] = {}
     for line in process.stdout:
         message = json.loads(line) if line.endswith(b"\n") else {}
-        if "label" in message:
-            label = message["label"]
-            reporter.progress(label, message["done"], message["total"])
+        label = message.get("label", label)
+        yield message
     process.wait()
-    return label, message
+    timer.cancel()
+    if late.is_set():
+        raise TooLate(label)
+    if "error" in message:
+        raise _error(message)
+    if process.returncode or "finished" not in message:
+        raise Died(label, _reason(process.returncode, errors))
 
 
 def _error(message: dict[str, Any]) -> exceptions.BackupError:

@@ -17,13 +17,13 @@ from django.db.migrations.loader import MigrationLoader
 from django.utils.translation import gettext as _
 
 from .. import babybuddy
-from ..archive import Archive, Key, Keys, Limits, Metadata, Upgrade, Writer, open_archive
+from ..archive import Archive, GrowingWriter, Key, Keys, Limits, Metadata, Upgrade, Writer, open_archive
 from ..archive.copying import copy_photo
 from ..archive.names import shown
 from ..conf import aware_now, conf
 from ..database import Database, database_of, refuse_dangling, refuse_records
 from ..database.sqlite import SQLite
-from ..dump import unreadable, write_records
+from ..dump import gc_paused, unreadable, write_records
 from ..exceptions import InvalidBackup
 from ..options import Place, Places, RecordCounter
 from ..scope import models_in_scope
@@ -44,7 +44,8 @@ def main() -> None:
                 migrate_to_newest(reporter)
             else:
                 key = Key.parse(order["key"]) if order["key"] else None
-                upgrade(folder, reporter, edited=order["edited"], leave_out=order["leave_out"], key=key)
+                how = {name: order[name] for name in ("edited", "leave_out", "is_read_meanwhile")}
+                upgrade(folder, reporter, key=key, **how)
         return {}
 
     serve(work)
@@ -57,10 +58,12 @@ def upgrade(
     edited: bool = False,
     leave_out: bool = False,
     key: Key | None = None,
+    is_read_meanwhile: bool = False,
 ) -> None:
     """Make `UPGRADED` in the folder from `SOURCE`, a backup or a database file of any age.
 
-    `edited`, `leave_out`: see `RestoreOptions`. `key`: of both files, if they are encrypted.
+    `edited`, `leave_out`: see `RestoreOptions`. `key`: of both files, if they are encrypted. `is_read_meanwhile`: make
+    `GROWING` instead if that is possible.
     """
     path = folder / process.SOURCE
     left_out: list[str] = []
@@ -71,7 +74,12 @@ def upgrade(
         backup = folder / "old.zip"
         with SQLite.foreign(path) as reader, backup.open("w+b") as target:
             left_out, is_of_today = convert_database(
-                reader, target, reporter, leave_out=leave_out, lacks_journal=lacks
+                reader,
+                target,
+                reporter,
+                leave_out=leave_out,
+                lacks_journal=lacks,
+                growing=folder / process.GROWING if is_read_meanwhile else None,
             )
         path = backup
         if is_of_today:
@@ -118,9 +126,12 @@ def convert_database(
     *,
     leave_out: bool = False,
     lacks_journal: bool = False,
+    growing: Path | None = None,
 ) -> tuple[list[str], bool]:
     """Write a backup of a database file, at the migrations that it has. Returns its apps that are not installed here,
     and whether it is at today's schema, so that the backup need not be upgraded.
+
+    `growing`: write the records here instead, to be read meanwhile, if nothing is wrong with the file.
 
     Only the columns that Django knows at those migrations are read, and each value is checked. Raises `Unreadable` if a
     value cannot be read, unless it may be left out; `InvalidBackup` if it is not a database of Baby Buddy;
@@ -161,25 +172,44 @@ def convert_database(
     )
     _bound_batches(reader, [table for table in tables if not missing(table)])
     reader.unreadable = Places()
+    left_out = sorted(apps - _installed_apps())
+    is_of_today = is_of_today and len(tables) == len(models)
+    todays = replace(
+        metadata,
+        babybuddy_version=babybuddy.version(),
+        upgraded=Upgrade(metadata.babybuddy_version, [], left_out, []),
+    )
+    is_plain = is_of_today and not (leave_out or lacks_journal or reader.missing_tables(tables))
+    if growing and is_plain and _write_growing(growing, reader, tables, todays, reporter):
+        return left_out, True
     if leave_out:
         for table in tables:
             for name in sorted(_additions(reader, table)):
                 reader.unreadable.add(_no_place(table.label, name))
-    with Writer(target) as writer:
+    with gc_paused(), Writer(target) as writer:
         dangling = write_records(writer, reader, tables, reporter)
         if reader.unreadable and not leave_out:
             raise unreadable(reader.unreadable)
         if lacks_journal:
             reason = _("its -wal file is not there, which may hold the latest entries")
             reader.unreadable.add(Place("db.sqlite3", None, None, reason))
-        left_out = sorted(apps - _installed_apps())
         # Dangling references are left out, or refused, while records are loaded. So they need the full upgrade.
-        is_of_today = is_of_today and not dangling and len(tables) == len(models)
-        if is_of_today:
-            upgraded = Upgrade(metadata.babybuddy_version, [], left_out, [])
-            metadata = replace(metadata, babybuddy_version=babybuddy.version(), upgraded=upgraded)
-        writer.finish(replace(metadata, left_out=reader.unreadable))
+        is_of_today = is_of_today and not dangling
+        writer.finish(replace(todays if is_of_today else metadata, left_out=reader.unreadable))
     return left_out, is_of_today
+
+
+def _write_growing(
+    path: Path, reader: SQLite, tables: list[Table], metadata: Metadata, reporter: ParentReporter
+) -> bool:
+    """Write the records for a parent that reads them meanwhile, and tell it so. Returns whether no row points at
+    nothing. Raises `Unreadable`."""
+    with path.open("wb") as target, (writer := GrowingWriter(target, reporter.send)), gc_paused():
+        writer.begin(metadata, {table.label: reader.count(table) for table in tables})
+        dangling = write_records(writer, reader, tables, reporter)
+    if reader.unreadable:
+        raise unreadable(reader.unreadable)
+    return not dangling
 
 
 def _todays(loader: MigrationLoader, app_labels: Iterable[str]) -> dict[str, list[str]]:
@@ -298,7 +328,7 @@ def load_records(
         )
     database = database_of()
     counter = RecordCounter(reporter, metadata.total_records)
-    with database.restoring():
+    with gc_paused(), database.restoring():
         database.clear(tables)
         for table in tables:
             if table.label not in metadata.models:
@@ -411,7 +441,7 @@ def write_backup(
     database = cast(SQLite, database_of())
     _bound_batches(database, tables)
     database.unreadable = Places()
-    with Writer(target, Limits(photos=conf.max_photos)) as writer:
+    with gc_paused(), Writer(target, Limits(photos=conf.max_photos)) as writer:
         if key:
             writer.encrypt(key, metadata)
         dangling = write_records(writer, database, tables, reporter)

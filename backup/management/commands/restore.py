@@ -157,8 +157,10 @@ class Command(BackupCommand):
         )
         with ExitStack() as stack:
             file_key = self.key_of(stack.enter_context(opened), key, ask=interactive or dry_run)
-            source = stack.enter_context(self._at_todays_schema(opened, path, options, file_key))
+            source = opened
             if dry_run or interactive:
+                # Once for both. A restore alone need not wait until it is done.
+                source = stack.enter_context(self._at_todays_schema(opened, path, options, file_key))
                 try:
                     plan = services.inspect_backup(source, options, key=file_key)
                     self._show(plan)
@@ -173,7 +175,7 @@ class Command(BackupCommand):
                 self._ask("Restore this backup?")  # the changes have just been shown
                 source.seek(0)
             with self.progress_bar() as reporter:
-                result = services.restore_backup(source, options, reporter=reporter, key=file_key)
+                result = services.restore_backup(source, options, reporter=reporter, key=file_key, path=path)
             self._report(result)
 
     def _open(self, file: str) -> tuple[BinaryIO, Path | None]:
