@@ -1,5 +1,9 @@
 """Brings a backup or a database file to today's schema: the child process of `process`, `python -m
-backup.upgrade.worker`. See `child` for how it gets its order, and what it can access."""
+backup.upgrade.worker`. See `child` for how it gets its order, and what it can access.
+
+Longer than most modules, since it is one job from the file that came to the backup that goes on, and its steps follow
+each other here as they do there.
+"""
 
 from __future__ import annotations
 

@@ -663,10 +663,8 @@ def test_a_name_leads_to_no_other_file(host_db, tmp_path, monkeypatch):
 def upgrades(monkeypatch):
     """How often something was upgraded."""
     calls = []
-    upgraded = upgrade.upgraded
-    monkeypatch.setattr(
-        upgrade, "upgraded", lambda *args, **options: (calls.append(1), upgraded(*args, **options))[1]
-    )
+    started = upgrade.started
+    monkeypatch.setattr(upgrade, "started", lambda *order: (calls.append(1), started(*order))[1])
     return calls
 
 
