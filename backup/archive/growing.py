@@ -111,6 +111,9 @@ class GrowingArchive(Archive):
         size = 0
         while True:
             start, end, is_complete = self._parts.get(member.file, (0, 0, False))
+            if not is_complete:
+                # Only whole blocks: a batch is read again by its number, so it must be cut in the same places then.
+                end -= (end - start) % BLOCK
             while start + size < end:
                 self._file.seek(start + size)
                 block = self._file.read(min(BLOCK, end - start - size))

@@ -360,7 +360,7 @@ def _messages(
         yield message
     process.wait()
     timer.cancel()
-    if late.is_set():
+    if late.is_set() and process.returncode:  # else it was done, and only who reads it was late
         raise TooLate(label)
     if "error" in message:
         raise _error(message)

@@ -106,7 +106,8 @@ def attachment(
         # log is better than a file as large as the memory.
         with file:
             response = HttpResponse(file.read(), content_type="application/zip")
-        sent()
+        if request.method != "HEAD":
+            sent()
     else:
         response = StreamingHttpResponse(_Chunks(file, sent), content_type="application/zip")
         response["Content-Length"] = str(size)

@@ -69,6 +69,14 @@ def test_nothing_is_read_before_it_is_there(grown):
     assert 0 < len(taken) < len(grown.said) - 1
 
 
+def test_batches_are_the_same_when_they_are_read_again(grown):
+    """A batch whose rows the database refuses is read again, by its number."""
+    with grown() as archive:
+        first, again = ([lines.count for lines in archive.lines("core.note")] for _time in range(2))
+    assert sum(first) == LABELS["core.note"]
+    assert first == again
+
+
 def test_a_file_that_ends_early(grown):
     grown.path.write_bytes(grown.path.read_bytes()[:-100])
     with grown() as archive, pytest.raises(InvalidBackup):
