@@ -36,7 +36,12 @@ def logged(job: str, user: Any) -> Iterator[Callable[[str], None]]:
             yield remarks.append
     except BackupError as error:
         error.logged = True
-        logger.warning("%s by %s refused: %s, %s", job, _name_of(user), error.code, took())
+        cause = error.__cause__
+        if isinstance(error, StorageFailed) and isinstance(cause, DatabaseError):
+            # It may be a fault of ours, such as wrong SQL.
+            logger.error("%s by %s failed: %s, %s", job, _name_of(user), type(cause).__name__, took())
+        else:
+            logger.warning("%s by %s refused: %s, %s", job, _name_of(user), error.code, took())
         raise
     except BaseException as error:
         logger.error("%s by %s failed: %s, %s", job, _name_of(user), type(error).__name__, took())

@@ -131,7 +131,7 @@ def _is_due() -> bool:
         if schedule is None:
             return False
         newest = status.newest(status.here(kept.backups(BackupKind.AUTOMATIC)), now)
-    except StorageFailed:  # the run will fail for the same reason, and report it
+    except (StorageFailed, Busy):  # the run will fail for the same reason, and report it
         return True
     return (last is not None and last.error != "") or schedule.is_due(status.good_until(newest), now)
 
@@ -269,7 +269,7 @@ def _prove(made: StoredBackup | None, reporter: Reporter) -> None:
             services.prove_kept(turn.name, place=place, reporter=reporter)
     except NoSuchBackup:
         pass  # somebody deleted it meanwhile
-    except StorageFailed as error:
+    except (StorageFailed, Busy) as error:
         logger.warning("the proof could not be noted: %s", error.code)
 
 
@@ -277,7 +277,9 @@ def _prove_again(reporter: Reporter) -> None:
     """Prove the backups that failed before: the reason may have been a photo that is repaired now."""
     for backup in status.here(kept.backups(BackupKind.AUTOMATIC)) if conf.prove != OFF else ():
         if not _is_late() and facts.proofs_of(backup.facts).get(kept.LOCAL, {}).get("verdict") == "failed":
-            with suppress(NoSuchBackup, StorageFailed):  # deleted meanwhile; else somebody can prove it later
+            with suppress(
+                NoSuchBackup, StorageFailed, Busy
+            ):  # deleted meanwhile; else somebody can prove it later
                 services.prove_kept(backup.name, place=kept.LOCAL, reporter=reporter)
 
 

@@ -155,7 +155,7 @@ class SQLite(DamagedFile, Database):
     def copy_file(self, target: Path) -> None:
         """Copy the pages as they are now, including those that are still in a journal."""
         self.connection.ensure_connection()
-        with closing(sqlite3.connect(target)) as copy:
+        with self.connection.wrap_database_errors, closing(sqlite3.connect(target)) as copy:
             self.connection.connection.backup(copy, progress=_not_for_ever)
 
     def table_names(self) -> set[str]:

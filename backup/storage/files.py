@@ -314,6 +314,8 @@ def noting_for_all() -> Iterator[None]:
             if isinstance(place, FileSystemStorage):
                 os.makedirs(place.location, mode=0o700, exist_ok=True)
                 path = Path(place.location, LOCK)
+                # SQLite would neither say why it cannot open a file, nor that it cannot lock one that it may only read.
+                path.touch(0o600)
                 guard = sqlite3.connect(path, timeout=NOTING_SECONDS, isolation_level=None)
                 stack.enter_context(closing(guard))
                 guard.execute("BEGIN EXCLUSIVE")  # SQLite locks a file on every system

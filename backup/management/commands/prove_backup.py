@@ -62,7 +62,8 @@ class Command(BackupCommand):
             self.report(
                 f"Proved: all {proof.records} records{photos} came back identical{but}.", self.style.SUCCESS
             )
-        elif proof.verdict is Verdict.FAILED:
-            raise CommandError(f"Failed: {proof.reason}{way_on(proof.offer)}")
         else:
-            raise CommandError(f"Unknown, it could not be told: {proof.reason}{way_on(proof.offer)}")
+            how = way_on(proof.offer if proof.offer in options else "")
+            if proof.verdict is Verdict.FAILED:
+                raise CommandError(f"Failed: {proof.reason}{how}")
+            raise CommandError(f"Unknown, it could not be told: {proof.reason}{how}")
