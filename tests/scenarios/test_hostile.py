@@ -472,7 +472,7 @@ KINDS = {
     ),
     "a member's name that is a number": Kind(member(file=7), "models"),
     "fewer than no records": Kind(member(records=-1), "models"),
-    "10^30 records": Kind(member(records=10**30), "total_records"),
+    "10^30 records": Kind(member(records=10**30), "models"),
     "true records": Kind(member(records=True), "models"),
     "one record too few": Kind(
         members(
