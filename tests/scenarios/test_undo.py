@@ -25,7 +25,7 @@ from backup.database import database_of
 from backup.exceptions import (
     AlreadyRestored,
     Forbidden,
-    InvalidRecord,
+    InvalidBackup,
     NoSafetyCopy,
     RecordsRefused,
     StorageFailed,
@@ -235,7 +235,7 @@ def test_undo_does_not_trust_who_can_write_to_a_location(elsewhere, family):
     changed = rewritten(clear, change)
     path.write_bytes((encrypted(changed, key) if key else changed).getvalue())
     now = snapshot()
-    with pytest.raises(InvalidRecord, match="picture"):
+    with pytest.raises(InvalidBackup, match="another backup than its name says"):
         services.undo_restore(user=family.staff)
     assert not differences(now, snapshot())
 
