@@ -440,7 +440,7 @@ def test_webdav_a_list_without_end(settings, host_db, trouble, monkeypatch, piec
         def log_message(self, *args):
             pass
 
-    monkeypatch.setattr("backup.storage.locations.webdav._LONGEST_LIST", 20 * MIB)
+    monkeypatch.setattr("backup.storage.locations.webdav._LONGEST_LIST", 2 * MIB)
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         settings.BACKUP_LOCATIONS = {
