@@ -1144,7 +1144,7 @@ def _plan(
     if not archive.metadata.has_checksums:
         schema.check_fields(archive, tables)
     validators = None if options.as_it_was else babybuddy.validators(database)
-    with archive.settled():
+    with archive.completed():
         return build(
             RecordReader(archive, validators, preview, report, as_it_was=options.as_it_was),
             database,

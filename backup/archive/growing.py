@@ -62,7 +62,7 @@ class GrowingWriter(Writer):
 class GrowingArchive(Archive):
     """Reads records while a child process writes them.
 
-    What was made of them has to be thrown away where the child fails in the end: see `settled`. There are no checksums,
+    What was made of them must be thrown away if the child fails in the end: see `completed`. There are no checksums,
     since nobody else has the file; all else is checked as in any backup.
     """
 
@@ -83,7 +83,7 @@ class GrowingArchive(Archive):
         """Leave the file to who opened it."""
 
     @contextmanager
-    def settled(self) -> Iterator[None]:
+    def completed(self) -> Iterator[None]:
         try:
             yield
         except BackupError:

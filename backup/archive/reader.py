@@ -332,8 +332,11 @@ class Archive:
             )
 
     @contextmanager
-    def settled(self) -> Iterator[None]:
-        """Have all that is known of the file only at its end be known, and said, when what is done inside is done."""
+    def completed(self) -> Iterator[None]:
+        """Raise, at the end of the block, what is only known once all of the file was written.
+
+        A file that is there as a whole raises nothing: see `GrowingArchive`.
+        """
         yield
 
     # -- members ---

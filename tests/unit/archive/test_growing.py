@@ -99,10 +99,10 @@ def failing(messages):
 
 
 def test_an_error_at_the_end_is_raised_though_all_was_read(grown):
-    with grown(failing(grown.said)) as archive, pytest.raises(StorageFailed), archive.settled():
+    with grown(failing(grown.said)) as archive, pytest.raises(StorageFailed), archive.completed():
         read(archive, *LABELS)
 
 
 def test_it_comes_before_that_of_the_reader(grown):
-    with grown(failing(grown.said)) as archive, pytest.raises(StorageFailed), archive.settled():
+    with grown(failing(grown.said)) as archive, pytest.raises(StorageFailed), archive.completed():
         raise InvalidBackup("not right")
