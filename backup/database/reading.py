@@ -245,13 +245,16 @@ class Reading(Conversion):
         sql = f"SELECT MAX({self.quote(table.key.column)}) FROM {self.quote(table.db_table)}"
         return self.fetch(sql)[0][0]
 
-    def count_by_month(self, table: Table, column: Column) -> dict[str, int]:
-        """Return the number of rows of each month ("2026-11") by a column of dates or of moments (in UTC)."""
+    def count_by_month(self, table: Table, column: Column, after: Plain = None) -> dict[str, int]:
+        """Return the number of rows of each month ("2026-11") by a column of dates or of moments (in UTC). `after`: as
+        in `count`."""
         month = self.month_of(self.quote(column.column))
-        sql = f"SELECT {month}, COUNT(*) FROM {self.quote(table.db_table)} GROUP BY {month}"
+        sql = f"SELECT {month}, COUNT(*) FROM {self.quote(table.db_table)}"
+        if after is not None:
+            sql = f"{sql} WHERE {self.quote(table.key.column)} > %s"
         return {
             f"{month // 100:04d}-{month % 100:02d}" if isinstance(month, int) else month: int(count)
-            for month, count in self.fetch(sql)
+            for month, count in self.fetch(f"{sql} GROUP BY {month}", [] if after is None else [after])
             if month is not None
         }
 

@@ -372,7 +372,8 @@ def _count_changes(
             unchanged += batch.unchanged
             preview.add_batch(database, table, batch)
         same = before == unchanged and not added and not changed and not replaced
-        preview.add_months_here(database, table, same=same)
+        read_up_to = plan.identical.get(table.label, Identical()).up_to
+        preview.add_months_here(database, table, same=same, read_up_to=read_up_to)
         displaced = plan.displaced.get(table.label, ())
         if plan.mode.clears:
             removed = before - changed - unchanged
@@ -415,4 +416,4 @@ def _count_here(plan: Plan, database: Database, table: Table) -> int:
     identical = plan.identical.get(table.label, Identical())
     if identical.up_to is None:
         return database.count(table)
-    return identical.count + database.count(table, after=identical.up_to)
+    return identical.rows_read + database.count(table, after=identical.up_to)

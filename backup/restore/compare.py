@@ -57,9 +57,9 @@ class TextComparison:
         Returns the number of records, and which of them are identical. Raises `InvalidBackup`.
         """
         unique = self._reader.unique_keys(table)
-        records = identical = 0
-        up_to: Any = None
-        differs = False
+        records = identical = here = 0
+        up_to: int | None = None
+        is_complete = True
         #: The first key that is not known to be identical, or between those that are.
         start = LOWEST
 
@@ -77,25 +77,26 @@ class TextComparison:
             waiting.clear()
             size = 0
 
-        for lines, columns, text, last in self._pieces(table, is_hopeless):
+        for lines, columns, text, last, all_rows in self._pieces(table, is_hopeless):
+            here += len(columns[0]) if columns else 0
+            up_to = last
+            is_complete = is_complete and all_rows
             if lines is None:
                 records += len(columns[0])
                 identical += len(columns[0])
                 self._reader.accept(table, unique, columns[0], rising=True)
                 self._reader.collect(table, columns)
-                up_to = columns[0][-1]
-                start = up_to + 1
+                start = columns[0][-1] + 1
                 continue
-            differs = True
-            current = self._identical_rows(table, {*lines}, columns, text)
+            current, rest = self._identical_rows(table, {*lines}, columns, text)
             keys = list(map(current.get, lines))
             others = [line for line, key in zip(lines, keys, strict=True) if key is None]
             parsed = self._archive.parse(table.label, others, table.needs_exact_json, records)
-            columns = self._reader.batch_from(table, parsed) if parsed else [()]
-            read = iter(columns[0])
+            columns = self._reader.batch_from(table, parsed) if parsed else []
+            read = iter(columns[0] if columns else ())
             self._reader.accept(table, unique, [next(read) if key is None else key for key in keys])
-            if parsed:
-                self._reader.collect(table, columns)
+            self._reader.collect_difference(table, columns, rest)
+            if columns:
                 waiting.append(columns)
                 size += sum(map(len, others))
             if size > TOGETHER:
@@ -108,17 +109,17 @@ class TextComparison:
                 start = last + 1
         put()
         self._put_between(table, [(start, HIGHEST)])
-        return records, Identical(identical, None if differs else up_to)
+        return records, Identical(identical, up_to if is_complete else None, here)
 
     def _identical_rows(
         self, table: Table, lines: set[bytes], columns: Batch, text: bytes | None
-    ) -> dict[bytes, Any]:
-        """Return line -> key, for the lines that are identical to rows here."""
+    ) -> tuple[dict[bytes, Any], Batch]:
+        """Return line -> key, for the lines that are identical to rows here, and the other rows here."""
         current, rest = self._partition(table, lines, columns, text)
         # Rows that differ may be the same in canonical form, which is only made now, since it takes time.
         rest = self._database.canonical(table, rest)
-        current |= self._partition(table, lines, rest, _text_of(table, rest))[0]
-        return current
+        more, rest = self._partition(table, lines, rest, _text_of(table, rest))
+        return current | more, rest
 
     def _partition(
         self, table: Table, lines: set[bytes], columns: Batch, text: bytes | None
@@ -136,56 +137,76 @@ class TextComparison:
         others = [place for place, is_among in enumerate(matching) if not is_among]
         return current, [[column[place] for place in others] for column in columns] if others else []
 
-    def _pieces(
-        self, table: Table, is_hopeless: Callable[[], bool]
-    ) -> Iterator[tuple[list[bytes] | None, Batch, bytes | None, int | None]]:
-        """Yield what `_pair_with_rows` does in pieces: the lines (None: they are the same as the rows), the rows as
-        columns and as text, and the last key of both.
+    def _pieces(self, table: Table, is_hopeless: Callable[[], bool]) -> Iterator[_Piece]:
+        """Yield what `_pair_with_rows` does in pieces.
 
         Of a backup of this very database, nearly all blocks are the same as a whole. If one is not, most of it is
         all the same: to take it apart would take several times as long as to compare it.
         """
-        for lines, columns, last in self._pair_with_rows(table, is_hopeless):
+        for lines, columns, last, is_complete in self._pair_with_rows(table, is_hopeless):
             text = _text_of(table, columns)
             if text == lines.text:
-                yield None, columns, text, last
+                yield _Piece(None, columns, text, last, is_complete)
             elif text is None or not lines.has_one_a_line:
-                yield lines.each, columns, text, last
+                yield _Piece(lines.each, columns, text, last, is_complete)
             else:
                 for a, b, same in _runs(_cuts(table, lines.text, columns[0], text), lines.text, text):
                     piece = lines.text[a.line : b.line]
-                    yield (
+                    yield _Piece(
                         None if same else split_lines(piece.removesuffix(BETWEEN)),
                         [column[a.row : b.row] for column in columns],
                         text[a.text : b.text].removesuffix(BETWEEN),
                         last if b.key is None else b.key - 1,
+                        is_complete,
                     )
 
     def _pair_with_rows(
         self, table: Table, is_hopeless: Callable[[], bool]
-    ) -> Iterator[tuple[Lines, Batch, int | None]]:
-        """Yield each block of a model's lines with the rows here that have its keys, as columns, and its last key.
+    ) -> Iterator[tuple[Lines, Batch, int | None, bool]]:
+        """Yield each block of a model's lines with the rows here that have its keys, as columns, its last key, and
+        whether these are all rows here up to that key.
 
         Those are the keys above the last one of the block before, up to the last of this one; there are none if a
         key cannot be read off the text (then the last key is None). The database is asked for the next rows while these
         are compared; no more once it is hopeless that any row is the same.
         """
-        waiting: tuple[Lines, Callable[[], Batch], int | None] | None = None
+        waiting: tuple[Lines, Callable[[], Batch], int | None, int] | None = None
         after: int | None = None
         for lines in self._archive.lines(table.label):
-            before, waiting = waiting, (lines, list, None)
             last = _key_of(table, lines.last)
-            if last is not None:
-                most = (
-                    len(lines.text) // len(b"".join(table.record_template)) + 1
-                )  # records that fit into the text
-                rows = list if is_hopeless() else self._database.prefetch_range(table, after, last, most)
-                waiting = lines, rows, last
-                after = last
-            if before:
-                yield before[0], before[1](), before[2]
+            most = 0
+            rows: Callable[[], Batch] = list
+            if last is not None and not is_hopeless():
+                # More than the records that fit into the text are not read: there may be any number.
+                most = len(lines.text) // len(b"".join(table.record_template)) + 1
+                rows = self._database.prefetch_range(table, after, last, most)
+                if after is not None and last <= after:
+                    most = 0
+            if waiting:
+                yield _paired(*waiting)
+            waiting = lines, rows, last, most
+            after = after if last is None else last
         if waiting:
-            yield waiting[0], waiting[1](), waiting[2]
+            yield _paired(*waiting)
+
+
+def _paired(
+    lines: Lines, rows: Callable[[], Batch], last: int | None, most: int
+) -> tuple[Lines, Batch, int | None, bool]:
+    """Wait for rows here. `most`: with as many, not all may have been read."""
+    columns = rows()
+    return lines, columns, last, len(columns[0] if columns else ()) < most
+
+
+class _Piece(NamedTuple):
+    """Some lines (None: they are the same as the rows), the rows here that have their keys, as columns and as text, the
+    last key of both, and whether these are all rows here since the piece before."""
+
+    lines: list[bytes] | None
+    columns: Batch
+    text: bytes | None
+    last: int | None
+    is_complete: bool
 
 
 class _Cut(NamedTuple):

@@ -81,9 +81,10 @@ class Identical:
     """The records of a model that are identical to rows here. They are not in the spool."""
 
     count: int = 0
-    #: Up to this key, the rows here are exactly the records of the backup, and the backup has none above it. None if
-    #: that is not so.
+    #: All rows here up to this key were read, and the backup has no record above it. None if that is not so.
     up_to: Plain = None
+    #: How many rows were read.
+    rows_read: int = 0
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from operator import itemgetter
 from ..database import Database
 from ..kinds import Plain
 from ..options import RestoreMode
-from ..tables import Column, Row, Table
+from ..tables import Batch, Column, Row, Table
 from .batches import ComparedBatch, Spool
 
 #: Returns the month of a date or moment in ISO 8601: "2026-11".
@@ -62,6 +62,8 @@ class PreviewCollector:
         #: Labels of models whose keys did not come in rising order.
         self._unordered: set[str] = set()
         self._months: dict[str, Counter[str]] = {label: Counter() for label in moments}
+        #: How many more rows than records each month has, by what was compared as text.
+        self._differences: dict[str, Counter[str]] = {label: Counter() for label in moments}
         #: "2026-11" -> records in the database; in the backup: see `months`.
         self.months_here: Counter[str] = Counter()
         self.samples: dict[str, Samples] = {}
@@ -82,7 +84,15 @@ class PreviewCollector:
         if column := self._moments.get(table.label):
             values = columns[table.columns.index(column)]
             counted = values if which is None else compress(values, which)
-            self._months[table.label].update(map(_MONTH, filter(None, counted)))
+            self._months[table.label].update(_months_in(counted))
+
+    def add_difference(self, table: Table, columns: Batch, here: Batch) -> None:
+        """Count records and rows here, in place of each other, by month."""
+        if column := self._moments.get(table.label):
+            place = table.columns.index(column)
+            difference = self._differences[table.label]
+            difference.update(_months_in(here[place] if here else ()))
+            difference.subtract(_months_in(columns[place] if columns else ()))
 
     def add_keys(self, table: Table, keys: Sequence[Plain], *, in_order: bool) -> None:
         """Add the keys of a batch of a model's records. `in_order`: they are numbers in rising order."""
@@ -154,12 +164,26 @@ class PreviewCollector:
         for keys in self._spool.backwards(_keys_of(table)):
             yield range(*keys) if isinstance(keys, tuple) else keys
 
-    def add_months_here(self, database: Database, table: Table, *, same: bool) -> None:
-        """Count the rows here by month. `same`: the table is the same as in the backup, so its months are known."""
-        if column := self._moments.get(table.label):
-            self.months_here.update(
-                self._months[table.label] if same else database.count_by_month(table, column)
-            )
+    def add_months_here(self, database: Database, table: Table, *, same: bool, read_up_to: Plain) -> None:
+        """Count the rows here by month, if possible without a query.
+
+        `same`: the table is the same as in the backup. `read_up_to`: all rows up to this key were compared as text
+        (None: they were not).
+        """
+        column = self._moments.get(table.label)
+        if column is None:
+            return
+        months: Counter[str] = Counter()
+        if same or read_up_to is not None:
+            months.update(self._months[table.label])
+        if not same:
+            months.update(self._differences[table.label] if read_up_to is not None else ())
+            months.update(database.count_by_month(table, column, after=read_up_to))
+        self.months_here += months
+
+
+def _months_in(values: Iterable[Plain]) -> Iterator[str]:
+    return map(_MONTH, filter(None, values))
 
 
 def _differing(table: Table, current: Row, new: Row) -> list[str]:

@@ -147,3 +147,10 @@ class RecordReader:
         """Let the preview count records by month. `which`: whether each record counts; by default, all do."""
         if self._preview:
             self._preview.add_months(table, columns, which)
+
+    def collect_difference(self, table: Table, columns: Batch, here: Batch) -> None:
+        """Let the preview count records by month which are not identical to rows here, and the rows here instead."""
+        if self._preview and columns:
+            self._preview.add_months(table, columns)
+        if self._preview:
+            self._preview.add_difference(table, columns, here)

@@ -12,7 +12,7 @@ from django.db import connection
 from hypothesis import HealthCheck, example, given
 from hypothesis import strategies as st
 
-from backup import scope, services
+from backup import babybuddy, scope, services
 from backup.archive import open_archive, reader
 from backup.database import database_of
 from backup.options import SILENT, RecordCounter, RestoreMode, RestoreOptions
@@ -137,7 +137,8 @@ def outcome(file, mode, *, as_text):
     tables = services._tables()
     found = {}
     with open_archive(file) as archive, batches.Spool() as spool, database.snapshot() as snapshot_reader:
-        collector = preview.PreviewCollector(spool, mode, {})
+        moments = {table.label: moment for table in tables if (moment := babybuddy.moment_of(table))}
+        collector = preview.PreviewCollector(spool, mode, moments)
         plan = build.build(
             records.RecordReader(archive, preview=collector),
             snapshot_reader,
@@ -150,6 +151,7 @@ def outcome(file, mode, *, as_text):
         )
         found["plan"] = plan.as_json()
         found["records"] = plan.metadata
+        found["months"] = collector.months, collector.months_here
         found["examples"] = {
             label: replace(samples, added=sorted(samples.added, key=repr))
             for label, samples in collector.samples.items()
