@@ -27,7 +27,7 @@ from django.http.response import HttpResponseBase
 from django.template.defaultfilters import filesizeformat
 from django.urls import get_callable, get_resolver
 from django.utils.translation import gettext as _
-from rest_framework.authentication import CSRFCheck, TokenAuthentication
+from rest_framework.authentication import CSRFCheck, TokenAuthentication, get_authorization_header
 from rest_framework.exceptions import AuthenticationFailed
 
 from backup.conf import MIB, conf
@@ -56,8 +56,11 @@ def is_allowed(user: object) -> bool:
 
 
 def sends_token(request: HttpRequest) -> bool:
-    """Tell whether a request has a header `Authorization: Token …`. Other schemes (a proxy's Basic) are ignored."""
-    return request.headers.get("Authorization", "").lower().split()[:1] == ["token"]
+    """Tell whether a request has a header `Authorization: Token …`. Other schemes (a proxy's Basic) are ignored.
+
+    It is read as REST framework does, in bytes: as a text, there are more kinds of white space in it.
+    """
+    return get_authorization_header(request).lower().split()[:1] == [b"token"]  # type: ignore[arg-type]
 
 
 def wants_json(request: HttpRequest) -> bool:
@@ -127,7 +130,8 @@ def read_form(request: HttpRequest) -> None:
         request.upload_handlers = [MemoryFileUploadHandler(request), NamelessUploadHandler(request)]
     try:
         request.POST.get("")
-    except (MultiPartParserError, BadRequest, SuspiciousOperation, UnreadablePostError) as error:
+    except (MultiPartParserError, BadRequest, SuspiciousOperation, UnreadablePostError, LookupError) as error:
+        # A LookupError: its header names a charset that Python knows, but that is none of texts, such as hex.
         raise incomplete() from error
     except OSError as error:
         raise _not_kept(error) from error

@@ -107,9 +107,10 @@ def test_pieces_that_are_wrong(family, settings):
     assert send(client, upload, 0, data).status_code == 404
     for headers in ({"Upload-Length": "x"}, {"Upload-Length": "0"}, {"Upload-Length": ""}):
         assert begin(client, data, **headers).status_code == 400
-    refused = begin(client, data, **{"Upload-Metadata": "sha256 !"})
-    assert refused.status_code == 400
-    assert "sha1" not in refused.json()["error"]["message"]
+    for value in ("!", "é", "", "AAAA", "AAAA é"):
+        refused = begin(client, data, **{"Upload-Metadata": f"sha256 {value}"})
+        assert refused.status_code == 400
+        assert "sha1" not in refused.json()["error"]["message"]
     settings.BACKUP_MAX_UPLOAD_SIZE = len(data) - 1
     response = begin(client, data)
     assert (response.status_code, error_of(response)["code"]) == (413, "too_large")

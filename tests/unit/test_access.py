@@ -89,6 +89,29 @@ def test_proxy_and_tokens(proxy, family):
     assert Client(headers=weak).get(url("index")).status_code == 403
 
 
+@pytest.mark.parametrize("space", ["\xa0", "\x85", "\x1c", ",", ""])
+def test_what_is_no_token(family, space):
+    """Only what REST framework takes for a token is one: what else a text may have between words is none there."""
+    key = token_key("admin")
+    client = Client(headers={"Authorization": f"Token{space}{key}"})
+    assert client.get(url("index")).status_code == 302
+    assert (
+        client.post(url("confirm"), {"kept": "x"}, headers={"Accept": "application/json"}).status_code == 401
+    )
+    browser = Client(headers={"Authorization": f"Token{space}{key}"}, enforce_csrf_checks=True)
+    browser.force_login(family.admin)
+    assert browser.get(url("index")).status_code == 200
+    assert browser.post(url("run")).status_code == 403
+
+
+def test_a_form_in_a_charset_of_no_texts(family):
+    client = Client(headers={"Authorization": f"Token {token_key('admin')}"})
+    body = b'--b\r\nContent-Disposition: form-data; name="kept"\r\n\r\nxx\r\n--b--\r\n'
+    for kind in ("multipart/form-data; boundary=b", "application/x-www-form-urlencoded"):
+        answer = client.generic("POST", url("restore"), body, content_type=f"{kind}; charset=hex")
+        assert (answer.status_code, error_of(answer)["code"]) == (400, "invalid_backup")
+
+
 def test_no_proxy_no_header(family):
     """Without the setting, whoever sends the header is nobody."""
     assert through_proxy("admin").get(url("index")).status_code == 302
