@@ -167,10 +167,13 @@ class Anywhere:
         return [Photos(place) for place in places]
 
     def _place_of(self, photo: Photo, key: Key | None) -> Photos | None:
-        for place in self._places:
-            with suppress(StorageFailed):  # it is down, or does not allow listing
+        for place in [*self._places]:
+            try:
                 if place.has(photo, key):
                     return place
+            except StorageFailed:
+                # It is down, or does not allow it. To be told so again for each photo would take as long each time.
+                self._places.remove(place)
         return None
 
     def has(self, photo: Photo, key: Key | None) -> bool:

@@ -18,7 +18,7 @@ from backup.archive import Archive, Keys, Limits
 from backup.automatic import run as automatic
 from backup.automatic import status
 from backup.conf import conf
-from backup.exceptions import CannotList, CannotRead, InvalidBackup, KeyNeeded, StorageFailed
+from backup.exceptions import CannotList, CannotRead, InvalidBackup, KeyNeeded, Slow, StorageFailed
 from backup.options import RestoreMode, RestoreOptions
 from backup.proof import Verdict
 from backup.storage import files as stored_files
@@ -677,3 +677,22 @@ def test_a_location_that_lets_nobody_list_gets_each_photo_once(place, monkeypatc
     put("notes/images/new.png", picture(9))
     automatic.run(now=True)
     assert sent == ["photos", "kept"]
+
+
+def test_a_location_that_is_down_is_asked_once_for_all_photos(place, admin, monkeypatch):
+    """A location that hangs takes twenty seconds each time, and a backup may have thousands of photos."""
+    asked = []
+
+    def names(self, folder="kept", site=""):
+        asked.append(folder)
+        raise Slow("hangs")
+
+    name = services.keep_backup().name
+    for path in store().values():
+        path.unlink()
+    lose_media()
+    monkeypatch.setattr(Location, "names", names)
+    answer = script(admin).post(reverse("backup:restore"), {"kept": name}).json()
+    assert answer["photos"]["missing"] == 4
+    assert asked == ["photos"] * len(asked)
+    assert len(asked) <= 2, "where it is staged, and where it is previewed"
