@@ -27,13 +27,21 @@ class DoesNotAnswer(OSError):
 
 
 class Activity:
-    """Notes when bytes last moved. The work calls `moved` whenever they do."""
+    """Notes when bytes last moved. The work calls `moved` whenever they do, and `check` when something else came, such
+    as a part of a list, which gives it no more time. `is_abandoned`: whether nobody waits for the work any more."""
 
     def __init__(self) -> None:
         self.last = time.monotonic()
+        self.is_abandoned = False
 
     def moved(self) -> None:
+        self.check()
         self.last = time.monotonic()
+
+    def check(self) -> None:
+        """End abandoned work: a server that sends without end would fill the memory or the disk in its thread."""
+        if self.is_abandoned:
+            raise DoesNotAnswer("abandoned")
 
 
 class WatchedFile:
@@ -86,8 +94,8 @@ os.register_at_fork(after_in_child=_idle.clear)  # threads do not survive a fork
 def bounded(work: Callable[[Activity], T], seconds: float) -> T:
     """Run `work` in another thread, and return or raise what it returns or raises.
 
-    Raises `DoesNotAnswer` if nothing has moved for this many seconds. `work` then goes on in its thread, and its result
-    is ignored.
+    Raises `DoesNotAnswer` if nothing has moved for this many seconds. `work` then goes on in its thread until it
+    reports to its `Activity`, and its result is ignored.
     """
     try:
         worker = _idle.pop()
@@ -101,6 +109,7 @@ def bounded(work: Callable[[Activity], T], seconds: float) -> T:
             break
         except queue.Empty:
             if time.monotonic() - activity.last >= seconds:
+                activity.is_abandoned = True
                 raise DoesNotAnswer(f"no answer within {seconds} seconds") from None
     _idle.append(worker)
     if error is not None:

@@ -80,10 +80,10 @@ class Alias(Client):
         with s3.errors():
             return self._storage.size(name)
 
-    def names(self, folder: str) -> list[str]:
+    def names(self, folder: str, activity: Activity) -> list[str]:
         return [name for name in self._listed(folder)[1] if not name.startswith(HIDDEN)]
 
-    def folders(self) -> list[str]:
+    def folders(self, activity: Activity) -> list[str]:
         return self._listed("")[0]
 
     def _listed(self, folder: str) -> tuple[list[str], list[str]]:

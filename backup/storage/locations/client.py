@@ -70,12 +70,15 @@ class Client(ABC):
         """Return the size of a file in bytes. Raises `FileNotFoundError`."""
 
     @abstractmethod
-    def names(self, folder: str) -> list[str]:
-        """Return the names of the files in a folder, without the folder; [] if there is no such folder."""
+    def names(self, folder: str, activity: Activity) -> list[str]:
+        """Return the names of the files in a folder, without the folder; [] if there is no such folder.
+
+        Where a list comes in parts, `activity.check` is called for each.
+        """
 
     @abstractmethod
-    def folders(self) -> list[str]:
-        """Return the names of the folders at the top level; [] if there are none."""
+    def folders(self, activity: Activity) -> list[str]:
+        """Return the names of the folders at the top level; [] if there are none. `activity`: as in `names`."""
 
     @abstractmethod
     def delete(self, name: str) -> None:

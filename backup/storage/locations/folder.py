@@ -73,10 +73,10 @@ class Folder(Client):
         self._check()
         return (self._path / name).stat().st_size
 
-    def names(self, folder: str) -> list[str]:
+    def names(self, folder: str, activity: Activity) -> list[str]:
         return [entry.name for entry in self._entries(folder) if entry.is_file()]
 
-    def folders(self) -> list[str]:
+    def folders(self, activity: Activity) -> list[str]:
         return [entry.name for entry in self._entries("") if entry.is_dir()]
 
     def _entries(self, folder: str) -> list[os.DirEntry[str]]:

@@ -94,12 +94,12 @@ class Location:
         """
         path = self._path(folder, site)
         with self._words(CannotList):
-            return sorted(self._ask(lambda client, _activity: client.names(path)))
+            return sorted(self._ask(lambda client, activity: client.names(path, activity)))
 
     def other_sites(self) -> list[str]:
         """Return the ids of the other sites that keep files there. Raises `CannotList`, `LocationFailed`."""
         with self._words(CannotList):
-            return files.sites_among(self._ask(lambda client, _activity: client.folders()))
+            return files.sites_among(self._ask(lambda client, activity: client.folders(activity)))
 
     def send(self, name: str, file: BinaryIO, seconds: int = 0) -> None:
         """Write a whole file, replacing one of the same name. It only appears once it is complete.

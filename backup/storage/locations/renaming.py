@@ -35,13 +35,13 @@ class Renaming(Client):
         """Rename a file, replacing one of that name. Raises `PermissionError`."""
 
     @abstractmethod
-    def _all_names(self, folder: str) -> list[str]:
+    def _all_names(self, folder: str, activity: Activity) -> list[str]:
         """Return the names of the files in a folder as `names` does, including hidden ones."""
 
     def write(self, name: str, file: BinaryIO, activity: Activity) -> None:
         folder, _slash, bare = name.rpartition("/")
         self._make_folder(folder)
-        self._sweep(folder)
+        self._sweep(folder, activity)
         if not self._renames(folder):
             self._put(name, file)
             return
@@ -54,8 +54,8 @@ class Renaming(Client):
                 self.delete(partial)
             raise
 
-    def names(self, folder: str) -> list[str]:
-        return [name for name in self._all_names(folder) if not name.startswith(HIDDEN)]
+    def names(self, folder: str, activity: Activity) -> list[str]:
+        return [name for name in self._all_names(folder, activity) if not name.startswith(HIDDEN)]
 
     def _renames(self, folder: str) -> bool:
         """Tell whether files can be renamed there: an append-only server may forbid it. It is tried once, with an empty
@@ -76,13 +76,13 @@ class Renaming(Client):
         """Return a temporary name for a file, which contains the present time."""
         return f"{folder}/{HIDDEN}{bare}.{int(time.time())}.{secrets.token_hex(4)}{PARTIAL}"
 
-    def _sweep(self, folder: str) -> None:
+    def _sweep(self, folder: str, activity: Activity) -> None:
         """Delete incomplete files of killed processes. Only once for each client, since it lists the folder."""
         if folder in self._swept:
             return
         self._swept.add(folder)
         with suppress(PermissionError):
-            for name in self._all_names(folder):
+            for name in self._all_names(folder, activity):
                 if name.endswith(PARTIAL) and _age(name) > ABANDONED:
                     self.delete(f"{folder}/{name}")
 

@@ -112,26 +112,28 @@ class S3(Client):
             with closing(answer["Body"]):
                 yield answer
 
-    def names(self, folder: str) -> list[str]:
+    def names(self, folder: str, activity: Activity) -> list[str]:
         prefix = self._key(f"{folder}/")
         bare_names = (
             entry["Key"].removeprefix(prefix)
-            for page in self._pages(prefix)
+            for page in self._pages(prefix, activity)
             for entry in page.get("Contents", ())
         )
         return [name for name in bare_names if name and not name.startswith(HIDDEN)]
 
-    def folders(self) -> list[str]:
+    def folders(self, activity: Activity) -> list[str]:
         return [
             entry["Prefix"].removeprefix(self._prefix).rstrip("/")
-            for page in self._pages(self._prefix)
+            for page in self._pages(self._prefix, activity)
             for entry in page.get("CommonPrefixes", ())
         ]
 
-    def _pages(self, prefix: str) -> Iterator[Any]:
+    def _pages(self, prefix: str, activity: Activity) -> Iterator[Any]:
         with errors():
             pages = self._asked().get_paginator("list_objects_v2")
-            yield from pages.paginate(Bucket=self._address.host, Prefix=prefix, Delimiter="/")
+            for page in pages.paginate(Bucket=self._address.host, Prefix=prefix, Delimiter="/"):
+                activity.check()
+                yield page
 
     def delete(self, name: str) -> None:
         with errors():

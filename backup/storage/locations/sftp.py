@@ -127,15 +127,21 @@ class Sftp(Renaming):
     def size(self, name: str) -> int:
         return int(self._ask(lambda sftp: sftp.stat(str(self._path(name)))).st_size)
 
-    def _all_names(self, folder: str) -> list[str]:
-        return [entry.filename for entry in self._entries(folder) if stat.S_ISREG(entry.st_mode or 0)]
+    def _all_names(self, folder: str, activity: Activity) -> list[str]:
+        return self._entries(folder, stat.S_ISREG, activity)
 
-    def folders(self) -> list[str]:
-        return [entry.filename for entry in self._entries("") if stat.S_ISDIR(entry.st_mode or 0)]
+    def folders(self, activity: Activity) -> list[str]:
+        return self._entries("", stat.S_ISDIR, activity)
 
-    def _entries(self, folder: str) -> list[Any]:
+    def _entries(self, folder: str, is_wanted: Callable[[int], bool], activity: Activity) -> list[str]:
+        def names(sftp: Any) -> Iterator[str]:
+            for entry in sftp.listdir_iter(str(self._path(folder))):
+                activity.check()
+                if is_wanted(entry.st_mode or 0):
+                    yield entry.filename
+
         try:
-            return self._ask(lambda sftp: list(sftp.listdir_iter(str(self._path(folder)))))
+            return self._ask(lambda sftp: [*names(sftp)])
         except FileNotFoundError:
             return []
 

@@ -77,7 +77,7 @@ class WebDav(Renaming):
     def read(self, name: str, activity: Activity) -> BinaryIO:
         def fill(copy: BinaryIO) -> None:
             with self._asked("GET", name) as answer:
-                for chunk in answer.iter_bytes(CHUNK):
+                for chunk in answer.iter_raw(CHUNK):
                     copy.write(chunk)
 
         return fetched(fill, activity)
@@ -89,7 +89,7 @@ class WebDav(Renaming):
             if answer.status_code == 416:  # the part begins behind the end of the file
                 return b""
             is_part = answer.status_code == 206  # otherwise the server sends all of the file
-            return part_of(answer.iter_bytes(CHUNK), 0 if is_part else start, length)
+            return part_of(answer.iter_raw(CHUNK), 0 if is_part else start, length)
 
     def size(self, name: str) -> int:
         with self._asked("HEAD", name) as answer:
@@ -98,13 +98,13 @@ class WebDav(Renaming):
             except (KeyError, ValueError):
                 raise LocationFailed(_("It does not say how large a file is.")) from None
 
-    def _all_names(self, folder: str) -> list[str]:
-        return [name for name, is_folder in self._entries(folder) if not is_folder]
+    def _all_names(self, folder: str, activity: Activity) -> list[str]:
+        return [name for name, is_folder in self._entries(folder, activity) if not is_folder]
 
-    def folders(self) -> list[str]:
-        return [name for name, is_folder in self._entries("") if is_folder]
+    def folders(self, activity: Activity) -> list[str]:
+        return [name for name, is_folder in self._entries("", activity) if is_folder]
 
-    def _entries(self, folder: str) -> list[tuple[str, bool]]:
+    def _entries(self, folder: str, activity: Activity) -> list[tuple[str, bool]]:
         """Return the names in a folder, and whether each is a folder. It is parsed bit by bit, since it may be long."""
         parser: XMLPullParser[Any] = XMLPullParser(["end"])
         entries, own = [], unquote(self._path(folder))
@@ -114,7 +114,8 @@ class WebDav(Renaming):
             with self._asked("PROPFIND", f"{folder}/", headers=headers, content=_KINDS) as answer:
                 if answer.status_code != 207:
                     raise self._no_webdav()
-                for chunk in answer.iter_bytes(CHUNK):
+                for chunk in answer.iter_raw(CHUNK):
+                    activity.check()
                     size += len(chunk)
                     if size > _LONGEST_LIST or size - last > _LONGEST_ENTRY + CHUNK:
                         raise self._no_webdav()

@@ -367,8 +367,8 @@ def during(monkeypatch, act):
     """Have something done while the locations are being visited, once."""
     real, waiting = Folder.names, [act]
 
-    def names(self, folder):
-        found = real(self, folder)
+    def names(self, folder, activity):
+        found = real(self, folder, activity)
         if folder.endswith("kept") and waiting:
             waiting.pop()()
         return found

@@ -1,15 +1,17 @@
 """Each kind of trouble of a location is told apart, in words of its own, and none of them says what is secret."""
 
 import errno
+import gzip
 import importlib
 import io
 import logging
 import subprocess
 import sys
 import threading
+import time
 import traceback
 import tracemalloc
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import quote
 
@@ -199,7 +201,7 @@ def test_a_disk_that_breaks(host_db, settings, trouble, monkeypatch, tmp_path):
     settings.BACKUP_LOCATIONS = {"there": str(tmp_path)}
     place = location("there")
 
-    def breaks(_client, _folder):
+    def breaks(_client, _folder, _activity):
         raise OSError(errno.EIO, "")
 
     monkeypatch.setattr("backup.storage.locations.folder.Folder.names", breaks)
@@ -271,6 +273,138 @@ def test_a_file_without_end(s3_at, trouble, settings, address):
     with sends_all() as (port, sent):
         trouble(acts(s3_at(address.format(port=port)))["fetch"], LocationFailed, "something else")
         assert len(sent) < 50
+
+
+class Entry:
+    """A file as paramiko tells of it."""
+
+    filename, st_mode = "x", 0o100600
+
+
+@pytest.mark.parametrize("kind", ["s3", "webdav", "sftp"])
+def test_a_list_that_nobody_waits_for_any_more(s3_at, trouble, monkeypatch, remote, kind):
+    """A server that sends names without end, slowly: the thread that reads them ends as soon as it is given up."""
+    sent = []
+
+    def page(number):
+        sent.append(number)
+        time.sleep(0.02)
+        assert number < 1000
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self):
+            number = len(sent)
+            page(number)
+            body = (
+                "<ListBucketResult><IsTruncated>true</IsTruncated>"
+                f"<NextContinuationToken>{number}</NextContinuationToken>"
+                f"<Contents><Key>site_1/kept/{number}</Key></Contents></ListBucketResult>"
+            ).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_PROPFIND(self):
+            self.protocol_version = "HTTP/1.0"
+            self.send_response(207)
+            self.end_headers()
+            self.wfile.write(b'<d:multistatus xmlns:d="DAV:">')
+            entry = b"<d:response><d:href>/nas/site_1/kept/x</d:href></d:response>"
+            for number in range(1000):
+                page(number)
+                self.wfile.write(entry * (MIB // 4 // len(entry) + 1))
+
+        def log_message(self, *args):
+            pass
+
+    def entries(sftp, path):
+        for number in range(1000):
+            page(number)
+            yield Entry
+
+    monkeypatch.setattr(asking, "ANSWER", 0.5)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.handle_error = lambda *_args: None  # the client has gone
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        port = server.server_address[1]
+        if kind == "s3":
+            place = s3_at(f"s3://AKIA:secret@b?endpoint_url=http://127.0.0.1:{port}")
+        elif kind == "webdav":
+            place = s3_at(f"webdav://family:secret@127.0.0.1:{port}/nas")
+        else:
+            monkeypatch.setattr("paramiko.SFTPClient.listdir_iter", entries)
+            place = remote("sftp").place
+        trouble(place.names, Slow)
+        time.sleep(0.3)
+        before = len(sent)
+        time.sleep(0.5)
+        server.shutdown()
+    assert 1 < before == len(sent)
+
+
+@over_http
+def test_a_file_that_nobody_waits_for_any_more(s3_at, trouble, monkeypatch, address):
+    """What is fetched takes no more room on the disk once it was given up."""
+    monkeypatch.setattr(asking, "STALLED", 0.3)
+    sent = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", str(2**40))
+            self.end_headers()
+            with suppress(OSError):
+                while len(sent) < 20:
+                    time.sleep(0.6)
+                    self.wfile.write(bytes(MIB))
+                    sent.append(MIB)
+
+        def log_message(self, *args):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        trouble(acts(s3_at(address.format(port=server.server_address[1])))["fetch"], Slow)
+        time.sleep(3)
+        server.shutdown()
+    assert len(sent) < 4
+
+
+@over_http
+def test_what_is_packed_is_not_unpacked(s3_at, address):
+    """Nobody asked for it, and a few bytes that were packed three times would fill the memory."""
+    packed = bytes(256 * MIB)
+    for _ in range(2):
+        packed = gzip.compress(packed)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Encoding", "gzip, gzip")
+            self.send_header("Content-Length", str(len(packed)))
+            self.end_headers()
+            self.wfile.write(packed)
+
+        def log_message(self, *args):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        place = s3_at(address.format(port=server.server_address[1]))
+        place.read_part("kept/a.zip", 0, 1)  # its library is loaded now
+        tracemalloc.start()
+        try:
+            assert place.read_part("kept/a.zip", 0, 10) == packed[:10]
+            with place.fetch("kept/a.zip") as file:
+                assert file.read() == packed
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+            server.shutdown()
+    assert peak < 8 * MIB
 
 
 def test_no_such_host(settings, host_db, trouble):
