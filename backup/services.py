@@ -14,6 +14,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
@@ -99,6 +100,8 @@ UNDO = RestoreOptions(RestoreMode.CLEAR, clear_unknown_apps=True, as_it_was=True
 
 #: The largest photo, in bytes, of which a preview shows a small picture.
 LARGEST_SHOWN = 64 * 1024 * 1024
+#: Seconds between two tries to ask a database that does not answer.
+ASK_AGAIN = 0.5
 #: For this long after a restore, the same request is taken for a second click, or for one that a gateway sent again.
 SENT_AGAIN = dt.timedelta(minutes=5)
 
@@ -863,8 +866,9 @@ def _restore(
         if placing.count(State.ADDED):
             reporter.phase(Phase.WRITE)
             placing.place(note)
+        carried_out: list[state.LastRestore] = []
         # From here on, nobody else can write. What others have written until now must be in the safety copy.
-        with database.restoring(tables), Spool() as fresh:
+        with _unless_carried_out(database, carried_out), database.restoring(tables), Spool() as fresh:
             has_changed = marker is None or database.change_marker(tables) != marker
             if has_changed:
                 safety_copy.make()
@@ -901,17 +905,17 @@ def _restore(
             if not database.KEYS_AFTER_COMMIT:
                 database.set_next_keys(keys)
             safety_copy.make_sure()
-            state.save_last_restore(
-                state.LastRestore(
-                    aware_now().isoformat(),
-                    _digest(idempotency_key),
-                    safety_copy.name,
-                    is_undo=bool(undo),
-                    made=made,
-                    checksum=safety_copy.checksum,
-                    kept_passwords=not plan.accounts.passwords,
-                )
+            last = state.LastRestore(
+                aware_now().isoformat(),
+                _digest(idempotency_key),
+                safety_copy.name,
+                is_undo=bool(undo),
+                made=made,
+                checksum=safety_copy.checksum,
+                kept_passwords=not plan.accounts.passwords,
             )
+            state.save_last_restore(last)
+            carried_out.append(last)
             safety_copy.is_needed = True  # from here on, even if the commit seems to fail
         # The restore is committed. Errors from here on become warnings and do not make it fail.
         if database.KEYS_AFTER_COMMIT:
@@ -935,7 +939,11 @@ def _restore(
         whole = [place.model for place in left_out.named if place.field is None]
         records = {label: count - whole.count(label) for label, count in plan.records.items()}
         warnings = list(dict.fromkeys(warnings))  # warnings of the plan may come again
-        missing = _missing_files(_files_here(database))
+        missing: list[NamedFile] = []
+        try:
+            missing = _missing_files(_files_here(database))
+        except DatabaseError as error:
+            logger.warning("missing photos could not be looked for after a restore: %s", type(error).__name__)
         warnings += _missing_in_words(missing)
         return Result(records, safety_copy.name, warnings, [*plan.children], len(missing), placing.restored)
 
@@ -950,22 +958,27 @@ def empty_missing_files(*, user: Any = None, reporter: Reporter = SILENT) -> Res
     options = RestoreOptions()
     with logged("emptying", user) as log, database.damage_explained(), database.exclusive():
         label = _("before missing photos were taken out")
-        with _safety_copy(user, label, reporter, options, None) as safety_copy, database.restoring(tables):
+        carried_out: list[state.LastRestore] = []
+        with (
+            _unless_carried_out(database, carried_out),
+            _safety_copy(user, label, reporter, options, None) as safety_copy,
+            database.restoring(tables),
+        ):
             safety_copy.make()
             missing = _missing_files(_files_here(database))
             for table, column, key, _name in missing:
                 database.empty(table, column, key)
             safety_copy.make_sure()
-            state.save_last_restore(
-                state.LastRestore(
-                    aware_now().isoformat(),
-                    "",
-                    safety_copy.name,
-                    is_undo=False,
-                    checksum=safety_copy.checksum,
-                    kept_passwords=True,
-                )
+            last = state.LastRestore(
+                aware_now().isoformat(),
+                "",
+                safety_copy.name,
+                is_undo=False,
+                checksum=safety_copy.checksum,
+                kept_passwords=True,
             )
+            state.save_last_restore(last)
+            carried_out.append(last)
             safety_copy.is_needed = True
         log(f"{len(missing)} fields, safety copy {safety_copy.name}")
         return Result({}, safety_copy.name)
@@ -1317,6 +1330,43 @@ def _taken_back(
             with suppress(BackupError):
                 placed.forget(notes)
         raise
+
+
+@contextmanager
+def _unless_carried_out(database: Database, saved: Sequence[state.LastRestore]) -> Iterator[None]:
+    """Suppress an error of the block if the restore was committed all the same: a connection may break before the
+    answer to a COMMIT arrives.
+
+    `saved`: holds what `state.save_last_restore` saved in the restore's transaction, if it has come so far. Raises
+    `Busy` if the database does not say whether it was committed.
+    """
+    try:
+        yield
+    except (BackupError, DatabaseError) as error:
+        if not saved or not _is_carried_out(database, saved[0], error):
+            raise
+        logger.warning("the connection broke just after the commit of a restore: %s", reason_of(error))
+
+
+def _is_carried_out(database: Database, restore: state.LastRestore, error: Exception) -> bool:
+    """Tell whether a restore is the last one. Waits a little for a database that does not answer."""
+    until = time.monotonic() + database.LOCK_SECONDS
+    while True:
+        if not database.is_usable():
+            database.connection.close()
+        try:
+            last = state.load_last_restore()
+            return last is not None and last.at == restore.at
+        except Busy as busy:
+            if time.monotonic() > until:
+                raise Busy(
+                    _(
+                        "The connection to the database broke at the very end (%(reason)s), so it is not known whether "
+                        "this was done. Look at the data before you try again."
+                    )
+                    % {"reason": reason_of(error)}
+                ) from busy
+            time.sleep(ASK_AGAIN)
 
 
 @contextmanager

@@ -78,7 +78,7 @@ class MySQL(Database):
         try:
             yield
         finally:
-            if self.connection.is_usable():
+            if self.is_usable():
                 self._set({"sql_mode": before})
 
     def _exact_mode(self) -> tuple[str, str]:
@@ -155,7 +155,7 @@ class MySQL(Database):
         try:
             yield
         finally:
-            if self.connection.is_usable():
+            if self.is_usable():
                 self.execute("SELECT RELEASE_LOCK(%s)", [name])
 
     @contextmanager
@@ -176,7 +176,7 @@ class MySQL(Database):
             self._set(settings)
             yield
         finally:
-            if self.connection.is_usable():
+            if self.is_usable():
                 self._set(before)
             else:
                 self.connection.close()
@@ -224,7 +224,7 @@ class MySQL(Database):
             with super().made_anew(tables, damaged):
                 pass
         finally:
-            if self.connection.is_usable():
+            if self.is_usable():
                 self._set({"foreign_key_checks": before})
         yield
 
@@ -303,7 +303,7 @@ class MySQL(Database):
                 if now.get(table) != max(key, int(self.highest_key(table) or 0) + 1):
                     self.execute(f"ALTER TABLE {self.quote(table.db_table)} AUTO_INCREMENT = {key:d}")
         finally:
-            if self.connection.is_usable():
+            if self.is_usable():
                 self._set({"lock_wait_timeout": before})
 
     def fast_reader(self, column: Column) -> ColumnReader | None:

@@ -60,6 +60,10 @@ class Session(ABC):
 
     # -- statements ---
 
+    def is_usable(self) -> bool:
+        """Tell whether the connection works. Django's own method fails on MySQL if there is none."""
+        return self.connection.connection is not None and bool(self.connection.is_usable())
+
     def cursor(self) -> Any:
         """Return a cursor of the driver, with `%s` for parameters.
 

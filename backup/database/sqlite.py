@@ -342,14 +342,30 @@ class SQLite(DamagedFile, Database):
     @contextmanager
     def restore_settings(self) -> Iterator[None]:
         enabled = self.connection.disable_constraint_checking()
-        held = self.fetch("PRAGMA cache_size")[0][0]
-        self.execute(f"PRAGMA cache_size = -{self.HELD}")
+        pragmas = {"cache_size": -self.HELD, **self._safe_pragmas()}
+        before = {name: self.fetch(f"PRAGMA {name}")[0][0] for name in pragmas}
+        self._set(pragmas)
         try:
             yield
         finally:
-            self.execute(f"PRAGMA cache_size = {held}")
+            self._set(before)
             if enabled:
                 self.connection.enable_constraint_checking()
+
+    def _safe_pragmas(self) -> dict[str, Any]:
+        """Return the pragmas without which a restore is not all or nothing, where the site's settings have others:
+        without a journal, changes cannot be rolled back; in memory, it is lost with its process; and what is not
+        synced may be written in any order before a power cut."""
+        pragmas: dict[str, Any] = {}
+        if self.fetch("PRAGMA journal_mode")[0][0] in ("off", "memory"):
+            pragmas["journal_mode"] = "DELETE"
+        if self.fetch("PRAGMA synchronous")[0][0] == 0:
+            pragmas["synchronous"] = "FULL"
+        return pragmas
+
+    def _set(self, pragmas: Mapping[str, Any]) -> None:
+        for name, value in pragmas.items():
+            self.fetch(f"PRAGMA {name} = {value}")
 
 
 def is_disk_trouble(error: BaseException) -> bool:

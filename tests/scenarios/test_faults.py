@@ -11,7 +11,7 @@ import signal
 import sqlite3
 import sys
 import time
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -21,15 +21,16 @@ from django.contrib.auth.models import User
 from django.core.files.base import ContentFile
 from django.core.files.storage import InMemoryStorage
 from django.core.management import CommandError, call_command
-from django.db import OperationalError, connection, connections
+from django.db import DEFAULT_DB_ALIAS, OperationalError, connection, connections
 from django.utils import timezone
 from freezegun import freeze_time
 
 from backup import babybuddy, services
 from backup.conf import conf
 from backup.database import VENDORS, Database, database_of
-from backup.exceptions import Busy, InvalidBackup, StorageFailed
-from backup.storage import files, kept
+from backup.exceptions import BackupError, Busy, InvalidBackup, StorageFailed
+from backup.options import Phase, Silent
+from backup.storage import files, kept, state
 from backup.storage.atomic import ABANDONED, PARTIAL
 from backup.upgrade.process import scratch_folder
 from tests.support import older
@@ -128,21 +129,91 @@ def test_an_error_after_the_end_is_told_and_no_failure(changed, monkeypatch):
     assert not differences(now, snapshot())
 
 
-def test_where_the_end_is_uncertain_the_safety_copy_stays(changed, monkeypatch):
-    """A connection that breaks at COMMIT says nothing of whether the server has carried it out."""
+#: An error of each engine that says that the connection is gone, or that others hold the database.
+LOST = {"sqlite": "database is locked", "postgresql": None, "mysql": 2013}
+
+
+class Ending:
+    """Makes the COMMIT of a restore fail after the server has, or has not, carried it out. `answers`: whether the
+    database answers afterwards."""
+
+    def __init__(self, monkeypatch, *, carried_out, answers=True):
+        wrapper = connections[DEFAULT_DB_ALIAS]
+        commit, ended = wrapper._commit, []
+
+        def lost():
+            if ended:
+                return commit()
+            ended.append(True)
+            if carried_out:
+                commit()
+            if not answers:
+                monkeypatch.setattr(state, "load_last_restore", self._does_not_answer)
+            raise error_of_the_driver(LOST[ENGINE])
+
+        monkeypatch.setattr(wrapper, "_commit", lost)
+        monkeypatch.setattr(Database, "LOCK_SECONDS", 1)
+
+    def _does_not_answer(self):
+        raise Busy("The server starts.")
+
+
+@pytest.mark.parametrize("what", ["restore", "undo", "empty"])
+def test_a_commit_without_an_answer_is_carried_out_or_not(changed, monkeypatch, what):
+    """A connection that breaks at COMMIT says nothing of whether the server has carried it out. The database does."""
     file, then, now = changed
-    original = Database.restoring
-
-    @contextmanager
-    def uncertain(*args):
-        with original(*args):
-            yield
-        raise Busy("The connection broke.")
-
-    monkeypatch.setattr(Database, "restoring", uncertain)
-    with pytest.raises(Busy):
+    core.Note.objects.update(image="gone.png")
+    now, ends, back = snapshot(), then, services.undo_restore
+    if what == "undo":
         restore(file, clear=True)
-    monkeypatch.undo()
+        now, then, ends, back = then, now, now, lambda: restore(file, clear=True)
+
+    def act():
+        if what == "restore":
+            restore(file, clear=True)
+        elif what == "undo":
+            services.undo_restore()
+        else:
+            services.empty_missing_files()
+
+    with monkeypatch.context() as patch:
+        Ending(patch, carried_out=False)
+        with pytest.raises(BackupError):
+            act()
+    assert not differences(now, snapshot())
+    with monkeypatch.context() as patch:
+        Ending(patch, carried_out=True)
+        act()
+    if what == "empty":
+        assert not core.Note.objects.filter(image="gone.png").exists()
+    else:
+        assert not differences(ends, snapshot())
+    back()
+    assert not differences(now, snapshot())
+
+
+@pytest.mark.parametrize("carried_out", [True, False])
+def test_where_the_end_is_uncertain_the_safety_copy_stays(changed, monkeypatch, carried_out):
+    file, then, now = changed
+    with monkeypatch.context() as patch:
+        Ending(patch, carried_out=carried_out, answers=False)
+        with pytest.raises(Busy, match="not known whether this was done"):
+            restore(file, clear=True)
+    assert not differences(then if carried_out else now, snapshot())
+    assert len(kept.backups()) == 1
+    if carried_out:
+        services.undo_restore()
+        assert not differences(now, snapshot())
+
+
+def test_a_connection_that_breaks_after_the_end_is_no_failure(changed, monkeypatch):
+    file, then, now = changed
+
+    def breaks(database):
+        raise error_of_the_driver(LOST[ENGINE])
+
+    monkeypatch.setattr(services, "_files_here", breaks)
+    restore(file, clear=True)
     assert not differences(then, snapshot())
     services.undo_restore()
     assert not differences(now, snapshot())
@@ -473,6 +544,38 @@ def test_what_killed_processes_left_is_swept(family):
     assert {path for path in parts if path.exists()} == {
         path for path, name in parts.items() if name == "new"
     }
+
+
+@pytest.mark.skipif(ENGINE != "sqlite", reason="pragmas of SQLite's")
+@pytest.mark.parametrize("journal", ["OFF", "MEMORY", "PERSIST"])
+def test_a_site_without_a_journal(changed, journal, monkeypatch):
+    """SQLite cannot roll back without one, and one in memory is lost with its process."""
+    monkeypatch.setattr(type(database_of()), "HELD", 10)  # so that it writes to the file before the end
+    file, then, now = changed
+    pragmas = {"journal_mode": journal, "synchronous": 0}
+
+    class Failing(Silent):
+        def phase(self, phase):
+            if phase is Phase.FINISH:
+                raise Unforeseen
+
+    with connection.cursor() as cursor:
+        before = {name: cursor.execute(f"PRAGMA {name}").fetchone()[0] for name in pragmas}
+        for name, value in pragmas.items():
+            cursor.execute(f"PRAGMA {name} = {value}")
+    try:
+        with pytest.raises(Unforeseen):
+            restore(file, clear=True, reporter=Failing())
+        assert not differences(now, snapshot())
+        restore(file, clear=True)
+        assert not differences(then, snapshot())
+        with connection.cursor() as cursor:
+            after = {name: cursor.execute(f"PRAGMA {name}").fetchone()[0] for name in pragmas}
+        assert after == {"journal_mode": journal.lower(), "synchronous": 0}
+    finally:
+        with connection.cursor() as cursor:
+            for name, value in before.items():
+                cursor.execute(f"PRAGMA {name} = {value}")
 
 
 # --- What passes by itself --------------------------------------------------------------------------------
