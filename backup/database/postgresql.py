@@ -6,6 +6,7 @@ Longer than most modules, to keep all that is special about this engine in one p
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from django.db import DatabaseError, IntegrityError, OperationalError, transacti
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils.translation import gettext as _
 
+from ..exceptions import RestoreRefused
 from ..kinds import (
     BOOLEAN,
     DATE,
@@ -48,11 +50,13 @@ from .values import (
 
 
 class OwnSequence(NamedTuple):
-    """The sequence of a column. `name`: its name, quoted. `highest`: SQL for the highest key in use."""
+    """The sequence of a column. `name`: its name, quoted. `highest`: SQL for the highest key in use. `lowest`: the
+    lowest number that it gives."""
 
     db_table: str
     name: str
     highest: str
+    lowest: int
     may_read: bool
     may_set: bool
     is_owned: bool
@@ -66,6 +70,8 @@ class PostgreSQL(Database):
         super().__init__(connection)
         #: The quoted names of the tables of this restore, if their references are checked as a set; else [].
         self._restored: list[str] = []
+        #: The quoted names of all tables of this restore.
+        self._locked: list[str] = []
         #: The server's name of the encoding of its texts; None before it was asked.
         self._encoding: str | None = None
 
@@ -90,7 +96,7 @@ class PostgreSQL(Database):
         try:
             yield
         finally:
-            if odd and self.connection.is_usable():
+            if odd and self.is_usable():
                 self._set(odd, local=False)
 
     def _set(self, settings: dict[str, str], *, local: bool) -> None:
@@ -198,6 +204,8 @@ class PostgreSQL(Database):
         # This must come before any query: at a higher isolation level, the first one determines what is visible.
         names = [self.quote(name) for table in tables for name, _columns in table.db_tables]
         self._restored = []
+        quote = self.connection.ops.quote_name
+        self._locked = [quote(name) for table in tables for name, _columns in table.db_tables]
         if not names:
             return
         (before,) = self.fetch("SHOW lock_timeout")[0]
@@ -208,8 +216,7 @@ class PostgreSQL(Database):
             if self.fetch("SHOW is_superuser") == [("on",)] and self.fetch("SHOW transaction_isolation") == [
                 ("read committed",)
             ]:
-                quote = self.connection.ops.quote_name
-                self._restored = [quote(name) for table in tables for name, _columns in table.db_tables]
+                self._restored = [*self._locked]
                 # Nobody may delete the rows that they refer to before the commit: see `check_deferred_constraints`.
                 columns = [column for table in tables for column in table.columns]
                 columns += [relation.target for table in tables for relation in table.relations]
@@ -268,6 +275,43 @@ class PostgreSQL(Database):
             return PostgreSQL(connection).fetch(sql)
         finally:
             connection.close()
+
+    def clear(self, tables: Sequence[Table]) -> None:
+        self._refuse_cascades(tables)
+        super().clear(tables)
+
+    def delete(self, table: Table, keys: Sequence[Plain]) -> None:
+        if keys:
+            self._refuse_cascades([table])
+        super().delete(table, keys)
+
+    def _refuse_cascades(self, tables: Sequence[Table]) -> None:
+        """Raise `RestoreRefused` if deleting rows of these tables deletes or changes rows of a table that no restore
+        writes anew: Django makes no such references, but people and other tools do."""
+        if self._restored:  # the server's own triggers are off
+            return
+        quote = self.connection.ops.quote_name
+        names = [quote(name) for table in tables for name, _columns in table.db_tables]
+        references = self.fetch(
+            "SELECT conrelid::regclass::text, quote_ident(conname), pg_get_constraintdef(oid) FROM pg_constraint"
+            " WHERE contype = 'f' AND confdeltype IN ('c', 'n', 'd') AND conparentid = 0"
+            " AND confrelid = ANY (%s::regclass[]) AND conrelid <> ALL (%s::regclass[]) ORDER BY 1, 2",
+            [names, self._locked],
+        )
+        statements = [
+            f"ALTER TABLE {table} DROP CONSTRAINT {name}, ADD CONSTRAINT {name}"
+            f" {WITHOUT_ACTION.sub('', definition)} DEFERRABLE INITIALLY DEFERRED;"
+            for table, name, definition in references
+            if self.fetch(f"SELECT 1 FROM {table.replace('%', '%%')} LIMIT 1")
+        ]
+        if statements:
+            raise RestoreRefused(
+                _(
+                    "Rows of other tables would be deleted or changed with the rows that they refer to, and a restore "
+                    "does not bring them back. Nothing was changed. What mends it:"
+                ),
+                statements,
+            )
 
     def _must_check_each_row(self) -> bool:
         """Tell whether these tables have more than references that can be checked as a set: custom triggers or rules,
@@ -399,32 +443,38 @@ class PostgreSQL(Database):
     def set_next_keys(self, next_keys: Mapping[Table, int]) -> None:
         """Restart sequences, which only their owner may do. Unlike `setval`, it is undone by a rollback."""
         tables = {table.db_table: table for table in next_keys}
+        last: dict[OwnSequence, int] = {}
         for sequence in self._sequences([(name, table.key.column) for name, table in tables.items()]):
+            table = tables[sequence.db_table]
+            last[sequence] = max(next_keys[table] - 1, int(self.highest_key(table) or 0))
+        # Tables may share a sequence: the one that needs the highest number comes last.
+        for sequence in sorted(last, key=last.__getitem__):
             if sequence.is_owned:
-                table = tables[sequence.db_table]
-                last = max(next_keys[table] - 1, int(self.highest_key(table) or 0))
-                self.execute(f"ALTER SEQUENCE {sequence.name} RESTART WITH {max(last, 1)}")
-                if last:
+                start = max(last[sequence], sequence.lowest)
+                self.execute(f"ALTER SEQUENCE {sequence.name} RESTART WITH {start}")
+                if start == last[sequence]:
                     self.fetch("SELECT nextval(%s)", [sequence.name])
 
     def _sequences(self, columns: Sequence[tuple[str, str]]) -> list[OwnSequence]:
-        """Return the sequences of columns, given as (table, column), that have one."""
+        """Return the sequences of columns, given as (table, column), that have one which counts up."""
         rows = self.fetch(
-            "SELECT n, s, has_sequence_privilege(s, 'SELECT'), has_sequence_privilege(s, 'UPDATE'),"
+            "SELECT n, s, seqmin, has_sequence_privilege(s, 'SELECT'), has_sequence_privilege(s, 'UPDATE'),"
             " pg_has_role(relowner, 'USAGE')"
             " FROM unnest(%s::text[], %s::text[]) WITH ORDINALITY AS columns (t, c, n)"
-            " CROSS JOIN LATERAL pg_get_serial_sequence(t, c) AS s JOIN pg_class ON oid = s::regclass ORDER BY n",
+            f" CROSS JOIN LATERAL COALESCE(pg_get_serial_sequence(t, c), ({BY_DEFAULT})) AS s"
+            " JOIN pg_class ON pg_class.oid = s::regclass JOIN pg_sequence ON seqrelid = pg_class.oid"
+            " WHERE seqincrement > 0 ORDER BY n",
             [
                 [self.connection.ops.quote_name(db_table) for db_table, _column in columns],
                 [column for _db_table, column in columns],
             ],
         )
         sequences = []
-        for number, name, may_read, may_update, is_owned in rows:
+        for number, name, lowest, may_read, may_update, is_owned in rows:
             db_table, column = columns[number - 1]
             highest = f"(SELECT MAX({self.quote(column)}) FROM {self.quote(db_table)})"
             sequences.append(
-                OwnSequence(db_table, name, highest, may_read, may_read and may_update, is_owned)
+                OwnSequence(db_table, name, highest, lowest, may_read, may_read and may_update, is_owned)
             )
         return sequences
 
@@ -444,6 +494,18 @@ class PostgreSQL(Database):
 KNOWN_TIME_ZONES: set[str] = set()
 
 
+#: The sequence that the default of the column c of the table t takes its numbers from. It need not belong to the
+#: column: a database that was filled by other tools may have sequences that belong to none.
+BY_DEFAULT = (
+    "SELECT refobjid::regclass::text FROM pg_depend JOIN pg_class q ON q.oid = refobjid AND q.relkind = 'S'"
+    " JOIN pg_attrdef d ON d.oid = objid JOIN pg_attribute a ON a.attrelid = adrelid AND a.attnum = adnum"
+    " WHERE classid = 'pg_attrdef'::regclass AND refclassid = 'pg_class'::regclass"
+    " AND adrelid = t::regclass AND attname = c LIMIT 1"
+)
+#: What a definition of a reference says that happens when the row it refers to is deleted, and when it is checked.
+WITHOUT_ACTION = re.compile(
+    r" ON DELETE (CASCADE|SET NULL|SET DEFAULT)( \([^)]*\))?|( NOT)? DEFERRABLE| INITIALLY DEFERRED"
+)
 #: The references from and to some tables.
 REFERENCES = (
     "SELECT * FROM pg_constraint"

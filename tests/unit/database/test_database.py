@@ -8,7 +8,7 @@ from core import models as core
 from django.apps import apps
 from django.db import connection
 
-from backup.exceptions import BackupError, InvalidRecord, RecordsConflict, RecordsRefused
+from backup.exceptions import BackupError, InvalidRecord, RecordsConflict, RecordsRefused, RestoreRefused
 from tests.support.backups import Telling, records_of, refused, restore, rewritten, take
 from tests.support.changing import add_everywhere
 from tests.support.processes import ask, hear, process, wait_until_usable
@@ -291,6 +291,41 @@ def test_foreign_keys_are_checked_again_after_a_restore(family):
         if ENGINE == "mysql":
             cursor.execute("SELECT @@sql_mode")
             assert "NO_AUTO_VALUE_ON_ZERO" not in cursor.fetchone()[0]
+
+
+@pytest.mark.skipif(ENGINE != "postgresql", reason="the others delete nothing with it then")
+@pytest.mark.parametrize("action", ["CASCADE", "SET NULL"])
+@pytest.mark.parametrize("each_row", [True, False])
+def test_what_refers_to_a_restored_row_is_not_deleted_with_it(family, action, each_row):
+    """In a table that no model knows. Only a superuser can switch the server's own triggers off."""
+    file = take()
+    child = core.Child.objects.values_list("pk", flat=True).first()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f'CREATE TABLE "other %%" (child int REFERENCES core_child ON DELETE {action}'
+            " DEFERRABLE INITIALLY DEFERRED)",
+            [],
+        )
+        cursor.execute('INSERT INTO "other %%" VALUES (%s)', [child])
+        if each_row:
+            cursor.execute(
+                "CREATE TRIGGER other BEFORE UPDATE ON core_child FOR EACH ROW EXECUTE FUNCTION"
+                " suppress_redundant_updates_trigger()"
+            )
+    try:
+        if each_row:
+            error = refused(file, RestoreRefused, clear=True)
+            with connection.cursor() as cursor:
+                for statement in error.details:
+                    cursor.execute(statement)
+        restore(file, clear=True)
+        with connection.cursor() as cursor:
+            cursor.execute('SELECT child FROM "other %"')
+            assert cursor.fetchall() == [(child,)]
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute('DROP TABLE "other %"')
+            cursor.execute("DROP TRIGGER IF EXISTS other ON core_child")
 
 
 # --- At the same time -------------------------------------------------------------------------------------
