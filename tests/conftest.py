@@ -1,7 +1,7 @@
 """Runs the tests in a host: the stand-in, or, with `--baby-buddy PATH`, a real checkout of Baby Buddy.
 
-Which host, and which database, must be settled before Django is set up: `pytest_configure` does that here,
-ahead of pytest-django's own, which then finds Django ready and only guards the database.
+The host and the database must be known before Django is set up. `pytest_configure` does both here, before that of
+pytest-django, which then only guards the database.
 """
 
 import gc
@@ -34,7 +34,7 @@ def pytest_addoption(parser):
 
 
 def only_distributes(config):
-    """Whether the tests run in other processes, of pytest-xdist, each with a database and a folder of its own."""
+    """Tell whether pytest-xdist runs the tests in other processes, each with a database and a folder of its own."""
     return getattr(config.option, "dist", "no") != "no" and not config.option.collectonly
 
 
@@ -50,7 +50,7 @@ def pytest_configure(config):
         return
     os.environ.update(
         BACKUP_TEST_FOLDER=str(scratch),
-        # What is costly to make and never changed is made once for all workers.
+        # For files that are expensive to make and never changed: they are made once for all workers.
         BACKUP_TEST_SHARED=getattr(config, "workerinput", {}).get("shared", str(scratch)),
         BACKUP_ROOT=str(scratch / "backups"),
         DATABASE_URL=config.getoption("--database"),
@@ -68,8 +68,10 @@ def pytest_configure(config):
 
 
 def remember_migrations():
-    """Has Django read the files of migrations once, not each time that it is asked for those to come, as a tenth of the
-    work of an ordinary test. They stay as they are while tests run."""
+    """Let Django read the files of migrations only once, since they do not change while tests run.
+
+    Reading them each time would be a tenth of the work of an ordinary test.
+    """
     from django.apps import apps
     from django.conf import settings
     from django.db.migrations.loader import MigrationLoader
@@ -94,18 +96,18 @@ def remember_migrations():
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node):
-    """Of pytest-xdist, before a worker starts."""
+    """Tell a worker of pytest-xdist where the shared folder is, before it starts."""
     node.workerinput["shared"] = str(node.config.stash[SCRATCH])
 
 
 def pytest_collection_finish(session):
-    """What was loaded and collected stays to the end: the garbage collector need not look through it each time."""
+    """Exclude modules and tests from garbage collection: they stay to the end, and looking through them takes time."""
     gc.collect()
     gc.freeze()
 
 
 def ensure_runs(host):
-    """Refuses a host whose packages are not in this environment: those of the stand-in came with it."""
+    """Raise `UsageError` if the packages that a host needs are not installed."""
     done = subprocess.run(
         [sys.executable, "manage.py", "check"],
         cwd=host,
@@ -154,8 +156,11 @@ def django_db_setup(request, django_test_environment, django_db_blocker):
 
 
 def new_databases():
-    """As Django makes them. On SQLite the first process of a run does, which takes seconds; the others get a copy, in
-    which their `migrate` finds nothing to do."""
+    """Make the test databases as Django does, and return what `teardown_databases` needs.
+
+    That takes seconds, so on SQLite only the first process of a run does it. The others get a copy, in which `migrate`
+    finds nothing to do.
+    """
     from django.db import connection, connections
     from django.test.utils import setup_databases
 
@@ -174,7 +179,7 @@ def new_databases():
 
 
 def database_url(settings):
-    """The URL of the test database, for processes that tests start."""
+    """Return the URL of the test database, for processes that tests start."""
     given = os.environ["DATABASE_URL"]
     if not given or given.startswith("sqlite"):
         return f"sqlite:///{settings['NAME']}"
@@ -194,14 +199,15 @@ def host_db(django_db_setup, django_db_blocker):
 
 
 def forget(backups):
-    """Drops what could leak from one test into the next. The host's cache is a table, hence stock already."""
+    """Delete what could leak from one test into the next. The host's cache is a table, which was put back already."""
     from django.contrib.contenttypes.models import ContentType
     from django.db import connections
     from django.utils import timezone, translation
 
     from backup.automatic import look
 
-    look.watch.next = math.inf  # else a request starts a process in the background, which outlives its test
+    # Otherwise a request would start a process in the background that outlives its test.
+    look.watch.next = math.inf
     connections.close_all()
     ContentType.objects.clear_cache()
     timezone.deactivate()
@@ -226,8 +232,28 @@ def filled(host_db, django_db_setup):
 
 
 @pytest.fixture
+def browser(family):
+    """Django's test client, in which the family's superuser is signed in."""
+    from django.test import Client
+
+    client = Client()
+    client.force_login(family.admin)
+    return client
+
+
+@pytest.fixture
+def scratch(tmp_path, monkeypatch):
+    """A folder of this test for temporary files, in which nothing may be left."""
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    yield folder
+    assert not [*folder.iterdir()]
+
+
+@pytest.fixture
 def acting_before_the_lock(monkeypatch):
-    """Call it with what somebody else does at the last moment before others are locked out, after the safety copy."""
+    """A function to call with what somebody else does after the safety copy, right before others are locked out."""
     from backup.database import database_of
 
     def schedule(act):
@@ -246,7 +272,7 @@ def acting_before_the_lock(monkeypatch):
 
 @contextmanager
 def gunicorn(log, **environment):
-    """Serves the host as in production: several processes, several threads. Yields the address."""
+    """Serve the host as in production, by several processes with several threads. Yields the URL."""
     options = "--bind=127.0.0.1:0 --workers=2 --threads=4 --graceful-timeout=1"
     command = [sys.executable, "-m", "gunicorn", "babybuddy.wsgi", *options.split()]
     with (
@@ -260,7 +286,7 @@ def gunicorn(log, **environment):
 
 
 def wait_for(log, process):
-    """The address, once it answers. Gunicorn picks a free port itself, and logs which."""
+    """Wait until gunicorn answers, and return its URL. It chooses a free port itself, and logs it."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline and process.poll() is None:
         _, found, rest = log.read_text(errors="replace").partition("Listening at: ")
@@ -280,7 +306,7 @@ def running_server(django_db_setup, tmp_path_factory):
 
 @pytest.fixture
 def server(host_db, running_server):
-    """The address of a real server on this test's database."""
+    """The URL of a real server on this test's database."""
     return running_server
 
 
@@ -315,7 +341,7 @@ def chromium():
 
 @pytest.fixture(scope="session")
 def window(chromium, running_server):
-    """A window of the browser on the running server. Each costs a second of the processor, a page in it a tenth."""
+    """A window of the browser on the running server. It takes a second of processor time, a page in it a tenth."""
     context = chromium.new_context(base_url=running_server, accept_downloads=True)
     context.new_page()
     yield context
@@ -323,8 +349,8 @@ def window(chromium, running_server):
 
 
 @pytest.fixture
-def browser(window, server):
-    """The window, as if nobody had been here before: `browser.new_page().goto("/")`."""
+def clean_window(window, server):
+    """The window without pages, cookies or storage: `clean_window.new_page().goto("/")`."""
     blank = window.pages[0]
     yield window
     for page in window.pages:
@@ -337,20 +363,20 @@ def browser(window, server):
 
 
 @pytest.fixture
-def visit(browser, server, family):
-    """Call it with the size of a screen: opens the page of the app as the admin sees it, by default on a phone, where
-    there is least room. `script`: whether the browser runs JavaScript."""
+def visit(clean_window, server, family):
+    """A function that opens the page of the app as the admin sees it, and returns it. `size`: of the screen, by default
+    a phone's, where there is least space. `script`: whether the browser runs JavaScript."""
     from tests.support.http import PHONE, signed_in
 
     def visit(size=PHONE, script=True):
-        page = browser.new_page()
+        page = clean_window.new_page()
         page.set_viewport_size(size)
         if not script:
-            browser.new_cdp_session(page).send("Emulation.setScriptExecutionDisabled", {"value": True})
+            clean_window.new_cdp_session(page).send("Emulation.setScriptExecutionDisabled", {"value": True})
         page.goto("/backup/")
         return page
 
-    signed_in(browser, server, family.admin)
+    signed_in(clean_window, server, family.admin)
     return visit
 
 

@@ -18,14 +18,6 @@ ACCOUNTS = ("auth.user", "auth.group", "authtoken.token")
 MODES = pytest.mark.parametrize("clear", ["true", "false"])
 
 
-@pytest.fixture
-def browser(family):
-    """A signed-in superuser's browser."""
-    client = Client()
-    client.force_login(family.admin)
-    return client
-
-
 def preview_of(client, data, **fields):
     return client.post(url("restore"), {"backup_file": upload(data), **fields}, follow=True)
 

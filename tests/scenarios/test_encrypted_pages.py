@@ -20,13 +20,6 @@ from tests.support.snapshots import differences, snapshot
 
 
 @pytest.fixture
-def browser(family):
-    client = Client()
-    client.force_login(family.admin)
-    return client
-
-
-@pytest.fixture
 def key(family):
     return keys.add().key
 

@@ -10,7 +10,6 @@ import pytest
 from core import models as core
 from django.conf import settings as live
 from django.core.management import CommandError, call_command
-from django.test import Client
 from django.urls import reverse
 
 from backup import keeping, media, services
@@ -57,10 +56,8 @@ def admin(family, pictured):
 
 
 @pytest.fixture
-def browser(admin):
-    client = Client()
-    client.force_login(admin)
-    return client
+def browser(pictured, browser):
+    return browser
 
 
 @pytest.fixture(params=["in clear", "encrypted"])

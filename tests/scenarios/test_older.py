@@ -10,7 +10,6 @@ import sqlite3
 import struct
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -58,15 +57,7 @@ from tests.support.matrices import ALL, again
 from tests.support.processes import ask, process
 from tests.support.snapshots import differences, snapshot
 
-
-@pytest.fixture(autouse=True)
-def scratch(tmp_path, monkeypatch):
-    """A folder of their own for temporary files, in which nothing may be left."""
-    folder = tmp_path / "scratch"
-    folder.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    yield folder
-    assert not [*folder.iterdir()]
+pytestmark = pytest.mark.usefixtures("scratch")
 
 
 def backup_of(version):
@@ -672,9 +663,7 @@ def upload(file, name):
     return SimpleUploadedFile(name, file.getvalue())
 
 
-def test_preview_and_confirmation_in_a_browser(family, upgrades):
-    browser = Client()
-    browser.force_login(family.admin)
+def test_preview_and_confirmation_in_a_browser(browser, upgrades):
     form = {"backup_file": upload(database_of("2.0"), "db.sqlite3"), "clear_existing_data": "true"}
     page = browser.post(reverse("backup:restore"), form, follow=True)
     assert page.status_code == 200
@@ -693,10 +682,8 @@ def test_preview_and_confirmation_in_a_browser(family, upgrades):
     assert not differences(in_place("2.0"), snapshot())
 
 
-def test_what_is_to_be_emptied_must_be_confirmed(family):
+def test_what_is_to_be_emptied_must_be_confirmed(browser):
     """Site settings of today, where the backup is from before there were any."""
-    browser = Client()
-    browser.force_login(family.admin)
     form = {"backup_file": upload(backup_of("1.12"), "backup.zip"), "clear_existing_data": "true"}
     page = browser.post(reverse("backup:restore"), form, follow=True)
     assert 'name="clear_unknown_apps"' in page.content.decode()
@@ -729,9 +716,7 @@ def test_by_curl(family, upgrades):
     assert upgrades == [1, 1]
 
 
-def test_a_bad_file_is_told_beside_the_field(family, tmp_path):
-    browser = Client()
-    browser.force_login(family.admin)
+def test_a_bad_file_is_told_beside_the_field(browser, tmp_path):
     form = {"backup_file": upload(changed(tmp_path, "2.6.0", *BAD["no migrations"]), "db.sqlite3")}
     page = browser.post(reverse("backup:restore"), form, follow=True)
     assert page.status_code == 400

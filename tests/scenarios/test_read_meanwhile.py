@@ -2,7 +2,6 @@
 
 import shutil
 import sqlite3
-import tempfile
 from contextlib import closing
 from dataclasses import replace
 
@@ -15,18 +14,9 @@ from tests.support import older
 from tests.support.backups import how, inspect, refused, restore
 from tests.support.snapshots import differences, snapshot
 
+pytestmark = pytest.mark.usefixtures("scratch")
 #: Enough that they come in several pieces.
 NOTES = 12_000
-
-
-@pytest.fixture(autouse=True)
-def scratch(tmp_path, monkeypatch):
-    """A folder of their own for temporary files, in which nothing may be left."""
-    folder = tmp_path / "scratch"
-    folder.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    yield folder
-    assert not [*folder.iterdir()]
 
 
 @pytest.fixture

@@ -55,14 +55,6 @@ CLEAR = {"clear_existing_data": "true", "confirmed": "yes"}
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
-@pytest.fixture
-def browser(family):
-    """A signed-in superuser's browser."""
-    client = Client()
-    client.force_login(family.admin)
-    return client
-
-
 # --- Who may come in --------------------------------------------------------------------------------------
 
 

@@ -1,4 +1,4 @@
-"""Backups as the tests need them: taken, read, and rewritten by other means than the code under test."""
+"""Makes, reads and rewrites backups for tests, with as little of the code under test as possible."""
 
 import hashlib
 import io
@@ -10,18 +10,19 @@ import pytest
 from backup import services
 from backup.archive import RECORDS, Archive, Limits, Writer
 from backup.options import Part, RestoreMode, RestoreOptions, Silent
+from backup.storage.kept import BackupKind, StoredBackup
 from tests.support.snapshots import differences, snapshot
 
 
 def take(**options):
-    """A backup of the database as it is now, as a file in memory."""
+    """Return a backup of the database as it is now, as a file in memory."""
     file = io.BytesIO()
     services.create_backup(file, **options)
     return file
 
 
 def how(*, clear, clear_unknown_apps=False, parts=tuple(Part)):
-    """The options of a restore."""
+    """Return the options of a restore."""
     mode = RestoreMode.CLEAR if clear else RestoreMode.OVERWRITE
     return RestoreOptions(mode, clear_unknown_apps=clear_unknown_apps, parts=parts)
 
@@ -34,12 +35,14 @@ class Telling(Silent):
 
 
 def restore(file, *, clear, clear_unknown_apps=False, parts=tuple(Part), **options):
+    """Restore a backup, and return the result. `options`: those of `services.restore_backup`."""
     file.seek(0)
     how_to = how(clear=clear, clear_unknown_apps=clear_unknown_apps, parts=parts)
     return services.restore_backup(file, how_to, **options)
 
 
 def inspect(file, *, clear, parts=tuple(Part), **options):
+    """Return the plan of a restore."""
     file.seek(0)
     return services.inspect_backup(file, how(clear=clear, parts=parts), **options)
 
@@ -50,7 +53,7 @@ def metadata_of(file):
 
 
 def records_of(file):
-    """Model label -> its records."""
+    """Return model label -> list of its records."""
     with zipfile.ZipFile(file) as archive:
         return {
             label: json.loads(archive.read(member["file"]))
@@ -59,11 +62,13 @@ def records_of(file):
 
 
 def checksums_of(file):
+    """Return model label -> SHA-256 of its member."""
     return {label: member["sha256"] for label, member in metadata_of(file)["models"].items()}
 
 
 def rewritten(file, change=None, change_metadata=None):
-    """A sound backup, but with other records. `change` gets model label -> list of records."""
+    """Return a valid backup with other records. `change` gets model label -> list of records, `change_metadata` the
+    metadata; both change them in place."""
     metadata, records = metadata_of(file), records_of(file)
     if change:
         change(records)
@@ -82,13 +87,13 @@ def rewritten(file, change=None, change_metadata=None):
 
 
 def lines(records):
-    """A member's bytes: one record a line."""
+    """Return the bytes of a member, one record a line."""
     rows = ",\n".join(json.dumps(record, ensure_ascii=False) for record in records)
     return (f"[\n{rows}\n]\n" if rows else "[\n]\n").encode()
 
 
 def packed(members, method=zipfile.ZIP_DEFLATED):
-    """A ZIP of these: name -> content."""
+    """Return a ZIP, as a file in memory. `members`: name -> content."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", method) as archive:
         for name, data in members.items():
@@ -98,12 +103,13 @@ def packed(members, method=zipfile.ZIP_DEFLATED):
 
 
 def unpacked(file):
+    """Return name -> content of the entries of a ZIP."""
     with zipfile.ZipFile(file) as archive:
         return {name: archive.read(name) for name in archive.namelist()}
 
 
 def encrypted(file, key):
-    """The same backup, encrypted."""
+    """Return the same backup, encrypted."""
     target = io.BytesIO()
     file.seek(0)
     with Archive(file, Limits()) as archive, Writer(target) as writer:
@@ -116,8 +122,14 @@ def encrypted(file, key):
     return target
 
 
+def stored(created, *, name, kind=BackupKind.AUTOMATIC, site="", **more):
+    """Return a `StoredBackup` without a file. `created`: aware; `more`: other attributes."""
+    other = {"state": "", "by": "", "label": "", "size": 1, "baby_buddy": "", "counts": {}} | more
+    return StoredBackup(name=name, kind=kind, created=created, site=site, **other)
+
+
 def refused(file, error, *, clear=False, **options):
-    """The error of a restore that is refused, and has changed nothing."""
+    """Assert that a restore is refused with this class of error, and changes nothing. Return the error."""
     before = snapshot()
     with pytest.raises(error) as caught:
         restore(file, clear=clear, **options)

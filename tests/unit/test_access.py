@@ -23,13 +23,6 @@ from tests.support.snapshots import differences, snapshot
 pytestmark = pytest.mark.usefixtures("family")
 
 
-@pytest.fixture
-def browser(family):
-    client = Client()
-    client.force_login(family.admin)
-    return client
-
-
 # --- Behind a proxy that signs people in ------------------------------------------------------------------
 
 

@@ -10,7 +10,8 @@ from django.core.exceptions import ImproperlyConfigured
 from backup.automatic.retention import verdicts
 from backup.conf import conf, keep_rules
 from backup.options import Place, Places
-from backup.storage.kept import BackupKind, StoredBackup
+from backup.storage.kept import BackupKind
+from tests.support.backups import stored
 
 SITE = "0123456789ab"
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -18,22 +19,11 @@ NOW = dt.datetime(2026, 11, 26, 12, tzinfo=BERLIN)
 DEFAULT = "last=7,weekly=4,monthly=12,yearly=all"
 
 
-def backup(moment, kind=BackupKind.AUTOMATIC, site=SITE, **facts):
+def backup(moment, kind=BackupKind.AUTOMATIC, site=SITE, **more):
     created = moment if isinstance(moment, dt.datetime) else dt.datetime.fromisoformat(moment)
     created = created if created.tzinfo else created.replace(tzinfo=BERLIN)
-    return StoredBackup(
-        name=f"{created:%Y%m%dT%H%M%S%f}_{kind.value}_{site}",
-        kind=kind,
-        created=created,
-        site=site,
-        state="",
-        by="",
-        label="",
-        size=1,
-        baby_buddy="",
-        counts={},
-        **facts,
-    )
+    name = f"{created:%Y%m%dT%H%M%S%f}_{kind.value}_{site}"
+    return stored(created, name=name, kind=kind, site=site, **more)
 
 
 def nightly(days, until=NOW):

@@ -14,26 +14,15 @@ from backup.automatic.turns import next_to_prove
 from backup.conf import conf
 from backup.storage import kept
 from backup.storage.facts import TRIED
-from backup.storage.kept import BackupKind, StoredBackup
+from tests.support.backups import stored
 
 NOW = dt.datetime(2026, 11, 25, 3, tzinfo=dt.timezone.utc)
 
 
 def backup(days, tried=None):
     """A backup that is so many days old, of which a proof was tried so many days ago."""
-    return StoredBackup(
-        name=f"{days} days old",
-        kind=BackupKind.AUTOMATIC,
-        created=NOW - dt.timedelta(days=days),
-        site="",
-        state="",
-        by="",
-        label="",
-        size=1,
-        baby_buddy="",
-        counts={},
-        facts={} if tried is None else {TRIED: {"local": (NOW - dt.timedelta(days=tried)).isoformat()}},
-    )
+    tries = {} if tried is None else {TRIED: {"local": (NOW - dt.timedelta(days=tried)).isoformat()}}
+    return stored(NOW - dt.timedelta(days=days), name=f"{days} days old", facts=tries)
 
 
 @pytest.mark.parametrize(
