@@ -1,14 +1,14 @@
-"""Speed and memory, against what people use today and against the floor. `python -m tests.benchmark --help`
+"""Measures speed and memory, compared with Django's tools and with the floor. `python -m tests.benchmark --help`
 
-Builds a database of so many rows (two children's life, at some 45,000 rows a year), then runs each job in a fresh
+Fills a database with the given number of rows (two children make about 45,000 a year), then runs each job in a new
 process on the same rows: this app, Django's `dumpdata` and `loaddata`, and the floor, which is the bare database
-driver, orjson and the same deflate with nothing in between. Times are net of the start of Python and Django, and the
-median of three rounds, since machines have other things to do too; `dumpdata` and `loaddata`, which take minutes, run
-once. The databases' own tools run beside ours where they are installed (`support.native`). Prints ratios; what they
-should be is for people to judge, no run fails for being slow.
+driver, orjson and the same deflate with nothing in between. Times do not include the start of Python and Django, and
+are medians of three rounds, since the machine may be busy; `dumpdata` and `loaddata`, which take minutes, run once. The
+databases' own tools run as well if they are installed (`support.native`). The result is ratios for people to judge: no
+run fails because it is slow.
 
-`restore full` clears a database that holds the same rows, while others read and write: printed is how long they waited
-at most. `--phases` says where the time of each restore went.
+`restore full` clears a database that holds the same rows while others read and write, and prints how long these waited
+at most. `--phases` shows how long each part of a restore took.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parent
-#: Rows at which memory is measured first, to see what it grows by.
+#: The number of rows with which memory is measured first, to see how it grows.
 FEW = 50_000
-#: Jobs that take minutes.
+#: Jobs that take minutes, and only run in the first round.
 ONCE = ("dumpdata", "loaddata")
 
 
@@ -54,12 +54,12 @@ def main() -> None:
         action="append",
         default=[],
         choices=["dumpdata", "loaddata"],
-        help="leave out what takes minutes",
+        help="leave out a job that takes minutes",
     )
     parser.add_argument(
         "--only", action="append", default=[], metavar="JOB", choices=[*JOBS], help="of: " + ", ".join(JOBS)
     )
-    parser.add_argument("--phases", action="store_true", help="print where the time of each restore goes")
+    parser.add_argument("--phases", action="store_true", help="print how long each part of a restore takes")
     parser.add_argument("--rounds", type=int, default=3, help="default: 3")
     parser.add_argument("--job", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -67,7 +67,7 @@ def main() -> None:
     sys.path[:0] = [str(host), str(TESTS.parent)]
     os.chdir(host)
     if options.job:
-        if options.job == "migrate":  # as `default`: many migrations of the host know no other database
+        if options.job == "migrate":  # into `default`: many migrations of the host ignore other databases
             shutil.copyfile(file_of("older.sqlite3"), file_of("migrated.sqlite3"))
             os.environ["DATABASE_URL"] = f"sqlite:///{file_of('migrated.sqlite3')}"
         run_job(options.job, phases=options.phases)
@@ -93,28 +93,32 @@ def run_all(options: argparse.Namespace, host: Path, folder: Path) -> None:
     from tests.support import native
     from tests.support.stock import keep_stock
 
-    def job(name: str) -> dict[str, float]:
+    def measure(name: str) -> dict[str, float]:
+        """Run a job in a process of its own. Return what `run_job` prints."""
         connections.close_all()
         command = [sys.executable, "-m", "tests.benchmark", "--job", name, "--baby-buddy", str(host)]
         command += ["--phases"] * options.phases
         done = subprocess.run(command, cwd=TESTS.parent, stdout=subprocess.PIPE, check=True, text=True)
-        found = json.loads(done.stdout.splitlines()[-1])
-        phases = "".join(f", {phase} {seconds:.2f}" for phase, seconds in found.get("phases", {}).items())
-        print(f"    {name}: {found['seconds']:.2f} s, {found['peak']:.0f} MiB{phases}", file=sys.stderr)
-        return found
+        measured = json.loads(done.stdout.splitlines()[-1])
+        phases = "".join(f", {phase} {seconds:.2f}" for phase, seconds in measured.get("phases", {}).items())
+        print(f"    {name}: {measured['seconds']:.2f} s, {measured['peak']:.0f} MiB{phases}", file=sys.stderr)
+        return measured
 
-    def rounds(
+    def measure_in_rounds(
         names: list[str], times: int, before: Callable[[], None] = lambda: None
     ) -> dict[str, list[dict[str, float]]]:
-        """One after the other, and that again: what slows the machine down for a while, slows each of them."""
+        """Run all jobs one after the other, several times, so that a slow phase of the machine affects them alike.
+
+        Return name of a job -> what `measure` returned in each round. `before`: is called before each job.
+        """
         names = [n for n in names if n not in options.skip and (not options.only or n in options.only)]
-        seen: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+        measured: dict[str, list[dict[str, float]]] = {name: [] for name in names}
         for number in range(times):
             for name in names:
                 if number == 0 or name not in ONCE:
                     before()
-                    seen[name].append(job(name))
-        return seen
+                    measured[name].append(measure(name))
+        return measured
 
     before = setup_databases(verbosity=0, interactive=False, serialized_aliases=())
     os.environ["DATABASE_URL"] = database_url(connection.settings_dict)
@@ -126,27 +130,27 @@ def run_all(options: argparse.Namespace, host: Path, folder: Path) -> None:
             stock.put_back()
             print(f"  {rows:,} rows", file=sys.stderr)
             fill(rows)
-            job("backup")
+            measure("backup")
             file_of("ours.zip").rename(file_of("strewn.zip"))
             strew_changes()
-            job("backup")  # which the others read
-            times = options.rounds if full else 1  # of the few, only memory counts
+            measure("backup")  # the other jobs read it
+            times = options.rounds if full else 1  # with few rows, only memory is of interest
             names = ["backup", "verify", "prove", "encrypted backup", "encrypted verify", "preview"]
             names += ["preview strewn", "overwrite", "overwrite strewn", "restore full"]
             if full:
                 names += ["native backup"] if native.is_installed() else []
                 names += ["floor backup", "dumpdata"]
-            found = rounds(names, times)
+            measured = measure_in_rounds(names, times)
             afterwards = ["restore"]
             if full and native.is_installed():
                 native.prepare(file_of("native"))
-                found |= rounds(["native restore"], times, before=native.empty)
+                measured |= measure_in_rounds(["native restore"], times, before=native.empty)
             if full and connection.vendor == "sqlite":
                 afterwards += make_files(host)
             if full:
                 afterwards += ["floor restore", "loaddata"]
-            found |= rounds(afterwards, times, before=stock.put_back)
-            results[rows] = found
+            measured |= measure_in_rounds(afterwards, times, before=stock.put_back)
+            results[rows] = measured
         report(results, connection, folder)
     finally:
         stock.drop()
@@ -157,7 +161,7 @@ def run_all(options: argparse.Namespace, host: Path, folder: Path) -> None:
 
 
 def fill(rows: int) -> None:
-    """About so many rows of the sorts and sizes that a family makes, the same at each call."""
+    """Add about this many rows, of the kinds and sizes that a family makes, the same at each call."""
     from core import models
     from django.contrib.contenttypes.models import ContentType
 
@@ -265,7 +269,7 @@ def strew_changes() -> None:
 
 
 def make_files(host: Path) -> list[str]:
-    """Keep the database as a file of today, and as an older one. Returns the jobs that need them."""
+    """Copy the database to a file of the present version, and to an older one. Return the jobs that need them."""
     from django.db import connection
 
     shutil.copyfile(connection.settings_dict["NAME"], file_of("db.sqlite3"))
@@ -283,7 +287,7 @@ def make_files(host: Path) -> list[str]:
     return ["db.sqlite3", "older.sqlite3", "migrate"]
 
 
-#: The migration of the host to which an older file is brought back; a later one rewrites most of the rows.
+#: The migration of the host at which the older file is; a later one rewrites most of the rows.
 OLDER = "0033"
 
 
@@ -294,7 +298,7 @@ def run_job(name: str, *, phases: bool) -> None:
     import django
 
     django.setup()
-    import orjson  # noqa: F401  like the next, loaded before the clock runs: a server did so when it started
+    import orjson  # noqa: F401  imported before the clock starts, as in a server
     from django.db import connection
 
     import backup.services  # noqa: F401
@@ -310,7 +314,7 @@ def run_job(name: str, *, phases: bool) -> None:
     print(json.dumps({"seconds": seconds, "peak": peak_memory(), **more}))
 
 
-#: Parts of a restore -> the functions whose time they are.
+#: Part of a restore -> module and name of the function whose time it is; "database": a method.
 PARTS = {
     "check": ("services", "_plan"),
     "safety copy": ("services", "_keep_copy"),
@@ -328,8 +332,10 @@ PARTS = {
 
 
 def measure_phases() -> Counter[str]:
-    """Have the parts of a restore timed. What is inside of another part counts in both: reading the safety copy back
-    is part of it, clearing of the write."""
+    """Have the parts of a restore timed. Return part -> seconds, which grow as they run.
+
+    Time within two parts counts in both: reading the safety copy back is part of making it, clearing part of writing.
+    """
     from importlib import import_module
 
     from backup.database import database_of
@@ -353,7 +359,7 @@ def measure_phases() -> Counter[str]:
 
 
 def peak_memory() -> float:
-    """MiB. Not `getrusage`, whose peak counts the process that this one was forked from."""
+    """Return the peak in MiB. That of `getrusage` would include the process that this one was forked from."""
     status = Path("/proc/self/status")
     if status.exists():
         return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]) / 1024
@@ -380,13 +386,13 @@ def verify() -> None:
 
 
 def prove() -> dict:
-    """Its memory is that of the child, which does the work."""
+    """Prove the backup. The memory is that of the child process, which does the work."""
     from backup import services
     from backup.proof import Verdict
 
     with file_of("ours.zip").open("rb") as source:
-        found = services.prove_backup(source)
-    assert found.verdict is Verdict.PROVED, found.reason
+        proof = services.prove_backup(source)
+    assert proof.verdict is Verdict.PROVED, proof.reason
     return {"peak": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024}
 
 
@@ -437,9 +443,8 @@ def overwrite() -> dict:
 def overwrite_strewn() -> dict:
     with others() as waited:
         _restore("strewn.zip", clear=False)
-        _restore(
-            "ours.zip", clear=False
-        )  # so that the next round finds the same; the table says half of both
+        # Undo the changes for the next round: what is measured is two restores.
+        _restore("ours.zip", clear=False)
     return waited
 
 
@@ -467,7 +472,7 @@ def _restore(name: str, *, clear: bool) -> None:
 
 @contextmanager
 def others() -> Iterator[dict]:
-    """Have others read and write fifty times a second meanwhile. Yields how long they had to wait at most."""
+    """Have others read and write up to fifty times a second. Yields how many seconds they had to wait at most."""
     from django.db import connection
 
     waited = {"write": 0.0, "read": 0.0}
@@ -529,7 +534,7 @@ def dumpdata() -> dict:
     return {"size": file_of("django.json.gz").stat().st_size}
 
 
-#: What loaddata cannot load again, and what our backups leave out too.
+#: Options that leave out what loaddata cannot load, and what our backups leave out as well.
 EXCLUDED = [
     f"--exclude={name}"
     for name in (
@@ -557,7 +562,7 @@ def floor_tables():
 
 
 def driver():
-    """The bare driver's connection, and the mark that it takes for a parameter."""
+    """Return the connection of the bare driver, and its placeholder for a parameter."""
     from django.db import connection
 
     if connection.vendor == "sqlite":
@@ -566,7 +571,7 @@ def driver():
 
 
 def floor_backup() -> dict:
-    """Rows to JSON lines to deflate: no backup, since nothing is converted that JSON does not need."""
+    """Compress rows as JSON lines. This is no backup, since values are only converted if JSON needs it."""
     import orjson
 
     raw, _mark = driver()
@@ -596,7 +601,7 @@ def quoted(name: str) -> str:
 
 
 def floor_restore() -> None:
-    """JSON lines, as this app writes them, straight into the driver, in one transaction, the tables emptied first."""
+    """Insert JSON lines, as this app writes them, by the bare driver, in one transaction, after emptying the tables."""
     import zipfile
 
     import orjson
@@ -604,7 +609,6 @@ def floor_restore() -> None:
 
     from backup.archive.members import records_file
 
-    # What the driver needs done to a value: the same strings, read back in the database's own form.
     archive = zipfile.ZipFile(file_of("ours.zip"))
     rows: dict[str, list[tuple]] = {}
     raw, mark = driver()
@@ -652,20 +656,21 @@ def floor_restore() -> None:
 
 
 def stored_types(table) -> list:
-    """What keeps the floor's values acceptable to the driver, and no more: natural keys and durations as numbers."""
+    """Return for each column a function that makes its values acceptable to the driver, and no more; None if none is
+    needed."""
     from django.db import connection
 
-    found = []
+    conversions = []
     for column in table.columns:
         if column.is_natural:
-            found.append(lambda value: 1)
+            conversions.append(lambda value: 1)
         elif column.kind.name == "duration" and connection.vendor == "mysql":
-            found.append(lambda value: None if value is None else hash(value) % 10**12)
+            conversions.append(lambda value: None if value is None else hash(value) % 10**12)
         elif column.kind.name == "datetime" and connection.vendor == "mysql":
-            found.append(lambda value: value[:-1])
+            conversions.append(lambda value: value[:-1])
         else:
-            found.append(None)
-    return found
+            conversions.append(None)
+    return conversions
 
 
 def copy_rows(cursor, db_table: str, names: str, batch: list[tuple]) -> None:
@@ -703,7 +708,7 @@ JOBS = {
     "floor backup": floor_backup,
     "floor restore": floor_restore,
 }
-#: What is compared with what: words, job, the other.
+#: The ratios to print: title, job, the other job.
 COMPARED = [
     ("backup / its own tool", "backup", "native backup"),
     ("restore with clearing, full / its own tool", "restore full", "native restore"),
@@ -722,14 +727,14 @@ COMPARED = [
 
 def report(results: dict[int, dict[str, list[dict[str, float]]]], connection, folder: Path) -> None:
     few, many = min(results), max(results)
-    found = results[many]
+    measured = results[many]
 
     def median(name: str, key: str = "seconds", rows: int = many) -> float:
         return statistics.median(run[key] for run in results[rows][name])
 
     def ratio(name: str, other: str) -> float:
-        """The median of the rounds' own ratios; of the medians, where there was but one round of one of the two."""
-        pairs = [*zip(found[name], found[other], strict=False)]
+        """Return the median of the ratios of each round; the ratio of the medians if one of the two ran only once."""
+        pairs = [*zip(measured[name], measured[other], strict=False)]
         if len(pairs) == 1:
             return median(name) / median(other)
         return statistics.median(one["seconds"] / another["seconds"] for one, another in pairs)
@@ -747,25 +752,25 @@ def report(results: dict[int, dict[str, list[dict[str, float]]]], connection, fo
     print("| job | seconds | against Django | against the floor | peak memory | grows by |")
     print("|---|---|---|---|---|---|")
     rivals = {"backup": ("dumpdata", "floor backup"), "restore": ("loaddata", "floor restore")}
-    for name in found:
+    for name in measured:
         theirs, floor = rivals.get(name, ("", ""))
-        times = f"{1 / ratio(name, theirs):.1f} times as fast" if theirs in found else ""
-        share = f"{ratio(name, floor):.2f} times" if floor in found else ""
+        times = f"{1 / ratio(name, theirs):.1f} times as fast" if theirs in measured else ""
+        share = f"{ratio(name, floor):.2f} times" if floor in measured else ""
         peak = median(name, "peak")
         grown = few != many and name in results[few]
         growth = f"{peak - median(name, 'peak', few):+.0f} MiB" if grown else ""
         print(f"| {name} | {median(name):.2f} | {times} | {share} | {peak:.0f} MiB | {growth} |")
     print()
     for words, name, other in COMPARED:
-        if name in found and other in found:
+        if name in measured and other in measured:
             print(f"{words}: {ratio(name, other):.2f}")
-    for name, runs in found.items():
+    for name, runs in measured.items():
         if "write" in runs[0]:
             writers, readers = median(name, "write"), max(run["read"] for run in runs)
             print(
                 f"{name}: others waited to write {writers:.2f} of {median(name):.2f} s, to read {readers:.3f} s"
             )
-    sizes = {name: median(name, "size") for name, runs in found.items() if "size" in runs[0]}
+    sizes = {name: median(name, "size") for name, runs in measured.items() if "size" in runs[0]}
     print("sizes: " + ", ".join(f"{name} {size / 1024 / 1024:.1f} MiB" for name, size in sizes.items()))
 
 

@@ -1,4 +1,4 @@
-"""Changes a filled host in every table, as weeks of use would: what a restore has to undo."""
+"""Changes every table of a filled host, as weeks of use would, for a restore to undo."""
 
 import datetime as dt
 from decimal import Decimal
@@ -32,7 +32,7 @@ ENTRIES = [
 ]
 
 
-#: Values for fields that do not take any, or whose change would leave nobody to administer the site.
+#: Values for fields that do not accept every value, or without which nobody could administer the site.
 CHANGED = {
     "size": "7x7",
     "timezone": "Europe/Paris",
@@ -43,7 +43,7 @@ CHANGED = {
 
 
 def models_kept():
-    """Every model with a table that a backup holds, those of plain many-to-many relations included."""
+    """Return every model whose table is in a backup, including those of plain many-to-many relations."""
     return [
         model
         for model in apps.get_models(include_auto_created=True)
@@ -55,7 +55,7 @@ def models_kept():
 
 
 def change_everything():
-    """In each table a row is deleted, one is changed, one added."""
+    """Delete a row of each table, change one, and add one."""
     for model in models_kept():
         if model is not User and (last := model._base_manager.order_by("pk").last()):
             last.delete()
@@ -79,7 +79,7 @@ def _change_one(model):
 
 
 def _another(field, value):
-    """A value that this field may have, and does not have."""
+    """Return a valid value of this field other than the present one."""
     if field.name in CHANGED:
         return CHANGED[field.name]
     kind = field.get_internal_type().replace("Positive", "").replace("Small", "").replace("Big", "")
@@ -114,7 +114,7 @@ def _another(field, value):
 
 
 def add_everywhere():
-    """A row more in every table, under a key that was never used."""
+    """Add a row to every table, with a key that was never used."""
     user = User.objects.create_user("newcomer", password=PASSWORD)  # the host adds the settings
     group = Group.objects.create(name="new group")
     permission = Permission.objects.get(codename="delete_child")
@@ -171,7 +171,8 @@ def add_everywhere():
 
 
 def numbered(field, number):
-    """A value of this field that tells rows apart, up to some thousands; None where it cannot hold one."""
+    """Return a value of this field that is different for each number up to some thousands; None if it has no such
+    values."""
     if field.remote_field or field.choices or not type(field).__module__.startswith("django."):
         return None
     kind = field.get_internal_type().replace("Positive", "").replace("Small", "").replace("Big", "")
@@ -194,16 +195,16 @@ def numbered(field, number):
 
 
 def add_numbered(model, number):
-    """A row like the first one, which is saved, and told by its values. Returns the field that tells, and its value;
-    None where there is no row, or none can be told from others by a field of its own."""
+    """Add a row like the first one, with values by which it can be recognised. Return the name of a field that
+    identifies it, and its value as text; None if there is no row, or no such field."""
     row = model._base_manager.order_by("pk").first()
     if row is None or model._meta.auto_created:
         return None
     values = {field: numbered(field, number) for field in model._meta.concrete_fields}
     for field in values.keys() - {*model._meta.local_concrete_fields}:
         values[field] = numbered(field, number + 5000)  # in the row of a parent, which gets some of its own
-    told = [field for field in model._meta.local_concrete_fields if values[field] is not None]
-    if not told:
+    numbered_fields = [field for field in model._meta.local_concrete_fields if values[field] is not None]
+    if not numbered_fields:
         return None
     for field, value in values.items():
         if value is not None:
@@ -213,12 +214,13 @@ def add_numbered(model, number):
     row.pk = values[row._meta.pk]
     row._state.adding = True
     row.save(force_insert=True)
-    field = next((field for field in told if isinstance(values[field], str) and not field.unique), told[0])
+    texts = (field for field in numbered_fields if isinstance(values[field], str) and not field.unique)
+    field = next(texts, numbered_fields[0])
     return field.attname, str(getattr(row, field.attname))
 
 
 def renumber(model, moves):
-    """Give rows other keys; what refers to them follows. `moves`: old key -> new key."""
+    """Give rows other keys, and change the references to them. `moves`: old key -> new key."""
     with transaction.atomic(), connection.constraint_checks_disabled(), connection.cursor() as cursor:
         columns = [(model._meta.db_table, model._meta.pk.column, int, "")]
         for other in models_kept():
@@ -234,7 +236,7 @@ def renumber(model, moves):
                 columns.append((meta.db_table, generic, kind, f" AND content_type_id = {content_type}"))
         quote = connection.ops.quote_name
         for table, column, kind, condition in columns:
-            # By way of a key that nobody has, so that rows can change places.
+            # Negative keys in between, so that two rows can exchange their keys.
             for step in (
                 [(-new, old) for old, new in moves.items()],
                 [(new, -new) for new in moves.values()],
@@ -250,7 +252,7 @@ GENERIC = {"core.tagged": "object_id", "zoo.sign": "object_id", "admin.logentry"
 
 
 def renumbered(tables, moves):
-    """A snapshot, with other keys: `moves` is model label -> old key -> new key."""
+    """Return a snapshot with other keys. `moves`: model label -> old key -> new key."""
     result = {}
     for model in models_kept():
         meta = model._meta

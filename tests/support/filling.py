@@ -1,4 +1,4 @@
-"""Fills a host, the stand-in or a real one, with what families have: each time the same, some of it odd."""
+"""Fills a host, the stand-in or a real one, with a family's data: the same each time, with some unusual values."""
 
 import hashlib
 import random
@@ -16,7 +16,7 @@ from django.core.cache import cache
 from django.db import connection, transaction
 from rest_framework.authtoken.models import Token
 
-# Hours after Europe's clocks went forward.
+# Hours after daylight saving time began in Europe.
 UNTIL = datetime(2026, 3, 29, 12, 0, 0, 123457, tzinfo=timezone.utc)
 PASSWORD = "lullaby-42"
 
@@ -43,13 +43,13 @@ ODD_TEXTS = [
 
 
 def token_key(username):
-    """The API token that `fill` gives a user: known, and always the same."""
+    """Return the API token that `fill` gives a user, always the same."""
     return hashlib.sha1(username.encode()).hexdigest()
 
 
 @dataclass
 class Family:
-    """Who is there now. All of them sign in with PASSWORD, but for `admin`, whose password stays admin."""
+    """The users and children that `fill` made. The password of `admin` is admin, that of all others PASSWORD."""
 
     admin: User  # superuser
     staff: User  # staff, with permissions of their own and of a group, in Berlin, in German
@@ -61,7 +61,8 @@ class Family:
 
 @transaction.atomic
 def fill(days=5, children=3, until=UNTIL, odd=True):
-    """`days` of `children` children, up to the moment `until`; with `odd`, also what is allowed but rare."""
+    """Add entries of `days` days for `children` children, up to the time `until`; with `odd`, also unusual values that
+    are allowed. Return the `Family`."""
     rng = random.Random(1)
     family = Family(*_users(until), children=_children(children, until))
     entries = [entry for child in family.children for entry in _entries(rng, child, days, until)]
@@ -79,7 +80,7 @@ def fill(days=5, children=3, until=UNTIL, odd=True):
     _timers(family, until)
     _site(family, until)
     if odd:
-        # As rows are that were there before the field.
+        # Like rows that are older than the field.
         core.Note.objects.filter(image="").exclude(note="").update(image=None)
         if apps.is_installed("tests.zoo"):
             from tests.zoo.filling import fill_zoo
@@ -89,6 +90,7 @@ def fill(days=5, children=3, until=UNTIL, odd=True):
 
 
 def fill_a_little():
+    """Add one day's entries of two children, and delete most rows of the growth tables. Return the `Family`."""
     family = fill(days=1, children=2, odd=False)
     for model in (core.WeightPercentile, core.HeightPercentile):
         model.objects.filter(age_in_days__gt=timedelta(days=3)).delete()
@@ -96,7 +98,7 @@ def fill_a_little():
 
 
 def odd_floats():
-    """What this database takes beside numbers. SQLite makes NaN a null, MySQL refuses all three."""
+    """Return those of NaN and the infinities that this database can store. SQLite stores NaN as NULL."""
     odd = {"sqlite": ["inf", "-inf"], "postgresql": ["nan", "inf", "-inf"]}
     return [float(text) for text in odd.get(connection.vendor, [])]
 
@@ -130,7 +132,7 @@ def _users(until):
 
     Token.objects.filter(user__in=users).delete()
     Token.objects.bulk_create([Token(key=token_key(user.username), user=user) for user in users[:4]])
-    # Not at creation: the field is `auto_now_add`.
+    # Set afterwards, since the field is `auto_now_add`.
     Token.objects.update(created=until - timedelta(days=99, microseconds=1))
 
     group = Group.objects.create(name="grandparents")
@@ -158,7 +160,7 @@ def _children(number, until):
         )
         child.save()
         children.append(child)
-    # An address that people bookmarked: `save` would work it out anew.
+    # A slug from before the child got its name: `save` would compute it again.
     core.Child.objects.filter(pk=children[-1].pk).update(slug="little-one")
     children[-1].slug = "little-one"
     cache.delete("core.child.count")
@@ -166,7 +168,7 @@ def _children(number, until):
 
 
 def _entries(rng, child, days, until):
-    """A day: eight times milk, a change and a sleep, and now and then something else."""
+    """Yield entries: each day eight feedings, diaper changes and sleeps, and sometimes something else."""
 
     def some(low, high, digits=1):
         return round(rng.uniform(low, high), digits)
@@ -236,7 +238,7 @@ def _odd_entries(child, until):
     yield core.Note(child=child, time=until, note="With a picture", image="notes/images/ünï côde.png")
     for value in [0.1 + 0.2, 1e-300, 1.7976931348623157e308, 123456789.12345679, *odd_floats()]:
         yield core.BMI(child=child, date=until.date(), bmi=value)
-    # The hour that was skipped, and the one that came twice, in Berlin.
+    # In Berlin, the hour that was skipped, and the one that was repeated.
     for start in (datetime(2026, 3, 29, 0, 30), datetime(2025, 10, 26, 0, 30)):
         start = start.replace(tzinfo=timezone.utc)
         for hours in (1, 2):
@@ -263,7 +265,7 @@ def _tags(rng, by_model, until):
         for row in rows[:: max(1, len(rows) // 20)]
         for tag in rng.sample(tags, rng.randrange(1, 3))
     ]
-    # Not saved one by one: each would touch its tag.
+    # `save` would change `last_used` of each tag.
     core.Tagged.objects.bulk_create(tagged, batch_size=200)
 
 

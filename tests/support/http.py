@@ -1,4 +1,4 @@
-"""Browsers and scripts that call the views: addresses, uploads, and what stands in the answers."""
+"""Calls the views as browsers and scripts do: URLs, uploads, and the content of answers."""
 
 import io
 import json
@@ -12,12 +12,12 @@ from backup import services
 from backup.conf import conf
 from tests.support.filling import token_key
 
-#: A name of a kept backup that there is not.
+#: The name of a kept backup that does not exist.
 NOTHING = "babybuddy_20261123T143022.123456Z_manual_0123456789ab_0123456789ABCDEF.zip"
 
 
 def url(name, *arguments):
-    """By default, those that are about a kept backup or an upload are about one that is not there."""
+    """Return a URL of the app. By default, the kept backup or upload in it is one that does not exist."""
     default = {
         "preview": ["nothing"],
         "question": ["nothing"],
@@ -35,6 +35,7 @@ def url(name, *arguments):
 
 
 def script(user):
+    """Return a test client that sends the API token of a user."""
     return Client(headers={"Authorization": f"Token {token_key(user.username)}"})
 
 
@@ -49,6 +50,7 @@ def upload(data=None, name="backup.zip"):
 
 
 def staged():
+    """Return the files of uploads that wait for confirmation."""
     return list(conf.root.glob("*/staged/*"))
 
 
@@ -57,18 +59,18 @@ def error_of(response):
 
 
 def hidden(response, action):
-    """The hidden fields of the form with this action, CSRF token apart."""
+    """Return the hidden fields of the form with this action, except for the CSRF token."""
     page = response.content.decode()
     form = page.split(f'action="{url(action)}"')[1].split("</form>")[0]
     return dict(re.findall(r'type="hidden" name="(upload|clear_existing_data)" value="([^"]*)"', form))
 
 
-#: A screen on which there is little room.
+#: The size of a small screen.
 PHONE = {"width": 390, "height": 844}
 
 
 def signed_in(context, server, user):
-    """A browser in which this user has signed in."""
+    """Sign a user in to a browser of Playwright. `context`: its window; `server`: the URL of the site."""
     client = Client()
     client.force_login(user)
     context.add_cookies([{"name": "sessionid", "value": client.cookies["sessionid"].value, "url": server}])

@@ -1,4 +1,4 @@
-"""The databases' own tools, for the benchmark: a dump out of the test database, and one back into it."""
+"""Runs the databases' own tools for the benchmark: dumps of the test database, and restoring them."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ def is_installed():
 
 
 def backup(target):
-    """What somebody would keep: compressed."""
+    """Write a compressed backup, as people keep them."""
     if connection.vendor == "sqlite":
         plain = target.with_suffix(".sqlite3")
         plain.unlink(missing_ok=True)
@@ -35,7 +35,7 @@ def backup(target):
 
 
 def prepare(dump):
-    """Make the dump that `restore` reads."""
+    """Write the dump that `restore` reads."""
     if connection.vendor == "sqlite":
         _run("sqlite3", connection.settings_dict["NAME"], ".dump", stdout=dump)
     elif connection.vendor == "postgresql":
@@ -45,7 +45,8 @@ def prepare(dump):
 
 
 def empty():
-    """Make room for `restore`, where it needs that: what MariaDB's tools make empties tables by itself."""
+    """Empty the tables before `restore`, on PostgreSQL only: a dump of MariaDB does that by itself, and SQLite gets a
+    new file."""
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             names = ", ".join(map(connection.ops.quote_name, connection.introspection.table_names(cursor)))
@@ -53,6 +54,7 @@ def empty():
 
 
 def restore(dump):
+    """Restore a dump, on SQLite into a new file."""
     if connection.vendor == "sqlite":
         fresh = dump.with_suffix(".restored")
         fresh.unlink(missing_ok=True)
@@ -64,7 +66,7 @@ def restore(dump):
 
 
 def _mariadb(tool):
-    """The tool with what leads to the test database."""
+    """Return the command of a tool, with the options for the test database."""
     settings = connection.settings_dict
     where = {"host": settings["HOST"], "port": settings["PORT"], "user": settings["USER"]}
     one_moment = ["--single-transaction"] if tool == "mariadb-dump" else []

@@ -1,10 +1,11 @@
-"""A host of an older version: its database, filled, and a backup of it.
+"""Makes a host of an older version: its database, filled, and a backup of it.
 
 `python -m tests.support.older VERSION FOLDER` makes `db.sqlite3` and `backup.zip` of a version in `VERSIONS`; it runs
 in a process of its own, whose database is that file, since the host's migrations write to `default`.
 
-`tests/data` holds such files of the stand-in, made once, when each was new: what was written then must restore for
-ever. `python -m tests.support.older` without arguments adds those that are missing there, and leaves the others alone.
+`tests/data` has such files of the stand-in, each made when its version was new: what was written then must always be
+restorable. `python -m tests.support.older` without arguments adds those that are missing there, and leaves the others
+alone.
 """
 
 import os
@@ -29,7 +30,7 @@ VERSIONS = {
     "2.6.0": (34, 34, True),
     "2.9": (36, 35, True),
 }
-# Hours after Europe's clocks went back.
+# Hours after daylight saving time ended in Europe.
 UNTIL = datetime(2022, 10, 30, 12, 0, 0, 123457, tzinfo=timezone.utc)
 
 
@@ -42,21 +43,21 @@ GOLDEN_VERSIONS = ["1.9", "1.12", "1.16", "2.0", "2.2", "2.6.0", "2.9"]
 
 @cache
 def old(version):
-    """The folder with both files of this host: the golden ones where there are any."""
+    """Return the folder with both files of a version: the golden ones if there are any."""
     if Path.cwd() == STAND_IN and version in GOLDEN_VERSIONS:
         return GOLDEN / version
     return _made_once(f"old-{version}", lambda folder: make(version, folder))
 
 
 def make(version, folder):
-    """Both files, in a new process. Returns their folder."""
+    """Make both files, in a new process. Return their folder."""
     _run([sys.executable, "-m", "tests.support.older", version, str(folder)], folder / "db.sqlite3")
     return folder
 
 
 @cache
 def updated_in_place(version):
-    """The old database after an update of the host, by the host's own command."""
+    """Return the path of the old database, after an update by the host's own command."""
 
     def update(folder):
         file = folder / "db.sqlite3"
@@ -67,7 +68,7 @@ def updated_in_place(version):
 
 
 def _made_once(name, fill_folder):
-    """A folder that is made by whichever of the test processes needs it first, and waited for by the others."""
+    """Return a folder that the first process of a test run that needs it makes, while the others wait."""
     folder = Path(os.environ["BACKUP_TEST_SHARED"], name)
     with FileLock(f"{folder}.lock"):
         if not folder.exists():
@@ -114,7 +115,7 @@ def main(version, folder):
         cursor.execute("PRAGMA page_size = 512")  # small, for what is kept in the repository
         cursor.execute("VACUUM")
 
-    if version == [*VERSIONS][-1]:  # of today: as today's app writes it
+    if version == [*VERSIONS][-1]:  # the present version: a backup by the app itself
         settings.BACKUP_EXCLUDE = ["zoo"]
         with (folder / "backup.zip").open("w+b") as file:
             services.create_backup(file, label="before the update")
@@ -137,7 +138,7 @@ def main(version, folder):
 
 
 def _targets(graph, version):
-    """The last migrations of that version; of apps that have no versions here, the last of all."""
+    """Return the last migrations of a version; for apps without versions here, the newest ones."""
     core, babybuddy, dbsettings = VERSIONS[version]
     last = {"core": core, "babybuddy": babybuddy, "zoo": 0, "dbsettings": 999 if dbsettings else 0}
     targets = []
@@ -151,7 +152,7 @@ def _targets(graph, version):
 
 
 def fill(apps):
-    """What a family has in that version: rows that each data migration since does something to."""
+    """Add a family's data: rows that each data migration since then changes."""
 
     def add(label, **values):
         model = apps.get_model(label)
@@ -185,7 +186,7 @@ def fill(apps):
         child = children[day % 2]
         start = UNTIL - timedelta(hours=11 * day, microseconds=day)
         end = start + timedelta(minutes=95, microseconds=7)
-        # As it was worked out then, where the clocks were changed in between: an hour too much.
+        # As it was computed then across a change of the clocks: an hour too much.
         period = {
             "child": child,
             "start": start,
@@ -195,7 +196,7 @@ def fill(apps):
         notes = {"notes": [None, "", "Slept »well«;\nthen not.", "🥕"][day % 4]}
         made += [
             add("core.feeding", **period, **notes, type="formula", method="bottle", amount=90 + day / 3),
-            # Not what the hour says.
+            # Not what the time of day suggests.
             add("core.sleep", **period, **notes, napping=not 6 <= start.hour <= 18, nap=bool(day % 2)),
             add("core.tummytime", **period, milestone="Rolled over!" if day == 3 else ""),
             add(
@@ -255,7 +256,7 @@ def fill(apps):
                 value=value,
             )
     for name in ("weightpercentile", "heightpercentile"):
-        if model := has(f"core.{name}"):  # what is gone must not come again
+        if model := has(f"core.{name}"):  # deleted rows must not come back
             model.objects.filter(pk__gt=20).delete()
 
 

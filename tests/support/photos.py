@@ -1,4 +1,4 @@
-"""Photos as the tests need them: made, put into backups by other means than the code under test, and looked at."""
+"""Makes photos for tests, and puts them into backups without the code under test."""
 
 import hashlib
 import io
@@ -14,15 +14,15 @@ from tests.support.backups import rewritten
 
 
 def picture(number=0, form="PNG", size=(8, 8)):
-    """A small picture, another for each number."""
+    """Return the bytes of a small picture, a different one for each number."""
     data = io.BytesIO()
     Image.new("RGB", size, (number % 256, number // 256 % 256, 7)).save(data, form)
     return data.getvalue()
 
 
 def with_photos(file, photos, change=None, **lies):
-    """A backup with these photos, name -> content. `change`: see `rewritten`. `lies`: what its metadata says of every
-    photo."""
+    """Return a backup with photos. `photos`: name -> content. `change`: see `rewritten`. `lies`: false values for each
+    photo in its metadata."""
     data = rewritten(file, change).getvalue()
     target = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(target, "w") as new:
@@ -42,7 +42,7 @@ def with_photos(file, photos, change=None, **lies):
 
 
 def setting(**fields):
-    """A change for `rewritten`: `core_child={1: {"picture": …}}`."""
+    """Return a change for `rewritten` that sets fields of records, as in `core_child={1: {"picture": …}}`."""
 
     def change(records):
         for label, by_key in fields.items():
@@ -53,20 +53,20 @@ def setting(**fields):
 
 
 def files():
-    """Name -> content of everything below MEDIA_ROOT."""
+    """Return name -> content of every file below MEDIA_ROOT."""
     root = Path(settings.MEDIA_ROOT)
     return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
 def put(name, content):
-    """Have the host's storage hold a file."""
+    """Write a file into the host's media folder."""
     path = Path(default_storage.path(name))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
 
 
 def with_damage(file, content):
-    """A copy of a backup in which a bit of this content, which is not compressed, is another."""
+    """Return a copy of a backup in which one bit of this content is changed. It must not be compressed."""
     data = file.getvalue()
     place = data.index(content) + len(content) // 2
     return io.BytesIO(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])

@@ -1,4 +1,4 @@
-"""Other processes of the host, as a server has them, on the same database."""
+"""Starts other processes of the host on the same database, like those of a server."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ from backup.database import database_of
 
 @contextmanager
 def process(code, *arguments):
-    """Another process of the host, on the same database; it is ended with the block."""
+    """Run code in another process of the host, on the same database; it is killed at the end of the block."""
     code = "import django; django.setup()\n" + textwrap.dedent(code)
     child = subprocess.Popen(
         [sys.executable, "-c", code, *map(str, arguments)],
@@ -33,20 +33,21 @@ def process(code, *arguments):
 
 
 def ask(child, line):
-    """What the process answers to a line."""
+    """Send a line to a process, and return the line that it answers."""
     child.stdin.write(line + "\n")
     child.stdin.flush()
     return hear(child)
 
 
 def hear(child):
+    """Return the next line that a process prints."""
     answer = child.stdout.readline().strip()
     assert answer, child.stderr.read()
     return answer
 
 
 def wait_until_usable():
-    """What a killed process left running in the server ends soon."""
+    """Wait until the database server has ended what a killed process left running there."""
     deadline = time.monotonic() + 20
     while True:
         try:

@@ -1,6 +1,6 @@
-"""How many examples Hypothesis tries: few at a desk, more in CI, ten times as many once a week.
+"""Decides how many examples Hypothesis tries: few by default, more in CI, ten times as many for a weekly run.
 
-`--hypothesis-profile=ci` and `=thorough` ask for them.
+`--hypothesis-profile=ci` and `=thorough` choose the latter two.
 """
 
 from hypothesis import settings
@@ -11,5 +11,5 @@ settings.load_profile("quick")
 
 
 def examples(number, **options):
-    """Decorates a test that is to try so many, in CI."""
+    """Decorate a test that tries this number of examples in CI, and proportionally more or fewer otherwise."""
     return settings(max_examples=number * settings.default.max_examples // 100, **options)

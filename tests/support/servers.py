@@ -1,5 +1,5 @@
-"""Real servers for the locations, each on a free port of this machine: S3, WebDAV, SFTP; and what is between them and
-us: a proxy that cuts connections, or hangs."""
+"""Starts real servers for locations, each on a free port of this machine: S3, WebDAV, SFTP. `Proxy` is a proxy before
+one of them that can cut connections, or hang."""
 
 import contextlib
 import getpass
@@ -21,12 +21,12 @@ from urllib.parse import quote
 import pytest
 
 STRICT = os.environ.get("BACKUP_TEST_STRICT") == "1"
-#: What must be quoted in an address, so that nothing leaks that was not percent-encoded.
+#: The password has characters that must be percent-encoded in an address.
 USER, PASSWORD = "family", "p/a?s#s@w:o%r d"
 
 
 def missing(what):
-    """Skips a test that needs something that is not here; BACKUP_TEST_STRICT=1 makes it fail instead."""
+    """Skip a test that needs something that is not installed; with BACKUP_TEST_STRICT=1, fail instead."""
     (pytest.fail if STRICT else pytest.skip)(f"{what} is not installed")
 
 
@@ -47,7 +47,7 @@ def wait_for_port(port, process):
 
 @contextlib.contextmanager
 def running(command, port):
-    """Runs a server until the block ends."""
+    """Run a server until the block ends."""
     quiet = subprocess.DEVNULL
     with subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet) as process:
         try:
@@ -58,7 +58,7 @@ def running(command, port):
 
 
 class Proxy:
-    """Stands before a server, and can treat connections badly. `limit`: bytes from the client after which it does."""
+    """A proxy before a server that can disturb connections. `limit`: after how many bytes from the client it does."""
 
     def __init__(self, port):
         self.target, self.limit, self.hangs, self.is_down = port, None, False, False
@@ -99,11 +99,11 @@ class Proxy:
             end.close()
 
     def bad(self, limit=0, *, hangs=False, towards_client=False):
-        """From now on: after so many bytes from the client, or towards it, connections are cut, or nothing moves."""
+        """From now on, cut each connection after `limit` bytes from the client, or towards it; or let it hang."""
         self.moved, self.limit, self.hangs, self.towards_client = 0, limit, hangs, towards_client
 
     def cut(self):
-        """Cut the connections that there are."""
+        """Cut the open connections."""
         for end in self._open:
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
@@ -111,7 +111,7 @@ class Proxy:
 
     def close(self):
         with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)  # else who waits in there accepts one more
+            self._listener.shutdown(socket.SHUT_RDWR)  # or the thread would accept one more connection
         self._listener.close()
         for end in self._open:
             with contextlib.suppress(OSError):
@@ -155,7 +155,7 @@ class S3Server:
 
     @contextlib.contextmanager
     def user_who_may(self, *actions):
-        """A user with these rights and no other; yields key and secret. Until then nobody is checked."""
+        """Make a user with only these permissions; yields key and secret. They are only checked within the block."""
         iam, name = self.client("iam"), f"user{next(self._numbers)}"
         iam.create_user(UserName=name)
         statement = {"Effect": "Allow", "Action": [f"s3:{name}" for name in actions], "Resource": "*"}
@@ -171,7 +171,7 @@ class S3Server:
 
 @contextlib.contextmanager
 def s3_server(tls=None):
-    """moto's server, in a process of its own, so that its memory is not ours. `tls`: the file of its certificate."""
+    """Run moto's server, in its own process, so that its memory is not ours. `tls`: the file of its certificate."""
     if importlib.util.find_spec("moto") is None or importlib.util.find_spec("flask_cors") is None:
         missing("moto's server")
     port = free_port()
@@ -186,14 +186,14 @@ def s3_server(tls=None):
 
 
 class DavServer:
-    """`authority`: the file of who made its certificate."""
+    """`authority`: the file with the certificate of its authority."""
 
     def __init__(self, folder, port, authority=None):
         self.folder, self.port, self.authority = folder, port, authority
         self.refuse({})
 
     def refuse(self, statuses):
-        """From now on: method -> status that it gets in place of the server's own answer."""
+        """From now on, answer requests with an error. `statuses`: method -> status."""
         self.folder.with_suffix(".json").write_text(json.dumps(statuses))
 
     def address(self, path="/nas/babybuddy", port=None, password=PASSWORD, host="127.0.0.1"):
@@ -216,7 +216,7 @@ def dav_server(folder, *, tls=False):
 
 
 def certificate(authority_file):
-    """A certificate for 127.0.0.1, by an authority that is written into a file. Returns the file of the certificate."""
+    """Make a certificate for 127.0.0.1, and write that of its authority into a file. Return the file of the former."""
     try:
         import trustme
     except ImportError:
@@ -239,7 +239,7 @@ LIMITED = "opendir,readdir,read,remove,rename,posix-rename"
 
 
 class SshServer:
-    """OpenSSH's sshd with keys of its own. `folder`: what is meant for the test."""
+    """OpenSSH's sshd with keys of its own. `folder`: where the files of the test are."""
 
     def __init__(self, folder, port):
         self.folder, self.port, self.user = folder, port, getpass.getuser()
@@ -252,7 +252,7 @@ class SshServer:
         return f"sftp://{self.user}@127.0.0.1:{port or self.port}{path}?{query}"
 
     def knows(self, port, key="host"):
-        """Adds a host key to known_hosts, for a port."""
+        """Add a host key to known_hosts, for a port."""
         kind, text, *_ = (self.folder / f"{key}.pub").read_text().split()
         with self.known_hosts.open("a") as file:
             file.write(f"[127.0.0.1]:{port} {kind} {text}\n")
@@ -294,9 +294,9 @@ Subsystem sftp {SFTP_SERVER}
 
 @contextlib.contextmanager
 def password_ssh_server(folder):
-    """OpenSSH's sftp-server behind a server that takes a password: sshd itself would take none but a system user's.
+    """Run OpenSSH's sftp-server behind a server that accepts a password: sshd only accepts those of system users.
 
-    Yields the port, its host key, and the passwords that it was sent.
+    Yields the port, its host key, and the list of the passwords that were sent to it.
     """
     sent = []
     try:
@@ -352,7 +352,7 @@ def password_ssh_server(folder):
             transport = paramiko.Transport(client)
             transport.set_log_channel("tests.sftp")
             transport.add_server_key(key)
-            with contextlib.suppress(paramiko.SSHException, EOFError, OSError):  # who goes away
+            with contextlib.suppress(paramiko.SSHException, EOFError, OSError):  # the client has disconnected
                 transport.start_server(server=Interface())
 
     threading.Thread(target=accept, daemon=True).start()

@@ -1,4 +1,4 @@
-"""Everything that a backup should hold, read independently of the code under test, to compare by value."""
+"""Reads everything that a backup should hold, independently of the code under test, to compare by value."""
 
 import json
 from collections import Counter
@@ -13,11 +13,11 @@ LEFT_OUT_APPS = {"contenttypes", "sessions", "axes"}
 
 
 def snapshot(alias="default"):
-    """Model label -> key -> field -> value, of every row.
+    """Return model label -> key -> field -> value, for every row.
 
-    Equal data gives equal snapshots on any two databases: references to content types and permissions, that
-    each database numbers itself, are by name; rows of a plain many-to-many table are pairs, as their own keys
-    mean nothing.
+    Equal data gives equal snapshots on any two databases: references to content types and permissions, which each
+    database numbers itself, are names; rows of a plain many-to-many table are pairs, since their own keys mean
+    nothing.
     """
     natural = _natural_keys(alias)
     tables = {}
@@ -35,7 +35,7 @@ def snapshot(alias="default"):
 
 
 def differences(before, after, limit=20):
-    """The first so many differences of two snapshots, a line each; none when they are equal."""
+    """Return up to `limit` differences of two snapshots, a line each; [] if they are equal."""
     lines = []
     for label in sorted(before.keys() | after.keys()):
         old, new = before.get(label, {}), after.get(label, {})
@@ -72,7 +72,7 @@ def _natural_keys(alias):
 
 
 def _rows(model, alias, natural):
-    """This table's own columns; those of a multi-table parent are the parent's."""
+    """Yield the rows of a table, with its own columns only: those of a multi-table parent are in the parent's table."""
     compiler, statement, converters, names = _query(model, connections[alias])
     fields = model._meta.local_concrete_fields
     references = [
@@ -104,7 +104,7 @@ def _rows(model, alias, natural):
 
 @cache
 def _query(model, connection):
-    """How Django reads all rows of a table: to make the statement takes longer than to run it."""
+    """Return the statement with which Django reads all rows of a table, which takes longer to make than to run."""
     fields = model._meta.local_concrete_fields
     # None may be SQL's null, or JSON's: only the database tells.
     nulls = {

@@ -1,8 +1,8 @@
-"""The database of a freshly installed host, kept to be put back before each test.
+"""Keeps the database of a freshly installed host, and puts it back before each test.
 
-The code under test opens transactions, connections and processes of its own, so a test cannot be wrapped in a
-transaction that is rolled back; and Django's own way out, flushing all tables, would lose the rows that
-migrations and the host's `migrate` command made.
+The code under test opens transactions, connections and processes of its own, so a test cannot run in a transaction that
+is rolled back. Flushing all tables, Django's other way, would lose the rows that migrations and the host's `migrate`
+command make.
 """
 
 import copy
@@ -13,15 +13,16 @@ from django.db import connection, connections, transaction
 
 
 def keep_stock():
-    """Keeps the database as it is now. Returns an object whose `put_back()` brings it back to that.
+    """Keep the database as it is now. Return an object with these methods:
 
-    `filled(fill)` is for a database that was just put back: what `fill()` makes of it, and returns.
+    `put_back()` restores that state. `filled(fill)`, called right after it, fills the database with `fill()`, and
+    returns what that returns. `drop()` deletes what was kept.
     """
     return {"sqlite": SQLite, "postgresql": PostgreSQL, "mysql": MySQL}[connection.vendor]()
 
 
 class SQLite:
-    """A copy of the file. What a function made of it is kept as a copy, too, and not made again."""
+    """Keeps a copy of the file, and one for each function that has filled it, so that it is only called once."""
 
     def __init__(self):
         connections.close_all()
@@ -31,7 +32,7 @@ class SQLite:
 
     @property
     def stock(self):
-        """The file that nobody has changed."""
+        """Return the path of the unchanged copy."""
         return self.copies[None][0]
 
     def _keep(self, fill, name, result=None):
@@ -61,13 +62,13 @@ class SQLite:
 
 
 class PostgreSQL:
-    """A second database, used as a template; and a second schema with the same rows, for the rule.
+    """Keeps a second database as a template, and the rows in a second schema.
 
-    A database is made of a template in half a second. Where only rows were changed, those tables are put back by
-    themselves, in a tenth of that.
+    Creating a database from the template takes half a second. Usually only rows have changed; then only their tables
+    are put back, from the schema, in a tenth of that time.
     """
 
-    #: What defines the tables: whoever changes anything of them leaves a newer row in one of these, or one less.
+    #: The catalogues that define the tables: every change of a table adds a newer row to one of these, or removes one.
     CATALOGS = ["attribute", "attrdef", "constraint", "index", "namespace", "proc", "trigger", "type"]
 
     def __init__(self):
@@ -91,7 +92,7 @@ class PostgreSQL:
     def _create(self, name, template):
         name, template = self._quote(name), self._quote(template)
         with connection._nodb_cursor() as cursor:
-            # FORCE ends what other processes of the test may have left connected.
+            # FORCE ends connections that other processes of the test may have left.
             cursor.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
             cursor.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
 
@@ -101,7 +102,7 @@ class PostgreSQL:
         connections.close_all()
 
     def _versions(self, cursor, tables):
-        """Table -> how many rows, and the newest transaction that wrote one: a change is another pair."""
+        """Return table -> number of rows, and the newest transaction that wrote one: every change changes this pair."""
         cursor.execute(
             " UNION ALL ".join(
                 f"SELECT {number}, count(*), max(xmin::text::bigint) FROM {self._quote(table)}"
@@ -111,7 +112,7 @@ class PostgreSQL:
         return {tables[number]: version for number, *version in cursor.fetchall()}
 
     def _catalogs(self, cursor):
-        # Two of them by what they say, since a sequence that starts anew leaves newer rows there, too.
+        # Two of them by their content, since restarting a sequence writes newer rows there, too.
         cursor.execute(
             "SELECT (SELECT sum(hashtext(concat_ws(' ', oid, relname, relowner, relacl))) FROM pg_class),"
             " (SELECT sum(hashtext(sequence::text)) FROM pg_sequence AS sequence)"
@@ -119,7 +120,7 @@ class PostgreSQL:
         return cursor.fetchone(), self._versions(cursor, [f"pg_{name}" for name in self.CATALOGS])
 
     def _numbers(self, cursor):
-        """Sequence -> its last number, and whether that was given out."""
+        """Return sequence -> its last number, and whether that was used."""
         cursor.execute(
             " UNION ALL ".join(
                 f"SELECT {number}, last_value, is_called FROM {self._quote(name)}"
@@ -168,7 +169,7 @@ class PostgreSQL:
 
 
 class MySQL:
-    """All rows in memory; only tables whose checksum changed are written again."""
+    """Keeps all rows in memory, and only writes tables again whose checksum has changed."""
 
     def __init__(self):
         with connection.cursor() as cursor:
@@ -183,7 +184,7 @@ class MySQL:
         return connection.ops.quote_name(name)
 
     def _state(self, cursor):
-        """Table -> its checksum and the next number of its sequence."""
+        """Return table -> its checksum and the next number of its sequence."""
         cursor.execute("CHECKSUM TABLE " + ", ".join(map(self._quote, self.tables)))
         checksums = {name.rpartition(".")[2]: checksum for name, checksum in cursor.fetchall()}
         if not connection.mysql_is_mariadb:
