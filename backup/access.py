@@ -37,7 +37,7 @@ from backup.storage.uploads import incomplete
 #: The most bytes of a form, without the file in it.
 FORM_SIZE = MIB
 CHUNK = 64 * 1024
-#: Seconds that a stranger may go on sending after the answer, and in which at least CHUNK must come.
+#: For how many seconds a stranger may go on sending after the answer; within how many CHUNK bytes must arrive.
 STRANGER_SENDS, STRANGER_STALLS = 10, 0.5
 
 
@@ -222,10 +222,10 @@ def drain(request: HttpRequest, seconds: float = 10) -> None:
 
 
 def drop_body(request: HttpRequest, response: HttpResponseBase) -> None:
-    """Discard the body of a stranger's request after the answer was sent, without waiting for one that stalls.
+    """Have the body of a stranger's request discarded after the answer was sent, without waiting if no data comes.
 
-    The answer would be lost where the connection were closed at once: see `drain`. Reading from a client that sends
-    nothing cannot be stopped by way of WSGI, so this needs the socket, which gunicorn gives away. With other servers
+    If the connection were closed at once, the client would not see the answer: see `drain`. WSGI has no way to stop
+    reading from a client that sends nothing, so this needs the socket, which gunicorn provides. With other servers
     nothing is read.
     """
     connection = request.META.get("gunicorn.socket")
@@ -249,7 +249,10 @@ def drop_body(request: HttpRequest, response: HttpResponseBase) -> None:
 
 
 def _receives(connection: socket.socket) -> bool:
-    """Receive and drop CHUNK bytes, and tell whether they came soon: a few now and then would hold the worker, too."""
+    """Receive and discard CHUNK bytes, and tell whether they arrived within STRANGER_STALLS seconds.
+
+    A client that sends a few bytes now and then would keep the worker busy, too.
+    """
     left, until = CHUNK, time.monotonic() + STRANGER_STALLS
     while left > 0:
         connection.settimeout(max(until - time.monotonic(), 0.001))
@@ -261,5 +264,5 @@ def _receives(connection: socket.socket) -> bool:
 
 
 def unknown_checksum() -> InvalidBackup:
-    """Return the error for a checksum of another kind than we know."""
+    """Return the error for a checksum of an unknown kind."""
     return InvalidBackup(_("A checksum must be sha256 or sha1."))

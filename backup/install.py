@@ -26,7 +26,7 @@ _INSTALLED = re.compile(rb"(?ms)^# --- babybuddy-backup: begin\b.*?^# --- babybu
 
 
 class Outcome(enum.Enum):
-    """What was done, in words."""
+    """What was done, as a message."""
 
     ADDED = "Backup & Restore was added to {path}. Restart Baby Buddy to see it in the user menu."
     UPDATED = "Backup & Restore in {path} was brought up to date. Restart Baby Buddy."
@@ -34,11 +34,14 @@ class Outcome(enum.Enum):
 
 
 class InstallError(Exception):
-    """Why the snippet could not be put there, in words."""
+    """The snippet could not be put there. Its text says why."""
 
 
 def snippet() -> bytes:
-    """Return the text of the snippet. It is not imported, since it runs in a settings module only."""
+    """Return the text of the snippet, which is read and not imported, since it only works in a settings module.
+
+    Raises `InstallError` if it is not installed.
+    """
     spec = find_spec(SNIPPET)
     if spec is None or spec.origin is None:
         raise InstallError(
@@ -48,7 +51,7 @@ def snippet() -> bytes:
 
 
 def install(path: Path) -> Outcome:
-    """Put the snippet into a settings file. Raises `InstallError`."""
+    """Put the snippet into a settings file, or replace an earlier version of it there. Raises `InstallError`."""
     if not path.is_file():
         raise InstallError(f"{path} is {'no file' if path.exists() else 'missing'}.")
     # A link stays a link: the file that it points to is replaced.
@@ -62,7 +65,7 @@ def install(path: Path) -> Outcome:
         return Outcome.UNCHANGED
     outcome = Outcome.UPDATED if _INSTALLED.search(text) else Outcome.ADDED
     if outcome is Outcome.UPDATED:
-        new = _INSTALLED.sub(lambda _found: wanted, text, count=1)
+        new = _INSTALLED.sub(lambda _match: wanted, text, count=1)
     else:
         _check_is_settings_module(path, text)
         new = text.rstrip() + b"\n\n\n" + wanted
@@ -76,7 +79,7 @@ def install(path: Path) -> Outcome:
 
 
 def _check_is_settings_module(path: Path, text: bytes) -> None:
-    """Raise InstallError unless the module has INSTALLED_APPS, if only by `from .base import *`."""
+    """Raise `InstallError` unless the module defines or imports INSTALLED_APPS, `from .base import *` included."""
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError) as error:
@@ -92,7 +95,7 @@ def _check_is_settings_module(path: Path, text: bytes) -> None:
 
 
 def _replace(path: Path, text: bytes) -> None:
-    """Write a file anew; its mode and its owner stay."""
+    """Replace the content of a file, and keep its mode and its owner."""
     before = path.stat()
     with atomic_write(path) as file:
         file.write(text)
@@ -102,6 +105,7 @@ def _replace(path: Path, text: bytes) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Run the command, and return its exit code: see above."""
     parser = argparse.ArgumentParser(
         prog="python -m backup.install",
         description="Plug Backup & Restore into Baby Buddy: append the snippet to its settings module, once.",

@@ -124,7 +124,7 @@ class TextComparison:
     def _partition(
         self, table: Table, lines: set[bytes], columns: Batch, text: bytes | None
     ) -> tuple[dict[bytes, Any], Batch]:
-        """Divide rows here into those that are among the lines (returned as line -> key) and others (as columns).
+        """Split the rows here: return those whose text is one of the lines, as line -> key, and the others, as columns.
 
         `columns`, `text`: the rows here as columns and as text.
         """
@@ -134,14 +134,14 @@ class TextComparison:
         matching = list(map(lines.__contains__, texts))
         self._reader.collect(table, columns, matching)
         current = dict(zip(compress(texts, matching), compress(columns[0], matching), strict=True))
-        others = [place for place, is_among in enumerate(matching) if not is_among]
-        return current, [[column[place] for place in others] for column in columns] if others else []
+        others = [index for index, matches in enumerate(matching) if not matches]
+        return current, [[column[index] for index in others] for column in columns] if others else []
 
     def _pieces(self, table: Table, is_hopeless: Callable[[], bool]) -> Iterator[_Piece]:
-        """Yield what `_pair_with_rows` does in pieces.
+        """Yield the blocks of `_pair_with_rows`, in pieces where they differ from the rows.
 
-        Of a backup of this very database, nearly all blocks are the same as a whole. If one is not, most of it is
-        all the same: to take it apart would take several times as long as to compare it.
+        In a backup of the database itself, nearly all blocks are identical. If one is not, most of its pieces still
+        are, and comparing these is several times as fast as splitting the whole block into lines.
         """
         for lines, columns, last, is_complete in self._pair_with_rows(table, is_hopeless):
             text = _text_of(table, columns)
@@ -163,12 +163,12 @@ class TextComparison:
     def _pair_with_rows(
         self, table: Table, is_hopeless: Callable[[], bool]
     ) -> Iterator[tuple[Lines, Batch, int | None, bool]]:
-        """Yield each block of a model's lines with the rows here that have its keys, as columns, its last key, and
-        whether these are all rows here up to that key.
+        """Yield each block of a model's lines, the rows here in its range of keys, as columns, its last key, and
+        whether these are all rows in that range.
 
-        Those are the keys above the last one of the block before, up to the last of this one; there are none if a
-        key cannot be read off the text (then the last key is None). The database is asked for the next rows while these
-        are compared; no more once it is hopeless that any row is the same.
+        The range begins after the last key of the block before, and ends with the last key of this one. If that key
+        cannot be read from the text, it is None, and there are no rows. The next rows are read from the database while
+        these are compared; none are read once `is_hopeless()` is true.
         """
         waiting: tuple[Lines, Callable[[], Batch], int | None, int] | None = None
         after: int | None = None
@@ -210,8 +210,11 @@ class _Piece(NamedTuple):
 
 
 class _Cut(NamedTuple):
-    """Where a record begins that is both in the lines and here. `row`: how many rows here are before it. `key`: None
-    at the end."""
+    """The beginning of a record that is both in the lines and here, or the beginning or end of both texts.
+
+    `line`, `text`: its position in the lines, and in the text of the rows. `row`: how many rows are before it. `key`:
+    its key; None at the beginning and at the end.
+    """
 
     line: int
     text: int
@@ -220,9 +223,9 @@ class _Cut(NamedTuple):
 
 
 def _cuts(table: Table, lines: bytes, keys: Sequence[Any], text: bytes) -> Iterator[_Cut]:
-    """Yield places at which both texts can be cut, in their order, from the beginning to the end.
+    """Yield the positions at which both texts can be cut, in order, the beginning and the end included.
 
-    `text`, `keys`: of the rows here.
+    `keys`, `text`: the keys and the text of the rows here.
     """
     cut = _Cut(0, 0, 0, None)
     yield cut
@@ -242,8 +245,8 @@ def _cuts(table: Table, lines: bytes, keys: Sequence[Any], text: bytes) -> Itera
 
 
 def _runs(cuts: Iterable[_Cut], lines: bytes, text: bytes) -> Iterator[tuple[_Cut, _Cut, bool]]:
-    """Yield the stretches between cuts, those together that follow each other and are the same in both texts, or
-    differ, as their beginning, their end, and whether they are the same."""
+    """Yield start, end, and whether both texts are the same there, for each run of neighbouring stretches between cuts
+    of which this is equally true."""
     between = [(a, b, lines[a.line : b.line] == text[a.text : b.text]) for a, b in pairwise(cuts)]
     for same, stretches in groupby(between, itemgetter(2)):
         first, *_others = together = list(stretches)
@@ -251,7 +254,7 @@ def _runs(cuts: Iterable[_Cut], lines: bytes, text: bytes) -> Iterator[tuple[_Cu
 
 
 def _text_of(table: Table, columns: Batch) -> bytes | None:
-    """Return rows here as text, as a file has them; None if there are none, or if one of them cannot be read."""
+    """Return rows here as text, in the form of a file; None if there are none, or if one cannot be written as JSON."""
     try:
         return lines_of(table.record_template, columns) if columns else None
     except TypeError:  # a value in the database that JSON cannot express
@@ -259,8 +262,8 @@ def _text_of(table: Table, columns: Batch) -> bytes | None:
 
 
 def _key_of(table: Table, line: bytes) -> int | None:
-    """Return the key at the beginning of a line; None if the line is not as we write it, or the key no number of 64
-    bits."""
+    """Return the key at the beginning of a line; None if the line has another layout than ours, or the key is not a
+    non-negative number of fewer than 19 digits."""
     head = table.record_template[0]
     key = line[len(head) : line.find(b",", len(head))] if line.startswith(head) else b""
     return int(key) if key.isdigit() and len(key) < 19 else None
