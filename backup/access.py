@@ -256,7 +256,10 @@ def _receives(connection: socket.socket) -> bool:
     left, until = CHUNK, time.monotonic() + STRANGER_STALLS
     while left > 0:
         connection.settimeout(max(until - time.monotonic(), 0.001))
-        received = len(connection.recv(left))
+        try:
+            received = len(connection.recv(left))
+        except TimeoutError:
+            return False
         if not received or time.monotonic() > until:
             return False
         left -= received
