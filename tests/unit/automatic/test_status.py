@@ -25,7 +25,7 @@ def full(*args, **kwargs):
 
 
 @pytest.fixture
-def browser_of():
+def client_of():
     def sign_in(user):
         client = Client()
         client.force_login(user)
@@ -83,11 +83,11 @@ def test_it_answers_200_however_the_state_is(nightly, settings, monkeypatch, sta
     assert answer.json()["message"]
 
 
-def test_it_answers_where_the_storage_does_not(nightly, monkeypatch, browser_of):
+def test_it_answers_where_the_storage_does_not(nightly, monkeypatch, client_of):
     monkeypatch.setattr(files, "names_in", full)
     answer = script(nightly.staff).get(url("status"))
     assert (answer.status_code, answer.json()["state"]) == (200, "failed")
-    assert browser_of(nightly.staff).get(url("index")).status_code == 200
+    assert client_of(nightly.staff).get(url("index")).status_code == 200
 
 
 def test_strangers_learn_nothing(nightly):
@@ -113,20 +113,20 @@ def test_the_guards_answer_is_for_superusers(nightly):
     assert status.status().state is State.OK
 
 
-def test_the_page_says_it_first_thing(nightly, browser_of):
+def test_the_page_says_it_first_thing(nightly, client_of):
     shrink()
     before = status.status().before
-    page = browser_of(nightly.admin).get(url("index")).content.decode()
+    page = client_of(nightly.admin).get(url("index")).content.decode()
     assert page.index("Entries are fewer") < page.index("Create Backup")
     assert "2 → 1" in page
     assert f'value="{before}"' in page
     assert url("acknowledge") in page
-    assert url("acknowledge") not in browser_of(nightly.staff).get(url("index")).content.decode()
+    assert url("acknowledge") not in client_of(nightly.staff).get(url("index")).content.decode()
 
 
-def test_the_last_backup_before_it_is_one_click_away(nightly, browser_of):
+def test_the_last_backup_before_it_is_one_click_away(nightly, client_of):
     shrink()
-    client = browser_of(nightly.admin)
+    client = client_of(nightly.admin)
     answer = client.post(
         url("restore"), {"kept": status.status().before, "clear_existing_data": "true"}, follow=True
     )
@@ -147,8 +147,8 @@ def menu(client):
     return page[page.index('href="/backup/"') :].partition("</a>")[0]
 
 
-def test_the_menu_has_a_mark_where_somebody_has_to_look(nightly, browser_of, monkeypatch, at):
-    client = browser_of(nightly.staff)
+def test_the_menu_has_a_mark_where_somebody_has_to_look(nightly, client_of, monkeypatch, at):
+    client = client_of(nightly.staff)
     assert MARK not in menu(client), "nothing is known"
     run.run(now=True)
     assert MARK not in menu(client)
