@@ -100,6 +100,12 @@ def pytest_configure_node(node):
     node.workerinput["shared"] = str(node.config.stash[SCRATCH])
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """Run slow tests first: at the end, the other processes would wait for one that runs a slow test."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 def pytest_collection_finish(session):
     """Exclude modules and tests from garbage collection: they stay to the end, and looking through them takes time."""
     gc.collect()

@@ -6,6 +6,8 @@ import sys
 import venv
 from pathlib import Path
 
+import pytest
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -30,6 +32,7 @@ def make(folder):
     assert (done.returncode, done.stdout, done.stderr) == (0, f"Making {folder} …\n", "")
 
 
+@pytest.mark.slow
 def test_what_is_half_made_is_made_anew(tmp_path):
     folder = tmp_path / "venv"
     assert not is_whole(folder)

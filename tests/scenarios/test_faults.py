@@ -440,6 +440,7 @@ def test_killed_at_any_moment(changed, tmp_path, temporary):
 OLD = older.old("2.6.0") / "backup.zip"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="signals and forks are POSIX's")
 @pytest.mark.parametrize(
     ("arguments", "moments"),
@@ -628,6 +629,7 @@ def held_by_others(host_db):
         cursor.execute(f"PRAGMA busy_timeout = {before}")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(ENGINE != "sqlite", reason="readers of the others wait for nobody")
 def test_a_database_that_others_hold_is_busy(changed, held_by_others, tmp_path):
     file, _then, _now = changed

@@ -437,6 +437,7 @@ def test_what_was_read_lately_is_not_read_again(pictured, long_ago, proving):
     assert (proof["verdict"], proof["photos"], proof["photos_known"]) == ("proved", 4, 3)
 
 
+@pytest.mark.slow
 def test_a_damaged_photo_is_found_within_a_week_and_mended(pictured, long_ago, proving):
     first = automatic.run(now=True).backup
     flip(next(iter(store().values())))

@@ -92,6 +92,7 @@ def fetched(name, folder):
     return path
 
 
+@pytest.mark.slow
 def test_it_lands_encrypted_in_all_four_and_comes_back(site, tmp_path, caplog):
     key = keys.current().key
     before = snapshot()

@@ -442,6 +442,7 @@ def test_a_database_without_its_journal(host_db, tmp_path):
     assert [line for line in plan.warnings if "-wal" in line]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["database", "backup"])
 def test_the_additions_of_a_fork_are_left_out_by_choice(host_db, tmp_path, kind):
     """To update helps nobody whose Baby Buddy somebody has changed."""
@@ -467,7 +468,8 @@ def test_the_additions_of_a_fork_are_left_out_by_choice(host_db, tmp_path, kind)
     path = tmp_path / "fork"
     file.seek(0)
     path.write_bytes(file.read())
-    for command in [("prove_backup", str(path)), ("compare_backups", str(path), str(path))]:
+    plain = older.old("2.9") / "backup.zip"
+    for command in [("prove_backup", str(path)), ("compare_backups", str(plain), str(path))]:
         if kind == "backup" or (ALL and command[0] == "prove_backup"):
             with pytest.raises(CommandError, match="add --leave-out"):
                 call_command(*command)

@@ -13,6 +13,7 @@ import pytest
 from backup.install import snippet
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.slow  # all of them, so that one process builds the wheel
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
 
 

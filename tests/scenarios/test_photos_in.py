@@ -319,6 +319,7 @@ def test_an_older_backup_keeps_its_photos(family, settings, tmp_path, version, i
     assert (result.photos, result.missing_files) == (2, 0)
 
 
+@pytest.mark.slow
 def test_a_damaged_photo_of_an_older_backup_can_be_left_out(family, settings, tmp_path):
     """As that of a current one can; the record comes without it."""
     settings.MEDIA_ROOT = tmp_path / "media"
@@ -387,6 +388,7 @@ def test_a_large_photo_takes_little_memory(backup, settings, tmp_path):
     assert (settings.MEDIA_ROOT / "child/picture/large.jpg").stat().st_size == len(large)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
 def test_many_photos_take_little_memory(backup, settings, tmp_path):
     child, count = core.Child.objects.earliest("pk"), 3000
