@@ -12,10 +12,12 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
-from itertools import chain, islice
+from itertools import chain
 from typing import Any
 
 import orjson
+
+from .limits import Limits
 
 # -- writing ---
 
@@ -82,6 +84,14 @@ class RecordTooLongError(ValueError):
     """A record is longer than the limit."""
 
 
+class RecordTooDeepError(LayoutError):
+    """The lists and objects in a record are nested more deeply than the parser reads."""
+
+
+class TooManyValuesError(ValueError):
+    """A record has more values than the limit."""
+
+
 class Lines:
     """A batch of a model's records, at least one, as JSON text.
 
@@ -125,6 +135,10 @@ class Lines:
 
 #: After this many bytes without the beginning of a record, the layout is not ours, so the text is parsed.
 _LONG = 4 * 1024 * 1024
+#: A record of more bytes than this is a batch of its own.
+_TOGETHER = 256 * 1024
+#: How deeply lists and objects may be nested in a record: orjson reads no more.
+DEEPEST = 1024
 
 
 def start_of(label: str) -> bytes:
@@ -132,13 +146,13 @@ def start_of(label: str) -> bytes:
     return b'{"model":%b,' % text_of(label)
 
 
-def read_lines(blocks: Iterator[bytes], label: str, limit: int) -> Iterator[Lines]:
-    """Yield the records of a model's member in batches. `blocks`: its text. `limit`: the most bytes of a record.
+def read_lines(blocks: Iterator[bytes], label: str, limits: Limits) -> Iterator[Lines]:
+    """Yield the records of a model's member in batches. `blocks`: its text. `limits`: of a record.
 
     As long as there is one record on each line, each block is only cut after its last whole line. (JSON strings contain
     no line breaks.) The rest, which is at least the last record, is read by `read_elements`.
 
-    Raises `LayoutError`, `RecordTooLongError`.
+    Raises `LayoutError`, `RecordTooLongError`, `RecordTooDeepError`, `TooManyValuesError`.
     """
     start = start_of(label)
     following = b"}" + BETWEEN + start
@@ -160,22 +174,32 @@ def read_lines(blocks: Iterator[bytes], label: str, limit: int) -> Iterator[Line
         yield Lines(text if started else text[2:], start)
         waiting, started = [block[end + 1 + len(BETWEEN) :]], True
         size = len(waiting[0])
-    yield from read_elements(chain([b","] if started else [], waiting, blocks), limit, started=started)
+    yield from read_elements(chain([b","] if started else [], waiting, blocks), limits, started=started)
 
 
-def read_elements(blocks: Iterator[bytes], limit: int, *, started: bool = False) -> Iterator[Lines]:
-    """Yield the records of a JSON array of any layout, in batches.
+def read_elements(blocks: Iterator[bytes], limits: Limits, *, started: bool = False) -> Iterator[Lines]:
+    """Yield the records of a JSON array of any layout, in batches: some hundred kilobytes, or one long record.
 
-    `started`: whether the text begins after a record. `limit`, errors: as in `read_lines`.
+    `started`: whether the text begins after a record. `limits`, errors: as in `read_lines`.
     """
-    text = b""
-    place = 0  # the text is scanned up to here
-    start = 0  # the beginning of the current element, or of the gap before the next one
     depth = 1 if started else 0
     separator = b"," if started else b""  # the content of the gap before an element, apart from white space
     in_string = closed = False
-    while True:
-        elements: list[bytes] = []
+    unread = b""  # the beginning of an escape sequence, at the end of a block
+    #: What earlier blocks hold of the current element, or of the gap before the next one. It is joined only once.
+    pieces: list[bytes] = []
+    values = 0  # how many lists and objects begin in the current element
+    elements: list[bytes] = []
+
+    def batch() -> Lines:
+        nonlocal elements
+        ready, elements = elements, []
+        return Lines(BETWEEN.join(ready), b"", ready)
+
+    for block in blocks:
+        text = unread + block
+        place = 0  # the text is scanned up to here
+        start = 0  # where the current element or gap begins, or goes on
         while place < len(text):
             match = (_IN_STRING if in_string else _OUTSIDE).match(text, place)
             if match is None or match.end() == place:  # the text ends inside an escape sequence
@@ -189,7 +213,7 @@ def read_elements(blocks: Iterator[bytes], limit: int, *, started: bool = False)
             elif mark:
                 opens = mark in b"[{"
                 if depth <= 1:
-                    gap = text[start : place - 1].strip(_WHITE_SPACE)
+                    gap = b"".join([*pieces, text[start : place - 1]]).strip(_WHITE_SPACE)
                     if depth == 0:
                         fits = mark == b"[" and not closed and gap in (b"", codecs.BOM_UTF8)
                     else:
@@ -197,33 +221,34 @@ def read_elements(blocks: Iterator[bytes], limit: int, *, started: bool = False)
                     if not fits:
                         raise LayoutError
                     start = place - 1 if depth == 1 and opens else place
+                    pieces, values = [], 0
                 depth += 1 if opens else -1
                 closed = closed or depth == 0
+                values += opens
+                if values > limits.values or depth - 1 > DEEPEST:
+                    if elements:
+                        yield batch()
+                    raise TooManyValuesError if values > limits.values else RecordTooDeepError
                 if depth == 1 and not opens:
-                    elements.append(text[start:place])
-                    start, separator = place, b","
+                    elements.append(b"".join([*pieces, text[start:place]]))
+                    pieces, start, separator = [], place, b","
+                    if len(elements[-1]) > _TOGETHER:
+                        yield batch()
         if elements:
-            yield Lines(BETWEEN.join(elements), b"", elements)
-        text, place, start = text[start:], place - start, 0
-        if len(text) > limit:
+            yield batch()
+        pieces.append(text[start:place])
+        unread = text[place:]
+        if sum(map(len, pieces)) > limits.record:
             raise RecordTooLongError
-        # Double the size of the text each time, so that a long record is not joined over and over again.
-        more, size = [text], 0
-        while size <= min(len(text), limit - len(text)) and (block := next(blocks, b"")):
-            more.append(block)
-            size += len(block)
-        if not size:
-            break
-        text = b"".join(more)
-    if not closed or text.strip(_WHITE_SPACE):
+    if not closed or b"".join([*pieces, unread]).strip(_WHITE_SPACE):
         raise LayoutError
 
 
 def split_records(text: bytes) -> list[bytes]:
     """Return the elements of a part of a JSON array of any layout; if it is not one, the lines of the text."""
     array = iter([b"[", text, b"]"])
-    with suppress(LayoutError):
-        return list(chain.from_iterable(lines.each for lines in read_elements(array, len(text) + 2)))
+    with suppress(LayoutError, RecordTooLongError, TooManyValuesError):
+        return list(chain.from_iterable(lines.each for lines in read_elements(array, Limits())))
     return split_lines(text)
 
 
@@ -233,11 +258,20 @@ def split_lines(text: bytes) -> list[bytes]:
 
 
 def has_more_values(record: bytes, limit: int) -> bool:
-    """Tell whether a record has more values than the limit, roughly: by counting commas outside of strings."""
-    if record.count(b",") <= limit:
+    """Tell whether a record has more values than the limit: by counting commas and opening brackets outside of
+    strings."""
+    if sum(map(record.count, (b",", *_NESTED))) <= limit:
         return False
     plain = record.replace(b"\\\\", b"").replace(b'\\"', b"")  # without escaped quotes
-    return next(islice(_COMMA.finditer(plain), limit, None), None) is not None
+    # Strings without a mark are dropped, and those that are not separated by one are joined, so that there are no more
+    # strings to skip than marks to count.
+    marks = plain.translate(None, _NO_MARKS).replace(b'""', b"")
+    count = 0
+    for match in _MARKS.finditer(marks):
+        count += len(match[1])
+        if count > limit:
+            return True
+    return False
 
 
 _WHITE_SPACE = b" \t\n\r"
@@ -246,5 +280,7 @@ _WHITE_SPACE = b" \t\n\r"
 _OUTSIDE = re.compile(rb'[^]["{}]*(?:"[^"\\]*(?:\\.[^"\\]*){0,50}"[^]["{}]*){0,50}([]["{}]?)', re.DOTALL)
 #: Matches the inside of such a string.
 _IN_STRING = re.compile(rb'[^"\\]*(?:\\.[^"\\]*){0,1000}("?)', re.DOTALL)
-#: Matches up to and including the next comma, skipping whole strings.
-_COMMA = re.compile(rb'[^",]*(?:"[^"]*"[^",]*){0,50},')
+#: All bytes but quotes, and what separates values or begins some.
+_NO_MARKS = bytes({*range(256)} - {*b'",[{'})
+#: Matches such marks, and skips the string that follows.
+_MARKS = re.compile(rb'([^"]*)(?:"[^"]*"?)?')

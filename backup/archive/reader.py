@@ -23,7 +23,16 @@ from ..exceptions import InvalidBackup, TooLarge, WrongKey
 from . import deflate, encryption, foreign
 from .key import Key, Keys, key_needed
 from .limits import Limits, megabytes, metadata_too_long
-from .lines import LayoutError, Lines, RecordTooLongError, has_more_values, read_elements, read_lines
+from .lines import (
+    LayoutError,
+    Lines,
+    RecordTooDeepError,
+    RecordTooLongError,
+    TooManyValuesError,
+    has_more_values,
+    read_elements,
+    read_lines,
+)
 from .members import MEDIA, README_FILE, RECORDS, Member, Photo, Records, records_by_name
 from .metadata import Metadata, check_version, parse_metadata
 from .names import METADATA, members_of, shown, slashed
@@ -419,15 +428,15 @@ class Archive:
         end. Raises `InvalidBackup`, possibly after some batches."""
         member = self.metadata.models[label]
         count = 0
-        with self._layout_errors(member):
+        with self._layout_errors(member, lambda: count + 1):
             # An edited file may mix several layouts.
             layout = read_elements if self.metadata.is_edited else partial(read_lines, label=label)
-            for lines in layout(self.read(member), limit=self._limits.record):
+            for lines in layout(self.read(member), limits=self._limits):
                 yield lines
                 count += lines.count
             if self.metadata.is_sealed and count != member.records:
                 # `Lines.count` only estimates. Count again, record by record, before the file is called damaged.
-                elements = read_elements(self.read(member), self._limits.record)
+                elements = read_elements(self.read(member), self._limits)
                 count = sum(batch.count for batch in elements)
         self._check_count(member, count)
 
@@ -450,7 +459,7 @@ class Archive:
         loads: Callable[[bytes], Any] = _loads_exactly if exact_json else orjson.loads
         member = self.metadata.models[label]
         text = b"[%b]" % b",".join(lines)
-        if len(text) > 2 * self._limits.values:  # a value takes two bytes at least
+        if len(text) > self._limits.values:
             self._refuse_many_values(member, before, lines)
         try:
             records: list[Any] = loads(text)  # all at once, which is faster
@@ -468,10 +477,13 @@ class Archive:
     def _refuse_many_values(self, member: Member, before: int, lines: list[bytes]) -> None:
         for number, line in enumerate(lines, before + 1):
             if has_more_values(line, self._limits.values):
-                raise TooLarge(
-                    _("“%(file)s” holds a record of more than %(limit)s values, number %(number)s.")
-                    % {"file": shown(member.file), "limit": self._limits.values, "number": number}
-                )
+                raise self._many_values(member, number)
+
+    def _many_values(self, member: Member, number: int) -> TooLarge:
+        return TooLarge(
+            _("“%(file)s” holds a record of more than %(limit)s values, number %(number)s.")
+            % {"file": shown(member.file), "limit": self._limits.values, "number": number}
+        )
 
     def _refuse_twice(self, member: Member, before: int, lines: list[bytes]) -> None:
         """Refuse an object with the same name twice: parsers use the last one, but people see the first."""
@@ -494,10 +506,17 @@ class Archive:
             )
 
     @contextmanager
-    def _layout_errors(self, member: Member) -> Iterator[None]:
-        """Raise `InvalidBackup` for errors in the layout of a member, with one sentence that names it."""
+    def _layout_errors(self, member: Member, number: Callable[[], int]) -> Iterator[None]:
+        """Raise `InvalidBackup` for errors in the layout of a member, with one sentence that names it.
+
+        `number`: returns that of the record that is read.
+        """
         try:
             yield
+        except RecordTooDeepError as error:
+            raise self._not_json(member, number()) from error
+        except TooManyValuesError as error:
+            raise self._many_values(member, number()) from error
         except LayoutError as error:
             raise self._not_an_array(member) from error
         except RecordTooLongError as error:
@@ -513,11 +532,14 @@ class Archive:
             try:
                 loads(piece)
             except (ValueError, RecursionError):
-                return InvalidBackup(
-                    _("“%(file)s” cannot be read: record number %(number)s is not JSON.")
-                    % {"file": shown(member.file), "number": number}
-                )
+                return self._not_json(member, number)
         return self._not_an_array(member)
+
+    def _not_json(self, member: Member, number: int) -> InvalidBackup:
+        return InvalidBackup(
+            _("“%(file)s” cannot be read: record number %(number)s is not JSON.")
+            % {"file": shown(member.file), "number": number}
+        )
 
     def _not_an_array(self, member: Member) -> InvalidBackup:
         return InvalidBackup(

@@ -123,9 +123,7 @@ class Writer:
         return count
 
     def _check_records(self, label: str, lines: bytes) -> None:
-        if len(lines) <= min(
-            2 * self._limits.values, self._limits.record
-        ):  # a value takes two bytes at least
+        if len(lines) <= min(self._limits.values, self._limits.record):
             return
         for line in split_lines(lines):
             if len(line) > self._limits.record:

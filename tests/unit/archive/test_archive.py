@@ -13,6 +13,7 @@ import random
 import re
 import subprocess
 import sys
+import time
 import tracemalloc
 import zipfile
 
@@ -32,6 +33,7 @@ from backup.archive import (
     parse_metadata,
     text_of,
 )
+from backup.archive.lines import has_more_values
 from backup.archive.members import KINDS
 from backup.exceptions import InvalidBackup, InvalidRecord, TooLarge
 from tests.support.backups import lines, packed, unpacked
@@ -415,6 +417,68 @@ def test_every_layout_is_read_in_little_memory():
         assert peak < 12 * 1024 * 1024
 
 
+def test_long_records_are_read_one_at_a_time():
+    """Else a file with many of them would take several times as much memory as the longest one."""
+    size = 3 * 1024 * 1024
+    record = text_of({"model": "core.note", "pk": 1, "fields": {"note": "x" * size}})
+    text = b"[\n" + b",\n".join([record] * 8) + b"\n]\n"
+    file = packed({"metadata.json": OLD_METADATA, "core/note.json": text}, zipfile.ZIP_STORED)
+    with Archive(file, LIMITS) as archive:
+        tracemalloc.start()
+        try:
+            counts = [len(batch.each) for batch in archive.lines("core.note")]
+            _now, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert counts == [1] * 8
+    assert (
+        peak < 3 * size + 6 * 1024 * 1024
+    )  # the one before, the pieces of this one, and both of them joined
+
+
+TOO_DEEP = {
+    "nested": (b"[" * 3_000_000 + b"]" * 3_000_000, "not JSON"),
+    "objects": (b'{"x":' * 1_000_000 + b"1" + b"}" * 1_000_000, "not JSON"),
+    "side by side": (b"[" + b"[]," * 3_000_000 + b"[]]", "values"),
+    "many, each as deep as is read": (b"[" + b",".join([b"[" * 1000 + b"]" * 1000] * 1000) + b"]", "values"),
+}
+
+
+@pytest.mark.parametrize(("value", "reason"), TOO_DEEP.values(), ids=TOO_DEEP)
+@pytest.mark.parametrize("number", [1, 3])
+def test_brackets_without_end_are_refused_at_once(value, reason, number):
+    """Not after all of them were counted, and not after the parser has made an object of each."""
+    record = b'{"model":"core.note","pk":%d,"fields":{"note":%b}}'
+    text = b"[\n" + b",\n".join(record % (n, b"1" if n < number else value) for n in range(1, 4)) + b"\n]\n"
+    limits = dataclasses.replace(LIMITS, ratio=10**6)
+    started = time.process_time()
+    said = pytest.raises(InvalidBackup, match=f"(number {number} .*{reason}|{reason}, number {number})")
+    with Archive(version_1_0({"core/note.json": text}), limits) as archive, said:
+        list(archive.records("core.note"))
+    assert time.process_time() - started < 3
+
+
+MANY = {
+    "commas in a text": (b'{"a":"%b","b":1}' % (b"," * 1000), 2),
+    "commas in a text, and a long one": (b'{"a":"%b","b":"%b"}' % (b"," * 1000, b"x" * 3_000_000), 2),
+    "a text without its end": (b'{"a":"%b","b":"%b' % (b"," * 1000, b"x" * 3_000_000), 2),
+    "escaped quotes": (rb'{"a":"%b","b":[1,2]}' % (rb"\",\\" * 1000), 4),
+    "numbers": (b"[%b1]" % (b"1," * 999), 1000),
+    "lists": (b"[%b[]]" % (b"[]," * 999), 2000),
+    "lists in lists": (b"[" * 900 + b"]" * 900, 900),
+    "names with commas": (b"{%b}" % b",".join([b'",[":"],{"'] * 500), 500),
+    "strings side by side": (b"[%b]" % (b'",""," "," ' * 500), 1),
+}
+
+
+@pytest.mark.parametrize(("record", "values"), MANY.values(), ids=MANY)
+def test_values_are_counted_in_linear_time(record, values):
+    started = time.process_time()
+    assert not has_more_values(record, values)
+    assert has_more_values(record, values - 1)
+    assert time.process_time() - started < 3
+
+
 @pytest.mark.parametrize("text", [b"\\n", b'",",', b"\\\\,", b'"},{"'], ids=repr)
 def test_no_text_takes_much_more_memory_than_it_is_long(text):
     """Regular expressions of Python's may take a hundred times as much. Nothing is parsed: that has its own bounds."""
@@ -425,7 +489,7 @@ def test_no_text_takes_much_more_memory_than_it_is_long(text):
         "data = sys.stdin.buffer.read()\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "blocks = (data[n : n + 262144] for n in range(0, len(data), 262144))\n"
-        "print(sum(1 for batch in read_elements(blocks, 2**26)))\n"
+        "print(sum(1 for batch in read_elements(blocks, Limits())))\n"
         "has_more_values(data, 500_000)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
     )
