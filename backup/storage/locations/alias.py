@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy
 from ...exceptions import LocationFailed, WrongAddress
 from ..bounded import Activity
 from . import s3
-from .client import CHUNK, HIDDEN, Client, fetched
+from .client import CHUNK, HIDDEN, Client, fetched, listed
 from .folder import Folder
 
 
@@ -89,7 +89,8 @@ class Alias(Client):
     def _listed(self, folder: str) -> tuple[list[str], list[str]]:
         try:
             with s3.errors():
-                return self._storage.listdir(folder)
+                folders, names = self._storage.listdir(folder)
+                return listed(folders), listed(names)
         except FileNotFoundError:
             return [], []
 

@@ -13,9 +13,10 @@ import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from types import ModuleType
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
@@ -32,10 +33,13 @@ from ...exceptions import (
 )
 from ..bounded import Activity
 
+T = TypeVar("T")
 #: The beginning of the name of a file that is not complete yet. Such files are not listed.
 HIDDEN = "."
 #: Bytes that are sent or fetched at a time.
 CHUNK = 256 * 1024
+#: The most files and folders that a place may list together: four times the photos that a backup may have.
+MOST_LISTED = 200_000
 
 
 class Client(ABC):
@@ -176,7 +180,23 @@ def part_of(chunks: Iterable[bytes], start: int, length: int) -> bytes:
     return bytes(part)
 
 
+def listed(entries: Iterable[T]) -> list[T]:
+    """Return what a place lists. Raises `LocationFailed` if that is too much."""
+    found = list(islice(entries, MOST_LISTED + 1))
+    if len(found) > MOST_LISTED:
+        raise lists_too_much()
+    return found
+
+
 # -- errors that several kinds have in common ---
+
+
+def lists_too_much() -> LocationFailed:
+    """Return the error for a place that lists more than anybody keeps there."""
+    return LocationFailed(
+        _("It lists more than %(most)s files. Choose a place that nothing else is kept in.")
+        % {"most": f"{MOST_LISTED:,}"}
+    )
 
 
 def does_not_work(reason: str) -> LocationFailed:

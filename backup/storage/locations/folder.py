@@ -24,7 +24,7 @@ from ...exceptions import NotMounted, WrongAddress
 from .. import files
 from ..atomic import atomic_write, sweep
 from ..bounded import Activity
-from .client import CHUNK, HIDDEN, Client, fetched
+from .client import CHUNK, HIDDEN, Client, fetched, listed
 
 #: The name of the marker. Its content is for people.
 MARKER = "babybuddy-backup.txt"
@@ -83,7 +83,7 @@ class Folder(Client):
         self._check()
         try:
             with os.scandir(self._path / folder) as entries:
-                return [entry for entry in entries if not entry.name.startswith(HIDDEN)]
+                return [entry for entry in listed(entries) if not entry.name.startswith(HIDDEN)]
         except FileNotFoundError:
             return []
 

@@ -26,6 +26,7 @@ from .client import (
     does_not_work,
     fetched,
     library,
+    listed,
     not_verified,
     part_of,
 )
@@ -114,7 +115,7 @@ class S3(Client):
 
     def names(self, folder: str, activity: Activity) -> list[str]:
         prefix = self._key(f"{folder}/")
-        bare_names = (
+        bare_names = listed(
             entry["Key"].removeprefix(prefix)
             for page in self._pages(prefix, activity)
             for entry in page.get("Contents", ())
@@ -122,11 +123,11 @@ class S3(Client):
         return [name for name in bare_names if name and not name.startswith(HIDDEN)]
 
     def folders(self, activity: Activity) -> list[str]:
-        return [
+        return listed(
             entry["Prefix"].removeprefix(self._prefix).rstrip("/")
             for page in self._pages(self._prefix, activity)
             for entry in page.get("CommonPrefixes", ())
-        ]
+        )
 
     def _pages(self, prefix: str, activity: Activity) -> Iterator[Any]:
         with errors():

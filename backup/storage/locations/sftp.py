@@ -24,7 +24,7 @@ from django.utils.translation import gettext as _
 from ...exceptions import Denied, LocationFailed, NotVerified, WrongAddress
 from ..bounded import ANSWER, Activity
 from .address import parse
-from .client import CHUNK, fetched, library, unknown_host, was_changed
+from .client import CHUNK, fetched, library, listed, unknown_host, was_changed
 from .renaming import Renaming
 
 T = TypeVar("T")
@@ -141,7 +141,7 @@ class Sftp(Renaming):
                     yield entry.filename
 
         try:
-            return self._ask(lambda sftp: [*names(sftp)])
+            return self._ask(lambda sftp: listed(names(sftp)))
         except FileNotFoundError:
             return []
 

@@ -21,6 +21,7 @@ from django.utils.translation import gettext as _
 
 from ...exceptions import Denied, LocationFailed, WrongAddress
 from ..bounded import ANSWER, Activity
+from . import client
 from .address import parse
 from .client import (
     CHUNK,
@@ -128,6 +129,8 @@ class WebDav(Renaming):
                             if path != own:
                                 is_folder = element.find(f".//{_DAV}collection") is not None
                                 entries.append((path.rpartition("/")[2], is_folder))
+                                if len(entries) > client.MOST_LISTED:
+                                    raise client.lists_too_much()
                             element.clear()
                             last = size
                 parser.close()

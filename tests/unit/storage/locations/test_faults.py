@@ -407,6 +407,24 @@ def test_what_is_packed_is_not_unpacked(s3_at, address):
     assert peak < 8 * MIB
 
 
+def test_a_place_with_too_many_files(there, trouble, monkeypatch):
+    for number in range(4):
+        there.place.send(f"kept/{number}.zip", io.BytesIO(b"a"))
+    monkeypatch.setattr("backup.storage.locations.client.MOST_LISTED", 4)
+    assert len(there.place.names()) == 4
+    there.place.send("kept/5.zip", io.BytesIO(b"a"))
+    trouble(there.place.names, LocationFailed, "lists more than 4 files")
+
+
+def test_a_folder_with_too_many_files(settings, host_db, trouble, monkeypatch, tmp_path):
+    settings.BACKUP_LOCATIONS = {"there": str(tmp_path / "nas")}
+    place = location("there")
+    for number in range(5):
+        place.send(f"kept/{number}.zip", io.BytesIO(b"a"))
+    monkeypatch.setattr("backup.storage.locations.client.MOST_LISTED", 4)
+    trouble(place.names, LocationFailed, "lists more than 4 files")
+
+
 def test_no_such_host(settings, host_db, trouble):
     for address in (
         f"sftp://u:{quote(PASSWORD, safe='')}@no-such-host.invalid/x?host_key=SHA256:x",
