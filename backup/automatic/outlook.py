@@ -10,6 +10,7 @@ import datetime as dt
 import hashlib
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -29,6 +30,8 @@ from ..storage.state import LastRun
 
 #: Seconds by which the clocks of two machines may differ.
 DRIFT = 60
+#: Bytes that are read of the file, which has a few hundred.
+LONGEST = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -73,9 +76,7 @@ def read() -> Outlook | None:
     outlooks = []
     for path in _paths():
         with suppress(OSError, TypeError, ValueError):
-            outlook = Outlook(**json.loads(path.read_text(encoding="utf-8")))
-            if _is_trusted(path):
-                outlooks.append(outlook)
+            outlooks.append(Outlook(**json.loads(_content(path))))
     return max(outlooks, key=lambda outlook: outlook.written, default=None)
 
 
@@ -93,9 +94,24 @@ def write(outlook: Outlook) -> None:
             return
 
 
-def _is_trusted(path: Path) -> bool:
-    """Tell whether a file belongs to this user, to root or to the folder's owner: anybody may write temporary files."""
-    return not hasattr(os, "getuid") or path.stat().st_uid in (0, os.getuid(), path.parent.stat().st_uid)
+def _content(path: Path) -> bytes:
+    """Return the content of a file of ours. Raises `OSError` if it is anything else.
+
+    Anybody may put something of this name into the folder for temporary files: a pipe, which would keep who opens it
+    waiting, a link to another file, or a file that says what is wrong. Ours belong to this user, to root or to the
+    folder's owner.
+    """
+    # Neither of them exists on Windows.
+    flags = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    descriptor = os.open(path, os.O_RDONLY | flags)
+    try:
+        status = os.fstat(descriptor)
+        owners = (0, os.getuid(), path.parent.stat().st_uid) if hasattr(os, "getuid") else (status.st_uid,)
+        if not stat.S_ISREG(status.st_mode) or status.st_uid not in owners:
+            raise PermissionError(path)
+        return os.read(descriptor, LONGEST)
+    finally:
+        os.close(descriptor)
 
 
 def _paths() -> Iterator[Path]:

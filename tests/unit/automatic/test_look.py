@@ -1,6 +1,8 @@
 """After a request: what a look costs, when it starts a child, and when it does not."""
 
 import json
+import os
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -151,6 +153,43 @@ def test_an_outlook_lies_in_the_temporary_folder_where_it_cannot_lie_elsewhere(
     outlook.write(known)
     assert outlook.read() == known
     assert len([*tmp_path.glob("babybuddy-backup-*.json")]) == 1
+
+
+def pipe(path, content):
+    os.mkfifo(path)
+
+
+def link(path, content):
+    other = path.with_name("other")
+    other.write_text(content)
+    path.symlink_to(other)
+
+
+def folder(path, content):
+    path.mkdir()
+
+
+def endless(path, content):
+    path.symlink_to("/dev/zero")
+
+
+@pytest.mark.parametrize("put", [pipe, link, folder, endless])
+def test_what_is_no_file_of_ours_is_no_outlook(nightly, tmp_path, monkeypatch, put):
+    """Anybody may put it into the folder for temporary files; nobody waits for it, or believes it."""
+    run.run()
+    known = outlook.read()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    mine, path = outlook._paths()
+    put(path, json.dumps(vars(replace(known, written=known.written + 10, state="failed"))))
+    seen = []
+    reading = threading.Thread(target=lambda: seen.append(outlook.read()), daemon=True)
+    reading.start()
+    reading.join(10)
+    assert seen == [known]
+    mine.unlink()
+    assert look._is_due()
+    outlook.write(known)
+    assert outlook.read() == known
 
 
 def test_the_newer_outlook_holds(nightly, tmp_path, monkeypatch):
