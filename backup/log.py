@@ -11,7 +11,7 @@ from typing import Any
 from django.db import DatabaseError
 from django.utils.translation import gettext as _
 
-from .database import database_of
+from .database import database_of, interface_explained
 from .exceptions import BackupError, StorageFailed
 
 logger = logging.getLogger("backup")
@@ -36,6 +36,7 @@ def logged(job: str, user: Any) -> Iterator[Callable[[str], None]]:
             yield remarks.append
     except BackupError as error:
         error.logged = True
+        _leave_lost_connection()
         cause = error.__cause__
         if isinstance(error, StorageFailed) and isinstance(cause, DatabaseError):
             # It may be a fault of ours, such as wrong SQL.
@@ -47,6 +48,13 @@ def logged(job: str, user: Any) -> Iterator[Callable[[str], None]]:
         logger.error("%s by %s failed: %s, %s", job, _name_of(user), type(error).__name__, took())
         raise
     logger.info("%s by %s: %s, %s", job, _name_of(user), ", ".join(remarks), took())
+
+
+def _leave_lost_connection() -> None:
+    """Close a connection that was lost, so that the page which tells about the error gets another one."""
+    database = database_of()
+    if not database.connection.in_atomic_block and not database.is_usable():
+        database.connection.close()
 
 
 def log(job: str, user: Any, refused: str = "") -> None:
@@ -68,7 +76,8 @@ def _name_of(user: Any) -> str:
 def as_our_errors() -> Iterator[None]:
     """Turn errors of the disk and of the database into errors of ours."""
     try:
-        yield
+        with interface_explained():
+            yield
     except OSError as error:  # of temporary files; those of the drivers are others
         raise StorageFailed(
             _("The server cannot store the files that this needs (%(reason)s). Nothing was changed.")

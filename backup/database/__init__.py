@@ -23,7 +23,7 @@ from django.utils.translation import gettext as _
 from ..exceptions import UnknownDatabase
 from ..tables import MAX_NAMED
 from .base import Database, is_checked
-from .errors import Job, reason_of, refuse_dangling, refuse_records
+from .errors import Job, interface_explained, reason_of, refuse_dangling, refuse_records
 from .mysql import MySQL
 from .postgresql import PostgreSQL
 from .sqlite import SQLite, is_disk_trouble
@@ -34,6 +34,7 @@ __all__ = [
     "Job",
     "SQLite",
     "database_of",
+    "interface_explained",
     "is_checked",
     "is_disk_trouble",
     "reason_of",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
+from django.db import InterfaceError, OperationalError
 from django.utils.translation import gettext as _
 
 from ..exceptions import Busy, RecordsRefused
@@ -18,6 +20,17 @@ class Job(enum.Enum):
     AUTOMATIC_BACKUP = "automatic backup"
     #: Changing facts about a kept backup, which only takes a moment.
     NOTE = "note"
+
+
+@contextmanager
+def interface_explained() -> Iterator[None]:
+    """Raise an `OperationalError` for what a driver calls an error of its interface. Django does not count these among
+    the errors of a database, but psycopg 2 and mysqlclient raise one for every statement on a lost connection, except
+    for the first."""
+    try:
+        yield
+    except InterfaceError as error:
+        raise OperationalError(*error.args) from error
 
 
 def reason_of(error: BaseException) -> str:

@@ -16,7 +16,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from ..exceptions import Busy, StorageFailed
-from . import database_of
+from . import database_of, interface_explained
 
 #: The beginning of the key of our row. Keys of real sessions contain no hyphen.
 KEY = "backup-"
@@ -38,7 +38,8 @@ def site_id() -> str:
     if settings not in _sites:
         try:
             migrations = MigrationRecorder(connection).migration_qs.order_by("pk")
-            first = migrations.values_list("app", "name", "applied").first()
+            with interface_explained():
+                first = migrations.values_list("app", "name", "applied").first()
         except (DatabaseError, UnicodeDecodeError) as error:
             raise StorageFailed(
                 _("The database does not say which site this is, so the files of this site cannot be told.")
@@ -69,8 +70,9 @@ def load_note() -> str:
     Raises `Busy` if the database cannot say so just now: what is not known then is no restore that never was.
     """
     try:
-        rows = _rows()
-        return (rows.values_list("session_data", flat=True).first() or "") if rows is not None else ""
+        with interface_explained():
+            rows = _rows()
+            return (rows.values_list("session_data", flat=True).first() or "") if rows is not None else ""
     except UnicodeDecodeError:  # the database is damaged: see `reason_of`
         return ""
     except DatabaseError as error:

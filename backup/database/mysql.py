@@ -372,7 +372,7 @@ class MySQL(Database):
         quote = self.connection.ops.quote_name
         names = ", ".join(quote(column.column) for column in columns)
         begin = f"INSERT INTO {quote(db_table)} ({names}) ".encode()
-        with self.connection.wrap_database_errors, closing(self.cursor()) as cursor:
+        with self.errors_explained(), closing(self.cursor()) as cursor:
             cursor.execute(begin + data)
 
     BOUNDED = (FLOAT, DECIMAL, DURATION)
@@ -425,8 +425,9 @@ def _collated(collation: str) -> str:
 
 #: Error numbers: a lock was not granted in time, or there is a deadlock.
 LOCKED = {1205, 1213}
-#: Error numbers: too many connections, the server cannot be reached or shuts down, or it ended this one or a query.
-LOST = {1040, 1053, 1317, 2002, 2003, 2006, 2013}
+#: Error numbers: too many connections, the server cannot be reached or shuts down, or it ended this one or a query. 0
+#: is mysqlclient's own, for each statement after the one that was told so.
+LOST = {0, 1040, 1053, 1317, 2002, 2003, 2006, 2013}
 #: Error numbers of damage: a file that is missing or holds something else, an index, a table that crashed.
 DAMAGED = {1016, 1017, 1030, 1033, 1034, 1035, 1194, 1195, 1712, 1812, 1814, 1815, 1877, 1932}
 

@@ -393,7 +393,7 @@ class PostgreSQL(Database):
     def _copy(self, db_table: str, columns: Sequence[Column], data: bytes) -> None:
         quote = self.connection.ops.quote_name  # "%" stands for itself in a statement without parameters
         sql = f"COPY {quote(db_table)} ({', '.join(quote(column.column) for column in columns)}) FROM STDIN"
-        with self.connection.wrap_database_errors, closing(self.cursor()) as cursor:
+        with self.errors_explained(), closing(self.cursor()) as cursor:
             if hasattr(cursor, "copy_expert"):  # psycopg 2
                 cursor.copy_expert(sql, io.BytesIO(data))
             else:

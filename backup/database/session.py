@@ -18,7 +18,7 @@ from django.utils.translation import gettext as _
 from ..exceptions import BackupError, Busy, Damaged, RestoreRefused, StorageFailed
 from ..kinds import Plain
 from ..tables import Column, Table
-from .errors import Job, reason_of
+from .errors import Job, interface_explained, reason_of
 from .natural_keys import NaturalKeys
 
 if TYPE_CHECKING:
@@ -72,9 +72,15 @@ class Session(ABC):
         self.connection.ensure_connection()
         return self.connection.create_cursor()
 
+    @contextmanager
+    def errors_explained(self) -> Iterator[None]:
+        """Turn errors of the driver into errors of Django, all of them a `DatabaseError`."""
+        with interface_explained(), self.connection.wrap_database_errors:
+            yield
+
     def execute(self, sql: str, params: Sequence[Any] = ()) -> int:
         """Run one statement, and return the number of rows that it changed."""
-        with self.connection.wrap_database_errors, closing(self.cursor()) as cursor:
+        with self.errors_explained(), closing(self.cursor()) as cursor:
             cursor.execute(sql, params)
             return int(cursor.rowcount)
 
@@ -89,7 +95,7 @@ class Session(ABC):
         return self._prefetcher.submit(self._fetch, sql, params).result
 
     def _fetch(self, sql: str, params: Sequence[Any]) -> RawRows:
-        with self.connection.wrap_database_errors, closing(self.cursor()) as cursor:
+        with self.errors_explained(), closing(self.cursor()) as cursor:
             cursor.execute(sql, params)
             return list(cursor.fetchall())
 
@@ -166,7 +172,8 @@ class Session(ABC):
     def _translated_errors(self) -> Iterator[None]:
         """Turn errors of the driver that are not about one record into a `BackupError`."""
         try:
-            yield
+            with interface_explained():
+                yield
         except DatabaseError as error:
             if self.is_damage(error):
                 raise self.damaged(error) from error

@@ -228,7 +228,7 @@ class Writing(Conversion):
         q = self.quote
         assignments = ", ".join(f"{q(column.column)} = %s" for column in table.nonkey_columns)
         sql = f"UPDATE {q(table.db_table)} SET {assignments} WHERE {q(table.key.column)} = %s"
-        with self.connection.wrap_database_errors, closing(self.cursor()) as cursor:
+        with self.errors_explained(), closing(self.cursor()) as cursor:
             cursor.executemany(sql, list(zip(*others, key, strict=True)))
 
     def is_about_a_record(self, error: OperationalError) -> bool:

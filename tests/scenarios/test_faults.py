@@ -547,6 +547,68 @@ def test_what_killed_processes_left_is_swept(family):
     }
 
 
+def end_connections():
+    """What a server's administrator can do: end all connections to this database but the own one."""
+    own = connections[DEFAULT_DB_ALIAS].copy()
+    with closing(own), own.cursor() as cursor:
+        if ENGINE == "postgresql":
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            return
+        cursor.execute(
+            "SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()"
+        )
+        for (number,) in cursor.fetchall():
+            cursor.execute(f"KILL {number}")
+
+
+@pytest.mark.skipif(ENGINE == "sqlite", reason="nobody can end its connections")
+@pytest.mark.parametrize("phase", Phase)
+@pytest.mark.parametrize("clear", [True, False])
+def test_connections_that_somebody_ends(changed, phase, clear):
+    file, then, now = changed
+
+    class Ended(Silent):
+        def phase(self, at):
+            if at is phase:
+                end_connections()
+
+    with pytest.raises(Busy):
+        restore(file, clear=clear, reporter=Ended())
+    assert not differences(now, snapshot()), "the next one asks on another connection"
+    restore(file, clear=True)
+    assert not differences(then, snapshot())
+
+
+@pytest.mark.skipif(ENGINE == "sqlite", reason="its driver has no such errors")
+@pytest.mark.parametrize("phase", [*Phase, None])
+def test_a_driver_that_calls_a_lost_connection_its_interface(changed, phase, monkeypatch):
+    """As psycopg 2 and mysqlclient do for each statement but the first one."""
+    file, _then, now = changed
+    wrapper = connections[DEFAULT_DB_ALIAS]
+
+    def is_lost(*args):
+        number = [0] if ENGINE == "mysql" else []
+        raise wrapper.Database.InterfaceError(*number, "connection already closed")
+
+    def lose(at):
+        if at is phase:
+            monkeypatch.setattr(wrapper, "create_cursor", is_lost)
+            monkeypatch.setattr(wrapper, "is_usable", lambda: False)
+
+    class Lost(Silent):
+        def phase(self, at):
+            lose(at)
+
+    lose(None)
+    with pytest.raises(Busy, match="already closed"):
+        restore(file, clear=True, reporter=Lost()) if phase else services.undo_restore()
+    monkeypatch.undo()
+    assert not differences(now, snapshot())
+
+
 @pytest.mark.skipif(ENGINE != "sqlite", reason="pragmas of SQLite's")
 @pytest.mark.parametrize("journal", ["OFF", "MEMORY", "PERSIST"])
 def test_a_site_without_a_journal(changed, journal, monkeypatch):
