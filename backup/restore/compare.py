@@ -199,8 +199,11 @@ def _paired(
 
 
 class _Piece(NamedTuple):
-    """Some lines (None: they are the same as the rows), the rows here that have their keys, as columns and as text, the
-    last key of both, and whether these are all rows here since the piece before."""
+    """Some lines, and the rows here in their range of keys.
+
+    `lines`: None if they are identical to the rows. `columns`, `text`: the rows as columns and as text. `last`: the last
+    key of both; None if it is not known. `is_complete`: whether these are all rows here since the piece before.
+    """
 
     lines: list[bytes] | None
     columns: Batch
