@@ -438,7 +438,7 @@ def _at_todays_schema(
     reporter: Reporter = SILENT,
     may_grow: bool = False,
 ) -> Iterator[BinaryIO | GrowingArchive]:
-    """Like `at_todays_schema`. `may_grow`: a database file of today's may be read while it is still looked at."""
+    """Like `at_todays_schema`. `may_grow`: what is made of a database file may be read while it is still written."""
     if options.edited:
         _superusers_only(
             user,

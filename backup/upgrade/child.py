@@ -113,6 +113,10 @@ def _end_with_parent(parent: int, folder: Path) -> None:
     """Wait until the parent has ended, in whatever way; then delete the folder and exit."""
     while os.read(parent, 1024):
         pass
+    # Under another name first: else the other thread, which still works, would make new files in it meanwhile.
+    gone = folder.with_name(f"{folder.name}.gone")
+    with suppress(OSError):
+        folder = folder.rename(gone)
     shutil.rmtree(folder, ignore_errors=True)
     os._exit(1)
 

@@ -229,8 +229,8 @@ def _explained() -> Iterator[None]:
 def read_meanwhile(
     source: BinaryIO, path: Path | None = None, reporter: Reporter = SILENT
 ) -> Iterator[BinaryIO | GrowingArchive]:
-    """Yield an archive of a database file of today's, which is read while the child still writes it. Of an older one,
-    or where that cannot be, yield what `upgraded` yields. Raises what that raises; so does reading the archive."""
+    """Yield an archive of a database file that is read while the child still writes it; where that cannot be, yield
+    what `upgraded` yields. Raises what that raises; so does reading the archive."""
     content: Any = None
     with ExitStack() as stack:
         folder = stack.enter_context(scratch_folder())

@@ -70,6 +70,7 @@ def upgrade(
     `GROWING` instead if that is possible.
     """
     path = folder / process.SOURCE
+    growing = folder / process.GROWING if is_read_meanwhile else None
     left_out: list[str] = []
     with path.open("rb") as source:
         is_database = process.is_database(source)
@@ -83,7 +84,7 @@ def upgrade(
                 reporter,
                 leave_out=leave_out,
                 lacks_journal=lacks,
-                growing=folder / process.GROWING if is_read_meanwhile else None,
+                growing=growing,
             )
         path = backup
         if is_of_today:
@@ -101,8 +102,12 @@ def upgrade(
         )
         archive.metadata.left_out.extend(pointless)
         applied = migrate_to_newest(reporter)
+        metadata = _metadata_of_today(archive.metadata, applied, left_out)
+        if growing and not growing.exists():
+            _write_growing(growing, *_scratch_database(), metadata, reporter)
+            return
         with (folder / process.UPGRADED).open("w+b") as target:
-            write_backup(target, archive, applied, left_out, reporter, leave_out=leave_out, key=key)
+            write_backup(target, archive, metadata, reporter, leave_out=leave_out, key=key)
 
 
 def _installed_apps() -> set[str]:
@@ -416,22 +421,11 @@ def migrate_to_newest(reporter: ParentReporter) -> list[str]:
     return [f"{applied.app_label}.{applied.name}" for applied in plan if applied.app_label in in_scope]
 
 
-def write_backup(
-    target: Any,
-    archive: Archive,
-    applied: list[str],
-    left_out: list[str],
-    reporter: ParentReporter,
-    *,
-    leave_out: bool = False,
-    key: Key | None = None,
-) -> None:
-    """Write a backup of the scratch database, with the metadata and the photos of the older backup."""
-    old = archive.metadata
-    tables = [Table(model) for model in models_in_scope(exclude=conf.exclude)]
-    apps = {table.model._meta.app_label for table in tables}
+def _metadata_of_today(old: Metadata, applied: list[str], left_out: list[str]) -> Metadata:
+    """Return the metadata of the scratch database's backup. `applied`, `left_out`: migrations and apps."""
+    apps = {model._meta.app_label for model in models_in_scope(exclude=conf.exclude)}
     before = old.upgraded or Upgrade(old.babybuddy_version, [], [], [])
-    metadata = replace(
+    return replace(
         old,
         babybuddy_version=babybuddy.version(),
         migrations=schema.leaf_migrations(connection, apps),
@@ -442,17 +436,36 @@ def write_backup(
             sorted(apps - old.apps),
         ),
     )
+
+
+def _scratch_database() -> tuple[SQLite, list[Table]]:
+    """Return the scratch database, and its tables, ready to be read."""
     database = cast(SQLite, database_of())
+    tables = [Table(model) for model in models_in_scope(exclude=conf.exclude)]
     _bound_batches(database, tables)
     database.unreadable = Places()
+    return database, tables
+
+
+def write_backup(
+    target: Any,
+    archive: Archive,
+    metadata: Metadata,
+    reporter: ParentReporter,
+    *,
+    leave_out: bool = False,
+    key: Key | None = None,
+) -> None:
+    """Write a backup of the scratch database with this metadata, and with the photos of the older backup."""
+    database, tables = _scratch_database()
     with gc_paused(), Writer(target, Limits(photos=conf.max_photos)) as writer:
         if key:
             writer.encrypt(key, metadata)
         dangling = write_records(writer, database, tables, reporter)
         if database.unreadable and not leave_out:
             raise unreadable(database.unreadable)
-        metadata.left_out.extend(database.unreadable)
-        for photo in old.photos.values():
+        metadata.left_out.extend(database.unreadable or Places())
+        for photo in metadata.photos.values():
             if not archive.has_photo(photo):  # it is stored beside the parent's file
                 writer.list_photo(photo.name, photo.sha256, photo.size)
                 continue

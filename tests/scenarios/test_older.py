@@ -853,6 +853,35 @@ def test_a_killed_parent_leaves_nothing(host_db, tmp_path, scratch, monkeypatch)
     assert not differences(before, snapshot())
 
 
+#: A child that goes on making files in its folder when its parent has ended.
+BUSY = """
+import sys, threading
+from pathlib import Path
+from backup.upgrade import child
+
+folder = Path(sys.argv[1])
+threading.Thread(target=child._end_with_parent, args=(0, folder), daemon=True).start()
+number = 0
+while True:
+    number += 1
+    try:
+        (folder / f"{number % 500}").write_bytes(b"x")
+    except OSError:
+        pass
+"""
+
+
+def test_a_child_that_is_still_busy_leaves_nothing_when_its_parent_ends(scratch):
+    folder = scratch / "folder"
+    folder.mkdir()
+    command = [sys.executable, "-c", BUSY, str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as busy:
+        wait_until(lambda: len([*folder.iterdir()]) == 500)
+        busy.stdin.close()
+        busy.wait(timeout=60)
+    assert not [*scratch.iterdir()]
+
+
 def wait_until(condition):
     end = time.monotonic() + 60
     while not condition():
