@@ -201,8 +201,8 @@ def _paired(
 class _Piece(NamedTuple):
     """Some lines, and the rows here in their range of keys.
 
-    `lines`: None if they are identical to the rows. `columns`, `text`: the rows as columns and as text. `last`: the last
-    key of both; None if it is not known. `is_complete`: whether these are all rows here since the piece before.
+    `lines`: None if they are identical to the rows. `columns`, `text`: the rows as columns and as text. `last`: the
+    last key of both; None if it is not known. `is_complete`: whether these are all rows here since the piece before.
     """
 
     lines: list[bytes] | None
