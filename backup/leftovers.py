@@ -32,19 +32,21 @@ from .tables import Table
 AGE = dt.timedelta(days=30)
 
 
-def remove_leftovers() -> int:
+def remove_leftovers(*, fetches: bool = False) -> int:
     """Remove the photos that nothing names, and return how many. After a failure, the next call tries again.
 
-    The caller must hold the lock of restores, since a running restore may be about to name a file.
+    `fetches`: look into backups that are only in a location, too. These are fetched, which may take long; without it,
+    nothing is removed if there are any. The caller must hold the lock of restores, since a running restore may be
+    about to name a file.
     """
     try:
-        return _remove_leftovers()
+        return _remove_leftovers(fetches)
     except (BackupError, DatabaseError, OSError) as error:
         logger.warning("photos that nothing names could not be removed: %s", type(error).__name__)
         return 0
 
 
-def _remove_leftovers() -> int:
+def _remove_leftovers(fetches: bool) -> int:
     tables = [table for table in map(Table, _models()) if file_columns(table)]
     storages = {
         (table.label, column.name): storage_of(column)
@@ -60,7 +62,8 @@ def _remove_leftovers() -> int:
         return 0
     named = _named_here(tables)
     waiting = [file for files in notes.values() for file in files if file.name not in named]
-    named_in_backups = _named_in_backups({table.label for table in tables}, {file.name for file in waiting})
+    labels, names = {table.label for table in tables}, {file.name for file in waiting}
+    named_in_backups = _named_in_backups(labels, names, fetches)
     rest, removed = [], 0
     for file in waiting:
         if file.name in named_in_backups:
@@ -88,10 +91,13 @@ def _named_here(tables: Iterable[Table]) -> set[str]:
         }
 
 
-def _named_in_backups(labels: set[str], names: set[str]) -> set[str]:
-    """Return those of the names that kept backups contain; all of them if a backup cannot be read."""
+def _named_in_backups(labels: set[str], names: set[str], fetches: bool) -> set[str]:
+    """Return those of the names that kept backups contain; all of them if a backup cannot be read. `fetches`: see
+    `remove_leftovers`."""
     named: set[str] = set()
     for backup in kept.backups() if names else ():
+        if not (fetches or backup.is_local):
+            return names
         try:
             with kept.open_backup(backup.name) as source, unlocked(source) as archive:
                 named |= names.intersection(_names_in(archive, labels))

@@ -195,7 +195,7 @@ def _make(user: Any, reporter: Reporter) -> Outcome:
     with suppress(StorageFailed):
         files.tidy()  # temporary files of killed processes
     with suppress(Busy), database_of().lock(Job.RESTORE):
-        remove_leftovers()
+        remove_leftovers(fetches=True)
     backups = status.here(kept.backups(BackupKind.AUTOMATIC))
     newest = status.newest(backups, aware_now())
     photos_read = max(

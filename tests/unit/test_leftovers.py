@@ -12,12 +12,13 @@ from django.utils import timezone
 from freezegun import freeze_time
 
 from backup import services
-from backup.automatic import run
+from backup.automatic import copies, run
 from backup.exceptions import StorageFailed
 from backup.leftovers import AGE, remove_leftovers
 from backup.storage import files as stored
 from backup.storage import kept, placed
 from backup.storage.atomic import ABANDONED, PARTIAL
+from backup.storage.locations import Location
 from tests.support.backups import restore, take
 from tests.support.photos import files, picture, put, setting, with_photos
 
@@ -44,6 +45,11 @@ def later(function, age=AGE + timedelta(hours=1)):
 
 def drop_copies():
     for backup in kept.backups():
+        kept.delete(backup.name)
+
+
+def drop_safety_copies():
+    for backup in kept.backups(kept.BackupKind.SAFETY):
         kept.delete(backup.name)
 
 
@@ -87,6 +93,26 @@ def test_where_a_backup_cannot_be_read_nothing_goes(undone):
         stored.put(f"kept/{backup.name}", ContentFile(b"PK damaged"))
     assert later(remove_leftovers) == 0
     assert {*files()} == {A, B, OWN}
+
+
+def test_a_restore_does_not_wait_for_a_location(undone, settings, tmp_path, monkeypatch):
+    """What only lies there is looked at by an automatic backup, which may take its time."""
+    settings.BACKUP_LOCATIONS = {"nas": str(tmp_path / "nas")}
+    drop_copies()
+    services.keep_backup(photos=False)
+    copies.copy()
+    (only_there,) = kept.backups()
+    kept._delete_here(kept.parse(only_there.name))
+    fetched, fetch = [], Location.fetch
+    monkeypatch.setattr(Location, "fetch", lambda *args: (fetched.append(args[1]), fetch(*args))[1])
+    file = take()
+    later(lambda: restore(file, clear=True))
+    assert fetched == []
+    assert {*files()} == {A, B, OWN}
+    drop_safety_copies()
+    later(lambda: run.run(now=True), 3 * AGE)
+    assert [*{*fetched}] == [f"kept/{only_there.name}"]
+    assert {*files()} == {OWN}
 
 
 def test_an_automatic_backup_does_it(undone):
