@@ -16,6 +16,7 @@ from django.db.models import FileField
 from django.utils.translation import gettext as _
 
 from .. import babybuddy
+from ..archive.names import shown
 from ..babybuddy import Validator, Validators
 from ..kinds import TEXT, Plain
 from ..tables import MAX_NAMED, Batch, Column, Table
@@ -41,7 +42,8 @@ class ValueChecks:
             values = columns[place]
             for value in _different(values):
                 if reason := check(value):
-                    raise _refused(table, columns[0][values.index(value)], table.columns[place], reason)
+                    key = columns[0][values.index(value)]
+                    raise _refused(table, key, table.columns[place], value, reason)
         for place, column in enumerate(table.columns):
             if validator := self._validators.get((table.label, column.name)):
                 self._check_records(table, columns, place, validator)
@@ -70,7 +72,7 @@ class ValueChecks:
                 if reason not in self.warnings and len(self.warnings) < MAX_NAMED:
                     self.warnings.append(reason)
             elif reason:
-                raise _refused(table, key, table.columns[place], reason)
+                raise _refused(table, key, table.columns[place], values[0], reason)
 
 
 def _different(values: Sequence[Plain]) -> Iterable[Plain]:
@@ -78,7 +80,9 @@ def _different(values: Sequence[Plain]) -> Iterable[Plain]:
     return {*values} if values and all(isinstance(value, Hashable) for value in values) else values
 
 
-def _refused(table: Table, key: Plain, column: Column, reason: str) -> Exception:
+def _refused(table: Table, key: Plain, column: Column, value: Plain, reason: str) -> Exception:
+    if isinstance(value, str) and value:  # all of it may be in the reason, whatever it is
+        reason = reason.replace(value, shown(value))
     way_on = _("Correct it in the file, then restore that as an edited file.")
     return table.invalid(f"{reason.rstrip('.')}. {way_on}", key, column.name)
 

@@ -53,7 +53,7 @@ def test_a_value_that_the_host_cannot_live_with_is_refused_by_name(family, label
     assert "edited file" in error.message
 
 
-@pytest.mark.parametrize("value", ["red", "", "25:00"])
+@pytest.mark.parametrize("value", ["red", "", "25:00", "\0", "\u202e\n", "x" * 100_000])
 def test_a_site_setting_that_should_be_a_time(family, value):
     error = refused(
         with_value("dbsettings.setting", "value", value, attribute_name="nap_start_min"),
@@ -61,6 +61,8 @@ def test_a_site_setting_that_should_be_a_time(family, value):
         clear=True,
     )
     assert (error.model, error.field) == ("dbsettings.setting", "value")
+    assert error.message.isprintable()
+    assert len(error.message) < 300
 
 
 @pytest.mark.parametrize(
