@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from django.contrib.auth import get_user_model
-from django.contrib.auth.hashers import get_hasher, identify_hasher
 from django.utils.translation import ngettext
 
 from .. import babybuddy
@@ -58,8 +57,8 @@ def account_changes(plan: Plan, database: Database) -> AccountChanges:
 
 
 def passwords_since(reader: RecordReader, database: Database, tables: Sequence[Table]) -> Renamed:
-    """Return, as `RecordReader.renamed`, the passwords here that are others than in the backup, and were hashed anew by
-    a mere sign-in, or changed by somebody: nothing tells the two apart. Only where Django hashes the backup's anew."""
+    """Return, as `RecordReader.renamed`, the passwords here that are others than in the backup: they were changed by
+    somebody, or hashed anew by a mere sign-in. None of users who had the same hash."""
     label = label_of(get_user_model())
     table = next((table for table in tables if table.label == label and "password" in table.names), None)
     if table is None:
@@ -70,22 +69,8 @@ def passwords_since(reader: RecordReader, database: Database, tables: Sequence[T
     for columns in reader.columns(table):
         for key, password in zip(columns[0], columns[place], strict=True):
             since.setdefault(password, set()).add(here.get(key, password))
-    passwords = {
-        before: now
-        for before, (now, *others) in since.items()
-        if now != before and not others and _is_rehashed(str(before))
-    }
+    passwords = {before: now for before, (now, *others) in since.items() if now != before and not others}
     return {(label, "password"): passwords} if passwords else {}
-
-
-def _is_rehashed(password: str) -> bool:
-    """Tell whether Django hashes this password anew as soon as its user signs in."""
-    try:
-        hasher = identify_hasher(password)
-    except ValueError:  # it is no password at all
-        return False
-    preferred = get_hasher()
-    return hasher.algorithm != preferred.algorithm or preferred.must_update(password)
 
 
 def _tokens(

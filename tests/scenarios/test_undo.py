@@ -459,6 +459,18 @@ def test_undo_by_staff_leaves_a_password_that_was_hashed_anew(family, hashed_by_
     assert User.objects.get(username="admin").check_password(since)
 
 
+def test_undo_by_staff_leaves_a_password_that_was_changed_since(family):
+    """It was hashed as it would be now, so that no sign-in can have changed it."""
+    file = take()
+    enter("since")
+    before = snapshot()
+    restore(file, clear=True, user=family.staff)
+    change_password("admin", "changed")
+    services.undo_restore(user=family.staff)
+    assert [line for line in differences(before, snapshot()) if ": password was" not in line] == []
+    assert User.objects.get(username="admin").check_password("changed")
+
+
 def test_undo_by_staff_while_somebody_changes_a_password(family, hashed_by_md5, acting_before_the_lock):
     file = take()
     enter("since")
