@@ -166,7 +166,11 @@ def _write_backup(
     tables = _tables()
     zone = babybuddy.user_timezone(user)
     named = NamedPhotos() if photos else None
-    with _damage_explained(database), Writer(target, Limits(photos=conf.max_photos)) as writer:
+    with (
+        _damage_explained(database),
+        database.exact_session(),
+        Writer(target, Limits(photos=conf.max_photos)) as writer,
+    ):
         with gc_paused(), nullcontext(here) if here else database.snapshot() as reader:
             metadata = Metadata(
                 timestamp=aware_now().astimezone(zone),
@@ -670,6 +674,7 @@ def inspect_backup(
         logged("preview", user) as log,
         gc_paused(),
         _damage_explained(database),
+        database.exact_session(),
         at_todays_schema(source, options, key=key, user=user) as backup,
         unlocked(backup, edited=options.edited, key=key) as archive,
         Spool() as spool,
@@ -811,6 +816,7 @@ def _restore(
     with ExitStack() as stack:
         stack.enter_context(gc_paused())
         stack.enter_context(_damage_explained(database))
+        stack.enter_context(database.exact_session())
         rescue = None
         if options.without_safety_copy:
             _superusers_only(user, _("Only a superuser can restore without a complete safety copy."))

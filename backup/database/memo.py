@@ -70,7 +70,7 @@ def load_note() -> str:
     Raises `Busy` if the database cannot say so just now: what is not known then is no restore that never was.
     """
     try:
-        with interface_explained():
+        with interface_explained(), database_of().exact_session():
             rows = _rows()
             return (rows.values_list("session_data", flat=True).first() or "") if rows is not None else ""
     except UnicodeDecodeError:  # the database is damaged: see `reason_of`

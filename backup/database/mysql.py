@@ -66,28 +66,30 @@ class MySQL(Database):
 
     @contextmanager
     def exact_session(self) -> Iterator[None]:
-        """Set the session to MySQL's own SQL dialect, and to strict storing of values.
+        """Set the session to MySQL's own SQL dialect, to strict storing of values, and to answers with all rows.
 
         Whether a backslash escapes is not changed, since rows are packed before a restore's transaction begins.
         """
-        before, exact = self._exact_mode()
-        if before == exact:
+        before, exact = self._exact_settings()
+        odd = {name: value for name, value in exact.items() if value != before[name]}
+        if not odd:
             yield
             return
-        self._set({"sql_mode": exact})
+        self._set(odd)
         try:
             yield
         finally:
             if self.is_usable():
-                self._set({"sql_mode": before})
+                self._set({name: before[name] for name in odd})
 
-    def _exact_mode(self) -> tuple[str, str]:
-        """Return the session's `sql_mode`, and the one in which values are read and written exactly."""
-        before = self.fetch("SELECT @@sql_mode")[0][0]
-        modes = {*before.split(",")}
-        if "STRICT_ALL_TABLES" in modes and not modes & ODD_MODES:
-            return before, before
-        return before, ",".join(["STRICT_ALL_TABLES", *sorted(modes & {"NO_BACKSLASH_ESCAPES"})])
+    def _exact_settings(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return settings of the session, and those with which all values are read and written exactly."""
+        names = ("sql_mode", *WHOLE)
+        before = dict(zip(names, self.fetch(f"SELECT @@{', @@'.join(names)}")[0], strict=True))
+        exact, modes = before["sql_mode"], {*before["sql_mode"].split(",")}
+        if "STRICT_ALL_TABLES" not in modes or modes & ODD_MODES:
+            exact = ",".join(["STRICT_ALL_TABLES", *sorted(modes & {"NO_BACKSLASH_ESCAPES"})])
+        return before, {"sql_mode": exact, **WHOLE}
 
     def without_transactions(self, tables: Sequence[Table]) -> list[str]:
         """Return a statement that solves it, for each table of an engine such as MyISAM or Aria."""
@@ -142,7 +144,7 @@ class MySQL(Database):
         return f"ALTER TABLE {name} CONVERT TO CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;"
 
     def begin_snapshot(self) -> None:
-        self._set({"sql_mode": self._exact_mode()[1]})
+        self._set(self._exact_settings()[1])
         # Django's default level here, READ COMMITTED, shows each statement a newer state.
         self.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         self.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
@@ -163,14 +165,18 @@ class MySQL(Database):
         """Change the settings of the session for a restore, and restore them after it.
 
         MySQL checks references row by row, and cannot defer that. Strict mode: a value that does not fit is an error,
-        and is never cut; 0 is a key like any other. Django runs MySQL at READ COMMITTED, where a lock on all rows of a
-        table keeps nobody from inserting one between them: see `lock_out_writers`.
+        and is never cut; 0 is a key like any other. All rows of a table may be deleted at once. Django runs MySQL at
+        READ COMMITTED, where a lock on all rows of a table keeps nobody from inserting one between them: see
+        `lock_out_writers`.
         """
-        names = ("foreign_key_checks", "sql_mode", self._isolation, "innodb_lock_wait_timeout")
+        names = (
+            *("foreign_key_checks", "unique_checks", "sql_safe_updates", "sql_mode"),
+            *(self._isolation, "innodb_lock_wait_timeout"),
+        )
         before = dict(zip(names, self.fetch(f"SELECT @@{', @@'.join(names)}")[0], strict=True))
         modes = {*filter(None, before["sql_mode"].split(",")), "STRICT_ALL_TABLES", "NO_AUTO_VALUE_ON_ZERO"}
         settings = dict(
-            zip(names, (0, ",".join(sorted(modes)), "REPEATABLE-READ", self.LOCK_SECONDS), strict=True)
+            zip(names, (0, 1, 0, ",".join(sorted(modes)), "REPEATABLE-READ", self.LOCK_SECONDS), strict=True)
         )
         try:
             self._set(settings)
@@ -387,7 +393,7 @@ class MySQL(Database):
         return column.kind is not FLOAT or value not in UNBOUNDED
 
     def passes(self, error: OperationalError) -> bool:
-        return bool(error.args) and error.args[0] in {*LOCKED, *LOST}
+        return bool(error.args) and error.args[0] in {*LOCKED, *LOST, *ALTERED}
 
     def is_damage(self, error: DatabaseError) -> bool:
         return super().is_damage(error) or self.code_of(error) in DAMAGED
@@ -410,6 +416,8 @@ class MySQL(Database):
 
 #: The beginnings of the names of the locks, which are shared by the whole server.
 LOCKS = {Job.RESTORE: "backup", Job.AUTOMATIC_BACKUP: "backup.automatic", Job.NOTE: "backup.note"}
+#: Settings that would leave rows out of an answer, or refuse it -> the values with which they do not.
+WHOLE = {"sql_select_limit": 2**64 - 1, "sql_big_selects": 1}
 #: Modes that change the meaning of SQL, or how values are stored.
 ODD_MODES = {
     *("ANSI", "ORACLE", "MSSQL", "DB2", "POSTGRESQL", "MAXDB"),
@@ -428,6 +436,8 @@ LOCKED = {1205, 1213}
 #: Error numbers: too many connections, the server cannot be reached or shuts down, or it ended this one or a query. 0
 #: is mysqlclient's own, for each statement after the one that was told so.
 LOST = {0, 1040, 1053, 1317, 2002, 2003, 2006, 2013}
+#: Error numbers: a row or a table is not what it was when the snapshot began.
+ALTERED = {1020, 1412}
 #: Error numbers of damage: a file that is missing or holds something else, an index, a table that crashed.
 DAMAGED = {1016, 1017, 1030, 1033, 1034, 1035, 1194, 1195, 1712, 1812, 1814, 1815, 1877, 1932}
 

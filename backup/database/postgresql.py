@@ -87,7 +87,7 @@ class PostgreSQL(Database):
     @contextmanager
     def exact_session(self) -> Iterator[None]:
         """Set the format of values as text: with fewer digits, floats would be rounded; in another style, the sign of a
-        duration would mean something else."""
+        duration would mean something else, and a date could not be read."""
         settings = ", ".join(f"current_setting('{name}')" for name in EXACT)
         before = dict(zip(EXACT, self.fetch(f"SELECT {settings}")[0], strict=True))
         # Only change what is necessary: behind a pooler, others may get this session next.
@@ -340,7 +340,7 @@ class PostgreSQL(Database):
         if kind is DATE:
             return ColumnReader(f"{name}::text", Checked(DATE))
         if kind is DATETIME and settings.USE_TZ:
-            # This needs the DateStyle ISO, which psycopg sets. to_char would take three times as long.
+            # This needs the DateStyle ISO (see `EXACT`). to_char would take three times as long.
             return ColumnReader(f"({name} AT TIME ZONE 'UTC')::text", moments)
         if kind is DURATION:
             return ColumnReader(f"(EXTRACT(EPOCH FROM {name}) * 1000000)::bigint", durations)
@@ -513,11 +513,20 @@ REFERENCES = (
 )
 #: Arbitrary numbers, the same for all sites: an advisory lock belongs to one database.
 LOCKS = {Job.RESTORE: 0x62616279, Job.AUTOMATIC_BACKUP: 0x6261627A, Job.NOTE: 0x6261627B}
-#: Setting -> the values with which floats have all digits, and durations the style that we read; the best one first.
-EXACT = {"extra_float_digits": ("3", "2", "1"), "intervalstyle": ("postgres",)}
+#: Setting -> the values with which floats have all digits, and durations and dates the style that we read; the best one
+#: first.
+EXACT = {
+    "extra_float_digits": ("3", "2", "1"),
+    "intervalstyle": ("postgres",),
+    "datestyle": ("ISO, MDY", "ISO, DMY", "ISO, YMD"),
+}
 #: The same, for a transaction; and an error in place of rows that a policy of row-level security would hide, since a
-#: backup without them would look complete.
-WHOLE = {**{name: values[0] for name, values in EXACT.items()}, "row_security": "off"}
+#: backup without them would look complete. Between two statements we work as long as it takes.
+WHOLE = {
+    **{name: values[0] for name, values in EXACT.items()},
+    "row_security": "off",
+    "idle_in_transaction_session_timeout": "0",
+}
 #: SQLSTATE: a lock was not granted in time.
 LOCKED = {"55P03"}
 #: Classes of SQLSTATE of temporary errors: connections, deadlocks, a server that starts or shuts down.

@@ -342,7 +342,7 @@ class SQLite(DamagedFile, Database):
     @contextmanager
     def restore_settings(self) -> Iterator[None]:
         enabled = self.connection.disable_constraint_checking()
-        pragmas = {"cache_size": -self.HELD, **self._safe_pragmas()}
+        pragmas = {"cache_size": -self.HELD, "ignore_check_constraints": 0, **self._safe_pragmas()}
         before = {name: self.fetch(f"PRAGMA {name}")[0][0] for name in pragmas}
         self._set(pragmas)
         try:
