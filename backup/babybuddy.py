@@ -307,10 +307,8 @@ def is_thumbnail(name: str) -> bool:
 
 
 def validators(database: Database) -> Validators:
-    """Return checks for values that would break the host, though its models declare no validators for them.
-
-    With a time zone that Python or the database does not know, every page would fail for its user.
-    """
+    """Return checks for values that would break the host, though its models declare no validators for them. With a time
+    zone that Python or the database does not know, every page would fail for its user."""
     known: dict[str, bool] = {}
 
     def time_zone(name: Any) -> str | None:
@@ -321,6 +319,7 @@ def validators(database: Database) -> Validators:
     return {
         ("babybuddy.settings", "timezone"): Validator(time_zone, is_mended=True),
         ("babybuddy.settings", "dashboard_hide_age"): Validator(_dashboard_hide_age),
+        ("core.child", "birth_date"): Validator(_birth_date),
         **{(label, name): Validator(_duration) for label, name in _DURATIONS},
         ("dbsettings.setting", "value"): Validator(
             _site_setting, also=("module_name", "class_name", "attribute_name")
@@ -334,6 +333,11 @@ def _dashboard_hide_age(duration: Any) -> str | None:
     if parsed is None or abs(parsed) < timedelta(days=365 * 1000):
         return None
     return _("“%(value)s” is too long") % {"value": duration}
+
+
+def _birth_date(day: Any) -> str | None:
+    """Check that the host can add the ages of its growth tables to it. Its forms accept no birth date of the future."""
+    return _("“%(value)s” is too far in the future") % {"value": day} if day and day >= "9990" else None
 
 
 #: Durations that the host adds up, or adds to a moment (2.10). Its forms accept up to a day.

@@ -18,7 +18,7 @@ from django.utils.translation import gettext as _
 from .. import babybuddy
 from ..archive.names import shown
 from ..babybuddy import Validator, Validators
-from ..kinds import TEXT, Plain
+from ..kinds import DATETIME, TEXT, Plain
 from ..tables import MAX_NAMED, Batch, Column, Table
 
 #: Returns what is wrong with a value; None if nothing is.
@@ -40,6 +40,8 @@ class ValueChecks:
             self._checks[table] = [*self._checks_of(table)]
         for place, check in self._checks[table]:
             values = columns[place]
+            if check is _showable and not _may_be_unshowable(values):
+                continue
             for value in _different(values):
                 if reason := check(value):
                     key = columns[0][values.index(value)]
@@ -55,6 +57,8 @@ class ValueChecks:
             may_be_empty = column.field.blank or babybuddy.may_be_empty(table.label, column.name)
             if column.kind is TEXT and not may_be_empty:
                 yield place, _emptiness
+            if column.kind is DATETIME and babybuddy.is_care(table.label):
+                yield place, _showable
             if isinstance(column.field, FileField):
                 yield (
                     place,
@@ -96,6 +100,22 @@ def own_validators(column: Column) -> list[Callable[[Any], None]]:
 
 def _emptiness(value: Plain) -> str | None:
     return _("it must not be empty") if value == "" else None
+
+
+#: Moments before the first of these, or from the second on, have no local time in some time zone: pages would fail.
+_FIRST, _LAST = "0001-01-02", "9999-12-31"
+
+
+def _showable(value: Plain) -> str | None:
+    if value is None or _FIRST <= value < _LAST:
+        return None
+    return _("“%(value)s” is no moment that every time zone has") % {"value": value}
+
+
+def _may_be_unshowable(values: Sequence[Any]) -> bool:
+    """Tell whether one of the moments may be unshowable. This is many times as fast as to check each."""
+    moments = [*filter(None, values)] if None in values else values
+    return bool(moments) and not (min(moments) >= _FIRST and max(moments) < _LAST)
 
 
 def _validity(column: Column, validators: Sequence[Callable[[Any], None]]) -> Check:

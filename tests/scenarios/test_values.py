@@ -40,6 +40,9 @@ HARMFUL = [
     ("babybuddy.settings", "dashboard_hide_age", "999999999 00:00:00"),
     ("core.sleep", "duration", "90000000 00:00:00"),
     ("core.medication", "next_dose_interval", "-90000000 00:00:00"),
+    ("core.feeding", "start", "0001-01-01T00:00:00Z"),  # in New York that is the year 0
+    ("core.feeding", "end", "9999-12-31T23:59:59.999999Z"),  # in Tokyo, the year 10000
+    ("core.child", "birth_date", "9999-12-31"),
 ]
 
 
@@ -84,6 +87,9 @@ def test_a_site_setting_that_should_be_a_time(family, value):
         ("auth.user", "password", ""),
         ("babybuddy.settings", "dashboard_hide_age", "28 00:00:00"),
         ("core.sleep", "duration", "3 00:00:00"),
+        ("core.feeding", "start", "0001-01-02T00:00:00Z"),
+        ("core.feeding", "end", "9999-12-30T23:59:59.999999Z"),
+        ("core.child", "birth_date", "0001-01-01"),
         ("dbsettings.setting", "value", "07:30:00"),
     ],
 )
