@@ -119,6 +119,15 @@ class Lines:
         lines = split_lines(self.text)
         return lines if len(lines) == self.count else split_records(self.text)
 
+    def between(self, start: int, end: int) -> list[bytes]:
+        """Return the records in a part of the text. Both its ends are between two records."""
+        return Lines(self.text[start:end].removesuffix(BETWEEN), self._start).each
+
+    @property
+    def is_split(self) -> bool:
+        """Whether the records are known already, and the text may have any layout."""
+        return self._each is not None
+
     @property
     def has_one_a_line(self) -> bool:
         """Whether `each` are the lines of the text."""

@@ -12,9 +12,8 @@ rows and writing them again would take several times as long, and others could n
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain, compress, groupby, pairwise
-from operator import itemgetter
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, compress, pairwise
 from typing import Any, NamedTuple
 
 from ..archive.lines import BETWEEN, Lines, lines_of, split_lines
@@ -27,8 +26,8 @@ from .records import RecordReader
 LOWEST, HIGHEST = -(2**63), 2**63 - 1
 #: After this many records that all differ, the others are assumed to differ as well: comparing costs more than writing.
 HOPELESS = 5000
-#: About how many bytes the pieces have in which a block that differs is compared.
-PIECE = 8 * 1024
+#: The fewest bytes that must be the same, of a block that differs, for a piece of their own.
+PIECE = 4 * 1024
 #: About how many bytes of differing records are put aside together.
 TOGETHER = 128 * 1024
 
@@ -146,16 +145,15 @@ class TextComparison:
         for lines, columns, last, is_complete in self._pair_with_rows(table, is_hopeless):
             text = _text_of(table, columns)
             if text == lines.text:
-                yield _Piece(None, columns, text, last, is_complete)
-            elif text is None or not lines.has_one_a_line:
+                yield _Piece(None, columns, None, last, is_complete)
+            elif text is None or lines.is_split or (table.needs_exact_json and not lines.has_one_a_line):
                 yield _Piece(lines.each, columns, text, last, is_complete)
             else:
-                for a, b, same in _runs(_cuts(table, lines.text, columns[0], text), lines.text, text):
-                    piece = lines.text[a.line : b.line]
+                for a, b, same in _runs(table, lines.text, columns[0], text):
                     yield _Piece(
-                        None if same else split_lines(piece.removesuffix(BETWEEN)),
+                        None if same else lines.between(a.line, b.line),
                         [column[a.row : b.row] for column in columns],
-                        text[a.text : b.text].removesuffix(BETWEEN),
+                        None if same else text[a.text : b.text].removesuffix(BETWEEN),
                         last if b.key is None else b.key - 1,
                         is_complete,
                     )
@@ -201,8 +199,9 @@ def _paired(
 class _Piece(NamedTuple):
     """Some lines, and the rows here in their range of keys.
 
-    `lines`: None if they are identical to the rows. `columns`, `text`: the rows as columns and as text. `last`: the
-    last key of both; None if it is not known. `is_complete`: whether these are all rows here since the piece before.
+    `lines`: None if they are identical to the rows. `columns`, `text`: the rows as columns and, unless identical, as
+    text. `last`: the last key of both; None if it is not known. `is_complete`: whether these are all rows here since
+    the piece before.
     """
 
     lines: list[bytes] | None
@@ -225,35 +224,68 @@ class _Cut(NamedTuple):
     key: int | None
 
 
-def _cuts(table: Table, lines: bytes, keys: Sequence[Any], text: bytes) -> Iterator[_Cut]:
-    """Yield the positions at which both texts can be cut, in order, the beginning and the end included.
+def _runs(table: Table, lines: bytes, keys: Sequence[Any], text: bytes) -> Iterator[tuple[_Cut, _Cut, bool]]:
+    """Yield start, end, and whether both texts are the same there, for each stretch in which they are, or differ.
 
-    `keys`, `text`: the keys and the text of the rows here.
+    `keys`, `text`: the keys and the text of the rows here. Stretches that are the same have at least `PIECE` bytes.
     """
-    cut = _Cut(0, 0, 0, None)
-    yield cut
     begin = BETWEEN + table.record_template[0]
-    place = 0
-    while (place := lines.find(begin, place + PIECE)) >= 0:
-        line = place + len(BETWEEN)
-        key = _key_of(table, lines[line : line + len(begin) + 20])
-        if key is None:
-            continue
-        row = bisect_left(keys, key, cut.row)
-        text_place = text.find(begin + b"%d," % key, cut.text) if row < len(keys) and keys[row] == key else -1
-        if text_place >= 0:
-            cut = _Cut(line, text_place + len(BETWEEN), row, key)
-            yield cut
-    yield _Cut(len(lines), len(text), len(keys), None)
+    end = _Cut(len(lines), len(text), len(keys), None)
+    cut = _Cut(0, 0, 0, None)
+    while cut != end:
+        differs = _first_difference(lines, text, cut)
+        if differs == end.line and end.line - cut.line == end.text - cut.text:
+            yield cut, end, True
+            return
+        place = lines.rfind(begin, cut.line, differs)
+        if place - cut.line >= PIECE:
+            shift = place + len(BETWEEN) - cut.line
+            start = cut.text + shift
+            key = _key_of(table, text[start : start + len(begin) + 20])
+            same = _Cut(cut.line + shift, start, bisect_left(keys, key, cut.row), key)
+            yield cut, same, True
+            cut = same
+        # Up to the next record that is here, too, and with which enough begins that is the same.
+        after = cut
+        place = lines.find(begin, differs)
+        while place >= 0:
+            after = _cut_at(table, lines, keys, text, place, after) or after
+            same_bytes = _first_difference(lines, text, after) - after.line
+            if after.line > place and same_bytes >= min(PIECE, end.line - after.line):
+                break
+            place = lines.find(begin, place + PIECE)
+        else:
+            after = end
+        yield cut, after, False
+        cut = after
 
 
-def _runs(cuts: Iterable[_Cut], lines: bytes, text: bytes) -> Iterator[tuple[_Cut, _Cut, bool]]:
-    """Yield start, end, and whether both texts are the same there, for each run of neighbouring stretches between cuts
-    of which this is equally true."""
-    between = [(a, b, lines[a.line : b.line] == text[a.text : b.text]) for a, b in pairwise(cuts)]
-    for same, stretches in groupby(between, itemgetter(2)):
-        first, *_others = together = list(stretches)
-        yield first[0], together[-1][1], same
+def _cut_at(
+    table: Table, lines: bytes, keys: Sequence[Any], text: bytes, place: int, before: _Cut
+) -> _Cut | None:
+    """Return the cut before the record at `place` in the lines; None if there is no such row here after `before`."""
+    begin = BETWEEN + table.record_template[0]
+    line = place + len(BETWEEN)
+    key = _key_of(table, lines[line : line + len(begin) + 20])
+    if key is None:
+        return None
+    row = bisect_left(keys, key, before.row)
+    if row == len(keys) or keys[row] != key:
+        return None
+    text_place = text.find(begin + b"%d," % key, before.text)
+    return _Cut(line, text_place + len(BETWEEN), row, key) if text_place >= 0 else None
+
+
+def _first_difference(lines: bytes, text: bytes, cut: _Cut) -> int:
+    """Return the position in the lines at which the texts first differ after a cut; the end of the lines if none."""
+    line, there, size = cut.line, cut.text, PIECE
+    while line < len(lines) and lines[line : line + size] == text[there : there + size]:
+        line, there = line + size, there + size
+    while size > 1:
+        size //= 2
+        if lines[line : line + size] == text[there : there + size]:
+            line, there = line + size, there + size
+    return min(line, len(lines))
 
 
 def _text_of(table: Table, columns: Batch) -> bytes | None:
