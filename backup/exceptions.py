@@ -117,6 +117,12 @@ class RestoreRefused(BackupError):
     status = 409
 
 
+class RemovesMore(RestoreRefused):
+    """More rows here would be deleted than whoever confirmed it has seen."""
+
+    code = "removes_more"
+
+
 class RecordsConflict(RestoreRefused):
     code = "conflict"
 

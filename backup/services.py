@@ -15,7 +15,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
@@ -55,6 +55,7 @@ from .exceptions import (
     LocationFailed,
     NoSafetyCopy,
     NoSuchBackup,
+    RemovesMore,
     RestoreRefused,
     StorageFailed,
     UnknownApps,
@@ -725,15 +726,19 @@ def restore_backup(
     idempotency_key: str = "",
     key: Key | None = None,
     path: Path | None = None,
+    most_removed: int | None = None,
 ) -> Result:
     """Restore a backup completely, or, if anything fails, change nothing.
 
     `idempotency_key`: identifies this request, see `ensure_not_repeated`. `key`: tried first if the backup is
-    encrypted. `path`: see `at_todays_schema`. Raises `InvalidBackup`, `KeyNeeded`, `RestoreRefused`, `Busy`,
-    `AlreadyRestored`, `StorageFailed`, `EncryptionUnavailable`.
+    encrypted. `path`: see `at_todays_schema`. `most_removed`: how many records here may be deleted although existing
+    data is not cleared, since a preview has shown them; None: any number. Raises `InvalidBackup`, `KeyNeeded`,
+    `RestoreRefused`, `Busy`, `AlreadyRestored`, `StorageFailed`, `EncryptionUnavailable`.
     """
     with logged("restore", user) as log:
-        result = _restore(source, options, user, reporter, idempotency_key, key, path=path)
+        result = _restore(
+            source, options, user, reporter, idempotency_key, key, path=path, most_removed=most_removed
+        )
         log(f"{result.records} records, safety copy {result.safety_copy}")
         return result
 
@@ -808,9 +813,10 @@ def _restore(
     undo: str = "",
     undone: state.LastRestore | None = None,
     path: Path | None = None,
+    most_removed: int | None = None,
 ) -> Result:
     """Restore or undo. `undo`: the label for the safety copy of an undo; "" for a restore. `undone`: the last restore,
-    if that is the one to undo."""
+    if that is the one to undo. `most_removed`: see `restore_backup`."""
     database = database_of()
     tables = _tables()
     with ExitStack() as stack:
@@ -891,6 +897,7 @@ def _restore(
                 archive, as_it_was=options.as_it_was, merged=plan.merged, renamed=plan.renamed
             )
             replaced = write(plan, database, reader, counter)
+            _check_removed(plan, replaced, most_removed)
             reporter.phase(Phase.FINISH)
             warnings = [
                 *plan.warnings,
@@ -1196,6 +1203,21 @@ def _refuse(plan: Plan, options: RestoreOptions) -> None:
                 "with “clear_unknown_apps”, or keep existing data:"
             ),
             sorted(plan.unknown_apps),
+        )
+
+
+def _check_removed(plan: Plan, replaced: Mapping[str, int], most: int | None) -> None:
+    """Raise `RemovesMore` if more records are deleted than were shown: others may enter some until the transaction
+    begins. `replaced`: see `write`."""
+    if most is None or plan.mode.clears:
+        return
+    removed = [(label, len(keys)) for label, keys in plan.displaced.items()]
+    if sum(count for label, count in [*removed, *replaced.items()] if babybuddy.is_entered(label)) > most:
+        raise RemovesMore(
+            _(
+                "Meanwhile something was entered that this restore would delete. Nothing was changed. Look at the "
+                "preview again."
+            )
         )
 
 

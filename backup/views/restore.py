@@ -27,6 +27,7 @@ from backup.exceptions import (
     Forbidden,
     Incomplete,
     KeyNeeded,
+    RemovesMore,
     StorageFailed,
 )
 from backup.forms import RestoreForm, fields_of
@@ -265,8 +266,12 @@ def confirm(request: HttpRequest) -> HttpResponseBase:
                     reporter=reporter,
                     idempotency_key=key,
                     key=_key(form, source),
+                    most_removed=None if access.wants_json(request) else _most_removed(form),
                 )
             )
+    except RemovesMore as error:
+        log_refusal(request, error)
+        return _to(request, "question", form, form.upload_id)
     except BackupError as error:
         has_way_on = _offer(error) or isinstance(error, KeyNeeded)
         if not form.upload_id or has_way_on or access.wants_json(request):
@@ -278,7 +283,10 @@ def confirm(request: HttpRequest) -> HttpResponseBase:
             return result_of(request, Result.from_json(state["result"]), follow=form.upload_id)
         # After an error that may pass, it can be tried again: the upload is still there.
         again = isinstance(error, Busy | StorageFailed)
-        retry = {"upload": form.upload_id, "fields": fields_of(form.options)} if again else None
+        fields = fields_of(form.options)
+        retry = (
+            {"upload": form.upload_id, "fields": fields, "removed": _most_removed(form)} if again else None
+        )
         return error_page(request, error, retry=retry, key=form.typed_key)
     if form.upload_id:
         uploads.discard(form.upload_id, request.user)
@@ -306,6 +314,15 @@ def _deletes_unasked(request: HttpRequest, form: RestoreForm) -> bool:
     # Build the plan to know how many: the form does not say it.
     plan = _plan(request, form, form.upload_id)
     return any(changes.removed for changes in plan.changes.values())
+
+
+def _most_removed(form: RestoreForm) -> int | None:
+    """Return how many records the preview has said will be deleted; None if whoever confirmed it was not told a number,
+    since all are, or any may be."""
+    options = form.options
+    if options.mode.clears or options.without_safety_copy or not form.upload_id:
+        return None
+    return 0 if form.has_other_parts else form.cleaned_data["removed"] or 0
 
 
 @endpoint("GET", "HEAD")

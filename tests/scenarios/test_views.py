@@ -583,6 +583,34 @@ def test_the_second_step_names_what_goes(browser, family):
     assert not Child.objects.filter(first_name="New").exists()
 
 
+def test_what_is_entered_after_the_preview_is_asked_about(browser, family):
+    """It has the number of a record of the backup, which would take its place."""
+    first, second = Feeding.objects.order_by("pk")[:2]
+    data = backup_bytes()
+    Feeding.objects.filter(pk__in=(first.pk, second.pk)).delete()
+    preview = browser.post(url("restore"), {"backup_file": upload(data)}, follow=True)
+    assert 'name="removed" value="0"' in preview.content.decode()
+    fields = {**hidden(preview, "confirm"), "removed": "0", "accounts": "replace"}
+
+    def entered(feeding):
+        moment = feeding.start + dt.timedelta(days=99)
+        Feeding.objects.create(
+            pk=feeding.pk, child=feeding.child, start=moment, end=moment, type="formula", method="bottle"
+        )
+        return snapshot()
+
+    for number, feeding in enumerate((first, second), 1):
+        before = entered(feeding)
+        answer = browser.post(url("confirm"), fields, follow=True)
+        assert 'name="confirmed"' in answer.content.decode()
+        assert f'name="removed" value="{number}"' in answer.content.decode()
+        assert not differences(before, snapshot())
+        fields = {**hidden(answer, "confirm"), "removed": str(number), "confirmed": "yes"}
+    answer = browser.post(url("confirm"), fields, follow=True)
+    assert "Your data is back" in answer.content.decode()
+    assert Feeding.objects.get(pk=first.pk).start == first.start
+
+
 def test_a_browser_that_clears_at_once_gets_the_preview(browser, family):
     before = snapshot()
     data = backup_bytes()
