@@ -6,9 +6,17 @@ from collections import Counter
 import pytest
 from core import models as core
 from django.apps import apps
-from django.db import connection
+from django.db import OperationalError, connection
 
-from backup.exceptions import BackupError, InvalidRecord, RecordsConflict, RecordsRefused, RestoreRefused
+from backup.database import database_of
+from backup.exceptions import (
+    BackupError,
+    Busy,
+    InvalidRecord,
+    RecordsConflict,
+    RecordsRefused,
+    RestoreRefused,
+)
 from tests.support.backups import Telling, records_of, refused, restore, rewritten, take
 from tests.support.changing import add_everywhere
 from tests.support.processes import ask, hear, process, wait_until_usable
@@ -407,3 +415,20 @@ def test_backups_while_somebody_keeps_writing(journal):
     wait_until_usable()
     restore(file, clear=True)
     assert written(records_of(take())) == seen[-1]
+
+
+@pytest.mark.skipif(ENGINE != "mysql", reason="others show the table as it is")
+def test_a_table_that_was_altered_since_a_snapshot_is_a_trouble_that_passes(family):
+    def alter(what):
+        with connection.cursor() as cursor:
+            cursor.execute(f"ALTER TABLE core_weight {what}")
+
+    database = database_of()
+    try:
+        with database.snapshot() as reader:
+            alter("ADD COLUMN later integer NULL, ALGORITHM = COPY")
+            with pytest.raises(OperationalError) as caught:
+                reader.fetch("SELECT COUNT(*) FROM core_weight")
+        assert isinstance(database.trouble(caught.value), Busy)
+    finally:
+        alter("DROP COLUMN later")
