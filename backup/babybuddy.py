@@ -1,6 +1,7 @@
 """Every fact about the host, Baby Buddy, in tables and small functions. Imports nothing of ours except types.
 
 The facts are from the source of version 2.10.0. If the host is another one, or lacks an app, they have no effect.
+Longer than most modules, to keep all that is known of the host in one place.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import zoneinfo
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -321,6 +322,7 @@ def validators(database: Database) -> Validators:
         ("babybuddy.settings", "dashboard_hide_age"): Validator(_dashboard_hide_age),
         ("core.child", "birth_date"): Validator(_birth_date),
         **{(label, name): Validator(_duration) for label, name in _DURATIONS},
+        **{(label, "end"): Validator(_end, also=("start",)) for label in _PERIODS},
         ("dbsettings.setting", "value"): Validator(
             _site_setting, also=("module_name", "class_name", "attribute_name")
         ),
@@ -355,6 +357,22 @@ def _duration(duration: Any) -> str | None:
     if not duration or duration.find(" ") <= len("-9999"):
         return None
     return _("“%(value)s” is too long") % {"value": duration}
+
+
+#: Entries that have a start and an end, each at most a day after the other, as the host's forms make sure.
+_PERIODS = ("core.feeding", "core.pumping", "core.sleep", "core.tummytime")
+#: How long an entry may take. Older versions let pass a little less than nothing when clocks go back.
+_SHORTEST, _LONGEST = timedelta(hours=-3), timedelta(days=7)
+
+
+def _end(end: Any, start: Any) -> str | None:
+    """Check that an entry ends soon after it begins: the host looks up its end among the days around its start."""
+    if not (start and end) or (start[:13] == end[:13]):
+        return None
+    ended, began = (datetime.fromisoformat(moment.rstrip("Z")) for moment in (end, start))
+    if _SHORTEST <= ended - began <= _LONGEST:
+        return None
+    return _("“%(value)s” is before its start, or more than a week later") % {"value": end}
 
 
 def _site_setting(value: Any, *key: str) -> str | None:
