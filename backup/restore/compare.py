@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from ..archive.lines import BETWEEN, Lines, lines_of, split_lines
 from ..database import Database
+from ..exceptions import InvalidBackup
 from ..tables import Batch, Table
 from .plan import Identical, KeyRange
 from .records import RecordReader
@@ -90,7 +91,7 @@ class TextComparison:
             current, rest = self._identical_rows(table, {*lines}, columns, text)
             keys = list(map(current.get, lines))
             others = [line for line, key in zip(lines, keys, strict=True) if key is None]
-            parsed = self._archive.parse(table.label, others, table.needs_exact_json, records)
+            parsed = self._parse(table, others, lines, records)
             columns = self._reader.batch_from(table, parsed) if parsed else []
             read = iter(columns[0] if columns else ())
             self._reader.accept(table, unique, [next(read) if key is None else key for key in keys])
@@ -109,6 +110,15 @@ class TextComparison:
         put()
         self._put_between(table, [(start, HIGHEST)])
         return records, Identical(identical, up_to if is_complete else None, here)
+
+    def _parse(self, table: Table, others: list[bytes], lines: list[bytes], before: int) -> list[Any]:
+        """Parse those of the lines that are not identical to rows here. `before`: as in `Archive.parse`."""
+        try:
+            return self._archive.parse(table.label, others, table.needs_exact_json, before)
+        except InvalidBackup:
+            # The message names the record by its number among all of them.
+            self._archive.parse(table.label, lines, table.needs_exact_json, before)
+            raise
 
     def _identical_rows(
         self, table: Table, lines: set[bytes], columns: Batch, text: bytes | None
@@ -172,14 +182,15 @@ class TextComparison:
         after: int | None = None
         for lines in self._archive.lines(table.label):
             last = _key_of(table, lines.last)
+            if last is not None and after is not None and last <= after:
+                # The records are not in order, or the last line is a part of a JSON value that looks like a record.
+                last = None
             most = 0
             rows: Callable[[], Batch] = list
             if last is not None and not is_hopeless():
                 # More than the records that fit into the text are not read: there may be any number.
                 most = len(lines.text) // len(b"".join(table.record_template)) + 1
                 rows = self._database.prefetch_range(table, after, last, most)
-                if after is not None and last <= after:
-                    most = 0
             if waiting:
                 yield _paired(*waiting)
             waiting = lines, rows, last, most
@@ -240,9 +251,8 @@ def _runs(table: Table, lines: bytes, keys: Sequence[Any], text: bytes) -> Itera
         place = lines.rfind(begin, cut.line, differs)
         if place - cut.line >= PIECE:
             shift = place + len(BETWEEN) - cut.line
-            start = cut.text + shift
-            key = _key_of(table, text[start : start + len(begin) + 20])
-            same = _Cut(cut.line + shift, start, bisect_left(keys, key, cut.row), key)
+            row = cut.row + text.count(BETWEEN, cut.text, cut.text + shift)
+            same = _Cut(cut.line + shift, cut.text + shift, row, keys[row])
             yield cut, same, True
             cut = same
         # Up to the next record that is here, too, and with which enough begins that is the same.

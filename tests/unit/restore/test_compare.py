@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from backup import babybuddy, scope, services
 from backup.archive import open_archive, reader
 from backup.database import database_of
+from backup.exceptions import InvalidBackup
 from backup.options import SILENT, RecordCounter, RestoreMode, RestoreOptions
 from backup.restore import apply, batches, build, compare, preview, records
 from tests.support.backups import packed, rewritten, take, unpacked
@@ -292,6 +293,21 @@ def test_what_is_the_same_stays_where_all_is_cleared(backup, monkeypatch):
     assert "core.child" in cleared, "whose records are compared by more than their keys"
     assert "zoo.shelf" in cleared, "whose keys the database does not give: they may be beyond 64 bits"
     assert +deleted == {"core.feeding": 2}
+
+
+@pytest.mark.parametrize("as_text", [True, False])
+def test_a_record_that_is_not_json_is_named_by_its_number(backup, as_text):
+    """Those before it that are here already count, too."""
+    members = unpacked(backup)
+    metadata = json.loads(members["metadata.json"])
+    member = metadata["models"]["core.feeding"]
+    lines = members[member["file"]].split(b",\n")
+    lines[6] = lines[6].replace(b'"fields":{', b'"fields":{,')
+    members[member["file"]] = b",\n".join(lines)
+    member["sha256"] = hashlib.sha256(members[member["file"]]).hexdigest()
+    file = packed({**members, "metadata.json": json.dumps(metadata)})
+    with pytest.raises(InvalidBackup, match="record number 7 is not JSON"):
+        outcome(file, RestoreMode.OVERWRITE, as_text=as_text)
 
 
 TRIGGERS = {
