@@ -91,22 +91,37 @@ def serve(work: Callable[[dict[str, Any], Path, ParentReporter], dict[str, Any]]
     os.dup2(null, 0)
     os.dup2(null, 1)
     folder = Path(order["folder"])
-    threading.Thread(target=_end_with_parent, args=(parent, folder), daemon=True).start()
+    cleaner = threading.Thread(target=_end_with_parent, args=(parent, folder), daemon=True)
+    cleaner.start()
     reporter = ParentReporter(out)
+    with _not_before(cleaner, folder):
+        try:
+            set_up(folder, order["settings"])
+            with translation.override(order["language"]):
+                outcome = work(order, folder, reporter)
+        except BackupError as error:
+            reporter.send(
+                error=type(error).__name__,
+                message=error.message,
+                details=error.details,
+                offer=error.offer,
+                place={name: getattr(error, name, None) for name in ("model", "pk", "field")},
+            )
+        else:
+            reporter.send(**outcome, finished=True)
+
+
+@contextmanager
+def _not_before(cleaner: threading.Thread, folder: Path) -> Iterator[None]:
+    """Let no error end this process before the folder is deleted if the parent has ended, which is a reason for errors
+    here, too."""
     try:
-        set_up(folder, order["settings"])
-        with translation.override(order["language"]):
-            outcome = work(order, folder, reporter)
-    except BackupError as error:
-        reporter.send(
-            error=type(error).__name__,
-            message=error.message,
-            details=error.details,
-            offer=error.offer,
-            place={name: getattr(error, name, None) for name in ("model", "pk", "field")},
-        )
-    else:
-        reporter.send(**outcome, finished=True)
+        yield
+    except BaseException:
+        cleaner.join(timeout=2)
+        if not folder.exists():
+            cleaner.join()
+        raise
 
 
 def _end_with_parent(parent: int, folder: Path) -> None:

@@ -853,30 +853,29 @@ def test_a_killed_parent_leaves_nothing(host_db, tmp_path, scratch, monkeypatch)
     assert not differences(before, snapshot())
 
 
-#: A child that goes on making files in its folder when its parent has ended.
+#: A child that makes files in its folder until it cannot any more.
 BUSY = """
-import sys, threading
-from pathlib import Path
 from backup.upgrade import child
 
-folder = Path(sys.argv[1])
-threading.Thread(target=child._end_with_parent, args=(0, folder), daemon=True).start()
-number = 0
-while True:
-    number += 1
-    try:
+def work(order, folder, reporter):
+    number = 0
+    while True:
+        number += 1
         (folder / f"{number % 500}").write_bytes(b"x")
-    except OSError:
-        pass
+
+child.serve(work)
 """
 
 
 def test_a_child_that_is_still_busy_leaves_nothing_when_its_parent_ends(scratch):
     folder = scratch / "folder"
     folder.mkdir()
-    command = [sys.executable, "-c", BUSY, str(folder)]
+    order = {"folder": str(folder), "language": "en", "settings": {}}
+    command = [sys.executable, "-c", BUSY]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as busy:
-        wait_until(lambda: len([*folder.iterdir()]) == 500)
+        busy.stdin.write(json.dumps(order).encode() + b"\n")
+        busy.stdin.flush()
+        wait_until(lambda: len([*folder.glob("[0-9]*")]) == 500)
         busy.stdin.close()
         busy.wait(timeout=60)
     assert not [*scratch.iterdir()]
