@@ -163,11 +163,13 @@ def result_of(request: HttpRequest, result: Result, undone: bool = False, follow
 
 
 def _session_has_ended(request: HttpRequest) -> bool:
-    """Tell whether the restore removed the viewer's account or changed its password; then the session is flushed.
+    """Tell whether the restore removed the viewer's account, or changed its name or password; then the session is
+    flushed. With another name, a proxy that signs people in would take the next request for one of somebody new.
 
     The page may still be rendered for the viewer: `request.user` is the user from before.
     """
-    if get_user(request).is_authenticated:
+    user = get_user(request)
+    if user.is_authenticated and user.get_username() == request.user.get_username():
         try:
             # Save it now: the session middleware would replace this page by an error if it were gone.
             request.session.save()

@@ -1147,6 +1147,20 @@ def test_who_is_gone_must_sign_in_again():
     assert client.get(url("index")).status_code == 302
 
 
+@pytest.mark.parametrize("form", [CLEAR, {}])
+def test_who_has_another_name_must_sign_in_again(family, form):
+    """With the key and the password of before: a proxy that names its users would not name this one."""
+    data = backup_bytes()
+    get_user_model().objects.filter(pk=family.admin.pk).update(username="chief")
+    family.admin.refresh_from_db()
+    client = Client()
+    client.force_login(family.admin)
+    response = client.post(url("confirm"), {"backup_file": upload(data), **form})
+    assert response.status_code == 200
+    assert sign_in_again(response)
+    assert not sessions()
+
+
 def test_session_that_ends_meanwhile(browser, monkeypatch):
     """The middleware of the host has touched the session, and would fail to save it after the view."""
     real = services.restore_backup
