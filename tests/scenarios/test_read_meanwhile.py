@@ -1,4 +1,4 @@
-"""A database file of today's that is restored while the child still reads it: what comes of it is the same."""
+"""A database file that is restored while the child still reads it: what comes of it is the same."""
 
 import shutil
 import sqlite3
@@ -74,6 +74,26 @@ def test_it_is_what_it_would_be_if_it_were_read_first(todays, opened, clear):
         assert not differences(expected, snapshot())
         assert result.records == plain.records
     assert snapshot()["core.note"] == expected["core.note"]
+
+
+def test_what_is_made_of_an_older_file_is_read_meanwhile_too(host_db, opened, tmp_path):
+    """Its log is not there, which is said either way."""
+    path = tmp_path / "older.sqlite3"
+    shutil.copyfile(older.old("2.0") / "db.sqlite3", path)
+    with path.open("r+b") as file:
+        file.seek(18)
+        file.write(b"\2\2")  # it uses a write-ahead log
+    with path.open("rb") as file:
+        with services.at_todays_schema(file) as backup:
+            plain = restore(backup, clear=True, clear_unknown_apps=True)
+        assert not opened
+        expected = snapshot()
+        services.undo_restore()
+        result = restore(file, clear=True, clear_unknown_apps=True)
+    assert len(opened) == 1
+    assert not differences(expected, snapshot())
+    assert (result.records, result.warnings) == (plain.records, plain.warnings)
+    assert [line for line in result.warnings if "-wal" in line]
 
 
 #: What is wrong with a file -> how, and the error.
