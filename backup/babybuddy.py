@@ -321,6 +321,7 @@ def validators(database: Database) -> Validators:
         ("babybuddy.settings", "timezone"): Validator(time_zone, is_mended=True),
         ("babybuddy.settings", "dashboard_hide_age"): Validator(_dashboard_hide_age),
         ("core.child", "birth_date"): Validator(_birth_date),
+        ("core.feeding", "type"): Validator(_feeding_type),
         **{(label, name): Validator(_duration) for label, name in _DURATIONS},
         **{(label, "end"): Validator(_end, also=("start",)) for label in _PERIODS},
         ("dbsettings.setting", "value"): Validator(
@@ -340,6 +341,14 @@ def _dashboard_hide_age(duration: Any) -> str | None:
 def _birth_date(day: Any) -> str | None:
     """Check that the host can add the ages of its growth tables to it. Its forms accept no birth date of the future."""
     return _("“%(value)s” is too far in the future") % {"value": day} if day and day >= "9990" else None
+
+
+def _feeding_type(value: Any) -> str | None:
+    """Check that it is one of the host's: a report looks for it among them. Other choices are only shown."""
+    field = apps.get_model("core", "feeding")._meta.get_field("type")
+    if value in dict(field.flatchoices):
+        return None
+    return str(field.error_messages["invalid_choice"]) % {"value": value}
 
 
 #: Durations that the host adds up, or adds to a moment (2.10). Its forms accept up to a day.

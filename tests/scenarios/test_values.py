@@ -43,6 +43,7 @@ HARMFUL = [
     ("core.feeding", "start", "0001-01-01T00:00:00Z"),  # in New York that is the year 0
     ("core.feeding", "end", "9999-12-31T23:59:59.999999Z"),  # in Tokyo, the year 10000
     ("core.feeding", "end", "1500-02-28T00:00:00Z"),  # the dashboard lists days by how long ago it ended
+    ("core.feeding", "type", "soup"),  # a report looks for it among those that there are
     ("core.sleep", "end", "9999-12-30T23:59:59.999999Z"),
     ("core.pumping", "start", "0001-01-02T00:00:00Z"),
     ("core.tummytime", "start", "2999-01-01T00:00:00.5Z"),
