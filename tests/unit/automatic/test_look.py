@@ -173,7 +173,14 @@ def endless(path, content):
     path.symlink_to("/dev/zero")
 
 
-@pytest.mark.parametrize("put", [pipe, link, folder, endless])
+def of_somebody_else(path, content):
+    if os.geteuid():
+        pytest.skip("only root can give a file away")
+    path.write_text(content)
+    os.chown(path, 65534, -1)
+
+
+@pytest.mark.parametrize("put", [pipe, link, folder, endless, of_somebody_else])
 def test_what_is_no_file_of_ours_is_no_outlook(nightly, tmp_path, monkeypatch, put):
     """Anybody may put it into the folder for temporary files; nobody waits for it, or believes it."""
     run.run()
