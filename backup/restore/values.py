@@ -47,7 +47,9 @@ class ValueChecks:
                     key = columns[0][values.index(value)]
                     raise _refused(table, key, table.columns[place], value, reason)
         for place, column in enumerate(table.columns):
-            if validator := self._validators.get((table.label, column.name)):
+            validator = self._validators.get((table.label, column.name))
+            # Most values are there many times. If one of them is at fault, its record is looked for.
+            if validator and (validator.also or any(map(validator.check, _different(columns[place])))):
                 self._check_records(table, columns, place, validator)
 
     def _checks_of(self, table: Table) -> Iterable[tuple[int, Check]]:
