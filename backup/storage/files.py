@@ -13,6 +13,7 @@ import re
 import shutil
 import sqlite3
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from itertools import groupby
@@ -55,6 +56,8 @@ LAST_BACKUP = f"{LAST}/backup.json"
 LAST_RUN = f"{LAST}/automatic.json"
 #: Seconds that somebody who notes something waits for another process that does.
 NOTING_SECONDS = 30
+#: Seconds after which a storage that did not answer is asked again, and when that is, by `time.monotonic`.
+ASKED_AGAIN, _silent_until = 5, 0.0
 #: How long the progress and the result of a restore are kept.
 PROGRESS_KEPT = dt.timedelta(days=1)
 #: How long an upload in pieces waits for the next one: a laptop may sleep for a night.
@@ -106,6 +109,19 @@ def storage_errors() -> Iterator[None]:
         ) from error
 
 
+def _bounded(work: Callable[[Activity], T], seconds: float) -> T:
+    """Do as `bounded` does, but give up at once for some seconds after the storage did not answer: a page asks for
+    several things, and would wait for each of them."""
+    global _silent_until
+    if time.monotonic() < _silent_until:
+        raise DoesNotAnswer("no answer just now")
+    try:
+        return bounded(work, seconds)
+    except DoesNotAnswer:
+        _silent_until = time.monotonic() + ASKED_AGAIN
+        raise
+
+
 def _ask(question: Callable[[Storage], T], missing: T) -> T:
     """Return what `question` returns for the storage, or `missing` if the file is gone; in bounded time.
 
@@ -116,7 +132,7 @@ def _ask(question: Callable[[Storage], T], missing: T) -> T:
         try:
             if isinstance(place, FileSystemStorage):
                 return question(place)
-            return bounded(lambda _activity: question(place), ANSWER)
+            return _bounded(lambda _activity: question(place), ANSWER)
         except (FileNotFoundError, NotADirectoryError):
             return missing
 
@@ -153,9 +169,9 @@ def local_path(name: str, site: str = "") -> str:
         return place.path(path_of(name, site)) if isinstance(place, FileSystemStorage) else ""
 
 
-def put(name: str, file: File[bytes], *, is_one_of_many: bool = False) -> None:
+def put(name: str, file: File[bytes], *, is_one_of_many: bool = False, seconds: float | None = None) -> None:
     """Save a file, in place of one of the same name. `is_one_of_many`: another one follows, and with that all are given
-    to the owner of the data, since that looks at every file.
+    to the owner of the data, since that looks at every file. `seconds`: how long the storage may hang.
 
     In a folder it appears under its name only when it is complete, and on the disk; other storages see to that
     themselves.
@@ -172,7 +188,7 @@ def put(name: str, file: File[bytes], *, is_one_of_many: bool = False) -> None:
             place.delete(path)  # otherwise the storage would choose another name
             place.save(path, File(cast(Any, WatchedFile(file, activity)), name=path))
 
-        bounded(send, STALLED)
+        _bounded(send, seconds or STALLED)
 
 
 def _put_into_folder(place: FileSystemStorage, path: Path, file: File[bytes]) -> None:
@@ -186,18 +202,18 @@ def _put_into_folder(place: FileSystemStorage, path: Path, file: File[bytes]) ->
             os.chmod(target.name, place.file_permissions_mode)
 
 
-def open_file(name: str, site: str = "") -> BinaryIO | None:
+def open_file(name: str, site: str = "", *, seconds: float | None = None) -> BinaryIO | None:
     """Open a file for reading; returns None if there is none. The caller closes it.
 
     If the storage is not a folder, the whole file is fetched first, so that reading it cannot fail later. `site`: see
-    `path_of`.
+    `path_of`. `seconds`: how long the storage may hang.
     """
     with storage_errors():
         place, path = storage(), path_of(name, site)
         try:
             if isinstance(place, FileSystemStorage):
                 return cast(BinaryIO, place.open(path))
-            return bounded(lambda activity: _fetch(place, path, activity), STALLED)
+            return _bounded(lambda activity: _fetch(place, path, activity), seconds or STALLED)
         except FileNotFoundError:
             return None
 
@@ -323,13 +339,13 @@ def noting_for_all() -> Iterator[None]:
 
 
 def put_json(name: str, content: dict[str, Any]) -> None:
-    put(name, ContentFile(json.dumps(content).encode()))
+    put(name, ContentFile(json.dumps(content).encode()), seconds=ANSWER)
 
 
 def get_json(name: str) -> dict[str, Any]:
     """Return what `put_json` saved; {} if there is nothing, or nothing that can be parsed."""
     try:
-        file = open_file(name)
+        file = open_file(name, seconds=ANSWER)  # a few bytes, for which a page does not wait as for a backup
         if file is None:
             return {}
         with file:

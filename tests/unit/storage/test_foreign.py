@@ -50,10 +50,11 @@ for _what in Bucket.FAILING:
 
 
 @pytest.fixture
-def bucket(family, settings):
+def bucket(family, settings, monkeypatch):
     backend = {"BACKEND": f"{__name__}.Bucket"}
     settings.STORAGES = {**settings.STORAGES, "backups": backend}
     Bucket.fails = ()
+    monkeypatch.setattr(files, "_silent_until", 0.0)  # and as it was afterwards
     yield Bucket
     Bucket.fails = ()
 
@@ -170,7 +171,26 @@ def test_a_storage_that_hangs(bucket, client, monkeypatch):
     finally:
         released.set()
     bucket.fails = ()
+    monkeypatch.setattr(files, "_silent_until", 0)
     restore(file, clear=True)
+
+
+def test_a_page_does_not_wait_for_each_thing_that_it_asks(bucket, client, monkeypatch):
+    """A server would kill its worker meanwhile."""
+    monkeypatch.setattr(files, "ANSWER", 1)
+    released = threading.Event()
+    monkeypatch.setattr(Bucket, "_is_there", lambda self, what: what not in Bucket.fails or released.wait(9))
+    bucket.fails = Bucket.FAILING
+    client.force_login(User.objects.get(username="admin"))
+    began = time.monotonic()
+    try:
+        assert client.get(url("status")).status_code == 200
+        assert time.monotonic() - began < 1.8
+    finally:
+        released.set()
+        bucket.fails = ()
+    monkeypatch.setattr(files, "_silent_until", 0)
+    assert files.names_in("kept") == []
 
 
 def test_a_slow_transfer_is_no_hanging_one(bucket, monkeypatch):
