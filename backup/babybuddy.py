@@ -11,7 +11,7 @@ import zoneinfo
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -368,18 +368,26 @@ def _duration(duration: Any) -> str | None:
     return _("“%(value)s” is too long") % {"value": duration}
 
 
-#: Entries that have a start and an end, each at most a day after the other, as the host's forms make sure.
+#: Entries that have a start and an end. The host's forms accept a day between them at most.
 _PERIODS = ("core.feeding", "core.pumping", "core.sleep", "core.tummytime")
 #: How long an entry may take. Older versions let pass a little less than nothing when clocks go back.
 _SHORTEST, _LONGEST = timedelta(hours=-3), timedelta(days=7)
+#: The host looks up the days of entries among those around today. It shows older ones that take some weeks, too.
+_RECENT = timedelta(days=60)
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc).replace(tzinfo=None)
 
 
 def _end(end: Any, start: Any) -> str | None:
-    """Check that an entry ends soon after it begins: the host looks up its end among the days around its start."""
-    if not (start and end) or (start[:13] == end[:13]):
+    """Check that an entry ends soon after it begins: else pages of its child fail, or list each day of centuries."""
+    if not (start and end) or (start <= end and start[:10] == end[:10]):
         return None
     ended, began = (datetime.fromisoformat(moment.rstrip("Z")) for moment in (end, start))
-    if _SHORTEST <= ended - began <= _LONGEST:
+    took = ended - began
+    is_shown = abs(took) <= _RECENT and max(ended, began) < _now() - _RECENT
+    if _SHORTEST <= took <= _LONGEST or is_shown:
         return None
     return _("“%(value)s” is before its start, or more than a week later") % {"value": end}
 

@@ -1,5 +1,7 @@
 """Values that a database holds and the host cannot live with are refused by name, and undo takes what was there."""
 
+import datetime as dt
+
 import pytest
 from babybuddy.models import Settings
 from core import models as core
@@ -107,26 +109,40 @@ def test_a_value_that_the_host_has_itself_is_taken(family, label, field, value):
 
 
 @pytest.mark.parametrize(
-    ("start", "end", "is_taken"),
+    ("began", "took", "is_taken"),
     [
-        ("2026-10-25T00:30:00Z", "2026-10-24T23:45:00.5Z", True),  # on the night when clocks go back
-        ("2026-10-25T00:30:00.5Z", "2026-10-25T00:30:00Z", True),
-        ("2026-10-25T00:30:00Z", "2026-10-24T20:00:00Z", False),
-        ("2026-10-25T00:30:00Z", "2026-10-28T00:30:00Z", True),
-        ("2026-10-25T00:30:00Z", "2026-11-02T00:30:00Z", False),
-        ("9999-12-30T00:30:00Z", "9999-12-30T23:30:00Z", True),
-        ("0001-01-02T00:30:00Z", "0001-01-02T00:40:00Z", True),
+        (
+            dt.timedelta(),
+            dt.timedelta(minutes=-45, milliseconds=500),
+            True,
+        ),  # on the night when clocks go back
+        (dt.timedelta(milliseconds=-500), dt.timedelta(milliseconds=-500), True),
+        (dt.timedelta(), dt.timedelta(hours=-4.5), False),
+        (dt.timedelta(), dt.timedelta(days=3), True),
+        (dt.timedelta(), dt.timedelta(days=8), False),
+        (dt.timedelta(days=-90), dt.timedelta(days=20), True),  # the host shows it
+        (dt.timedelta(days=-90), dt.timedelta(days=-20), True),
+        (dt.timedelta(days=-90), dt.timedelta(days=80), False),
+        (dt.timedelta(days=40), dt.timedelta(days=-800), False),
     ],
 )
-def test_an_entry_does_not_end_before_it_begins_nor_long_after(family, start, end, is_taken):
-    def change(records):
-        records["core.feeding"][0]["fields"].update(start=start, end=end)
-
-    file = rewritten(take(), change)
+def test_a_recent_entry_does_not_end_before_it_begins_nor_long_after(family, began, took, is_taken):
+    start = dt.datetime.now(dt.timezone.utc).replace(hour=0, minute=30, microsecond=0) + began
+    file = with_values("core.feeding", start=start, end=start + took)
     if is_taken:
         restore(file, clear=True)
+        entry = core.Feeding.objects.earliest("pk")
+        assert (entry.start, entry.end) == (start, start + took)
     else:
         assert refused(file, InvalidRecord, clear=True).field == "end"
+
+
+def with_values(label, **moments):
+    def change(records):
+        texts = {name: moment.isoformat().replace("+00:00", "Z") for name, moment in moments.items()}
+        min(records[label], key=lambda record: record["pk"])["fields"].update(texts)
+
+    return rewritten(take(), change)
 
 
 def test_a_site_setting_in_the_language_of_another(family, settings):
