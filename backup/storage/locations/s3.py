@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import ssl
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -44,6 +45,8 @@ _CREDENTIALS = {
 }
 _REGION = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "301"}
 _FULL = {"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "ServiceQuotaExceededException"}
+#: Bytes that an answer may have if it is not a file. A page of a list has a thousand names, of some 300 bytes each.
+_LONGEST_ANSWER = 4 * 1024 * 1024
 
 
 class S3(Client):
@@ -172,7 +175,50 @@ class S3(Client):
                 verify=authorities(),
                 config=Config(**{name: value for name, value in options.items() if name in known}),
             )
+            self._client._endpoint.http_session = _Session(self._client._endpoint.http_session)
         return self._client
+
+
+class _Session:
+    """Wraps what botocore sends requests with. By itself, it takes every answer that is not a file into memory, however
+    long that is and however long it takes."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+
+    def send(self, request: Any) -> Any:
+        is_for_file, request.stream_output = request.stream_output, True  # it is not read yet
+        answer = self._session.send(request)
+        if not is_for_file or answer.status_code >= 300:
+            answer.raw = _ShortAnswer(answer.raw)
+            answer.content  # noqa: B018  it is read here, and kept in the answer
+        return answer
+
+    def close(self) -> None:
+        self._session.close()
+
+
+class _ShortAnswer:
+    """The body of an answer that is not a file."""
+
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+
+    def stream(self) -> Iterator[bytes]:
+        """Yield the body. Raises `WrongAddress` if it is too long, `TimeoutError` if it takes too long."""
+        size, until = 0, time.monotonic() + ANSWER
+        for chunk in self._raw.stream():
+            size += len(chunk)
+            if size > _LONGEST_ANSWER:
+                self._raw.close()
+                raise WrongAddress(_("What answers at its address does not speak S3."))
+            if time.monotonic() > until:
+                self._raw.close()
+                raise TimeoutError
+            yield chunk
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._raw, name)
 
 
 def authorities() -> str | bool:
@@ -216,8 +262,10 @@ def _client_error(error: Exception) -> Exception:
         return _error_for(code, status)
     exceptions = sys.modules.get("botocore.exceptions")
     if exceptions is None or not isinstance(error, exceptions.BotoCoreError | exceptions.ClientError):
-        # Some versions of boto3 pass on what urllib3 raises while a file is read.
-        return ConnectionError() if type(error).__module__.startswith("urllib3.") else error
+        if not type(error).__module__.startswith("urllib3."):
+            return error
+        # What urllib3 raises while an answer is read.
+        return TimeoutError() if "Timeout" in type(error).__name__ else ConnectionError()
     if isinstance(error, exceptions.NoCredentialsError | exceptions.PartialCredentialsError):
         return WrongAddress(_("Its address has no key and secret, and this machine has none of its own."))
     if isinstance(error, exceptions.SSLError):

@@ -535,6 +535,48 @@ def test_s3_says_no(s3_at, trouble, status, code, kind, text):
         trouble(acts(place)["send"], kind, text)
 
 
+@pytest.mark.parametrize(
+    ("act", "status"), [("names", 200), ("names", 403), ("fetch", 403), ("send", 200), ("delete", 403)]
+)
+def test_s3_an_answer_without_end(s3_at, trouble, act, status):
+    """It does not come into memory. Only a file may be long, and that is written to the disk."""
+    pytest.importorskip("boto3")
+    sent = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self):
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.send_response(status)
+            self.end_headers()
+            with suppress(OSError):
+                while len(sent) < 100:
+                    self.wfile.write(b"<a/>" * (MIB // 4))
+                    sent.append(MIB)
+
+        do_GET = do_PUT = do_DELETE = answer
+
+        def log_message(self, *args):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        place = s3_at(
+            f"s3://AKIAFAMILY:secret-one@b?endpoint_url=http://127.0.0.1:{server.server_address[1]}"
+        )
+        with suppress(LocationFailed):
+            acts(place)[act]()  # its library is loaded now
+        sent.clear()
+        tracemalloc.start()
+        try:
+            trouble(acts(place)[act], WrongAddress, "does not speak S3")
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+            server.shutdown()
+    assert len(sent) < 40
+    assert peak < 20 * MIB
+
+
 def test_s3_certificate(s3_at, trouble, tmp_path, monkeypatch):
     own = servers.certificate(tmp_path / "authority.pem")
     with servers.s3_server(own) as server:
