@@ -6,6 +6,7 @@ Without key and secret, boto3 uses those of the machine: from environment variab
 from __future__ import annotations
 
 import errno
+import re
 import ssl
 import sys
 import time
@@ -45,6 +46,9 @@ _CREDENTIALS = {
 }
 _REGION = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "301"}
 _FULL = {"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "ServiceQuotaExceededException"}
+#: What a code of S3 looks like: `SlowDown`, `KMS.DisabledException`, `503`. A server may write anything there, such as
+#: the key that was sent to it, so nothing else is shown. The ids of keys have no small letters.
+_SHOWN = re.compile(r"(?=.*[a-z])[A-Z][A-Za-z.]{1,39}|[0-9]{3}", re.ASCII)
 #: Bytes that an answer may have if it is not a file. A page of a list has a thousand names, of some 300 bytes each.
 _LONGEST_ANSWER = 4 * 1024 * 1024
 
@@ -303,6 +307,7 @@ def _error_for(code: str, status: int) -> Exception:
         return OSError(errno.ENOSPC, "")
     if status in (401, 403, 405) or code in ("AccessDenied", "403"):
         return PermissionError()
+    shown = code if _SHOWN.fullmatch(code) else str(status)
     if status in (429, 500, 502, 503, 504):
-        return cannot_work_now(code)
-    return does_not_work(code[:50])
+        return cannot_work_now(shown)
+    return does_not_work(shown)

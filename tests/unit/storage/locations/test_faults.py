@@ -523,6 +523,11 @@ def canned(status, code):
         (404, "NoSuchBucket", WrongAddress, "no bucket"),
         (400, "AuthorizationHeaderMalformed", WrongAddress, "region"),
         (400, "EntityTooLarge", LocationFailed, "EntityTooLarge"),
+        (400, "KMS.DisabledException", LocationFailed, "(KMS.DisabledException)"),
+        (400, "AKIAFAMILY", LocationFailed, "(400)"),
+        (503, "AKIAFAMILY", Unreachable, "(503)"),
+        (400, "AWS4-HMAC-SHA256 Credential=AKIAFAMILY/2026", LocationFailed, "(400)"),
+        (400, "x" * 41, LocationFailed, "(400)"),
     ],
 )
 def test_s3_says_no(s3_at, trouble, status, code, kind, text):
