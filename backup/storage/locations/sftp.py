@@ -10,6 +10,7 @@ import base64
 import errno
 import hashlib
 import hmac
+import logging
 import os
 import shutil
 import stat
@@ -222,7 +223,9 @@ class Sftp(Renaming):
 
         address = self._address
         ssh = paramiko.SSHClient()
-        ssh.set_log_channel("backup.storage.sftp")  # a logger of our own: what it would log is in our errors
+        # Nothing of its log is written: our errors say what went wrong, without what the server sent.
+        ssh.set_log_channel("backup.storage.sftp")
+        logging.getLogger("backup.storage.sftp").setLevel(logging.CRITICAL + 1)
         fingerprint = address.parameters.get("host_key", "")
         if not fingerprint:
             self._load_known_hosts(ssh)

@@ -5,6 +5,7 @@ import gzip
 import importlib
 import io
 import logging
+import socket
 import subprocess
 import sys
 import threading
@@ -785,6 +786,31 @@ def test_sftp_password(settings, host_db, tmp_path, trouble):
         settings.BACKUP_LOCATIONS = {"there": f"sftp://{USER}:wrong-one@127.0.0.1:{port}/x?{query}"}
         trouble(location("there").names, Denied, "user and password", secrets=["wrong-one"])
     assert {*sent} == {PASSWORD, "wrong-one"}
+
+
+@pytest.mark.parametrize(
+    "greeting", [b"\xff\xfe garbage-of-hers\r\n" * 100, b"SSH-2.0-garbage-of-hers\r\n" + bytes(100), b""]
+)
+def test_sftp_a_server_that_does_not_speak_it(settings, host_db, trouble, caplog, greeting):
+    """Nothing of what it sends, and no trace of paramiko's thread, is in our log."""
+    pytest.importorskip("paramiko")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer():
+            with suppress(OSError):
+                while True:
+                    client, _ = listener.accept()
+                    with client:
+                        client.sendall(greeting)
+                        client.recv(1000)
+
+        threading.Thread(target=answer, daemon=True).start()
+        port = listener.getsockname()[1]
+        settings.BACKUP_LOCATIONS = {"there": f"sftp://u:secret-one@127.0.0.1:{port}/x?host_key=SHA256:x"}
+        trouble(location("there").names, Unreachable, secrets=["garbage-of-hers"])
+        with suppress(OSError):
+            listener.shutdown(socket.SHUT_RDWR)
+    assert [record for record in caplog.records if record.name.startswith(("backup", "paramiko"))] == []
 
 
 @pytest.mark.parametrize("is_known", [True, False], ids=["posix-rename", "rename"])
