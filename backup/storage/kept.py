@@ -37,6 +37,7 @@ from ..exceptions import (
 from ..options import Places
 from . import elsewhere, files, keys, locations, photos
 from . import facts as known
+from .bounded import one_of
 from .content import Content, content_here
 from .facts import LOCAL as LOCAL
 from .files import KEPT, SAFETY
@@ -282,8 +283,9 @@ def _opened(name: str, place: str) -> BinaryIO:
     if place in ("", LOCAL) and (file := files.open_file(kept_name.path)) is not None:
         return file
     trouble: BackupError = no_longer_there()
-    for where, copy in _find(kept_name).copies.items():
-        if place in ("", where):
+    copies = [(where, copy) for where, copy in _find(kept_name).copies.items() if place in ("", where)]
+    for number, (where, copy) in enumerate(copies):
+        with one_of(len(copies) - number):
             try:
                 return _open_in(where, parse(copy))
             except (StorageFailed, InvalidBackup) as error:
@@ -346,13 +348,18 @@ def delete(name: str) -> None:
     """
     kept_name = _find(parse(name)).name
     failed: StorageFailed | None = None
-    for location, seen in elsewhere.seen().items():
-        for copy in _same(seen.copies, kept_name):
-            try:
+    copies = [
+        (location, copy)
+        for location, seen in elsewhere.seen().items()
+        for copy in _same(seen.copies, kept_name)
+    ]
+    for number, (location, copy) in enumerate(copies):
+        try:
+            with one_of(len(copies) - number):
                 locations.location(location).delete(copy.path)
-                elsewhere.forget(location, copy.text)
-            except StorageFailed as error:
-                failed = error
+            elsewhere.forget(location, copy.text)
+        except StorageFailed as error:
+            failed = error
     _delete_here(kept_name)
     if failed is not None:
         raise failed

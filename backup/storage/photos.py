@@ -24,6 +24,7 @@ from ..archive.photos import BLOCK, DAMAGE, IN_MEMORY, link, read_stored, stored
 from ..conf import aware_now
 from ..exceptions import CannotList, NoSuchBackup, StorageFailed
 from . import files, locations
+from .bounded import one_of
 from .facts import LOCAL
 from .files import PHOTOS
 
@@ -167,10 +168,12 @@ class Anywhere:
         return [Photos(place) for place in places]
 
     def _place_of(self, photo: Photo, key: Key | None) -> Photos | None:
-        for place in [*self._places]:
+        places = [*self._places]
+        for number, place in enumerate(places):
             try:
-                if place.has(photo, key):
-                    return place
+                with one_of(len(places) - number):
+                    if place.has(photo, key):
+                        return place
             except StorageFailed:
                 # It is down, or does not allow it. To be told so again for each photo would take as long each time.
                 self._places.remove(place)

@@ -20,6 +20,7 @@ from backup.forms import RunForm
 from backup.log import log
 from backup.presentation.kept import entered_in
 from backup.presentation.names import grouped, in_words
+from backup.storage.bounded import unhurried
 from backup.storage.elsewhere import State
 from backup.tables import places_in_words
 
@@ -36,7 +37,8 @@ def run(request: HttpRequest) -> HttpResponseBase:
         return invalid(request, form)
     try:
         if form.cleaned_data["automatic"]:
-            outcome = automatic.run(user=request.user)
+            with unhurried():  # a script waits for all of it, copies included
+                outcome = automatic.run(user=request.user)
             return done(request, outcome.as_json(), outcome.message)
         label, leave_out = form.cleaned_data["label"], form.cleaned_data["leave_out"]
         stored = services.keep_backup(

@@ -18,6 +18,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 from backup import access
 from backup.exceptions import BackupError
+from backup.storage.bounded import page_waits
 
 from .answers import error_page, json_error, log_refusal
 from .front_page import failed
@@ -50,7 +51,8 @@ def endpoint(*methods: str) -> Callable[[View], View]:
                 access.drop_body(request, refused)
                 return _without_body(refused) if request.method == "HEAD" else refused
             try:
-                response = _rejection(request, methods) or view(request, **place)
+                with page_waits():
+                    response = _rejection(request, methods) or view(request, **place)
             except BackupError as error:
                 response = failed(request, error)
             finally:

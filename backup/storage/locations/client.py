@@ -140,7 +140,7 @@ class _Copy:
         self._left = conf.max_uncompressed_size + 2 * Limits(photos=conf.max_photos).directory_with_photos
 
     def write(self, content: bytes) -> int:
-        self._activity.moved()
+        self._activity.moved(len(content))
         self._left -= len(content)
         if self._left < 0:
             raise LocationFailed(_("What was written there comes back as something else."))

@@ -29,7 +29,16 @@ from ...exceptions import (
     WrongAddress,
 )
 from .. import files
-from ..bounded import ANSWER, STALLED, Activity, DoesNotAnswer, WatchedFile, bounded
+from ..bounded import (
+    ANSWER,
+    STALLED,
+    Activity,
+    DoesNotAnswer,
+    PageWaitsNoLonger,
+    WatchedFile,
+    bounded,
+    patience,
+)
 from ..keys import key_for
 from .client import Client, does_not_work, no_such_folder, was_changed
 from .clients import client_of, kind_of
@@ -181,7 +190,7 @@ class Location:
         """Return what `question` returns for the client. `seconds`: how long no bytes may move."""
         client = self._client
         try:
-            return bounded(lambda activity: question(client, activity), seconds or ANSWER)
+            return bounded(lambda activity: question(client, activity), seconds or ANSWER, patience())
         except DoesNotAnswer:
             self._made = None  # a thread still hangs in this client
             raise
@@ -223,6 +232,11 @@ class Location:
 def _failure_for(error: Exception, refused: type[Denied]) -> tuple[type[LocationFailed], str]:
     """Return which of our errors to raise for an error, and its message."""
     code = error.errno if isinstance(error, OSError) else None
+    if isinstance(error, PageWaitsNoLonger):
+        return Slow, _(
+            "It answers too slowly for this page. Try again later, or use a command on the server, such as "
+            "manage.py restore, which waits longer."
+        )
     if isinstance(error, TimeoutError | DoesNotAnswer) or code == errno.ETIMEDOUT:
         return Slow, _("It does not answer in time. Check that it is up and not overloaded.")
     if isinstance(error, ConnectionError) or code in _GONE:

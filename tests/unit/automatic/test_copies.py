@@ -24,7 +24,7 @@ from backup.conf import aware_now, conf
 from backup.database.memo import site_id
 from backup.exceptions import InvalidBackup, NoSuchBackup, NotMounted
 from backup.proof import Verdict
-from backup.storage import elsewhere, files, kept, keys
+from backup.storage import bounded, elsewhere, files, kept, keys
 from backup.storage.kept import BackupKind
 from backup.storage.locations import Location
 from backup.storage.locations.folder import Folder
@@ -638,6 +638,48 @@ def test_what_another_one_sent_there_is_listed(lost, places):
     (again,) = kept.backups()
     assert (again.name, again.records, again.counts) == (backup.name, backup.records, backup.counts)
     assert again.locations == ("nas", "usb")
+
+
+@pytest.mark.parametrize("act", ["download", "preview", "test", "delete"])
+def test_a_page_does_not_wait_for_long(lost, places, nightly, monkeypatch, act):
+    """Each of two locations sends a byte now and then, so that neither ever seems to hang."""
+    backup, _before = lost
+
+    def drip(*arguments):
+        (activity,) = [one for one in arguments if isinstance(one, bounded.Activity)] or [None]
+        for _ in range(100):
+            time.sleep(0.05)
+            if activity is not None:
+                activity.moved(1)
+
+    for method in ("read", "write", "delete"):
+        monkeypatch.setattr(f"backup.storage.locations.folder.Folder.{method}", drip)
+    monkeypatch.setattr(bounded, "PAGE", 0.5)
+    client, began = script(nightly.admin), time.monotonic()
+    answer = {
+        "download": lambda: client.get(url("kept", backup.name)),
+        "preview": lambda: client.post(url("restore"), {"kept": backup.name}),
+        "test": lambda: client.post(url("test_location", "nas")),
+        "delete": lambda: client.post(url("kept_delete", backup.name)),
+    }[act]()
+    assert time.monotonic() - began < 2
+    assert "manage.py restore" in answer.content.decode()
+    assert answer.status_code == (200 if act == "test" else 507)
+
+
+def test_a_location_that_hangs_does_not_keep_a_page_from_another(lost, places, nightly, monkeypatch):
+    backup, _before = lost
+    read = Folder.read
+
+    def hang(client, name, activity):
+        if client.folder == places["nas"]:
+            time.sleep(3)
+        return read(client, name, activity)
+
+    monkeypatch.setattr(Folder, "read", hang)
+    monkeypatch.setattr(bounded, "PAGE", 1)
+    answer = script(nightly.admin).get(url("kept", backup.name))
+    assert b"".join(answer.streaming_content).startswith(b"PK")
 
 
 # -- proofs ---

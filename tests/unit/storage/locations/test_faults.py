@@ -193,7 +193,9 @@ def test_no_room_on_this_machine(there, tmp_path, monkeypatch):
 def test_a_test_is_short(there, monkeypatch):
     """Somebody waits for it, so each of its steps has the time of an answer, not that of a file."""
     seconds, bounded = [], asking.bounded
-    monkeypatch.setattr(asking, "bounded", lambda work, most: (seconds.append(most), bounded(work, most))[1])
+    monkeypatch.setattr(
+        asking, "bounded", lambda work, most, *_: (seconds.append(most), bounded(work, most))[1]
+    )
     there.place.test()
     assert {*seconds} == {asking.ANSWER}
 
