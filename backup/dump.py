@@ -19,7 +19,7 @@ from .database import Database, is_checked
 from .exceptions import Unreadable
 from .kinds import Plain
 from .media import NamedPhoto, NamedPhotos, PhotoReader, UnreadablePhotoError
-from .options import PHOTOS, SILENT, Places, RecordCounter, Reporter
+from .options import PHOTOS, SILENT, Place, Places, RecordCounter, Reporter
 from .tables import Batch, Column, Table, describe, place_of, places_in_words
 
 #: How many missing photos are named one by one.
@@ -196,16 +196,23 @@ class References:
         self._keys: dict[Target, set[Plain]] = {}
         #: Table -> (position in a batch, name, target) of each reference.
         self._places: dict[Table, list[tuple[int, str, Target]]] = {}
+        #: Table -> (position in a batch, name, model label) of each reference by natural key, to rows that are in no
+        #: backup. If it is dangling, it is a number.
+        self._natural: dict[Table, list[tuple[int, str, str]]] = {}
         for table in tables:
             columns = [(place, column.name, column) for place, column in enumerate(table.columns)]
             related = [
                 (place, relation.name, relation.target)
                 for place, relation in enumerate(table.relations, len(table.columns))
             ]
+            checked = [part for part in (*columns, *related) if is_checked(part[2])]
             self._places[table] = [
                 (place, name, _target(column))
-                for place, name, column in (*columns, *related)
-                if column.refers_to in labels and not column.is_natural and is_checked(column)
+                for place, name, column in checked
+                if column.refers_to in labels and not column.is_natural
+            ]
+            self._natural[table] = [
+                (place, name, column.refers_to) for place, name, column in checked if column.is_natural
             ]
         for target in [target for places in self._places.values() for _place, _name, target in places]:
             self._keys[target] = set()
@@ -232,12 +239,15 @@ class References:
             unknown = {*values} - known - {None}
             for key, own in zip(batch[0], batch[place], strict=True) if unknown else ():
                 for value in unknown.intersection(own if is_relation else [own]):
-                    reason = _("it refers to %(model)s %(key)s, which is not there") % {
-                        "model": target[0],
-                        "key": value,
-                    }
                     places = waiting.setdefault(value, Places()) if may_come else self._dangling
-                    places.add(place_of(table.label, key, name, reason))
+                    places.add(_dangling(table, key, name, target[0], value))
+        for place, name, label in self._natural[table]:
+            is_relation = place >= len(table.columns)
+            if int in map(type, chain.from_iterable(batch[place]) if is_relation else batch[place]):
+                for key, own in zip(batch[0], batch[place], strict=True):
+                    for value in own if is_relation else [own]:
+                        if type(value) is int:
+                            self._dangling.add(_dangling(table, key, name, label, value))
 
     def dangling(self) -> Places:
         """Return the dangling references, when all rows were added."""
@@ -246,6 +256,11 @@ class References:
                 self._dangling.extend(places)
             waiting.clear()
         return self._dangling
+
+
+def _dangling(table: Table, key: Plain, name: str, label: str, value: Plain) -> Place:
+    reason = _("it refers to %(model)s %(key)s, which is not there") % {"model": label, "key": value}
+    return place_of(table.label, key, name, reason)
 
 
 def _target(column: Column) -> Target:

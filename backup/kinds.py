@@ -350,9 +350,11 @@ def _own_kind(field: Field[Any, Any]) -> Kind:
 
 
 def _natural_kind(length: int) -> Kind:
-    """Return the kind of a reference by natural key, a list of `length` texts."""
+    """Return the kind of a reference by natural key, a list of `length` texts; or a number, which points at nothing."""
 
     def check(value: Any) -> Plain:
+        if type(value) is int:
+            return value
         if isinstance(value, list) and len(value) == length and all(type(part) is str for part in value):
             return value
         raise ValueError(_("a natural key, a list of %(length)s texts, is needed") % {"length": length})

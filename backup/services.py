@@ -853,6 +853,8 @@ def _restore(
                 _("Another backup was restored meanwhile, so nothing was undone. Look at it, then try again.")
             )
         database.check_transactional(tables)
+        is_of_this_site = archive.metadata.instance == memo.site_id()
+        database.natural_keys.keeps_numbers = options.as_it_was and is_of_this_site
         # Do as much as possible before other writers are locked out: reading, checking, converting, the safety copy.
         reporter.phase(Phase.CHECK)
         members = archive.metadata.models.items()
@@ -1225,23 +1227,23 @@ def _check_dangling(database: Database, options: RestoreOptions) -> tuple[list[s
     """Raise `RecordsRefused` if the restore created dangling references, or leave them out, if that was chosen.
 
     Returns warnings about references that were dangling before, and what was left out. An undo may restore dangling
-    references; if the engine does not accept any, they are left out.
+    references; if the engine does not accept any, they are left out. Those of models that no backup holds may stay.
     """
     scope = _tables()
-    is_exact = options.as_it_was and database.takes_dangling
-    labels = {table.label for table in scope} if is_exact else set()
-    tables = [table for table in _tables(everything=True) if table.label not in labels]
+    labels = {table.label for table in scope}
+    others = [table for table in _tables(everything=True) if table.label not in labels]
+    tables = others if options.as_it_was and database.takes_dangling else [*scope, *others]
+    may_stay = tables if database.takes_dangling or not options.mode.clears else others
     if not database.dangling(tables, limit=1):
         return [], Places()
     before: list[str] = []
     with suppress(OperationalError), database.snapshot() as snapshot:  # it does not see the restore yet
-        before = snapshot.dangling(tables, limit=1000)
+        before = snapshot.dangling(may_stay, limit=1000)
     left_out = Places()
-    if options.leave_out or (options.as_it_was and not is_exact):
+    if options.leave_out or (options.as_it_was and not database.takes_dangling):
         left_out = database.leave_out_dangling(scope, [] if options.mode.clears else before)
     lines = database.dangling(tables, limit=len(before) + MAX_NAMED)
-    can_stay = before if database.takes_dangling or not options.mode.clears else []
-    refuse_dangling([line for line in lines if line not in can_stay])
+    refuse_dangling([line for line in lines if line not in before])
     if not lines:
         return [], left_out
     warning = _("Rows that were here before refer to something that is not there: %(rows)s")

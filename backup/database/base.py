@@ -114,6 +114,7 @@ from django.utils.translation import gettext as _
 from ..options import Places
 from ..scope import is_here
 from ..tables import MAX_NAMED, Column, Relation, Table, describe, place_of
+from .natural_keys import without_key
 from .salvage import Salvage
 from .writing import Writing
 
@@ -145,7 +146,7 @@ class DanglingRow:
     def reason(self) -> str:
         return _("it refers to %(model)s %(key)s, which is not there") % {
             "model": self.column.refers_to,
-            "key": self.value,
+            "key": without_key(self.value) if self.column.is_natural else self.value,
         }
 
 

@@ -16,7 +16,12 @@ from .values import ConvertAll
 
 
 class NaturalKeys:
-    """The natural keys in one database. They are read once, and again after `forget`."""
+    """The natural keys in one database. They are read once, and again after `forget`.
+
+    A number of which there is no row, or whose permission is of no content type, has no natural key: it points at
+    nothing, and stays a number. Elsewhere, and later, a row may have that number which is another one. So where it is
+    restored, it is written as a number that no row has: see `nowhere`. Reading undoes that.
+    """
 
     def __init__(
         self, connection: BaseDatabaseWrapper, fetch: Callable[[str], list[tuple[Any, ...]]]
@@ -26,6 +31,8 @@ class NaturalKeys:
         self._fetch = fetch
         #: Model label and natural key of each row that was created since `forget`; referenced rows come first.
         self.made: list[tuple[str, list[str]]] = []
+        #: Whether the numbers in a backup are those of this database, so that they can come back as they were.
+        self.keeps_numbers = False
 
     def forget(self) -> None:
         """Forget them, so that they are read again when they are needed."""
@@ -45,7 +52,8 @@ class NaturalKeys:
             if apps.is_installed("django.contrib.auth"):
                 sql = f"SELECT id, codename, content_type_id FROM {quote('auth_permission')}"
                 for pk, codename, type_pk in fetch(sql):
-                    by_number["auth.permission"][pk] = [codename, *types.get(type_pk, ["", ""])]
+                    if type_pk in types:
+                        by_number["auth.permission"][pk] = [codename, *types[type_pk]]
         return by_number
 
     @cached_property
@@ -57,10 +65,14 @@ class NaturalKeys:
         }
 
     def to_natural(self, label: str) -> ConvertAll:
-        """Return a function that converts a column of numbers to natural keys. Unknown numbers stay as they are."""
+        """Return a function that converts a column of numbers to natural keys. Numbers without one stay numbers; for
+        what is no number, which SQLite stores as well, `ValueError` is raised."""
 
         def convert(values: Sequence[Any]) -> Sequence[Any]:
-            return list(map(self._by_number[label].get, values, values))
+            known: dict[Any, Any] = self._by_number[label]
+            if unknown := {*values} - known.keys() - {None}:
+                known = {**known, **{number: without_key(number) for number in unknown}}
+            return list(map(known.get, values))
 
         return convert
 
@@ -80,13 +92,13 @@ class NaturalKeys:
         """Return the number of a natural key in this database.
 
         A key that is missing here (of an app that is not installed, for example) is created; Django, too, keeps those
-        of apps that were removed. A number, which was unknown at the site of the backup, is returned as it is, and the
-        check of references will report it. Raises `LookupError` if a key would have to be created outside a
-        transaction.
+        of apps that were removed. A number, which had no natural key at the site of the backup, leads nowhere here,
+        too, and the check of references will report it. Raises `LookupError` if a key would have to be created outside
+        a transaction.
         """
         if not isinstance(natural, list):
-            assert isinstance(natural, int)
-            return natural
+            is_free = natural not in self._by_number[label]
+            return int(natural) if self.keeps_numbers and is_free else nowhere(natural)
         known = self._numbers[label]
         key = tuple(natural)
         if key not in known:
@@ -130,3 +142,15 @@ class NaturalKeys:
             for relation in model._meta.get_fields(include_hidden=True)
             if isinstance(relation, ManyToOneRel) and relation.related_model._meta.db_table in tables
         )
+
+
+def nowhere(number: int) -> int:
+    """Return a number that no row has, in place of one without a natural key: -1 for 0, -2 for 1 …"""
+    return min(number, ~number)
+
+
+def without_key(number: Any) -> int:
+    """Return the number without a natural key that a column holds, as itself or as `nowhere` returns it."""
+    if type(number) is not int:
+        raise ValueError(number)
+    return max(number, ~number)

@@ -89,6 +89,20 @@ def test_what_cannot_be_read_is_named_all_at_once_and_left_out_by_choice(family)
     assert_named("\n".join(plan.warnings), *spoiled)
 
 
+def test_what_is_no_number_in_place_of_a_content_type(family):
+    tagged = core.Tagged.objects.first()
+    with connection.constraint_checks_disabled(), connection.cursor() as cursor:
+        cursor.execute("UPDATE core_tagged SET content_type_id = 'x' WHERE id = %s", [tagged.pk])
+    with pytest.raises(
+        Unreadable, match=rf"core\.tagged {tagged.pk}: the whole record, whose content_type is 'x'"
+    ):
+        take()
+    before = snapshot()
+    del before["core.tagged"][tagged.pk]
+    services.restore_backup(take(leave_out=True), replace(CLEAR, without_safety_copy=True))
+    assert not differences(before, snapshot())
+
+
 def test_nothing_else_is_lost(family):
     before = snapshot()
     change, weight, note = spoil()

@@ -953,6 +953,23 @@ def test_a_reference_to_nothing_is_named_before_migrations_meet_it(host_db):
         services.inspect_backup(rewritten(backup_of("2.6.0"), change), how(clear=False))
 
 
+def test_a_number_in_place_of_a_natural_key_is_left_out_by_choice(host_db):
+    """It points at nothing, whatever has that number in the database of the upgrade."""
+    gone = []
+
+    def change(records):
+        gone.append(records["core.tagged"][0]["pk"])
+        records["core.tagged"][0]["fields"]["content_type"] = 1
+
+    file = rewritten(backup_of("2.6.0"), change)
+    with pytest.raises(RecordsRefused, match=r"contenttypes\.contenttype 1, which is not there"):
+        services.inspect_backup(file, how(clear=False))
+    services.restore_backup(file, replace(how(clear=True), leave_out=True))
+    expected = in_place("2.6.0")
+    del expected["core.tagged"][gone[0]]
+    assert not differences(expected, snapshot())
+
+
 def test_a_model_that_its_migrations_do_not_know(host_db):
     def change(records):
         records["core.medication"] = []

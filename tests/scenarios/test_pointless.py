@@ -6,14 +6,18 @@ from contextlib import contextmanager
 
 import pytest
 from core import models as core
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Group, Permission
+from django.contrib.contenttypes.models import ContentType
 from django.core.management import CommandError, call_command
 from django.db import connection
 from django.urls import reverse
 
 from backup import services
-from backup.exceptions import Damaged, RecordsRefused
+from backup.exceptions import Damaged, Forbidden, RecordsRefused
 from backup.options import RestoreMode, RestoreOptions
-from tests.support.backups import metadata_of, take
+from backup.proof import Verdict
+from tests.support.backups import metadata_of, rewritten, take
 from tests.support.http import error_of, script, upload
 from tests.support.snapshots import differences, snapshot
 
@@ -193,6 +197,132 @@ def test_a_command_is_offered_it(pointless, tmp_path):
         call_command("restore", str(tmp_path / "x.zip"), clear=True, interactive=False)
     call_command("restore", str(tmp_path / "x.zip"), clear=True, interactive=False, leave_out=True)
     assert not core.Note.objects.filter(pk=pointless[0]).exists()
+
+
+# --- References by natural key ------------------------------------------------------------------------------
+
+NATURAL = [
+    ("core_tagged", "content_type_id", 9876),
+    ("django_admin_log", "content_type_id", 999),
+    ("auth_user_user_permissions", "permission_id", 5555),
+    ("auth_group_permissions", "permission_id", 5556),
+]
+
+
+def without_natural_keys(family):
+    """Let references by natural key point at nothing, or at a permission that is of no content type."""
+    group = Group.objects.create(name="Sitters")
+    of_none, other = Permission.objects.filter(content_type__model="tummytime").order_by("pk")[:2]
+    group.permissions.add(of_none, other)
+    family.admin.user_permissions.add(of_none, other)
+    kind = ContentType.objects.get_for_model(core.Note)
+    LogEntry.objects.create(user=family.admin, content_type=kind, object_repr="x", action_flag=1)
+    with unchecked() as cursor:
+        cursor.execute("DELETE FROM django_content_type WHERE model = 'tummytime'")
+        for table, column, number in NATURAL:
+            where = f"permission_id = {other.pk}"
+            if column == "content_type_id":
+                cursor.execute(f"SELECT MIN(id) FROM {table}")
+                where = f"id = {cursor.fetchone()[0]}"
+            cursor.execute(f"UPDATE {table} SET {column} = {number} WHERE {where}")
+    ContentType.objects.clear_cache()
+    return of_none.pk
+
+
+def with_what_is_there(state, *, of_none):
+    """Take out of a snapshot what points at nothing. `of_none`: whether a permission that is of no content type stays,
+    since it has a row."""
+
+    def is_gone(value):
+        return isinstance(value, tuple) and (value[0] == "missing" or (value[1] == "missing" and not of_none))
+
+    for label in ("auth.user_user_permissions", "auth.group_permissions"):
+        state[label] = {p: count for p, count in state[label].items() if not any(map(is_gone, p))}
+    tagged = state["core.tagged"]
+    state["core.tagged"] = {pk: row for pk, row in tagged.items() if not is_gone(row["content_type_id"])}
+    for row in state["admin.logentry"].values():
+        row["content_type_id"] = (
+            ("missing", None) if is_gone(row["content_type_id"]) else row["content_type_id"]
+        )
+    return state
+
+
+def assert_all_named(text, of_none):
+    for label, number in (
+        ("contenttypes.contenttype", 9876),
+        ("contenttypes.contenttype", 999),
+        ("auth.permission", 5555),
+        ("auth.permission", 5556),
+        ("auth.permission", of_none),
+    ):
+        assert f"it refers to {label} {number}, which is not there" in text
+
+
+def test_a_backup_names_what_has_no_natural_key(family, capfd, tmp_path):
+    of_none = without_natural_keys(family)
+    call_command("backup", output=str(tmp_path / "x.zip"))
+    assert_all_named(capfd.readouterr().err, of_none)
+    with (tmp_path / "x.zip").open("rb") as file:
+        for mode in RestoreMode:
+            assert_all_named("\n".join(services.inspect_backup(file, RestoreOptions(mode)).warnings), of_none)
+        proof = services.prove_backup(file)
+    assert (proof.verdict, proof.reason) == (Verdict.PROVED, "")
+
+
+def test_undo_brings_back_what_has_no_natural_key(family):
+    """Though content types and permissions are made for the backup that is restored."""
+    file = take()
+    of_none = without_natural_keys(family)
+    before = snapshot()
+    services.restore_backup(file, RestoreOptions(RestoreMode.CLEAR))
+    assert differences(before, snapshot())
+    result = services.undo_restore()
+    if connection.vendor == "postgresql":  # it takes no such rows
+        before = with_what_is_there(before, of_none=True)
+        assert_all_named("\n".join(result.warnings), of_none)
+    assert not differences(before, snapshot())
+
+
+@pytest.mark.parametrize("mode", KEEP)
+def test_what_has_no_natural_key_is_left_out_by_choice(family, mode):
+    """Although other rows here have the numbers."""
+    kind = ContentType.objects.get(model="tummytime").pk
+    of_none = without_natural_keys(family)
+    before, file = snapshot(), take()
+    with unchecked() as cursor:
+        for table, column, number in [*NATURAL, ("auth_user_user_permissions", "permission_id", of_none)]:
+            cursor.execute(f"DELETE FROM {table} WHERE {column} = {number}")
+        cursor.execute(f"DELETE FROM core_tagged WHERE content_type_id = {kind}")
+    kind = ContentType.objects.create(pk=9876, app_label="another", model="type")
+    ContentType.objects.create(pk=999, app_label="another", model="one")
+    for number in (5555, 5556):
+        Permission.objects.create(pk=number, content_type=kind, codename=f"do_{number}", name="x")
+    ContentType.objects.create(app_label="core", model="tummytime")
+    now = snapshot()
+    with pytest.raises(RecordsRefused) as caught:
+        services.restore_backup(file, RestoreOptions(mode))
+    assert caught.value.offer == "leave_out"
+    assert_all_named(str(caught.value), of_none)
+    assert not differences(now, snapshot())
+    result = services.restore_backup(file, RestoreOptions(mode, leave_out=True))
+    assert_all_named("\n".join(result.warnings), of_none)
+    assert not differences(with_what_is_there(before, of_none=False), snapshot())
+
+
+def test_a_number_in_place_of_a_natural_key_gives_nobody_a_right(family):
+    """A member of staff writes the number of a permission into a file."""
+    number = Permission.objects.get(codename="add_user").pk
+
+    def change(records):
+        (record,) = [row for row in records["auth.user"] if row["pk"] == family.staff.pk]
+        record["fields"]["user_permissions"].append(number)
+
+    file, now = rewritten(take(), change), snapshot()
+    for leave_out in (False, True):
+        with pytest.raises(Forbidden):
+            services.restore_backup(file, RestoreOptions(leave_out=leave_out), user=family.staff)
+    services.restore_backup(file, RestoreOptions(leave_out=True), user=family.admin)
+    assert not differences(now, snapshot())
 
 
 def test_a_missing_table_is_said_and_made_anew(family, django_db_setup):

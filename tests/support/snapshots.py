@@ -65,7 +65,7 @@ def _natural_keys(alias):
     return {
         ContentType: types,
         Permission: {
-            pk: (codename, *types[key])
+            pk: (codename, *types.get(key, ("missing", key)))
             for pk, codename, key in permissions.values_list("pk", "codename", "content_type_id")
         },
     }
