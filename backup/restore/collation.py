@@ -101,13 +101,22 @@ def _alike(database: Database, table: Table, rows: Rows) -> Iterator[tuple[tuple
             columns = []
             for place in group:
                 values = [row[place] for row in batch]
-                columns.append(database.weights(collations[place], values) if place in collations else values)
+                columns.append(
+                    _weights(database, collations[place], values) if place in collations else values
+                )
             for row, weights in zip(batch, zip(*columns, strict=True), strict=True):
                 if None in weights:
                     continue
                 first = seen.setdefault(weights, row)
                 if any(first[place] != row[place] for place in group):
                     yield group, first, row, next(iter(collations.values()))
+
+
+def _weights(database: Database, collation: str, texts: Sequence[Plain]) -> list[Plain]:
+    """Return the weight of each text. The database computes that of equal texts once."""
+    distinct = [*dict.fromkeys(texts)]
+    weights = dict(zip(distinct, database.weights(collation, distinct), strict=True))
+    return [weights[text] for text in texts]
 
 
 def too_narrow(database: Database, archive: Archive, tables: Sequence[Table]) -> list[str]:
