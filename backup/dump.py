@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from itertools import chain
 from typing import BinaryIO, Protocol
 
+from django.db import DatabaseError
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -52,21 +53,39 @@ def write_records(
     rows name.
     """
     if reader.unreadable is not None:
-        reader.missing = missing = reader.missing_tables(tables)
-        for name, table in missing.items():
-            if name == table.db_table or table.db_table not in missing:
-                field = next(
-                    (relation.name for relation in table.relations if relation.db_table == name), None
-                )
-                reason = _("the table %(table)s is missing in the database") % {"table": name}
-                reader.unreadable.add(place_of(table.label, None, field, reason))
-        tables = [table for table in tables if table.db_table not in missing]
+        tables = without_missing(reader, tables, reader.unreadable)
     expected = 0 if reporter is SILENT else sum(reader.count(table) for table in tables)
     counter = RecordCounter(reporter, expected)
     references = References(tables)
     for table in tables:
         writer.add(table.label, _lines(reader, table, counter, references, photos))
     return references.dangling()
+
+
+def next_keys_of(reader: Database, tables: Sequence[Table]) -> dict[str, int]:
+    """Return model label -> the key of the next row, for models where that is not the one after the highest key."""
+    missing = reader.missing_tables(tables).values()
+    try:
+        keys = reader.next_keys([table for table in tables if table not in missing])
+        return {
+            table.label: key for table, key in keys.items() if key != (reader.highest_key(table) or 0) + 1
+        }
+    except DatabaseError as error:
+        if reader.unreadable and reader.is_damage(error):
+            return {}
+        raise
+
+
+def without_missing(reader: Database, tables: Sequence[Table], unreadable: Places) -> list[Table]:
+    """Return the tables that are there, and add the others to `unreadable`. Relations whose table is missing are added,
+    too, and read as empty ones."""
+    reader.missing = missing = reader.missing_tables(tables)
+    for name, table in missing.items():
+        if name == table.db_table or table.db_table not in missing:
+            field = next((relation.name for relation in table.relations if relation.db_table == name), None)
+            reason = _("the table %(table)s is missing in the database") % {"table": name}
+            unreadable.add(place_of(table.label, None, field, reason))
+    return [table for table in tables if table.db_table not in missing]
 
 
 def _lines(

@@ -43,7 +43,7 @@ from .archive.limits import megabytes
 from .archive.whole import write_whole
 from .conf import aware_now, conf
 from .database import MAX_NAMED, Database, database_of, memo, reason_of, refuse_dangling
-from .dump import Store, gc_paused, unreadable, write_photos, write_records
+from .dump import Store, gc_paused, next_keys_of, unreadable, write_photos, write_records
 from .exceptions import (
     AlreadyRestored,
     BackupError,
@@ -196,7 +196,7 @@ def _write_backup(
                 metadata,
                 left_out=reader.unreadable,
                 dangling=dangling,
-                next_keys=_next_keys(reader, tables),
+                next_keys=next_keys_of(reader, tables),
                 includes_media=photos,
             )
         if named is not None:  # after the snapshot, which need not stay open while photos are read
@@ -223,20 +223,6 @@ def _check_space(target: BinaryIO, photos: NamedPhotos) -> None:
             )
             % {"size": megabytes(size), "free": megabytes(free)}
         )
-
-
-def _next_keys(reader: Database, tables: list[Table]) -> dict[str, int]:
-    """Return model label -> the key of the next row, for models where that is not the one after the highest key."""
-    missing = reader.missing_tables(tables).values()
-    try:
-        keys = reader.next_keys([table for table in tables if table not in missing])
-        return {
-            table.label: key for table, key in keys.items() if key != (reader.highest_key(table) or 0) + 1
-        }
-    except DatabaseError as error:
-        if reader.unreadable and reader.is_damage(error):
-            return {}
-        raise
 
 
 def keep_backup(

@@ -253,6 +253,14 @@ class Table:
             raise self.invalid(_("its key is so high that soon no more entries could be added"), key)
         return batch
 
+    def checked(self, batch: Batch) -> Batch | None:
+        """Return a batch with every value checked and in canonical form; None if `batch_from` would raise an error."""
+        try:
+            batch = self._checked(batch)
+        except (TypeError, ValueError, AttributeError):
+            return None
+        return None if self.is_numbered and max(batch[0]) > self.highest_usable_key else batch
+
     @property
     def is_numbered(self) -> bool:
         """Whether the database gives the keys itself, in rising order."""
@@ -279,14 +287,16 @@ class Table:
                 and {count}.issuperset(map(len, fields))
             ):
                 values = zip(*map(self._values, fields), strict=True) if count else ()
-                columns = [[record["pk"] for record in records], *values]
-                return [
-                    some if part.all_canonical(some) else list(map(check, some))
-                    for part, check, some in zip(self._parts, self._checks, columns, strict=True)
-                ]
+                return self._checked([[record["pk"] for record in records], *values])
         except (KeyError, TypeError, ValueError, AttributeError, IndexError):
             pass
         return None
+
+    def _checked(self, batch: Iterable[Sequence[Any]]) -> Batch:
+        return [
+            some if part.all_canonical(some) else list(map(check, some))
+            for part, check, some in zip(self._parts, self._checks, batch, strict=True)
+        ]
 
     def row_from(self, record: Any) -> Row:
         """Convert one record to a row, like `batch_from`."""

@@ -18,24 +18,26 @@ from .errors import reason_of
 
 @contextmanager
 def opened(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open a file for reading. Raises `InvalidBackup` if it cannot be read at all.
+    """Open a file for reading. Raises `InvalidBackup` if it cannot be read at all; what is read later has to be read
+    inside `damage_explained`.
 
     Nothing in it is executed: no trigger, no view, and no function except those that reading needs. SQLite opens it for
     writing, but only to apply a journal beside it.
     """
     _refuse_journal_of_several(path)
     connection = sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True, isolation_level=None)
-    with closing(connection), _damaged():
-        for pragma in ("trusted_schema=OFF", "cell_size_check=ON", "ignore_check_constraints=ON"):
-            connection.execute(f"PRAGMA {pragma}")
-        if _takes_own_json_for_unsafe(connection):
-            connection.execute("PRAGMA trusted_schema=ON")
-        connection.set_authorizer(_may_only_read)
-        shared = connection.execute(
-            "SELECT max(name) FROM sqlite_master WHERE rootpage > 0 GROUP BY rootpage HAVING count(*) > 1"
-        )
-        if shared.fetchall():  # one table would be read as the other
-            raise InvalidBackup(_("The database file is damaged: two of its tables are in one place."))
+    with closing(connection):
+        with damage_explained():
+            for pragma in ("trusted_schema=OFF", "cell_size_check=ON", "ignore_check_constraints=ON"):
+                connection.execute(f"PRAGMA {pragma}")
+            if _takes_own_json_for_unsafe(connection):
+                connection.execute("PRAGMA trusted_schema=ON")
+            connection.set_authorizer(_may_only_read)
+            shared = connection.execute(
+                "SELECT max(name) FROM sqlite_master WHERE rootpage > 0 GROUP BY rootpage HAVING count(*) > 1"
+            )
+            if shared.fetchall():  # one table would be read as the other
+                raise InvalidBackup(_("The database file is damaged: two of its tables are in one place."))
         yield connection
 
 
@@ -87,7 +89,7 @@ def _refuse_journal_of_several(path: Path) -> None:
 
 
 @contextmanager
-def _damaged() -> Iterator[None]:
+def damage_explained() -> Iterator[None]:
     """Raise `InvalidBackup` for errors of SQLite about a file that it cannot read."""
     try:
         yield

@@ -122,7 +122,7 @@ class SQLite(DamagedFile, Database):
         """
         longest = total = 0
         for table in tables:
-            sizes = (f"COALESCE(LENGTH(CAST({self.quote(c.column)} AS BLOB)), 0)" for c in table.columns)
+            sizes = map(self._size_of_value, table.columns)
             size = f"SELECT {' + '.join(sizes)} AS size FROM {self.quote(table.db_table)}"
             try:
                 row = self.fetch(f"SELECT COALESCE(MAX(size), 0), COALESCE(SUM(size), 0) FROM ({size})")[0]
@@ -130,9 +130,19 @@ class SQLite(DamagedFile, Database):
                 if not self.is_damage(error):
                     raise
                 row = most // 16, 0  # a damaged table is read a few rows at a time
-            longest, total = max(longest, int(row[0])), total + int(row[1])
+            self._longest[table] = int(row[0])  # so that `is_long` need not ask
+            longest, total = max(longest, self._longest[table]), total + int(row[1])
         self.BATCH = max(1, min(self.BATCH, most // max(longest, 1)))
         return total
+
+    def _size_of_value(self, column: Column) -> str:
+        """Return SQL for the bytes of a value, which may be a text in any column."""
+        name = self.quote(column.column)
+        length = f"LENGTH(CAST({name} AS BLOB))"
+        if column.kind in (INTEGER, FLOAT, BOOLEAN, DURATION):
+            # Numbers come before all texts. They are not measured, since that takes long.
+            return f"CASE WHEN {name} >= '' THEN {length} ELSE 8 END"
+        return f"COALESCE({length}, 0)"
 
     def damage(self, tables: Iterable[Table]) -> list[str]:
         lines = [line for (line,) in self.fetch("PRAGMA quick_check(20)")]

@@ -39,6 +39,10 @@ class Writing(Conversion):
         """Insert rows with their keys and relations."""
         self._write(table, rows, self._insert)
 
+    def insert_batch(self, table: Table, batch: Batch) -> None:
+        """Insert rows that are held by column, like `insert`."""
+        self.insert_packed(table, [(self.try_to_pack(table, batch), lambda: batch)])
+
     def update(self, table: Table, rows: Sequence[Row]) -> None:
         """Overwrite the rows that have the same keys, including their relations."""
         self._write(table, rows, self._update)
@@ -59,6 +63,13 @@ class Writing(Conversion):
             targets = self.writer_of(relation.target)([pair[1] for pair in pairs])
             packed.append(self.pack_rows((relation.owner, relation.target), [owners, targets]))
         return packed
+
+    def try_to_pack(self, table: Table, batch: Batch) -> list[bytes] | None:
+        """Return what `pack` returns; None if it raises an error, so that `insert` finds the row that is the reason."""
+        try:
+            return self.pack(table, batch)
+        except (LookupError, ValueError, OverflowError):
+            return None
 
     def insert_packed(self, table: Table, batches: Sequence[PackedBatch]) -> None:
         """Insert some batches: all at once, or, if that fails, one by one."""

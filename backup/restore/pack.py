@@ -31,7 +31,7 @@ def pack_all(
     """
 
     def put(table: Table, columns: Batch) -> None:
-        spool.put(packed_name(table), [len(columns[0]), _pack(into, table, columns)])
+        spool.put(packed_name(table), [len(columns[0]), into.try_to_pack(table, columns)])
 
     def put_differing(table: Table, columns: Batch) -> None:
         spool.put(table.label, columns)  # so that `apply` need not count those that are identical
@@ -82,10 +82,3 @@ def _may_stay(reader: RecordReader, database: Database, table: Table) -> bool:
         and 2 * database.count(table) >= reader.archive.metadata.models[table.label].records
         and not database.is_long(table)
     )
-
-
-def _pack(database: Database, table: Table, columns: Batch) -> list[bytes] | None:
-    try:
-        return database.pack(table, columns)
-    except (LookupError, ValueError, OverflowError):
-        return None  # it needs a natural key that has to be created first, or has a value that the driver refuses

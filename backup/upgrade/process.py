@@ -2,8 +2,8 @@
 
 The metadata of a backup names the migrations that it was made under. If they are older than those of this site, a
 child process (`worker`) loads the backup into a throw-away database at exactly those migrations, runs the host's own
-migrations to the newest, and makes a new backup of the result, which is then restored like any other. A database file
-first becomes a backup at its own migrations. The live database is only asked for its migrations.
+migrations to the newest, and makes a new backup of the result, which is then restored like any other. The rows of a
+database file are loaded likewise. The live database is only asked for its migrations.
 """
 
 from __future__ import annotations

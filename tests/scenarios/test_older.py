@@ -25,11 +25,14 @@ from django.db import connections
 from django.db.migrations.loader import MigrationLoader
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from backup import services
+from backup.archive import Writer
 from backup.database.sqlite import SQLite
 from backup.exceptions import (
     InvalidBackup,
+    InvalidRecord,
     RecordsRefused,
     RestoreRefused,
     StorageFailed,
@@ -38,7 +41,7 @@ from backup.exceptions import (
 )
 from backup.options import SILENT
 from backup.upgrade import process as upgrade
-from backup.upgrade.worker import convert_database
+from backup.upgrade.sources import DatabaseSource
 from tests.support import older
 from tests.support.backups import (
     Telling,
@@ -372,11 +375,12 @@ BAD = {
 
 
 def convert(data, tmp_path):
-    """What the child does first with a database file. It touches nothing but its own copy, so it may do it here."""
+    """What the child does with a database file: read all of it. It touches nothing but its own copy, so it may do it
+    here."""
     path = tmp_path / "copy.sqlite3"
     path.write_bytes(data)
-    with SQLite.foreign(path) as reader, (tmp_path / "backup.zip").open("w+b") as target:
-        return convert_database(reader, target, SILENT)
+    with SQLite.foreign(path) as reader, Writer(io.BytesIO()) as writer:
+        DatabaseSource(reader).write(writer, SILENT)
 
 
 @pytest.mark.parametrize("bad", BAD)
@@ -440,6 +444,34 @@ def test_a_database_without_its_journal(host_db, tmp_path):
     with (tmp_path / "copy").open("rb") as source:
         plan = services.inspect_backup(source, how(clear=True))
     assert [line for line in plan.warnings if "-wal" in line]
+
+
+@pytest.mark.parametrize("version", ["2.6.0", "2.9"])
+def test_the_next_row_gets_the_number_that_it_would_have_got_in_a_database_file(host_db, tmp_path, version):
+    """The last notes were deleted there. No number is given a second time."""
+    file = changed(tmp_path, version, "UPDATE sqlite_sequence SET seq = 8500 WHERE name = 'core_note'")
+    restore(file, clear=True, clear_unknown_apps=True)
+    note = core.Note.objects.create(child=core.Child.objects.first(), note="n", time=timezone.now())
+    assert note.pk == 8501
+
+
+def test_counters_of_a_database_file_that_are_none_are_passed_over(host_db, tmp_path):
+    file = changed(tmp_path, "2.9", "UPDATE sqlite_sequence SET seq = 'many' WHERE name = 'core_note'")
+    restore(file, clear=True, clear_unknown_apps=True)
+    assert core.Note.objects.exists()
+
+
+@pytest.mark.parametrize("version", ["2.6.0", "2.9"])
+def test_a_missing_value_in_a_database_file_is_named(host_db, tmp_path, version):
+    file = changed(
+        tmp_path,
+        version,
+        "ALTER TABLE core_note RENAME COLUMN note TO was",
+        "ALTER TABLE core_note ADD COLUMN note text",
+        "UPDATE core_note SET note = was WHERE id <> 2",
+    )
+    reason = refused(file, InvalidRecord, clear=True)
+    assert str(reason) == "core.note 2, field note: a value is needed"
 
 
 @pytest.mark.slow

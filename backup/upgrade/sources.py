@@ -1,0 +1,285 @@
+"""What an upgrade loads into its scratch database: the records of a backup, or the rows of a database file."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from django.apps import apps as live_apps
+from django.db import DatabaseError
+from django.db.migrations.loader import MigrationLoader
+from django.utils.translation import gettext as _
+
+from .. import babybuddy
+from ..archive import Archive, Limits, Metadata, Writer, lines_of
+from ..conf import aware_now, conf
+from ..database.foreign_file import damage_explained
+from ..database.sqlite import SQLite
+from ..dump import gc_paused, next_keys_of, unreadable, without_missing, write_records
+from ..exceptions import InvalidBackup
+from ..options import Place, Places, Reporter
+from ..scope import models_in_scope
+from ..tables import Batch, Table
+from . import schema
+
+#: The most bytes of rows that are read at a time, unless one row has more.
+BATCH_BYTES = SQLite.BATCH_BYTES
+#: App label, name.
+MigrationKey = tuple[str, str]
+
+
+class Source(ABC):
+    """Data at the migrations that its `metadata` names."""
+
+    metadata: Metadata
+
+    @abstractmethod
+    def begin(self) -> Collection[str]:
+        """Begin to read. Returns the labels of its models."""
+
+    @abstractmethod
+    def total(self) -> int:
+        """Return the number of rows."""
+
+    @abstractmethod
+    def batches(self, table: Table, added: dict[str, Any]) -> Iterator[Batch]:
+        """Yield the rows of a model, with every value checked. `added`: values of fields that the data does not have.
+
+        Raises `InvalidBackup`.
+        """
+
+    @abstractmethod
+    def complete(self) -> None:
+        """End reading. Raises `Unreadable` if something could not be read."""
+
+
+class BackupSource(Source):
+    """The records of a backup."""
+
+    def __init__(self, archive: Archive, left_out: Places | None = None) -> None:
+        """`left_out`: collects fields that this site has no place for; None: they are an error."""
+        self._archive, self._left_out = archive, left_out
+        self.metadata = archive.metadata
+
+    def begin(self) -> Collection[str]:
+        return self.metadata.models.keys()
+
+    def total(self) -> int:
+        return self.metadata.total_records
+
+    def batches(self, table: Table, added: dict[str, Any]) -> Iterator[Batch]:
+        for records in self._archive.records(table.label, table.needs_exact_json):
+            _add_fields(records, added)
+            if self._left_out is not None:
+                _leave_out_additions(table, records, self._left_out)
+            yield table.batch_from(records)
+
+    def complete(self) -> None:
+        """Do nothing: what cannot be read ends in an error at once."""
+
+
+def _add_fields(records: list[Any], added: dict[str, Any]) -> None:
+    for record in records if added else ():
+        if isinstance(record, dict) and isinstance(record.get("fields"), dict):
+            record["fields"].update(added)
+
+
+def _leave_out_additions(table: Table, records: list[Any], left_out: Places) -> None:
+    """Remove fields from records that the model does not have, and add each to `left_out`."""
+    for record in records:
+        fields = record.get("fields") if isinstance(record, dict) else None
+        if not isinstance(fields, dict):
+            continue
+        for name in [*fields]:
+            if name not in table.names:
+                del fields[name]
+                place = no_place(table.label, name[:80])
+                if place not in left_out.named:
+                    left_out.add(place)
+
+
+class DatabaseSource(Source):
+    """The rows of a database file. Only the columns that Django knows at its migrations are read."""
+
+    def __init__(self, reader: SQLite, *, leave_out: bool = False, lacks_journal: bool = False) -> None:
+        """`leave_out`: see `RestoreOptions`. `lacks_journal`: see the function of this name.
+
+        Raises `InvalidBackup` if it is not a database of Baby Buddy; `RestoreRefused` if it is of a newer version;
+        `TooLarge`.
+        """
+        self._reader, self._leave_out, self._lacks_journal = reader, leave_out, lacks_journal
+        with damage_explained():
+            applied = _applied_migrations(reader)
+            apps = {app for app, _name in applied}
+            if not babybuddy.owns(apps):
+                raise _not_baby_buddys()
+            in_scope = apps_in_scope()
+            loader = MigrationLoader(None, ignore_no_migrations=True)
+            known = [key for key in applied if key[0] in in_scope]
+            schema.check_known(loader, "", known, leave_out=leave_out)
+            migrations = schema.leaves(loader, applied, apps & in_scope)
+            has_todays = migrations == _todays(loader, in_scope & loader.migrated_apps)
+            models = models_in_scope(exclude=conf.exclude) if has_todays else _models_at(loader, migrations)
+            #: The tables of its models, also those that are missing in the file.
+            self._tables: list[Table] = []
+            for table in map(Table, models):
+                app = table.model._meta.app_label
+                if app in migrations or (
+                    app in loader.unmigrated_apps and reader.column_names(table.db_table)
+                ):
+                    migrations.setdefault(app, [])
+                    self._tables.append(table)
+            for table in self._present():
+                _check_columns(reader, table)
+            bound_batches(reader, self._present())
+            next_keys = self._next_keys()
+        #: The labels of apps that are not installed here.
+        self.unknown_apps = sorted(apps - installed_apps())
+        #: Whether it is at today's schema.
+        self.is_of_today = has_todays and len(self._tables) == len(models)
+        self.metadata = Metadata(
+            timestamp=aware_now(),
+            label="db.sqlite3",
+            babybuddy_version=babybuddy.release(migrations),
+            database_engine="sqlite",
+            migrations=migrations,
+            next_keys=next_keys,
+        )
+
+    def _next_keys(self) -> dict[str, int]:
+        """Return what `next_keys_of` returns; {} if that cannot be read: the next keys then follow the highest ones."""
+        if not self._reader.column_names("sqlite_sequence"):
+            return {}
+        try:
+            next_keys = next_keys_of(self._reader, self._present())
+        except (DatabaseError, ValueError):  # if tables are damaged, that is found when their rows are read
+            return {}
+        return {label: key for label, key in next_keys.items() if key > 0}
+
+    def _present(self) -> list[Table]:
+        missing = self._reader.missing_tables(self._tables)
+        return [table for table in self._tables if table.db_table not in missing]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing is left out, and nothing may be missing."""
+        return not (self._leave_out or self._lacks_journal or self._reader.missing_tables(self._tables))
+
+    def counts(self) -> dict[str, int]:
+        """Return model label -> number of rows."""
+        with damage_explained():
+            return {table.label: self._reader.count(table) for table in self._present()}
+
+    def total(self) -> int:
+        return sum(self.counts().values())
+
+    def write(self, writer: Writer, reporter: Reporter) -> Places:
+        """Write all rows to an archive, as they are. Returns the dangling references. Raises `Unreadable`."""
+        self._collect()
+        with damage_explained(), gc_paused():
+            dangling = write_records(writer, self._reader, self._tables, reporter)
+        self.complete()
+        return dangling
+
+    def begin(self) -> Collection[str]:
+        self._by_label = {
+            table.label: table for table in without_missing(self._reader, self._tables, self._collect())
+        }
+        return self._by_label.keys()
+
+    def batches(self, table: Table, added: dict[str, Any]) -> Iterator[Batch]:
+        own = self._by_label[table.label]
+        with damage_explained():
+            for batch in self._reader.batches(own):
+                checked = table.checked(batch) if own.names == table.names else None
+                if checked is None:  # add fields, or find the row that is wrong
+                    records = json.loads(b"[%b]" % lines_of(own.record_template, batch))
+                    _add_fields(records, added)
+                    checked = table.batch_from(records)
+                yield checked
+
+    def complete(self) -> None:
+        left_out = self.metadata.left_out
+        if left_out and not self._leave_out:
+            raise unreadable(left_out)
+        if self._lacks_journal:
+            reason = _("its -wal file is not there, which may hold the latest entries")
+            left_out.add(Place("db.sqlite3", None, None, reason))
+
+    def _collect(self) -> Places:
+        """Collect anew what cannot be read, and return where it is collected."""
+        left_out = Places()
+        self._reader.unreadable = left_out
+        self.metadata = replace(self.metadata, left_out=left_out)
+        for table in self._tables if self._leave_out else ():
+            for name in sorted(_additions(self._reader, table)):
+                left_out.add(no_place(table.label, name))
+        return left_out
+
+
+def lacks_journal(path: Path) -> bool:
+    """Tell whether a database file uses a write-ahead log (WAL), by its header, but the log is missing. The log need
+    not have contained anything."""
+    with path.open("rb") as file:
+        return 2 in file.read(20)[18:] and not Path(f"{path}-wal").exists()
+
+
+def _applied_migrations(reader: SQLite) -> list[MigrationKey]:
+    if not reader.column_names("django_migrations") >= {"app", "name"}:
+        raise _not_baby_buddys()
+    return [(str(app), str(name)) for app, name in reader.fetch("SELECT app, name FROM django_migrations")]
+
+
+def installed_apps() -> set[str]:
+    return {config.label for config in live_apps.get_app_configs()}
+
+
+def apps_in_scope() -> set[str]:
+    return {model._meta.app_label for model in models_in_scope()}
+
+
+def _todays(loader: MigrationLoader, app_labels: Iterable[str]) -> dict[str, list[str]]:
+    """Return the migrations of an up-to-date database, as `schema.leaf_migrations` does."""
+    return schema.leaves(loader, loader.graph.nodes, app_labels)
+
+
+def _models_at(loader: MigrationLoader, migrations: dict[str, list[str]]) -> list[Any]:
+    """Return the models in scope as they were at these migrations."""
+    keys = [(app, name) for app, names in migrations.items() for name in names]
+    return models_in_scope(loader.project_state(keys).apps)
+
+
+def _additions(reader: SQLite, table: Table) -> set[str]:
+    """Return the columns of a table that Django does not know."""
+    return reader.column_names(table.db_table) - {column.column for column in table.model._meta.local_fields}
+
+
+def no_place(label: str, field: str | None) -> Place:
+    return Place(label, None, field, _("this site has no place for it"))
+
+
+def bound_batches(database: SQLite, tables: Iterable[Table]) -> None:
+    """Limit how much is read at a time. Raises `TooLarge` if the rows are larger than a backup may be."""
+    total = database.bound_batches(tables, BATCH_BYTES)
+    Limits(uncompressed=conf.max_uncompressed_size).check_size(total)
+
+
+def _check_columns(reader: SQLite, table: Table) -> None:
+    missing = reader.missing_tables([table])
+    for name, columns in table.db_tables:
+        if name not in missing and not reader.column_names(name) >= {column.column for column in columns}:
+            raise _incomplete(name)
+
+
+def _not_baby_buddys() -> InvalidBackup:
+    return InvalidBackup(_("This is an SQLite database, but not one of Baby Buddy."))
+
+
+def _incomplete(table: str) -> InvalidBackup:
+    return InvalidBackup(
+        _("The database is incomplete: the table %(table)s, or a part of it, is missing.") % {"table": table}
+    )
