@@ -21,6 +21,7 @@ from django.core.exceptions import (
 )
 from django.core.files.uploadedfile import UploadedFile
 from django.core.files.uploadhandler import FileUploadHandler, MemoryFileUploadHandler
+from django.core.handlers.wsgi import LimitedStream
 from django.http import HttpRequest, HttpResponse, UnreadablePostError
 from django.http.multipartparser import MultiPartParserError
 from django.http.response import HttpResponseBase
@@ -37,8 +38,9 @@ from backup.storage.uploads import incomplete
 #: The most bytes of a form, without the file in it.
 FORM_SIZE = MIB
 CHUNK = 64 * 1024
-#: For how many seconds a stranger may go on sending after the answer; within how many CHUNK bytes must arrive.
-STRANGER_SENDS, STRANGER_STALLS = 10, 0.5
+#: For how many seconds somebody with access, and a stranger, may go on sending after the answer; within how many CHUNK
+#: bytes must arrive.
+DRAIN, STRANGER_SENDS, STALLS = 10, 2, 0.5
 
 
 def is_allowed(user: object) -> bool:
@@ -209,24 +211,27 @@ def check_size(size: int) -> None:
         )
 
 
-def drain(request: HttpRequest, seconds: float = 10) -> None:
-    """Read and discard the rest of the body, for at most `seconds`.
-
-    If a server closes a connection while the client is still sending, the client reports "connection reset" instead of
-    the answer that says that the file is too large or the token wrong.
-    """
-    until = time.monotonic() + seconds
+def drain(request: HttpRequest, response: HttpResponseBase) -> None:
+    """Have what nobody has read of the body discarded: see `drop_body`. With other servers it is read now, which may
+    wait for the client."""
+    stream = getattr(request, "_stream", None)
+    if not isinstance(stream, LimitedStream) or getattr(stream, "_pos", 0) >= stream.limit:
+        return
+    if "gunicorn.socket" in request.META:
+        drop_body(request, response, DRAIN)
+        return
+    until = time.monotonic() + DRAIN
     with contextlib.suppress(UnreadablePostError):
         while time.monotonic() < until and request.read(CHUNK):
             pass
 
 
-def drop_body(request: HttpRequest, response: HttpResponseBase) -> None:
-    """Have the body of a stranger's request discarded after the answer was sent, without waiting if no data comes.
+def drop_body(request: HttpRequest, response: HttpResponseBase, seconds: float = STRANGER_SENDS) -> None:
+    """Have the body of a request discarded after the answer was sent, without waiting if no data comes.
 
-    If the connection were closed at once, the client would not see the answer: see `drain`. WSGI has no way to stop
-    reading from a client that sends nothing, so this needs the socket, which gunicorn provides. With other servers
-    nothing is read.
+    If a server closes a connection while the client is still sending, the client reports "connection reset" instead of
+    the answer that says that the file is too large or the token wrong. WSGI has no way to stop reading from a client
+    that sends nothing, so this needs the socket, which gunicorn provides. With other servers nothing is read.
     """
     connection = request.META.get("gunicorn.socket")
     has_body = (
@@ -240,7 +245,7 @@ def drop_body(request: HttpRequest, response: HttpResponseBase) -> None:
         close()
         with contextlib.suppress(OSError):
             connection.shutdown(socket.SHUT_WR)
-            until = time.monotonic() + STRANGER_SENDS
+            until = time.monotonic() + seconds
             while time.monotonic() < until and _receives(connection):
                 pass
             connection.shutdown(socket.SHUT_RDWR)
@@ -249,11 +254,11 @@ def drop_body(request: HttpRequest, response: HttpResponseBase) -> None:
 
 
 def _receives(connection: socket.socket) -> bool:
-    """Receive and discard CHUNK bytes, and tell whether they arrived within STRANGER_STALLS seconds.
+    """Receive and discard CHUNK bytes, and tell whether they arrived within STALLS seconds.
 
     A client that sends a few bytes now and then would keep the worker busy, too.
     """
-    left, until = CHUNK, time.monotonic() + STRANGER_STALLS
+    left, until = CHUNK, time.monotonic() + STALLS
     while left > 0:
         connection.settimeout(max(until - time.monotonic(), 0.001))
         try:

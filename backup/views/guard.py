@@ -55,8 +55,7 @@ def endpoint(*methods: str) -> Callable[[View], View]:
                     response = _rejection(request, methods) or view(request, **place)
             except BackupError as error:
                 response = failed(request, error)
-            finally:
-                access.drain(request)
+            access.drain(request, response)
             return _without_body(response) if request.method == "HEAD" else response
 
         return guarded

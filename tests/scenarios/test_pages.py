@@ -507,6 +507,45 @@ def test_large_upload_gets_its_answer(server, family, settings):
         connection.close()
 
 
+@pytest.mark.parametrize(
+    ("path", "status"), [("upload/", 201), ("download/", 405), ("locations/nothing/test/", 404)]
+)
+def test_staff_who_send_nothing_do_not_keep_the_server_busy(server, family, path, status):
+    """Where no body is wanted, nobody waits for one; and a body that was read keeps no connection from the next."""
+    address, started = urllib.parse.urlsplit(server), time.monotonic()
+    headers = {"Authorization": f"Token {token_key('admin')}", "Upload-Length": "10"}
+    with contextlib.ExitStack() as stack:
+
+        def connect():
+            connection = http.client.HTTPConnection(address.hostname, address.port, timeout=20)
+            stack.callback(connection.close)
+            return connection
+
+        stalled = []
+        for _ in range(12):
+            connection = connect()
+            connection.putrequest("POST", f"/backup/{path}")
+            for name, value in headers.items():
+                connection.putheader(name, value)
+            connection.putheader("Content-Type", "application/octet-stream")
+            connection.putheader("Content-Length", "50000000")
+            connection.endheaders()
+            connection.send(b"x")  # and no more
+            stalled.append(connection)
+        assert {connection.getresponse().status for connection in stalled} == {status}
+        connection = connect()
+        file = '--x\r\nContent-Disposition: form-data; name="backup_file"; filename="a"\r\n\r\nb\r\n--x--\r\n'
+        for kind, body in (
+            ("application/x-www-form-urlencoded", "a=1"),
+            ("multipart/form-data; boundary=x", file),
+        ):
+            for _ in range(2):
+                connection.request("POST", "/backup/restore/", body, headers | {"Content-Type": kind})
+                assert connection.getresponse().read()
+                assert connection.sock is not None
+    assert time.monotonic() - started < 8
+
+
 def test_strangers_who_send_nothing_do_not_keep_the_server_busy(server, family):
     """Two workers with four threads each: whoever may not is answered before a body is read, and not waited for."""
     address = urllib.parse.urlsplit(server)
