@@ -326,8 +326,7 @@ def _copy(user: Any) -> str:
 def _retain() -> str:
     """Delete the backups that BACKUP_KEEP does not keep. Returns an error, for people; "" if there is none."""
     try:
-        # Not during a restore, which may be about to use one for undo (the next run deletes them then), nor while
-        # somebody pins one.
+        # Not during a restore (the next run deletes them then), nor while somebody pins one.
         with suppress(Busy), database_of().lock(Job.RESTORE), files.noting():
             for verdict in status.retention():
                 if not verdict.stays:

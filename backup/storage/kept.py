@@ -46,8 +46,10 @@ from .names import Name, no_longer_there, parsed
 from .names import parse as parse
 from .state import load_last_restore
 
-#: Younger safety copies are never pruned, however many there are.
-YOUNG = dt.timedelta(days=1)
+#: For this long, a safety copy is used again by a restore of the same state.
+RECENT = dt.timedelta(hours=1)
+#: Younger safety copies are never pruned, however many there are: none in the first day after its restore.
+YOUNG = dt.timedelta(days=1) + RECENT
 
 
 @dataclass(frozen=True)
@@ -233,17 +235,25 @@ def keep(
 
 
 def same_state(metadata: Metadata) -> StoredBackup | None:
-    """Return the newest undamaged backup of exactly this state of the database; None if there is none.
+    """Return the newest undamaged backup of exactly this state of the database that no rule removes soon, so that it
+    can be a safety copy; None if there is none.
 
     If new backups are encrypted, an unencrypted one does not count.
     """
     for name in names():
-        if name.state == state_of(metadata) and (name.key_id or not metadata.key_id):
+        if name.state == state_of(metadata) and (name.key_id or not metadata.key_id) and _stays(name):
             # A backup that is damaged, or that this server cannot open, does not count.
             with suppress(InvalidBackup, NoSuchBackup, KeyNeeded, EncryptionUnavailable):
                 _check(name)
                 return find(name.text)
     return None
+
+
+def _stays(name: Name) -> bool:
+    """Tell whether no rule removes a backup in the next day: BACKUP_KEEP may remove an automatic one, and `prune` an
+    older safety copy."""
+    age = dt.datetime.now(dt.timezone.utc) - name.created
+    return name.kind is BackupKind.MANUAL or (name.kind is BackupKind.SAFETY and age < RECENT)
 
 
 def _check(name: Name, *, with_photos: bool = False) -> None:

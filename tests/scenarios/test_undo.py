@@ -3,7 +3,6 @@
 import io
 import os
 import signal
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -111,27 +110,32 @@ def test_a_copy_that_is_deleted_while_the_restore_runs(family, acting_before_the
     assert not differences(worth, snapshot())
 
 
-def test_retention_while_a_restore_runs(family, acting_before_the_lock, settings):
-    """It would remove the older backup of the same state, which the restore is about to name."""
+def test_retention_between_an_undo_and_taking_it_back(family, settings):
+    """An automatic backup of the same state is no safety copy: BACKUP_KEEP removes it when another one is made."""
     settings.BACKUP_KEEP, settings.BACKUP_PROVE = "last=1", "off"
     file = take()
     enter("of great worth")
-    worth, kind = snapshot(), kept.BackupKind.AUTOMATIC
-    with freeze_time(NOW - timedelta(days=9)):
-        name = services.keep_backup(kind).name
-    core.Note.objects.filter(note="of great worth").update(note="another")
-    services.keep_backup(kind)
-    core.Note.objects.filter(note="another").update(note="of great worth")
-    last = []
+    restore(file, clear=True)
+    restored = snapshot()
+    automatic.run(now=True)
+    copy = services.undo_restore().safety_copy
+    automatic.run(now=True)
+    services.undo_restore(safety_copy=copy)
+    assert not differences(restored, snapshot())
 
-    def retain():
-        with ThreadPoolExecutor(1) as another:
-            another.submit(lambda: (last.append(automatic._retain()), connections.close_all())).result()
 
-    acting_before_the_lock(retain)
-    assert restore(file, clear=True).safety_copy == name
-    assert last == [""]
-    services.undo_restore()
+def test_an_old_safety_copy_of_the_same_state_stays_for_another_day(family):
+    file = take()
+    enter("of great worth")
+    worth = snapshot()
+    with freeze_time(NOW - timedelta(days=2)):
+        restore(file, clear=True)
+        services.undo_restore()
+    copy = restore(file, clear=True).safety_copy
+    for number in range(7):
+        enter(f"note {number}")
+        restore(file, clear=True)
+    services.undo_restore(safety_copy=copy)
     assert not differences(worth, snapshot())
 
 
@@ -202,7 +206,8 @@ def elsewhere(request, family, settings, tmp_path):
     def restored():
         enter("since")
         before = snapshot()
-        made = automatic.run(now=True).backup
+        made = services.keep_backup()
+        assert automatic._copy(None) == ""
         assert restore(file, clear=True).safety_copy == made.name
         kept.delete_here(made)
         (path,) = (tmp_path / "nas").glob("site_*/kept/*")
