@@ -91,10 +91,11 @@ def serve(work: Callable[[dict[str, Any], Path, ParentReporter], dict[str, Any]]
     os.dup2(null, 0)
     os.dup2(null, 1)
     folder = Path(order["folder"])
-    cleaner = threading.Thread(target=_end_with_parent, args=(parent, folder), daemon=True)
+    ended = threading.Event()
+    cleaner = threading.Thread(target=_end_with_parent, args=(parent, ended, folder), daemon=True)
     cleaner.start()
     reporter = ParentReporter(out)
-    with _not_before(cleaner, folder):
+    with _not_before(cleaner, ended):
         try:
             set_up(folder, order["settings"])
             with translation.override(order["language"]):
@@ -112,22 +113,22 @@ def serve(work: Callable[[dict[str, Any], Path, ParentReporter], dict[str, Any]]
 
 
 @contextmanager
-def _not_before(cleaner: threading.Thread, folder: Path) -> Iterator[None]:
+def _not_before(cleaner: threading.Thread, ended: threading.Event) -> Iterator[None]:
     """Let no error end this process before the folder is deleted if the parent has ended, which is a reason for errors
-    here, too."""
+    here, too. A parent that lives waits for this process, even if the folder is gone."""
     try:
         yield
     except BaseException:
-        cleaner.join(timeout=2)
-        if not folder.exists():
+        if ended.wait(timeout=2):
             cleaner.join()
         raise
 
 
-def _end_with_parent(parent: int, folder: Path) -> None:
-    """Wait until the parent has ended, in whatever way; then delete the folder and exit."""
+def _end_with_parent(parent: int, ended: threading.Event, folder: Path) -> None:
+    """Wait until the parent has ended, in whatever way; then say so, delete the folder and exit."""
     while os.read(parent, 1024):
         pass
+    ended.set()
     # Under another name first: else the other thread, which still works, would make new files in it meanwhile.
     gone = folder.with_name(f"{folder.name}.gone")
     with suppress(OSError):

@@ -913,6 +913,18 @@ def test_a_child_that_is_still_busy_leaves_nothing_when_its_parent_ends(scratch)
     assert not [*scratch.iterdir()]
 
 
+def test_a_child_whose_folder_is_gone_ends(scratch):
+    """Somebody, or a cleaner of temporary folders, removed it. The parent waits for the child."""
+    folder = scratch / "folder"
+    order = {"folder": str(folder), "language": "en", "settings": {}}
+    command = [sys.executable, "-c", BUSY]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as lost:
+        lost.stdin.write(json.dumps(order).encode() + b"\n")
+        lost.stdin.flush()
+        wait_until(lambda: lost.poll() is not None)
+        assert b"FileNotFoundError" in lost.stderr.read()
+
+
 def wait_until(condition):
     end = time.monotonic() + 60
     while not condition():
