@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 from django.core.files import File
 from django.utils.translation import gettext as _
 
-from ..archive import Metadata, with_photos
+from ..archive import Archive, Metadata, with_photos
 from ..conf import conf
 from ..database.memo import site_id
 from ..exceptions import (
@@ -268,9 +268,14 @@ def _check(name: Name, *, with_photos: bool = False) -> None:
                     _("The photo %(name)s was removed while the backup was made. Please try again.")
                     % {"name": photo.name}
                 )
-        for label in archive.metadata.models:
-            for _lines in archive.lines(label):
-                pass
+        _read_all(archive)
+
+
+def _read_all(archive: Archive) -> None:
+    """Raise `InvalidBackup` if a checksum of the records is wrong."""
+    for label in archive.metadata.models:
+        for _lines in archive.lines(label):
+            pass
 
 
 def find(name: str) -> StoredBackup:
@@ -297,7 +302,7 @@ def _opened(name: str, place: str) -> BinaryIO:
     for number, (where, copy) in enumerate(copies):
         with one_of(len(copies) - number):
             try:
-                return _open_in(where, parse(copy))
+                return _open_in(where, parse(copy), is_chosen=place != "")
             except (StorageFailed, InvalidBackup) as error:
                 trouble = error  # another place may have it
             except NoSuchBackup as error:
@@ -305,28 +310,42 @@ def _opened(name: str, place: str) -> BinaryIO:
     raise trouble
 
 
-def _open_in(place: str, copy: Name) -> BinaryIO:
-    if place != LOCAL:
-        return _checked(locations.location(place).fetch(copy.path), copy)
-    file = files.open_file(copy.path)
-    if file is None:
-        raise no_longer_there()
-    return file
-
-
-def _checked(file: BinaryIO, name: Name) -> BinaryIO:
-    """Return a file that came from a location.
-
-    Raises `InvalidBackup` if it is sound, but another backup: whoever can write there can exchange two of them.
-    """
-    is_another = False
-    with suppress(InvalidBackup, EncryptionUnavailable, StorageFailed):  # left to whoever reads it
-        is_another = not is_what_its_name_says(file, name)
-    if is_another:
+def _open_in(place: str, copy: Name, *, is_chosen: bool) -> BinaryIO:
+    """Open a copy. `is_chosen`: just this one is wanted, so whoever reads it finds out whether it is damaged."""
+    if place == LOCAL:
+        file = files.open_file(copy.path)
+        if file is None:
+            raise no_longer_there()
+        return file
+    file = locations.location(place).fetch(copy.path)
+    try:
+        try:
+            _check_fetched(file, copy, with_records=not is_chosen)
+        except InvalidBackup as error:
+            text = _("Location “%(name)s”: %(text)s") % {"name": place, "text": error.message}
+            raise InvalidBackup(text, error.details) from error
+        file.seek(0)
+    except BaseException:
         file.close()
-        raise another_backup()
-    file.seek(0)
+        raise
     return file
+
+
+def _check_fetched(file: BinaryIO, name: Name, *, with_records: bool) -> None:
+    """Raise `InvalidBackup` if a file that came from a location is another backup, since whoever can write there can
+    exchange two of them; or, `with_records`, if it is damaged. What the server has no key for passes."""
+    is_same = True
+    with suppress(KeyNeeded, EncryptionUnavailable, StorageFailed):
+        try:
+            is_same = is_what_its_name_says(file, name)
+            if is_same and with_records:
+                with keys.unlocked(file) as archive:
+                    _read_all(archive)
+        except InvalidBackup:
+            if with_records:
+                raise
+    if not is_same:
+        raise another_backup()
 
 
 def is_what_its_name_says(file: BinaryIO, name: Name) -> bool:

@@ -1,6 +1,7 @@
 """Copies of kept backups in locations: what goes there, encrypted or not, when it is tried again, and what stays."""
 
 import datetime as dt
+import io
 import json
 import shutil
 import threading
@@ -638,6 +639,44 @@ def test_what_another_one_sent_there_is_listed(lost, places):
     (again,) = kept.backups()
     assert (again.name, again.records, again.counts) == (backup.name, backup.records, backup.counts)
     assert again.locations == ("nas", "usb")
+
+
+@pytest.mark.parametrize("is_encrypted", [True, False], ids=["encrypted", "clear"])
+def test_a_damaged_copy_is_not_taken_where_there_is_a_good_one(places, nightly, settings, is_encrypted):
+    keys.add()
+    settings.BACKUP_ENCRYPT = "all" if is_encrypted else "download"
+    made = run.run().backup
+    kept.delete_here(made)
+    client = script(nightly.admin)
+    damage(there(places["nas"])[0])
+
+    def download():
+        return client.get(url("kept", made.name))
+
+    with zipfile.ZipFile(io.BytesIO(b"".join(download().streaming_content))) as whole:
+        assert is_encrypted or whole.testzip() is None
+    answer = client.post(url("restore"), {"kept": made.name})
+    assert answer.status_code == 200
+    with kept.open_backup(made.name, "nas") as file:  # as it is
+        assert file.read() == there(places["nas"])[0].read_bytes()
+    damage(there(places["usb"])[0])
+    for answer in (download(), client.post(url("restore"), {"kept": made.name})):
+        assert answer.status_code == 400
+        assert "usb" in answer.json()["error"]["message"]
+        assert "damaged" in answer.json()["error"]["message"]
+
+
+def damage(path):
+    """Change some bytes of the records, as a server that lies would, or a disk that fails."""
+    with zipfile.ZipFile(path) as file:
+        member = max(
+            (info for info in file.infolist() if info.filename.startswith("core/")),
+            key=lambda info: info.compress_size,
+        )
+    content = bytearray(path.read_bytes())
+    middle = member.header_offset + 100 + member.compress_size // 2
+    content[middle] ^= 0x55
+    path.write_bytes(content)
 
 
 @pytest.mark.parametrize("act", ["download", "preview", "test", "delete"])
