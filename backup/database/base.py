@@ -94,6 +94,9 @@ A subclass may also define, to be faster. A test has to hold each of these equal
     The same for several batches at once.
 `update_rows(table, values)`
     Overwrite many rows by their keys.
+`cut(column)`
+    Return SQL for the first `SHORT` characters of a value, so that the lengths of values need not be asked for first;
+    "" if the engine has none.
 `to_batch(…)`, `BATCH`
     Convert rows of the driver to plain columns; and the number of rows that one query reads.
 

@@ -17,6 +17,7 @@ from django.db import DatabaseError, OperationalError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..kinds import (
+    BINARY,
     BOOLEAN,
     DATE,
     DATETIME,
@@ -24,6 +25,7 @@ from ..kinds import (
     DURATION,
     FLOAT,
     INTEGER,
+    JSON,
     TEXT,
     TIME,
     UNBOUNDED,
@@ -311,6 +313,11 @@ class MySQL(Database):
         finally:
             if self.is_usable():
                 self._set({"lock_wait_timeout": before})
+
+    def cut(self, column: Column) -> str:
+        # To ask for the longest value of each table first takes a tenth of a backup's time.
+        is_text = column.kind in (TEXT, JSON, BINARY)
+        return f"LEFT({self.quote(column.column)}, {self.SHORT})" if is_text else ""
 
     def fast_reader(self, column: Column) -> ColumnReader | None:
         name, kind = self.quote(column.column), column.kind

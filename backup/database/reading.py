@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterator, Sequence
+from operator import itemgetter
 from typing import Any
 
 from django.utils.translation import gettext as _
@@ -42,6 +43,8 @@ class Reading(Conversion):
     BATCH = 1000
     #: Bytes of long values (see `is_long`) that are read at a time, or one row.
     BATCH_BYTES = 8 * 1024**2
+    #: Characters of a long value that are read before it is known how long it is: see `cut`.
+    SHORT = 4000
 
     #: Collects unreadable values, which are left out. None if rows are only read for comparison: bytes then replace
     #: such a value, since these never equal a value of a backup.
@@ -53,27 +56,32 @@ class Reading(Conversion):
 
     def batches(self, table: Table) -> Iterator[Batch]:
         """Yield all rows in the order of their keys."""
-        if self.is_long(table):
-            yield from self._long_batches(table)
-            return
-        readers = self.readers(table)
         key = self.quote(table.key.column)
+        if self.is_long(table):
+            yield from self._long_batches(table, f"{key} IS NOT NULL", [])
+            return
+        readers = self._cut_readers(table)
         order = f"ORDER BY {key} LIMIT {self.BATCH}"
         rows = self._prefetch_rows(table, readers, order, [])()
         while rows:
             next_rows: Callable[[], RawRows] = list
+            first, last = (rows[place][0 if readers[0].is_raw else -1] for place in (0, -1))
             if len(rows) == self.BATCH:
-                last = rows[-1][0 if readers[0].is_raw else -1]
                 next_rows = self._prefetch_rows(table, readers, f"WHERE {key} > %s {order}", [last])
-            if batch := self.to_batch(table, readers, rows):  # all of them may be unreadable
+            if self._are_cut(table, rows):
+                yield from self._long_batches(table, f"{key} BETWEEN %s AND %s", [first, last])
+            elif batch := self.to_batch(table, readers, rows):  # all of them may be unreadable
                 yield batch
             rows = next_rows()
 
     def is_long(self, table: Table) -> bool:
         """Tell whether a batch of rows may take much memory, because of their texts and other long values.
 
-        Such rows are read by their lengths, which takes longer.
+        Such rows are read by their lengths, which takes longer. If long values can be cut, this is only noticed when
+        rows are read.
         """
+        if self._cut_places(table):
+            return False
         if table not in self._longest:
             self._longest[table] = 0
             if size := self._size_of(table):
@@ -84,7 +92,7 @@ class Reading(Conversion):
 
     def portions(self, table: Table, keys: Sequence[Plain]) -> Iterator[Sequence[Plain]]:
         """Divide keys into portions whose rows take little memory. Keys without a row are included."""
-        if not self.is_long(table):
+        if not (self._cut_places(table) or self.is_long(table)):
             yield keys
             return
         reader, key = self.reader_of(table.key), self.quote(table.key.column)
@@ -101,13 +109,13 @@ class Reading(Conversion):
             yield keys[start : start + count]
             start += count
 
-    def _long_batches(self, table: Table) -> Iterator[Batch]:
-        """Yield all rows like `batches`, after asking how long they are."""
+    def _long_batches(self, table: Table, where: str, params: Sequence[Any]) -> Iterator[Batch]:
+        """Yield rows like `batches`, after asking how long they are. `where`: the SQL condition."""
         readers, key = self.readers(table), self.quote(table.key.column)
-        sizes = f"SELECT {key}, {self._size_of(table)} FROM {self.quote(table.db_table)}"
-        where = ""
-        params: list[Any] = []
-        while rows := self.fetch(f"{sizes} {where} ORDER BY {key} LIMIT {self.BATCH}", params):
+        sizes = f"SELECT {key}, {self._size_of(table)} FROM {self.quote(table.db_table)} WHERE {where}"
+        end = f"ORDER BY {key} LIMIT {self.BATCH}"
+        rows = self.fetch(f"{sizes} {end}", params)
+        while rows:
             start = 0
             for count in self._counts([size for _key, size in rows]):
                 first, last = rows[start][0], rows[start + count - 1][0]
@@ -116,7 +124,26 @@ class Reading(Conversion):
                 if batch := self.to_batch(table, readers, read):
                     yield batch
                 start += count
-            where, params = f"WHERE {key} > %s", [rows[-1][0]]
+            rows = self.fetch(f"{sizes} AND {key} > %s {end}", [*params, rows[-1][0]])
+
+    def _cut_places(self, table: Table) -> list[int]:
+        """Return the positions of a table's columns whose values are cut; [] if not all long ones can be."""
+        long = [place for place, column in enumerate(table.columns) if _is_long_in_row(column)]
+        return long if 0 not in long and all(self.cut(table.columns[place]) for place in long) else []
+
+    def _cut_readers(self, table: Table) -> list[ColumnReader]:
+        """Return the readers of a table's columns, with long values cut if possible: see `_are_cut`."""
+        readers = [*self.readers(table)]
+        for place in self._cut_places(table):
+            readers[place] = readers[place]._replace(sql=self.cut(table.columns[place]))
+        return readers
+
+    def _are_cut(self, table: Table, rows: RawRows) -> bool:
+        """Tell whether a value in rows of `_cut_readers` may be cut."""
+        return any(
+            max(map(len, filter(None, map(itemgetter(place), rows))), default=0) >= self.SHORT
+            for place in self._cut_places(table)
+        )
 
     def _counts(self, sizes: Sequence[int]) -> Iterator[int]:
         """Divide rows of these sizes into portions of at most `BATCH_BYTES`, or one row; yield the number of rows."""
@@ -134,7 +161,7 @@ class Reading(Conversion):
         return " + ".join(
             f"COALESCE({self.length_of(self.quote(column.column))}, 0)"
             for column in table.columns
-            if not column.refers_to and may_be_long(column)
+            if _is_long_in_row(column)
         )
 
     def keys_descending(self, table: Table) -> Iterator[list[Plain]]:
@@ -159,18 +186,25 @@ class Reading(Conversion):
 
     # -- some rows ---
 
-    def prefetch_range(self, table: Table, after: int | None, last: int, limit: int) -> Callable[[], Batch]:
+    def prefetch_range(
+        self, table: Table, after: int | None, last: int, limit: int
+    ) -> Callable[[], Batch | None]:
         """Start to read the rows with keys above `after` (None: any) up to `last`, but no more than `limit` rows.
 
-        Returns a function that waits for them. They are meant for comparison, so their values are not checked yet: see
-        `canonical`.
+        Returns a function that waits for them; it returns None if they are long. They are meant for comparison, so
+        their values are not checked yet: see `canonical`.
         """
         key = self.quote(table.key.column)
-        readers = self.readers(table)
+        readers = self._cut_readers(table)
         above, params = ("", [last]) if after is None else (f"{key} > %s AND ", [after, last])
         where = f"WHERE {above}{key} <= %s ORDER BY {key} LIMIT {limit}"
         rows = self._prefetch_rows(table, readers, where, params)
-        return lambda: self.to_batch(table, readers, rows(), check=False)
+
+        def batch() -> Batch | None:
+            here = rows()
+            return None if self._are_cut(table, here) else self.to_batch(table, readers, here, check=False)
+
+        return batch
 
     def canonical(self, table: Table, batch: Batch) -> Batch:
         """Check the rows of `prefetch_range`, and convert their values to canonical form, in place.
@@ -381,6 +415,11 @@ class Reading(Conversion):
         """Return SQL for the bytes of a quoted column."""
         return f"OCTET_LENGTH({name})"
 
+    def cut(self, column: Column) -> str:
+        """Return SQL for the first `SHORT` characters of a column's value. By default "": how long values are has to be
+        asked first."""
+        return ""
+
     @abstractmethod
     def month_of(self, name: str) -> str: ...
 
@@ -394,6 +433,10 @@ def _shown(value: Any) -> str:
 
 #: Kinds whose values have one size, or nearly so.
 _SHORT = (INTEGER, FLOAT, BOOLEAN, DATE, TIME, DATETIME, DURATION, DECIMAL, UUID_)
+
+
+def _is_long_in_row(column: Column) -> bool:
+    return not column.refers_to and may_be_long(column)
 
 
 def may_be_long(column: Column) -> bool:

@@ -176,35 +176,39 @@ class TextComparison:
 
         The range begins after the last key of the block before, and ends with the last key of this one. If that key
         cannot be read from the text, it is None, and there are no rows. The next rows are read from the database while
-        these are compared; none are read once `is_hopeless()` is true.
+        these are compared; none are read once `is_hopeless()` is true, or a row is long.
         """
-        waiting: tuple[Lines, Callable[[], Batch], int | None, int] | None = None
+        waiting: tuple[Lines, Callable[[], Batch | None], int | None, int] | None = None
         after: int | None = None
+        are_long = False
+
+        def paired(
+            lines: Lines, rows: Callable[[], Batch | None], last: int | None, most: int
+        ) -> tuple[Lines, Batch, int | None, bool]:
+            """Wait for rows here. `most`: with as many, not all may have been read."""
+            nonlocal are_long
+            columns = rows()
+            are_long = are_long or columns is None
+            count = len(columns[0]) if columns else 0
+            return lines, columns or [], last, columns is not None and count < most
+
         for lines in self._archive.lines(table.label):
             last = _key_of(table, lines.last)
             if last is not None and after is not None and last <= after:
                 # The records are not in order, or the last line is a part of a JSON value that looks like a record.
                 last = None
             most = 0
-            rows: Callable[[], Batch] = list
-            if last is not None and not is_hopeless():
+            rows: Callable[[], Batch | None] = list
+            if last is not None and not (are_long or is_hopeless()):
                 # More than the records that fit into the text are not read: there may be any number.
                 most = len(lines.text) // len(b"".join(table.record_template)) + 1
                 rows = self._database.prefetch_range(table, after, last, most)
             if waiting:
-                yield _paired(*waiting)
+                yield paired(*waiting)
             waiting = lines, rows, last, most
             after = after if last is None else last
         if waiting:
-            yield _paired(*waiting)
-
-
-def _paired(
-    lines: Lines, rows: Callable[[], Batch], last: int | None, most: int
-) -> tuple[Lines, Batch, int | None, bool]:
-    """Wait for rows here. `most`: with as many, not all may have been read."""
-    columns = rows()
-    return lines, columns, last, len(columns[0] if columns else ()) < most
+            yield paired(*waiting)
 
 
 class _Piece(NamedTuple):

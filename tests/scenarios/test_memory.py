@@ -102,6 +102,7 @@ def test_long_rows_are_read_and_compared_as_others_are(filled, monkeypatch, byte
     kind = type(database_of())
     monkeypatch.setattr(kind, "BATCH", 7)
     monkeypatch.setattr(kind, "BATCH_BYTES", bytes_at_a_time)
+    monkeypatch.setattr(kind, "SHORT", bytes_at_a_time)
     assert checksums_of(take()) == checksums_of(changed)
     assert [inspect(file, clear=clear).as_json()["changes"] for clear in (True, False)] == plans
     restore(file, clear=True)

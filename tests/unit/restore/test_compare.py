@@ -292,6 +292,8 @@ def test_what_is_the_same_stays_where_all_is_cleared(backup, monkeypatch):
     assert "core.feeding" not in cleared
     assert "core.child" in cleared, "whose records are compared by more than their keys"
     assert "zoo.shelf" in cleared, "whose keys the database does not give: they may be beyond 64 bits"
+    # It has a long row, and where long values are cut, all after that is written anew.
+    del deleted["core.note"]
     assert +deleted == {"core.feeding": 2}
 
 
