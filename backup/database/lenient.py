@@ -1,7 +1,8 @@
 """Reads values in SQLite that have another form than Django writes today: from other software or older versions.
 
 SQLite stores any value in any column, and Django reads many of them. A form that can only mean one thing is read as
-that. For anything else, `ValueError` is raised, and the backup names the value.
+that, and so is a date or time that Django reads, since people see it in the host. For anything else, `ValueError` is
+raised, and the backup names the value.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from ..kinds import BOOLEAN, DATE, DATETIME, DURATION, FLOAT, INTEGER, Kind, Plain
+from django.utils.dateparse import parse_date, parse_datetime, parse_time
+
+from ..kinds import BOOLEAN, DATE, DATETIME, DURATION, FLOAT, INTEGER, TIME, Kind, Plain
 from .values import UNREADABLE, Checked, ConvertAll, each
 
 _OFFSET = re.compile(r"(?:Z|[+-]\d\d:?\d\d)$")
@@ -26,14 +29,30 @@ def _moment(value: Any) -> Plain:
     text = value.strip()
     if text.endswith("Z") and _OFFSET.search(text[:-1]):
         text = text[:-1]  # the fast conversion added it
-    return DATETIME.check(text if _OFFSET.search(text[10:]) else f"{text}Z")
+    try:
+        return DATETIME.check(text if _OFFSET.search(text[10:]) else f"{text}Z")
+    except ValueError:
+        moment = _parsed(parse_datetime, text)  # 2026-1-2 3:04
+        return DATETIME.check(moment.isoformat() if moment.tzinfo else f"{moment.isoformat()}Z")
 
 
 def _date(value: Any) -> Plain:
     text = value.strip()
-    if not _MIDNIGHT.fullmatch(text[10:]):
-        raise ValueError(value)
-    return DATE.check(text[:10])
+    if _MIDNIGHT.fullmatch(text[10:]):
+        return DATE.check(text[:10])
+    return DATE.dump(_parsed(parse_date, text))  # 2026-1-2
+
+
+def _time(value: Any) -> Plain:
+    return TIME.check(_parsed(parse_time, value.strip()).isoformat())  # 3:04
+
+
+def _parsed(parse: Callable[[str], Any], text: str) -> Any:
+    """Parse a text as Django does when it reads it. Raises `ValueError`."""
+    parsed = parse(text)
+    if parsed is None:
+        raise ValueError(text)
+    return parsed
 
 
 def _boolean(value: Any) -> Plain:
@@ -60,6 +79,7 @@ def _float(value: Any) -> Plain:
 _READERS: dict[Kind, Callable[[Any], Plain]] = {
     DATETIME: _moment,
     DATE: _date,
+    TIME: _time,
     BOOLEAN: _boolean,
     DURATION: _duration,
     INTEGER: _integer,

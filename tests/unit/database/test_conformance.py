@@ -769,6 +769,10 @@ STORED = [
     ("datetime", "2026-11-23T14:30:22Z", "2026-11-23T14:30:22Z"),
     ("datetime", "2026-11-23T14:30:22.123456", "2026-11-23T14:30:22.123456Z"),
     ("datetime", "2026-11-23 14:30", "2026-11-23T14:30:00Z"),
+    ("datetime", "2026-1-2 3:04", "2026-01-02T03:04:00Z"),
+    ("datetime", "2026-1-2 3:04+01:00", "2026-01-02T02:04:00Z"),
+    ("date", "2026-1-2", "2026-01-02"),
+    ("time", "3:04", "03:04:00"),
     ("date", "2026-11-23 00:00:00", "2026-11-23"),
     ("date", "2026-11-23T00:00:00Z", "2026-11-23"),
     ("flag", "true", True),
@@ -842,6 +846,7 @@ def test_values_in_other_forms_are_read(host_db, field, stored, plain, alone):
     usual = {
         "datetime": NOON,
         "date": NOON.date(),
+        "time": NOON.time(),
         "flag": True,
         "duration": dt.timedelta(hours=2),
         "integer": 1,
