@@ -763,11 +763,24 @@ def undo_restore(
 
 def _is_ours(copy: str, source: BinaryIO, undone: state.LastRestore | None, key: Key | None) -> bool:
     """Tell whether a kept backup holds what this site was, to the letter: whoever can write to a location can change
-    what is fetched from there, unless its checksum is known. Else it is checked as any other file."""
-    if kept.find(copy).is_local:
-        return True
+    what is fetched from there, unless its checksum is known. Else it is checked as any other file.
+
+    Raises `InvalidBackup` if another backup has taken its place in BACKUP_ROOT.
+    """
     with unlocked(source, key=key) as archive:
-        return undone is not None and undone.checksum == kept.checksum_of(archive.metadata)
+        checksum = kept.checksum_of(archive.metadata)
+    known = undone.checksum if undone is not None else ""
+    if kept.find(copy).is_local:
+        if known not in ("", checksum):
+            raise InvalidBackup(
+                _(
+                    "The safety copy %(name)s is another backup than the one that was made before the last restore. "
+                    "Nothing was changed. Look at what is in it, or choose another safety copy."
+                )
+                % {"name": copy}
+            )
+        return True
+    return known == checksum
 
 
 def safety_copy_to_undo() -> str:
@@ -780,7 +793,16 @@ def safety_copy_to_undo() -> str:
 
 def _copy_to_undo(last: state.LastRestore | None) -> str:
     if last is None:
-        raise NoSafetyCopy(_("There is no restore to undo: nothing was restored on this server."))
+        copies = kept.names(kept.BackupKind.SAFETY)
+        if not copies:
+            raise NoSafetyCopy(_("There is no restore to undo: nothing was restored on this server."))
+        raise NoSafetyCopy(
+            _(
+                "It is not known any more which restore was the last one. The newest safety copy is %(name)s: look at "
+                "what is in it, then restore it, clearing existing data."
+            )
+            % {"name": copies[0].text}
+        )
     if last.is_undo:
         raise AlreadyRestored(
             _("The last restore was undone already. To take that back, choose the safety copy %(name)s.")

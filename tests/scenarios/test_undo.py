@@ -11,6 +11,7 @@ from core import models as core
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Group, Permission, User
 from django.contrib.contenttypes.models import ContentType
+from django.contrib.sessions.models import Session
 from django.core.management import call_command
 from django.db import connection, connections
 from django.test import override_settings
@@ -245,6 +246,20 @@ def test_undo_does_not_trust_who_can_write_to_a_location(elsewhere, family):
     assert not differences(now, snapshot())
 
 
+def test_undo_does_not_take_another_backup_for_the_copy(family):
+    """Somebody put another one in its place, with its name."""
+    enter("of another day")
+    another = take()
+    enter("since")
+    name = restore(another, clear=True).safety_copy
+    now = snapshot()
+    (path,) = conf.root.rglob(name)
+    path.write_bytes(another.getvalue())
+    with pytest.raises(InvalidBackup, match=f"{name} is another backup"):
+        services.undo_restore()
+    assert not differences(now, snapshot())
+
+
 # --- Which restore was the last ---------------------------------------------------------------------------
 
 #: Restores a file, and is killed just before or just after its COMMIT.
@@ -325,6 +340,15 @@ def test_killed_just_before_the_commit(twice, tmp_path, monkeypatch):
     call_command("restore", undo=True, stdout=out)
     assert name in out.getvalue().splitlines()[0]
     assert not differences(before, snapshot())
+    redo = kept.backups()[0].name
+    assert f"`restore {redo} --clear` brings it back" in out.getvalue()
+
+
+def test_nobody_knows_any_more_which_was_the_last(twice):
+    """The table of sessions, which has the note, was emptied. The safety copies are still there."""
+    Session.objects.all().delete()
+    with pytest.raises(NoSafetyCopy, match=f"not known any more.*{kept.backups()[0].name}"):
+        services.undo_restore()
 
 
 def test_a_disk_that_is_full_after_the_commit(twice, monkeypatch):

@@ -223,7 +223,8 @@ class Command(BackupCommand):
                     without_safety_copy=without_safety_copy,
                     reporter=reporter,
                     key=file_key,
-                )
+                ),
+                is_undo=True,
             )
 
     def _ask(self, question: str) -> None:
@@ -267,13 +268,12 @@ class Command(BackupCommand):
                 self.style.ERROR,
             )
 
-    def _report(self, result: Result) -> None:
+    def _report(self, result: Result, *, is_undo: bool = False) -> None:
         for line in result.warnings:
             self.report(f"Note: {line}", self.style.WARNING)
         if result.safety_copy:
-            self.report(
-                f"The data from before is kept as {result.safety_copy}; `restore --undo` brings it back."
-            )
+            way_back = f"restore {result.safety_copy} --clear" if is_undo else "restore --undo"
+            self.report(f"The data from before is kept as {result.safety_copy}; `{way_back}` brings it back.")
         photos = f"and {result.photos} photos " if result.photos else ""
         self.report(
             _headline(f"{photos}restored", result.restored, result.children),
