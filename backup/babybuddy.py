@@ -6,6 +6,7 @@ Longer than most modules, to keep all that is known of the host in one place.
 
 from __future__ import annotations
 
+import json
 import posixpath
 import zoneinfo
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -322,7 +323,11 @@ def validators(database: Database) -> Validators:
         ("babybuddy.settings", "dashboard_hide_age"): Validator(_dashboard_hide_age),
         ("core.child", "birth_date"): Validator(_birth_date),
         ("core.feeding", "type"): Validator(_feeding_type),
-        **{(label, name): Validator(_duration) for label, name in _DURATIONS},
+        **{(label, "duration"): Validator(_duration) for label in _PERIODS},
+        **{(label, "duration"): Validator(_computed_duration) for label in _PERIODS - {_PUMPING}},
+        ("core.medication", "next_dose_interval"): Validator(_next_dose, also=("time",)),
+        **{(label, "age_in_days"): Validator(_age) for label in _SEEDED},
+        ("admin.logentry", "change_message"): Validator(_change_message),
         **{(label, "end"): Validator(_end, also=("start",)) for label in _PERIODS},
         ("dbsettings.setting", "value"): Validator(
             _site_setting, also=("module_name", "class_name", "attribute_name")
@@ -338,9 +343,23 @@ def _dashboard_hide_age(duration: Any) -> str | None:
     return _("“%(value)s” is too long") % {"value": duration}
 
 
+#: The host adds the ages of its growth tables to birth dates. Its own go up to five years.
+_OLDEST = timedelta(days=36_525)
+_YOUNGEST_BIRTH = "9890"
+
+
 def _birth_date(day: Any) -> str | None:
-    """Check that the host can add the ages of its growth tables to it. Its forms accept no birth date of the future."""
-    return _("“%(value)s” is too far in the future") % {"value": day} if day and day >= "9990" else None
+    """Check that the host can add the ages of its growth tables to it. (Its forms and its API accept every date.)"""
+    if not day or day < _YOUNGEST_BIRTH:
+        return None
+    return _("“%(value)s” is too far in the future") % {"value": day}
+
+
+def _age(duration: Any) -> str | None:
+    """Check an age of the growth tables: 0 to 100 years, so that it can be added to any birth date."""
+    if duration is None or timedelta() <= (parse_duration(duration) or timedelta()) <= _OLDEST:
+        return None
+    return _("“%(value)s” is no age of a child") % {"value": duration}
 
 
 def _feeding_type(value: Any) -> str | None:
@@ -351,25 +370,51 @@ def _feeding_type(value: Any) -> str | None:
     return str(field.error_messages["invalid_choice"]) % {"value": value}
 
 
-#: Durations that the host adds up, or adds to a moment (2.10). Its forms accept up to a day.
-_DURATIONS = (
-    ("core.feeding", "duration"),
-    ("core.medication", "next_dose_interval"),
-    ("core.pumping", "duration"),
-    ("core.sleep", "duration"),
-    ("core.tummytime", "duration"),
-)
-
-
 def _duration(duration: Any) -> str | None:
-    """Check that a duration has at most four digits of days: the host cannot add up longer ones."""
+    """Check that a duration has at most four digits of days: the host cannot add up longer ones (2.10), nor add them to
+    a moment."""
     if not duration or duration.find(" ") <= len("-9999"):
         return None
     return _("“%(value)s” is too long") % {"value": duration}
 
 
-#: Entries that have a start and an end. The host's forms accept a day between them at most.
-_PERIODS = ("core.feeding", "core.pumping", "core.sleep", "core.tummytime")
+def _computed_duration(duration: Any) -> str | None:
+    """Check a duration that the host has always computed from start and end, and that its pages add up."""
+    return _("it must not be empty") if duration is None else _duration(duration)
+
+
+#: With the longest interval, the next dose after an earlier or a later moment would have no date.
+_FIRST_DOSE, _LAST_DOSE = "0030", "9970"
+
+
+def _next_dose(interval: Any, time: Any) -> str | None:
+    """Check that the host can add the interval to the time of a dose."""
+    if not interval or (time and _FIRST_DOSE <= time < _LAST_DOSE):
+        return _duration(interval)
+    return _("“%(value)s” is too long") % {"value": interval}
+
+
+#: How much deeper in the stack a page may parse JSON.
+_HEADROOM = 200
+
+
+def _change_message(text: Any) -> str | None:
+    """Check that the admin's history can show a message of its log, which is plain text or made of JSON."""
+    if not text or not text.startswith("["):
+        return None
+    try:
+        with suppress(json.JSONDecodeError):
+            json.loads("[" * _HEADROOM + text + "]" * _HEADROOM)
+        apps.get_model("admin", "logentry")(change_message=text).get_change_message()
+    except Exception:  # noqa: BLE001 - whatever JSON may hold instead of what the admin writes
+        return _("the history could not show it")
+    return None
+
+
+_PUMPING = "core.pumping"
+#: Entries that have a start and an end. The host's forms accept a day between them at most. Before version 2.0 pumping
+#: had only one moment, and so no duration until version 2.6.1 computed it.
+_PERIODS = {"core.feeding", _PUMPING, "core.sleep", "core.tummytime"}
 #: How long an entry may take. Older versions let pass a little less than nothing when clocks go back.
 _SHORTEST, _LONGEST = timedelta(hours=-3), timedelta(days=7)
 #: The host looks up the days of entries among those around today. It shows older ones that take some weeks, too.
@@ -378,6 +423,19 @@ _RECENT = timedelta(days=60)
 
 def _now() -> datetime:
     return datetime.now(timezone.utc).replace(tzinfo=None)
+
+
+def latest(label: str) -> str | None:
+    """Return the first moment that is too late for the records of a model; None if there is none.
+
+    Reports list each day up to the last entry. The host's forms accept none of the future, but a clock may have been
+    wrong: another one then, or this one now, which may never have been set.
+    """
+    return f"{max(_now().year, _THIS_YEAR) + 10}" if label in _PERIODS else None
+
+
+#: A year that is over, or nearly.
+_THIS_YEAR = 2026
 
 
 def _end(end: Any, start: Any) -> str | None:
@@ -395,7 +453,7 @@ def _end(end: Any, start: Any) -> str | None:
 def _site_setting(value: Any, *key: str) -> str | None:
     """Check the text of a site setting, which may have to be a number or a time of day. Returns what is wrong, or None.
 
-    The text is in the language of the user who set it.
+    The text is in the language of the user who set it, in the form in which the host writes it there.
     """
     if not apps.is_installed("dbsettings"):
         return None
@@ -409,7 +467,8 @@ def _site_setting(value: Any, *key: str) -> str | None:
             suppress(ValidationError, ValueError, TypeError, ArithmeticError),
             translation.override(language),
         ):
-            if setting.to_python(value) is not None:
+            read = setting.to_python(value)
+            if read is not None and (language is None or setting.get_db_prep_save(read) == value):
                 return None
     return _("“%(value)s” is no value of this setting") % {"value": value}
 

@@ -1182,7 +1182,9 @@ def _plan(
     validators = None if options.as_it_was else babybuddy.validators(database)
     with archive.completed():
         return build(
-            RecordReader(archive, validators, preview, report, as_it_was=options.as_it_was),
+            RecordReader(
+                archive, validators, preview, report, database=database, as_it_was=options.as_it_was
+            ),
             database,
             tables,
             spool,

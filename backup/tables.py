@@ -201,10 +201,16 @@ class Table:
         ]
         names += meta.unique_together
         names += [constraint.fields for constraint in meta.total_unique_constraints]
-        names += self._identities
+        return [group for group in dict.fromkeys([*self._places(names), *self.identities]) if group != (0,)]
+
+    @cached_property
+    def identities(self) -> list[tuple[int, ...]]:
+        """Those of `uniques` that no constraint of the database makes unique."""
+        return self._places(self._identities)
+
+    def _places(self, groups: Iterable[Sequence[str]]) -> list[tuple[int, ...]]:
         places = {column.name: place for place, column in enumerate(self.columns)}
-        groups = [tuple(places[name] for name in group) for group in names if all(n in places for n in group)]
-        return [group for group in dict.fromkeys(groups) if group != (0,)]
+        return [tuple(places[name] for name in group) for group in groups if all(n in places for n in group)]
 
     @cached_property
     def references(self) -> list[tuple[int, str]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..archive.reader import Archive
 from ..babybuddy import Validators
+from ..database import Database
 from ..kinds import INTEGER, Plain
 from ..tables import Batch, Table, in_order
 from .batches import Report, UniqueKeys
@@ -23,8 +24,9 @@ Renamed = Mapping[tuple[str, str], Mapping[Plain, Plain]]
 class RecordReader:
     """Reads the records of a backup as columns, and checks every value.
 
-    `validators`: those of the host, see `values`; None accepts every value that a database can hold. `preview`,
-    `report`: are informed of what was read; either may be None. `as_it_was`: see `RestoreOptions`. `merged`, `renamed`:
+    `validators`: those of the host, see `values`; None accepts every value that a database can hold. `database`: if
+    given, numbers and durations that it cannot hold are refused, too. `preview`, `report`: are informed of what was
+    read; either may be None. `as_it_was`: see `RestoreOptions`. `merged`, `renamed`:
     see the attributes.
     """
 
@@ -35,6 +37,7 @@ class RecordReader:
         preview: PreviewCollector | None = None,
         report: Report | None = None,
         *,
+        database: Database | None = None,
         as_it_was: bool = False,
         merged: Merged | None = None,
         renamed: Renamed | None = None,
@@ -46,7 +49,8 @@ class RecordReader:
         #: (Model label, name of a field) -> a value in the backup, such as the name of a file -> that value here.
         self.renamed: Renamed = renamed or {}
         self._validators = validators
-        self._checks = None if validators is None else ValueChecks(validators)
+        self._database = database
+        self._checks = None if validators is None else ValueChecks(validators, database)
         self._preview = preview
         self._report = report
 
@@ -60,6 +64,7 @@ class RecordReader:
         return RecordReader(
             self.archive,
             self._validators,
+            database=self._database,
             as_it_was=self._as_it_was,
             merged=self.merged,
             renamed=self.renamed,
@@ -75,10 +80,12 @@ class RecordReader:
         unique = self.unique_keys(table)
         for records in self.archive.records(table.label, table.needs_exact_json):
             columns = self.batch_from(table, records)
+            del records  # which may be long, and so may the next ones
             self.accept(table, unique, columns[0])
             columns = without(table, columns) if without and columns[0] else columns
             self.collect(table, columns)
             yield columns
+            del columns
 
     def batch(self, table: Table, number: int) -> Batch:
         """Read one of the batches of `columns` again, without reporting it."""

@@ -1,5 +1,6 @@
 """Finds values in a backup that the host cannot cope with, though a database can hold them: values that its validators
 refuse, empty texts that must not be empty, names that lead out of a file's storage, and what `babybuddy` adds to that.
+Also numbers and durations that the database cannot hold, so that a preview tells it already.
 
 Columns are checked one at a time, and each value once. Most columns need no check.
 """
@@ -18,29 +19,35 @@ from django.utils.translation import gettext as _
 from .. import babybuddy
 from ..archive.names import shown
 from ..babybuddy import Validator, Validators
-from ..kinds import DATETIME, TEXT, Plain
-from ..tables import MAX_NAMED, Batch, Column, Table
+from ..database import Database, refuse_records
+from ..exceptions import RecordsConflict
+from ..kinds import DATETIME, DECIMAL, DURATION, FLOAT, TEXT, Plain
+from ..tables import MAX_NAMED, Batch, Column, Table, describe
 
 #: Returns what is wrong with a value; None if nothing is.
 Check = Callable[[Plain], "str | None"]
 
 
 class ValueChecks:
-    """The checks of all tables. `validators`: those that the host's models do not declare themselves."""
+    """The checks of all tables. `validators`: those that the host's models do not declare themselves. `database`: where
+    the values are to go; None if it can hold them."""
 
-    def __init__(self, validators: Validators) -> None:
+    def __init__(self, validators: Validators, database: Database | None = None) -> None:
         self._validators = validators
+        self._database = database
         #: Warnings about values that will be corrected, each once.
         self.warnings: list[str] = []
         self._checks: dict[Table, list[tuple[int, Check]]] = {}
+        #: (Table, values that identify one of its records) -> key of the record.
+        self._identified: dict[tuple[Table, tuple[Plain, ...]], Plain] = {}
 
     def check(self, table: Table, columns: Batch) -> None:
-        """Check records. `columns`: their values. Raises `InvalidRecord`."""
+        """Check records. `columns`: their values. Raises `InvalidRecord`, `RecordsConflict`, `RecordsRefused`."""
         if table not in self._checks:
             self._checks[table] = [*self._checks_of(table)]
         for place, check in self._checks[table]:
             values = columns[place]
-            if check is _showable and not _may_be_unshowable(values):
+            if isinstance(check, _Moments) and not check.may_be_wrong(values):
                 continue
             for value in _different(values):
                 if reason := check(value):
@@ -51,6 +58,8 @@ class ValueChecks:
             # Most values are there many times. If one of them is at fault, its record is looked for.
             if validator and (validator.also or any(map(validator.check, _different(columns[place])))):
                 self._check_records(table, columns, place, validator)
+        self._check_identities(table, columns)
+        self._check_held(table, columns)
 
     def _checks_of(self, table: Table) -> Iterable[tuple[int, Check]]:
         for place, column in enumerate(table.columns):
@@ -60,7 +69,7 @@ class ValueChecks:
             if column.kind is TEXT and not may_be_empty:
                 yield place, _emptiness
             if column.kind is DATETIME and babybuddy.is_care(table.label):
-                yield place, _showable
+                yield place, _Moments(babybuddy.latest(table.label))
             if isinstance(column.field, FileField):
                 yield (
                     place,
@@ -68,6 +77,31 @@ class ValueChecks:
                 )  # its validators may read the file itself, which need not be in the backup
             elif (own := own_validators(column)) and babybuddy.is_validated(table.label, column.name):
                 yield place, _validity(column, own)
+
+    def _check_held(self, table: Table, columns: Batch) -> None:
+        """Raise `RecordsRefused` as the database would, for a number or a duration that it cannot hold."""
+        database = self._database
+        if database is None:
+            return
+        for place, column in enumerate(table.columns):
+            kind, values = column.kind, columns[place]
+            if kind not in _HELD or kind not in database.BOUNDED or (kind is FLOAT and _all_finite(values)):
+                continue
+            for value in _different(values):
+                if value is not None and not database.can_hold(column, value):
+                    key = columns[0][values.index(value)]
+                    reason = _("%(value)s cannot be stored in this database") % {"value": value}
+                    refuse_records([describe(table.label, key, column.name, reason)])
+
+    def _check_identities(self, table: Table, columns: Batch) -> None:
+        """Raise `RecordsConflict` if two records are the same to the host, though not to the database."""
+        for group in table.identities:
+            for key, *values in zip(columns[0], *(columns[place] for place in group), strict=True):
+                other = self._identified.setdefault((table, (*group, *values)), key)
+                if other != key:
+                    names = ", ".join(table.columns[place].name for place in group)
+                    reason = _("its %(fields)s are those of record %(key)s") % {"fields": names, "key": other}
+                    raise RecordsConflict(describe(table.label, key, None, f"{reason}. {_way_on()}"))
 
     def _check_records(self, table: Table, columns: Batch, place: int, validator: Validator) -> None:
         names = [column.name for column in table.columns]
@@ -89,8 +123,20 @@ def _different(values: Sequence[Plain]) -> Iterable[Plain]:
 def _refused(table: Table, key: Plain, column: Column, value: Plain, reason: str) -> Exception:
     if isinstance(value, str) and value:  # all of it may be in the reason, whatever it is
         reason = reason.replace(value, shown(value))
-    way_on = _("Correct it in the file, then restore that as an edited file.")
-    return table.invalid(f"{reason.rstrip('.')}. {way_on}", key, column.name)
+    return table.invalid(f"{reason.rstrip('.')}. {_way_on()}", key, column.name)
+
+
+def _way_on() -> str:
+    return _("Correct it in the file, then restore that as an edited file.")
+
+
+#: Kinds of which databases cannot hold every value. (Texts are left to the database: to look into each takes long.)
+_HELD = (FLOAT, DURATION, DECIMAL)
+
+
+def _all_finite(values: Sequence[Plain]) -> bool:
+    """Tell whether no number is given by name, as NaN and the infinities are."""
+    return {float, type(None)}.issuperset(map(type, values))
 
 
 def own_validators(column: Column) -> list[Callable[[Any], None]]:
@@ -108,16 +154,23 @@ def _emptiness(value: Plain) -> str | None:
 _FIRST, _LAST = "0001-01-02", "9999-12-31"
 
 
-def _showable(value: Plain) -> str | None:
-    if value is None or _FIRST <= value < _LAST:
-        return None
-    return _("“%(value)s” is no moment that every time zone has") % {"value": value}
+class _Moments:
+    """A check of moments. `too_late`: the first one that is too far in the future for the host; None if none is."""
 
+    def __init__(self, too_late: str | None) -> None:
+        self._too_late = too_late or _LAST
 
-def _may_be_unshowable(values: Sequence[Any]) -> bool:
-    """Tell whether one of the moments may be unshowable. This is many times as fast as to check each."""
-    moments = [*filter(None, values)] if None in values else values
-    return bool(moments) and not (min(moments) >= _FIRST and max(moments) < _LAST)
+    def __call__(self, value: Plain) -> str | None:
+        if value is None or _FIRST <= value < self._too_late:
+            return None
+        if _FIRST <= value < _LAST:
+            return _("“%(value)s” is too far in the future") % {"value": value}
+        return _("“%(value)s” is no moment that every time zone has") % {"value": value}
+
+    def may_be_wrong(self, values: Sequence[Any]) -> bool:
+        """Tell whether one of the moments may be refused. This is many times as fast as to check each."""
+        moments = [*filter(None, values)] if None in values else values
+        return bool(moments) and not (min(moments) >= _FIRST and max(moments) < self._too_late)
 
 
 def _validity(column: Column, validators: Sequence[Callable[[Any], None]]) -> Check:

@@ -5,12 +5,17 @@ import datetime as dt
 import pytest
 from babybuddy.models import Settings
 from core import models as core
+from dbsettings.models import Setting
+from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
+from django.db import connection
+from freezegun import freeze_time
 
-from backup import services
-from backup.exceptions import InvalidRecord
-from tests.support.backups import records_of, refused, restore, rewritten, take
+from backup import babybuddy, services
+from backup.exceptions import InvalidRecord, RecordsConflict, RecordsRefused
+from tests.support.backups import how, records_of, refused, restore, rewritten, take
 from tests.support.snapshots import differences, snapshot
+from tests.zoo.models import Specimen
 
 
 def with_value(label, field, value, **where):
@@ -50,6 +55,13 @@ HARMFUL = [
     ("core.pumping", "start", "0001-01-02T00:00:00Z"),
     ("core.tummytime", "start", "2999-01-01T00:00:00.5Z"),
     ("core.child", "birth_date", "9999-12-31"),
+    *((label, "duration", None) for label in ("core.feeding", "core.sleep", "core.tummytime")),
+    *(("core.heightpercentile", "age_in_days", f"{days} 00:00:00") for days in (3_000_000, -800_000, -1)),
+    ("core.weightpercentile", "age_in_days", "36526 00:00:00"),  # no birth date can be so early
+    *(("admin.logentry", "change_message", text) for text in ("[1, 2]", '[{"changed": 5}]', "[" * 5000)),
+    ("admin.logentry", "change_message", '[{"added": {"name": "note"}}]'),
+    ("admin.logentry", "change_message", f"[{'[' * 900}{']' * 900}]"),  # it is shown far down in the stack
+    ("admin.logentry", "change_message", f"[{'1' * 5000}]"),
 ]
 
 
@@ -94,6 +106,12 @@ def test_a_site_setting_that_should_be_a_time(family, value):
         ("auth.user", "password", ""),
         ("babybuddy.settings", "dashboard_hide_age", "28 00:00:00"),
         ("core.sleep", "duration", "3 00:00:00"),
+        ("core.pumping", "duration", None),  # of a version that had no end of it
+        ("core.feeding", "amount", None),
+        ("core.weightpercentile", "age_in_days", "1857 00:00:00"),
+        ("admin.logentry", "change_message", "[not JSON"),
+        ("admin.logentry", "change_message", '[{"changed": {"fields": ["Time", "Note"]}}]'),
+        ("admin.logentry", "change_message", '[{"added": {"name": "user", "object": "a [[[["}}]'),
         ("core.note", "time", "0001-01-02T00:00:00Z"),
         ("core.note", "time", "9999-12-30T23:59:59.999999Z"),
         ("core.child", "birth_date", "0001-01-01"),
@@ -145,6 +163,94 @@ def with_values(label, **moments):
     return rewritten(take(), change)
 
 
+@pytest.mark.parametrize(
+    ("label", "years", "is_taken"),
+    [
+        ("core.sleep", 9, True),
+        ("core.sleep", 12, False),
+        ("core.pumping", 12, False),
+        ("core.sleep", -1990, True),
+    ],
+)
+def test_reports_list_each_day_up_to_an_entry(family, label, years, is_taken):
+    """The host's forms take an entry of the year 26, but none of the future."""
+    start = dt.datetime.now(dt.timezone.utc).replace(month=1, day=1)
+    start = start.replace(year=start.year + years)
+    file = with_values(label, start=start, end=start + dt.timedelta(hours=1))
+    if is_taken:
+        restore(file, clear=True)
+    else:
+        error = refused(file, InvalidRecord, clear=True)
+        assert (error.model, error.field) == (label, "start")
+        assert "future" in error.message
+
+
+def test_the_future_does_not_depend_on_a_clock_that_was_never_set(family):
+    with freeze_time("1970-01-01"):
+        assert babybuddy.latest("core.sleep") >= "2036"
+
+
+@pytest.mark.parametrize(
+    ("time", "interval", "is_taken"),
+    [
+        ("9999-12-30T00:00:00Z", "9999 00:00:00", False),
+        ("0001-01-02T00:00:00Z", "-9999 00:00:00", False),
+        ("9999-12-30T00:00:00Z", None, True),
+        ("2026-01-01T00:00:00Z", "9999 00:00:00", True),
+        ("2026-01-01T00:00:00Z", "-1 00:00:00", True),
+    ],
+)
+def test_the_next_dose_is_at_a_moment_that_there_is(family, time, interval, is_taken):
+    def change(records):
+        records["core.medication"][-1]["fields"].update(time=time, next_dose_interval=interval)
+
+    file = rewritten(take(), change)
+    if is_taken:
+        restore(file, clear=True)
+    else:
+        assert refused(file, InvalidRecord, clear=True).field == "next_dose_interval"
+
+
+@pytest.mark.parametrize("clear", [True, False])
+def test_a_site_setting_that_is_there_twice(family, clear):
+    """The host reads no page any more that needs it."""
+
+    def change(records):
+        first = records["dbsettings.setting"][0]
+        records["dbsettings.setting"].append({**first, "pk": 4711})
+
+    error = refused(rewritten(take(), change), RecordsConflict, clear=clear)
+    assert "dbsettings.setting 4711" in error.message
+    assert "attribute_name" in error.message
+
+
+@pytest.mark.parametrize(
+    ("label", "field", "value"),
+    [
+        ("core.temperature", "temperature", "NaN"),
+        ("zoo.specimen", "float", "NaN"),
+        ("core.heightpercentile", "age_in_days", "999999999 00:00:00"),
+        ("babybuddy.settings", "dashboard_refresh_rate", "999999999 00:00:00"),
+        ("zoo.specimen", "duration", "-999999999 00:00:00"),
+    ],
+)
+def test_a_preview_tells_what_the_database_cannot_hold(family, label, field, value):
+    Specimen.objects.create()
+    file = with_value(label, field, value)
+    if value == "NaN" and connection.vendor == "postgresql":
+        return
+    with pytest.raises((RecordsRefused, InvalidRecord)) as error:
+        services.inspect_backup(file, how(clear=True))
+    assert label in str(error.value.message) + str(error.value.details)
+
+
+def test_a_time_as_nobody_writes_it(family, settings):
+    """The host reads it in Finnish only, and writes seconds itself."""
+    settings.LANGUAGES = [("en", "English"), ("fi", "Finnish")]
+    file = with_value("dbsettings.setting", "value", "6.00", attribute_name="nap_start_min")
+    assert refused(file, InvalidRecord, clear=True).field == "value"
+
+
 def test_a_site_setting_in_the_language_of_another(family, settings):
     """In Finland one writes a time with full stops, and so does the host."""
     settings.LANGUAGES = [("en", "English"), ("fi", "Finnish")]
@@ -164,6 +270,11 @@ def test_undo_takes_whatever_was_there(family):
     core.Tag.objects.update(color="red")
     Settings.objects.update(timezone="Mars/Phobos")
     User.objects.filter(username="joe").update(username="a b\n")
+    core.Sleep.objects.update(duration=None)
+    LogEntry.objects.update(change_message="[1]")
+    Setting.objects.create(
+        **Setting.objects.values("module_name", "class_name", "attribute_name", "value")[0]
+    )
     before = snapshot()
     restore(file, clear=True)
     services.undo_restore()

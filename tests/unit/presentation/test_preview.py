@@ -254,10 +254,10 @@ def test_a_file_of_odd_things_can_be_shown(two_days, clear):
     def odd(records):
         for number, record in enumerate(records["core.feeding"]):
             record["fields"]["child"] = 2**63 + number
-            record["fields"] |= {"start": "9999-12-30T09:59:59Z", "end": "9999-12-30T10:09:59Z"}
+            record["fields"] |= {"start": "0001-01-02T09:59:59Z", "end": "0001-01-02T10:09:59Z"}
             record["fields"]["notes"] = "\u202e<script>" * 1000
         for record in records["core.note"]:
-            record["fields"]["time"] = "0001-01-02T00:00:00Z"
+            record["fields"]["time"] = "9999-12-30T00:00:00Z"
 
     page = shown(rewritten(take(), odd), clear)
     _group, row = row_of(page, "Feedings")
