@@ -1025,6 +1025,7 @@ def _files_in(archive: Archive, tables: Iterable[Table]) -> Iterator[NamedFile]:
                 for place, column in columns:
                     named = zip(batch[0], batch[place], strict=True)
                     yield from ((table, column, key, name) for key, name in named if name)
+                del batch  # its notes may be long, and so may the next ones
 
 
 def _missing_files(files: Iterable[NamedFile]) -> list[NamedFile]:

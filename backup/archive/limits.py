@@ -22,7 +22,8 @@ class Limits:
     #: The number of entries, without photos.
     members: int = 2000
     photos: int = 50_000
-    #: One record. The largest real ones contain a long note, or a binary field as base64.
+    #: One record, in the file and as text in memory (see `lines.weight`). The largest real ones contain a long note, or
+    #: a binary field as base64.
     record: int = 64 * 1024 * 1024
     #: The number of values in one record: in memory, each takes up to a hundred times as much as in the file.
     values: int = 500_000

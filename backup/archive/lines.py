@@ -81,7 +81,7 @@ class LayoutError(ValueError):
 
 
 class RecordTooLongError(ValueError):
-    """A record is longer than the limit."""
+    """A record is longer than the limit, or would be in memory."""
 
 
 class RecordTooDeepError(LayoutError):
@@ -241,7 +241,10 @@ def read_elements(blocks: Iterator[bytes], limits: Limits, *, started: bool = Fa
                 if depth == 1 and not opens:
                     elements.append(b"".join([*pieces, text[start:place]]))
                     pieces, start, separator = [], place, b","
-                    if len(elements[-1]) > _TOGETHER:
+                    size = len(elements[-1])
+                    if 4 * size > limits.record and weight(elements[-1]) > limits.record:
+                        raise RecordTooLongError
+                    if size > _TOGETHER:
                         yield batch()
         if elements:
             yield batch()
@@ -281,6 +284,23 @@ def has_more_values(record: bytes, limit: int) -> bool:
         if count > limit:
             return True
     return False
+
+
+def weight(record: bytes) -> int:
+    """Return about how many bytes a record takes, at most: in the file, or as text in memory, where Python keeps every
+    letter of a text in as many bytes as the widest one needs, which may be four."""
+    width = 4 if _WIDEST.search(record) else 2 if _WIDE.search(record) else 1
+    if width == 1:
+        return len(record)
+    parts = (record[start : start + _TOGETHER] for start in range(0, len(record), _TOGETHER))
+    return max(len(record), width * sum(len(part.translate(None, _CONTINUING)) for part in parts))
+
+
+#: Match what begins a letter of two bytes in memory, or of four: in UTF-8, or escaped.
+_WIDE = re.compile(rb"[\xc4-\xf4]|\\u(?!00)")
+_WIDEST = re.compile(rb"[\xf0-\xf4]|\\u[dD][89abAB]")
+#: The bytes of UTF-8 that do not begin a letter.
+_CONTINUING = bytes(range(0x80, 0xC0))
 
 
 _WHITE_SPACE = b" \t\n\r"

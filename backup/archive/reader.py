@@ -54,7 +54,7 @@ def _loads_exactly(data: bytes) -> Any:
     return json.loads(data)
 
 
-def _is_ours(records: list[Any], text: bytes) -> bool:
+def _is_ours(records: Any, text: bytes) -> bool:
     """Tell whether the text is exactly what we would write for these records, so that it cannot hide anything."""
     try:
         return orjson.dumps(records) == text
@@ -432,8 +432,10 @@ class Archive:
             # An edited file may mix several layouts.
             layout = read_elements if self.metadata.is_edited else partial(read_lines, label=label)
             for lines in layout(self.read(member), limits=self._limits):
-                yield lines
                 count += lines.count
+                handed_over = [lines]
+                del lines  # which may be long: only whoever works with it keeps it
+                yield handed_over.pop()
             if self.metadata.is_sealed and count != member.records:
                 # `Lines.count` only estimates. Count again, record by record, before the file is called damaged.
                 elements = read_elements(self.read(member), self._limits)
@@ -448,8 +450,10 @@ class Archive:
         count = 0
         for lines in self.lines(label):
             records = self.parse(label, lines.each, exact_json, count)
-            yield records
             count += len(records)
+            del lines  # both may be long
+            yield records
+            del records
 
     def parse(self, label: str, lines: list[bytes], exact_json: bool = False, before: int = 0) -> list[Any]:
         """Return some of `Lines.each` as parsed JSON. `before`: how many records precede them, for messages.
@@ -458,21 +462,24 @@ class Archive:
         """
         loads: Callable[[bytes], Any] = _loads_exactly if exact_json else orjson.loads
         member = self.metadata.models[label]
-        text = b"[%b]" % b",".join(lines)
+        is_one = len(lines) == 1  # and may be long
+        text = lines[0] if is_one else b"[%b]" % b",".join(lines)
         if len(text) > self._limits.values:
             self._refuse_many_values(member, before, lines)
         try:
-            records: list[Any] = loads(text)  # all at once, which is faster
-            if len(records) == len(lines) and _is_ours(records, text):
+            records: list[Any] = [loads(text)] if is_one else loads(text)  # all at once, which is faster
+            if len(records) == len(lines) and _is_ours(records[0] if is_one else records, text):
                 return records
         except (ValueError, RecursionError):
             pass  # parse one by one below, to find the record at fault
+        records = []
         try:
-            records = [loads(line) for line in lines]
+            for line in lines:
+                loads(line)
         except (ValueError, RecursionError) as error:
             raise self._malformed(member, before, lines, loads) from error
         self._refuse_twice(member, before, lines)
-        return records
+        return [loads(line) for line in lines]
 
     def _refuse_many_values(self, member: Member, before: int, lines: list[bytes]) -> None:
         for number, line in enumerate(lines, before + 1):

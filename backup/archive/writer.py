@@ -19,7 +19,7 @@ from . import encryption
 from .deflate import Compressor, Stored
 from .key import Key
 from .limits import Limits, megabytes
-from .lines import BETWEEN, has_more_values, split_lines
+from .lines import BETWEEN, has_more_values, split_lines, weight
 from .members import (
     MEDIA,
     README,
@@ -126,7 +126,7 @@ class Writer:
         if len(lines) <= min(self._limits.values, self._limits.record):
             return
         for line in split_lines(lines):
-            if len(line) > self._limits.record:
+            if weight(line) > self._limits.record:
                 message = _("%(record)s takes more than %(limit)s MB, too much for a backup.")
                 limit: Any = megabytes(self._limits.record)
             elif has_more_values(line, self._limits.values):

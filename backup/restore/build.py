@@ -352,6 +352,7 @@ def _compare(
         for columns in reader.columns(table, others.without):
             records[table.label] += len(columns[0])
             spool.put(table.label, columns)
+            del columns  # which may be long, and so may the next ones
         if resolver.resolves(table):
             resolver.resolve(table, partial(rows_of, spool, table))
     return records, identical

@@ -107,6 +107,15 @@ class TextComparison:
                 between = [start - 1, *sorted(current.values()), last + 1]
                 self._put_between(table, [(a + 1, b - 1) for a, b in pairwise(between) if a + 1 < b])
                 start = last + 1
+            del (
+                lines,
+                others,
+                parsed,
+                columns,
+                text,
+                current,
+                rest,
+            )  # all may be long, and so may the next ones
         put()
         self._put_between(table, [(start, HIGHEST)])
         return records, Identical(identical, up_to if is_complete else None, here)

@@ -54,6 +54,7 @@ def pack_all(
             if _is_spooled(reader, table):
                 spool.put(table.label, columns)
             put(table, columns)
+            del columns  # which may be long, and so may the next ones
     return records, identical
 
 

@@ -152,6 +152,7 @@ class Placing:
                             files[name, id(storage)] = file
                         if (table.label, column) not in file.columns:
                             file.columns.append((table.label, column))
+                del batch  # its notes may be long, and so may the next ones
         order = {name: number for number, name in enumerate(photos)}
         return sorted(files.values(), key=lambda file: order[file.photo.name])
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from backup.database import database_of
 from backup.presentation.thumbnails import FORMATS, MEMORY
-from tests.support.backups import checksums_of, inspect, restore, take
+from tests.support.backups import checksums_of, inspect, restore, rewritten, take
 from tests.support.changing import change_everything
 from tests.support.processes import hear, process
 
@@ -55,6 +55,25 @@ def test_long_notes_are_read_few_at_a_time(family, tmp_path, job):
     with process(JOB, job, path) as child:
         taken = int(hear(child)) / 1024
     assert taken < MOST
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
+@pytest.mark.parametrize("mode", ["overwrite", "clear"])
+def test_the_longest_notes_are_read_one_at_a_time(family, tmp_path, mode):
+    """A note of 15 MB takes 60 MB in memory, with one wide letter; there must not be several of it."""
+    text = "🍼" + "".join(map(str, range(3_000_000)))[:15_000_000]
+
+    def change(records):
+        note = records["core.note"][0]
+        records["core.note"] = [
+            {**note, "pk": 1000 + number, "fields": {**note["fields"], "note": text}} for number in range(3)
+        ]
+
+    path = tmp_path / "backup.zip"
+    path.write_bytes(rewritten(take(), change).getvalue())
+    with process(JOB, mode, path) as child:
+        taken = int(hear(child)) / 1024
+    assert taken < 200
 
 
 SMALL_PICTURES = """

@@ -17,6 +17,7 @@ import time
 import tracemalloc
 import zipfile
 
+import orjson
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -33,7 +34,7 @@ from backup.archive import (
     parse_metadata,
     text_of,
 )
-from backup.archive.lines import has_more_values
+from backup.archive.lines import RecordTooLongError, has_more_values, read_elements, weight
 from backup.archive.members import KINDS
 from backup.exceptions import InvalidBackup, InvalidRecord, TooLarge
 from tests.support.backups import lines, packed, unpacked
@@ -312,7 +313,9 @@ def test_a_text_that_packs_well_is_no_bomb(text):
 
 
 @pytest.mark.parametrize(
-    "fields", [{"note": "x" * 3000}, {"values": list(range(400))}], ids=["too long", "too many values"]
+    "fields",
+    [{"note": "x" * 3000}, {"note": "🍼" + "x" * 700}, {"values": list(range(400))}],
+    ids=["too long", "too wide", "too many values"],
 )
 def test_a_record_that_could_not_be_read_is_not_written(fields, monkeypatch):
     limits = Limits(uncompressed=10**9, record=2500, values=300)
@@ -497,6 +500,23 @@ def test_no_text_takes_much_more_memory_than_it_is_long(text):
     batches, kibibytes = map(int, done.stdout.split())
     assert batches
     assert kibibytes < 10 * size // 1024
+
+
+@pytest.mark.parametrize("letter", "xüяע日🍼")
+@pytest.mark.parametrize("dumps", [orjson.dumps, lambda value: json.dumps(value).encode()])
+def test_one_wide_letter_makes_a_text_heavy(letter, dumps):
+    """Of a few bytes in the file, Python would make many in memory."""
+    text = letter + "x" * 10_000
+    in_memory = sys.getsizeof(text)  # before its bytes are kept with it
+    record = dumps({"note": text})
+    assert 0 <= weight(record) - in_memory + 100 < 500
+    for limit in (weight(record), weight(record) - 1):
+        elements = read_elements(iter([b"[", record, b"]"]), Limits(record=limit))
+        if limit == weight(record):
+            assert sum(batch.count for batch in elements) == 1
+        else:
+            with pytest.raises(RecordTooLongError):
+                list(elements)
 
 
 def test_ours_is_not_taken_apart_to_be_counted():
