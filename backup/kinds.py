@@ -378,10 +378,10 @@ def places_of(number: str) -> int:
 
 def most_places(field: Field[Any, Any]) -> int | None:
     """Return how many decimal places the column of a field has; None if it is not for decimal numbers."""
-    return getattr(_target_of(field), "decimal_places", None)
+    return getattr(target_of(field), "decimal_places", None)
 
 
-def _target_of(field: Field[Any, Any]) -> Field[Any, Any]:
+def target_of(field: Field[Any, Any]) -> Field[Any, Any]:
     """Follow a chain of references to the field whose type the column has."""
     while field.remote_field is not None and getattr(field, "target_field", None) is not None:
         field = field.target_field  # type: ignore[attr-defined]
@@ -390,7 +390,7 @@ def _target_of(field: Field[Any, Any]) -> Field[Any, Any]:
 
 def kind_of(field: Field[Any, Any]) -> Kind:
     """Return the kind of a field; of a reference, the kind of the key that it holds."""
-    target = _target_of(field)
+    target = target_of(field)
     if field is not target and label_of(target.model) in NATURAL and target.primary_key:
         return _natural_kind(NATURAL[label_of(target.model)])
     own_conversion = hasattr(target, "from_db_value") and not type(target).__module__.startswith(

@@ -31,6 +31,7 @@ from ..kinds import (
     UNBOUNDED,
     Kind,
     Plain,
+    target_of,
 )
 from ..tables import Batch, Column, Table
 from .base import Database
@@ -59,7 +60,8 @@ class MySQL(Database):
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
         super().__init__(connection)
-        self._collations: dict[tuple[str, str], str] = {}
+        #: (table, column) -> collation, as the server says it.
+        self._collations: dict[tuple[str, ...], str] = {}
 
     def size(self) -> int | None:
         sql = "SELECT SUM(data_length + index_length) FROM information_schema.tables WHERE table_schema = DATABASE()"
@@ -118,16 +120,35 @@ class MySQL(Database):
         ]
 
     def collation(self, table: Table, column: Column) -> str:
-        name = table.db_table, column.column
+        collation_here = self._collation_of(table.db_table, column.column)
+        return "" if collation_here.endswith("_bin") else collation_here
+
+    def _collation_of(self, *name: str) -> str:
+        """Return the collation of a column, given as (table, column); "" if it has none, or does not exist."""
         if name not in self._collations:
             rows = self.fetch(
                 "SELECT collation_name FROM information_schema.columns WHERE table_schema = DATABASE()"
                 " AND table_name = %s AND column_name = %s",
                 name,
             )
-            collation_here = str(rows[0][0] or "") if rows else ""
-            self._collations[name] = "" if collation_here.endswith("_bin") else collation_here
+            self._collations[name] = str(rows[0][0] or "") if rows else ""
         return self._collations[name]
+
+    def reader_of(self, column: Column) -> ColumnReader:
+        """Read a text that refers to a row as that row has it: to the server, "milk" refers to "Milk", and in nearly
+        all collations, "Milk " does. In a backup, texts are only the same to the letter."""
+        reader = super().reader_of(column)
+        if not column.refers_to or not (column.kind is TEXT or column.kind.name == "own"):
+            return reader
+        target = target_of(column.field)
+        here, there = column.field.model._meta.db_table, target.model._meta.db_table
+        assert target.column is not None
+        collation = self._collation_of(here, column.column)
+        if not collation or collation != self._collation_of(there, target.column):
+            return reader
+        own, key = f"{self.quote(here)}.{reader.sql}", f"referred.{self.quote(target.column)}"
+        as_there = f"SELECT {key} FROM {self.quote(there)} AS referred WHERE {key} = {own} LIMIT 1"
+        return reader._replace(sql=f"COALESCE(({as_there}), {own})")
 
     def weights(self, collation: str, texts: Sequence[Plain]) -> Sequence[Plain]:
         """Let the server compute the weights. They do not say whether trailing blanks count, so that is asked, too."""
