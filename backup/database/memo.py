@@ -87,7 +87,7 @@ def _rows() -> QuerySet[Any] | None:
     if not apps.is_installed("django.contrib.sessions"):
         return None
     model = apps.get_model("sessions", "Session")
-    if model._meta.db_table not in connections[DEFAULT_DB_ALIAS].introspection.table_names():
+    if model._meta.db_table not in database_of().table_names():
         return None
     rows: QuerySet[Any] = model._default_manager.using(DEFAULT_DB_ALIAS)
     return rows.filter(session_key__startswith=KEY).order_by("pk")

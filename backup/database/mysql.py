@@ -63,6 +63,14 @@ class MySQL(Database):
         #: (table, column) -> collation, as the server says it.
         self._collations: dict[tuple[str, ...], str] = {}
 
+    def table_names(self) -> set[str]:
+        """Return the names of all tables, those that keep a history of their rows (of MariaDB) included."""
+        rows = self.fetch(
+            "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE()"
+            " AND table_type IN ('BASE TABLE', 'SYSTEM VERSIONED')"
+        )
+        return {name for (name,) in rows}
+
     def size(self) -> int | None:
         sql = "SELECT SUM(data_length + index_length) FROM information_schema.tables WHERE table_schema = DATABASE()"
         size = self.fetch(sql)[0][0]

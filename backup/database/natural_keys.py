@@ -24,11 +24,16 @@ class NaturalKeys:
     """
 
     def __init__(
-        self, connection: BaseDatabaseWrapper, fetch: Callable[[str], list[tuple[Any, ...]]]
+        self,
+        connection: BaseDatabaseWrapper,
+        fetch: Callable[[str], list[tuple[Any, ...]]],
+        table_names: Callable[[], set[str]],
     ) -> None:
-        """`fetch`: runs a query on the connection, or on a snapshot of it, and returns the rows."""
+        """`fetch`: runs a query on the connection, or on a snapshot of it, and returns the rows. `table_names`: returns
+        the names of all tables."""
         self._connection = connection
         self._fetch = fetch
+        self._table_names = table_names
         #: Model label and natural key of each row that was created since `forget`; referenced rows come first.
         self.made: list[tuple[str, list[str]]] = []
         #: Whether the numbers in a backup are those of this database, so that they can come back as they were.
@@ -134,7 +139,7 @@ class NaturalKeys:
 
     def _is_used(self, model: type[Model], number: int) -> bool:
         """Tell whether a row of any existing table refers to this row."""
-        tables = {*self._connection.introspection.table_names()}
+        tables = self._table_names()
         return any(
             relation.related_model._base_manager.using(self._connection.alias)
             .filter(**{relation.field.name: number})

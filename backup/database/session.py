@@ -50,7 +50,7 @@ class Session(ABC):
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
         self.connection = connection
-        self.natural_keys = NaturalKeys(connection, self.fetch)
+        self.natural_keys = NaturalKeys(connection, self.fetch, self.table_names)
         #: The records that the database has refused in this restore: lines that name record, field and reason.
         self.refused: list[str] = []
         #: How many of them have a value that this database cannot hold.

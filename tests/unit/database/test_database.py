@@ -6,8 +6,10 @@ from collections import Counter
 import pytest
 from core import models as core
 from django.apps import apps
+from django.contrib.auth.models import Group, User
 from django.db import OperationalError, connection
 
+from backup import services
 from backup.database import database_of
 from backup.exceptions import (
     BackupError,
@@ -17,10 +19,11 @@ from backup.exceptions import (
     RecordsRefused,
     RestoreRefused,
 )
-from tests.support.backups import Telling, records_of, refused, restore, rewritten, take
+from tests.support.backups import Telling, metadata_of, records_of, refused, restore, rewritten, take
 from tests.support.changing import add_everywhere
 from tests.support.processes import ask, hear, process, wait_until_usable
 from tests.support.snapshots import differences, snapshot
+from tests.unit.database import test_conformance as conformance
 from tests.zoo import models as zoo
 
 ENGINE = connection.vendor
@@ -432,3 +435,54 @@ def test_a_table_that_was_altered_since_a_snapshot_is_a_trouble_that_passes(fami
         assert isinstance(database.trouble(caught.value), Busy)
     finally:
         alter("DROP COLUMN later")
+
+
+# --- Tables that are not as Django makes them ---------------------------------------------------------------
+
+
+def alter(*changes):
+    with connection.cursor() as cursor:
+        for change in changes:
+            cursor.execute(f"ALTER TABLE {change}")
+
+
+def change_and_restore(family, clear):
+    """Back up, change rows, restore and undo, twice: all is as it was each time."""
+    User.objects.first().groups.add(Group.objects.create(name="before"))
+    before, file = snapshot(), take()
+    assert not metadata_of(file).get("left_out")
+    core.Note.objects.update(note="changed")
+    core.Note.objects.create(child=family.children[0], note="more")
+    core.Note.objects.first().delete()
+    User.objects.first().groups.clear()
+    changed = snapshot()
+    for _again in range(2):
+        restore(file, clear=clear)
+        if clear:
+            assert not differences(before, snapshot())
+        services.undo_restore()
+        assert not differences(changed, snapshot())
+
+
+@pytest.fixture
+def with_history(family):
+    """Tables of MariaDB that keep a history of their rows."""
+    if not conformance.is_mariadb():
+        pytest.skip("of MariaDB")
+    names = ["core_child", "core_note", "auth_user_groups", "auth_group", "django_session", "core_tag"]
+    alter(*[f"{name} ADD SYSTEM VERSIONING" for name in names])
+    yield family
+    alter(*[f"{name} DROP SYSTEM VERSIONING" for name in names])
+
+
+@both_modes
+def test_tables_with_a_history_of_their_rows(with_history, clear):
+    change_and_restore(with_history, clear)
+
+
+@pytest.mark.parametrize("change", ["insert", "update", "delete"])
+def test_the_history_of_rows_hinders_neither_lock_nor_marker(with_history, change):
+    core.Note.objects.last().delete()
+    conformance.test_a_locked_table_takes_no_row_at_either_end(database_of(), empty=change == "delete")
+    conformance.test_the_change_marker_tells_of_every_change(database_of(), "insert")
+    conformance.test_the_change_marker_tells_of_every_change(database_of(), change)
