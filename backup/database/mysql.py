@@ -29,6 +29,7 @@ from ..kinds import (
     TEXT,
     TIME,
     UNBOUNDED,
+    UUID_,
     Kind,
     Plain,
     target_of,
@@ -296,13 +297,15 @@ class MySQL(Database):
         texts = []
         for column in columns:
             name = self.quote(column.column)
+            # As bytes, since texts of several character sets cannot be joined.
+            quoted = f"QUOTE(CAST({name} AS BINARY))"
             if may_be_long(column):
                 # QUOTE makes NULL of what is longer than max_allowed_packet, and MD5 takes as long as all the rest.
-                texts.append(
-                    f"COALESCE(IF(OCTET_LENGTH({name}) < 1000, CAST(QUOTE({name}) AS BINARY), MD5({name})), '')"
-                )
+                texts.append(f"COALESCE(IF(OCTET_LENGTH({name}) < 1000, {quoted}, MD5({name})), '')")
+            elif column.kind in (TEXT, UUID_):
+                texts.append(quoted)
             else:
-                texts.append(f"QUOTE({name})" if column.field.null or column.kind is TEXT else name)
+                texts.append(f"QUOTE({name})" if column.field.null else name)
         return f"CAST(CONV(LEFT(MD5(CONCAT_WS(',', {', '.join(texts)})), 15), 16, 10) AS UNSIGNED)"
 
     def month_of(self, name: str) -> str:

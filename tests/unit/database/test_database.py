@@ -486,3 +486,37 @@ def test_the_history_of_rows_hinders_neither_lock_nor_marker(with_history, chang
     conformance.test_a_locked_table_takes_no_row_at_either_end(database_of(), empty=change == "delete")
     conformance.test_the_change_marker_tells_of_every_change(database_of(), "insert")
     conformance.test_the_change_marker_tells_of_every_change(database_of(), change)
+
+
+@pytest.mark.skipif(ENGINE != "mysql", reason="the others have one character set")
+@both_modes
+def test_columns_of_several_character_sets(family, clear):
+    columns = {
+        "core_child": {"first_name": "latin2", "last_name": "latin1"},
+        "core_note": {"note": "ucs2", "image": "ascii"},
+        "zoo_specimen": {"url": "utf16", "slug": "utf8mb3", "email": "latin7"},
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT table_name, column_name, column_type, is_nullable FROM information_schema.columns"
+            " WHERE table_schema = DATABASE()"
+        )
+        types = {(table, name): (type_, null) for table, name, type_, null in cursor.fetchall()}
+
+    def set_charsets(charset=None):
+        for table, names in columns.items():
+            for name, own in names.items():
+                type_, null = types[table, name]
+                null = "" if null == "YES" else "NOT NULL"
+                alter(f"{table} MODIFY {name} {type_} CHARACTER SET {charset or own} {null}")
+
+    zoo.Specimen.objects.create()
+    zoo.Specimen.objects.create(other_uuid="4b528c69-908d-4165-8ed0-f39b49eb42ab")
+    zoo.Specimen.objects.update(url="", slug="", email="")
+    core.Child.objects.update(first_name="Zoé", last_name="Müller")
+    core.Note.objects.update(note="é")
+    set_charsets()
+    try:
+        change_and_restore(family, clear)
+    finally:
+        set_charsets("utf8mb4")
