@@ -237,8 +237,9 @@ class MySQL(Database):
         try:
             for table in reversed(tables):
                 for name, _columns in reversed(table.db_tables):
-                    # Locking another index is not enough: a new row is first inserted into the primary key.
-                    self.fetch(f"SELECT COUNT(*) FROM {self.quote(name)} FORCE INDEX (PRIMARY) FOR UPDATE")
+                    # Without an index, the rows themselves are locked, into which a new one is inserted first. To lock
+                    # an index beside them is not enough.
+                    self.fetch(f"SELECT COUNT(*) FROM {self.quote(name)} USE INDEX () FOR UPDATE")
         except OperationalError as error:
             if error.args and error.args[0] in LOCKED:
                 raise somebody_writes() from error

@@ -520,3 +520,28 @@ def test_columns_of_several_character_sets(family, clear):
         change_and_restore(family, clear)
     finally:
         set_charsets("utf8mb4")
+
+
+@pytest.fixture(params=["UNIQUE", "KEY"])
+def without_primary_key(family, request):
+    """Tables whose keys are in no primary key, but in another index, which need not be unique."""
+    if ENGINE != "mysql":
+        pytest.skip("the others lock whole tables")
+    names = ["core_note", "auth_user_groups"]
+    for name in names:
+        alter(f"{name} ADD {request.param} own_index (id), DROP PRIMARY KEY")
+    yield family
+    for name in names:
+        alter(f"{name} DROP INDEX own_index, ADD PRIMARY KEY (id)")
+
+
+@both_modes
+def test_tables_without_a_primary_key(without_primary_key, clear):
+    change_and_restore(without_primary_key, clear)
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_a_table_without_a_primary_key_is_locked_as_a_whole(without_primary_key, empty):
+    conformance.test_a_locked_table_takes_no_row_at_either_end(database_of(), empty)
+    core.Note.objects.filter(note="later").delete()
+    conformance.test_what_was_written_before_the_lock_is_seen_and_what_comes_later_waits(database_of())
