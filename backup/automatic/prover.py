@@ -113,7 +113,8 @@ def _prove(
         try:
             result = services.restore_backup(source, options, reporter=reporter, key=key)
         except RecordsRefused:
-            if reason := _not_held(archive, tables, database):
+            text = _("%(value)s cannot be stored in SQLite, where it would be proved")
+            if reason := _not_held(archive, tables, database, text):
                 return {"unknown": reason}
             raise
         named = _place_photos(archive, tables, wanted, reporter)
@@ -148,17 +149,15 @@ def _check_values(archive: Archive, tables: list[Table], database: Database) -> 
             pass
 
 
-def _not_held(archive: Archive, tables: list[Table], database: Database) -> str:
-    """Return why the backup cannot be proved: it has a value that only other databases can hold. "" if it can."""
+def _not_held(archive: Archive, tables: list[Table], database: Database, text: str) -> str:
+    """Return a line that names a value of the backup which only other databases can hold; "" if it has none. `text`:
+    what the line says of it."""
     for table in tables:
         for columns in RecordReader(archive).columns(table):
             for place, column in enumerate(table.columns):
                 for key, value in zip(columns[0], columns[place], strict=True):
                     if value is not None and not database.can_hold(column, value):
-                        reason = _("%(value)s cannot be stored in SQLite, where it would be proved") % {
-                            "value": value
-                        }
-                        return describe(table.label, str(key), column.name, reason)
+                        return describe(table.label, str(key), column.name, text % {"value": value})
     return ""
 
 
@@ -253,7 +252,15 @@ def _compare(path: Path, other: Path, keys: list[Key | None], *, leave_out: bool
 
     options = RestoreOptions(RestoreMode.CLEAR, clear_unknown_apps=True, leave_out=leave_out, as_it_was=True)
     with path.open("rb") as source:
-        services.restore_backup(source, options, key=keys[0])
+        try:
+            services.restore_backup(source, options, key=keys[0])
+        except RecordsRefused:
+            text = _("%(value)s cannot be stored in SQLite, where backups are compared")
+            with open_archive(source, keys=Keys(keys[0])) as archive:
+                tables = [table for table in _tables() if table.label in archive.metadata.models]
+                if line := _not_held(archive, tables, database_of(), text):
+                    raise RecordsRefused(line) from None
+            raise
     with other.open("rb") as source:
         plan = services.inspect_backup(source, options, key=keys[1])
     return {"changes": {label: change.as_json() for label, change in plan.changes.items()}}

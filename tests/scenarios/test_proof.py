@@ -20,6 +20,7 @@ from django.urls import reverse
 from backup import proof, services
 from backup.conf import conf
 from backup.database import database_of
+from backup.exceptions import RecordsRefused
 from backup.options import Phase
 from backup.proof import Verdict
 from backup.storage import kept
@@ -410,6 +411,14 @@ def test_two_backups_are_compared(filled, untouched, tmp_path):
     call_command("compare_backups", str(first), str(second), stdout=out)
     line = next(line for line in out.getvalue().splitlines() if line.startswith("core.feeding "))
     assert line.split()[1:] == [str(n) for n in (1, 1, core.Feeding.objects.count() - 2, 1)]
+
+
+def test_a_value_that_cannot_be_compared(filled, scratch):
+    """It is SQLite that cannot hold it, and not the database of the site."""
+    with pytest.raises(RecordsRefused) as caught:
+        services.compare_backups(change("core.temperature", temperature="NaN"), take())
+    assert str(caught.value).startswith("core.temperature ")
+    assert str(caught.value).endswith("NaN cannot be stored in SQLite, where backups are compared")
 
 
 def test_progress_is_told(filled, scratch):
