@@ -50,8 +50,8 @@ from .values import (
 
 
 class OwnSequence(NamedTuple):
-    """The sequence of a column. `name`: its name, quoted. `highest`: SQL for the highest key in use. `lowest`: the
-    lowest number that it gives."""
+    """The sequence of a column. `name`: its name, quoted, for a parameter. `highest`: SQL for the highest key in use.
+    `lowest`: the lowest number that it gives."""
 
     db_table: str
     name: str
@@ -60,6 +60,11 @@ class OwnSequence(NamedTuple):
     may_read: bool
     may_set: bool
     is_owned: bool
+
+    @property
+    def sql(self) -> str:
+        """Its name for a statement that is run with parameters."""
+        return self.name.replace("%", "%%")
 
 
 class PostgreSQL(Database):
@@ -417,12 +422,12 @@ class PostgreSQL(Database):
         columns = [(table.db_table, table.key.column) for table in tables]
         columns += [(relation.db_table, "id") for table in tables for relation in table.relations]
         for sequence in self._sequences(columns):
-            name = sequence.name
+            name, highest = sequence.name, sequence.highest
             if sequence.may_set:
-                sql = f"SELECT setval(%s, {sequence.highest}) FROM {name}"
-                self.fetch(f"{sql} WHERE {sequence.highest} >= last_value", [name])
+                sql = f"SELECT setval(%s, {highest}) FROM {sequence.sql}"
+                self.fetch(f"{sql} WHERE {highest} >= last_value", [name])
             else:  # a role that may only use `nextval` calls it for all keys in use
-                numbers = f"generate_series(nextval(%s), {sequence.highest})"
+                numbers = f"generate_series(nextval(%s), {highest})"
                 self.fetch(f"SELECT MAX(nextval(%s)) FROM {numbers}", [name, name])
 
     def next_keys(self, tables: Sequence[Table]) -> dict[Table, int]:
@@ -432,7 +437,7 @@ class PostgreSQL(Database):
         if not readable:
             return {}
         sql = " UNION ALL ".join(
-            f"SELECT {place}, last_value, is_called FROM {sequence.name}"
+            f"SELECT {place}, last_value, is_called FROM {sequence.sql}"
             for place, sequence in enumerate(readable)
         )
         return {
@@ -451,7 +456,7 @@ class PostgreSQL(Database):
         for sequence in sorted(last, key=last.__getitem__):
             if sequence.is_owned:
                 start = max(last[sequence], sequence.lowest)
-                self.execute(f"ALTER SEQUENCE {sequence.name} RESTART WITH {start}")
+                self.execute(f"ALTER SEQUENCE {sequence.sql} RESTART WITH {start}")
                 if start == last[sequence]:
                     self.fetch("SELECT nextval(%s)", [sequence.name])
 
