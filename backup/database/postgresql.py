@@ -426,9 +426,12 @@ class PostgreSQL(Database):
             if sequence.may_set:
                 sql = f"SELECT setval(%s, {highest}) FROM {sequence.sql}"
                 self.fetch(f"{sql} WHERE {highest} >= last_value", [name])
-            else:  # a role that may only use `nextval` calls it for all keys in use
-                numbers = f"generate_series(nextval(%s), {highest})"
-                self.fetch(f"SELECT MAX(nextval(%s)) FROM {numbers}", [name, name])
+            else:
+                # A role that may only use `nextval` calls it for each key up to the highest one: at least once if no
+                # number was given yet, since it may not read where the sequence begins; otherwise not without need.
+                first = f"CASE WHEN {highest} >= {sequence.lowest} THEN nextval(%s) END"
+                numbers = f"generate_series(COALESCE(pg_sequence_last_value(%s), {first}) + 1, {highest})"
+                self.fetch(f"SELECT MAX(nextval(%s)) FROM {numbers}", [name] * 3)
 
     def next_keys(self, tables: Sequence[Table]) -> dict[Table, int]:
         numbered = {table.db_table: table for table in tables if table.is_numbered}

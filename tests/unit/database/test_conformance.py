@@ -944,7 +944,11 @@ def test_the_next_row_gets_a_free_key_where_the_role_may_not_set_sequences(host_
         with database.restoring([table]):
             database.insert(table, [(1, "a", False, []), (500, "b", False, [])])
             database.reset_sequences([table])
-        assert zoo.Animal.objects.create(name="next").pk > 500
+        assert zoo.Animal.objects.create(name="next").pk == 501
+        for _again in range(3):
+            with database.restoring([table]):
+                database.reset_sequences([table])
+        assert zoo.Animal.objects.create(name="next").pk == 502
     finally:
         with connection.cursor() as cursor:
             cursor.execute("RESET ROLE")
