@@ -87,9 +87,11 @@ class ValueChecks:
             kind, values = column.kind, columns[place]
             if kind not in _HELD or kind not in database.BOUNDED or (kind is FLOAT and _all_finite(values)):
                 continue
+            if kind is DURATION:
+                values = [value for value in values if value is not None and len(value) >= _LONG_DURATION]
             for value in _different(values):
                 if value is not None and not database.can_hold(column, value):
-                    key = columns[0][values.index(value)]
+                    key = columns[0][columns[place].index(value)]
                     reason = _("%(value)s cannot be stored in this database") % {"value": value}
                     refuse_records([describe(table.label, key, column.name, reason)])
 
@@ -132,6 +134,10 @@ def _way_on() -> str:
 
 #: Kinds of which databases cannot hold every value. (Texts are left to the database: to look into each takes long.)
 _HELD = (FLOAT, DURATION, DECIMAL)
+
+
+#: Shorter durations have at most eight digits of days, which every database can hold; to check each takes long.
+_LONG_DURATION = len("100000000 00:00:00")
 
 
 def _all_finite(values: Sequence[Plain]) -> bool:
