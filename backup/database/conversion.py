@@ -46,6 +46,8 @@ class Conversion(Session):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._readers: dict[Table, list[ColumnReader]] = {}
+        #: The same, with long values cut.
+        self._cut: dict[Table, list[ColumnReader]] = {}
         #: Table -> the most bytes of a row's long values. It is only computed once.
         self._longest: dict[Table, int] = {}
 

@@ -133,10 +133,11 @@ class Reading(Conversion):
 
     def _cut_readers(self, table: Table) -> list[ColumnReader]:
         """Return the readers of a table's columns, with long values cut if possible: see `_are_cut`."""
-        readers = [*self.readers(table)]
-        for place in self._cut_places(table):
-            readers[place] = readers[place]._replace(sql=self.cut(table.columns[place]))
-        return readers
+        if table not in self._cut:
+            self._cut[table] = readers = [*self.readers(table)]
+            for place in self._cut_places(table):
+                readers[place] = readers[place]._replace(sql=self.cut(table.columns[place]))
+        return self._cut[table]
 
     def _are_cut(self, table: Table, rows: RawRows) -> bool:
         """Tell whether a value in rows of `_cut_readers` may be cut."""

@@ -46,6 +46,9 @@ class Spool:
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
         self._places: dict[str, list[tuple[int, int]]] = {}
+        self._end = 0
+        #: Whether the file is positioned at its end: to seek flushes it, which takes long for many small batches.
+        self._is_at_end = True
 
     def __enter__(self) -> Spool:
         return self
@@ -59,10 +62,15 @@ class Spool:
         """Append a batch: lists, dicts and plain values, or bytes. Raises `StorageFailed` if the disk is full."""
         data = marshal.dumps(batch)
         try:
-            self._places.setdefault(name, []).append((self._file.seek(0, 2), len(data)))
+            if not self._is_at_end:
+                self._file.seek(self._end)
+            self._is_at_end = False  # unless all of it is written
             self._file.write(data)
         except OSError as error:
             raise no_room(error.strerror or error) from error
+        self._places.setdefault(name, []).append((self._end, len(data)))
+        self._end += len(data)
+        self._is_at_end = True
 
     def batches(self, name: str) -> Iterator[Any]:
         for place in self._places.get(name, ()):
@@ -79,7 +87,11 @@ class Spool:
 
     def _read(self, place: tuple[int, int]) -> Any:
         start, length = place
-        self._file.seek(start)
+        self._is_at_end = False
+        try:
+            self._file.seek(start)
+        except OSError as error:  # what was written last does not fit
+            raise no_room(error.strerror or error) from error
         return marshal.loads(self._file.read(length))
 
 

@@ -263,9 +263,16 @@ def _runs(table: Table, lines: bytes, keys: Sequence[Any], text: bytes) -> Itera
             return
         place = lines.rfind(begin, cut.line, differs)
         if place - cut.line >= PIECE:
-            shift = place + len(BETWEEN) - cut.line
-            row = cut.row + text.count(BETWEEN, cut.text, cut.text + shift)
-            same = _Cut(cut.line + shift, cut.text + shift, row, keys[row])
+            line = place + len(BETWEEN)
+            there = line + cut.text - cut.line
+            # The row's key, since the record's may differ. Counting the rows is always right, but takes longer.
+            key = _key_of(table, text[there : there + len(begin) + 20])
+            row = (
+                cut.row + text.count(BETWEEN, cut.text, there)
+                if key is None
+                else bisect_left(keys, key, cut.row)
+            )
+            same = _Cut(line, there, row, keys[row])
             yield cut, same, True
             cut = same
         # Up to the next record that is here, too, and with which enough begins that is the same.
