@@ -345,6 +345,8 @@ class SQLite(DamagedFile, Database):
         # 32,766.
         return raw.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) if hasattr(raw, "getlimit") else PARAMETERS
 
+    #: Whether changes must survive a crash. A child process throws its database away.
+    IS_DURABLE = True
     #: Kilobytes that a restore may change before SQLite writes to the file, which locks readers out until the end:
     #: more than a year of a family. They come on top of the memory that a restore takes.
     HELD = 10 * 1024
@@ -367,6 +369,8 @@ class SQLite(DamagedFile, Database):
         without a journal, changes cannot be rolled back; in memory, it is lost with its process; and what is not
         synced may be written in any order before a power cut."""
         pragmas: dict[str, Any] = {}
+        if not self.IS_DURABLE:
+            return pragmas
         if self.fetch("PRAGMA journal_mode")[0][0] in ("off", "memory"):
             pragmas["journal_mode"] = "DELETE"
         if self.fetch("PRAGMA synchronous")[0][0] == 0:

@@ -32,6 +32,7 @@ from django.utils.translation import gettext as _
 
 from ..conf import conf
 from ..database import is_disk_trouble, reason_of
+from ..database.sqlite import SQLite
 from ..exceptions import BackupError, UpgradeFailed
 from ..options import Phase
 from ..restore.batches import no_room
@@ -165,6 +166,8 @@ def set_up(folder: Path, backup_settings: dict[str, Any]) -> None:
         for field in model._meta.local_fields:
             if isinstance(field, FileField):  # some have a storage of their own
                 field.storage = default_storage
+    # Nobody needs the scratch file after a crash.
+    SQLite.IS_DURABLE = False
     connection_created.connect(_skip_fsync)
 
 
@@ -185,8 +188,9 @@ def _limit_resources() -> None:
 
 
 def _skip_fsync(connection: Any, **kwargs: Any) -> None:
-    """Let SQLite not wait for the disk, since nobody needs the scratch file after a power cut."""
+    """Let SQLite not wait for the disk."""
     connection.cursor().execute("PRAGMA synchronous = OFF")
+    connection.cursor().execute("PRAGMA journal_mode = MEMORY")
 
 
 @contextmanager

@@ -4,6 +4,7 @@ backup.upgrade.worker`. See `child` for how it gets its order, and what it can a
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import replace
@@ -278,6 +279,9 @@ def migrate_to_newest(reporter: ParentReporter) -> list[str]:
         def migration_progress_callback(self, action: str, migration: Any = None, fake: bool = False) -> None:
             reporter.on_migration(action, migration, fake)
 
+    # Migrations create many objects, and the garbage collector would look at all that is there again and again.
+    gc.freeze()
+    gc.set_threshold(10_000)
     executor = MigrationExecutor(connection)
     plan = [migration for migration, _back in executor.migration_plan(executor.loader.graph.leaf_nodes())]
     reporter.expect_migrations(len(plan))
