@@ -107,15 +107,8 @@ class TextComparison:
                 between = [start - 1, *sorted(current.values()), last + 1]
                 self._put_between(table, [(a + 1, b - 1) for a, b in pairwise(between) if a + 1 < b])
                 start = last + 1
-            del (
-                lines,
-                others,
-                parsed,
-                columns,
-                text,
-                current,
-                rest,
-            )  # all may be long, and so may the next ones
+            # All of them may be long, and so may the next ones.
+            del lines, others, parsed, columns, text, current, rest
         put()
         self._put_between(table, [(start, HIGHEST)])
         return records, Identical(identical, up_to if is_complete else None, here)
