@@ -51,9 +51,9 @@ A subclass may define, if the engine needs it to be correct
 `folds_texts`, `collation(table, column)`, `weights(collation, texts)`, `distinguishing(table)`
     Whether different texts may be considered the same; in which columns; which texts; and an SQL statement that changes
     that.
-`reader_of(column)`
-    Return how to read a column; see `ColumnReader`. An engine that folds texts reads a text that refers to a row as
-    that row has it.
+`folds(own, referred)`
+    Tell whether a text in a column may refer to one that differs from it, by its collation. It is then read as the row
+    that it refers to has it. Returning True without need is allowed.
 `acts_on_delete()`
     Tell whether deleting a row may have side effects inside `restoring`: a trigger or a cascading reference that
     changes or deletes other rows, or a reference that is checked at once and fails. Django creates none of these, but

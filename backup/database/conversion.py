@@ -21,6 +21,7 @@ from ..kinds import (
     load_json,
     parse_json,
     plain_json,
+    target_of,
 )
 from ..tables import Column, Table
 from .session import Session
@@ -50,6 +51,8 @@ class Conversion(Session):
         self._cut: dict[Table, list[ColumnReader]] = {}
         #: Table -> the most bytes of a row's long values. It is only computed once.
         self._longest: dict[Table, int] = {}
+        #: Two columns, each as (table, column) -> whether a text in the first may say one in the second otherwise.
+        self._folded: dict[tuple[tuple[str, str], tuple[str, str]], bool] = {}
 
     def readers(self, table: Table) -> list[ColumnReader]:
         """Return the readers of a table's columns, in the order of the columns."""
@@ -58,7 +61,29 @@ class Conversion(Session):
         return self._readers[table]
 
     def reader_of(self, column: Column) -> ColumnReader:
-        """Return the reader of a column."""
+        """Return the reader of a column.
+
+        A text that refers to a row is read as that row has it: to many a collation, "milk" refers to "Milk". In a
+        backup, texts are only the same to the letter.
+        """
+        reader = self._reader_of_its_own(column)
+        if not column.refers_to or not (column.kind is TEXT or column.kind.name == "own"):
+            return reader
+        target = target_of(column.field)
+        assert target.column is not None
+        here, there = column.field.model._meta.db_table, target.model._meta.db_table
+        names = (here, column.column), (there, target.column)
+        if names not in self._folded:
+            self._folded[names] = self.folds(*names)
+        if not self._folded[names]:
+            return reader
+        name, key = self.quote(column.column), f"referred.{self.quote(target.column)}"
+        own = f"{self.quote(here)}.{name}"
+        as_there = f"SELECT {key} FROM {self.quote(there)} AS referred WHERE {key} = {own} LIMIT 1"
+        return reader._replace(sql=reader.sql.replace(name, f"COALESCE(({as_there}), {own})"))
+
+    def _reader_of_its_own(self, column: Column) -> ColumnReader:
+        """Return the reader of a column that knows nothing of rows that it refers to."""
         name = self.quote(column.column)
         if column.is_natural:
             return ColumnReader(name, self.natural_keys.to_natural(column.refers_to))
@@ -121,6 +146,11 @@ class Conversion(Session):
     def can_hold(self, column: Column, value: Plain) -> bool:
         """Tell whether this database can store a value and return it unchanged. By default, it can."""
         return True
+
+    def folds(self, own: tuple[str, str], referred: tuple[str, str]) -> bool:
+        """Tell whether a text in a column may refer to one that differs from it. Both columns are given as (table,
+        column). By default, none may."""
+        return False
 
     def fast_reader(self, column: Column) -> ColumnReader | None:
         """Return a reader that is faster than Django's conversion; None if this engine has none for the column."""

@@ -32,7 +32,6 @@ from ..kinds import (
     UUID_,
     Kind,
     Plain,
-    target_of,
 )
 from ..tables import Batch, Column, Table
 from .base import Database
@@ -143,21 +142,10 @@ class MySQL(Database):
             self._collations[name] = str(rows[0][0] or "") if rows else ""
         return self._collations[name]
 
-    def reader_of(self, column: Column) -> ColumnReader:
-        """Read a text that refers to a row as that row has it: to the server, "milk" refers to "Milk", and in nearly
-        all collations, "Milk " does. In a backup, texts are only the same to the letter."""
-        reader = super().reader_of(column)
-        if not column.refers_to or not (column.kind is TEXT or column.kind.name == "own"):
-            return reader
-        target = target_of(column.field)
-        here, there = column.field.model._meta.db_table, target.model._meta.db_table
-        assert target.column is not None
-        collation = self._collation_of(here, column.column)
-        if not collation or collation != self._collation_of(there, target.column):
-            return reader
-        own, key = f"{self.quote(here)}.{reader.sql}", f"referred.{self.quote(target.column)}"
-        as_there = f"SELECT {key} FROM {self.quote(there)} AS referred WHERE {key} = {own} LIMIT 1"
-        return reader._replace(sql=f"COALESCE(({as_there}), {own})")
+    def folds(self, own: tuple[str, str], referred: tuple[str, str]) -> bool:
+        # In nearly all collations, "Milk " refers to "Milk" as well.
+        collation = self._collation_of(*own)
+        return bool(collation) and collation == self._collation_of(*referred)
 
     def weights(self, collation: str, texts: Sequence[Plain]) -> Sequence[Plain]:
         """Let the server compute the weights. They do not say whether trailing blanks count, so that is asked, too."""

@@ -351,6 +351,18 @@ class PostgreSQL(Database):
             return ColumnReader(f"(EXTRACT(EPOCH FROM {name}) * 1000000)::bigint", durations)
         return None
 
+    def folds(self, own: tuple[str, str], referred: tuple[str, str]) -> bool:
+        """Tell whether the columns have a collation that is not deterministic, or the type `citext`."""
+        quote = self.connection.ops.quote_name
+        sql = (
+            "SELECT 1 FROM pg_attribute a JOIN pg_attribute b USING (attcollation)"
+            " JOIN pg_collation c ON c.oid = attcollation JOIN pg_type t ON t.oid = a.atttypid"
+            " WHERE a.attrelid = to_regclass(%s) AND a.attname = %s"
+            " AND b.attrelid = to_regclass(%s) AND b.attname = %s"
+            " AND (NOT collisdeterministic OR typname = 'citext')"
+        )
+        return bool(self.fetch(sql, [quote(own[0]), own[1], quote(referred[0]), referred[1]]))
+
     def _holds_any_bytes(self) -> bool:
         """Tell whether the server does not check the encoding of texts, so that they need not be UTF-8. It then refuses
         to send those that are not."""

@@ -181,6 +181,12 @@ class SQLite(DamagedFile, Database):
             row[1] for row in self.fetch(f"PRAGMA table_xinfo({self.quote(db_table)})") if not row[hidden]
         }
 
+    def folds(self, own: tuple[str, str], referred: tuple[str, str]) -> bool:
+        """Tell whether the definition of the table names a collation at all: SQLite does not say whose it is, and it
+        does no harm to look for a row that says a text in the same way."""
+        sql = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = %s AND UPPER(sql) LIKE %s"
+        return bool(self.fetch(sql, [referred[0], "%COLLATE%"]))
+
     @contextmanager
     def lock(self, job: Job) -> Iterator[None]:
         """Lock a file beside the database, with SQLite's own locks. The system releases them when the process dies."""

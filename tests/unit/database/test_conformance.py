@@ -906,6 +906,94 @@ def test_a_value_without_one_meaning_is_named(host_db, field, stored):
 # --- Keys ---------------------------------------------------------------------------------------------------
 
 
+#: Engine -> collations in which texts are the same, and SQL that says a text otherwise by it; with names for the tests.
+#: The server's own one is None.
+FOLDING = {
+    "sqlite": {"case": ("NOCASE", "UPPER({})"), "blank": ("RTRIM", "{} || ' '")},
+    "postgresql": {"case": ("folding", "UPPER({})")},
+    "mysql": {"case": (None, "UPPER({})"), "blank": (None, "CONCAT({}, ' ')")},
+}[connection.vendor]
+
+
+@pytest.fixture
+def dishes(host_db, request):
+    """Tables whose keys are texts, and are the same to the engine in another spelling; and how to spell them so."""
+    collation, otherwise = FOLDING[request.param]
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            options = "provider = icu, locale = 'und-u-ks-level2', deterministic = false"
+            cursor.execute(f"CREATE COLLATION {collation} ({options})")
+    with isolate_apps("tests.zoo"):
+
+        class Dish(models.Model):
+            name = models.CharField(max_length=50, primary_key=True, db_collation=collation)
+            goes_with = models.ManyToManyField("self", symmetrical=False)
+
+            class Meta:
+                app_label = "zoo"
+
+        class Recipe(models.Model):
+            dish = models.OneToOneField(Dish, models.CASCADE, primary_key=True)
+            like = models.ForeignKey(Dish, models.CASCADE, null=True, related_name="+")
+            others = models.ManyToManyField(Dish, related_name="+")
+
+            class Meta:
+                app_label = "zoo"
+
+    def respell(table, column):
+        with connection.cursor() as cursor:
+            cursor.execute(f"UPDATE {table} SET {column} = {otherwise.format(column)}")
+            assert cursor.rowcount > 0
+
+    with connection.schema_editor() as editor:
+        # For a key that is a reference, Django would make an index here that PostgreSQL refuses.
+        editor._create_like_index_sql = lambda model, field: None
+        editor.create_model(Dish)
+        editor.create_model(Recipe)
+    try:
+        yield Dish, Recipe, respell
+    finally:
+        with connection.schema_editor() as editor:
+            editor.delete_model(Recipe)
+            editor.delete_model(Dish)
+        if connection.vendor == "postgresql":
+            with connection.cursor() as cursor:
+                cursor.execute(f"DROP COLLATION {collation}")
+
+
+@pytest.mark.parametrize("dishes", FOLDING, indirect=True)
+def test_a_reference_that_says_a_text_otherwise_is_read_as_its_row_has_it(dishes):
+    """Otherwise relations of it would be in no backup, and lost with the next restore."""
+    Dish, Recipe, respell = dishes
+    milk, rusk = Dish.objects.create(name="milk"), Dish.objects.create(name="rusk")
+    milk.goes_with.add(milk, rusk)
+    Recipe.objects.create(dish=milk, like=rusk)
+    respell("zoo_recipe", "dish_id")
+    Recipe.objects.get().others.add(rusk)
+    database, tables = database_of(), [Table(Dish), Table(Recipe)]
+
+    def rows():
+        return [rows_of(database, table) for table in tables]
+
+    before = rows()
+    assert before == [[("milk", ["milk", "rusk"]), ("rusk", [])], [("milk", "rusk", ["rusk"])]]
+    respell("zoo_recipe", "like_id")
+    respell("zoo_dish_goes_with", "from_dish_id")
+    respell("zoo_dish_goes_with", "to_dish_id")
+    respell("zoo_recipe_others", "recipe_id")
+    respell("zoo_recipe_others", "dish_id")
+    assert rows() == before
+    assert [*database.rows_by_key(tables[1], ["milk"]).values()] == before[1]
+    assert [*database.keys_descending(tables[1])] == [["milk"]]
+    with database.snapshot() as snapshot_of_it:
+        assert [rows_of(snapshot_of_it, table) for table in tables] == before
+    with database.restoring(tables):
+        database.clear(tables)
+        for table, some in zip(tables, before, strict=True):
+            database.insert(table, some)
+    assert rows() == before
+
+
 @pytest.mark.parametrize(("model", "highest"), [(zoo.Animal, 2**63 - 1), (zoo.Reserved, 2**31 - 1)])
 def test_a_key_near_the_end_of_its_column_is_refused(host_db, model, highest):
     """No row could be added after it."""

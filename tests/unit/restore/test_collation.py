@@ -4,14 +4,11 @@ import pytest
 from core import models as core
 from django.contrib.auth.models import User
 from django.core.management import call_command
-from django.db import connection, models
-from django.test.utils import isolate_apps
+from django.db import connection
 
 from backup import services
-from backup.database import database_of
 from backup.exceptions import RecordsConflict, RestoreRefused
 from backup.options import RestoreMode, RestoreOptions
-from backup.tables import Table
 from tests.support.backups import inspect, metadata_of, records_of, refused, restore, rewritten, take
 from tests.support.snapshots import differences, snapshot
 from tests.zoo import models as zoo
@@ -280,54 +277,3 @@ def test_a_reference_that_says_a_text_otherwise_is_kept(family, text, clear):
         for table, column in [("zoo_species", "parent_id"), ("zoo_sample", "species_id")]:
             cursor.execute(f"UPDATE {table} SET {column} = 'wolf' WHERE {column} = 'wolf'")
     assert not differences(before, snapshot())
-
-
-@SPELLINGS
-def test_relations_of_a_text_that_they_say_otherwise_come_back(host_db, text):
-    with isolate_apps("tests.zoo"):
-
-        class Dish(models.Model):
-            name = models.CharField(max_length=50, primary_key=True)
-            goes_with = models.ManyToManyField("self", symmetrical=False)
-
-            class Meta:
-                app_label = "zoo"
-
-        class Recipe(models.Model):
-            dish = models.OneToOneField(Dish, models.CASCADE, primary_key=True)
-            others = models.ManyToManyField(Dish, related_name="+")
-
-            class Meta:
-                app_label = "zoo"
-
-    with connection.schema_editor() as editor:
-        editor.create_model(Dish)
-        editor.create_model(Recipe)
-    try:
-        milk, rusk = Dish.objects.create(name="milk"), Dish.objects.create(name="Rusk")
-        milk.goes_with.add(milk, rusk)
-        Recipe.objects.create(dish=milk)
-        respell("zoo_recipe", "dish_id", text)
-        Recipe.objects.get().others.add(rusk)
-        database, tables = database_of(), [Table(Dish), Table(Recipe)]
-
-        def rows():
-            return [[*zip(*batch, strict=True)] for table in tables for batch in database.batches(table)]
-
-        before = rows()
-        assert before == [[("milk", ["Rusk", "milk"]), ("Rusk", [])], [("milk", ["Rusk"])]]
-        respell("zoo_dish_goes_with", "from_dish_id", text)
-        respell("zoo_dish_goes_with", "to_dish_id", text)
-        respell("zoo_recipe_others", "recipe_id", text)
-        respell("zoo_recipe_others", "dish_id", text)
-        assert rows() == before
-        assert [*database.rows_by_key(tables[1], ["milk"]).values()] == before[1]
-        with database.restoring(tables):
-            database.clear(tables)
-            for table, some in zip(tables, before, strict=True):
-                database.insert(table, some)
-        assert rows() == before
-    finally:
-        with connection.schema_editor() as editor:
-            editor.delete_model(Recipe)
-            editor.delete_model(Dish)
