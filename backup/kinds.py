@@ -129,7 +129,8 @@ def _parse_date(value: Any) -> dt.date:
 
 def _parse_time(value: Any) -> dt.time:
     try:
-        parsed = dt.time.fromisoformat(value)
+        # Python 3.14 parses 24:00 as midnight.
+        parsed = None if str(value).startswith("24") else dt.time.fromisoformat(value)
     except (ValueError, TypeError):
         parsed = None
     if parsed is None or parsed.tzinfo is not None:

@@ -46,6 +46,7 @@ from .values import (
     is_harmless,
     microseconds,
     moments,
+    times,
 )
 
 
@@ -344,6 +345,8 @@ class PostgreSQL(Database):
             return ColumnReader(name, _plain_floats)
         if kind is DATE:
             return ColumnReader(f"{name}::text", Checked(DATE))
+        if kind is TIME:  # "24:00:00" is midnight to psycopg 2, and an error to psycopg 3
+            return ColumnReader(f"{name}::text", Checked(TIME, times))
         if kind is DATETIME and settings.USE_TZ:
             # This needs the DateStyle ISO (see `EXACT`). to_char would take three times as long.
             return ColumnReader(f"({name} AT TIME ZONE 'UTC')::text", moments)

@@ -103,6 +103,20 @@ def moments(values: Sequence[Any]) -> Sequence[Plain]:
     return [text + _TO_MICROSECONDS[len(text)] for text in texts]
 
 
+def times(values: Sequence[Any]) -> Sequence[Plain]:
+    """Convert times of day from the text of a server, "14:30:22.1234"."""
+    return list(map(_time, values))
+
+
+@lru_cache(maxsize=4096)
+def _time(text: str | None) -> str | None:
+    """Write the fraction of a second with six digits, or none if it is zero."""
+    if text is None:
+        return None
+    whole, _point, fraction = text.partition(".")
+    return f"{whole}.{fraction:0<6}" if fraction.strip("0") else whole
+
+
 _BOOLEANS = {None: None, 0: False, 1: True}
 
 

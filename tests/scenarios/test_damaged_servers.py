@@ -15,6 +15,7 @@ from backup.options import Places, RestoreMode, RestoreOptions
 from backup.tables import Table
 from tests.support.backups import inspect, metadata_of, records_of, take
 from tests.support.snapshots import differences, snapshot
+from tests.zoo import models as zoo
 
 pytestmark = pytest.mark.skipif(connection.vendor == "sqlite", reason="of servers")
 
@@ -87,6 +88,36 @@ def test_dates_that_are_none(family, mode):
             cursor.execute("DELETE FROM core_child WHERE id = %s", [child])
     services.undo_restore()
     assert records_of(take(leave_out=True)) == as_read
+
+
+def test_times_that_are_none(family):
+    """Which a driver returns as an error for all rows, or as midnight."""
+    odd = {"postgresql": ["24:00:00"], "mysql": ["25:00:00", "-01:00:00.5", "838:59:59"]}[connection.vendor]
+    good = [
+        zoo.Sample.objects.create(time=time).pk for time in ("12:00", "23:59:59.5", "00:00:00.000001", None)
+    ]
+    day = zoo.Day.objects.create(date="2026-01-01")
+    for time in ("12:00:00", "13:00:00.25"):
+        zoo.Bell.objects.create(time=time).days.add(day)
+    as_read = records_of(take())
+    assert [record["fields"]["time"] for record in as_read["zoo.sample"]] == [
+        *("12:00:00", "23:59:59.500000", "00:00:00.000001", None)
+    ]
+    samples = [zoo.Sample.objects.create().pk for _time in odd]
+    with connection.cursor() as cursor:
+        for key, time in zip(samples, odd, strict=True):
+            cursor.execute("UPDATE zoo_sample SET time = %s WHERE id = %s", [time, key])
+            cursor.execute("INSERT INTO zoo_bell (time) VALUES (%s)", [time])
+    with pytest.raises(Unreadable) as caught:
+        take()
+    names = [f"zoo.sample {key}, field time: " for key in samples] + odd
+    assert [name for name in names if name not in str(caught.value)] == []
+    file = take(leave_out=True)
+    assert metadata_of(file)["left_out"]["total"] == 2 * len(odd)
+    rows = records_of(file)
+    assert [record["fields"]["time"] for record in rows["zoo.sample"][len(good) :]] == [None] * len(odd)
+    assert rows["zoo.sample"][: len(good)] == as_read["zoo.sample"]
+    assert rows["zoo.bell"] == as_read["zoo.bell"]
 
 
 @postgresql_only
