@@ -39,7 +39,7 @@ Plain = Any
 NATURAL = {"contenttypes.contenttype": 2, "auth.permission": 3}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Kind:
     """How one kind of field is expressed in JSON.
 

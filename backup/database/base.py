@@ -100,8 +100,8 @@ A subclass may also define, to be faster. A test has to hold each of these equal
 `cut(column)`
     Return SQL for the first `SHORT` characters of a value, so that the lengths of values need not be asked for first;
     "" if the engine has none.
-`to_batch(…)`, `BATCH`
-    Convert rows of the driver to plain columns; and the number of rows that one query reads.
+`IS_SERVER`, `BATCH`
+    Whether a server works on the next query while rows are converted; and the number of rows that one query reads.
 
 The shared modules only use SQL that all these engines have in common: `LIMIT` (SQLite and MySQL do not know the
 standard's `FETCH FIRST`), `INSERT` with several rows, `IN` with a list, `UNION ALL`.

@@ -47,8 +47,8 @@ class Conversion(Session):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._readers: dict[Table, list[ColumnReader]] = {}
-        #: The same, with long values cut.
-        self._cut: dict[Table, list[ColumnReader]] = {}
+        #: Table -> the positions of its columns whose values are cut.
+        self._cut: dict[Table, list[int]] = {}
         #: Table -> the most bytes of a row's long values. It is only computed once.
         self._longest: dict[Table, int] = {}
         #: Two columns, each as (table, column) -> whether a text in the first may say one in the second otherwise.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterator, Sequence
 from operator import itemgetter
-from typing import Any
+from typing import Any, ClassVar
 
 from django.utils.translation import gettext as _
 
@@ -45,6 +46,8 @@ class Reading(Conversion):
     BATCH_BYTES = 8 * 1024**2
     #: Characters of a long value that are read before it is known how long it is: see `cut`.
     SHORT = 4000
+    #: Whether a server works on the next query while rows are converted here: see `to_batch`.
+    IS_SERVER: ClassVar[bool] = True
 
     #: Collects unreadable values, which are left out. None if rows are only read for comparison: bytes then replace
     #: such a value, since these never equal a value of a backup.
@@ -128,16 +131,18 @@ class Reading(Conversion):
 
     def _cut_places(self, table: Table) -> list[int]:
         """Return the positions of a table's columns whose values are cut; [] if not all long ones can be."""
-        long = [place for place, column in enumerate(table.columns) if _is_long_in_row(column)]
-        return long if 0 not in long and all(self.cut(table.columns[place]) for place in long) else []
+        if table not in self._cut:
+            long = [place for place, column in enumerate(table.columns) if _is_long_in_row(column)]
+            can_be_cut = 0 not in long and all(self.cut(table.columns[place]) for place in long)
+            self._cut[table] = long if can_be_cut else []
+        return self._cut[table]
 
     def _cut_readers(self, table: Table) -> list[ColumnReader]:
         """Return the readers of a table's columns, with long values cut if possible: see `_are_cut`."""
-        if table not in self._cut:
-            self._cut[table] = readers = [*self.readers(table)]
-            for place in self._cut_places(table):
-                readers[place] = readers[place]._replace(sql=self.cut(table.columns[place]))
-        return self._cut[table]
+        readers = [*self.readers(table)]
+        for place in self._cut_places(table):
+            readers[place] = readers[place]._replace(sql=self.cut(table.columns[place]))
+        return readers
 
     def _are_cut(self, table: Table, rows: RawRows) -> bool:
         """Tell whether a value in rows of `_cut_readers` may be cut."""
@@ -329,6 +334,10 @@ class Reading(Conversion):
             batch = [[value for row, value in enumerate(column) if row not in gone] for column in batch]
         for relation in table.relations:
             batch.append(self._related(table, relation, batch[0], raw_keys[0], raw_keys[-1]))
+        if self.IS_SERVER:
+            # The driver needs the interpreter lock several times for each query. Give it to the prefetching thread now,
+            # and not only after the five milliseconds that Python makes it wait: a backup takes a fifth less time.
+            time.sleep(0)
         return batch if batch[0] else []
 
     def _related(

@@ -46,6 +46,7 @@ class SQLite(DamagedFile, Database):
     vendor = "sqlite"
     #: A low number: there is no server to wait for, and this many rows fit into the processor's cache.
     BATCH = 500
+    IS_SERVER = False
     #: Numbers of rows that a statement inserts. More hardly save time, and SQLite keeps the memory of each statement.
     ROWS = (256, 64, 16, 4, 1)
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 
 from ..kinds import DURATION, Kind, Plain, load_float
@@ -98,7 +99,7 @@ def moments(values: Sequence[Any]) -> Sequence[Plain]:
         return [None if value is None else moments([value])[0] for value in values]
     text = "\n".join(values).replace(" ", "T").replace(".000000", "")
     texts = text.split("\n")
-    if "BC" in text or {text[10:11] for text in texts} != {"T"}:
+    if "BC" in text or {*map(itemgetter(10), texts)} != {"T"}:
         raise ValueError(text)  # a year before 1 or after 9999
     return [text + _TO_MICROSECONDS[len(text)] for text in texts]
 
