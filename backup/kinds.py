@@ -335,7 +335,9 @@ def _own_kind(field: Field[Any, Any]) -> Kind:
     def dump(value: Any) -> Plain:
         if is_protected_type(value) and not isinstance(value, (dt.date, dt.time, dt.timedelta, Decimal)):
             return plain_float(value) if isinstance(value, float) else value
-        return field.value_to_string(SimpleNamespace(**{field.attname: value}))  # type: ignore[arg-type]
+        text = field.value_to_string(SimpleNamespace(**{field.attname: value}))  # type: ignore[arg-type]
+        load(text)  # columns can hold more than their fields take; nobody could restore that
+        return text
 
     def load(value: Any) -> Any:
         try:

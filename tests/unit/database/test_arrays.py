@@ -10,6 +10,7 @@ from django.test.utils import isolate_apps
 
 from backup.archive import lines_of
 from backup.database import database_of
+from backup.options import Places
 from backup.tables import Table
 
 pytestmark = pytest.mark.skipif(connection.vendor != "postgresql", reason="the others have no arrays")
@@ -61,3 +62,15 @@ def test_arrays_come_back_as_they_were(table, is_packed):
             database.insert(table, list(zip(*batch, strict=True)))
         assert not database.refused
     assert stored() == before
+
+
+def test_what_nobody_could_restore_is_named(table):
+    """The field does not take it: a backup with it would be refused, also one that undoes a restore."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"INSERT INTO {table.db_table} (numbers) VALUES ('{{NaN}}')")
+    database = database_of()
+    database.unreadable = Places()
+    (columns,) = database.batches(table)
+    (place,) = database.unreadable.named
+    assert (place.pk, place.field) == (3, "numbers")
+    assert columns[1 + table.names.index("numbers")][2] is None
