@@ -71,6 +71,8 @@ class OwnSequence(NamedTuple):
 class PostgreSQL(Database):
     vendor = "postgresql"
     takes_dangling = False
+    #: For columns that are GENERATED ALWAYS AS IDENTITY. COPY does so by itself.
+    OVERRIDING = "OVERRIDING SYSTEM VALUE"
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
         super().__init__(connection)

@@ -14,7 +14,7 @@ from django.db import DatabaseError, OperationalError, transaction
 from django.db.models import Field
 from django.utils.translation import gettext as _
 
-from ..kinds import TEXT, Plain
+from ..kinds import INTEGER, TEXT, Plain
 from ..tables import MAX_NAMED, Batch, Column, Row, Table, describe
 from .conversion import Conversion
 from .errors import reason_of
@@ -169,7 +169,7 @@ class Writing(Conversion):
                 "length": len(value),
                 "most": field.max_length,
             }
-        if type(value) is int and not column.is_natural:
+        if column.kind is INTEGER and type(value) is int and not column.is_natural:
             low, high = self.connection.ops.integer_field_range(_integer_type(field))
             if (low is not None and value < low) or (high is not None and value > high):
                 return _("%(value)s is out of range") % {"value": value}
@@ -207,7 +207,7 @@ class Writing(Conversion):
         marks = f"({', '.join(['%s'] * len(columns))})"
         for chunk in slices(rows, max(1, VALUES // len(columns))):
             values = ", ".join([marks] * len(chunk))
-            sql = f"INSERT INTO {self.quote(db_table)} ({names}) VALUES {values} {end}"
+            sql = f"INSERT INTO {self.quote(db_table)} ({names}) {self.OVERRIDING} VALUES {values} {end}"
             self.execute(sql, [value for row in chunk for value in row])
 
     def _delete_where(self, db_table: str, column: Column, plain: Sequence[Plain]) -> None:
@@ -218,6 +218,9 @@ class Writing(Conversion):
             )
 
     # -- hooks: see `base` ---
+
+    #: SQL before the VALUES of an insert, if the engine needs it to take keys that it gives by itself.
+    OVERRIDING: ClassVar[str] = ""
 
     def pack_rows(self, columns: Sequence[Column], values: Sequence[Sequence[Any]]) -> bytes:
         """Pack rows for `insert_packed_rows`. `values`: columns of values for the driver."""
