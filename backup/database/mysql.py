@@ -78,21 +78,32 @@ class MySQL(Database):
 
     @contextmanager
     def exact_session(self) -> Iterator[None]:
-        """Set the session to MySQL's own SQL dialect, to strict storing of values, and to answers with all rows.
+        """Set the session to all characters, to MySQL's own SQL dialect, to strict storing of values, and to answers
+        with all rows.
 
         Whether a backslash escapes is not changed, since rows are packed before a restore's transaction begins.
         """
+        charset = self._use_charset(CHARSET)
         before, exact = self._exact_settings()
         odd = {name: value for name, value in exact.items() if value != before[name]}
-        if not odd:
-            yield
-            return
-        self._set(odd)
         try:
+            if odd:
+                self._set(odd)
             yield
         finally:
             if self.is_usable():
-                self._set({name: before[name] for name in odd})
+                self._use_charset(charset)
+                if odd:
+                    self._set({name: before[name] for name in odd})
+
+    def _use_charset(self, name: str) -> str:
+        """Set the character set in which the server and the driver exchange texts, and return that of before. In one
+        that lacks a character, the server writes "?" in its place."""
+        self.connection.ensure_connection()
+        before: str = self.connection.connection.character_set_name()
+        if before != name:
+            self.connection.connection.set_character_set(name)
+        return before
 
     def _exact_settings(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return settings of the session, and those with which all values are read and written exactly."""
@@ -164,6 +175,7 @@ class MySQL(Database):
         return f"ALTER TABLE {name} CONVERT TO CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;"
 
     def begin_snapshot(self) -> None:
+        self._use_charset(CHARSET)
         self._set(self._exact_settings()[1])
         # Django's default level here, READ COMMITTED, shows each statement a newer state.
         self.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
@@ -439,6 +451,8 @@ class MySQL(Database):
 
 #: The beginnings of the names of the locks, which are shared by the whole server.
 LOCKS = {Job.RESTORE: "backup", Job.AUTOMATIC_BACKUP: "backup.automatic", Job.NOTE: "backup.note"}
+#: The character set that has all characters.
+CHARSET = "utf8mb4"
 #: Settings that would leave rows out of an answer, or refuse it -> the values with which they do not.
 WHOLE = {"sql_select_limit": 2**64 - 1, "sql_big_selects": 1}
 #: Modes that change the meaning of SQL, or how values are stored.

@@ -236,6 +236,31 @@ def test_a_refused_record_is_named_and_those_around_it_are_not(database, insert)
     assert rows_of(database, SPECIES) == []
 
 
+@pytest.mark.parametrize("value", [2, 2**70, "text", None])
+def test_whatever_a_refused_record_holds_it_is_named(host_db, value):
+    """A number in a field for JSON has no range."""
+    with isolate_apps("tests.zoo"):
+
+        class Free(models.Model):
+            json = models.JSONField(null=True)
+            taken = models.IntegerField(unique=True)
+
+            class Meta:
+                app_label = "zoo"
+
+    table, database = Table(Free), database_of()
+    with connection.schema_editor() as editor:
+        editor.create_model(Free)
+    try:
+        with undone(database, [table]):
+            database.insert(table, [(1, value, 7), (2, value, 7)])
+            (line,) = database.refused
+            assert "zoo.free 2" in line
+    finally:
+        with connection.schema_editor() as editor:
+            editor.delete_model(Free)
+
+
 def test_no_more_than_twenty_are_named(database):
     with undone(database, [SPECIES]):
         database.insert(SPECIES, [(f"code {n}", "all the same", None) for n in range(40)])
@@ -588,25 +613,28 @@ def is_mariadb():
     return connection.vendor == "mysql" and connection.mysql_is_mariadb
 
 
-def test_the_session_is_as_it_was_after_a_restore(database):
+def session_of(database):
+    """Return the settings of the session that a restore changes."""
     isolation = "tx_isolation" if is_mariadb() else "transaction_isolation"
     queries = {
         "sqlite": ["PRAGMA foreign_keys", "PRAGMA cache_size"],
-        "postgresql": ["SHOW lock_timeout", "SHOW transaction_isolation"],
-        "mysql": [f"SELECT @@foreign_key_checks, @@sql_mode, @@innodb_lock_wait_timeout, @@{isolation}"],
+        "postgresql": ["SHOW lock_timeout", "SHOW transaction_isolation", "SHOW extra_float_digits"],
+        "mysql": [
+            f"SELECT @@foreign_key_checks, @@sql_mode, @@innodb_lock_wait_timeout, @@{isolation}",
+            "SELECT @@character_set_client, @@character_set_results, @@collation_connection",
+        ],
     }[connection.vendor]
+    return [database.fetch(query) for query in queries]
 
-    def state():
-        return [database.fetch(query) for query in queries]
 
-    database.fetch("SELECT 1")
-    before = state()
+def test_the_session_is_as_it_was_after_a_restore(database):
+    before = session_of(database)
     with database.restoring([NOTE]):
         pass
-    assert state() == before
+    assert session_of(database) == before
     with undone(database, [NOTE]):
         pass
-    assert state() == before
+    assert session_of(database) == before
 
 
 def test_decimals_as_keys(database):
@@ -629,17 +657,26 @@ def test_no_values_are_no_values(database):
 # --- Whatever the server or its sessions are set to ----------------------------------------------------------
 
 
-@pytest.fixture
-def odd_session(host_db):
+ODD_SESSIONS = {
+    "sqlite": [],
+    "postgresql": [{"options": "-c extra_float_digits=0 -c intervalstyle=sql_standard"}],
+    "mysql": [
+        {"sql_mode": ("ORACLE,EMPTY_STRING_IS_NULL", "ANSI,PAD_CHAR_TO_FULL_LENGTH")},
+        {"charset": "latin1"},
+        {"charset": "utf8"},
+    ],
+}[connection.vendor]
+
+
+@pytest.fixture(params=ODD_SESSIONS, ids=lambda odd: next(iter(odd.values()))[-6:])
+def odd_session(request, host_db):
     """Every connection of this process has a session that is set to something odd."""
-    mode = "ORACLE,EMPTY_STRING_IS_NULL" if is_mariadb() else "ANSI,PAD_CHAR_TO_FULL_LENGTH"
-    odd = {
-        "postgresql": {"options": "-c extra_float_digits=0 -c intervalstyle=sql_standard"},
-        "mysql": {"sql_mode": mode},
-    }
+    odd = {**request.param}
+    if "sql_mode" in odd:
+        odd["sql_mode"] = odd["sql_mode"][0 if is_mariadb() else 1]
     options = connection.settings_dict["OPTIONS"]
     before = {**options}
-    options.update(odd[connection.vendor])
+    options.update(odd)
     connection.close()
     yield
     options.clear()
@@ -651,6 +688,7 @@ def odd_session(host_db):
 def test_values_are_exact_whatever_the_session_is_set_to(odd_session):
     sample = Table(zoo.Sample)
     values = {
+        "char": "Zoë 👶",
         "float": 0.1 + 0.2,
         "duration": "-1 00:00:00.000001",
         "text": "",
@@ -660,12 +698,14 @@ def test_values_are_exact_whatever_the_session_is_set_to(odd_session):
     batch = sample.batch_from([{"model": sample.label, "pk": 1, "fields": fields}])
     rows = [*zip(*batch, strict=True)]
     database = database_of()
+    before = session_of(database)
     with database.exclusive():
         packed = database.pack(sample, batch)
         with database.restoring([sample]):
             database.insert_packed(sample, [(packed, lambda: batch)])
             assert not database.refused
         assert rows_of(database, sample) == rows
+    assert session_of(database) == before
     with database.snapshot() as reader:
         assert rows_of(reader, sample) == rows
         month = reader.count_by_month(sample, sample.columns[1 + sample.names.index("datetime")])
@@ -1074,6 +1114,23 @@ def test_a_sequence_that_somebody_else_made(host_db, sequence):
             cursor.execute("ALTER TABLE zoo_animal ALTER id DROP DEFAULT")
             cursor.execute("DROP SEQUENCE backup_test_sequence")
             cursor.execute("ALTER TABLE zoo_animal ALTER id ADD GENERATED BY DEFAULT AS IDENTITY")
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="only PostgreSQL has such columns")
+def test_keys_that_the_server_always_gives(host_db):
+    """Rows with such keys are written as others are, however they are written."""
+    table, database = Table(zoo.Animal), database_of()
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE zoo_animal ALTER id SET GENERATED ALWAYS")
+    try:
+        with database.restoring([table]):
+            database.insert(table, [(1, "a", False, []), (2, "b", False, [])])
+            database.update(table, [(2, "c", True, [1])])
+            database.insert_rows(table.db_table, table.columns, [(3, "d", False)])
+        assert rows_of(database, table) == [(1, "a", False, []), (2, "c", True, [1]), (3, "d", False, [])]
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE zoo_animal ALTER id SET GENERATED BY DEFAULT")
 
 
 def test_names_with_the_sign_of_parameters(host_db):
