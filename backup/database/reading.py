@@ -1,4 +1,7 @@
-"""Reads rows: all rows of a table in batches, some rows by their keys or values, and counts."""
+"""Reads rows: all rows of a table in batches, some rows by their keys or values, and counts.
+
+Longer than most modules, since all ways of reading share the way from the driver's rows to a batch.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,7 @@ class Reading(Conversion):
     BATCH_BYTES = 8 * 1024**2
     #: Characters of a long value that are read before it is known how long it is: see `cut`.
     SHORT = 4000
-    #: Whether a server works on the next query while rows are converted here: see `to_batch`.
+    #: Whether a server works on the next query while rows are converted here.
     IS_SERVER: ClassVar[bool] = True
 
     #: Collects unreadable values, which are left out. None if rows are only read for comparison: bytes then replace
@@ -335,8 +338,8 @@ class Reading(Conversion):
         for relation in table.relations:
             batch.append(self._related(table, relation, batch[0], raw_keys[0], raw_keys[-1]))
         if self.IS_SERVER:
-            # The driver needs the interpreter lock several times for each query. Give it to the prefetching thread now,
-            # and not only after the five milliseconds that Python makes it wait: a backup takes a fifth less time.
+            # Its driver needs the interpreter lock. Give it to the prefetching thread now, not only after the five
+            # milliseconds that Python makes it wait: a backup takes a fifth less time.
             time.sleep(0)
         return batch if batch[0] else []
 
