@@ -158,7 +158,7 @@ class DatabaseSource(Source):
             next_keys = next_keys_of(self._reader, self._present())
         except (DatabaseError, ValueError):  # if tables are damaged, that is found when their rows are read
             return {}
-        return {label: key for label, key in next_keys.items() if key > 0}
+        return {label: key for label, key in next_keys.items() if 0 < key <= 2**63}
 
     def _present(self) -> list[Table]:
         missing = self._reader.missing_tables(self._tables)

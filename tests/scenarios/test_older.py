@@ -455,8 +455,9 @@ def test_the_next_row_gets_the_number_that_it_would_have_got_in_a_database_file(
     assert note.pk == 8501
 
 
-def test_counters_of_a_database_file_that_are_none_are_passed_over(host_db, tmp_path):
-    file = changed(tmp_path, "2.9", "UPDATE sqlite_sequence SET seq = 'many' WHERE name = 'core_note'")
+@pytest.mark.parametrize("counter", ["'many'", "1e300", "-5"])
+def test_counters_of_a_database_file_that_are_none_are_passed_over(host_db, tmp_path, counter):
+    file = changed(tmp_path, "2.9", f"UPDATE sqlite_sequence SET seq = {counter} WHERE name = 'core_note'")
     restore(file, clear=True, clear_unknown_apps=True)
     assert core.Note.objects.exists()
 
