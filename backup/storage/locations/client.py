@@ -88,6 +88,12 @@ class Client(ABC):
     def delete(self, name: str) -> None:
         """Delete a file, if it is there."""
 
+    def break_off(self) -> None:  # noqa: B027
+        """Break the connections, from another thread than the one that waits for an answer.
+
+        A client need not do this if it calls `activity.check` for all that may come without end.
+        """
+
     def close(self) -> None:  # noqa: B027  many have nothing to close
         """Close the connections. The client is not used afterwards."""
 

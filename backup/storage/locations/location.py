@@ -192,7 +192,8 @@ class Location:
         try:
             return bounded(lambda activity: question(client, activity), seconds or ANSWER, patience())
         except DoesNotAnswer:
-            self._made = None  # a thread still hangs in this client
+            client.break_off()
+            self._made = None  # a thread may still hang in this client
             raise
 
     def _path(self, name: str, site: str = "") -> str:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, TypeVar
+from weakref import WeakSet
 
 from django.utils.translation import gettext as _
 
@@ -57,6 +58,9 @@ class Sftp(Renaming):
             )
         # A connection of its own for each thread: paramiko's client mixes up the answers to several at a time.
         self._connection = threading.local()
+        #: The connections of all threads.
+        self._all: WeakSet[Any] = WeakSet()
+        self._is_given_up = False
         self._made: set[str] = set()
 
     def _file(self, name: str) -> Path:
@@ -216,7 +220,15 @@ class Sftp(Renaming):
             self._connection.ssh.close()
         self._connection.ssh = self._connection.sftp = None
 
+    def break_off(self) -> None:
+        # The library asks on while it is sent what it passes over itself.
+        self._is_given_up = True
+        for transport in self._all:
+            transport.sock.close()
+
     def _connected(self) -> Any:
+        if self._is_given_up:
+            raise TimeoutError
         if self._sftp is not None:
             return self._sftp
         import paramiko
@@ -258,6 +270,7 @@ class Sftp(Renaming):
                 raise paramiko.AuthenticationException from None
             raise
         self._connection.ssh, self._connection.sftp = ssh, sftp
+        self._all.add(ssh.get_transport())
         return sftp
 
     def _load_known_hosts(self, ssh: Any) -> None:
