@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
+from xml.parsers.expat import ExpatError, ParserCreate
 
 from django.utils.translation import gettext as _
 
@@ -51,6 +52,8 @@ _FULL = {"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "ServiceQu
 _SHOWN = re.compile(r"(?=.*[a-z])[A-Z][A-Za-z.]{1,39}|[0-9]{3}", re.ASCII)
 #: Bytes that an answer may have if it is not a file. A page of a list has a thousand names, of some 300 bytes each.
 _LONGEST_ANSWER = 4 * 1024 * 1024
+#: Elements that it may have. A list of 1,000 names, the most that S3 sends at once, has some 10,000.
+_MOST_ELEMENTS = 50_000
 
 
 class S3(Client):
@@ -211,9 +214,10 @@ class _ShortAnswer:
     def stream(self) -> Iterator[bytes]:
         """Yield the body. Raises `WrongAddress` if it is too long, `TimeoutError` if it takes too long."""
         size, until = 0, time.monotonic() + ANSWER
+        check = _Check()
         for chunk in self._raw.stream():
             size += len(chunk)
-            if size > _LONGEST_ANSWER:
+            if size > _LONGEST_ANSWER or not check.passes(chunk):
                 self._raw.close()
                 raise WrongAddress(_("What answers at its address does not speak S3."))
             if time.monotonic() > until:
@@ -223,6 +227,34 @@ class _ShortAnswer:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._raw, name)
+
+
+class _Check:
+    """Tells whether an answer takes much more memory than it has bytes: each of its elements does, and with a document
+    type some letters can stand for a million."""
+
+    def __init__(self) -> None:
+        self._elements = 0
+        self._has_doctype = self._is_at_end = False
+        self._parser = ParserCreate("utf-8")
+        self._parser.StartElementHandler = self._count
+        self._parser.StartDoctypeDeclHandler = self._refuse
+
+    def _count(self, *_element: Any) -> None:
+        self._elements += 1
+
+    def _refuse(self, *_parts: Any) -> None:
+        self._has_doctype = True
+        raise ValueError  # what follows must not be parsed
+
+    def passes(self, chunk: bytes) -> bool:
+        """Add a part of the answer, and tell whether it may be read so far."""
+        if not self._is_at_end:
+            try:
+                self._parser.Parse(chunk)
+            except (ExpatError, ValueError):  # botocore reads no more of it, either
+                self._is_at_end = True
+        return not self._has_doctype and self._elements <= _MOST_ELEMENTS
 
 
 def authorities() -> str | bool:

@@ -13,9 +13,9 @@ import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 from urllib.parse import quote, unquote, urlsplit
-from xml.etree.ElementTree import ParseError, XMLPullParser
+from xml.etree.ElementTree import ParseError, XMLParser
 
 from django.utils.translation import gettext as _
 
@@ -107,9 +107,10 @@ class WebDav(Renaming):
 
     def _entries(self, folder: str, activity: Activity) -> list[tuple[str, bool]]:
         """Return the names in a folder, and whether each is a folder. It is parsed bit by bit, since it may be long."""
-        parser: XMLPullParser[Any] = XMLPullParser(["end"])
-        entries, own = [], unquote(self._path(folder))
-        size = last = 0  # the bytes so far, and those before the entry that is not complete yet
+        found = _Entries()
+        parser = XMLParser(target=found)
+        own = unquote(self._path(folder))
+        number = size = last = 0  # entries and bytes so far, and the bytes when the last entry was complete
         headers = {"Depth": "1", "Content-Type": "application/xml"}
         try:
             with self._asked("PROPFIND", f"{folder}/", headers=headers, content=_KINDS) as answer:
@@ -121,24 +122,16 @@ class WebDav(Renaming):
                     if size > _LONGEST_LIST or size - last > _LONGEST_ENTRY + CHUNK:
                         raise self._no_webdav()
                     parser.feed(chunk)
-                    for _event, element in cast(Any, parser.read_events()):
-                        if element.tag == f"{_DAV}response":
-                            path = unquote(urlsplit(element.findtext(f"{_DAV}href", "").strip()).path).rstrip(
-                                "/"
-                            )
-                            if path != own:
-                                is_folder = element.find(f".//{_DAV}collection") is not None
-                                entries.append((path.rpartition("/")[2], is_folder))
-                                if len(entries) > client.MOST_LISTED:
-                                    raise client.lists_too_much()
-                            element.clear()
-                            last = size
+                    if len(found.entries) > number:
+                        number, last = len(found.entries), size
+                    if number > client.MOST_LISTED + 1:  # with the folder itself
+                        raise client.lists_too_much()
                 parser.close()
         except FileNotFoundError:
             return []
         except ParseError:
             raise self._no_webdav() from None
-        return entries
+        return [(path.rpartition("/")[2], is_folder) for path, is_folder in found.entries if path != own]
 
     def delete(self, name: str) -> None:
         with suppress(FileNotFoundError), self._asked("DELETE", name):
@@ -224,6 +217,46 @@ class WebDav(Renaming):
                 headers={"User-Agent": "babybuddy-backup", "Accept-Encoding": "identity"},
             )
         return self._http
+
+
+class _Entries:
+    """Collects the entries of a list as it is parsed, and nothing else of it: what a parser builds of an element takes
+    a hundred times the bytes of its shortest text."""
+
+    def __init__(self) -> None:
+        #: (path, whether it is a folder) of each.
+        self.entries: list[tuple[str, bool]] = []
+        self._depth = 0
+        self._depth_of_entry = -1
+        self._path: list[str] = []
+        self._is_path = self._is_folder = False
+
+    def doctype(self, *_parts: Any) -> None:
+        """Refuse what a list never has: it could name some letters that stand for a million."""
+        raise ParseError
+
+    def start(self, tag: str, _attributes: Any) -> None:
+        self._depth += 1
+        if tag == f"{_DAV}response":
+            self._depth_of_entry, self._path, self._is_folder = self._depth, [], False
+        elif tag == f"{_DAV}href":
+            self._is_path = self._depth == self._depth_of_entry + 1
+        elif tag == f"{_DAV}collection":
+            self._is_folder = True
+
+    def data(self, text: str) -> None:
+        if self._is_path:
+            self._path.append(text)
+
+    def end(self, tag: str) -> None:
+        self._depth -= 1
+        self._is_path = False
+        if tag == f"{_DAV}response":
+            path = unquote(urlsplit("".join(self._path).strip()).path)
+            self.entries.append((path.rstrip("/"), self._is_folder))
+
+    def close(self) -> None:
+        """Do nothing: the parser calls it at the end."""
 
 
 def _chunks(file: BinaryIO) -> Iterator[bytes]:

@@ -284,7 +284,7 @@ class Entry:
     filename, st_mode = "x", 0o100600
 
 
-@pytest.mark.parametrize("kind", ["s3", "webdav", "sftp"])
+@pytest.mark.parametrize("kind", ["s3", "webdav", "sftp", "sftp without names"])
 def test_a_list_that_nobody_waits_for_any_more(s3_at, trouble, monkeypatch, remote, kind):
     """A server that sends names without end, slowly: the thread that reads them ends as soon as it is given up."""
     sent = []
@@ -326,7 +326,10 @@ def test_a_list_that_nobody_waits_for_any_more(s3_at, trouble, monkeypatch, remo
     def entries(sftp, path):
         for number in range(1000):
             page(number)
-            yield Entry
+            if kind == "sftp":
+                yield Entry
+            else:  # the library asks on by itself if a list has no other names than that of the folder
+                sftp.stat("/")
 
     monkeypatch.setattr(asking, "ANSWER", 0.5)
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
@@ -595,6 +598,56 @@ def test_s3_certificate(s3_at, trouble, tmp_path, monkeypatch):
 
 
 # -- WebDAV ---
+
+
+@pytest.mark.parametrize("kind", ["S3", "WebDAV"])
+@pytest.mark.parametrize("status", [200, 403])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b'<!DOCTYPE a [<!ENTITY b "%s"><!ENTITY c "%s">]><a xmlns="DAV:"><response><href>%s</href></response></a>'
+        % (b"x" * 1000, b"&b;" * 1000, b"&c;" * 50),
+        b'<a xmlns="DAV:">%s</a>' % (b"<b/>" * 900_000),
+        b'<a xmlns="DAV:">%s</a>' % (b"<response><href>/nas/site_1/kept</href></response>" * 80_000),
+    ],
+    ids=["entities", "elements", "entries"],
+)
+def test_an_answer_that_swells(s3_at, kind, status, answer):
+    """A few MB that would take hundreds of them in memory, if all that a parser makes of them were kept."""
+    pytest.importorskip({"S3": "boto3", "WebDAV": "httpx"}[kind])
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.send_response(207 if kind == "WebDAV" and status == 200 else status)
+            self.end_headers()
+            with suppress(OSError):
+                self.wfile.write(answer)
+
+        do_PROPFIND = do_GET
+
+        def log_message(self, *args):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        at = f"127.0.0.1:{server.server_address[1]}"
+        place = s3_at(
+            f"s3://AKIAFAMILY:secret-one@b?endpoint_url=http://{at}"
+            if kind == "S3"
+            else f"webdav://family:secret@{at}/nas"
+        )
+        with suppress(LocationFailed):
+            place.names()  # its library is loaded now
+        tracemalloc.start()
+        try:
+            with suppress(LocationFailed):
+                place.names()
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+            server.shutdown()
+    assert peak < 25 * MIB
 
 
 @pytest.mark.parametrize(
