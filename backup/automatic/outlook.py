@@ -12,6 +12,7 @@ import json
 import os
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -77,7 +78,8 @@ def read() -> Outlook | None:
     for path in _paths():
         with suppress(OSError, TypeError, ValueError):
             outlooks.append(Outlook(**json.loads(_content(path))))
-    return max(outlooks, key=lambda outlook: outlook.written, default=None)
+    latest = time.time() + DRIFT  # one of the future was written while the clock was wrong
+    return max(outlooks, key=lambda outlook: (outlook.written <= latest, outlook.written), default=None)
 
 
 def write(outlook: Outlook) -> None:

@@ -206,11 +206,14 @@ def good_until(backup: StoredBackup | None) -> dt.datetime | None:
 def last_run() -> state.LastRun | None:
     """Return how the last run went; None if there was none.
 
-    It is read from the storage, and from a file of this machine, to which it is written if the storage fails.
+    It is read from the storage, and from a file of this machine, to which it is written if the storage fails. One of
+    the future was saved while the clock was wrong, so it is older than any other, and cannot put off the next run.
     """
-    known = outlook.read()
-    runs = [state.load_last_run(), known.last_run if known else None]
-    return max((run for run in runs if run is not None), key=lambda run: run.at, default=None)
+    known, now = outlook.read(), aware_now()
+    latest = now + dt.timedelta(seconds=outlook.DRIFT)
+    runs = [run for run in (state.load_last_run(), known.last_run if known else None) if run is not None]
+    run = max(runs, key=lambda run: (run.at <= latest, run.at), default=None)
+    return run and replace(run, at=min(run.at, latest))
 
 
 def save_run(run: state.LastRun) -> None:

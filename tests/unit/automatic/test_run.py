@@ -581,6 +581,42 @@ def test_other_models_may_shrink(nightly, at):
         assert status.status().state is State.OK
 
 
+# -- a clock that was wrong ---
+
+
+def fails(moment, settings):
+    settings.BACKUP_ENCRYPT = "local"  # there is no key
+    with freeze_time(moment), pytest.raises(BackupError):
+        run.run(now=True)
+    settings.BACKUP_ENCRYPT = "off"
+
+
+def test_a_run_that_failed_while_the_clock_was_ahead_puts_nothing_off(nightly, at, settings):
+    fails(at("2027-11-03 12:00"), settings)
+    with freeze_time(at("2026-11-03 12:00")):
+        assert look._is_due()
+        assert run.run().made
+        assert status.status().state is State.OK
+        assert not look._is_due()
+    with freeze_time(at("2026-11-04 12:00")):
+        assert look._is_due()
+
+
+@pytest.mark.parametrize("fails_to_save", [False, True])
+def test_a_good_run_while_the_clock_was_ahead_hides_no_failure(
+    nightly, at, settings, monkeypatch, fails_to_save
+):
+    assert made(at("2027-11-03 12:00"))
+    assert made(at("2026-11-03 12:00"))
+    if fails_to_save:  # the run is then noted on this machine only
+        monkeypatch.setattr(status.state, "save_last_run", full_disk)
+    fails(at("2026-11-03 13:00"), settings)
+    with freeze_time(at("2026-11-03 13:02")):
+        assert status.status().state is State.FAILED
+        assert look._is_due()
+    assert len(mail.outbox) == 1
+
+
 # -- many months ---
 
 
