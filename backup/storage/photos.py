@@ -15,6 +15,7 @@ from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
+from zipfile import BadZipFile
 
 from django.core.files import File
 from django.utils.translation import gettext as _
@@ -28,6 +29,8 @@ from .bounded import one_of
 from .facts import LOCAL
 from .files import PHOTOS
 
+#: The errors of a photo that cannot be read in one place, but perhaps in another one.
+NOT_READ: tuple[type[Exception], ...] = (FileNotFoundError, StorageFailed, *DAMAGE)
 #: A photo that no backup names is kept for this long: a backup that names it may be in the making.
 YOUNG = dt.timedelta(days=1)
 
@@ -154,8 +157,9 @@ class Photos:
 
 
 class Anywhere:
-    """The photos of this site, wherever they are: in BACKUP_ROOT, or else in a location. `others`: include those of
-    other sites in the same storage, since a database that was made anew counts as another site."""
+    """The photos of this site, wherever they are: in BACKUP_ROOT, or else in a location. One that is damaged in a place
+    is read from the next. `others`: include those of other sites in the same storage, since a database that was made
+    anew counts as another site."""
 
     def __init__(self, *, others: bool = False) -> None:
         self._others = others
@@ -167,32 +171,58 @@ class Anywhere:
             places += map(Local, files.other_sites())
         return [Photos(place) for place in places]
 
-    def _place_of(self, photo: Photo, key: Key | None) -> Photos | None:
+    def _places_of(self, photo: Photo, key: Key | None) -> Iterator[Photos]:
         places = [*self._places]
         for number, place in enumerate(places):
             try:
                 with one_of(len(places) - number):
-                    if place.has(photo, key):
-                        return place
+                    is_here = place.has(photo, key)
             except StorageFailed:
                 # It is down, or does not allow it. To be told so again for each photo would take as long each time.
                 self._places.remove(place)
-        return None
+                continue
+            if is_here:
+                yield place
 
     def has(self, photo: Photo, key: Key | None) -> bool:
-        return self._place_of(photo, key) is not None
+        return any(True for _place in self._places_of(photo, key))
 
     def blocks(self, photo: Photo, key: Key | None) -> Iterator[bytes]:
-        place = self._place_of(photo, key)
-        if place is None:
-            raise FileNotFoundError(photo.name)
-        yield from place.blocks(photo, key)
+        error: Exception = FileNotFoundError(photo.name)
+        for place in self._places_of(photo, key):
+            with tempfile.SpooledTemporaryFile(IN_MEMORY) as copy:
+                try:
+                    _copy_whole(place.blocks(photo, key), photo, cast(BinaryIO, copy))
+                except NOT_READ as failure:
+                    error = failure
+                    continue
+                yield from iter(lambda: copy.read(BLOCK), b"")
+                return
+        raise error
 
     def bring(self, photo: Photo, key: Key | None, folder: Path) -> None:
-        place = self._place_of(photo, key)
-        if place is None:
+        first = None
+        for place in self._places_of(photo, key):
+            if place.is_whole(photo, key):
+                place.bring(photo, key, folder)
+                return
+            first = first or place
+        if first is None:
             raise FileNotFoundError(photo.name)
-        place.bring(photo, key, folder)
+        first.bring(photo, key, folder)  # whoever reads it finds what is wrong with it
+
+
+def _copy_whole(blocks: Iterator[bytes], photo: Photo, copy: BinaryIO) -> None:
+    """Copy a photo to a file, and go back to its beginning. Raises `BadZipFile` if it is not whole."""
+    digest = hashlib.sha256()
+    for block in blocks:
+        digest.update(block)
+        copy.write(block)
+        if copy.tell() > photo.size:
+            break
+    if digest.hexdigest() != photo.sha256:
+        raise BadZipFile(photo.name)
+    copy.seek(0)
 
 
 def source(place: str) -> PhotoSource:
