@@ -397,15 +397,17 @@ def _content(backup: StoredBackup, size: int) -> Content:
 
 
 def _there(copies: Mapping[str, Content]) -> str:
-    """Return "7 backups, the newest of Nov. 26, 2026, 3:12 a.m."; "" if there is none."""
-    if not copies:
+    """Return "7 backups, the newest of Nov. 26, 2026, 3:12 a.m."; "" if there is none. Those that cannot be read do not
+    count."""
+    moments = [parse(text).created for text, content in copies.items() if not content.is_damaged]
+    if not moments:
         return ""
-    newest = timezone.localtime(max(parse(text).created for text in copies))
+    newest = timezone.localtime(max(moments))
     return ngettext(
         "%(n)s backup, of %(date)s",
         "%(n)s backups, the newest of %(date)s",
-        len(copies),
-    ) % {"n": len(copies), "date": formats.date_format(newest, "DATETIME_FORMAT")}
+        len(moments),
+    ) % {"n": len(moments), "date": formats.date_format(newest, "DATETIME_FORMAT")}
 
 
 def test(name: str, user: Any) -> Seen:

@@ -206,6 +206,20 @@ def test_a_new_location_gets_what_is_here(places, settings, at, starts):
         assert not look._is_due()
 
 
+def test_only_what_can_be_read_counts(places, at):
+    """Where the notes are gone, too, and with them what the file was."""
+    first, second = (night(at(f"2026-11-0{day} 03:00")) for day in (3, 4))
+    for path in (*conf.root.rglob(second.name), *places["nas"].rglob(second.name)):
+        path.write_bytes(path.read_bytes()[:-100])
+    (notes,) = conf.root.rglob("locations.json")
+    notes.unlink()
+    with freeze_time(at("2026-11-04 04:00")):
+        run.copy_again()
+        (seen,) = [seen for seen in status.status().locations if seen.name == "nas"]
+    assert {*map(lambda path: path.name, there(places["nas"]))} == {first.name, second.name}
+    assert "1 backup, of Nov. 3" in seen.message
+
+
 def test_safety_copies_stay_here(places):
     services.keep_backup(BackupKind.SAFETY)
     made = services.keep_backup(label="by hand")
