@@ -216,7 +216,7 @@ def test_only_what_can_be_read_counts(places, at):
     with freeze_time(at("2026-11-04 04:00")):
         run.copy_again()
         (seen,) = [seen for seen in status.status().locations if seen.name == "nas"]
-    assert {*map(lambda path: path.name, there(places["nas"]))} == {first.name, second.name}
+    assert {path.name for path in there(places["nas"])} == {first.name, second.name}
     assert "1 backup, of Nov. 3" in seen.message
 
 
