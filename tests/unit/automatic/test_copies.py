@@ -209,8 +209,10 @@ def test_a_new_location_gets_what_is_here(places, settings, at, starts):
 def test_only_what_can_be_read_counts(places, at):
     """Where the notes are gone, too, and with them what the file was."""
     first, second = (night(at(f"2026-11-0{day} 03:00")) for day in (3, 4))
-    for path in (*conf.root.rglob(second.name), *places["nas"].rglob(second.name)):
-        path.write_bytes(path.read_bytes()[:-100])
+    for path in conf.root.rglob(second.name):
+        path.unlink()
+    with zipfile.ZipFile(there(places["nas"])[-1], "w") as archive:
+        archive.writestr("metadata.json", "{}")
     (notes,) = conf.root.rglob("locations.json")
     notes.unlink()
     with freeze_time(at("2026-11-04 04:00")):
