@@ -67,7 +67,7 @@ A subclass may define, if the engine needs it to be correct
 `defer_constraints()`, `check_deferred_constraints()`
     The same for engines that can defer the checks of references: called when the transaction begins, and at its end.
 `is_about_a_record(error)`
-    Tell whether an `OperationalError` of the driver is about one record, rather than about the whole restore.
+    Tell whether an error is about one record, rather than about the whole restore.
 `is_damage(error)`
     Tell whether an error of the driver means that the database is damaged, or lacks a table.
 `can_hold(column, value)`, `BOUNDED`

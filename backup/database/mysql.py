@@ -433,9 +433,9 @@ class MySQL(Database):
     def is_damage(self, error: DatabaseError) -> bool:
         return super().is_damage(error) or self.code_of(error) in DAMAGED
 
-    def is_about_a_record(self, error: OperationalError) -> bool:
+    def is_about_a_record(self, error: Exception) -> bool:
         # Errors of data and constraints that mysqlclient raises as OperationalError.
-        return bool(error.args) and error.args[0] in {
+        return super().is_about_a_record(error) or self.code_of(error) in {
             1048,
             1264,
             1292,

@@ -127,6 +127,9 @@ class PostgreSQL(Database):
         if self.connection.connection is not None and not self.connection.get_autocommit():
             self.execute("ROLLBACK TO SAVEPOINT snapshot")
 
+    def is_about_a_record(self, error: Exception) -> bool:
+        return super().is_about_a_record(error) and self.code_of(error) not in NOT_ALLOWED
+
     def is_damage(self, error: DatabaseError) -> bool:
         return super().is_damage(error) or str(self.code_of(error))[:2] in DAMAGED
 
@@ -554,6 +557,8 @@ WHOLE = {
 }
 #: SQLSTATE: a lock was not granted in time.
 LOCKED = {"55P03"}
+#: SQLSTATE: the database may only be read, or the role may not do it.
+NOT_ALLOWED = {"25006", "42501"}
 #: Classes of SQLSTATE of temporary errors: connections, deadlocks, a server that starts or shuts down.
 PASSING = {"08", "40", "57"}
 #: Classes of SQLSTATE for something that cannot be read: values, files, an internal error.

@@ -256,7 +256,7 @@ class Session(ABC):
         """Tell whether an error says that the database is damaged, or that a table is missing."""
         return self.code_of(error) in MISSING
 
-    def code_of(self, error: DatabaseError) -> object:
+    def code_of(self, error: Exception) -> object:
         """Return the code of a server's error: a SQLSTATE, or a number. None if it is not from the server."""
         cause = error.__cause__  # psycopg 3 and psycopg 2 name it differently
         state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)

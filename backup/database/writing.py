@@ -137,7 +137,7 @@ class Writing(Conversion):
 
     def _raise_unless_about_a_record(self, error: Exception) -> None:
         """Raise an error again if it is not about a record (a lost connection, a full disk)."""
-        if isinstance(error, OperationalError) and not self.is_about_a_record(error):
+        if not self.is_about_a_record(error):
             raise error
 
     def _explain(self, table: Table, row: Row, error: Exception) -> tuple[str | None, str]:
@@ -245,9 +245,9 @@ class Writing(Conversion):
         with self.errors_explained(), closing(self.cursor()) as cursor:
             cursor.executemany(sql, list(zip(*others, key, strict=True)))
 
-    def is_about_a_record(self, error: OperationalError) -> bool:
-        """Tell whether an `OperationalError` is about one record. By default, none is."""
-        return False
+    def is_about_a_record(self, error: Exception) -> bool:
+        """Tell whether an error is about one record. By default, any but an `OperationalError` is."""
+        return not isinstance(error, OperationalError)
 
     @abstractmethod
     def reset_sequences(self, tables: Sequence[Table]) -> None: ...

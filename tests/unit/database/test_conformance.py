@@ -236,6 +236,19 @@ def test_a_refused_record_is_named_and_those_around_it_are_not(database, insert)
     assert rows_of(database, SPECIES) == []
 
 
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="only PostgreSQL's sessions can be set to it")
+@pytest.mark.parametrize("write", [Database.insert, Database.update])
+def test_no_record_is_blamed_if_the_database_may_only_be_read(database, write):
+    with connection.cursor() as cursor:
+        cursor.execute("SET default_transaction_read_only = on")
+    try:
+        with pytest.raises(BackupError, match="read-only transaction"), database.restoring([SPECIES]):
+            write(database, SPECIES, make_species(3))
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("SET default_transaction_read_only = off")
+
+
 @pytest.mark.parametrize("value", [2, 2**70, "text", None])
 def test_whatever_a_refused_record_holds_it_is_named(host_db, value):
     """A number in a field for JSON has no range."""
