@@ -3,35 +3,42 @@
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from django.db import DatabaseError
 from django.db.migrations.recorder import MigrationRecorder
 from django.utils.translation import gettext as _
 
-from .database import Database, reason_of
+from .database import Database, memo, reason_of
 from .exceptions import BackupError, Damaged, StorageFailed
 from .options import Reporter
+from .storage.atomic import sync_folder
 from .tables import Table
 from .upgrade import process
 
 #: The value in the header of a file that uses a write-ahead log.
 _WAL = 2
+#: The ends of the names of the files that SQLite has beside a database.
+SUFFIXES = ("-wal", "-shm", "-journal")
 
 
 @dataclass
 class Rescue:
     """What was done to make a restore possible. `safety_copy`: the name of the copy of what could be read; "" if
-    nothing could. `warnings`: what was kept, and where."""
+    nothing could. `warnings`: what was kept, and where. `finish`: to be called once the restore is committed. Raises
+    `StorageFailed`, and then nothing was changed."""
 
     safety_copy: str = ""
     warnings: list[str] = field(default_factory=list)
+    finish: Callable[[], None] = lambda: None
 
 
 @contextmanager
@@ -43,8 +50,8 @@ def rescued(
     *,
     clears: bool,
 ) -> Iterator[Rescue | None]:
-    """Replace a damaged database file by a new one for the restore in the block; if that fails, put the old one back.
-    If only tables are missing, or tables of a server are damaged, create these anew.
+    """Have the restore in the block write to a new file, if the database file is damaged; it takes the place of the old
+    one at the end. If only tables are missing, or tables of a server are damaged, create these anew.
 
     `keep`: makes a copy of what can be read, and returns its name. `clears`: whether the restore does not need existing
     data. Yields None if there is no such damage. Raises `Damaged` if the restore is not possible.
@@ -72,17 +79,32 @@ def rescued(
                 rescue.warnings.append(text % {"names": ", ".join(damaged)})
             yield rescue
         return
-    with process.fresh_database(reporter) as fresh, _replaced(database, path, fresh) as aside:
+    aside = name_aside(path)
+    with process.fresh_database(reporter) as fresh, _new_file(database, path, fresh) as put_in_place:
         rescue.warnings.append(
             _("The database file was damaged, and a new one was made. The old one is kept as %(path)s.")
             % {"path": aside}
         )
+        rescue.finish = partial(put_in_place, aside)
         yield rescue
 
 
 def name_aside(path: Path) -> Path:
     """Return the path under which a damaged database file is kept, beside the new one."""
     return path.with_name(f"{path.name}-damaged-{dt.datetime.now(dt.timezone.utc):%Y%m%dT%H%M%SZ}")
+
+
+def remove_rest(database: Database) -> None:
+    """Delete the new file of a process that was killed while it replaced a damaged one."""
+    if path := database.file():
+        shutil.rmtree(_folder(path), ignore_errors=True)
+
+
+def _folder(path: Path) -> Path:
+    """Return the folder in which a new file is made: there it has its name already, of which the id of the site is
+    made."""
+    real = path.resolve()
+    return real.with_name(f"{real.name}-anew")
 
 
 def _damage(database: Database, tables: Sequence[Table]) -> tuple[list[str], list[str], dict[str, str]]:
@@ -96,38 +118,99 @@ def _damage(database: Database, tables: Sequence[Table]) -> tuple[list[str], lis
 
 
 @contextmanager
-def _replaced(database: Database, path: Path, fresh: Path) -> Iterator[Path]:
-    """Replace the site's database file by another one; if the block raises an error, put the old one back.
+def _new_file(database: Database, path: Path, fresh: Path) -> Iterator[Callable[[Path], None]]:
+    """Use a copy of another database file, beside that of the site, in its stead.
 
-    Yields the path of the old one.
+    Yields a function that ends this: it lets the copy take the place of the site's file, of which it is given the new
+    path. Until then, that file stays where it is, so that it is still there if this process is killed.
     """
     first = _first_migration(database)
-    aside = name_aside(path)
-    new = path.with_name(f"{path.name}-new")
-    database.connection.close()
+    real = path.resolve()  # SQLite's own files are beside it, not beside a link to it
+    folder = _folder(path)
+    new = folder / path.name
+    with ExitStack() as stack:
+        with _failure_explained():
+            remove_rest(database)
+            folder.mkdir(0o700)
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            shutil.copyfile(fresh, new)
+            if _has_wal(real):
+                with closing(sqlite3.connect(new)) as raw:
+                    raw.execute("PRAGMA journal_mode = WAL")
+            _look_like(new, real)
+        stack.callback(memo.forget_site)
+        use = stack.enter_context(ExitStack())
+        use.enter_context(database.instead(new))
+        memo.forget_site()
+        if first is not None:  # the id of the site is made of it, too
+            migrations = MigrationRecorder(database.connection).migration_qs
+            migrations.filter(pk=migrations.order_by("pk").values_list("pk", flat=True)[0]).update(**first)
+
+        def put_in_place(aside: Path) -> None:
+            use.close()
+            memo.forget_site()
+            with _failure_explained():
+                _replace(real, new, aside)
+
+        yield put_in_place
+
+
+@contextmanager
+def _failure_explained() -> Iterator[None]:
     try:
-        shutil.copyfile(fresh, new)
-        if _has_wal(path):
-            with closing(sqlite3.connect(new)) as raw:
-                raw.execute("PRAGMA journal_mode = WAL")
-        with suppress(OSError):
-            shutil.copystat(path, new)
-        _move(path, aside)
-        os.replace(new, path)
+        yield
     except OSError as error:
         raise StorageFailed(
             _("The server cannot replace the database file (%(reason)s).")
             % {"reason": error.strerror or error}
         ) from error
+
+
+def _replace(path: Path, new: Path, aside: Path) -> None:
+    """Put a new database file in the place of another one, and keep that as `aside`. Whenever this process is killed,
+    or the power fails, one of the two is there. Raises `OSError`."""
+    if Path(f"{new}-wal").exists():  # SQLite could not empty it
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+    _sync(new)
+    with suppress(sqlite3.Error, UnicodeDecodeError), closing(sqlite3.connect(path)) as raw:
+        raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the file then is whole without its log
     try:
-        if first is not None:  # the id of the site is made of it
-            migrations = MigrationRecorder(database.connection).migration_qs
-            migrations.filter(pk=migrations.order_by("pk").values_list("pk", flat=True)[0]).update(**first)
-        yield aside
-    except BaseException:
-        database.connection.close()
-        _move(aside, path)
+        os.link(path, aside)
+    except FileExistsError:
+        if not aside.samefile(path):  # a process that was killed has come as far as this
+            raise
+    except OSError:  # not every file system can do that
+        shutil.copyfile(path, aside)
+        _look_like(aside, path)
+        _sync(aside)
+    # SQLite would take them for those of the new file.
+    moved = [suffix for suffix in SUFFIXES if Path(f"{path}{suffix}").exists()]
+    try:
+        for suffix in moved:
+            os.replace(f"{path}{suffix}", f"{aside}{suffix}")
+        os.replace(new, path)
+    except OSError:
+        for suffix in moved:
+            with suppress(FileNotFoundError):
+                os.replace(f"{aside}{suffix}", f"{path}{suffix}")
+        aside.unlink()
         raise
+    sync_folder(path.parent)
+
+
+def _sync(file: Path) -> None:
+    with file.open("r+b") as opened:
+        os.fsync(opened.fileno())
+
+
+def _look_like(file: Path, other: Path) -> None:
+    """Give a file the owner, the mode and the times of another one, as far as this user may."""
+    with suppress(OSError):
+        shutil.copystat(other, file)
+    if os.name != "nt":
+        with suppress(OSError):
+            info = other.stat()
+            os.chown(file, info.st_uid, info.st_gid)
 
 
 def _has_wal(path: Path) -> bool:
@@ -143,10 +226,3 @@ def _first_migration(database: Database) -> dict[str, object] | None:
         migrations = MigrationRecorder(database.connection).migration_qs.order_by("pk")
         return migrations.values("app", "name", "applied").first()
     return None
-
-
-def _move(path: Path, target: Path) -> None:
-    """Rename a database file, together with the files of SQLite beside it."""
-    for suffix in ("-wal", "-shm", "-journal", ""):
-        with suppress(FileNotFoundError):
-            os.replace(f"{path}{suffix}", f"{target}{suffix}")

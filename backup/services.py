@@ -79,7 +79,7 @@ from .options import (
     Result,
 )
 from .proof import Proof, Verdict, compare, prove
-from .rescue import Rescue, name_aside, rescued
+from .rescue import Rescue, name_aside, remove_rest, rescued
 from .restore.apply import next_keys, write
 from .restore.batches import Report, Spool
 from .restore.build import build
@@ -940,6 +940,8 @@ def _restore(
             state.save_last_restore(last)
             carried_out.append(last)
             safety_copy.is_needed = True  # from here on, even if the commit seems to fail
+        if rescue:
+            rescue.finish()
         # The restore is committed. Errors from here on become warnings and do not make it fail.
         if database.KEYS_AFTER_COMMIT:
             try:
@@ -952,6 +954,7 @@ def _restore(
         except BackupError as error:
             warnings.append(error.message)
         remove_leftovers()
+        remove_rest(database)
         try:
             babybuddy.drop_caches()
         except Exception as error:  # noqa: BLE001  any cache backend may be configured

@@ -75,8 +75,9 @@ A subclass may define, if the engine needs it to be correct
     are refused by name; `writer_of` must refuse them as well.
 `takes_dangling`
     Whether a row with a dangling reference can be written inside `restoring`.
-`damage(tables)`, `file()`, `copy_file(target)`
-    Return what is damaged in the database. For an engine whose database is a file: return its path, and copy it.
+`damage(tables)`, `file()`, `copy_file(target)`, `instead(file)`
+    Return what is damaged in the database. For an engine whose database is a file: return its path, copy it, and use
+    another file instead of it.
 `damaged_tables(tables)`, `made_anew(tables, damaged)`
     For servers: return which tables are damaged; and a context manager around a restore that creates them anew.
 `cursor()`, `quote(name)`, `table_names()`
@@ -110,7 +111,7 @@ standard's `FETCH FIRST`), `INSERT` with several rows, `IN` with a list, `UNION 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -204,6 +205,10 @@ class Database(Salvage, Writing):
 
     def copy_file(self, target: Path) -> None:
         """Copy the database file as it is, including any damage. Raises `OSError`."""
+        raise NotImplementedError
+
+    def instead(self, file: Path) -> AbstractContextManager[None]:
+        """Use another database file in the block. `file` and `lock` are still about that of the site."""
         raise NotImplementedError
 
     def missing_tables(self, tables: Iterable[Table]) -> dict[str, Table]:

@@ -1,10 +1,13 @@
-"""How to read a damaged SQLite file."""
+"""How to read a damaged SQLite file, and to use another one instead."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlsplit
 
 from django.db import DatabaseError, OperationalError
 
@@ -15,6 +18,9 @@ from .session import RawRows
 
 #: Parts of SQLite's messages about damage, or about a missing table or column.
 DAMAGE = ("malformed", "not a database", "no such table", "no such column")
+
+#: The key in the settings of a connection for the name of the site's database, where another file is used instead.
+INSTEAD_OF = "BACKUP_INSTEAD_OF"
 
 
 class DamagedFile(Salvage):
@@ -49,6 +55,20 @@ class DamagedFile(Salvage):
             if self.unreadable is None:
                 raise
             return super()._rows_between(f"{select} NOT INDEXED", name, first, last)
+
+    @contextmanager
+    def instead(self, file: Path) -> Iterator[None]:
+        before = self.connection.settings_dict
+        name, new = str(before["NAME"]), str(file)
+        if name.startswith("file:"):
+            new = urlsplit(name)._replace(path=quote(file.as_posix())).geturl()
+        self.connection.close()
+        self.connection.settings_dict = {**before, "NAME": new, INSTEAD_OF: name}
+        try:
+            yield
+        finally:
+            self.connection.close()
+            self.connection.settings_dict = before
 
     def numbered(self, table: Table, low: int, high: int) -> RawRows:
         return self.numbered_by(

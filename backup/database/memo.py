@@ -49,6 +49,11 @@ def site_id() -> str:
     return _sites[settings]
 
 
+def forget_site() -> None:
+    """Let `site_id` ask the database again, since that is another one now."""
+    _sites.clear()
+
+
 def save_note(text: str) -> None:
     """Save a text about a restore, in its transaction, so that both are committed or neither. Replaces the one before.
 

@@ -22,7 +22,7 @@ from ..kinds import BOOLEAN, DATE, DATETIME, DECIMAL, DURATION, FLOAT, INTEGER, 
 from ..tables import Column, Table
 from .base import Database
 from .conversion import ColumnReader
-from .damaged_file import DamagedFile
+from .damaged_file import INSTEAD_OF, DamagedFile
 from .errors import Job, already_running
 from .foreign_file import opened
 from .lenient import LenientChecked, lenient
@@ -160,7 +160,8 @@ class SQLite(DamagedFile, Database):
     def file(self) -> Path | None:
         if self.connection.is_in_memory_db():  # type: ignore[attr-defined]
             return None
-        name = str(self.connection.settings_dict["NAME"])
+        settings_dict = self.connection.settings_dict
+        name = str(settings_dict.get(INSTEAD_OF) or settings_dict["NAME"])
         return Path(unquote(urlsplit(name).path) if name.startswith("file:") else name)
 
     def copy_file(self, target: Path) -> None:

@@ -36,10 +36,10 @@ def atomic_write(path: Path) -> Iterator[Any]:
         with suppress(OSError):
             os.unlink(file.name)
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Sync a folder, so that the new name is on the disk, too. Not every file system can do that."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)

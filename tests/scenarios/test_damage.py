@@ -3,9 +3,12 @@
 SQLite lets a column hold anything, and a file of its own may be damaged: no other engine does either.
 """
 
+import errno
 import io
+import os
 import re
 import shutil
+import signal
 import sqlite3
 from contextlib import closing, nullcontext
 from dataclasses import replace
@@ -18,10 +21,11 @@ from django.db import connection
 from django.test import Client
 from django.urls import reverse
 
-from backup import services
+from backup import rescue, services
 from backup.conf import conf
 from backup.database import memo
-from backup.exceptions import Damaged, Forbidden, InvalidBackup, Unreadable
+from backup.database.lock_file import LOCK_FILES
+from backup.exceptions import Damaged, Forbidden, InvalidBackup, StorageFailed, Unreadable
 from backup.options import RestoreMode, RestoreOptions
 from backup.storage import kept, keys
 from backup.tables import places_in_words
@@ -29,6 +33,7 @@ from backup.upgrade import process
 from tests.support.backups import metadata_of, records_of, take
 from tests.support.http import error_of, script, upload
 from tests.support.older import old
+from tests.support.processes import process as other
 from tests.support.snapshots import differences, snapshot
 
 pytestmark = pytest.mark.skipif(connection.vendor != "sqlite", reason="of SQLite")
@@ -135,6 +140,12 @@ def hurt(table, which, file=None):
 def set_aside():
     """The damaged files that are kept beside the database."""
     return [*path().parent.glob(f"{path().name}-damaged-*")]
+
+
+def beside():
+    """What is beside the database, except for the files that are locked in its place."""
+    locks = {f"{path()}-{lock}" for lock in LOCK_FILES.values()}
+    return {file for file in path().parent.glob(f"{path().name}-*") if str(file) not in locks}
 
 
 @pytest.fixture(autouse=True)
@@ -323,11 +334,132 @@ def test_over_a_damaged_file(many, how):
     assert aside.stat().st_ino == inode
     aside.unlink()
     if how == "a page":
-        memo._sites.clear()
+        memo.forget_site()
         assert memo.site_id() == site
         services.undo_restore()  # to what could be read
         assert core.Feeding.objects.count() == len(before["core.feeding"])
         assert 150 < core.Note.objects.count() < len(before["core.note"])
+
+
+#: Restores over a damaged file, and is killed at a step. The new database is a copy of another one.
+KILLED = """
+    import os, signal, sys
+    from contextlib import contextmanager, nullcontext
+    from pathlib import Path
+    from backup import rescue, services
+    from backup.database import Database
+    from backup.upgrade import process
+    from tests.scenarios.test_damage import ALL_THE_SAME
+
+    step, path, fresh = sys.argv[1:]
+    process.fresh_database = lambda reporter: nullcontext(Path(fresh))
+
+    def die():
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def dying(owner, name, after):
+        real = getattr(owner, name)
+
+        def call(*arguments, **named):
+            if not after:
+                die()
+            real(*arguments, **named)
+            die()
+
+        setattr(owner, name, call)
+
+    restoring = Database.restoring
+
+    @contextmanager
+    def killed(*arguments):
+        with restoring(*arguments):
+            yield
+            if step == "written":
+                die()
+        die()
+
+    if step in ("written", "committed"):
+        Database.restoring = killed
+    else:
+        owner, name, after = {
+            "copied": (rescue.shutil, "copyfile", True),
+            "put aside": (os, "link", True),
+            "to be put in place": (os, "replace", False),
+            "put in place": (os, "replace", True),
+            "synced": (rescue, "sync_folder", True),
+        }[step]
+        if step != "copied":  # of what comes before, it uses the same functions
+            finish = rescue._replace
+            rescue._replace = lambda *arguments: (dying(owner, name, after), finish(*arguments))
+        else:
+            dying(owner, name, after)
+    with open(path, "rb") as file:
+        services.restore_backup(file, ALL_THE_SAME)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")
+@pytest.mark.parametrize("wal", [False, True], ids=["", "wal"])
+@pytest.mark.parametrize(
+    "step",
+    ["copied", "written", "committed", "put aside", "to be put in place", "put in place", "synced"],
+)
+def test_killed_while_a_damaged_file_is_replaced(many, made_already, tmp_path, capfd, step, wal):
+    """The site has the old data or the new, is the same site, and can go on as if nothing had been."""
+    before, site, good = snapshot(), memo.site_id(), tmp_path / "good.zip"
+    good.write_bytes(take().getvalue())
+    connection.close()
+    if wal:
+        with closing(sqlite3.connect(path())) as database:
+            database.execute("PRAGMA journal_mode = WAL")
+    hurt("core_note", 3)
+    core.Feeding.objects.filter(pk=core.Feeding.objects.first().pk).delete()
+    connection.close()
+    damaged = path().read_bytes()
+    fresh = process.fresh_database(None).enter_result
+    with other(KILLED, step, good, fresh) as child:
+        assert child.wait(60) == -signal.SIGKILL, child.stderr.read()
+    is_new = step in ("put in place", "synced")
+    memo.forget_site()
+    assert memo.site_id() == site
+    if is_new:
+        assert not differences(before, snapshot())
+        assert [file.read_bytes() for file in set_aside()] == [damaged]
+        good.write_bytes(take().getvalue())
+    else:
+        assert path().read_bytes() == damaged
+        with pytest.raises(CommandError, match="--without-safety-copy"):
+            call_command("restore", str(good), clear=True, interactive=False)
+    call_command("backups")
+    assert "what could be read" in capfd.readouterr().out
+    call_command("restore", str(good), clear=True, interactive=False, without_safety_copy=True)
+    assert not differences(before, snapshot())
+    connection.close()
+    assert beside() == {*set_aside()}
+    call_command("restore", undo=True, interactive=False)
+    assert core.Feeding.objects.count() == len(before["core.feeding"]) - (not is_new)
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA journal_mode = DELETE")
+
+
+def test_a_new_file_that_cannot_take_the_place_of_the_old_one(many, made_already, monkeypatch):
+    """Nothing was changed, and nothing is left."""
+    good = take()
+    hurt("core_note", 3)
+    damaged = path().read_bytes()
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(rescue.os, "link", full)
+        patched.setattr(rescue, "sync_folder", full)  # never reached
+        patched.setattr(rescue.os, "replace", full)
+        with pytest.raises(StorageFailed, match=re.escape(os.strerror(errno.ENOSPC))):
+            services.restore_backup(good, ALL_THE_SAME)
+    assert path().read_bytes() == damaged
+    assert not beside()
+    services.restore_backup(good, ALL_THE_SAME)
 
 
 # -- commands, pages, scripts ---------------------------------------------------------------------------------
