@@ -54,6 +54,8 @@ A subclass may define, if the engine needs it to be correct
 `folds(own, referred)`
     Tell whether a text in a column may refer to one that differs from it, by its collation. It is then read as the row
     that it refers to has it. Returning True without need is allowed.
+`OVERRIDING`
+    SQL with which an insert may give keys that the engine would rather give by itself.
 `acts_on_delete()`
     Tell whether deleting a row may have side effects inside `restoring`: a trigger or a cascading reference that
     changes or deletes other rows, or a reference that is checked at once and fails. Django creates none of these, but
