@@ -147,10 +147,13 @@ def test_every_day_that_is_none_is_found():
     to_plain = database_of().reader_of(SAMPLE.columns[1 + SAMPLE.names.index("datetime")]).to_plain
     for year, month, day in product((0, 1900, 2000, 2023, 2024), range(13), range(32)):
         moment = f"{year:04d}-{month:02d}-{day:02d}T14:30:22.000001Z"
+        among = ["2026-10-10T14:30:22.000001Z", moment, "2020-02-29T14:30:22.000001Z"]
         try:
             dt.datetime.fromisoformat(moment[:-1])
         except ValueError:
-            with pytest.raises(ValueError, match="a date is needed"):
-                to_plain([moment])
+            for values in ([moment], among):
+                with pytest.raises(ValueError, match="a date is needed"):
+                    to_plain(values)
         else:
             assert to_plain([moment]) == [moment]
+            assert to_plain(among) == among
