@@ -13,18 +13,19 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from operator import itemgetter
 from typing import Any
 
+from django.apps import apps
 from django.db.models import AutoField, BigAutoField, Field, Model, SmallAutoField
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from . import babybuddy
 from .exceptions import InvalidRecord
-from .kinds import DECIMAL, INTEGER, JSON, Kind, Plain, kind_of, most_places, places_of
+from .kinds import DECIMAL, INTEGER, JSON, Kind, Plain, kind_of, most_places, places_of, target_of
 from .options import Place, Places
 from .scope import generic_references, label_of
 
@@ -68,6 +69,16 @@ class Column:
     def refers_by_key(self) -> bool:
         """Whether it is a reference by primary key, and not by another unique field (`to_field`)."""
         return bool(self.refers_to) and bool(self.field.target_field.primary_key)  # type: ignore[attr-defined]
+
+    @property
+    def key_of(self) -> str:
+        """The label of the model whose primary key the column holds; "" if it is no reference, or holds something else.
+        Another unique field (`to_field`) may be a reference itself, so that a primary key is at the end of the chain.
+        """
+        if self.refers_by_key or not self.refers_to:
+            return self.refers_to
+        target = target_of(self.field)
+        return label_of(target.model) if target.primary_key else ""
 
     @property
     def all_canonical(self) -> Callable[[Sequence[Any]], bool]:
@@ -132,6 +143,17 @@ class Relation:
             return keys
 
         return checked
+
+
+@lru_cache(maxsize=1024)
+def owner_of_keys(label: str) -> str:
+    """Return the label of the model that the primary keys of a model belong to. That is another one for a proxy, and if
+    the key is a reference, as in multi-table inheritance. A model that is not installed is its own."""
+    try:
+        target = target_of(apps.get_model(label)._meta.pk)
+    except (LookupError, ValueError):
+        return label
+    return label_of(target.model) if target.primary_key else label
 
 
 def in_order(keys: Iterable[Plain]) -> list[Plain]:
@@ -216,9 +238,9 @@ class Table:
     def references(self) -> list[tuple[int, str]]:
         """(position in a row, label of the other model) of each column that holds the primary key of another row."""
         return [
-            (place, column.refers_to)
+            (place, column.key_of)
             for place, column in enumerate(self.columns)
-            if column.refers_by_key and not column.is_natural
+            if column.key_of and not column.is_natural
         ]
 
     @cached_property

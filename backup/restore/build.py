@@ -18,7 +18,7 @@ from ..exceptions import InvalidBackup, RecordsRefused
 from ..kinds import TEXT, Plain
 from ..options import Places, RestoreMode, RestoreOptions
 from ..scope import part_of
-from ..tables import Batch, Row, Table, describe, places_in_words
+from ..tables import Batch, Row, Table, describe, owner_of_keys, places_in_words
 from .accounts import account_changes, in_words, passwords_since
 from .batches import Spool
 from .collation import collation_conflict, collation_conflicts, is_same_text, merges, too_narrow
@@ -70,7 +70,7 @@ def build(
         )
     restored, emptied, warnings = _divide(metadata, chosen, mode)
     merge_warnings = _merge(reader, database, restored) if options.merge_tags else []
-    in_use = {label for table in staying for label in labels_referred_to(table)}
+    in_use = {owner_of_keys(label) for table in staying for label in labels_referred_to(table)}
     resolver = RESOLVERS[mode](database, in_use)
     narrow = too_narrow(database, reader.archive, restored)
     if narrow and not mode.clears and too_narrow(database, reader.archive, [*filter(_is_asked, restored)]):
@@ -332,29 +332,36 @@ def _compare(
 
     Returns model label -> number of records, and the records that are known to be identical.
     """
+
+    def put(table: Table) -> int:
+        count = 0
+        for columns in reader.columns(table, others.without):
+            count += len(columns[0])
+            spool.put(table.label, columns)
+            del columns  # which may be long, and so may the next ones
+        return count
+
     comparison = TextComparison(reader, database, lambda table, columns: spool.put(table.label, columns))
     records: dict[str, int] = {}
     identical: dict[str, Identical] = {}
     # Tables whose keys may change come first, since references in other tables must follow. Of these, tags come first,
     # since they tell entries apart, and those that can refer to rows of any table come last.
     marks = {label for table, _rows in resolver.attached for label in labels_referred_to(table)}
-    for table in sorted(
-        tables, key=lambda t: (not resolver.resolves(t), bool(t.generics), t.label not in marks)
-    ):
+    ordered = sorted(tables, key=lambda table: (bool(table.generics), table.label not in marks))
+    resolved = [table for table in ordered if resolver.resolves(table)]
+    for table in resolved:
+        records[table.label] = put(table)
+    resolver.resolve({table: partial(rows_of, spool, table) for table in resolved})
+    for table in ordered:
+        if table in resolved:
+            continue
         # Texts can only be compared if neither keys nor references are remapped.
-        is_plain = not (resolver.resolves(table) or resolver.key_map or others.concerns(table))
-        is_plain = is_plain and not reader.alters(table)
+        is_plain = not (resolver.key_map or others.concerns(table) or reader.alters(table))
         # Nor if the rows here would take much memory: these are compared by their keys, a few at a time.
         if as_text and is_plain and not has_identity(table) and not database.is_long(table):
             records[table.label], identical[table.label] = comparison.compare(table)
-            continue
-        records[table.label] = 0
-        for columns in reader.columns(table, others.without):
-            records[table.label] += len(columns[0])
-            spool.put(table.label, columns)
-            del columns  # which may be long, and so may the next ones
-        if resolver.resolves(table):
-            resolver.resolve(table, partial(rows_of, spool, table))
+        else:
+            records[table.label] = put(table)
     return records, identical
 
 

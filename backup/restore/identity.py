@@ -8,6 +8,8 @@
   row is displaced. Otherwise it is (2) the row with the same primary key, or (3) none: then it is inserted with its
   key, or with a fresh key if another record is that row. It is a conflict if a record matches two rows, or two records
   match one row. If the row of rule 2 is plainly another record (see `babybuddy.apart`), it is replaced.
+  Where unique values are keys of one another in a circle, it is begun with those that are not. If that does not settle
+  it, that is a conflict, too.
 - Keep both (`KeptRows`): the same, but a row that is plainly another record stays, and the record gets a fresh key. If
   a row here is the same in all but its key, including tags and the like, the record is that row, since it has been
   restored this way before.
@@ -20,6 +22,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from itertools import chain
 
 from django.utils.translation import gettext as _
 
@@ -27,7 +30,13 @@ from .. import babybuddy
 from ..database import MAX_NAMED, Database
 from ..kinds import INTEGER, TEXT, Plain
 from ..options import RestoreMode
-from ..tables import HIDDEN, Row, Table, describe
+from ..tables import HIDDEN, Row, Table, describe, owner_of_keys
+from .key_map import KeyMap, owner_of
+
+#: Sets of columns, as positions in a row, see `Table.uniques`.
+Groups = Sequence[tuple[int, ...]]
+#: How often tables whose unique values are keys of one another are resolved, before it is given up.
+MOST_ROUNDS = 10
 
 #: Yields a table's rows as the backup has them, from the first one each time that it is called.
 Rows = Callable[[], Iterator[list[Row]]]
@@ -54,67 +63,18 @@ class Conflict:
         return describe(label, self.row[0], None, self.reason)
 
 
-class KeyMap:
-    """The keys that records get here, if they differ from their keys in the backup."""
-
-    def __init__(self) -> None:
-        self._keys: dict[str, dict[Plain, Plain]] = {}
-        #: The same with keys as texts, since a generic reference may store keys of any kind as text.
-        self._texts: dict[str, dict[str, str]] = {}
-
-    def __bool__(self) -> bool:
-        return any(self._keys.values())
-
-    def of(self, label: str) -> Mapping[Plain, Plain]:
-        """Return key in the backup -> key here, for the records of one model."""
-        return self._keys.get(label, {})
-
-    def add(self, table: Table, key: Plain, key_here: Plain) -> None:
-        self._keys.setdefault(table.label, {})[key] = key_here
-        load = table.key.kind.load
-        self._texts.setdefault(table.label, {})[str(load(key))] = str(load(key_here))
-
-    def remap(self, table: Table, rows: list[Row]) -> list[Row]:
-        """Return rows of the backup with their own keys, and their references, remapped."""
-        if not self:
-            return rows
-        own = self.of(table.label)
-        return [
-            (own[row[0]], *row[1:]) if row[0] in own else row
-            for row in (self._remap_references(table, row) for row in rows)
-        ]
-
-    def remap_references(self, table: Table, rows: list[Row]) -> list[Row]:
-        """Remap only references, before the table's own keys are resolved. A primary key is remapped only if it is a
-        reference, as in multi-table inheritance."""
-        return [self._remap_references(table, row, key=True) for row in rows] if self else rows
-
-    def _remap_references(self, table: Table, row: Row, *, key: bool = False) -> Row:
-        values: list[Plain] | None = None
-        for place, label in table.references:
-            keys = self._keys.get(label)
-            if keys and row[place] in keys and (place or key):
-                values = values or list(row)
-                values[place] = keys[row[place]]
-        for place, relation in enumerate(table.relations, len(table.columns)):
-            keys = None if relation.target.is_natural else self._keys.get(relation.target.refers_to)
-            if keys and any(value in keys for value in row[place]):
-                values = values or list(row)
-                values[place] = sorted(keys.get(value, value) for value in row[place])
-        for type_place, place in table.generics:
-            if isinstance(row[type_place], list) and row[place] is not None:
-                label = ".".join(row[type_place])
-                keys = self._texts if isinstance(row[place], str) else self._keys
-                new = keys.get(label, {}).get(row[place], row[place])
-                if new != row[place]:
-                    values = values or list(row)
-                    values[place] = new
-        return row if values is None else tuple(values)
-
-
 def has_identity(table: Table) -> bool:
     """Tell whether something else than the primary key can identify a row of this model."""
     return bool(table.uniques) or table.key_is_data or bool(table.key.refers_to)
+
+
+def usable(table: Table, unresolved: Iterable[Table]) -> Groups:
+    """Return the sets of unique columns that hold no key of tables whose records are still to be resolved; none if the
+    key of the table is such a key."""
+    labels = {other.label for other in unresolved if not other.key.refers_to}
+    places = {place for place, label in table.references if owner_of_keys(label) in labels}
+    places |= {place for _type_place, place in table.generics if labels}
+    return [group for group in table.uniques if places.isdisjoint({0, *group})]
 
 
 def are_apart(current: Row, row: Row, apart: Sequence[Sequence[int]]) -> bool:
@@ -134,6 +94,8 @@ class Resolver:
         self.key_map = KeyMap()
         #: Model label -> keys of the rows here that make way for a record.
         self.displaced: dict[str, list[Plain]] = {}
+        #: Model label -> key in the backup -> key that was made for it, where the database does not number the rows.
+        self._fresh_keys: dict[str, dict[Plain, Plain]] = {}
         #: At most `MAX_NAMED`.
         self.conflicts: list[Conflict] = []
         #: Tells whether a row that the database found by unique values of a record really has them, see `collation`.
@@ -147,8 +109,8 @@ class Resolver:
         it."""
         raise NotImplementedError
 
-    def resolve(self, table: Table, rows: Rows) -> None:
-        """Resolve the records of a table: add to `key_map`, `displaced` and `conflicts`."""
+    def resolve(self, tables: Mapping[Table, Rows]) -> None:
+        """Resolve the records of some tables, in this order: fill `key_map`, `displaced` and `conflicts`."""
         raise NotImplementedError
 
 
@@ -158,40 +120,91 @@ class MatchedRows(Resolver):
     def resolves(self, table: Table) -> bool:
         return has_identity(table)
 
-    def resolve(self, table: Table, rows: Rows) -> None:
+    def resolve(self, tables: Mapping[Table, Rows]) -> None:
+        waiting = {**tables}
+        for table, rows in tables.items():
+            if len(usable(table, waiting)) == len(table.uniques):
+                del waiting[table]
+                self._resolve(table, rows, table.uniques)
+        if waiting:
+            self._resolve_circle(waiting)
+
+    def _resolve_circle(self, tables: Mapping[Table, Rows]) -> None:
+        """Resolve tables whose unique values are keys of one another: first by those that are not, then by all of them,
+        with the keys that this gave, until none of these changes."""
+        known = len(self.conflicts)
+        waiting = {**tables}
+        while ready := {table: groups for table in waiting if (groups := usable(table, waiting))}:
+            for table, groups in ready.items():
+                del waiting[table]
+                self._resolve(table, tables[table], groups)
+        for _round in range(MOST_ROUNDS):
+            del self.conflicts[known:]
+            before = {table: self.key_map.of(table.label) for table in tables}
+            for table, rows in tables.items():
+                self._resolve(table, rows, table.uniques)
+            changed = {table: keys for table, keys in before.items() if keys != self.key_map.of(table.label)}
+            if not changed:
+                return
+        for table, keys in changed.items():
+            own = self.key_map.of(table.label)
+            for row in chain.from_iterable(tables[table]()):
+                rows_here = {keys.get(row[0], row[0]), own.get(row[0], row[0])}
+                if len(rows_here) > 1:
+                    self._conflict(table, row, [*rows_here], _in_a_circle())
+
+    def _resolve(self, table: Table, rows: Rows, groups: Groups) -> None:
+        """Resolve the records of a table by some groups of unique columns, anew if they were resolved before."""
+        #: Key in the backup -> key here.
+        own: dict[Plain, Plain] = {}
         #: Key of a row here -> key of the record that it is, if the two differ.
         claimed: dict[Plain, Plain] = {}
+        self.displaced.pop(table.label, None)
         highest = self._database.highest_key(table) if table.key.kind is INTEGER else None
         for batch in rows():
             highest = _highest(highest, batch)
             remapped = self.key_map.remap_references(table, batch)
-            for row, new, matches in zip(batch, remapped, self.matches(table, remapped), strict=True):
-                if new[0] != row[0]:  # its key is a reference to a parent's row, and was remapped as such
-                    self.key_map.add(table, row[0], new[0])
-                self._claim(table, row, new[0], matches, claimed)
+            for row, new, matches in zip(batch, remapped, self.matches(table, remapped, groups), strict=True):
+                self._claim(table, (row[0], *new[1:]), new[0], matches, claimed, own)
         if claimed and not table.key_is_data:
-            highest = self._rehouse(table, rows, claimed, highest)
-        self._keep(table, rows, highest)
+            highest = self._rehouse(table, rows, groups, claimed, own, highest)
+        if not table.key.refers_to:  # otherwise it follows the row that it refers to
+            self._keep(table, rows, groups, own, highest)
+            self.key_map.put(table, own)
 
-    def _rehouse(self, table: Table, rows: Rows, claimed: dict[Plain, Plain], highest: Plain) -> Plain:
+    def _rehouse(
+        self,
+        table: Table,
+        rows: Rows,
+        groups: Groups,
+        claimed: dict[Plain, Plain],
+        own: dict[Plain, Plain],
+        highest: Plain,
+    ) -> Plain:
         """Give a fresh key to each record whose row was claimed by another record. Returns the highest key."""
         for batch in rows():
-            own = self.key_map.of(table.label)
             homeless = [row for row in batch if row[0] in claimed and row[0] not in own]
             remapped = self.key_map.remap_references(table, homeless)
-            for row, matches in zip(homeless, self.matches(table, remapped), strict=True):
+            for row, matches in zip(remapped, self.matches(table, remapped, groups), strict=True):
                 if matches:
                     self._conflict(table, row, [row[0]], _claimed_twice(table, row[0]))
                 else:
-                    highest = _fresh(table, highest)
-                    self.key_map.add(table, row[0], highest)
+                    highest = own[row[0]] = self._fresh(table, row[0], highest)
         return highest
 
-    def _keep(self, table: Table, rows: Rows, highest: Plain) -> None:
+    def _keep(
+        self, table: Table, rows: Rows, groups: Groups, own: dict[Plain, Plain], highest: Plain
+    ) -> None:
         """See `KeptRows`. Here, a row that is plainly another record is replaced."""
 
     def _claim(
-        self, table: Table, row: Row, key: Plain, matches: list[Plain], claimed: dict[Plain, Plain]
+        self,
+        table: Table,
+        row: Row,
+        key: Plain,
+        matches: list[Plain],
+        claimed: dict[Plain, Plain],
+        own: dict[Plain, Plain],
     ) -> None:
         """Decide which row a record is. `key`: its own, remapped; `matches`: keys of rows with its unique values."""
         if len(matches) > 1 or (matches and table.key.refers_to and matches != [key]):
@@ -207,12 +220,13 @@ class MatchedRows(Resolver):
             if table.key_is_data:
                 self.displaced.setdefault(table.label, []).append(match)
             else:
-                self.key_map.add(table, row[0], match)
+                own[row[0]] = match
 
-    def matches(self, table: Table, rows: Sequence[Row]) -> list[list[Plain]]:
-        """Return, for each row, the keys of the rows here that hold the same unique values."""
+    def matches(self, table: Table, rows: Sequence[Row], groups: Groups) -> list[list[Plain]]:
+        """Return, for each row, the keys of the rows here that hold the same values in one of the groups of columns,
+        which are unique."""
         keys_here: list[list[Plain]] = [[] for _row in rows]
-        groups = [*table.uniques, (0,)] if table.key_is_data else table.uniques
+        groups = [*groups, (0,)] if table.key_is_data else groups
         present = self._database.rows_by_key(table, [row[0] for row in rows]) if groups else {}
         for group in groups:
             unknown = []
@@ -240,6 +254,15 @@ class MatchedRows(Resolver):
         current = self._database.rows_by_key(table, keys)
         return [key for key in keys if key not in current or self.is_alike(table, row, current[key], group)]
 
+    def _fresh(self, table: Table, key: Plain, highest: Plain) -> Plain:
+        """Return a key that no row and no record has, for the record with a key; the same one each time."""
+        if table.key.kind is INTEGER:
+            return (highest or 0) + 1
+        fresh = self._fresh_keys.setdefault(table.label, {})
+        if key not in fresh:
+            fresh[key] = table.key.kind.dump(table.key.field.get_default())
+        return fresh[key]
+
     def _conflict(self, table: Table, row: Row, rows_here: list[Plain], reason: str) -> None:
         if len(self.conflicts) < MAX_NAMED:
             self.conflicts.append(Conflict(table, row, rows_here, reason))
@@ -252,36 +275,38 @@ class KeptRows(MatchedRows):
     def resolves(self, table: Table) -> bool:
         return super().resolves(table) or bool(babybuddy.apart(table))
 
-    def _keep(self, table: Table, rows: Rows, highest: Plain) -> None:
+    def _keep(
+        self, table: Table, rows: Rows, groups: Groups, own: dict[Plain, Plain], highest: Plain
+    ) -> None:
         is_another = self._is_another(table)
         if is_another is None:
             return
         #: Key of a record whose row is plainly another record -> digest of its values.
         strangers: dict[Plain, bytes] = {}
         for batch in rows():
-            own = self.key_map.of(table.label)
             remapped = self.key_map.remap_references(table, [row for row in batch if row[0] not in own])
             others: list[Row] = []
             for keys in self._database.portions(table, [row[0] for row in remapped]):
                 current = self._database.rows_by_key(table, keys)
                 others += [row for row in remapped if row[0] in current and is_another(current[row[0]], row)]
-            for row, matches in zip(others, self.matches(table, others), strict=True):
+            for row, matches in zip(others, self.matches(table, others, groups), strict=True):
                 if not matches:  # otherwise its unique values say that it is that row after all
                     strangers[row[0]] = _digest(row)
-        alike = self._rows_alike(table, rows, strangers) if strangers else {}
+        alike = self._rows_alike(table, rows, strangers, own) if strangers else {}
         for key in strangers:
             if key not in alike:
-                highest = alike[key] = _fresh(table, highest)
-            self.key_map.add(table, key, alike[key])
+                highest = alike[key] = self._fresh(table, key, highest)
+            own[key] = alike[key]
 
-    def _rows_alike(self, table: Table, rows: Rows, strangers: Mapping[Plain, bytes]) -> dict[Plain, Plain]:
+    def _rows_alike(
+        self, table: Table, rows: Rows, strangers: Mapping[Plain, bytes], own: Mapping[Plain, Plain]
+    ) -> dict[Plain, Plain]:
         """Return key of a record -> key of the row here that is the same in all but its key. Each row is used once."""
         wanted = {*strangers.values()}
         candidates: dict[Plain, bytes] = {}
         for columns in self._database.batches(table):
             digests = {row[0]: _digest(row) for row in zip(*columns, strict=True)}
             candidates.update((key, digest) for key, digest in digests.items() if digest in wanted)
-        own = self.key_map.of(table.label)
         taken = {*own.values()}
         for batch in rows() if candidates else ():
             taken.update(
@@ -313,7 +338,7 @@ class KeptRows(MatchedRows):
                 remapped = batch if here else self.key_map.remap_references(other, batch)
                 for row, values in zip(batch, remapped, strict=True):
                     for type_place, place in other.generics:
-                        if row[type_place] == table.label.split(".") and str(row[place]) in keys:
+                        if owner_of(row[type_place]) == table.label and str(row[place]) in keys:
                             rest = [v for p, v in enumerate(values) if p not in (0, type_place, place)]
                             attached_texts[keys[str(row[place])]].append(f"{other.label} {rest!r}")
         return {key: _digest((key, digests[key], *sorted(texts))) for key, texts in attached_texts.items()}
@@ -344,6 +369,13 @@ RESOLVERS: dict[RestoreMode, type[Resolver]] = {
 }
 
 
+def _in_a_circle() -> str:
+    return _(
+        "it and others refer to each other in a circle, so it is not clear which row it is. Clear existing data: then"
+        " nothing can clash"
+    )
+
+
 def _claimed_twice(table: Table, key: Plain) -> str:
     return _("it matches row %(key)s here, as another record does") % {"key": _shown(table, key)}
 
@@ -360,10 +392,3 @@ def _highest(highest: Plain, rows: Iterable[Row]) -> Plain:
 def _digest(row: Row) -> bytes:
     """Return a digest of the values of a row, without its key."""
     return hashlib.blake2b(repr(row[1:]).encode(), digest_size=16).digest()
-
-
-def _fresh(table: Table, highest: Plain) -> Plain:
-    """Return a key that no row and no record has."""
-    if table.key.kind is INTEGER:
-        return (highest or 0) + 1
-    return table.key.kind.dump(table.key.field.get_default())

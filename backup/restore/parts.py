@@ -16,7 +16,8 @@ from django.utils.translation import gettext as _
 from ..database import Database
 from ..kinds import Plain
 from ..tables import Batch, Table
-from .identity import KeyMap, MatchedRows
+from .identity import MatchedRows, usable
+from .key_map import KeyMap
 from .records import RecordReader
 
 
@@ -41,8 +42,10 @@ class Others:
         self._gone: dict[str, set[Plain]] = {}
         #: Label -> number of records that are left out.
         self.left_out: Counter[str] = Counter()
-        for table in _referred_to(tables, restored):
-            self._here[table.label] = _present(reader, database, table, key_map)
+        unresolved = _referred_to(tables, restored)
+        for table in [*unresolved]:
+            self._here[table.label] = self._present(reader, database, table, key_map, unresolved)
+            unresolved.remove(table)
         referred_to = {label for table in restored for label in labels_referred_to(table)}
         for table in restored if self._here else ():
             if self.concerns(table):
@@ -87,6 +90,31 @@ class Others:
                 kept = [is_kept and not lacks for is_kept, lacks in zip(kept, lacking, strict=True)]
         return kept
 
+    def _present(
+        self,
+        reader: RecordReader,
+        database: Database,
+        table: Table,
+        key_map: KeyMap,
+        unresolved: Sequence[Table],
+    ) -> set[Plain]:
+        """Return the keys (in the backup) of the records that exist here, and put those that differ here into
+        `key_map`. Unique values that are keys of `unresolved` tables do not count."""
+        present: set[Plain] = set()
+        own: dict[Plain, Plain] = {}
+        matcher, groups = MatchedRows(database), usable(table, unresolved)
+        is_in_backup = table.label in reader.archive.metadata.models
+        for columns in reader.columns(table, self.without) if is_in_backup else ():
+            rows = key_map.remap_references(table, list(zip(*columns, strict=True)))
+            for key, row, matches in zip(columns[0], rows, matcher.matches(table, rows, groups), strict=True):
+                if matches == [row[0]] or (len(matches) == 1 and not table.key.refers_to):
+                    present.add(key)
+                    if matches != [row[0]]:
+                        own[key] = matches[0]
+        if own:
+            key_map.put(table, own)
+        return present
+
     def _lacks(self, label: str, key: Plain) -> bool:
         if label in self._here:
             return key is not None and key not in self._here[label]
@@ -111,17 +139,3 @@ def _referred_to(tables: Sequence[Table], restored: Iterable[Table]) -> list[Tab
             wanted |= labels_referred_to(table)
             tables_needed.append(table)
     return tables_needed[::-1]
-
-
-def _present(reader: RecordReader, database: Database, table: Table, key_map: KeyMap) -> set[Plain]:
-    """Return the keys (in the backup) of the records that exist here, and add those that differ here to `key_map`."""
-    present: set[Plain] = set()
-    matcher = MatchedRows(database)
-    for columns in reader.columns(table) if table.label in reader.archive.metadata.models else ():
-        rows = key_map.remap_references(table, list(zip(*columns, strict=True)))
-        for key, row, matches in zip(columns[0], rows, matcher.matches(table, rows), strict=True):
-            if len(matches) == 1:
-                present.add(key)
-                if matches[0] != row[0]:
-                    key_map.add(table, key, matches[0])
-    return present

@@ -18,7 +18,8 @@ from ..kinds import Plain
 from ..options import RestoreMode, RestoreOptions
 from ..tables import Row, Table
 from .batches import ComparedBatch, Spool
-from .identity import Conflict, KeyMap, are_apart
+from .identity import Conflict, are_apart
+from .key_map import KeyMap
 from .preview import PreviewCollector
 from .records import Merged, Renamed
 

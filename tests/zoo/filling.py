@@ -4,7 +4,7 @@ import uuid
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 
-from django.contrib.auth.models import Permission
+from django.contrib.auth.models import Permission, User
 from django.contrib.contenttypes.models import ContentType
 from django.db.models import JSONField, Value
 
@@ -67,6 +67,14 @@ def fill_zoo(until):
     models.Day.objects.create(date=today).species.add(birds, psittacus)
     models.Day.objects.create(date=tomorrow)
     models.Bell.objects.create(time=time(7, 0, 0, 1)).days.add(today, tomorrow)
+    for user in User.objects.order_by("pk")[:2]:
+        models.Badge.objects.create(user=user, text=user.username)
+    for name in ("door", "gate", "shed", "barn"):
+        key = models.Key.objects.create(name=f"{name} key")
+        lock = models.Lock.objects.create(name=name, key=key, next=models.Lock.objects.last())
+        models.Key.objects.filter(pk=key.pk).update(lock=lock)
+        models.Hook.objects.create(fob=models.Fob.objects.create(lock=lock, text=name), text=name)
+    models.Link.objects.create(next=models.Link.objects.create())
     models.Sample.objects.create(text="\\ '", float=1e-7, duration=timedelta(days=-1, microseconds=1))
     lap = models.Lap.objects.create(duration=timedelta(days=-1, microseconds=1))
     lap.tides.add(start, start + timedelta(seconds=30.25))

@@ -1,5 +1,6 @@
 import uuid
 
+from django.conf import settings
 from django.contrib.auth.models import Permission
 from django.contrib.contenttypes.fields import GenericForeignKey
 from django.contrib.contenttypes.models import ContentType
@@ -207,6 +208,49 @@ class Sample(models.Model):
     datetime = models.DateTimeField(null=True)
     duration = models.DurationField(null=True)
     species = models.ForeignKey(Species, models.CASCADE, null=True, db_constraint=False)
+
+
+class Badge(models.Model):
+    """Its key is a user's."""
+
+    user = models.OneToOneField(settings.AUTH_USER_MODEL, models.CASCADE, primary_key=True)
+    text = models.CharField(max_length=50)
+
+
+class Lock(models.Model):
+    """Alone and with Key, circles of unique keys."""
+
+    name = models.CharField(max_length=50, unique=True)
+    key = models.OneToOneField("Key", models.SET_NULL, null=True, related_name="+")
+    next = models.OneToOneField("self", models.SET_NULL, null=True, related_name="+")
+
+
+class Key(models.Model):
+    name = models.CharField(max_length=50, unique=True)
+    lock = models.OneToOneField(Lock, models.SET_NULL, null=True, related_name="+")
+
+
+class OldLock(Lock):
+    class Meta:
+        proxy = True
+
+
+class Fob(models.Model):
+    lock = models.OneToOneField(Lock, models.CASCADE)
+    text = models.CharField(max_length=50)
+
+
+class Hook(models.Model):
+    """Refers to a column that is itself a reference."""
+
+    fob = models.ForeignKey(Fob, models.CASCADE, to_field="lock")
+    text = models.CharField(max_length=50)
+
+
+class Link(models.Model):
+    """Only the next one says which one it is."""
+
+    next = models.OneToOneField("self", models.SET_NULL, null=True, related_name="+")
 
 
 class Ghost(models.Model):

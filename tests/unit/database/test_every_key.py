@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from backup.archive import lines_of
 from backup.database import database_of
-from backup.restore.identity import KeyMap
+from backup.restore.key_map import KeyMap
 from backup.tables import Table
 from tests.support.properties import examples
 
@@ -229,7 +229,7 @@ def test_a_generic_reference_follows_a_key_of_every_kind(key, new):
         }
         label = Table(type("Label", (models.Model,), body))
     key_map = KeyMap()
-    key_map.add(target, target.key.kind.dump(key), target.key.kind.dump(new))
+    key_map.put(target, {target.key.kind.dump(key): target.key.kind.dump(new)})
     (row,) = key_map.remap(label, [(1, ["zoo", "target"], str(key))])
     assert row == (1, ["zoo", "target"], str(new))
     (row,) = key_map.remap(label, [(1, ["zoo", "target"], "another")])

@@ -1,0 +1,70 @@
+"""The key map: which records get other keys here than they have in the backup, and what refers to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..kinds import Plain
+from ..tables import Row, Table, in_order, owner_of_keys
+
+
+class KeyMap:
+    """The keys that records get here, if they differ from their keys in the backup. They are under the model that the
+    keys belong to (`owner_of_keys`), so that all that holds one follows, however it comes to it."""
+
+    def __init__(self) -> None:
+        self._keys: dict[str, Mapping[Plain, Plain]] = {}
+        #: The same with keys as texts, since a generic reference may store keys of any kind as text.
+        self._texts: dict[str, Mapping[Plain, Plain]] = {}
+
+    def __bool__(self) -> bool:
+        return any(self._keys.values())
+
+    def of(self, label: str) -> Mapping[Plain, Plain]:
+        """Return key in the backup -> key here, for the records of one model."""
+        return self._keys.get(owner_of_keys(label), {})
+
+    def put(self, table: Table, keys: Mapping[Plain, Plain]) -> None:
+        """Set the keys of a table whose key is not a reference."""
+        load = table.key.kind.load
+        self._keys[table.label] = keys
+        self._texts[table.label] = {str(load(key)): str(load(here)) for key, here in keys.items()}
+
+    def remap(self, table: Table, rows: list[Row]) -> list[Row]:
+        """Return rows of the backup with their own keys, and their references, remapped."""
+        return self._remap(table, rows, self.of(table.label)) if self else rows
+
+    def remap_references(self, table: Table, rows: list[Row]) -> list[Row]:
+        """Remap only references, before the table's own keys are resolved. A primary key is remapped only if it is a
+        reference, as in multi-table inheritance."""
+        own = self.of(table.label) if table.key.refers_to else {}
+        return self._remap(table, rows, own) if self else rows
+
+    def _remap(self, table: Table, rows: list[Row], own: Mapping[Plain, Plain]) -> list[Row]:
+        """Remap references, and keys by `own`."""
+        columns = [(0, own), *((place, self.of(label)) for place, label in table.references if place)]
+        relations = [
+            (place, self.of(relation.target.refers_to))
+            for place, relation in enumerate(table.relations, len(table.columns))
+            if not relation.target.is_natural
+        ]
+        columns, relations = ([part for part in parts if part[1]] for parts in (columns, relations))
+        remapped = []
+        for row in rows:
+            new: dict[int, Plain] = {place: keys[row[place]] for place, keys in columns if row[place] in keys}
+            for place, keys in relations:
+                if any(value in keys for value in row[place]):
+                    new[place] = in_order(keys.get(value, value) for value in row[place])
+            for type_place, place in table.generics:
+                if row[place] is not None:
+                    all_keys = self._texts if isinstance(row[place], str) else self._keys
+                    keys = all_keys.get(owner_of(row[type_place]), {})
+                    if row[place] in keys:
+                        new[place] = keys[row[place]]
+            remapped.append(tuple(new.get(place, value) for place, value in enumerate(row)) if new else row)
+        return remapped
+
+
+def owner_of(content_type: Plain) -> str:
+    """Return the label of the model that the keys belong to which stand beside a content type."""
+    return owner_of_keys(".".join(content_type)) if isinstance(content_type, list) else ""
