@@ -82,8 +82,9 @@ A subclass may define, if the engine needs it to be correct
     another file instead of it.
 `damaged_tables(tables)`, `made_anew(tables, damaged)`
     For servers: return which tables are damaged; and a context manager around a restore that creates them anew.
-`cursor()`, `quote(name)`, `table_names()`
-    A cursor of the driver, a quoted name, the names of all tables; for engines where those of Django will not do.
+`cursor()`, `quote(name)`, `table_names()`, `schema_editor()`
+    A cursor of the driver, a quoted name, the names of all tables, an editor of tables; for engines where those of
+    Django will not do.
 `recover()`
     Make a snapshot usable again after a query that failed.
 `unknown_time_zones(names)`
@@ -118,6 +119,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.utils.translation import gettext as _
 
 from ..options import Places
@@ -184,13 +186,18 @@ class Database(Salvage, Writing):
     def create_tables(self, tables: Iterable[Table]) -> None:
         """Create the tables that are missing, as the models are today."""
         missing = self.missing_tables(tables)
-        with self.connection.schema_editor() as editor:
+        with self.schema_editor() as editor:
             for table in dict.fromkeys(missing.values()):
-                for field in [None, *table.model._meta.local_many_to_many]:
-                    model: Any = field.remote_field.through if field else table.model
+                # The table of any other "through" is that of a model, which is among the `tables` itself.
+                throughs: list[Any] = [f.remote_field.through for f in table.model._meta.local_many_to_many]
+                for model in [table.model, *(model for model in throughs if model._meta.auto_created)]:
                     if model._meta.db_table in missing:
                         sql, params = editor.table_sql(model)
                         editor.execute(sql, params or None)
+
+    def schema_editor(self) -> BaseDatabaseSchemaEditor:
+        """Return Django's editor of tables, which must not check the references of rows that a restore replaces."""
+        return self.connection.schema_editor()
 
     def damaged_tables(self, tables: Iterable[Table]) -> dict[str, str]:
         """Return name in the database -> reason, for tables that exist but cannot be read or written. By default, none

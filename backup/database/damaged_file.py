@@ -10,6 +10,8 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from django.db import DatabaseError, OperationalError
+from django.db.backends.base.schema import BaseDatabaseSchemaEditor
+from django.db.backends.sqlite3.schema import DatabaseSchemaEditor
 
 from ..tables import Table
 from .errors import reason_of
@@ -21,6 +23,13 @@ DAMAGE = ("malformed", "not a database", "no such table", "no such column")
 
 #: The key in the settings of a connection for the name of the site's database, where another file is used instead.
 INSTEAD_OF = "BACKUP_INSTEAD_OF"
+
+
+class UncheckedSchemaEditor(DatabaseSchemaEditor):
+    """Django's editor for SQLite, without the check of all references of all tables at its end."""
+
+    __enter__ = BaseDatabaseSchemaEditor.__enter__
+    __exit__ = BaseDatabaseSchemaEditor.__exit__
 
 
 class DamagedFile(Salvage):
@@ -69,6 +78,9 @@ class DamagedFile(Salvage):
         finally:
             self.connection.close()
             self.connection.settings_dict = before
+
+    def schema_editor(self) -> BaseDatabaseSchemaEditor:
+        return UncheckedSchemaEditor(self.connection)
 
     def numbered(self, table: Table, low: int, high: int) -> RawRows:
         return self.numbered_by(

@@ -45,6 +45,14 @@ class NaturalKeys:
         self.__dict__.pop("_by_number", None)
         self.__dict__.pop("_numbers", None)
 
+    def db_tables(self) -> list[str]:
+        """Return the names of the tables that they are in."""
+        return [
+            apps.get_model(label)._meta.db_table
+            for label in NATURAL
+            if apps.is_installed(f"django.contrib.{label.partition('.')[0]}")
+        ]
+
     @cached_property
     def _by_number(self) -> dict[str, dict[int, list[str]]]:
         """Model label -> number in this database -> natural key."""

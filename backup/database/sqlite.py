@@ -155,6 +155,8 @@ class SQLite(DamagedFile, Database):
             for column in columns
             if name in current and column.column not in self.column_names(name)
         ]
+        # No restore makes these, but migrations do.
+        lines += [f"no such table: {name}" for name in self.natural_keys.db_tables() if name not in current]
         return [line for line in lines if line != "ok"]
 
     def file(self) -> Path | None:

@@ -6,7 +6,9 @@ from django.contrib.auth.models import User
 from django.db import connection
 
 from backup import services
-from backup.exceptions import Damaged, Unreadable
+from backup.database import database_of
+from backup.exceptions import Damaged, RestoreRefused, Unreadable
+from backup.management.base import way_on
 from backup.options import RestoreMode, RestoreOptions
 from tests.support.backups import inspect, metadata_of, records_of, take
 from tests.support.snapshots import differences, snapshot
@@ -57,3 +59,44 @@ def test_a_restore_names_it_and_makes_it_anew_by_choice(missing, clear):
     assert any(name in warning for warning in result.warnings)
     assert result.safety_copy
     assert not differences(before, snapshot())
+
+
+@pytest.mark.parametrize(
+    "names",
+    [["core_tagged"], ["core_note", "core_tagged"], ["auth_user"], ["auth_user", "auth_user_groups"]],
+    ids="+".join,
+)
+def test_tables_that_others_refer_to_are_made_anew(family, names):
+    before, file = snapshot(), take()
+    drop(names)
+    services.restore_backup(file, RestoreOptions(RestoreMode.CLEAR, without_safety_copy=True))
+    assert not differences(before, snapshot())
+
+
+def drop(names):
+    with connection.constraint_checks_disabled(), connection.cursor() as cursor:
+        for name in names:
+            cursor.execute(f"DROP TABLE {name}{' CASCADE' if connection.vendor == 'postgresql' else ''}")
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="of a database that is a file")
+@pytest.mark.parametrize("names", [["django_content_type"], ["auth_permission"], None], ids=str)
+def test_tables_that_no_backup_holds(family, names):
+    """A new file has them. `None`: the file is empty."""
+    before, file = snapshot(), take()
+    if names:
+        drop(names)
+    else:
+        connection.close()
+        database_of().file().write_bytes(b"")
+    with pytest.raises(Damaged if names else RestoreRefused) as caught:
+        services.restore_backup(file, RestoreOptions(RestoreMode.CLEAR))
+    assert ("add --without-safety-copy" if names else "manage.py migrate") in (
+        str(caught.value) + way_on(caught.value.offer)
+    )
+    file.seek(0)
+    result = services.restore_backup(file, RestoreOptions(RestoreMode.CLEAR, without_safety_copy=True))
+    assert "The database file was damaged" in " ".join(result.warnings)
+    assert not differences(before, snapshot())
+    for aside in database_of().file().parent.glob("*-damaged-*"):
+        aside.unlink()
