@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -356,7 +357,7 @@ class MySQL(Database):
         if kind in (INTEGER, FLOAT):
             return ColumnReader(name, None)
         if column.field.get_internal_type() in ("CharField", "TextField"):
-            return ColumnReader(name, Checked(TEXT, _texts))
+            return ColumnReader(name, Checked(_OF_DRIVER, _texts))
         if kind is BOOLEAN:
             return ColumnReader(name, booleans)
         if kind is DATE:
@@ -502,6 +503,10 @@ def _double(value: float) -> str:
 
 #: Months and days that no date has, " MMDD ". The server may hold them.
 _NO_DAYS = (b" 00", b"00 ", b"0230", b"0231", b"0431", b"0631", b"0931", b"1131")
+
+
+#: Texts as the driver returns them: of one type in all rows of a column, so that `_texts` need only look at one.
+_OF_DRIVER = replace(TEXT, all_canonical=lambda values: True)
 
 
 def _texts(values: Sequence[Any]) -> Sequence[Any]:
