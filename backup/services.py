@@ -829,7 +829,7 @@ def _restore(
     tables = _tables()
     with ExitStack() as stack:
         stack.enter_context(gc_paused())
-        stack.enter_context(_damage_explained(database))
+        stack.enter_context(_damage_explained(database, options))
         stack.enter_context(database.exact_session())
         rescue = None
         if options.without_safety_copy:
@@ -1110,9 +1110,12 @@ def kept_backups(*, start: int = 0, most: int | None = None) -> list[kept.Stored
 
 
 @contextmanager
-def _damage_explained(database: Database) -> Iterator[None]:
+def _damage_explained(database: Database, options: RestoreOptions | None = None) -> Iterator[None]:
     """Explain damage as `Database.damage_explained` does, and name missing tables; but not if these are only missing
-    because migrations have not been applied yet. Raises `Busy` if tables were altered meanwhile."""
+    because migrations have not been applied yet. Raises `Busy` if tables were altered meanwhile.
+
+    `options`: of a restore. If it has done already what is offered for damage, that is not offered again.
+    """
     before = _altered(database)
     try:
         with database.damage_explained():
@@ -1127,6 +1130,9 @@ def _damage_explained(database: Database) -> Iterator[None]:
                 % {"tables": ", ".join(altered)}
             ) from error
         if not isinstance(error, Damaged):
+            raise
+        if options and options.without_safety_copy and options.mode.clears:
+            error.offer = ""
             raise
         missing: Iterable[str] = ()
         with suppress(DatabaseError):

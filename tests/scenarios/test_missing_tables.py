@@ -1,5 +1,7 @@
 """Tables that the database lacks, those of many-to-many fields among them: named, with a way on, on every database."""
 
+from contextlib import contextmanager
+
 import pytest
 from core import models as core
 from django.contrib.auth.models import User
@@ -100,3 +102,22 @@ def test_tables_that_no_backup_holds(family, names):
     assert not differences(before, snapshot())
     for aside in database_of().file().parent.glob("*-damaged-*"):
         aside.unlink()
+
+
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="of servers")
+@pytest.mark.parametrize("name", ["django_content_type", "auth_permission"])
+def test_what_a_restore_cannot_make_is_named_without_the_advice_that_was_followed(family, name):
+    file = take()
+    with renamed(name), pytest.raises(Damaged, match=name) as caught:
+        services.restore_backup(file, RestoreOptions(RestoreMode.CLEAR, without_safety_copy=True))
+    assert caught.value.offer == ""
+
+
+@contextmanager
+def renamed(name):
+    with connection.cursor() as cursor:
+        cursor.execute(f"ALTER TABLE {name} RENAME TO gone")
+        try:
+            yield
+        finally:
+            cursor.execute(f"ALTER TABLE gone RENAME TO {name}")
