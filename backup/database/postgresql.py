@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from typing import Any, NamedTuple
 
@@ -82,6 +82,8 @@ class PostgreSQL(Database):
         self._locked: list[str] = []
         #: The server's name of the encoding of its texts; None before it was asked.
         self._encoding: str | None = None
+        #: (table, column) -> its type: see `_type_of`.
+        self._types: dict[tuple[str, str], tuple[int, str]] = {}
 
     def length_of(self, name: str) -> str:
         return f"OCTET_LENGTH({name}::text)"
@@ -371,6 +373,44 @@ class PostgreSQL(Database):
         )
         return bool(self.fetch(sql, [quote(own[0]), own[1], quote(referred[0]), referred[1]]))
 
+    def _plain_reader(self, column: Column) -> ColumnReader:
+        """Read what the driver makes a list, a range or a moment of as the text that the server sends, and let the
+        driver do so value by value: it raises an error for all rows if it cannot, and changes some values silently."""
+        reader = super()._plain_reader(column)
+        oid, name = self._type_of(column)
+        if not oid or reader.to_plain is None:
+            return reader
+        to_plain = reader.to_plain
+        is_array, has_moments = name.endswith("[]"), WITH_MOMENTS.match(name)
+
+        def convert(texts: Sequence[Any]) -> Sequence[Plain]:
+            for text in filter(None, texts):
+                if (is_array and text[0] == "[") or (has_moments and NO_MOMENT.search(text)):
+                    raise ValueError(text)
+            driver = self.connection.Database  # type: ignore[attr-defined]
+            with closing(self.cursor()) as cursor:
+                try:
+                    return to_plain(each(_loader(driver, cursor, oid))(texts))
+                except driver.Error as error:
+                    raise ValueError(str(error)) from error
+
+        return ColumnReader(f"{reader.sql}::text", convert)
+
+    def _type_of(self, column: Column) -> tuple[int, str]:
+        """Return number and name of a column's type, if it is one of arrays, ranges, or dates and times; else 0, ""."""
+        if column.kind is not DATETIME and column.kind.name != "own":
+            return 0, ""
+        names = column.field.model._meta.db_table, column.column
+        if names not in self._types:
+            rows = self.fetch(
+                "SELECT t.oid, format_type(t.oid, NULL) FROM pg_attribute JOIN pg_type a ON a.oid = atttypid"
+                " JOIN pg_type t ON t.oid = COALESCE(NULLIF(a.typbasetype, 0), a.oid)"
+                " WHERE attrelid = to_regclass(%s) AND attname = %s AND t.typcategory IN ('A', 'R', 'D', 'T')",
+                [self.connection.ops.quote_name(names[0]), names[1]],
+            )
+            self._types[names] = rows[0] if rows else (0, "")
+        return self._types[names]
+
     def _holds_any_bytes(self) -> bool:
         """Tell whether the server does not check the encoding of texts, so that they need not be UTF-8. It then refuses
         to send those that are not."""
@@ -563,6 +603,21 @@ NOT_ALLOWED = {"25006", "42501"}
 PASSING = {"08", "40", "57"}
 #: Classes of SQLSTATE for something that cannot be read: values, files, an internal error.
 DAMAGED = {"22", "58", "XX"}
+
+
+#: The names of types of dates, times and moments, and of arrays and ranges of these.
+WITH_MOMENTS = re.compile("date|time|ts(tz)?(multi)?range")
+#: Texts of those that psycopg 2 takes for the last day there is, and for midnight.
+NO_MOMENT = re.compile("infinity|24:00:00")
+
+
+def _loader(driver: Any, cursor: Any, oid: int) -> Callable[[str], Any]:
+    """Return how the driver makes a value of the text of a type."""
+    if hasattr(cursor, "adapters"):  # psycopg 3
+        load = driver.adapt.Transformer.from_context(cursor).get_loader(oid, driver.pq.Format.TEXT).load
+        return lambda text: load(text.encode())
+    casts = {**driver.extensions.string_types, **cursor.connection.string_types}
+    return (lambda text: casts[oid](text, cursor)) if oid in casts else str
 
 
 def _text_of_bytes(value: Any) -> str:

@@ -1,4 +1,5 @@
-"""PostgreSQL's arrays, whose values Django's own field converts: the same after a restore, whatever is in them."""
+"""PostgreSQL's arrays and ranges, whose values Django's own fields convert: the same after a restore, whatever is in
+them; and named, if the driver cannot read them or changes them."""
 
 import datetime as dt
 import json
@@ -19,7 +20,7 @@ NEW_YEAR = dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc)
 
 @pytest.fixture
 def table(host_db):
-    from django.contrib.postgres.fields import ArrayField
+    from django.contrib.postgres.fields import ArrayField, DateRangeField, DateTimeRangeField
 
     with isolate_apps("tests.zoo"):
 
@@ -27,6 +28,12 @@ def table(host_db):
             binary = ArrayField(models.BinaryField(), null=True)
             numbers = ArrayField(models.DecimalField(max_digits=20, decimal_places=5), null=True)
             moments = ArrayField(ArrayField(models.DateTimeField()), null=True)
+            days = ArrayField(models.DateField(null=True), null=True)
+            times = ArrayField(models.TimeField(), null=True)
+            texts = ArrayField(models.TextField(null=True), null=True)
+            floats = ArrayField(models.FloatField(), null=True)
+            stay = DateRangeField(null=True)
+            period = DateTimeRangeField(null=True)
 
             class Meta:
                 app_label = "zoo"
@@ -34,7 +41,17 @@ def table(host_db):
         with connection.schema_editor() as editor:
             editor.create_model(Arrays)
         numbers = [Decimal("123456789012345.12345"), None]
-        Arrays.objects.create(binary=[b"\0\xff", b""], numbers=numbers, moments=[[NEW_YEAR, NEW_YEAR]])
+        Arrays.objects.create(
+            binary=[b"\0\xff", b""],
+            numbers=numbers,
+            moments=[[NEW_YEAR, NEW_YEAR]],
+            days=[NEW_YEAR.date(), None],
+            times=[NEW_YEAR.time(), dt.time(23, 59, 59, 1)],
+            texts=["[2:3]={a,b}", "infinity", 'a "b" \\ {c}\n', "NULL", None],
+            floats=[float("inf"), 0.1],
+            stay=(NEW_YEAR.date(), None),
+            period=(None, NEW_YEAR),
+        )
         Arrays.objects.create(binary=[])
         try:
             yield Table(Arrays)
@@ -74,3 +91,43 @@ def test_what_nobody_could_restore_is_named(table):
     (place,) = database.unreadable.named
     assert (place.pk, place.field) == (3, "numbers")
     assert columns[1 + table.names.index("numbers")][2] is None
+
+
+UNREADABLE = [
+    ("days", "{2026-01-01,infinity}"),
+    ("days", "{12026-01-01}"),
+    ("days", '{"0044-03-15 BC"}'),
+    ("moments", "{{-infinity}}"),
+    ("times", "{24:00:00}"),
+    ("texts", "[0:1]={a,b}"),
+    ("texts", "[2:3][1:2]={{a,b},{c,d}}"),
+    ("stay", "[2020-01-01,infinity)"),
+    ("stay", "[2020-01-01,12026-01-01)"),
+    ("period", '["2020-01-01 00:00:00+00",infinity)'),
+]
+
+
+@pytest.mark.parametrize(("field", "text"), UNREADABLE)
+def test_what_the_driver_cannot_read_is_named(table, field, text):
+    """psycopg raises an error while it fetches some of them, for all rows; others it changes."""
+    database = database_of()
+    place = 1 + table.names.index(field)
+    ((*before,),) = [[*zip(*batch, strict=True)] for batch in database.batches(table)]
+    name = database.quote(table.db_table)
+    rows = database.fetch(f"INSERT INTO {name} ({field}) VALUES (%s) RETURNING id", [text])
+    (key,) = rows[0]
+
+    def read(reader):
+        yield [row for batch in reader.batches(table) for row in zip(*batch, strict=True)]
+        yield [*reader.rows_by_key(table, [row[0] for row in before] + [key]).values()]
+        yield [*zip(*reader.canonical(table, reader.prefetch_range(table, None, key, 10)()), strict=True)]
+
+    for rows in read(database):  # for comparison
+        assert rows[:-1] == before
+        assert isinstance(rows[-1][place], bytes)
+    with database.snapshot() as reader:
+        reader.unreadable = Places()
+        for rows in read(reader):  # for a backup
+            assert rows == [*before, (key, *[None] * len(table.names))]
+            assert {(place.pk, place.field) for place in reader.unreadable.named} == {(key, field)}
+            assert text in reader.unreadable.named[0].reason
