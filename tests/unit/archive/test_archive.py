@@ -447,6 +447,20 @@ TOO_DEEP = {
 }
 
 
+def in_no_time():
+    """Return a function that tells whether little happened since: no more than takes some seconds on a usual machine.
+
+    That is measured by what Python takes for something else now, since a machine may be slow. If coverage is measured,
+    the code of the app takes several times as long.
+    """
+    started = time.process_time()
+    assert sum(1 for _ in range(300_000))
+    pace = time.process_time() - started
+    begun = time.process_time()
+    most = pace * (1600 if sys.gettrace() else 400)
+    return lambda: time.process_time() - begun < most
+
+
 @pytest.mark.parametrize(("value", "reason"), TOO_DEEP.values(), ids=TOO_DEEP)
 @pytest.mark.parametrize("number", [1, 3])
 def test_brackets_without_end_are_refused_at_once(value, reason, number):
@@ -454,11 +468,11 @@ def test_brackets_without_end_are_refused_at_once(value, reason, number):
     record = b'{"model":"core.note","pk":%d,"fields":{"note":%b}}'
     text = b"[\n" + b",\n".join(record % (n, b"1" if n < number else value) for n in range(1, 4)) + b"\n]\n"
     limits = dataclasses.replace(LIMITS, ratio=10**6)
-    started = time.process_time()
+    quickly = in_no_time()
     said = pytest.raises(InvalidBackup, match=f"(number {number} .*{reason}|{reason}, number {number})")
     with Archive(version_1_0({"core/note.json": text}), limits) as archive, said:
         list(archive.records("core.note"))
-    assert time.process_time() - started < 3
+    assert quickly()
 
 
 MANY = {
@@ -476,10 +490,10 @@ MANY = {
 
 @pytest.mark.parametrize(("record", "values"), MANY.values(), ids=MANY)
 def test_values_are_counted_in_linear_time(record, values):
-    started = time.process_time()
+    quickly = in_no_time()
     assert not has_more_values(record, values)
     assert has_more_values(record, values - 1)
-    assert time.process_time() - started < 3
+    assert quickly()
 
 
 @pytest.mark.parametrize("text", [b"\\n", b'",",', b"\\\\,", b'"},{"'], ids=repr)
