@@ -62,7 +62,7 @@ class Reading(Conversion):
 
     def batches(self, table: Table) -> Iterator[Batch]:
         """Yield all rows in the order of their keys."""
-        key = self.quote(table.key.column)
+        key = self._sort_key(table)
         if self.is_long(table):
             yield from self._long_batches(table, f"{key} IS NOT NULL", [])
             return
@@ -117,7 +117,7 @@ class Reading(Conversion):
 
     def _long_batches(self, table: Table, where: str, params: Sequence[Any]) -> Iterator[Batch]:
         """Yield rows like `batches`, after asking how long they are. `where`: the SQL condition."""
-        readers, key = self.readers(table), self.quote(table.key.column)
+        readers, key = self.readers(table), self._sort_key(table)
         sizes = f"SELECT {key}, {self._size_of(table)} FROM {self.quote(table.db_table)} WHERE {where}"
         end = f"ORDER BY {key} LIMIT {self.BATCH}"
         rows = self.fetch(f"{sizes} {end}", params)
@@ -175,13 +175,10 @@ class Reading(Conversion):
 
     def keys_descending(self, table: Table) -> Iterator[list[Plain]]:
         """Yield all keys in batches, the highest first."""
-        key = self.quote(table.key.column)
+        key = self._sort_key(table)
         reader = self.reader_of(table.key)
-        db_table = self.quote(table.db_table)
-        select = f"SELECT {reader.sql}, {key} FROM {db_table}"
-        # With the table's name, since both columns of the result may have the name of the key, which PostgreSQL
-        # refuses.
-        order = f"ORDER BY {db_table}.{key} DESC LIMIT {self.BATCH}"
+        select = f"SELECT {reader.sql}, {key} FROM {self.quote(table.db_table)}"
+        order = f"ORDER BY {key} DESC LIMIT {self.BATCH}"
         where = ""
         params: list[Any] = []
         while True:
@@ -203,7 +200,7 @@ class Reading(Conversion):
         Returns a function that waits for them; it returns None if they are long. They are meant for comparison, so
         their values are not checked yet: see `canonical`.
         """
-        key = self.quote(table.key.column)
+        key = self._sort_key(table)
         readers = self._cut_readers(table)
         above, params = ("", [last]) if after is None else (f"{key} > %s AND ", [after, last])
         where = f"WHERE {above}{key} <= %s ORDER BY {key} LIMIT {limit}"
@@ -228,7 +225,7 @@ class Reading(Conversion):
 
     def rows_by_key(self, table: Table, keys: Sequence[Plain]) -> dict[Plain, Row]:
         """Return key -> row, for those of the keys that exist."""
-        key = self.quote(table.key.column)
+        key = self._sort_key(table)
         readers = self.readers(table)
         by_key: dict[Plain, Row] = {}
         for params in slices(self.writer_of(table.key)(self._askable(table.key, keys)), PARAMETERS):
@@ -302,6 +299,14 @@ class Reading(Conversion):
         }
 
     # -- from the driver's rows to a batch ---
+
+    def _sort_key(self, table: Table) -> str:
+        """Return SQL for a table's key by which rows are sorted, with the table's name.
+
+        Without it, PostgreSQL sorts by the column of the result that has this name, which may be a text, or refuses to
+        if there are two.
+        """
+        return f"{self.quote(table.db_table)}.{self.quote(table.key.column)}"
 
     def _prefetch_rows(
         self, table: Table, readers: Sequence[ColumnReader], where: str, params: Sequence[Any]

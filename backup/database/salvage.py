@@ -109,7 +109,7 @@ class Salvage(Reading):
 
     def numbered(self, table: Table, low: int, high: int) -> RawRows:
         """Return the first rows whose numbers are in a range, sorted by number, each with its number at the end."""
-        key = self.quote(table.key.column)
+        key = self._sort_key(table)
         return self.numbered_by(table, f"{key} FROM {self.quote(table.db_table)}", key, low, high)
 
     def numbered_by(self, table: Table, source: str, number: str, low: int, high: int) -> RawRows:

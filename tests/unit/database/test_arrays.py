@@ -11,6 +11,7 @@ from django.test.utils import isolate_apps
 
 from backup.archive import lines_of
 from backup.database import database_of
+from backup.database.reading import Reading
 from backup.options import Places
 from backup.tables import Table
 
@@ -131,3 +132,30 @@ def test_what_the_driver_cannot_read_is_named(table, field, text):
             assert rows == [*before, (key, *[None] * len(table.names))]
             assert {(place.pk, place.field) for place in reader.unreadable.named} == {(key, field)}
             assert text in reader.unreadable.named[0].reason
+
+
+def test_a_key_that_is_read_as_a_text_is_sorted_as_a_value(host_db, monkeypatch, settings):
+    """PostgreSQL would sort by a column of the result that has the name of the key, or refuse to if there are two."""
+    settings.USE_TZ = False
+    monkeypatch.setattr(Reading, "BATCH", 1)
+    with isolate_apps("tests.zoo"):
+
+        class Moment(models.Model):
+            at = models.DateTimeField(primary_key=True)
+
+            class Meta:
+                app_label = "zoo"
+
+        with connection.schema_editor() as editor:
+            editor.create_model(Moment)
+        try:
+            moments = [dt.datetime(2026, 1, 1, second=second) for second in (9, 0, 10)]
+            Moment.objects.bulk_create(map(Moment, moments))
+            table, database = Table(Moment), database_of()
+            keys = [key for batch in database.batches(table) for key in batch[0]]
+            assert keys == [moment.isoformat() for moment in sorted(moments)]
+            assert [*database.rows_by_key(table, keys)] == keys
+            assert [*database.keys_descending(table)] == [[key] for key in reversed(keys)]
+        finally:
+            with connection.schema_editor() as editor:
+                editor.delete_model(Moment)
