@@ -415,9 +415,10 @@ _PUMPING = "core.pumping"
 #: Entries that have a start and an end. The host's forms accept a day between them at most. Before version 2.0 pumping
 #: had only one moment, and so no duration until version 2.6.1 computed it.
 _PERIODS = {"core.feeding", _PUMPING, "core.sleep", "core.tummytime"}
-#: How long an entry may take. Older versions let pass a little less than nothing when clocks go back.
-_SHORTEST, _LONGEST = timedelta(hours=-3), timedelta(days=7)
-#: The host looks up the days of entries among those around today. It shows older ones that take some weeks, too.
+#: How long an entry may take.
+_LONGEST = timedelta(days=7)
+#: The host looks up the days of entries among those around today. It also shows older ones that take some weeks, or end
+#: before they start, which older versions let pass when clocks go back.
 _RECENT = timedelta(days=60)
 
 
@@ -445,7 +446,7 @@ def _end(end: Any, start: Any) -> str | None:
     ended, began = (datetime.fromisoformat(moment.rstrip("Z")) for moment in (end, start))
     took = ended - began
     is_shown = abs(took) <= _RECENT and max(ended, began) < _now() - _RECENT
-    if _SHORTEST <= took <= _LONGEST or is_shown:
+    if timedelta() <= took <= _LONGEST or is_shown:
         return None
     return _("“%(value)s” is before its start, or more than a week later") % {"value": end}
 

@@ -5,6 +5,7 @@ Longer than most modules, to keep all that is special about this engine in one p
 
 from __future__ import annotations
 
+import copyreg
 import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -439,6 +440,10 @@ class PostgreSQL(Database):
     def pack_rows(self, columns: Sequence[Column], values: Sequence[Sequence[Any]]) -> bytes:
         """Pack rows as text for COPY, if all columns have a kind for which that works."""
         if not all(column.kind in self.AS_TEXT or column.is_natural for column in columns):
+            driver = self.connection.Database  # type: ignore[attr-defined]
+            if hasattr(driver, "extensions"):  # psycopg 2: its class for bytes in an array cannot be pickled
+                binary = driver.extensions.Binary
+                copyreg.pickle(binary, lambda value: (binary, (bytes(value.adapted),)))
             return super().pack_rows(columns, values)
         texts = [_copy_texts(column.kind, raw) for column, raw in zip(columns, values, strict=True)]
         return b"COPY" + "".join(["\t".join(row) + "\n" for row in zip(*texts, strict=True)]).encode()
