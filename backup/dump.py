@@ -18,7 +18,7 @@ from .archive.names import shown
 from .archive.photos import BLOCK, IN_MEMORY
 from .database import Database, is_checked
 from .exceptions import Unreadable
-from .kinds import Plain
+from .kinds import NATURAL, Plain
 from .media import NamedPhoto, NamedPhotos, PhotoReader, UnreadablePhotoError
 from .options import PHOTOS, SILENT, Place, Places, RecordCounter, Reporter
 from .tables import Batch, Column, Table, describe, place_of, places_in_words
@@ -228,10 +228,12 @@ class References:
             self._places[table] = [
                 (place, name, _target(column))
                 for place, name, column in checked
-                if column.refers_to in labels and not column.is_natural
+                if column.refers_to in labels
             ]
             self._natural[table] = [
-                (place, name, column.refers_to) for place, name, column in checked if column.is_natural
+                (place, name, column.refers_to)
+                for place, name, column in checked
+                if column.refers_to in NATURAL
             ]
         for target in [target for places in self._places.values() for _place, _name, target in places]:
             self._keys[target] = set()

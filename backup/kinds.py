@@ -353,21 +353,29 @@ def _own_kind(field: Field[Any, Any]) -> Kind:
 
 
 def _natural_kind(length: int) -> Kind:
-    """Return the kind of a reference by natural key, a list of `length` texts; or a number, which points at nothing."""
+    """Return the kind of a reference by natural key, `length` texts; or a number, which points at nothing.
+
+    The texts are a list in a record. They are a tuple in a row, since they may be its primary key.
+    """
 
     def check(value: Any) -> Plain:
         if type(value) is int:
             return value
-        if isinstance(value, list) and len(value) == length and all(type(part) is str for part in value):
-            return value
+        if (
+            isinstance(value, list | tuple)
+            and len(value) == length
+            and all(type(part) is str for part in value)
+        ):
+            return tuple(value)
         raise ValueError(_("a natural key, a list of %(length)s texts, is needed") % {"length": length})
 
     def all_canonical(values: Sequence[Any]) -> bool:
         # There are only a few different ones; check each once.
-        if not {list, type(None)}.issuperset(map(type, values)):
+        if not {tuple, type(None)}.issuperset(map(type, values)):
             return False
-        different = {tuple(value) for value in values if value is not None}
-        return all(len(parts) == length and {str}.issuperset(map(type, parts)) for parts in different)
+        return all(
+            len(parts) == length and {str}.issuperset(map(type, parts)) for parts in {*values} - {None}
+        )
 
     return Kind("natural", _same, check, _same, all_canonical)
 

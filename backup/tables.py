@@ -25,7 +25,7 @@ from django.utils.translation import ngettext
 
 from . import babybuddy
 from .exceptions import InvalidRecord
-from .kinds import DECIMAL, INTEGER, JSON, Kind, Plain, kind_of, most_places, places_of, target_of
+from .kinds import DECIMAL, INTEGER, JSON, NATURAL, Kind, Plain, kind_of, most_places, places_of, target_of
 from .options import Place, Places
 from .scope import generic_references, label_of
 
@@ -64,6 +64,12 @@ class Column:
     @property
     def is_natural(self) -> bool:
         return self.kind.name == "natural"
+
+    @property
+    def natural_model(self) -> str:
+        """The label of the model whose natural keys the column holds. The column may refer to it through others, whose
+        primary keys are references."""
+        return label_of(target_of(self.field).model)
 
     @property
     def refers_by_key(self) -> bool:
@@ -158,7 +164,7 @@ def owner_of_keys(label: str) -> str:
 
 def in_order(keys: Iterable[Plain]) -> list[Plain]:
     """Sort the keys of a many-to-many list as they are in rows."""
-    return sorted(keys, key=lambda key: (isinstance(key, (str, list)), key))
+    return sorted(keys, key=lambda key: (isinstance(key, (str, tuple)), key))
 
 
 class Table:
@@ -240,7 +246,7 @@ class Table:
         return [
             (place, column.key_of)
             for place, column in enumerate(self.columns)
-            if column.key_of and not column.is_natural
+            if column.key_of and column.key_of not in NATURAL
         ]
 
     @cached_property

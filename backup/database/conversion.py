@@ -86,7 +86,7 @@ class Conversion(Session):
         """Return the reader of a column that knows nothing of rows that it refers to."""
         name = self.quote(column.column)
         if column.is_natural:
-            return ColumnReader(name, self.natural_keys.to_natural(column.refers_to))
+            return ColumnReader(name, self.natural_keys.to_natural(column.natural_model))
         if column.kind is JSON:  # read the text itself, without a decoder that the field may have
             nullable = column.field.null
             return ColumnReader(name, each(lambda value: plain_json(parse_json(value), nullable)))
@@ -116,7 +116,7 @@ class Conversion(Session):
         """Return a function that converts plain values of a column to values for the driver."""
         field, connection = column.field, self.connection
         if column.is_natural:
-            return self.natural_keys.to_numbers(column.refers_to)
+            return self.natural_keys.to_numbers(column.natural_model)
         if column.kind is JSON:
             return lambda values: [
                 None

@@ -14,6 +14,9 @@ from ..kinds import NATURAL
 from ..tables import Table
 from .values import ConvertAll
 
+#: The texts of a natural key: app and model of a content type; codename, app and model of a permission.
+NaturalKey = tuple[str, ...]
+
 
 class NaturalKeys:
     """The natural keys in one database. They are read once, and again after `forget`.
@@ -35,7 +38,7 @@ class NaturalKeys:
         self._fetch = fetch
         self._table_names = table_names
         #: Model label and natural key of each row that was created since `forget`; referenced rows come first.
-        self.made: list[tuple[str, list[str]]] = []
+        self.made: list[tuple[str, NaturalKey]] = []
         #: Whether the numbers in a backup are those of this database, so that they can come back as they were.
         self.keeps_numbers = False
 
@@ -54,26 +57,26 @@ class NaturalKeys:
         ]
 
     @cached_property
-    def _by_number(self) -> dict[str, dict[int, list[str]]]:
+    def _by_number(self) -> dict[str, dict[int, NaturalKey]]:
         """Model label -> number in this database -> natural key."""
-        by_number: dict[str, dict[int, list[str]]] = {label: {} for label in NATURAL}
+        by_number: dict[str, dict[int, NaturalKey]] = {label: {} for label in NATURAL}
         quote, fetch = self._connection.ops.quote_name, self._fetch
         if apps.is_installed("django.contrib.contenttypes"):
             types = by_number["contenttypes.contenttype"]
             for pk, app, model in fetch(f"SELECT id, app_label, model FROM {quote('django_content_type')}"):
-                types[pk] = [app, model]
+                types[pk] = (app, model)
             if apps.is_installed("django.contrib.auth"):
                 sql = f"SELECT id, codename, content_type_id FROM {quote('auth_permission')}"
                 for pk, codename, type_pk in fetch(sql):
                     if type_pk in types:
-                        by_number["auth.permission"][pk] = [codename, *types[type_pk]]
+                        by_number["auth.permission"][pk] = (codename, *types[type_pk])
         return by_number
 
     @cached_property
-    def _numbers(self) -> dict[str, dict[tuple[str, ...], int]]:
+    def _numbers(self) -> dict[str, dict[NaturalKey, int]]:
         """Model label -> natural key -> number."""
         return {
-            label: {tuple(natural): pk for pk, natural in naturals.items()}
+            label: {natural: pk for pk, natural in naturals.items()}
             for label, naturals in self._by_number.items()
         }
 
@@ -93,11 +96,8 @@ class NaturalKeys:
         """Return a function that converts a column of natural keys to numbers."""
 
         def convert(values: Sequence[Any]) -> Sequence[Any]:
-            keys = [tuple(value) if type(value) is list else value for value in values]
-            numbers = {
-                key: self.number_of(label, [*key] if type(key) is tuple else key) for key in {*keys} - {None}
-            }
-            return [numbers.get(key) for key in keys]
+            numbers = {value: self.number_of(label, value) for value in {*values} - {None}}
+            return [numbers.get(value) for value in values]
 
         return convert
 
@@ -109,26 +109,30 @@ class NaturalKeys:
         too, and the check of references will report it. Raises `LookupError` if a key would have to be created outside
         a transaction.
         """
-        if not isinstance(natural, list):
+        if not isinstance(natural, tuple):
             is_free = natural not in self._by_number[label]
             return int(natural) if self.keeps_numbers and is_free else nowhere(natural)
         known = self._numbers[label]
-        key = tuple(natural)
-        if key not in known:
+        if natural not in known:
             if not self._connection.in_atomic_block:
-                raise LookupError(key)
+                raise LookupError(natural)
             manager = apps.get_model(label)._base_manager.using(self._connection.alias)
             if label == "contenttypes.contenttype":
-                known[key] = manager.create(app_label=key[0], model=key[1]).pk
+                known[natural] = manager.create(app_label=natural[0], model=natural[1]).pk
             else:
                 codename, *type_key = natural
-                type_pk = self.number_of("contenttypes.contenttype", type_key)
-                known[key] = manager.create(codename=codename, content_type_id=type_pk, name=codename).pk
-            self._by_number[label][known[key]] = natural
+                type_pk = self.number_of("contenttypes.contenttype", tuple(type_key))
+                known[natural] = manager.create(codename=codename, content_type_id=type_pk, name=codename).pk
+            self._by_number[label][known[natural]] = natural
             self.made.append((label, natural))
-        return known[key]
+        return known[natural]
 
-    def unmake(self, made: Iterable[tuple[str, list[str]]]) -> dict[Table, int]:
+    def has(self, label: str, natural: Any) -> bool:
+        """Tell whether there is a row with a natural key here. A number, which stands for a missing row, is one that a
+        column may hold."""
+        return not isinstance(natural, tuple) or natural in self._numbers[label]
+
+    def unmake(self, made: Iterable[tuple[str, Sequence[str]]]) -> dict[Table, int]:
         """Delete rows that a restore created, if they exist and nothing refers to them. `made`: see the attribute.
 
         Returns table -> the lowest number of the deleted rows, which is what its next row would have got before.

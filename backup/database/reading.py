@@ -260,6 +260,8 @@ class Reading(Conversion):
 
     def _askable(self, column: Column, values: Sequence[Plain]) -> Sequence[Plain]:
         """Return those of the values that the database can be asked for. No row can have the others."""
+        if column.is_natural:
+            return [value for value in values if self.natural_keys.has(column.natural_model, value)]
         if column.kind not in self.BOUNDED:
             return values
         return [value for value in values if value is None or self.can_hold(column, value)]

@@ -19,7 +19,7 @@ from django.utils.text import capfirst
 from django.utils.translation import pgettext
 
 from .. import babybuddy
-from ..kinds import BOOLEAN, DATE, DATETIME, DURATION, FLOAT, INTEGER, TIME, Plain
+from ..kinds import BOOLEAN, DATE, DATETIME, DURATION, FLOAT, INTEGER, NATURAL, TIME, Plain
 from ..restore.preview import Samples
 from ..tables import Column, Relation, Row, Table
 from .names import grouped, number, shortened, titled
@@ -131,7 +131,7 @@ class Examples:
         return shortened(_readable(part, value, self._zone))
 
     def _reference(self, column: Column, key: Plain) -> str:
-        if isinstance(key, list):  # a natural key, of a content type or permission
+        if isinstance(key, tuple):  # a natural key, of a content type or permission
             try:
                 return (
                     str(capfirst(apps.get_model(*key)._meta.verbose_name)) if len(key) == 2 else str(key[0])
@@ -193,7 +193,7 @@ def _references(table: Table, row: Row) -> Iterator[tuple[str, Plain]]:
         if row[place] is not None and not isinstance(row[place], bytes):
             yield label, row[place]
     for place, relation in enumerate(table.relations, len(table.columns)):
-        if not relation.target.is_natural and relation.target.refers_by_key:
+        if relation.target.refers_to not in NATURAL and relation.target.refers_by_key:
             yield from ((relation.target.refers_to, key) for key in row[place][:10])
 
 

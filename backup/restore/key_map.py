@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..kinds import Plain
+from ..kinds import NATURAL, Plain
 from ..tables import Row, Table, in_order, owner_of_keys
 
 
@@ -46,7 +46,7 @@ class KeyMap:
         relations = [
             (place, self.of(relation.target.refers_to))
             for place, relation in enumerate(table.relations, len(table.columns))
-            if not relation.target.is_natural
+            if relation.target.refers_to not in NATURAL
         ]
         columns, relations = ([part for part in parts if part[1]] for parts in (columns, relations))
         remapped = []
@@ -67,4 +67,4 @@ class KeyMap:
 
 def owner_of(content_type: Plain) -> str:
     """Return the label of the model that the keys belong to which stand beside a content type."""
-    return owner_of_keys(".".join(content_type)) if isinstance(content_type, list) else ""
+    return owner_of_keys(".".join(content_type)) if isinstance(content_type, tuple) else ""

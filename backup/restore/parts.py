@@ -14,7 +14,7 @@ from itertools import compress
 from django.utils.translation import gettext as _
 
 from ..database import Database
-from ..kinds import Plain
+from ..kinds import NATURAL, Plain
 from ..tables import Batch, Table
 from .identity import MatchedRows, usable
 from .key_map import KeyMap
@@ -125,7 +125,7 @@ def labels_referred_to(table: Table) -> set[str]:
     """Return the labels of the models that a table refers to, without generic references."""
     relations = [relation.target for relation in table.relations]
     return {label for _place, label in table.references} | {
-        target.refers_to for target in relations if not target.is_natural
+        target.refers_to for target in relations if target.refers_to not in NATURAL
     }
 
 

@@ -27,7 +27,7 @@ class LastRestore:
     idempotency_key: str
     safety_copy: str
     is_undo: bool
-    made: Sequence[tuple[str, list[str]]] = ()
+    made: Sequence[tuple[str, Sequence[str]]] = ()
     checksum: str = ""
     kept_passwords: bool = False
 

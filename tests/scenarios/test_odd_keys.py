@@ -7,12 +7,15 @@ from datetime import timedelta
 
 import pytest
 from core.models import HeightPercentile, WeightPercentile
+from django.contrib.contenttypes.models import ContentType
 
+from backup import services
 from backup.exceptions import BackupError
+from backup.options import RestoreMode, RestoreOptions
 from tests.support.backups import inspect, records_of, restore, rewritten, take
 from tests.support.filling import fill
 from tests.support.snapshots import differences, snapshot
-from tests.zoo.models import Tide
+from tests.zoo.models import Kind, KindNote, Tide
 
 LONGEST = "999999999 00:00:00"
 #: (label, field; "pk" is the key) -> values.
@@ -79,3 +82,44 @@ def test_it_is_refused_by_name_or_comes_as_it_is(filled, label, field):
                     assert value in {record["pk"] for record in records_of(take())[label]}
                 restore(file, clear=True)
                 assert not differences(before, snapshot()), (value, clear)
+
+
+@pytest.mark.parametrize("is_deleted", [True, False])
+@pytest.mark.parametrize("mode", RestoreMode)
+def test_a_key_that_each_database_numbers_by_itself(filled, mode, is_deleted):
+    """A content type or a permission, directly, through another model, or as a parent; what it is called here is what
+    decides. One of an app that is not installed is made."""
+    types = {kind.pk: kind.type for kind in Kind.objects.select_related("type")}
+    stranger = ContentType.objects.create(app_label="gone", model="stranger")
+    Kind.objects.create(type=stranger, text="of a stranger")
+    before, by_name = snapshot(), {kind.type.model: kind.text for kind in Kind.objects.all()}
+    names = {
+        note.kind.type.model: (note.about.type.model, note.text) for note in KindNote.objects.select_related()
+    }
+    likes = {(kind.type.model, like.type.model) for kind in Kind.objects.all() for like in kind.like.all()}
+    file = take()
+    pks = {record["pk"][-1] for record in records_of(file)["zoo.kind"]}
+    assert pks == {kind.model for kind in [*types.values(), stranger]}
+
+    if is_deleted:
+        KindNote.objects.all().delete()
+        Kind.objects.all().delete()
+        stranger.delete()  # it gets another number
+    else:
+        Kind.objects.update(text="changed")
+        KindNote.objects.filter(text="of a chain").update(text="changed")
+    after = snapshot()
+    services.inspect_backup(file, RestoreOptions(mode))
+    assert not differences(after, snapshot())
+    services.restore_backup(file, RestoreOptions(mode))
+    assert {kind.type.model: kind.text for kind in Kind.objects.all()} == by_name
+    assert {
+        note.kind.type.model: (note.about.type.model, note.text) for note in KindNote.objects.select_related()
+    } == names
+    assert likes == {
+        (kind.type.model, like.type.model) for kind in Kind.objects.all() for like in kind.like.all()
+    }
+    if not is_deleted:
+        assert not differences(before, snapshot())
+    services.undo_restore()
+    assert not differences(after, snapshot())

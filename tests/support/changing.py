@@ -172,6 +172,10 @@ def add_everywhere():
     coin = zoo.Coin.objects.create(worth=Decimal("7.07"))
     coin.laps.add(lap)
     coin.change.add(coin)
+    kind = zoo.Kind.objects.create(type=ContentType.objects.get_for_model(zoo.Egg), text="new")
+    kind.like.add(kind)
+    zoo.KindNote.objects.create(kind=kind, about=kind, text="new")
+    zoo.Privilege(permission_ptr=permission, price=9).save_base(raw=True)
 
 
 def numbered(field, number):

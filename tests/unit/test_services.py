@@ -17,6 +17,7 @@ from django.utils import timezone
 from backup import services
 from backup.database import database_of, memo
 from backup.exceptions import AlreadyRestored, BackupError, NoSafetyCopy
+from backup.tables import Table
 from tests.support.backups import (
     Telling,
     checksums_of,
@@ -59,11 +60,13 @@ NOTHING_TO_CHANGE = {
     "zoo.egg",
     "zoo.keeper",
     "zoo.key",
+    "zoo.kindnote",
     "zoo.lap",
     "zoo.link",
     "zoo.lock",
     "zoo.parrot",
     "zoo.passport",
+    "zoo.privilege",
     "zoo.rule",
     "zoo.sample",
     "zoo.sighting",
@@ -295,6 +298,10 @@ def test_members_are_fixtures(filled):
     file = take()
     records, kept = records_of(file), {model._meta.label_lower: model for model in models_kept()}
     for label, rows in records.items():
+        if Table(
+            kept[label]
+        ).key.is_natural:  # Django writes the number, which another site may have given to others
+            continue
         here = {row.pk: row for row in kept[label]._base_manager.all()}
         read = list(serializers.deserialize("json", json.dumps(rows)))
         assert {item.object.pk for item in read} == here.keys(), label

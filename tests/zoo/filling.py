@@ -75,6 +75,12 @@ def fill_zoo(until):
         models.Key.objects.filter(pk=key.pk).update(lock=lock)
         models.Hook.objects.create(fob=models.Fob.objects.create(lock=lock, text=name), text=name)
     models.Link.objects.create(next=models.Link.objects.create())
+    types = ContentType.objects.filter(app_label="zoo").order_by("-pk")[:3]
+    kinds = [models.Kind.objects.create(type=kind, text=kind.model) for kind in types]
+    kinds[0].like.add(kinds[0], kinds[2])
+    models.KindNote.objects.create(kind=kinds[1], about=kinds[2], text="of a chain")
+    permission = Permission.objects.get(codename="view_egg")
+    models.Privilege(permission_ptr=permission, price=7).save_base(raw=True)
     models.Sample.objects.create(text="\\ '", float=1e-7, duration=timedelta(days=-1, microseconds=1))
     lap = models.Lap.objects.create(duration=timedelta(days=-1, microseconds=1))
     lap.tides.add(start, start + timedelta(seconds=30.25))

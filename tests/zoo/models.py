@@ -253,6 +253,28 @@ class Link(models.Model):
     next = models.OneToOneField("self", models.SET_NULL, null=True, related_name="+")
 
 
+class Kind(models.Model):
+    """The key is that of a content type, which each database numbers by itself."""
+
+    type = models.OneToOneField(ContentType, models.CASCADE, primary_key=True, related_name="+")
+    text = models.CharField(max_length=50)
+    like = models.ManyToManyField("self", symmetrical=False)
+
+
+class KindNote(models.Model):
+    """The same, at the end of a chain."""
+
+    kind = models.OneToOneField(Kind, models.CASCADE, primary_key=True)
+    about = models.ForeignKey(Kind, models.CASCADE, related_name="+")
+    text = models.CharField(max_length=50)
+
+
+class Privilege(Permission):
+    """Inherits from a model that is in no backup."""
+
+    price = models.IntegerField()
+
+
 class Ghost(models.Model):
     """Not ours to manage: there is no such table."""
 

@@ -175,10 +175,10 @@ def test_natural_keys(database):
     rule = Table(zoo.Rule)
     made = ("a_new_one", "not_installed", "model")
     with database.restoring([rule]):
-        database.insert(rule, [row_of(rule, pk=1, permission=[*made], subjects=[["core", "child"]])])
-    assert rows_of(database, rule) == [(1, [*made], [["core", "child"]])]
+        database.insert(rule, [row_of(rule, pk=1, permission=made, subjects=[("core", "child")])])
+    assert rows_of(database, rule) == [(1, made, [("core", "child")])]
     with pytest.raises(LookupError):
-        database.pack(rule, [[2], [["unknown", "not_installed", "model"]], [[]]])
+        database.pack(rule, [[2], [("unknown", "not_installed", "model")], [[]]])
 
 
 @pytest.mark.parametrize("clear", [True, False])
