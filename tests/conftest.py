@@ -48,7 +48,13 @@ def pytest_configure(config):
     scratch = config.stash[SCRATCH] = Path(tempfile.mkdtemp(prefix="babybuddy-backup-"))
     if only_distributes(config):
         return
+    # A test whose clock is ahead would take the files of other tests' restores for abandoned ones, and remove them.
+    temporary = scratch / "tmp"
+    temporary.mkdir()
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
+    tempfile.tempdir = str(temporary)
     os.environ.update(
+        TMPDIR=str(temporary),
         BACKUP_TEST_FOLDER=str(scratch),
         # For files that are expensive to make and never changed: they are made once for all workers.
         BACKUP_TEST_SHARED=getattr(config, "workerinput", {}).get("shared", str(scratch)),

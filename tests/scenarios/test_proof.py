@@ -39,7 +39,6 @@ def scratch(tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(folder))
     monkeypatch.setattr(tempfile, "tempdir", None)
     yield folder
-    tempfile.tempdir = None
 
 
 @pytest.fixture
