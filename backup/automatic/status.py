@@ -194,13 +194,22 @@ def newest(backups: Sequence[StoredBackup], now: dt.datetime) -> StoredBackup | 
 
 
 def good_until(backup: StoredBackup | None) -> dt.datetime | None:
-    """Return the last moment at which the data was as in the backup: when it was made, or later. None for None."""
+    """Return the last moment at which the data was as in the backup: when it was made, or later. None for None.
+
+    A later moment that is in the future was noted while the clock was wrong, and does not count.
+    """
     if backup is None:
         return None
     try:
-        return max(backup.created, dt.datetime.fromisoformat(backup.facts[UNCHANGED]))
+        unchanged = dt.datetime.fromisoformat(backup.facts[UNCHANGED])
+        return max(backup.created, unchanged) if unchanged <= latest_past() else backup.created
     except (KeyError, TypeError, ValueError):
         return backup.created
+
+
+def latest_past() -> dt.datetime:
+    """Return the latest moment that the clock of another server may have noted."""
+    return aware_now() + dt.timedelta(seconds=outlook.DRIFT)
 
 
 def last_run() -> state.LastRun | None:
@@ -209,8 +218,7 @@ def last_run() -> state.LastRun | None:
     It is read from the storage, and from a file of this machine, to which it is written if the storage fails. One of
     the future was saved while the clock was wrong, so it is older than any other, and cannot put off the next run.
     """
-    known, now = outlook.read(), aware_now()
-    latest = now + dt.timedelta(seconds=outlook.DRIFT)
+    known, latest = outlook.read(), latest_past()
     runs = [run for run in (state.load_last_run(), known.last_run if known else None) if run is not None]
     run = max(runs, key=lambda run: (run.at <= latest, run.at), default=None)
     return run and replace(run, at=min(run.at, latest))

@@ -61,7 +61,9 @@ def progress(state: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def _is_silent(state: dict[str, Any]) -> bool:
-    return aware_now() - dt.datetime.fromisoformat(state["at"]) > SILENCE
+    return (
+        abs(aware_now() - dt.datetime.fromisoformat(state["at"])) > SILENCE
+    )  # the clock may have been wrong
 
 
 def last_restore(state: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -61,7 +61,9 @@ class Seen:
         return NEVER if self.at is None else self.next_try
 
     def is_due(self, now: dt.datetime) -> bool:
-        return self.due is not None and self.due <= now
+        """Tell whether a visit is due. The next try after a visit while the clock was ahead is due at once."""
+        is_ahead = self.at is not None and self.at > now
+        return self.due is not None and (self.due <= now or is_ahead)
 
     def as_json(self) -> dict[str, Any]:
         """Return the state as the API shows it."""

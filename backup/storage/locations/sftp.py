@@ -271,6 +271,9 @@ class Sftp(Renaming):
             raise
         self._connection.ssh, self._connection.sftp = ssh, sftp
         self._all.add(ssh.get_transport())
+        if self._is_given_up:  # meanwhile
+            self.close()
+            raise TimeoutError
         return sftp
 
     def _load_known_hosts(self, ssh: Any) -> None:

@@ -307,6 +307,18 @@ def test_the_whole_fails_where_no_copy_is_younger_than_two_slots(places, setting
     assert len(mail.outbox) == 2
 
 
+def test_a_location_that_failed_while_the_clock_was_ahead_is_tried_at_once(places, at):
+    night(at("2026-11-03 03:00"))
+    away(places["usb"])
+    night(at("2031-05-01 02:30"))
+    back(places["usb"])
+    with freeze_time(at("2026-11-03 12:00")):
+        assert elsewhere.seen()["usb"].is_due(aware_now())
+        run.run()
+        assert states() == {"nas": "ok", "usb": "ok"}
+        assert not elsewhere.seen()["usb"].is_due(aware_now())
+
+
 def test_where_there_never_was_a_copy_the_whole_fails(places, settings, at):
     settings.BACKUP_LOCATIONS = "nas=/proc/there/is/none"
     night(at("2026-11-03 02:30"))

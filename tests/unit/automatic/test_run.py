@@ -602,6 +602,18 @@ def test_a_run_that_failed_while_the_clock_was_ahead_puts_nothing_off(nightly, a
         assert look._is_due()
 
 
+def test_a_run_that_found_nothing_new_while_the_clock_was_ahead_puts_nothing_off(nightly, at):
+    assert made(at("2026-11-03 12:00"))
+    assert not made(at("2031-05-01 12:00"))
+    write_a_note("new")
+    with freeze_time(at("2026-11-04 12:00")):
+        assert look._is_due()
+        assert run.run().made
+    assert not made(at("2026-11-05 12:00"))
+    with freeze_time(at("2026-11-05 13:00")):
+        assert status.status().as_json()["last"]["unchanged"].startswith("2026-11-05")
+
+
 @pytest.mark.parametrize("fails_to_save", [False, True])
 def test_a_good_run_while_the_clock_was_ahead_hides_no_failure(
     nightly, at, settings, monkeypatch, fails_to_save

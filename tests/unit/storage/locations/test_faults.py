@@ -355,6 +355,22 @@ def test_a_list_that_nobody_waits_for_any_more(s3_at, trouble, monkeypatch, remo
     assert 0 < before < 1000
 
 
+def test_a_connection_that_is_made_when_nobody_waits_for_it_any_more(remote, trouble, monkeypatch):
+    import paramiko
+
+    place, connect, made = remote("sftp").place, paramiko.SSHClient.connect, []
+
+    def late(self, *args, **options):
+        connect(self, *args, **options)
+        made.append(self.get_transport())
+        place._client.break_off()
+
+    monkeypatch.setattr(paramiko.SSHClient, "connect", late)
+    trouble(place.names, Slow)
+    made[0].join(10)
+    assert not made[0].is_alive()
+
+
 @over_http
 def test_a_file_that_nobody_waits_for_any_more(s3_at, trouble, monkeypatch, address):
     """What is fetched takes no more room on the disk once it was given up."""
