@@ -38,7 +38,7 @@ def scratch(tmp_path, monkeypatch):
     folder.mkdir()
     monkeypatch.setenv("TMPDIR", str(folder))
     monkeypatch.setattr(tempfile, "tempdir", None)
-    yield folder
+    return folder
 
 
 @pytest.fixture
