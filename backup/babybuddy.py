@@ -322,6 +322,7 @@ def validators(database: Database) -> Validators:
         ("babybuddy.settings", "timezone"): Validator(time_zone, is_mended=True),
         ("babybuddy.settings", "dashboard_hide_age"): Validator(_dashboard_hide_age),
         ("core.child", "birth_date"): Validator(_birth_date),
+        **{(label, "date"): Validator(_day_measured) for label in ("core.height", "core.weight")},
         ("core.feeding", "type"): Validator(_feeding_type),
         **{(label, "duration"): Validator(_duration) for label in _PERIODS},
         **{(label, "duration"): Validator(_computed_duration) for label in _PERIODS - {_PUMPING}},
@@ -333,6 +334,13 @@ def validators(database: Database) -> Validators:
             _site_setting, also=("module_name", "class_name", "attribute_name")
         ),
     }
+
+
+def _day_measured(day: Any) -> str | None:
+    """Check that there is a day after one: reports of growth end with it. Returns what is wrong, or None."""
+    return (
+        None if not day or day < "9999-12-31" else _("“%(value)s” is too far in the future") % {"value": day}
+    )
 
 
 def _dashboard_hide_age(duration: Any) -> str | None:

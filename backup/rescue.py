@@ -85,6 +85,8 @@ def rescued(
             _("The database file was damaged, and a new one was made. The old one is kept as %(path)s.")
             % {"path": aside}
         )
+        if database.connection.settings_dict["CONN_MAX_AGE"] != 0:
+            rescue.warnings.append(_("Restart Baby Buddy: it may still have the old database file open."))
         rescue.finish = partial(put_in_place, aside)
         yield rescue
 

@@ -149,6 +149,8 @@ def _alone() -> Iterator[bool]:
 
 
 def _run(user: Any, reporter: Reporter) -> Outcome:
+    if user is not None:  # a request cannot wait, and that is no failure of which anybody must be told
+        _wait_for_restore(0)
     before, last = status.status(), status.last_run() or state.LastRun(aware_now())
     if before.state is State.OVERDUE and last.is_unfinished:
         _tell_once(before)  # the runs before this one were killed, so nobody was notified

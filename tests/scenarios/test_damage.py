@@ -305,7 +305,7 @@ def test_a_new_file_keeps_the_journal_of_the_old_one(many, made_already, wal):
 
 
 @pytest.mark.parametrize("how", ["a page", "the header"])
-def test_over_a_damaged_file(many, how):
+def test_over_a_damaged_file(many, monkeypatch, how):
     before, good, site = snapshot(), take(), memo.site_id()
     inode = path().stat().st_ino
     if how == "a page":
@@ -327,9 +327,12 @@ def test_over_a_damaged_file(many, how):
             services.restore_backup(io.BytesIO(b"no backup"), ALL_THE_SAME)
         assert path().stat().st_ino == inode  # it was put back
 
+    if how == "a page":
+        monkeypatch.setitem(connection.settings_dict, "CONN_MAX_AGE", 600)
     good.seek(0)
     result = services.restore_backup(good, ALL_THE_SAME)
     assert not differences(before, snapshot())
+    assert any("Restart" in warning for warning in result.warnings) is (how == "a page")
     aside = kept_file(result)
     assert aside.stat().st_ino == inode
     aside.unlink()

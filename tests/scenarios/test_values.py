@@ -55,6 +55,7 @@ HARMFUL = [
     ("core.pumping", "start", "0001-01-02T00:00:00Z"),
     ("core.tummytime", "start", "2999-01-01T00:00:00.5Z"),
     ("core.child", "birth_date", "9999-12-31"),
+    *((label, "date", "9999-12-31") for label in ("core.height", "core.weight")),
     *((label, "duration", None) for label in ("core.feeding", "core.sleep", "core.tummytime")),
     *(("core.heightpercentile", "age_in_days", f"{days} 00:00:00") for days in (3_000_000, -800_000, -1)),
     ("core.weightpercentile", "age_in_days", "36526 00:00:00"),  # no birth date can be so early

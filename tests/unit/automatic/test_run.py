@@ -184,6 +184,8 @@ def test_a_request_does_not_wait_for_a_restore(nightly):
         assert hear(holder) == "held"
         with pytest.raises(Busy):
             run.run(user=nightly.admin)
+        assert status.last_run() is None, "nothing has failed"
+        assert not mail.outbox
         assert ask(holder, "") == "free"
 
 
