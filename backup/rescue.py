@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from django.core.management import call_command
 from django.db import DatabaseError
 from django.db.migrations.recorder import MigrationRecorder
 from django.utils.translation import gettext as _
@@ -144,6 +145,8 @@ def _new_file(database: Database, path: Path, fresh: Path) -> Iterator[Callable[
         use = stack.enter_context(ExitStack())
         use.enter_context(database.instead(new))
         memo.forget_site()
+        # A migration of the host makes the tables of caches. The process that ran it has other caches than the site.
+        call_command("createcachetable", database=database.connection.alias, verbosity=0)
         if first is not None:  # the id of the site is made of it, too
             migrations = MigrationRecorder(database.connection).migration_qs
             migrations.filter(pk=migrations.order_by("pk").values_list("pk", flat=True)[0]).update(**first)
