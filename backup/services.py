@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -572,10 +571,15 @@ def prove_backup(
     `RestoreOptions`. `leave_out`: values that this site has no place for need not come back. `photos_known`: see
     `proof.prove`.
     """
+
+    def look() -> tuple[bool, Key | None]:
+        schema.check_site(database_of().connection)  # the throw-away database has all migrations
+        return _look_at(source, edited, key, leave_out=leave_out)
+
     with logged("proof", user) as log:
         proof = prove(
             source,
-            partial(_look_at, source, edited, key, leave_out=leave_out),
+            look,
             path=path,
             edited=edited,
             leave_out=leave_out,

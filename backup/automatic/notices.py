@@ -18,10 +18,11 @@ from django.utils.translation import gettext as _
 from .. import babybuddy
 from ..conf import OFF, conf
 from ..log import logger
+from ..storage.bounded import bounded
 from .status import State, Status
 
-#: Seconds to wait for a server.
-TIMEOUT = 10.0
+#: Seconds to wait for a server to say anything, and for all that it says.
+TIMEOUT, WHOLE = 10.0, 20.0
 
 
 def tell(status: Status) -> None:
@@ -69,7 +70,7 @@ def _mail(addresses: Iterable[str], status: Status) -> None:
         connection = mail.get_connection()
         if getattr(connection, "timeout", TIMEOUT) is None:
             connection.timeout = TIMEOUT  # type: ignore[attr-defined]
-        connection.send_messages(messages)
+        bounded(lambda _activity: connection.send_messages(messages), WHOLE)
     except Exception as error:  # noqa: BLE001  any mail backend may be configured
         logger.warning("a notice could not be sent by mail: %s", type(error).__name__)
 
@@ -78,8 +79,8 @@ def _ask(url: str, data: bytes | None = None) -> None:
     """Request an address: by GET, or, with `data`, which is JSON, by POST."""
     headers = {"User-Agent": "babybuddy-backup", **({"Content-Type": "application/json"} if data else {})}
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=TIMEOUT):
-            pass
+        request = urllib.request.Request(url, data, headers)
+        bounded(lambda _activity: urllib.request.urlopen(request, timeout=TIMEOUT).close(), WHOLE)
     except Exception as error:  # noqa: BLE001  what a server on the network answers may be anything
         reason = getattr(error, "code", None) or type(getattr(error, "reason", error)).__name__
         logger.warning("a notice could not be sent to %s: %s", urlsplit(url).hostname, reason)

@@ -204,5 +204,10 @@ def bounded(work: Callable[[Activity], T], seconds: float, patience: Patience | 
         patience.remaining()
     _idle.append(worker)
     if error is not None:
-        raise error
+        try:
+            raise error
+        finally:
+            del (
+                error
+            )  # it refers to this frame: what it holds, such as a socket, would stay open for some time
     return result  # type: ignore[no-any-return]

@@ -3,6 +3,7 @@
 import json
 import logging
 import socket
+import socketserver
 import threading
 import time
 from contextlib import suppress
@@ -18,7 +19,7 @@ from django.test import Client
 from django.urls import reverse
 
 from backup.automatic import notices, run
-from backup.exceptions import StorageFailed
+from backup.exceptions import BackupError, StorageFailed
 from backup.storage import kept
 
 
@@ -228,3 +229,32 @@ def test_trouble_of_a_notice_fails_no_backup(nightly, web, failing, settings, mo
     assert time.monotonic() - begin < 5
     assert "could not be sent" in caplog.text
     assert "secret" not in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["web", "mail"])
+def test_a_server_that_never_ends_is_given_up(nightly, settings, monkeypatch, caplog, kind):
+    """It says something all the time, so that no single wait is long."""
+    monkeypatch.setattr(notices, "WHOLE", 0.5)
+    ends = threading.Event()
+
+    class Endless(socketserver.BaseRequestHandler):
+        def handle(self):
+            with suppress(OSError):
+                while not ends.wait(0.05):
+                    self.request.sendall(b"x")
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Endless) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        host, port = server.server_address
+        if kind == "web":
+            settings.BACKUP_PING_URL = f"http://{host}:{port}/"
+        else:
+            settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+            settings.EMAIL_HOST, settings.EMAIL_PORT = host, port
+            settings.BACKUP_ENCRYPT = "local"  # there is no key, which is told
+        with caplog.at_level(logging.WARNING, "backup"), suppress(BackupError):
+            run.run(now=True)
+        assert "could not be sent" in caplog.text
+        ends.set()
+        server.shutdown()
