@@ -51,6 +51,8 @@ def pytest_configure(config):
     # A test whose clock is ahead would take the files of other tests' restores for abandoned ones, and remove them.
     temporary = scratch / "tmp"
     temporary.mkdir()
+    scratch.chmod(0o711)  # some tests run processes of another user
+    temporary.chmod(0o1777)
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
     tempfile.tempdir = str(temporary)
     os.environ.update(
