@@ -338,9 +338,9 @@ def validators(database: Database) -> Validators:
 
 def _day_measured(day: Any) -> str | None:
     """Check that there is a day after one: reports of growth end with it. Returns what is wrong, or None."""
-    return (
-        None if not day or day < "9999-12-31" else _("“%(value)s” is too far in the future") % {"value": day}
-    )
+    if not day or day < "9999-12-31":
+        return None
+    return _("“%(value)s” is too far in the future") % {"value": day}
 
 
 def _dashboard_hide_age(duration: Any) -> str | None:

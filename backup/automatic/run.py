@@ -159,7 +159,8 @@ def _run(user: Any, reporter: Reporter) -> Outcome:
     notices.ping("/start")
     try:
         with logged("automatic backup", user) as log:
-            _wait_for_restore(conf.automatic_seconds if user is None else 0)
+            if user is None:
+                _wait_for_restore(conf.automatic_seconds)
             outcome = _make(user, reporter)
             log(outcome.message.rstrip("."))
         if outcome.has_mended:

@@ -61,9 +61,8 @@ def progress(state: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def _is_silent(state: dict[str, Any]) -> bool:
-    return (
-        abs(aware_now() - dt.datetime.fromisoformat(state["at"])) > SILENCE
-    )  # the clock may have been wrong
+    # One of the future was saved while the clock was wrong.
+    return abs(aware_now() - dt.datetime.fromisoformat(state["at"])) > SILENCE
 
 
 def last_restore(state: dict[str, Any] | None) -> dict[str, Any] | None:

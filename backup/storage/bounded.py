@@ -207,7 +207,6 @@ def bounded(work: Callable[[Activity], T], seconds: float, patience: Patience | 
         try:
             raise error
         finally:
-            del (
-                error
-            )  # it refers to this frame: what it holds, such as a socket, would stay open for some time
+            # It refers to this frame, so what it holds, such as a socket, would stay open for some time.
+            del error
     return result  # type: ignore[no-any-return]
