@@ -50,6 +50,8 @@ from .state import load_last_restore
 RECENT = dt.timedelta(hours=1)
 #: Younger safety copies are never pruned, however many there are: none in the first day after its restore.
 YOUNG = dt.timedelta(days=1) + RECENT
+#: Where all the others are older than this, the clock may be ahead, and none is pruned this time.
+SUSPICIOUS = dt.timedelta(days=60)
 
 
 @dataclass(frozen=True)
@@ -503,9 +505,12 @@ def prune(keep: str) -> None:
     """Delete old safety copies. Raises `StorageFailed`.
 
     These stay: the newest `BACKUP_SAFETY_COPIES`, those younger than a day or dated in the future, pinned ones, and
-    `keep`, the one that undoing the last restore needs.
+    `keep`, the one that undoing the last restore needs. After two months without any other kept backup all stay until
+    the next restore: a clock that is ahead makes what is minutes old look as old as that.
     """
     now = dt.datetime.now(dt.timezone.utc)
+    if not any(dt.timedelta() <= now - name.created < SUSPICIOUS for name in names() if name.text != keep):
+        return
     past = [name for name in names(BackupKind.SAFETY) if name.created <= now]
     for name in past[conf.safety_copies :]:
         if now - name.created > YOUNG and name.text != keep and not is_pinned(name.text):

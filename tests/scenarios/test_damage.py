@@ -32,6 +32,7 @@ from backup.tables import places_in_words
 from backup.upgrade import process
 from tests.support.backups import metadata_of, records_of, take
 from tests.support.http import error_of, script, upload
+from tests.support.matrices import again
 from tests.support.older import old
 from tests.support.processes import process as other
 from tests.support.snapshots import differences, snapshot
@@ -304,7 +305,7 @@ def test_a_new_file_keeps_the_journal_of_the_old_one(many, made_already, wal):
         Path(f"{kept_file(result)}{suffix}").unlink(missing_ok=True)
 
 
-@pytest.mark.parametrize("how", ["a page", "the header"])
+@pytest.mark.parametrize("how", ["a page", again("the header")])
 def test_over_a_damaged_file(many, monkeypatch, how):
     before, good, site = snapshot(), take(), memo.site_id()
     inode, tables = path().stat().st_ino, connection.introspection.table_names()
@@ -405,7 +406,7 @@ KILLED = """
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")
-@pytest.mark.parametrize("wal", [False, True], ids=["", "wal"])
+@pytest.mark.parametrize("wal", [False, again(True)], ids=["", "wal"])
 @pytest.mark.parametrize(
     "step",
     ["copied", "written", "committed", "put aside", "to be put in place", "put in place", "synced"],
@@ -488,7 +489,7 @@ def test_a_command_leaves_out_by_choice(family, tmp_path, capfd):
 
 @pytest.mark.parametrize(
     "damage",
-    [lambda data: b"\xff" * 5000, lambda data: data.replace(b"AUTOINCREMENT", b"AUTOINCREMEN\x85", 1)],
+    [again(lambda data: b"\xff" * 5000), lambda data: data.replace(b"AUTOINCREMENT", b"AUTOINCREMEN\x85", 1)],
     ids=["noise", "a schema that SQLite cannot quote as text"],
 )
 def test_a_command_restores_over_a_database_that_does_not_even_open(family, tmp_path, capfd, damage):

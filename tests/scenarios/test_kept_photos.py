@@ -27,6 +27,7 @@ from backup.storage.files import LAST
 from backup.storage.locations import Location, parts
 from tests.support.backups import take
 from tests.support.http import script
+from tests.support.matrices import again
 from tests.support.photos import files, picture, put
 from tests.support.snapshots import differences, snapshot
 
@@ -60,7 +61,7 @@ def browser(pictured, browser):
     return browser
 
 
-@pytest.fixture(params=["in clear", "encrypted"])
+@pytest.fixture(params=[again("in clear"), "encrypted"])
 def key(request, pictured, settings):
     if request.param == "in clear":
         return None
@@ -540,7 +541,7 @@ def test_the_command_says_so_too(pictured):
 # --- Locations ----------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=["in clear", "encrypted"])
+@pytest.fixture(params=["in clear", again("encrypted")])
 def place(request, pictured, settings, tmp_path, monkeypatch):
     """A location that is a folder; returns it, and what its copies are encrypted with."""
     settings.BACKUP_LOCATIONS = f"nas={tmp_path / 'nas'}"

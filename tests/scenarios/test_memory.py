@@ -12,6 +12,7 @@ from backup.database import database_of
 from backup.presentation.thumbnails import FORMATS, MEMORY
 from tests.support.backups import checksums_of, inspect, restore, rewritten, take
 from tests.support.changing import change_everything
+from tests.support.matrices import again
 from tests.support.processes import hear, process
 
 #: Letters of a long note, one of which makes Python keep four bytes of each.
@@ -58,7 +59,7 @@ def test_long_notes_are_read_few_at_a_time(family, tmp_path, job):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
-@pytest.mark.parametrize("mode", ["overwrite", "clear"])
+@pytest.mark.parametrize("mode", [again("overwrite"), "clear"])
 def test_the_longest_notes_are_read_one_at_a_time(family, tmp_path, mode):
     """A note of 15 MB takes 60 MB in memory, with one wide letter; there must not be several of it."""
     text = "🍼" + "".join(map(str, range(3_000_000)))[:15_000_000]

@@ -446,7 +446,7 @@ def test_a_database_without_its_journal(host_db, tmp_path):
     assert [line for line in plan.warnings if "-wal" in line]
 
 
-@pytest.mark.parametrize("version", ["2.6.0", "2.9"])
+@pytest.mark.parametrize("version", [again("2.6.0"), "2.9"])
 def test_the_next_row_gets_the_number_that_it_would_have_got_in_a_database_file(host_db, tmp_path, version):
     """The last notes were deleted there. No number is given a second time."""
     file = changed(tmp_path, version, "UPDATE sqlite_sequence SET seq = 8500 WHERE name = 'core_note'")
@@ -455,14 +455,14 @@ def test_the_next_row_gets_the_number_that_it_would_have_got_in_a_database_file(
     assert note.pk == 8501
 
 
-@pytest.mark.parametrize("counter", ["'many'", "1e300", "-5"])
+@pytest.mark.parametrize("counter", ["'many'", again("1e300"), again("-5")])
 def test_counters_of_a_database_file_that_are_none_are_passed_over(host_db, tmp_path, counter):
     file = changed(tmp_path, "2.9", f"UPDATE sqlite_sequence SET seq = {counter} WHERE name = 'core_note'")
     restore(file, clear=True, clear_unknown_apps=True)
     assert core.Note.objects.exists()
 
 
-@pytest.mark.parametrize("version", ["2.6.0", "2.9"])
+@pytest.mark.parametrize("version", ["2.6.0", again("2.9")])
 def test_a_missing_value_in_a_database_file_is_named(host_db, tmp_path, version):
     file = changed(
         tmp_path,
@@ -476,7 +476,7 @@ def test_a_missing_value_in_a_database_file_is_named(host_db, tmp_path, version)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["database", "backup"])
+@pytest.mark.parametrize("kind", ["database", again("backup")])
 def test_the_additions_of_a_fork_are_left_out_by_choice(host_db, tmp_path, kind):
     """To update helps nobody whose Baby Buddy somebody has changed."""
     if kind == "database":

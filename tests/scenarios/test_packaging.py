@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from backup.install import snippet
+from tests.support.matrices import full_run_only
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow  # all of them, so that one process builds the wheel
@@ -79,6 +80,7 @@ def test_it_needs_no_more_than_it_says(wheel):
     assert (REPOSITORY / "README.md").read_text(encoding="utf-8").splitlines()[0] in metadata
 
 
+@full_run_only
 def test_from_an_empty_environment_to_a_restore(wheel, tmp_path):
     environment = tmp_path / "venv"
     venv.create(environment, with_pip=False)  # it is filled from outside, by the pip that is here

@@ -24,6 +24,7 @@ from backup.restore.photos import PARTIAL
 from backup.storage import atomic
 from tests.support import older
 from tests.support.backups import records_of, restore, take
+from tests.support.matrices import again
 from tests.support.photos import files, picture, put, setting, with_damage, with_photos
 from tests.support.processes import ask, hear, process, wait_until_usable
 from tests.support.snapshots import differences, snapshot
@@ -232,7 +233,7 @@ def objects(bucket):
     return {item.key: item.get()["Body"].read() for item in bucket.objects.all()}
 
 
-@pytest.mark.parametrize("clear", [True, False], ids=["clear", "overwrite"])
+@pytest.mark.parametrize("clear", [True, again(False)], ids=["clear", "overwrite"])
 def test_to_and_from_s3(backup, bucket, clear):
     bucket.put_object(Key=A, Body=picture(9))
     plan = services.inspect_backup(
@@ -294,7 +295,7 @@ def test_an_encrypted_backup(backup, client, family):
     is_restored()
 
 
-@pytest.mark.parametrize("is_encrypted", [False, True], ids=["clear", "encrypted"])
+@pytest.mark.parametrize("is_encrypted", [again(False), True], ids=["clear", "encrypted"])
 @pytest.mark.parametrize("version", ["2.2", "2.9"])
 def test_an_older_backup_keeps_its_photos(family, settings, tmp_path, version, is_encrypted):
     settings.MEDIA_ROOT = tmp_path / "media"

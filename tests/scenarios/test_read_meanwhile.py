@@ -12,6 +12,7 @@ from backup.exceptions import InvalidBackup, RecordsRefused, Unreadable, Upgrade
 from backup.upgrade import process as upgrade
 from tests.support import older
 from tests.support.backups import how, inspect, refused, restore
+from tests.support.matrices import again
 from tests.support.snapshots import differences, snapshot
 
 pytestmark = pytest.mark.usefixtures("scratch")
@@ -59,7 +60,7 @@ def todays(tmp_path, host_db):
         file.close()
 
 
-@pytest.mark.parametrize("clear", [True, False])
+@pytest.mark.parametrize("clear", [True, again(False)])
 def test_it_is_what_it_would_be_if_it_were_read_first(todays, opened, clear):
     file = todays()
     with services.at_todays_schema(file) as backup:

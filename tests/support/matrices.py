@@ -10,9 +10,12 @@ import pytest
 #: Whether all cases run, as in CI.
 ALL = os.environ.get("BACKUP_TEST_ALL") == "1"
 
-_more = pytest.mark.skipif(not ALL, reason="one more of its kind; BACKUP_TEST_ALL=1 runs it, as CI does")
+#: A test that only a full run runs.
+full_run_only = pytest.mark.skipif(
+    not ALL, reason="one more of its kind; BACKUP_TEST_ALL=1 runs it, as CI does"
+)
 
 
 def again(*values, **options):
     """Return a case of `parametrize` that only a full run tries. `options`: those of `pytest.param`."""
-    return pytest.param(*values, marks=_more, **options)
+    return pytest.param(*values, marks=full_run_only, **options)

@@ -373,6 +373,12 @@ def keep(number):
         return kept.keep(*small(number), SAFETY).name
 
 
+def prune(keep="", *, days=7):
+    """As a restore does so many days after `keep(number)`."""
+    with freeze_time(dt.datetime(2026, 11, 3) + dt.timedelta(days=days)):
+        kept.prune(keep)
+
+
 def test_they_are_listed_newest_first(place):
     assert kept.backups() == []
     names = [keep(number) for number in (3, 1, 2)]
@@ -394,15 +400,28 @@ def test_a_state_that_is_kept_is_found(place):
 
 def test_the_newest_five_are_kept(place):
     names = [keep(number) for number in range(8)]
-    kept.prune(keep=names[1])
+    prune(names[1])
     assert [copy.name for copy in kept.backups()] == [*names[:2:-1], names[1]]
 
 
 def test_how_many_are_kept_can_be_set(place, settings):
     settings.BACKUP_SAFETY_COPIES = 2
     names = [keep(number) for number in range(4)]
-    kept.prune(keep="")
+    prune()
     assert [copy.name for copy in kept.backups()] == names[:1:-1]
+
+
+def test_a_clock_that_is_ahead_prunes_none(place):
+    """What was kept minutes ago seems to be years old, but not once there is another one of that time."""
+    names = [keep(number) for number in range(8)]
+    prune(names[0], days=3000)
+    assert {copy.name for copy in kept.backups()} == {*names}
+    with freeze_time("2035-01-01"):
+        newest = kept.keep(*small(20), SAFETY).name
+    with freeze_time("2035-01-02"):
+        last = kept.keep(*small(21), SAFETY).name
+        kept.prune(keep=last)
+        assert [copy.name for copy in kept.backups()] == [last, newest, *names[:4:-1]]
 
 
 def test_none_of_today_is_pruned_and_none_of_the_future(place):
@@ -442,7 +461,7 @@ def test_other_files_beside_them_are_left_alone(place):
         files.put(other, ContentFile(b"x"))
     for number in range(2, 8):
         keep(number)
-    kept.prune(keep="")
+    prune()
     assert len(kept.backups()) == 5
     assert others <= {*files.names_in("safety"), *files.names_in("kept")}
 
@@ -503,7 +522,7 @@ def test_what_is_pinned_is_never_pruned(place):
     assert kept.pin(names[0], True).pinned
     assert kept.pin(names[1], True).pinned
     assert not kept.pin(names[1], False).pinned
-    kept.prune(keep="")
+    prune()
     assert [copy.name for copy in kept.backups()] == [*names[:2:-1], names[0]]
     kept.delete(names[0])
     assert [name for name in files.names_in("kept") if name.endswith(".json")] == []
