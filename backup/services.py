@@ -1136,8 +1136,12 @@ def _damage_explained(database: Database, options: RestoreOptions | None = None)
         if not isinstance(error, Damaged):
             raise
         if options and options.without_safety_copy and options.mode.clears:
-            error.offer = ""
-            raise
+            way_on = _(
+                "If it cannot be repaired: make a new one with “manage.py migrate”, and restore into that."
+            )
+            damaged = Damaged(f"{error.message} {way_on}", error.details)
+            damaged.offer = ""
+            raise damaged from error
         missing: Iterable[str] = ()
         with suppress(DatabaseError):
             schema.check_site(database.connection)

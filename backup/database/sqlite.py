@@ -1,4 +1,7 @@
-"""SQLite, and SQLite database files that somebody uploads."""
+"""SQLite, and SQLite database files that somebody uploads.
+
+Longer than most modules, to keep all that is special about this engine in one place.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import pickle
 import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from decimal import Context, Decimal
 from itertools import chain
 from pathlib import Path
@@ -18,7 +21,20 @@ from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, OperationalError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from ..kinds import BOOLEAN, DATE, DATETIME, DECIMAL, DURATION, FLOAT, INTEGER, TEXT, TIME, Plain
+from ..kinds import (
+    BOOLEAN,
+    DATE,
+    DATETIME,
+    DECIMAL,
+    DURATION,
+    FLOAT,
+    INTEGER,
+    TEXT,
+    TIME,
+    UUID_,
+    Plain,
+    target_of,
+)
 from ..tables import Column, Table
 from .base import Database
 from .conversion import ColumnReader
@@ -29,6 +45,7 @@ from .lenient import LenientChecked, lenient
 from .lock_file import LOCK_FILES, make_lock_file
 from .reading import PARAMETERS
 from .values import (
+    UNREADABLE,
     ConvertAll,
     as_they_are,
     booleans,
@@ -56,6 +73,8 @@ class SQLite(DamagedFile, Database):
         self._source: sqlite3.Connection | None = None
         #: In a snapshot: the `change_marker` just before it.
         self._marker: object = None
+        #: Name of a table and of a unique column -> see `_forms_here`.
+        self._forms: dict[tuple[str, str], dict[Plain, Any]] = {}
 
     def cursor(self) -> Any:
         if self._source is None:
@@ -287,6 +306,42 @@ class SQLite(DamagedFile, Database):
         if kind is DATETIME and settings.USE_TZ and self.connection.timezone_name == "UTC":
             return _spaced
         return super().fast_writer(column)
+
+    #: Kinds of values that are texts in SQLite, of which other software may write other forms than Django does, such as
+    #: a UUID with hyphens.
+    IN_FORMS = (UUID_, DATE, TIME, DATETIME)
+
+    def writer_of(self, column: Column) -> ConvertAll:
+        """Return a function that converts plain values to values for the driver. Values by which rows are found keep
+        the form that they have here, since SQLite compares texts."""
+        write = super().writer_of(column)
+        forms = self._forms_here(column) if column.kind in self.IN_FORMS else {}
+        if not forms:
+            return write
+        return lambda values: [
+            forms.get(value, written) for value, written in zip(values, write(values), strict=True)
+        ]
+
+    def _forms_here(self, column: Column) -> dict[Plain, Any]:
+        """Return plain value -> value in the database, of those that are not in the form that Django writes. {} for a
+        column that is not unique, and does not refer to one that is."""
+        field = target_of(column.field)
+        table, name = field.model._meta.db_table, field.column
+        if not field.unique or name is None:
+            return {}
+        if (table, name) not in self._forms:
+            own = Column(field, column.kind, "")
+            to_plain, write = self.reader_of(own).to_plain or as_they_are, super().writer_of(own)
+            forms = self._forms[table, name] = {}
+            present = table in self.table_names()
+            for (stored,) in (
+                self.fetch(f"SELECT +{self.quote(name)} FROM {self.quote(table)}") if present else ()
+            ):
+                with suppress(*UNREADABLE):
+                    (plain,) = to_plain([stored])
+                    if [stored] != write([plain]):
+                        forms[plain] = stored
+        return self._forms[table, name]
 
     def _exact_decimals(self, column: Column) -> ConvertAll:
         """Return Django's own writer of decimals, but refuse those of which SQLite would lose digits: it stores them as

@@ -111,6 +111,7 @@ def test_what_a_restore_cannot_make_is_named_without_the_advice_that_was_followe
     with renamed(name), pytest.raises(Damaged, match=name) as caught:
         services.restore_backup(file, RestoreOptions(RestoreMode.CLEAR, without_safety_copy=True))
     assert caught.value.offer == ""
+    assert "migrate" in caught.value.message
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 from core.models import HeightPercentile, WeightPercentile
 from django.contrib.contenttypes.models import ContentType
+from django.db import connection
 
 from backup import services
 from backup.exceptions import BackupError
@@ -123,3 +124,30 @@ def test_a_key_that_each_database_numbers_by_itself(filled, mode, is_deleted):
         assert not differences(before, snapshot())
     services.undo_restore()
     assert not differences(after, snapshot())
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="the others have types")
+@pytest.mark.parametrize("mode", RestoreMode)
+def test_a_key_in_another_form_than_django_writes(filled, mode):
+    """It is found nevertheless, and what refers to it finds it."""
+    before = snapshot()
+    with connection.constraint_checks_disabled(), connection.cursor() as cursor:
+        hyphens = "substr(id, 1, 8) || '-' || substr(id, 9, 4) || '-' || substr(id, 13)"
+        cursor.execute(f"UPDATE zoo_specimen SET id = {hyphens} WHERE substr(id, 32) > '4'")
+        for name, column in {
+            "zoo_tide": "at",
+            "zoo_tide_species": "tide_id",
+            "zoo_lap_tides": "tide_id",
+        }.items():
+            cursor.execute(f"UPDATE {name} SET {column} = replace({column}, ' ', 'T') || 'Z'")
+    assert not differences(before, snapshot())
+    file = take()
+    Tide.objects.update(height=0)
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE zoo_specimen SET char = 'changed'")
+        cursor.execute("DELETE FROM zoo_tide_species")
+    changed = snapshot()
+    services.restore_backup(file, RestoreOptions(mode))
+    assert not differences(before, snapshot())
+    services.undo_restore()
+    assert not differences(changed, snapshot())

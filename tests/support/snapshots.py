@@ -25,12 +25,13 @@ def snapshot(alias="default"):
         meta = model._meta
         if not meta.managed or meta.proxy or meta.app_label in LEFT_OUT_APPS or model is Permission:
             continue
-        rows = _rows(model, alias, natural)
+        rows = [*_rows(model, alias, natural)]
         if meta.auto_created:
             pairs = (tuple(value for name, value in row.items() if name != meta.pk.attname) for row in rows)
             tables[meta.label_lower] = dict(Counter(pairs))
         else:
             tables[meta.label_lower] = {row[meta.pk.attname]: row for row in rows}
+            assert len(tables[meta.label_lower]) == len(rows), f"{meta.label_lower}: two rows have one key"
     return tables
 
 
