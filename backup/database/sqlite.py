@@ -333,14 +333,14 @@ class SQLite(DamagedFile, Database):
             own = Column(field, column.kind, "")
             to_plain, write = self.reader_of(own).to_plain or as_they_are, super().writer_of(own)
             forms = self._forms[table, name] = {}
-            present = table in self.table_names()
-            for (stored,) in (
-                self.fetch(f"SELECT +{self.quote(name)} FROM {self.quote(table)}") if present else ()
-            ):
-                with suppress(*UNREADABLE):
-                    (plain,) = to_plain([stored])
-                    if [stored] != write([plain]):
-                        forms[plain] = stored
+            if table not in self.table_names():
+                return {}
+            with self.errors_explained(), closing(self.cursor()) as cursor:
+                for (stored,) in cursor.execute(f"SELECT +{self.quote(name)} FROM {self.quote(table)}", ()):
+                    with suppress(*UNREADABLE):
+                        (plain,) = to_plain([stored])
+                        if [stored] != write([plain]):
+                            forms[plain] = stored
         return self._forms[table, name]
 
     def _exact_decimals(self, column: Column) -> ConvertAll:
