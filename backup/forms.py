@@ -1,4 +1,4 @@
-"""The forms of a restore: what pages and scripts send, as values of `options`."""
+"""What pages and scripts send, checked. What they say of a restore becomes values of `options`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from django.utils.translation import gettext_lazy as _
 
 from backup.options import Part, RestoreMode, RestoreOptions, parts_named
 
+#: Field of a `RestoreForm` -> the mode that it chooses. By default, existing data is kept.
+MODES = {"clear_existing_data": RestoreMode.CLEAR, "keep_both": RestoreMode.KEEP_BOTH}
 YES = ("true", "on", "1", "yes")
 NO = ("false", "off", "0", "no", "")
 
@@ -103,7 +105,7 @@ class RestoreForm(forms.Form):
             self.add_error(
                 "backup_file", forms.ValidationError(_("Choose a backup file first."), code="missing")
             )
-        if data.get("clear_existing_data") and data.get("keep_both"):
+        if sum(bool(data.get(name)) for name in MODES) > 1:
             self.add_error("keep_both", _("Existing data cannot be both cleared and kept."))
         if data.get("accounts") == "keep" and data.get("parts"):
             data["parts"] = tuple(part for part in data["parts"] if part is not Part.ACCOUNTS)
@@ -130,13 +132,9 @@ class RestoreForm(forms.Form):
 
     @property
     def options(self) -> RestoreOptions:
-        mode = RestoreMode.OVERWRITE
-        if self.cleaned_data["clear_existing_data"]:
-            mode = RestoreMode.CLEAR
-        elif self.cleaned_data["keep_both"]:
-            mode = RestoreMode.KEEP_BOTH
+        chosen = (mode for name, mode in MODES.items() if self.cleaned_data[name])
         return RestoreOptions(
-            mode,
+            next(chosen, RestoreMode.OVERWRITE),
             parts=self.cleaned_data["parts"],
             clear_unknown_apps=bool(self.cleaned_data["clear_unknown_apps"]),
             edited=bool(self.cleaned_data["edited"]),
@@ -165,29 +163,23 @@ class RestoreForm(forms.Form):
     @property
     def mode_as_sent(self) -> RestoreMode:
         """The mode to show if the form is shown again, whatever is wrong with it."""
-        for name, mode in (
-            ("clear_existing_data", RestoreMode.CLEAR),
-            ("keep_both", RestoreMode.KEEP_BOTH),
-        ):
-            if str(self[name].value() or "").strip().lower() in YES:
-                return mode
-        return RestoreMode.OVERWRITE
+        sent = (mode for name, mode in MODES.items() if str(self[name].value() or "").strip().lower() in YES)
+        return next(sent, RestoreMode.OVERWRITE)
 
 
 def fields_of(options: RestoreOptions) -> dict[str, str]:
     """Return the fields of a `RestoreForm` for these options, for hidden inputs."""
     true = {
-        "keep_both": options.mode is RestoreMode.KEEP_BOTH,
+        **{name: options.mode is mode for name, mode in MODES.items()},
         "clear_unknown_apps": options.clear_unknown_apps,
         "edited": options.edited,
         "leave_out": options.leave_out,
         "merge_tags": options.merge_tags,
         "without_safety_copy": options.without_safety_copy,
     }
-    clear = str(options.mode is RestoreMode.CLEAR).lower()
     parts = {"parts": ",".join(part.value for part in options.parts)}
     return {
-        "clear_existing_data": clear,
+        "clear_existing_data": "false",  # always there, since it may be the initial value
         **(parts if options.parts != tuple(Part) else {}),
         **{name: "true" for name, value in true.items() if value},
     }

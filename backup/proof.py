@@ -1,7 +1,7 @@
-"""Proves backups: restores all of one into a throw-away database, and compares every value.
+"""Proves a backup (`prove`), or compares two (`compare`), by restoring into a throw-away database.
 
-A child process does the work (`automatic.prover`), with the same code as a restore. It cannot access the live database,
-cache or files. This module is the parent's side.
+A child process does the work (`prover`), with the same code as a restore. It cannot access the live database, cache or
+files. This module is the parent's side.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .options import SILENT, Reporter
 from .upgrade import process
 
 #: The module that the child runs.
-CHILD = "backup.automatic.prover"
+CHILD = "backup.prover"
 #: The second file of a comparison, in the folder of the child.
 OTHER = "other"
 #: The folder of photos that are stored beside the file, in the folder of the child.

@@ -1,5 +1,5 @@
-"""The API: create, keep, inspect, verify, prove, restore, undo. Views and commands only translate between it and
-people.
+"""The API: create, keep, list, inspect, verify, prove, compare, restore, undo. Views and commands only translate
+between it and people.
 
 `user`: the `User` who does it; None is the command line, which may do everything. `reporter`: is informed of the
 progress. All functions raise `exceptions.BackupError`, or rather the subclasses that their docstrings name.

@@ -7,7 +7,6 @@
 | `guard` | which data has become fewer since the backup before; then nothing old is removed |
 | `unchanged` | whether a backup holds the same as the one before |
 | `turns` | which backup is proved next (a pure computation) |
-| `prover` | the child process that proves a backup |
 | `copies` | copies of kept backups in the locations |
 | `look` | looks after a request whether a backup is due, and starts the child process that makes it |
 | `outlook` | a small file that tells the processes of this machine when the next run is due |

@@ -1,4 +1,5 @@
-"""The ways to restore, in words. A new `RestoreMode` needs an entry here, and one in `forms`."""
+"""The ways to restore, in words. A new `RestoreMode` needs an entry here, one in `forms.MODES`, and an option of the
+command `restore`."""
 
 from __future__ import annotations
 

@@ -34,6 +34,7 @@ ROOMS = [
     "kit",
     "proof",
     "services",
+    "prover",
     "presentation",
     "automatic",
     "access",
@@ -55,11 +56,22 @@ ONLY = {
     "archive": ["exceptions", "conf", "options"],  # no model
     "database": ["exceptions", "babybuddy", "conf", "options", "scope", "kinds", "tables"],  # no file
     "storage": ["exceptions", "conf", "options", "archive", "database"],  # no model
+    "access": ["exceptions", "conf", "options", "storage"],
+    "forms": ["options"],
+    "menu": ["babybuddy"],
 }
+#: What those who only translate between people and the services do without.
+CALLERS = {"views", "management", "presentation"}
+BEHIND_SERVICES = ("backup.dump", "backup.upgrade", "backup.media", "backup.prover")
+#: What of the restore they show.
+SHOWN = {f"backup.restore.{name}" for name in ("plan", "preview", "identity", "accounts")}
+#: The host's own apps: see `babybuddy`, which knows them by name only.
+HOST = {"babybuddy", "core", "dashboard", "api", "reports"}
 #: What of Django's a room must do without.
 WITHOUT = {
-    "archive": ("django.db", "django.apps", "django.contrib"),
-    "storage": ("django.apps", "django.contrib"),
+    "archive": ("django.db", "django.apps", "django.contrib", "rest_framework", "importlib"),
+    "storage": ("django.apps", "django.contrib", "rest_framework"),
+    "database": ("zipfile",),
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
@@ -113,6 +125,15 @@ def test_imports_go_down(name):
     below = ["", room, *ONLY.get(room, ROOMS[: ROOMS.index(room)] if room else [])]
     assert [other for other in ours(NAMES[name]) if room_of(other) not in below] == []
     assert [other for other in imported(NAMES[name]) if other.startswith(WITHOUT.get(room, ()))] == []
+    assert [other for other in imported(NAMES[name]) if other.partition(".")[0] in HOST] == []
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if room_of(name) in CALLERS])
+def test_who_only_translates_stays_outside(name):
+    others = [*ours(NAMES[name])]
+    assert [other for other in others if other.startswith(BEHIND_SERVICES)] == []
+    assert {other for other in others if other.startswith("backup.restore")} <= SHOWN
+    assert [other for other in others if other.startswith("backup.database")] == []
 
 
 def test_there_are_no_circles():

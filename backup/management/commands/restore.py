@@ -6,7 +6,6 @@ import sys
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -123,38 +122,20 @@ class Command(BackupCommand):
         if options["undo"]:
             self._undo(options["interactive"], options["without_safety_copy"], options["key"])
         else:
-            self._restore(**options)
+            self._restore(
+                options["file"],
+                _options_of(options),
+                key=options["key"],
+                dry_run=options["dry_run"],
+                interactive=options["interactive"],
+            )
             if options["empty_missing_files"] and not options["dry_run"]:
                 self._empty_missing_files()
 
     def _restore(
-        self,
-        file: str,
-        clear: bool,
-        keep_both: bool,
-        clear_unknown_apps: bool,
-        edited: bool,
-        only: tuple[Part, ...],
-        leave_out: bool,
-        merge_tags: bool,
-        without_safety_copy: bool,
-        dry_run: bool,
-        interactive: bool,
-        key: str | None,
-        **others: Any,
+        self, file: str, options: RestoreOptions, *, key: str | None, dry_run: bool, interactive: bool
     ) -> None:
         opened, path = self._open(file)
-        mode = RestoreMode.CLEAR if clear else RestoreMode.OVERWRITE
-        mode = RestoreMode.KEEP_BOTH if keep_both else mode
-        options = RestoreOptions(
-            mode, only, clear_unknown_apps=clear_unknown_apps or interactive, edited=edited
-        )
-        options = replace(
-            options,
-            leave_out=leave_out,
-            merge_tags=merge_tags,
-            without_safety_copy=without_safety_copy,
-        )
         with ExitStack() as stack:
             file_key = self.key_of(stack.enter_context(opened), key, ask=interactive or dry_run)
             source = opened
@@ -167,7 +148,7 @@ class Command(BackupCommand):
                     if plan.refusal is not None and not dry_run:
                         raise plan.refusal
                 except Damaged as error:
-                    if not without_safety_copy:
+                    if not options.without_safety_copy:
                         raise
                     self.show(f"{error}\nSo it cannot be told what would change here.", self.style.WARNING)
                 if dry_run:
@@ -279,6 +260,21 @@ class Command(BackupCommand):
             _headline(f"{photos}restored", result.restored, result.children),
             self.style.SUCCESS,
         )
+
+
+def _options_of(options: Mapping[str, Any]) -> RestoreOptions:
+    """Return how to restore, from the options of the command."""
+    modes = {"clear": RestoreMode.CLEAR, "keep_both": RestoreMode.KEEP_BOTH}
+    return RestoreOptions(
+        next((mode for name, mode in modes.items() if options[name]), RestoreMode.OVERWRITE),
+        options["only"],
+        # Whoever is asked sees before what would be deleted.
+        clear_unknown_apps=options["clear_unknown_apps"] or options["interactive"],
+        edited=options["edited"],
+        leave_out=options["leave_out"],
+        merge_tags=options["merge_tags"],
+        without_safety_copy=options["without_safety_copy"],
+    )
 
 
 def _parts(text: str) -> tuple[Part, ...]:

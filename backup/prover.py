@@ -1,4 +1,5 @@
-"""Restores a backup into a throw-away database and compares every value: the child process of `proof`.
+"""Restores a backup into a throw-away database, and compares every value, or a second backup, with it: the child
+process of `proof`.
 
 See `upgrade.child` for how it gets its order, and what it can access.
 """
@@ -20,22 +21,22 @@ from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 from django.utils.translation import gettext as _
 
-from .. import babybuddy, proof
-from ..archive import Archive, Key, Keys, Photo, open_archive, with_photos
-from ..archive.names import shown
-from ..archive.photos import PhotoFolder
-from ..conf import conf
-from ..database import Database, database_of, refuse_dangling
-from ..exceptions import Mismatch, RecordsRefused
-from ..media import NamedPhoto
-from ..options import Places, RestoreMode, RestoreOptions
-from ..restore.photos import Placing
-from ..restore.records import RecordReader
-from ..scope import models_in_scope
-from ..tables import Row, Table, describe
-from ..upgrade import process
-from ..upgrade.child import ParentReporter, explained, serve
-from ..upgrade.worker import upgrade
+from . import babybuddy, proof
+from .archive import Archive, Key, Keys, Photo, open_archive, with_photos
+from .archive.names import shown
+from .archive.photos import PhotoFolder
+from .conf import conf
+from .database import Database, database_of, refuse_dangling
+from .exceptions import Mismatch, RecordsRefused
+from .media import NamedPhoto
+from .options import Places, RestoreMode, RestoreOptions
+from .restore.photos import Placing
+from .restore.records import RecordReader
+from .scope import models_in_scope
+from .tables import Row, Table, describe
+from .upgrade import process
+from .upgrade.child import ParentReporter, explained, serve
+from .upgrade.worker import upgrade
 
 #: Added to the priority number of the process, since nobody waits for it.
 NICE = 10
@@ -100,7 +101,7 @@ def _build_schema() -> None:
 def _prove(
     path: Path, folder: Path, order: dict[str, Any], key: Key | None, reporter: ParentReporter
 ) -> dict[str, Any]:
-    from .. import services  # only now, since it reads the settings
+    from . import services  # only now, since it reads the settings
 
     database, edited = database_of(), order["edited"]
     options = RestoreOptions(RestoreMode.CLEAR, clear_unknown_apps=True, edited=edited, as_it_was=True)
@@ -248,7 +249,7 @@ def _difference(table: Table, old: Row | None, new: Row | None) -> str:
 
 
 def _compare(path: Path, other: Path, keys: list[Key | None], *, leave_out: bool) -> dict[str, Any]:
-    from .. import services
+    from . import services
 
     options = RestoreOptions(RestoreMode.CLEAR, clear_unknown_apps=True, leave_out=leave_out, as_it_was=True)
     with path.open("rb") as source:
