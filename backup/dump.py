@@ -62,13 +62,16 @@ def write_records(
     return references.dangling()
 
 
-def next_keys_of(reader: Database, tables: Sequence[Table]) -> dict[str, int]:
-    """Return model label -> the key of the next row, for models where that is not the one after the highest key."""
+def next_keys_of(reader: Database, tables: Sequence[Table], *, leaves_out: bool) -> dict[str, int]:
+    """Return model label -> the key of the next row, for models where that is not the one after the highest key.
+    `leaves_out`: whether the backup may lack the row with the highest key; then for all models."""
     missing = reader.missing_tables(tables).values()
     try:
         keys = reader.next_keys([table for table in tables if table not in missing])
         return {
-            table.label: key for table, key in keys.items() if key != (reader.highest_key(table) or 0) + 1
+            table.label: key
+            for table, key in keys.items()
+            if leaves_out or key != (reader.highest_key(table) or 0) + 1
         }
     except DatabaseError as error:
         if reader.unreadable and reader.is_damage(error):

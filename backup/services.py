@@ -195,7 +195,7 @@ def _write_backup(
                 metadata,
                 left_out=reader.unreadable,
                 dangling=dangling,
-                next_keys=next_keys_of(reader, tables),
+                next_keys=next_keys_of(reader, tables, leaves_out=bool(reader.unreadable)),
                 includes_media=photos,
             )
         if named is not None:  # after the snapshot, which need not stay open while photos are read
@@ -911,6 +911,7 @@ def _restore(
                 archive, as_it_was=options.as_it_was, merged=plan.merged, renamed=plan.renamed
             )
             replaced = write(plan, database, reader, counter)
+            keys = next_keys(plan, database)
             _check_removed(plan, replaced, most_removed)
             reporter.phase(Phase.FINISH)
             warnings = [
@@ -928,7 +929,7 @@ def _restore(
             made = database.natural_keys.made
             unmade = database.natural_keys.unmake(undone.made if undone else ())
             database.reset_sequences([*plan.tables, *plan.emptied])
-            keys = next_keys(plan) | unmade
+            keys |= unmade
             if not database.KEYS_AFTER_COMMIT:
                 database.set_next_keys(keys)
             safety_copy.make_sure()

@@ -31,13 +31,16 @@ def write(plan: Plan, database: Database, reader: RecordReader, counter: RecordC
     return replaced
 
 
-def next_keys(plan: Plan) -> dict[Table, int]:
-    """Return table -> the key that its next row gets after clearing: the same as at the site of the backup, if the
-    backup says so. So keys of rows that are gone are used again, and a counter that was far too high is corrected."""
+def next_keys(plan: Plan, database: Database) -> dict[Table, int]:
+    """Return table -> the key that its next row gets after clearing: the same as at the site of the backup. So keys of
+    rows that are gone are used again, and a counter that was far too high is corrected.
+
+    To be called when all rows are written, and before any are left out, whose keys must not be given again.
+    """
     keys = {}
     for table in [*plan.tables, *plan.emptied] if plan.mode.clears else ():
         if table.highest_usable_key is not None:
-            key = plan.metadata.next_keys.get(table.label, 1)
+            key = plan.metadata.next_keys.get(table.label) or 1 + int(database.highest_key(table) or 0)
             keys[table] = key if plan.options.as_it_was else min(key, table.highest_usable_key)
     return keys
 

@@ -155,7 +155,7 @@ class DatabaseSource(Source):
         if not self._reader.column_names("sqlite_sequence"):
             return {}
         try:
-            next_keys = next_keys_of(self._reader, self._present())
+            next_keys = next_keys_of(self._reader, self._present(), leaves_out=self._leave_out)
         except (DatabaseError, ValueError):  # if tables are damaged, that is found when their rows are read
             return {}
         return {label: key for label, key in next_keys.items() if 0 < key <= 2**63}

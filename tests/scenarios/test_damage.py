@@ -109,6 +109,17 @@ def test_what_is_no_number_in_place_of_a_content_type(family):
     assert not differences(before, snapshot())
 
 
+def test_no_key_of_a_record_that_is_left_out_is_given_again(family):
+    last = core.Weight.objects.order_by("pk").last()
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE core_weight SET weight = 'x' WHERE id = %s", [last.pk])
+    file = take(leave_out=True)
+    services.restore_backup(file, replace(CLEAR, without_safety_copy=True))
+    left_out, last.pk, last.weight = last.pk, None, 5
+    last.save()
+    assert last.pk == left_out + 1
+
+
 def test_nothing_else_is_lost(family):
     before = snapshot()
     change, weight, note = spoil()

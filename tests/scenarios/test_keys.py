@@ -8,6 +8,7 @@ from django.utils import timezone
 from backup import services
 from backup.database import database_of
 from backup.exceptions import InvalidBackup, InvalidRecord, RecordsRefused
+from backup.options import RestoreMode, RestoreOptions
 from backup.scope import models_in_scope
 from backup.tables import HIGHEST, Table
 from tests.support.backups import refused, restore, rewritten, take
@@ -67,6 +68,19 @@ def test_of_a_file_that_does_not_say_it_is_the_one_after_the_highest(family):
     enter(), enter()
     restore(file, clear=True)
     assert enter() == before + 1
+
+
+def test_no_key_of_a_record_that_is_left_out_is_given_again(family):
+    """What hung on it, its tags say, would belong to the next one."""
+    last = enter()
+
+    def lose_its_child(records):
+        records["core.note"][-1]["fields"]["child"] = 987654
+
+    file = rewritten(take(), lose_its_child)
+    services.restore_backup(file, RestoreOptions(RestoreMode.CLEAR, leave_out=True))
+    assert not core.Note.objects.filter(pk=last).exists()
+    assert enter() == last + 1
 
 
 @pytest.mark.parametrize("clear", [True, False])
