@@ -192,6 +192,9 @@ _APART: dict[str, list[Sequence[str]]] = {
     "core.child": [("first_name", "last_name"), ("birth_date",)],
     "core.tag": [("name",)],
     "core.tagged": [("content_type", "object_id")],
+    # Of people, so that nobody gets what another one has: rights, tokens, timers.
+    "auth.user": [("username",)],
+    "auth.group": [("name",)],
 }
 
 

@@ -15,7 +15,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -910,13 +910,13 @@ def _restore(
             reader = RecordReader(
                 archive, as_it_was=options.as_it_was, merged=plan.merged, renamed=plan.renamed
             )
-            replaced = write(plan, database, reader, counter)
+            replaced, removed = write(plan, database, tables, reader, counter)
             keys = next_keys(plan, database)
-            _check_removed(plan, replaced, most_removed)
+            _check_removed(plan, [*replaced.items(), *removed.items()], most_removed)
             reporter.phase(Phase.FINISH)
             warnings = [
                 *plan.warnings,
-                *replaced_in_words(replaced),
+                *replaced_in_words(replaced, removed),
                 *([] if options.as_it_was else babybuddy.after_restore(database, plan.records)),
             ]
             dangling_warnings, left_out = _check_dangling(database, options)
@@ -1237,13 +1237,13 @@ def _refuse(plan: Plan, options: RestoreOptions) -> None:
         )
 
 
-def _check_removed(plan: Plan, replaced: Mapping[str, int], most: int | None) -> None:
+def _check_removed(plan: Plan, counts: Iterable[tuple[str, int]], most: int | None) -> None:
     """Raise `RemovesMore` if more records are deleted than were shown: others may enter some until the transaction
-    begins. `replaced`: see `write`."""
+    begins. `counts`: the pairs of what `write` returns."""
     if most is None or plan.mode.clears:
         return
     removed = [(label, len(keys)) for label, keys in plan.displaced.items()]
-    if sum(count for label, count in [*removed, *replaced.items()] if babybuddy.is_entered(label)) > most:
+    if sum(count for label, count in [*removed, *counts] if babybuddy.is_entered(label)) > most:
         raise RemovesMore(
             _(
                 "Meanwhile something was entered that this restore would delete. Nothing was changed. Look at the "

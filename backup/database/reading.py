@@ -258,6 +258,31 @@ class Reading(Conversion):
                 keys[int(number)].append(to_plain([key])[0] if to_plain else key)
         return keys
 
+    def keys_with(
+        self,
+        db_table: str,
+        key: Column,
+        column: Column,
+        values: Collection[Plain],
+        also: tuple[Column, Plain] | None = None,
+    ) -> list[Plain]:
+        """Return the keys of the rows of a table, or the owners of a relation, that hold one of the values in a column.
+        `also`: another column, and the value that it must hold."""
+        reader, name = self.reader_of(key), self.quote(column.column)
+        where, given = "", []
+        if also is not None:
+            other, value = also
+            if not self._askable(other, [value]):
+                return []
+            where, given = f"{self.quote(other.column)} = %s AND ", [*self.writer_of(other)([value])]
+        found: list[Plain] = []
+        for params in slices(self.writer_of(column)(self._askable(column, [*values])), PARAMETERS):
+            sql = f"SELECT {reader.sql} FROM {self.quote(db_table)} WHERE {where}{name} IN"
+            rows = self.fetch(f"{sql} ({', '.join(['%s'] * len(params))})", [*given, *params])
+            keys = [row[0] for row in rows]
+            found += reader.to_plain(keys) if reader.to_plain else keys
+        return found
+
     def _askable(self, column: Column, values: Sequence[Plain]) -> Sequence[Plain]:
         """Return those of the values that the database can be asked for. No row can have the others."""
         if column.is_natural:

@@ -15,7 +15,7 @@ from django.db.models import Field
 from django.utils.translation import gettext as _
 
 from ..kinds import INTEGER, TEXT, Plain
-from ..tables import MAX_NAMED, Batch, Column, Row, Table, describe
+from ..tables import MAX_NAMED, Batch, Column, Relation, Row, Table, describe
 from .conversion import Conversion
 from .errors import reason_of
 from .reading import PARAMETERS
@@ -106,6 +106,22 @@ class Writing(Conversion):
         value = "NULL" if column.field.null else "''"
         sql = f"UPDATE {self.quote(table.db_table)} SET {self.quote(column.column)} = {value}"
         self.execute(f"{sql} WHERE {self.quote(table.key.column)} = %s", [key])
+
+    def unlink(self, table: Table, column: Column, keys: Sequence[Plain]) -> None:
+        """Empty a reference in the rows with these keys."""
+        sql = f"UPDATE {self.quote(table.db_table)} SET {self.quote(column.column)} = NULL"
+        for values in slices(self.writer_of(table.key)(keys), PARAMETERS):
+            marks = ", ".join(["%s"] * len(values))
+            self.execute(f"{sql} WHERE {self.quote(table.key.column)} IN ({marks})", values)
+
+    def unlink_pairs(self, relation: Relation, owners: Sequence[Plain], targets: Sequence[Plain]) -> None:
+        """Delete what relates these owners to these targets."""
+        owner, target = self.quote(relation.owner.column), self.quote(relation.target.column)
+        for some in slices(self.writer_of(relation.owner)(owners), PARAMETERS // 2):
+            for others in slices(self.writer_of(relation.target)(targets), PARAMETERS // 2):
+                marks, other_marks = (", ".join(["%s"] * len(values)) for values in (some, others))
+                where = f"{owner} IN ({marks}) AND {target} IN ({other_marks})"
+                self.execute(f"DELETE FROM {self.quote(relation.db_table)} WHERE {where}", [*some, *others])
 
     def clear(self, tables: Sequence[Table]) -> None:
         """Delete all rows of these tables and of their relations. Never uses TRUNCATE, which commits on MySQL."""

@@ -32,15 +32,16 @@ def account_changes(plan: Plan, database: Database) -> AccountChanges:
     then = {row[0]: row for row in _rows_then(plan, users)}
     names_here = {key: str(row[name]) for key, row in current.items()}
     names_then = {key: str(row[name]) for key, row in then.items()}
-    names_after = [*(names_then if plan.mode.clears else {**names_here, **names_then}).values()]
+    if not plan.mode.clears:
+        names_then = names_here | names_then
     if plan.mode.clears:  # a key may belong to another user afterwards
         by_name = {names_then[key]: row for key, row in then.items()}
         pairs = [
             (row, by_name[names_here[key]]) for key, row in current.items() if names_here[key] in by_name
         ]
     else:
-        names_then.update(names_here)
-        pairs = [(row, then[key]) for key, row in current.items() if key in then]
+        same = plan.matched.get(users.label, ())  # others have the same key only, and are replaced
+        pairs = [(row, then[key]) for key, row in current.items() if key in then and key in same]
 
     def differing(fields: Sequence[str]) -> list[str]:
         places = [_place(users, field) for field in fields if field in users.names]
@@ -51,8 +52,8 @@ def account_changes(plan: Plan, database: Database) -> AccountChanges:
         rights=differing(RIGHTS),
         tokens=_tokens(plan, database, names_here, names_then),
         groups=_groups(plan, database),
-        added=_not_among(names_after, names_here.values()),
-        removed=_not_among(names_here.values(), names_after),
+        added=_not_among(names_then.values(), names_here.values()),
+        removed=_not_among(names_here.values(), names_then.values()),
     )
 
 
@@ -85,7 +86,11 @@ def _tokens(
     then: dict[Plain, Plain] = {}
     if not plan.mode.clears:
         displaced = {*plan.displaced.get(table.label, ())}
-        then = {owner: key for owner, key in current.items() if key not in displaced}
+        then = {
+            owner: key
+            for owner, key in current.items()
+            if key not in displaced and names_then.get(owner) == names_here.get(owner)
+        }
     for row in _rows_then(plan, table):
         then = {owner: key for owner, key in then.items() if key != row[0]}
         then[row[user]] = row[0]
@@ -101,10 +106,13 @@ def _groups(plan: Plan, database: Database) -> list[str]:
     if table is None:
         return []
     name, permissions = _place(table, "name"), _place(table, "permissions")
-    current = {str(row[name]): row[permissions] for row in _rows_here(database, table)}
-    then = {str(row[name]): row[permissions] for row in _rows_then(plan, table)}
+    rows = [*_rows_here(database, table)]
+    current = {str(row[name]): row[permissions] for row in rows}
+    coming = [*_rows_then(plan, table)]
+    then = {str(row[name]): row[permissions] for row in coming}
     if not plan.mode.clears:
-        then = current | then
+        replaced = {row[0] for row in coming}
+        then = {str(row[name]): row[permissions] for row in rows if row[0] not in replaced} | then
     return sorted(group for group, permitted in current.items() if then.get(group) != permitted)
 
 

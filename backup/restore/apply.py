@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 from ..database import Database, refuse_records
@@ -10,6 +10,7 @@ from ..options import RecordCounter
 from ..tables import Table
 from .plan import Plan
 from .records import RecordReader
+from .replaced import Replaced, in_turn
 
 #: About how many bytes of packed rows are written at once. Each write costs a server as much as a hundred rows.
 TOGETHER = 2 * 1024 * 1024
@@ -17,18 +18,22 @@ TOGETHER = 2 * 1024 * 1024
 Packed = list[bytes] | None
 
 
-def write(plan: Plan, database: Database, reader: RecordReader, counter: RecordCounter) -> dict[str, int]:
-    """Carry out a plan. `reader`: of the same backup. Raises `RecordsRefused`.
+def write(
+    plan: Plan, database: Database, tables: Sequence[Table], reader: RecordReader, counter: RecordCounter
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Carry out a plan. `tables`: all in scope here. `reader`: of the same backup. Raises `RecordsRefused`.
 
-    Returns model label -> how many rows here were plainly other records, and were replaced.
+    Returns model label -> how many rows here were plainly other records, and were replaced; and how many belonged to
+    such a row, and were deleted: see `replaced`.
     """
     replaced: dict[str, int] = {}
+    removed: dict[str, int] = {}
     if plan.mode.clears:
         _write_all(plan, database, reader, counter)
     else:
-        replaced = _write_changes(plan, database, counter)
+        replaced, removed = _write_changes(plan, database, tables, reader, counter)
     refuse_records(database.refused)
-    return replaced
+    return replaced, removed
 
 
 def next_keys(plan: Plan, database: Database) -> dict[Table, int]:
@@ -83,14 +88,23 @@ def _together(packed: Iterator[tuple[int, Packed]]) -> Iterator[list[tuple[int, 
         yield group
 
 
-def _write_changes(plan: Plan, database: Database, counter: RecordCounter) -> dict[str, int]:
-    """Write the rows that are missing here or differ. Returns model label -> how many of them replaced another row."""
+def _write_changes(
+    plan: Plan, database: Database, tables: Sequence[Table], reader: RecordReader, counter: RecordCounter
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Write the rows that are missing here or differ. Returns what `write` returns."""
     replaced: dict[str, int] = {}
-    for table in plan.tables:
+    removed: dict[str, int] = {}
+    gone = Replaced(plan, database, reader.quiet())
+    by_label = {
+        table.label: table for table in [*tables, *plan.tables]
+    }  # those of the plan are objects of their own
+    for table in in_turn(by_label.values()):
+        removed[table.label] = gone.remove(table)
         database.delete(table, plan.displaced.get(table.label, []))
-        for batch in plan.batches(database, table):
+        for batch in plan.batches(database, table) if table in plan.tables else ():
             database.insert(table, batch.added)
             database.update(table, [*batch.changed, *batch.replaced])
+            gone.add(table, (row[0] for row in batch.replaced))
             replaced[table.label] = replaced.get(table.label, 0) + len(batch.replaced)
             counter.add(table.label, batch.records)
-    return replaced
+    return replaced, removed

@@ -31,6 +31,7 @@ from .plan import Changes, Identical, PhotoChanges, Plan, rows_of
 from .policy import check_policy, replaced_in_words, too_narrow_refusal
 from .preview import MOST, PreviewCollector
 from .records import RecordReader
+from .replaced import Replaced, in_turn
 
 
 def build(
@@ -112,6 +113,7 @@ def build(
         spool=spool,
         key_map=resolver.key_map,
         displaced=resolver.displaced,
+        matched=resolver.matched,
         conflicts=[*named, *others_conflicts][:MAX_NAMED],
         merged=reader.merged,
         renamed=reader.renamed,
@@ -134,8 +136,9 @@ def build(
     )
     plan = replace(plan, children=_children(plan))
     if preview is not None:
-        changes = _count_changes(plan, database, preview, others)
-        lost = replaced_in_words({label: change.replaced for label, change in changes.items()})
+        changes, removed = _count_changes(plan, database, tables, reader.quiet(), preview, others)
+        replaced = {label: change.replaced for label, change in changes.items()}
+        lost = replaced_in_words(replaced, removed)
         plan = replace(plan, changes=changes, warnings=[*plan.warnings, *lost])
     accounts = account_changes(plan, database)
     plan = replace(plan, accounts=accounts, warnings=[*plan.warnings, *in_words(accounts)])
@@ -366,11 +369,27 @@ def _compare(
 
 
 def _count_changes(
-    plan: Plan, database: Database, preview: PreviewCollector, others: Others
-) -> dict[str, Changes]:
-    """Compare all rows, give examples to the preview, and return model label -> what happens to its rows."""
+    plan: Plan,
+    database: Database,
+    tables: Sequence[Table],
+    reader: RecordReader,
+    preview: PreviewCollector,
+    others: Others,
+) -> tuple[dict[str, Changes], dict[str, int]]:
+    """Compare all rows, and give examples to the preview. Returns model label -> what happens to its rows; and how many
+    of them go since they belong to a row that is replaced."""
     changes: dict[str, Changes] = {}
-    for table in [*plan.tables, *plan.emptied]:
+    belonging: dict[str, int] = {}
+    gone = Replaced(plan, database, reader)
+    for table in in_turn(tables):
+        keys = gone.keys(table)
+        if keys:
+            preview.add_removed(database, table, keys)
+            belonging[table.label] = len(keys)
+        if table not in plan.tables and table not in plan.emptied:
+            if keys:
+                changes[table.label] = Changes(removed=len(keys))
+            continue
         before = _count_here(plan, database, table)
         added = changed = replaced = unchanged = 0
         for batch in plan.batches(database, table) if table in plan.tables else ():
@@ -378,6 +397,7 @@ def _count_changes(
             changed += len(batch.changed)
             replaced += len(batch.replaced)
             unchanged += batch.unchanged
+            gone.add(table, (row[0] for row in batch.replaced))
             preview.add_batch(database, table, batch)
         same = before == unchanged and not added and not changed and not replaced
         read_up_to = plan.identical.get(table.label, Identical()).up_to
@@ -390,11 +410,11 @@ def _count_changes(
             elif removed:
                 preview.add_missing(database, table)
         else:
-            removed = len(displaced) + replaced
+            removed = len(displaced) + replaced + len(keys)
             if displaced:
                 preview.add_removed(database, table, displaced)
         changes[table.label] = Changes(added + replaced, changed, unchanged, removed, replaced)
-    return changes
+    return {table.label: changes[table.label] for table in tables if table.label in changes}, belonging
 
 
 def _children(plan: Plan) -> list[str]:

@@ -96,6 +96,9 @@ class Resolver:
         self.displaced: dict[str, list[Plain]] = {}
         #: Model label -> key in the backup -> key that was made for it, where the database does not number the rows.
         self._fresh_keys: dict[str, dict[Plain, Plain]] = {}
+        #: Model label -> keys of the rows here that are a record by its unique values, where babybuddy.APART could take
+        #: it for another one, since the database's collation is not as strict.
+        self.matched: dict[str, set[Plain]] = {}
         #: At most `MAX_NAMED`.
         self.conflicts: list[Conflict] = []
         #: Tells whether a row that the database found by unique values of a record really has them, see `collation`.
@@ -160,6 +163,7 @@ class MatchedRows(Resolver):
         #: Key of a row here -> key of the record that it is, if the two differ.
         claimed: dict[Plain, Plain] = {}
         self.displaced.pop(table.label, None)
+        self.matched.pop(table.label, None)
         highest = self._database.highest_key(table) if table.key.kind is INTEGER else None
         for batch in rows():
             highest = _highest(highest, batch)
@@ -207,6 +211,8 @@ class MatchedRows(Resolver):
         own: dict[Plain, Plain],
     ) -> None:
         """Decide which row a record is. `key`: its own, remapped; `matches`: keys of rows with its unique values."""
+        if babybuddy.apart(table):
+            self.matched.setdefault(table.label, set()).update(matches)
         if len(matches) > 1 or (matches and table.key.refers_to and matches != [key]):
             rows_here = [*{*matches, key}]
             keys = ", ".join(_shown(table, key) for key in rows_here)

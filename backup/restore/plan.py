@@ -6,7 +6,7 @@ with the same key, so that it does not grow with the number of rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -104,6 +104,8 @@ class Plan:
     key_map: KeyMap
     #: Model label -> keys of the rows here that make way for a record.
     displaced: Mapping[str, Sequence[Plain]]
+    #: See `Resolver.matched`.
+    matched: Mapping[str, Set[Plain]]
     conflicts: Sequence[Conflict]
     #: Model label -> the records that are here already, by comparing texts. Of these models, only rows that differ are
     #: packed.
@@ -157,6 +159,7 @@ class Plan:
         displaced = {*self.displaced.get(table.label, ())}
         # If all rows are deleted, it does not matter which record a row was.
         apart = [] if self.mode.clears else babybuddy.apart(table)
+        matched = self.matched.get(table.label, ())
         for rows in self._portions(database, table):
             current = database.rows_by_key(table, [row[0] for row in rows])
             added, changed, replaced, unchanged = [], [], [], 0
@@ -166,7 +169,7 @@ class Plan:
                     added.append(row)
                 elif present == row:
                     unchanged += 1
-                elif are_apart(present, row, apart):
+                elif row[0] not in matched and are_apart(present, row, apart):
                     replaced.append(row)
                 else:
                     changed.append(row)

@@ -87,15 +87,24 @@ def _refusal(plan: Plan, database: Database, *, superuser: bool) -> BackupError 
     return None
 
 
-def replaced_in_words(replaced: Mapping[str, int]) -> list[str]:
-    """Return warnings about rows that other records replace; [] if none are. `replaced`: model label -> how many."""
-    counts = [f"{label} ({count})" for label, count in replaced.items() if count]
-    if not counts:
-        return []
-    text = _(
-        "These records here have the same numbers as other records in the backup, which take their place: %(models)s."
-    )
-    return [text % {"models": ", ".join(counts)}]
+def replaced_in_words(replaced: Mapping[str, int], removed: Mapping[str, int]) -> list[str]:
+    """Return warnings about rows that other records replace, and about those that belong to such a row; [] if there are
+    none. Both: model label -> how many."""
+    lines = []
+    if counts := _counted(replaced):
+        text = _(
+            "These records here have the same numbers as other records in the backup, which take their place: "
+            "%(models)s."
+        )
+        lines.append(text % {"models": counts})
+    if counts := _counted(removed):
+        text = _("Deleted with them is what belongs to them, and is not in the backup: %(models)s.")
+        lines.append(text % {"models": counts})
+    return lines
+
+
+def _counted(numbers: Mapping[str, int]) -> str:
+    return ", ".join(f"{label} ({count})" for label, count in numbers.items() if count)
 
 
 def _leaves_a_superuser(plan: Plan, database: Database) -> bool:

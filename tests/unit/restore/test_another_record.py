@@ -4,8 +4,9 @@ import datetime as dt
 
 import pytest
 from core import models as core
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, Permission, User
 from django.contrib.contenttypes.models import ContentType
+from rest_framework.authtoken.models import Token
 
 from backup import services
 from backup.options import RestoreMode, RestoreOptions
@@ -68,19 +69,84 @@ def mia_over_ben(host_db):
 def test_the_preview_says_what_is_lost(mia_over_ben):
     plan = inspect(mia_over_ben, clear=False)
     changes = plan.changes["core.feeding"]
-    assert changes.as_json() == {"added": 10, "changed": 0, "unchanged": 0, "removed": 10}
+    assert changes.as_json() == {"added": 10, "changed": 0, "unchanged": 0, "removed": 30}
+    assert changes.replaced == 10
     assert plan.changes["core.child"].as_json() == {"added": 1, "changed": 0, "unchanged": 0, "removed": 1}
     assert plan.changes["core.note"].removed == 1
     assert plan.changes["core.tag"].removed == 1
     assert [row[0] for row in plan.preview.samples["core.child"].removed] == [1]
     (warning,) = [line for line in plan.warnings if "core.feeding (10)" in line]
     assert "core.child (1)" in warning
+    (warning,) = [line for line in plan.warnings if "core.feeding (20)" in line]
+    assert "core.tagged (20)" in warning
 
 
 def test_the_result_says_how_many_were_replaced(mia_over_ben):
     result = restore(mia_over_ben, clear=False)
     assert any("core.feeding (10)" in line and "core.child (1)" in line for line in result.warnings)
+    assert any("core.feeding (20)" in line and "core.tagged (20)" in line for line in result.warnings)
     assert core.Child.objects.get().first_name == "Mia"
+
+
+def test_nothing_of_a_replaced_record_comes_to_belong_to_another_one(mia_over_ben):
+    """Ben's other feedings are not Mia's, his tags are not at her entries, and a timer that is at no child is."""
+    user = User.objects.get(username="admin")
+    core.Timer.objects.bulk_create([core.Timer(pk=1, name="of Ben", start=START, user=user, child_id=1)])
+    core.Note.objects.bulk_create([core.Note(pk=2, child_id=1, note="of Ben", time=START)])
+    before = snapshot()
+    restore(mia_over_ben, clear=False)
+    assert {note.note for note in core.Note.objects.all()} == {"Mia"}
+    assert all(feeding.notes.startswith("Mia") for feeding in core.Feeding.objects.all())
+    assert core.Timer.objects.get().child is None
+    assert {tagged.tag.name for tagged in core.Tagged.objects.all()} == {"tag of Mia"}
+    assert core.Tagged.objects.count() == core.Feeding.objects.count() == 10
+    services.undo_restore()
+    assert not differences(before, snapshot())
+
+
+@pytest.mark.parametrize("mode", [RestoreMode.OVERWRITE, RestoreMode.KEEP_BOTH])
+def test_nobody_gets_what_belongs_to_another_user_or_group(host_db, mode):
+    """Who has the number of another one in the backup: neither their token, nor their timers, nor their rights."""
+    admin = User.objects.get(username="admin")
+    managers = Group.objects.create(pk=50, name="managers")
+    managers.permissions.set(Permission.objects.all()[:5])
+    dad = User.objects.create_superuser("dad", id=50)
+    dad.groups.add(managers)
+    file = take()
+    dad.delete()
+    managers.delete()
+    nanny, sue = User.objects.create_user("nanny", id=50), User.objects.create_user("sue", id=51)
+    sitters = Group.objects.create(pk=50, name="sitters")
+    sue.groups.add(sitters)
+    nanny.groups.add(sitters)
+    token = Token.objects.create(user=nanny).key
+    core.Timer.objects.bulk_create([core.Timer(pk=1, name="of the nanny", start=START, user=nanny)])
+    before = snapshot()
+    file.seek(0)
+    plan = services.inspect_backup(file, RestoreOptions(mode))
+    file.seek(0)
+    services.restore_backup(file, RestoreOptions(mode))
+    dad, managers = User.objects.get(username="dad"), Group.objects.get(name="managers")
+    assert dad.is_superuser
+    assert [*dad.groups.all()] == [managers]
+    assert managers.permissions.count() == 5
+    assert not core.Timer.objects.filter(user=dad).exists()
+    assert not Token.objects.filter(user=dad).exists()
+    assert managers not in User.objects.get(username="sue").groups.all()
+    if mode is RestoreMode.KEEP_BOTH:
+        assert Token.objects.get(key=token).user == User.objects.get(username="nanny")
+        assert [*User.objects.get(username="nanny").groups.all()] == [Group.objects.get(name="sitters")]
+        assert not plan.accounts.removed
+    else:
+        assert not Token.objects.filter(key=token).exists()
+        assert (plan.accounts.removed, plan.accounts.groups) == (["nanny"], ["sitters"])
+        assert plan.changes["core.timer"].removed == 1
+        assert plan.changes["authtoken.token"].removed == 1
+    assert plan.accounts.added == ["dad"]
+    assert not plan.accounts.rights
+    assert User.objects.get(username="admin") == admin
+    services.undo_restore()
+    assert not differences(before, snapshot())
 
 
 @pytest.mark.parametrize("mode", [RestoreMode.OVERWRITE, RestoreMode.CLEAR])

@@ -167,7 +167,7 @@ def outcome(file, mode, *, as_text):
         )
         try:
             with database.restoring():
-                apply.write(plan, database, record_reader, RecordCounter(SILENT, 0))
+                apply.write(plan, database, tables, record_reader, RecordCounter(SILENT, 0))
                 found["after"] = snapshot()
                 raise RolledBackError
         except RolledBackError:
