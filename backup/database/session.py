@@ -116,7 +116,7 @@ class Session(ABC):
 
     @contextmanager
     def lock_within(self, job: Job, seconds: float) -> Iterator[None]:
-        """Hold a lock, and wait for it where another process has it. Raises `Busy` where that takes longer."""
+        """Hold a lock. If another process has it, wait for up to `seconds`, then raise `Busy`."""
         with ExitStack() as stack:
             for tries_left in reversed(range(round(seconds / PATIENCE))):
                 try:

@@ -57,8 +57,11 @@ def account_changes(plan: Plan, database: Database) -> AccountChanges:
 
 
 def passwords_since(reader: RecordReader, database: Database, tables: Sequence[Table]) -> Renamed:
-    """Return, as `RecordReader.renamed`, the passwords here that are others than in the backup: they were changed by
-    somebody, or hashed anew by a mere sign-in. None of users who had the same hash."""
+    """Return the passwords here that differ from those in the backup, in the form of `RecordReader.renamed`.
+
+    Somebody changed them, or they were hashed anew when somebody signed in. If users who share a hash in the backup
+    have different ones here, theirs are left out.
+    """
     label = label_of(get_user_model())
     table = next((table for table in tables if table.label == label and "password" in table.names), None)
     if table is None:

@@ -113,7 +113,7 @@ class StoredBackup:
 
     @property
     def identity(self) -> str:
-        """See `Name`."""
+        """The part of the name that all copies share: see `Name`."""
         return parse(self.name).identity
 
     def as_json(self) -> dict[str, Any]:

@@ -138,9 +138,9 @@ def _write_growing(
     reporter: ParentReporter,
     write: Callable[[Writer, Reporter], Places],
 ) -> Places:
-    """Let `write` write rows for a parent that reads them meanwhile, and tell it so. Returns the dangling references.
+    """Have `write` write the rows to `path`, and report each part to the parent, which reads it at once.
 
-    `counts`: model label -> number of rows.
+    `counts`: model label -> number of rows. Returns the dangling references.
     """
     with path.open("wb") as target, (writer := GrowingWriter(target, reporter.send)):
         writer.begin(metadata, counts)

@@ -57,6 +57,8 @@ _MOST_ELEMENTS = 50_000
 
 
 class S3(Client):
+    """Reads and writes objects in a bucket, see `Client`."""
+
     kind = "S3"
 
     def __init__(self, text: str) -> None:

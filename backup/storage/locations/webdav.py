@@ -42,6 +42,8 @@ _KINDS = b'<?xml version="1.0"?><propfind xmlns="DAV:"><prop><resourcetype/></pr
 
 
 class WebDav(Renaming):
+    """Reads and writes files on a WebDAV server, see `Client`."""
+
     kind = "WebDAV"
 
     def __init__(self, text: str) -> None:
