@@ -1028,7 +1028,7 @@ def _files_here(database: Database) -> Iterator[NamedFile]:
 def _files_in(archive: Archive, tables: Iterable[Table]) -> Iterator[NamedFile]:
     for table in tables:
         if columns := media.file_columns(table):
-            for batch in RecordReader(archive).columns(table):
+            for batch in RecordReader(archive).batches(table):
                 for place, column in columns:
                     named = zip(batch[0], batch[place], strict=True)
                     yield from ((table, column, key, name) for key, name in named if name)

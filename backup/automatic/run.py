@@ -130,7 +130,7 @@ def _is_due() -> bool:
         schedule = status.current_schedule()
         if schedule is None:
             return False
-        newest = status.newest(status.here(kept.backups(BackupKind.AUTOMATIC)), now)
+        newest = status.newest(status.in_backup_root(kept.backups(BackupKind.AUTOMATIC)), now)
     except (StorageFailed, Busy):  # the run will fail for the same reason, and report it
         return True
     return (last is not None and last.error != "") or schedule.is_due(status.good_until(newest), now)
@@ -199,7 +199,7 @@ def _make(user: Any, reporter: Reporter) -> Outcome:
         files.tidy()  # temporary files of killed processes
     with suppress(Busy), database_of().lock(Job.RESTORE):
         remove_leftovers(fetches=True)
-    backups = status.here(kept.backups(BackupKind.AUTOMATIC))
+    backups = status.in_backup_root(kept.backups(BackupKind.AUTOMATIC))
     newest = status.newest(backups, aware_now())
     photos_read = max(
         (str(at) for b in backups if _is_of_this_week(at := b.facts.get(PHOTOS_READ))), default=""
@@ -261,11 +261,11 @@ def _prove(made: StoredBackup | None, reporter: Reporter) -> None:
         return
     try:
         if made is not None:
-            known = _photos_read_lately(status.here(kept.backups(BackupKind.AUTOMATIC)))
+            known = _photos_read_lately(status.in_backup_root(kept.backups(BackupKind.AUTOMATIC)))
             services.prove_kept(made.name, place=kept.LOCAL, reporter=reporter, photos_known=known)
         backups = kept.backups(BackupKind.AUTOMATIC)
         if conf.prove == "local":
-            backups = status.here(backups)
+            backups = status.in_backup_root(backups)
         turn = turns.next_to_prove(backups, aware_now())
         if turn is not None and not _is_late():
             place = kept.LOCAL if conf.prove == "local" else turns.place_to_prove(turn, backups)
@@ -278,7 +278,7 @@ def _prove(made: StoredBackup | None, reporter: Reporter) -> None:
 
 def _prove_again(reporter: Reporter) -> None:
     """Prove the backups that failed before: the reason may have been a photo that is repaired now."""
-    for backup in status.here(kept.backups(BackupKind.AUTOMATIC)) if conf.prove != OFF else ():
+    for backup in status.in_backup_root(kept.backups(BackupKind.AUTOMATIC)) if conf.prove != OFF else ():
         if not _is_late() and facts.proofs_of(backup.facts).get(kept.LOCAL, {}).get("verdict") == "failed":
             with suppress(
                 NoSuchBackup, StorageFailed, Busy

@@ -67,11 +67,11 @@ def passwords_since(reader: RecordReader, database: Database, tables: Sequence[T
     if table is None:
         return {}
     place = _place(table, "password")
-    here = {row[0]: row[place] for row in _rows_here(database, table)}
+    hashes_here = {row[0]: row[place] for row in _rows_here(database, table)}
     since: dict[Plain, set[Plain]] = {}  # a set, since nothing keeps two users from having the same hash
-    for columns in reader.columns(table):
-        for key, password in zip(columns[0], columns[place], strict=True):
-            since.setdefault(password, set()).add(here.get(key, password))
+    for batch in reader.batches(table):
+        for key, password in zip(batch[0], batch[place], strict=True):
+            since.setdefault(password, set()).add(hashes_here.get(key, password))
     passwords = {before: now for before, (now, *others) in since.items() if now != before and not others}
     return {(label, "password"): passwords} if passwords else {}
 

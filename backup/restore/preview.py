@@ -78,21 +78,21 @@ class PreviewCollector:
     # -- while the backup is read ---
 
     def add_months(
-        self, table: Table, columns: Sequence[Sequence[Plain]], which: Sequence[bool] | None = None
+        self, table: Table, batch: Sequence[Sequence[Plain]], which: Sequence[bool] | None = None
     ) -> None:
-        """Count records by month. `columns`: their values. `which`: whether each record counts; by default, all do."""
+        """Count a batch of records by month. `which`: whether each record counts; by default, all do."""
         if column := self._moments.get(table.label):
-            values = columns[table.columns.index(column)]
+            values = batch[table.columns.index(column)]
             counted = values if which is None else compress(values, which)
             self._months[table.label].update(_months_in(counted))
 
-    def add_difference(self, table: Table, columns: Batch, here: Batch) -> None:
+    def add_difference(self, table: Table, batch: Batch, here: Batch) -> None:
         """Count records and rows here, in place of each other, by month."""
         if column := self._moments.get(table.label):
             place = table.columns.index(column)
             difference = self._differences[table.label]
             difference.update(_months_in(here[place] if here else ()))
-            difference.subtract(_months_in(columns[place] if columns else ()))
+            difference.subtract(_months_in(batch[place] if batch else ()))
 
     def add_keys(self, table: Table, keys: Sequence[Plain], *, in_order: bool) -> None:
         """Add the keys of a batch of a model's records. `in_order`: they are numbers in rising order."""
