@@ -175,7 +175,7 @@ def is_validated(label: str, field: str) -> bool:
     return (label, field) not in _VALIDATED_IN_FORMS_ONLY
 
 
-def moment_of(table: Table) -> Column | None:
+def date_column_of(table: Table) -> Column | None:
     """Return the column that dates a care record: its first moment, else its first date; None for other models."""
     if group_of(table.label) != CARE or table.label in _TIMELESS:
         return None
@@ -199,9 +199,9 @@ def apart(table: Table) -> list[list[int]]:
     """Return sets of positions in a row: two rows with the same key that differ in at least one position of each set
     are plainly different records. [] if that cannot be told. Entries differ by their child or their moment."""
     sets = _APART.get(table.label, [])
-    moment = moment_of(table)
-    if moment is not None:
-        sets = [("child", moment.name)]
+    date_column = date_column_of(table)
+    if date_column is not None:
+        sets = [("child", date_column.name)]
     places = {column.name: place for place, column in enumerate(table.columns)}
     return [[places[name] for name in names if name in places] for names in sets]
 

@@ -328,8 +328,8 @@ class Table:
 
     def _checked(self, batch: Iterable[Sequence[Any]]) -> Batch:
         return [
-            some if part.all_canonical(some) else list(map(check, some))
-            for part, check, some in zip(self._parts, self._checks, batch, strict=True)
+            values if part.all_canonical(values) else list(map(check, values))
+            for part, check, values in zip(self._parts, self._checks, batch, strict=True)
         ]
 
     def row_from(self, record: Any) -> Row:

@@ -48,11 +48,11 @@ class GrowingWriter(Writer):
         for block in blocks:
             self._target.write(block)
             if self._target.tell() > sent + self.PIECE:
-                sent = self._tell(file, is_complete=False)
-        self._tell(file, is_complete=True)
+                sent = self._report(file, is_complete=False)
+        self._report(file, is_complete=True)
         return ""
 
-    def _tell(self, file: str, *, is_complete: bool) -> int:
+    def _report(self, file: str, *, is_complete: bool) -> int:
         self._target.flush()
         end = self._target.tell()
         self._send(file=file, end=end, is_complete=is_complete)

@@ -100,26 +100,26 @@ def copy_again() -> None:
             _copy_again()
 
 
-def tell_of_proof() -> None:
+def notify_of_proof() -> None:
     """Send notices if a proof that somebody started changed the state: the next run may be a day away.
 
     If a run is under way, it will do so at its end. Raises `StorageFailed` if the notices cannot be noted as sent.
     """
     with _alone() as alone:
         if alone:
-            _tell()
+            _save_and_notify()
 
 
 def _copy_again() -> status.Status:
     copies.copy(status.halted(), again=True)
-    return _tell()
+    return _save_and_notify()
 
 
-def _tell() -> status.Status:
+def _save_and_notify() -> status.Status:
     """Save the status for other processes, send notices if it changed, and return it."""
     current = status.status()
     status.remember(current)
-    _tell_once(current)
+    _notify_of_change(current)
     return current
 
 
@@ -153,7 +153,7 @@ def _run(user: Any, reporter: Reporter) -> Outcome:
         _wait_for_restore(0)
     before, last = status.status(), status.last_run() or state.LastRun(aware_now())
     if before.state is State.OVERDUE and last.is_unfinished:
-        _tell_once(before)  # the runs before this one were killed, so nobody was notified
+        _notify_of_change(before)  # the runs before this one were killed, so nobody was notified
         last = status.last_run() or last
     status.save_run(replace(last, at=aware_now(), is_unfinished=True))
     notices.ping("/start")
@@ -364,25 +364,25 @@ def _note_run(error: str) -> None:
         at=aware_now(),
         error=error,
         tries=(last.tries if last else 0) + 1 if error else 0,
-        told=last.told if last else "",
+        notified=last.notified if last else "",
     )
     status.save_run(run)
 
 
 def _conclude(suffix: str) -> None:
     """Save the status, send notices if it changed, and report the end of the run. `suffix`: see `notices.ping`."""
-    _tell()
+    _save_and_notify()
     notices.ping(suffix)
 
 
-def _tell_once(current: status.Status) -> None:
-    """Notify people if the state differs from the last one that they were told. A first success is no news."""
+def _notify_of_change(current: status.Status) -> None:
+    """Notify people if the state differs from that of the last notice. A first success is no news."""
     last = status.last_run() or state.LastRun(aware_now())
-    if current.told == last.told:
+    if current.notified == last.notified:
         return
-    status.save_run(replace(last, at=aware_now(), told=current.told))
-    if last.told or current.state.is_trouble or current.lasting:
-        notices.tell(current)
+    status.save_run(replace(last, at=aware_now(), notified=current.notified))
+    if last.notified or current.state.is_trouble or current.lasting:
+        notices.send(current)
 
 
 # -- the time limit ---

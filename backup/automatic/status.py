@@ -81,8 +81,8 @@ class Status:
         return [seen for seen in self.failing if seen.is_lasting]
 
     @property
-    def told(self) -> str:
-        """A text that differs if there is news to tell people."""
+    def notified(self) -> str:
+        """A text for the state: if it differs from that of the last notice, people are notified."""
         state = "lossy" if self.is_lossy else self.state.value
         return " ".join([state, *(seen.name for seen in self.lasting)])
 

@@ -88,8 +88,8 @@ def photos_in_words(photos: PhotoChanges) -> list[str]:
 def _clauses(*numbers: tuple[int, str, str]) -> list[str]:
     """Return the clauses of a sentence. `numbers`: each is a number, its clause if it comes first in the sentence, and
     its clause if it follows another one. Zeros are left out."""
-    said = [(grouped(number), *clauses) for number, *clauses in numbers if number]
-    return [(first if not place else later) % {"number": n} for place, (n, first, later) in enumerate(said)]
+    clauses = [(grouped(number), first, later) for number, first, later in numbers if number]
+    return [(later if place else first) % {"number": n} for place, (n, first, later) in enumerate(clauses)]
 
 
 def sentence(total: dict[str, int], photos: int = 0) -> str:
