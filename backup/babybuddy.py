@@ -336,11 +336,20 @@ def validators(database: Database) -> Validators:
     }
 
 
+def too_far_in_the_future(moment: str) -> str:
+    """Return what is wrong with a date, or a date and time, after which the host cannot compute with it."""
+    return _("“%(value)s” is too far in the future") % {"value": moment}
+
+
+def _too_long(duration: str) -> str:
+    return _("“%(value)s” is too long") % {"value": duration}
+
+
 def _day_measured(day: Any) -> str | None:
     """Check that there is a day after one: reports of growth end with it. Returns what is wrong, or None."""
     if not day or day < "9999-12-31":
         return None
-    return _("“%(value)s” is too far in the future") % {"value": day}
+    return too_far_in_the_future(day)
 
 
 def _dashboard_hide_age(duration: Any) -> str | None:
@@ -348,7 +357,7 @@ def _dashboard_hide_age(duration: Any) -> str | None:
     parsed = parse_duration(duration) if duration else None
     if parsed is None or abs(parsed) < timedelta(days=365 * 1000):
         return None
-    return _("“%(value)s” is too long") % {"value": duration}
+    return _too_long(duration)
 
 
 #: The host adds the ages of its growth tables to birth dates. Its own go up to five years.
@@ -360,7 +369,7 @@ def _birth_date(day: Any) -> str | None:
     """Check that the host can add the ages of its growth tables to it. (Its forms and its API accept every date.)"""
     if not day or day < _YOUNGEST_BIRTH:
         return None
-    return _("“%(value)s” is too far in the future") % {"value": day}
+    return too_far_in_the_future(day)
 
 
 def _age(duration: Any) -> str | None:
@@ -383,7 +392,7 @@ def _duration(duration: Any) -> str | None:
     a moment."""
     if not duration or duration.find(" ") <= len("-9999"):
         return None
-    return _("“%(value)s” is too long") % {"value": duration}
+    return _too_long(duration)
 
 
 def _computed_duration(duration: Any) -> str | None:
@@ -399,7 +408,7 @@ def _next_dose(interval: Any, time: Any) -> str | None:
     """Check that the host can add the interval to the time of a dose."""
     if not interval or (time and _FIRST_DOSE <= time < _LAST_DOSE):
         return _duration(interval)
-    return _("“%(value)s” is too long") % {"value": interval}
+    return _too_long(interval)
 
 
 #: How much deeper in the stack a page may parse JSON.

@@ -10,17 +10,19 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext, npgettext
 
 from .. import babybuddy
+from ..options import Part
 from ..restore.plan import PhotoChanges, Plan
 from .chart import chart
 from .conflicts import conflict_in_words
 from .examples import Examples
 from .names import entered, grouped, model_names
+from .parts import TITLES
 
 #: What may happen to a record. `used`: it only differs in when it was last used.
 KINDS = ("added", "changed", "used", "removed")
 
 _GROUPS = {
-    babybuddy.CARE: gettext_lazy("Children and entries"),
+    babybuddy.CARE: TITLES[Part.ENTRIES],
     babybuddy.ACCOUNTS: gettext_lazy("Accounts and settings"),
     babybuddy.SEEDED: gettext_lazy("Growth tables that come with Baby Buddy"),
     babybuddy.OTHER: gettext_lazy("Other records"),

@@ -22,7 +22,7 @@ from ..babybuddy import Validator, Validators
 from ..database import Database, refuse_records
 from ..exceptions import RecordsConflict
 from ..kinds import DATETIME, DECIMAL, DURATION, FLOAT, TEXT, Plain
-from ..tables import MAX_NAMED, Batch, Column, Table, describe
+from ..tables import MAX_NAMED, Batch, Column, Table, cannot_store, describe
 
 #: Returns what is wrong with a value; None if nothing is.
 Check = Callable[[Plain], "str | None"]
@@ -92,8 +92,7 @@ class ValueChecks:
             for value in _different(values):
                 if value is not None and not database.can_hold(column, value):
                     key = batch[0][batch[place].index(value)]
-                    reason = _("%(value)s cannot be stored in this database") % {"value": value}
-                    refuse_records([describe(table.label, key, column.name, reason)])
+                    refuse_records([describe(table.label, key, column.name, cannot_store(value))])
 
     def _check_identities(self, table: Table, batch: Batch) -> None:
         """Raise `RecordsConflict` if two records are the same to the host, though not to the database."""
@@ -170,7 +169,7 @@ class _Moments:
         if value is None or _FIRST <= value < self._too_late:
             return None
         if _FIRST <= value < _LAST:
-            return _("“%(value)s” is too far in the future") % {"value": value}
+            return babybuddy.too_far_in_the_future(value)
         return _("“%(value)s” is no moment that every time zone has") % {"value": value}
 
     def may_be_wrong(self, values: Sequence[Any]) -> bool:

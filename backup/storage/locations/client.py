@@ -149,7 +149,7 @@ class _Copy:
         self._activity.moved(len(content))
         self._left -= len(content)
         if self._left < 0:
-            raise LocationFailed(_("What was written there comes back as something else."))
+            raise was_changed()
         with _disk_errors():
             return int(self._file.write(content))
 
