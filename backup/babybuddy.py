@@ -175,7 +175,7 @@ def is_validated(label: str, field: str) -> bool:
     return (label, field) not in _VALIDATED_IN_FORMS_ONLY
 
 
-def moment_of(table: Table) -> Column | None:
+def date_column_of(table: Table) -> Column | None:
     """Return the column that dates a care record: its first moment, else its first date; None for other models."""
     if group_of(table.label) != CARE or table.label in _TIMELESS:
         return None
@@ -202,9 +202,9 @@ def apart(table: Table) -> list[list[int]]:
     """Return sets of positions in a row: two rows with the same key that differ in at least one position of each set
     are plainly different records. [] if that cannot be told. Entries differ by their child or their moment."""
     sets = _APART.get(table.label, [])
-    moment = moment_of(table)
-    if moment is not None:
-        sets = [("child", moment.name)]
+    date_column = date_column_of(table)
+    if date_column is not None:
+        sets = [("child", date_column.name)]
     places = {column.name: place for place, column in enumerate(table.columns)}
     return [[places[name] for name in names if name in places] for names in sets]
 
@@ -339,11 +339,20 @@ def validators(database: Database) -> Validators:
     }
 
 
+def too_far_in_the_future(moment: str) -> str:
+    """Return what is wrong with a date, or a date and time, after which the host cannot compute with it."""
+    return _("“%(value)s” is too far in the future") % {"value": moment}
+
+
+def _too_long(duration: str) -> str:
+    return _("“%(value)s” is too long") % {"value": duration}
+
+
 def _day_measured(day: Any) -> str | None:
     """Check that there is a day after one: reports of growth end with it. Returns what is wrong, or None."""
     if not day or day < "9999-12-31":
         return None
-    return _("“%(value)s” is too far in the future") % {"value": day}
+    return too_far_in_the_future(day)
 
 
 def _dashboard_hide_age(duration: Any) -> str | None:
@@ -351,7 +360,7 @@ def _dashboard_hide_age(duration: Any) -> str | None:
     parsed = parse_duration(duration) if duration else None
     if parsed is None or abs(parsed) < timedelta(days=365 * 1000):
         return None
-    return _("“%(value)s” is too long") % {"value": duration}
+    return _too_long(duration)
 
 
 #: The host adds the ages of its growth tables to birth dates. Its own go up to five years.
@@ -363,7 +372,7 @@ def _birth_date(day: Any) -> str | None:
     """Check that the host can add the ages of its growth tables to it. (Its forms and its API accept every date.)"""
     if not day or day < _YOUNGEST_BIRTH:
         return None
-    return _("“%(value)s” is too far in the future") % {"value": day}
+    return too_far_in_the_future(day)
 
 
 def _age(duration: Any) -> str | None:
@@ -386,7 +395,7 @@ def _duration(duration: Any) -> str | None:
     a moment."""
     if not duration or duration.find(" ") <= len("-9999"):
         return None
-    return _("“%(value)s” is too long") % {"value": duration}
+    return _too_long(duration)
 
 
 def _computed_duration(duration: Any) -> str | None:
@@ -402,7 +411,7 @@ def _next_dose(interval: Any, time: Any) -> str | None:
     """Check that the host can add the interval to the time of a dose."""
     if not interval or (time and _FIRST_DOSE <= time < _LAST_DOSE):
         return _duration(interval)
-    return _("“%(value)s” is too long") % {"value": interval}
+    return _too_long(interval)
 
 
 #: How much deeper in the stack a page may parse JSON.

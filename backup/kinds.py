@@ -106,9 +106,9 @@ def plain_datetime(value: dt.datetime) -> str:
 
 
 def _parse_datetime(value: Any) -> dt.datetime:
-    if not isinstance(value, str):
-        raise ValueError(_("a date and time is needed"))
     try:
+        if not isinstance(value, str):
+            raise ValueError(value)
         moment = dt.datetime.fromisoformat(value[:-1] + "+00:00" if value.endswith("Z") else value)
         # The backup may be of a project with time zones and this one be without, or the other way round.
         if settings.USE_TZ and moment.tzinfo is None:

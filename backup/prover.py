@@ -146,7 +146,7 @@ def _check_values(archive: Archive, tables: list[Table], database: Database) -> 
     """
     reader = RecordReader(archive, babybuddy.validators(database))
     for table in tables:
-        for _columns in reader.columns(table):
+        for _batch in reader.batches(table):
             pass
 
 
@@ -154,9 +154,9 @@ def _not_held(archive: Archive, tables: list[Table], database: Database, text: s
     """Return a line that names a value of the backup which only other databases can hold; "" if it has none. `text`:
     what the line says of it."""
     for table in tables:
-        for columns in RecordReader(archive).columns(table):
+        for batch in RecordReader(archive).batches(table):
             for place, column in enumerate(table.columns):
-                for key, value in zip(columns[0], columns[place], strict=True):
+                for key, value in zip(batch[0], batch[place], strict=True):
                     if value is not None and not database.can_hold(column, value):
                         return describe(table.label, str(key), column.name, text % {"value": value})
     return ""
@@ -231,8 +231,8 @@ def _mismatch(difference: str) -> Mismatch:
 
 
 def _rows(archive: Archive, table: Table) -> Iterator[Row]:
-    for columns in RecordReader(archive).columns(table):
-        yield from zip(*columns, strict=True)
+    for batch in RecordReader(archive).batches(table):
+        yield from zip(*batch, strict=True)
 
 
 def _difference(table: Table, old: Row | None, new: Row | None) -> str:

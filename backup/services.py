@@ -272,7 +272,7 @@ def open_kept(name: str, user: Any = None) -> BinaryIO:
     except NoSuchBackup:
         if not (_is_superuser(user) and _is_empty()):
             raise
-        return kept.open_beside(name)
+        return kept.open_of_other_site(name)
 
 
 def open_whole(name: str, user: Any = None) -> BinaryIO:
@@ -347,7 +347,7 @@ def backups_for_an_empty_site(user: Any = None, *, most: int) -> list[kept.Store
     own = [backup for backup in kept.backups() if backup.counts.get(babybuddy.CHILD)]
     if own or not _is_superuser(user):
         return own[:most]
-    return [backup for backup in kept.beside(most=most) if backup.counts.get(babybuddy.CHILD)]
+    return [backup for backup in kept.of_other_sites(most=most) if backup.counts.get(babybuddy.CHILD)]
 
 
 def _is_empty() -> bool:
@@ -672,7 +672,7 @@ def inspect_backup(
     ):
         with database.snapshot() as reader:
             tables = _tables()
-            moments = {t.label: moment for t in tables if (moment := babybuddy.moment_of(t))}
+            moments = {t.label: moment for t in tables if (moment := babybuddy.date_column_of(t))}
             preview = PreviewCollector(spool, options.mode, moments, babybuddy.USES)
             placing = Placing(archive, leave_out=options.leave_out)
             plan = _plan(archive, reader, spool, options, user, preview=preview, placing=placing)
@@ -1029,7 +1029,7 @@ def _files_here(database: Database) -> Iterator[NamedFile]:
 def _files_in(archive: Archive, tables: Iterable[Table]) -> Iterator[NamedFile]:
     for table in tables:
         if columns := media.file_columns(table):
-            for batch in RecordReader(archive).columns(table):
+            for batch in RecordReader(archive).batches(table):
                 for place, column in columns:
                     named = zip(batch[0], batch[place], strict=True)
                     yield from ((table, column, key, name) for key, name in named if name)

@@ -110,7 +110,7 @@ class Column:
                 raise ValueError(_("a value is needed"))
             plain = None if value is None else check(value)
             if self.kind is DECIMAL and plain is not None and not self._has_room(plain):
-                raise ValueError(_("%(value)s cannot be stored in this database") % {"value": _short(plain)})
+                raise ValueError(cannot_store(_short(plain)))
             return plain
 
         return checked
@@ -328,8 +328,8 @@ class Table:
 
     def _checked(self, batch: Iterable[Sequence[Any]]) -> Batch:
         return [
-            some if part.all_canonical(some) else list(map(check, some))
-            for part, check, some in zip(self._parts, self._checks, batch, strict=True)
+            values if part.all_canonical(values) else list(map(check, values))
+            for part, check, values in zip(self._parts, self._checks, batch, strict=True)
         ]
 
     def row_from(self, record: Any) -> Row:
@@ -360,8 +360,9 @@ class Table:
 
     def _what_is_wrong(self, record: Any) -> InvalidRecord:
         """Return the error for a record that `row_from` could not convert."""
+        no_record = _("it is not in the form of a record")
         if not isinstance(record, dict) or not isinstance(record.get("fields"), dict) or "pk" not in record:
-            return self.invalid(_("it is not in the form of a record"))
+            return self.invalid(no_record)
         pk, fields = record["pk"], record["fields"]
         if record.get("model") != self.label:
             return self.invalid(_("it says that it is of another model"), pk)
@@ -377,7 +378,7 @@ class Table:
                 check(pk if name == "pk" else fields[name])
             except (ValueError, TypeError, AttributeError) as error:
                 return self.invalid(str(error), pk, name)
-        return self.invalid(_("it is not in the form of a record"), pk)
+        return self.invalid(no_record, pk)
 
     def invalid(self, reason: str, pk: object = None, field: str | None = None) -> InvalidRecord:
         """Return an `InvalidRecord` for a record of this model."""
@@ -399,6 +400,11 @@ def describe(label: str, pk: object, field: str | None, reason: str) -> str:
     if field:
         place = _("%(record)s, field %(field)s") % {"record": place, "field": _short(field)}
     return place if not reason else _("%(place)s: %(reason)s") % {"place": place, "reason": reason}
+
+
+def cannot_store(value: object) -> str:
+    """Return the reason for refusing a value that the database cannot hold."""
+    return _("%(value)s cannot be stored in this database") % {"value": value}
 
 
 #: The most places that a message names.

@@ -1,8 +1,8 @@
 """Records that one process of ours writes while another reads them: `GrowingWriter`, `GrowingArchive`.
 
-The text of model after model is in one file. Messages between the two say `{"metadata"}`, and then how much is there:
-`{"file", "end", "is_complete"}`, the file of a member, where its text ends, which begins where that of the one before
-ends, and whether that is all of it.
+The text of model after model is in one file. The first message from the writer is `{"metadata"}`. Each later one,
+`{"file", "end", "is_complete"}`, names a member, the position in the file at which its text ends so far, and whether
+that is all of it. A member begins where the one before ends.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class GrowingWriter(Writer):
     def begin(self, metadata: Metadata, expected: dict[str, int]) -> None:
         """Send the metadata. `expected`: label of each model that will be added -> about how many records it has.
 
-        Raises `InvalidBackup` where it is too long.
+        Raises `InvalidBackup` if it is too long.
         """
         members = {label: Records(records_file(label), "", count) for label, count in expected.items()}
         content = replace(metadata.cut(), members={RECORDS.key: members}).as_json()
@@ -48,11 +48,11 @@ class GrowingWriter(Writer):
         for block in blocks:
             self._target.write(block)
             if self._target.tell() > sent + self.PIECE:
-                sent = self._tell(file, is_complete=False)
-        self._tell(file, is_complete=True)
+                sent = self._report(file, is_complete=False)
+        self._report(file, is_complete=True)
         return ""
 
-    def _tell(self, file: str, *, is_complete: bool) -> int:
+    def _report(self, file: str, *, is_complete: bool) -> int:
         self._target.flush()
         end = self._target.tell()
         self._send(file=file, end=end, is_complete=is_complete)
@@ -70,7 +70,7 @@ class GrowingArchive(Archive):
         self, file: BinaryIO, content: Any, messages: Iterator[dict[str, Any]], limits: Limits
     ) -> None:
         """`content`: the metadata, as parsed JSON; how many records there are is only expected. `messages`: waits for
-        what the child says, and raises the error that it ends with."""
+        the child's messages, and raises the error that it reports."""
         self.metadata = parse_metadata(content)
         self.key, self.is_encrypted = None, False
         self._limits, self._photos, self._entries = limits, None, {}
@@ -96,7 +96,7 @@ class GrowingArchive(Archive):
             pass
 
     def _follow(self) -> bool:
-        """Take in what the child says next. Returns whether it said something; raises what it ended with."""
+        """Process the child's next message. Returns False at the end. Raises the error that the child reports."""
         message = next(self._messages, None)
         if message is not None and "file" in message:
             file, end = message["file"], message["end"]

@@ -342,9 +342,9 @@ class Archive:
 
     @contextmanager
     def completed(self) -> Iterator[None]:
-        """Raise, at the end of the block, what is only known once all of the file was written.
+        """Raise an error at the end of the block if the process that writes the file has failed.
 
-        A file that is there as a whole raises nothing: see `GrowingArchive`.
+        See `GrowingArchive`; for a complete file, nothing is raised.
         """
         yield
 

@@ -131,9 +131,9 @@ class _Work:
 def _work(halted: str, user: Any) -> _Work:
     """Return what to do: copy the backups in BACKUP_ROOT, except safety copies and those about to be removed."""
     backups, site = kept.backups(), site_id()
-    here = [backup for backup in backups if backup.is_local and backup.site == site and not backup.is_damaged]
-    goes = {verdict.backup.name for verdict in retention_of(here, site, halted) if not verdict.stays}
-    wanted = [b for b in here if b.kind is not BackupKind.SAFETY and b.name not in goes]
+    local = [b for b in backups if b.is_local and b.site == site and not b.is_damaged]
+    goes = {verdict.backup.name for verdict in retention_of(local, site, halted) if not verdict.stays}
+    wanted = [b for b in local if b.kind is not BackupKind.SAFETY and b.name not in goes]
     known = {backup.identity: backup for backup in backups}
     return _Work(known, wanted, halted, site, translation.get_language(), user)
 

@@ -25,7 +25,7 @@ from .status import State, Status
 TIMEOUT, WHOLE = 10.0, 20.0
 
 
-def tell(status: Status) -> None:
+def send(status: Status) -> None:
     """Send a change of state to BACKUP_NOTIFY and BACKUP_WEBHOOK_URL."""
     if conf.webhook_url:
         _ask(conf.webhook_url, json.dumps(status.as_json()).encode())

@@ -100,26 +100,26 @@ def copy_again() -> None:
             _copy_again()
 
 
-def tell_of_proof() -> None:
+def notify_of_proof() -> None:
     """Send notices if a proof that somebody started changed the state: the next run may be a day away.
 
     If a run is under way, it will do so at its end. Raises `StorageFailed` if the notices cannot be noted as sent.
     """
     with _alone() as alone:
         if alone:
-            _tell()
+            _save_and_notify()
 
 
 def _copy_again() -> status.Status:
     copies.copy(status.halted(), again=True)
-    return _tell()
+    return _save_and_notify()
 
 
-def _tell() -> status.Status:
+def _save_and_notify() -> status.Status:
     """Save the status for other processes, send notices if it changed, and return it."""
     current = status.status()
     status.remember(current)
-    _tell_once(current)
+    _notify_of_change(current)
     return current
 
 
@@ -130,7 +130,7 @@ def _is_due() -> bool:
         schedule = status.current_schedule()
         if schedule is None:
             return False
-        newest = status.newest(status.here(kept.backups(BackupKind.AUTOMATIC)), now)
+        newest = status.newest(status.in_backup_root(kept.backups(BackupKind.AUTOMATIC)), now)
     except (StorageFailed, Busy):  # the run will fail for the same reason, and report it
         return True
     return (last is not None and last.error != "") or schedule.is_due(status.good_until(newest), now)
@@ -153,7 +153,7 @@ def _run(user: Any, reporter: Reporter) -> Outcome:
         _wait_for_restore(0)
     before, last = status.status(), status.last_run() or state.LastRun(aware_now())
     if before.state is State.OVERDUE and last.is_unfinished:
-        _tell_once(before)  # the runs before this one were killed, so nobody was notified
+        _notify_of_change(before)  # the runs before this one were killed, so nobody was notified
         last = status.last_run() or last
     status.save_run(replace(last, at=aware_now(), is_unfinished=True))
     notices.ping("/start")
@@ -199,7 +199,7 @@ def _make(user: Any, reporter: Reporter) -> Outcome:
         files.tidy()  # temporary files of killed processes
     with suppress(Busy), database_of().lock(Job.RESTORE):
         remove_leftovers(fetches=True)
-    backups = status.here(kept.backups(BackupKind.AUTOMATIC))
+    backups = status.in_backup_root(kept.backups(BackupKind.AUTOMATIC))
     newest = status.newest(backups, aware_now())
     photos_read = max(
         (str(at) for b in backups if _is_of_this_week(at := b.facts.get(PHOTOS_READ))), default=""
@@ -261,11 +261,11 @@ def _prove(made: StoredBackup | None, reporter: Reporter) -> None:
         return
     try:
         if made is not None:
-            known = _photos_read_lately(status.here(kept.backups(BackupKind.AUTOMATIC)))
+            known = _photos_read_lately(status.in_backup_root(kept.backups(BackupKind.AUTOMATIC)))
             services.prove_kept(made.name, place=kept.LOCAL, reporter=reporter, photos_known=known)
         backups = kept.backups(BackupKind.AUTOMATIC)
         if conf.prove == "local":
-            backups = status.here(backups)
+            backups = status.in_backup_root(backups)
         turn = turns.next_to_prove(backups, aware_now())
         if turn is not None and not _is_late():
             place = kept.LOCAL if conf.prove == "local" else turns.place_to_prove(turn, backups)
@@ -278,7 +278,7 @@ def _prove(made: StoredBackup | None, reporter: Reporter) -> None:
 
 def _prove_again(reporter: Reporter) -> None:
     """Prove the backups that failed before: the reason may have been a photo that is repaired now."""
-    for backup in status.here(kept.backups(BackupKind.AUTOMATIC)) if conf.prove != OFF else ():
+    for backup in status.in_backup_root(kept.backups(BackupKind.AUTOMATIC)) if conf.prove != OFF else ():
         if not _is_late() and facts.proofs_of(backup.facts).get(kept.LOCAL, {}).get("verdict") == "failed":
             with suppress(
                 NoSuchBackup, StorageFailed, Busy
@@ -364,25 +364,25 @@ def _note_run(error: str) -> None:
         at=aware_now(),
         error=error,
         tries=(last.tries if last else 0) + 1 if error else 0,
-        told=last.told if last else "",
+        notified=last.notified if last else "",
     )
     status.save_run(run)
 
 
 def _conclude(suffix: str) -> None:
     """Save the status, send notices if it changed, and report the end of the run. `suffix`: see `notices.ping`."""
-    _tell()
+    _save_and_notify()
     notices.ping(suffix)
 
 
-def _tell_once(current: status.Status) -> None:
-    """Notify people if the state differs from the last one that they were told. A first success is no news."""
+def _notify_of_change(current: status.Status) -> None:
+    """Notify people if the state differs from that of the last notice. A first success is no news."""
     last = status.last_run() or state.LastRun(aware_now())
-    if current.told == last.told:
+    if current.notified == last.notified:
         return
-    status.save_run(replace(last, at=aware_now(), told=current.told))
-    if last.told or current.state.is_trouble or current.lasting:
-        notices.tell(current)
+    status.save_run(replace(last, at=aware_now(), notified=current.notified))
+    if last.notified or current.state.is_trouble or current.lasting:
+        notices.send(current)
 
 
 # -- the time limit ---

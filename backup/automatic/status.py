@@ -81,8 +81,8 @@ class Status:
         return [seen for seen in self.failing if seen.is_lasting]
 
     @property
-    def told(self) -> str:
-        """A text that differs if there is news to tell people."""
+    def notified(self) -> str:
+        """A text for the state: if it differs from that of the last notice, people are notified."""
         state = "lossy" if self.is_lossy else self.state.value
         return " ".join([state, *(seen.name for seen in self.lasting)])
 
@@ -166,7 +166,7 @@ def status() -> Status:
     )
 
 
-def here(backups: Sequence[StoredBackup]) -> list[StoredBackup]:
+def in_backup_root(backups: Sequence[StoredBackup]) -> list[StoredBackup]:
     """Return those of the backups that are in BACKUP_ROOT: the schedule and retention only count these."""
     return [backup for backup in backups if backup.is_local]
 
@@ -244,7 +244,7 @@ def retention() -> list[Verdict]:
     Raises `StorageFailed`, `ImproperlyConfigured`.
     """
     backups = kept.backups(BackupKind.AUTOMATIC)
-    return retention_of(here(backups), site_id(), halted(backups))
+    return retention_of(in_backup_root(backups), site_id(), halted(backups))
 
 
 def retention_of(backups: Sequence[StoredBackup], site: str, halted: str) -> list[Verdict]:

@@ -1,4 +1,4 @@
-"""How to read a damaged SQLite file, and to use another one instead."""
+"""Reads a damaged SQLite file, and uses another one in its place."""
 
 from __future__ import annotations
 

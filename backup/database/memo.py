@@ -72,7 +72,7 @@ def save_note(text: str) -> None:
 def load_note() -> str:
     """Return what `save_note` saved; "" if there is nothing, or if it cannot be read.
 
-    Raises `Busy` if the database cannot say so just now: what is not known then is no restore that never was.
+    Raises `Busy` if the database does not answer: that must not be mistaken for "there was no restore".
     """
     try:
         with interface_explained(), database_of().exact_session():

@@ -55,6 +55,8 @@ from .values import (
 
 
 class MySQL(Database):
+    """Implements the hooks of `base` for MySQL and MariaDB."""
+
     vendor = "mysql"
     folds_texts = True
 
@@ -115,7 +117,7 @@ class MySQL(Database):
         return before, {"sql_mode": exact, **WHOLE}
 
     def without_transactions(self, tables: Sequence[Table]) -> list[str]:
-        """Return a statement that solves it, for each table of an engine such as MyISAM or Aria."""
+        """Return an ALTER TABLE for each table of an engine without transactions, such as MyISAM or Aria."""
         ours = {name for table in tables for name, _columns in table.db_tables}
         rows = self.fetch(
             "SELECT t.table_name FROM information_schema.tables t JOIN information_schema.engines e USING (engine)"
@@ -125,7 +127,7 @@ class MySQL(Database):
         return [f"ALTER TABLE {quote(name)} ENGINE = InnoDB;" for (name,) in sorted(rows) if name in ours]
 
     def without_all_characters(self, tables: Sequence[Table]) -> list[str]:
-        """Return a statement that solves it, for each table with texts in utf8mb3 and the like, which has no emoji."""
+        """Return an ALTER TABLE for each table with texts in utf8mb3 and the like, which cannot hold emoji."""
         ours = {name for table in tables for name, _columns in table.db_tables}
         rows = self.fetch(
             "SELECT DISTINCT table_name FROM information_schema.columns WHERE table_schema = DATABASE()"
@@ -516,9 +518,10 @@ def _texts(values: Sequence[Any]) -> Sequence[Any]:
 
 
 def _may_hold_no_day(text: str) -> bool:
-    """Tell whether one of the moments, in lines of 27 characters, may be of a day that no year has, or of the year 0.
+    """Tell whether one of the moments may have an impossible date (February 30, month 0), or the year 0.
 
-    To look at the lines one by one would take a tenth of a backup's time.
+    `text`: the moments, in lines of 27 characters. All lines are checked at once, since to check them one by one would
+    take a tenth of a backup's time.
     """
     days = bytearray(b" ") * (5 * (len(text) // 28 + 1) + 1)
     for place, at in enumerate((5, 6, 8, 9), 1):

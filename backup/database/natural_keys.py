@@ -21,9 +21,9 @@ NaturalKey = tuple[str, ...]
 class NaturalKeys:
     """The natural keys in one database. They are read once, and again after `forget`.
 
-    A number of which there is no row, or whose permission is of no content type, has no natural key: it points at
-    nothing, and stays a number. Elsewhere, and later, a row may have that number which is another one. So where it is
-    restored, it is written as a number that no row has: see `nowhere`. Reading undoes that.
+    A number without a row, or whose permission has no content type, has no natural key: it stays a number, and points
+    at nothing. In another database, or later, that number may be the one of a real row. So a restore writes a number
+    that no row has (see `nowhere`), and reading converts it back.
     """
 
     def __init__(
@@ -43,13 +43,13 @@ class NaturalKeys:
         self.keeps_numbers = False
 
     def forget(self) -> None:
-        """Forget them, so that they are read again when they are needed."""
+        """Forget the natural keys, so that they are read again when they are needed."""
         self.made = []
         self.__dict__.pop("_by_number", None)
         self.__dict__.pop("_numbers", None)
 
     def db_tables(self) -> list[str]:
-        """Return the names of the tables that they are in."""
+        """Return the names of the tables that hold the natural keys."""
         return [
             apps.get_model(label)._meta.db_table
             for label in NATURAL
@@ -81,8 +81,10 @@ class NaturalKeys:
         }
 
     def to_natural(self, label: str) -> ConvertAll:
-        """Return a function that converts a column of numbers to natural keys. Numbers without one stay numbers; for
-        what is no number, which SQLite stores as well, `ValueError` is raised."""
+        """Return a function that converts a column of numbers to natural keys. Numbers without one stay numbers.
+
+        It raises `ValueError` for a value that is not a number, which SQLite stores as well.
+        """
 
         def convert(values: Sequence[Any]) -> Sequence[Any]:
             known: dict[Any, Any] = self._by_number[label]

@@ -70,6 +70,8 @@ class OwnSequence(NamedTuple):
 
 
 class PostgreSQL(Database):
+    """Implements the hooks of `base` for PostgreSQL."""
+
     vendor = "postgresql"
     takes_dangling = False
     #: For columns that are GENERATED ALWAYS AS IDENTITY. COPY does so by itself.
@@ -375,8 +377,10 @@ class PostgreSQL(Database):
         return bool(self.fetch(sql, [quote(own[0]), own[1], quote(referred[0]), referred[1]]))
 
     def _plain_reader(self, column: Column) -> ColumnReader:
-        """Read what the driver makes a list, a range or a moment of as the text that the server sends, and let the
-        driver do so value by value: it raises an error for all rows if it cannot, and changes some values silently."""
+        """Read lists, ranges and moments as texts, and convert them with the driver, one by one.
+
+        Otherwise, one value that it cannot convert makes the whole query fail, and it changes some values silently.
+        """
         reader = super()._plain_reader(column)
         oid, name = self._type_of(column)
         if not oid or reader.to_plain is None:

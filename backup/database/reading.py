@@ -207,8 +207,10 @@ class Reading(Conversion):
         rows = self._prefetch_rows(table, readers, where, params)
 
         def batch() -> Batch | None:
-            here = rows()
-            return None if self._are_cut(table, here) else self.to_batch(table, readers, here, check=False)
+            rows_read = rows()
+            if self._are_cut(table, rows_read):
+                return None
+            return self.to_batch(table, readers, rows_read, check=False)
 
         return batch
 

@@ -116,7 +116,7 @@ class Session(ABC):
 
     @contextmanager
     def lock_within(self, job: Job, seconds: float) -> Iterator[None]:
-        """Hold a lock, and wait for it where another process has it. Raises `Busy` where that takes longer."""
+        """Hold a lock. If another process has it, wait for up to `seconds`, then raise `Busy`."""
         with ExitStack() as stack:
             for tries_left in reversed(range(round(seconds / PATIENCE))):
                 try:
@@ -196,14 +196,14 @@ class Session(ABC):
 
     def altered(self, tables: Iterable[Table]) -> list[str]:
         """Return the names of the tables in the database that lack something that Django expects of them."""
-        found = []
+        altered = []
         for name, columns in chain.from_iterable(table.db_tables for table in tables):
             names = ", ".join(self.quote(column.column) for column in columns)
             try:
                 self.fetch(f"SELECT {names} FROM {self.quote(name)} WHERE 1 = 0")
             except DatabaseError:
-                found.append(name)
-        return found
+                altered.append(name)
+        return altered
 
     def trouble(self, error: DatabaseError) -> BackupError:
         """Return our error for one of the driver that is not about one record: `Busy` if it is temporary."""

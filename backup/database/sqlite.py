@@ -60,6 +60,8 @@ from .writing import pickled
 
 
 class SQLite(DamagedFile, Database):
+    """Implements the hooks of `base` for SQLite."""
+
     vendor = "sqlite"
     #: A low number: there is no server to wait for, and this many rows fit into the processor's cache.
     BATCH = 500
@@ -460,8 +462,10 @@ HELD_BY_OTHERS = (5, 6)
 
 
 def _not_for_ever(status: int, _remaining: int, _total: int) -> None:
-    """Raise if pages cannot be copied, since others hold the database: SQLite has waited for its timeout by then, and
-    Python would go on for as long as it takes."""
+    """Raise `sqlite3.OperationalError` if others have locked the database, so that its pages cannot be copied.
+
+    By then, SQLite has waited for its timeout; Python would try again for ever.
+    """
     if status in HELD_BY_OTHERS:
         raise sqlite3.OperationalError("database is locked")
 

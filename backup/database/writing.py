@@ -15,7 +15,7 @@ from django.db.models import Field
 from django.utils.translation import gettext as _
 
 from ..kinds import INTEGER, TEXT, Plain
-from ..tables import MAX_NAMED, Batch, Column, Relation, Row, Table, describe
+from ..tables import MAX_NAMED, Batch, Column, Relation, Row, Table, cannot_store, describe
 from .conversion import Conversion
 from .errors import reason_of
 from .reading import PARAMETERS
@@ -166,7 +166,7 @@ class Writing(Conversion):
     def values_it_cannot_hold(self, table: Table, row: Row) -> dict[int, str]:
         """Return the places in a row whose value does not come back from this database, and why, as a phrase."""
         return {
-            place: _("%(value)s cannot be stored in this database") % {"value": value}
+            place: cannot_store(value)
             for place, (column, value) in enumerate(zip(table.columns, row, strict=False))
             if column.kind in self.BOUNDED and value is not None and not self.can_hold(column, value)
         }
@@ -190,7 +190,7 @@ class Writing(Conversion):
             if (low is not None and value < low) or (high is not None and value > high):
                 return _("%(value)s is out of range") % {"value": value}
         if value is not None and not self.can_hold(column, value):
-            return _("%(value)s cannot be stored in this database") % {"value": value}
+            return cannot_store(value)
         return None
 
     # -- statements ---

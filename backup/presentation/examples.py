@@ -93,10 +93,12 @@ class Examples:
 
     def _change(self, table: Table, current: Row, new: Row) -> Example:
         values, about = [], []
-        moment = babybuddy.moment_of(table)
+        date_column = babybuddy.date_column_of(table)
         for part, before, after in zip(_parts(table), current[1:], new[1:], strict=True):
             if before == after:
-                if part is moment or (isinstance(part, Column) and part.refers_to and before is not None):
+                if part is date_column or (
+                    isinstance(part, Column) and part.refers_to and before is not None
+                ):
                     about.append(Value(field_name(table, part), self._text(part, after)))
                 continue
             texts = self._text(part, before), self._text(part, after)

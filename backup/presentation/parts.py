@@ -7,7 +7,7 @@ from django.utils.translation import gettext_lazy as _
 
 from ..options import Part
 
-PARTS: dict[Part, str | Promise] = {
+TITLES: dict[Part, str | Promise] = {
     Part.ENTRIES: _("Children and entries"),
     Part.ACCOUNTS: _("Accounts, groups and API tokens"),
     Part.SETTINGS: _("Settings"),
@@ -16,4 +16,4 @@ PARTS: dict[Part, str | Promise] = {
 
 def titles(parts: tuple[Part, ...]) -> list[str]:
     """Return the titles of parts."""
-    return [str(PARTS[part]) for part in parts]
+    return [str(TITLES[part]) for part in parts]

@@ -10,17 +10,19 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext, npgettext
 
 from .. import babybuddy
+from ..options import Part
 from ..restore.plan import PhotoChanges, Plan
 from .chart import chart
 from .conflicts import conflict_in_words
 from .examples import Examples
 from .names import entered, grouped, model_names
+from .parts import TITLES
 
 #: What may happen to a record. `used`: it only differs in when it was last used.
 KINDS = ("added", "changed", "used", "removed")
 
 _GROUPS = {
-    babybuddy.CARE: gettext_lazy("Children and entries"),
+    babybuddy.CARE: TITLES[Part.ENTRIES],
     babybuddy.ACCOUNTS: gettext_lazy("Accounts and settings"),
     babybuddy.SEEDED: gettext_lazy("Growth tables that come with Baby Buddy"),
     babybuddy.OTHER: gettext_lazy("Other records"),
@@ -88,8 +90,8 @@ def photos_in_words(photos: PhotoChanges) -> list[str]:
 def _clauses(*numbers: tuple[int, str, str]) -> list[str]:
     """Return the clauses of a sentence. `numbers`: each is a number, its clause if it comes first in the sentence, and
     its clause if it follows another one. Zeros are left out."""
-    said = [(grouped(number), *clauses) for number, *clauses in numbers if number]
-    return [(first if not place else later) % {"number": n} for place, (n, first, later) in enumerate(said)]
+    clauses = [(grouped(number), first, later) for number, first, later in numbers if number]
+    return [(later if place else first) % {"number": n} for place, (n, first, later) in enumerate(clauses)]
 
 
 def sentence(total: dict[str, int], photos: int = 0) -> str:

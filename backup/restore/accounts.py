@@ -58,18 +58,21 @@ def account_changes(plan: Plan, database: Database) -> AccountChanges:
 
 
 def passwords_since(reader: RecordReader, database: Database, tables: Sequence[Table]) -> Renamed:
-    """Return, as `RecordReader.renamed`, the passwords here that are others than in the backup: they were changed by
-    somebody, or hashed anew by a mere sign-in. None of users who had the same hash."""
+    """Return the passwords here that differ from those in the backup, in the form of `RecordReader.renamed`.
+
+    Somebody changed them, or they were hashed anew when somebody signed in. If users who share a hash in the backup
+    have different ones here, theirs are left out.
+    """
     label = label_of(get_user_model())
     table = next((table for table in tables if table.label == label and "password" in table.names), None)
     if table is None:
         return {}
     place = _place(table, "password")
-    here = {row[0]: row[place] for row in _rows_here(database, table)}
+    hashes_here = {row[0]: row[place] for row in _rows_here(database, table)}
     since: dict[Plain, set[Plain]] = {}  # a set, since nothing keeps two users from having the same hash
-    for columns in reader.columns(table):
-        for key, password in zip(columns[0], columns[place], strict=True):
-            since.setdefault(password, set()).add(here.get(key, password))
+    for batch in reader.batches(table):
+        for key, password in zip(batch[0], batch[place], strict=True):
+            since.setdefault(password, set()).add(hashes_here.get(key, password))
     passwords = {before: now for before, (now, *others) in since.items() if now != before and not others}
     return {(label, "password"): passwords} if passwords else {}
 

@@ -160,8 +160,8 @@ def _left_behind(plan: Plan, database: Database, staying: Sequence[Table]) -> li
                 continue
             if label not in going:
                 going[label] = {*_going(plan, database, other)}
-            for columns in database.batches(table) if going[label] else ():
-                for key, value in zip(columns[0], columns[place], strict=True):
+            for batch in database.batches(table) if going[label] else ():
+                for key, value in zip(batch[0], batch[place], strict=True):
                     if value in going[label] and len(lines) < MAX_NAMED:
                         reason = _("it refers to %(model)s %(key)s") % {"model": label, "key": value}
                         lines.append(describe(table.label, key, column.name, reason))
@@ -183,9 +183,9 @@ def _refusal_of(lines: Sequence[str]) -> RecordsRefused | None:
 def _rows_in(
     reader: RecordReader, table: Table, without: Callable[[Table, Batch], Batch] | None = None
 ) -> Iterator[list[Row]]:
-    """Yield a table's records, batch by batch. `without`: see `RecordReader.columns`."""
-    for columns in reader.columns(table, without):
-        yield list(zip(*columns, strict=True))
+    """Yield a table's records, batch by batch. `without`: see `RecordReader.batches`."""
+    for batch in reader.batches(table, without):
+        yield list(zip(*batch, strict=True))
 
 
 def _merge(reader: RecordReader, database: Database, tables: Sequence[Table]) -> list[str]:
@@ -338,13 +338,13 @@ def _compare(
 
     def put(table: Table) -> int:
         count = 0
-        for columns in reader.columns(table, others.without):
-            count += len(columns[0])
-            spool.put(table.label, columns)
-            del columns  # which may be long, and so may the next ones
+        for batch in reader.batches(table, others.without):
+            count += len(batch[0])
+            spool.put(table.label, batch)
+            del batch  # which may be long, and so may the next ones
         return count
 
-    comparison = TextComparison(reader, database, lambda table, columns: spool.put(table.label, columns))
+    comparison = TextComparison(reader, database, lambda table, batch: spool.put(table.label, batch))
     records: dict[str, int] = {}
     identical: dict[str, Identical] = {}
     # Tables whose keys may change come first, since references in other tables must follow. Of these, tags come first,

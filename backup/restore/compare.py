@@ -2,7 +2,7 @@
 same form.
 
 This is many times as fast as parsing every record, and has the same result: identical records need no more work, and
-all others go the plain way (`RecordReader.columns`, `Plan.batches`). A property test holds the plans of both ways
+all others go the plain way (`RecordReader.batches`, `Plan.batches`). A property test holds the plans of both ways
 equal.
 
 If existing data is cleared, identical rows stay, and only the rows between them are deleted (`Plan.between`): deleting
@@ -57,7 +57,7 @@ class TextComparison:
         Returns the number of records, and which of them are identical. Raises `InvalidBackup`.
         """
         unique = self._reader.unique_keys(table)
-        records = identical = here = 0
+        records = identical = rows_here = 0
         up_to: int | None = None
         is_complete = True
         #: The first key that is not known to be identical, or between those that are.
@@ -73,31 +73,31 @@ class TextComparison:
         def put() -> None:
             nonlocal size
             if waiting:
-                self._put(table, [[*chain(*columns)] for columns in zip(*waiting, strict=True)])
+                self._put(table, [[*chain(*values)] for values in zip(*waiting, strict=True)])
             waiting.clear()
             size = 0
 
-        for lines, columns, text, last, all_rows in self._pieces(table, is_hopeless):
-            here += len(columns[0]) if columns else 0
+        for lines, batch, text, last, all_rows in self._pieces(table, is_hopeless):
+            rows_here += len(batch[0]) if batch else 0
             up_to = last
             is_complete = is_complete and all_rows
             if lines is None:
-                records += len(columns[0])
-                identical += len(columns[0])
-                self._reader.accept(table, unique, columns[0], rising=True)
-                self._reader.collect(table, columns)
-                start = columns[0][-1] + 1
+                records += len(batch[0])
+                identical += len(batch[0])
+                self._reader.accept(table, unique, batch[0], rising=True)
+                self._reader.collect(table, batch)
+                start = batch[0][-1] + 1
                 continue
-            current, rest = self._identical_rows(table, {*lines}, columns, text)
+            current, rest = self._identical_rows(table, {*lines}, batch, text)
             keys = list(map(current.get, lines))
             others = [line for line, key in zip(lines, keys, strict=True) if key is None]
             parsed = self._parse(table, others, lines, records)
-            columns = self._reader.batch_from(table, parsed) if parsed else []
-            read = iter(columns[0] if columns else ())
+            batch = self._reader.batch_from(table, parsed) if parsed else []
+            read = iter(batch[0] if batch else ())
             self._reader.accept(table, unique, [next(read) if key is None else key for key in keys])
-            self._reader.collect_difference(table, columns, rest)
-            if columns:
-                waiting.append(columns)
+            self._reader.collect_difference(table, batch, rest)
+            if batch:
+                waiting.append(batch)
                 size += sum(map(len, others))
             if size > TOGETHER:
                 put()
@@ -108,10 +108,10 @@ class TextComparison:
                 self._put_between(table, [(a + 1, b - 1) for a, b in pairwise(between) if a + 1 < b])
                 start = last + 1
             # All of them may be long, and so may the next ones.
-            del lines, others, parsed, columns, text, current, rest
+            del lines, others, parsed, batch, text, current, rest
         put()
         self._put_between(table, [(start, HIGHEST)])
-        return records, Identical(identical, up_to if is_complete else None, here)
+        return records, Identical(identical, up_to if is_complete else None, rows_here)
 
     def _parse(self, table: Table, others: list[bytes], lines: list[bytes], before: int) -> list[Any]:
         """Parse those of the lines that are not identical to rows here. `before`: as in `Archive.parse`."""
@@ -123,30 +123,30 @@ class TextComparison:
             raise
 
     def _identical_rows(
-        self, table: Table, lines: set[bytes], columns: Batch, text: bytes | None
+        self, table: Table, lines: set[bytes], batch: Batch, text: bytes | None
     ) -> tuple[dict[bytes, Any], Batch]:
         """Return line -> key, for the lines that are identical to rows here, and the other rows here."""
-        current, rest = self._partition(table, lines, columns, text)
+        current, rest = self._partition(table, lines, batch, text)
         # Rows that differ may be the same in canonical form, which is only made now, since it takes time.
         rest = self._database.canonical(table, rest)
         more, rest = self._partition(table, lines, rest, _text_of(table, rest))
         return current | more, rest
 
     def _partition(
-        self, table: Table, lines: set[bytes], columns: Batch, text: bytes | None
+        self, table: Table, lines: set[bytes], batch: Batch, text: bytes | None
     ) -> tuple[dict[bytes, Any], Batch]:
-        """Split the rows here: return those whose text is one of the lines, as line -> key, and the others, as columns.
+        """Split the rows here: return those whose text is one of the lines, as line -> key, and the others, as a batch.
 
-        `columns`, `text`: the rows here as columns and as text.
+        `batch`, `text`: the rows here, as a batch and as text.
         """
-        if not columns or text is None:
-            return {}, columns
+        if not batch or text is None:
+            return {}, batch
         texts = split_lines(text)
         matching = list(map(lines.__contains__, texts))
-        self._reader.collect(table, columns, matching)
-        current = dict(zip(compress(texts, matching), compress(columns[0], matching), strict=True))
+        self._reader.collect(table, batch, matching)
+        current = dict(zip(compress(texts, matching), compress(batch[0], matching), strict=True))
         others = [index for index, matches in enumerate(matching) if not matches]
-        return current, [[column[index] for index in others] for column in columns] if others else []
+        return current, [[column[index] for index in others] for column in batch] if others else []
 
     def _pieces(self, table: Table, is_hopeless: Callable[[], bool]) -> Iterator[_Piece]:
         """Yield the blocks of `_pair_with_rows`, in pieces where they differ from the rows.
@@ -154,17 +154,17 @@ class TextComparison:
         In a backup of the database itself, nearly all blocks are identical. If one is not, most of its pieces still
         are, and comparing these is several times as fast as splitting the whole block into lines.
         """
-        for lines, columns, last, is_complete in self._pair_with_rows(table, is_hopeless):
-            text = _text_of(table, columns)
+        for lines, batch, last, is_complete in self._pair_with_rows(table, is_hopeless):
+            text = _text_of(table, batch)
             if text == lines.text:
-                yield _Piece(None, columns, None, last, is_complete)
+                yield _Piece(None, batch, None, last, is_complete)
             elif text is None or lines.is_split or (table.needs_exact_json and not lines.has_one_a_line):
-                yield _Piece(lines.each, columns, text, last, is_complete)
+                yield _Piece(lines.each, batch, text, last, is_complete)
             else:
-                for a, b, same in _runs(table, lines.text, columns[0], text):
+                for a, b, same in _runs(table, lines.text, batch[0], text):
                     yield _Piece(
                         None if same else lines.between(a.line, b.line),
-                        [column[a.row : b.row] for column in columns],
+                        [column[a.row : b.row] for column in batch],
                         None if same else text[a.text : b.text].removesuffix(BETWEEN),
                         last if b.key is None else b.key - 1,
                         is_complete,
@@ -173,7 +173,7 @@ class TextComparison:
     def _pair_with_rows(
         self, table: Table, is_hopeless: Callable[[], bool]
     ) -> Iterator[tuple[Lines, Batch, int | None, bool]]:
-        """Yield each block of a model's lines, the rows here in its range of keys, as columns, its last key, and
+        """Yield each block of a model's lines, the rows here in its range of keys, as a batch, its last key, and
         whether these are all rows in that range.
 
         The range begins after the last key of the block before, and ends with the last key of this one. If that key
@@ -189,10 +189,10 @@ class TextComparison:
         ) -> tuple[Lines, Batch, int | None, bool]:
             """Wait for rows here. `most`: with as many, not all may have been read."""
             nonlocal are_long
-            columns = rows()
-            are_long = are_long or columns is None
-            count = len(columns[0]) if columns else 0
-            return lines, columns or [], last, columns is not None and count < most
+            batch = rows()
+            are_long = are_long or batch is None
+            count = len(batch[0]) if batch else 0
+            return lines, batch or [], last, batch is not None and count < most
 
         for lines in self._archive.lines(table.label):
             last = _key_of(table, lines.last)
@@ -216,13 +216,13 @@ class TextComparison:
 class _Piece(NamedTuple):
     """Some lines, and the rows here in their range of keys.
 
-    `lines`: None if they are identical to the rows. `columns`, `text`: the rows as columns and, unless identical, as
+    `lines`: None if they are identical to the rows. `batch`, `text`: the rows as a batch and, unless identical, as
     text. `last`: the last key of both; None if it is not known. `is_complete`: whether these are all rows here since
     the piece before.
     """
 
     lines: list[bytes] | None
-    columns: Batch
+    batch: Batch
     text: bytes | None
     last: int | None
     is_complete: bool
@@ -311,10 +311,10 @@ def _first_difference(lines: bytes, text: bytes, cut: _Cut) -> int:
     return min(line, len(lines))
 
 
-def _text_of(table: Table, columns: Batch) -> bytes | None:
+def _text_of(table: Table, batch: Batch) -> bytes | None:
     """Return rows here as text, in the form of a file; None if there are none, or if one cannot be written as JSON."""
     try:
-        return lines_of(table.record_template, columns) if columns else None
+        return lines_of(table.record_template, batch) if batch else None
     except TypeError:  # a value in the database that JSON cannot express
         return None
 

@@ -199,7 +199,7 @@ class MatchedRows(Resolver):
     def _keep(
         self, table: Table, rows: Rows, groups: Groups, own: dict[Plain, Plain], highest: Plain
     ) -> None:
-        """See `KeptRows`. Here, a row that is plainly another record is replaced."""
+        """Keep rows that are plainly another record, see `KeptRows`. Here, they are replaced."""
 
     def _claim(
         self,

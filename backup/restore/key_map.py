@@ -9,8 +9,11 @@ from ..tables import Row, Table, in_order, owner_of_keys
 
 
 class KeyMap:
-    """The keys that records get here, if they differ from their keys in the backup. They are under the model that the
-    keys belong to (`owner_of_keys`), so that all that holds one follows, however it comes to it."""
+    """The keys that records get here, if they differ from their keys in the backup.
+
+    They are stored under the model that owns the keys (`owner_of_keys`), so that every reference to them is remapped,
+    direct or inherited.
+    """
 
     def __init__(self) -> None:
         self._keys: dict[str, Mapping[Plain, Plain]] = {}
@@ -66,5 +69,5 @@ class KeyMap:
 
 
 def owner_of(content_type: Plain) -> str:
-    """Return the label of the model that the keys belong to which stand beside a content type."""
+    """Return the label of the model that owns the keys to which generic references with this content type point."""
     return owner_of_keys(".".join(content_type)) if isinstance(content_type, tuple) else ""

@@ -30,12 +30,12 @@ def pack_all(
     the records that are known to be identical.
     """
 
-    def put(table: Table, columns: Batch) -> None:
-        spool.put(packed_name(table), [len(columns[0]), into.try_to_pack(table, columns)])
+    def put(table: Table, batch: Batch) -> None:
+        spool.put(packed_name(table), [len(batch[0]), into.try_to_pack(table, batch)])
 
-    def put_differing(table: Table, columns: Batch) -> None:
-        spool.put(table.label, columns)  # so that `apply` need not count those that are identical
-        put(table, columns)
+    def put_differing(table: Table, batch: Batch) -> None:
+        spool.put(table.label, batch)  # so that `apply` need not count those that are identical
+        put(table, batch)
 
     comparison = TextComparison(
         reader, database, put_differing, lambda table, ranges: spool.put(between_name(table), ranges)
@@ -49,12 +49,12 @@ def pack_all(
             records[table.label], identical[table.label] = comparison.compare(table)
             continue
         records[table.label] = 0
-        for columns in reader.columns(table):
-            records[table.label] += len(columns[0])
+        for batch in reader.batches(table):
+            records[table.label] += len(batch[0])
             if _is_spooled(reader, table):
-                spool.put(table.label, columns)
-            put(table, columns)
-            del columns  # which may be long, and so may the next ones
+                spool.put(table.label, batch)
+            put(table, batch)
+            del batch  # which may be long, and so may the next ones
     return records, identical
 
 

@@ -50,11 +50,11 @@ class Others:
         for table in restored if self._here else ():
             if self.concerns(table):
                 gone: set[Plain] = set()
-                for columns in reader.columns(table):
-                    kept = self._which(table, columns)
+                for batch in reader.batches(table):
+                    kept = self._which(table, batch)
                     self.left_out[table.label] += kept.count(False)
                     if table.label in referred_to:
-                        gone.update(key for key, is_kept in zip(columns[0], kept, strict=True) if not is_kept)
+                        gone.update(key for key, is_kept in zip(batch[0], kept, strict=True) if not is_kept)
                 if gone:
                     self._gone[table.label] = gone
 
@@ -62,18 +62,18 @@ class Others:
         """Tell whether a table refers to records that may not be here."""
         return any(label in self._here or label in self._gone for label in labels_referred_to(table))
 
-    def without(self, table: Table, columns: Batch) -> Batch:
+    def without(self, table: Table, batch: Batch) -> Batch:
         """Return records of the backup without those that are left out, and without references to what is not here."""
         if not self.concerns(table):
-            return columns
-        kept = self._which(table, columns)
-        columns = [list(compress(column, kept)) for column in columns]
+            return batch
+        kept = self._which(table, batch)
+        batch = [list(compress(column, kept)) for column in batch]
         for place, label in table.references:
-            columns[place] = [None if self._lacks(label, key) else key for key in columns[place]]
+            batch[place] = [None if self._lacks(label, key) else key for key in batch[place]]
         for place, relation in enumerate(table.relations, len(table.columns)):
             label = relation.target.refers_to
-            columns[place] = [[key for key in keys if not self._lacks(label, key)] for keys in columns[place]]
-        return columns
+            batch[place] = [[key for key in keys if not self._lacks(label, key)] for keys in batch[place]]
+        return batch
 
     def warnings(self) -> list[str]:
         """Return warnings about records that are left out; [] if none are."""
@@ -81,12 +81,12 @@ class Others:
         text = _("Left out, since they belong to users or other records that are not here: %(models)s.")
         return [text % {"models": models}] if models else []
 
-    def _which(self, table: Table, columns: Batch) -> list[bool]:
+    def _which(self, table: Table, batch: Batch) -> list[bool]:
         """Return for each record whether all that it needs is here."""
-        kept = [True] * len(columns[0])
+        kept = [True] * len(batch[0])
         for place, label in table.references:
             if not table.columns[place].field.null:
-                lacking = [self._lacks(label, key) for key in columns[place]]
+                lacking = [self._lacks(label, key) for key in batch[place]]
                 kept = [is_kept and not lacks for is_kept, lacks in zip(kept, lacking, strict=True)]
         return kept
 
@@ -104,9 +104,9 @@ class Others:
         own: dict[Plain, Plain] = {}
         matcher, groups = MatchedRows(database), usable(table, unresolved)
         is_in_backup = table.label in reader.archive.metadata.models
-        for columns in reader.columns(table, self.without) if is_in_backup else ():
-            rows = key_map.remap_references(table, list(zip(*columns, strict=True)))
-            for key, row, matches in zip(columns[0], rows, matcher.matches(table, rows, groups), strict=True):
+        for batch in reader.batches(table, self.without) if is_in_backup else ():
+            rows = key_map.remap_references(table, list(zip(*batch, strict=True)))
+            for key, row, matches in zip(batch[0], rows, matcher.matches(table, rows, groups), strict=True):
                 if matches == [row[0]] or (len(matches) == 1 and not table.key.refers_to):
                     present.add(key)
                     if matches != [row[0]]:

@@ -116,18 +116,18 @@ class Placing:
     ) -> None:
         """Decide about all photos that records of these tables name. Writes nothing. To be called once.
 
-        `without`: see `RecordReader.columns`. Raises `InvalidBackup`; `StorageFailed` if a storage does not answer,
+        `without`: see `RecordReader.batches`. Raises `InvalidBackup`; `StorageFailed` if a storage does not answer,
         or has no room.
         """
         if self._files is not None:
             return
         self._files = self._named(reader, tables, without) if self._archive.metadata.photos else []
-        here = self._names_here()
+        taken = self._taken()
         counter = RecordCounter(self._reporter, len(self._files))
         for file in self._files:
             if file.state is State.ADDED:
                 with self._left_out(file):
-                    self._decide(file, is_here=file in here)
+                    self._decide(file, is_taken=file in taken)
             counter.add(PHOTOS, 1)
         self._check_room()
         self._rename()
@@ -140,7 +140,7 @@ class Placing:
         files: dict[tuple[str, int], _File] = {}
         for table in tables:
             columns = media.file_columns(table)
-            for batch in reader.columns(table, without) if columns else ():
+            for batch in reader.batches(table, without) if columns else ():
                 for place, column in columns:
                     storage = media.storage_of(column)
                     for key, name in zip(batch[0], batch[place], strict=True):
@@ -156,9 +156,9 @@ class Placing:
         order = {name: number for number, name in enumerate(photos)}
         return sorted(files.values(), key=lambda file: order[file.photo.name])
 
-    def _names_here(self) -> set[_File]:
+    def _taken(self) -> set[_File]:
         """Return the photos whose name is taken by a file. Storages are asked to list folders, not for each file."""
-        here: set[_File] = set()
+        taken: set[_File] = set()
         by_storage: dict[int, list[_File]] = {}
         for file in self._files or ():
             by_storage.setdefault(id(file.storage), []).append(file)
@@ -167,14 +167,14 @@ class Placing:
             names = {file.name for file in files}
             with self._left_out(*files):
                 gone = _ask(lambda column=column, names=names: media.missing(column, names))  # type: ignore[misc]
-                here |= {file for file in files if file.name not in gone}
-        return here
+                taken |= {file for file in files if file.name not in gone}
+        return taken
 
-    def _decide(self, file: _File, *, is_here: bool) -> None:
+    def _decide(self, file: _File, *, is_taken: bool) -> None:
         photo = file.photo
-        file.is_taken = is_here
+        file.is_taken = is_taken
         # In an edited backup, the checksum may be that of another photo.
-        if is_here and self._archive.metadata.is_sealed and self._is_same(file, photo.size, photo.sha256):
+        if is_taken and self._archive.metadata.is_sealed and self._is_same(file, photo.size, photo.sha256):
             file.state = State.UNCHANGED
             return
         if babybuddy.is_thumbnail(photo.name) and not self._as_it_was:
@@ -183,11 +183,11 @@ class Placing:
         if not self._archive.has_photo(photo):
             file.state = State.UNPLACED
             return
-        if self._as_it_was and not is_here:  # its content is only checked when it is placed
+        if self._as_it_was and not is_taken:  # its content is only checked when it is placed
             return
         with self._copy(photo) as copy:
             size, digest = copy.size or 0, copy.digest
-            if is_here and self._is_same(file, size, digest):
+            if is_taken and self._is_same(file, size, digest):
                 file.state = State.UNCHANGED
             elif not self._as_it_was and (
                 reason := next(filter(None, (refused(column, copy) for _label, column in file.columns)), "")

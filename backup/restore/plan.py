@@ -209,8 +209,8 @@ class Plan:
 
 
 def rows_of(spool: Spool, table: Table) -> Iterator[list[Row]]:
-    for columns in spool.batches(table.label):
-        yield list(zip(*columns, strict=True))
+    for batch in spool.batches(table.label):
+        yield list(zip(*batch, strict=True))
 
 
 def packed_name(table: Table) -> str:

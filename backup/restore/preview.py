@@ -43,27 +43,27 @@ class Samples:
 class PreviewCollector:
     """Collects what a preview shows.
 
-    `mode`: of the restore; only if it clears are there rows that the backup does not hold. `moments`: model label ->
-    the column with the moment that a record tells of, for the models that are counted by month (months of UTC, on both
-    sides alike). `uses`: model label -> the field that says when a record was last used.
+    `mode`: of the restore; only if it clears are there rows that the backup does not hold. `date_columns`: model label
+    -> the column that dates a record, for the models that are counted by month (months of UTC, on both sides alike).
+    `uses`: model label -> the field that says when a record was last used.
     """
 
     def __init__(
         self,
         spool: Spool,
         mode: RestoreMode,
-        moments: Mapping[str, Column],
+        date_columns: Mapping[str, Column],
         uses: Mapping[str, str] | None = None,
     ) -> None:
         self._spool = spool
         self._mode = mode
-        self._moments = moments
+        self._date_columns = date_columns
         self._uses = uses or {}
         #: Labels of models whose keys did not come in rising order.
         self._unordered: set[str] = set()
-        self._months: dict[str, Counter[str]] = {label: Counter() for label in moments}
+        self._months: dict[str, Counter[str]] = {label: Counter() for label in date_columns}
         #: How many more rows than records each month has, by what was compared as text.
-        self._differences: dict[str, Counter[str]] = {label: Counter() for label in moments}
+        self._differences: dict[str, Counter[str]] = {label: Counter() for label in date_columns}
         #: "2026-11" -> records in the database; in the backup: see `months`.
         self.months_here: Counter[str] = Counter()
         self.samples: dict[str, Samples] = {}
@@ -78,21 +78,21 @@ class PreviewCollector:
     # -- while the backup is read ---
 
     def add_months(
-        self, table: Table, columns: Sequence[Sequence[Plain]], which: Sequence[bool] | None = None
+        self, table: Table, batch: Sequence[Sequence[Plain]], which: Sequence[bool] | None = None
     ) -> None:
-        """Count records by month. `columns`: their values. `which`: whether each record counts; by default, all do."""
-        if column := self._moments.get(table.label):
-            values = columns[table.columns.index(column)]
+        """Count a batch of records by month. `which`: whether each record counts; by default, all do."""
+        if column := self._date_columns.get(table.label):
+            values = batch[table.columns.index(column)]
             counted = values if which is None else compress(values, which)
             self._months[table.label].update(_months_in(counted))
 
-    def add_difference(self, table: Table, columns: Batch, here: Batch) -> None:
+    def add_difference(self, table: Table, batch: Batch, here: Batch) -> None:
         """Count records and rows here, in place of each other, by month."""
-        if column := self._moments.get(table.label):
+        if column := self._date_columns.get(table.label):
             place = table.columns.index(column)
             difference = self._differences[table.label]
             difference.update(_months_in(here[place] if here else ()))
-            difference.subtract(_months_in(columns[place] if columns else ()))
+            difference.subtract(_months_in(batch[place] if batch else ()))
 
     def add_keys(self, table: Table, keys: Sequence[Plain], *, in_order: bool) -> None:
         """Add the keys of a batch of a model's records. `in_order`: they are numbers in rising order."""
@@ -170,7 +170,7 @@ class PreviewCollector:
         `same`: the table is the same as in the backup. `read_up_to`: all rows up to this key were compared as text
         (None: they were not).
         """
-        column = self._moments.get(table.label)
+        column = self._date_columns.get(table.label)
         if column is None:
             return
         months: Counter[str] = Counter()

@@ -22,7 +22,7 @@ Renamed = Mapping[tuple[str, str], Mapping[Plain, Plain]]
 
 
 class RecordReader:
-    """Reads the records of a backup as columns, and checks every value.
+    """Reads the records of a backup in batches, and checks every value.
 
     `validators`: those of the host, see `values`; None accepts every value that a database can hold. `database`: if
     given, numbers and durations that it cannot hold are refused, too. `preview`, `report`: are informed of what was
@@ -70,7 +70,7 @@ class RecordReader:
             renamed=self.renamed,
         )
 
-    def columns(
+    def batches(
         self, table: Table, without: Callable[[Table, Batch], Batch] | None = None
     ) -> Iterator[Batch]:
         """Yield a model's records, batch by batch. `without`: removes records or references from each batch.
@@ -79,16 +79,16 @@ class RecordReader:
         """
         unique = self.unique_keys(table)
         for records in self.archive.records(table.label, table.needs_exact_json):
-            columns = self.batch_from(table, records)
+            batch = self.batch_from(table, records)
             del records  # which may be long, and so may the next ones
-            self.accept(table, unique, columns[0])
-            columns = without(table, columns) if without and columns[0] else columns
-            self.collect(table, columns)
-            yield columns
-            del columns
+            self.accept(table, unique, batch[0])
+            batch = without(table, batch) if without and batch[0] else batch
+            self.collect(table, batch)
+            yield batch
+            del batch
 
     def batch(self, table: Table, number: int) -> Batch:
-        """Read one of the batches of `columns` again, without reporting it."""
+        """Read one of the batches of `batches` again, without reporting it."""
         batches = self.archive.records(table.label, table.needs_exact_json)
         return self.batch_from(table, next(islice(batches, number, None)), validated=True)
 
@@ -97,12 +97,12 @@ class RecordReader:
 
         Raises `InvalidRecord`.
         """
-        columns = table.batch_from(records, as_it_was=self._as_it_was)
+        batch = table.batch_from(records, as_it_was=self._as_it_was)
         if self._checks and not validated:
-            self._checks.check(table, columns)
+            self._checks.check(table, batch)
         if self._merges(table):
-            columns = self._merge(table, columns)
-        return self._rename(table, columns)
+            batch = self._merge(table, batch)
+        return self._rename(table, batch)
 
     def alters(self, table: Table) -> bool:
         """Tell whether records of the table are changed while they are read."""
@@ -114,25 +114,23 @@ class RecordReader:
         labels |= {relation.target.refers_to for relation in table.relations}
         return any(self.merged.get(label) for label in labels)
 
-    def _merge(self, table: Table, columns: Batch) -> Batch:
+    def _merge(self, table: Table, batch: Batch) -> Batch:
         gone = self.merged.get(table.label, {})
-        kept = [key not in gone for key in columns[0]]
-        columns = [[*compress(column, kept)] for column in columns]
+        kept = [key not in gone for key in batch[0]]
+        batch = [[*compress(column, kept)] for column in batch]
         for place, label in table.references:
             if keys := self.merged.get(label):
-                columns[place] = [keys.get(key, key) for key in columns[place]]
+                batch[place] = [keys.get(key, key) for key in batch[place]]
         for place, relation in enumerate(table.relations, len(table.columns)):
             if keys := self.merged.get(relation.target.refers_to):
-                columns[place] = [
-                    in_order({keys.get(key, key) for key in targets}) for targets in columns[place]
-                ]
-        return columns
+                batch[place] = [in_order({keys.get(key, key) for key in targets}) for targets in batch[place]]
+        return batch
 
-    def _rename(self, table: Table, columns: Batch) -> Batch:
+    def _rename(self, table: Table, batch: Batch) -> Batch:
         for place, column in enumerate(table.columns) if self.renamed else ():
             if names := self.renamed.get((table.label, column.name)):
-                columns[place] = [names.get(value, value) for value in columns[place]]
-        return columns
+                batch[place] = [names.get(value, value) for value in batch[place]]
+        return batch
 
     def unique_keys(self, table: Table) -> UniqueKeys:
         in_order = self.archive.metadata.is_sealed and table.key.kind is INTEGER
@@ -149,15 +147,15 @@ class RecordReader:
             self._report(table.label, len(keys))
 
     def collect(
-        self, table: Table, columns: Sequence[Sequence[Plain]], which: Sequence[bool] | None = None
+        self, table: Table, batch: Sequence[Sequence[Plain]], which: Sequence[bool] | None = None
     ) -> None:
         """Let the preview count records by month. `which`: whether each record counts; by default, all do."""
         if self._preview:
-            self._preview.add_months(table, columns, which)
+            self._preview.add_months(table, batch, which)
 
-    def collect_difference(self, table: Table, columns: Batch, here: Batch) -> None:
+    def collect_difference(self, table: Table, batch: Batch, here: Batch) -> None:
         """Let the preview count records by month which are not identical to rows here, and the rows here instead."""
-        if self._preview and columns:
-            self._preview.add_months(table, columns)
+        if self._preview and batch:
+            self._preview.add_months(table, batch)
         if self._preview:
-            self._preview.add_difference(table, columns, here)
+            self._preview.add_difference(table, batch, here)

@@ -78,8 +78,8 @@ class Replaced:
     def _staying(self, table: Table, keys: Iterable[Plain]) -> list[Plain]:
         """Return those of the keys here under which no record of the backup comes."""
         staying = dict.fromkeys(keys)
-        for columns in self._reader.columns(table) if staying and table in self._plan.tables else ():
-            for row in self._plan.key_map.remap(table, list(zip(*columns, strict=True))):
+        for batch in self._reader.batches(table) if staying and table in self._plan.tables else ():
+            for row in self._plan.key_map.remap(table, list(zip(*batch, strict=True))):
                 staying.pop(row[0], None)
         return [*staying]
 

@@ -22,7 +22,7 @@ from ..babybuddy import Validator, Validators
 from ..database import Database, refuse_records
 from ..exceptions import RecordsConflict
 from ..kinds import DATETIME, DECIMAL, DURATION, FLOAT, TEXT, Plain
-from ..tables import MAX_NAMED, Batch, Column, Table, describe
+from ..tables import MAX_NAMED, Batch, Column, Table, cannot_store, describe
 
 #: Returns what is wrong with a value; None if nothing is.
 Check = Callable[[Plain], "str | None"]
@@ -41,25 +41,25 @@ class ValueChecks:
         #: (Table, values that identify one of its records) -> key of the record.
         self._identified: dict[tuple[Table, tuple[Plain, ...]], Plain] = {}
 
-    def check(self, table: Table, columns: Batch) -> None:
-        """Check records. `columns`: their values. Raises `InvalidRecord`, `RecordsConflict`, `RecordsRefused`."""
+    def check(self, table: Table, batch: Batch) -> None:
+        """Check a batch of records. Raises `InvalidRecord`, `RecordsConflict`, `RecordsRefused`."""
         if table not in self._checks:
             self._checks[table] = [*self._checks_of(table)]
         for place, check in self._checks[table]:
-            values = columns[place]
+            values = batch[place]
             if isinstance(check, _Moments) and not check.may_be_wrong(values):
                 continue
             for value in _different(values):
                 if reason := check(value):
-                    key = columns[0][values.index(value)]
+                    key = batch[0][values.index(value)]
                     raise _refused(table, key, table.columns[place], value, reason)
         for place, column in enumerate(table.columns):
             validator = self._validators.get((table.label, column.name))
             # Most values are there many times. If one of them is at fault, its record is looked for.
-            if validator and (validator.also or any(map(validator.check, _different(columns[place])))):
-                self._check_records(table, columns, place, validator)
-        self._check_identities(table, columns)
-        self._check_held(table, columns)
+            if validator and (validator.also or any(map(validator.check, _different(batch[place])))):
+                self._check_records(table, batch, place, validator)
+        self._check_identities(table, batch)
+        self._check_held(table, batch)
 
     def _checks_of(self, table: Table) -> Iterable[tuple[int, Check]]:
         for place, column in enumerate(table.columns):
@@ -78,37 +78,36 @@ class ValueChecks:
             elif (own := own_validators(column)) and babybuddy.is_validated(table.label, column.name):
                 yield place, _validity(column, own)
 
-    def _check_held(self, table: Table, columns: Batch) -> None:
+    def _check_held(self, table: Table, batch: Batch) -> None:
         """Raise `RecordsRefused` as the database would, for a number or a duration that it cannot hold."""
         database = self._database
         if database is None:
             return
         for place, column in enumerate(table.columns):
-            kind, values = column.kind, columns[place]
+            kind, values = column.kind, batch[place]
             if kind not in _HELD or kind not in database.BOUNDED or (kind is FLOAT and _all_finite(values)):
                 continue
             if kind is DURATION:
                 values = [value for value in values if value is not None and len(value) >= _LONG_DURATION]
             for value in _different(values):
                 if value is not None and not database.can_hold(column, value):
-                    key = columns[0][columns[place].index(value)]
-                    reason = _("%(value)s cannot be stored in this database") % {"value": value}
-                    refuse_records([describe(table.label, key, column.name, reason)])
+                    key = batch[0][batch[place].index(value)]
+                    refuse_records([describe(table.label, key, column.name, cannot_store(value))])
 
-    def _check_identities(self, table: Table, columns: Batch) -> None:
+    def _check_identities(self, table: Table, batch: Batch) -> None:
         """Raise `RecordsConflict` if two records are the same to the host, though not to the database."""
         for group in table.identities:
-            for key, *values in zip(columns[0], *(columns[place] for place in group), strict=True):
+            for key, *values in zip(batch[0], *(batch[place] for place in group), strict=True):
                 other = self._identified.setdefault((table, (*group, *values)), key)
                 if other != key:
                     names = ", ".join(table.columns[place].name for place in group)
                     reason = _("its %(fields)s are those of record %(key)s") % {"fields": names, "key": other}
                     raise RecordsConflict(describe(table.label, key, None, f"{reason}. {_way_on()}"))
 
-    def _check_records(self, table: Table, columns: Batch, place: int, validator: Validator) -> None:
+    def _check_records(self, table: Table, batch: Batch, place: int, validator: Validator) -> None:
         names = [column.name for column in table.columns]
-        others = [columns[names.index(name)] for name in validator.also]
-        for key, *values in zip(columns[0], columns[place], *others, strict=True):
+        others = [batch[names.index(name)] for name in validator.also]
+        for key, *values in zip(batch[0], batch[place], *others, strict=True):
             reason = validator.check(*values)
             if reason and validator.is_mended:
                 if reason not in self.warnings and len(self.warnings) < MAX_NAMED:
@@ -170,7 +169,7 @@ class _Moments:
         if value is None or _FIRST <= value < self._too_late:
             return None
         if _FIRST <= value < _LAST:
-            return _("“%(value)s” is too far in the future") % {"value": value}
+            return babybuddy.too_far_in_the_future(value)
         return _("“%(value)s” is no moment that every time zone has") % {"value": value}
 
     def may_be_wrong(self, values: Sequence[Any]) -> bool:

@@ -20,7 +20,19 @@ its own there, `site_…`, named by the id in its database (see `database.memo`)
 | `folders.json`, beside the folders of the sites | which folders of BACKUP_LOCATIONS have a marker | `locations` |
 | `keys.json`, beside the folders of the sites | the keys of encrypted backups | `keys` |
 | `keys.lock`, beside it | nothing: who writes the keys locks it | `files` |
+| `automatic_DIGEST.json`, beside them | when the next automatic backup is due | `automatic.outlook` |
+| `backup.log`, `backup.log.1`, beside them | the log, if the host writes none | `log_file` |
 | `.NAME.RANDOM.babybuddy.part` beside each | a file that is being written | `atomic` |
+
+Other files are beside an SQLite database, in the folder for temporary files, and in the folders of BACKUP_LOCATIONS:
+
+| file | what it is | module |
+|---|---|---|
+| `DATABASE-restoring`, `DATABASE-automatic`, `DATABASE-noting` | nothing: they are locked | `database.lock_file` |
+| `DATABASE-anew/` | a new database, until it takes the place of a damaged one | `rescue` |
+| `DATABASE-damaged-20261123T143022Z` | a damaged database that was replaced | `rescue` |
+| `babybuddy-backup-UID-DIGEST.json` | `automatic_DIGEST.json`, if that cannot be written | `automatic.outlook` |
+| `babybuddy-backup.txt` | the marker of a folder, which shows that it is mounted | `locations.folder` |
 
 The last restore (which undo needs, and which must not be repeated by accident) is noted in the database itself. The
 other modules are built on `files`. `manage.py backup` writes to the path that it is given, by default into

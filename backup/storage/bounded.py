@@ -89,7 +89,7 @@ def unhurried() -> Iterator[None]:
 
 @contextmanager
 def one_of(number: int) -> Iterator[None]:
-    """Bound the block, which asks one of the places left to ask, to its share of what is left of a page's time."""
+    """Give the block, which asks one of the `number` places that remain, an equal share of a page's remaining time."""
     whole = _patience.get()
     if whole is None:
         yield

@@ -113,7 +113,7 @@ class StoredBackup:
 
     @property
     def identity(self) -> str:
-        """See `Name`."""
+        """The part of the name that all copies share: see `Name`."""
         return parse(self.name).identity
 
     def as_json(self) -> dict[str, Any]:
@@ -357,10 +357,10 @@ def is_what_its_name_says(file: BinaryIO, name: Name) -> bool:
     """
     try:
         with keys.unlocked(file) as archive:
-            found = archive.metadata.key_id, state_of(archive.metadata)
+            actual = archive.metadata.key_id, state_of(archive.metadata)
     except KeyNeeded as error:  # it is encrypted with an old key, which this server does not have
-        found = error.key_id, name.state
-    return found == (name.key_id, name.state)
+        actual = error.key_id, name.state
+    return actual == (name.key_id, name.state)
 
 
 def another_backup() -> InvalidBackup:
@@ -479,7 +479,7 @@ def seen_in(location: str, copy: str, content: Content) -> StoredBackup:
     return _stored(_Placed(parse(copy), {location: copy}, content), "")
 
 
-def beside(*, most: int) -> list[StoredBackup]:
+def of_other_sites(*, most: int) -> list[StoredBackup]:
     """List the newest backups that other sites keep in the same storage. Raises `StorageFailed`."""
     listed = []
     for site in files.other_sites():
@@ -491,7 +491,7 @@ def beside(*, most: int) -> list[StoredBackup]:
     return sorted(listed, key=lambda backup: backup.created, reverse=True)[:most]
 
 
-def open_beside(name: str) -> BinaryIO:
+def open_of_other_site(name: str) -> BinaryIO:
     """Open a backup that another site keeps in the same storage; the caller closes it. Raises `NoSuchBackup`,
     `StorageFailed`."""
     kept_name = parse(name)

@@ -110,7 +110,7 @@ class Photos:
             yield from read_stored(file, photo, key)
 
     def bring(self, photo: Photo, key: Key | None, folder: Path) -> None:
-        """See `archive.photos.PhotoSource`."""
+        """Put the stored file of a photo into a folder: see `archive.photos.PhotoSource`."""
         name = stored_name(photo.sha256, key)
         path = self._place.path(f"{PHOTOS}/{name}") if isinstance(self._place, Local) else ""
         if path:

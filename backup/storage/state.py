@@ -46,13 +46,13 @@ class LastBackup:
 @dataclass(frozen=True)
 class LastRun:
     """How the last automatic backup went. `at`: when this was saved, aware. `error`: why it failed; "" if it did not.
-    `tries`: how many in a row failed. `told`: the state of the last notice to people; "" if there was none.
+    `tries`: how many in a row failed. `notified`: the state of the last notice to people; "" if there was none.
     `is_unfinished`: another one has begun since, which is still running or was killed."""
 
     at: dt.datetime
     error: str = ""
     tries: int = 0
-    told: str = ""
+    notified: str = ""
     is_unfinished: bool = False
 
     def as_json(self) -> dict[str, Any]:
@@ -60,13 +60,16 @@ class LastRun:
 
     @classmethod
     def from_json(cls, content: Any) -> LastRun | None:
-        """Return the run from what `as_json` returned; None if it is something else."""
+        """Return the run from what `as_json` returned; None if it is something else.
+
+        In older files, `notified` is called `told`.
+        """
         try:
             return cls(
                 dt.datetime.fromisoformat(content["at"]),
                 str(content["error"]),
                 int(content["tries"]),
-                str(content["told"]),
+                str(content["notified"] if "notified" in content else content["told"]),
                 content.get("is_unfinished") is True,
             )
         except (KeyError, TypeError, ValueError):

@@ -96,7 +96,7 @@ def serve(work: Callable[[dict[str, Any], Path, ParentReporter], dict[str, Any]]
     cleaner = threading.Thread(target=_end_with_parent, args=(parent, ended, folder), daemon=True)
     cleaner.start()
     reporter = ParentReporter(out)
-    with _not_before(cleaner, ended):
+    with _folder_deleted_first(cleaner, ended):
         try:
             set_up(folder, order["settings"])
             with translation.override(order["language"]):
@@ -114,9 +114,11 @@ def serve(work: Callable[[dict[str, Any], Path, ParentReporter], dict[str, Any]]
 
 
 @contextmanager
-def _not_before(cleaner: threading.Thread, ended: threading.Event) -> Iterator[None]:
-    """Let no error end this process before the folder is deleted if the parent has ended, which is a reason for errors
-    here, too. A parent that lives waits for this process, even if the folder is gone."""
+def _folder_deleted_first(cleaner: threading.Thread, ended: threading.Event) -> Iterator[None]:
+    """Delay an error in the block by up to two seconds, to see whether it came because the parent has ended.
+
+    If so, wait until the folder is deleted, which ends this process. A parent that lives gets the error.
+    """
     try:
         yield
     except BaseException:

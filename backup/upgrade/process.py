@@ -207,7 +207,7 @@ def _run(
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """Raise an error for people where the child ended with none of its own."""
+    """Turn `TooLate` and `Died` into an `UpgradeFailed`, in words for people."""
     try:
         yield
     except TooLate as error:
@@ -229,8 +229,11 @@ def _explained() -> Iterator[None]:
 def read_meanwhile(
     source: BinaryIO, path: Path | None = None, reporter: Reporter = SILENT
 ) -> Iterator[BinaryIO | GrowingArchive]:
-    """Yield an archive of a database file that is read while the child still writes it; where that cannot be, yield
-    what `upgraded` yields. Raises what that raises; so does reading the archive."""
+    """Yield an archive of a database file, to be read while the child still writes it.
+
+    If that is not possible, yield what `upgraded` yields. Raises what `upgraded` raises, also while the archive is
+    read.
+    """
     content: Any = None
     with ExitStack() as stack:
         folder = stack.enter_context(scratch_folder())
@@ -294,8 +297,10 @@ def _pass_on(message: dict[str, Any], reporter: Reporter) -> None:
 
 @contextmanager
 def started(module: str, folder: Path, order: dict[str, Any]) -> Iterator[Iterator[dict[str, Any]]]:
-    """Start a child process like `run_child`. Yields its messages as they come, which raise what it ended with. It is
-    killed where nobody waits for its end."""
+    """Start a child process like `run_child`, and yield an iterator of its messages.
+
+    The iterator raises the error that the child ended with. The child is killed when the block ends.
+    """
     order = {
         **order,
         "folder": str(folder),
@@ -346,7 +351,7 @@ def _messages(
     late: threading.Event,
     errors: BinaryIO,
 ) -> Iterator[dict[str, Any]]:
-    """Give the child its order, and yield what it says: {} where it was killed in the middle of a message."""
+    """Give the child its order, and yield what it says: {} if it was killed in the middle of a message."""
     assert process.stdin is not None
     assert process.stdout is not None
     with suppress(BrokenPipeError):

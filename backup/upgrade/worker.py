@@ -138,9 +138,9 @@ def _write_growing(
     reporter: ParentReporter,
     write: Callable[[Writer, Reporter], Places],
 ) -> Places:
-    """Let `write` write rows for a parent that reads them meanwhile, and tell it so. Returns the dangling references.
+    """Have `write` write the rows to `path`, and report each part to the parent, which reads it at once.
 
-    `counts`: model label -> number of rows.
+    `counts`: model label -> number of rows. Returns the dangling references.
     """
     with path.open("wb") as target, (writer := GrowingWriter(target, reporter.send)):
         writer.begin(metadata, counts)
@@ -248,13 +248,13 @@ def _without_what_it_cannot_hold(
     SQLite makes NULL of. Where a field cannot be empty, the whole row is left out."""
     remaining = []
     for row in zip(*batch, strict=True):
-        found = database.values_it_cannot_hold(table, row)
-        stays = all(table.columns[place].field.null for place in found)
-        for place, reason in found.items():
+        reasons = database.values_it_cannot_hold(table, row)
+        stays = all(table.columns[place].field.null for place in reasons)
+        for place, reason in reasons.items():
             field = table.columns[place].name if stays else None
             left_out.add(place_of(table.label, row[0], field, reason))
         if stays:
-            remaining.append(tuple(None if place in found else value for place, value in enumerate(row)))
+            remaining.append(tuple(None if place in reasons else value for place, value in enumerate(row)))
     return remaining
 
 

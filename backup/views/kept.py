@@ -96,7 +96,7 @@ def prove(request: HttpRequest, name: str) -> HttpResponseBase:
     """Prove a kept backup: restore it into a throw-away database, and compare every value."""
     try:
         proof = services.prove_kept(name, user=request.user)
-        automatic.tell_of_proof()
+        automatic.notify_of_proof()
         stored = kept_backups.find(name)
     except BackupError as error:
         return not_done(request, error)

@@ -33,7 +33,7 @@ from backup.exceptions import (
 from backup.forms import RestoreForm, fields_of
 from backup.options import Part, RestoreMode, Result
 from backup.presentation.modes import MODES, other_modes
-from backup.presentation.parts import PARTS, titles
+from backup.presentation.parts import TITLES, titles
 from backup.presentation.preview import preview as in_words
 from backup.presentation.thumbnails import thumbnail
 from backup.restore.accounts import in_words as in_words_of_accounts
@@ -214,7 +214,7 @@ def _preview(request: HttpRequest, form: RestoreForm, upload_id: str) -> HttpRes
         "entries_only": fields_of(replace(options, parts=(Part.ENTRIES,))) if is_forbidden else None,
         "parts": [
             {"value": part.value, "title": title, "is_chosen": part in options.parts}
-            for part, title in PARTS.items()
+            for part, title in TITLES.items()
         ],
         "only": titles(options.parts) if options.parts != tuple(Part) else [],
         "fields_without_parts": without_parts,

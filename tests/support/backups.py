@@ -9,6 +9,7 @@ import pytest
 
 from backup import services
 from backup.archive import RECORDS, Archive, Limits, Writer
+from backup.exceptions import BackupError
 from backup.options import Part, RestoreMode, RestoreOptions, Silent
 from backup.storage.kept import BackupKind, StoredBackup
 from tests.support.snapshots import differences, snapshot
@@ -136,3 +137,15 @@ def refused(file, error, *, clear=False, **options):
     assert type(caught.value) is error
     assert not differences(before, snapshot())
     return caught.value
+
+
+def refused_by(reader, error, *arguments):
+    """Assert that `reader` raises this class of error, and that its message is one sentence. Return the message."""
+    with pytest.raises(BackupError) as caught:
+        reader(*arguments)
+    assert type(caught.value) is error
+    message = caught.value.message
+    assert message[-1] == "."
+    assert message.isprintable()
+    assert len(message) < 400
+    return message

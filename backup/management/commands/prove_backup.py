@@ -53,7 +53,7 @@ class Command(BackupCommand):
                     key = self.known_key(source, options["key"])
                 with self.progress_bar() as reporter:
                     proof = services.prove_kept(file, leave_out=leave_out, key=key, reporter=reporter)
-                automatic.tell_of_proof()
+                automatic.notify_of_proof()
         except OSError as error:
             raise CommandError(f"{file} cannot be read: {error.strerror}") from error
         if proof.verdict is Verdict.PROVED:

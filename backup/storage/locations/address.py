@@ -20,8 +20,10 @@ HIGHEST_PORT = 65535
 
 @dataclass(frozen=True, repr=False)
 class Address:
-    """The parts of an address, with percent-encoding decoded; "" or None where it has none. `path`: without the first
-    slash. `host`: an IPv6 address is without brackets."""
+    """The parts of an address, with percent-encoding decoded; "" or None for parts that it lacks.
+
+    `path`: without the first slash. `host`: an IPv6 address is without brackets.
+    """
 
     scheme: str
     user: str

@@ -149,7 +149,7 @@ class _Copy:
         self._activity.moved(len(content))
         self._left -= len(content)
         if self._left < 0:
-            raise LocationFailed(_("What was written there comes back as something else."))
+            raise was_changed()
         with _disk_errors():
             return int(self._file.write(content))
 
@@ -188,10 +188,10 @@ def part_of(chunks: Iterable[bytes], start: int, length: int) -> bytes:
 
 def listed(entries: Iterable[T]) -> list[T]:
     """Return what a place lists. Raises `LocationFailed` if that is too much."""
-    found = list(islice(entries, MOST_LISTED + 1))
-    if len(found) > MOST_LISTED:
+    items = list(islice(entries, MOST_LISTED + 1))
+    if len(items) > MOST_LISTED:
         raise lists_too_much()
-    return found
+    return items
 
 
 # -- errors that several kinds have in common ---

@@ -35,6 +35,8 @@ _marking = threading.Lock()
 
 
 class Folder(Client):
+    """Reads and writes files in a folder, see `Client`."""
+
     kind = gettext_lazy("folder")
     is_remote = False
 

@@ -57,6 +57,8 @@ _MOST_ELEMENTS = 50_000
 
 
 class S3(Client):
+    """Reads and writes objects in a bucket, see `Client`."""
+
     kind = "S3"
 
     def __init__(self, text: str) -> None:
@@ -286,10 +288,10 @@ def errors() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        told = _client_error(error)
-        if told is error:
+        translated = _client_error(error)
+        if translated is error:
             raise
-        raise told from None
+        raise translated from None
 
 
 def _client_error(error: Exception) -> Exception:

@@ -36,6 +36,8 @@ WINDOW, PIECE = 4 * 1024 * 1024, 32 * 1024
 
 
 class Sftp(Renaming):
+    """Reads and writes files on an SFTP server, see `Client`."""
+
     kind = "SFTP"
 
     def __init__(self, text: str) -> None:

@@ -42,6 +42,8 @@ _KINDS = b'<?xml version="1.0"?><propfind xmlns="DAV:"><prop><resourcetype/></pr
 
 
 class WebDav(Renaming):
+    """Reads and writes files on a WebDAV server, see `Client`."""
+
     kind = "WebDAV"
 
     def __init__(self, text: str) -> None:
@@ -107,8 +109,8 @@ class WebDav(Renaming):
 
     def _entries(self, folder: str, activity: Activity) -> list[tuple[str, bool]]:
         """Return the names in a folder, and whether each is a folder. It is parsed bit by bit, since it may be long."""
-        found = _Entries()
-        parser = XMLParser(target=found)
+        listing = _Entries()
+        parser = XMLParser(target=listing)
         own = unquote(self._path(folder))
         number = size = last = 0  # entries and bytes so far, and the bytes when the last entry was complete
         headers = {"Depth": "1", "Content-Type": "application/xml"}
@@ -122,8 +124,8 @@ class WebDav(Renaming):
                     if size > _LONGEST_LIST or size - last > _LONGEST_ENTRY + CHUNK:
                         raise self._no_webdav()
                     parser.feed(chunk)
-                    if len(found.entries) > number:
-                        number, last = len(found.entries), size
+                    if len(listing.entries) > number:
+                        number, last = len(listing.entries), size
                     if number > client.MOST_LISTED + 1:  # with the folder itself
                         raise client.lists_too_much()
                 parser.close()
@@ -131,7 +133,7 @@ class WebDav(Renaming):
             return []
         except ParseError:
             raise self._no_webdav() from None
-        return [(path.rpartition("/")[2], is_folder) for path, is_folder in found.entries if path != own]
+        return [(path.rpartition("/")[2], is_folder) for path, is_folder in listing.entries if path != own]
 
     def delete(self, name: str) -> None:
         with suppress(FileNotFoundError), self._asked("DELETE", name):

@@ -17,7 +17,7 @@ import pytest
 from backup.archive import Archive, Key, Keys, Limits, Metadata, Writer, encryption
 from backup.archive.key import ALPHABET
 from backup.exceptions import EncryptionUnavailable, InvalidBackup, KeyNeeded, TooLarge, WrongKey
-from tests.support.backups import packed
+from tests.support.backups import packed, refused_by
 from tests.unit.archive.test_archive import LIMITS, MOMENT, RECORDS, batches, read, write
 
 KEY = Key.parse("K7QXM-3RPHW-ZT9AE-V4NCD-8YGBJ-N8M5X")
@@ -50,12 +50,7 @@ def read_with(file, given=KEY, *others, limits=LIMITS):
 def refused_to_read(file, error=InvalidBackup, given=KEY, *others):
     if isinstance(file, bytes):
         file = io.BytesIO(file)
-    with pytest.raises(error) as caught:
-        read_with(file, given, *others)
-    assert type(caught.value) is error
-    message = caught.value.message
-    assert message[-1] == "."
-    assert "\n" not in message
+    message = refused_by(read_with, error, file, given, *others)
     assert KEY.text not in message
     return message
 

@@ -22,6 +22,7 @@ from backup.conf import conf
 from backup.exceptions import BackupError, Busy, Forbidden, StorageFailed
 from backup.storage import elsewhere, files, kept
 from backup.storage.kept import BackupKind
+from backup.storage.state import LastRun
 from backup.upgrade import process as process_of_children
 from tests.support.backups import restore
 from tests.support.processes import ask, hear, process
@@ -352,6 +353,15 @@ def test_a_failure_is_told_once_and_its_end_too(nightly, at, monkeypatch):
     assert "work again" in mail.outbox[1].subject
     with freeze_time(at("2026-11-04 03:37")):
         assert status.status().state is State.OK
+
+
+def test_the_last_notice_is_read_from_older_files(at):
+    last = LastRun(at("2026-11-04 03:00"), error="No space left", tries=2, notified="failed")
+    older = last.as_json()
+    older["told"] = older.pop("notified")
+    assert LastRun.from_json(older) == LastRun.from_json(last.as_json()) == last
+    del older["told"]
+    assert LastRun.from_json(older) is None
 
 
 def test_an_unknown_fault_is_told_too(nightly, monkeypatch):

@@ -138,8 +138,8 @@ def outcome(file, mode, *, as_text):
     tables = services._tables()
     found = {}
     with open_archive(file) as archive, batches.Spool() as spool, database.snapshot() as snapshot_reader:
-        moments = {table.label: moment for table in tables if (moment := babybuddy.moment_of(table))}
-        collector = preview.PreviewCollector(spool, mode, moments)
+        columns = {table.label: column for table in tables if (column := babybuddy.date_column_of(table))}
+        collector = preview.PreviewCollector(spool, mode, columns)
         plan = build.build(
             records.RecordReader(archive, preview=collector),
             snapshot_reader,
