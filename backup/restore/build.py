@@ -198,7 +198,29 @@ def _merge(reader: RecordReader, database: Database, tables: Sequence[Table]) ->
             merged[table.label], lines = merges(database, table, partial(_rows_in, quiet, table))
             warnings += lines
     reader.merged = merged
+    reader.merged = merged | {
+        table.label: _twice(reader.quiet(), table, merged)
+        for table in tables
+        if table.label in babybuddy.ATTACHED
+    }
     return warnings
+
+
+def _twice(
+    reader: RecordReader, table: Table, merged: Mapping[str, Mapping[Plain, Plain]]
+) -> dict[Plain, Plain]:
+    """Return key -> key of an earlier record that is the same in all but its key, since both refer to records that are
+    merged into one."""
+    merging = [(place, {*merged[label].values()}) for place, label in table.references if merged.get(label)]
+    first: dict[Row, Plain] = {}
+    twice: dict[Plain, Plain] = {}
+    for rows in _rows_in(reader, table) if merging else ():
+        for row in rows:
+            if any(row[place] in keys for place, keys in merging):
+                key = first.setdefault(row[1:], row[0])
+                if key != row[0]:
+                    twice[row[0]] = key
+    return twice
 
 
 def _is_alike(
