@@ -7,10 +7,10 @@ from functools import partial
 
 from ..database import Database, refuse_records
 from ..options import RecordCounter
-from ..tables import Table
+from ..tables import Table, generics_last
 from .plan import Plan
 from .records import RecordReader
-from .replaced import Replaced, in_turn
+from .replaced import Replaced
 
 #: About how many bytes of packed rows are written at once. Each write costs a server as much as a hundred rows.
 TOGETHER = 2 * 1024 * 1024
@@ -98,7 +98,7 @@ def _write_changes(
     by_label = {
         table.label: table for table in [*tables, *plan.tables]
     }  # those of the plan are objects of their own
-    for table in in_turn(by_label.values()):
+    for table in generics_last(by_label.values()):
         removed[table.label] = gone.remove(table)
         database.delete(table, plan.displaced.get(table.label, []))
         for batch in plan.batches(database, table) if table in plan.tables else ():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain, islice
@@ -18,10 +18,10 @@ from ..exceptions import InvalidBackup, RecordsRefused
 from ..kinds import TEXT, Plain
 from ..options import Places, RestoreMode, RestoreOptions
 from ..scope import part_of
-from ..tables import Batch, Row, Table, describe, owner_of_keys, places_in_words
+from ..tables import Row, Table, describe, generics_last, owner_of_keys, places_in_words
 from .accounts import account_changes, in_words, passwords_since
 from .batches import Spool
-from .collation import collation_conflict, collation_conflicts, is_same_text, merges, too_narrow
+from .collation import collation_conflict, collation_conflicts, is_same_text, merge, too_narrow
 from .compare import TextComparison
 from .identity import RESOLVERS, Conflict, Resolver, has_identity
 from .pack import pack_all
@@ -31,7 +31,7 @@ from .plan import Changes, Identical, PhotoChanges, Plan, rows_of
 from .policy import check_policy, replaced_in_words, too_narrow_refusal
 from .preview import MOST, PreviewCollector
 from .records import RecordReader
-from .replaced import Replaced, in_turn
+from .replaced import Replaced
 
 
 def build(
@@ -70,7 +70,7 @@ def build(
             )
         )
     restored, emptied, warnings = _divide(metadata, chosen, mode)
-    merge_warnings = _merge(reader, database, restored) if options.merge_tags else []
+    merge_warnings = merge(reader, database, restored) if options.merge_tags else []
     in_use = {owner_of_keys(label) for table in staying for label in labels_referred_to(table)}
     resolver = RESOLVERS[mode](database, in_use)
     narrow = too_narrow(database, reader.archive, restored)
@@ -80,7 +80,7 @@ def build(
         resolver.is_alike = partial(_is_alike, database, resolver.conflicts, options)
     others = Others(reader.quiet(), database, tables, restored, resolver.key_map)
     resolver.attached = [
-        (table, partial(_rows_in, reader.quiet(), table, others.without))
+        (table, partial(reader.quiet().rows, table, others.without))
         for table in restored
         if table.label in babybuddy.ATTACHED
     ]
@@ -178,49 +178,6 @@ def _refusal_of(lines: Sequence[str]) -> RecordsRefused | None:
         return None
     message = _("These records would stay, but refer to something that this restore would delete:")
     return RecordsRefused(message, lines, offer="leave_out")
-
-
-def _rows_in(
-    reader: RecordReader, table: Table, without: Callable[[Table, Batch], Batch] | None = None
-) -> Iterator[list[Row]]:
-    """Yield a table's records, batch by batch. `without`: see `RecordReader.batches`."""
-    for batch in reader.batches(table, without):
-        yield list(zip(*batch, strict=True))
-
-
-def _merge(reader: RecordReader, database: Database, tables: Sequence[Table]) -> list[str]:
-    """Let the reader merge records that are the same to the database, and that may be merged. Returns warnings."""
-    warnings: list[str] = []
-    merged: dict[str, Mapping[Plain, Plain]] = {}
-    quiet = reader.quiet()
-    for table in tables:
-        if table.label in babybuddy.MERGEABLE:
-            merged[table.label], lines = merges(database, table, partial(_rows_in, quiet, table))
-            warnings += lines
-    reader.merged = merged
-    reader.merged = merged | {
-        table.label: _twice(reader.quiet(), table, merged)
-        for table in tables
-        if table.label in babybuddy.ATTACHED
-    }
-    return warnings
-
-
-def _twice(
-    reader: RecordReader, table: Table, merged: Mapping[str, Mapping[Plain, Plain]]
-) -> dict[Plain, Plain]:
-    """Return key -> key of an earlier record that is the same in all but its key, since both refer to records that are
-    merged into one."""
-    merging = [(place, {*merged[label].values()}) for place, label in table.references if merged.get(label)]
-    first: dict[Row, Plain] = {}
-    twice: dict[Plain, Plain] = {}
-    for rows in _rows_in(reader, table) if merging else ():
-        for row in rows:
-            if any(row[place] in keys for place, keys in merging):
-                key = first.setdefault(row[1:], row[0])
-                if key != row[0]:
-                    twice[row[0]] = key
-    return twice
 
 
 def _is_alike(
@@ -403,7 +360,7 @@ def _count_changes(
     changes: dict[str, Changes] = {}
     belonging: dict[str, int] = {}
     gone = Replaced(plan, database, reader)
-    for table in in_turn(tables):
+    for table in generics_last(tables):
         keys = gone.keys(table)
         if keys:
             preview.add_removed(database, table, keys)

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 
 from django.utils.translation import gettext as _
 
@@ -16,6 +17,7 @@ from ..database import MAX_NAMED, Database
 from ..kinds import TEXT, Plain
 from ..tables import HIDDEN, Row, Table
 from .identity import Conflict
+from .records import RecordReader
 
 #: Yields a table's rows as the backup has them.
 Rows = Callable[[], Iterable[Sequence[Row]]]
@@ -62,7 +64,42 @@ def collation_conflict(
     return Conflict(table, row, [], reason, statement=database.distinguishing(table), same_as=key)
 
 
-def merges(database: Database, table: Table, rows: Rows) -> tuple[dict[Plain, Plain], list[str]]:
+def merge(reader: RecordReader, database: Database, tables: Sequence[Table]) -> list[str]:
+    """Let the reader merge records that are the same to the database, and that may be merged. Returns warnings."""
+    warnings: list[str] = []
+    merged: dict[str, Mapping[Plain, Plain]] = {}
+    quiet = reader.quiet()
+    for table in tables:
+        if table.label in babybuddy.MERGEABLE:
+            merged[table.label], lines = _merges(database, table, partial(quiet.rows, table))
+            warnings += lines
+    reader.merged = merged
+    reader.merged = merged | {
+        table.label: _twice(reader.quiet(), table, merged)
+        for table in tables
+        if table.label in babybuddy.ATTACHED
+    }
+    return warnings
+
+
+def _twice(
+    reader: RecordReader, table: Table, merged: Mapping[str, Mapping[Plain, Plain]]
+) -> dict[Plain, Plain]:
+    """Return key -> key of an earlier record that is the same in all but its key, since both refer to records that are
+    merged into one."""
+    merging = [(place, {*merged[label].values()}) for place, label in table.references if merged.get(label)]
+    first: dict[Row, Plain] = {}
+    twice: dict[Plain, Plain] = {}
+    for rows in reader.rows(table) if merging else ():
+        for row in rows:
+            if any(row[place] in keys for place, keys in merging):
+                key = first.setdefault(row[1:], row[0])
+                if key != row[0]:
+                    twice[row[0]] = key
+    return twice
+
+
+def _merges(database: Database, table: Table, rows: Rows) -> tuple[dict[Plain, Plain], list[str]]:
     """Return key of a record -> key of the record that it is merged with; and warnings about that."""
     merged: dict[Plain, Plain] = {}
     warnings = []

@@ -8,16 +8,16 @@ optional references to it are removed.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import compress
 
 from django.utils.translation import gettext as _
 
 from ..database import Database
 from ..kinds import NATURAL, Plain
-from ..tables import Batch, Table
+from ..tables import Batch, Table, generics_last
 from .identity import MatchedRows, usable
-from .key_map import KeyMap
+from .key_map import KeyMap, owner_of
 from .records import RecordReader
 
 
@@ -40,14 +40,18 @@ class Others:
         self._here: dict[str, set[Plain]] = {}
         #: Label of a model that is restored, and referred to -> keys of the records that are left out.
         self._gone: dict[str, set[Plain]] = {}
+        #: The same keys as texts, of models that generic references lead to.
+        self._texts: dict[str, set[str]] = {}
         #: Label -> number of records that are left out.
         self.left_out: Counter[str] = Counter()
-        unresolved = _referred_to(tables, restored)
+        unresolved = _referred_to(tables, restored, in_backup=reader.archive.metadata.models)
         for table in [*unresolved]:
             self._here[table.label] = self._present(reader, database, table, key_map, unresolved)
             unresolved.remove(table)
         referred_to = {label for table in restored for label in labels_referred_to(table)}
-        for table in restored if self._here else ():
+        if any(table.generics for table in restored):
+            referred_to |= {table.label for table in restored}
+        for table in generics_last(restored) if self._here else ():
             if self.concerns(table):
                 gone: set[Plain] = set()
                 for batch in reader.batches(table):
@@ -60,7 +64,8 @@ class Others:
 
     def concerns(self, table: Table) -> bool:
         """Tell whether a table refers to records that may not be here."""
-        return any(label in self._here or label in self._gone for label in labels_referred_to(table))
+        labels = labels_referred_to(table)
+        return any(label in labels or table.generics for label in (*self._here, *self._gone))
 
     def without(self, table: Table, batch: Batch) -> Batch:
         """Return records of the backup without those that are left out, and without references to what is not here."""
@@ -88,6 +93,9 @@ class Others:
             if not table.columns[place].field.null:
                 lacking = [self._lacks(label, key) for key in batch[place]]
                 kept = [is_kept and not lacks for is_kept, lacks in zip(kept, lacking, strict=True)]
+        for type_place, place in table.generics:
+            for number, pair in enumerate(zip(batch[type_place], batch[place], strict=True)):
+                kept[number] = kept[number] and not self._lacks_any(*pair)
         return kept
 
     def _present(
@@ -115,6 +123,16 @@ class Others:
             key_map.put(table, own)
         return present
 
+    def _lacks_any(self, content_type: Plain, key: Plain) -> bool:
+        """Tell whether a generic reference leads to a record that is not here. `key`: perhaps as a text."""
+        label = owner_of(content_type)
+        if label not in self._here and label not in self._gone:
+            return False
+        if label not in self._texts:
+            keys = self._here[label] if label in self._here else self._gone[label]
+            self._texts[label] = {*map(str, keys)}
+        return (str(key) in self._texts[label]) is not (label in self._here)
+
     def _lacks(self, label: str, key: Plain) -> bool:
         if label in self._here:
             return key is not None and key not in self._here[label]
@@ -129,10 +147,14 @@ def labels_referred_to(table: Table) -> set[str]:
     }
 
 
-def _referred_to(tables: Sequence[Table], restored: Iterable[Table]) -> list[Table]:
+def _referred_to(
+    tables: Sequence[Table], restored: Iterable[Table], *, in_backup: Collection[str]
+) -> list[Table]:
     """Return the tables that are not restored, but that restored ones refer to; and the tables that these refer to in
-    turn, since a reference may be part of what identifies a row."""
+    turn, since a reference may be part of what identifies a row. A generic reference may lead to all `in_backup`."""
     wanted = {label for table in restored for label in labels_referred_to(table)}
+    if any(table.generics for table in restored):
+        wanted |= {table.label for table in tables if table.label in in_backup}
     tables_needed = []
     for table in reversed(tables):
         if table.label in wanted and table not in restored:

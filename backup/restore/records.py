@@ -10,7 +10,7 @@ from ..archive.reader import Archive
 from ..babybuddy import Validators
 from ..database import Database
 from ..kinds import INTEGER, Plain
-from ..tables import Batch, Table, in_order
+from ..tables import Batch, Row, Table, in_order
 from .batches import Report, UniqueKeys
 from .preview import PreviewCollector
 from .values import ValueChecks
@@ -86,6 +86,13 @@ class RecordReader:
             self.collect(table, batch)
             yield batch
             del batch
+
+    def rows(
+        self, table: Table, without: Callable[[Table, Batch], Batch] | None = None
+    ) -> Iterator[list[Row]]:
+        """Yield what `batches` yields, by rows."""
+        for batch in self.batches(table, without):
+            yield list(zip(*batch, strict=True))
 
     def batch(self, table: Table, number: int) -> Batch:
         """Read one of the batches of `batches` again, without reporting it."""

@@ -14,7 +14,7 @@ from .records import RecordReader
 
 
 class Replaced:
-    """Finds what belongs to replaced rows, table by table: those with generic references last, see `in_turn`.
+    """Finds what belongs to replaced rows, table by table: those with generic references last, see `generics_last`.
 
     `reader`: of the backup. What its records replace anyway is left to them.
     """
@@ -78,8 +78,8 @@ class Replaced:
     def _staying(self, table: Table, keys: Iterable[Plain]) -> list[Plain]:
         """Return those of the keys here under which no record of the backup comes."""
         staying = dict.fromkeys(keys)
-        for batch in self._reader.batches(table) if staying and table in self._plan.tables else ():
-            for row in self._plan.key_map.remap(table, list(zip(*batch, strict=True))):
+        for rows in self._reader.rows(table) if staying and table in self._plan.tables else ():
+            for row in self._plan.key_map.remap(table, rows):
                 staying.pop(row[0], None)
         return [*staying]
 
@@ -90,8 +90,3 @@ def _fits(column: Column, key: Plain) -> bool:
         return bool(column.kind.check(key) == key)
     except (TypeError, ValueError):
         return False
-
-
-def in_turn(tables: Iterable[Table]) -> list[Table]:
-    """Return tables in the order that `Replaced` needs: a generic reference may lead to any other table."""
-    return sorted(tables, key=lambda table: bool(table.generics))

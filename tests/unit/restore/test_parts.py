@@ -102,6 +102,34 @@ def test_references_follow_the_people(family, clear):
 
 
 @MODES
+def test_what_is_said_of_nobody_is_left_out(family, clear):
+    """A generic reference to a user who is not here must not lead to who has that number here."""
+    gone = User.objects.create(username="gone")
+    user = ContentType.objects.get_for_model(User)
+    log = {
+        "user": family.admin,
+        "content_type": user,
+        "action_flag": 1,
+        "change_message": "",
+        "object_repr": "x",
+    }
+    of_gone = LogEntry.objects.create(object_id=str(gone.pk), **log)
+    of_admin = LogEntry.objects.create(object_id=str(family.admin.pk), **log)
+    zoo.Sign.objects.create(target=gone, text="of gone")
+    zoo.Sign.objects.create(target=family.admin, text="of the admin")
+    file, number = take(), gone.pk
+    gone.delete()
+    User.objects.create(pk=number, username="another")
+    LogEntry.objects.all().delete()
+    zoo.Sign.objects.all().delete()
+    result = restore(file, clear=clear, parts=(ENTRIES,))
+    assert LogEntry.objects.get(pk=of_admin.pk).get_edited_object() == family.admin
+    assert not LogEntry.objects.filter(pk=of_gone.pk).exists()
+    assert [sign.text for sign in zoo.Sign.objects.filter(content_type=user)] == ["of the admin"]
+    assert any("admin.logentry (1)" in line and "zoo.sign (1)" in line for line in result.warnings)
+
+
+@MODES
 def test_what_hangs_on_nobody_is_left_out(family, clear):
     LogEntry.objects.filter(pk=LogEntry.objects.first().pk).update(user=family.staff)
     file = take()
