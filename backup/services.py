@@ -54,10 +54,8 @@ from .exceptions import (
     LocationFailed,
     NoSafetyCopy,
     NoSuchBackup,
-    RemovesMore,
     RestoreRefused,
     StorageFailed,
-    UnknownApps,
     Unreadable,
     WrongKey,
 )
@@ -84,7 +82,7 @@ from .restore.batches import Report, Spool
 from .restore.build import build
 from .restore.photos import Placing, State
 from .restore.plan import Plan
-from .restore.policy import check_policy, replaced_in_words
+from .restore.policy import check_policy, check_removed, refuse, replaced_in_words
 from .restore.preview import PreviewCollector
 from .restore.records import RecordReader
 from .scope import elsewhere, is_here, models_in_scope, part_of
@@ -882,7 +880,7 @@ def _restore(
             plan = _plan(
                 archive, here, spool, options, user, report=counter.add, placing=placing, into=database
             )
-            _refuse(plan, options)
+            refuse(plan, options)
             reporter.phase(Phase.COPY)
             label = undo or _("before restoring %(file)s") % {"file": _named(archive.metadata.timestamp)}
             safety_copy = stack.enter_context(_safety_copy(user, label, reporter, options, rescue))
@@ -904,7 +902,7 @@ def _restore(
                     plan = check_policy(plan, database, superuser=_is_superuser(user))
                 else:
                     plan = _plan(archive, database, fresh, options, user, placing=placing)
-                _refuse(plan, options)
+                refuse(plan, options)
             reporter.phase(Phase.WRITE)
             counter = RecordCounter(reporter, sum(plan.records.values()))
             reader = RecordReader(
@@ -912,7 +910,7 @@ def _restore(
             )
             replaced, removed = write(plan, database, tables, reader, counter)
             keys = next_keys(plan, database)
-            _check_removed(plan, [*replaced.items(), *removed.items()], most_removed)
+            check_removed(plan, [*replaced.items(), *removed.items()], most_removed)
             reporter.phase(Phase.FINISH)
             warnings = [
                 *plan.warnings,
@@ -1222,34 +1220,6 @@ def _plan(
 
 def _is_superuser(user: Any) -> bool:
     return user is None or bool(user.is_superuser)
-
-
-def _refuse(plan: Plan, options: RestoreOptions) -> None:
-    if plan.refusal:
-        raise plan.refusal
-    if plan.unknown_apps and not options.clear_unknown_apps:
-        raise UnknownApps(
-            _(
-                "The backup does not know these apps, and this restore would delete their data. Allow it "
-                "with “clear_unknown_apps”, or keep existing data:"
-            ),
-            sorted(plan.unknown_apps),
-        )
-
-
-def _check_removed(plan: Plan, counts: Iterable[tuple[str, int]], most: int | None) -> None:
-    """Raise `RemovesMore` if more records are deleted than were shown: others may enter some until the transaction
-    begins. `counts`: the pairs of what `write` returns."""
-    if most is None or plan.mode.clears:
-        return
-    removed = [(label, len(keys)) for label, keys in plan.displaced.items()]
-    if sum(count for label, count in [*removed, *counts] if babybuddy.is_entered(label)) > most:
-        raise RemovesMore(
-            _(
-                "Meanwhile something was entered that this restore would delete. Nothing was changed. Look at the "
-                "preview again."
-            )
-        )
 
 
 def _check_dangling(database: Database, options: RestoreOptions) -> tuple[list[str], Places]:

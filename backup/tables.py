@@ -35,7 +35,6 @@ HIGHEST = {"SmallAutoField": 2**15 - 1, "AutoField": 2**31 - 1, "BigAutoField": 
 Row = tuple[Plain, ...]
 #: Rows held by column: one sequence of values for each column and relation, all of the same length.
 Batch = list[Sequence[Plain]]
-Record = dict[str, Any]
 
 
 @dataclass(frozen=True)

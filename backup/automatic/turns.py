@@ -6,11 +6,11 @@ import datetime as dt
 from collections.abc import Sequence
 
 from ..storage import facts
+from ..storage.elsewhere import NEVER
 from ..storage.kept import StoredBackup
 
 #: How often an older backup is proved once more, since files can be damaged with time.
 EVERY = dt.timedelta(weeks=1)
-NEVER = dt.datetime.min.replace(tzinfo=dt.timezone.utc)
 
 
 def next_to_prove(backups: Sequence[StoredBackup], now: dt.datetime) -> StoredBackup | None:

@@ -2,7 +2,7 @@
 
 To add an engine, write a module with a subclass of `Database` that implements these hooks, add a line to `VENDORS`, and
 run the conformance suite (`tests/unit/database/test_conformance.py`) on it. You need not know more than this list: all
-other methods, in `session`, `conversion`, `reading` and `writing`, are built on the hooks.
+other methods, in `session`, `conversion`, `reading`, `salvage` and `writing`, are built on the hooks.
 
 A subclass must define
 
@@ -31,7 +31,7 @@ A subclass must define
 `next_keys(tables)`
     Return table -> the key that its next row gets, for tables whose keys are given by the database. A table for which
     this is unknown is left out.
-`set_next_keys(next_keys)`
+`set_next_keys(next_keys)`, `KEYS_AFTER_COMMIT`
     Let the next row of each table get this key, or, if there are keys as high as that, the one after the highest. This
     is undone with the transaction, unless the class sets `KEYS_AFTER_COMMIT`: then it is called after the commit.
 `passes(error)`
@@ -75,6 +75,8 @@ A subclass may define, if the engine needs it to be correct
 `can_hold(column, value)`, `BOUNDED`
     Tell whether a plain value can be stored and read back unchanged; and the kinds with values that cannot. Such values
     are refused by name; `writer_of` must refuse them as well.
+`writer_of(column)`, `plain_reader(column)`
+    Return a conversion for values that Django's own would change, or could not find; call `super()` for all others.
 `takes_dangling`
     Whether a row with a dangling reference can be written inside `restoring`.
 `damage(tables)`, `file()`, `copy_file(target)`, `instead(file)`
@@ -82,6 +84,8 @@ A subclass may define, if the engine needs it to be correct
     another file instead of it.
 `damaged_tables(tables)`, `made_anew(tables, damaged)`
     For servers: return which tables are damaged; and a context manager around a restore that creates them anew.
+`last_number(table)`
+    Return a number that is at least as high as that of the last row of a damaged table.
 `cursor()`, `quote(name)`, `table_names()`, `schema_editor()`
     A cursor of the driver, a quoted name, the names of all tables, an editor of tables; for engines where those of
     Django will not do.

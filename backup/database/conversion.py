@@ -90,9 +90,9 @@ class Conversion(Session):
         if column.kind is JSON:  # read the text itself, without a decoder that the field may have
             nullable = column.field.null
             return ColumnReader(name, each(lambda value: plain_json(parse_json(value), nullable)))
-        return self.fast_reader(column) or self._plain_reader(column)
+        return self.fast_reader(column) or self.plain_reader(column)
 
-    def _plain_reader(self, column: Column) -> ColumnReader:
+    def plain_reader(self, column: Column) -> ColumnReader:
         """Return a reader that uses Django's own conversion, value by value."""
         expression: Any = column.field.get_col(column.field.model._meta.db_table)
         connection = self.connection

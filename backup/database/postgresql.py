@@ -376,12 +376,12 @@ class PostgreSQL(Database):
         )
         return bool(self.fetch(sql, [quote(own[0]), own[1], quote(referred[0]), referred[1]]))
 
-    def _plain_reader(self, column: Column) -> ColumnReader:
+    def plain_reader(self, column: Column) -> ColumnReader:
         """Read lists, ranges and moments as texts, and convert them with the driver, one by one.
 
         Otherwise, one value that it cannot convert makes the whole query fail, and it changes some values silently.
         """
-        reader = super()._plain_reader(column)
+        reader = super().plain_reader(column)
         oid, name = self._type_of(column)
         if not oid or reader.to_plain is None:
             return reader

@@ -82,9 +82,10 @@ def _tokens(
 ) -> list[str]:
     """Return the names of the users whose token changes. `names_…`: key of a user -> name."""
     table = plan.table(babybuddy.TOKENS)
-    if table is None or "user" not in table.names:
+    owner = babybuddy.SECRET_KEYS[babybuddy.TOKENS]
+    if table is None or owner not in table.names:
         return []
-    user = _place(table, "user")
+    user = _place(table, owner)
     current: dict[Plain, Plain] = {row[user]: row[0] for row in _rows_here(database, table)}
     then: dict[Plain, Plain] = {}
     if not plan.mode.clears:

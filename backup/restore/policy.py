@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from django.contrib.auth import get_user_model
@@ -10,9 +10,16 @@ from django.utils.translation import gettext as _
 
 from .. import babybuddy
 from ..database import Database
-from ..exceptions import BackupError, Forbidden, RecordsConflict, RestoreRefused
+from ..exceptions import (
+    BackupError,
+    Forbidden,
+    RecordsConflict,
+    RemovesMore,
+    RestoreRefused,
+    UnknownApps,
+)
 from ..kinds import Plain
-from ..options import Part
+from ..options import Part, RestoreOptions
 from ..scope import label_of, part_of
 from ..tables import Row, Table
 from .plan import Plan
@@ -87,6 +94,35 @@ def _refusal(plan: Plan, database: Database, *, superuser: bool) -> BackupError 
     return None
 
 
+def refuse(plan: Plan, options: RestoreOptions) -> None:
+    """Raise the error for which a plan must not be carried out, or `UnknownApps` if the options do not allow it."""
+    if plan.refusal:
+        raise plan.refusal
+    if plan.unknown_apps and not options.clear_unknown_apps:
+        raise UnknownApps(
+            _(
+                "The backup does not know these apps, and this restore would delete their data. Allow it "
+                "with “clear_unknown_apps”, or keep existing data:"
+            ),
+            sorted(plan.unknown_apps),
+        )
+
+
+def check_removed(plan: Plan, counts: Iterable[tuple[str, int]], most: int | None) -> None:
+    """Raise `RemovesMore` if more records are deleted than were shown: others may enter some until the transaction
+    begins. `counts`: the pairs of what `write` returns."""
+    if most is None or plan.mode.clears:
+        return
+    removed = [(label, len(keys)) for label, keys in plan.displaced.items()]
+    if sum(count for label, count in [*removed, *counts] if babybuddy.is_entered(label)) > most:
+        raise RemovesMore(
+            _(
+                "Meanwhile something was entered that this restore would delete. Nothing was changed. Look at the "
+                "preview again."
+            )
+        )
+
+
 def replaced_in_words(replaced: Mapping[str, int], removed: Mapping[str, int]) -> list[str]:
     """Return warnings about rows that other records replace, and about those that belong to such a row; [] if there are
     none. Both: model label -> how many."""
@@ -143,7 +179,7 @@ def _changes_accounts(plan: Plan, database: Database) -> bool:
         if any(
             batch.added
             or batch.replaced
-            or any(_differs(plan, database, table, row, account.by_use) for row in batch.changed)
+            or any(_differs(database, table, row, account.by_use) for row in batch.changed)
             for batch in plan.batches(database, table)
         ):
             return True
@@ -154,7 +190,7 @@ def _changes_accounts(plan: Plan, database: Database) -> bool:
     return False
 
 
-def _differs(plan: Plan, database: Database, table: Table, row: Row, by_use: frozenset[str]) -> bool:
+def _differs(database: Database, table: Table, row: Row, by_use: frozenset[str]) -> bool:
     """Tell whether a row here differs from the backup's. `by_use`: the fields that change by mere use; ignored."""
     current = database.rows_by_key(table, [row[0]])[row[0]]
     names = ("pk", *table.names)

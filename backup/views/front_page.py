@@ -150,7 +150,7 @@ def _token(request: HttpRequest) -> str | None:
     """Return the viewer's API token; None if there is none. It is not created."""
     if not apps.is_installed("rest_framework.authtoken"):
         return None
-    token = apps.get_model("authtoken", "Token").objects.filter(user_id=request.user.pk or 0).first()
+    token = apps.get_model(babybuddy.TOKENS).objects.filter(user_id=request.user.pk or 0).first()
     return str(token.key) if token else None
 
 

@@ -123,7 +123,7 @@ def test_rows_are_read_as_on_the_plain_path(host_db, rows):
         table = database.quote(SAMPLE.db_table)
         for column in SAMPLE.columns:
             read = []
-            for reader in (database.reader_of(column), Conversion._plain_reader(database, column)):
+            for reader in (database.reader_of(column), Conversion.plain_reader(database, column)):
                 values = [
                     value for (value,) in database.fetch(f"SELECT {reader.sql} FROM {table} ORDER BY id")
                 ]
