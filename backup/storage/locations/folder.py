@@ -20,6 +20,7 @@ from django.core.files.base import ContentFile
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from ... import ownership
 from ...exceptions import NotMounted, WrongAddress
 from .. import files
 from ..atomic import atomic_write, sweep
@@ -45,6 +46,7 @@ class Folder(Client):
     def write(self, name: str, file: BinaryIO, activity: Activity) -> None:
         self._mark()
         path = self._path / name
+        above = ownership.folder_above(path)
         path.parent.mkdir(mode=self._mode(0o770), parents=True, exist_ok=True)
         if path.parent not in self._swept:  # only once, since it lists the folder
             self._swept.add(path.parent)
@@ -53,6 +55,7 @@ class Folder(Client):
         with atomic_write(path) as target:
             shutil.copyfileobj(file, target, CHUNK)
             os.chmod(target.name, self._mode(0o660))
+        ownership.give_as(above, path)
 
     def _mode(self, most: int) -> int:
         """Return the mode of a new file: the group has the rights that it has to the folder, others have none."""
@@ -111,6 +114,7 @@ class Folder(Client):
         self._check()
         marker = self._path / MARKER
         if not marker.exists():
+            above = ownership.folder_above(marker)
             try:
                 self._path.mkdir(mode=0o700, exist_ok=True)
             except FileNotFoundError:
@@ -119,6 +123,7 @@ class Folder(Client):
                 ) from None
             with atomic_write(marker) as file:
                 file.write(_TEXT.encode())
+            ownership.give_as(above, marker)
         with _marking:  # several threads, one for each location, may do this at once
             marked = _marked()
             if self._digest not in marked:
