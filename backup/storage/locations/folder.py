@@ -13,15 +13,17 @@ import os
 import shutil
 import stat
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from django.core.files.base import ContentFile
+from django.core.files.storage import FileSystemStorage
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from ... import ownership
-from ...exceptions import NotMounted, WrongAddress
+from ...exceptions import NotMounted, StorageFailed, WrongAddress
 from .. import files
 from ..atomic import atomic_write, sweep
 from ..bounded import Activity
@@ -40,6 +42,13 @@ class Folder(Client):
     is_remote = False
 
     def __init__(self, path: Path) -> None:
+        if _is_of_backups(path):
+            raise WrongAddress(
+                _(
+                    "Its folder is that of the backups themselves (BACKUP_ROOT), or around or inside of it, so a copy "
+                    "there would be none."
+                )
+            )
         self.folder = self._path = path
         self._swept: set[Path] = set()
 
@@ -134,6 +143,16 @@ class Folder(Client):
     def _digest(self) -> str:
         """A digest of the path, which is noted instead of the path itself, since that may be private."""
         return hashlib.sha256(os.fsencode(os.path.abspath(self._path))).hexdigest()
+
+
+def _is_of_backups(path: Path) -> bool:
+    """Tell whether a folder is that of the backups themselves, or around or inside of it."""
+    with suppress(StorageFailed), files.storage_errors():  # if their storage is wrong, that is said elsewhere
+        storage = files.storage()
+        if isinstance(storage, FileSystemStorage):
+            own, other = Path(storage.location).resolve(), path.resolve()
+            return own.is_relative_to(other) or other.is_relative_to(own)
+    return False
 
 
 def _marked() -> set[str]:

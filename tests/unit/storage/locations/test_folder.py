@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 
+from backup.conf import conf
 from backup.exceptions import NotMounted, WrongAddress
 from backup.storage.locations import location
 from backup.storage.locations.folder import MARKER
@@ -74,3 +75,13 @@ def test_what_root_sends_belongs_to_the_owner_of_the_folder(nas, is_new):
     assert len(infos) >= 6
     assert {(info.st_uid, info.st_gid) for info in infos} == {(33, 4242)}
     assert (nas.parent / "roots").stat().st_uid == 0
+
+
+@pytest.mark.parametrize("below", ["", "nas"])
+def test_the_folder_of_the_backups_themselves_is_none(host_db, settings, below):
+    settings.BACKUP_LOCATIONS = {"there": f"{conf.root / below}"}
+    place = location("there")
+    for act in (place.names, place.test, lambda: place.send("kept/a.zip", io.BytesIO(b"a"))):
+        with pytest.raises(WrongAddress, match="copy there would be none"):
+            act()
+    assert not (conf.root / below / MARKER).exists()
