@@ -60,7 +60,8 @@ class Conf:
 
     @property
     def max_photos(self) -> int:
-        """BACKUP_MAX_PHOTOS (50,000): the most photos of a backup. One with more is refused.
+        """BACKUP_MAX_PHOTOS (50,000): the most photos of a backup. Others are left out, and named. A file with more is
+        refused.
 
         Each takes about two kilobytes of memory while a backup is made or read.
         """

@@ -118,6 +118,9 @@ class Store(Protocol):
     def add(self, photo: Photo, content: BinaryIO) -> None:
         """Store the content of a photo. Raises `UnreadablePhotoError` if that is not possible."""
 
+    def pass_over(self) -> None:
+        """Note that a photo is left out, since the archive has as many as it may have."""
+
 
 def write_photos(
     writer: Writer, photos: NamedPhotos, reporter: Reporter = SILENT, store: Store | None = None
@@ -131,6 +134,8 @@ def write_photos(
     warnings: list[str] = []
     more = 0
     for done, (name, same) in enumerate(photos, 1):
+        if store is not None and writer.is_full_of_photos:
+            store.pass_over()
         if reason := writer.fault_of_photo(name) or _write_photo(writer, reader, name, same, store):
             if len(warnings) < MOST_WARNINGS:
                 warnings.append(_warning(same[0], reason))

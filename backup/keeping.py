@@ -43,6 +43,8 @@ class Keeping:
         self._named: set[str] = set()
         #: How many photos had no room on the disk.
         self.lacking = 0
+        #: How many were more than BACKUP_MAX_PHOTOS allows.
+        self.beyond = 0
         #: How many were stored anew, since they were damaged.
         self.mended = 0
 
@@ -72,6 +74,10 @@ class Keeping:
             content.seek(0)
             self._photos.add(photo, content, self._key)
         self._named.add(photo.sha256)
+
+    def pass_over(self) -> None:
+        """Note that a photo is left out, since there are more than BACKUP_MAX_PHOTOS allows."""
+        self.beyond += 1
 
     def _is_there(self, photo: Photo) -> bool:
         """Tell whether a photo is stored, and will still be when the backup is complete."""

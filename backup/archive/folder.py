@@ -14,16 +14,20 @@ from .photos import PhotoFolder, with_photos
 
 
 def open_path(path: Path, limits: Limits) -> BinaryIO:
-    """Open a backup file. A folder is opened as a temporary ZIP of its content.
+    """Open a backup file. A folder is opened as a temporary ZIP of its content, and what cannot be read twice, such as
+    a pipe, as a temporary copy.
 
     If the path is that of a kept backup, in BACKUP_ROOT or in a location, it is opened with the photos beside it.
 
-    Raises `OSError`; `InvalidBackup` or `TooLarge` if a folder contains links, or more than the limits allow.
+    Raises `OSError`; `InvalidBackup` or `TooLarge` if a folder contains links, or if there is more than the limits
+    allow.
     """
     if not path.is_dir():
         beside = path.absolute().parent
         photos = beside.with_name("photos") if beside.name == "kept" else None
-        return with_photos(path.open("rb"), PhotoFolder(photos) if photos and photos.is_dir() else None)
+        file: BinaryIO = path.open("rb")
+        file = file if file.seekable() else _copied(file, limits)
+        return with_photos(file, PhotoFolder(photos) if photos and photos.is_dir() else None)
     packed = tempfile.TemporaryFile()  # noqa: SIM115  the caller closes it
     try:
         size = 0
@@ -45,3 +49,18 @@ def open_path(path: Path, limits: Limits) -> BinaryIO:
         packed.close()
         raise
     return packed
+
+
+def _copied(file: BinaryIO, limits: Limits) -> BinaryIO:
+    """Return a temporary copy of a file, and close that."""
+    copy = tempfile.TemporaryFile()  # noqa: SIM115  the caller closes it
+    try:
+        with file:
+            while block := file.read(1024 * 1024):
+                copy.write(block)
+                limits.check_size(copy.tell())
+        copy.seek(0)
+    except BaseException:
+        copy.close()
+        raise
+    return copy

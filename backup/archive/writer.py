@@ -137,11 +137,16 @@ class Writer:
             key = json.loads(line)["pk"]
             raise InvalidRecord(message % {"record": f"{label} {key}", "limit": limit}, model=label, pk=key)
 
+    @property
+    def is_full_of_photos(self) -> bool:
+        """Whether it has as many photos as the limits allow."""
+        return len(self._members.get(MEDIA.key, {})) >= self._limits.photos
+
     def fault_of_photo(self, name: str) -> str:
         """Return why a photo of this name cannot be added, as a phrase for people; "" if it can."""
         file = self._photo_file(name)
         photos = self._members.get(MEDIA.key, {})
-        if len(photos) >= self._limits.photos:
+        if self.is_full_of_photos:
             return _("a backup has at most %(limit)s photos (BACKUP_MAX_PHOTOS)") % {
                 "limit": self._limits.photos
             }

@@ -1,7 +1,7 @@
-"""The shrink guard: compares the number of entries with that of the automatic backup before.
+"""The shrink guard: compares the number of entries, and of photos, with that of the automatic backup before.
 
-If data was lost, newer backups without it must not push out the last good one. So if there are far fewer entries,
-`retention` removes nothing until a superuser says that this is right.
+If data was lost, newer backups without it must not push out the last good one. So if there are far fewer entries or
+photos, `retention` removes nothing until a superuser says that this is right.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ MANY = 50
 FIFTH = 5
 #: Facts beside a backup: the losses that it shows, and who said, and when, that they are right.
 SHRUNK, ACCEPTED = "shrunk", "accepted"
+#: Stands for the label of a model in the losses of photos.
+PHOTOS = "photos"
 
 
 @dataclass(frozen=True)
 class Loss:
-    """Records of a model that are gone. `model`: its label. `before`, `now`: how many there were, and how many are
-    left."""
+    """Records of a model that are gone, or photos. `model`: its label, or `PHOTOS`. `before`, `now`: how many there
+    were, and how many are left."""
 
     model: str
     before: int
@@ -35,10 +37,10 @@ class Loss:
 
 
 def losses(before: Archive, now: Archive) -> list[Loss]:
-    """Return which models lost records: at least one child, or many records of care. Raises `InvalidBackup`.
+    """Return which models lost records: at least one child, or many records of care; and whether photos were lost.
 
-    A model that is no longer in the backup at all, since an update of the host or BACKUP_EXCLUDE removed it, is passed
-    over.
+    Raises `InvalidBackup`. A model that is no longer in the backup at all, since an update of the host or
+    BACKUP_EXCLUDE removed it, is passed over.
     """
     fewer = []
     for label, member in before.metadata.models.items():
@@ -49,11 +51,23 @@ def losses(before: Archive, now: Archive) -> list[Loss]:
             then, today = _children(before), _children(before, now)
             is_lost = today < then
         else:
-            lost = then - today
-            is_lost = babybuddy.is_care(label) and lost > MANY and lost * FIFTH > then
+            is_lost = babybuddy.is_care(label) and _are_many(then, today)
         if is_lost:
             fewer.append(Loss(label, then, today))
+    if (
+        before.metadata.includes_media and now.metadata.includes_media
+    ):  # BACKUP_PHOTOS may have been switched off
+        then, today = len(before.metadata.photos), len(now.metadata.photos)
+        # There are warnings if records still name the photos: then nobody took them away on purpose, the folder of
+        # photos may not be mounted, and a few are too many.
+        if _are_many(then, today, 0 if now.metadata.warnings else MANY):
+            fewer.append(Loss(PHOTOS, then, today))
     return fewer
+
+
+def _are_many(then: int, today: int, many: int = MANY) -> bool:
+    lost = then - today
+    return lost > many and lost * FIFTH > then
 
 
 def _children(*archives: Archive) -> int:

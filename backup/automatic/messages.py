@@ -16,7 +16,7 @@ from ..proof import Verdict
 from ..storage.elsewhere import Seen, State
 from ..storage.kept import StoredBackup
 from ..tables import describe
-from .guard import Loss
+from .guard import PHOTOS, Loss
 
 
 def locations_fail(locations: Sequence[Seen]) -> str:
@@ -104,10 +104,13 @@ def overdue(until: dt.datetime | None) -> str:
 
 
 def shrunk(losses: Sequence[Loss]) -> str:
-    """Return which models lost records."""
-    called = names.model_names(loss.model for loss in losses)
+    """Return which models lost records, and how many photos are gone."""
+    called = names.model_names(loss.model for loss in losses if loss.model != PHOTOS)
     lines = ", ".join(
-        f"{called[loss.model]} {names.grouped(loss.before)} → {names.grouped(loss.now)}" for loss in losses
+        f"{names.photos_in_words(loss.before)} → {names.grouped(loss.now)}"
+        if loss.model == PHOTOS
+        else f"{called[loss.model]} {names.grouped(loss.before)} → {names.grouped(loss.now)}"
+        for loss in losses
     )
     return _(
         "Entries are fewer than in the backup before: %(losses)s. No old backup is removed until a superuser says that "

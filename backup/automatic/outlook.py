@@ -7,7 +7,6 @@ in BACKUP_ROOT, or, if that cannot be written to, in the folder for temporary fi
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 import json
 import os
 import stat
@@ -21,6 +20,7 @@ from pathlib import Path
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS
+from django.utils.crypto import salted_hmac
 
 from .. import babybuddy
 from ..conf import conf
@@ -117,11 +117,14 @@ def _content(path: Path) -> bytes:
 
 
 def _paths() -> Iterator[Path]:
-    """Yield the paths where the file may lie. Its name is made of the settings of the database, since the id of the
-    site is in the database, which must not be asked here."""
+    """Yield the paths where the file may lie.
+
+    Its name is made of settings, since the id of the site is in the database, which must not be asked here: of those of
+    the database and, since these are often the same in containers, of the secret key.
+    """
     database = settings.DATABASES[DEFAULT_DB_ALIAS]
     names = [str(database.get(name, "")) for name in ("ENGINE", "HOST", "PORT", "NAME")]
-    digest = hashlib.sha256(repr(names).encode()).hexdigest()[:12]
+    digest = salted_hmac(__name__, repr(names), algorithm="sha256").hexdigest()[:12]
     with suppress(ImproperlyConfigured):
         yield conf.root / f"automatic_{digest}.json"
     user = os.getuid() if hasattr(os, "getuid") else ""

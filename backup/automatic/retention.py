@@ -51,7 +51,7 @@ def verdicts(
     own.sort(key=lambda backup: (backup.created, backup.name), reverse=True)
     # A backup that is damaged, incomplete, or dated in the future must not push out a good one.
     counted = [backup for backup in own if backup.created <= now and not backup.is_damaged]
-    whole = [backup for backup in counted if not backup.left_out]
+    whole = [backup for backup in counted if not backup.lacks_something]
     reasons: dict[str, list[str]] = {backup.name: [] for backup in own}
     for backup in own:
         if backup.created > now:
@@ -66,10 +66,10 @@ def verdicts(
         reasons[backup.name].append(_("the newest"))
     for backup in whole[:1] if counted[:1] != whole[:1] else ():
         reasons[backup.name].append(_("the newest that lacks nothing"))
-    for backup in [b for b in whole if (b.proof or {}).get("verdict") == "proved"][:1]:
+    for backup in [b for b in whole or counted if (b.proof or {}).get("verdict") == "proved"][:1]:
         reasons[backup.name].append(_("the newest that is proved"))
     for rule, number in rules.items():
-        among_all = [pair for pair in _wanted(counted, rule, number, zone) if pair[0].left_out]
+        among_all = [pair for pair in _wanted(counted, rule, number, zone) if pair[0].lacks_something]
         for backup, period in [*_wanted(whole, rule, number, zone), *among_all]:
             reasons[backup.name].append(f"{rule} {period}".rstrip())
     return [Verdict(backup, tuple(reasons[backup.name]) or ((halted,) if halted else ())) for backup in own]

@@ -221,7 +221,7 @@ def _make(user: Any, reporter: Reporter) -> Outcome:
         )
         # Pass on when all photos were last read: the backup that read them may be removed before the week is over.
         noted: dict[str, Any] = {PHOTOS_READ: photos_read or moment.isoformat()} if metadata.photos else {}
-        lacking = _lacking(keeping.lacking)
+        lacking = _lacking(keeping.lacking) or _beyond(keeping.beyond)
         shrunk: list[guard.Loss] = []
         if newest is not None:
             try:
@@ -251,6 +251,16 @@ def _lacking(photos: int) -> str:
     return ngettext(
         "The backup was made, but %(n)s photo is not in it: there is no room on the disk of BACKUP_ROOT.",
         "The backup was made, but %(n)s photos are not in it: there is no room on the disk of BACKUP_ROOT.",
+        photos,
+    ) % {"n": photos}
+
+
+def _beyond(photos: int) -> str:
+    if not photos:
+        return ""
+    return ngettext(
+        "The backup was made, but %(n)s photo is not in it: there are more than BACKUP_MAX_PHOTOS allows.",
+        "The backup was made, but %(n)s photos are not in it: there are more than BACKUP_MAX_PHOTOS allows.",
         photos,
     ) % {"n": photos}
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
 from getpass import getpass
 from io import TextIOWrapper
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
 
 from django.core.management.base import BaseCommand, CommandError
 
@@ -26,8 +26,17 @@ class BackupCommand(BaseCommand):
     """A command whose `BackupError`s are shown without a traceback."""
 
     verbosity = 1
-    #: Whether nobody reads the output any longer, as with `| head`.
+    #: Whether nobody reads the output any longer, as with `| head`, or ever did, as with `>&-`.
     is_unread = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.is_unread = not has_stream("stdout")
+        for name in ("stdout", "stderr"):
+            if not has_stream(
+                name
+            ):  # Python has None in place of a closed one, and Django and tqdm fail at it
+                setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  until the end of the process
+        super().__init__(*args, **kwargs)
 
     def execute(self, *args: Any, **options: Any) -> str | None:
         self.verbosity = options["verbosity"]
@@ -40,22 +49,39 @@ class BackupCommand(BaseCommand):
             raise CommandError(f"{error}{way_on(offer)}") from error
 
     def show(self, text: str = "", style: Callable[[str], str] | None = None) -> None:
-        """Write a line to stdout. The command goes on even if nobody reads it."""
+        """Write a line to stdout. The command goes on even if nobody reads it.
+
+        Raises `CommandError` if it cannot be written for another reason, such as a full disk.
+        """
         try:
             self.stdout.write(text, style)
             self.stdout.flush()
         except BrokenPipeError:
             self.drop_output()
+        except OSError as error:
+            self.drop_output()
+            raise CommandError(f"The output could not be written: {error.strerror or error}.") from error
 
     def report(self, text: str, style: Callable[[str], str] | None = None) -> None:
         """Write a line that says what was done, unless the command is quiet (`-v0`)."""
         if self.verbosity:
-            self.show(text, style)
+            try:
+                self.show(text, style)
+            except CommandError as error:  # it was done all the same
+                self.warn(str(error))
+
+    def warn(self, text: str, style: Callable[[str], str] | None = None) -> None:
+        """Write a line to stderr, even if the command is quiet. It goes on if that cannot be written."""
+        try:
+            self.stderr.write(text, style or self.style.WARNING)
+            self.stderr.flush()
+        except OSError:
+            _discard(sys.stderr)
 
     def drop_output(self) -> None:
-        """Discard all output from now on, so that Python does not fail when it flushes stdout at its exit."""
+        """Discard all output from now on."""
         self.is_unread = True
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard(sys.stdout)
 
     def key_of(self, source: BinaryIO, typed: str | None, *, ask: bool = True) -> Key | None:
         """Return the key that a file is encrypted with; None if it is not encrypted.
@@ -66,7 +92,7 @@ class BackupCommand(BaseCommand):
         try:
             return services.key_of(source, services.typed_key(typed or "", source))
         except KeyNeeded as error:
-            if typed or not ask or not sys.stdin.isatty():
+            if typed or not ask or not has_terminal():
                 raise
             asked = getpass(f"{error.message} Key: ")
         return services.key_of(source, services.typed_key(asked, source))
@@ -82,6 +108,21 @@ class BackupCommand(BaseCommand):
 
     def progress_bar(self) -> AbstractContextManager[Reporter]:
         return progress_bar(is_hidden=self.verbosity == 0)
+
+
+def _discard(stream: TextIO) -> None:
+    """Discard what is written to a stream, so that Python does not fail when it flushes it at its exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def has_stream(name: str) -> bool:
+    """Tell whether `sys.stdin`, `sys.stdout` or `sys.stderr` is there: whoever starts a command may have closed it."""
+    return getattr(sys, name) is not None
+
+
+def has_terminal() -> bool:
+    """Tell whether there is somebody to ask."""
+    return has_stream("stdin") and sys.stdin.isatty()
 
 
 def add_key_option(parser: ArgumentParser) -> None:

@@ -33,7 +33,7 @@ from django.core.files.uploadedfile import UploadedFile
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from .. import babybuddy, media
+from .. import babybuddy, media, ownership
 from ..archive import Archive, Photo
 from ..archive.limits import megabytes
 from ..exceptions import BackupError, InvalidBackup, StorageFailed
@@ -336,6 +336,8 @@ class Placing:
         self.has_moved = before != (self.renamed, self.warnings)
 
     def _place(self, file: _File, note: Callable[[Sequence[PlacedFile]], None]) -> None:
+        path = _path_of(file)
+        above = path and ownership.folder_above(path)
         with self._copy(file.photo, _folder_of(file.storage)) as copy:
             size, digest = copy.size or 0, copy.digest
             is_same = _ask(lambda: media.content_is(file.storage, file.name, size, digest))
@@ -348,6 +350,8 @@ class Placing:
                 file.state = State.UNCHANGED
             else:
                 self._save(file, copy, note)
+                if above and (path := _path_of(file)):
+                    ownership.give_as(above, path)
 
     def _save(self, file: _File, copy: _Copy, note: Callable[[Sequence[PlacedFile]], None]) -> None:
         copy.seek(0)
@@ -450,6 +454,12 @@ def _may_be_empty(column: Column) -> bool:
 def _folder_of(storage: Storage) -> Path | None:
     """Return the folder of a storage, which may not be there yet; None if it is no folder of this machine."""
     return Path(storage.location) if isinstance(storage, FileSystemStorage) else None
+
+
+def _path_of(file: _File) -> Path | None:
+    """Return the path that a file has, or would have; None if its storage is no folder of this machine."""
+    folder = _folder_of(file.storage)
+    return folder and Path(file.storage.path(file.name))
 
 
 def _ask(question: Callable[[], T]) -> T:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import tempfile
 import time
@@ -17,10 +18,13 @@ ABANDONED = 600
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[Any]:
+def atomic_write(path: Path, *, replaces: bool = True) -> Iterator[Any]:
     """Open a new binary file, readable by this user only, that replaces `path` when the block ends.
 
     It is synced to disk before. If the block raises an error, `path` stays as it was. Raises `OSError`.
+
+    `replaces`: if False, a file that has the name by then stays, and the new one gets the next that is free:
+    `NAME_2.zip`. After the block, the `name` of the new file is the one that it got.
     """
     # It is made in the same folder, so that replacing `path` is a rename. It is closed below, before that.
     file = tempfile.NamedTemporaryFile(  # noqa: SIM115
@@ -31,12 +35,25 @@ def atomic_write(path: Path) -> Iterator[Any]:
             yield file
             file.flush()
             os.fsync(file.fileno())
+        path = path if replaces else _reserved(path)
         os.replace(file.name, path)
+        file.name = str(path)
     except BaseException:
         with suppress(OSError):
             os.unlink(file.name)
         raise
     sync_folder(path.parent)
+
+
+def _reserved(path: Path) -> Path:
+    """Return the first name that is free: `path`, `NAME_2.zip` … An empty file is made there, so that another process
+    cannot get the same one."""
+    for number in itertools.count(1):
+        free = path if number == 1 else path.with_stem(f"{path.stem}_{number}")
+        with suppress(FileExistsError):
+            os.close(os.open(free, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            break
+    return free
 
 
 def sync_folder(folder: Path) -> None:

@@ -112,6 +112,11 @@ class StoredBackup:
         return bool({*self.copies} - {LOCAL})
 
     @property
+    def lacks_something(self) -> bool:
+        """Whether values or photos are missing in it that its records should have."""
+        return bool(self.left_out or self.warnings)
+
+    @property
     def identity(self) -> str:
         """The part of the name that all copies share: see `Name`."""
         return parse(self.name).identity

@@ -90,6 +90,57 @@ def test_backup_into_a_file_for_its_user_alone(family, tmp_path):
     assert verified(path).total_records > 0
 
 
+@pytest.mark.parametrize("output", [None, "folder"])
+def test_two_backups_of_the_same_second_are_two_files(family, tmp_path, monkeypatch, output):
+    """The second one begins before the first one is there: each gets a name of its own."""
+    real, others = services.create_backup, []
+
+    def create(target, **kwargs):
+        if not others:
+            others.append("")
+            others[0] = command("backup", *where).splitlines()[0]
+        return real(target, **kwargs)
+
+    where = [] if output is None else ["--output", tmp_path]
+    monkeypatch.setattr(services, "create_backup", create)
+    monkeypatch.setattr(services, "backup_name", lambda user: "backup_112326_143022.zip")
+    out = command("backup", *where, "--label", "the second one")
+    third = command("backup", *where)
+    folder = conf.root if output is None else tmp_path
+    names = [Path(path).name for path in (others[0], out.splitlines()[0], third.splitlines()[0])]
+    assert names == [f"backup_112326_143022{number}.zip" for number in ("", "_2", "_3")]
+    assert [verified(folder / name).label for name in names] == ["", "the second one", ""]
+    assert {path.name for path in folder.glob("backup_*")} == {*names}
+
+
+def test_backup_by_a_link_replaces_its_target(family, tmp_path):
+    target, link = tmp_path / "target.zip", tmp_path / "link.zip"
+    link.symlink_to(target)  # of nothing, at first
+    for label in ("first", "second"):
+        command("backup", "--output", link, "--label", label)
+        assert link.is_symlink()
+        assert verified(target).label == label
+
+
+@pytest.mark.skipif(os.name == "nt", reason="such files are POSIX's")
+def test_backup_into_what_is_no_file(family, tmp_path):
+    pipe, copy = tmp_path / "pipe", tmp_path / "copy.zip"
+    os.mkfifo(pipe)
+    with copy.open("wb") as file, subprocess.Popen(["timeout", "30", "cat", pipe], stdout=file):
+        assert str(pipe) in command("backup", "--output", pipe)
+    assert verified(copy).total_records > 0
+    assert pipe.is_fifo()
+
+
+# Not /dev/stdout or /dev/null, which root would replace if this failed.
+@pytest.mark.skipif(not Path("/proc/self/fd/1").exists(), reason="no /proc")
+def test_stdout_by_its_path(family):
+    """Nothing but the ZIP, as with `-`."""
+    result = manage("backup", "--output", "/proc/self/fd/1")
+    assert (result.returncode, result.stderr.count(b"\n")) == (0, 1)
+    assert services.verify_backup(io.BytesIO(result.stdout))
+
+
 def test_backup_that_fails_leaves_the_older_one(family, tmp_path, monkeypatch):
     path = tmp_path / "mine.zip"
     path.write_text("an older one")
@@ -380,6 +431,58 @@ def test_nobody_reads_the_output(saved, tmp_path):
         assert "Exception" not in result.stderr, arguments
         assert result.returncode == (1 if arguments[-1] == "-" else 0), arguments
     verified(tmp_path / "there.zip")
+    assert not differences(before, snapshot())
+
+
+def shell(line, *arguments):
+    """Run `manage.py` by a shell: `"$@"` in the line stands for the interpreter and the arguments."""
+    return subprocess.run(
+        ["/bin/sh", "-c", line, "sh", sys.executable, "manage.py", *map(str, arguments)],
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+        text=True,
+    )
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.parametrize("end", [">&-", "2>&-", ">&- 2>&-", ">/dev/full", "2>/dev/full", "<&-"])
+def test_what_is_done_is_done_although_it_cannot_be_told(saved, tmp_path, end):
+    path, before = saved
+    result = shell(f'"$@" {end}', "backup", "--output", tmp_path / "there.zip")
+    assert (result.returncode, "Traceback" in result.stderr) == (0, False), result.stderr
+    assert verified(tmp_path / "there.zip")
+    result = shell(f'"$@" {end}', "restore", path, "--clear", "--no-input")
+    assert (result.returncode, "Traceback" in result.stderr) == (0, False), result.stderr
+    assert not differences(before, snapshot())
+    if end == ">/dev/full":
+        assert "No space left" in result.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.parametrize("end", [">&-", ">/dev/full"])
+def test_a_backup_that_has_nowhere_to_go_is_an_error_in_words(family, end):
+    result = shell(f'"$@" {end}', "backup", "--output", "-")
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("CommandError: "), line
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_what_was_asked_for_and_cannot_be_shown_is_an_error(saved):
+    for arguments in (["restore", saved[0], "--dry-run"], ["backups", "--json"]):
+        result = shell('"$@" >/dev/full', *arguments)
+        assert result.returncode == 1
+        (line,) = result.stderr.splitlines()
+        assert "No space left" in line
+
+
+@pytest.mark.skipif(not Path("/dev/stdin").exists(), reason="no /dev/stdin")
+def test_a_backup_comes_through_a_pipe(saved):
+    path, before = saved
+    for arguments in (["verify_backup"], ["prove_backup"], ["restore", "--clear", "--no-input"]):
+        name, *options = arguments
+        result = shell(f'cat "{path}" | "$@"', name, "/dev/stdin", *options)
+        assert (result.returncode, result.stderr) == (0, ""), arguments
     assert not differences(before, snapshot())
 
 

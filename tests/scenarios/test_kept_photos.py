@@ -11,6 +11,7 @@ from core import models as core
 from django.conf import settings as live
 from django.core.management import CommandError, call_command
 from django.urls import reverse
+from freezegun import freeze_time
 
 from backup import keeping, media, services
 from backup.archive import Archive, Keys, Limits
@@ -240,6 +241,69 @@ def test_no_room_for_photos_is_a_failure_and_the_records_are_kept(pictured, monk
     assert "4 photos" in found.message
     monkeypatch.undo()
     assert automatic.run().backup.photos == 4  # due at once
+    assert status.status().state is status.State.OK
+
+
+def nights(number, moment="2026-11-01T03:00:00+00:00"):
+    """Make an automatic backup in each of some nights, with a new note each."""
+    for day in range(number):
+        with freeze_time(dt.datetime.fromisoformat(moment) + dt.timedelta(days=day)):
+            core.Note.objects.create(child=core.Child.objects.first(), note=f"{moment} {day}")
+            assert automatic.run(now=True).made
+
+
+def test_photos_that_cannot_be_read_push_nothing_out(
+    pictured, admin, browser, settings, monkeypatch, tmp_path
+):
+    """The folder of photos is not mounted: neither whole backups nor their photos are removed, here and elsewhere."""
+    monkeypatch.setattr(stored_photos, "YOUNG", dt.timedelta(0))
+    settings.BACKUP_KEEP = "last=2"
+    browser.get(reverse("backup:index"))  # what it imports must not be imported while the clock stands still
+    settings.BACKUP_LOCATIONS = {"nas": f"{tmp_path / 'nas'}"}
+    nights(2)
+    photos, copies = {*store()}, {*copied(tmp_path / "nas", "photos")}
+    assert len(photos) == len(copies) == 3
+    lose_media()
+    nights(4, "2026-11-03T03:00:00+00:00")
+    with freeze_time("2026-11-06T04:00:00+00:00"):
+        found = status.status()
+        assert found.state is status.State.SHRUNK
+        assert "4 photos → 0" in found.message
+        assert found.as_json()["shrunk"] == [{"model": "photos", "before": 4, "now": 0}]
+        assert "4 photos → 0" in browser.get(reverse("backup:index")).content.decode()
+        out = io.StringIO()
+        call_command("backups", stdout=out)
+        assert "4 photos → 0" in out.getvalue()
+        assert len(kept.names()) == 6
+        assert len([b for b in kept.backups() if b.photos == 4]) == 2
+        assert ({*store()}, {*copied(tmp_path / "nas", "photos")}) == (photos, copies)
+        assert status.acknowledge(admin).state is status.State.OK
+    nights(3, "2026-11-07T03:00:00+00:00")
+    assert len([b for b in kept.backups() if b.photos == 4]) == 2, "they lack nothing, unlike the others"
+    assert ({*store()}, {*copied(tmp_path / "nas", "photos")}) == (photos, copies)
+
+
+def test_photos_that_somebody_took_away_are_no_loss(pictured, settings):
+    automatic.run(now=True)
+    core.Note.objects.filter(image__in=NAMES).update(image="")
+    assert automatic.run(now=True).backup.photos == 2
+    assert status.status().state is status.State.OK
+    settings.BACKUP_PHOTOS = False
+    assert automatic.run(now=True).backup.photos == 0
+    assert status.status().state is status.State.OK
+
+
+def test_more_photos_than_a_backup_may_have_are_told(pictured, settings):
+    settings.BACKUP_MAX_PHOTOS = 2
+    outcome = automatic.run(now=True)
+    assert outcome.backup.photos == 2
+    assert len(outcome.backup.warnings) == 2
+    found = status.status()
+    assert found.state is status.State.FAILED
+    assert "2 photos" in found.message
+    assert "BACKUP_MAX_PHOTOS" in found.message
+    settings.BACKUP_MAX_PHOTOS = 4
+    assert automatic.run().backup.photos == 4
     assert status.status().state is status.State.OK
 
 

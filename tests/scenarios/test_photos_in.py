@@ -63,6 +63,17 @@ def test_what_is_being_written_has_one_ending():
     assert PARTIAL == atomic.PARTIAL
 
 
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="only root can give files away")
+def test_what_root_restores_belongs_to_the_owner_of_the_folder(backup, settings):
+    """Otherwise the server could add no photo to the folders that are new."""
+    media = settings.MEDIA_ROOT
+    for path in [media, *media.rglob("*")]:
+        os.chown(path, 33, 4242)
+    restore(backup, clear=True)
+    assert (media / B).is_file()
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in [media, *media.rglob("*")]} == {(33, 4242)}
+
+
 #: Where a restore stops: the function, and whether before or after it was called, for how many times.
 STEPS = {
     "before they are noted": ("backup.storage.placed.note", "before", 1),

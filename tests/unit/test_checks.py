@@ -216,6 +216,21 @@ def test_a_location_whose_library_is_missing(settings, monkeypatch, name, addres
     assert found() == ["backup.E008"]
 
 
+def test_a_location_where_the_backups_themselves_are(settings, tmp_path):
+    settings.BACKUP_ROOT = tmp_path / "root"
+    media = {"BACKEND": "django.core.files.storage.FileSystemStorage"}
+    settings.STORAGES = {
+        **settings.STORAGES,
+        "same": {**media, "OPTIONS": {"location": str(tmp_path / "root")}},
+    }
+    (tmp_path / "link").symlink_to(tmp_path / "root")
+    for address in ("root", "root/nas", "link", "link/nas", "", "storage:same"):
+        settings.BACKUP_LOCATIONS = {"there": address if ":" in address else f"{tmp_path / address}"}
+        assert found() == ["backup.E008"], address
+    settings.BACKUP_LOCATIONS = {"there": f"{tmp_path / 'rooted'}"}
+    assert found() == []
+
+
 def test_a_location_that_everybody_can_read(settings, tmp_path):
     settings.MEDIA_ROOT = str(tmp_path)
     settings.STORAGES = {
@@ -236,7 +251,7 @@ def test_mails_that_have_no_sender(settings):
 
 def test_copies_that_leave_in_clear(settings, tmp_path):
     """Of a place that is another machine, as far as its address says; and not once they are encrypted."""
-    settings.BACKUP_ROOT = tmp_path
+    settings.BACKUP_ROOT = tmp_path / "root"
     memory = {"BACKEND": "django.core.files.storage.InMemoryStorage"}
     settings.STORAGES = {**settings.STORAGES, "offsite": memory}
     clear = ["backup.W009"]

@@ -13,6 +13,7 @@ PACKAGE = Path(backup.__file__).parent
 #: From the lowest up. A room may import what stands before it, and itself.
 ROOMS = [
     "exceptions",
+    "ownership",
     "babybuddy",
     "conf",
     "options",
@@ -55,7 +56,7 @@ ONLY = {
     "babybuddy": [],
     "archive": ["exceptions", "conf", "options"],  # no model
     "database": ["exceptions", "babybuddy", "conf", "options", "scope", "kinds", "tables"],  # no file
-    "storage": ["exceptions", "conf", "options", "archive", "database"],  # no model
+    "storage": ["exceptions", "ownership", "conf", "options", "archive", "database"],  # no model
     "access": ["exceptions", "conf", "options", "storage"],
     "forms": ["options"],
     "menu": ["babybuddy"],

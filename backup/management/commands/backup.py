@@ -7,6 +7,8 @@ import shutil
 import sys
 import tempfile
 from argparse import ArgumentParser
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -72,11 +74,14 @@ class Command(BackupCommand):
         try:
             if options["keep"]:
                 self._keep(how)
-            elif output == "-":
+            elif output is not None and (output == "-" or _is_stdout(output)):
                 self._to_stdout(how)
+            elif output is not None and _is_special(output):
+                self._to_special(output, how)
             else:
                 place = Place.LOCAL if output is None else Place.DOWNLOAD
-                self._to_file(self._target(output), {**how, "place": place})
+                path, is_named = self._target(output)
+                self._to_file(path, {**how, "place": place}, replaces=is_named)
         except BrokenPipeError as error:
             self.drop_output()
             raise CommandError("The backup is not complete: whoever read the output is gone.") from error
@@ -85,16 +90,20 @@ class Command(BackupCommand):
                 raise CommandError(owner.in_the_way(conf.root)) from error
             raise CommandError(f"The backup could not be written: {error}") from error
 
-    def _target(self, output: str | None) -> Path:
+    def _target(self, output: str | None) -> tuple[Path, bool]:
+        """Return the path to write to, and whether the user named the file, so that it may be replaced."""
         if output is None:
             conf.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            return conf.root / services.backup_name(None)
+            return conf.root / services.backup_name(None), False
         path = Path(output)
-        if output.endswith(os.sep) or path.is_dir():
+        is_named = not (output.endswith(os.sep) or path.is_dir())
+        if not is_named:
             path /= services.backup_name(None)
+        elif path.is_symlink():  # what it leads to is replaced, not the link
+            path = path.resolve()
         if not path.parent.is_dir():
             raise CommandError(f"There is no folder {path.parent}.")
-        return path
+        return path, is_named
 
     def _automatic(self, now: bool) -> None:
         with self.progress_bar() as reporter, automatic.time_limit():
@@ -108,41 +117,73 @@ class Command(BackupCommand):
         photos = f" and {stored.photos} photos" if stored.photos else ""
         self.report(f"{stored.name}\n{stored.records} records of {len(stored.counts)} models{photos}")
         for line in stored.warnings:
-            self.stderr.write(line, self.style.WARNING)
+            self.warn(line)
         automatic.copy_again()
         for seen in elsewhere.seen().values():
             self.report(f"{seen.name}: {seen.state.value}: {seen.message}")
 
-    def _to_file(self, path: Path, how: dict[str, Any]) -> None:
+    def _to_file(self, path: Path, how: dict[str, Any], *, replaces: bool) -> None:
         sweep(path.parent)
-        with atomic_write(path) as file:
+        with atomic_write(path, replaces=replaces) as file:
             metadata = self._write(file, how)
         if path.parent == conf.root:
             owner.give_away(conf.root)
         services.note_backup(metadata)
-        self.report(f"{path}\n{counts(metadata)}")
+        self.report(f"{file.name}\n{counts(metadata)}")
+        self._warn(metadata)
+
+    def _to_special(self, output: str, how: dict[str, Any]) -> None:
+        """Write the backup into a pipe or a device, which cannot be replaced as a file can."""
+        metadata = self._through_copy(how, lambda: open(output, "wb"))  # noqa: SIM115
+        self.report(f"{output}\n{counts(metadata)}")
         self._warn(metadata)
 
     def _to_stdout(self, how: dict[str, Any]) -> None:
+        if self.is_unread:
+            raise CommandError("Standard output is closed, so the backup cannot be written there.")
         if sys.stdout.isatty():
             raise CommandError(
                 "A ZIP file cannot be shown on a terminal. Redirect the output into a file or a pipe."
             )
+        try:
+            metadata = self._through_copy(how, lambda: nullcontext(sys.stdout.buffer))
+        except OSError:
+            self.drop_output()
+            raise
+        if self.verbosity:
+            self.warn(counts(metadata), self.style.NOTICE)
+        self._warn(metadata)
+
+    def _through_copy(
+        self, how: dict[str, Any], opened: Callable[[], AbstractContextManager[BinaryIO]]
+    ) -> Metadata:
+        """Write the backup into a temporary file, and copy that to where one can only write. `opened`: opens this."""
         with tempfile.TemporaryFile() as file:
             metadata = self._write(cast(BinaryIO, file), how)
             file.seek(0)
-            shutil.copyfileobj(file, sys.stdout.buffer)
-            sys.stdout.buffer.flush()
+            with opened() as target:
+                shutil.copyfileobj(file, target)
+                target.flush()
         services.note_backup(metadata)
-        if self.verbosity:
-            self.stderr.write(counts(metadata), self.style.NOTICE)
-        self._warn(metadata)
+        return metadata
 
     def _warn(self, metadata: Metadata) -> None:
         """Show what is missing in the backup, even if the command is quiet."""
         for line in lacks(metadata):
-            self.stderr.write(line, self.style.WARNING)
+            self.warn(line)
 
     def _write(self, file: BinaryIO, how: dict[str, Any]) -> Metadata:
         with self.progress_bar() as reporter:
             return services.create_backup(file, reporter=reporter, **how)
+
+
+def _is_special(output: str) -> bool:
+    """Tell whether there is something else than a file or a folder at a path, such as a pipe or a device."""
+    return os.path.exists(output) and not os.path.isfile(output) and not os.path.isdir(output)
+
+
+def _is_stdout(output: str) -> bool:
+    """Tell whether a path, such as /dev/stdout, is that of standard output."""
+    with suppress(OSError, ValueError):
+        return os.path.samestat(os.stat(output), os.fstat(sys.stdout.fileno()))
+    return False

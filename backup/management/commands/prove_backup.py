@@ -43,7 +43,11 @@ class Command(BackupCommand):
                     key = self.known_key(source, options["key"])
                     with self.progress_bar() as reporter:
                         proof = services.prove_backup(
-                            source, path=path, leave_out=leave_out, key=key, reporter=reporter
+                            source,
+                            path=path if path.is_file() else None,
+                            leave_out=leave_out,
+                            key=key,
+                            reporter=reporter,
                         )
             else:
                 kept.find(file)

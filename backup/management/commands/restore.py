@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -15,7 +14,14 @@ from backup import services
 from backup.archive import Key, Metadata, open_path
 from backup.archive.names import shown
 from backup.exceptions import Damaged, NoSuchBackup
-from backup.management.base import BackupCommand, add_key_option, describe, show_changes, way_on
+from backup.management.base import (
+    BackupCommand,
+    add_key_option,
+    describe,
+    has_terminal,
+    show_changes,
+    way_on,
+)
 from backup.options import Part, RestoreMode, RestoreOptions, Result, parts_named
 from backup.presentation.names import entered
 from backup.restore.plan import Plan
@@ -166,7 +172,8 @@ class Command(BackupCommand):
             if not path.exists():
                 with suppress(NoSuchBackup):
                     return services.open_kept(file), None
-            return open_path(path), path
+            # What comes through a pipe has no file beside it, and is not there a second time.
+            return open_path(path), path if path.is_file() else None
         except OSError as error:
             raise CommandError(f"{file} cannot be read: {error.strerror}") from error
 
@@ -211,7 +218,7 @@ class Command(BackupCommand):
     def _ask(self, question: str) -> None:
         if self.is_unread:
             raise CommandError("Whoever read the output is gone. Nothing was changed.")
-        if not sys.stdin.isatty():
+        if not has_terminal():
             raise CommandError("There is no terminal to ask on. Confirm with --no-input.")
         if input(f"{question} [y/N] ").strip().lower() not in ("y", "yes"):
             raise CommandError("Nothing was changed.")

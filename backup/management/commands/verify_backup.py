@@ -32,4 +32,4 @@ class Command(BackupCommand):
             raise CommandError(f"{options['file']} cannot be read: {error.strerror}") from error
         self.report(f"{options['file']} is whole. {describe(metadata)}")
         for line in metadata.warnings:
-            self.stderr.write(shown(line, len(line)), self.style.WARNING)
+            self.warn(shown(line, len(line)))

@@ -13,14 +13,17 @@ import os
 import shutil
 import stat
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from django.core.files.base import ContentFile
+from django.core.files.storage import FileSystemStorage
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from ...exceptions import NotMounted, WrongAddress
+from ... import ownership
+from ...exceptions import NotMounted, StorageFailed, WrongAddress
 from .. import files
 from ..atomic import atomic_write, sweep
 from ..bounded import Activity
@@ -41,12 +44,20 @@ class Folder(Client):
     is_remote = False
 
     def __init__(self, path: Path) -> None:
+        if _is_of_backups(path):
+            raise WrongAddress(
+                _(
+                    "Its folder is that of the backups themselves (BACKUP_ROOT), or around or inside of it, so a copy "
+                    "there would be none."
+                )
+            )
         self.folder = self._path = path
         self._swept: set[Path] = set()
 
     def write(self, name: str, file: BinaryIO, activity: Activity) -> None:
         self._mark()
         path = self._path / name
+        above = ownership.folder_above(path)
         path.parent.mkdir(mode=self._mode(0o770), parents=True, exist_ok=True)
         if path.parent not in self._swept:  # only once, since it lists the folder
             self._swept.add(path.parent)
@@ -55,6 +66,7 @@ class Folder(Client):
         with atomic_write(path) as target:
             shutil.copyfileobj(file, target, CHUNK)
             os.chmod(target.name, self._mode(0o660))
+        ownership.give_as(above, path)
 
     def _mode(self, most: int) -> int:
         """Return the mode of a new file: the group has the rights that it has to the folder, others have none."""
@@ -113,6 +125,7 @@ class Folder(Client):
         self._check()
         marker = self._path / MARKER
         if not marker.exists():
+            above = ownership.folder_above(marker)
             try:
                 self._path.mkdir(mode=0o700, exist_ok=True)
             except FileNotFoundError:
@@ -121,6 +134,7 @@ class Folder(Client):
                 ) from None
             with atomic_write(marker) as file:
                 file.write(_TEXT.encode())
+            ownership.give_as(above, marker)
         with _marking:  # several threads, one for each location, may do this at once
             marked = _marked()
             if self._digest not in marked:
@@ -131,6 +145,16 @@ class Folder(Client):
     def _digest(self) -> str:
         """A digest of the path, which is noted instead of the path itself, since that may be private."""
         return hashlib.sha256(os.fsencode(os.path.abspath(self._path))).hexdigest()
+
+
+def _is_of_backups(path: Path) -> bool:
+    """Tell whether a folder is that of the backups themselves, or around or inside of it."""
+    with suppress(StorageFailed), files.storage_errors():  # if their storage is wrong, that is said elsewhere
+        storage = files.storage()
+        if isinstance(storage, FileSystemStorage):
+            own, other = Path(storage.location).resolve(), path.resolve()
+            return own.is_relative_to(other) or other.is_relative_to(own)
+    return False
 
 
 def _marked() -> set[str]:

@@ -141,6 +141,18 @@ def test_an_outlook_that_cannot_be_read_is_none(nightly):
         assert look._is_due()
 
 
+def test_sites_whose_databases_have_the_same_name_have_outlooks_of_their_own(nightly, settings):
+    """In containers, all databases have the same path."""
+    run.run()
+    known, key = outlook.read(), settings.SECRET_KEY
+    settings.SECRET_KEY = "that of another site"
+    assert outlook.read() is None
+    assert look._is_due()
+    outlook.write(replace(known, state="failed"))
+    settings.SECRET_KEY = key
+    assert outlook.read() == known
+
+
 def test_an_outlook_lies_in_the_temporary_folder_where_it_cannot_lie_elsewhere(
     nightly, settings, tmp_path, monkeypatch
 ):

@@ -124,11 +124,16 @@ def test_a_damaged_one_pushes_none_out():
     assert days_that_stay(nights, "last=2") == ["11-26", "11-25", "11-24"]
 
 
-def lacking(backup):
+def lacking_values(backup):
     return replace(backup, left_out=Places([Place("core.note", 1, "note", "no text")], 1))
 
 
-def test_one_that_lacks_something_pushes_no_whole_one_out():
+def lacking_photos(backup):
+    return replace(backup, warnings=["A photo is not in the backup."])
+
+
+@pytest.mark.parametrize("lacking", [lacking_values, lacking_photos])
+def test_one_that_lacks_something_pushes_no_whole_one_out(lacking):
     """It stays where the rules want it beside the whole ones, which stay as if it were not there."""
     whole = nightly(20, until=NOW - dt.timedelta(days=10))
     since = [lacking(backup) for backup in nightly(10)]

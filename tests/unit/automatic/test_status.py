@@ -15,7 +15,7 @@ from backup import services
 from backup.automatic import run, status
 from backup.automatic.status import State
 from backup.exceptions import StorageFailed
-from backup.storage import files, kept
+from backup.storage import content, files, kept
 from backup.storage.kept import BackupKind
 from tests.support.http import error_of, script, url
 
@@ -227,3 +227,26 @@ def test_kinds_do_not_mix(nightly):
     services.keep_backup(BackupKind.MANUAL)
     assert status.status().last is None
     assert json.dumps(status.status().as_json())
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("BACKUP_SCHEDULE", "never"),
+        ("BACKUP_LOCATIONS", 7),
+        ("BACKUP_MAX_PHOTOS", 0),
+        ("BACKUP_KEEP", "all"),
+    ],
+)
+def test_a_wrong_setting_is_told_by_the_status(nightly, settings, name, value):
+    """It always answers 200: whoever watches it reads the state."""
+    run.run(now=True)
+    services.keep_backup()
+    content._remembered.cache_clear()  # as in a process that was started with the wrong setting
+    setattr(settings, name, value)
+    response = script(nightly.admin).get(url("status"))
+    assert response.status_code == 200
+    if name != "BACKUP_KEEP":  # which only removing needs
+        assert response.json()["state"] == "failed"
+        assert name in response.json()["message"]
+    assert response.json().keys() >= {"last", "next", "proof", "shrunk", "locations", "schedule"}

@@ -1,10 +1,12 @@
 """A folder as a location: the marker tells a disk that is not mounted from one that is new."""
 
 import io
+import os
 import shutil
 
 import pytest
 
+from backup.conf import conf
 from backup.exceptions import NotMounted, WrongAddress
 from backup.storage.locations import location
 from backup.storage.locations.folder import MARKER
@@ -57,3 +59,29 @@ def test_a_folder_that_is_none(nas, settings, tmp_path):
     settings.BACKUP_LOCATIONS = ["nas=relative/folder"]
     with pytest.raises(WrongAddress, match="whole path"):
         location("nas").names()
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize("is_new", [True, False])
+def test_what_root_sends_belongs_to_the_owner_of_the_folder(nas, is_new):
+    """As the files of BACKUP_ROOT do: otherwise the server could not remove it."""
+    (nas.parent if is_new else nas).mkdir(exist_ok=True)
+    os.chown(nas.parent if is_new else nas, 33, 4242)
+    (nas.parent / "roots").touch()
+    place = location("nas")
+    place.send("kept/a.zip", io.BytesIO(b"a"))
+    place.send("kept/b.zip", io.BytesIO(b"b"))
+    infos = [path.stat() for path in [nas, *nas.rglob("*")]]
+    assert len(infos) >= 6
+    assert {(info.st_uid, info.st_gid) for info in infos} == {(33, 4242)}
+    assert (nas.parent / "roots").stat().st_uid == 0
+
+
+@pytest.mark.parametrize("below", ["", "nas"])
+def test_the_folder_of_the_backups_themselves_is_none(host_db, settings, below):
+    settings.BACKUP_LOCATIONS = {"there": f"{conf.root / below}"}
+    place = location("there")
+    for act in (place.names, place.test, lambda: place.send("kept/a.zip", io.BytesIO(b"a"))):
+        with pytest.raises(WrongAddress, match="copy there would be none"):
+            act()
+    assert not (conf.root / below / MARKER).exists()
