@@ -191,13 +191,26 @@ def _whole(number: str) -> int:
     return int(number)
 
 
-def parse_json(text: str) -> Any:
+#: Matches what may be half of a surrogate pair, in the text of JSON.
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+def parse_json(text: str | bytes) -> Any:
     """Parse the text of a JSON column.
 
-    Raises `ValueError` if it is not JSON, or if a number is too large for a float (`1e999`, which PostgreSQL accepts):
-    Python would parse it as infinity, which the file would turn into null.
+    Raises `ValueError` if it is not JSON; if a number is too large for a float (`1e999`, which PostgreSQL accepts):
+    Python would parse it as infinity, which the file would turn into null; or if half of a surrogate pair is in it
+    (`"\\ud83d"`, which SQLite and MariaDB accept): no file can hold that.
     """
-    return json.loads(text, parse_float=_finite, parse_int=_whole, parse_constant=_finite)
+    value = json.loads(text, parse_float=_finite, parse_int=_whole, parse_constant=_finite)
+    if isinstance(text, bytes) or _SURROGATE.search(text):
+        _check_writable(value)
+    return value
+
+
+def _check_writable(value: Plain) -> None:
+    """Raise `ValueError` or `TypeError` if a value cannot be written as JSON in UTF-8."""
+    json.dumps(value, ensure_ascii=False).encode()
 
 
 def plain_json(value: Any, nullable: bool) -> Plain:
