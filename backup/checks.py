@@ -182,14 +182,14 @@ def _locations() -> list[Location]:
 
 @register(Tags.models)
 def check_scope(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    from backup.scope import elsewhere, models_in_scope
+    from backup.scope import models_in_scope, routed
 
     try:
         unknown = sorted(name for name in conf.exclude if not _is_known(name))
         models = models_in_scope(exclude=conf.exclude)
         composite = [model._meta.label_lower for model in models if _has_composite_key(model)]
-    except ImproperlyConfigured:
-        return []  # E002 says so.
+    except (DatabaseError, ImproperlyConfigured):
+        return []  # E002 says so; or a model asks what the database supports, and it does not answer.
     return [
         *(
             Error(
@@ -213,7 +213,7 @@ def check_scope(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
                 hint="Make backups of that database with its own tools.",
                 id="backup.W008",
             )
-            for labels in [elsewhere()]
+            for labels in [routed()]
             if labels
         ),
     ]

@@ -51,7 +51,8 @@ def models_in_scope(registry: Apps = live_apps, exclude: Iterable[str] = ()) -> 
 
     `registry`: `django.apps.apps`, or the `apps` of a migration state (historical models). `exclude`: labels of apps
     ("reports") or models ("core.timer"), upper or lower case. The order is the same at every call. Models of another
-    database are not among them: neither one moment nor one transaction spans two.
+    database are not among them, since neither one moment nor one transaction spans two; nor are those for which
+    `migrate` makes no table here.
     """
     left_out = {*LEFT_OUT, *(name.lower() for name in exclude)}
     models = [
@@ -67,17 +68,34 @@ def models_in_scope(registry: Apps = live_apps, exclude: Iterable[str] = ()) -> 
 
 
 def is_here(model: type[Model]) -> bool:
-    """Tell whether the table of a model is in the site's default database. A router may put it into another one."""
-    return router.allow_migrate_model(DEFAULT_DB_ALIAS, model)
+    """Tell whether the table of a model is in the site's default database. A router may put it into another one, and
+    the model may be for other kinds of databases only (`Meta.required_db_vendor`)."""
+    meta = model._meta
+    return not _is_routed(model) and (not meta.managed or meta.can_migrate(DEFAULT_DB_ALIAS))
+
+
+def _is_routed(model: type[Model]) -> bool:
+    return not router.allow_migrate_model(DEFAULT_DB_ALIAS, model)
 
 
 def elsewhere() -> list[str]:
-    """Return the labels of the models that have their tables in another database."""
-    return sorted(
-        model._meta.label_lower
+    """Return the labels of the models that do not have their tables in the site's default database."""
+    return [model._meta.label_lower for model in _managed() if not is_here(model)]
+
+
+def routed() -> list[str]:
+    """Return the labels of those that a router puts into another database."""
+    return [model._meta.label_lower for model in _managed() if _is_routed(model)]
+
+
+def _managed() -> list[type[Model]]:
+    """Return the models that have a table of their own, which Django makes somewhere."""
+    models = (
+        model
         for model in live_apps.get_models()
-        if model._meta.managed and not model._meta.proxy and not is_here(model)
+        if model._meta.managed and not model._meta.proxy and not model._meta.swapped
     )
+    return sorted(models, key=label_of)
 
 
 def _in_order(models: list[type[Model]]) -> list[type[Model]]:

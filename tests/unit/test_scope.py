@@ -4,9 +4,10 @@ import pytest
 from core import models as core
 from django.apps import apps
 from django.contrib.admin.models import LogEntry
+from django.db import connection
 from rest_framework.authtoken.models import Token, TokenProxy
 
-from backup.scope import generic_references, label_of, models_in_scope
+from backup.scope import elsewhere, generic_references, is_here, label_of, models_in_scope, routed
 from tests.zoo import models as zoo
 
 LABELS = [label_of(model) for model in models_in_scope()]
@@ -90,6 +91,25 @@ def test_the_order_is_always_the_same():
 )
 def test_exclude(exclude, gone):
     assert {label_of(model) for model in models_in_scope(exclude=exclude)} == {*LABELS} - gone
+
+
+@pytest.mark.parametrize(
+    ("option", "here", "not_here"),
+    [
+        ("required_db_vendor", connection.vendor, "oracle"),
+        ("required_db_features", ["supports_transactions"], ["supports_transactions", "supports_nothing"]),
+    ],
+)
+def test_what_is_for_other_databases_only(monkeypatch, option, here, not_here):
+    """`migrate` makes no table of it, so none is missing; and a file that holds it is of another database."""
+    monkeypatch.setattr(zoo.Shelf._meta, option, here)
+    assert [label_of(model) for model in models_in_scope()] == LABELS
+    assert elsewhere() == routed() == []
+    monkeypatch.setattr(zoo.Shelf._meta, option, not_here)
+    assert {label_of(model) for model in models_in_scope()} == {*LABELS} - {"zoo.shelf"}
+    assert not is_here(zoo.Shelf)
+    assert elsewhere() == ["zoo.shelf"]
+    assert routed() == []
 
 
 def test_labels():
