@@ -75,7 +75,12 @@ def is_here(model: type[Model]) -> bool:
 
 
 def _is_routed(model: type[Model]) -> bool:
-    return not router.allow_migrate_model(DEFAULT_DB_ALIAS, model)
+    """Tell whether a router puts a model into another database: its table, or only its rows. Where it is read from does
+    not matter: that may be a copy of the default database."""
+    return (
+        not router.allow_migrate_model(DEFAULT_DB_ALIAS, model)
+        or router.db_for_write(model) != DEFAULT_DB_ALIAS
+    )
 
 
 def elsewhere() -> list[str]:
