@@ -24,7 +24,7 @@ from backup.automatic.notices import lacks_sender
 from backup.conf import Conf, conf
 from backup.database import database_of
 from backup.exceptions import BackupError, EncryptionUnavailable, LocationFailed, UnknownDatabase, WrongKey
-from backup.scope import models_in_scope
+from backup.scope import models_in_scope, unmanaged
 from backup.storage import files, owner
 from backup.storage.keys import Place
 from backup.storage.locations import Location, locations
@@ -292,6 +292,13 @@ def check_tables(
         if statements := database.without_all_characters(tables):
             message = "These tables cannot hold every character, emoji for one, that a backup may bring."
             messages.append(Warning(message, hint=" ".join(statements), id="backup.W007"))
+        there = database.table_names()
+        models = [model for model in unmanaged(conf.exclude) if model._meta.db_table in there]
+        if models:
+            labels = ", ".join(model._meta.label_lower for model in models)
+            message = f"Backups do not hold {labels}, whose tables Django does not manage (managed = False)."
+            hint = "Make backups of them with the database's own tools, or add them to BACKUP_EXCLUDE."
+            messages.append(Warning(message, hint=hint, id="backup.W012"))
     except (DatabaseError, ImproperlyConfigured):
         return []  # The database does not answer, which Django reports itself; or E002 says so.
     return messages

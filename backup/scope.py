@@ -54,17 +54,36 @@ def models_in_scope(registry: Apps = live_apps, exclude: Iterable[str] = ()) -> 
     database are not among them, since neither one moment nor one transaction spans two; nor are those for which
     `migrate` makes no table here.
     """
-    left_out = {*LEFT_OUT, *(name.lower() for name in exclude)}
     models = [
         model
         for model in registry.get_models()
         if model._meta.managed
         and not model._meta.proxy
         and not model._meta.swapped
-        and left_out.isdisjoint({model._meta.label_lower, model._meta.app_label.lower()})
+        and not _is_left_out(model, exclude)
         and is_here(model)
     ]
     return _in_order(sorted(models, key=label_of))
+
+
+def _is_left_out(model: type[Model], exclude: Iterable[str]) -> bool:
+    left_out = {*LEFT_OUT, *(name.lower() for name in exclude)}
+    return not left_out.isdisjoint({model._meta.label_lower, model._meta.app_label.lower()})
+
+
+def unmanaged(exclude: Iterable[str] = ()) -> list[type[Model]]:
+    """Return the models that no backup holds because Django does not manage them. Those that show the table of another
+    model are not among them. `exclude`: as in `models_in_scope`."""
+    models = live_apps.get_models(include_auto_created=True)
+    tables = {model._meta.db_table for model in models if model._meta.managed}
+    return [
+        model
+        for model in sorted(models, key=label_of)
+        if not model._meta.managed
+        and not model._meta.proxy
+        and model._meta.db_table not in tables
+        and not _is_left_out(model, exclude)
+    ]
 
 
 def is_here(model: type[Model]) -> bool:
