@@ -336,7 +336,7 @@ def test_the_layers_are_those_that_are_held():
     (table,) = re.findall(r"^## Layers\n(.*?)^## ", ARCHITECTURE, re.DOTALL | re.MULTILINE)
     told = [name for row in rows(table) for name in names(row[1])]
     assert told == ROOMS[: len(told)]
-    assert told[-1] == "services"
+    assert told[-1] == "prover"
 
 
 @pytest.mark.parametrize("engine", VENDORS.values(), ids=VENDORS)
