@@ -200,7 +200,7 @@ def parse_json(text: str | bytes) -> Any:
 
     Raises `ValueError` if it is not JSON; if a number is too large for a float (`1e999`, which PostgreSQL accepts):
     Python would parse it as infinity, which the file would turn into null; or if half of a surrogate pair is in it
-    (`"\\ud83d"`, which SQLite and MariaDB accept): no file can hold that.
+    (`"\\ud83d"`, which SQLite accepts): no file can hold that.
     """
     value = json.loads(text, parse_float=_finite, parse_int=_whole, parse_constant=_finite)
     if isinstance(text, bytes) or _SURROGATE.search(text):
