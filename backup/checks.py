@@ -24,7 +24,7 @@ from backup.automatic.notices import lacks_sender
 from backup.conf import Conf, conf
 from backup.database import database_of
 from backup.exceptions import BackupError, EncryptionUnavailable, LocationFailed, UnknownDatabase, WrongKey
-from backup.scope import models_in_scope
+from backup.scope import models_in_scope, unmanaged
 from backup.storage import files, owner
 from backup.storage.keys import Place
 from backup.storage.locations import Location, locations
@@ -182,14 +182,14 @@ def _locations() -> list[Location]:
 
 @register(Tags.models)
 def check_scope(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    from backup.scope import elsewhere, models_in_scope
+    from backup.scope import models_in_scope, routed
 
     try:
         unknown = sorted(name for name in conf.exclude if not _is_known(name))
         models = models_in_scope(exclude=conf.exclude)
         composite = [model._meta.label_lower for model in models if _has_composite_key(model)]
-    except ImproperlyConfigured:
-        return []  # E002 says so.
+    except (DatabaseError, ImproperlyConfigured):
+        return []  # E002 says so; or a model asks what the database supports, and it does not answer.
     return [
         *(
             Error(
@@ -213,7 +213,7 @@ def check_scope(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
                 hint="Make backups of that database with its own tools.",
                 id="backup.W008",
             )
-            for labels in [elsewhere()]
+            for labels in [routed()]
             if labels
         ),
     ]
@@ -292,6 +292,13 @@ def check_tables(
         if statements := database.without_all_characters(tables):
             message = "These tables cannot hold every character, emoji for one, that a backup may bring."
             messages.append(Warning(message, hint=" ".join(statements), id="backup.W007"))
+        there = database.table_names()
+        models = [model for model in unmanaged(conf.exclude) if model._meta.db_table in there]
+        if models:
+            labels = ", ".join(model._meta.label_lower for model in models)
+            message = f"Backups do not hold {labels}, whose tables Django does not manage (managed = False)."
+            hint = "Make backups of them with the database's own tools, or add them to BACKUP_EXCLUDE."
+            messages.append(Warning(message, hint=hint, id="backup.W012"))
     except (DatabaseError, ImproperlyConfigured):
         return []  # The database does not answer, which Django reports itself; or E002 says so.
     return messages

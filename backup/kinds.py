@@ -191,13 +191,26 @@ def _whole(number: str) -> int:
     return int(number)
 
 
-def parse_json(text: str) -> Any:
+#: Matches what may be half of a surrogate pair, in the text of JSON.
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+def parse_json(text: str | bytes) -> Any:
     """Parse the text of a JSON column.
 
-    Raises `ValueError` if it is not JSON, or if a number is too large for a float (`1e999`, which PostgreSQL accepts):
-    Python would parse it as infinity, which the file would turn into null.
+    Raises `ValueError` if it is not JSON; if a number is too large for a float (`1e999`, which PostgreSQL accepts):
+    Python would parse it as infinity, which the file would turn into null; or if half of a surrogate pair is in it
+    (`"\\ud83d"`, which SQLite accepts): no file can hold that.
     """
-    return json.loads(text, parse_float=_finite, parse_int=_whole, parse_constant=_finite)
+    value = json.loads(text, parse_float=_finite, parse_int=_whole, parse_constant=_finite)
+    if isinstance(text, bytes) or _SURROGATE.search(text):
+        _check_writable(value)
+    return value
+
+
+def _check_writable(value: Plain) -> None:
+    """Raise `ValueError` or `TypeError` if a value cannot be written as JSON in UTF-8."""
+    json.dumps(value, ensure_ascii=False).encode()
 
 
 def plain_json(value: Any, nullable: bool) -> Plain:
@@ -329,15 +342,34 @@ KINDS: dict[str, Kind] = {
 }
 
 
+def _are_equal(one: Any, other: Any) -> bool:
+    try:
+        return bool(one == other)
+    except (TypeError, ValueError):  # an array says of each element whether it is equal
+        return False
+
+
 def _own_kind(field: Field[Any, Any]) -> Kind:
     """Return a kind that converts values with the field's own methods."""
 
     def dump(value: Any) -> Plain:
         if is_protected_type(value) and not isinstance(value, (dt.date, dt.time, dt.timedelta, Decimal)):
             return plain_float(value) if isinstance(value, float) else value
-        text = field.value_to_string(SimpleNamespace(**{field.attname: value}))  # type: ignore[arg-type]
-        load(text)  # columns can hold more than their fields take; nobody could restore that
+        text = text_of(value)
+        _check_writable(text)
+        again = load(text)  # columns can hold more than their fields take; nobody could restore that
+        # A field that does not know its own text would change the value with each restore.
+        if not _are_equal(again, value) and stored(again) != stored(value):
+            raise ValueError(text)
         return text
+
+    def text_of(value: Any) -> Plain:
+        return field.value_to_string(SimpleNamespace(**{field.attname: value}))  # type: ignore[arg-type]
+
+    def stored(value: Any) -> str:
+        """Return what is written into the column, as text, since some values equal nothing: NaN, for one."""
+        prepared = field.get_prep_value(value)
+        return str(text_of(value)) if prepared is value else repr(prepared)
 
     def load(value: Any) -> Any:
         try:

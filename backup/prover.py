@@ -32,7 +32,7 @@ from .media import NamedPhoto
 from .options import Places, RestoreMode, RestoreOptions
 from .restore.photos import Placing
 from .restore.records import RecordReader
-from .scope import models_in_scope
+from .scope import elsewhere, models_in_scope
 from .tables import Row, Table, describe
 from .upgrade import process
 from .upgrade.child import ParentReporter, explained, serve
@@ -105,7 +105,12 @@ def _prove(
 
     database, edited = database_of(), order["edited"]
     options = RestoreOptions(RestoreMode.CLEAR, clear_unknown_apps=True, edited=edited, as_it_was=True)
+    text = _("%(value)s cannot be stored in SQLite, where it would be proved")
     with _opened(path, folder) as source, open_archive(source, edited=edited, keys=Keys(key)) as archive:
+        # Only the site's own database has a table for it. What the site itself leaves out is excluded here.
+        for label in ({*elsewhere()} - {*conf.exclude}) & archive.metadata.models.keys():
+            if archive.metadata.models[label].records:
+                return {"unknown": text % {"value": label}}
         tables = [table for table in _tables() if table.label in archive.metadata.models]
         photos = archive.metadata.photos
         wanted = {name: photo for name, photo in photos.items() if photo.sha256 not in order["photos_known"]}
@@ -114,7 +119,6 @@ def _prove(
         try:
             result = services.restore_backup(source, options, reporter=reporter, key=key)
         except RecordsRefused:
-            text = _("%(value)s cannot be stored in SQLite, where it would be proved")
             if reason := _not_held(archive, tables, database, text):
                 return {"unknown": reason}
             raise

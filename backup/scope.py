@@ -51,33 +51,75 @@ def models_in_scope(registry: Apps = live_apps, exclude: Iterable[str] = ()) -> 
 
     `registry`: `django.apps.apps`, or the `apps` of a migration state (historical models). `exclude`: labels of apps
     ("reports") or models ("core.timer"), upper or lower case. The order is the same at every call. Models of another
-    database are not among them: neither one moment nor one transaction spans two.
+    database are not among them, since neither one moment nor one transaction spans two; nor are those for which
+    `migrate` makes no table here.
     """
-    left_out = {*LEFT_OUT, *(name.lower() for name in exclude)}
     models = [
         model
         for model in registry.get_models()
         if model._meta.managed
         and not model._meta.proxy
         and not model._meta.swapped
-        and left_out.isdisjoint({model._meta.label_lower, model._meta.app_label.lower()})
+        and not _is_left_out(model, exclude)
         and is_here(model)
     ]
     return _in_order(sorted(models, key=label_of))
 
 
+def _is_left_out(model: type[Model], exclude: Iterable[str]) -> bool:
+    left_out = {*LEFT_OUT, *(name.lower() for name in exclude)}
+    return not left_out.isdisjoint({model._meta.label_lower, model._meta.app_label.lower()})
+
+
+def unmanaged(exclude: Iterable[str] = ()) -> list[type[Model]]:
+    """Return the models that no backup holds because Django does not manage them. Those that show the table of another
+    model are not among them. `exclude`: as in `models_in_scope`."""
+    models = live_apps.get_models(include_auto_created=True)
+    tables = {model._meta.db_table for model in models if model._meta.managed}
+    return [
+        model
+        for model in sorted(models, key=label_of)
+        if not model._meta.managed
+        and not model._meta.proxy
+        and model._meta.db_table not in tables
+        and not _is_left_out(model, exclude)
+    ]
+
+
 def is_here(model: type[Model]) -> bool:
-    """Tell whether the table of a model is in the site's default database. A router may put it into another one."""
-    return router.allow_migrate_model(DEFAULT_DB_ALIAS, model)
+    """Tell whether the table of a model is in the site's default database. A router may put it into another one, and
+    the model may be for other kinds of databases only (`Meta.required_db_vendor`)."""
+    meta = model._meta
+    return not _is_routed(model) and (not meta.managed or meta.can_migrate(DEFAULT_DB_ALIAS))
+
+
+def _is_routed(model: type[Model]) -> bool:
+    """Tell whether a router puts a model into another database: its table, or only its rows. Where it is read from does
+    not matter: that may be a copy of the default database."""
+    return (
+        not router.allow_migrate_model(DEFAULT_DB_ALIAS, model)
+        or router.db_for_write(model) != DEFAULT_DB_ALIAS
+    )
 
 
 def elsewhere() -> list[str]:
-    """Return the labels of the models that have their tables in another database."""
-    return sorted(
-        model._meta.label_lower
+    """Return the labels of the models that do not have their tables in the site's default database."""
+    return [model._meta.label_lower for model in _managed() if not is_here(model)]
+
+
+def routed() -> list[str]:
+    """Return the labels of those that a router puts into another database."""
+    return [model._meta.label_lower for model in _managed() if _is_routed(model)]
+
+
+def _managed() -> list[type[Model]]:
+    """Return the models that have a table of their own, which Django makes somewhere."""
+    models = (
+        model
         for model in live_apps.get_models()
-        if model._meta.managed and not model._meta.proxy and not is_here(model)
+        if model._meta.managed and not model._meta.proxy and not model._meta.swapped
     )
+    return sorted(models, key=label_of)
 
 
 def _in_order(models: list[type[Model]]) -> list[type[Model]]:

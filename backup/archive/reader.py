@@ -10,7 +10,6 @@ import hashlib
 import json
 import zipfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -20,6 +19,7 @@ import orjson
 from django.utils.translation import gettext as _
 
 from ..exceptions import InvalidBackup, TooLarge, WrongKey
+from ..threads import worker
 from . import deflate, encryption, foreign
 from .key import Key, Keys, key_needed
 from .limits import Limits, megabytes, metadata_too_long
@@ -146,7 +146,7 @@ class Archive:
         self._photos = photos
         # The thread belongs to the archive, which its user closes, and not to a generator: the garbage collector closes
         # an unfinished generator at any moment and in any thread, where waiting might deadlock.
-        self._unpacker = ThreadPoolExecutor(1, "backup")
+        self._unpacker = worker()
         self._size = source.seek(0, 2)
         if self._size == 0:
             raise InvalidBackup(_("The file is empty."))

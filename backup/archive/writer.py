@@ -8,13 +8,14 @@ import re
 import zipfile
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any, BinaryIO
 
 from django.utils.translation import gettext as _
 
 from ..exceptions import InvalidRecord
+from ..threads import worker
 from . import encryption
 from .deflate import Compressor, Stored
 from .key import Key
@@ -61,7 +62,7 @@ class Writer:
         self._limits = limits or Limits()
         self._zip = zipfile.ZipFile(target, "a" if continued else "w", zipfile.ZIP_DEFLATED)
         self._members: dict[str, dict[str, Member]] = {RECORDS.key: {}}
-        self._packer = ThreadPoolExecutor(1, "backup")
+        self._packer = worker()
         self._waiting: deque[Future[None]] = deque()
         self._key = key
         if continued:

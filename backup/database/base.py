@@ -39,7 +39,7 @@ A subclass must define
 
 A subclass may define, if the engine needs it to be correct
 
-`begin_snapshot()`
+`begin_snapshot()`, `snapshot()`
     Run the first statements of a snapshot's transaction, so that all reads see the same moment, whatever others write,
     and values exactly (see `exact_session`). An engine whose readers block writers overrides `snapshot` as a whole.
 `exact_session()`
@@ -84,8 +84,8 @@ A subclass may define, if the engine needs it to be correct
     another file instead of it.
 `damaged_tables(tables)`, `made_anew(tables, damaged)`
     For servers: return which tables are damaged; and a context manager around a restore that creates them anew.
-`last_number(table)`
-    Return a number that is at least as high as that of the last row of a damaged table.
+`last_number(table)`, `numbered(table, low, high)`
+    Return the highest number that a row of a damaged table may have, and its rows by number.
 `cursor()`, `quote(name)`, `table_names()`, `schema_editor()`
     A cursor of the driver, a quoted name, the names of all tables, an editor of tables; for engines where those of
     Django will not do.

@@ -358,7 +358,8 @@ class MySQL(Database):
         name, kind = self.quote(column.column), column.kind
         if kind in (INTEGER, FLOAT):
             return ColumnReader(name, None)
-        if column.field.get_internal_type() in ("CharField", "TextField"):
+        # By its kind, too: a field of a plug-in may convert the text of its column.
+        if kind is TEXT and column.field.get_internal_type() in ("CharField", "TextField"):
             return ColumnReader(name, Checked(_OF_DRIVER, _texts))
         if kind is BOOLEAN:
             return ColumnReader(name, booleans)

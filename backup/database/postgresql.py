@@ -349,7 +349,9 @@ class PostgreSQL(Database):
         name, kind = self.quote(column.column), column.kind
         if kind is TEXT and self._holds_any_bytes():
             return ColumnReader(f"convert_to({name}, 'SQL_ASCII')", each(_text_of_bytes))
-        if kind in (INTEGER, BOOLEAN) or column.field.get_internal_type() in ("CharField", "TextField"):
+        # By its kind, too: a field of a plug-in may convert the text of its column.
+        is_text = kind is TEXT and column.field.get_internal_type() in ("CharField", "TextField")
+        if is_text or kind in (INTEGER, BOOLEAN):
             return ColumnReader(name, None)
         if kind is FLOAT:
             return ColumnReader(name, _plain_floats)

@@ -5,7 +5,6 @@ Longer than most modules, since all ways of reading share the way from the drive
 
 from __future__ import annotations
 
-import time
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterator, Sequence
 from operator import itemgetter
@@ -28,6 +27,7 @@ from ..kinds import (
 )
 from ..options import Places
 from ..tables import Batch, Column, Relation, Row, Table, in_order, place_of
+from ..threads import give_way
 from .conversion import ColumnReader, Conversion
 from .session import RawRows
 from .values import UNREADABLE, Checked, ConvertAll, slices
@@ -374,7 +374,7 @@ class Reading(Conversion):
         if self.IS_SERVER:
             # Its driver needs the interpreter lock. Give it to the prefetching thread now, not only after the five
             # milliseconds that Python makes it wait: a backup takes a tenth to a fifth less time.
-            time.sleep(0)
+            give_way()
         return batch if batch[0] else []
 
     def _related(

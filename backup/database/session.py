@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from functools import partial
 from itertools import chain
@@ -18,6 +18,7 @@ from django.utils.translation import gettext as _
 from ..exceptions import BackupError, Busy, Damaged, RestoreRefused, StorageFailed
 from ..kinds import Plain
 from ..tables import Column, Table
+from ..threads import worker
 from .errors import Job, interface_explained, reason_of
 from .natural_keys import NaturalKeys
 
@@ -56,7 +57,7 @@ class Session(ABC):
         #: How many of them have a value that this database cannot hold.
         self.cannot_hold = 0
         #: Thread that prefetches the next rows of a snapshot while others are processed; None outside a snapshot.
-        self._prefetcher: ThreadPoolExecutor | None = None
+        self._prefetcher: Executor | None = None
 
     # -- statements ---
 
@@ -136,7 +137,7 @@ class Session(ABC):
             connection.set_autocommit(False)
             reader = type(self)(connection)
             reader.begin_snapshot()
-            with ThreadPoolExecutor(1, "backup") as reader._prefetcher:
+            with worker() as reader._prefetcher:
                 yield reader
         finally:
             connection.close()

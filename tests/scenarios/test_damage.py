@@ -30,12 +30,13 @@ from backup.options import RestoreMode, RestoreOptions
 from backup.storage import kept, keys
 from backup.tables import places_in_words
 from backup.upgrade import process
-from tests.support.backups import metadata_of, records_of, take
+from tests.support.backups import inspect, metadata_of, records_of, take
 from tests.support.http import error_of, script, upload
 from tests.support.matrices import again
 from tests.support.older import old
 from tests.support.processes import process as other
 from tests.support.snapshots import differences, snapshot
+from tests.zoo import models as zoo
 
 pytestmark = pytest.mark.skipif(connection.vendor != "sqlite", reason="of SQLite")
 
@@ -118,6 +119,43 @@ def test_no_key_of_a_record_that_is_left_out_is_given_again(family):
     left_out, last.pk, last.weight = last.pk, None, 5
     last.save()
     assert last.pk == left_out + 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        r'"\ud83d"',
+        r'{"name": "\ud83d"}',
+        r'{"\uDE00": 1}',
+        r'[1, {"a": ["\ude00\ud83d", 18446744073709551616]}]',
+    ],
+)
+def test_half_of_a_surrogate_pair_in_json(family, text):
+    """Django and its API take it, but no file of text can hold it."""
+    emptied, gone, sound = (zoo.Specimen.objects.create(text=name) for name in ("emptied", "gone", "sound"))
+    with connection.cursor() as cursor:
+        for row, field, value in (
+            (emptied, "json", text),
+            (gone, "json_required", text),
+            (sound, "json", r'["\ud83d\ude00", "\\ud83d"]'),
+        ):
+            cursor.execute(f"UPDATE zoo_specimen SET {field} = %s WHERE id = %s", [value, row.pk.hex])
+    with pytest.raises(Unreadable) as caught:
+        take()
+    assert len(caught.value.details) == 2
+    assert f"zoo.specimen {emptied.pk}, field json: " in str(caught.value)
+    assert f"zoo.specimen {gone.pk}: the whole record, whose json_required is " in str(caught.value)
+
+    file = take(leave_out=True)
+    assert inspect(file, clear=False).as_json()["changes"]["zoo.specimen"]["changed"] == 1
+    file.seek(0)
+    with pytest.raises(Damaged, match="The safety copy cannot hold"):
+        services.restore_backup(file, CLEAR)
+    file.seek(0)
+    services.restore_backup(file, replace(CLEAR, without_safety_copy=True))
+    assert zoo.Specimen.objects.get(pk=emptied.pk).json is None
+    assert zoo.Specimen.objects.get(pk=sound.pk).json == ["\N{GRINNING FACE}", r"\ud83d"]
+    assert not zoo.Specimen.objects.filter(pk=gone.pk).exists()
 
 
 def test_nothing_else_is_lost(family):

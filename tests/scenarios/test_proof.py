@@ -30,6 +30,7 @@ from tests.support import older
 from tests.support.backups import Telling, metadata_of, rewritten, take
 from tests.support.matrices import again
 from tests.support.snapshots import differences, snapshot
+from tests.zoo import models as zoo
 
 
 @pytest.fixture
@@ -67,6 +68,20 @@ def test_older_backups_are_proved_through_their_upgrade(host_db, scratch, name):
         found = services.prove_backup(file)
     assert (found.verdict, found.reason) == (Verdict.PROVED, "")
     assert found.records > 100
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_what_sqlite_has_no_table_for_is_not_called_proved(family, scratch, monkeypatch, rows):
+    """That of a model for other databases only. One without rows does no harm."""
+    zoo.Shelf.objects.bulk_create(zoo.Shelf(number=number) for number in range(rows))
+    file = take()
+    monkeypatch.setenv("BACKUP_TEST_SHELF_VENDOR", "oracle")
+    found = services.prove_backup(file)
+    if rows:
+        assert found.verdict is Verdict.UNKNOWN
+        assert "zoo.shelf cannot be stored in SQLite" in found.reason
+    else:
+        assert (found.verdict, found.reason) == (Verdict.PROVED, "")
 
 
 def test_a_database_file_of_today_is_proved(host_db, scratch, tmp_path):

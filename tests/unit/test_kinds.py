@@ -10,19 +10,20 @@ import pytest
 from core import models as core
 from django.contrib.auth.models import Group, User
 from django.core import serializers
+from django.db import models
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from rest_framework.authtoken.models import Token
 
 from backup.archive import lines_of
 from backup.exceptions import InvalidRecord
-from backup.kinds import _DURATION, DURATION
+from backup.kinds import _DURATION, DURATION, kind_of
 from backup.tables import Table
 from tests.support.backups import restore, take
 from tests.support.properties import examples
 from tests.support.snapshots import differences, snapshot
 from tests.zoo import models as zoo
-from tests.zoo.fields import Size
+from tests.zoo.fields import Size, SizeField
 
 SPECIMEN = Table(zoo.Specimen)
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
@@ -346,3 +347,73 @@ def test_anything_is_no_record(value):
         SPECIMEN.row_from(value)
     with pytest.raises(InvalidRecord):
         SPECIMEN.batch_from([value])
+
+
+# --- Fields of plug-ins -----------------------------------------------------------------------------------
+
+
+class Words(models.TextField):
+    """Python sees a list, the database "a b": nothing tells Django's serializers how to write the list."""
+
+    def from_db_value(self, value, expression, connection):
+        return self.to_python(value)
+
+    def to_python(self, value):
+        return value.split() if isinstance(value, str) else value
+
+    def get_prep_value(self, value):
+        return " ".join(value) if isinstance(value, list) else value
+
+
+class Strange(SizeField):
+    """Its values are never the same as any other; or they say neither yes nor no to that."""
+
+    class Never(str):
+        __hash__ = str.__hash__
+
+        def __eq__(self, other):
+            return False
+
+    class Array(list):
+        __hash__ = None
+
+        def __eq__(self, other):
+            return Strange.Array(map(str.__eq__, self, other))
+
+        def __bool__(self):
+            raise ValueError("The truth value of an array is ambiguous")
+
+    def __init__(self, of):
+        super().__init__()
+        self.of = of
+
+    def to_python(self, value):
+        return self.of(value) if isinstance(value, str) else value
+
+    def get_prep_value(self, value):
+        return "".join(value)
+
+
+def field_of_its_own(field):
+    field.set_attributes_from_name("text")
+    field.model = zoo.Sample
+    return field
+
+
+def test_a_value_that_its_field_would_read_as_another_is_refused():
+    kind = kind_of(field_of_its_own(Words()))
+    with pytest.raises(ValueError, match="a"):
+        kind.dump(["a", "b"])
+
+
+def test_a_text_of_a_field_that_no_file_can_hold_is_refused():
+    kind = kind_of(field_of_its_own(Strange(str)))
+    with pytest.raises(ValueError, match="surrogates"):
+        kind.dump("\ud83d")
+
+
+@pytest.mark.parametrize("of", [Strange.Never, Strange.Array])
+def test_a_value_that_equals_nothing_is_known_by_its_text(of):
+    kind = kind_of(field_of_its_own(Strange(of)))
+    assert kind.dump(of("abc")) == "abc"
+    assert kind_of(field_of_its_own(SizeField())).dump(Size(3, 4)) == "3x4"

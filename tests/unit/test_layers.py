@@ -17,6 +17,7 @@ ROOMS = [
     "babybuddy",
     "conf",
     "options",
+    "threads",
     "scope",
     "kinds",
     "tables",
@@ -54,8 +55,18 @@ ROOMS = [
 #: Rooms that stand on fewer of ours than lie below them.
 ONLY = {
     "babybuddy": [],
-    "archive": ["exceptions", "conf", "options"],  # no model
-    "database": ["exceptions", "babybuddy", "conf", "options", "scope", "kinds", "tables"],  # no file
+    "threads": [],
+    "archive": ["exceptions", "conf", "options", "threads"],  # no model
+    "database": [
+        "exceptions",
+        "babybuddy",
+        "conf",
+        "options",
+        "threads",
+        "scope",
+        "kinds",
+        "tables",
+    ],  # no file
     "storage": ["exceptions", "ownership", "conf", "options", "archive", "database"],  # no model
     "access": ["exceptions", "conf", "options", "storage"],
     "forms": ["options"],

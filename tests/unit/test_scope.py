@@ -4,9 +4,11 @@ import pytest
 from core import models as core
 from django.apps import apps
 from django.contrib.admin.models import LogEntry
+from django.db import connection
 from rest_framework.authtoken.models import Token, TokenProxy
 
-from backup.scope import generic_references, label_of, models_in_scope
+from backup.checks import check_scope
+from backup.scope import elsewhere, generic_references, is_here, label_of, models_in_scope, routed
 from tests.zoo import models as zoo
 
 LABELS = [label_of(model) for model in models_in_scope()]
@@ -90,6 +92,55 @@ def test_the_order_is_always_the_same():
 )
 def test_exclude(exclude, gone):
     assert {label_of(model) for model in models_in_scope(exclude=exclude)} == {*LABELS} - gone
+
+
+@pytest.mark.parametrize(
+    ("option", "here", "not_here"),
+    [
+        ("required_db_vendor", connection.vendor, "oracle"),
+        ("required_db_features", ["supports_transactions"], ["supports_transactions", "supports_nothing"]),
+    ],
+)
+def test_what_is_for_other_databases_only(monkeypatch, option, here, not_here):
+    """`migrate` makes no table of it, so none is missing; and a file that holds it is of another database."""
+    monkeypatch.setattr(zoo.Shelf._meta, option, here)
+    assert [label_of(model) for model in models_in_scope()] == LABELS
+    assert elsewhere() == routed() == []
+    monkeypatch.setattr(zoo.Shelf._meta, option, not_here)
+    assert {label_of(model) for model in models_in_scope()} == {*LABELS} - {"zoo.shelf"}
+    assert not is_here(zoo.Shelf)
+    assert elsewhere() == ["zoo.shelf"]
+    assert routed() == []
+
+
+class Apart:
+    """The zoo is in another database. That its empty tables are in this one, too, is nobody's concern."""
+
+    def db_for_read(self, model, **hints):
+        return "apart" if model._meta.app_label == "zoo" else None
+
+    db_for_write = db_for_read
+
+
+class Replicated:
+    """All is read from a copy, and written here."""
+
+    def db_for_read(self, model, **hints):
+        return "replica"
+
+
+def test_what_is_only_read_from_and_written_to_another_database(settings):
+    settings.DATABASE_ROUTERS = [Apart()]
+    there = {label for label in LABELS if label.startswith("zoo.")}
+    assert {label_of(model) for model in models_in_scope()} == {*LABELS} - there
+    assert {*routed()} == {*elsewhere()} == there
+    assert [message.id for message in check_scope(None)] == ["backup.W008"]
+
+
+def test_what_is_read_from_a_copy_is_here(settings):
+    settings.DATABASE_ROUTERS = [Replicated()]
+    assert [label_of(model) for model in models_in_scope()] == LABELS
+    assert routed() == []
 
 
 def test_labels():

@@ -1,3 +1,4 @@
+import os
 import uuid
 
 from django.conf import settings
@@ -192,6 +193,9 @@ class Shelf(models.Model):
 
     number = models.PositiveBigIntegerField(primary_key=True)
     label = models.CharField(max_length=50)
+
+    class Meta:
+        required_db_vendor = os.environ.get("BACKUP_TEST_SHELF_VENDOR")  # of child processes
 
 
 class Sample(models.Model):

@@ -1222,6 +1222,6 @@ def test_tables_that_share_a_sequence(host_db):
 def test_every_hook_is_in_the_list(engine):
     """Whoever adds an engine needs to know no more than the list."""
     own = {name for kind in engine.__mro__ if kind not in Database.__mro__ for name in vars(kind)}
-    hooks = {name for name in own if hasattr(Database, name) and not name.startswith("__")}
+    hooks = {name for name in own if hasattr(Database, name) and not name.startswith("_")}
     listed = set(re.findall(r"\w+", " ".join(re.findall(r"^`.*`$", base.__doc__, re.MULTILINE))))
-    assert hooks - {"_abc_impl"} <= listed
+    assert hooks <= listed

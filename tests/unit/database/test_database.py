@@ -7,6 +7,7 @@ import pytest
 from core import models as core
 from django.apps import apps
 from django.contrib.auth.models import Group, User
+from django.core.checks import run_checks
 from django.db import OperationalError, connection
 
 from backup import services
@@ -545,3 +546,27 @@ def test_a_table_without_a_primary_key_is_locked_as_a_whole(without_primary_key,
     conformance.test_a_locked_table_takes_no_row_at_either_end(database_of(), empty)
     core.Note.objects.filter(note="later").delete()
     conformance.test_what_was_written_before_the_lock_is_seen_and_what_comes_later_waits(database_of())
+
+
+def test_the_system_check_names_models_that_django_does_not_manage(family, settings, monkeypatch):
+    """If they have tables of their own, which no backup holds."""
+
+    def found():
+        return [m for m in run_checks(databases=["default"]) if str(m.id).startswith("backup.")]
+
+    assert found() == []
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE zoo_ghost (id INTEGER PRIMARY KEY)")
+    try:
+        (message,) = found()
+        assert message.id == "backup.W012"
+        assert "zoo.ghost" in message.msg
+        assert "zoo.ghost" not in records_of(take())
+        settings.BACKUP_EXCLUDE = ["zoo.ghost"]
+        assert found() == [], "it is said already"
+        settings.BACKUP_EXCLUDE = []
+        monkeypatch.setattr(zoo.Ghost._meta, "db_table", "zoo_shelf")
+        assert found() == [], "the rows are those of another model"
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("DROP TABLE zoo_ghost")
