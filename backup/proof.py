@@ -20,6 +20,7 @@ from .archive import Key, Keys, open_archive, photos_beside
 from .archive.limits import megabytes
 from .archive.photos import stored_name
 from .conf import aware_now
+from .database.sqlite_file import is_database
 from .exceptions import BackupError, InvalidBackup, NoSuchBackup, RecordsRefused, TooLarge, UpgradeFailed
 from .options import SILENT, Reporter
 from .upgrade import process
@@ -166,7 +167,7 @@ def _bring_photos(
 
 def _lacking_room(source: BinaryIO, key: Key | None, photos_known: Collection[str]) -> str:
     """Return why there is no room for a proof; "" if there is."""
-    if process.is_database(source):
+    if is_database(source):
         needed = ROOM * source.seek(0, 2)
     else:
         with open_archive(source, edited=True, keys=Keys(key)) as archive:

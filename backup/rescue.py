@@ -8,7 +8,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,16 +19,12 @@ from django.db.migrations.recorder import MigrationRecorder
 from django.utils.translation import gettext as _
 
 from .database import Database, memo, reason_of
+from .database.sqlite_file import SIBLINGS, empty_log, use_log, uses_log
 from .exceptions import BackupError, Damaged, StorageFailed
 from .options import Reporter
 from .storage.atomic import sync_folder
 from .tables import Table
 from .upgrade import process
-
-#: The value in the header of a file that uses a write-ahead log.
-_WAL = 2
-#: The ends of the names of the files that SQLite has beside a database.
-SUFFIXES = ("-wal", "-shm", "-journal")
 
 
 @dataclass
@@ -137,9 +133,8 @@ def _new_file(database: Database, path: Path, fresh: Path) -> Iterator[Callable[
             folder.mkdir(0o700)
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
             shutil.copyfile(fresh, new)
-            if _has_wal(real):
-                with closing(sqlite3.connect(new)) as raw:
-                    raw.execute("PRAGMA journal_mode = WAL")
+            if uses_log(real):
+                use_log(new)
             _look_like(new, real)
         stack.callback(memo.forget_site)
         use = stack.enter_context(ExitStack())
@@ -177,8 +172,8 @@ def _replace(path: Path, new: Path, aside: Path) -> None:
     if Path(f"{new}-wal").exists():  # SQLite could not empty it
         raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
     _sync(new)
-    with suppress(sqlite3.Error, UnicodeDecodeError), closing(sqlite3.connect(path)) as raw:
-        raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the file then is whole without its log
+    with suppress(sqlite3.Error, UnicodeDecodeError):
+        empty_log(path)
     try:
         os.link(path, aside)
     except FileExistsError:
@@ -189,7 +184,7 @@ def _replace(path: Path, new: Path, aside: Path) -> None:
         _look_like(aside, path)
         _sync(aside)
     # SQLite would take them for those of the new file.
-    moved = [suffix for suffix in SUFFIXES if Path(f"{path}{suffix}").exists()]
+    moved = [suffix for suffix in SIBLINGS if Path(f"{path}{suffix}").exists()]
     try:
         for suffix in moved:
             os.replace(f"{path}{suffix}", f"{aside}{suffix}")
@@ -216,14 +211,6 @@ def _look_like(file: Path, other: Path) -> None:
         with suppress(OSError):
             info = other.stat()
             os.chown(file, info.st_uid, info.st_gid)
-
-
-def _has_wal(path: Path) -> bool:
-    """Tell whether a database file uses a write-ahead log, by its header."""
-    with path.open("rb") as file:
-        header = file.read(20)
-    is_whole = header.startswith(b"SQLite format 3\0")
-    return header[18] == _WAL if is_whole else Path(f"{path}-wal").exists()
 
 
 def _first_migration(database: Database) -> dict[str, object] | None:

@@ -42,6 +42,7 @@ from .archive.limits import megabytes
 from .archive.whole import write_whole
 from .conf import aware_now, conf
 from .database import MAX_NAMED, Database, database_of, memo, reason_of, refuse_dangling
+from .database.sqlite_file import is_database
 from .dump import Store, gc_paused, next_keys_of, unreadable, write_photos, write_records
 from .exceptions import (
     AlreadyRestored,
@@ -442,7 +443,7 @@ def _at_todays_schema(
             needs_upgrade, file_key = _look_at(source, options.edited, key, leave_out=options.leave_out)
             if needs_upgrade:
                 schema.check_site(connection)
-        is_plain = process.is_database(source) and not (options.edited or options.leave_out)
+        is_plain = is_database(source) and not (options.edited or options.leave_out)
         if needs_upgrade and may_grow and is_plain:
             with logged("upgrade", user) as log:
                 backup = stack.enter_context(process.read_meanwhile(source, path, reporter))
@@ -476,7 +477,7 @@ def _look_at(
 
     `key`: tried first. Raises `InvalidBackup`, `KeyNeeded`, `RestoreRefused`.
     """
-    if process.is_database(source):
+    if is_database(source):
         return True, None
     with unlocked(source, edited=edited, key=key) as archive:
         is_older = schema.is_older(database_of().connection, archive.metadata, leave_out=leave_out)
@@ -488,7 +489,7 @@ def key_of(source: BinaryIO, key: Key | None = None) -> Key | None:
 
     Needs no database. Raises `InvalidBackup`, `KeyNeeded`.
     """
-    if process.is_database(source):
+    if is_database(source):
         return None
     with unlocked(source, edited=True, key=key) as archive:  # the next step reports other faults
         return archive.key

@@ -28,6 +28,7 @@ from django.utils.translation import gettext as _
 from .. import babybuddy, exceptions
 from ..archive import GrowingArchive, Key, open_growing
 from ..conf import conf
+from ..database.sqlite_file import JOURNALS
 from ..exceptions import Busy, InvalidRecord, UpgradeFailed
 from ..options import SILENT, Reporter
 from ..restore.batches import no_room
@@ -50,16 +51,6 @@ WORKER = "backup.upgrade.worker"
 PREFIX = "babybuddy-backup-upgrade-"
 #: Seconds after which a folder without a lock is taken for one of killed processes.
 ABANDONED = 600
-#: Suffixes of the files beside an SQLite database that hold a part of it.
-SIBLINGS = ("-wal", "-journal")
-
-
-def is_database(source: BinaryIO) -> bool:
-    """Tell by its first bytes whether a file is an SQLite database."""
-    source.seek(0)
-    magic = source.read(16)
-    source.seek(0)
-    return magic == b"SQLite format 3\0"
 
 
 @contextmanager
@@ -121,7 +112,7 @@ def copy_source(source: BinaryIO, target: Path, path: Path | None) -> None:
 
     Raises `Busy` if one of them was changed meanwhile.
     """
-    originals = [file for suffix in ("", *SIBLINGS) if path and (file := Path(f"{path}{suffix}")).exists()]
+    originals = [file for suffix in ("", *JOURNALS) if path and (file := Path(f"{path}{suffix}")).exists()]
     before = [_fingerprint(file) for file in originals]
     source.seek(0)
     with target.open("wb") as copy:

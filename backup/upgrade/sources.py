@@ -6,7 +6,6 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from django.apps import apps as live_apps
@@ -105,13 +104,13 @@ def _leave_out_additions(table: Table, records: list[Any], left_out: Places) -> 
 class DatabaseSource(Source):
     """The rows of a database file. Only the columns that Django knows at its migrations are read."""
 
-    def __init__(self, reader: SQLite, *, leave_out: bool = False, lacks_journal: bool = False) -> None:
-        """`leave_out`: see `RestoreOptions`. `lacks_journal`: see the function of this name.
+    def __init__(self, reader: SQLite, *, leave_out: bool = False, lacks_log: bool = False) -> None:
+        """`leave_out`: see `RestoreOptions`. `lacks_log`: see `sqlite_file`.
 
         Raises `InvalidBackup` if it is not a database of Baby Buddy; `RestoreRefused` if it is of a newer version;
         `TooLarge`.
         """
-        self._reader, self._leave_out, self._lacks_journal = reader, leave_out, lacks_journal
+        self._reader, self._leave_out, self._lacks_log = reader, leave_out, lacks_log
         with damage_explained():
             applied = _applied_migrations(reader)
             apps = {app for app, _name in applied}
@@ -167,7 +166,7 @@ class DatabaseSource(Source):
     @property
     def is_whole(self) -> bool:
         """Whether nothing is left out, and nothing may be missing."""
-        return not (self._leave_out or self._lacks_journal or self._reader.missing_tables(self._tables))
+        return not (self._leave_out or self._lacks_log or self._reader.missing_tables(self._tables))
 
     def counts(self) -> dict[str, int]:
         """Return model label -> number of rows."""
@@ -206,7 +205,7 @@ class DatabaseSource(Source):
         left_out = self.metadata.left_out
         if left_out and not self._leave_out:
             raise unreadable(left_out)
-        if self._lacks_journal:
+        if self._lacks_log:
             reason = _("its -wal file is not there, which may hold the latest entries")
             left_out.add(Place("db.sqlite3", None, None, reason))
 
@@ -219,13 +218,6 @@ class DatabaseSource(Source):
             for name in sorted(_additions(self._reader, table)):
                 left_out.add(no_place(table.label, name))
         return left_out
-
-
-def lacks_journal(path: Path) -> bool:
-    """Tell whether a database file uses a write-ahead log (WAL), by its header, but the log is missing. The log need
-    not have contained anything."""
-    with path.open("rb") as file:
-        return 2 in file.read(20)[18:] and not Path(f"{path}-wal").exists()
 
 
 def _applied_migrations(reader: SQLite) -> list[MigrationKey]:

@@ -27,6 +27,7 @@ from ..archive.names import shown
 from ..conf import conf
 from ..database import Database, database_of, refuse_dangling, refuse_records
 from ..database.sqlite import SQLite
+from ..database.sqlite_file import is_database, lacks_log
 from ..dump import gc_paused, unreadable, write_records
 from ..exceptions import InvalidBackup
 from ..options import Place, Places, RecordCounter, Reporter
@@ -42,7 +43,6 @@ from .sources import (
     apps_in_scope,
     bound_batches,
     installed_apps,
-    lacks_journal,
     no_place,
 )
 
@@ -84,10 +84,10 @@ def upgrade(
     archive: Archive | None = None
     source: Source
     with path.open("rb") as file, ExitStack() as stack:
-        if process.is_database(file):
-            lacks = lacks_journal(path)  # before SQLite makes one
+        if is_database(file):
+            lacks = lacks_log(path)  # before SQLite makes one
             reader = stack.enter_context(SQLite.foreign(path))
-            source = DatabaseSource(reader, leave_out=leave_out, lacks_journal=lacks)
+            source = DatabaseSource(reader, leave_out=leave_out, lacks_log=lacks)
             if source.is_of_today and _write_as_it_is(source, folder, reporter, growing):
                 return
             unknown_apps = source.unknown_apps
