@@ -21,7 +21,7 @@ from .exceptions import Unreadable
 from .kinds import NATURAL, Plain
 from .media import NamedPhoto, NamedPhotos, PhotoReader, UnreadablePhotoError
 from .options import PHOTOS, SILENT, Place, Places, RecordCounter, Reporter
-from .tables import Batch, Column, Table, describe, place_of, places_in_words
+from .tables import Batch, Column, Table, describe, place_of, places_in_words, refers_to_nothing
 
 #: How many missing photos are named one by one.
 MOST_WARNINGS = 100
@@ -288,8 +288,7 @@ class References:
 
 
 def _dangling(table: Table, key: Plain, name: str, label: str, value: Plain) -> Place:
-    reason = _("it refers to %(model)s %(key)s, which is not there") % {"model": label, "key": value}
-    return place_of(table.label, key, name, reason)
+    return place_of(table.label, key, name, refers_to_nothing(label, value))
 
 
 def _target(column: Column) -> Target:

@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -157,10 +157,10 @@ def _write_backup(
     leave_out: bool = False,
     photos: bool = False,
     store: Store | None = None,
-    here: Database | None = None,
+    snapshot: Database | None = None,
 ) -> Metadata:
-    """Write a backup, encrypted if there is a key. `photos`, `store`: see `create_backup`. `here`: the snapshot to read
-    from; None opens a new one."""
+    """Write a backup, encrypted if there is a key. `photos`, `store`: see `create_backup`. `snapshot`: to read from;
+    None opens a new one."""
     database = database_of()
     tables = _tables()
     zone = babybuddy.user_timezone(user)
@@ -170,7 +170,7 @@ def _write_backup(
         database.exact_session(),
         Writer(target, Limits(photos=conf.max_photos)) as writer,
     ):
-        with gc_paused(), nullcontext(here) if here else database.snapshot() as reader:
+        with gc_paused(), nullcontext(snapshot) if snapshot else database.snapshot() as reader:
             metadata = Metadata(
                 timestamp=aware_now().astimezone(zone),
                 timezone=zone.key,
@@ -726,7 +726,14 @@ def restore_backup(
     """
     with logged("restore", user) as log:
         result = _restore(
-            source, options, user, reporter, idempotency_key, key, path=path, most_removed=most_removed
+            source,
+            options,
+            user=user,
+            reporter=reporter,
+            idempotency_key=idempotency_key,
+            key=key,
+            path=path,
+            most_removed=most_removed,
         )
         log(f"{result.records} records, safety copy {result.safety_copy}")
         return result
@@ -759,7 +766,15 @@ def undo_restore(
                 as_it_was=is_ours,
                 undoes=is_ours and undone is not None and undone.kept_passwords,
             )
-            result = _restore(source, options, user, reporter, idempotency_key or copy, key, label, undone)
+            result = _restore(
+                source,
+                options,
+                user=user,
+                reporter=reporter,
+                idempotency_key=idempotency_key or copy,
+                key=key,
+                undo=_Undo(label, undone),
+            )
         log(f"{result.records} records of {copy}, safety copy {result.safety_copy}")
         return result
 
@@ -814,20 +829,28 @@ def _copy_to_undo(last: state.LastRestore | None) -> str:
     return last.safety_copy
 
 
+@dataclass(frozen=True)
+class _Undo:
+    """That a restore is an undo. `label`: for its safety copy. `undone`: the last restore, if that is undone."""
+
+    label: str
+    undone: state.LastRestore | None
+
+
 def _restore(
     source: BinaryIO,
     options: RestoreOptions,
+    *,
     user: Any,
     reporter: Reporter,
     idempotency_key: str,
     key: Key | None,
-    undo: str = "",
-    undone: state.LastRestore | None = None,
+    undo: _Undo | None = None,
     path: Path | None = None,
     most_removed: int | None = None,
 ) -> Result:
-    """Restore or undo. `undo`: the label for the safety copy of an undo; "" for a restore. `undone`: the last restore,
-    if that is the one to undo. `most_removed`: see `restore_backup`."""
+    """Restore or undo. For the other parameters, see `restore_backup`."""
+    undone = undo.undone if undo else None
     database = database_of()
     tables = _tables()
     with ExitStack() as stack:
@@ -872,22 +895,26 @@ def _restore(
         total = sum(member.records for label, member in members if part_of(label) in options.parts)
         counter = RecordCounter(reporter, max(total, 0))
         placing = Placing(archive, reporter, leave_out=options.leave_out)
-        with ExitStack() as snapshot:
+        with ExitStack() as stack_of_snapshot:
             # Plan and safety copy use the same snapshot. At the end it is checked whether anything has changed since.
-            here = database
+            snapshot = database
             if not options.without_safety_copy:
-                here = snapshot.enter_context(database.snapshot())
-            marker = here.change_marker(tables)
+                snapshot = stack_of_snapshot.enter_context(database.snapshot())
+            marker = snapshot.change_marker(tables)
             plan = _plan(
-                archive, here, spool, options, user, report=counter.add, placing=placing, into=database
+                archive, snapshot, spool, options, user, report=counter.add, placing=placing, into=database
             )
             refuse(plan, options)
             reporter.phase(Phase.COPY)
-            label = undo or _("before restoring %(file)s") % {"file": _named(archive.metadata.timestamp)}
+            label = (
+                undo.label
+                if undo
+                else _("before restoring %(file)s") % {"file": _named(archive.metadata.timestamp)}
+            )
             safety_copy = stack.enter_context(_safety_copy(user, label, reporter, options, rescue))
             note = stack.enter_context(_taken_back(placing, safety_copy))
             if marker is not None:
-                safety_copy.make(None if here is database else here)
+                safety_copy.make(None if snapshot is database else snapshot)
         if placing.count(State.ADDED):
             reporter.phase(Phase.WRITE)
             placing.place(note)
@@ -936,7 +963,7 @@ def _restore(
                 aware_now().isoformat(),
                 _digest(idempotency_key),
                 safety_copy.name,
-                is_undo=bool(undo),
+                is_undo=undo is not None,
                 made=made,
                 checksum=safety_copy.checksum,
                 kept_passwords=not plan.accounts.passwords,
@@ -1269,14 +1296,14 @@ class _SafetyCopy:
         #: Whether the restore may have changed something, so that the copy has to stay.
         self.is_needed = False
 
-    def make(self, here: Database | None = None) -> None:
-        """Make the copy, or replace it by a new one. `here`: see `_write_backup`. Raises `Damaged`, `StorageFailed`."""
+    def make(self, snapshot: Database | None = None) -> None:
+        """Make the copy, or replace it by a new one. `snapshot`: see `_write_backup`. Raises `Damaged`, `StorageFailed`."""
         if self._is_made:
             return
         try:
             leave_out = self._options.without_safety_copy
             name, is_new, metadata = _keep_copy(
-                self._user, self._label, self._reporter, leave_out=leave_out, here=here
+                self._user, self._label, self._reporter, leave_out=leave_out, snapshot=snapshot
             )
         except Unreadable as error:
             message = _(
@@ -1307,13 +1334,13 @@ class _SafetyCopy:
 
 
 def _keep_copy(
-    user: Any, label: str, reporter: Reporter, *, leave_out: bool, here: Database | None = None
+    user: Any, label: str, reporter: Reporter, *, leave_out: bool, snapshot: Database | None = None
 ) -> tuple[str, bool, Metadata]:
-    """Keep a backup of the present state. `here`: see `_write_backup`. Returns its name, whether it is new, and what it
+    """Keep a backup of the present state. `snapshot`: see `_write_backup`. Returns its name, whether it is new, and what it
     says of itself."""
     with tempfile.TemporaryFile() as file:
         key = key_for(Place.LOCAL)
-        metadata = _write_backup(file, user, label, reporter, key, leave_out=leave_out, here=here)
+        metadata = _write_backup(file, user, label, reporter, key, leave_out=leave_out, snapshot=snapshot)
         file.seek(0)
         same = kept.same_state(metadata)
         stored = same or kept.keep(file, metadata, kept.BackupKind.SAFETY)

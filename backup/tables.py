@@ -415,6 +415,11 @@ def cannot_store(value: object) -> str:
 MAX_NAMED = 20
 
 
+def refers_to_nothing(label: str, key: object) -> str:
+    """Return the reason, as a phrase, if a reference to a row of a model is dangling."""
+    return _("it refers to %(model)s %(key)s, which is not there") % {"model": label, "key": key}
+
+
 def place_of(label: str, pk: Plain, field: str | None, reason: str) -> Place:
     """Return a place for a file: short, and without a secret."""
     if label in babybuddy.SECRET_KEYS:

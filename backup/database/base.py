@@ -124,11 +124,10 @@ from pathlib import Path
 from typing import Any
 
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
-from django.utils.translation import gettext as _
 
 from ..options import Places
 from ..scope import is_here
-from ..tables import MAX_NAMED, Column, Relation, Table, describe, place_of
+from ..tables import MAX_NAMED, Column, Relation, Table, describe, place_of, refers_to_nothing
 from .natural_keys import without_key
 from .salvage import Salvage
 from .writing import Writing
@@ -159,10 +158,8 @@ class DanglingRow:
 
     @property
     def reason(self) -> str:
-        return _("it refers to %(model)s %(key)s, which is not there") % {
-            "model": self.column.refers_to,
-            "key": without_key(self.value) if self.column.is_natural else self.value,
-        }
+        key = without_key(self.value) if self.column.is_natural else self.value
+        return refers_to_nothing(self.column.refers_to, key)
 
 
 def is_checked(column: Column) -> bool:
