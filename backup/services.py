@@ -1297,7 +1297,10 @@ class _SafetyCopy:
         self.is_needed = False
 
     def make(self, snapshot: Database | None = None) -> None:
-        """Make the copy, or replace it by a new one. `snapshot`: see `_write_backup`. Raises `Damaged`, `StorageFailed`."""
+        """Make the copy, or replace it by a new one. `snapshot`: see `_write_backup`.
+
+        Raises `Damaged`, `StorageFailed`.
+        """
         if self._is_made:
             return
         try:
@@ -1336,8 +1339,8 @@ class _SafetyCopy:
 def _keep_copy(
     user: Any, label: str, reporter: Reporter, *, leave_out: bool, snapshot: Database | None = None
 ) -> tuple[str, bool, Metadata]:
-    """Keep a backup of the present state. `snapshot`: see `_write_backup`. Returns its name, whether it is new, and what it
-    says of itself."""
+    """Keep a backup of the present state. `snapshot`: see `_write_backup`. Returns its name, whether it is new, and
+    what it says of itself."""
     with tempfile.TemporaryFile() as file:
         key = key_for(Place.LOCAL)
         metadata = _write_backup(file, user, label, reporter, key, leave_out=leave_out, snapshot=snapshot)
