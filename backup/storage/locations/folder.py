@@ -47,8 +47,7 @@ class Folder(Client):
         if _is_of_backups(path):
             raise WrongAddress(
                 _(
-                    "Its folder is that of the backups themselves (BACKUP_ROOT), or around or inside of it, so a copy "
-                    "there would be none."
+                    "Its folder is that of the backups themselves (BACKUP_ROOT), so a copy there would be none."
                 )
             )
         self.folder = self._path = path
@@ -148,12 +147,11 @@ class Folder(Client):
 
 
 def _is_of_backups(path: Path) -> bool:
-    """Tell whether a folder is that of the backups themselves, or around or inside of it."""
+    """Tell whether a folder is that of the backups themselves. One inside or around it may be another disk."""
     with suppress(StorageFailed), files.storage_errors():  # if their storage is wrong, that is said elsewhere
         storage = files.storage()
         if isinstance(storage, FileSystemStorage):
-            own, other = Path(storage.location).resolve(), path.resolve()
-            return own.is_relative_to(other) or other.is_relative_to(own)
+            return Path(storage.location).resolve() == path.resolve()
     return False
 
 

@@ -77,11 +77,10 @@ def test_what_root_sends_belongs_to_the_owner_of_the_folder(nas, is_new):
     assert (nas.parent / "roots").stat().st_uid == 0
 
 
-@pytest.mark.parametrize("below", ["", "nas"])
-def test_the_folder_of_the_backups_themselves_is_none(host_db, settings, below):
-    settings.BACKUP_LOCATIONS = {"there": f"{conf.root / below}"}
+def test_the_folder_of_the_backups_themselves_is_none(host_db, settings):
+    settings.BACKUP_LOCATIONS = {"there": f"{conf.root}"}
     place = location("there")
     for act in (place.names, place.test, lambda: place.send("kept/a.zip", io.BytesIO(b"a"))):
         with pytest.raises(WrongAddress, match="copy there would be none"):
             act()
-    assert not (conf.root / below / MARKER).exists()
+    assert not (conf.root / MARKER).exists()
