@@ -192,8 +192,6 @@ _APART: dict[str, list[Sequence[str]]] = {
     "core.child": [("first_name", "last_name"), ("birth_date",)],
     "core.tag": [("name",)],
     "core.tagged": [("content_type", "object_id")],
-    # Of people, so that nobody gets what another one has: rights, tokens, timers.
-    "auth.user": [("username",)],
     "auth.group": [("name",)],
 }
 
@@ -202,6 +200,9 @@ def apart(table: Table) -> list[list[int]]:
     """Return sets of positions in a row: two rows with the same key that differ in at least one position of each set
     are plainly different records. [] if that cannot be told. Entries differ by their child or their moment."""
     sets = _APART.get(table.label, [])
+    user = get_user_model()
+    if table.label == user._meta.label_lower:  # nobody gets what another one has: rights, tokens, timers
+        sets = [(user.USERNAME_FIELD,)]
     date_column = date_column_of(table)
     if date_column is not None:
         sets = [("child", date_column.name)]

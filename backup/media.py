@@ -224,12 +224,17 @@ class PhotoReader:
                 file.close()
 
 
-@lru_cache(maxsize=16)
 def _sparing(storage: Any) -> Any:
     """Return a storage that reads in little memory: by default, those of django-storages keep a whole file in
     memory."""
     if getattr(storage, "max_memory_size", None) != 0:
         return storage
+    # Django's default storage is an object that stands for another one, which changes with the settings.
+    return _sparing_copy(getattr(storage, "_wrapped", storage))
+
+
+@lru_cache(maxsize=16)
+def _sparing_copy(storage: Any) -> Any:
     sparing = copy.copy(storage)
     sparing.max_memory_size = _BLOCK
     return sparing

@@ -95,10 +95,10 @@ def is_here(model: type[Model]) -> bool:
 
 def _is_routed(model: type[Model]) -> bool:
     """Tell whether a router puts a model into another database: its table, or only its rows. Where it is read from does
-    not matter: that may be a copy of the default database."""
-    return (
-        not router.allow_migrate_model(DEFAULT_DB_ALIAS, model)
-        or router.db_for_write(model) != DEFAULT_DB_ALIAS
+    not matter: that may be a copy of the default database. Nor does a second alias of that, to which users go, too."""
+    return not router.allow_migrate_model(DEFAULT_DB_ALIAS, model) or router.db_for_write(model) not in (
+        DEFAULT_DB_ALIAS,
+        router.db_for_write(get_user_model()),
     )
 
 

@@ -161,11 +161,6 @@ def owner_of_keys(label: str) -> str:
     return label_of(target.model) if target.primary_key else label
 
 
-def generics_last(tables: Iterable[Table]) -> list[Table]:
-    """Move tables with generic references to the end, since these may lead to rows of any other table."""
-    return sorted(tables, key=lambda table: bool(table.generics))
-
-
 def in_order(keys: Iterable[Plain]) -> list[Plain]:
     """Sort the keys of a many-to-many list as they are in rows."""
     return sorted(keys, key=lambda key: (isinstance(key, (str, tuple)), key))

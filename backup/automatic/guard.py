@@ -58,9 +58,10 @@ def losses(before: Archive, now: Archive) -> list[Loss]:
         before.metadata.includes_media and now.metadata.includes_media
     ):  # BACKUP_PHOTOS may have been switched off
         then, today = len(before.metadata.photos), len(now.metadata.photos)
-        # There are warnings if records still name the photos: then nobody took them away on purpose, the folder of
-        # photos may not be mounted, and a few are too many.
-        if _are_many(then, today, 0 if now.metadata.warnings else MANY):
+        # There are more warnings than before if records still name the photos: then nobody took them away on purpose,
+        # the folder of photos may not be mounted, and a few are too many.
+        are_named = len(now.metadata.warnings) > len(before.metadata.warnings)
+        if _are_many(then, today, 0 if are_named else MANY):
             fewer.append(Loss(PHOTOS, then, today))
     return fewer
 

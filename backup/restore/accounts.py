@@ -52,8 +52,8 @@ def account_changes(plan: Plan, database: Database) -> AccountChanges:
         rights=differing(RIGHTS),
         tokens=_tokens(plan, database, names_here, names_then),
         groups=_groups(plan, database),
-        added=_not_among(names_then.values(), names_here.values()),
-        removed=_not_among(names_here.values(), names_then.values()),
+        added=_not_among(names_then.values(), names_here.values(), folds=database.folds_texts),
+        removed=_not_among(names_here.values(), names_then.values(), folds=database.folds_texts),
     )
 
 
@@ -120,10 +120,11 @@ def _groups(plan: Plan, database: Database) -> list[str]:
     return sorted(group for group, permitted in current.items() if then.get(group) != permitted)
 
 
-def _not_among(names: Iterable[str], others: Iterable[str]) -> list[str]:
-    """Return the names that are not among the others, ignoring case, which some databases do."""
-    known = {name.casefold() for name in others}
-    return sorted(name for name in names if name.casefold() not in known)
+def _not_among(names: Iterable[str], others: Iterable[str], *, folds: bool) -> list[str]:
+    """Return the names that are not among the others. `folds`: whether the database ignores case."""
+    fold = str.casefold if folds else str
+    known = {fold(name) for name in others}
+    return sorted(name for name in names if fold(name) not in known)
 
 
 def in_words(changes: AccountChanges) -> list[str]:

@@ -7,7 +7,7 @@ from functools import partial
 
 from ..database import Database, refuse_records
 from ..options import RecordCounter
-from ..tables import Table, generics_last
+from ..tables import Table
 from .plan import Plan
 from .records import RecordReader
 from .replaced import Replaced
@@ -45,7 +45,8 @@ def next_keys(plan: Plan, database: Database) -> dict[Table, int]:
     keys = {}
     for table in [*plan.tables, *plan.emptied] if plan.mode.clears else ():
         if table.highest_usable_key is not None:
-            key = plan.metadata.next_keys.get(table.label) or 1 + int(database.highest_key(table) or 0)
+            highest = max(int(database.highest_key(table) or 0), plan.highest_left_out.get(table.label, 0))
+            key = plan.metadata.next_keys.get(table.label) or 1 + highest
             keys[table] = key if plan.options.as_it_was else min(key, table.highest_usable_key)
     return keys
 
@@ -93,18 +94,13 @@ def _write_changes(
 ) -> tuple[dict[str, int], dict[str, int]]:
     """Write the rows that are missing here or differ. Returns what `write` returns."""
     replaced: dict[str, int] = {}
-    removed: dict[str, int] = {}
-    gone = Replaced(plan, database, reader.quiet())
-    by_label = {
-        table.label: table for table in [*tables, *plan.tables]
-    }  # those of the plan are objects of their own
-    for table in generics_last(by_label.values()):
-        removed[table.label] = gone.remove(table)
+    gone = Replaced(plan, database, tables, reader.quiet())
+    for table in plan.tables:
         database.delete(table, plan.displaced.get(table.label, []))
-        for batch in plan.batches(database, table) if table in plan.tables else ():
+        for batch in plan.batches(database, table):
             database.insert(table, batch.added)
             database.update(table, [*batch.changed, *batch.replaced])
             gone.add(table, (row[0] for row in batch.replaced))
             replaced[table.label] = replaced.get(table.label, 0) + len(batch.replaced)
             counter.add(table.label, batch.records)
-    return replaced, removed
+    return replaced, gone.remove()

@@ -18,7 +18,7 @@ from ..exceptions import InvalidBackup, RecordsRefused
 from ..kinds import TEXT, Plain
 from ..options import Places, RestoreMode, RestoreOptions
 from ..scope import part_of
-from ..tables import Row, Table, describe, generics_last, owner_of_keys, places_in_words
+from ..tables import Row, Table, describe, owner_of_keys, places_in_words
 from .accounts import account_changes, in_words, passwords_since
 from .batches import Spool
 from .collation import collation_conflict, collation_conflicts, is_same_text, merge, too_narrow
@@ -114,6 +114,7 @@ def build(
         key_map=resolver.key_map,
         displaced=resolver.displaced,
         matched=resolver.matched,
+        highest_left_out=others.highest,
         conflicts=[*named, *others_conflicts][:MAX_NAMED],
         merged=reader.merged,
         renamed=reader.renamed,
@@ -358,17 +359,8 @@ def _count_changes(
     """Compare all rows, and give examples to the preview. Returns model label -> what happens to its rows; and how many
     of them go since they belong to a row that is replaced."""
     changes: dict[str, Changes] = {}
-    belonging: dict[str, int] = {}
-    gone = Replaced(plan, database, reader)
-    for table in generics_last(tables):
-        keys = gone.keys(table)
-        if keys:
-            preview.add_removed(database, table, keys)
-            belonging[table.label] = len(keys)
-        if table not in plan.tables and table not in plan.emptied:
-            if keys:
-                changes[table.label] = Changes(removed=len(keys))
-            continue
+    gone = Replaced(plan, database, tables, reader)
+    for table in [*plan.tables, *plan.emptied]:
         before = _count_here(plan, database, table)
         added = changed = replaced = unchanged = 0
         for batch in plan.batches(database, table) if table in plan.tables else ():
@@ -389,11 +381,17 @@ def _count_changes(
             elif removed:
                 preview.add_missing(database, table)
         else:
-            removed = len(displaced) + replaced + len(keys)
+            removed = len(displaced) + replaced
             if displaced:
                 preview.add_removed(database, table, displaced)
         changes[table.label] = Changes(added + replaced, changed, unchanged, removed, replaced)
-    return {table.label: changes[table.label] for table in tables if table.label in changes}, belonging
+    going = gone.find()
+    for table in tables:
+        if keys := [*going.get(table.label, ())]:
+            preview.add_removed(database, table, keys)
+            change = changes.get(table.label, Changes())
+            changes[table.label] = replace(change, removed=change.removed + len(keys))
+    return changes, {label: len(keys) for label, keys in going.items()}
 
 
 def _children(plan: Plan) -> list[str]:

@@ -77,6 +77,10 @@ def usable(table: Table, unresolved: Iterable[Table]) -> Groups:
     return [group for group in table.uniques if places.isdisjoint({0, *group})]
 
 
+def _apart_by(apart: Sequence[Sequence[int]]) -> Callable[[Row, Row], bool] | None:
+    return (lambda current, row: are_apart(current, row, apart)) if apart else None
+
+
 def are_apart(current: Row, row: Row, apart: Sequence[Sequence[int]]) -> bool:
     """Tell whether two rows are plainly different records. `apart`: see `babybuddy.apart`."""
     return bool(apart) and all(any(current[place] != row[place] for place in places) for places in apart)
@@ -199,7 +203,78 @@ class MatchedRows(Resolver):
     def _keep(
         self, table: Table, rows: Rows, groups: Groups, own: dict[Plain, Plain], highest: Plain
     ) -> None:
-        """Keep rows that are plainly another record, see `KeptRows`. Here, they are replaced."""
+        """Keep the rows that are another record: the record that has their key gets another one, or is the row that is
+        the same in all but its key, since it has been restored this way before."""
+        is_another = self._is_another(table)
+        if is_another is None:
+            return
+        #: Key of a record whose row is plainly another record -> digest of its values.
+        strangers: dict[Plain, bytes] = {}
+        for batch in rows():
+            remapped = self.key_map.remap_references(table, [row for row in batch if row[0] not in own])
+            others: list[Row] = []
+            for keys in self._database.portions(table, [row[0] for row in remapped]):
+                current = self._database.rows_by_key(table, keys)
+                others += [row for row in remapped if row[0] in current and is_another(current[row[0]], row)]
+            for row, matches in zip(others, self.matches(table, others, groups), strict=True):
+                if not matches:  # otherwise its unique values say that it is that row after all
+                    strangers[row[0]] = _digest(row)
+        alike = self._rows_alike(table, rows, strangers, own) if strangers else {}
+        for key in strangers:
+            if key not in alike:
+                highest = alike[key] = self._fresh(table, key, highest)
+            own[key] = alike[key]
+
+    def _rows_alike(
+        self, table: Table, rows: Rows, strangers: Mapping[Plain, bytes], own: Mapping[Plain, Plain]
+    ) -> dict[Plain, Plain]:
+        """Return key of a record -> key of the row here that is the same in all but its key. Each row is used once."""
+        wanted = {*strangers.values()}
+        candidates: dict[Plain, bytes] = {}
+        for columns in self._database.batches(table):
+            digests = {row[0]: _digest(row) for row in zip(*columns, strict=True)}
+            candidates.update((key, digest) for key, digest in digests.items() if digest in wanted)
+        taken = {*own.values()}
+        for batch in rows() if candidates else ():
+            taken.update(
+                row[0]
+                for row in batch
+                if row[0] in candidates and row[0] not in strangers and row[0] not in own
+            )
+        wanted = {*candidates.values()}
+        alike = {key: digest for key, digest in strangers.items() if digest in wanted}
+        waiting: dict[bytes, list[Plain]] = {}
+        for key, digest in self._with_attached(table, alike, here=False).items():
+            waiting.setdefault(digest, []).append(key)
+        same_rows: dict[Plain, Plain] = {}
+        for key, digest in self._with_attached(table, candidates, here=True).items():
+            if key not in taken and waiting.get(digest):
+                same_rows[waiting[digest].pop(0)] = key
+        return same_rows
+
+    def _with_attached(
+        self, table: Table, digests: Mapping[Plain, bytes], *, here: bool
+    ) -> dict[Plain, bytes]:
+        """Return key -> digest of a row with what is attached to it. `here`: of rows here, not of the backup's."""
+        keys = {str(key): key for key in digests} if self.attached else {}
+        attached_texts: dict[Plain, list[str]] = {key: [] for key in digests}
+        for other, rows in self.attached if keys else ():
+            batches = (list(zip(*columns, strict=True)) for columns in self._database.batches(other))
+            for batch in batches if here else rows():
+                # Attached records refer to this one by its key in the backup, and to others by their keys here.
+                remapped = batch if here else self.key_map.remap_references(other, batch)
+                for row, values in zip(batch, remapped, strict=True):
+                    for type_place, place in other.generics:
+                        if owner_of(row[type_place]) == table.label and str(row[place]) in keys:
+                            rest = [v for p, v in enumerate(values) if p not in (0, type_place, place)]
+                            attached_texts[keys[str(row[place])]].append(f"{other.label} {rest!r}")
+        return {key: _digest((key, digests[key], *sorted(texts))) for key, texts in attached_texts.items()}
+
+    def _is_another(self, table: Table) -> Callable[[Row, Row], bool] | None:
+        """Return a function that tells whether a row here is another record than the one with its key in the backup,
+        and stays; None if none is. Here, a row that is plainly another record is replaced, unless rows refer to it that
+        are not restored."""
+        return _apart_by(babybuddy.apart(table)) if table.label in self._in_use else None
 
     def _claim(
         self,
@@ -281,79 +356,8 @@ class KeptRows(MatchedRows):
     def resolves(self, table: Table) -> bool:
         return super().resolves(table) or bool(babybuddy.apart(table))
 
-    def _keep(
-        self, table: Table, rows: Rows, groups: Groups, own: dict[Plain, Plain], highest: Plain
-    ) -> None:
-        is_another = self._is_another(table)
-        if is_another is None:
-            return
-        #: Key of a record whose row is plainly another record -> digest of its values.
-        strangers: dict[Plain, bytes] = {}
-        for batch in rows():
-            remapped = self.key_map.remap_references(table, [row for row in batch if row[0] not in own])
-            others: list[Row] = []
-            for keys in self._database.portions(table, [row[0] for row in remapped]):
-                current = self._database.rows_by_key(table, keys)
-                others += [row for row in remapped if row[0] in current and is_another(current[row[0]], row)]
-            for row, matches in zip(others, self.matches(table, others, groups), strict=True):
-                if not matches:  # otherwise its unique values say that it is that row after all
-                    strangers[row[0]] = _digest(row)
-        alike = self._rows_alike(table, rows, strangers, own) if strangers else {}
-        for key in strangers:
-            if key not in alike:
-                highest = alike[key] = self._fresh(table, key, highest)
-            own[key] = alike[key]
-
-    def _rows_alike(
-        self, table: Table, rows: Rows, strangers: Mapping[Plain, bytes], own: Mapping[Plain, Plain]
-    ) -> dict[Plain, Plain]:
-        """Return key of a record -> key of the row here that is the same in all but its key. Each row is used once."""
-        wanted = {*strangers.values()}
-        candidates: dict[Plain, bytes] = {}
-        for columns in self._database.batches(table):
-            digests = {row[0]: _digest(row) for row in zip(*columns, strict=True)}
-            candidates.update((key, digest) for key, digest in digests.items() if digest in wanted)
-        taken = {*own.values()}
-        for batch in rows() if candidates else ():
-            taken.update(
-                row[0]
-                for row in batch
-                if row[0] in candidates and row[0] not in strangers and row[0] not in own
-            )
-        wanted = {*candidates.values()}
-        alike = {key: digest for key, digest in strangers.items() if digest in wanted}
-        waiting: dict[bytes, list[Plain]] = {}
-        for key, digest in self._with_attached(table, alike, here=False).items():
-            waiting.setdefault(digest, []).append(key)
-        same_rows: dict[Plain, Plain] = {}
-        for key, digest in self._with_attached(table, candidates, here=True).items():
-            if key not in taken and waiting.get(digest):
-                same_rows[waiting[digest].pop(0)] = key
-        return same_rows
-
-    def _with_attached(
-        self, table: Table, digests: Mapping[Plain, bytes], *, here: bool
-    ) -> dict[Plain, bytes]:
-        """Return key -> digest of a row with what is attached to it. `here`: of rows here, not of the backup's."""
-        keys = {str(key): key for key in digests} if self.attached else {}
-        attached_texts: dict[Plain, list[str]] = {key: [] for key in digests}
-        for other, rows in self.attached if keys else ():
-            batches = (list(zip(*columns, strict=True)) for columns in self._database.batches(other))
-            for batch in batches if here else rows():
-                # Attached records refer to this one by its key in the backup, and to others by their keys here.
-                remapped = batch if here else self.key_map.remap_references(other, batch)
-                for row, values in zip(batch, remapped, strict=True):
-                    for type_place, place in other.generics:
-                        if owner_of(row[type_place]) == table.label and str(row[place]) in keys:
-                            rest = [v for p, v in enumerate(values) if p not in (0, type_place, place)]
-                            attached_texts[keys[str(row[place])]].append(f"{other.label} {rest!r}")
-        return {key: _digest((key, digests[key], *sorted(texts))) for key, texts in attached_texts.items()}
-
     def _is_another(self, table: Table) -> Callable[[Row, Row], bool] | None:
-        """Return a function that tells whether a row here is another record than the one with its key in the backup;
-        None if none is."""
-        apart = babybuddy.apart(table)
-        return (lambda current, row: are_apart(current, row, apart)) if apart else None
+        return _apart_by(babybuddy.apart(table))
 
 
 class BackupKeys(KeptRows):

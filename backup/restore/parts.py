@@ -14,8 +14,8 @@ from itertools import compress
 from django.utils.translation import gettext as _
 
 from ..database import Database
-from ..kinds import NATURAL, Plain
-from ..tables import Batch, Table, generics_last
+from ..kinds import INTEGER, NATURAL, Plain
+from ..tables import Batch, Table
 from .identity import MatchedRows, usable
 from .key_map import KeyMap, owner_of
 from .records import RecordReader
@@ -42,6 +42,8 @@ class Others:
         self._gone: dict[str, set[Plain]] = {}
         #: The same keys as texts, of models that generic references lead to.
         self._texts: dict[str, set[str]] = {}
+        #: Label -> the highest key of a record that is left out, where keys are numbers.
+        self.highest: dict[str, int] = {}
         #: Label -> number of records that are left out.
         self.left_out: Counter[str] = Counter()
         unresolved = _referred_to(tables, restored, in_backup=reader.archive.metadata.models)
@@ -51,16 +53,24 @@ class Others:
         referred_to = {label for table in restored for label in labels_referred_to(table)}
         if any(table.generics for table in restored):
             referred_to |= {table.label for table in restored}
-        for table in generics_last(restored) if self._here else ():
-            if self.concerns(table):
+        concerned = [table for table in restored if self.concerns(table)] if self._here else []
+        while concerned:  # what needs a record that is left out may come before it
+            before = {label: len(keys) for label, keys in self._gone.items()}
+            for table in concerned:
                 gone: set[Plain] = set()
+                self.left_out[table.label] = 0
                 for batch in reader.batches(table):
                     kept = self._which(table, batch)
                     self.left_out[table.label] += kept.count(False)
-                    if table.label in referred_to:
-                        gone.update(key for key, is_kept in zip(batch[0], kept, strict=True) if not is_kept)
-                if gone:
+                    gone.update(key for key, is_kept in zip(batch[0], kept, strict=True) if not is_kept)
+                if gone and table.label in referred_to:
                     self._gone[table.label] = gone
+                    self._texts.pop(table.label, None)
+                if gone and table.key.kind is INTEGER:
+                    self.highest[table.label] = max(gone)
+            if before == {label: len(keys) for label, keys in self._gone.items()}:
+                break
+            concerned = [table for table in restored if self.concerns(table)]
 
     def concerns(self, table: Table) -> bool:
         """Tell whether a table refers to records that may not be here."""

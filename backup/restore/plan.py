@@ -104,6 +104,8 @@ class Plan:
     key_map: KeyMap
     #: Model label -> keys of the rows here that make way for a record.
     displaced: Mapping[str, Sequence[Plain]]
+    #: See `Others.highest`.
+    highest_left_out: Mapping[str, int]
     #: See `Resolver.matched`.
     matched: Mapping[str, Set[Plain]]
     conflicts: Sequence[Conflict]

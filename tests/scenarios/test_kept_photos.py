@@ -293,6 +293,15 @@ def test_photos_that_somebody_took_away_are_no_loss(pictured, settings):
     assert status.status().state is status.State.OK
 
 
+def test_one_that_somebody_takes_away_beside_one_that_is_missing_is_no_loss(pictured, settings):
+    """What is missing was missing before."""
+    settings.MEDIA_ROOT.joinpath(next(iter(pictured))).unlink()
+    assert automatic.run(now=True).backup.warnings
+    core.Child.objects.update(picture="")
+    assert automatic.run(now=True).backup is not None
+    assert status.status().state is not status.State.SHRUNK
+
+
 def test_more_photos_than_a_backup_may_have_are_told(pictured, settings):
     settings.BACKUP_MAX_PHOTOS = 2
     outcome = automatic.run(now=True)

@@ -2,13 +2,14 @@
 
 import pytest
 from core import models as core
+from django.contrib.auth.models import User
 from django.db import DatabaseError, connection
 from django.utils import timezone
 
 from backup import services
 from backup.database import database_of
 from backup.exceptions import InvalidBackup, InvalidRecord, RecordsRefused
-from backup.options import RestoreMode, RestoreOptions
+from backup.options import Part, RestoreMode, RestoreOptions
 from backup.scope import models_in_scope
 from backup.tables import HIGHEST, Table
 from tests.support.backups import refused, restore, rewritten, take
@@ -81,6 +82,16 @@ def test_no_key_of_a_record_that_is_left_out_is_given_again(family):
     services.restore_backup(file, RestoreOptions(RestoreMode.CLEAR, leave_out=True))
     assert not core.Note.objects.filter(pk=last).exists()
     assert enter() == last + 1
+
+
+def test_nor_that_of_a_record_of_somebody_who_is_not_here(family):
+    gone = User.objects.create_user("gone")
+    last = core.Timer.objects.create(user=gone).pk
+    file = take()
+    gone.delete()
+    services.restore_backup(file, RestoreOptions(RestoreMode.CLEAR, (Part.ENTRIES,)))
+    assert not core.Timer.objects.filter(pk=last).exists()
+    assert core.Timer.objects.create(user=User.objects.first()).pk == last + 1
 
 
 @pytest.mark.parametrize("clear", [True, False])

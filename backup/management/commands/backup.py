@@ -100,7 +100,7 @@ class Command(BackupCommand):
         if not is_named:
             path /= services.backup_name(None)
         elif path.is_symlink():  # what it leads to is replaced, not the link
-            path = path.resolve()
+            path = Path(os.path.realpath(path))
         if not path.parent.is_dir():
             raise CommandError(f"There is no folder {path.parent}.")
         return path, is_named

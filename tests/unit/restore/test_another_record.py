@@ -9,10 +9,11 @@ from django.contrib.contenttypes.models import ContentType
 from rest_framework.authtoken.models import Token
 
 from backup import services
-from backup.options import RestoreMode, RestoreOptions
+from backup.options import Part, RestoreMode, RestoreOptions
 from backup.presentation.modes import other_modes
 from tests.support.backups import inspect, restore, take
 from tests.support.snapshots import differences, snapshot
+from tests.zoo import models as zoo
 
 UTC = dt.timezone.utc
 START = dt.datetime(2026, 3, 1, tzinfo=UTC)
@@ -315,3 +316,72 @@ def test_a_record_with_other_tags_is_another_record(mia_over_ben, tag):
     once = snapshot()
     keep_both(mia_over_ben)
     assert not differences(once, snapshot())
+
+
+def test_what_stays_by_choice_keeps_its_user(host_db):
+    """Where only accounts come back: who has the number of another one in the backup stays, with what is theirs."""
+    bob = User.objects.create_user("bob", id=50)
+    file = take()
+    bob.delete()
+    carol = User.objects.create_user("carol", id=50)
+    core.Timer.objects.bulk_create([core.Timer(pk=1, name="of carol", start=START, user=carol)])
+    before = snapshot()
+    file.seek(0)
+    services.restore_backup(file, RestoreOptions(parts=(Part.ACCOUNTS,)))
+    assert core.Timer.objects.get().user.username == "carol"
+    assert User.objects.get(username="bob").pk != 50
+    assert {key: snapshot()["babybuddy.settings"].get(key) for key in before["babybuddy.settings"]} == before[
+        "babybuddy.settings"
+    ]
+    services.undo_restore()
+    assert not differences(before, snapshot())
+
+
+def test_a_record_that_is_left_out_takes_no_place(host_db):
+    """The backup has a timer of a user who is not here, under the number of one of a child that is replaced."""
+    gone = User.objects.create_user("gone")
+    a_family("Mia", dt.date(2024, 5, 5), 1, START)
+    core.Timer.objects.bulk_create([core.Timer(pk=7, name="of gone", start=START, user=gone, child_id=1)])
+    file = take()
+    gone.delete()
+    a_family("Ben", dt.date(2026, 1, 1), 1, START + dt.timedelta(days=400))
+    admin = User.objects.get(username="admin")
+    core.Timer.objects.bulk_create(
+        [core.Timer(pk=pk, name="of Ben", start=START, user=admin, child_id=1) for pk in (7, 8)]
+    )
+    file.seek(0)
+    services.restore_backup(file, RestoreOptions(parts=(Part.ENTRIES,)))
+    assert core.Child.objects.get().first_name == "Mia"
+    assert [timer.child for timer in core.Timer.objects.all()] == [None, None]
+
+
+def test_a_token_that_goes_is_counted_once(host_db):
+    dad = User.objects.create_user("dad", id=50)
+    Token.objects.create(user=dad)
+    file = take()
+    dad.delete()
+    Token.objects.create(user=User.objects.create_user("nanny", id=50))
+    plan = inspect(file, clear=False)
+    assert plan.changes["authtoken.token"].removed == 1
+    assert plan.changes["auth.user"].removed == 1
+    restore(file, clear=False)
+    assert Token.objects.get(user__username="dad")
+    assert Token.objects.filter(user_id=50).count() == 1
+
+
+def test_what_belongs_to_what_goes_goes_too(host_db):
+    """Also where it comes before that in the order: a tag of a keeper's, and what refers to a table in a circle."""
+    a_family("Mia", dt.date(2024, 5, 5), 1, START)
+    file = take()
+    a_family("Ben", dt.date(2026, 1, 1), 3, START + dt.timedelta(days=400))
+    kind = ContentType.objects.get_for_model(core.Feeding)
+    sign = zoo.Sign.objects.create(content_type=kind, object_id="3", text="at Ben's feeding")
+    other = zoo.Sign.objects.create(target=sign, text="at the sign")
+    zoo.Sign.objects.create(target=other, text="at the sign at the sign")
+    before = snapshot()
+    plan = inspect(file, clear=False)
+    assert plan.changes["zoo.sign"].removed == 3
+    restore(file, clear=False)
+    assert not zoo.Sign.objects.exists()
+    services.undo_restore()
+    assert not differences(before, snapshot())
