@@ -26,6 +26,7 @@
     ├── NoSuchBackup            404  no kept backup has this name
     ├── UnknownDatabase         409  the app does not support this database
     ├── NoSuchLocation          404  no location has this name
+    ├── WrongSettings           500  a setting of this app is wrong; the message names it
     └── StorageFailed           507  a file on the server could not be written or read
         └── LocationFailed      507  … or in a location; any trouble that is none of these:
             ├── Unreachable     507  nobody answers at its address
@@ -200,6 +201,10 @@ class WrongOffset(BackupError):
 class UnknownDatabase(BackupError):
     code = "unknown_database"
     status = 409
+
+
+class WrongSettings(BackupError):
+    code = "wrong_settings"
 
 
 class NoSafetyCopy(BackupError):

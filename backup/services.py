@@ -1202,6 +1202,12 @@ def _tables(*, everything: bool = False) -> list[Table]:
     return [Table(model, babybuddy.IDENTITIES.get(model._meta.label_lower, ())) for model in models]
 
 
+def _tables_outside(scope: Iterable[Table]) -> list[Table]:
+    """Return the tables here that no backup holds. `scope`: those that backups do."""
+    labels = {table.label for table in scope}
+    return [table for table in _tables(everything=True) if table.label not in labels]
+
+
 def _all_models() -> list[Any]:
     from django.apps import apps
 
@@ -1236,6 +1242,7 @@ def _plan(
             options,
             superuser=_is_superuser(user),
             excluded={*(name.lower() for name in conf.exclude), *elsewhere()},
+            outside=_tables_outside(tables),
             site=memo.site_id(),
             preview=preview,
             # Comparing texts reads the rows that are here, which may be damaged.
@@ -1257,8 +1264,7 @@ def _check_dangling(database: Database, options: RestoreOptions) -> tuple[list[s
     references; if the engine does not accept any, they are left out. Those of models that no backup holds may stay.
     """
     scope = _tables()
-    labels = {table.label for table in scope}
-    others = [table for table in _tables(everything=True) if table.label not in labels]
+    others = _tables_outside(scope)
     tables = others if options.as_it_was and database.takes_dangling else [*scope, *others]
     may_stay = tables if database.takes_dangling or not options.mode.clears else others
     if not database.dangling(tables, limit=1):

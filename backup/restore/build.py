@@ -43,6 +43,7 @@ def build(
     *,
     superuser: bool,
     excluded: Iterable[str] = (),
+    outside: Sequence[Table] = (),
     site: str = "",
     preview: PreviewCollector | None = None,
     placing: Placing | None = None,
@@ -52,11 +53,11 @@ def build(
     """Check every record of a backup, and return the plan of restoring it into `database`.
 
     `tables`: those in scope here. `superuser`: whether the user may change accounts. `excluded`: labels of models that
-    this site leaves out of backups and restores. `site`: the id of this site. `preview`: collects what a preview shows;
-    if given, changes are counted. `placing`: decides about the photos; without it, records keep their names of files.
-    `as_text`: compare the text of records if possible, which is faster and has the same result. `into`: the connection
-    to write to, if `database` is a snapshot. Raises `InvalidBackup`. If the restore must be refused, nothing is raised;
-    the plan has the reason.
+    this site leaves out of backups and restores. `outside`: the tables here that no backup holds. `site`: the id of
+    this site. `preview`: collects what a preview shows; if given, changes are counted. `placing`: decides about the
+    photos; without it, records keep their names of files. `as_text`: compare the text of records if possible, which is
+    faster and has the same result. `into`: the connection to write to, if `database` is a snapshot. Raises
+    `InvalidBackup`. If the restore must be refused, nothing is raised; the plan has the reason.
     """
     metadata = reader.archive.metadata
     mode = options.mode
@@ -71,6 +72,9 @@ def build(
         )
     restored, emptied, warnings = _divide(metadata, chosen, mode)
     merge_warnings = merge(reader, database, restored) if options.merge_tags else []
+    # At the same site, clearing brings back the keys that rows of excluded models have referred to all along.
+    if not options.as_it_was and not (mode.clears and metadata.instance == site):
+        staying += _referring(outside, restored, database)
     in_use = {owner_of_keys(label) for table in staying for label in labels_referred_to(table)}
     resolver = RESOLVERS[mode](database, in_use)
     narrow = too_narrow(database, reader.archive, restored)
@@ -147,6 +151,14 @@ def build(
     if plan.refusal is None and mode.clears and not options.leave_out:
         plan = replace(plan, refusal=_refusal_of(_left_behind(plan, database, staying)))
     return plan
+
+
+def _referring(tables: Iterable[Table], restored: Iterable[Table], database: Database) -> list[Table]:
+    """Return those of the tables that have rows here, and refer to models that are restored."""
+    labels = {table.label for table in restored}
+    referring = [table for table in tables if not labels.isdisjoint(labels_referred_to(table))]
+    missing = database.missing_tables(referring).values() if referring else ()
+    return [table for table in referring if table not in missing and database.count(table)]
 
 
 def _left_behind(plan: Plan, database: Database, staying: Sequence[Table]) -> list[str]:

@@ -8,6 +8,7 @@ from functools import wraps
 from urllib.parse import urlsplit
 
 from django.contrib.auth.views import redirect_to_login
+from django.core.exceptions import ImproperlyConfigured
 from django.db.transaction import non_atomic_requests
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
@@ -17,10 +18,10 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 
 from backup import access
-from backup.exceptions import BackupError
+from backup.exceptions import BackupError, WrongSettings
 from backup.storage.bounded import page_waits
 
-from .answers import error_page, json_error, log_refusal
+from .answers import error_page, json_error, log_refusal, not_done
 from .front_page import failed
 
 #: Fields of forms that must not appear in error reports.
@@ -55,12 +56,19 @@ def endpoint(*methods: str) -> Callable[[View], View]:
                     response = _rejection(request, methods) or view(request, **place)
             except BackupError as error:
                 response = failed(request, error)
+            except ImproperlyConfigured as error:
+                response = not_done(request, WrongSettings(_wrong_setting(error)))
             access.drain(request, response)
             return _without_body(response) if request.method == "HEAD" else response
 
         return guarded
 
     return decorate
+
+
+def _wrong_setting(error: ImproperlyConfigured) -> str:
+    text = _("A setting of this site is wrong: %(reason)s Correct it, and restart Baby Buddy.")
+    return text % {"reason": error}
 
 
 def _refuse_stranger(request: HttpRequest, of_upload: bool) -> HttpResponseBase | None:

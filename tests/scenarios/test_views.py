@@ -58,6 +58,36 @@ METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 # --- Who may come in --------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("BACKUP_ENCRYPT", "nowhere"),
+        ("BACKUP_NOTIFY", "nobody"),
+        ("BACKUP_SCHEDULE", "sometimes"),
+        ("BACKUP_EXCLUDE", 3),
+        ("BACKUP_ROOT", 3),
+        ("BACKUP_KEEP", "all"),
+        ("BACKUP_LOCATIONS", "somewhere"),
+        ("BACKUP_MAX_UPLOAD_SIZE", "much"),
+        ("BACKUP_KEY", 3),
+        ("BACKUP_PROVE", "no"),
+        ("BACKUP_PHOTOS", "yes"),
+    ],
+)
+def test_a_wrong_setting_is_named(browser, family, settings, setting, value):
+    setattr(settings, setting, value)
+    token = script(family.admin)
+    answers = [
+        client.generic(method, url(name))
+        for client in (browser, token)
+        for method, name in [("GET", "index"), ("GET", "download"), ("POST", "undo"), ("POST", "run")]
+    ]
+    for answer in answers:
+        # Not every request needs every setting. In a page, quotes are escaped, but names are not.
+        assert answer.status_code in (200, 302, 404) or setting in answer.content.decode()
+        answer.close()
+
+
 @pytest.mark.parametrize("name", VIEWS)
 class TestAccess:
     """Every view, every method."""

@@ -9,9 +9,10 @@ from django.contrib.contenttypes.models import ContentType
 from rest_framework.authtoken.models import Token
 
 from backup import services
+from backup.exceptions import RecordsRefused
 from backup.options import Part, RestoreMode, RestoreOptions
 from backup.presentation.modes import other_modes
-from tests.support.backups import inspect, restore, take
+from tests.support.backups import inspect, restore, rewritten, take
 from tests.support.snapshots import differences, snapshot
 from tests.zoo import models as zoo
 
@@ -367,6 +368,54 @@ def test_a_token_that_goes_is_counted_once(host_db):
     restore(file, clear=False)
     assert Token.objects.get(user__username="dad")
     assert Token.objects.filter(user_id=50).count() == 1
+
+
+def of_another_site(file):
+    def change(metadata):
+        metadata["instance"] = "another"
+
+    return rewritten(file, change_metadata=change)
+
+
+@pytest.mark.parametrize("mode", [RestoreMode.OVERWRITE, RestoreMode.KEEP_BOTH])
+def test_rows_of_excluded_models_stay_with_whom_they_belong_to(mia_over_ben, settings, mode):
+    nanny = User.objects.create_user("nanny", id=50)
+    file = take()
+    User.objects.filter(pk=50).update(username="dad", is_superuser=True)
+    settings.BACKUP_EXCLUDE = ["authtoken", "core.timer"]
+    token = Token.objects.create(user=nanny).key
+    ben = core.Child.objects.get()
+    core.Timer.objects.bulk_create([core.Timer(pk=1, name="of Ben", start=START, user=nanny, child=ben)])
+    for backup in (file, mia_over_ben):
+        before = snapshot()
+        backup.seek(0)
+        services.restore_backup(backup, RestoreOptions(mode))
+        assert Token.objects.get(key=token).user.username == "dad"
+        timer = core.Timer.objects.get()
+        assert (timer.user.username, timer.child.first_name) == ("dad", "Ben")
+    assert User.objects.filter(username="nanny").exists()
+    assert {child.first_name for child in core.Child.objects.all()} == {"Ben", "Mia"}
+    services.undo_restore()
+    assert not differences(before, snapshot())
+
+
+def test_clearing_gives_nobody_the_token_of_another_one(host_db, settings):
+    nanny = User.objects.create_superuser("nanny", id=50)
+    file = of_another_site(take())
+    User.objects.filter(pk=50).update(username="dad")
+    settings.BACKUP_EXCLUDE = ["authtoken"]
+    token = Token.objects.create(user=nanny)
+    before = snapshot()
+    file.seek(0)
+    with pytest.raises(RecordsRefused, match=r"authtoken\.token"):
+        services.restore_backup(file, RestoreOptions(RestoreMode.CLEAR))
+    assert not differences(before, snapshot())
+    User.objects.create_user("dad2", id=51)
+    Token.objects.filter(pk=token.pk).update(user=User.objects.get(username="admin"))
+    file.seek(0)
+    services.restore_backup(file, RestoreOptions(RestoreMode.CLEAR))
+    assert Token.objects.get().user.username == "admin"
+    assert {user.username for user in User.objects.all()} == {"admin", "nanny"}
 
 
 def test_what_belongs_to_what_goes_goes_too(host_db):
