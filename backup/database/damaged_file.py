@@ -19,7 +19,7 @@ from .salvage import Salvage
 from .session import RawRows
 
 #: Parts of SQLite's messages about damage, or about a missing table or column.
-DAMAGE = ("malformed", "not a database", "no such table", "no such column")
+DAMAGE = ("malformed", "not a database", "unsupported file format", "no such table", "no such column")
 
 #: The key in the settings of a connection for the name of the site's database, where another file is used instead.
 INSTEAD_OF = "BACKUP_INSTEAD_OF"

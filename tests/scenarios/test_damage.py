@@ -354,7 +354,7 @@ def test_a_new_file_keeps_the_journal_of_the_old_one(many, made_already, wal):
         Path(f"{kept_file(result)}{suffix}").unlink(missing_ok=True)
 
 
-@pytest.mark.parametrize("how", ["a page", again("the header")])
+@pytest.mark.parametrize("how", ["a page", again("the header"), again("a byte of the header")])
 def test_over_a_damaged_file(many, monkeypatch, how):
     before, good, site = snapshot(), take(), memo.site_id()
     inode, tables = path().stat().st_ino, connection.introspection.table_names()
@@ -363,7 +363,8 @@ def test_over_a_damaged_file(many, monkeypatch, how):
     else:
         connection.close()
         with path().open("r+b") as file:
-            file.write(b"\xff" * 4096)
+            file.seek(47 if how == "a byte of the header" else 0)  # the format of the schema
+            file.write(b"\xff" * (1 if how == "a byte of the header" else 4096))
     for act in (services.inspect_backup, services.restore_backup):
         good.seek(0)
         with pytest.raises(Damaged) as caught:
