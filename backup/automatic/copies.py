@@ -17,7 +17,7 @@ from queue import SimpleQueue
 from typing import Any, BinaryIO, cast
 
 from django.db import connections
-from django.utils import formats, timezone, translation
+from django.utils import translation
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -41,7 +41,9 @@ from ..storage.content import Content, content_of
 from ..storage.elsewhere import Seen, State
 from ..storage.kept import LOCAL, BackupKind, StoredBackup
 from ..storage.names import Name, parse, parsed
+from . import guard, messages
 from .photo_copies import PhotoCopies
+from .pins import Pins
 from .read_back import check, read_back
 from .status import retention_of
 
@@ -112,6 +114,12 @@ def _note(visit: _Visit, outcome: Seen) -> None:
             kept.forget_proof(name, outcome.name)
     for name in visit.removed:
         kept.forget(name)
+    for name in visit.pinned:
+        with suppress(NoSuchBackup):
+            kept.pin(name, True)
+    if visit.losses:
+        with suppress(NoSuchBackup):
+            kept.note(visit.local[0].name, **{guard.SHRUNK: [loss.as_json() for loss in visit.losses]})
 
 
 @dataclass(frozen=True)
@@ -150,13 +158,17 @@ class _Visit:
         self.seen = self.before = before
         self.removed: list[str] = []
         self.replaced: list[str] = []
+        self.pinned: list[str] = []
+        self.losses: list[guard.Loss] = []
+        self.local = [backup for backup in work.wanted if backup.kind is BackupKind.AUTOMATIC]
         self.known: Mapping[str, Content] = before.copies
         self._work = work
         self._copies = dict(before.copies)
         # Whether the location lets us delete is only known after a deletion was tried, so that is carried over.
         self._limits = {code: text for code, text in before.limits.items() if code == CannotDelete.code}
         self._gone: list[str] = []
-        self._is_listed = False
+        #: What is pinned there; None if the location cannot be listed.
+        self._pins: Pins | None = None
         #: The names of backups there that could not be read. Any photo there may belong to them.
         self._unread: set[str] = set()
 
@@ -190,7 +202,10 @@ class _Visit:
         for backup in lacking:
             with suppress(NoSuchBackup):  # it was deleted from BACKUP_ROOT meanwhile
                 self._send(location, backup, key, photos)
-        if self._is_listed and not self._gone:
+        if self._pins is not None:
+            pinned = {backup.identity for backup in self._work.known.values() if backup.pinned}
+            self._pins.update(pinned | {*map(_identity, self.pinned)}, map(_identity, self._copies))
+        if self._pins is not None and not self._gone and not self.losses:
             self._tidy(location)
             if not self._work.halted and self._unread <= self._copies.keys():
                 photos.tidy(self._copies)
@@ -200,11 +215,12 @@ class _Visit:
     def _look(self, location: locations.Location) -> None:
         """List the location: find the copies that are there, and those that are gone since the last visit."""
         try:
-            there = [name for name in parsed(location.names()) if name.site == self._work.site]
+            names = location.names()
         except CannotList as error:
             self._limits[error.code] = error.message
             return
-        self._is_listed = True
+        self._pins = Pins(location, names)
+        there = [name for name in parsed(names) if name.site == self._work.site]
         texts = {name.text for name in there}
         known = self.known = elsewhere.seen()[location.name].copies
         self._gone = [text for text in known if text not in texts]
@@ -217,6 +233,27 @@ class _Visit:
                 if not isinstance(error, CannotRead):
                     logger.warning("%s in %s cannot be used: %s", name.text, location.name, error.code)
         self._unread = texts - self._copies.keys()
+        found = [name for name in others if name.text in self._copies]
+        self.pinned = [name.text for name in found if name.identity in self._pins.found]
+        self._compare(location, found)
+
+    def _compare(self, location: locations.Location, found: Sequence[Name]) -> None:
+        """Find what was lost since the newest of the copies that were not noted. If these are older than all backups in
+        BACKUP_ROOT, that folder was lost, and so was the backup with which the first new one would have been compared.
+        """
+        then = next((name for name in found if name.kind is BackupKind.AUTOMATIC), None)
+        if then is None or not self.local or then.created >= self.local[-1].created:
+            return
+        try:
+            with (
+                locations.open_parts(location, then.path) as before,
+                keys.unlocked(before) as archive,
+                kept.open_backup(self.local[0].name, LOCAL) as here,
+                keys.unlocked(here) as today,
+            ):
+                self.losses = guard.losses(archive, today)
+        except (LocationFailed, InvalidBackup, KeyNeeded, EncryptionUnavailable, NoSuchBackup) as error:
+            logger.warning("%s in %s cannot be compared with: %s", then.text, location.name, error.code)
 
     def _learned(self, location: locations.Location, name: Name) -> Content:
         """Return the content of a file that was not noted before. Raises `LocationFailed`, `InvalidBackup`."""
@@ -304,7 +341,7 @@ class _Visit:
             for name in map(parse, self._copies)
         }
         for verdict in retention_of([*backups.values()], self._work.site, self._work.halted):
-            if verdict.stays or kept.is_pinned(verdict.backup.name):
+            if verdict.stays or verdict.backup.name in self.pinned or kept.is_pinned(verdict.backup.name):
                 continue
             for name in [*map(parse, self._copies)]:
                 if name.identity == verdict.backup.identity and not self._delete(location, name):
@@ -327,7 +364,7 @@ class _Visit:
 
     def _outcome(self) -> Seen:
         """Return how the location is after the visit."""
-        state, message = State.OK, _there(self._copies)
+        state, message = State.OK, messages.there(self._copies)
         if self._gone:
             state, message = State.FAILED, self._gone_message()
         elif self._limits:
@@ -380,6 +417,10 @@ def _created(name: Name) -> dt.datetime:
     return name.created
 
 
+def _identity(text: str) -> str:
+    return parse(text).identity
+
+
 def _content(backup: StoredBackup, size: int) -> Content:
     """Return the content of a copy of a backup. `size`: of the copy, in bytes."""
     return Content(
@@ -394,43 +435,3 @@ def _content(backup: StoredBackup, size: int) -> Content:
         backup.left_out,
         is_locked=backup.is_locked,
     )
-
-
-def _there(copies: Mapping[str, Content]) -> str:
-    """Return "7 backups, the newest of Nov. 26, 2026, 3:12 a.m."; "" if there is none. Those that cannot be read do not
-    count."""
-    moments = [parse(text).created for text, content in copies.items() if not content.is_damaged]
-    if not moments:
-        return ""
-    newest = timezone.localtime(max(moments))
-    return ngettext(
-        "%(n)s backup, of %(date)s",
-        "%(n)s backups, the newest of %(date)s",
-        len(moments),
-    ) % {"n": len(moments), "date": formats.date_format(newest, "DATETIME_FORMAT")}
-
-
-def test(name: str, user: Any) -> Seen:
-    """Write a small file into a location, read it back and delete it. Notes and returns the state of the location.
-
-    `user`: who asked for it; None if nobody did. The backups that the location lacks are sent after one of the next
-    requests. Raises `NoSuchLocation`, `StorageFailed`.
-    """
-    location, now = locations.location(name), aware_now()
-    changes: dict[str, Any] = {"at": now, "next_try": now}
-    try:
-        with logged(f"test of {name}", user) as log:
-            limits = {error.code: error.message for error in location.test()}
-            log(", ".join(limits) or "works")
-    except LocationFailed as error:
-        changes |= {"state": State.FAILED, "message": error.message}
-    else:
-        message = " ".join(limits.values()) or _(
-            "The test worked: a file was written, read back and deleted."
-        )
-        # A test does not tell whether the copies are there. The visit that follows does.
-        was_good = elsewhere.seen()[name].state is State.OK
-        state = State.OK if was_good and not limits else State.UNKNOWN
-        changes |= {"state": state, "message": message, "limits": limits, "tries": 0, "is_lasting": False}
-    elsewhere.change(name, lambda seen: replace(seen, **changes))
-    return elsewhere.seen()[name]

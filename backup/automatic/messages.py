@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from django.utils import formats, timezone
 from django.utils.translation import gettext as _
@@ -13,8 +13,10 @@ from ..conf import conf
 from ..presentation import names
 from ..presentation.kept import entered_in
 from ..proof import Verdict
+from ..storage.content import Content
 from ..storage.elsewhere import Seen, State
 from ..storage.kept import StoredBackup
+from ..storage.names import parse
 from ..tables import describe
 from .guard import PHOTOS, Loss
 
@@ -124,3 +126,17 @@ def _day(moment: dt.datetime) -> str:
 
 def _date(moment: dt.datetime) -> str:
     return formats.date_format(timezone.localtime(moment), "DATETIME_FORMAT")
+
+
+def there(copies: Mapping[str, Content]) -> str:
+    """Return "7 backups, the newest of Nov. 26, 2026, 3:12 a.m."; "" if there is none. Those that cannot be read do not
+    count."""
+    moments = [parse(text).created for text, content in copies.items() if not content.is_damaged]
+    if not moments:
+        return ""
+    newest = timezone.localtime(max(moments))
+    return ngettext(
+        "%(n)s backup, of %(date)s",
+        "%(n)s backups, the newest of %(date)s",
+        len(moments),
+    ) % {"n": len(moments), "date": formats.date_format(newest, "DATETIME_FORMAT")}

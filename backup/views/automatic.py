@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from backup import access, services
-from backup.automatic import copies
+from backup.automatic import probe
 from backup.automatic import run as automatic
 from backup.automatic import status as states
 from backup.automatic.look import watch
@@ -111,7 +111,7 @@ def acknowledge(request: HttpRequest) -> HttpResponseBase:
 def test_location(request: HttpRequest, name: str) -> HttpResponseBase:
     """Test a location: write a small file, read it back and delete it. Missing copies are sent after this request."""
     try:
-        seen = copies.test(name, request.user)
+        seen = probe.test(name, request.user)
     except BackupError as error:
         return not_done(request, error)
     _copy_soon()

@@ -19,7 +19,7 @@ from freezegun import freeze_time
 
 from backup import services
 from backup.archive import Keys, open_archive
-from backup.automatic import copies, look, outlook, run, status
+from backup.automatic import copies, look, outlook, probe, run, status
 from backup.automatic.status import State
 from backup.conf import aware_now, conf
 from backup.database.memo import site_id
@@ -31,6 +31,7 @@ from backup.storage.locations import Location
 from backup.storage.locations.folder import Folder
 from tests.support.backups import restore
 from tests.support.http import script, url
+from tests.support.matrices import again
 from tests.support.processes import ask, hear, process
 from tests.support.snapshots import differences, snapshot
 
@@ -392,6 +393,66 @@ def test_a_pinned_one_stays_everywhere(places, settings, at):
         assert [path.name[14:18] for path in there(folder)] == ["1103", "1105"]
 
 
+def lose_root():
+    """What a server loses that has its database elsewhere, with its disk."""
+    shutil.rmtree(conf.root)
+
+
+@pytest.mark.parametrize("is_encrypted", [False, again(True)])
+def test_what_is_pinned_stays_if_the_disk_is_lost(places, settings, at, is_encrypted):
+    settings.BACKUP_KEEP = "last=1"
+    if is_encrypted:
+        settings.BACKUP_KEY = keys.add().key.text
+    kept.pin(night(at("2026-11-03 03:00")).name, True)
+    night(at("2026-11-04 03:00"))
+    (marker,) = there(places["nas"])[0].parent.glob("*.json")
+    assert marker.stem == kept.backups()[-1].identity
+    lose_root()
+    for day in (5, 6, 7):
+        night(at(f"2026-11-0{day} 03:00"))
+    for folder in places.values():
+        assert [path.name[14:18] for path in there(folder)] == ["1103", "1107"]
+    pinned = kept.backups()[-1]
+    assert (pinned.pinned, pinned.locations) == (True, ("nas", "usb"))
+    kept.pin(pinned.name, False)
+    night(at("2026-11-08 03:00"))
+    for folder in places.values():
+        assert [path.name[14:18] for path in there(folder)] == ["1108"]
+    night(at("2026-11-09 03:00"))
+    assert not [*marker.parent.glob("*.json")]
+
+
+@pytest.mark.parametrize("what", ["a child", again("notes"), again("nothing")])
+def test_a_loss_is_noticed_if_the_disk_is_lost_too(places, settings, at, nightly, what):
+    settings.BACKUP_KEEP = "last=1"
+    core.Note.objects.bulk_create(
+        core.Note(child=core.Child.objects.first(), note=str(n)) for n in range(100)
+    )
+    night(at("2026-11-03 03:00"))
+    night(at("2026-11-04 03:00"))
+    lose_root()
+    if what == "a child":
+        core.Child.objects.last().delete()
+    elif what == "notes":
+        core.Note.objects.all().delete()
+    for day in (5, 6):
+        night(at(f"2026-11-0{day} 03:00"))
+    if what == "nothing":
+        for folder in places.values():
+            assert [path.name[14:18] for path in there(folder)] == ["1106"]
+        return
+    (loss,) = status.status().losses
+    assert loss.model == ("core.child" if what == "a child" else "core.note")
+    assert status.status().before.startswith("babybuddy_20261104")
+    for folder in places.values():
+        assert [path.name[14:18] for path in there(folder)] == ["1104", "1105", "1106"]
+    status.acknowledge(nightly.admin)
+    night(at("2026-11-07 03:00"))
+    assert not status.status().losses
+    for folder in places.values():
+        assert [path.name[14:18] for path in there(folder)] == ["1107"]
+
+
 def during(monkeypatch, act):
     """Have something done while the locations are being visited, once."""
     real, waiting = Folder.names, [act]
@@ -448,7 +509,7 @@ def test_what_is_noted_meanwhile_is_not_lost(one, monkeypatch):
         return real(self)
 
     monkeypatch.setattr(Location, "test", test)
-    copies.test("nas", None)
+    probe.test("nas", None)
     (backup,) = kept.backups()
     assert backup.locations == ("local", "nas")
 
@@ -557,8 +618,8 @@ def test_a_location_that_lets_nobody_delete(places, settings, at, monkeypatch):
         deny(patch, "delete")
         night(at("2026-11-04 03:00"))
         assert states() == {"nas": "unknown"}
-        assert copies.test("nas", None).state is elsewhere.State.UNKNOWN
-    assert copies.test("nas", None).state is elsewhere.State.UNKNOWN
+        assert probe.test("nas", None).state is elsewhere.State.UNKNOWN
+    assert probe.test("nas", None).state is elsewhere.State.UNKNOWN
     run.copy_again()
     assert states() == {"nas": "ok"}
 
@@ -883,7 +944,7 @@ def test_the_test_of_a_location(places, nightly, starts, monkeypatch):
 
 def test_a_test_is_no_copy(places, nightly, starts, monkeypatch):
     """What a test writes is gone again: that copies are there is said after a copy only."""
-    assert copies.test("nas", None).state is elsewhere.State.UNKNOWN
+    assert probe.test("nas", None).state is elsewhere.State.UNKNOWN
     text = page(nightly.admin)
     assert "Copies are there" not in text
     assert "The test worked" in text
@@ -891,9 +952,9 @@ def test_a_test_is_no_copy(places, nightly, starts, monkeypatch):
         deny(patch, "write")
         run.run()
         assert states()["nas"] == "failed"
-    assert copies.test("nas", None).state is elsewhere.State.UNKNOWN
+    assert probe.test("nas", None).state is elsewhere.State.UNKNOWN
     run.copy_again()
-    assert copies.test("nas", None).state is elsewhere.State.OK
+    assert probe.test("nas", None).state is elsewhere.State.OK
 
 
 def test_a_state_that_cannot_be_read_is_none(places):
