@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from queue import SimpleQueue
@@ -204,7 +204,8 @@ class _Visit:
                 self._send(location, backup, key, photos)
         if self._pins is not None:
             pinned = {backup.identity for backup in self._work.known.values() if backup.pinned}
-            self._pins.update(pinned | {*map(_identity, self.pinned)}, map(_identity, self._copies))
+            pinned |= _identities(self.pinned)
+            self._pins.update(pinned, _identities(self._copies), _identities(self._unread))
         if self._pins is not None and not self._gone and not self.losses:
             self._tidy(location)
             if not self._work.halted and self._unread <= self._copies.keys():
@@ -417,8 +418,8 @@ def _created(name: Name) -> dt.datetime:
     return name.created
 
 
-def _identity(text: str) -> str:
-    return parse(text).identity
+def _identities(texts: Iterable[str]) -> set[str]:
+    return {parse(text).identity for text in texts}
 
 
 def _content(backup: StoredBackup, size: int) -> Content:

@@ -29,14 +29,17 @@ class Pins:
         #: The identities of the backups that are pinned by a file there.
         self.found = {name.identity for name in parsed(texts)}
 
-    def update(self, pinned: Collection[str], there: Iterable[str]) -> None:
-        """Write the files of copies that are pinned, and delete those of others. `pinned`: the identities of pinned
-        backups. `there`: those of all that have a copy there. Raises `LocationFailed`."""
-        wanted = {identity for identity in there if identity in pinned}
+    def update(self, pinned: Collection[str], there: Collection[str], unread: Collection[str]) -> None:
+        """Write the files of copies that are pinned, and delete those of others.
+
+        `pinned`: the identities of pinned backups. `there`: those of all that have a copy there. `unread`: those of
+        which nothing is known yet but that there is a copy, so that their files stay. Raises `LocationFailed`.
+        """
+        wanted = {*there} & {*pinned}
         for identity in sorted(wanted - self.found):
             self._location.send(_path(identity), io.BytesIO(json.dumps({"pinned": True}).encode()))
         with suppress(CannotDelete):  # then no rule can delete the copy either
-            for identity in sorted(self.found - wanted):
+            for identity in sorted(self.found - wanted - {*unread}):
                 self._location.delete(_path(identity))
 
 

@@ -422,6 +422,19 @@ def test_what_is_pinned_stays_if_the_disk_is_lost(places, settings, at, is_encry
     assert not [*marker.parent.glob("*.json")]
 
 
+def test_what_was_not_read_yet_stays_pinned(one, settings, at, monkeypatch):
+    """A visit looks into a limited number of files that it did not know."""
+    settings.BACKUP_KEEP = "last=2"
+    kept.pin(night(at("2026-11-03 03:00")).name, True)
+    night(at("2026-11-04 03:00"))
+    night(at("2026-11-05 03:00"))
+    lose_root()
+    monkeypatch.setattr(copies, "LEARNED", 1)
+    for day in range(6, 11):
+        night(at(f"2026-11-{day:02} 03:00"))
+    assert [path.name[14:18] for path in there(one["nas"])] == ["1103", "1109", "1110"]
+
+
 @pytest.mark.parametrize("what", ["a child", again("notes"), again("nothing")])
 def test_a_loss_is_noticed_if_the_disk_is_lost_too(places, settings, at, nightly, what):
     settings.BACKUP_KEEP = "last=1"
