@@ -4,7 +4,6 @@ in a small JSON file beside it, which is deleted with it."""
 from __future__ import annotations
 
 import datetime as dt
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,7 +30,7 @@ def load(name: Name) -> dict[str, Any]:
         return {}
     with file:
         try:
-            facts = json.loads(file.read())
+            facts = files.parse_json(file.read())
         except ValueError:
             return {}
     return facts if isinstance(facts, dict) else {}

@@ -349,7 +349,15 @@ def get_json(name: str) -> dict[str, Any]:
         if file is None:
             return {}
         with file:
-            content = json.loads(file.read())
+            content = parse_json(file.read())
     except (OSError, StorageFailed, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def parse_json(text: bytes | str) -> Any:
+    """Return what JSON says. Raises `ValueError` if it is none, also where Python's own error is another one."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error

@@ -54,7 +54,10 @@ def ring() -> list[StoredKey]:
         return []
     with file:
         try:
-            return [_parse(entry) for entry in json.loads(file.read())["keys"]]
+            entries = files.parse_json(file.read())["keys"]
+            if not isinstance(entries, list):  # other empty values would count as an empty ring
+                raise TypeError
+            return [_parse(entry) for entry in entries]
         except (ValueError, KeyError, TypeError, AttributeError, WrongKey) as error:
             raise StorageFailed(
                 _(

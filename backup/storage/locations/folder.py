@@ -163,6 +163,6 @@ def _marked() -> set[str]:
         return set()
     with file:
         try:
-            return {str(digest) for digest in json.loads(file.read())["folders"]}
+            return {str(digest) for digest in files.parse_json(file.read())["folders"]}
         except (ValueError, KeyError, TypeError):
             return set()
