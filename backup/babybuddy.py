@@ -25,6 +25,7 @@ from django.db import DatabaseError
 from django.http import HttpRequest
 from django.utils import translation
 from django.utils.dateparse import parse_duration
+from django.utils.text import slugify
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
@@ -49,7 +50,7 @@ class Validator(NamedTuple):
 Validators = dict[tuple[str, str], Validator]
 
 #: Texts that may be empty though forms refuse that: a note may only have a picture, the host makes an empty slug of an
-#: emoji, Django may write an empty text to its log, and a user may have no password.
+#: emoji (see `_tag_slug`), Django may write an empty text to its log, and a user may have no password.
 _MAY_BE_EMPTY = {
     ("core.note", "note"),
     ("core.tag", "slug"),
@@ -327,6 +328,7 @@ def validators(database: Database) -> Validators:
         ("babybuddy.settings", "dashboard_hide_age"): Validator(_dashboard_hide_age),
         ("core.child", "birth_date"): Validator(_birth_date),
         **{(label, "date"): Validator(_day_measured) for label in ("core.height", "core.weight")},
+        ("core.tag", "slug"): Validator(_tag_slug, also=("name",)),
         ("core.feeding", "type"): Validator(_feeding_type),
         **{(label, "duration"): Validator(_duration) for label in _PERIODS},
         **{(label, "duration"): Validator(_computed_duration) for label in _PERIODS - {_PUMPING}},
@@ -362,6 +364,14 @@ def _dashboard_hide_age(duration: Any) -> str | None:
     if parsed is None or abs(parsed) < timedelta(days=365 * 1000):
         return None
     return _too_long(duration)
+
+
+def _tag_slug(slug: Any, name: Any) -> str | None:
+    """Check that a tag has a slug, without which the list of tags fails, unless the host itself makes none of its name.
+
+    Older versions of it make slugs of ASCII only.
+    """
+    return _("it must not be empty") if slug == "" and slugify(name) else None
 
 
 #: The host adds the ages of its growth tables to birth dates. Its own go up to five years.

@@ -214,10 +214,10 @@ class PhotoReader:
             while True:
                 with _storage_errors():
                     block = file.read(_BLOCK)
+                    digest.update(block)
+                    size += len(block)
                 if not block:
                     return digest.hexdigest(), size
-                digest.update(block)
-                size += len(block)
                 target.write(block)
         finally:
             with _storage_errors():

@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import tempfile
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from queue import SimpleQueue
@@ -125,11 +125,13 @@ def _note(visit: _Visit, outcome: Seen) -> None:
 @dataclass(frozen=True)
 class _Work:
     """What to do in each location. `known`: all known backups, by `StoredBackup.identity`. `wanted`: the backups to
-    copy, newest first. `halted`: see `retention.verdicts`. `site`: the id of this site. `language`: of messages.
-    `user`: see `copy`."""
+    copy, newest first. `key_ids`: of the keys that backups here and copies anywhere are encrypted with, as far as that
+    is noted. `halted`: see `retention.verdicts`. `site`: the id of this site. `language`: of messages. `user`: see
+    `copy`."""
 
     known: Mapping[str, StoredBackup]
     wanted: Sequence[StoredBackup]
+    key_ids: Set[str]
     halted: str
     site: str
     language: str | None
@@ -143,7 +145,15 @@ def _work(halted: str, user: Any) -> _Work:
     goes = {verdict.backup.name for verdict in retention_of(local, site, halted) if not verdict.stays}
     wanted = [b for b in local if b.kind is not BackupKind.SAFETY and b.name not in goes]
     known = {backup.identity: backup for backup in backups}
-    return _Work(known, wanted, halted, site, translation.get_language(), user)
+    names = [b.copies[LOCAL] for b in local] + [
+        text for seen in elsewhere.seen().values() for text in seen.copies
+    ]
+    return _Work(known, wanted, _key_ids(names), halted, site, translation.get_language(), user)
+
+
+def _key_ids(names: Iterable[str]) -> set[str]:
+    """Return the ids of the keys that backups of these names are encrypted with."""
+    return {name.key_id for name in parsed(names)} - {""}
 
 
 class _Visit:
@@ -276,16 +286,19 @@ class _Visit:
     # -- sending ---
 
     def _refuse_clear(self) -> None:
-        """Raise `EncryptionUnavailable` if the copies there are encrypted by default, but the key is gone."""
-        ids = sorted({parse(text).key_id for text in self._copies} - {""})
+        """Raise `EncryptionUnavailable` if copies are encrypted by default, but the key is gone.
+
+        Backups anywhere tell that there was one: a new location has none yet, and others cannot be listed.
+        """
+        ids = _key_ids(self._copies) | self._work.key_ids
         if ids and conf.encrypt is None:
             raise EncryptionUnavailable(
                 _(
-                    "The copies in “%(name)s” are encrypted with the key %(id)s, which is gone from this server. "
-                    "Nothing is sent there in clear: put keys.json back into BACKUP_ROOT, or set BACKUP_KEY. If you "
-                    "want copies in clear, set BACKUP_ENCRYPT to off."
+                    "Backups are encrypted with the key %(id)s, which is gone from this server. Nothing is sent to "
+                    "“%(name)s” in clear: put keys.json back into BACKUP_ROOT, or set BACKUP_KEY. If you want copies "
+                    "in clear, set BACKUP_ENCRYPT to off."
                 )
-                % {"name": self.seen.name, "id": ", ".join(ids)}
+                % {"name": self.seen.name, "id": ", ".join(sorted(ids))}
             )
 
     def _send(

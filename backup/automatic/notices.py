@@ -1,7 +1,7 @@
 """Tells people and programs when automatic backups begin to fail, and when they work again.
 
-An error while sending a notice is logged and never makes a backup fail. Addresses are not logged: they may contain
-secrets.
+An error while sending a notice is logged and never makes a backup fail. Of an address only the host is logged: the rest
+may be a secret. A notice that did not arrive is not sent again.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import urllib.request
 from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from django.conf import settings
@@ -64,15 +66,30 @@ def _mail(addresses: Iterable[str], status: Status) -> None:
         settings.DEFAULT_FROM_EMAIL
     )  # without one, the recipient: mail servers refuse mail without a sender
     messages = [
-        mail.EmailMessage(subject, status.message, sender or address, [address]) for address in addresses
+        mail.EmailMessage(subject, status.message, sender or address, [address])
+        for address in dict.fromkeys(addresses)
     ]
     try:
         connection = mail.get_connection()
         if getattr(connection, "timeout", TIMEOUT) is None:
             connection.timeout = TIMEOUT  # type: ignore[attr-defined]
-        bounded(lambda _activity: connection.send_messages(messages), WHOLE)
+        bounded(lambda _activity: _send_each(connection, messages), WHOLE)
     except Exception as error:  # noqa: BLE001  any mail backend may be configured
         logger.warning("a notice could not be sent by mail: %s", type(error).__name__)
+
+
+def _send_each(connection: Any, messages: Iterable[mail.EmailMessage]) -> None:
+    """Send each mail by itself, over one connection: a backend gives up all that follow one that is refused."""
+    for message in messages:
+        try:
+            connection.open()  # unless it is
+            connection.send_messages([message])
+        except Exception as error:  # noqa: BLE001  as above
+            host = message.to[0].rpartition("@")[2]
+            logger.warning("a notice could not be sent by mail to …@%s: %s", host, type(error).__name__)
+            with suppress(Exception):  # it may be broken
+                connection.close()
+    connection.close()
 
 
 def _ask(url: str, data: bytes | None = None) -> None:

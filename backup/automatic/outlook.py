@@ -26,6 +26,7 @@ from .. import babybuddy
 from ..conf import conf
 from ..storage import elsewhere
 from ..storage.atomic import atomic_write, sweep
+from ..storage.files import parse_json
 from ..storage.owner import give_away
 from ..storage.state import LastRun
 
@@ -77,7 +78,7 @@ def read() -> Outlook | None:
     outlooks = []
     for path in _paths():
         with suppress(OSError, TypeError, ValueError):
-            outlooks.append(Outlook(**json.loads(_content(path))))
+            outlooks.append(Outlook(**parse_json(_content(path))))
     latest = time.time() + DRIFT  # one of the future was written while the clock was wrong
     return max(outlooks, key=lambda outlook: (outlook.written <= latest, outlook.written), default=None)
 

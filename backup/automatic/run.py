@@ -386,9 +386,11 @@ def _conclude(suffix: str) -> None:
 
 
 def _notify_of_change(current: status.Status) -> None:
-    """Notify people if the state differs from that of the last notice. A first success is no news."""
+    """Notify people if the state differs from that of the last notice. A first success is no news, nor is it that the
+    first backup is still to come."""
     last = status.last_run() or state.LastRun(aware_now())
-    if current.notified == last.notified:
+    is_to_come = current.state is State.OVERDUE and current.last is None and not last.is_unfinished
+    if is_to_come or current.notified == last.notified:
         return
     status.save_run(replace(last, at=aware_now(), notified=current.notified))
     if last.notified or current.state.is_trouble or current.lasting:

@@ -4,7 +4,6 @@ in a small JSON file beside it, which is deleted with it."""
 from __future__ import annotations
 
 import datetime as dt
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,14 +25,13 @@ def load(name: Name) -> dict[str, Any]:
 
     Raises `StorageFailed` if they cannot be read: taken for missing, a pinned backup might be removed.
     """
-    file = files.open_file(name.facts)
-    if file is None:
+    text = files.read_file(name.facts)
+    if text is None:
         return {}
-    with file:
-        try:
-            facts = json.loads(file.read())
-        except ValueError:
-            return {}
+    try:
+        facts = files.parse_json(text)
+    except ValueError:
+        return {}
     return facts if isinstance(facts, dict) else {}
 
 

@@ -100,13 +100,21 @@ def storage_errors() -> Iterator[None]:
                 "The server cannot store the file (%(reason)s). Check the free space and the "
                 "permissions of BACKUP_ROOT."
             )
-            % {"reason": error.strerror or error}
+            % {"reason": error.strerror or _reason(error)}
         ) from error
     except Exception as error:
-        reason = re.sub(r"//[^/\s]*@", "//…@", f"{type(error).__name__}: {error}")[:300]  # without a password
         raise StorageFailed(
-            _("The storage “backups” of this site does not work (%(reason)s).") % {"reason": reason}
+            _("The storage “backups” of this site does not work (%(reason)s).") % {"reason": _reason(error)}
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """Return what a storage's error says, without a password."""
+    try:
+        text = f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001  it may be third-party code, too
+        text = type(error).__name__
+    return re.sub(r"//[^/\s]*@", "//…@", text)[:300]
 
 
 def _bounded(work: Callable[[Activity], T], seconds: float) -> T:
@@ -125,7 +133,8 @@ def _bounded(work: Callable[[Activity], T], seconds: float) -> T:
 def _ask(question: Callable[[Storage], T], missing: T) -> T:
     """Return what `question` returns for the storage, or `missing` if the file is gone; in bounded time.
 
-    Raises `StorageFailed`. A folder needs no time limit: a disk that hangs stops the process anyway.
+    `question` raises an error for an answer that is none, such as None for a size. Raises `StorageFailed`. A folder
+    needs no time limit: a disk that hangs stops the process anyway.
     """
     with storage_errors():
         place = storage()
@@ -152,7 +161,7 @@ def check_folder() -> None:
 def other_sites() -> list[str]:
     """Return the ids of the other sites that keep files in the same storage. Raises `StorageFailed`."""
     none: list[str] = []
-    folders = _ask(lambda place: place.listdir("")[0], none)
+    folders = _ask(lambda place: _listed(place, "")[0], none)
     return sites_among(folders)
 
 
@@ -205,17 +214,27 @@ def _put_into_folder(place: FileSystemStorage, path: Path, file: File[bytes]) ->
 def open_file(name: str, site: str = "", *, seconds: float | None = None) -> BinaryIO | None:
     """Open a file for reading; returns None if there is none. The caller closes it.
 
-    If the storage is not a folder, the whole file is fetched first, so that reading it cannot fail later. `site`: see
-    `path_of`. `seconds`: how long the storage may hang.
+    Unless the storage is a mere folder, the whole file is fetched first, so that reading it cannot fail later.
+
+    `site`: see `path_of`. `seconds`: how long the storage may hang.
     """
     with storage_errors():
         place, path = storage(), path_of(name, site)
         try:
-            if isinstance(place, FileSystemStorage):
+            if type(place) is FileSystemStorage:  # a class of somebody's own has files of its own
                 return cast(BinaryIO, place.open(path))
             return _bounded(lambda activity: _fetch(place, path, activity), seconds or STALLED)
         except FileNotFoundError:
             return None
+
+
+def read_file(name: str, *, seconds: float | None = None) -> bytes | None:
+    """Return the content of a small file; None if there is none. `seconds`: as for `open_file`."""
+    file = open_file(name, seconds=seconds)
+    if file is None:
+        return None
+    with storage_errors(), file:
+        return file.read()
 
 
 def _fetch(place: Storage, path: str, activity: Activity) -> BinaryIO:
@@ -250,7 +269,7 @@ def version_of(name: str, site: str = "") -> str:
 def size_of(name: str) -> int:
     """Return the size of a file in bytes; 0 if it is gone."""
     path = path_of(name)
-    return _ask(lambda place: place.size(path), missing=0)
+    return _ask(lambda place: int(place.size(path)), missing=0)
 
 
 def delete(name: str) -> None:
@@ -263,7 +282,7 @@ def names_in(folder: str, site: str = "") -> list[str]:
     """Return the names of the files in a folder, with the folder, sorted; [] if there is no such folder."""
     path = path_of(folder, site)
     none: list[str] = []
-    names = _ask(lambda place: place.listdir(path)[1], none)
+    names = _ask(lambda place: _listed(place, path)[1], none)
     return sorted(f"{folder}/{name}" for name in names)
 
 
@@ -294,8 +313,19 @@ def _remove_older(folder: str, age: dt.timedelta, unfinished: dt.timedelta | Non
 def modified(name: str) -> dt.datetime:
     """Return when a file was written, aware; the present time if it is gone."""
     path = path_of(name)
-    moment = _ask(lambda place: place.get_modified_time(path), missing=aware_now())
+    return _ask(lambda place: _aware(place.get_modified_time(path)), missing=aware_now())
+
+
+def _aware(moment: dt.datetime) -> dt.datetime:
     return timezone.make_aware(moment) if timezone.is_naive(moment) else moment
+
+
+def _listed(place: Storage, path: str) -> tuple[list[str], list[str]]:
+    """Return the names of the folders and of the files in a folder."""
+    folders, names = map(list, place.listdir(path))
+    if not all(isinstance(name, str) for name in [*folders, *names]):
+        raise TypeError("listdir returned something else than names")
+    return folders, names
 
 
 @contextmanager
@@ -345,11 +375,16 @@ def put_json(name: str, content: dict[str, Any]) -> None:
 def get_json(name: str) -> dict[str, Any]:
     """Return what `put_json` saved; {} if there is nothing, or nothing that can be parsed."""
     try:
-        file = open_file(name, seconds=ANSWER)  # a few bytes, for which a page does not wait as for a backup
-        if file is None:
-            return {}
-        with file:
-            content = json.loads(file.read())
-    except (OSError, StorageFailed, ValueError):
+        text = read_file(name, seconds=ANSWER)  # a few bytes, for which a page does not wait as for a backup
+        content = parse_json(text) if text is not None else {}
+    except (StorageFailed, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def parse_json(text: bytes | str) -> Any:
+    """Return what JSON says. Raises `ValueError` if it is none, also where Python's own error is another one."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error

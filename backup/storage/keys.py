@@ -49,19 +49,21 @@ class StoredKey:
 
 def ring() -> list[StoredKey]:
     """Return the keys of the ring, the newest first. Raises `StorageFailed` if it cannot be read."""
-    file = files.open_file(_RING)
-    if file is None:
+    text = files.read_file(_RING)
+    if text is None:
         return []
-    with file:
-        try:
-            return [_parse(entry) for entry in json.loads(file.read())["keys"]]
-        except (ValueError, KeyError, TypeError, AttributeError, WrongKey) as error:
-            raise StorageFailed(
-                _(
-                    "The file of the keys, keys.json in BACKUP_ROOT, cannot be read. Nothing is written over it. "
-                    "Put it back from a copy; or move it away, and make a new key: older backups then ask for theirs."
-                )
-            ) from error
+    try:
+        entries = files.parse_json(text)["keys"]
+        if not isinstance(entries, list):  # other empty values would count as an empty ring
+            raise TypeError
+        return [_parse(entry) for entry in entries]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, WrongKey) as error:
+        raise StorageFailed(
+            _(
+                "The file of the keys, keys.json in BACKUP_ROOT, cannot be read. Nothing is written over it. "
+                "Put it back from a copy; or move it away, and make a new key: older backups then ask for theirs."
+            )
+        ) from error
 
 
 def _parse(entry: Any) -> StoredKey:

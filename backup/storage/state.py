@@ -12,7 +12,7 @@ from typing import Any
 from ..conf import aware_now
 from ..database import memo
 from ..exceptions import InvalidBackup, StorageFailed
-from .files import LAST_BACKUP, LAST_RUN, RESTORES, get_json, names_in, put_json
+from .files import LAST_BACKUP, LAST_RUN, RESTORES, get_json, names_in, parse_json, put_json
 from .uploads import unsigned
 
 
@@ -165,7 +165,7 @@ def save_last_restore(last: LastRestore) -> None:
 def load_last_restore() -> LastRestore | None:
     """Return the last restore; None if there was none, or it is not known. Raises `Busy`: see `memo.load_note`."""
     try:
-        content = json.loads(memo.load_note())
+        content = parse_json(memo.load_note())
         made = tuple((label, natural) for label, natural in content.pop("made", ()))
         return LastRestore(**content, made=made)
     except (AttributeError, TypeError, ValueError):

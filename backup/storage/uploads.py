@@ -137,9 +137,7 @@ def add_piece(upload_id: str, user: Any, offset: int, piece: BinaryIO) -> int:
 
 def _check_whole(upload_id: str, signed: _Id, user: Any) -> None:
     """Raise `InvalidBackup` if an upload does not have the announced checksum. It is then deleted."""
-    announced = files.open_file(_beginning(signed, user))
-    with announced or ContentFile(b"") as file:
-        wanted = file.read().decode()
+    wanted = (files.read_file(_beginning(signed, user)) or b"").decode()
     if not wanted:
         return
     digest = hashlib.sha256()

@@ -236,6 +236,8 @@ SFTP_SERVER = next(filter(os.path.exists, ("/usr/lib/openssh/sftp-server", "/usr
 
 #: What the key `limited` may not do: list, read, delete or rename.
 LIMITED = "opendir,readdir,read,remove,rename,posix-rename"
+#: What the key `small` gets: no file may be larger than 32 or 64 KB, whatever room there is, as with a quota.
+SMALL = f"trap '' XFSZ; ulimit -f 64; exec {SFTP_SERVER}"
 
 
 class SshServer:
@@ -268,10 +270,11 @@ def ssh_server(folder):
     if not sshd or not SFTP_SERVER:
         missing("OpenSSH's server")
     (folder / "nas").mkdir(parents=True)
-    for name in ("host", "user", "limited", "unknown"):
+    for name in ("host", "user", "limited", "small", "unknown"):
         make_key(folder / name)
     limited = f'command="{SFTP_SERVER} -P {LIMITED}",restrict {(folder / "limited.pub").read_text()}'
-    (folder / "authorized_keys").write_text((folder / "user.pub").read_text() + limited)
+    small = f'command="{SMALL}",restrict {(folder / "small.pub").read_text()}'
+    (folder / "authorized_keys").write_text((folder / "user.pub").read_text() + limited + small)
     if os.geteuid() == 0:  # sshd wants it where it could change users
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
     server = SshServer(folder, free_port())

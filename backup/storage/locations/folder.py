@@ -158,11 +158,10 @@ def _is_of_backups(path: Path) -> bool:
 def _marked() -> set[str]:
     """Return the digests of the folders that have a marker. Raises `StorageFailed` if the note cannot be read, which is
     different from there being none."""
-    file = files.open_file(_MARKED)
-    if file is None:
+    text = files.read_file(_MARKED)
+    if text is None:
         return set()
-    with file:
-        try:
-            return {str(digest) for digest in json.loads(file.read())["folders"]}
-        except (ValueError, KeyError, TypeError):
-            return set()
+    try:
+        return {str(digest) for digest in files.parse_json(text)["folders"]}
+    except (ValueError, KeyError, TypeError):
+        return set()

@@ -33,6 +33,8 @@ T = TypeVar("T")
 #: Bytes that are requested ahead while a file is read, and bytes of one request. paramiko's own prefetch would hold in
 #: memory whatever the server has sent and nobody has read yet.
 WINDOW, PIECE = 4 * 1024 * 1024, 32 * 1024
+#: The flag of a disk that cannot be written to, as OpenSSH's server sends it.
+_READ_ONLY = 1
 
 
 class Sftp(Renaming):
@@ -76,15 +78,15 @@ class Sftp(Renaming):
             with sftp.open(path, "wb") as target:
                 target.set_pipelined(True)
                 shutil.copyfileobj(file, target, CHUNK)
-            if sftp.stat(path).st_size != file.tell():
+            there = sftp.stat(path).st_size
+            if there != file.tell():
+                # The errors of pipelined writes get lost, so a piece of what is missing is written by itself.
+                file.seek(there)
+                with sftp.open(path, "ab") as target:
+                    target.write(file.read(PIECE))
                 raise was_changed()
 
-        try:
-            self._ask(send)
-        except OSError as error:
-            if error.errno is None and self._is_full():  # the server only says "Failure"
-                raise OSError(errno.ENOSPC, "") from None
-            raise
+        self._change(send)
 
     def _rename(self, name: str, to: str) -> None:
         old, new = str(self._path(name)), str(self._path(to))
@@ -105,7 +107,7 @@ class Sftp(Renaming):
                     sftp.remove(new)
                 sftp.rename(old, new)
 
-        self._ask(rename)
+        self._change(rename)
 
     def read(self, name: str, activity: Activity) -> BinaryIO:
         path = str(self._path(name))
@@ -154,7 +156,7 @@ class Sftp(Renaming):
 
     def delete(self, name: str) -> None:
         with suppress(FileNotFoundError):
-            self._ask(lambda sftp: sftp.remove(str(self._path(name))))
+            self._change(lambda sftp: sftp.remove(str(self._path(name))))
 
     # -- folders ---
 
@@ -163,23 +165,35 @@ class Sftp(Renaming):
 
     def _make_folder(self, folder: str) -> None:
         if folder not in self._made:
-            self._ask(lambda sftp: _make(sftp, self._path(folder)))
+            self._change(lambda sftp: _make(sftp, self._path(folder)))
             self._made.add(folder)
 
-    def _is_full(self) -> bool:
-        """Tell whether the disk of the server is full. OpenSSH's server can be asked; of others, returns False."""
+    def _change(self, question: Callable[[Any], None]) -> None:
+        """Do as `_ask` does, for what changes something there. Where the server only says "Failure", find out why."""
+        try:
+            self._ask(question)
+        except OSError as error:
+            if type(error) is OSError and error.errno is None and (reason := self._ask_for_reason()):
+                raise OSError(reason, "") from None
+            raise
+
+    def _ask_for_reason(self) -> int | None:
+        """Return why nothing can be written: `ENOSPC`, `EROFS`; None if the server cannot say. OpenSSH's can."""
         from paramiko.sftp import CMD_EXTENDED
 
-        def ask(sftp: Any) -> bool:
-            _kind, answer = sftp._request(CMD_EXTENDED, "statvfs@openssh.com", str(self._root))
-            _block, _fragment, _blocks, _free, available, files, _files_free, files_available = (
-                answer.get_int64() for _ in range(8)
-            )
-            return bool(available == 0 or (files > 0 and files_available == 0))
+        def ask(sftp: Any) -> int | None:
+            folder = next(path for path in (self._root, *self._root.parents) if _exists(sftp, str(path)))
+            _kind, answer = sftp._request(CMD_EXTENDED, "statvfs@openssh.com", str(folder))
+            numbers = [answer.get_int64() for _ in range(10)]  # those of statvfs(3), in its order
+            fragment, available, files, files_available, flags = (numbers[place] for place in (1, 4, 5, 7, 9))
+            if flags & _READ_ONLY:
+                return errno.EROFS
+            is_full = available * fragment < PIECE or (files > 0 and files_available == 0)
+            return errno.ENOSPC if is_full else None
 
         with suppress(Exception):  # another server, which cannot be asked
             return self._ask(ask)
-        return False
+        return None
 
     # -- the connection ---
 

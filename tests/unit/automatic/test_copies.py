@@ -26,6 +26,7 @@ from backup.database.memo import site_id
 from backup.exceptions import InvalidBackup, NoSuchBackup, NotMounted
 from backup.proof import Verdict
 from backup.storage import bounded, elsewhere, files, kept, keys
+from backup.storage.elsewhere import State as Copies
 from backup.storage.kept import BackupKind
 from backup.storage.locations import Location
 from backup.storage.locations.folder import Folder
@@ -164,6 +165,36 @@ def test_a_key_that_went_lost_stops_the_copies(places, at):
     shutil.move(f"{ring}.away", ring)
     night(at("2026-11-05 03:00"))
     assert [len(there(folder)) for folder in places.values()] == [3, 3], "what was lacking as well"
+
+
+def test_a_key_that_went_lost_lets_nothing_in_clear_go_to_a_new_location(places, settings, at):
+    locations = settings.BACKUP_LOCATIONS
+    settings.BACKUP_LOCATIONS = locations.partition(",")[0]
+    key = keys.add().key
+    night(at("2026-11-03 03:00"))
+    (conf.root / "keys.json").unlink()
+    settings.BACKUP_LOCATIONS = locations
+    night(at("2026-11-04 03:00"))
+    assert [len(there(folder)) for folder in places.values()] == [1, 0]
+    for seen in elsewhere.seen().values():
+        assert (seen.state, key.id in seen.message, seen.name in seen.message) == (Copies.FAILED, True, True)
+    settings.BACKUP_ENCRYPT = "off"
+    night(at("2026-11-05 03:00"))
+    assert [len(there(folder)) for folder in places.values()] == [3, 3]
+
+
+def test_a_key_that_went_lost_is_known_from_what_is_kept_here(places, settings, at):
+    """Where nothing is known of the locations: they have other addresses, and none lets anybody list them."""
+    locations, settings.BACKUP_LOCATIONS = settings.BACKUP_LOCATIONS, ""
+    settings.BACKUP_ENCRYPT = ["local"]
+    key = keys.add().key
+    night(at("2026-11-03 03:00"))
+    (conf.root / "keys.json").unlink()
+    del settings.BACKUP_ENCRYPT
+    settings.BACKUP_LOCATIONS = locations
+    night(at("2026-11-04 03:00"))
+    assert [there(folder) for folder in places.values()] == [[], []]
+    assert all(key.id in seen.message for seen in elsewhere.seen().values())
 
 
 def test_a_ring_that_cannot_be_read_stops_the_copies(places, at):

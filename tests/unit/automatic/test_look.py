@@ -135,7 +135,7 @@ def test_when_a_look_starts_a_child(nightly, settings, at, starts):
 def test_an_outlook_that_cannot_be_read_is_none(nightly):
     run.run()
     path = next(outlook._paths())
-    for text in ("", "[]", "{", '{"written": 1}'):
+    for text in ("", "[]", "{", '{"written": 1}', "[" * 200_000):
         path.write_text(text)
         assert outlook.read() is None
         assert look._is_due()

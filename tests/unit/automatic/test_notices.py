@@ -63,17 +63,32 @@ def web():
     server.close()
 
 
-#: Who sent the mails of a test, as the server was told.
-found_senders = []
+#: Who sent the mails of a test, as the server was told; the recipients that it refuses, and on which it hangs up; the
+#: connections to it.
+found_senders, refused, hung_up_on, connections = [], set(), set(), []
 
 
 @pytest.fixture
 def mails(settings):
     """What a real mail server gets: (recipients, text)."""
     found, senders = [], found_senders
-    senders.clear()
+    for noted in (senders, refused, hung_up_on, connections):
+        noted.clear()
 
     class Handler:
+        async def handle_EHLO(self, server, session, envelope, hostname, responses):
+            connections.append(session.peer)
+            session.host_name = hostname
+            return responses
+
+        async def handle_RCPT(self, server, session, envelope, address, options):
+            if address in hung_up_on:
+                server.transport.close()
+            if address in refused | hung_up_on:
+                return "550 5.1.1 No such user"
+            envelope.rcpt_tos.append(address)
+            return "250 OK"
+
         async def handle_DATA(self, server, session, envelope):
             found.append((envelope.rcpt_tos, envelope.content.decode()))
             senders.append(envelope.mail_from)
@@ -134,6 +149,29 @@ def test_mail_goes_to_active_superusers_who_have_an_address(nightly, mails, fail
     assert run.run(now=True).made
     assert len(mails) == 4
     assert "work again" in mails[-1][1]
+
+
+@pytest.mark.parametrize("trouble", [refused, hung_up_on], ids=["refused", "hung up on"])
+def test_an_address_that_is_refused_keeps_the_mail_from_nobody_else(
+    nightly, mails, failing, settings, caplog, trouble
+):
+    settings.BACKUP_NOTIFY = ["a@old.example.com", "b@example.com", "c@old.example.com", "d@example.com"]
+    trouble |= {"a@old.example.com", "c@old.example.com"}
+    with caplog.at_level(logging.WARNING, "backup"):
+        failing()
+    assert [to for to, _ in mails] == [["b@example.com"], ["d@example.com"]]
+    assert caplog.text.count("a notice could not be sent by mail to …@old.example.com: ") == 2
+    assert not any(name in caplog.text for name in ("a@", "c@", "…@example.com"))
+    trouble.clear()
+    failing()
+    assert len(mails) == 2, "nobody is told twice"
+
+
+def test_the_mails_of_a_notice_share_a_connection(nightly, mails, failing, settings):
+    settings.BACKUP_NOTIFY = ["a@example.com", "b@example.com", "a@example.com", "c@example.com"]
+    failing()
+    assert [to for to, _ in mails] == [["a@example.com"], ["b@example.com"], ["c@example.com"]]
+    assert len(connections) == 1
 
 
 @pytest.mark.parametrize("by", ["command", "page"])

@@ -10,6 +10,7 @@ import pytest
 from core import models as core
 from django.contrib.auth.models import User
 from django.core import mail
+from django.core.management import call_command
 from django.db import connection
 from freezegun import freeze_time
 
@@ -533,6 +534,32 @@ def test_runs_that_are_killed_are_told_by_the_next_one_once_a_backup_is_overdue(
         "Baby Buddy: automatic backups need your attention",
         "Baby Buddy: automatic backups work again",
     ]
+
+
+def test_that_the_first_backup_is_still_to_come_is_no_news(nightly, at):
+    with freeze_time(at("2026-11-03 12:00")):
+        call_command("backup", keep=True)
+        run.notify_of_proof()
+        assert status.status().state is State.OVERDUE
+        assert mail.outbox == []
+    assert made(at("2026-11-03 12:01"))
+    assert mail.outbox == [], "nor does anything work again"
+
+
+def test_that_the_first_backup_never_comes_is_news(nightly, at, monkeypatch):
+    def die(*args, **kwargs):
+        raise Killed
+
+    with freeze_time(at("2026-11-03 12:00")):
+        with monkeypatch.context() as patch:
+            patch.setattr(services, "create_backup", die)
+            with pytest.raises(Killed):
+                run.run()
+        assert mail.outbox == []
+        call_command("backup", keep=True)
+        assert [message.subject for message in mail.outbox] == [
+            "Baby Buddy: automatic backups need your attention"
+        ]
 
 
 # -- the shrink guard ---

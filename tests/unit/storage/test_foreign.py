@@ -8,13 +8,13 @@ import pytest
 from core import models as core
 from django.contrib.auth.models import User
 from django.core.files.base import ContentFile
-from django.core.files.storage import InMemoryStorage
+from django.core.files.storage import FileSystemStorage, InMemoryStorage
 from django.core.management import CommandError, call_command
 
 from backup import services
 from backup.conf import conf
 from backup.exceptions import StorageFailed
-from backup.storage import content, files, kept, state, uploads
+from backup.storage import content, files, kept, keys, state, uploads
 from tests.support.backups import restore, take
 from tests.support.http import url
 from tests.support.snapshots import differences, snapshot
@@ -210,6 +210,93 @@ def test_a_slow_transfer_is_no_hanging_one(bucket, monkeypatch):
     files.put("staged/slow.zip", content)
     with files.open_file("staged/slow.zip") as file:
         assert file.read() == b"x" * 8
+
+
+class Broken(io.BytesIO):
+    """A file of a library. Class attributes: what its reads and its close do."""
+
+    reads, closes = staticmethod(lambda: b""), staticmethod(lambda: None)
+
+    def read(self, *args):
+        return Broken.reads()
+
+    def readinto(self, buffer):
+        data = Broken.reads()
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self):
+        Broken.closes()
+
+
+class Folder(FileSystemStorage):
+    """A storage that is somebody's own, though it keeps its files in a folder: one that encrypts them, say."""
+
+    def _open(self, name, mode="rb"):
+        return Broken() if Folder.is_broken else super()._open(name, mode)
+
+    is_broken = False
+
+
+def fails(*args):
+    raise ClientError("Connection reset")
+
+
+def fails_and_cannot_say_how(*args):
+    class Mute(Exception):
+        def __str__(self):
+            raise ValueError
+
+    raise Mute
+
+
+@pytest.mark.parametrize("reads", [fails, fails_and_cannot_say_how, lambda: None, lambda: "text", lambda: 7])
+@pytest.mark.parametrize("closes", [lambda: None, fails], ids=["closed", "not closed"])
+@pytest.mark.parametrize("kind", ["Bucket", "Folder"])
+def test_a_file_that_does_as_it_likes(
+    family, bucket, settings, client, tmp_path, monkeypatch, kind, reads, closes
+):
+    backend = {"BACKEND": f"{__name__}.{kind}", "OPTIONS": {"location": tmp_path} if kind == "Folder" else {}}
+    settings.STORAGES = {**settings.STORAGES, "backups": backend}
+    client.force_login(family.admin)
+    name = restore(take(), clear=True).safety_copy
+    upload_id = uploads.stage(ContentFile(b"x"), family.admin)
+    keys.add()
+    monkeypatch.setattr(Broken, "reads", staticmethod(reads))
+    monkeypatch.setattr(Broken, "closes", staticmethod(closes))
+    monkeypatch.setattr(Folder, "is_broken", True)
+    monkeypatch.setattr(Bucket, "open", lambda self, name, mode="rb": Broken())
+    content._remembered.cache_clear()  # as in another process
+    for act in (kept.backups, keys.ring, lambda: services.undo_restore(safety_copy=name)):
+        with pytest.raises(StorageFailed):
+            act()
+    with pytest.raises(StorageFailed), kept.open_backup(name) as file:
+        file.read()
+    with pytest.raises(StorageFailed), uploads.open_staged(upload_id, family.admin) as file:
+        file.read()
+    answer = client.get(url("kept", name), headers={"accept": "application/json"})
+    assert answer.status_code == 507
+    page_and_download_answer(client)
+
+
+@pytest.mark.parametrize("answer", [None, "text", object(), float("nan"), [None], (None, [7])])
+@pytest.mark.parametrize("what", ["size", "get_modified_time", "listdir"])
+def test_an_answer_that_is_none(family, bucket, client, monkeypatch, what, answer):
+    uploads.stage(ContentFile(b"x"), family.admin)
+    monkeypatch.setattr(Bucket, what, lambda self, path: answer)
+    ask = {"size": files.size_of, "get_modified_time": files.modified, "listdir": files.names_in}[what]
+    with pytest.raises(StorageFailed):
+        ask(files.STAGED)
+    with pytest.raises(StorageFailed):
+        uploads.stage(ContentFile(b"x"), family.admin)
+    page_and_download_answer(client)
+
+
+def test_a_list_that_breaks_off(family, bucket, monkeypatch):
+    monkeypatch.setattr(Bucket, "listdir", lambda self, path: ([], (fails() for _ in range(1))))
+    for ask in (lambda: files.names_in(files.KEPT), kept.backups):
+        with pytest.raises(StorageFailed, match="Connection reset"):
+            ask()
 
 
 class Unmade(InMemoryStorage):

@@ -33,6 +33,7 @@ from backup.exceptions import (
     WrongOffset,
 )
 from backup.storage import facts, files, kept, state, uploads
+from backup.storage.names import parse
 from tests.support.backups import restore, take
 from tests.support.filling import fill
 
@@ -505,6 +506,16 @@ def test_what_an_entry_of_the_list_says(place):
         assert part in stored.name
 
 
+@pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff", b"[" * 200_000], ids=range(5))
+def test_notes_that_cannot_be_read_are_none(place, content):
+    stored = kept.keep(*small(1), MANUAL, facts={"pinned": True})
+    for name in (files.LAST_RUN, parse(stored.name).facts):
+        files.put(name, ContentFile(content))
+        assert files.get_json(name) == {}
+    assert facts.load(parse(stored.name)) == {}
+    assert not kept.find(stored.name).pinned
+
+
 def test_names_sort_by_time_and_are_listed_by_kind(place):
     kinds = [AUTOMATIC, SAFETY, MANUAL, AUTOMATIC]
     for number, kind in enumerate(kinds):
@@ -569,7 +580,7 @@ def test_the_last_restore_is_remembered(host_db):
     for saved in (first, last):  # in place of the one before
         state.save_last_restore(saved)
         assert state.load_last_restore() == saved
-    for text in ("", "[]", '{"at": 1}', "x"):
+    for text in ("", "[]", '{"at": 1}', "x", "[" * 200_000):
         Session.objects.filter(session_key__startswith="backup-").update(session_data=text)
         assert state.load_last_restore() is None
     Session.objects.all().delete()

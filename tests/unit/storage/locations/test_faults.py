@@ -944,8 +944,39 @@ def test_sftp_full(ssh_server, settings, host_db, trouble, tmp_path):
         settings.BACKUP_LOCATIONS = {"there": ssh_server.address(folder / "nas")}
         place = location("there")
         place.send("kept/b.zip", io.BytesIO(b"b"))
-        trouble(lambda: place.send("kept/a.zip", io.BytesIO(bytes(4 * MIB))), Full, "full")
+        for size in (4 * MIB, 2 * MIB, MIB):  # of fewer than a hundred pieces, paramiko hears no error
+            trouble(lambda size=size: place.send("kept/a.zip", io.BytesIO(bytes(size))), Full, "full")
         assert place.names() == ["b.zip"]
+        with suppress(OSError):
+            (folder / "full").write_bytes(bytes(MIB))
+        trouble(lambda: place.send("kept/a.zip", io.BytesIO(b"a")), Full, "full")
+        settings.BACKUP_LOCATIONS = {"there": ssh_server.address(folder / "other" / "nas")}
+        trouble(lambda: location("there").send("kept/a.zip", io.BytesIO(b"a")), Full, "full")
+
+
+def test_sftp_takes_no_more_than_a_quota(ssh_server, sftp_at, trouble):
+    """Of which the server says nothing. That is no damage."""
+    place = sftp_at(key_file=ssh_server.folder / "small")
+    place.send("kept/b.zip", io.BytesIO(b"b"))
+    trouble(lambda: place.send("kept/a.zip", io.BytesIO(bytes(300_000))), LocationFailed, "does not work")
+    assert place.names() == ["b.zip"]
+
+
+def test_sftp_read_only(ssh_server, settings, host_db, trouble, tmp_path):
+    with small_disk(tmp_path) as folder:
+        settings.BACKUP_LOCATIONS = {"there": ssh_server.address(folder / "nas")}
+        location("there").send("kept/b.zip", io.BytesIO(b"b"))
+        remounted = subprocess.run(["mount", "-o", "remount,ro", folder], capture_output=True, check=False)
+        if remounted.returncode:
+            pytest.skip("only who may mount has a disk that cannot be written to")
+        for place in (location("there"), location("there")):
+            trouble(
+                lambda place=place: place.send("kept/a.zip", io.BytesIO(b"a")), Denied, "let this user write"
+            )
+            trouble(lambda place=place: place.delete("kept/b.zip"), CannotDelete, "lets nobody delete")
+            assert place.names() == ["b.zip"]
+        settings.BACKUP_LOCATIONS = {"there": ssh_server.address(folder / "other" / "nas")}
+        trouble(lambda: location("there").send("kept/a.zip", io.BytesIO(b"a")), Denied, "let this user write")
 
 
 def test_folder_full(settings, host_db, trouble, tmp_path):
