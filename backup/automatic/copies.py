@@ -145,9 +145,8 @@ def _work(halted: str, user: Any) -> _Work:
     goes = {verdict.backup.name for verdict in retention_of(local, site, halted) if not verdict.stays}
     wanted = [b for b in local if b.kind is not BackupKind.SAFETY and b.name not in goes]
     known = {backup.identity: backup for backup in backups}
-    names = [b.copies[LOCAL] for b in local] + [
-        text for seen in elsewhere.seen().values() for text in seen.copies
-    ]
+    names = [text for seen in elsewhere.seen().values() for text in seen.copies]
+    names += [b.copies[LOCAL] for b in local]
     return _Work(known, wanted, _key_ids(names), halted, site, translation.get_language(), user)
 
 
