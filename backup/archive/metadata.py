@@ -60,6 +60,10 @@ class Upgrade:
         )
 
 
+#: The label of what an upgrade makes of a database file.
+DATABASE_FILE = "db.sqlite3"
+
+
 @dataclass(frozen=True)
 class Metadata:
     """The content of `metadata.json`: see docs/format.md.
@@ -120,6 +124,11 @@ class Metadata:
     def is_sealed(self) -> bool:
         """Whether checksums, counts and the order of keys must be as they were written."""
         return self.has_checksums and not self.is_edited
+
+    @property
+    def is_of_database(self) -> bool:
+        """Whether an upgrade made it of a database file, and not of a backup."""
+        return self.upgraded is not None and self.label == DATABASE_FILE
 
     @property
     def models_count(self) -> int:

@@ -60,7 +60,7 @@ def failed(backup: StoredBackup) -> str:
     words = {
         "date": _date(backup.created),
         "place": proof.get("place"),
-        "reason": " ".join(str(proof.get("reason", "")).split()),
+        "reason": _sentence(str(proof.get("reason", ""))),
     }
     if proof.get("place") in conf.locations:
         return (
@@ -118,6 +118,12 @@ def shrunk(losses: Sequence[Loss]) -> str:
         "Entries are fewer than in the backup before: %(losses)s. No old backup is removed until a superuser says that "
         "this is right."
     ) % {"losses": lines}
+
+
+def _sentence(text: str) -> str:
+    """Return a text on one line, with a full stop, which lines about records lack."""
+    line = " ".join(text.split())
+    return line if not line or line.endswith((".", "。", "…", "!", "?")) else f"{line}."
 
 
 def _day(moment: dt.datetime) -> str:

@@ -50,7 +50,8 @@ class RecordReader:
         self.renamed: Renamed = renamed or {}
         self._validators = validators
         self._database = database
-        self._checks = None if validators is None else ValueChecks(validators, database)
+        of_database = archive.metadata.is_of_database
+        self._checks = None if validators is None else ValueChecks(validators, database, of_database)
         self._preview = preview
         self._report = report
 

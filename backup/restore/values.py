@@ -30,11 +30,15 @@ Check = Callable[[Plain], "str | None"]
 
 class ValueChecks:
     """The checks of all tables. `validators`: those that the host's models do not declare themselves. `database`: where
-    the values are to go; None if it can hold them."""
+    the values are to go; None if it can hold them. `of_database`: whether they come from a database file."""
 
-    def __init__(self, validators: Validators, database: Database | None = None) -> None:
+    def __init__(
+        self, validators: Validators, database: Database | None = None, of_database: bool = False
+    ) -> None:
         self._validators = validators
         self._database = database
+        #: What people can do about a value that is refused, a sentence.
+        self._way_on = _way_on(of_database)
         #: Warnings about values that will be corrected, each once.
         self.warnings: list[str] = []
         self._checks: dict[Table, list[tuple[int, Check]]] = {}
@@ -52,7 +56,7 @@ class ValueChecks:
             for value in _different(values):
                 if reason := check(value):
                     key = batch[0][values.index(value)]
-                    raise _refused(table, key, table.columns[place], value, reason)
+                    raise self._refused(table, key, table.columns[place], value, reason)
         for place, column in enumerate(table.columns):
             validator = self._validators.get((table.label, column.name))
             # Most values are there many times. If one of them is at fault, its record is looked for.
@@ -102,7 +106,7 @@ class ValueChecks:
                 if other != key:
                     names = ", ".join(table.columns[place].name for place in group)
                     reason = _("its %(fields)s are those of record %(key)s") % {"fields": names, "key": other}
-                    raise RecordsConflict(describe(table.label, key, None, f"{reason}. {_way_on()}"))
+                    raise RecordsConflict(describe(table.label, key, None, f"{reason}. {self._way_on}"))
 
     def _check_records(self, table: Table, batch: Batch, place: int, validator: Validator) -> None:
         names = [column.name for column in table.columns]
@@ -113,7 +117,12 @@ class ValueChecks:
                 if reason not in self.warnings and len(self.warnings) < MAX_NAMED:
                     self.warnings.append(reason)
             elif reason:
-                raise _refused(table, key, table.columns[place], values[0], reason)
+                raise self._refused(table, key, table.columns[place], values[0], reason)
+
+    def _refused(self, table: Table, key: Plain, column: Column, value: Plain, reason: str) -> Exception:
+        if isinstance(value, str) and value:  # all of it may be in the reason, whatever it is
+            reason = reason.replace(value, shown(value))
+        return table.invalid(f"{reason.rstrip('.')}. {self._way_on}", key, column.name)
 
 
 def _different(values: Sequence[Plain]) -> Iterable[Plain]:
@@ -121,13 +130,12 @@ def _different(values: Sequence[Plain]) -> Iterable[Plain]:
     return {*values} if values and all(isinstance(value, Hashable) for value in values) else values
 
 
-def _refused(table: Table, key: Plain, column: Column, value: Plain, reason: str) -> Exception:
-    if isinstance(value, str) and value:  # all of it may be in the reason, whatever it is
-        reason = reason.replace(value, shown(value))
-    return table.invalid(f"{reason.rstrip('.')}. {_way_on()}", key, column.name)
-
-
-def _way_on() -> str:
+def _way_on(of_database: bool) -> str:
+    if of_database:
+        return _(
+            "Correct it with the Baby Buddy that the database is from, or with sqlite3 in a copy of it, then restore "
+            "that."
+        )
     return _("Correct it in the file, then restore that as an edited file.")
 
 

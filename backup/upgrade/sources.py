@@ -15,6 +15,7 @@ from django.utils.translation import gettext as _
 
 from .. import babybuddy
 from ..archive import Archive, Limits, Metadata, Writer, lines_of
+from ..archive.metadata import DATABASE_FILE
 from ..conf import aware_now, conf
 from ..database.foreign_file import damage_explained
 from ..database.sqlite import SQLite
@@ -142,7 +143,7 @@ class DatabaseSource(Source):
         self.is_of_today = has_todays and len(self._tables) == len(models)
         self.metadata = Metadata(
             timestamp=aware_now(),
-            label="db.sqlite3",
+            label=DATABASE_FILE,
             babybuddy_version=babybuddy.release(migrations),
             database_engine="sqlite",
             migrations=migrations,
@@ -207,7 +208,7 @@ class DatabaseSource(Source):
             raise unreadable(left_out)
         if self._lacks_log:
             reason = _("its -wal file is not there, which may hold the latest entries")
-            left_out.add(Place("db.sqlite3", None, None, reason))
+            left_out.add(Place(DATABASE_FILE, None, None, reason))
 
     def _collect(self) -> Places:
         """Collect anew what cannot be read, and return where it is collected."""

@@ -390,6 +390,22 @@ def test_a_database_that_is_not_right_is_refused(host_db, tmp_path, bad):
     assert "\n" not in caught.value.message
 
 
+@pytest.mark.parametrize("prove", [False, again(True)])
+def test_a_value_that_this_version_no_longer_takes_is_to_be_corrected_in_the_database(
+    host_db, tmp_path, prove
+):
+    """What was computed only since some version, say. A database is no file that anybody could edit."""
+    file = changed(tmp_path, "2.9", "UPDATE core_feeding SET duration = NULL WHERE id = 3")
+    if prove:
+        said = services.prove_backup(file).reason
+    else:
+        with pytest.raises(InvalidBackup, match=r"core\.feeding 3, field duration: ") as caught:
+            services.inspect_backup(file, how(clear=False))
+        said = str(caught.value)
+    assert "with sqlite3 in a copy" in said
+    assert "edited" not in said
+
+
 def test_its_refusal_comes_from_the_child_as_it_is(host_db, tmp_path):
     before, data = snapshot(), changed(tmp_path, "2.6.0", *BAD["text for a number"])
     with pytest.raises(Unreadable) as here:

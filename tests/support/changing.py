@@ -169,6 +169,7 @@ def add_everywhere():
     lock = zoo.Lock.objects.create(name="new", key=zoo.Key.objects.create(name="new"))
     zoo.Hook.objects.create(fob=zoo.Fob.objects.create(lock=lock, text="new"), text="new")
     zoo.Link.objects.create()
+    zoo.Camera.objects.create(address="192.0.2.7")
     coin = zoo.Coin.objects.create(worth=Decimal("7.07"))
     coin.laps.add(lap)
     coin.change.add(coin)

@@ -55,6 +55,7 @@ NOTHING_TO_CHANGE = {
     "auth.group",
     "zoo.bell",
     "zoo.bird",
+    "zoo.camera",
     "zoo.coin",
     "zoo.day",
     "zoo.egg",

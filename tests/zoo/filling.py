@@ -88,6 +88,19 @@ def fill_zoo(until):
     cent = models.Coin.objects.create(worth=Decimal("0.01"))
     cent.laps.add(lap)
     cent.change.add(cent, models.Coin.objects.create(worth=Decimal("100.00")))
+    fill_unlike_orders()
+
+
+def fill_unlike_orders():
+    """Add rows whose keys not every database puts into the same order: texts by their collation, UUIDs from their ends,
+    addresses by their numbers."""
+    for code in ("Zebra", "antelope", "Ant"):
+        models.Species.objects.create(code=code, latin=f"{code} latina")
+    for ends in ("0f", "f0"):
+        key = uuid.UUID(f"{ends}000000-0000-4000-8000-0000000000{ends[::-1]}")
+        models.Specimen.objects.create(id=key, char=ends)
+    for address in ("10.0.0.2", "10.0.0.10", "9.0.0.1", "2001:db8::2", "::2"):
+        models.Camera.objects.create(address=address)
 
 
 def _specimens():

@@ -188,6 +188,12 @@ class Coin(models.Model):
     change = models.ManyToManyField("self", symmetrical=False)
 
 
+class Camera(models.Model):
+    """An address as key, which PostgreSQL sorts by its numbers, the others as a text."""
+
+    address = models.GenericIPAddressField(primary_key=True)
+
+
 class Shelf(models.Model):
     """A number as key that people give, not the database."""
 

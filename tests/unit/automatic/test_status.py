@@ -83,6 +83,17 @@ def test_it_answers_200_however_the_state_is(nightly, settings, monkeypatch, sta
     assert answer.json()["message"]
 
 
+@pytest.mark.parametrize("reason", ["It is damaged.", "What came back is not it:\ncore.tag 7: another value"])
+def test_the_reason_of_a_failed_proof_is_a_sentence(nightly, reason):
+    """It may end with the name of a record."""
+    run.run(now=True)
+    name = kept.backups(BackupKind.AUTOMATIC)[0].name
+    proof = {"verdict": "failed", "at": "2026-11-04T03:00:00+00:00", "records": 0, "reason": reason}
+    kept.note(name, proofs={"local": {**proof, "place": "local"}})
+    said = status.status().message
+    assert f" in a trial. {' '.join(reason.split()).rstrip('.')}. No old backup is" in said
+
+
 def test_it_answers_where_the_storage_does_not(nightly, monkeypatch, client_of):
     monkeypatch.setattr(files, "names_in", full)
     answer = script(nightly.staff).get(url("status"))

@@ -28,6 +28,10 @@ class Migration(migrations.Migration):
             ],
         ),
         migrations.CreateModel(
+            name="Camera",
+            fields=[("address", models.GenericIPAddressField(primary_key=True, serialize=False))],
+        ),
+        migrations.CreateModel(
             name="Shelf",
             fields=[
                 ("number", models.PositiveBigIntegerField(primary_key=True, serialize=False)),
