@@ -940,11 +940,7 @@ def _restore(
             keys = next_keys(plan, database)
             check_removed(plan, [*replaced.items(), *removed.items()], most_removed)
             reporter.phase(Phase.FINISH)
-            warnings = [
-                *plan.warnings,
-                *replaced_in_words(replaced, removed),
-                *([] if options.as_it_was else babybuddy.after_restore(database, plan.records)),
-            ]
+            warnings = [*plan.warnings, *replaced_in_words(replaced, removed)]
             dangling_warnings, left_out = _check_dangling(database, options)
             warnings += [*dangling_warnings, *safety_copy.warnings]
             if left_out:
@@ -954,7 +950,9 @@ def _restore(
                 )
             made = database.natural_keys.made
             unmade = database.natural_keys.unmake(undone.made if undone else ())
-            database.reset_sequences([*plan.tables, *plan.emptied])
+            database.reset_sequences(tables)
+            if not options.as_it_was:  # the rows that this adds get their keys from the sequences
+                warnings += babybuddy.after_restore(database, plan.records)
             keys |= unmade
             if not database.KEYS_AFTER_COMMIT:
                 database.set_next_keys(keys)
