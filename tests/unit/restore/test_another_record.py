@@ -139,13 +139,14 @@ def test_nobody_gets_what_belongs_to_another_user_or_group(host_db, mode):
         assert Token.objects.get(key=token).user == User.objects.get(username="nanny")
         assert [*User.objects.get(username="nanny").groups.all()] == [Group.objects.get(name="sitters")]
         assert not plan.accounts.removed
+        assert not plan.accounts.rights
     else:
         assert not Token.objects.filter(key=token).exists()
-        assert (plan.accounts.removed, plan.accounts.groups) == (["nanny"], ["sitters"])
+        assert (plan.accounts.removed, plan.accounts.groups_removed) == (["nanny"], ["sitters"])
+        assert plan.accounts.rights == ["sue"]
         assert plan.changes["core.timer"].removed == 1
         assert plan.changes["authtoken.token"].removed == 1
     assert plan.accounts.added == ["dad"]
-    assert not plan.accounts.rights
     assert User.objects.get(username="admin") == admin
     services.undo_restore()
     assert not differences(before, snapshot())
