@@ -160,6 +160,8 @@ def test_who_is_in_a_group_that_is_replaced(small_site):
     plan = inspect(file, clear=False)
     accounts = plan.accounts
     assert (accounts.rights, accounts.groups, accounts.groups_removed) == (["ann"], [], ["doctors"])
+    assert plan.changes["auth.user"].changed == 1
+    assert any("auth.user (1)" in line for line in plan.warnings)
     result = restore(file, clear=False)
     assert {*result.warnings} == {*plan.warnings}
     assert not User.objects.get(username="ann").groups.exists()
