@@ -158,7 +158,7 @@ def labels_referred_to(table: Table) -> set[str]:
 
 
 def with_owners(labels: Iterable[str], tables: Sequence[Table]) -> set[str]:
-    """Return labels of models (`owner_of_keys`) with those of the models that their rows belong to, and go with. Generic
+    """Return labels of models (`owner_of_keys`) with those of the models that their rows belong to and go with. Generic
     references, which may lead to any model, are not followed."""
     found, known = {*labels}, 0
     while known < len(found):
