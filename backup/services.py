@@ -83,7 +83,7 @@ from .restore.batches import Report, Spool
 from .restore.build import build
 from .restore.photos import Placing, State
 from .restore.plan import Plan
-from .restore.policy import check_policy, check_removed, refuse, replaced_in_words
+from .restore.policy import check_policy, check_removed, lost_in_words, refuse
 from .restore.preview import PreviewCollector
 from .restore.records import RecordReader
 from .scope import elsewhere, is_here, models_in_scope, part_of
@@ -936,15 +936,11 @@ def _restore(
             reader = RecordReader(
                 archive, as_it_was=options.as_it_was, merged=plan.merged, renamed=plan.renamed
             )
-            replaced, removed = write(plan, database, tables, reader, counter)
+            lost = write(plan, database, tables, reader, counter)
             keys = next_keys(plan, database)
-            check_removed(plan, [*replaced.items(), *removed.items()], most_removed)
+            check_removed(plan, lost, most_removed)
             reporter.phase(Phase.FINISH)
-            warnings = [
-                *plan.warnings,
-                *replaced_in_words(replaced, removed),
-                *([] if options.as_it_was else babybuddy.after_restore(database, plan.records)),
-            ]
+            warnings = [*plan.warnings, *lost_in_words(lost)]
             dangling_warnings, left_out = _check_dangling(database, options)
             warnings += [*dangling_warnings, *safety_copy.warnings]
             if left_out:
@@ -954,7 +950,9 @@ def _restore(
                 )
             made = database.natural_keys.made
             unmade = database.natural_keys.unmake(undone.made if undone else ())
-            database.reset_sequences([*plan.tables, *plan.emptied])
+            database.reset_sequences(tables)
+            if not options.as_it_was:  # the rows that this adds get their keys from the sequences
+                warnings += babybuddy.after_restore(database, plan.records)
             keys |= unmade
             if not database.KEYS_AFTER_COMMIT:
                 database.set_next_keys(keys)

@@ -6,6 +6,8 @@ The data of a model has two forms, and converting between them loses nothing:
   many-to-many relation a sorted list of keys. All other modules work on rows. Two rows are equal if and only if they
   hold the same data, whatever database they are from.
 - A **record** is Django's fixture form, `{"model": "core.feeding", "pk": 7, "fields": {…}}`.
+
+Longer than most modules, since all that others have to know of a model is here.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from operator import itemgetter
 from typing import Any
 
 from django.apps import apps
-from django.db.models import AutoField, BigAutoField, Field, Model, SmallAutoField
+from django.db.models import CASCADE, AutoField, BigAutoField, Field, Model, SmallAutoField
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -84,6 +86,13 @@ class Column:
             return self.refers_to
         target = target_of(self.field)
         return label_of(target.model) if target.primary_key else ""
+
+    @property
+    def belongs(self) -> bool:
+        """Whether a row belongs to the one that the column refers to, so that it has to go with it, or Django would
+        delete it then. Other references are emptied."""
+        remote = self.field.remote_field
+        return remote is not None and (not self.field.null or remote.on_delete is CASCADE)
 
     @property
     def all_canonical(self) -> Callable[[Sequence[Any]], bool]:
@@ -247,6 +256,17 @@ class Table:
             for place, column in enumerate(self.columns)
             if column.key_of and column.key_of not in NATURAL
         ]
+
+    @cached_property
+    def references_by_field(self) -> list[tuple[int, str, Column]]:
+        """(position in a row, label of the other model, its column) of each column that holds another unique value of
+        another row than its primary key (`to_field`)."""
+        targets = [
+            (place, column.field.target_field)  # type: ignore[attr-defined]
+            for place, column in enumerate(self.columns)
+            if column.refers_to and not column.refers_by_key
+        ]
+        return [(place, label_of(target.model), Column.of(target)) for place, target in targets]
 
     @cached_property
     def generics(self) -> list[tuple[int, int]]:

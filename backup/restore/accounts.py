@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from django.contrib.auth import get_user_model
 from django.utils.translation import ngettext
@@ -17,13 +17,16 @@ from .records import RecordReader, Renamed
 
 #: The label of Django's groups.
 GROUPS = "auth.group"
-#: Fields of Django's users that say what somebody may do.
-RIGHTS = ("is_active", "is_staff", "is_superuser", "groups", "user_permissions")
+#: Fields of Django's users that say what somebody may do, beside the groups that they are in.
+RIGHTS = ("is_active", "is_staff", "is_superuser", "user_permissions")
+
+#: Key of a group -> its name, and its permissions.
+_Groups = Mapping[Plain, tuple[str, Plain]]
 
 
 def account_changes(plan: Plan, database: Database) -> AccountChanges:
     """Return the users whose password, rights or token change, of those who have an account before and after, and the
-    users who are added or removed."""
+    users who are added or removed; and the groups that change or are removed."""
     users = plan.table(label_of(get_user_model()))
     if users is None:
         return AccountChanges()
@@ -34,26 +37,48 @@ def account_changes(plan: Plan, database: Database) -> AccountChanges:
     names_then = {key: str(row[name]) for key, row in then.items()}
     if not plan.mode.clears:
         names_then = names_here | names_then
+    fold = _fold(database.folds_texts)
     if plan.mode.clears:  # a key may belong to another user afterwards
-        by_name = {names_then[key]: row for key, row in then.items()}
-        pairs = [
-            (row, by_name[names_here[key]]) for key, row in current.items() if names_here[key] in by_name
-        ]
+        by_name = {fold(names_then[key]): row for key, row in then.items()}
+        both = [(row, by_name.get(fold(names_here[key]))) for key, row in current.items()]
+        pairs = [(old, new) for old, new in both if new is not None]
     else:
-        same = plan.matched.get(users.label, ())  # others have the same key only, and are replaced
-        pairs = [(row, then[key]) for key, row in current.items() if key in then and key in same]
+        # Others have the same key only, and are replaced. Who is not in the backup may be in a group that is replaced.
+        same = plan.matched.get(users.label, ())
+        pairs = [(row, then.get(key, row)) for key, row in current.items() if key in same or key not in then]
+    groups_here, groups_then = _groups(plan, database)
+    group_names = [group for group, _permissions in groups_here.values()]
+    permitted = {fold(group): permissions for group, permissions in groups_then.values()}
 
     def differing(fields: Sequence[str]) -> list[str]:
         places = [_place(users, field) for field in fields if field in users.names]
         return sorted(str(old[name]) for old, new in pairs if any(old[p] != new[p] for p in places))
 
+    def in_other_groups() -> list[str]:
+        """Return the users whose groups have other names then. A key may belong to another group."""
+        if "groups" not in users.names:
+            return []
+        place = _place(users, "groups")
+
+        def names_in(row: Row, groups: _Groups) -> set[Plain]:
+            return {fold(groups[key][0]) if key in groups else key for key in row[place]}
+
+        return [
+            str(old[name]) for old, new in pairs if names_in(old, groups_here) != names_in(new, groups_then)
+        ]
+
     return AccountChanges(
         passwords=differing(["password"]),
-        rights=differing(RIGHTS),
+        rights=sorted({*differing(RIGHTS), *in_other_groups()}),
         tokens=_tokens(plan, database, names_here, names_then),
-        groups=_groups(plan, database),
-        added=_not_among(names_then.values(), names_here.values(), folds=database.folds_texts),
-        removed=_not_among(names_here.values(), names_then.values(), folds=database.folds_texts),
+        groups=sorted(
+            group
+            for group, permissions in groups_here.values()
+            if permitted.get(fold(group), permissions) != permissions
+        ),
+        groups_removed=_not_among(group_names, permitted, fold),
+        added=_not_among(names_then.values(), names_here.values(), fold),
+        removed=_not_among(names_here.values(), names_then.values(), fold),
     )
 
 
@@ -104,25 +129,26 @@ def _tokens(
     return sorted(name for name in both if by_name.get(name) != by_name_then.get(name))
 
 
-def _groups(plan: Plan, database: Database) -> list[str]:
-    """Return the names of the groups whose permissions change, or that are removed."""
+def _groups(plan: Plan, database: Database) -> tuple[_Groups, _Groups]:
+    """Return the groups that are here, and those that are here after the restore."""
     table = plan.table(GROUPS)
     if table is None:
-        return []
+        return {}, {}
     name, permissions = _place(table, "name"), _place(table, "permissions")
-    rows = [*_rows_here(database, table)]
-    current = {str(row[name]): row[permissions] for row in rows}
-    coming = [*_rows_then(plan, table)]
-    then = {str(row[name]): row[permissions] for row in coming}
-    if not plan.mode.clears:
-        replaced = {row[0] for row in coming}
-        then = {str(row[name]): row[permissions] for row in rows if row[0] not in replaced} | then
-    return sorted(group for group, permitted in current.items() if then.get(group) != permitted)
+    here, then = (
+        {row[0]: (str(row[name]), row[permissions]) for row in rows}
+        for rows in (_rows_here(database, table), _rows_then(plan, table))
+    )
+    return here, then if plan.mode.clears else here | then
 
 
-def _not_among(names: Iterable[str], others: Iterable[str], *, folds: bool) -> list[str]:
-    """Return the names that are not among the others. `folds`: whether the database ignores case."""
-    fold = str.casefold if folds else str
+def _fold(folds: bool) -> Callable[[str], str]:
+    """Return what makes names equal that are the same for the database. `folds`: whether it ignores case."""
+    return str.casefold if folds else str
+
+
+def _not_among(names: Iterable[str], others: Iterable[str], fold: Callable[[str], str]) -> list[str]:
+    """Return the names that are not among the others. `fold`: see `_fold`."""
     known = {fold(name) for name in others}
     return sorted(name for name in names if fold(name) not in known)
 
@@ -155,6 +181,13 @@ def in_words(changes: AccountChanges) -> list[str]:
         text = ngettext(
             "The permissions of the group %(groups)s become those in the backup.",
             "The permissions of these groups become those in the backup: %(groups)s.",
+            len(names),
+        )
+        lines.append(text % {"groups": _listed(names)})
+    if names := changes.groups_removed:
+        text = ngettext(
+            "The group %(groups)s is removed.",
+            "These groups are removed: %(groups)s.",
             len(names),
         )
         lines.append(text % {"groups": _listed(names)})

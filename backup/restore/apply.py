@@ -10,7 +10,7 @@ from ..options import RecordCounter
 from ..tables import Table
 from .plan import Plan
 from .records import RecordReader
-from .replaced import Replaced
+from .replaced import Lost, Replaced
 
 #: About how many bytes of packed rows are written at once. Each write costs a server as much as a hundred rows.
 TOGETHER = 2 * 1024 * 1024
@@ -20,20 +20,16 @@ Packed = list[bytes] | None
 
 def write(
     plan: Plan, database: Database, tables: Sequence[Table], reader: RecordReader, counter: RecordCounter
-) -> tuple[dict[str, int], dict[str, int]]:
-    """Carry out a plan. `tables`: all in scope here. `reader`: of the same backup. Raises `RecordsRefused`.
-
-    Returns model label -> how many rows here were plainly other records, and were replaced; and how many belonged to
-    such a row, and were deleted: see `replaced`.
-    """
-    replaced: dict[str, int] = {}
-    removed: dict[str, int] = {}
+) -> Lost:
+    """Carry out a plan. `tables`: all in scope here. `reader`: of the same backup. Returns what was lost where existing
+    data is not cleared. Raises `RecordsRefused`."""
+    lost = Lost()
     if plan.mode.clears:
         _write_all(plan, database, reader, counter)
     else:
-        replaced, removed = _write_changes(plan, database, tables, reader, counter)
+        lost = _write_changes(plan, database, tables, reader, counter)
     refuse_records(database.refused)
-    return replaced, removed
+    return lost
 
 
 def next_keys(plan: Plan, database: Database) -> dict[Table, int]:
@@ -91,16 +87,16 @@ def _together(packed: Iterator[tuple[int, Packed]]) -> Iterator[list[tuple[int, 
 
 def _write_changes(
     plan: Plan, database: Database, tables: Sequence[Table], reader: RecordReader, counter: RecordCounter
-) -> tuple[dict[str, int], dict[str, int]]:
+) -> Lost:
     """Write the rows that are missing here or differ. Returns what `write` returns."""
     replaced: dict[str, int] = {}
     gone = Replaced(plan, database, tables, reader.quiet())
     for table in plan.tables:
         database.delete(table, plan.displaced.get(table.label, []))
         for batch in plan.batches(database, table):
+            gone.add(table, (row[0] for row in batch.replaced))
             database.insert(table, batch.added)
             database.update(table, [*batch.changed, *batch.replaced])
-            gone.add(table, (row[0] for row in batch.replaced))
             replaced[table.label] = replaced.get(table.label, 0) + len(batch.replaced)
             counter.add(table.label, batch.records)
-    return replaced, gone.remove()
+    return gone.remove(replaced)

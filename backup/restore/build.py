@@ -25,13 +25,13 @@ from .collation import collation_conflict, collation_conflicts, is_same_text, me
 from .compare import TextComparison
 from .identity import RESOLVERS, Conflict, Resolver, has_identity
 from .pack import pack_all
-from .parts import Others, labels_referred_to
+from .parts import Others, labels_referred_to, with_owners
 from .photos import Placing, State
 from .plan import Changes, Identical, PhotoChanges, Plan, rows_of
-from .policy import check_policy, replaced_in_words, too_narrow_refusal
+from .policy import check_policy, lost_in_words, too_narrow_refusal
 from .preview import MOST, PreviewCollector
 from .records import RecordReader
-from .replaced import Replaced
+from .replaced import Lost, Replaced
 
 
 def build(
@@ -76,6 +76,8 @@ def build(
     if not options.as_it_was and not (mode.clears and metadata.instance == site):
         staying += _referring(outside, restored, database)
     in_use = {owner_of_keys(label) for table in staying for label in labels_referred_to(table)}
+    if not mode.clears:
+        in_use = with_owners(in_use, restored)
     resolver = RESOLVERS[mode](database, in_use)
     narrow = too_narrow(database, reader.archive, restored)
     if narrow and not mode.clears and too_narrow(database, reader.archive, [*filter(_is_asked, restored)]):
@@ -141,10 +143,8 @@ def build(
     )
     plan = replace(plan, children=_children(plan))
     if preview is not None:
-        changes, removed = _count_changes(plan, database, tables, reader.quiet(), preview, others)
-        replaced = {label: change.replaced for label, change in changes.items()}
-        lost = replaced_in_words(replaced, removed)
-        plan = replace(plan, changes=changes, warnings=[*plan.warnings, *lost])
+        changes, lost = _count_changes(plan, database, tables, reader.quiet(), preview, others)
+        plan = replace(plan, changes=changes, warnings=[*plan.warnings, *lost_in_words(lost)])
     accounts = account_changes(plan, database)
     plan = replace(plan, accounts=accounts, warnings=[*plan.warnings, *in_words(accounts)])
     plan = check_policy(plan, database, superuser=superuser)
@@ -367,9 +367,9 @@ def _count_changes(
     reader: RecordReader,
     preview: PreviewCollector,
     others: Others,
-) -> tuple[dict[str, Changes], dict[str, int]]:
-    """Compare all rows, and give examples to the preview. Returns model label -> what happens to its rows; and how many
-    of them go since they belong to a row that is replaced."""
+) -> tuple[dict[str, Changes], Lost]:
+    """Compare all rows, and give examples to the preview. Returns model label -> what happens to its rows; and what is
+    lost where existing data is not cleared."""
     changes: dict[str, Changes] = {}
     gone = Replaced(plan, database, tables, reader)
     for table in [*plan.tables, *plan.emptied]:
@@ -397,13 +397,16 @@ def _count_changes(
             if displaced:
                 preview.add_removed(database, table, displaced)
         changes[table.label] = Changes(added + replaced, changed, unchanged, removed, replaced)
+    replaced_rows = {label: change.replaced for label, change in changes.items()}
     going = gone.find()
+    emptied = gone.emptied()
     for table in tables:
-        if keys := [*going.get(table.label, ())]:
+        keys, more = [*going.get(table.label, ())], emptied.get(table.label, 0)
+        if keys or more:
             preview.add_removed(database, table, keys)
-            change = changes.get(table.label, Changes())
-            changes[table.label] = replace(change, removed=change.removed + len(keys))
-    return changes, {label: len(keys) for label, keys in going.items()}
+            old = changes.get(table.label, Changes())
+            changes[table.label] = replace(old, removed=old.removed + len(keys), changed=old.changed + more)
+    return changes, Lost(replaced_rows, {label: len(keys) for label, keys in going.items()}, emptied)
 
 
 def _children(plan: Plan) -> list[str]:

@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 
 from ..database import Database
 from ..kinds import INTEGER, NATURAL, Plain
-from ..tables import Batch, Table
+from ..tables import Batch, Table, owner_of_keys
 from .identity import MatchedRows, usable
 from .key_map import KeyMap, owner_of
 from .records import RecordReader
@@ -152,9 +152,28 @@ class Others:
 def labels_referred_to(table: Table) -> set[str]:
     """Return the labels of the models that a table refers to, without generic references."""
     relations = [relation.target for relation in table.relations]
-    return {label for _place, label in table.references} | {
+    return {label for _place, label in _columns(table)} | {
         target.refers_to for target in relations if target.refers_to not in NATURAL
     }
+
+
+def with_owners(labels: Iterable[str], tables: Sequence[Table]) -> set[str]:
+    """Return labels of models (`owner_of_keys`) with those of the models that their rows belong to and go with. Generic
+    references, which may lead to any model, are not followed."""
+    found, known = {*labels}, 0
+    while known < len(found):
+        known = len(found)
+        for table in tables:
+            if owner_of_keys(table.label) in found:
+                found |= {
+                    owner_of_keys(label) for place, label in _columns(table) if table.columns[place].belongs
+                }
+    return found
+
+
+def _columns(table: Table) -> list[tuple[int, str]]:
+    """Return (position in a row, label of the other model) of each column that refers to another row."""
+    return [*table.references, *((place, label) for place, label, _target in table.references_by_field)]
 
 
 def _referred_to(

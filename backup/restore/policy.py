@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from django.contrib.auth import get_user_model
@@ -23,6 +23,7 @@ from ..options import Part, RestoreOptions
 from ..scope import label_of, part_of
 from ..tables import Row, Table
 from .plan import Plan
+from .replaced import Lost
 
 
 def check_policy(plan: Plan, database: Database, *, superuser: bool) -> Plan:
@@ -108,13 +109,14 @@ def refuse(plan: Plan, options: RestoreOptions) -> None:
         )
 
 
-def check_removed(plan: Plan, counts: Iterable[tuple[str, int]], most: int | None) -> None:
+def check_removed(plan: Plan, lost: Lost, most: int | None) -> None:
     """Raise `RemovesMore` if more records are deleted than were shown: others may enter some until the transaction
-    begins. `counts`: the pairs of what `write` returns."""
+    begins."""
     if most is None or plan.mode.clears:
         return
-    removed = [(label, len(keys)) for label, keys in plan.displaced.items()]
-    if sum(count for label, count in [*removed, *counts] if babybuddy.is_entered(label)) > most:
+    displaced = [(label, len(keys)) for label, keys in plan.displaced.items()]
+    counts = [*displaced, *lost.replaced.items(), *lost.removed.items()]
+    if sum(count for label, count in counts if babybuddy.is_entered(label)) > most:
         raise RemovesMore(
             _(
                 "Meanwhile something was entered that this restore would delete. Nothing was changed. Look at the "
@@ -123,18 +125,21 @@ def check_removed(plan: Plan, counts: Iterable[tuple[str, int]], most: int | Non
         )
 
 
-def replaced_in_words(replaced: Mapping[str, int], removed: Mapping[str, int]) -> list[str]:
-    """Return warnings about rows that other records replace, and about those that belong to such a row; [] if there are
-    none. Both: model label -> how many."""
+def lost_in_words(lost: Lost) -> list[str]:
+    """Return warnings about rows that other records replace, and about those that belong or refer to such a row; [] if
+    there are none."""
     lines = []
-    if counts := _counted(replaced):
+    if counts := _counted(lost.replaced):
         text = _(
             "These records here have the same numbers as other records in the backup, which take their place: "
             "%(models)s."
         )
         lines.append(text % {"models": counts})
-    if counts := _counted(removed):
+    if counts := _counted(lost.removed):
         text = _("Deleted with them is what belongs to them, and is not in the backup: %(models)s.")
+        lines.append(text % {"models": counts})
+    if counts := _counted(lost.emptied):
+        text = _("What else referred to them, and is not in the backup, no longer does: %(models)s.")
         lines.append(text % {"models": counts})
     return lines
 

@@ -1,17 +1,35 @@
 """What belongs to rows that other records replace, a child's entries or a user's API token: it goes with them, since it
-would belong to somebody else afterwards."""
+would belong to somebody else afterwards. What only refers to them is emptied, such as who is in a group."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 
 from ..database import Database
 from ..kinds import TEXT, Plain
 from ..scope import part_of
-from ..tables import Column, Table, owner_of_keys
+from ..tables import Column, Relation, Table, owner_of_keys
 from .plan import Plan
 from .records import RecordReader
+
+#: A column of a table, the values that refer to rows which are gone, and of a generic reference the column of the
+#: content type with its value.
+_References = tuple[Column, Collection[Plain], tuple[Column, Plain] | None]
+
+
+@dataclass(frozen=True)
+class Lost:
+    """What a restore over existing data takes away: model label -> number of rows here.
+
+    `replaced`: they are plainly other records than the backup's with their keys. `removed`: they belong to such a row.
+    `emptied`: they stay, but no longer refer to such a row.
+    """
+
+    replaced: Mapping[str, int] = field(default_factory=dict)
+    removed: Mapping[str, int] = field(default_factory=dict)
+    emptied: Mapping[str, int] = field(default_factory=dict)
 
 
 class Replaced:
@@ -31,15 +49,23 @@ class Replaced:
         self._gone: dict[str, set[Plain]] = {}
         #: The labels of the models of these rows.
         self._models: dict[str, set[str]] = {}
+        #: Label of a model -> its columns that others refer to in place of the primary key -> the values of these rows.
+        self._values: dict[str, dict[Column, set[Plain]]] = {}
+        for table in self._tables:
+            for _place, label, target in table.references_by_field:
+                self._values.setdefault(label, {})[target] = set()
         #: Label of a model -> keys of the rows here that go, in order.
         self.going: dict[str, dict[Plain, None]] = {}
 
     def add(self, table: Table, keys: Iterable[Plain]) -> None:
-        """Add rows of a table that are replaced."""
+        """Add rows of a table that are replaced, before that happens."""
         if keys := [*keys]:
             owner = owner_of_keys(table.label)
             self._gone.setdefault(owner, set()).update(keys)
             self._models.setdefault(owner, set()).add(table.label)
+            for target, values in self._values.get(table.label, {}).items():
+                values.update(self._database.keys_with(table.db_table, target, table.key, keys))
+                values.discard(None)
 
     def find(self) -> Mapping[str, Collection[Plain]]:
         """Return model label -> keys of the rows that go with the rows that were added."""
@@ -48,57 +74,77 @@ class Replaced:
             has_more = False
             for table in self._tables:
                 going = self.going.setdefault(table.label, {})
-                found = [key for key in self._referring(table) if key not in going]
+                found = [key for key in self._belonging(table) if key not in going]
                 going.update(dict.fromkeys(found))
                 self.add(table, found)
                 has_more |= bool(found)
         return {label: keys for label, keys in self.going.items() if keys}
 
-    def remove(self) -> dict[str, int]:
-        """Delete what `find` returns, and empty what else refers to what is gone. Returns model label -> number of rows
-        that were deleted."""
-        removed = {label: len(keys) for label, keys in self.find().items()}
-        database = self._database
-        for table in self._tables if self._gone else ():
-            database.delete(table, [*self.going.get(table.label, ())])
-            for column, values, _also in self._columns(table, null=True):
-                rows = database.keys_with(table.db_table, table.key, column, values)
-                database.unlink(table, column, self._staying(table, rows))
-            for relation in table.relations:
-                if targets := self._gone.get(owner_of_keys(relation.target.key_of)):
-                    owners = database.keys_with(relation.db_table, relation.owner, relation.target, targets)
-                    database.unlink_pairs(relation, self._staying(table, owners), [*targets])
-        return removed
+    def emptied(self) -> dict[str, int]:
+        """Return model label -> number of the rows that stay, and refer to rows that go. To be called after `find`."""
+        return _counts((table, keys) for table, _part, _targets, keys in self._referring())
 
-    def _referring(self, table: Table) -> list[Plain]:
-        """Return the keys of the rows of a table that must refer to rows that were added."""
+    def remove(self, replaced: Mapping[str, int]) -> Lost:
+        """Delete what `find` returns, and empty what else refers to what is gone. `replaced`: see `Lost`."""
+        removed = {label: len(keys) for label, keys in self.find().items()}
+        referring = [*self._referring()]
+        for table in self._tables if self._gone else ():
+            self._database.delete(table, [*self.going[table.label]])
+        for table, part, targets, keys in referring:
+            if isinstance(part, Relation):
+                self._database.unlink_pairs(part, keys, targets)
+            else:
+                self._database.unlink(table, part, keys)
+        return Lost(replaced, removed, _counts((table, keys) for table, _part, _targets, keys in referring))
+
+    def _belonging(self, table: Table) -> list[Plain]:
+        """Return the keys of the rows of a table that belong to rows that were added."""
         keys = (
             key
-            for column, values, also in self._columns(table, null=False)
+            for column, values, also in [*self._columns(table, belongs=True), *self._generics(table)]
             for key in self._database.keys_with(table.db_table, table.key, column, values, also)
         )
         return self._staying(table, keys)
 
-    def _columns(
-        self, table: Table, *, null: bool
-    ) -> Iterator[tuple[Column, Collection[Plain], tuple[Column, Plain] | None]]:
-        """Yield columns that refer to rows that were added, their keys, and of a generic reference the column of the
-        content type with its value. `null`: those that may be empty, or those that may not."""
-        for place, label in table.references:
-            values: Collection[Plain] = self._gone.get(owner_of_keys(label), ())
-            if values and table.columns[place].field.null is null:
+    def _referring(self) -> Iterator[tuple[Table, Column | Relation, list[Plain], list[Plain]]]:
+        """Yield what else refers to rows that go: a column or relation of a table, the values of these rows, and the
+        keys of the rows that hold them, and stay."""
+        for table in self._tables if self._gone else ():
+            for column, values, _also in self._columns(table, belongs=False):
+                keys = self._database.keys_with(table.db_table, table.key, column, values)
+                yield table, column, [*values], self._staying(table, keys, self.going[table.label])
+            for relation in table.relations:
+                if targets := self._gone.get(owner_of_keys(relation.target.key_of)):
+                    owner, target = relation.owner, relation.target
+                    keys = self._database.keys_with(relation.db_table, owner, target, targets)
+                    yield table, relation, [*targets], self._staying(table, keys, self.going[table.label])
+
+    def _columns(self, table: Table, *, belongs: bool) -> Iterator[_References]:
+        """Yield columns that refer to rows that were added. `belongs`: those whose rows belong to them, or others."""
+        references: list[tuple[int, Collection[Plain]]] = [
+            (place, self._gone.get(owner_of_keys(label), ())) for place, label in table.references
+        ]
+        references += [
+            (place, self._values[label][target]) for place, label, target in table.references_by_field
+        ]
+        for place, values in references:
+            if values and table.columns[place].belongs is belongs:
                 yield table.columns[place], values, None
-        for type_place, place in () if null else table.generics:
+
+    def _generics(self, table: Table) -> Iterator[_References]:
+        """Yield the columns of generic references to rows that were added. Their rows belong to them."""
+        for type_place, place in table.generics:
             column = table.columns[place]
             for owner, gone in self._gone.items():
                 keys = [*map(str, gone)] if column.kind is TEXT else [*filter(partial(_fits, column), gone)]
                 for label in self._models[owner]:
                     yield column, keys, (table.columns[type_place], tuple(label.split(".")))
 
-    def _staying(self, table: Table, keys: Iterable[Plain]) -> list[Plain]:
-        """Return those of the keys here that make way for no record of the backup, and under which none comes."""
+    def _staying(self, table: Table, keys: Iterable[Plain], going: Collection[Plain] = ()) -> list[Plain]:
+        """Return those of the keys here that make way for no record of the backup, and under which none comes. `going`:
+        keys of rows that go anyway."""
         staying = dict.fromkeys(keys)
-        for key in self._plan.displaced.get(table.label, ()):
+        for key in (*going, *self._plan.displaced.get(table.label, ())):
             staying.pop(key, None)
         if not staying or table not in self._plan.tables:
             return [*staying]
@@ -108,6 +154,14 @@ class Replaced:
             for row in self._plan.key_map.remap(table, rows):
                 staying.pop(row[0], None)
         return [*staying]
+
+
+def _counts(rows: Iterable[tuple[Table, Iterable[Plain]]]) -> dict[str, int]:
+    """Return model label -> number of rows. `rows`: tables and some keys of their rows."""
+    keys_of: dict[str, set[Plain]] = {}
+    for table, keys in rows:
+        keys_of.setdefault(table.label, set()).update(keys)
+    return {label: len(keys) for label, keys in keys_of.items() if keys}
 
 
 def _fits(column: Column, key: Plain) -> bool:

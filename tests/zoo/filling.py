@@ -4,6 +4,7 @@ import uuid
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 
+from core.models import Child
 from django.contrib.auth.models import Permission, User
 from django.contrib.contenttypes.models import ContentType
 from django.db.models import JSONField, Value
@@ -74,6 +75,9 @@ def fill_zoo(until):
         lock = models.Lock.objects.create(name=name, key=key, next=models.Lock.objects.last())
         models.Key.objects.filter(pk=key.pk).update(lock=lock)
         models.Hook.objects.create(fob=models.Fob.objects.create(lock=lock, text=name), text=name)
+    for child in Child.objects.order_by("pk")[:1]:
+        cot = models.Cot.objects.create(child=child, guest=child, heir=child, text="blue")
+        models.Blanket.objects.create(cot=cot)
     models.Link.objects.create(next=models.Link.objects.create())
     types = ContentType.objects.filter(app_label="zoo").order_by("-pk")[:3]
     kinds = [models.Kind.objects.create(type=kind, text=kind.model) for kind in types]

@@ -257,6 +257,19 @@ class Hook(models.Model):
     text = models.CharField(max_length=50)
 
 
+class Cot(models.Model):
+    """Refers to children: its own by the slug, others only as long as they are there."""
+
+    child = models.ForeignKey("core.Child", models.CASCADE, to_field="slug", related_name="+")
+    guest = models.ForeignKey("core.Child", models.SET_NULL, to_field="slug", null=True, related_name="+")
+    heir = models.ForeignKey("core.Child", models.SET_NULL, null=True, related_name="+")
+    text = models.CharField(max_length=50)
+
+
+class Blanket(models.Model):
+    cot = models.ForeignKey(Cot, models.CASCADE)
+
+
 class Link(models.Model):
     """Only the next one says which one it is."""
 

@@ -4,8 +4,12 @@ import pytest
 from django.contrib.auth.models import Group, Permission, User
 from rest_framework.authtoken.models import Token
 
-from tests.support.backups import inspect, restore, take
+from backup import services
+from backup.exceptions import Forbidden
+from backup.options import RestoreMode, RestoreOptions
+from tests.support.backups import inspect, refused, restore, take
 from tests.support.filling import fill
+from tests.support.snapshots import differences, snapshot
 
 
 @pytest.fixture
@@ -78,9 +82,12 @@ def test_groups_whose_permissions_change(small_site, clear):
     file = take()
     group.permissions.add(Permission.objects.exclude(group=group).first())
     Group.objects.create(name="night shift")
-    expected = sorted([group.name, "night shift"]) if clear else [group.name]
-    assert inspect(file, clear=clear).accounts.groups == expected
-    assert any(group.name in line for line in restore(file, clear=clear).warnings)
+    accounts = inspect(file, clear=clear).accounts
+    assert accounts.groups == [group.name]
+    assert accounts.groups_removed == (["night shift"] if clear else [])
+    lines = restore(file, clear=clear).warnings
+    assert any(group.name in line for line in lines)
+    assert any("night shift" in line and "removed" in line for line in lines) == clear
     assert not inspect(file, clear=clear).accounts
 
 
@@ -90,3 +97,79 @@ def test_somebody_in_whose_place_another_one_comes(small_site):
     User.objects.filter(username="nanny").update(username="late")
     accounts = inspect(file, clear=False).accounts
     assert (accounts.added, accounts.removed) == (["nanny"], ["late"])
+
+
+@pytest.fixture
+def exchange_groups(small_site):
+    """Two groups, and ann, who is in the one with rights. Call it to exchange the groups' numbers."""
+    Group.objects.create(pk=911, name="nurses"), Group.objects.create(pk=912, name="helpers")
+    Group.objects.get(pk=911).permissions.set(Permission.objects.filter(codename="add_feeding"))
+    User.objects.create_user("ann").groups.add(911)
+
+    def exchange():
+        for pk, name in ((911, "in between"), (912, "nurses"), (911, "helpers")):
+            Group.objects.filter(pk=pk).update(name=name)
+        Group.objects.get(pk=912).permissions.set(Group.objects.get(pk=911).permissions.all())
+        Group.objects.get(pk=911).permissions.clear()
+
+    return exchange
+
+
+@pytest.mark.parametrize("clear", [True, False])
+def test_a_group_is_known_by_its_name(exchange_groups, clear):
+    """Under the number of the nurses there are helpers here: who is in that group gets the rights of a nurse."""
+    file = take()
+    exchange_groups()
+    accounts = inspect(file, clear=clear).accounts
+    assert (accounts.rights, accounts.groups, accounts.groups_removed) == (["ann"], [], [])
+    assert not User.objects.get(username="ann").get_all_permissions()
+    assert [line for line in restore(file, clear=clear).warnings if "ann" in line]
+    assert User.objects.get(username="ann").get_all_permissions() == {"core.add_feeding"}
+    assert not inspect(file, clear=clear).accounts
+
+
+@pytest.mark.parametrize("clear", [True, False])
+def test_the_same_groups_under_other_numbers_are_no_change(exchange_groups, clear):
+    file = take()
+    exchange_groups()
+    User.objects.get(username="ann").groups.set([912])
+    plan = inspect(file, clear=clear)
+    assert not plan.accounts
+    assert not restore(file, clear=clear).warnings
+    assert [group.name for group in User.objects.get(username="ann").groups.all()] == ["nurses"]
+
+
+@pytest.mark.parametrize("clear", [True, False])
+def test_staff_exchange_no_groups_by_a_restore(exchange_groups, clear):
+    file = take()
+    exchange_groups()
+    staff = User.objects.get(username="grandma")
+    refused(file, Forbidden, clear=clear, user=staff)
+
+
+def test_who_is_in_a_group_that_is_replaced(small_site):
+    """They are not in the backup, and lose what they may do by it."""
+    Group.objects.create(pk=911, name="carers")
+    file = take()
+    doctors = Group.objects.get(pk=911)
+    doctors.name = "doctors"
+    doctors.save()
+    doctors.permissions.set(Permission.objects.filter(codename="add_feeding"))
+    User.objects.create_user("ann").groups.add(doctors)
+    before = snapshot()
+    plan = inspect(file, clear=False)
+    accounts = plan.accounts
+    assert (accounts.rights, accounts.groups, accounts.groups_removed) == (["ann"], [], ["doctors"])
+    assert plan.changes["auth.user"].changed == 1
+    assert any("auth.user (1)" in line for line in plan.warnings)
+    result = restore(file, clear=False)
+    assert {*result.warnings} == {*plan.warnings}
+    assert not User.objects.get(username="ann").groups.exists()
+    services.undo_restore()
+    assert not differences(before, snapshot())
+    file.seek(0)
+    keep_both = RestoreOptions(RestoreMode.KEEP_BOTH)
+    assert not services.inspect_backup(file, keep_both).accounts
+    file.seek(0)
+    services.restore_backup(file, keep_both)
+    assert [group.name for group in User.objects.get(username="ann").groups.all()] == ["doctors"]

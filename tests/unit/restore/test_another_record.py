@@ -91,15 +91,23 @@ def test_the_result_says_how_many_were_replaced(mia_over_ben):
 
 
 def test_nothing_of_a_replaced_record_comes_to_belong_to_another_one(mia_over_ben):
-    """Ben's other feedings are not Mia's, his tags are not at her entries, and a timer that is at no child is."""
+    """Ben's other feedings are not Mia's, his tags are not at her entries, and his timer is not hers, nor at no
+    child."""
     user = User.objects.get(username="admin")
     core.Timer.objects.bulk_create([core.Timer(pk=1, name="of Ben", start=START, user=user, child_id=1)])
     core.Note.objects.bulk_create([core.Note(pk=2, child_id=1, note="of Ben", time=START)])
     before = snapshot()
-    restore(mia_over_ben, clear=False)
+    assert inspect(mia_over_ben, clear=False).changes["core.timer"].as_json() == {
+        "added": 0,
+        "changed": 0,
+        "unchanged": 0,
+        "removed": 1,
+    }
+    result = restore(mia_over_ben, clear=False)
+    assert any("core.timer (1)" in line for line in result.warnings)
     assert {note.note for note in core.Note.objects.all()} == {"Mia"}
     assert all(feeding.notes.startswith("Mia") for feeding in core.Feeding.objects.all())
-    assert core.Timer.objects.get().child is None
+    assert not core.Timer.objects.exists()
     assert {tagged.tag.name for tagged in core.Tagged.objects.all()} == {"tag of Mia"}
     assert core.Tagged.objects.count() == core.Feeding.objects.count() == 10
     services.undo_restore()
@@ -139,13 +147,14 @@ def test_nobody_gets_what_belongs_to_another_user_or_group(host_db, mode):
         assert Token.objects.get(key=token).user == User.objects.get(username="nanny")
         assert [*User.objects.get(username="nanny").groups.all()] == [Group.objects.get(name="sitters")]
         assert not plan.accounts.removed
+        assert not plan.accounts.rights
     else:
         assert not Token.objects.filter(key=token).exists()
-        assert (plan.accounts.removed, plan.accounts.groups) == (["nanny"], ["sitters"])
+        assert (plan.accounts.removed, plan.accounts.groups_removed) == (["nanny"], ["sitters"])
+        assert plan.accounts.rights == ["sue"]
         assert plan.changes["core.timer"].removed == 1
         assert plan.changes["authtoken.token"].removed == 1
     assert plan.accounts.added == ["dad"]
-    assert not plan.accounts.rights
     assert User.objects.get(username="admin") == admin
     services.undo_restore()
     assert not differences(before, snapshot())
@@ -353,7 +362,7 @@ def test_a_record_that_is_left_out_takes_no_place(host_db):
     file.seek(0)
     services.restore_backup(file, RestoreOptions(parts=(Part.ENTRIES,)))
     assert core.Child.objects.get().first_name == "Mia"
-    assert [timer.child for timer in core.Timer.objects.all()] == [None, None]
+    assert not core.Timer.objects.exists()
 
 
 def test_a_token_that_goes_is_counted_once(host_db):
@@ -434,3 +443,75 @@ def test_what_belongs_to_what_goes_goes_too(host_db):
     assert not zoo.Sign.objects.exists()
     services.undo_restore()
     assert not differences(before, snapshot())
+
+
+def cots(name, other):
+    """Cots of two children: each is the child's by its slug, and the other one is only mentioned."""
+    zoo.Cot.objects.bulk_create(
+        [
+            zoo.Cot(pk=1, child_id=name, text="its own"),
+            zoo.Cot(pk=2, child_id=other, guest_id=name, heir_id=1, text="mentions it twice"),
+            zoo.Cot(pk=3, child_id=name, guest_id=name, heir_id=1, text="both"),
+            zoo.Cot(pk=4, child_id=other, text="not at all"),
+        ]
+    )
+
+
+@pytest.fixture
+def mia_over_zoe(host_db):
+    """A backup of Mia, over Zoe under the same number, who has cots, and so has Leo, who is the same in both."""
+    leo = core.Child(pk=2, first_name="Leo", last_name="X", birth_date=dt.date(2023, 1, 1), slug="leo")
+    a_family("Mia", dt.date(2024, 5, 5), 1, START)
+    core.Child.objects.bulk_create([leo])
+    file = take()
+    a_family("Zoe", dt.date(2026, 1, 1), 1, START + dt.timedelta(days=400))
+    core.Child.objects.bulk_create([leo])
+    cots("zoe", "leo")
+    return file
+
+
+def test_what_refers_to_what_goes_by_another_field(mia_over_zoe):
+    """What belongs to it goes, and what only mentions it is emptied; the preview says the same as the result."""
+    before = snapshot()
+    plan = inspect(mia_over_zoe, clear=False)
+    assert plan.refusal is None
+    assert plan.changes["zoo.cot"].as_json() == {"added": 0, "changed": 1, "unchanged": 0, "removed": 2}
+    result = restore(mia_over_zoe, clear=False)
+    lines = [line for line in plan.warnings if "zoo.cot" in line]
+    assert lines == [line for line in result.warnings if "zoo.cot" in line]
+    assert ["(2)" in lines[0], "(1)" in lines[1], len(lines)] == [True, True, 2]
+    mentioned = {**before["zoo.cot"][2], "guest_id": None, "heir_id": None}
+    assert snapshot()["zoo.cot"] == {2: mentioned, 4: before["zoo.cot"][4]}
+    services.undo_restore()
+    assert not differences(before, snapshot())
+
+
+def test_keeping_both_keeps_what_refers_to_them(mia_over_zoe):
+    before = snapshot()["zoo.cot"]
+    mia_over_zoe.seek(0)
+    plan = services.inspect_backup(mia_over_zoe, RestoreOptions(RestoreMode.KEEP_BOTH))
+    assert not [line for line in plan.warnings if "zoo.cot" in line]
+    keep_both(mia_over_zoe)
+    assert snapshot()["zoo.cot"] == before
+    assert {child.first_name for child in core.Child.objects.all()} == {"Mia", "Leo", "Zoe"}
+
+
+@pytest.mark.parametrize("excluded", ["zoo.cot", "zoo"])
+def test_what_no_backup_holds_keeps_what_it_refers_to_by_another_field(mia_over_zoe, settings, excluded):
+    settings.BACKUP_EXCLUDE = [excluded]
+    before = snapshot()["zoo.cot"]
+    restore(mia_over_zoe, clear=False)
+    assert snapshot()["zoo.cot"] == before
+    assert {child.first_name for child in core.Child.objects.all()} == {"Mia", "Leo", "Zoe"}
+
+
+def test_what_no_backup_holds_keeps_what_that_belongs_to(mia_over_zoe, settings):
+    """A blanket keeps its cot, and the cot its child."""
+    settings.BACKUP_EXCLUDE = ["zoo.blanket"]
+    zoo.Blanket.objects.create(cot_id=1)
+    before = snapshot()
+    assert inspect(mia_over_zoe, clear=False).refusal is None
+    restore(mia_over_zoe, clear=False)
+    after = snapshot()
+    assert (after["zoo.blanket"], after["zoo.cot"]) == (before["zoo.blanket"], before["zoo.cot"])
+    assert {child.first_name for child in core.Child.objects.all()} == {"Mia", "Leo", "Zoe"}
