@@ -86,6 +86,8 @@ A subclass may define, if the engine needs it to be correct
     For servers: return which tables are damaged; and a context manager around a restore that creates them anew.
 `last_number(table)`, `numbered(table, low, high)`
     Return the highest number that a row of a damaged table may have, and its rows by number.
+`broken_indexes(table)`
+    Return which tables in the database have an index that lacks rows, so that they cannot be read by that.
 `cursor()`, `quote(name)`, `table_names()`, `schema_editor()`
     A cursor of the driver, a quoted name, the names of all tables, an editor of tables; for engines where those of
     Django will not do.

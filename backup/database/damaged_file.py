@@ -21,6 +21,9 @@ from .session import RawRows
 #: Parts of SQLite's messages about damage, or about a missing table or column.
 DAMAGE = ("malformed", "not a database", "unsupported file format", "no such table", "no such column")
 
+#: Parts of what SQLite says of an index that lacks rows.
+LACKING = ("missing from index", "wrong # of entries in index")
+
 #: The key in the settings of a connection for the name of the site's database, where another file is used instead.
 INSTEAD_OF = "BACKUP_INSTEAD_OF"
 
@@ -57,13 +60,27 @@ class DamagedFile(Salvage):
     def is_damage(self, error: DatabaseError) -> bool:
         return any(words in str(error) for words in DAMAGE)
 
-    def _rows_between(self, select: str, name: str, first: Any, last: Any) -> RawRows:
-        try:
-            return super()._rows_between(select, name, first, last)
-        except DatabaseError:
-            if self.unreadable is None:
-                raise
-            return super()._rows_between(f"{select} NOT INDEXED", name, first, last)
+    def broken_indexes(self, table: Table) -> dict[str, str]:
+        names = [name for name, _columns in table.db_tables if name not in self.missing]
+        is_number = table.key.field.db_type(self.connection) == "integer"  # then rows are sorted by it
+        if is_number and not table.uniques and len(names) == 1:
+            return {}
+        broken = {}
+        for name in names:
+            lines = [line for (line,) in self.fetch(f"PRAGMA integrity_check({self.quote(name)})")]
+            if line := next((line for line in lines if any(words in line for words in LACKING)), ""):
+                broken[name] = line
+        return broken
+
+    def _rows_between(self, columns: str, db_table: str, name: str, first: Any, last: Any) -> RawRows:
+        if db_table not in self.unindexed:
+            try:
+                return super()._rows_between(columns, db_table, name, first, last)
+            except DatabaseError:
+                if self.unreadable is None:
+                    raise
+        sql = f"SELECT {columns} FROM {self.quote(db_table)} NOT INDEXED WHERE {name} BETWEEN %s AND %s"
+        return self.fetch(sql, [first, last])
 
     @contextmanager
     def instead(self, file: Path) -> Iterator[None]:

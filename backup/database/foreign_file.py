@@ -47,7 +47,7 @@ _READING = {
     sqlite3.SQLITE_READ: None,
     sqlite3.SQLITE_TRANSACTION: None,
     sqlite3.SQLITE_FUNCTION: {"count", "coalesce", "length", "max", "sum"},
-    sqlite3.SQLITE_PRAGMA: {"table_xinfo"},
+    sqlite3.SQLITE_PRAGMA: {"table_xinfo", "integrity_check"},
 }
 
 

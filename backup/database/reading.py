@@ -389,8 +389,7 @@ class Reading(Conversion):
             return [[] for _key in keys]
         owner, target = self.reader_of(relation.owner), self.reader_of(relation.target)
         name = self.quote(relation.owner.column)
-        db_table = self.quote(relation.db_table)
-        rows = self._rows_between(f"SELECT {owner.sql}, {target.sql} FROM {db_table}", name, first, last)
+        rows = self._rows_between(f"{owner.sql}, {target.sql}", relation.db_table, name, first, last)
         if not rows:
             return [[] for _key in keys]
         lists: dict[Plain, list[Plain]] = {}
@@ -398,8 +397,9 @@ class Reading(Conversion):
             lists.setdefault(key, []).append(value)
         return [in_order(lists.get(key, ())) for key in keys]
 
-    def _rows_between(self, select: str, name: str, first: Any, last: Any) -> RawRows:
-        return self.fetch(f"{select} WHERE {name} BETWEEN %s AND %s", [first, last])
+    def _rows_between(self, columns: str, db_table: str, name: str, first: Any, last: Any) -> RawRows:
+        sql = f"SELECT {columns} FROM {self.quote(db_table)} WHERE {name} BETWEEN %s AND %s"
+        return self.fetch(sql, [first, last])
 
     def _pairs(
         self, table: Table, relation: Relation, owner: ColumnReader, target: ColumnReader, rows: RawRows

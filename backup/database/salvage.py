@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import compress
 from typing import Any
 
 from django.db import DatabaseError
@@ -21,6 +22,11 @@ MOST_FAILURES = 2000
 class Salvage(Reading):
     """Reads around damage, if unreadable rows are to be left out. Otherwise reads as usual."""
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        #: Names of tables with an index that lacks rows: see `broken_indexes`.
+        self.unindexed: set[str] = set()
+
     def batches(self, table: Table) -> Iterator[Batch]:
         """Yield all rows in the order of their keys. If unreadable values are left out, so are rows in damaged
         places."""
@@ -30,8 +36,9 @@ class Salvage(Reading):
         rises = table.key.kind is INTEGER
         last: Plain = None
         try:
+            self._check_indexes(table)
             for batch in super().batches(table):
-                if rises and last is not None and batch[0][0] <= last:
+                if rises and not _rise(batch[0], last):
                     raise DatabaseError("malformed: rows are out of order")
                 yield batch
                 last = batch[0][-1]
@@ -42,6 +49,20 @@ class Salvage(Reading):
             if last is not None and not rises:
                 raise  # it is not known which rows were read already
             yield from self._batches_around(table, last, error)
+
+    def _check_indexes(self, table: Table) -> None:
+        """Note which indexes of a table and of its relations lack rows: who reads by such an index lacks them, too,
+        without any error. Raises `DatabaseError` if the table is to be read without its indexes.
+        """
+        names = {relation.db_table: relation.name for relation in table.relations}
+        for db_table, reason in self.broken_indexes(table).items():
+            self.unindexed.add(db_table)
+            text = _(
+                "all rows can be read, but an index lacks some (%(reason)s): REINDEX in sqlite3 repairs it"
+            )
+            self._note(table, None, names.get(db_table), text % {"reason": reason})
+        if table.db_table in self.unindexed:
+            raise DatabaseError("malformed: an index lacks rows")
 
     def count(self, table: Table, after: Plain = None) -> int:
         try:
@@ -74,6 +95,8 @@ class Salvage(Reading):
             self._note(table, None, None, reason_of(gone))
             return
         ranges = [(0 if after is None else after + 1, high)]
+        #: The highest key so far, of keys that are numbers.
+        seen: list[Plain] = [after]
         failures = 0
         while ranges:
             low, high = ranges.pop()
@@ -94,8 +117,8 @@ class Salvage(Reading):
                     ranges += [(middle + 1, high), (low, middle)]
                 continue
             if len(rows) == self.BATCH:
-                ranges.append((rows[-1][-1] + 1, high))
-            if batch := self.to_batch(table, self.readers(table), [row[:-1] for row in rows]):
+                ranges.append((max(row[-1] for row in rows) + 1, high))
+            if batch := self._batch_in_order(table, rows, seen):
                 yield batch
         for low, high in _joined(lost):
             details = {"first": low, "last": high, "reason": reason_of(error)}
@@ -106,6 +129,24 @@ class Salvage(Reading):
             else:
                 reason = _("the rows %(first)s to %(last)s, which cannot be read (%(reason)s)")
                 self._note(table, None, None, reason % details)
+
+    def _batch_in_order(self, table: Table, rows: RawRows, seen: list[Plain]) -> Batch:
+        """Return rows of `numbered` in the order of their keys. Where pages were exchanged, rows may come twice, or too
+        late: then they are noted. `seen`: the highest key so far, which is updated."""
+        place = 0 if self.readers(table)[0].is_raw else -2
+        rows = sorted(rows, key=lambda row: (_rank(row[place]), row[place]))
+        batch = self.to_batch(table, self.readers(table), [row[:-1] for row in rows])
+        if not batch or table.key.kind is not INTEGER or _rise(batch[0], seen[0]):
+            seen[:] = batch[0][-1:] if batch else seen
+            return batch
+        kept: list[bool] = []
+        for key in batch[0]:
+            kept.append(seen[0] is None or key > seen[0])
+            if kept[-1]:
+                seen[0] = key
+            else:
+                self._note(table, key, None, _("another record with this key, or one in a wrong place"))
+        return [list(compress(column, kept)) for column in batch] if any(kept) else []
 
     def numbered(self, table: Table, low: int, high: int) -> RawRows:
         """Return the first rows whose numbers are in a range, sorted by number, each with its number at the end."""
@@ -133,8 +174,22 @@ class Salvage(Reading):
 
     # -- hooks: see `base` ---
 
+    def broken_indexes(self, table: Table) -> dict[str, str]:
+        """Return name of a table in the database -> how an index of it lacks rows. By default, that is not known."""
+        return {}
+
     def recover(self) -> None:
         """Make a snapshot usable again after a query that failed. By default, nothing needs to be done."""
+
+
+def _rise(keys: Sequence[Plain], last: Plain) -> bool:
+    """Tell whether keys that are numbers rise, and are above the last one."""
+    return (last is None or keys[0] > last) and sorted({*keys}) == [*keys]
+
+
+def _rank(value: Any) -> int:
+    """Return the place of a value's type in SQLite's order. Servers give keys of one type."""
+    return 2 if isinstance(value, bytes) else isinstance(value, str)
 
 
 def _joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:

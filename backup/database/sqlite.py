@@ -167,7 +167,7 @@ class SQLite(DamagedFile, Database):
         return f"COALESCE({length}, 0)"
 
     def damage(self, tables: Iterable[Table]) -> list[str]:
-        lines = [line for (line,) in self.fetch("PRAGMA quick_check(20)")]
+        lines = [line for (line,) in self.fetch("PRAGMA integrity_check(20)")]
         current = self.table_names()
         lines += [
             f"no such column: {name}.{column.column}"
