@@ -154,6 +154,7 @@ def add_everywhere():
     keeper.animals.add(parrot)
     zoo.Training.objects.create(keeper=keeper, species=species, grade=3)
     zoo.Sign.objects.create(target=parrot, text="new")
+    zoo.Blanket.objects.create(cot=zoo.Cot.objects.create(child=child, text="new"))
     rule = zoo.Rule.objects.create(permission=permission)
     rule.subjects.add(ContentType.objects.get_for_model(zoo.Egg))
     zoo.Reserved.objects.create(order=9)
