@@ -683,6 +683,7 @@ def inspect_backup(
             )
             plan = replace(
                 plan,
+                refusal=reader.untransactional(tables) or plan.refusal,
                 warnings=[*plan.warnings, *_missing_in_words(missing)],
                 photos=replace(plan.photos, missing=len({name for *_place, name in missing})),
             )

@@ -236,15 +236,19 @@ class Session(ABC):
         yield
 
     def check_transactional(self, tables: Sequence[Table]) -> None:
-        """Raise `RestoreRefused`, which names the tables, if changes of these tables cannot be rolled back."""
-        if lines := self.without_transactions(tables):
-            raise RestoreRefused(
-                _(
-                    "These tables cannot be restored, as their engine knows no transactions: a restore that fails "
-                    "could not be undone. Nothing was changed. What mends it:"
-                ),
-                lines,
-            )
+        """Raise what `untransactional` returns, if anything."""
+        if refusal := self.untransactional(tables):
+            raise refusal
+
+    def untransactional(self, tables: Sequence[Table]) -> RestoreRefused | None:
+        """Return an error that names the tables whose changes cannot be rolled back; None if there are none."""
+        if not (lines := self.without_transactions(tables)):
+            return None
+        text = _(
+            "These tables cannot be restored, as their engine knows no transactions: a restore that fails "
+            "could not be undone. Nothing was changed. What mends it:"
+        )
+        return RestoreRefused(text, lines)
 
     def table_names(self) -> set[str]:
         """Return the names of all existing tables."""
