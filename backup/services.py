@@ -822,6 +822,13 @@ def _copy_to_undo(last: state.LastRestore | None) -> str:
             )
             % {"name": copies[0].text}
         )
+    if not last.safety_copy:
+        text = _(
+            "The last restore cannot be undone: the database was damaged, and no safety copy of it could be made."
+        )
+        if last.damaged_file:
+            text += " " + _("The damaged file is kept as %(path)s.") % {"path": last.damaged_file}
+        raise NoSafetyCopy(text)
     if last.is_undo:
         raise AlreadyRestored(
             _("The last restore was undone already. To take that back, choose the safety copy %(name)s.")
@@ -968,6 +975,7 @@ def _restore(
                 made=made,
                 checksum=safety_copy.checksum,
                 kept_passwords=not plan.accounts.passwords,
+                damaged_file=rescue.aside if rescue else "",
             )
             state.save_last_restore(last)
             carried_out.append(last)
