@@ -253,6 +253,7 @@ def keep_backup(
             photos=conf.photos if photos is None else photos,
             store=Keeping(),
         )
+        database_of().close_if_lost()  # all was read on another one
         file.seek(0)
         stored = kept.keep(file, metadata, kind, facts={"pinned": True} if pinned else None)
         log(f"{stored.records} records, kept as {stored.name}")
@@ -585,6 +586,7 @@ def prove_backup(
             reporter=reporter,
             photos_known=photos_known,
         )
+        database_of().close_if_lost()  # it has stood idle all the time
         log(f"{proof.verdict.value}, {proof.records} records, {proof.photos} photos")
         return proof
 
@@ -1427,8 +1429,7 @@ def _is_carried_out(database: Database, restore: state.LastRestore, error: Excep
     """Tell whether a restore is the last one. Waits a little for a database that does not answer."""
     until = time.monotonic() + database.LOCK_SECONDS
     while True:
-        if not database.is_usable():
-            database.connection.close()
+        database.close_if_lost()
         try:
             last = state.load_last_restore()
             return last is not None and last.at == restore.at

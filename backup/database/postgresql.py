@@ -13,7 +13,7 @@ from contextlib import closing, contextmanager, suppress
 from typing import Any, NamedTuple
 
 from django.conf import settings
-from django.db import DatabaseError, IntegrityError, OperationalError, transaction
+from django.db import DatabaseError, Error, IntegrityError, OperationalError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils.translation import gettext as _
 
@@ -212,7 +212,7 @@ class PostgreSQL(Database):
             yield
         finally:
             # Release the lock first: the server would hold it until it notices that the connection is closed.
-            with suppress(DatabaseError):
+            with suppress(Error):  # also that of a driver's interface, if the connection is closed already
                 connection.rollback()
             connection.close()
 

@@ -65,6 +65,14 @@ class Session(ABC):
         """Tell whether the connection works. Django's own method fails on MySQL if there is none."""
         return self.connection.connection is not None and bool(self.connection.is_usable())
 
+    def close_if_lost(self) -> None:
+        """Close a connection that was lost, so that the next statement gets another one.
+
+        To be called where it may have stood idle for long: servers and routers end such connections.
+        """
+        if not self.connection.in_atomic_block and not self.is_usable():
+            self.connection.close()
+
     def cursor(self) -> Any:
         """Return a cursor of the driver, with `%s` for parameters.
 
