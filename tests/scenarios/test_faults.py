@@ -863,6 +863,24 @@ def test_a_notice_with_nobody_to_send_it_to_is_sent_by_the_next_run(nightly, set
     assert [message.to for message in mail.outbox] == [["admin@example.com"]]
 
 
+@pytest.mark.skipif(ENGINE == "sqlite", reason="nobody ends its connections")
+def test_a_restore_during_which_the_connection_stands_idle(changed):
+    """As it does while a large file is read."""
+    file, then, _now = changed
+    idle = "idle_session_timeout = '500ms'" if ENGINE == "postgresql" else "wait_timeout = 1"
+
+    class Slow(Silent):
+        def phase(self, at):
+            if at is Phase.COPY:
+                time.sleep(1.5)
+
+    database_of().execute(f"SET {idle}")
+    restore(file, clear=True, reporter=Slow())
+    assert not differences(then, snapshot())
+    if ENGINE == "postgresql":
+        assert database_of().fetch("SHOW idle_session_timeout") == [("500ms",)]
+
+
 @pytest.mark.skipif(ENGINE != "mysql", reason="the others hold locks elsewhere")
 def test_a_lock_outlasts_the_time_that_a_session_may_stand_idle(family):
     database = database_of()
