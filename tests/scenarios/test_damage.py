@@ -201,6 +201,7 @@ def beside():
 @pytest.fixture(autouse=True)
 def nothing_set_aside():
     yield
+    memo.forget_site()  # a new file may be another one
     for file in set_aside():
         file.unlink()
 
