@@ -36,7 +36,7 @@ def logged(job: str, user: Any) -> Iterator[Callable[[str], None]]:
             yield remarks.append
     except BackupError as error:
         error.logged = True
-        _leave_lost_connection()
+        database_of().close_if_lost()  # so that the page which tells about the error gets another one
         cause = error.__cause__
         if isinstance(error, StorageFailed) and isinstance(cause, DatabaseError):
             # It may be a fault of ours, such as wrong SQL.
@@ -48,13 +48,6 @@ def logged(job: str, user: Any) -> Iterator[Callable[[str], None]]:
         logger.error("%s by %s failed: %s, %s", job, _name_of(user), type(error).__name__, took())
         raise
     logger.info("%s by %s: %s, %s", job, _name_of(user), ", ".join(remarks), took())
-
-
-def _leave_lost_connection() -> None:
-    """Close a connection that was lost, so that the page which tells about the error gets another one."""
-    database = database_of()
-    if not database.connection.in_atomic_block and not database.is_usable():
-        database.connection.close()
 
 
 def log(job: str, user: Any, refused: str = "") -> None:

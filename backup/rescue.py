@@ -22,6 +22,7 @@ from .database import Database, memo, reason_of
 from .database.sqlite_file import SIBLINGS, empty_log, use_log, uses_log
 from .exceptions import BackupError, Damaged, StorageFailed
 from .options import Reporter
+from .storage import files
 from .storage.atomic import sync_folder
 from .tables import Table
 from .upgrade import process
@@ -30,10 +31,11 @@ from .upgrade import process
 @dataclass
 class Rescue:
     """What was done to make a restore possible. `safety_copy`: the name of the copy of what could be read; "" if
-    nothing could. `warnings`: what was kept, and where. `finish`: to be called once the restore is committed. Raises
-    `StorageFailed`, and then nothing was changed."""
+    nothing could. `aside`: where the damaged file is kept; "" if none is. `warnings`: what was kept, and where.
+    `finish`: to be called once the restore is committed. Raises `StorageFailed`, and then nothing was changed."""
 
     safety_copy: str = ""
+    aside: str = ""
     warnings: list[str] = field(default_factory=list)
     finish: Callable[[], None] = lambda: None
 
@@ -77,15 +79,31 @@ def rescued(
             yield rescue
         return
     aside = name_aside(path)
-    with process.fresh_database(reporter) as fresh, _new_file(database, path, fresh) as put_in_place:
+    first = _first_migration(database)
+    with process.fresh_database(reporter) as fresh, _new_file(database, path, fresh, first) as put_in_place:
         rescue.warnings.append(
             _("The database file was damaged, and a new one was made. The old one is kept as %(path)s.")
             % {"path": aside}
         )
+        rescue.aside = str(aside)
+        if first is None:
+            rescue.warnings += _other_sites_in_words()
         if database.connection.settings_dict["CONN_MAX_AGE"] != 0:
             rescue.warnings.append(_("Restart Baby Buddy: it may still have the old database file open."))
         rescue.finish = partial(put_in_place, aside)
         yield rescue
+
+
+def _other_sites_in_words() -> list[str]:
+    """Return a warning that names the folders of other sites in BACKUP_ROOT; nothing if there are none."""
+    folders: list[str] = []
+    with suppress(StorageFailed):
+        folders = [files.path_of("", site).rstrip("/") for site in files.other_sites()]
+    text = _(
+        "The damaged file does not say any more which site this is, so it counts as a new one. Backups that were kept "
+        "before are not listed, but still in BACKUP_ROOT: look into %(folders)s."
+    )
+    return [text % {"folders": ", ".join(folders)}] if folders else []
 
 
 def name_aside(path: Path) -> Path:
@@ -117,13 +135,14 @@ def _damage(database: Database, tables: Sequence[Table]) -> tuple[list[str], lis
 
 
 @contextmanager
-def _new_file(database: Database, path: Path, fresh: Path) -> Iterator[Callable[[Path], None]]:
-    """Use a copy of another database file, beside that of the site, in its stead.
+def _new_file(
+    database: Database, path: Path, fresh: Path, first: dict[str, object] | None
+) -> Iterator[Callable[[Path], None]]:
+    """Use a copy of another database file, beside that of the site, in its stead. `first`: see `_first_migration`.
 
     Yields a function that ends this: it lets the copy take the place of the site's file, of which it is given the new
     path. Until then, that file stays where it is, so that it is still there if this process is killed.
     """
-    first = _first_migration(database)
     real = path.resolve()  # SQLite's own files are beside it, not beside a link to it
     folder = _folder(path)
     new = folder / path.name
@@ -214,6 +233,7 @@ def _look_like(file: Path, other: Path) -> None:
 
 
 def _first_migration(database: Database) -> dict[str, object] | None:
+    """Return the values of the first migration that was applied; None if they cannot be read."""
     with suppress(DatabaseError, UnicodeDecodeError):
         migrations = MigrationRecorder(database.connection).migration_qs.order_by("pk")
         return migrations.values("app", "name", "applied").first()

@@ -253,6 +253,7 @@ def keep_backup(
             photos=conf.photos if photos is None else photos,
             store=Keeping(),
         )
+        database_of().close_if_lost()  # all was read on another one
         file.seek(0)
         stored = kept.keep(file, metadata, kind, facts={"pinned": True} if pinned else None)
         log(f"{stored.records} records, kept as {stored.name}")
@@ -585,6 +586,7 @@ def prove_backup(
             reporter=reporter,
             photos_known=photos_known,
         )
+        database_of().close_if_lost()  # it has stood idle all the time
         log(f"{proof.verdict.value}, {proof.records} records, {proof.photos} photos")
         return proof
 
@@ -683,6 +685,7 @@ def inspect_backup(
             )
             plan = replace(
                 plan,
+                refusal=reader.untransactional(tables) or plan.refusal,
                 warnings=[*plan.warnings, *_missing_in_words(missing)],
                 photos=replace(plan.photos, missing=len({name for *_place, name in missing})),
             )
@@ -821,6 +824,13 @@ def _copy_to_undo(last: state.LastRestore | None) -> str:
             )
             % {"name": copies[0].text}
         )
+    if not last.safety_copy:
+        text = _(
+            "The last restore cannot be undone: the database was damaged, and no safety copy of it could be made."
+        )
+        if last.damaged_file:
+            text += " " + _("The damaged file is kept as %(path)s.") % {"path": last.damaged_file}
+        raise NoSafetyCopy(text)
     if last.is_undo:
         raise AlreadyRestored(
             _("The last restore was undone already. To take that back, choose the safety copy %(name)s.")
@@ -965,6 +975,7 @@ def _restore(
                 made=made,
                 checksum=safety_copy.checksum,
                 kept_passwords=not plan.accounts.passwords,
+                damaged_file=rescue.aside if rescue else "",
             )
             state.save_last_restore(last)
             carried_out.append(last)
@@ -1416,8 +1427,7 @@ def _is_carried_out(database: Database, restore: state.LastRestore, error: Excep
     """Tell whether a restore is the last one. Waits a little for a database that does not answer."""
     until = time.monotonic() + database.LOCK_SECONDS
     while True:
-        if not database.is_usable():
-            database.connection.close()
+        database.close_if_lost()
         try:
             last = state.load_last_restore()
             return last is not None and last.at == restore.at

@@ -23,7 +23,7 @@ from django.utils.translation import ngettext
 
 from ..archive import Key, encrypt
 from ..conf import OFF, aware_now, conf
-from ..database.memo import site_id
+from ..database import database_of, memo
 from ..exceptions import (
     BackupError,
     CannotDelete,
@@ -67,8 +67,7 @@ def copy(halted: str = "", *, again: bool = False, user: Any = None) -> None:
     due. Otherwise all are visited, and the count of tries starts anew. `user`: who asked for it, for the log. Raises
     `StorageFailed` if a state cannot be noted.
     """
-    now = aware_now()
-    due = [seen for seen in elsewhere.seen().values() if not again or seen.is_due(now)]
+    due = [seen for seen in elsewhere.seen().values() if not again or seen.is_due(aware_now())]
     if not due:
         return
     work = _work(halted, user)
@@ -108,6 +107,7 @@ def _note(visit: _Visit, outcome: Seen) -> None:
         was_asked = current.next_try != visit.before.next_try  # somebody asked for another visit meanwhile
         return replace(outcome, copies=copies, next_try=current.next_try if was_asked else outcome.next_try)
 
+    database_of().close_if_lost()  # a visit may take hours
     elsewhere.change(outcome.name, merged)
     for name in visit.replaced:
         with suppress(NoSuchBackup):  # deleted since
@@ -140,7 +140,7 @@ class _Work:
 
 def _work(halted: str, user: Any) -> _Work:
     """Return what to do: copy the backups in BACKUP_ROOT, except safety copies and those about to be removed."""
-    backups, site = kept.backups(), site_id()
+    backups, site = kept.backups(), memo.site_id()
     local = [b for b in backups if b.is_local and b.site == site and not b.is_damaged]
     goes = {verdict.backup.name for verdict in retention_of(local, site, halted) if not verdict.stays}
     wanted = [b for b in local if b.kind is not BackupKind.SAFETY and b.name not in goes]

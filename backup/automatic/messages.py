@@ -146,3 +146,25 @@ def there(copies: Mapping[str, Content]) -> str:
         "%(n)s backups, the newest of %(date)s",
         len(moments),
     ) % {"n": len(moments), "date": formats.date_format(newest, "DATETIME_FORMAT")}
+
+
+def lacking(photos: int) -> str:
+    """Return what to say of so many photos for which there was no room; "" for none."""
+    if not photos:
+        return ""
+    return ngettext(
+        "The backup was made, but %(n)s photo is not in it: there is no room on the disk of BACKUP_ROOT.",
+        "The backup was made, but %(n)s photos are not in it: there is no room on the disk of BACKUP_ROOT.",
+        photos,
+    ) % {"n": photos}
+
+
+def beyond(photos: int) -> str:
+    """Return what to say of so many photos that were too many; "" for none."""
+    if not photos:
+        return ""
+    return ngettext(
+        "The backup was made, but %(n)s photo is not in it: there are more than BACKUP_MAX_PHOTOS allows.",
+        "The backup was made, but %(n)s photos are not in it: there are more than BACKUP_MAX_PHOTOS allows.",
+        photos,
+    ) % {"n": photos}

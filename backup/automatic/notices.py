@@ -15,6 +15,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from django.conf import settings
 from django.core import mail
+from django.db import Error
 from django.utils.translation import gettext as _
 
 from .. import babybuddy
@@ -27,12 +28,21 @@ from .status import State, Status
 TIMEOUT, WHOLE = 10.0, 20.0
 
 
-def send(status: Status) -> None:
-    """Send a change of state to BACKUP_NOTIFY and BACKUP_WEBHOOK_URL."""
+def send(status: Status) -> bool:
+    """Send a change of state to BACKUP_NOTIFY and BACKUP_WEBHOOK_URL.
+
+    Returns False if there was nobody to send it to, since the database does not answer.
+    """
     if conf.webhook_url:
         _ask(conf.webhook_url, json.dumps(status.as_json()).encode())
-    if addresses := _addresses():
+    try:
+        addresses = _addresses()
+    except Error as error:
+        logger.warning("nobody to send a notice to: %s", type(error).__name__)
+        return bool(conf.webhook_url)
+    if addresses:
         _mail(addresses, status)
+    return True
 
 
 def ping(suffix: str = "") -> None:

@@ -18,23 +18,23 @@ from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Any
 
+from django.db import DatabaseError
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
 
 from .. import services
 from ..conf import OFF, aware_now, conf
-from ..database import Job, database_of
+from ..database import Job, database_of, interface_explained
 from ..database.errors import already_running
 from ..exceptions import BackupError, Busy, InvalidBackup, KeyNeeded, NoSuchBackup, StorageFailed
 from ..keeping import Keeping
 from ..leftovers import remove_leftovers
-from ..log import logged, logger
+from ..log import as_our_errors, logged, logger
 from ..options import SILENT, Reporter
 from ..storage import facts, files, kept, keys, photos, state
 from ..storage.kept import BackupKind, StoredBackup
 from ..storage.keys import Place
 from ..storage.named import photos_named
-from . import copies, guard, notices, status, turns
+from . import copies, guard, messages, notices, status, turns
 from .status import State
 from .unchanged import is_unchanged
 
@@ -78,7 +78,12 @@ def run(*, now: bool = False, user: Any = None, reporter: Reporter = SILENT) -> 
     if not (now or _is_due() or copies.is_due()):
         status.remember(before)
         return _not_due(before)
-    with _alone() as alone:
+    with ExitStack() as stack:
+        try:
+            alone = stack.enter_context(_alone())
+        except BackupError as error:
+            _conclude(error.message)
+            raise
         if not alone:
             return Outcome(False, before.last, already_running(Job.AUTOMATIC_BACKUP).message)
         if now or _is_due():  # asked again: another process may have made it meanwhile
@@ -117,6 +122,7 @@ def _copy_again() -> status.Status:
 
 def _save_and_notify() -> status.Status:
     """Save the status for other processes, send notices if it changed, and return it."""
+    database_of().close_if_lost()
     current = status.status()
     status.remember(current)
     _notify_of_change(current)
@@ -141,9 +147,12 @@ def _alone() -> Iterator[bool]:
     """Hold the lock of automatic backups. Yields False, without holding it, if another process has it."""
     with ExitStack() as stack:
         try:
-            stack.enter_context(database_of().lock(Job.AUTOMATIC_BACKUP))
+            with interface_explained():
+                stack.enter_context(database_of().lock(Job.AUTOMATIC_BACKUP))
         except Busy:
             yield False
+        except DatabaseError as error:
+            raise database_of().trouble(error) from error
         else:
             yield True
 
@@ -163,16 +172,15 @@ def _run(user: Any, reporter: Reporter) -> Outcome:
                 _wait_for_restore(conf.automatic_seconds)
             outcome = _make(user, reporter)
             log(outcome.message.rstrip("."))
-        if outcome.has_mended:
-            _prove_again(reporter)
-        _prove(outcome.backup if outcome.made else None, reporter)
-        trouble = _copy(user) or _retain()
+        with as_our_errors():
+            if outcome.has_mended:
+                _prove_again(reporter)
+            _prove(outcome.backup if outcome.made else None, reporter)
+            trouble = _copy(user) or _retain()
     except Exception as error:
-        _note_run(error.message if isinstance(error, BackupError) else type(error).__name__)
-        _conclude("/fail")
+        _conclude(error.message if isinstance(error, BackupError) else type(error).__name__)
         raise
-    _note_run(outcome.lacking or trouble)
-    _conclude("")
+    _conclude(outcome.lacking or trouble)
     return outcome
 
 
@@ -219,9 +227,10 @@ def _make(user: Any, reporter: Reporter) -> Outcome:
             photos=conf.photos,
             store=keeping,
         )
+        database_of().close_if_lost()  # all was read on another one
         # Pass on when all photos were last read: the backup that read them may be removed before the week is over.
         noted: dict[str, Any] = {PHOTOS_READ: photos_read or moment.isoformat()} if metadata.photos else {}
-        lacking = _lacking(keeping.lacking) or _beyond(keeping.beyond)
+        lacking = messages.lacking(keeping.lacking) or messages.beyond(keeping.beyond)
         shrunk: list[guard.Loss] = []
         if newest is not None:
             try:
@@ -243,26 +252,6 @@ def _make(user: Any, reporter: Reporter) -> Outcome:
         made = kept.keep(file, metadata, BackupKind.AUTOMATIC, facts=noted)
     message = _("%(n)s records, kept as %(name)s.") % {"n": made.records, "name": made.name}
     return Outcome(True, made, message, lacking, keeping.mended > 0)
-
-
-def _lacking(photos: int) -> str:
-    if not photos:
-        return ""
-    return ngettext(
-        "The backup was made, but %(n)s photo is not in it: there is no room on the disk of BACKUP_ROOT.",
-        "The backup was made, but %(n)s photos are not in it: there is no room on the disk of BACKUP_ROOT.",
-        photos,
-    ) % {"n": photos}
-
-
-def _beyond(photos: int) -> str:
-    if not photos:
-        return ""
-    return ngettext(
-        "The backup was made, but %(n)s photo is not in it: there are more than BACKUP_MAX_PHOTOS allows.",
-        "The backup was made, but %(n)s photos are not in it: there are more than BACKUP_MAX_PHOTOS allows.",
-        photos,
-    ) % {"n": photos}
 
 
 def _prove(made: StoredBackup | None, reporter: Reporter) -> None:
@@ -379,10 +368,17 @@ def _note_run(error: str) -> None:
     status.save_run(run)
 
 
-def _conclude(suffix: str) -> None:
-    """Save the status, send notices if it changed, and report the end of the run. `suffix`: see `notices.ping`."""
-    _save_and_notify()
-    notices.ping(suffix)
+def _conclude(error: str) -> None:
+    """Note the end of the run, save the status, send notices if it changed, and report whether all is well.
+
+    `error`: why the run failed; "" if it did not. What an earlier one left, such as a failed proof, is a failure, too.
+    """
+    is_well = False
+    try:
+        _note_run(error)
+        is_well = _save_and_notify().state is not State.FAILED and not error
+    finally:
+        notices.ping("" if is_well else "/fail")
 
 
 def _notify_of_change(current: status.Status) -> None:
@@ -393,8 +389,8 @@ def _notify_of_change(current: status.Status) -> None:
     if is_to_come or current.notified == last.notified:
         return
     status.save_run(replace(last, at=aware_now(), notified=current.notified))
-    if last.notified or current.state.is_trouble or current.lasting:
-        notices.send(current)
+    if (last.notified or current.state.is_trouble or current.lasting) and not notices.send(current):
+        status.save_run(replace(last, at=aware_now()))  # the next run tries again
 
 
 # -- the time limit ---

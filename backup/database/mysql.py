@@ -185,13 +185,17 @@ class MySQL(Database):
 
     @contextmanager
     def lock(self, job: Job) -> Iterator[None]:
+        """Hold a lock of the session. The server must not end that because it stands idle, or others get the lock."""
         name = f"{LOCKS[job]}.{self.connection.settings_dict['NAME']}"[:64]
-        if self.fetch("SELECT GET_LOCK(%s, 0)", [name])[0][0] != 1:
+        ((is_held, before),) = self.fetch("SELECT GET_LOCK(%s, 0), @@wait_timeout", [name])
+        if is_held != 1:
             raise already_running(job)
         try:
+            self._set({"wait_timeout": LONGEST})
             yield
         finally:
             if self.is_usable():
+                self._set({"wait_timeout": before})
                 self.execute("SELECT RELEASE_LOCK(%s)", [name])
 
     @contextmanager
@@ -454,6 +458,8 @@ class MySQL(Database):
 
 #: The beginnings of the names of the locks, which are shared by the whole server.
 LOCKS = {Job.RESTORE: "backup", Job.AUTOMATIC_BACKUP: "backup.automatic", Job.NOTE: "backup.note"}
+#: Seconds, as many as every system takes, that a session may stand idle.
+LONGEST = 2147483
 #: The character set that has all characters.
 CHARSET = "utf8mb4"
 #: Settings that would leave rows out of an answer, or refuse it -> the values with which they do not.

@@ -13,7 +13,7 @@ from contextlib import closing, contextmanager, suppress
 from typing import Any, NamedTuple
 
 from django.conf import settings
-from django.db import DatabaseError, IntegrityError, OperationalError, transaction
+from django.db import DatabaseError, Error, IntegrityError, OperationalError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils.translation import gettext as _
 
@@ -100,12 +100,12 @@ class PostgreSQL(Database):
     @contextmanager
     def exact_session(self) -> Iterator[None]:
         """Set the format of values as text: with fewer digits, floats would be rounded; in another style, the sign of a
-        duration would mean something else, and a date could not be read."""
-        settings = ", ".join(f"current_setting('{name}')" for name in EXACT)
-        before = dict(zip(EXACT, self.fetch(f"SELECT {settings}")[0], strict=True))
+        duration would mean something else, and a date could not be read. The session may stand idle."""
+        settings = ", ".join(f"current_setting('{name}', true)" for name in SESSION)
+        before = dict(zip(SESSION, self.fetch(f"SELECT {settings}")[0], strict=True))
         # Only change what is necessary: behind a pooler, others may get this session next.
-        odd = {name: value for name, value in before.items() if value not in EXACT[name]}
-        self._set({name: EXACT[name][0] for name in odd}, local=False)
+        odd = {name: value for name, value in before.items() if value not in {*SESSION[name], None}}
+        self._set({name: SESSION[name][0] for name in odd}, local=False)
         try:
             yield
         finally:
@@ -212,7 +212,7 @@ class PostgreSQL(Database):
             yield
         finally:
             # Release the lock first: the server would hold it until it notices that the connection is closed.
-            with suppress(DatabaseError):
+            with suppress(Error):  # also that of a driver's interface, if the connection is closed already
                 connection.rollback()
             connection.close()
 
@@ -599,8 +599,10 @@ EXACT = {
     "intervalstyle": ("postgres",),
     "datestyle": ("ISO, MDY", "ISO, DMY", "ISO, YMD"),
 }
-#: The same, for a transaction; and an error in place of rows that a policy of row-level security would hide, since a
-#: backup without them would look complete. Between two statements we work as long as it takes.
+#: The same, and that the server does not end a session that stands idle. PostgreSQL 13 has no such setting.
+SESSION = {**EXACT, "idle_session_timeout": ("0",)}
+#: The same as `EXACT`, for a transaction; and an error in place of rows that a policy of row-level security would hide,
+#: since a backup without them would look complete. Between two statements we work as long as it takes.
 WHOLE = {
     **{name: values[0] for name, values in EXACT.items()},
     "row_security": "off",

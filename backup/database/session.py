@@ -65,6 +65,14 @@ class Session(ABC):
         """Tell whether the connection works. Django's own method fails on MySQL if there is none."""
         return self.connection.connection is not None and bool(self.connection.is_usable())
 
+    def close_if_lost(self) -> None:
+        """Close a connection that was lost, so that the next statement gets another one.
+
+        To be called where it may have stood idle for long: servers and routers end such connections.
+        """
+        if not self.connection.in_atomic_block and not self.is_usable():
+            self.connection.close()
+
     def cursor(self) -> Any:
         """Return a cursor of the driver, with `%s` for parameters.
 
@@ -236,15 +244,19 @@ class Session(ABC):
         yield
 
     def check_transactional(self, tables: Sequence[Table]) -> None:
-        """Raise `RestoreRefused`, which names the tables, if changes of these tables cannot be rolled back."""
-        if lines := self.without_transactions(tables):
-            raise RestoreRefused(
-                _(
-                    "These tables cannot be restored, as their engine knows no transactions: a restore that fails "
-                    "could not be undone. Nothing was changed. What mends it:"
-                ),
-                lines,
-            )
+        """Raise what `untransactional` returns, if anything."""
+        if refusal := self.untransactional(tables):
+            raise refusal
+
+    def untransactional(self, tables: Sequence[Table]) -> RestoreRefused | None:
+        """Return an error that names the tables whose changes cannot be rolled back; None if there are none."""
+        if not (lines := self.without_transactions(tables)):
+            return None
+        text = _(
+            "These tables cannot be restored, as their engine knows no transactions: a restore that fails "
+            "could not be undone. Nothing was changed. What mends it:"
+        )
+        return RestoreRefused(text, lines)
 
     def table_names(self) -> set[str]:
         """Return the names of all existing tables."""

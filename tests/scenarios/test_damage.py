@@ -11,7 +11,7 @@ import re
 import shutil
 import signal
 import sqlite3
-from contextlib import closing, nullcontext
+from contextlib import closing, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -228,6 +228,7 @@ def beside():
 @pytest.fixture(autouse=True)
 def nothing_set_aside():
     yield
+    memo.forget_site()  # a new file may be another one
     for file in set_aside():
         file.unlink()
 
@@ -477,6 +478,19 @@ def test_over_a_damaged_file(many, monkeypatch, how):
         assert 150 < core.Note.objects.count() < len(before["core.note"])
 
 
+def test_over_a_file_that_does_not_say_which_site_it_is(many):
+    """It becomes another site: what was kept is not listed any more, but still there."""
+    good, site = take(), memo.site_id()
+    services.keep_backup()
+    with suppress(IndexError):  # all of its pages
+        while True:
+            hurt("django_migrations", 0)
+    memo.forget_site()
+    result = services.restore_backup(good, ALL_THE_SAME)
+    assert memo.site_id() != site
+    assert any(f"site_{site}" in warning for warning in result.warnings)
+
+
 #: Restores over a damaged file, and is killed at a step. The new database is a copy of another one.
 KILLED = """
     import os, signal, sys
@@ -632,6 +646,10 @@ def test_a_command_restores_over_a_database_that_does_not_even_open(family, tmp_
         call_command("restore", str(good), clear=True, interactive=False)
     call_command("restore", str(good), clear=True, interactive=False, without_safety_copy=True)
     assert not differences(before, snapshot())
+    (aside,) = set_aside()
+    with pytest.raises(CommandError, match="no safety copy") as caught:
+        call_command("restore", undo=True, interactive=False)
+    assert str(aside) in str(caught.value)
 
 
 def test_the_page_offers_a_backup_of_everything_else(family, client):

@@ -10,10 +10,10 @@ from django.db import connection
 
 from backup import services
 from backup.database import database_of
-from backup.exceptions import Damaged, Unreadable
+from backup.exceptions import Damaged, RestoreRefused, Unreadable
 from backup.options import Places, RestoreMode, RestoreOptions
 from backup.tables import Table
-from tests.support.backups import inspect, metadata_of, records_of, take
+from tests.support.backups import inspect, metadata_of, records_of, restore, take
 from tests.support.snapshots import differences, snapshot
 from tests.zoo import models as zoo
 
@@ -251,3 +251,20 @@ def test_a_table_whose_file_is_gone(family, table):
         assert not differences(before, snapshot())
     services.restore_backup(take(), RestoreOptions(RestoreMode.CLEAR))
     assert not differences(before, snapshot())
+
+
+@mysql_only
+def test_a_preview_names_a_table_that_cannot_be_restored(family):
+    """Since changes of its engine's tables cannot be rolled back."""
+    file = take()
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE zoo_sample ENGINE = MyISAM")
+    try:
+        plan = inspect(file, clear=True)
+        with pytest.raises(RestoreRefused) as caught:
+            restore(file, clear=True)
+        assert plan.as_json()["refused"] == caught.value.message
+        assert plan.refusal.details == ["ALTER TABLE `zoo_sample` ENGINE = InnoDB;"]
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE zoo_sample ENGINE = InnoDB")

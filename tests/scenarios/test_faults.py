@@ -6,6 +6,7 @@ written, and processes that are killed at any moment.
 
 import json
 import os
+import queue
 import random
 import signal
 import sqlite3
@@ -18,6 +19,7 @@ from pathlib import Path
 import pytest
 from core import models as core
 from django.contrib.auth.models import User
+from django.core import mail
 from django.core.files.base import ContentFile
 from django.core.files.storage import InMemoryStorage
 from django.core.management import CommandError, call_command
@@ -26,8 +28,9 @@ from django.utils import timezone
 from freezegun import freeze_time
 
 from backup import babybuddy, services
+from backup.automatic import copies, notices, status
 from backup.conf import conf
-from backup.database import VENDORS, Database, database_of
+from backup.database import VENDORS, Database, Job, database_of
 from backup.exceptions import BackupError, Busy, InvalidBackup, StorageFailed
 from backup.options import Phase, Silent
 from backup.storage import files, kept, state
@@ -770,3 +773,121 @@ def test_a_database_that_cannot_be_written_is_not_busy(changed):
         with connection.cursor() as cursor:
             cursor.execute("PRAGMA query_only = 0")
     assert not differences(now, snapshot())
+
+
+@pytest.fixture
+def nightly(family, settings):
+    """A site with automatic backups, that has changed since the last one. Notices come in `mail.outbox`."""
+    settings.BACKUP_SCHEDULE, settings.BACKUP_PROVE = "daily", "all"
+    User.objects.filter(is_superuser=True).update(email="admin@example.com")
+    mail.outbox = []
+    call_command("backup", "--automatic", "--now", "-v0")
+    core.Note.objects.create(child=core.Child.objects.first(), note="since")
+    return family
+
+
+def end_idle_connection():
+    """End the connection that stands idle during a proof, as somebody who restarts the server or a router may."""
+    if ENGINE == "postgresql":
+        ((number,),) = database_of().fetch("SELECT pg_backend_pid()")
+        how = "SELECT pg_terminate_backend(%s, 10000)"
+    else:
+        ((number,),) = database_of().fetch("SELECT CONNECTION_ID()")
+        how = "KILL %s"
+    own = connections[DEFAULT_DB_ALIAS].copy()
+    with closing(own), own.cursor() as cursor:
+        cursor.execute(how, [number])
+
+
+@pytest.mark.skipif(ENGINE == "sqlite", reason="nobody ends its connections")
+@pytest.mark.parametrize("by", ["the server", "somebody"])
+def test_a_connection_that_is_ended_while_it_stands_idle_in_a_proof(nightly, monkeypatch, by):
+    prove = services.prove
+
+    def interrupted(*args, **kwargs):
+        proof = prove(*args, **kwargs)
+        if by == "somebody":
+            end_idle_connection()
+        return proof
+
+    monkeypatch.setattr(services, "prove", interrupted)
+    if by == "the server":  # a proof takes longer
+        idle = "idle_session_timeout = '500ms'" if ENGINE == "postgresql" else "wait_timeout = 1"
+        database_of().execute(f"SET {idle}")
+    call_command("backup", "--automatic", "--now", "-v0")
+    newest = max(kept.backups(), key=lambda backup: backup.created)
+    assert newest.proof["verdict"] == "proved"
+    assert status.status().state is status.State.OK
+    assert mail.outbox == []
+
+
+@pytest.mark.skipif(ENGINE == "sqlite", reason="nobody ends its connections")
+def test_a_connection_that_is_ended_while_copies_are_made(nightly, settings, tmp_path, monkeypatch):
+    settings.BACKUP_LOCATIONS = f"nas={tmp_path / 'nas'}"
+
+    class Interrupted(queue.SimpleQueue):
+        def get(self):
+            visit = super().get()
+            end_idle_connection()
+            return visit
+
+    monkeypatch.setattr(copies, "SimpleQueue", Interrupted)
+    call_command("backup", "--automatic", "--now", "-v0")
+    newest = max(kept.backups(), key=lambda backup: backup.created)
+    assert newest.locations == ("local", "nas")
+    assert status.status().state is status.State.OK
+
+
+@pytest.mark.skipif(ENGINE == "sqlite", reason="nobody ends its connections")
+def test_a_notice_with_nobody_to_send_it_to_is_sent_by_the_next_run(nightly, settings, monkeypatch):
+    """The addresses are read from the database, which may be what does not answer."""
+
+    def full(*args, **kwargs):
+        raise StorageFailed("No space left on device.")
+
+    send = notices.send
+
+    def to_nobody(*args):
+        end_idle_connection()
+        return send(*args)
+
+    monkeypatch.setattr(kept, "keep", full)
+    with monkeypatch.context() as patch:
+        patch.setattr(notices, "send", to_nobody)
+        with pytest.raises(CommandError, match="No space left"):
+            call_command("backup", "--automatic", "--now", "-v0")
+    assert mail.outbox == []
+    connection.close()  # the next run is that of another process
+    with pytest.raises(CommandError, match="No space left"):
+        call_command("backup", "--automatic", "--now", "-v0")
+    assert [message.to for message in mail.outbox] == [["admin@example.com"]]
+
+
+@pytest.mark.skipif(ENGINE == "sqlite", reason="nobody ends its connections")
+def test_a_restore_during_which_the_connection_stands_idle(changed):
+    """As it does while a large file is read."""
+    file, then, _now = changed
+    idle = "idle_session_timeout = '500ms'" if ENGINE == "postgresql" else "wait_timeout = 1"
+
+    class Slow(Silent):
+        def phase(self, at):
+            if at is Phase.COPY:
+                time.sleep(1.5)
+
+    database_of().execute(f"SET {idle}")
+    restore(file, clear=True, reporter=Slow())
+    assert not differences(then, snapshot())
+    if ENGINE == "postgresql":
+        assert database_of().fetch("SHOW idle_session_timeout") == [("500ms",)]
+
+
+@pytest.mark.skipif(ENGINE != "mysql", reason="the others hold locks elsewhere")
+def test_a_lock_outlasts_the_time_that_a_session_may_stand_idle(family):
+    database = database_of()
+    database.execute("SET wait_timeout = 1")
+    with database.lock(Job.AUTOMATIC_BACKUP):
+        with database.lock(Job.NOTE):
+            pass
+        time.sleep(2)
+        assert database.is_usable()
+    assert database.fetch("SELECT @@wait_timeout") == [(1,)]

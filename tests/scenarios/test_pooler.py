@@ -11,9 +11,11 @@ from contextlib import suppress
 import pytest
 from core import models as core
 from django.contrib.auth.models import Group
+from django.core.management import CommandError, call_command
 from django.db import connection, connections
 
 from backup import services
+from backup.automatic import status
 from backup.database import Job, database_of
 from backup.exceptions import Busy
 from tests.conftest import STRICT
@@ -122,3 +124,12 @@ def test_a_session_is_handed_on_as_it_was(pooled):
         with database_of().restoring():
             pass
     assert state() == before
+
+
+@pytest.mark.parametrize("pooled", ["statement"], indirect=True)
+def test_a_pooler_that_knows_no_transactions(pooled, settings):
+    """Nothing can be done on it but to say so, in words, to the program that counts the runs, too."""
+    settings.BACKUP_SCHEDULE = "daily"
+    with pytest.raises(CommandError, match=r"could not do it: .*statement"):
+        call_command("backup", "--automatic", "--now", "-v0")
+    assert status.status().state is status.State.FAILED

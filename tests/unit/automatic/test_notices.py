@@ -15,10 +15,11 @@ from aiosmtpd.controller import Controller
 from core import models as core
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
+from django.db import connection
 from django.test import Client
 from django.urls import reverse
 
-from backup.automatic import notices, run
+from backup.automatic import notices, run, status
 from backup.exceptions import BackupError, StorageFailed
 from backup.storage import kept
 
@@ -225,6 +226,36 @@ def test_a_ping_after_every_run(nightly, web, failing, settings):
         ("GET", "/ping/secret/start", b""),
         ("GET", "/ping/secret/fail", b""),
     ]
+
+
+@pytest.mark.parametrize("trouble", ["unreadable", "not copied"])
+def test_a_backup_with_which_something_is_wrong_pings_no_success(
+    nightly, web, settings, monkeypatch, trouble
+):
+    settings.BACKUP_PING_URL = f"{web.url}/ping"
+
+    def fail(*args, **kwargs):
+        raise StorageFailed("No space left on device.")
+
+    if trouble == "not copied":
+        monkeypatch.setattr(run.copies, "copy", fail)
+    elif connection.vendor != "sqlite":
+        pytest.skip("of SQLite, which lets a column hold anything")
+    else:
+        with connection.cursor() as cursor:
+            cursor.execute("UPDATE core_note SET note = CAST(x'e8e9' AS TEXT)")
+    assert run.run(now=True).made
+    assert [path for _, path, _ in web.asked] == ["/ping/start", "/ping/fail"]
+
+
+def test_one_of_two_locations_that_fails_pings_a_success(nightly, web, settings, tmp_path):
+    """The copy in the other one keeps the state as it was."""
+    (tmp_path / "file").touch()
+    settings.BACKUP_LOCATIONS = f"nas={tmp_path / 'nas'}, usb={tmp_path / 'file' / 'usb'}"
+    settings.BACKUP_PING_URL = f"{web.url}/ping"
+    assert run.run(now=True).made
+    assert [seen.name for seen in status.status().failing] == ["usb"]
+    assert [path for _, path, _ in web.asked] == ["/ping/start", "/ping"]
 
 
 def test_the_query_of_a_push_address_is_kept(nightly, web, settings):
