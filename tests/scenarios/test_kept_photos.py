@@ -21,8 +21,8 @@ from backup.conf import conf
 from backup.exceptions import CannotList, CannotRead, InvalidBackup, KeyNeeded, Slow, StorageFailed
 from backup.options import RestoreMode, RestoreOptions
 from backup.proof import Verdict
-from backup.storage import files as stored_files
 from backup.storage import elsewhere, kept, keys, locations
+from backup.storage import files as stored_files
 from backup.storage import photos as stored_photos
 from backup.storage.files import LAST
 from backup.storage.locations import Location, parts
