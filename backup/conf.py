@@ -30,6 +30,17 @@ def aware_now() -> dt.datetime:
     return dt.datetime.now(dt.timezone.utc)
 
 
+#: Moments before the first of these, or from the second on, have no local time in some time zone: pages would fail.
+_FIRST, _LAST = (dt.datetime(*date, tzinfo=dt.timezone.utc) for date in ((1, 1, 2), (9999, 12, 31)))
+
+
+def in_every_zone(moment: dt.datetime) -> dt.datetime:
+    """Return the moment. Raises `ValueError` if it is not aware, or no moment that every time zone has."""
+    if moment.tzinfo is None or not _FIRST <= moment < _LAST:
+        raise ValueError(moment)
+    return moment
+
+
 class Conf:
     @property
     def max_upload_size(self) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import datetime as dt
+import errno
 import hashlib
 import os
 import posixpath
@@ -63,9 +64,18 @@ def missing(column: Column, names: Iterable[str]) -> set[str]:
             gone |= wanted - {posixpath.join(folder, file) for file in files}
         except (FileNotFoundError, NotADirectoryError, SuspiciousFileOperation):
             gone |= wanted
+        except OSError as error:
+            if not cannot_be_a_name(error):
+                raise
+            gone |= wanted
         except NotImplementedError:
             gone |= {name for name in wanted if not storage.exists(name)}
     return gone
+
+
+def cannot_be_a_name(error: BaseException | None) -> bool:
+    """Tell whether an error of the system says that no file can have this name."""
+    return isinstance(error, OSError) and error.errno in (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ)
 
 
 def content_is(storage: Storage, name: str, size: int, sha256: str) -> bool | None:
@@ -83,6 +93,10 @@ def content_is(storage: Storage, name: str, size: int, sha256: str) -> bool | No
         return None
     except (IsADirectoryError, PermissionError):
         return False
+    except OSError as error:
+        if not cannot_be_a_name(error):
+            raise
+        return None
     return digest.hexdigest() == sha256
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 def folder_above(path: Path) -> Path:
     """Return the nearest folder above a path that is there."""
-    return next((folder for folder in path.parents if folder.is_dir()), path)
+    # `Path.is_dir` fails for a name that is too long.
+    return next((folder for folder in path.parents if os.path.isdir(folder)), path)
 
 
 def give_as(folder: Path, path: Path) -> None:

@@ -215,11 +215,12 @@ def _place_photos(
     archive: Archive, tables: list[Table], wanted: Mapping[str, Photo], reporter: ParentReporter
 ) -> list[str]:
     """Restore the photos into the temporary media folder. Returns the names of those that records name; the others are
-    only read. Raises `InvalidBackup` if one is damaged."""
+    only read, and so are those whose names that folder cannot have, since the site's storage may. Raises
+    `InvalidBackup` if one is damaged."""
     placing = Placing(archive, reporter, as_it_was=True)
     placing.decide(RecordReader(archive, as_it_was=True), tables, lambda _table, batch: batch)
     placing.place(lambda files: None)
-    named = [name for name in {name for *_place, name in placing.accounted_for()} if name in wanted]
+    named = [name for name in placing.there() if name in wanted]
     for name in wanted.keys() - {*named}:
         for _block in archive.read(wanted[name]):
             pass

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from django.utils.translation import gettext as _
 
+from ..conf import in_every_zone
 from ..exceptions import InvalidBackup
 from ..options import Place, Places
 from .limits import Limits
@@ -229,11 +230,8 @@ def parse_metadata(content: Any, *, edited: bool = False) -> Metadata:
     check_version(content)
     version = content["version"]
     try:
-        timestamp = dt.datetime.fromisoformat(re.sub("Z$", "+00:00", content["timestamp"]))
-        if timestamp.tzinfo is None:
-            raise ValueError("no offset")
-        timestamp.astimezone(dt.timezone.utc)  # fails if that is before the year 1 or after 9999
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        timestamp = in_every_zone(dt.datetime.fromisoformat(re.sub("Z$", "+00:00", content["timestamp"])))
+    except (KeyError, TypeError, ValueError) as error:
         raise _wrong_metadata("timestamp") from error
     texts: dict[str, Any] = {}
     for name in _TEXTS:

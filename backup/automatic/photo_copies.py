@@ -109,7 +109,11 @@ class PhotoCopies:
         file.seek(0)
         self._location.send(path, file)
         with suppress(CannotRead):
-            if not is_sample_same(self._location, path, file):
+            try:
+                is_same = is_sample_same(self._location, path, file)
+            except NoSuchBackup:  # it took the file, and does not have it
+                is_same = False
+            if not is_same:
                 with suppress(LocationFailed):
                     self._location.delete(path)
                 raise not_what_was_sent(self._location)

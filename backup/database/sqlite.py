@@ -266,7 +266,11 @@ class SQLite(DamagedFile, Database):
         numbered = [table for table in tables if table.is_numbered]
         if not numbered:
             return {}  # and perhaps no table of counters either
-        last: dict[str, int] = dict(self.fetch("SELECT name, seq FROM sqlite_sequence"))
+        names = [
+            table.db_table for table in numbered
+        ]  # somebody else's file may have any number of other rows
+        sql = f"SELECT name, MAX(seq) FROM sqlite_sequence WHERE name IN ({', '.join(['%s'] * len(names))})"
+        last: dict[str, int] = dict(self.fetch(f"{sql} GROUP BY name", names))
         return {table: 1 + int(last.get(table.db_table) or 0) for table in numbered}
 
     def set_next_keys(self, next_keys: Mapping[Table, int]) -> None:

@@ -13,7 +13,6 @@ Longer than most modules, since deciding and placing share their steps.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import posixpath
@@ -50,8 +49,6 @@ PARTIAL = ".babybuddy.part"
 #: If the own name of a photo is taken, so many digits of its checksum are added; more if that name is taken, too; and
 #: random digits if all are: a restore that was killed may have left parts of the photo under these names.
 DIGITS = (8, 16, 32, 64)
-#: Errors of the system for a name that no file can have.
-_NAME_ERRORS = {errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ}
 
 
 class State(Enum):
@@ -283,6 +280,11 @@ class Placing:
             for label, column in file.columns
         }
 
+    def there(self) -> set[str]:
+        """Return the names, in the backup, of the photos in its records that will be there."""
+        there = (State.ADDED, State.UNCHANGED)
+        return {file.photo.name for file in self._files or () if file.state in there}
+
     @property
     def warnings(self) -> list[str]:
         """Warnings about photos that are left out."""
@@ -360,9 +362,7 @@ class Placing:
             file.name = _ask(lambda: file.storage.save(noted, copy, max_length=file.max_length))
         except StorageFailed as error:
             cause = error.__cause__
-            if not (isinstance(cause, OSError) and cause.errno in _NAME_ERRORS) and not isinstance(
-                cause, SuspiciousFileOperation
-            ):
+            if not media.cannot_be_a_name(cause) and not isinstance(cause, SuspiciousFileOperation):
                 self._is_uncertain = True
                 raise
             file.state, file.reason = State.REFUSED, not_a_file_name()

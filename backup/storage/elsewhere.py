@@ -16,7 +16,7 @@ from typing import Any
 
 from django.utils.crypto import salted_hmac
 
-from ..conf import aware_now, conf
+from ..conf import aware_now, conf, in_every_zone
 from . import files
 from .content import Content
 
@@ -146,10 +146,10 @@ def _parse(name: str, address: str, content: Any) -> Seen:
             return Seen(
                 name,
                 State(content["state"]),
-                content["at"] and dt.datetime.fromisoformat(content["at"]),
+                content["at"] and in_every_zone(dt.datetime.fromisoformat(content["at"])),
                 str(content["message"]),
                 int(content["tries"]),
-                content["next_try"] and dt.datetime.fromisoformat(content["next_try"]),
+                content["next_try"] and in_every_zone(dt.datetime.fromisoformat(content["next_try"])),
                 content["is_lasting"] is True,
                 {str(copy): Content.from_json(what) for copy, what in content["copies"].items()},
                 dict(content["limits"]),

@@ -7,6 +7,7 @@ import datetime as dt
 from collections.abc import Mapping
 from typing import Any
 
+from ..conf import in_every_zone
 from . import files
 from .names import Name
 
@@ -63,11 +64,12 @@ def _is_proof(content: Any) -> bool:
 
 
 def _is_moment(text: Any) -> bool:
-    """Tell whether this is a moment in ISO 8601 with a UTC offset."""
+    """Tell whether this is a moment in ISO 8601 with a UTC offset, which pages can show."""
     try:
-        return dt.datetime.fromisoformat(text).tzinfo is not None
+        in_every_zone(dt.datetime.fromisoformat(text))
     except (TypeError, ValueError):
         return False
+    return True
 
 
 def tried(facts: Mapping[str, Any]) -> dict[str, str]:

@@ -15,7 +15,7 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from itertools import groupby
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
@@ -194,10 +194,34 @@ def put(name: str, file: File[bytes], *, is_one_of_many: bool = False, seconds: 
             return
 
         def send(activity: Activity) -> None:
-            place.delete(path)  # otherwise the storage would choose another name
-            place.save(path, File(cast(Any, WatchedFile(file, activity)), name=path))
+            content = File(cast(Any, WatchedFile(file, activity)), name=path)
+            if place.get_available_name(path) != path and place.exists(path):
+                _replace(place, path, content, activity)
+            else:  # the name is free, or the storage overwrites
+                place.save(path, content)
 
         _bounded(send, seconds or STALLED)
+
+
+def _replace(place: Storage, path: str, content: File[bytes], activity: Activity) -> None:
+    """Save a file in a storage that would choose another name for it, since there is one of this name.
+
+    It is saved under that other name first: a storage that is full, or refuses it, then still has the old file. If only
+    the second time fails, the old content is put back.
+    """
+    with _fetch(place, path, activity) as old:
+        spare = place.save(path, content)
+        place.delete(path)
+        content.seek(0)
+        try:
+            place.save(path, content)
+        except BaseException:
+            with suppress(Exception):
+                place.delete(path)  # some storages are left with half of the file
+            place.save(path, File(old, name=path))  # if that fails, too, the spare one stays
+            place.delete(spare)
+            raise
+        place.delete(spare)
 
 
 def _put_into_folder(place: FileSystemStorage, path: Path, file: File[bytes]) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from django.utils.translation import gettext as _
 
+from ..conf import in_every_zone
 from ..exceptions import NoSuchBackup
 from .files import KEPT, SAFETY
 
@@ -69,12 +70,12 @@ def parse(name: str) -> Name:
         match = _NAME.fullmatch(name) or _OLD_NAME.fullmatch(name)
         if match:
             parts = {"kind": "safety", "site": "", **match.groupdict()}
-            created = dt.datetime.strptime(parts["moment"], "%Y%m%dT%H%M%S.%f").replace(
-                tzinfo=dt.timezone.utc
+            created = in_every_zone(
+                dt.datetime.strptime(parts["moment"], "%Y%m%dT%H%M%S.%f").replace(tzinfo=dt.timezone.utc)
             )
             kind = BackupKind(parts["kind"])
             return Name(name, kind, created, parts["site"], parts["state"], parts.get("key_id") or "")
-    except ValueError:  # an unknown kind, or no date, such as a 13th month
+    except ValueError:  # an unknown kind, or no date, such as a 13th month or the last day that there is
         pass
     raise no_longer_there()
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..conf import aware_now
+from ..conf import aware_now, in_every_zone
 from ..database import memo
 from ..exceptions import InvalidBackup, StorageFailed
 from .files import LAST_BACKUP, LAST_RUN, RESTORES, get_json, names_in, parse_json, put_json
@@ -68,7 +68,7 @@ class LastRun:
         """
         try:
             return cls(
-                dt.datetime.fromisoformat(content["at"]),
+                in_every_zone(dt.datetime.fromisoformat(content["at"])),
                 str(content["error"]),
                 int(content["tries"]),
                 str(content["notified"] if "notified" in content else content["told"]),
@@ -147,7 +147,7 @@ def load_last_backup() -> LastBackup | None:
     content = get_json(LAST_BACKUP)
     try:
         return LastBackup(
-            dt.datetime.fromisoformat(content["at"]),
+            in_every_zone(dt.datetime.fromisoformat(content["at"])),
             str(content["by"]),
             int(content["records"]),
             tuple(map(str, content.get("dangling", ()))),

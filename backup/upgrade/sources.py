@@ -28,6 +28,8 @@ from . import schema
 
 #: The most bytes of rows that are read at a time, unless one row has more.
 BATCH_BYTES = SQLite.BATCH_BYTES
+#: The most migrations that are read. A site with many plug-ins has some hundreds.
+MOST_APPLIED = 10 * Limits.names
 #: App label, name.
 MigrationKey = tuple[str, str]
 
@@ -156,7 +158,8 @@ class DatabaseSource(Source):
             return {}
         try:
             next_keys = next_keys_of(self._reader, self._present(), leaves_out=self._leave_out)
-        except (DatabaseError, ValueError):  # if tables are damaged, that is found when their rows are read
+        except (DatabaseError, OverflowError, TypeError, ValueError):
+            # If tables are damaged, or keys are no numbers, that is found when their rows are read.
             return {}
         return {label: key for label, key in next_keys.items() if 0 < key <= 2**63}
 
@@ -224,7 +227,11 @@ class DatabaseSource(Source):
 def _applied_migrations(reader: SQLite) -> list[MigrationKey]:
     if not reader.column_names("django_migrations") >= {"app", "name"}:
         raise _not_baby_buddys()
-    return [(str(app), str(name)) for app, name in reader.fetch("SELECT app, name FROM django_migrations")]
+    rows = reader.fetch(f"SELECT app, name FROM django_migrations LIMIT {MOST_APPLIED + 1}")
+    applied = [(str(app), str(name)) for app, name in rows]
+    if len(applied) > MOST_APPLIED or any(len(text) > Limits.name for key in applied for text in key):
+        raise _not_baby_buddys()
+    return applied
 
 
 def installed_apps() -> set[str]:

@@ -33,7 +33,7 @@ def s3(s3_server, family, settings):
     proxy = servers.Proxy(s3_server.port)
     s3_server.proxy = proxy
 
-    def use(bucket="backups", key=s3_server.key, secret=s3_server.secret):
+    def use(bucket="backups", key=s3_server.key, secret=s3_server.secret, **more):
         import botocore.config
 
         options = {
@@ -43,6 +43,7 @@ def s3(s3_server, family, settings):
             "access_key": key,
             "secret_key": secret,
             "client_config": botocore.config.Config(retries={"total_max_attempts": 1}),
+            **more,
         }
         backend = {"BACKEND": "storages.backends.s3.S3Storage", "OPTIONS": options}
         settings.STORAGES = {**settings.STORAGES, "backups": backend}
@@ -156,6 +157,28 @@ def test_denied(s3, admin):
     with s3.user_who_may("PutObject") as (key, secret):
         s3.use(key=key, secret=secret)
         fails_and_changes_nothing(admin, file)
+
+
+@pytest.mark.parametrize("overwrites", [True, False])
+def test_a_write_that_fails_loses_nothing(s3, overwrites):
+    """A bucket that takes nothing more may still allow that files are deleted."""
+    s3.use(file_overwrite=overwrites)
+    stored = restore(take(), clear=True).safety_copy
+    kept.pin(stored, True)
+    keys.add()
+    ring = keys.ring()
+    with s3.user_who_may("ListBucket", "GetObject", "DeleteObject") as (key, secret):
+        s3.use(key=key, secret=secret, file_overwrite=overwrites)
+        for write in (keys.add, lambda: kept.pin(stored, False)):
+            with pytest.raises(StorageFailed):
+                write()
+    s3.use(file_overwrite=overwrites)
+    assert keys.ring() == ring
+    assert kept.backups()[0].pinned
+    keys.add()
+    assert len(keys.ring()) == len(ring) + 1
+    kept.pin(stored, False)
+    assert not kept.backups()[0].pinned
 
 
 def test_cut_in_the_middle_of_an_upload(s3, admin):

@@ -21,11 +21,12 @@ from backup.conf import conf
 from backup.exceptions import CannotList, CannotRead, InvalidBackup, KeyNeeded, Slow, StorageFailed
 from backup.options import RestoreMode, RestoreOptions
 from backup.proof import Verdict
+from backup.storage import elsewhere, kept, keys, locations
 from backup.storage import files as stored_files
-from backup.storage import kept, keys, locations
 from backup.storage import photos as stored_photos
 from backup.storage.files import LAST
 from backup.storage.locations import Location, parts
+from backup.storage.locations.folder import Folder
 from tests.support.backups import take
 from tests.support.http import script
 from tests.support.matrices import again
@@ -646,6 +647,28 @@ def test_photos_go_to_a_location_once_and_before_the_backup(place, monkeypatch):
     automatic.run(now=True)
     assert sent == ["photos", "kept"]
     assert kept.find(made.name).locations == ("local", "nas")
+
+
+@pytest.mark.parametrize("arrives", ["nothing", "half"])
+def test_a_photo_that_does_not_arrive_is_a_failure_of_the_location(place, monkeypatch, arrives):
+    """A server may answer that it has a file which it has not."""
+    folder, _key = place
+    real = Folder.write
+
+    def write(self, name, file, activity):
+        real(self, name, file, activity)
+        if "/photos/" in name:
+            (folder / name).unlink() if arrives == "nothing" else os.truncate(folder / name, 50)
+
+    monkeypatch.setattr(Folder, "write", write)
+    automatic.run(now=True)
+    seen = elsewhere.seen()["nas"]
+    assert (seen.state, "is not what was sent" in seen.message) == (elsewhere.State.FAILED, True)
+    assert not copied(folder, "kept")
+    monkeypatch.setattr(Folder, "write", real)
+    automatic.run(now=True)
+    assert elsewhere.seen()["nas"].state is elsewhere.State.OK
+    assert len(copied(folder, "photos")) == 3
 
 
 def test_what_lies_in_a_location_comes_back_without_this_server(place, pictured):

@@ -11,7 +11,8 @@ import struct
 import subprocess
 import sys
 import time
-from contextlib import closing, contextmanager
+import tracemalloc
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -471,11 +472,51 @@ def test_the_next_row_gets_the_number_that_it_would_have_got_in_a_database_file(
     assert note.pk == 8501
 
 
-@pytest.mark.parametrize("counter", ["'many'", again("1e300"), again("-5")])
+@pytest.mark.parametrize("counter", ["'many'", again("1e300"), "9e999", again("-5")])
 def test_counters_of_a_database_file_that_are_none_are_passed_over(host_db, tmp_path, counter):
     file = changed(tmp_path, "2.9", f"UPDATE sqlite_sequence SET seq = {counter} WHERE name = 'core_note'")
     restore(file, clear=True, clear_unknown_apps=True)
     assert core.Note.objects.exists()
+
+
+#: Makes many rows, "with x …".
+MANY = "WITH RECURSIVE x(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM x WHERE n < 300000)"
+
+
+@pytest.mark.parametrize(
+    ("statement", "is_refused"),
+    [
+        (f"INSERT INTO django_migrations (app, name, applied) {MANY} SELECT 'x', n, '' FROM x", True),
+        (f"INSERT INTO sqlite_sequence (name, seq) {MANY} SELECT n, n FROM x", False),
+        ("INSERT INTO django_migrations (app, name, applied) SELECT 'x', hex(zeroblob(200)), ''", True),
+    ],
+    ids=["migrations", "counters", "a long name"],
+)
+def test_no_database_file_fills_the_memory_before_its_rows_are_read(host_db, tmp_path, statement, is_refused):
+    path = tmp_path / "copy.sqlite3"
+    path.write_bytes(changed(tmp_path, "2.9", statement).getvalue())
+    with SQLite.foreign(path) as reader:
+        tracemalloc.start()
+        try:
+            with pytest.raises(InvalidBackup, match="not one of") if is_refused else nullcontext():
+                DatabaseSource(reader)
+            assert tracemalloc.get_traced_memory()[1] < 24 * 1024 * 1024
+        finally:
+            tracemalloc.stop()
+
+
+@pytest.mark.parametrize("version", [again("2.6.0"), "2.9"])
+def test_a_key_of_a_database_file_that_is_no_number_is_named(host_db, tmp_path, version):
+    """Other software may have made the table anew."""
+    file = changed(
+        tmp_path,
+        version,
+        "CREATE TABLE own (id text PRIMARY KEY, child_id integer, note text, time datetime, image varchar)",
+        "INSERT INTO own SELECT 'n' || id, child_id, note, time, image FROM core_note",
+        "DROP TABLE core_note",
+        "ALTER TABLE own RENAME TO core_note",
+    )
+    assert "core.note n1" in str(refused(file, Unreadable, clear=True))
 
 
 @pytest.mark.parametrize("version", ["2.6.0", again("2.9")])

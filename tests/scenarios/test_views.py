@@ -1523,3 +1523,37 @@ def test_a_large_upload_has_no_name_that_a_killed_process_would_leave(
     assert browser.post(url("confirm"), {"backup_file": upload(data)}).status_code == 200
     assert seen
     assert not any(seen)
+
+
+# --- Moments that not every time zone has -------------------------------------------------------------------
+
+EDGES = {"America/New_York": "0001-01-01T00:00:00+00:00", "Asia/Tokyo": "9999-12-31T23:59:59+00:00"}
+
+
+@pytest.mark.parametrize("zone", EDGES)
+def test_no_file_has_a_moment_that_its_reader_does_not(browser, family, zone):
+    """A backup, the name of one, and what is noted of one: pages say when that was."""
+    moment = EDGES[zone]
+    family.admin.settings.timezone = zone
+    family.admin.settings.save()
+    edge = rewritten(take(), change_metadata=lambda metadata: metadata.update(timestamp=moment))
+    answer = browser.post(url("restore"), {"backup_file": upload(edge.getvalue())})
+    assert answer.status_code == 400
+    assert "“timestamp” is missing or wrong" in answer.content.decode()
+
+    name = services.keep_backup().name
+    here = Path(kept.local_path(name))
+    compact = f"{re.sub('[-:]', '', moment).removesuffix('+0000')}.000000Z"
+    named = here.with_name(re.sub(r"_\d{8}T.*?Z", f"_{compact}", name))
+    named.write_bytes(here.read_bytes())
+    proof = {"verdict": "proved", "at": moment, "records": 1, "place": "local"}
+    files.put_json(kept.parse(name).facts, {"proofs": {"local": proof}, "unchanged": moment})
+    files.put_json(files.LAST_BACKUP, {"at": moment, "by": "", "records": 1})
+    files.put_json(
+        files.LAST_RUN, {"at": moment, "error": "failed", "tries": 1, "notified": "", "is_unfinished": False}
+    )
+    for page in ("index", "status"):
+        assert browser.get(url(page)).status_code == 200
+    assert [backup.name for backup in services.kept_backups()] == [name]
+    assert browser.get(url("kept", named.name)).status_code == 404
+    call_command("backups", stdout=io.StringIO())

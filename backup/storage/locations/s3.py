@@ -131,6 +131,7 @@ class S3(Client):
             entry["Key"].removeprefix(prefix)
             for page in self._pages(prefix, activity)
             for entry in page.get("Contents", ())
+            if entry["Key"].startswith(prefix)  # a server may list others
         )
         return [name for name in bare_names if name and not name.startswith(HIDDEN)]
 
@@ -139,6 +140,7 @@ class S3(Client):
             entry["Prefix"].removeprefix(self._prefix).rstrip("/")
             for page in self._pages(self._prefix, activity)
             for entry in page.get("CommonPrefixes", ())
+            if entry["Prefix"].startswith(self._prefix)
         )
 
     def _pages(self, prefix: str, activity: Activity) -> Iterator[Any]:
@@ -201,6 +203,12 @@ class _Session:
         if not is_for_file or answer.status_code >= 300:
             answer.raw = _ShortAnswer(answer.raw)
             answer.content  # noqa: B018  it is read here, and kept in the answer
+        if (
+            request.method == "HEAD"
+            and 300 <= answer.status_code < 400
+            and "x-amz-bucket-region" not in answer.headers
+        ):  # botocore asks so for the region of a bucket, and would ask again without end
+            raise does_not_work(str(answer.status_code))
         return answer
 
     def close(self) -> None:

@@ -16,6 +16,7 @@ from backup import services
 from backup.exceptions import InvalidBackup, StorageFailed
 from backup.media import content_is
 from backup.options import Part, RestoreMode, RestoreOptions
+from backup.proof import Verdict
 from backup.restore import photos as placing
 from backup.storage import placed
 from tests.support.backups import inspect, restore, take
@@ -455,3 +456,24 @@ def test_content_is_compared_whole(media):
     assert content_is(storage, A, 1, digest) is False
     assert content_is(storage, "child/picture/none.png", 1, digest) is None
     assert content_is(storage, "child", 1, digest) is False
+
+
+@both_modes
+@pytest.mark.parametrize("place", ["file", "folder"])
+def test_a_name_that_no_file_can_have_is_left_out(media, child, note, clear, place):
+    """A storage that is no folder may have had it. The limit of the system counts bytes."""
+    part = "日" * 94
+    name = f"n/{part}.png" if place == "file" else f"{part}/a.png"
+    backup = with_photos(
+        take(),
+        {A: picture(1), name: picture(2)},
+        setting(core_child={child.pk: {"picture": A}}, core_note={note.pk: {"image": name}}),
+    )
+    put("n/b.png", picture(3))
+    how = RestoreOptions(RestoreMode.CLEAR if clear else RestoreMode.OVERWRITE)
+    result = services.restore_backup(backup, how)
+    assert files() == {A: picture(1), "n/b.png": picture(3)}
+    assert value(child, "picture") == A
+    assert value(note, "image") in ("", None)
+    assert [line for line in result.warnings if "not the name of an uploaded file" in line]
+    assert services.prove_backup(backup).verdict is Verdict.PROVED

@@ -155,6 +155,46 @@ def test_a_storage_that_cannot_be_made(family, settings, client, tmp_path, backe
         files.names_in("safety")
 
 
+@pytest.mark.parametrize("failing", [{1, 2, 3, 4}, {1}, {2}], ids=["all", "the first", "the second"])
+def test_a_write_that_fails_loses_nothing(bucket, monkeypatch, failing):
+    """The storage chooses another name for a file that is there, so that must be deleted; and a full one still allows
+    that."""
+    name = restore(take(), clear=True).safety_copy
+    kept.pin(name, True)
+    keys.add()
+    ring, listed, saves = keys.ring(), [*_all_names(files.storage(), "")], []
+    real = InMemoryStorage._save
+
+    def save(self, path, content):
+        saves.append(path)
+        if len(saves) in failing:
+            raise ClientError("ServiceUnavailable")
+        return real(self, path, content)
+
+    monkeypatch.setattr(Bucket, "_save", save)
+    for write in (keys.add, lambda: kept.pin(name, False)):
+        saves.clear()
+        with pytest.raises(StorageFailed, match="ServiceUnavailable"):
+            write()
+    monkeypatch.setattr(Bucket, "_save", real)
+    assert keys.ring() == ring
+    assert kept.backups()[0].pinned
+    assert [*_all_names(files.storage(), "")] == listed
+    keys.add()
+    assert len(keys.ring()) == len(ring) + 1
+    kept.pin(name, False)
+    assert not kept.backups()[0].pinned
+    assert [*_all_names(files.storage(), "")] == listed
+
+
+def _all_names(place, folder):
+    """Yield the names of all files of a storage."""
+    folders, names = place.listdir(folder)
+    yield from (f"{folder}{name}" for name in sorted(names))
+    for inner in sorted(folders):
+        yield from _all_names(place, f"{folder}{inner}/")
+
+
 def test_a_storage_that_hangs(bucket, client, monkeypatch):
     """It holds nobody for ever: each question has a time limit, a transfer as long as nothing moves."""
     file, now = take(), snapshot()

@@ -19,6 +19,7 @@ from urllib.parse import quote
 import pytest
 
 from backup import exceptions
+from backup.database.memo import site_id
 from backup.exceptions import (
     CannotDelete,
     CannotList,
@@ -514,6 +515,13 @@ def append_only(place, trouble):
 def canned(status, code):
     """A server that always says the same, in S3's words."""
     body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>of {PASSWORD}</Message></Error>".encode()
+    with says(status, body) as port:
+        yield port
+
+
+@contextmanager
+def says(status, body):
+    """A server that always says the same."""
 
     class Handler(BaseHTTPRequestHandler):
         def answer(self):
@@ -564,6 +572,51 @@ def test_s3_says_no(s3_at, trouble, status, code, kind, text):
             f"s3://AKIAFAMILY:{quote(PASSWORD, safe='')}@backups?endpoint_url=http://127.0.0.1:{port}"
         )
         trouble(acts(place)["send"], kind, text)
+
+
+def test_s3_lists_what_was_not_asked_for(s3_at):
+    """A server that knows no prefixes. What another site has there must not be taken for a copy of this one."""
+    pytest.importorskip("boto3")
+    own, other = f"of/babybuddy/site_{site_id()}/kept/a.zip", "b.zip"
+    keys = "".join(f"<Contents><Key>{key}</Key><Size>1</Size></Contents>" for key in (own, other))
+    prefixes = "".join(
+        f"<CommonPrefixes><Prefix>{key}</Prefix></CommonPrefixes>"
+        for key in ("of/babybuddy/site_0123456789ab/", "site_ba9876543210/")
+    )
+    body = f"<ListBucketResult><KeyCount>4</KeyCount>{keys}{prefixes}</ListBucketResult>".encode()
+    with says(200, body) as port:
+        place = s3_at(f"s3://AKIA:secret@b/of/babybuddy?endpoint_url=http://127.0.0.1:{port}")
+        assert place.names() == ["a.zip"]
+        assert place.other_sites() == ["0123456789ab"]
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+@pytest.mark.parametrize("act", ["send", "fetch", "names", "delete"])
+def test_s3_sends_elsewhere(s3_at, trouble, status, act):
+    """A web server in its place, say, which sends everybody to its sign-in page."""
+    pytest.importorskip("boto3")
+    asked = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self):
+            asked.append(self.path)
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.send_response(status)
+            self.send_header("Location", "http://127.0.0.1:9/sign-in")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = answer
+
+        def log_message(self, *args):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        place = s3_at(f"s3://AKIA:secret@backups?endpoint_url=http://127.0.0.1:{server.server_address[1]}")
+        trouble(acts(place)[act], LocationFailed, f"({status})")
+        server.shutdown()
+    assert len(asked) < 10
 
 
 @pytest.mark.parametrize(
