@@ -55,6 +55,7 @@ NOTHING_TO_CHANGE = {
     "auth.group",
     "zoo.bell",
     "zoo.bird",
+    "zoo.blanket",
     "zoo.camera",
     "zoo.coin",
     "zoo.day",
@@ -289,7 +290,8 @@ def test_members_have_one_record_a_line_in_the_order_of_keys(filled):
         records = [json.loads(line.removesuffix(",")) for line in lines]
         assert [line.endswith(",") for line in lines] == [True] * (len(lines) - 1) + [False] * bool(lines)
         keys = [record["pk"] for record in records]
-        if not any(isinstance(key, str) and not key.isascii() for key in keys):  # a collation's affair
+        # Content types have the order of their numbers here, and the order of others is the collation's affair.
+        if not any(isinstance(key, list) or (isinstance(key, str) and not key.isascii()) for key in keys):
             assert keys == sorted(keys), label
         assert {record["model"] for record in records} <= {label}
 

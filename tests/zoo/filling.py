@@ -75,7 +75,7 @@ def fill_zoo(until):
         lock = models.Lock.objects.create(name=name, key=key, next=models.Lock.objects.last())
         models.Key.objects.filter(pk=key.pk).update(lock=lock)
         models.Hook.objects.create(fob=models.Fob.objects.create(lock=lock, text=name), text=name)
-    for child in Child.objects.order_by("pk")[:1]:
+    for child in Child.objects.order_by("pk")[:2]:
         cot = models.Cot.objects.create(child=child, guest=child, heir=child, text="blue")
         models.Blanket.objects.create(cot=cot)
     models.Link.objects.create(next=models.Link.objects.create())
