@@ -19,7 +19,6 @@ from typing import Any, BinaryIO, cast
 from django.db import connections
 from django.utils import translation
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
 
 from ..archive import Key, encrypt
 from ..conf import OFF, aware_now, conf
@@ -160,7 +159,8 @@ class _Visit:
 
     `before`: the state that was noted before the visit. `seen`: the state as the visit sees it. `known`: the copies
     that were noted before. `removed`: the names of backups whose copy the visit removed. `replaced`: the names of
-    backups whose copy it replaced by another file.
+    backups whose copy it replaced by another file. `pinned`: the names of those that the location says are pinned, and
+    that were not noted. `local`: the automatic backups in BACKUP_ROOT, newest first. `losses`: see `_compare`.
     """
 
     def __init__(self, before: Seen, work: _Work) -> None:
@@ -235,17 +235,19 @@ class _Visit:
         known = self.known = elsewhere.seen()[location.name].copies
         self._gone = [text for text in known if text not in texts]
         self._copies = {text: content for text, content in known.items() if text in texts}
-        others = sorted((name for name in there if name.text not in known), key=_created, reverse=True)
+        # The key of a locked copy may be back.
+        unknown = texts - {text for text, content in known.items() if not content.is_locked}
+        others = sorted((name for name in there if name.text in unknown), key=_created, reverse=True)
         for name in others[:LEARNED]:
             try:
                 self._copies[name.text] = self._learned(location, name)
             except (LocationFailed, InvalidBackup) as error:
                 if not isinstance(error, CannotRead):
                     logger.warning("%s in %s cannot be used: %s", name.text, location.name, error.code)
-        self._unread = texts - self._copies.keys()
         found = [name for name in others if name.text in self._copies]
-        self.pinned = [name.text for name in found if name.identity in self._pins.found]
-        self._compare(location, found)
+        self.pinned = [n.text for n in found if n.text not in known and n.identity in self._pins.found]
+        self._compare(location, [name for name in found if not self._copies[name.text].is_locked])
+        self._unread = texts - self._copies.keys()
 
     def _compare(self, location: locations.Location, found: Sequence[Name]) -> None:
         """Find what was lost since the newest of the copies that were not noted. If these are older than all backups in
@@ -264,6 +266,8 @@ class _Visit:
                 self.losses = guard.losses(archive, today)
         except (LocationFailed, InvalidBackup, KeyNeeded, EncryptionUnavailable, NoSuchBackup) as error:
             logger.warning("%s in %s cannot be compared with: %s", then.text, location.name, error.code)
+            for name in found:  # the next visit tries again, and no rule removes them until then
+                del self._copies[name.text]
 
     def _learned(self, location: locations.Location, name: Name) -> Content:
         """Return the content of a file that was not noted before. Raises `LocationFailed`, `InvalidBackup`."""
@@ -354,7 +358,9 @@ class _Visit:
             for name in map(parse, self._copies)
         }
         for verdict in retention_of([*backups.values()], self._work.site, self._work.halted):
-            if verdict.stays or verdict.backup.name in self.pinned or kept.is_pinned(verdict.backup.name):
+            # Nobody knows what a locked copy holds. A site that has lost its keys may need it.
+            is_needed = verdict.backup.is_locked or verdict.backup.name in self.pinned
+            if verdict.stays or is_needed or kept.is_pinned(verdict.backup.name):
                 continue
             for name in [*map(parse, self._copies)]:
                 if name.identity == verdict.backup.identity and not self._delete(location, name):
@@ -379,7 +385,7 @@ class _Visit:
         """Return how the location is after the visit."""
         state, message = State.OK, messages.there(self._copies)
         if self._gone:
-            state, message = State.FAILED, self._gone_message()
+            state, message = State.FAILED, messages.gone(self.seen.name, self._gone, self._copies)
         elif self._limits:
             state, message = State.UNKNOWN, " ".join(self._limits.values())
         elif not self._copies:
@@ -395,18 +401,6 @@ class _Visit:
             copies=self._copies,
             limits=self._limits,
         )
-
-    def _gone_message(self) -> str:
-        sent = {parse(text).identity for text in self._copies}
-        lost = [text for text in self._gone if parse(text).identity not in sent]
-        message = ngettext(
-            "%(n)s copy in “%(name)s” is gone, and not by this app: %(copy)s.",
-            "%(n)s copies in “%(name)s” are gone, and not by this app: %(copy)s and others.",
-            len(self._gone),
-        ) % {"n": len(self._gone), "name": self.seen.name, "copy": self._gone[0]}
-        if not lost:
-            return f"{message} " + _("What was lost was sent again.")
-        return f"{message} " + _("If nobody deleted them on purpose, find out who can write there.")
 
     def failed(self, message: str) -> Seen:
         """Return the state of a location that failed, with the time of the next try. `message`: the reason."""

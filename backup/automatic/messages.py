@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from django.utils import formats, timezone
 from django.utils.translation import gettext as _
@@ -168,3 +168,17 @@ def beyond(photos: int) -> str:
         "The backup was made, but %(n)s photos are not in it: there are more than BACKUP_MAX_PHOTOS allows.",
         photos,
     ) % {"n": photos}
+
+
+def gone(name: str, gone: Sequence[str], there: Iterable[str]) -> str:
+    """Return what to say of copies that are gone from a location, and not by this app. `there`: the files in it."""
+    sent = {parse(text).identity for text in there}
+    lost = [text for text in gone if parse(text).identity not in sent]
+    message = ngettext(
+        "%(n)s copy in “%(name)s” is gone, and not by this app: %(copy)s.",
+        "%(n)s copies in “%(name)s” are gone, and not by this app: %(copy)s and others.",
+        len(gone),
+    ) % {"n": len(gone), "name": name, "copy": gone[0]}
+    if not lost:
+        return f"{message} " + _("What was lost was sent again.")
+    return f"{message} " + _("If nobody deleted them on purpose, find out who can write there.")

@@ -73,8 +73,9 @@ def build(
     restored, emptied, warnings = _divide(metadata, chosen, mode)
     merge_warnings = merge(reader, database, restored) if options.merge_tags else []
     # At the same site, clearing brings back the keys that rows of excluded models have referred to all along.
-    if not options.as_it_was and not (mode.clears and metadata.instance == site):
-        staying += _referring(outside, restored, database)
+    is_of_others = not options.as_it_was and not (mode.clears and metadata.instance == site)
+    referring = _referring(outside, restored, database) if is_of_others else []
+    staying += referring
     in_use = {owner_of_keys(label) for table in staying for label in labels_referred_to(table)}
     if not mode.clears:
         in_use = with_owners(in_use, restored)
@@ -148,6 +149,9 @@ def build(
     accounts = account_changes(plan, database)
     plan = replace(plan, accounts=accounts, warnings=[*plan.warnings, *in_words(accounts)])
     plan = check_policy(plan, database, superuser=superuser)
+    if plan.refusal is None and mode.clears and (lines := _left_behind(plan, database, referring)):
+        lines.append(_("Delete these records first, or take their models out of BACKUP_EXCLUDE."))
+        plan = replace(plan, refusal=_refusal_of(lines, offer=""))
     if plan.refusal is None and mode.clears and not options.leave_out:
         plan = replace(plan, refusal=_refusal_of(_left_behind(plan, database, staying)))
     return plan
@@ -186,11 +190,11 @@ def _is_asked(table: Table) -> bool:
     return any(table.columns[place].kind is TEXT for group in table.uniques for place in group)
 
 
-def _refusal_of(lines: Sequence[str]) -> RecordsRefused | None:
+def _refusal_of(lines: Sequence[str], offer: str = "leave_out") -> RecordsRefused | None:
     if not lines:
         return None
     message = _("These records would stay, but refer to something that this restore would delete:")
-    return RecordsRefused(message, lines, offer="leave_out")
+    return RecordsRefused(message, lines, offer=offer)
 
 
 def _is_alike(

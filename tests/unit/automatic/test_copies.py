@@ -466,6 +466,40 @@ def test_what_was_not_read_yet_stays_pinned(one, settings, at, monkeypatch):
     assert [path.name[14:18] for path in there(one["nas"])] == ["1103", "1109", "1110"]
 
 
+@pytest.mark.parametrize("way_on", ["the old key", again("a new key")])
+def test_a_loss_is_noticed_if_the_keys_are_lost_too(one, settings, at, way_on):
+    settings.BACKUP_KEEP = "last=1"
+    ring = keys.add()
+    night(at("2026-11-03 03:00"))
+    stored = (conf.root / "keys.json").read_bytes()
+    lose_root()
+    core.Child.objects.last().delete()
+    night(at("2026-11-04 03:00"))
+    assert states() == {"nas": "failed"}
+    if way_on == "the old key":
+        (conf.root / "keys.json").write_bytes(stored)
+    else:
+        keys.add()
+    for day in (5, 6):
+        night(at(f"2026-11-0{day} 03:00"))
+    good = [path for path in there(one["nas"]) if path.name[14:18] == "1103"]
+    assert [path.name[-8:-4] for path in good] == [ring.key.id]
+    if way_on == "the old key":
+        assert [loss.model for loss in status.status().losses] == ["core.child"]
+
+
+def test_a_copy_that_cannot_be_compared_stays(one, settings, at):
+    """Its records are damaged, which nobody has noticed yet."""
+    settings.BACKUP_KEEP = "last=1"
+    night(at("2026-11-03 03:00"))
+    lose_root()
+    (path,) = there(one["nas"])
+    damage(path, "core/child")
+    for day in (4, 5):
+        night(at(f"2026-11-0{day} 03:00"))
+    assert [path.name[14:18] for path in there(one["nas"])] == ["1103", "1105"]
+
+
 @pytest.mark.parametrize("what", ["a child", again("notes"), again("nothing")])
 def test_a_loss_is_noticed_if_the_disk_is_lost_too(places, settings, at, nightly, what):
     settings.BACKUP_KEEP = "last=1"
@@ -799,11 +833,11 @@ def test_a_damaged_copy_is_not_taken_where_there_is_a_good_one(places, nightly, 
         assert "damaged" in answer.json()["error"]["message"]
 
 
-def damage(path):
+def damage(path, what="core/"):
     """Change some bytes of the records, as a server that lies would, or a disk that fails."""
     with zipfile.ZipFile(path) as file:
         member = max(
-            (info for info in file.infolist() if info.filename.startswith("core/")),
+            (info for info in file.infolist() if info.filename.startswith(what)),
             key=lambda info: info.compress_size,
         )
     content = bytearray(path.read_bytes())

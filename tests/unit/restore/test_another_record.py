@@ -415,9 +415,15 @@ def test_clearing_gives_nobody_the_token_of_another_one(host_db, settings):
     settings.BACKUP_EXCLUDE = ["authtoken"]
     token = Token.objects.create(user=nanny)
     before = snapshot()
-    file.seek(0)
-    with pytest.raises(RecordsRefused, match=r"authtoken\.token"):
-        services.restore_backup(file, RestoreOptions(RestoreMode.CLEAR))
+    for leave_out in (False, True):
+        options = RestoreOptions(RestoreMode.CLEAR, leave_out=leave_out)
+        file.seek(0)
+        refusal = services.inspect_backup(file, options).refusal
+        assert "BACKUP_EXCLUDE" in str(refusal)
+        assert not refusal.offer
+        file.seek(0)
+        with pytest.raises(RecordsRefused, match=r"authtoken\.token"):
+            services.restore_backup(file, options)
     assert not differences(before, snapshot())
     User.objects.create_user("dad2", id=51)
     Token.objects.filter(pk=token.pk).update(user=User.objects.get(username="admin"))
