@@ -128,7 +128,7 @@ def test_a_value_that_the_host_has_itself_is_taken(family, label, field, value):
     assert records_of(take())[label] == expected
 
 
-@pytest.mark.parametrize("name", ["🎉", "ליה", "…"])
+@pytest.mark.parametrize("name", ["☀", "ליה", "…"])
 def test_a_tag_of_which_the_host_makes_an_empty_slug_is_taken(family, name):
     """Of which some version of it does: older ones make slugs of Latin letters only."""
     core.Tag.objects.filter(pk=core.Tag.objects.first().pk).update(name=name, slug="")
