@@ -24,7 +24,7 @@ from backup.management.base import BackupCommand
 from backup.management.commands import restore as restoring
 from backup.storage import kept
 from backup.storage.atomic import PARTIAL
-from tests.support.backups import metadata_of, packed, unpacked
+from tests.support.backups import metadata_of, packed, spoiled, unpacked
 from tests.support.http import script, url
 from tests.support.snapshots import differences, snapshot
 
@@ -524,9 +524,7 @@ def test_verify_needs_no_database(saved, tmp_path):
 
 def test_verify_a_damaged_file(saved):
     path, _ = saved
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
+    path.write_bytes(spoiled(path.read_bytes()))
     result = manage("verify_backup", path)
     assert result.returncode == 1
     assert result.stderr.decode().splitlines()[-1].startswith("CommandError: ")

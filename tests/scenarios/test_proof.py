@@ -27,7 +27,7 @@ from backup.proof import Verdict
 from backup.storage import kept
 from backup.upgrade import process
 from tests.support import older
-from tests.support.backups import Telling, metadata_of, rewritten, take
+from tests.support.backups import Telling, metadata_of, rewritten, spoiled, take
 from tests.support.matrices import again
 from tests.support.snapshots import differences, snapshot
 from tests.zoo import models as zoo
@@ -99,9 +99,7 @@ def test_a_database_file_of_today_is_proved(host_db, scratch, tmp_path):
 
 
 def damaged():
-    data = bytearray(take().getvalue())
-    data[len(data) // 2] ^= 0xFF
-    return io.BytesIO(data)
+    return io.BytesIO(spoiled(take().getvalue()))
 
 
 def change(model, **fields):
@@ -350,9 +348,7 @@ def test_what_failed_stands_until_it_is_proved(family, scratch, monkeypatch):
     name = services.keep_backup().name
     (path,) = conf.root.rglob(name)
     good = path.read_bytes()
-    bad = bytearray(good)
-    bad[len(bad) // 2] ^= 1
-    path.write_bytes(bad)
+    path.write_bytes(spoiled(good))
     assert services.prove_kept(name).verdict is Verdict.FAILED
     with monkeypatch.context() as patch:
         patch.setattr(type(conf), "upgrade_seconds", 0.1)

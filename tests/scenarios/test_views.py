@@ -36,7 +36,7 @@ from backup.database import database_of
 from backup.presentation.progress import progress
 from backup.storage import files, kept, state, uploads
 from backup.views import answers
-from tests.support.backups import rewritten, take
+from tests.support.backups import rewritten, spoiled, take
 from tests.support.filling import token_key
 from tests.support.http import backup_bytes, error_of, hidden, script, staged, upload, url
 from tests.support.snapshots import differences, snapshot
@@ -995,9 +995,7 @@ def test_a_kept_backup_is_proved(family, browser):
     assert f"Proved: all {records} records came back identical." in page
     assert re.search(rf"Proved on [^:]+: all {records} records came back identical\.", page)
     (path,) = conf.root.rglob(name)
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
+    path.write_bytes(spoiled(path.read_bytes()))
     entry = script(family.admin).post(url("kept_prove", name)).json()
     assert entry == kept.find(name).as_json()
     assert entry["proof"]["verdict"] == "failed"

@@ -30,7 +30,7 @@ from backup.storage.elsewhere import State as Copies
 from backup.storage.kept import BackupKind
 from backup.storage.locations import Location
 from backup.storage.locations.folder import Folder
-from tests.support.backups import restore
+from tests.support.backups import restore, spoiled
 from tests.support.http import script, url
 from tests.support.matrices import again
 from tests.support.processes import ask, hear, process
@@ -835,15 +835,7 @@ def test_a_damaged_copy_is_not_taken_where_there_is_a_good_one(places, nightly, 
 
 def damage(path, what="core/"):
     """Change some bytes of the records, as a server that lies would, or a disk that fails."""
-    with zipfile.ZipFile(path) as file:
-        member = max(
-            (info for info in file.infolist() if info.filename.startswith(what)),
-            key=lambda info: info.compress_size,
-        )
-    content = bytearray(path.read_bytes())
-    middle = member.header_offset + 100 + member.compress_size // 2
-    content[middle] ^= 0x55
-    path.write_bytes(content)
+    path.write_bytes(spoiled(path.read_bytes(), what))
 
 
 @pytest.mark.parametrize("act", ["download", "preview", "test", "delete"])

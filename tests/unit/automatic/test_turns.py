@@ -14,7 +14,7 @@ from backup.automatic.turns import next_to_prove
 from backup.conf import conf
 from backup.storage import kept
 from backup.storage.facts import TRIED
-from tests.support.backups import stored
+from tests.support.backups import spoiled, stored
 
 NOW = dt.datetime(2026, 11, 25, 3, tzinfo=dt.timezone.utc)
 
@@ -89,9 +89,7 @@ def test_rot_is_found_and_stops_retention(proving, quick_proofs, settings, at):
         old = run.run().backup.name
         kept.pin(old, True)
     (path,) = conf.root.rglob(old)
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
+    path.write_bytes(spoiled(path.read_bytes()))
     with freeze_time(at("2026-11-11 03:00")):
         write_a_note()
         mail.outbox = []
