@@ -266,9 +266,8 @@ class SQLite(DamagedFile, Database):
         numbered = [table for table in tables if table.is_numbered]
         if not numbered:
             return {}  # and perhaps no table of counters either
-        names = [
-            table.db_table for table in numbered
-        ]  # somebody else's file may have any number of other rows
+        # Only these: somebody else's file may have any number of other rows.
+        names = [table.db_table for table in numbered]
         sql = f"SELECT name, MAX(seq) FROM sqlite_sequence WHERE name IN ({', '.join(['%s'] * len(names))})"
         last: dict[str, int] = dict(self.fetch(f"{sql} GROUP BY name", names))
         return {table: 1 + int(last.get(table.db_table) or 0) for table in numbered}
