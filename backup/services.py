@@ -3,26 +3,20 @@ between it and people.
 
 `user`: the `User` who does it; None is the command line, which may do everything. `reporter`: is informed of the
 progress. All functions raise `exceptions.BackupError`, or rather the subclasses that their docstrings name.
-
-Longer than most modules, since the verbs share their steps, and the order of the steps is what makes a restore safe.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
-import os
 import shutil
 import tempfile
-import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-import django
-from django.db import DatabaseError, OperationalError
+from django.db import DatabaseError
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -30,46 +24,33 @@ from . import babybuddy, media
 from .archive import (
     README,
     Archive,
-    GrowingArchive,
     Key,
-    Limits,
     Metadata,
-    Writer,
-    photos_beside,
-    with_photos,
 )
 from .archive.limits import megabytes
 from .archive.whole import write_whole
 from .conf import aware_now, conf
-from .database import MAX_NAMED, Database, database_of, memo, reason_of, refuse_dangling
+from .database import database_of
 from .database.sqlite_file import is_database
-from .dump import Store, gc_paused, next_keys_of, unreadable, write_photos, write_records
+from .dump import Store, gc_paused
 from .exceptions import (
-    AlreadyRestored,
-    BackupError,
-    Busy,
-    Damaged,
-    Forbidden,
     InvalidBackup,
     KeyNeeded,
     LocationFailed,
-    NoSafetyCopy,
     NoSuchBackup,
-    RestoreRefused,
     StorageFailed,
-    Unreadable,
     WrongKey,
 )
 from .keeping import Keeping
-from .leftovers import remove_leftovers
-from .log import as_our_errors, logged, logger
+from .last_restore import copy_to_undo, unless_carried_out
+from .last_restore import ensure_not_repeated as ensure_not_repeated  # also part of the API
+from .log import logged
+from .making import file_name, write_backup
 from .media import NamedPhotos
+from .missing_photos import files_here, files_in, missing_files, missing_in_words
 from .options import (
     PHOTOS,
     SILENT,
-    Phase,
-    PlacedFile,
-    Places,
     RecordCounter,
     Reporter,
     RestoreMode,
@@ -77,42 +58,30 @@ from .options import (
     Result,
 )
 from .proof import Proof, Verdict, compare, prove
-from .rescue import Rescue, name_aside, remove_rest, rescued
-from .restore.apply import next_keys, write
-from .restore.batches import Report, Spool
-from .restore.build import build
-from .restore.photos import Placing, State
+from .restore.batches import Spool
+from .restore.photos import Placing
 from .restore.plan import Plan
-from .restore.policy import check_policy, check_removed, lost_in_words, refuse
 from .restore.preview import PreviewCollector
-from .restore.records import RecordReader
-from .scope import elsewhere, is_here, models_in_scope, part_of
-from .storage import files, kept, placed, state
+from .restoring import Undo, plan_of, restore
+from .safety_copy import prepared
+from .site import counts_of, damage_explained, tables_here
+from .storage import files, kept, state
 from .storage.elsewhere import ask_again
 from .storage.keys import Place, key_for, unlocked
-from .tables import Column, Table, place_of, places_in_words
-from .upgrade import process, schema
+from .tables import places_in_words
+from .todays_schema import brought_to_todays_schema, is_superuser, look_at
+from .upgrade import schema
 
 #: An undo restores exactly the earlier state, whatever apps there are now, and whatever was wrong with that state.
 UNDO = RestoreOptions(RestoreMode.CLEAR, clear_unknown_apps=True, as_it_was=True)
-
-
 #: The largest photo, in bytes, of which a preview shows a small picture.
 LARGEST_SHOWN = 64 * 1024 * 1024
-#: Seconds between two tries to ask a database that does not answer.
-ASK_AGAIN = 0.5
-#: For this long after a restore, the same request is taken for a second click, or for one that a gateway sent again.
-SENT_AGAIN = dt.timedelta(minutes=5)
 
 
 def backup_name(user: Any = None, moment: dt.datetime | None = None) -> str:
     """Return the name of a backup, `backup_MMDDYY_HHMMSS.zip`, in the user's time zone. `moment`: aware; default:
     now."""
-    return _named((moment or aware_now()).astimezone(babybuddy.user_timezone(user)))
-
-
-def _named(moment: dt.datetime) -> str:
-    return f"backup_{moment:%m%d%y_%H%M%S}.zip"
+    return file_name((moment or aware_now()).astimezone(babybuddy.user_timezone(user)))
 
 
 def create_backup(
@@ -136,7 +105,7 @@ def create_backup(
     """
     with logged("backup", user) as log:
         key = key_for(place, encrypt=encrypt)
-        metadata = _write_backup(
+        metadata = write_backup(
             target, user, label, reporter, key, leave_out=leave_out, photos=photos, store=store
         )
         log(
@@ -145,82 +114,6 @@ def create_backup(
             + (f", encrypted with the key {key.id}" if key else "")
         )
     return metadata
-
-
-def _write_backup(
-    target: BinaryIO,
-    user: Any,
-    label: str,
-    reporter: Reporter,
-    key: Key | None,
-    *,
-    leave_out: bool = False,
-    photos: bool = False,
-    store: Store | None = None,
-    snapshot: Database | None = None,
-) -> Metadata:
-    """Write a backup, encrypted if there is a key. `photos`, `store`: see `create_backup`. `snapshot`: to read from;
-    None opens a new one."""
-    database = database_of()
-    tables = _tables()
-    zone = babybuddy.user_timezone(user)
-    named = NamedPhotos() if photos else None
-    with (
-        _damage_explained(database),
-        database.exact_session(),
-        Writer(target, Limits(photos=conf.max_photos)) as writer,
-    ):
-        with gc_paused(), nullcontext(snapshot) if snapshot else database.snapshot() as reader:
-            metadata = Metadata(
-                timestamp=aware_now().astimezone(zone),
-                timezone=zone.key,
-                created_by=user.get_username() if user else "",
-                label=label,
-                instance=memo.site_id(),
-                babybuddy_version=babybuddy.version(),
-                django_version=django.get_version(),
-                database_engine=database.connection.vendor,
-                migrations=schema.leaf_migrations(
-                    database.connection, (t.model._meta.app_label for t in tables)
-                ),
-            )
-            if key:
-                writer.encrypt(key, metadata)
-            reader.unreadable = Places()
-            dangling = write_records(writer, reader, tables, reporter, named)
-            if reader.unreadable and not leave_out:
-                raise unreadable(reader.unreadable, is_migrated=not schema.pending(database.connection))
-            metadata = replace(
-                metadata,
-                left_out=reader.unreadable,
-                dangling=dangling,
-                next_keys=next_keys_of(reader, tables, leaves_out=bool(reader.unreadable)),
-                includes_media=photos,
-            )
-        if named is not None:  # after the snapshot, which need not stay open while photos are read
-            if store is not None:
-                store.begin(key)
-            else:
-                _check_space(target, named)
-            metadata = replace(metadata, warnings=write_photos(writer, named, reporter, store))
-        return writer.finish(metadata)
-
-
-def _check_space(target: BinaryIO, photos: NamedPhotos) -> None:
-    """Raise `StorageFailed` if the disk of a file has no room for photos."""
-    try:
-        disk = os.fstatvfs(target.fileno())
-    except (AttributeError, OSError):  # Windows; a file in memory
-        return
-    free, size = disk.f_bavail * disk.f_frsize, photos.size() or 0
-    if size > free:
-        raise StorageFailed(
-            _(
-                "The photos take %(size)s MB, and where the backup is written only %(free)s MB are free. Make room, "
-                "or make a backup without photos."
-            )
-            % {"size": megabytes(size), "free": megabytes(free)}
-        )
 
 
 def keep_backup(
@@ -243,7 +136,7 @@ def keep_backup(
     """
     with logged(f"{kind.value} backup", user) as log, tempfile.TemporaryFile() as file:
         key = key_for(Place.LOCAL, encrypt=encrypt)
-        metadata = _write_backup(
+        metadata = write_backup(
             file,
             user,
             label,
@@ -270,7 +163,7 @@ def open_kept(name: str, user: Any = None) -> BinaryIO:
     try:
         return kept.open_backup(name)
     except NoSuchBackup:
-        if not (_is_superuser(user) and _is_empty()):
+        if not (is_superuser(user) and _is_empty()):
             raise
         return kept.open_of_other_site(name)
 
@@ -345,14 +238,16 @@ def backups_for_an_empty_site(user: Any = None, *, most: int) -> list[kept.Store
     if not _is_empty():
         return []
     own = [backup for backup in kept.backups() if backup.counts.get(babybuddy.CHILD)]
-    if own or not _is_superuser(user):
+    if own or not is_superuser(user):
         return own[:most]
     return [backup for backup in kept.of_other_sites(most=most) if backup.counts.get(babybuddy.CHILD)]
 
 
 def _is_empty() -> bool:
     """Tell whether there is no child. False if the host has no such model, or if its table cannot be read."""
-    return _counts(table for table in _tables() if table.label == babybuddy.CHILD) == {babybuddy.CHILD: 0}
+    return counts_of(table for table in tables_here() if table.label == babybuddy.CHILD) == {
+        babybuddy.CHILD: 0
+    }
 
 
 def note_backup(metadata: Metadata, user: Any = None) -> None:
@@ -363,15 +258,7 @@ def note_backup(metadata: Metadata, user: Any = None) -> None:
 
 def counts() -> dict[str, int]:
     """Return model label -> number of records, for all models in scope that can be read."""
-    return _counts(_tables())
-
-
-def _counts(tables: Iterable[Table]) -> dict[str, int]:
-    database, numbers = database_of(), {}
-    for table in tables:
-        with suppress(Damaged), database.damage_explained():
-            numbers[table.label] = database.count(table)
-    return numbers
+    return counts_of(tables_here())
 
 
 def database_size() -> int | None:
@@ -387,7 +274,7 @@ def photos_here() -> tuple[int, int | None]:
     many photos, or if a server would have to be asked for each."""
     database, photos = database_of(), NamedPhotos()
     try:
-        for table in _tables():
+        for table in tables_here():
             for _place, column in media.file_columns(table):
                 photos.see_names(table, column, database.texts(table, column))
     except DatabaseError:  # making a backup will report it
@@ -413,76 +300,10 @@ def at_todays_schema(
     Raises `InvalidBackup`, `KeyNeeded`, `Unreadable`, `RestoreRefused`, `Damaged`, `UpgradeFailed`, `StorageFailed`,
     `Busy`.
     """
-    with _at_todays_schema(source, options, path=path, key=key, user=user, reporter=reporter) as backup:
+    with brought_to_todays_schema(
+        source, options, path=path, key=key, user=user, reporter=reporter
+    ) as backup:
         yield cast(BinaryIO, backup)
-
-
-@contextmanager
-def _at_todays_schema(
-    source: BinaryIO,
-    options: RestoreOptions,
-    *,
-    path: Path | None = None,
-    key: Key | None = None,
-    user: Any = None,
-    reporter: Reporter = SILENT,
-    may_grow: bool = False,
-) -> Iterator[BinaryIO | GrowingArchive]:
-    """Like `at_todays_schema`. `may_grow`: what is made of a database file may be read while it is still written."""
-    if options.edited:
-        _superusers_only(
-            user,
-            _(
-                "Only a superuser can restore a file that was edited. Choose the backup as it was made, or ask one."
-            ),
-        )
-    database = database_of()
-    connection = database.connection
-    with ExitStack() as stack:
-        backup: BinaryIO | GrowingArchive = source
-        with as_our_errors(), database.damage_explained():
-            needs_upgrade, file_key = _look_at(source, options.edited, key, leave_out=options.leave_out)
-            if needs_upgrade:
-                schema.check_site(connection)
-        is_plain = is_database(source) and not (options.edited or options.leave_out)
-        if needs_upgrade and may_grow and is_plain:
-            with logged("upgrade", user) as log:
-                backup = stack.enter_context(process.read_meanwhile(source, path, reporter))
-                log("under way" if isinstance(backup, GrowingArchive) else f"{backup.seek(0, 2)} bytes")
-        elif needs_upgrade:
-            with logged("upgrade", user) as log:
-                upgraded = stack.enter_context(
-                    process.upgraded(
-                        source,
-                        path,
-                        reporter,
-                        edited=options.edited,
-                        leave_out=options.leave_out,
-                        key=file_key,
-                    )
-                )
-                log(f"{upgraded.seek(0, 2)} bytes")
-                backup = with_photos(upgraded, photos_beside(source))
-        yield backup
-
-
-def _superusers_only(user: Any, message: str) -> None:
-    if not _is_superuser(user):
-        raise Forbidden(message)
-
-
-def _look_at(
-    source: BinaryIO, edited: bool = False, key: Key | None = None, *, leave_out: bool = False
-) -> tuple[bool, Key | None]:
-    """Return whether a file has to be brought to today's schema, and the key that it is encrypted with.
-
-    `key`: tried first. Raises `InvalidBackup`, `KeyNeeded`, `RestoreRefused`.
-    """
-    if is_database(source):
-        return True, None
-    with unlocked(source, edited=edited, key=key) as archive:
-        is_older = schema.is_older(database_of().connection, archive.metadata, leave_out=leave_out)
-        return is_older, archive.key
 
 
 def key_of(source: BinaryIO, key: Key | None = None) -> Key | None:
@@ -574,7 +395,7 @@ def prove_backup(
 
     def look() -> tuple[bool, Key | None]:
         schema.check_site(database_of().connection)  # the throw-away database has all migrations
-        return _look_at(source, edited, key, leave_out=leave_out)
+        return look_at(source, edited, key, leave_out=leave_out)
 
     with logged("proof", user) as log:
         proof = prove(
@@ -646,8 +467,8 @@ def compare_backups(
     `KeyNeeded`, `RestoreRefused`, `StorageFailed`.
     """
     with logged("comparison", None) as log:
-        is_older, key = _look_at(first, key=keys[0], leave_out=leave_out)
-        keys = (key, _look_at(second, key=keys[1], leave_out=leave_out)[1])
+        is_older, key = look_at(first, key=keys[0], leave_out=leave_out)
+        keys = (key, look_at(second, key=keys[1], leave_out=leave_out)[1])
         changes = compare(first, second, is_older=is_older, leave_out=leave_out, keys=keys, reporter=reporter)
         log(f"{len(changes)} models")
         return changes
@@ -665,28 +486,28 @@ def inspect_backup(
     with (
         logged("preview", user) as log,
         gc_paused(),
-        _damage_explained(database),
+        damage_explained(database),
         database.exact_session(),
         at_todays_schema(source, options, key=key, user=user) as backup,
         unlocked(backup, edited=options.edited, key=key) as archive,
         Spool() as spool,
     ):
         with database.snapshot() as reader:
-            tables = _tables()
+            tables = tables_here()
             moments = {t.label: moment for t in tables if (moment := babybuddy.date_column_of(t))}
             preview = PreviewCollector(spool, options.mode, moments, babybuddy.USES)
             placing = Placing(archive, leave_out=options.leave_out)
-            plan = _plan(archive, reader, spool, options, user, preview=preview, placing=placing)
+            plan = plan_of(archive, reader, spool, options, user, preview=preview, placing=placing)
             accounted_for = placing.accounted_for()
-            missing = _missing_files(
+            missing = missing_files(
                 file
-                for file in _files_in(archive, plan.tables)
+                for file in files_in(archive, plan.tables)
                 if (file[0].label, file[1].name, file[3]) not in accounted_for
             )
             plan = replace(
                 plan,
                 refusal=reader.untransactional(tables) or plan.refusal,
-                warnings=[*plan.warnings, *_missing_in_words(missing)],
+                warnings=[*plan.warnings, *missing_in_words(missing)],
                 photos=replace(plan.photos, missing=len({name for *_place, name in missing})),
             )
         log(f"{plan.metadata.total_records} records")
@@ -728,7 +549,7 @@ def restore_backup(
     `RestoreRefused`, `Busy`, `AlreadyRestored`, `StorageFailed`, `EncryptionUnavailable`.
     """
     with logged("restore", user) as log:
-        result = _restore(
+        result = restore(
             source,
             options,
             user=user,
@@ -758,7 +579,7 @@ def undo_restore(
     """
     with logged("undo", user) as log:
         last = state.load_last_restore()
-        copy = safety_copy or _copy_to_undo(last)
+        copy = safety_copy or copy_to_undo(last)
         undone = last if last is not None and copy == last.safety_copy else None
         label = _("before an undo") if undone else _("before going back to %(file)s") % {"file": copy}
         with kept.open_backup(copy) as source:
@@ -769,14 +590,14 @@ def undo_restore(
                 as_it_was=is_ours,
                 undoes=is_ours and undone is not None and undone.kept_passwords,
             )
-            result = _restore(
+            result = restore(
                 source,
                 options,
                 user=user,
                 reporter=reporter,
                 idempotency_key=idempotency_key or copy,
                 key=key,
-                undo=_Undo(label, undone),
+                undo=Undo(label, undone),
             )
         log(f"{result.records} records of {copy}, safety copy {result.safety_copy}")
         return result
@@ -809,209 +630,7 @@ def safety_copy_to_undo() -> str:
 
     Raises `NoSafetyCopy`; `AlreadyRestored` if the last restore was an undo.
     """
-    return _copy_to_undo(state.load_last_restore())
-
-
-def _copy_to_undo(last: state.LastRestore | None) -> str:
-    if last is None:
-        copies = kept.names(kept.BackupKind.SAFETY)
-        if not copies:
-            raise NoSafetyCopy(_("There is no restore to undo: nothing was restored on this server."))
-        raise NoSafetyCopy(
-            _(
-                "It is not known any more which restore was the last one. The newest safety copy is %(name)s: look at "
-                "what is in it, then restore it, clearing existing data."
-            )
-            % {"name": copies[0].text}
-        )
-    if not last.safety_copy:
-        text = _(
-            "The last restore cannot be undone: the database was damaged, and no safety copy of it could be made."
-        )
-        if last.damaged_file:
-            text += " " + _("The damaged file is kept as %(path)s.") % {"path": last.damaged_file}
-        raise NoSafetyCopy(text)
-    if last.is_undo:
-        raise AlreadyRestored(
-            _("The last restore was undone already. To take that back, choose the safety copy %(name)s.")
-            % {"name": last.safety_copy}
-        )
-    return last.safety_copy
-
-
-@dataclass(frozen=True)
-class _Undo:
-    """That a restore is an undo. `label`: for its safety copy. `undone`: the last restore, if that is undone."""
-
-    label: str
-    undone: state.LastRestore | None
-
-
-def _restore(
-    source: BinaryIO,
-    options: RestoreOptions,
-    *,
-    user: Any,
-    reporter: Reporter,
-    idempotency_key: str,
-    key: Key | None,
-    undo: _Undo | None = None,
-    path: Path | None = None,
-    most_removed: int | None = None,
-) -> Result:
-    """Restore or undo. For the other parameters, see `restore_backup`."""
-    undone = undo.undone if undo else None
-    database = database_of()
-    tables = _tables()
-    with ExitStack() as stack:
-        stack.enter_context(gc_paused())
-        stack.enter_context(_damage_explained(database, options))
-        stack.enter_context(database.exact_session())
-        rescue = None
-        if options.without_safety_copy:
-            _superusers_only(user, _("Only a superuser can restore without a complete safety copy."))
-            stack.enter_context(database.exclusive())
-            rescue = stack.enter_context(
-                rescued(
-                    database,
-                    tables,
-                    reporter,
-                    lambda: _keep_readable(user, reporter),
-                    clears=options.mode.clears,
-                )
-            )
-        backup = stack.enter_context(
-            _at_todays_schema(
-                source, options, path=path, key=key, user=user, reporter=reporter, may_grow=True
-            )
-        )
-        archive: Archive = stack.enter_context(
-            backup if isinstance(backup, GrowingArchive) else unlocked(backup, edited=options.edited, key=key)
-        )
-        spool = stack.enter_context(Spool())
-        if not options.without_safety_copy:
-            stack.enter_context(database.exclusive())
-        ensure_not_repeated(idempotency_key)
-        if undone and not options.without_safety_copy and undone != state.load_last_restore():
-            raise AlreadyRestored(
-                _("Another backup was restored meanwhile, so nothing was undone. Look at it, then try again.")
-            )
-        database.check_transactional(tables)
-        is_of_this_site = archive.metadata.instance == memo.site_id()
-        database.natural_keys.keeps_numbers = options.as_it_was and is_of_this_site
-        # Do as much as possible before other writers are locked out: reading, checking, converting, the safety copy.
-        reporter.phase(Phase.CHECK)
-        members = archive.metadata.models.items()
-        total = sum(member.records for label, member in members if part_of(label) in options.parts)
-        counter = RecordCounter(reporter, max(total, 0))
-        placing = Placing(archive, reporter, leave_out=options.leave_out)
-        with ExitStack() as stack_of_snapshot:
-            # Plan and safety copy use the same snapshot. At the end it is checked whether anything has changed since.
-            snapshot = database
-            if not options.without_safety_copy:
-                snapshot = stack_of_snapshot.enter_context(database.snapshot())
-            marker = snapshot.change_marker(tables)
-            plan = _plan(
-                archive, snapshot, spool, options, user, report=counter.add, placing=placing, into=database
-            )
-            refuse(plan, options)
-            reporter.phase(Phase.COPY)
-            label = (
-                undo.label
-                if undo
-                else _("before restoring %(file)s") % {"file": _named(archive.metadata.timestamp)}
-            )
-            safety_copy = stack.enter_context(_safety_copy(user, label, reporter, options, rescue))
-            note = stack.enter_context(_taken_back(placing, safety_copy))
-            if marker is not None:
-                safety_copy.make(None if snapshot is database else snapshot)
-        if placing.count(State.ADDED):
-            reporter.phase(Phase.WRITE)
-            placing.place(note)
-        carried_out: list[state.LastRestore] = []
-        # From here on, nobody else can write. What others have written until now must be in the safety copy.
-        with _unless_carried_out(database, carried_out), database.restoring(tables), Spool() as fresh:
-            has_changed = marker is None or database.change_marker(tables) != marker
-            if has_changed:
-                safety_copy.make()
-            if has_changed or placing.has_moved:
-                # If nothing was compared, only the policy depends on the data that is here, or which passwords stay.
-                if plan.is_packed and not (plan.identical or placing.has_moved or options.undoes):
-                    plan = check_policy(plan, database, superuser=_is_superuser(user))
-                else:
-                    plan = _plan(archive, database, fresh, options, user, placing=placing)
-                refuse(plan, options)
-            reporter.phase(Phase.WRITE)
-            counter = RecordCounter(reporter, sum(plan.records.values()))
-            reader = RecordReader(
-                archive, as_it_was=options.as_it_was, merged=plan.merged, renamed=plan.renamed
-            )
-            lost = write(plan, database, tables, reader, counter)
-            keys = next_keys(plan, database)
-            check_removed(plan, lost, most_removed)
-            reporter.phase(Phase.FINISH)
-            warnings = [*plan.warnings, *lost_in_words(lost)]
-            dangling_warnings, left_out = _check_dangling(database, options)
-            warnings += [*dangling_warnings, *safety_copy.warnings]
-            if left_out:
-                warnings.append(
-                    _("Left out, since they refer to something that is not there: %(places)s.")
-                    % {"places": "; ".join(places_in_words(left_out))}
-                )
-            made = database.natural_keys.made
-            unmade = database.natural_keys.unmake(undone.made if undone else ())
-            database.reset_sequences(tables)
-            if not options.as_it_was:  # the rows that this adds get their keys from the sequences
-                warnings += babybuddy.after_restore(database, plan.records)
-            keys |= unmade
-            if not database.KEYS_AFTER_COMMIT:
-                database.set_next_keys(keys)
-            safety_copy.make_sure()
-            last = state.LastRestore(
-                aware_now().isoformat(),
-                _digest(idempotency_key),
-                safety_copy.name,
-                is_undo=undo is not None,
-                made=made,
-                checksum=safety_copy.checksum,
-                kept_passwords=not plan.accounts.passwords,
-                damaged_file=rescue.aside if rescue else "",
-            )
-            state.save_last_restore(last)
-            carried_out.append(last)
-            safety_copy.is_needed = True  # from here on, even if the commit seems to fail
-        if rescue:
-            rescue.finish()
-        # The restore is committed. Errors from here on become warnings and do not make it fail.
-        if database.KEYS_AFTER_COMMIT:
-            try:
-                database.set_next_keys(keys)
-            except DatabaseError as error:
-                text = _("The next entries may get higher numbers than they would have (%(reason)s).")
-                warnings.append(text % {"reason": reason_of(error)})
-        try:
-            kept.prune(keep=safety_copy.name)
-        except BackupError as error:
-            warnings.append(error.message)
-        remove_leftovers()
-        remove_rest(database)
-        try:
-            babybuddy.drop_caches()
-        except Exception as error:  # noqa: BLE001  any cache backend may be configured
-            logger.warning("the caches could not be emptied after a restore: %s", type(error).__name__)
-            warnings.append(
-                _("Restart Baby Buddy: its cache could not be cleared, so it may still show old numbers.")
-            )
-        whole = [place.model for place in left_out.named if place.field is None]
-        records = {label: count - whole.count(label) for label, count in plan.records.items()}
-        warnings = list(dict.fromkeys(warnings))  # warnings of the plan may come again
-        missing: list[NamedFile] = []
-        try:
-            missing = _missing_files(_files_here(database))
-        except DatabaseError as error:
-            logger.warning("missing photos could not be looked for after a restore: %s", type(error).__name__)
-        warnings += _missing_in_words(missing)
-        return Result(records, safety_copy.name, warnings, [*plan.children], len(missing), placing.restored)
+    return copy_to_undo(state.load_last_restore())
 
 
 def empty_missing_files(*, user: Any = None, reporter: Reporter = SILENT) -> Result:
@@ -1020,18 +639,18 @@ def empty_missing_files(*, user: Any = None, reporter: Reporter = SILENT) -> Res
     It can be undone like a restore. Raises `Busy`, `Damaged`, `StorageFailed`.
     """
     database = database_of()
-    tables = _tables()
+    tables = tables_here()
     options = RestoreOptions()
     with logged("emptying", user) as log, database.damage_explained(), database.exclusive():
         label = _("before missing photos were taken out")
         carried_out: list[state.LastRestore] = []
         with (
-            _unless_carried_out(database, carried_out),
-            _safety_copy(user, label, reporter, options, None) as safety_copy,
+            unless_carried_out(database, carried_out),
+            prepared(user, label, reporter, options, None) as safety_copy,
             database.restoring(tables),
         ):
             safety_copy.make()
-            missing = _missing_files(_files_here(database))
+            missing = missing_files(files_here(database))
             for table, column, key, _name in missing:
                 database.empty(table, column, key)
             safety_copy.make_sure()
@@ -1048,86 +667,6 @@ def empty_missing_files(*, user: Any = None, reporter: Reporter = SILENT) -> Res
             safety_copy.is_needed = True
         log(f"{len(missing)} fields, safety copy {safety_copy.name}")
         return Result({}, safety_copy.name)
-
-
-#: Table, column, key of a row (None: of a record), name of a file.
-NamedFile = tuple[Table, Column, Any, str]
-
-
-def _files_here(database: Database) -> Iterator[NamedFile]:
-    for table in _tables():
-        for _place, column in media.file_columns(table):
-            for key, name in database.texts(table, column):
-                yield table, column, key, name
-
-
-def _files_in(archive: Archive, tables: Iterable[Table]) -> Iterator[NamedFile]:
-    for table in tables:
-        if columns := media.file_columns(table):
-            for batch in RecordReader(archive).batches(table):
-                for place, column in columns:
-                    named = zip(batch[0], batch[place], strict=True)
-                    yield from ((table, column, key, name) for key, name in named if name)
-                del batch  # its notes may be long, and so may the next ones
-
-
-def _missing_files(files: Iterable[NamedFile]) -> list[NamedFile]:
-    """Return the files that are missing. If a storage cannot tell, they are assumed to be there."""
-    by_column: dict[tuple[str, str], list[NamedFile]] = {}
-    for file in files:
-        by_column.setdefault((file[0].label, file[1].name), []).append(file)
-    missing = []
-    for (label, field), named in by_column.items():
-        try:
-            gone = media.missing(named[0][1], {name for *_others, name in named})
-        except Exception as error:  # noqa: BLE001  a storage may be anybody's code
-            logger.warning("the storage of %s, %s, does not answer: %s", label, field, type(error).__name__)
-            continue
-        missing += [file for file in named if file[3] in gone]
-    return missing
-
-
-def _missing_in_words(missing: Sequence[NamedFile]) -> list[str]:
-    if not missing:
-        return []
-    places = Places()
-    for table, column, key, name in missing:
-        places.add(place_of(table.label, key, column.name, name))
-    text = ngettext(
-        "%(n)s photo is not in the media folder of this server, and pages that show it fail: %(places)s. Copy the "
-        "media folder from the old server, or empty this field.",
-        "%(n)s photos are not in the media folder of this server, and pages that show them fail: %(places)s. Copy the "
-        "media folder from the old server, or empty these fields.",
-        places.total,
-    )
-    return [text % {"n": places.total, "places": "; ".join(places_in_words(places))}]
-
-
-def ensure_not_repeated(idempotency_key: str) -> None:
-    """Raise `AlreadyRestored` if the same request was carried out last, at most `SENT_AGAIN` ago: somebody clicked
-    twice, or a gateway did not wait for the answer and sent the request again.
-
-    `idempotency_key`: for example the id of the upload, or a digest of the file. "" never counts as the same.
-    """
-    last = state.load_last_restore()
-    if not idempotency_key or last is None or last.idempotency_key != _digest(idempotency_key):
-        return
-    if abs(aware_now() - dt.datetime.fromisoformat(last.at)) < SENT_AGAIN:
-        minutes = SENT_AGAIN // dt.timedelta(minutes=1)
-        raise AlreadyRestored(
-            ngettext(
-                "This was restored just now, so it is not restored again. To restore it "
-                "anyway, wait %(n)s minute.",
-                "This was restored just now, so it is not restored again. To restore it "
-                "anyway, wait %(n)s minutes.",
-                minutes,
-            )
-            % {"n": minutes}
-        )
-
-
-def _digest(key: str) -> str:
-    return hashlib.sha256(key.encode()).hexdigest() if key else ""
 
 
 def check_storage() -> None:
@@ -1147,311 +686,3 @@ def kept_backups(*, start: int = 0, most: int | None = None) -> list[kept.Stored
         with suppress(NoSuchBackup):  # it was deleted
             backups.append(kept.find(undo))
     return backups
-
-
-@contextmanager
-def _damage_explained(database: Database, options: RestoreOptions | None = None) -> Iterator[None]:
-    """Explain damage as `Database.damage_explained` does, and name missing tables; but not if these are only missing
-    because migrations have not been applied yet. Raises `Busy` if tables were altered meanwhile.
-
-    `options`: of a restore. If it has done already what is offered for damage, that is not offered again.
-    """
-    before = _altered(database)
-    try:
-        with database.damage_explained():
-            yield
-    except (RestoreRefused, StorageFailed, DatabaseError) as error:
-        if altered := sorted({*_altered(database)} - {*before}):
-            raise Busy(
-                _(
-                    "The tables of the database were altered meanwhile: %(tables)s. Nothing was changed. Please try "
-                    "again."
-                )
-                % {"tables": ", ".join(altered)}
-            ) from error
-        if not isinstance(error, Damaged):
-            raise
-        if options and options.without_safety_copy and options.mode.clears:
-            way_on = _(
-                "If it cannot be repaired: make a new one with “manage.py migrate”, and restore into that."
-            )
-            damaged = Damaged(f"{error.message} {way_on}", error.details)
-            damaged.offer = ""
-            raise damaged from error
-        missing: Iterable[str] = ()
-        with suppress(DatabaseError):
-            schema.check_site(database.connection)
-            missing = database.missing_tables(_tables())
-        if missing and error.must_clear:
-            raise Damaged(
-                _(
-                    "Tables are missing in the database of this site. Nothing was changed. A restore that clears "
-                    "existing data makes them anew. Missing are:"
-                ),
-                [*missing],
-            ) from error
-        raise
-
-
-def _altered(database: Database) -> list[str]:
-    """Return what `Database.altered` does; nothing where the database does not answer at all."""
-    try:
-        database.fetch("SELECT 1")
-    except DatabaseError:
-        return []
-    return database.altered(_tables())
-
-
-def _tables(*, everything: bool = False) -> list[Table]:
-    """Return the tables in scope, in dependency order. `everything`: also those of all other models, which may refer to
-    rows in scope."""
-    models = models_in_scope(exclude=conf.exclude)
-    if everything:
-        models = [*models, *(model for model in _all_models() if model not in models)]
-    return [Table(model, babybuddy.IDENTITIES.get(model._meta.label_lower, ())) for model in models]
-
-
-def _tables_outside(scope: Iterable[Table]) -> list[Table]:
-    """Return the tables here that no backup holds. `scope`: those that backups do."""
-    labels = {table.label for table in scope}
-    return [table for table in _tables(everything=True) if table.label not in labels]
-
-
-def _all_models() -> list[Any]:
-    from django.apps import apps
-
-    models = [m for m in apps.get_models() if m._meta.managed and not m._meta.proxy and not m._meta.swapped]
-    return [*filter(is_here, models)]
-
-
-def _plan(
-    archive: Archive,
-    database: Database,
-    spool: Spool,
-    options: RestoreOptions,
-    user: Any,
-    *,
-    preview: PreviewCollector | None = None,
-    report: Report | None = None,
-    placing: Placing | None = None,
-    into: Database | None = None,
-) -> Plan:
-    tables = _tables()
-    if not archive.metadata.has_checksums:
-        schema.check_fields(archive, tables)
-    validators = None if options.as_it_was else babybuddy.validators(database)
-    with archive.completed():
-        return build(
-            RecordReader(
-                archive, validators, preview, report, database=database, as_it_was=options.as_it_was
-            ),
-            database,
-            tables,
-            spool,
-            options,
-            superuser=_is_superuser(user),
-            excluded={*(name.lower() for name in conf.exclude), *elsewhere()},
-            outside=_tables_outside(tables),
-            site=memo.site_id(),
-            preview=preview,
-            # Comparing texts reads the rows that are here, which may be damaged.
-            as_text=not options.without_safety_copy,
-            into=into,
-            # An earlier state of this site needs no photos, since no restore removes any.
-            placing=None if options.as_it_was else placing,
-        )
-
-
-def _is_superuser(user: Any) -> bool:
-    return user is None or bool(user.is_superuser)
-
-
-def _check_dangling(database: Database, options: RestoreOptions) -> tuple[list[str], Places]:
-    """Raise `RecordsRefused` if the restore created dangling references, or leave them out, if that was chosen.
-
-    Returns warnings about references that were dangling before, and what was left out. An undo may restore dangling
-    references; if the engine does not accept any, they are left out. Those of models that no backup holds may stay.
-    """
-    scope = _tables()
-    others = _tables_outside(scope)
-    tables = others if options.as_it_was and database.takes_dangling else [*scope, *others]
-    may_stay = tables if database.takes_dangling or not options.mode.clears else others
-    if not database.dangling(tables, limit=1):
-        return [], Places()
-    before: list[str] = []
-    with suppress(OperationalError), database.snapshot() as snapshot:  # it does not see the restore yet
-        before = snapshot.dangling(may_stay, limit=1000)
-    left_out = Places()
-    if options.leave_out or (options.as_it_was and not database.takes_dangling):
-        left_out = database.leave_out_dangling(scope, [] if options.mode.clears else before)
-    lines = database.dangling(tables, limit=len(before) + MAX_NAMED)
-    refuse_dangling([line for line in lines if line not in before])
-    if not lines:
-        return [], left_out
-    warning = _("Rows that were here before refer to something that is not there: %(rows)s")
-    return [warning % {"rows": "; ".join(lines[:MAX_NAMED])}], left_out
-
-
-class _SafetyCopy:
-    """The verified backup of the state before a restore. `label`: why it is made. `rescue`: given if the database was
-    damaged, so that a copy of what could be read exists already."""
-
-    def __init__(
-        self, user: Any, label: str, reporter: Reporter, options: RestoreOptions, rescue: Rescue | None
-    ) -> None:
-        self._user, self._label, self._reporter, self._options = user, label, reporter, options
-        self.name = rescue.safety_copy if rescue else ""
-        self._is_made = rescue is not None
-        #: See `kept.checksum_of`; "" for what could be read of a damaged database.
-        self.checksum = ""
-        #: Warnings about the copy.
-        self.warnings = rescue.warnings if rescue else []
-        #: Whether it was made now. If the state has been kept before, that backup is used.
-        self._is_new = False
-        #: Whether the restore may have changed something, so that the copy has to stay.
-        self.is_needed = False
-
-    def make(self, snapshot: Database | None = None) -> None:
-        """Make the copy, or replace it by a new one. `snapshot`: see `_write_backup`.
-
-        Raises `Damaged`, `StorageFailed`.
-        """
-        if self._is_made:
-            return
-        try:
-            leave_out = self._options.without_safety_copy
-            name, is_new, metadata = _keep_copy(
-                self._user, self._label, self._reporter, leave_out=leave_out, snapshot=snapshot
-            )
-        except Unreadable as error:
-            message = _(
-                "The safety copy cannot hold all that is here, since not all of it can be read. Nothing was changed."
-            )
-            damaged = Damaged(message, error.details)
-            damaged.must_clear = False
-            raise damaged from error
-        if name != self.name:
-            self.discard()
-            self.name, self._is_new = name, is_new
-        self.checksum = kept.checksum_of(metadata)
-        self.warnings = _lossy(metadata.left_out) if metadata.left_out else []
-
-    def make_sure(self) -> None:
-        """Make the copy again if somebody has deleted it. Raises what `make` raises."""
-        if not self._is_made:
-            try:
-                kept.open_backup(self.name, kept.LOCAL).close()
-            except NoSuchBackup:
-                self.make()
-
-    def discard(self) -> None:
-        """Delete the copy, if it was made now."""
-        if self.name and self._is_new:
-            with suppress(BackupError):
-                kept.delete(self.name)
-
-
-def _keep_copy(
-    user: Any, label: str, reporter: Reporter, *, leave_out: bool, snapshot: Database | None = None
-) -> tuple[str, bool, Metadata]:
-    """Keep a backup of the present state. `snapshot`: see `_write_backup`. Returns its name, whether it is new, and
-    what it says of itself."""
-    with tempfile.TemporaryFile() as file:
-        key = key_for(Place.LOCAL)
-        metadata = _write_backup(file, user, label, reporter, key, leave_out=leave_out, snapshot=snapshot)
-        file.seek(0)
-        same = kept.same_state(metadata)
-        stored = same or kept.keep(file, metadata, kept.BackupKind.SAFETY)
-        return stored.name, same is None, metadata
-
-
-def _keep_readable(user: Any, reporter: Reporter) -> str:
-    """Keep a backup of what can be read of a damaged database. Returns its name."""
-    return _keep_copy(user, _("what could be read"), reporter, leave_out=True)[0]
-
-
-def _lossy(left_out: Places) -> list[str]:
-    """Return warnings about a safety copy from which something was left out. A database file is then kept as well."""
-    warnings = [
-        _("The safety copy lacks what cannot be read: %(places)s.")
-        % {"places": "; ".join(places_in_words(left_out))}
-    ]
-    database = database_of()
-    path = database.file()
-    if path is not None:
-        # Not in BACKUP_ROOT: this copy is not encrypted, but files there may have to be.
-        copy = name_aside(path)
-        with database.damage_explained():
-            database.copy_file(copy)
-        with suppress(OSError):
-            shutil.copystat(path, copy)
-        warnings.append(_("The database file from before is kept as %(name)s.") % {"name": copy})
-    return warnings
-
-
-@contextmanager
-def _taken_back(
-    placing: Placing, safety_copy: _SafetyCopy
-) -> Iterator[Callable[[Sequence[PlacedFile]], None]]:
-    """Take back the photos that are placed in the block, unless the restore may have been committed.
-
-    Yields the function that notes them before they are written.
-    """
-    notes: list[str] = []
-    try:
-        yield lambda files: notes.append(placed.note(files))
-    except BaseException:
-        if not safety_copy.is_needed and placing.take_back():
-            with suppress(BackupError):
-                placed.forget(notes)
-        raise
-
-
-@contextmanager
-def _unless_carried_out(database: Database, saved: Sequence[state.LastRestore]) -> Iterator[None]:
-    """Suppress an error of the block if the restore was committed all the same: a connection may break before the
-    answer to a COMMIT arrives.
-
-    `saved`: holds what `state.save_last_restore` saved in the restore's transaction, if it has come so far. Raises
-    `Busy` if the database does not say whether it was committed.
-    """
-    try:
-        yield
-    except (BackupError, DatabaseError) as error:
-        if not saved or not _is_carried_out(database, saved[0], error):
-            raise
-        logger.warning("the connection broke just after the commit of a restore: %s", reason_of(error))
-
-
-def _is_carried_out(database: Database, restore: state.LastRestore, error: Exception) -> bool:
-    """Tell whether a restore is the last one. Waits a little for a database that does not answer."""
-    until = time.monotonic() + database.LOCK_SECONDS
-    while True:
-        database.close_if_lost()
-        try:
-            last = state.load_last_restore()
-            return last is not None and last.at == restore.at
-        except Busy as busy:
-            if time.monotonic() > until:
-                raise Busy(
-                    _(
-                        "The connection to the database broke at the very end (%(reason)s), so it is not known whether "
-                        "this was done. Look at the data before you try again."
-                    )
-                    % {"reason": reason_of(error)}
-                ) from busy
-            time.sleep(ASK_AGAIN)
-
-
-@contextmanager
-def _safety_copy(
-    user: Any, label: str, reporter: Reporter, options: RestoreOptions, rescue: Rescue | None
-) -> Iterator[_SafetyCopy]:
-    """Discard the safety copy that is made in the block, unless the restore may have changed something."""
-    copy = _SafetyCopy(user, label, reporter, options, rescue)
-    try:
-        yield copy
-    except BaseException:
-        if not copy.is_needed:
-            copy.discard()
-        raise

@@ -556,9 +556,9 @@ def loaddata() -> None:
 
 
 def floor_tables():
-    from backup.services import _tables
+    from backup.site import tables_here
 
-    return [(table, [column.column for column in table.columns]) for table in _tables()]
+    return [(table, [column.column for column in table.columns]) for table in tables_here()]
 
 
 def driver():

@@ -27,7 +27,7 @@ from django.db import DEFAULT_DB_ALIAS, OperationalError, connection, connection
 from django.utils import timezone
 from freezegun import freeze_time
 
-from backup import babybuddy, services
+from backup import babybuddy, restoring, services
 from backup.automatic import copies, notices, status
 from backup.conf import conf
 from backup.database import VENDORS, Database, Job, database_of
@@ -215,7 +215,7 @@ def test_a_connection_that_breaks_after_the_end_is_no_failure(changed, monkeypat
     def breaks(database):
         raise error_of_the_driver(LOST[ENGINE])
 
-    monkeypatch.setattr(services, "_files_here", breaks)
+    monkeypatch.setattr(restoring, "files_here", breaks)
     restore(file, clear=True)
     assert not differences(then, snapshot())
     services.undo_restore()

@@ -29,7 +29,7 @@ from django.utils.html import escape
 from freezegun import freeze_time
 from rest_framework.authtoken.models import Token
 
-from backup import access, services, urls
+from backup import access, last_restore, restoring, services, urls
 from backup.automatic import status as automatic
 from backup.conf import conf
 from backup.database import database_of
@@ -392,7 +392,7 @@ def test_preview_confirm_result_in_a_browser(browser, clear):
     again = browser.post(url("confirm"), fields, headers={"Accept": "application/json"})
     assert again.status_code == 409
     assert "not restored again" in error_of(again)["message"]
-    with freeze_time(dt.datetime.now(dt.timezone.utc) + services.SENT_AGAIN):
+    with freeze_time(dt.datetime.now(dt.timezone.utc) + last_restore.SENT_AGAIN):
         again = browser.post(url("confirm"), fields, follow=True)
     assert again.status_code == 404
     assert "no longer there" in again.content.decode()
@@ -767,7 +767,7 @@ def test_a_restore_that_failed_tells_why(browser, family):
 
 def test_what_is_not_expected_is_noted_too(browser, family, monkeypatch):
     fields = hidden(browser.post(url("restore"), {"backup_file": upload()}, follow=True), "confirm")
-    monkeypatch.setattr(services, "write", lambda *a: 1 / 0)
+    monkeypatch.setattr(restoring, "write", lambda *a: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         browser.post(url("confirm"), fields)
     assert progress_of(browser, fields["upload"]).status_code == 500
@@ -877,22 +877,22 @@ def test_a_file_that_is_sent_again_is_not_restored_again(family):
     assert len(kept.backups()) == 1
     assert send(clear="false").status_code == 200, "which is another request"
     assert send(clear="true").status_code == 200, "and not the last one any more"
-    with freeze_time(dt.datetime.now(dt.timezone.utc) + services.SENT_AGAIN):
+    with freeze_time(dt.datetime.now(dt.timezone.utc) + last_restore.SENT_AGAIN):
         assert send(clear="true").status_code == 200, "long after, somebody means it"
 
 
 def test_a_confirmation_that_waited_for_another_is_not_carried_out(browser, monkeypatch):
     """A second click that came while the first was read: both have opened the upload before one has the lock."""
     fields = hidden(browser.post(url("restore"), {"backup_file": upload()}, follow=True), "confirm")
-    real = services.unlocked
+    real = restoring.unlocked
     answers = []
 
     def and_another_comes_first(source, **options):
-        monkeypatch.setattr(services, "unlocked", real)
+        monkeypatch.setattr(restoring, "unlocked", real)
         answers.append(browser.post(url("confirm"), fields, follow=True).status_code)
         return real(source, **options)
 
-    monkeypatch.setattr(services, "unlocked", and_another_comes_first)
+    monkeypatch.setattr(restoring, "unlocked", and_another_comes_first)
     response = browser.post(url("confirm"), fields, follow=True)
     assert (answers, response.status_code) == ([200], 200)
     assert "Your data is back" in response.content.decode(), "the result of the other one"

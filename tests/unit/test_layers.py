@@ -35,6 +35,13 @@ ROOMS = [
     "leftovers",
     "kit",
     "proof",
+    "site",
+    "making",
+    "safety_copy",
+    "last_restore",
+    "missing_photos",
+    "todays_schema",
+    "restoring",
     "services",
     "prover",
     "presentation",
@@ -74,7 +81,19 @@ ONLY = {
 }
 #: What those who only translate between people and the services do without.
 CALLERS = {"views", "management", "presentation"}
-BEHIND_SERVICES = ("backup.dump", "backup.upgrade", "backup.media", "backup.prover")
+BEHIND_SERVICES = (
+    "backup.dump",
+    "backup.upgrade",
+    "backup.media",
+    "backup.prover",
+    "backup.site",
+    "backup.making",
+    "backup.safety_copy",
+    "backup.last_restore",
+    "backup.missing_photos",
+    "backup.todays_schema",
+    "backup.restoring",
+)
 #: What of the restore they show.
 SHOWN = {f"backup.restore.{name}" for name in ("plan", "preview", "identity", "accounts")}
 #: The host's own apps: see `babybuddy`, which knows them by name only.

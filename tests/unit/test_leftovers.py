@@ -11,7 +11,7 @@ from django.core.files.base import ContentFile
 from django.utils import timezone
 from freezegun import freeze_time
 
-from backup import services
+from backup import restoring, services
 from backup.automatic import copies, run
 from backup.exceptions import StorageFailed
 from backup.leftovers import AGE, remove_leftovers
@@ -130,7 +130,7 @@ def test_a_restore_that_fails_takes_its_photos_back(undone, monkeypatch):
     def fails(*args):
         raise StorageFailed("No.")
 
-    monkeypatch.setattr(services, "write", fails)
+    monkeypatch.setattr(restoring, "write", fails)
     with pytest.raises(StorageFailed):
         restore(file, clear=True)
     assert {*files()} == {OWN}

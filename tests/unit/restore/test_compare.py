@@ -12,7 +12,7 @@ from django.db import connection
 from hypothesis import HealthCheck, example, given
 from hypothesis import strategies as st
 
-from backup import babybuddy, scope, services
+from backup import babybuddy, scope, site
 from backup.archive import open_archive, reader
 from backup.database import database_of
 from backup.exceptions import InvalidBackup
@@ -135,7 +135,7 @@ def outcome(file, mode, *, as_text):
     """What a preview says, and what a restore leaves behind."""
     file.seek(0)
     database = database_of()
-    tables = services._tables()
+    tables = site.tables_here()
     found = {}
     with open_archive(file) as archive, batches.Spool() as spool, database.snapshot() as snapshot_reader:
         columns = {table.label: column for table in tables if (column := babybuddy.date_column_of(table))}

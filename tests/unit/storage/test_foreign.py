@@ -14,6 +14,7 @@ from django.core.management import CommandError, call_command
 from backup import services
 from backup.conf import conf
 from backup.exceptions import StorageFailed
+from backup.safety_copy import SafetyCopy
 from backup.storage import content, files, kept, keys, state, uploads
 from tests.support.backups import restore, take
 from tests.support.http import url
@@ -110,13 +111,13 @@ def test_gone_after_the_commit(bucket, monkeypatch):
     before, file = snapshot(), take()
     core.Note.objects.all().delete()
     now = snapshot()
-    make_sure = services._SafetyCopy.make_sure  # the last that is asked of the storage before the commit
+    make_sure = SafetyCopy.make_sure  # the last that is asked of the storage before the commit
 
     def and_gone(copy):
         make_sure(copy)
         bucket.fails = Bucket.FAILING
 
-    monkeypatch.setattr(services._SafetyCopy, "make_sure", and_gone)
+    monkeypatch.setattr(SafetyCopy, "make_sure", and_gone)
     result = restore(file, clear=True)
     assert any("NoSuchBucket" in line for line in result.warnings)
     assert not differences(before, snapshot())

@@ -1,0 +1,116 @@
+"""Tells what the last restore was: whether a request is it, what undoes it, and whether it was committed at all."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from django.db import DatabaseError
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from .conf import aware_now
+from .database import Database, reason_of
+from .exceptions import AlreadyRestored, BackupError, Busy, NoSafetyCopy
+from .log import logger
+from .storage import kept, state
+
+#: For this long after a restore, the same request is taken for a second click, or for one that a gateway sent again.
+SENT_AGAIN = dt.timedelta(minutes=5)
+
+
+#: Seconds between two tries to ask a database that does not answer.
+ASK_AGAIN = 0.5
+
+
+def ensure_not_repeated(idempotency_key: str) -> None:
+    """Raise `AlreadyRestored` if the same request was carried out last, at most `SENT_AGAIN` ago: somebody clicked
+    twice, or a gateway did not wait for the answer and sent the request again.
+
+    `idempotency_key`: for example the id of the upload, or a digest of the file. "" never counts as the same.
+    """
+    last = state.load_last_restore()
+    if not idempotency_key or last is None or last.idempotency_key != digest(idempotency_key):
+        return
+    if abs(aware_now() - dt.datetime.fromisoformat(last.at)) < SENT_AGAIN:
+        minutes = SENT_AGAIN // dt.timedelta(minutes=1)
+        raise AlreadyRestored(
+            ngettext(
+                "This was restored just now, so it is not restored again. To restore it "
+                "anyway, wait %(n)s minute.",
+                "This was restored just now, so it is not restored again. To restore it "
+                "anyway, wait %(n)s minutes.",
+                minutes,
+            )
+            % {"n": minutes}
+        )
+
+
+def digest(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest() if key else ""
+
+
+def copy_to_undo(last: state.LastRestore | None) -> str:
+    if last is None:
+        copies = kept.names(kept.BackupKind.SAFETY)
+        if not copies:
+            raise NoSafetyCopy(_("There is no restore to undo: nothing was restored on this server."))
+        raise NoSafetyCopy(
+            _(
+                "It is not known any more which restore was the last one. The newest safety copy is %(name)s: look at "
+                "what is in it, then restore it, clearing existing data."
+            )
+            % {"name": copies[0].text}
+        )
+    if not last.safety_copy:
+        text = _(
+            "The last restore cannot be undone: the database was damaged, and no safety copy of it could be made."
+        )
+        if last.damaged_file:
+            text += " " + _("The damaged file is kept as %(path)s.") % {"path": last.damaged_file}
+        raise NoSafetyCopy(text)
+    if last.is_undo:
+        raise AlreadyRestored(
+            _("The last restore was undone already. To take that back, choose the safety copy %(name)s.")
+            % {"name": last.safety_copy}
+        )
+    return last.safety_copy
+
+
+@contextmanager
+def unless_carried_out(database: Database, saved: Sequence[state.LastRestore]) -> Iterator[None]:
+    """Suppress an error of the block if the restore was committed all the same: a connection may break before the
+    answer to a COMMIT arrives.
+
+    `saved`: holds what `state.save_last_restore` saved in the restore's transaction, if it has come so far. Raises
+    `Busy` if the database does not say whether it was committed.
+    """
+    try:
+        yield
+    except (BackupError, DatabaseError) as error:
+        if not saved or not _is_carried_out(database, saved[0], error):
+            raise
+        logger.warning("the connection broke just after the commit of a restore: %s", reason_of(error))
+
+
+def _is_carried_out(database: Database, restore: state.LastRestore, error: Exception) -> bool:
+    """Tell whether a restore is the last one. Waits a little for a database that does not answer."""
+    until = time.monotonic() + database.LOCK_SECONDS
+    while True:
+        database.close_if_lost()
+        try:
+            last = state.load_last_restore()
+            return last is not None and last.at == restore.at
+        except Busy as busy:
+            if time.monotonic() > until:
+                raise Busy(
+                    _(
+                        "The connection to the database broke at the very end (%(reason)s), so it is not known whether "
+                        "this was done. Look at the data before you try again."
+                    )
+                    % {"reason": reason_of(error)}
+                ) from busy
+            time.sleep(ASK_AGAIN)

@@ -1,0 +1,301 @@
+"""Carries out a restore. The order of its steps is what makes it safe: the plan, the safety copy, and the photos come
+first; then, while nobody else can write, the rows and the commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from django.db import DatabaseError, OperationalError
+from django.utils.translation import gettext as _
+
+from . import babybuddy
+from .archive import Archive, GrowingArchive, Key
+from .conf import aware_now, conf
+from .database import MAX_NAMED, Database, database_of, memo, reason_of, refuse_dangling
+from .dump import gc_paused
+from .exceptions import AlreadyRestored, BackupError
+from .last_restore import digest, ensure_not_repeated, unless_carried_out
+from .leftovers import remove_leftovers
+from .log import logger
+from .making import file_name
+from .missing_photos import NamedFile, files_here, missing_files, missing_in_words
+from .options import Phase, PlacedFile, Places, RecordCounter, Reporter, RestoreOptions, Result
+from .rescue import remove_rest, rescued
+from .restore.apply import next_keys, write
+from .restore.batches import Report, Spool
+from .restore.build import build
+from .restore.photos import Placing, State
+from .restore.plan import Plan
+from .restore.policy import check_policy, check_removed, lost_in_words, refuse
+from .restore.preview import PreviewCollector
+from .restore.records import RecordReader
+from .safety_copy import SafetyCopy, keep_readable, prepared
+from .scope import elsewhere, part_of
+from .site import damage_explained, tables_here, tables_outside
+from .storage import kept, placed, state
+from .storage.keys import unlocked
+from .tables import places_in_words
+from .todays_schema import brought_to_todays_schema, is_superuser, superusers_only
+from .upgrade import schema
+
+
+@dataclass(frozen=True)
+class Undo:
+    """That a restore is an undo. `label`: for its safety copy. `undone`: the last restore, if that is undone."""
+
+    label: str
+    undone: state.LastRestore | None
+
+
+def restore(
+    source: BinaryIO,
+    options: RestoreOptions,
+    *,
+    user: Any,
+    reporter: Reporter,
+    idempotency_key: str,
+    key: Key | None,
+    undo: Undo | None = None,
+    path: Path | None = None,
+    most_removed: int | None = None,
+) -> Result:
+    """Restore or undo. For the other parameters, see `restore_backup`."""
+    undone = undo.undone if undo else None
+    database = database_of()
+    tables = tables_here()
+    with ExitStack() as stack:
+        stack.enter_context(gc_paused())
+        stack.enter_context(damage_explained(database, options))
+        stack.enter_context(database.exact_session())
+        rescue = None
+        if options.without_safety_copy:
+            superusers_only(user, _("Only a superuser can restore without a complete safety copy."))
+            stack.enter_context(database.exclusive())
+            rescue = stack.enter_context(
+                rescued(
+                    database,
+                    tables,
+                    reporter,
+                    lambda: keep_readable(user, reporter),
+                    clears=options.mode.clears,
+                )
+            )
+        backup = stack.enter_context(
+            brought_to_todays_schema(
+                source, options, path=path, key=key, user=user, reporter=reporter, may_grow=True
+            )
+        )
+        archive: Archive = stack.enter_context(
+            backup if isinstance(backup, GrowingArchive) else unlocked(backup, edited=options.edited, key=key)
+        )
+        spool = stack.enter_context(Spool())
+        if not options.without_safety_copy:
+            stack.enter_context(database.exclusive())
+        ensure_not_repeated(idempotency_key)
+        if undone and not options.without_safety_copy and undone != state.load_last_restore():
+            raise AlreadyRestored(
+                _("Another backup was restored meanwhile, so nothing was undone. Look at it, then try again.")
+            )
+        database.check_transactional(tables)
+        is_of_this_site = archive.metadata.instance == memo.site_id()
+        database.natural_keys.keeps_numbers = options.as_it_was and is_of_this_site
+        # Do as much as possible before other writers are locked out: reading, checking, converting, the safety copy.
+        reporter.phase(Phase.CHECK)
+        members = archive.metadata.models.items()
+        total = sum(member.records for label, member in members if part_of(label) in options.parts)
+        counter = RecordCounter(reporter, max(total, 0))
+        placing = Placing(archive, reporter, leave_out=options.leave_out)
+        with ExitStack() as stack_of_snapshot:
+            # Plan and safety copy use the same snapshot. At the end it is checked whether anything has changed since.
+            snapshot = database
+            if not options.without_safety_copy:
+                snapshot = stack_of_snapshot.enter_context(database.snapshot())
+            marker = snapshot.change_marker(tables)
+            plan = plan_of(
+                archive, snapshot, spool, options, user, report=counter.add, placing=placing, into=database
+            )
+            refuse(plan, options)
+            reporter.phase(Phase.COPY)
+            label = (
+                undo.label
+                if undo
+                else _("before restoring %(file)s") % {"file": file_name(archive.metadata.timestamp)}
+            )
+            safety_copy = stack.enter_context(prepared(user, label, reporter, options, rescue))
+            note = stack.enter_context(_taken_back(placing, safety_copy))
+            if marker is not None:
+                safety_copy.make(None if snapshot is database else snapshot)
+        if placing.count(State.ADDED):
+            reporter.phase(Phase.WRITE)
+            placing.place(note)
+        carried_out: list[state.LastRestore] = []
+        # From here on, nobody else can write. What others have written until now must be in the safety copy.
+        with unless_carried_out(database, carried_out), database.restoring(tables), Spool() as fresh:
+            has_changed = marker is None or database.change_marker(tables) != marker
+            if has_changed:
+                safety_copy.make()
+            if has_changed or placing.has_moved:
+                # If nothing was compared, only the policy depends on the data that is here, or which passwords stay.
+                if plan.is_packed and not (plan.identical or placing.has_moved or options.undoes):
+                    plan = check_policy(plan, database, superuser=is_superuser(user))
+                else:
+                    plan = plan_of(archive, database, fresh, options, user, placing=placing)
+                refuse(plan, options)
+            reporter.phase(Phase.WRITE)
+            counter = RecordCounter(reporter, sum(plan.records.values()))
+            reader = RecordReader(
+                archive, as_it_was=options.as_it_was, merged=plan.merged, renamed=plan.renamed
+            )
+            lost = write(plan, database, tables, reader, counter)
+            keys = next_keys(plan, database)
+            check_removed(plan, lost, most_removed)
+            reporter.phase(Phase.FINISH)
+            warnings = [*plan.warnings, *lost_in_words(lost)]
+            dangling_warnings, left_out = _check_dangling(database, options)
+            warnings += [*dangling_warnings, *safety_copy.warnings]
+            if left_out:
+                warnings.append(
+                    _("Left out, since they refer to something that is not there: %(places)s.")
+                    % {"places": "; ".join(places_in_words(left_out))}
+                )
+            made = database.natural_keys.made
+            unmade = database.natural_keys.unmake(undone.made if undone else ())
+            database.reset_sequences(tables)
+            if not options.as_it_was:  # the rows that this adds get their keys from the sequences
+                warnings += babybuddy.after_restore(database, plan.records)
+            keys |= unmade
+            if not database.KEYS_AFTER_COMMIT:
+                database.set_next_keys(keys)
+            safety_copy.make_sure()
+            last = state.LastRestore(
+                aware_now().isoformat(),
+                digest(idempotency_key),
+                safety_copy.name,
+                is_undo=undo is not None,
+                made=made,
+                checksum=safety_copy.checksum,
+                kept_passwords=not plan.accounts.passwords,
+                damaged_file=rescue.aside if rescue else "",
+            )
+            state.save_last_restore(last)
+            carried_out.append(last)
+            safety_copy.is_needed = True  # from here on, even if the commit seems to fail
+        if rescue:
+            rescue.finish()
+        # The restore is committed. Errors from here on become warnings and do not make it fail.
+        if database.KEYS_AFTER_COMMIT:
+            try:
+                database.set_next_keys(keys)
+            except DatabaseError as error:
+                text = _("The next entries may get higher numbers than they would have (%(reason)s).")
+                warnings.append(text % {"reason": reason_of(error)})
+        try:
+            kept.prune(keep=safety_copy.name)
+        except BackupError as error:
+            warnings.append(error.message)
+        remove_leftovers()
+        remove_rest(database)
+        try:
+            babybuddy.drop_caches()
+        except Exception as error:  # noqa: BLE001  any cache backend may be configured
+            logger.warning("the caches could not be emptied after a restore: %s", type(error).__name__)
+            warnings.append(
+                _("Restart Baby Buddy: its cache could not be cleared, so it may still show old numbers.")
+            )
+        whole = [place.model for place in left_out.named if place.field is None]
+        records = {label: count - whole.count(label) for label, count in plan.records.items()}
+        warnings = list(dict.fromkeys(warnings))  # warnings of the plan may come again
+        missing: list[NamedFile] = []
+        try:
+            missing = missing_files(files_here(database))
+        except DatabaseError as error:
+            logger.warning("missing photos could not be looked for after a restore: %s", type(error).__name__)
+        warnings += missing_in_words(missing)
+        return Result(records, safety_copy.name, warnings, [*plan.children], len(missing), placing.restored)
+
+
+def plan_of(
+    archive: Archive,
+    database: Database,
+    spool: Spool,
+    options: RestoreOptions,
+    user: Any,
+    *,
+    preview: PreviewCollector | None = None,
+    report: Report | None = None,
+    placing: Placing | None = None,
+    into: Database | None = None,
+) -> Plan:
+    tables = tables_here()
+    if not archive.metadata.has_checksums:
+        schema.check_fields(archive, tables)
+    validators = None if options.as_it_was else babybuddy.validators(database)
+    with archive.completed():
+        return build(
+            RecordReader(
+                archive, validators, preview, report, database=database, as_it_was=options.as_it_was
+            ),
+            database,
+            tables,
+            spool,
+            options,
+            superuser=is_superuser(user),
+            excluded={*(name.lower() for name in conf.exclude), *elsewhere()},
+            outside=tables_outside(tables),
+            site=memo.site_id(),
+            preview=preview,
+            # Comparing texts reads the rows that are here, which may be damaged.
+            as_text=not options.without_safety_copy,
+            into=into,
+            # An earlier state of this site needs no photos, since no restore removes any.
+            placing=None if options.as_it_was else placing,
+        )
+
+
+def _check_dangling(database: Database, options: RestoreOptions) -> tuple[list[str], Places]:
+    """Raise `RecordsRefused` if the restore created dangling references, or leave them out, if that was chosen.
+
+    Returns warnings about references that were dangling before, and what was left out. An undo may restore dangling
+    references; if the engine does not accept any, they are left out. Those of models that no backup holds may stay.
+    """
+    scope = tables_here()
+    others = tables_outside(scope)
+    tables = others if options.as_it_was and database.takes_dangling else [*scope, *others]
+    may_stay = tables if database.takes_dangling or not options.mode.clears else others
+    if not database.dangling(tables, limit=1):
+        return [], Places()
+    before: list[str] = []
+    with suppress(OperationalError), database.snapshot() as snapshot:  # it does not see the restore yet
+        before = snapshot.dangling(may_stay, limit=1000)
+    left_out = Places()
+    if options.leave_out or (options.as_it_was and not database.takes_dangling):
+        left_out = database.leave_out_dangling(scope, [] if options.mode.clears else before)
+    lines = database.dangling(tables, limit=len(before) + MAX_NAMED)
+    refuse_dangling([line for line in lines if line not in before])
+    if not lines:
+        return [], left_out
+    warning = _("Rows that were here before refer to something that is not there: %(rows)s")
+    return [warning % {"rows": "; ".join(lines[:MAX_NAMED])}], left_out
+
+
+@contextmanager
+def _taken_back(
+    placing: Placing, safety_copy: SafetyCopy
+) -> Iterator[Callable[[Sequence[PlacedFile]], None]]:
+    """Take back the photos that are placed in the block, unless the restore may have been committed.
+
+    Yields the function that notes them before they are written.
+    """
+    notes: list[str] = []
+    try:
+        yield lambda files: notes.append(placed.note(files))
+    except BaseException:
+        if not safety_copy.is_needed and placing.take_back():
+            with suppress(BackupError):
+                placed.forget(notes)
+        raise

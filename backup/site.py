@@ -1,0 +1,102 @@
+"""Knows the data of this site: its tables, and what is wrong with them if a query fails."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from django.apps import apps
+from django.db import DatabaseError
+from django.utils.translation import gettext as _
+
+from . import babybuddy
+from .conf import conf
+from .database import Database, database_of
+from .exceptions import Busy, Damaged, RestoreRefused, StorageFailed
+from .options import RestoreOptions
+from .scope import is_here, models_in_scope
+from .tables import Table
+from .upgrade import schema
+
+
+def counts_of(tables: Iterable[Table]) -> dict[str, int]:
+    database, numbers = database_of(), {}
+    for table in tables:
+        with suppress(Damaged), database.damage_explained():
+            numbers[table.label] = database.count(table)
+    return numbers
+
+
+@contextmanager
+def damage_explained(database: Database, options: RestoreOptions | None = None) -> Iterator[None]:
+    """Explain damage as `Database.damage_explained` does, and name missing tables; but not if these are only missing
+    because migrations have not been applied yet. Raises `Busy` if tables were altered meanwhile.
+
+    `options`: of a restore. If it has done already what is offered for damage, that is not offered again.
+    """
+    before = _altered(database)
+    try:
+        with database.damage_explained():
+            yield
+    except (RestoreRefused, StorageFailed, DatabaseError) as error:
+        if altered := sorted({*_altered(database)} - {*before}):
+            raise Busy(
+                _(
+                    "The tables of the database were altered meanwhile: %(tables)s. Nothing was changed. Please try "
+                    "again."
+                )
+                % {"tables": ", ".join(altered)}
+            ) from error
+        if not isinstance(error, Damaged):
+            raise
+        if options and options.without_safety_copy and options.mode.clears:
+            way_on = _(
+                "If it cannot be repaired: make a new one with “manage.py migrate”, and restore into that."
+            )
+            damaged = Damaged(f"{error.message} {way_on}", error.details)
+            damaged.offer = ""
+            raise damaged from error
+        missing: Iterable[str] = ()
+        with suppress(DatabaseError):
+            schema.check_site(database.connection)
+            missing = database.missing_tables(tables_here())
+        if missing and error.must_clear:
+            raise Damaged(
+                _(
+                    "Tables are missing in the database of this site. Nothing was changed. A restore that clears "
+                    "existing data makes them anew. Missing are:"
+                ),
+                [*missing],
+            ) from error
+        raise
+
+
+def _altered(database: Database) -> list[str]:
+    """Return what `Database.altered` does; nothing where the database does not answer at all."""
+    try:
+        database.fetch("SELECT 1")
+    except DatabaseError:
+        return []
+    return database.altered(tables_here())
+
+
+def tables_here(*, everything: bool = False) -> list[Table]:
+    """Return the tables in scope, in dependency order. `everything`: also those of all other models, which may refer to
+    rows in scope."""
+    models = models_in_scope(exclude=conf.exclude)
+    if everything:
+        models = [*models, *(model for model in _all_models() if model not in models)]
+    return [Table(model, babybuddy.IDENTITIES.get(model._meta.label_lower, ())) for model in models]
+
+
+def tables_outside(scope: Iterable[Table]) -> list[Table]:
+    """Return the tables here that no backup holds. `scope`: those that backups do."""
+    labels = {table.label for table in scope}
+    return [table for table in tables_here(everything=True) if table.label not in labels]
+
+
+def _all_models() -> list[Any]:
+
+    models = [m for m in apps.get_models() if m._meta.managed and not m._meta.proxy and not m._meta.swapped]
+    return [*filter(is_here, models)]

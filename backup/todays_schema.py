@@ -1,0 +1,91 @@
+"""Brings an older backup, or a database file, to today's schema before it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from django.utils.translation import gettext as _
+
+from .archive import GrowingArchive, Key, photos_beside, with_photos
+from .database import database_of
+from .database.sqlite_file import is_database
+from .exceptions import Forbidden
+from .log import as_our_errors, logged
+from .options import SILENT, Reporter, RestoreOptions
+from .storage.keys import unlocked
+from .upgrade import process, schema
+
+
+@contextmanager
+def brought_to_todays_schema(
+    source: BinaryIO,
+    options: RestoreOptions,
+    *,
+    path: Path | None = None,
+    key: Key | None = None,
+    user: Any = None,
+    reporter: Reporter = SILENT,
+    may_grow: bool = False,
+) -> Iterator[BinaryIO | GrowingArchive]:
+    """Like `at_todays_schema`. `may_grow`: what is made of a database file may be read while it is still written."""
+    if options.edited:
+        superusers_only(
+            user,
+            _(
+                "Only a superuser can restore a file that was edited. Choose the backup as it was made, or ask one."
+            ),
+        )
+    database = database_of()
+    connection = database.connection
+    with ExitStack() as stack:
+        backup: BinaryIO | GrowingArchive = source
+        with as_our_errors(), database.damage_explained():
+            needs_upgrade, file_key = look_at(source, options.edited, key, leave_out=options.leave_out)
+            if needs_upgrade:
+                schema.check_site(connection)
+        is_plain = is_database(source) and not (options.edited or options.leave_out)
+        if needs_upgrade and may_grow and is_plain:
+            with logged("upgrade", user) as log:
+                backup = stack.enter_context(process.read_meanwhile(source, path, reporter))
+                log("under way" if isinstance(backup, GrowingArchive) else f"{backup.seek(0, 2)} bytes")
+        elif needs_upgrade:
+            with logged("upgrade", user) as log:
+                upgraded = stack.enter_context(
+                    process.upgraded(
+                        source,
+                        path,
+                        reporter,
+                        edited=options.edited,
+                        leave_out=options.leave_out,
+                        key=file_key,
+                    )
+                )
+                log(f"{upgraded.seek(0, 2)} bytes")
+                backup = with_photos(upgraded, photos_beside(source))
+        yield backup
+
+
+def superusers_only(user: Any, message: str) -> None:
+    if not is_superuser(user):
+        raise Forbidden(message)
+
+
+def is_superuser(user: Any) -> bool:
+    return user is None or bool(user.is_superuser)
+
+
+def look_at(
+    source: BinaryIO, edited: bool = False, key: Key | None = None, *, leave_out: bool = False
+) -> tuple[bool, Key | None]:
+    """Return whether a file has to be brought to today's schema, and the key that it is encrypted with.
+
+    `key`: tried first. Raises `InvalidBackup`, `KeyNeeded`, `RestoreRefused`.
+    """
+    if is_database(source):
+        return True, None
+    with unlocked(source, edited=edited, key=key) as archive:
+        is_older = schema.is_older(database_of().connection, archive.metadata, leave_out=leave_out)
+        return is_older, archive.key
