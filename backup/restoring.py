@@ -39,7 +39,7 @@ from .scope import elsewhere, part_of
 from .site import damage_explained, tables_here, tables_outside
 from .storage import kept, placed, state
 from .storage.keys import unlocked
-from .tables import places_in_words
+from .tables import Table, places_in_words
 from .todays_schema import brought_to_todays_schema, is_superuser, superusers_only
 from .upgrade import schema
 
@@ -188,35 +188,50 @@ def restore(
         if rescue:
             rescue.finish()
         # The restore is committed. Errors from here on become warnings and do not make it fail.
-        if database.KEYS_AFTER_COMMIT:
-            try:
-                database.set_next_keys(keys)
-            except DatabaseError as error:
-                text = _("The next entries may get higher numbers than they would have (%(reason)s).")
-                warnings.append(text % {"reason": reason_of(error)})
-        try:
-            kept.prune(keep=safety_copy.name)
-        except BackupError as error:
-            warnings.append(error.message)
-        remove_leftovers()
-        remove_rest(database)
-        try:
-            babybuddy.drop_caches()
-        except Exception as error:  # noqa: BLE001  any cache backend may be configured
-            logger.warning("the caches could not be emptied after a restore: %s", type(error).__name__)
-            warnings.append(
-                _("Restart Baby Buddy: its cache could not be cleared, so it may still show old numbers.")
-            )
+        warnings += _after_commit(database, keys, safety_copy.name)
         whole = [place.model for place in left_out.named if place.field is None]
         records = {label: count - whole.count(label) for label, count in plan.records.items()}
         warnings = list(dict.fromkeys(warnings))  # warnings of the plan may come again
-        missing: list[NamedFile] = []
-        try:
-            missing = missing_files(files_here(database))
-        except DatabaseError as error:
-            logger.warning("missing photos could not be looked for after a restore: %s", type(error).__name__)
+        missing = _missing_here(database)
         warnings += missing_in_words(missing)
         return Result(records, safety_copy.name, warnings, [*plan.children], len(missing), placing.restored)
+
+
+def _after_commit(database: Database, keys: dict[Table, int], safety_copy: str) -> list[str]:
+    """Do what is left after the commit of a restore. Returns what went wrong, in words.
+
+    `keys`: the next key of each table, where the engine can set them only now. `safety_copy`: the name of the one that
+    must stay.
+    """
+    warnings = []
+    if database.KEYS_AFTER_COMMIT:
+        try:
+            database.set_next_keys(keys)
+        except DatabaseError as error:
+            text = _("The next entries may get higher numbers than they would have (%(reason)s).")
+            warnings.append(text % {"reason": reason_of(error)})
+    try:
+        kept.prune(keep=safety_copy)
+    except BackupError as error:
+        warnings.append(error.message)
+    remove_leftovers()
+    remove_rest(database)
+    try:
+        babybuddy.drop_caches()
+    except Exception as error:  # noqa: BLE001  any cache backend may be configured
+        logger.warning("the caches could not be emptied after a restore: %s", type(error).__name__)
+        warnings.append(
+            _("Restart Baby Buddy: its cache could not be cleared, so it may still show old numbers.")
+        )
+    return warnings
+
+
+def _missing_here(database: Database) -> list[NamedFile]:
+    try:
+        return missing_files(files_here(database))
+    except DatabaseError as error:
+        logger.warning("missing photos could not be looked for after a restore: %s", type(error).__name__)
+        return []
 
 
 def plan_of(
