@@ -82,8 +82,13 @@ def seen() -> dict[str, Seen]:
     """Return name -> state as last seen, of each location in BACKUP_LOCATIONS. Raises `ImproperlyConfigured`."""
     if not conf.locations:
         return {}
-    ids = keys.ids()
-    return {name: _with_locks(entry, ids) for name, entry in _noted().items()}
+    noted = _noted()
+    encrypted = {
+        name.text: name.key_id for entry in noted.values() for name in parsed(entry.copies) if name.key_id
+    }
+    ids = keys.ids() if encrypted else set()
+    locked = {text for text, key_id in encrypted.items() if key_id not in ids}
+    return {name: _with_locks(entry, locked) for name, entry in noted.items()}
 
 
 def _noted() -> dict[str, Seen]:
@@ -93,17 +98,13 @@ def _noted() -> dict[str, Seen]:
     }
 
 
-def _with_locks(entry: Seen, ids: Set[str]) -> Seen:
-    """Mark the copies as locked whose key was lost since they were noted. `ids`: of the keys that are here."""
-    return replace(
-        entry,
-        copies={
-            text: replace(content, is_locked=True)
-            if any(name.key_id and name.key_id not in ids for name in parsed([text]))
-            else content
-            for text, content in entry.copies.items()
-        },
-    )
+def _with_locks(entry: Seen, locked: Set[str]) -> Seen:
+    """Mark the copies as locked whose key was lost since they were noted. `locked`: their names."""
+    copies = {
+        text: replace(content, is_locked=True) if text in locked else content
+        for text, content in entry.copies.items()
+    }
+    return replace(entry, copies=copies)
 
 
 def change(name: str, changed: Callable[[Seen], Seen]) -> None:
