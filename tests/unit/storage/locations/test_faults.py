@@ -518,7 +518,7 @@ class NoWays(InMemoryStorage):
     listdir, delete = Storage.listdir, Storage.delete
 
 
-def test_a_storage_that_cannot_list_or_delete(settings, trouble):
+def test_a_storage_that_cannot_list_or_delete(db, settings, trouble):
     settings.STORAGES = {**settings.STORAGES, "poor": {"BACKEND": f"{__name__}.NoWays"}}
     settings.BACKUP_LOCATIONS = "poor=storage:poor"
     place = location("poor")
