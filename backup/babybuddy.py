@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import posixpath
 import zoneinfo
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -209,6 +209,13 @@ def apart(table: Table) -> list[list[int]]:
         sets = [("child", date_column.name)]
     places = {column.name: place for place, column in enumerate(table.columns)}
     return [[places[name] for name in names if name in places] for names in sets]
+
+
+def is_same_child(one: Mapping[str, Any], other: Mapping[str, Any], *, has_same_key: bool) -> bool:
+    """Tell whether two records of `CHILD` are the same child: its name and its birth date are the same or, if the keys
+    are, at least one of them. `one`, `other`: the fields."""
+    differs = [any(one.get(name) != other.get(name) for name in names) for names in _APART[CHILD]]
+    return not (all(differs) if has_same_key else any(differs))
 
 
 def version() -> str:

@@ -3,6 +3,8 @@ between it and people.
 
 `user`: the `User` who does it; None is the command line, which may do everything. `reporter`: is informed of the
 progress. All functions raise `exceptions.BackupError`, or rather the subclasses that their docstrings name.
+
+Longer than most modules, since there are many of them. What they are made of is in modules of its own.
 """
 
 from __future__ import annotations
