@@ -98,6 +98,7 @@ def _lines(
     references: References,
     photos: NamedPhotos | None,
 ) -> Iterator[tuple[int, bytes]]:
+    counter.begin(table.label)
     for columns in database.batches(table):
         references.see(table, columns)
         if photos is not None:

@@ -160,6 +160,10 @@ class RecordCounter:
     def __init__(self, reporter: Reporter, total: int) -> None:
         self._reporter, self._total, self._done = reporter, total, 0
 
+    def begin(self, label: str) -> None:
+        """Report the model whose records come next, so that an error while they are read is not put down to another."""
+        self.add(label, 0)
+
     def add(self, label: str, count: int) -> None:
         self._done += count
         self._reporter.progress(label, self._done, self._total)
