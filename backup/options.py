@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Protocol
+
+from . import babybuddy
+
+#: Stands for a secret, such as a password or a token's key, where a value is shown or quoted.
+HIDDEN = "•••"
 
 
 class RestoreMode(enum.Enum):
@@ -93,6 +98,12 @@ class Place:
     pk: Any
     field: str | None
     reason: str
+
+    def without_secrets(self) -> Place:
+        """Return the place of a file without a reason that may quote a secret, as earlier versions wrote it."""
+        if HIDDEN in self.reason or not babybuddy.is_secret(self.field or self.reason):
+            return self
+        return replace(self, reason=HIDDEN)
 
 
 @dataclass

@@ -415,7 +415,7 @@ class Reading(Conversion):
         except UNREADABLE:
             if len(rows) > 1:
                 return [pair for row in rows for pair in self._pairs(table, relation, owner, target, [row])]
-            self._note(table, rows[0][0], relation.name, _shown(rows[0][1]))
+            self._note(table, rows[0][0], relation.name, _shown(relation.target, rows[0][1]))
             return []
 
     def _converted(
@@ -440,7 +440,7 @@ class Reading(Conversion):
         a text; otherwise `_GONE`, so that the whole row is left out."""
         column = table.columns[place]
         value = bytes(value) if isinstance(value, memoryview) else value  # psycopg 2 returns it
-        shown = _shown(value)
+        shown = _shown(column, value)
         if place and self.unreadable is None:
             return shown.encode(errors="replace")
         if place and column.kind is TEXT and isinstance(value, bytes):
@@ -487,8 +487,8 @@ def _whole(column: Column, value: str) -> str:
     return _("the whole record, whose %(field)s is %(value)s") % {"field": column.name, "value": value}
 
 
-def _shown(value: Any) -> str:
-    return repr(value)[:80]
+def _shown(column: Column, value: Any) -> str:
+    return str(column.shown(repr(value)[:80]))
 
 
 #: Kinds whose values have one size, or nearly so.
