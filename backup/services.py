@@ -34,6 +34,7 @@ from .database import database_of
 from .database.sqlite_file import is_database
 from .dump import Store, gc_paused
 from .exceptions import (
+    Forbidden,
     InvalidBackup,
     KeyNeeded,
     LocationFailed,
@@ -42,7 +43,7 @@ from .exceptions import (
     WrongKey,
 )
 from .keeping import Keeping
-from .last_restore import copy_to_undo, unless_carried_out
+from .last_restore import copy_to_undo, forbidden_undo, unless_carried_out
 from .last_restore import ensure_not_repeated as ensure_not_repeated  # also part of the API
 from .log import logged
 from .making import file_name, write_backup
@@ -590,15 +591,20 @@ def undo_restore(
                 as_it_was=is_ours,
                 undoes=is_ours and undone is not None and undone.kept_passwords,
             )
-            result = restore(
-                source,
-                options,
-                user=user,
-                reporter=reporter,
-                idempotency_key=idempotency_key or copy,
-                key=key,
-                undo=Undo(label, undone),
-            )
+            try:
+                result = restore(
+                    source,
+                    options,
+                    user=user,
+                    reporter=reporter,
+                    idempotency_key=idempotency_key or copy,
+                    key=key,
+                    undo=Undo(label, undone),
+                )
+            except Forbidden as error:
+                if without_safety_copy:
+                    raise
+                raise forbidden_undo(copy) from error
         log(f"{result.records} records of {copy}, safety copy {result.safety_copy}")
         return result
 
