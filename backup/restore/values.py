@@ -137,7 +137,7 @@ def _way_on(of_database: bool) -> str:
             "Correct it with the Baby Buddy that the database is from, or with sqlite3 in a copy of it, then restore "
             "that."
         )
-    return _("Correct it in the file, then restore that as an edited file.")
+    return _("Correct it in the file. A superuser can restore that as an edited file.")
 
 
 #: Kinds of which databases cannot hold every value. (Texts are left to the database: to look into each takes long.)
