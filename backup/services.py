@@ -70,7 +70,7 @@ from .storage import files, kept, state
 from .storage.elsewhere import ask_again
 from .storage.keys import Place, key_for, unlocked
 from .tables import places_in_words
-from .todays_schema import brought_to_todays_schema, is_superuser, look_at
+from .todays_schema import brought_to_todays_schema, is_superuser, look_at, offers_for
 from .upgrade import schema
 
 #: An undo restores exactly the earlier state, whatever apps there are now, and whatever was wrong with that state.
@@ -487,6 +487,7 @@ def inspect_backup(
     with (
         logged("preview", user) as log,
         gc_paused(),
+        offers_for(user),
         damage_explained(database),
         database.exact_session(),
         at_todays_schema(source, options, key=key, user=user) as backup,

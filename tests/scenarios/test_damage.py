@@ -762,6 +762,16 @@ def test_a_script_is_told_of_the_way_on(family):
     assert answer.status_code == 200
 
 
+def test_only_a_superuser_is_offered_to_do_without_a_safety_copy(family):
+    good = take().getvalue()
+    spoil()
+    client = script(family.staff)
+    fields = {"clear_existing_data": "true", "parts": "entries"}
+    answer = client.post(reverse("backup:confirm"), {"backup_file": upload(good), **fields})
+    assert error_of(answer)["code"] == "damaged"
+    assert "offer" not in error_of(answer)
+
+
 def test_only_a_superuser_does_without_a_safety_copy(family):
     with pytest.raises(Forbidden):
         services.restore_backup(take(), ALL_THE_SAME, user=family.staff)
