@@ -61,14 +61,15 @@ class Reading(Conversion):
     # -- all rows ---
 
     def batches(self, table: Table) -> Iterator[Batch]:
-        """Yield all rows in the order of their keys."""
+        """Yield all rows in the order of their keys, without those that have none: see `_note_rows_without_key`."""
         key = self._sort_key(table)
+        has_key = f"{key} IS NOT NULL"
         if self.is_long(table):
-            yield from self._long_batches(table, f"{key} IS NOT NULL", [])
+            yield from self._long_batches(table, has_key, [])
             return
         readers = self._cut_readers(table)
         order = f"ORDER BY {key} LIMIT {self.BATCH}"
-        rows = self._prefetch_rows(table, readers, order, [])()
+        rows = self._prefetch_rows(table, readers, f"WHERE {has_key} {order}", [])()
         while rows:
             next_rows: Callable[[], RawRows] = list
             first, last = (rows[place][0 if readers[0].is_raw else -1] for place in (0, -1))
@@ -414,7 +415,7 @@ class Reading(Conversion):
         except UNREADABLE:
             if len(rows) > 1:
                 return [pair for row in rows for pair in self._pairs(table, relation, owner, target, [row])]
-            self._note(table, rows[0][0], relation.name, _shown(rows[0][1]))
+            self._note(table, rows[0][0], relation.name, _shown(relation.target, rows[0][1]))
             return []
 
     def _converted(
@@ -439,7 +440,7 @@ class Reading(Conversion):
         a text; otherwise `_GONE`, so that the whole row is left out."""
         column = table.columns[place]
         value = bytes(value) if isinstance(value, memoryview) else value  # psycopg 2 returns it
-        shown = _shown(value)
+        shown = _shown(column, value)
         if place and self.unreadable is None:
             return shown.encode(errors="replace")
         if place and column.kind is TEXT and isinstance(value, bytes):
@@ -448,9 +449,16 @@ class Reading(Conversion):
         if place and column.field.null:
             self._note(table, key, column.name, shown)
             return None
-        reason = _("the whole record, whose %(field)s is %(value)s") % {"field": column.name, "value": shown}
-        self._note(table, key, None, reason)
+        self._note(table, key, None, _whole(column, shown))
         return _GONE
+
+    def _note_rows_without_key(self, table: Table) -> None:
+        """Note the rows whose key is NULL, which a table may have that other software made without a primary key. No
+        order and no comparison finds them."""
+        key = self._sort_key(table)
+        rows = self.fetch(f"SELECT COUNT(*) FROM {self.quote(table.db_table)} WHERE {key} IS NULL")
+        for _row in range(rows[0][0]):
+            self._note(table, "NULL", None, _whole(table.key, "NULL"))
 
     def _note(self, table: Table, key: Plain, field: str | None, reason: str) -> None:
         if self.unreadable is not None:
@@ -474,8 +482,13 @@ class Reading(Conversion):
     def size(self) -> int | None: ...
 
 
-def _shown(value: Any) -> str:
-    return repr(value)[:80]
+def _whole(column: Column, value: str) -> str:
+    """Return the reason for leaving out a whole record, as a phrase."""
+    return _("the whole record, whose %(field)s is %(value)s") % {"field": column.name, "value": value}
+
+
+def _shown(column: Column, value: Any) -> str:
+    return str(column.shown(repr(value)[:80]))
 
 
 #: Kinds whose values have one size, or nearly so.

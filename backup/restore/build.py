@@ -180,7 +180,10 @@ def _left_behind(plan: Plan, database: Database, staying: Sequence[Table]) -> li
             for batch in database.batches(table) if going[label] else ():
                 for key, value in zip(batch[0], batch[place], strict=True):
                     if value in going[label] and len(lines) < MAX_NAMED:
-                        reason = _("it refers to %(model)s %(key)s") % {"model": label, "key": value}
+                        reason = _("it refers to %(model)s %(key)s") % {
+                            "model": label,
+                            "key": column.shown(value),
+                        }
                         lines.append(describe(table.label, key, column.name, reason))
     return lines
 
