@@ -520,7 +520,7 @@ class NoWays(InMemoryStorage):
 
 def test_a_storage_that_cannot_list_or_delete(db, settings, trouble):
     settings.STORAGES = {**settings.STORAGES, "poor": {"BACKEND": f"{__name__}.NoWays"}}
-    settings.BACKUP_LOCATIONS = "poor=storage:poor"
+    settings.BACKUP_LOCATIONS = {"poor": "storage:poor"}
     place = location("poor")
     assert [type(limit) for limit in place.test()] == [CannotList, CannotDelete]
     place.send("kept/a.zip", io.BytesIO(b"a"))
