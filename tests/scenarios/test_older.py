@@ -490,8 +490,9 @@ MANY = "WITH RECURSIVE x(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM x WHERE n <
         (f"INSERT INTO django_migrations (app, name, applied) {MANY} SELECT 'x', n, '' FROM x", True),
         (f"INSERT INTO sqlite_sequence (name, seq) {MANY} SELECT n, n FROM x", False),
         ("INSERT INTO django_migrations (app, name, applied) SELECT 'x', hex(zeroblob(200)), ''", True),
+        ("INSERT INTO django_migrations (app, name, applied) SELECT 'x', zeroblob(50000000), ''", True),
     ],
-    ids=["migrations", "counters", "a long name"],
+    ids=["migrations", "counters", "a long name", "a very long name"],
 )
 def test_no_database_file_fills_the_memory_before_its_rows_are_read(host_db, tmp_path, statement, is_refused):
     path = tmp_path / "copy.sqlite3"
@@ -727,6 +728,62 @@ def test_more_than_may_be_is_refused_before_it_is_read(host_db, tmp_path, settin
     with path.open("rb") as file, pytest.raises(InvalidBackup) as caught:
         services.inspect_backup(file, how(clear=False))
     assert caught.value.code == "too_large"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE core_note SET note = zeroblob(90000000) WHERE id = (SELECT max(id) FROM core_note)",
+        "UPDATE core_note SET note = CAST(zeroblob(20000000) AS text) WHERE id = (SELECT max(id) FROM core_note)",
+        again("UPDATE core_tag SET slug = zeroblob(90000000) WHERE id = (SELECT max(id) FROM core_tag)"),
+    ],
+    ids=["a long text", "a text that grows in JSON", "a text that should be short"],
+)
+@pytest.mark.parametrize("version", ["2.6.0", again("2.9")])
+def test_a_record_that_is_too_large_is_named_before_it_is_read(host_db, tmp_path, statement, version):
+    path = tmp_path / "large.sqlite3"
+    path.write_bytes(changed(tmp_path, version, statement).getvalue())
+    with process(PEAK) as child:
+        peak, answer = ask(child, str(path)).split(" ", 1)
+    assert answer.startswith("unreadable")
+    assert int(peak) < 250, "megabytes"
+
+
+@pytest.mark.parametrize("letter", [again("日"), again("é")])
+def test_the_largest_record_fits(host_db, tmp_path, letter):
+    size = 62_000_000
+    count = size // len(letter.encode())
+    statement = f"UPDATE core_note SET note = replace(hex(zeroblob({count // 2})), '00', '{letter * 2}')"
+    path = tmp_path / "large.sqlite3"
+    path.write_bytes(
+        changed(tmp_path, "2.6.0", f"{statement} WHERE id = (SELECT max(id) FROM core_note)").getvalue()
+    )
+    with process(PEAK) as child:
+        peak, answer = ask(child, str(path)).split(" ", 1)
+    assert answer == "done"
+    assert int(peak) < 800, "megabytes"
+
+
+def test_a_record_that_is_too_large_can_be_left_out(host_db, tmp_path):
+    with closing(sqlite3.connect(older.old("2.6.0") / "db.sqlite3")) as database:
+        first, *others = database.execute("SELECT id, note FROM core_note ORDER BY id")
+    file = changed(tmp_path, "2.6.0", f"UPDATE core_note SET note = zeroblob(90000000) WHERE id = {first[0]}")
+    error = refused(file, Unreadable, clear=True)
+    assert f"core.note {first[0]}" in str(error)
+    assert "takes more than 64 MB" in str(error)
+    assert error.offer == "leave_out"
+    result = services.restore_backup(file, replace(how(clear=True), leave_out=True))
+    assert any(f"core.note {first[0]}" in line for line in result.warnings)
+    assert list(core.Note.objects.order_by("pk").values_list("pk", "note")) == others
+
+
+def test_a_table_is_not_described_at_any_length(host_db, tmp_path):
+    """What is long there is read for each look at the table."""
+    path = bloated(tmp_path, rows=3, size=20 * 1024 * 1024)
+    with process(PEAK) as child:
+        peak, answer = ask(child, str(path)).split(" ", 1)
+    assert "not one of Baby Buddy" in answer
+    assert int(peak) < 250, "megabytes"
 
 
 def test_memory_of_the_child_is_limited(trouble):
