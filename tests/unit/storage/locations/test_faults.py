@@ -524,7 +524,8 @@ def test_a_storage_that_cannot_list_or_delete(db, settings, trouble):
     place = location("poor")
     assert [type(limit) for limit in place.test()] == [CannotList, CannotDelete]
     place.send("kept/a.zip", io.BytesIO(b"a"))
-    assert place.fetch("kept/a.zip").read() == b"a"
+    with place.fetch("kept/a.zip") as file:
+        assert file.read() == b"a"
     trouble(place.names, CannotList)
     trouble(lambda: place.delete("kept/a.zip"), CannotDelete)
 
