@@ -1,6 +1,7 @@
 """Values that a database holds and the host cannot live with are refused by name, and undo takes what was there."""
 
 import datetime as dt
+import json
 
 import pytest
 from babybuddy.models import Settings
@@ -8,6 +9,7 @@ from core import models as core
 from dbsettings.models import Setting
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
+from django.core import serializers
 from django.db import connection
 from freezegun import freeze_time
 
@@ -15,8 +17,8 @@ from backup import babybuddy, services
 from backup.exceptions import InvalidRecord, RecordsConflict, RecordsRefused, Unreadable
 from tests.support.backups import how, records_of, refused, restore, rewritten, take
 from tests.support.snapshots import differences, snapshot
-from tests.zoo.fields import Size, SizeField
-from tests.zoo.models import Specimen
+from tests.zoo.fields import EmptyIsNone, Size, SizeField
+from tests.zoo.models import Plate, Specimen
 
 
 def with_value(label, field, value, **where):
@@ -309,3 +311,61 @@ def test_a_field_that_does_not_know_its_own_text_is_named(family, monkeypatch):
         take()
     (record,) = [r for r in records_of(take(leave_out=True))["zoo.specimen"] if r["pk"] == str(specimen.pk)]
     assert record["fields"]["size"] is None
+
+
+@pytest.fixture
+def plates(family):
+    """Rows as the database has them: NULL is not the same as "", of which their field says None."""
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "INSERT INTO zoo_plate (serial, text) VALUES (%s, %s)", [("", ""), ("1", None), ("2", "a")]
+        )
+    assert [*Plate.objects.order_by("pk").values_list("serial", "text")] == [
+        (None, None),
+        ("1", None),
+        ("2", "a"),
+    ]
+    return plates_here()
+
+
+def plates_here():
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT id, serial, text FROM zoo_plate ORDER BY id")
+        return cursor.fetchall()
+
+
+def test_a_value_that_its_field_reads_as_none_comes_back(plates):
+    file = take()
+    assert [record["fields"] for record in records_of(file)["zoo.plate"]] == [
+        {"serial": "", "text": ""},
+        {"serial": "1", "text": None},
+        {"serial": "2", "text": "a"},
+    ]
+    assert services.prove_backup(file).verdict is services.Verdict.PROVED
+    file.seek(0)
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE zoo_plate SET text = CASE WHEN text IS NULL THEN '' END")
+    changed = plates_here()
+    assert services.inspect_backup(file, how(clear=False)).changes["zoo.plate"].changed == 3
+    restore(file, clear=False)
+    assert plates_here() == plates
+    services.undo_restore()
+    assert plates_here() == changed
+
+
+def test_a_file_with_such_a_value_can_be_loaded_by_django(plates):
+    text = json.dumps(records_of(take())["zoo.plate"])
+    Plate.objects.all().delete()
+    for record in serializers.deserialize("json", text):
+        record.save()
+    assert [serial for _key, serial, _text in plates_here()] == ["", "1", "2"]
+
+
+@pytest.mark.parametrize("seen", [None, ""])
+def test_a_value_that_its_field_would_store_as_null_is_named(plates, seen, monkeypatch):
+    monkeypatch.setattr(EmptyIsNone, "from_db_value", lambda self, value, *_: value or seen)
+    monkeypatch.setattr(EmptyIsNone, "get_prep_value", lambda self, value: value or None)
+    with pytest.raises(Unreadable, match="''"):
+        take()
+    rows = [record["fields"] for record in records_of(take(leave_out=True))["zoo.plate"]]
+    assert rows == [{"serial": "1", "text": None}, {"serial": "2", "text": "a"}]
