@@ -444,7 +444,7 @@ class Euros(models.IntegerField):
 def test_a_number_that_its_field_would_read_as_another_is_refused():
     dump = kind_of(field_of_its_own(Euros())).dump
     assert dump(2.0) == 2.0
-    with pytest.raises(ValueError, match="1.5"):
+    with pytest.raises(ValueError, match=r"1\.5"):
         dump(1.5)
 
 
