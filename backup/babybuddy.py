@@ -51,9 +51,10 @@ class Validator(NamedTuple):
 Validators = dict[tuple[str, str], Validator]
 
 #: Texts that may be empty though forms refuse that: a note may only have a picture, the host makes an empty slug of an
-#: emoji (see `_tag_slug`), Django may write an empty text to its log, and a user may have no password.
+#: emoji (see `_slug`), Django may write an empty text to its log, and a user may have no password.
 _MAY_BE_EMPTY = {
     ("core.note", "note"),
+    ("core.child", "slug"),
     ("core.tag", "slug"),
     ("admin.logentry", "object_repr"),
     ("auth.user", "password"),
@@ -342,13 +343,12 @@ def validators(database: Database) -> Validators:
     return {
         ("babybuddy.settings", "timezone"): Validator(time_zone, is_mended=True),
         ("babybuddy.settings", "dashboard_hide_age"): Validator(_dashboard_hide_age),
-        ("core.child", "birth_date"): Validator(_birth_date),
         **{(label, "date"): Validator(_day_measured) for label in ("core.height", "core.weight")},
-        ("core.tag", "slug"): Validator(_tag_slug, also=("name",)),
+        ("core.child", "slug"): Validator(_slug, also=_NAME),
+        ("core.tag", "slug"): Validator(_slug, also=("name",)),
         ("core.feeding", "type"): Validator(_feeding_type),
         **{(label, "duration"): Validator(_duration) for label in _PERIODS},
         **{(label, "duration"): Validator(_computed_duration) for label in _PERIODS - {_PUMPING}},
-        ("core.medication", "next_dose_interval"): Validator(_next_dose, also=("time",)),
         **{(label, "age_in_days"): Validator(_age) for label in _SEEDED},
         ("admin.logentry", "change_message"): Validator(_change_message),
         **{(label, "end"): Validator(_end, also=("start",)) for label in _PERIODS},
@@ -382,28 +382,21 @@ def _dashboard_hide_age(duration: Any) -> str | None:
     return _too_long(duration)
 
 
-def _tag_slug(slug: Any, name: Any) -> str | None:
-    """Check that a tag has a slug, without which the list of tags fails, unless the host itself makes none of its name.
+def _slug(slug: Any, *names: Any) -> str | None:
+    """Check that a child or a tag has a slug, without which pages that list them fail, unless the host itself makes
+    none of its name. The database lets only one child be without.
 
     Older versions of it make slugs of ASCII only.
     """
-    return _("it must not be empty") if slug == "" and slugify(name) else None
+    return _("it must not be empty") if slug == "" and slugify(" ".join(names)) else None
 
 
-#: The host adds the ages of its growth tables to birth dates. Its own go up to five years.
+#: The host's growth tables go up to five years.
 _OLDEST = timedelta(days=36_525)
-_YOUNGEST_BIRTH = "9890"
-
-
-def _birth_date(day: Any) -> str | None:
-    """Check that the host can add the ages of its growth tables to it. (Its forms and its API accept every date.)"""
-    if not day or day < _YOUNGEST_BIRTH:
-        return None
-    return too_far_in_the_future(day)
 
 
 def _age(duration: Any) -> str | None:
-    """Check an age of the growth tables: 0 to 100 years, so that it can be added to any birth date."""
+    """Check an age of the growth tables, which is added to birth dates: 0 to 100 years."""
     if duration is None or timedelta() <= (parse_duration(duration) or timedelta()) <= _OLDEST:
         return None
     return _("“%(value)s” is no age of a child") % {"value": duration}
@@ -418,8 +411,7 @@ def _feeding_type(value: Any) -> str | None:
 
 
 def _duration(duration: Any) -> str | None:
-    """Check that a duration has at most four digits of days: the host cannot add up longer ones (2.10), nor add them to
-    a moment."""
+    """Check that a duration has at most four digits of days: the host cannot add up longer ones (2.10)."""
     if not duration or duration.find(" ") <= len("-9999"):
         return None
     return _too_long(duration)
@@ -428,17 +420,6 @@ def _duration(duration: Any) -> str | None:
 def _computed_duration(duration: Any) -> str | None:
     """Check a duration that the host has always computed from start and end, and that its pages add up."""
     return _("it must not be empty") if duration is None else _duration(duration)
-
-
-#: With the longest interval, the next dose after an earlier or a later moment would have no date.
-_FIRST_DOSE, _LAST_DOSE = "0030", "9970"
-
-
-def _next_dose(interval: Any, time: Any) -> str | None:
-    """Check that the host can add the interval to the time of a dose."""
-    if not interval or (time and _FIRST_DOSE <= time < _LAST_DOSE):
-        return _duration(interval)
-    return _too_long(interval)
 
 
 #: How much deeper in the stack a page may parse JSON.

@@ -354,22 +354,28 @@ def _own_kind(field: Field[Any, Any]) -> Kind:
 
     def dump(value: Any) -> Plain:
         if is_protected_type(value) and not isinstance(value, (dt.date, dt.time, dt.timedelta, Decimal)):
-            return plain_float(value) if isinstance(value, float) else value
-        text = text_of(value)
-        _check_writable(text)
-        again = load(text)  # columns can hold more than their fields take; nobody could restore that
+            plain = plain_float(value) if isinstance(value, float) else value
+        else:
+            plain = text_of(value)
+            _check_writable(plain)
+        again = load(plain)  # columns can hold more than their fields take; nobody could restore that
         # A field that does not know its own text would change the value with each restore.
-        if not _are_equal(again, value) and stored(again) != stored(value):
-            raise ValueError(text)
-        return text
+        if not (_are_equal(again, value) or is_stored_alike(again, value)) or is_stored_as_null(value):
+            raise ValueError(plain)
+        return plain
 
     def text_of(value: Any) -> Plain:
         return field.value_to_string(SimpleNamespace(**{field.attname: value}))  # type: ignore[arg-type]
 
-    def stored(value: Any) -> str:
-        """Return what is written into the column, as text, since some values equal nothing: NaN, for one."""
-        prepared = field.get_prep_value(value)
-        return str(text_of(value)) if prepared is value else repr(prepared)
+    def is_stored_alike(one: Any, other: Any) -> bool:
+        """Tell whether two values are written into the column alike. Some values equal nothing: NaN, for one."""
+        prepared = field.get_prep_value(one), field.get_prep_value(other)
+        if _are_equal(*prepared) or repr(prepared[0]) == repr(prepared[1]):
+            return True
+        return prepared[0] is one and prepared[1] is other and str(text_of(one)) == str(text_of(other))
+
+    def is_stored_as_null(value: Any) -> bool:
+        return field.get_prep_value(value) is None
 
     def load(value: Any) -> Any:
         try:

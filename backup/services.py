@@ -498,6 +498,8 @@ def inspect_backup(
     ):
         with database.snapshot() as reader:
             tables = tables_here()
+            if not options.without_safety_copy:  # otherwise a new file is made
+                reader.refuse_broken_indexes(tables)
             moments = {t.label: moment for t in tables if (moment := babybuddy.date_column_of(t))}
             preview = PreviewCollector(spool, options.mode, moments, babybuddy.USES)
             placing = Placing(archive, leave_out=options.leave_out)

@@ -9,7 +9,9 @@ from django.utils import formats, timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from .. import babybuddy
 from ..conf import conf
+from ..options import Place
 from ..presentation import names
 from ..presentation.kept import entered_in
 from ..proof import Verdict
@@ -80,8 +82,19 @@ def failed(backup: StoredBackup) -> str:
 
 
 def lossy(backup: StoredBackup) -> str:
-    """Return a message that names the places of missing values, not the values: it may be sent by mail."""
-    places = [describe(place.model, place.pk, place.field, "") for place in backup.left_out.named[:3]]
+    """Return a message that names the places of missing values, not the values: it may be sent by mail.
+
+    What is said of a table as a whole, such as that an index lacks rows, has no value of a record in it. Records whose
+    keys are secret have none in their places either.
+    """
+
+    def is_of_a_record(place: Place) -> bool:
+        return place.pk is not None or place.model in babybuddy.SECRET_KEYS
+
+    places = [
+        describe(place.model, place.pk, place.field, "" if is_of_a_record(place) else place.reason)
+        for place in backup.left_out.named[:3]
+    ]
     return ngettext(
         "The last automatic backup (%(date)s) lacks %(n)s value that cannot be read: %(places)s. Mend it, on the page "
         "of the entry, say. Older backups that lack nothing stay.",

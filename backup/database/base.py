@@ -87,7 +87,7 @@ A subclass may define, if the engine needs it to be correct
 `last_number(table)`, `numbered(table, low, high)`
     Return the highest number that a row of a damaged table may have, and its rows by number.
 `broken_indexes(table)`
-    Return which tables in the database have an index that lacks rows, so that they cannot be read by that.
+    Return which tables in the database have an index that lacks rows or is damaged, so that none can be found by that.
 `cursor()`, `quote(name)`, `table_names()`, `schema_editor()`
     A cursor of the driver, a quoted name, the names of all tables, an editor of tables; for engines where those of
     Django will not do.

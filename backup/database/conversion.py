@@ -10,12 +10,9 @@ from django.core.exceptions import ValidationError
 from ..kinds import (
     BINARY,
     BOOLEAN,
-    DATE,
-    DATETIME,
     INTEGER,
     JSON,
     TEXT,
-    TIME,
     Kind,
     Plain,
     load_json,
@@ -103,14 +100,29 @@ class Conversion(Session):
         dump = column.kind.dump
 
         def convert(raw: Any) -> Plain:
-            value = raw
+            value = last = raw
             for converter in converters:
                 value = converter(value, expression, connection)
-            if value is None and column.kind in (DATE, TIME, DATETIME):
-                raise ValueError(raw)  # Django's conversion would take it for a missing value
-            return value if value is None else dump(value)
+                last = last if value is None else value
+            return self._taken_for_none(column, raw, last) if value is None else dump(value)
 
         return ColumnReader(self.quote(column.column), each(convert))
+
+    def _taken_for_none(self, column: Column, raw: Any, last: Any) -> Plain:
+        """Return the plain form of a value that is not NULL, though its field reads it as None, such as "". Raises
+        `ValueError` if the field would not write it again.
+
+        `raw`: the value of the driver; `last`: what it was before it became None.
+        """
+        if column.kind.name == "own":
+            plain = last if isinstance(last, str | int) else column.kind.dump(last)
+            (written,) = self._plain_writer(column)([plain])
+            if written is not None and str(written) in (
+                str(raw),
+                str(last),
+            ):  # a driver may write another type
+                return plain
+        raise ValueError(raw)  # Django's conversion would take it for a missing value
 
     def writer_of(self, column: Column) -> ConvertAll:
         """Return a function that converts plain values of a column to values for the driver."""

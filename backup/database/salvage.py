@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import compress
 from typing import Any
 
@@ -10,7 +10,8 @@ from django.db import DatabaseError
 from django.utils.translation import gettext as _
 
 from ..kinds import INTEGER, Plain
-from ..tables import Batch, Relation, Table
+from ..options import Place, Places
+from ..tables import Batch, Relation, Table, place_of, places_in_words
 from .errors import reason_of
 from .reading import Reading
 from .session import RawRows
@@ -55,15 +56,30 @@ class Salvage(Reading):
         """Note which indexes of a table and of its relations lack rows: who reads by such an index lacks them, too,
         without any error. Raises `DatabaseError` if the table is to be read without its indexes.
         """
+        for db_table, place in self._broken(table):
+            self.unindexed.add(db_table)
+            self._note(table, None, place.field, place.reason)
+        if table.db_table in self.unindexed:
+            raise DatabaseError("malformed: an index lacks rows")
+
+    def refuse_broken_indexes(self, tables: Iterable[Table]) -> None:
+        """Raise `Damaged` if an index of one of the tables lacks rows: a restore could not find these, and would let
+        them be, or leave them to another record than the one that they belong to."""
+        broken = Places()
+        for table in tables:
+            for _db_table, place in self._broken(table):
+                broken.add(place)
+        if broken:
+            raise self.damaged(DatabaseError("; ".join(places_in_words(broken))))
+
+    def _broken(self, table: Table) -> Iterator[tuple[str, Place]]:
+        """Yield (name of the table in the database, what is wrong) for each broken index: see `broken_indexes`."""
         names = {relation.db_table: relation.name for relation in table.relations}
         for db_table, reason in self.broken_indexes(table).items():
-            self.unindexed.add(db_table)
             text = _(
                 "all rows can be read, but an index lacks some (%(reason)s): REINDEX in sqlite3 repairs it"
             )
-            self._note(table, None, names.get(db_table), text % {"reason": reason})
-        if table.db_table in self.unindexed:
-            raise DatabaseError("malformed: an index lacks rows")
+            yield db_table, place_of(table.label, None, names.get(db_table), text % {"reason": reason})
 
     def count(self, table: Table, after: Plain = None) -> int:
         try:

@@ -72,8 +72,8 @@ class ValueChecks:
             may_be_empty = column.field.blank or babybuddy.may_be_empty(table.label, column.name)
             if column.kind is TEXT and not may_be_empty:
                 yield place, _emptiness
-            if column.kind is DATETIME and babybuddy.is_care(table.label):
-                yield place, _Moments(babybuddy.latest(table.label))
+            if column.kind is DATETIME and (too_late := babybuddy.latest(table.label)):
+                yield place, _Moments(too_late)
             if isinstance(column.field, FileField):
                 yield (
                     place,
@@ -164,27 +164,20 @@ def _emptiness(value: Plain) -> str | None:
     return _("it must not be empty") if value == "" else None
 
 
-#: Moments before the first of these, or from the second on, have no local time in some time zone: pages would fail.
-_FIRST, _LAST = "0001-01-02", "9999-12-31"
-
-
 class _Moments:
-    """A check of moments. `too_late`: the first one that is too far in the future for the host; None if none is."""
+    """A check of moments. `too_late`: the first one that is too far in the future for the host."""
 
-    def __init__(self, too_late: str | None) -> None:
-        self._too_late = too_late or _LAST
+    def __init__(self, too_late: str) -> None:
+        self._too_late = too_late
 
     def __call__(self, value: Plain) -> str | None:
-        if value is None or _FIRST <= value < self._too_late:
+        if value is None or value < self._too_late:
             return None
-        if _FIRST <= value < _LAST:
-            return babybuddy.too_far_in_the_future(value)
-        return _("“%(value)s” is no moment that every time zone has") % {"value": value}
+        return babybuddy.too_far_in_the_future(value)
 
     def may_be_wrong(self, values: Sequence[Any]) -> bool:
         """Tell whether one of the moments may be refused. This is many times as fast as to check each."""
-        moments = [*filter(None, values)] if None in values else values
-        return bool(moments) and not (min(moments) >= _FIRST and max(moments) < self._too_late)
+        return max(filter(None, values), default="") >= self._too_late
 
 
 def _validity(column: Column, validators: Sequence[Callable[[Any], None]]) -> Check:

@@ -217,13 +217,13 @@ def places_of(table, file):
         return [(number - 1) * size for (number,) in pages], size
 
 
-def hurt(table, which, file=None):
-    """Overwrite a page of a table, or of an index, with 0xff: `which` of them."""
+def hurt(table, which, file=None, content=b"\xff"):
+    """Overwrite a page of a table, or of an index: `which` of them."""
     file = file or path()
     places, size = places_of(table, file)
     with file.open("r+b") as raw:
         raw.seek(places[which])
-        raw.write(b"\xff" * size)
+        raw.write(content * size)
 
 
 def forget_last(index):
@@ -296,10 +296,57 @@ def test_rows_around_a_damaged_page(many, which):
     assert records_of(file)["core.child"]
 
 
-def test_a_damaged_index_is_no_reason(family):
+def hide(count):
+    """Let the index by which the notes of a child are found lack the last rows of those, as a disk does that loses
+    what was written. Returns its name."""
+    (index,) = [name for name in names_of_indexes("core_note") if "child" in name]
+    connection.close()
+    with closing(sqlite3.connect(path(), isolation_level=None)) as database:
+        made = database.execute("SELECT * FROM sqlite_master WHERE name = ?", [index]).fetchone()
+        database.execute("PRAGMA writable_schema = ON")
+        database.execute("DELETE FROM sqlite_master WHERE name = ?", [index])
+    with closing(sqlite3.connect(path(), isolation_level=None)) as database:
+        database.execute(
+            "INSERT INTO core_note (child_id, note, time, image) SELECT child_id, note, time, image FROM core_note"
+            " LIMIT ?",
+            [count],
+        )
+        database.execute("PRAGMA writable_schema = ON")
+        database.execute("INSERT INTO sqlite_master VALUES (?, ?, ?, ?, ?)", made)
+    return index
+
+
+@pytest.mark.parametrize("clear", [True, False])
+def test_an_index_by_which_rows_of_a_child_are_found(many, clear):
+    """A restore in which the child is another one would leave the rows to that one which it does not find."""
+    file, there = take(), core.Note.objects.count()
+    index = hide(30)
+    before, records = snapshot(), records_of(take(leave_out=True))
+    assert len(records["core.note"]) == there + 30
+    with pytest.raises(Unreadable, match=rf"core.note: .*{index}.*REINDEX"):
+        take()
+    for refused in (services.inspect_backup, services.restore_backup):
+        with pytest.raises(Damaged) as caught:
+            refused(file, CLEAR if clear else RestoreOptions(RestoreMode.OVERWRITE))
+        assert index in "".join([str(caught.value), *caught.value.details])
+        assert caught.value.offer == "without_safety_copy"
+    assert not differences(before, snapshot())
+    with connection.cursor() as cursor:
+        cursor.execute("REINDEX")
+    assert records_of(take()) == records
+    services.restore_backup(file, CLEAR)
+
+
+@pytest.mark.parametrize("content", [b"\0", b"\xff"])
+@pytest.mark.parametrize("table", ["core_note", "auth_user_groups"])
+def test_an_index_that_cannot_be_read(many, table, content):
+    """All rows can be, which a backup has; but no page of the host can look one up."""
     before = records_of(take())
-    hurt(index_of("auth_user_groups"), 0)
-    assert records_of(take()) == before
+    label = table.replace("_", ".") if table == "core_note" else "auth.user, field groups"
+    hurt(index_of(table), 0, content=content)
+    with pytest.raises(Unreadable, match=f"{label}: .*malformed.*REINDEX"):
+        take()
+    assert records_of(take(leave_out=True)) == before
 
 
 def test_an_index_that_lacks_rows(family):
@@ -355,11 +402,15 @@ def test_rows_in_a_wrong_place(many, one, other):
 
 
 def index_of(table):
+    return names_of_indexes(table)[0]
+
+
+def names_of_indexes(table):
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT name FROM sqlite_master WHERE type = 'index' AND tbl_name = %s AND sql <> ''", [table]
         )
-        return cursor.fetchone()[0]
+        return [name for (name,) in cursor.fetchall()]
 
 
 def test_a_table_that_is_missing(family):

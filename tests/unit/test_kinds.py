@@ -406,6 +406,58 @@ def test_a_value_that_its_field_would_read_as_another_is_refused():
         kind.dump(["a", "b"])
 
 
+class YesOrNo(models.CharField):
+    """Python sees true or false, the database "Y" or "N"."""
+
+    def from_db_value(self, value, expression, connection):
+        return value == "Y"
+
+    def get_prep_value(self, value):
+        return "Y" if value else "N"
+
+
+class YesOrNoAgain(YesOrNo):
+    def to_python(self, value):
+        return value
+
+
+def test_a_truth_that_its_field_would_read_as_another_is_refused():
+    """To a text field, false is the text "False", which is true."""
+    dump = kind_of(field_of_its_own(YesOrNo())).dump
+    assert dump(True) is True
+    with pytest.raises(ValueError, match="False"):
+        dump(False)
+    dump = kind_of(field_of_its_own(YesOrNoAgain())).dump
+    assert [dump(True), dump(False)] == [True, False]
+
+
+class Euros(models.IntegerField):
+    """Python sees euros, the database cents."""
+
+    def from_db_value(self, value, expression, connection):
+        return None if value is None else value / 100
+
+    def get_prep_value(self, value):
+        return None if value is None else round(value * 100)
+
+
+def test_a_number_that_its_field_would_read_as_another_is_refused():
+    dump = kind_of(field_of_its_own(Euros())).dump
+    assert dump(2.0) == 2.0
+    with pytest.raises(ValueError, match=r"1\.5"):
+        dump(1.5)
+
+
+class AnyNumber(models.FloatField):
+    def from_db_value(self, value, expression, connection):
+        return value
+
+
+def test_numbers_of_its_own_field_are_as_others():
+    dump = kind_of(field_of_its_own(AnyNumber())).dump
+    assert list(map(dump, [1, 1.5, float("nan"), float("inf")])) == [1, 1.5, "NaN", "Infinity"]
+
+
 def test_a_text_of_a_field_that_no_file_can_hold_is_refused():
     kind = kind_of(field_of_its_own(Strange(str)))
     with pytest.raises(ValueError, match="surrogates"):

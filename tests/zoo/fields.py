@@ -22,3 +22,13 @@ class SizeField(models.CharField):
 
     def value_to_string(self, obj):
         return self.get_prep_value(self.value_from_object(obj))
+
+
+class EmptyIsNone(models.CharField):
+    """Python sees None instead of "", as many do it where a column may not be NULL."""
+
+    def from_db_value(self, value, expression, connection):
+        return value or None
+
+    def get_prep_value(self, value):
+        return super().get_prep_value(value) or ""

@@ -7,7 +7,7 @@ from django.contrib.contenttypes.fields import GenericForeignKey
 from django.contrib.contenttypes.models import ContentType
 from django.db import models
 
-from tests.zoo.fields import SizeField
+from tests.zoo.fields import EmptyIsNone, SizeField
 
 
 class Specimen(models.Model):
@@ -296,6 +296,13 @@ class Privilege(Permission):
     """Inherits from a model that is in no backup."""
 
     price = models.IntegerField()
+
+
+class Plate(models.Model):
+    """A stored "" that Python does not see."""
+
+    serial = EmptyIsNone(max_length=20, unique=True)
+    text = EmptyIsNone(max_length=20, null=True)
 
 
 class Ghost(models.Model):

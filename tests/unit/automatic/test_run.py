@@ -4,6 +4,7 @@ import datetime as dt
 import os
 import queue
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,10 +19,11 @@ from backup import log as backup_log
 from backup import services
 from backup.archive import Key
 from backup.automatic import __main__ as child
-from backup.automatic import look, outlook, run, status
+from backup.automatic import look, messages, outlook, run, status
 from backup.automatic.status import State, acknowledge
 from backup.conf import conf
 from backup.exceptions import BackupError, Busy, Forbidden, StorageFailed
+from backup.options import Place, Places
 from backup.storage import elsewhere, files, kept
 from backup.storage.kept import BackupKind
 from backup.storage.state import LastRun
@@ -471,6 +473,18 @@ def test_mended_to_what_was_left_out(nightly, at):
     assert made(at("2026-11-04 03:00")) is True
     with freeze_time(at("2026-11-04 12:00")):
         assert status.status().state is State.OK
+
+
+def test_what_is_wrong_with_a_table_is_said(nightly):
+    """A mail without it would not say how to mend it. Of a record, only the place is named."""
+    places = [
+        Place("core.feeding", None, None, "an index lacks some"),
+        Place("core.note", 1, "note", "secret"),
+        Place("authtoken.token", None, "created", "secret"),
+    ]
+    message = messages.lossy(replace(services.keep_backup(), left_out=Places(places, 3)))
+    assert "core.feeding: an index lacks some, core.note 1, field note, authtoken.token, field" in message
+    assert "secret" not in message
 
 
 def found_newest():
