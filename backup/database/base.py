@@ -26,8 +26,8 @@ A subclass must define
 `size()`
     Return the size of the database in bytes; None if that is unknown.
 `reset_sequences(tables)`
-    Make sure that the next row of each table, and of each relation, gets a free key, even if the restore is rolled
-    back.
+    Make sure that the next row of each table, and of each relation, gets a free key. If the restore is rolled back, the
+    keys that come next must be free as well, and should be those of before.
 `next_keys(tables)`
     Return table -> the key that its next row gets, for tables whose keys are given by the database. A table for which
     this is unknown is left out.
