@@ -11,6 +11,8 @@ A subclass must define
 `lock(job)`
     A context manager: a lock for each `Job`, held by one process at a time of all processes and machines that use the
     database. Raises `Busy` at once if another process holds it. It is released when its holder dies, however it dies.
+    Yields a function that takes it again if it was lost, as with a connection, and raises `Busy` if another process has
+    it by then. It returns whether the lock was still held.
 `lock_out_writers(tables)`
     Run the first statements of a restore's transaction: wait until nobody is writing to these tables and their
     relations, then keep others from writing to them until the transaction ends. Later reads see everything that was

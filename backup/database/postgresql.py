@@ -37,6 +37,7 @@ from ..tables import Column, Table
 from .base import Database, is_checked
 from .conversion import ColumnReader
 from .errors import Job, already_running, reason_of, somebody_writes
+from .session import EnsureHeld
 from .values import (
     Checked,
     ConvertAll,
@@ -199,17 +200,38 @@ class PostgreSQL(Database):
         ]
 
     @contextmanager
-    def lock(self, job: Job) -> Iterator[None]:
+    def lock(self, job: Job) -> Iterator[EnsureHeld]:
+        with ExitStack() as stack:
+            holder = stack.enter_context(self._holding(job))
+
+            def ensure_held() -> bool:
+                nonlocal holder
+                sql = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND virtualtransaction = %s"
+                held = bool(self.fetch(sql, [holder]))
+                if not held:
+                    holder = stack.enter_context(self._holding(job))
+                return held
+
+            yield ensure_held
+
+    @contextmanager
+    def _holding(self, job: Job) -> Iterator[str]:
         """Hold a lock in a transaction on a separate connection: a pooler may give each transaction another session, so
-        that a lock of the session could end up with somebody else."""
+        that a lock of the session could end up with somebody else. Yields the name that the server has for the
+        transaction."""
         connection = self.connection.copy()
         try:
             connection.set_autocommit(False)
             holder = PostgreSQL(connection)
             holder._set({"idle_in_transaction_session_timeout": "0"}, local=True)
-            if not holder.fetch("SELECT pg_try_advisory_xact_lock(%s)", [LOCKS[job]])[0][0]:
+            sql = (
+                "SELECT virtualtransaction, pg_try_advisory_xact_lock(%s) FROM pg_locks"
+                " WHERE locktype = 'virtualxid' AND pid = pg_backend_pid()"
+            )
+            ((name, is_mine),) = holder.fetch(sql, [LOCKS[job]])
+            if not is_mine:
                 raise already_running(job)
-            yield
+            yield name
         finally:
             # Release the lock first: the server would hold it until it notices that the connection is closed.
             with suppress(Error):  # also that of a driver's interface, if the connection is closed already
