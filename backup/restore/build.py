@@ -23,7 +23,7 @@ from .accounts import account_changes, in_words, passwords_since
 from .batches import Spool
 from .collation import collation_conflict, collation_conflicts, is_same_text, merge, too_narrow
 from .compare import TextComparison
-from .identity import RESOLVERS, Conflict, Resolver, has_identity
+from .identity import RESOLVERS, Conflict, Resolver, has_identity, shown
 from .pack import pack_all
 from .parts import Others, labels_referred_to, with_owners
 from .photos import Placing, State
@@ -31,7 +31,7 @@ from .plan import Changes, Identical, PhotoChanges, Plan, rows_of
 from .policy import check_policy, lost_in_words, too_narrow_refusal
 from .preview import MOST, PreviewCollector
 from .records import RecordReader
-from .replaced import Lost, Replaced
+from .replaced import Lost, Replaced, counts, generic_reference
 
 
 def build(
@@ -149,6 +149,9 @@ def build(
     accounts = account_changes(plan, database)
     plan = replace(plan, accounts=accounts, warnings=[*plan.warnings, *in_words(accounts)])
     plan = check_policy(plan, database, superuser=superuser)
+    if mode.clears and (lines := _generics_left_behind(plan, database, staying)):
+        warning = _("Rows that were here before refer to something that is not there: %(rows)s")
+        plan = replace(plan, warnings=[*plan.warnings, warning % {"rows": "; ".join(lines)}])
     if plan.refusal is None and mode.clears and (lines := _left_behind(plan, database, referring)):
         lines.append(_("Delete these records first, or take their models out of BACKUP_EXCLUDE."))
         plan = replace(plan, refusal=_refusal_of(lines, offer=""))
@@ -182,6 +185,26 @@ def _left_behind(plan: Plan, database: Database, staying: Sequence[Table]) -> li
                     if value in going[label] and len(lines) < MAX_NAMED:
                         reason = _("it refers to %(model)s %(key)s") % {"model": label, "key": value}
                         lines.append(describe(table.label, key, column.name, reason))
+    return lines
+
+
+def _generics_left_behind(plan: Plan, database: Database, staying: Sequence[Table]) -> list[str]:
+    """Return generic references of models that are not restored to rows that are removed, as lines for people. No
+    database checks these."""
+    lines: list[str] = []
+    with_generics = [table for table in staying if table.generics]
+    for other in [*plan.tables, *plan.emptied] if with_generics else ():
+        going = [*_going(plan, database, other)]
+        for table in with_generics if going else ():
+            for type_place, place in table.generics:
+                column, keys, kind = generic_reference(table, type_place, place, other.label, going)
+                found = database.keys_with(table.db_table, table.key, column, keys, kind)
+                for row in database.rows_by_key(table, found[: MAX_NAMED - len(lines)]).values():
+                    reason = _("it refers to %(model)s %(key)s") % {
+                        "model": other.label,
+                        "key": shown(other, row[place]),
+                    }
+                    lines.append(describe(table.label, row[0], column.name, reason))
     return lines
 
 
@@ -385,6 +408,8 @@ def _count_changes(
             replaced += len(batch.replaced)
             unchanged += batch.unchanged
             gone.add(table, (row[0] for row in batch.replaced))
+            if not plan.mode.clears:
+                gone.add_changed(table, batch.changed)
             preview.add_batch(database, table, batch)
         same = before == unchanged and not added and not changed and not replaced
         read_up_to = plan.identical.get(table.label, Identical()).up_to
@@ -403,9 +428,11 @@ def _count_changes(
         changes[table.label] = Changes(added + replaced, changed, unchanged, removed, replaced)
     replaced_rows = {label: change.replaced for label, change in changes.items()}
     going = gone.find()
-    emptied = gone.emptied()
+    referring = [(table, keys) for table, _part, _targets, keys in gone.referring()]
+    emptied = counts(referring)
+    altered = counts([*referring, *((table, keys) for table, _column, keys in gone.following())])
     for table in tables:
-        keys, more = [*going.get(table.label, ())], emptied.get(table.label, 0)
+        keys, more = [*going.get(table.label, ())], altered.get(table.label, 0)
         if keys or more:
             preview.add_removed(database, table, keys)
             old = changes.get(table.label, Changes())

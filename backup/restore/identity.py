@@ -290,7 +290,7 @@ class MatchedRows(Resolver):
             self.matched.setdefault(table.label, set()).update(matches)
         if len(matches) > 1 or (matches and table.key.refers_to and matches != [key]):
             rows_here = [*{*matches, key}]
-            keys = ", ".join(_shown(table, key) for key in rows_here)
+            keys = ", ".join(shown(table, key) for key in rows_here)
             reason = _("it matches the rows %(keys)s here by different unique values") % {"keys": keys}
             self._conflict(table, row, rows_here, reason)
         elif matches and matches[0] != key:
@@ -387,10 +387,11 @@ def _in_a_circle() -> str:
 
 
 def _claimed_twice(table: Table, key: Plain) -> str:
-    return _("it matches row %(key)s here, as another record does") % {"key": _shown(table, key)}
+    return _("it matches row %(key)s here, as another record does") % {"key": shown(table, key)}
 
 
-def _shown(table: Table, key: Plain) -> str:
+def shown(table: Table, key: Plain) -> str:
+    """Return a key for a message, unless it is secret."""
     return HIDDEN if table.label in babybuddy.SECRET_KEYS else str(key)
 
 
