@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import posixpath
+import re
 import zoneinfo
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -86,6 +87,9 @@ ATTACHED = {"core.tagged"}
 #: Models whose primary key is a secret, such as an API token -> the field that names its owner.
 SECRET_KEYS = {"authtoken.token": "user"}
 
+#: What the names of fields hold whose values nobody may see: passwords of the host's users, and secrets of plug-ins.
+_SECRET = re.compile(r"password|token|secret|api_?key", re.IGNORECASE)
+
 #: Groups of models in a preview, in this order.
 CARE, ACCOUNTS, SEEDED, OTHER = "care", "accounts", "seeded", "other"
 GROUPS = (CARE, ACCOUNTS, SEEDED, OTHER)
@@ -144,6 +148,11 @@ def child_name(table: Table, row: Sequence[Any]) -> str:
     """Return the name of a child. `table`: the one of `CHILD`; `row`: one of its rows."""
     places = {column.name: place for place, column in enumerate(table.columns)}
     return " ".join(str(row[places[name]]) for name in _NAME if name in places and row[places[name]])
+
+
+def is_secret(field: str) -> bool:
+    """Tell whether no page and no message may show the values of a field of this name."""
+    return bool(_SECRET.search(field))
 
 
 def is_entered(label: str) -> bool:
@@ -209,6 +218,13 @@ def apart(table: Table) -> list[list[int]]:
         sets = [("child", date_column.name)]
     places = {column.name: place for place, column in enumerate(table.columns)}
     return [[places[name] for name in names if name in places] for names in sets]
+
+
+def is_same_child(one: Mapping[str, Any], other: Mapping[str, Any], *, has_same_key: bool) -> bool:
+    """Tell whether two records of `CHILD` are the same child: its name and its birth date are the same or, if the keys
+    are, at least one of them. `one`, `other`: the fields."""
+    differs = [any(one.get(name) != other.get(name) for name in names) for names in _APART[CHILD]]
+    return not (all(differs) if has_same_key else any(differs))
 
 
 def version() -> str:

@@ -98,6 +98,7 @@ def _lines(
     references: References,
     photos: NamedPhotos | None,
 ) -> Iterator[tuple[int, bytes]]:
+    counter.begin(table.label)
     for columns in database.batches(table):
         references.see(table, columns)
         if photos is not None:
@@ -221,11 +222,10 @@ class References:
         """`tables`: in the order in which their rows are added."""
         labels = [table.label for table in tables]
         self._keys: dict[Target, set[Plain]] = {}
-        #: Table -> (position in a batch, name, target) of each reference.
-        self._places: dict[Table, list[tuple[int, str, Target]]] = {}
-        #: Table -> (position in a batch, name, model label) of each reference by natural key, to rows that are in no
-        #: backup. If it is dangling, it is a number.
-        self._natural: dict[Table, list[tuple[int, str, str]]] = {}
+        #: Table -> (position in a batch, name, column) of each reference.
+        self._places: dict[Table, list[tuple[int, str, Column]]] = {}
+        #: The same of each reference by natural key, to rows that are in no backup. If it is dangling, it is a number.
+        self._natural: dict[Table, list[tuple[int, str, Column]]] = {}
         for table in tables:
             columns = [(place, column.name, column) for place, column in enumerate(table.columns)]
             related = [
@@ -233,18 +233,10 @@ class References:
                 for place, relation in enumerate(table.relations, len(table.columns))
             ]
             checked = [part for part in (*columns, *related) if is_checked(part[2])]
-            self._places[table] = [
-                (place, name, _target(column))
-                for place, name, column in checked
-                if column.refers_to in labels
-            ]
-            self._natural[table] = [
-                (place, name, column.refers_to)
-                for place, name, column in checked
-                if column.refers_to in NATURAL
-            ]
-        for target in [target for places in self._places.values() for _place, _name, target in places]:
-            self._keys[target] = set()
+            self._places[table] = [part for part in checked if part[2].refers_to in labels]
+            self._natural[table] = [part for part in checked if part[2].refers_to in NATURAL]
+        for column in [column for places in self._places.values() for _place, _name, column in places]:
+            self._keys[_target(column)] = set()
         #: The dangling references.
         self._dangling = Places()
         #: Keys that were referred to before they were seen, since the table refers to itself or to a later one -> the
@@ -260,7 +252,8 @@ class References:
                 if arrived := self._waiting[target]:
                     for value in arrived.keys() & batch[place]:
                         del arrived[value]
-        for place, name, target in self._places[table]:
+        for place, name, column in self._places[table]:
+            target = _target(column)
             known, waiting = self._keys[target], self._waiting[target]
             may_come = self._order[target[0]] >= self._order[table.label]
             is_relation = place >= len(table.columns)
@@ -269,14 +262,14 @@ class References:
             for key, own in zip(batch[0], batch[place], strict=True) if unknown else ():
                 for value in unknown.intersection(own if is_relation else [own]):
                     places = waiting.setdefault(value, Places()) if may_come else self._dangling
-                    places.add(_dangling(table, key, name, target[0], value))
-        for place, name, label in self._natural[table]:
+                    places.add(_dangling(table, key, name, column, value))
+        for place, name, column in self._natural[table]:
             is_relation = place >= len(table.columns)
             if int in map(type, chain.from_iterable(batch[place]) if is_relation else batch[place]):
                 for key, own in zip(batch[0], batch[place], strict=True):
                     for value in own if is_relation else [own]:
                         if type(value) is int:
-                            self._dangling.add(_dangling(table, key, name, label, value))
+                            self._dangling.add(_dangling(table, key, name, column, value))
 
     def dangling(self) -> Places:
         """Return the dangling references, when all rows were added."""
@@ -287,8 +280,8 @@ class References:
         return self._dangling
 
 
-def _dangling(table: Table, key: Plain, name: str, label: str, value: Plain) -> Place:
-    return place_of(table.label, key, name, refers_to_nothing(label, value))
+def _dangling(table: Table, key: Plain, name: str, column: Column, value: Plain) -> Place:
+    return place_of(table.label, key, name, refers_to_nothing(column, value))
 
 
 def _target(column: Column) -> Target:

@@ -20,7 +20,7 @@ from .log import logger
 from .media import NamedPhoto, UnreadablePhotoError
 from .storage import files, kept
 from .storage.keys import unlocked
-from .storage.photos import Photos
+from .storage.photos import Photos, is_whole
 
 #: A photo must have been unchanged for this long before the backup, since clocks differ. Otherwise it is read again.
 MARGIN = dt.timedelta(days=1)
@@ -84,9 +84,9 @@ class Keeping:
         if not self._photos.has(photo, self._key):
             return False
         if self._mends:
-            is_whole = self._photos.is_whole(photo, self._key)
-            self.mended += not is_whole
-            return is_whole
+            is_good = is_whole(self._photos, photo, self._key)
+            self.mended += not is_good
+            return is_good
         return photo.sha256 in self._named or self._photos.is_young(photo, self._key)
 
 

@@ -14,7 +14,7 @@ from django.utils.translation import ngettext
 
 from .conf import aware_now
 from .database import Database, reason_of
-from .exceptions import AlreadyRestored, BackupError, Busy, NoSafetyCopy
+from .exceptions import AlreadyRestored, BackupError, Busy, Forbidden, NoSafetyCopy
 from .log import logger
 from .storage import kept, state
 
@@ -78,6 +78,18 @@ def copy_to_undo(last: state.LastRestore | None) -> str:
             % {"name": last.safety_copy}
         )
     return last.safety_copy
+
+
+def forbidden_undo(copy: str) -> Forbidden:
+    """Return the error for whoever may not change accounts, as going back to a safety copy would."""
+    return Forbidden(
+        _(
+            "Going back would change user accounts, permissions or API tokens. Only a superuser can do that. You can "
+            "restore the entries of the safety copy alone, with “kept=%(name)s”, “clear_existing_data=true” and "
+            "“parts=entries”."
+        )
+        % {"name": copy}
+    )
 
 
 @contextmanager

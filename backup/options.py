@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Protocol
+
+from . import babybuddy
+
+#: Stands for a secret, such as a password or a token's key, where a value is shown or quoted.
+HIDDEN = "•••"
 
 
 class RestoreMode(enum.Enum):
@@ -94,6 +99,12 @@ class Place:
     field: str | None
     reason: str
 
+    def without_secrets(self) -> Place:
+        """Return the place of a file without a reason that may quote a secret, as earlier versions wrote it."""
+        if HIDDEN in self.reason or not babybuddy.is_secret(self.field or self.reason):
+            return self
+        return replace(self, reason=HIDDEN)
+
 
 @dataclass
 class Places:
@@ -159,6 +170,10 @@ class RecordCounter:
 
     def __init__(self, reporter: Reporter, total: int) -> None:
         self._reporter, self._total, self._done = reporter, total, 0
+
+    def begin(self, label: str) -> None:
+        """Report the model whose records come next, so that an error while they are read is not put down to another."""
+        self.add(label, 0)
 
     def add(self, label: str, count: int) -> None:
         self._done += count

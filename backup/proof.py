@@ -150,7 +150,7 @@ def _bring_photos(
     Returns the checksums of those that are there, but need not be read: see `prove`. Raises `StorageFailed`.
     """
     beside, known = photos_beside(source), []
-    if beside is None:
+    if beside is None or is_database(source):
         return []
     folder.mkdir()
     with open_archive(source, edited=True, keys=Keys(key)) as archive:

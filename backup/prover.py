@@ -161,7 +161,9 @@ def _not_held(archive: Archive, tables: list[Table], database: Database, text: s
             for place, column in enumerate(table.columns):
                 for key, value in zip(batch[0], batch[place], strict=True):
                     if value is not None and not database.can_hold(column, value):
-                        return describe(table.label, str(key), column.name, text % {"value": value})
+                        return describe(
+                            table.label, str(key), column.name, text % {"value": column.shown(value)}
+                        )
     return ""
 
 

@@ -40,7 +40,7 @@ from .site import damage_explained, tables_here, tables_outside
 from .storage import kept, placed, state
 from .storage.keys import unlocked
 from .tables import Table, places_in_words
-from .todays_schema import brought_to_todays_schema, is_superuser, superusers_only
+from .todays_schema import brought_to_todays_schema, is_superuser, offers_for, superusers_only
 from .upgrade import schema
 
 
@@ -70,6 +70,7 @@ def restore(
     tables = tables_here()
     with ExitStack() as stack:
         stack.enter_context(gc_paused())
+        stack.enter_context(offers_for(user))
         stack.enter_context(damage_explained(database, options))
         stack.enter_context(database.exact_session())
         rescue = None

@@ -3,6 +3,8 @@ between it and people.
 
 `user`: the `User` who does it; None is the command line, which may do everything. `reporter`: is informed of the
 progress. All functions raise `exceptions.BackupError`, or rather the subclasses that their docstrings name.
+
+Longer than most modules, since there are many of them. What they are made of is in modules of its own.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ from .database import database_of
 from .database.sqlite_file import is_database
 from .dump import Store, gc_paused
 from .exceptions import (
+    Forbidden,
     InvalidBackup,
     KeyNeeded,
     LocationFailed,
@@ -42,7 +45,7 @@ from .exceptions import (
     WrongKey,
 )
 from .keeping import Keeping
-from .last_restore import copy_to_undo, unless_carried_out
+from .last_restore import copy_to_undo, forbidden_undo, unless_carried_out
 from .last_restore import ensure_not_repeated as ensure_not_repeated  # also part of the API
 from .log import logged
 from .making import file_name, write_backup
@@ -69,7 +72,7 @@ from .storage import files, kept, state
 from .storage.elsewhere import ask_again
 from .storage.keys import Place, key_for, unlocked
 from .tables import places_in_words
-from .todays_schema import brought_to_todays_schema, is_superuser, look_at
+from .todays_schema import brought_to_todays_schema, is_superuser, look_at, offers_for
 from .upgrade import schema
 
 #: An undo restores exactly the earlier state, whatever apps there are now, and whatever was wrong with that state.
@@ -486,6 +489,7 @@ def inspect_backup(
     with (
         logged("preview", user) as log,
         gc_paused(),
+        offers_for(user),
         damage_explained(database),
         database.exact_session(),
         at_todays_schema(source, options, key=key, user=user) as backup,
@@ -590,15 +594,20 @@ def undo_restore(
                 as_it_was=is_ours,
                 undoes=is_ours and undone is not None and undone.kept_passwords,
             )
-            result = restore(
-                source,
-                options,
-                user=user,
-                reporter=reporter,
-                idempotency_key=idempotency_key or copy,
-                key=key,
-                undo=Undo(label, undone),
-            )
+            try:
+                result = restore(
+                    source,
+                    options,
+                    user=user,
+                    reporter=reporter,
+                    idempotency_key=idempotency_key or copy,
+                    key=key,
+                    undo=Undo(label, undone),
+                )
+            except Forbidden as error:
+                if without_safety_copy:
+                    raise
+                raise forbidden_undo(copy) from error
         log(f"{result.records} records of {copy}, safety copy {result.safety_copy}")
         return result
 

@@ -28,7 +28,7 @@ from django.utils.translation import ngettext
 from . import babybuddy
 from .exceptions import InvalidRecord
 from .kinds import DECIMAL, INTEGER, JSON, NATURAL, Kind, Plain, kind_of, most_places, places_of, target_of
-from .options import Place, Places
+from .options import HIDDEN, Place, Places
 from .scope import generic_references, label_of
 
 #: The highest key that a database gives by itself, by the type of the key.
@@ -95,6 +95,25 @@ class Column:
         return remote is not None and (not self.field.null or remote.on_delete is CASCADE)
 
     @property
+    def is_secret(self) -> bool:
+        """Whether no page and no message may show its values: passwords, keys of tokens, and what refers to these."""
+        return babybuddy.is_secret(self.name) or any(
+            field.primary_key and label_of(field.model) in babybuddy.SECRET_KEYS
+            for field in (self.field, target_of(self.field))
+        )
+
+    def shown(self, value: object) -> object:
+        """Return a value as messages quote it."""
+        return HIDDEN if self.is_secret else value
+
+    def without_secret(self, reason: str, value: object) -> str:
+        """Return a reason that somebody else gave, up to where it quotes a secret value, or the beginning of one."""
+        beginning = "" if value is None else str(value)[:8]
+        if not (self.is_secret and beginning and beginning in reason):
+            return reason
+        return reason.partition(beginning)[0] + HIDDEN
+
+    @property
     def all_canonical(self) -> Callable[[Sequence[Any]], bool]:
         canonical = self._fit if self.kind is DECIMAL else self.kind.all_canonical
         if self.field.null or self.kind is JSON:  # in a JSON field, null is a value
@@ -118,7 +137,7 @@ class Column:
                 raise ValueError(_("a value is needed"))
             plain = None if value is None else check(value)
             if self.kind is DECIMAL and plain is not None and not self._has_room(plain):
-                raise ValueError(cannot_store(_short(plain)))
+                raise ValueError(cannot_store(self, _short(plain)))
             return plain
 
         return checked
@@ -390,13 +409,15 @@ class Table:
         for name in fields:
             if name not in self.names:
                 return self.invalid(_("this site has no such field"), pk, name)
-        for name, check in zip(("pk", *self.names), self._checks, strict=True):
+        for name, part, check in zip(("pk", *self.names), self._parts, self._checks, strict=True):
             if name != "pk" and name not in fields:
                 return self.invalid(_("it is missing"), pk, name)
+            value = pk if name == "pk" else fields[name]
             try:
-                check(pk if name == "pk" else fields[name])
+                check(value)
             except (ValueError, TypeError, AttributeError) as error:
-                return self.invalid(str(error), pk, name)
+                column = part.target if isinstance(part, Relation) else part
+                return self.invalid(column.without_secret(str(error), value), pk, name)
         return self.invalid(no_record, pk)
 
     def invalid(self, reason: str, pk: object = None, field: str | None = None) -> InvalidRecord:
@@ -404,10 +425,6 @@ class Table:
         message = describe(self.label, pk, field, reason)
         known = None if self.label in babybuddy.SECRET_KEYS else pk
         return InvalidRecord(message, model=self.label, pk=known, field=field)
-
-
-#: Stands for a secret in a message.
-HIDDEN = "•••"
 
 
 def describe(label: str, pk: object, field: str | None, reason: str) -> str:
@@ -421,18 +438,19 @@ def describe(label: str, pk: object, field: str | None, reason: str) -> str:
     return place if not reason else _("%(place)s: %(reason)s") % {"place": place, "reason": reason}
 
 
-def cannot_store(value: object) -> str:
+def cannot_store(column: Column, value: object) -> str:
     """Return the reason for refusing a value that the database cannot hold."""
-    return _("%(value)s cannot be stored in this database") % {"value": value}
+    return _("%(value)s cannot be stored in this database") % {"value": column.shown(value)}
 
 
 #: The most places that a message names.
 MAX_NAMED = 20
 
 
-def refers_to_nothing(label: str, key: object) -> str:
-    """Return the reason, as a phrase, if a reference to a row of a model is dangling."""
-    return _("it refers to %(model)s %(key)s, which is not there") % {"model": label, "key": key}
+def refers_to_nothing(column: Column, key: object) -> str:
+    """Return the reason, as a phrase, if a reference is dangling."""
+    words = {"model": column.refers_to, "key": column.shown(key)}
+    return _("it refers to %(model)s %(key)s, which is not there") % words
 
 
 def place_of(label: str, pk: Plain, field: str | None, reason: str) -> Place:

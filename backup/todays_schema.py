@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from .archive import GrowingArchive, Key, photos_beside, with_photos
 from .database import database_of
 from .database.sqlite_file import is_database
-from .exceptions import Forbidden
+from .exceptions import BackupError, Forbidden
 from .log import as_our_errors, logged
 from .options import SILENT, Reporter, RestoreOptions
 from .storage.keys import unlocked
@@ -40,7 +40,7 @@ def brought_to_todays_schema(
         )
     database = database_of()
     connection = database.connection
-    with ExitStack() as stack:
+    with offers_for(user), ExitStack() as stack:
         backup: BinaryIO | GrowingArchive = source
         with as_our_errors(), database.damage_explained():
             needs_upgrade, file_key = look_at(source, options.edited, key, leave_out=options.leave_out)
@@ -66,6 +66,17 @@ def brought_to_todays_schema(
                 log(f"{upgraded.seek(0, 2)} bytes")
                 backup = with_photos(upgraded, photos_beside(source))
         yield backup
+
+
+@contextmanager
+def offers_for(user: Any) -> Iterator[None]:
+    """Let errors offer to others than superusers only what they may do."""
+    try:
+        yield
+    except BackupError as error:
+        if error.offer in ("edited", "without_safety_copy") and not is_superuser(user):
+            error.offer = ""
+        raise
 
 
 def superusers_only(user: Any, message: str) -> None:

@@ -330,7 +330,7 @@ def _places(name: str, metadata: dict[str, Any]) -> Places:
             isinstance(text, str) and len(text) <= Limits.text for text in texts
         ):
             raise _wrong_metadata(name)
-    return Places(named, total)
+    return Places([place.without_secrets() for place in named], total)
 
 
 def _warnings(content: Any) -> list[str]:

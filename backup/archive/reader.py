@@ -397,8 +397,8 @@ class Archive:
         if self.metadata.is_sealed and digest.hexdigest() != member.sha256:
             raise InvalidBackup(
                 _(
-                    "“%(file)s” was changed or damaged: its checksum is not the one in metadata.json. If you changed "
-                    "it yourself, restore it as an edited file."
+                    "“%(file)s” was changed or damaged: its checksum is not the one in metadata.json. Choose the "
+                    "backup as it was made. If you changed it yourself, a superuser can restore it as an edited file."
                 )
                 % {"file": shown(member.file)},
                 offer="edited",

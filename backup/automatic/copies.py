@@ -116,22 +116,27 @@ def _note(visit: _Visit, outcome: Seen) -> None:
     for name in visit.pinned:
         with suppress(NoSuchBackup):
             kept.pin(name, True)
-    if visit.losses:
+    for name, found in visit.found:
         with suppress(NoSuchBackup):
-            kept.note(visit.local[0].name, **{guard.SHRUNK: [loss.as_json() for loss in visit.losses]})
+            kept.note(name, **found)
 
 
 @dataclass(frozen=True)
 class _Work:
-    """What to do in each location. `known`: all known backups, by `StoredBackup.identity`. `wanted`: the backups to
-    copy, newest first. `key_ids`: of the keys that backups here and copies anywhere are encrypted with, as far as that
-    is noted. `halted`: see `retention.verdicts`. `site`: the id of this site. `language`: of messages. `user`: see
-    `copy`."""
+    """What to do in each location.
+
+    `known`: all known backups, by `StoredBackup.identity`. `wanted`: the backups to copy, newest first. `local`: the
+    automatic backups in BACKUP_ROOT that can be opened, newest first. `key_ids`: of the keys that backups here and
+    copies anywhere are encrypted with, as far as that is noted. `halted`: see `retention.verdicts`. `keys_here`: the
+    ids of the keys that this server has. `site`: the id of this site. `language`: of messages. `user`: see `copy`.
+    """
 
     known: Mapping[str, StoredBackup]
     wanted: Sequence[StoredBackup]
+    local: Sequence[StoredBackup]
     key_ids: Set[str]
     halted: str
+    keys_here: Set[str]
     site: str
     language: str | None
     user: Any
@@ -144,14 +149,11 @@ def _work(halted: str, user: Any) -> _Work:
     goes = {verdict.backup.name for verdict in retention_of(local, site, halted) if not verdict.stays}
     wanted = [b for b in local if b.kind is not BackupKind.SAFETY and b.name not in goes]
     known = {backup.identity: backup for backup in backups}
-    names = [text for seen in elsewhere.seen().values() for text in seen.copies]
-    names += [b.copies[LOCAL] for b in local]
-    return _Work(known, wanted, _key_ids(names), halted, site, translation.get_language(), user)
-
-
-def _key_ids(names: Iterable[str]) -> set[str]:
-    """Return the ids of the keys that backups of these names are encrypted with."""
-    return {name.key_id for name in parsed(names)} - {""}
+    ids = {key_id for seen in elsewhere.seen().values() for key_id in seen.key_ids}
+    ids |= {backup.key_id for backup in local} - {""}
+    automatic = [b for b in local if b.kind is BackupKind.AUTOMATIC and not b.is_locked]
+    language = translation.get_language()
+    return _Work(known, wanted, automatic, ids, halted, keys.ids(), site, language, user)
 
 
 class _Visit:
@@ -159,8 +161,8 @@ class _Visit:
 
     `before`: the state that was noted before the visit. `seen`: the state as the visit sees it. `known`: the copies
     that were noted before. `removed`: the names of backups whose copy the visit removed. `replaced`: the names of
-    backups whose copy it replaced by another file. `pinned`: the names of those that the location says are pinned, and
-    that were not noted. `local`: the automatic backups in BACKUP_ROOT, newest first. `losses`: see `_compare`.
+    backups whose copy it replaced by another file. `pinned`: the names of those that only the location says are pinned.
+    `found`: names of backups in BACKUP_ROOT, and the facts about them that the visit found: see `_compare`.
     """
 
     def __init__(self, before: Seen, work: _Work) -> None:
@@ -168,14 +170,17 @@ class _Visit:
         self.removed: list[str] = []
         self.replaced: list[str] = []
         self.pinned: list[str] = []
-        self.losses: list[guard.Loss] = []
-        self.local = [backup for backup in work.wanted if backup.kind is BackupKind.AUTOMATIC]
+        self.found: list[tuple[str, dict[str, Any]]] = []
         self.known: Mapping[str, Content] = before.copies
         self._work = work
         self._copies = dict(before.copies)
         # Whether the location lets us delete is only known after a deletion was tried, so that is carried over.
         self._limits = {code: text for code, text in before.limits.items() if code == CannotDelete.code}
         self._gone: list[str] = []
+        #: The backups that cannot be sent, since they are damaged.
+        self._unsent: list[str] = []
+        #: Whether entries may be gone since the newest copy there, so that no copy is removed.
+        self._may_have_shrunk = False
         #: What is pinned there; None if the location cannot be listed.
         self._pins: Pins | None = None
         #: The names of backups there that could not be read. Any photo there may belong to them.
@@ -204,18 +209,24 @@ class _Visit:
         if key is None:
             self._refuse_clear()
         for name in [*map(parse, self._copies)]:
-            self._remove_clear(location, name)
+            if self._is_usable(name.text):
+                self._remove_superseded(location, name)
         photos = PhotoCopies(location)
         lacking = [backup for backup in self._work.wanted if self._lacks(backup, key)]
         photos.complete(self._copies, [backup for backup in self._work.wanted if backup not in lacking])
         for backup in lacking:
-            with suppress(NoSuchBackup):  # it was deleted from BACKUP_ROOT meanwhile
+            try:
                 self._send(location, backup, key, photos)
+            except NoSuchBackup:
+                pass  # it was deleted from BACKUP_ROOT meanwhile
+            except InvalidBackup as error:
+                logger.warning("%s cannot be sent to %s: %s", backup.name, location.name, error.code)
+                self._unsent.append(backup.name)
         if self._pins is not None:
             pinned = {backup.identity for backup in self._work.known.values() if backup.pinned}
             pinned |= _identities(self.pinned)
             self._pins.update(pinned, _identities(self._copies), _identities(self._unread))
-        if self._pins is not None and not self._gone and not self.losses:
+        if self._pins is not None and not self._gone and not self._may_have_shrunk:
             self._tidy(location)
             if not self._work.halted and self._unread <= self._copies.keys():
                 photos.tidy(self._copies)
@@ -241,33 +252,29 @@ class _Visit:
         for name in others[:LEARNED]:
             try:
                 self._copies[name.text] = self._learned(location, name)
-            except (LocationFailed, InvalidBackup) as error:
+            except (LocationFailed, InvalidBackup, NoSuchBackup) as error:
                 if not isinstance(error, CannotRead):
                     logger.warning("%s in %s cannot be used: %s", name.text, location.name, error.code)
-        found = [name for name in others if name.text in self._copies]
-        self.pinned = [n.text for n in found if n.text not in known and n.identity in self._pins.found]
-        self._compare(location, [name for name in found if not self._copies[name.text].is_locked])
+        self.pinned = [name.text for name in there if self._is_pinned_only_there(name)]
+        self._compare(location)
         self._unread = texts - self._copies.keys()
 
-    def _compare(self, location: locations.Location, found: Sequence[Name]) -> None:
-        """Find what was lost since the newest of the copies that were not noted. If these are older than all backups in
-        BACKUP_ROOT, that folder was lost, and so was the backup with which the first new one would have been compared.
-        """
-        then = next((name for name in found if name.kind is BackupKind.AUTOMATIC), None)
-        if then is None or not self.local or then.created >= self.local[-1].created:
-            return
+    def _is_pinned_only_there(self, name: Name) -> bool:
+        """Tell whether a location says that a backup is pinned, and BACKUP_ROOT says nothing of that."""
+        backup = self._work.known.get(name.identity)
+        is_said_here = backup is not None and "pinned" in backup.facts
+        return self._pins is not None and name.identity in self._pins.found and not is_said_here
+
+    def _compare(self, location: locations.Location) -> None:
+        """Find what was lost since the newest copy, if that is older than all backups in BACKUP_ROOT."""
+        usable = sorted(map(parse, filter(self._is_usable, self._copies)), key=_created, reverse=True)
         try:
-            with (
-                locations.open_parts(location, then.path) as before,
-                keys.unlocked(before) as archive,
-                kept.open_backup(self.local[0].name, LOCAL) as here,
-                keys.unlocked(here) as today,
-            ):
-                self.losses = guard.losses(archive, today)
-        except (LocationFailed, InvalidBackup, KeyNeeded, EncryptionUnavailable, NoSuchBackup) as error:
-            logger.warning("%s in %s cannot be compared with: %s", then.text, location.name, error.code)
-            for name in found:  # the next visit tries again, and no rule removes them until then
-                del self._copies[name.text]
+            self.found = guard.found_elsewhere(location, usable, self._work.local)
+        except BackupError as error:
+            logger.warning("the copies in %s cannot be compared with: %s", location.name, error.code)
+            self._may_have_shrunk = True
+        else:
+            self._may_have_shrunk = any(guard.SHRUNK in found for _name, found in self.found)
 
     def _learned(self, location: locations.Location, name: Name) -> Content:
         """Return the content of a file that was not noted before. Raises `LocationFailed`, `InvalidBackup`."""
@@ -276,11 +283,12 @@ class _Visit:
             if backup is None or not backup.is_local:
                 return content_of(file)
             check(file, name)  # if this fails, the backup is sent again
-            return _content(backup, file.seek(0, 2))
+            return backup.content(file.seek(0, 2))
 
     def _lacks(self, backup: StoredBackup, key: Key | None) -> bool:
         """Tell whether a backup must be sent: there is no copy, none encrypted as it should be, or a damaged one."""
         copies = [name for text in self._copies if (name := parse(text)).identity == backup.identity]
+        copies = [name for name in copies if self._is_usable(name.text) or backup.is_locked]
         if key is not None:
             copies = [name for name in copies if name.key_id]
         last = facts.proofs_of(backup.facts).get(self.seen.name, {})
@@ -293,7 +301,7 @@ class _Visit:
 
         Backups anywhere tell that there was one: a new location has none yet, and others cannot be listed.
         """
-        ids = _key_ids(self._copies) | self._work.key_ids
+        ids = {name.key_id for name in parsed(self._copies)} - {""} | self._work.key_ids
         if ids and conf.encrypt is None:
             raise EncryptionUnavailable(
                 _(
@@ -339,14 +347,22 @@ class _Visit:
                 raise
             if self.seen.name in facts.proofs_of(backup.facts):  # of the file that this one replaces
                 self.replaced.append(backup.name)
-            self._copies[name.text] = _content(backup, file.seek(0, 2))
-        self._remove_clear(location, name)
+            self._copies[name.text] = backup.content(file.seek(0, 2))
+        self._remove_superseded(location, name)
 
-    def _remove_clear(self, location: locations.Location, name: Name) -> None:
-        """Delete the unencrypted copy of the same backup, if this copy is encrypted."""
-        clear = f"{name.identity}.zip"
-        if name.key_id and clear in self._copies:
-            self._delete(location, parse(clear))
+    def _remove_superseded(self, location: locations.Location, name: Name) -> None:
+        """Delete the other copies of the same backup that this one makes worthless: one that cannot be opened and, if
+        this one is encrypted, the unencrypted one."""
+        for other in [*map(parse, self._copies)]:
+            is_worse = not self._is_usable(other.text) or (name.key_id and not other.key_id)
+            if other.identity == name.identity and other.text != name.text and is_worse:
+                self._delete(location, other)
+
+    def _is_usable(self, text: str) -> bool:
+        """Tell whether a copy, by its name, can be opened."""
+        content, key_id = self._copies[text], parse(text).key_id
+        is_locked = content.is_locked or (key_id and key_id not in self._work.keys_here)
+        return not (content.is_damaged or is_locked)
 
     # -- removing ---
 
@@ -357,10 +373,10 @@ class _Visit:
             or kept.seen_in(location.name, name.text, self._copies[name.text])
             for name in map(parse, self._copies)
         }
+        pinned = _identities(self.pinned)
         for verdict in retention_of([*backups.values()], self._work.site, self._work.halted):
-            # Nobody knows what a locked copy holds. A site that has lost its keys may need it.
-            is_needed = verdict.backup.is_locked or verdict.backup.name in self.pinned
-            if verdict.stays or is_needed or kept.is_pinned(verdict.backup.name):
+            is_pinned = verdict.backup.identity in pinned or kept.is_pinned(verdict.backup.name)
+            if verdict.stays or is_pinned:
                 continue
             for name in [*map(parse, self._copies)]:
                 if name.identity == verdict.backup.identity and not self._delete(location, name):
@@ -386,6 +402,8 @@ class _Visit:
         state, message = State.OK, messages.there(self._copies)
         if self._gone:
             state, message = State.FAILED, messages.gone(self.seen.name, self._gone, self._copies)
+        elif self._unsent:
+            state, message = State.FAILED, messages.unsent(self.seen.name, self._unsent)
         elif self._limits:
             state, message = State.UNKNOWN, " ".join(self._limits.values())
         elif not self._copies:
@@ -426,19 +444,3 @@ def _created(name: Name) -> dt.datetime:
 
 def _identities(texts: Iterable[str]) -> set[str]:
     return {parse(text).identity for text in texts}
-
-
-def _content(backup: StoredBackup, size: int) -> Content:
-    """Return the content of a copy of a backup. `size`: of the copy, in bytes."""
-    return Content(
-        size,
-        backup.label,
-        backup.by,
-        backup.baby_buddy,
-        backup.counts,
-        backup.photos,
-        backup.photos_size,
-        backup.warnings,
-        backup.left_out,
-        is_locked=backup.is_locked,
-    )

@@ -6,19 +6,29 @@ photos, `retention` removes nothing until a superuser says that this is right.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import datetime as dt
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, BinaryIO, TypeVar
 
 from .. import babybuddy
 from ..archive import Archive
-from ..storage.kept import StoredBackup
+from ..exceptions import BackupError, InvalidBackup, KeyNeeded, LocationFailed, NoSuchBackup
+from ..log import logger
+from ..storage import kept, keys, locations
+from ..storage.facts import UNREADABLE
+from ..storage.kept import BackupKind, StoredBackup
+from ..storage.locations import Location
+from ..storage.names import Name
+
+T = TypeVar("T")
 
 #: The guard steps in if a model lost more records than this, and more than a fifth of them. Fewer are everyday use.
 MANY = 50
 FIFTH = 5
-#: Facts beside a backup: the losses that it shows, and who said, and when, that they are right.
-SHRUNK, ACCEPTED = "shrunk", "accepted"
+#: Facts beside a backup: the losses that it shows; who said, and when, that they are right; the moment of the backup
+#: that it was compared with.
+SHRUNK, ACCEPTED, COMPARED = "shrunk", "accepted", "compared"
 #: Stands for the label of a model in the losses of photos.
 PHOTOS = "photos"
 
@@ -36,6 +46,84 @@ class Loss:
         return asdict(self)
 
 
+def references(backups: Iterable[StoredBackup]) -> list[StoredBackup]:
+    """Return the backups that a new one can be compared with: those that can be opened, and that show no losses
+    themselves, unless a superuser has said that these are right."""
+    return [
+        backup
+        for backup in backups
+        if not (backup.is_damaged or backup.is_locked or UNREADABLE in backup.facts or shrunk([backup]))
+    ]
+
+
+def found_in(file: BinaryIO) -> dict[str, Any]:
+    """Return what the guard says of a new automatic backup, as facts. It is compared with the newest one that can be
+    opened and that shows no losses itself, wherever that is. Raises `StorageFailed`."""
+    try:
+        for backup in references(kept.backups(BackupKind.AUTOMATIC)):
+            found = compare(losses, backup, file)
+            if found is not None:
+                return _facts(found, backup.created)
+    except LocationFailed as error:  # the visit that follows compares: see `found_elsewhere`
+        logger.warning("a new backup cannot be compared: %s", error.code)
+    return {}
+
+
+def compare(comparison: Callable[[Archive, Archive], T], backup: StoredBackup, file: BinaryIO) -> T | None:
+    """Return what `comparison` returns for an older backup and a new one, which is in `file`. None if the older one is
+    damaged, deleted, or encrypted with a lost key. Raises `StorageFailed`."""
+    try:
+        with kept.open_backup(backup.name) as source, keys.unlocked(source) as then:
+            file.seek(0)
+            with keys.unlocked(file) as today:
+                return comparison(then, today)
+    except (InvalidBackup, NoSuchBackup, KeyNeeded) as error:
+        logger.warning("%s cannot be compared with: %s", backup.name, error.code)
+        return None
+
+
+def found_elsewhere(
+    location: Location, copies: Sequence[Name], local: Sequence[StoredBackup]
+) -> list[tuple[str, dict[str, Any]]]:
+    """Compare the newest backup in BACKUP_ROOT with the newest of the copies in a location that are older than all
+    backups in BACKUP_ROOT. If there are any, these may have been lost, and so was the one with which the first new one
+    would have been compared.
+
+    `copies`, `local`: those that can be opened, newest first. Returns the names of local backups, and the facts to note
+    about them. They also say that this was done, so it is done once. Raises `StorageFailed`, or, if none of the copies
+    can be compared with, `InvalidBackup`, `KeyNeeded` or `NoSuchBackup`.
+    """
+    if not local:
+        return []
+    newest, oldest = local[0], local[-1]
+    copies = [n for n in copies if n.kind is BackupKind.AUTOMATIC and n.created < oldest.created]
+    if not copies:
+        return []
+    is_done = str(oldest.facts.get(COMPARED, "")) >= copies[0].created.isoformat()
+    if is_done or any(backup.facts.get(ACCEPTED) for backup in local):
+        return []
+    trouble: BackupError
+    for name in copies:
+        try:
+            with (
+                locations.open_parts(location, name.path) as before,
+                keys.unlocked(before) as then,
+                kept.open_backup(newest.name, kept.LOCAL) as here,
+                keys.unlocked(here) as today,
+            ):
+                found = _facts(losses(then, today), copies[0].created)
+                return [(newest.name, found), (oldest.name, {COMPARED: found.pop(COMPARED)})]
+        except (InvalidBackup, KeyNeeded, NoSuchBackup) as error:
+            trouble = error
+    raise trouble
+
+
+def _facts(losses: Iterable[Loss], moment: dt.datetime) -> dict[str, Any]:
+    """Return the facts about a backup that was compared. `moment`: of the one with which it was."""
+    entries = [loss.as_json() for loss in losses]
+    return {COMPARED: moment.isoformat(), **({SHRUNK: entries} if entries else {})}
+
+
 def losses(before: Archive, now: Archive) -> list[Loss]:
     """Return which models lost records: at least one child, or many records of care; and whether photos were lost.
 
@@ -48,7 +136,7 @@ def losses(before: Archive, now: Archive) -> list[Loss]:
             continue
         then, today = member.records, now.metadata.models[label].records
         if label == babybuddy.CHILD:
-            then, today = _children(before), _children(before, now)
+            then, today = _children(before, now)
             is_lost = today < then
         else:
             is_lost = babybuddy.is_care(label) and _are_many(then, today)
@@ -71,10 +159,21 @@ def _are_many(then: int, today: int, many: int = MANY) -> bool:
     return lost > many and lost * FIFTH > then
 
 
-def _children(*archives: Archive) -> int:
-    """Return how many children are in all of these archives. So a new child does not make up for one that is gone."""
-    keys = [{r["pk"] for batch in a.records(babybuddy.CHILD) for r in batch} for a in archives]
-    return len(set.intersection(*keys))
+def _children(before: Archive, now: Archive) -> tuple[int, int]:
+    """Return how many children there were, and how many of them are left. So a new child does not make up for one that
+    is gone, even if it has the same key."""
+    then, today = (
+        [(record["pk"], record["fields"]) for batch in archive.records(babybuddy.CHILD) for record in batch]
+        for archive in (before, now)
+    )
+    left = [
+        key
+        for key, child in then
+        if any(
+            babybuddy.is_same_child(child, other, has_same_key=key == other_key) for other_key, other in today
+        )
+    ]
+    return len(then), len(left)
 
 
 def shrunk(backups: Iterable[StoredBackup]) -> list[StoredBackup]:

@@ -170,6 +170,16 @@ def beyond(photos: int) -> str:
     ) % {"n": photos}
 
 
+def unsent(name: str, backups: Sequence[str]) -> str:
+    """Return that backups are damaged, so that they cannot be sent to a location of this name."""
+    return ngettext(
+        "%(n)s backup cannot be copied to “%(name)s”, since it is damaged: %(backup)s. Look at it, then delete it.",
+        "%(n)s backups cannot be copied to “%(name)s”, since they are damaged: %(backup)s and others. Look at them, "
+        "then delete them.",
+        len(backups),
+    ) % {"n": len(backups), "name": name, "backup": backups[0]}
+
+
 def gone(name: str, gone: Sequence[str], there: Iterable[str]) -> str:
     """Return what to say of copies that are gone from a location, and not by this app. `there`: the files in it."""
     sent = {parse(text).identity for text in there}

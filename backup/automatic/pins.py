@@ -1,8 +1,8 @@
 """Stores with the copies in a location which of them are pinned, so that no rule removes these after the loss of
 BACKUP_ROOT, where that is noted.
 
-Beside a copy that is pinned lies a small JSON file, as beside the backup in BACKUP_ROOT. For a copy that was noted
-before a visit, the facts in BACKUP_ROOT are right; for one that the visit found, the file is.
+Beside a copy that is pinned lies a small JSON file, as beside the backup in BACKUP_ROOT. Where BACKUP_ROOT says whether
+a backup is pinned, that is right. Where it says nothing, since it was lost, the file is.
 """
 
 from __future__ import annotations

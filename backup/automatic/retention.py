@@ -49,8 +49,8 @@ def verdicts(
     """
     own = [b for b in backups if b.kind is BackupKind.AUTOMATIC and b.site == site]
     own.sort(key=lambda backup: (backup.created, backup.name), reverse=True)
-    # A backup that is damaged, incomplete, or dated in the future must not push out a good one.
-    counted = [backup for backup in own if backup.created <= now and not backup.is_damaged]
+    # A backup that is damaged, locked, incomplete, or dated in the future must not push out a good one.
+    counted = [b for b in own if b.created <= now and not (b.is_damaged or b.is_locked)]
     whole = [backup for backup in counted if not backup.lacks_something]
     reasons: dict[str, list[str]] = {backup.name: [] for backup in own}
     for backup in own:
@@ -58,6 +58,8 @@ def verdicts(
             reasons[backup.name].append(_("dated in the future"))
         if backup.is_damaged:
             reasons[backup.name].append(_("damaged: look at it, then delete it"))
+        if backup.is_locked:  # nobody knows what it holds, and a site that has lost its keys may need it
+            reasons[backup.name].append(_("encrypted with a key that is not on this server"))
         if backup.is_undo:
             reasons[backup.name].append(_("the last restore can be undone with it"))
         if backup.pinned:

@@ -25,7 +25,7 @@ from .. import services
 from ..conf import OFF, aware_now, conf
 from ..database import Job, database_of, interface_explained
 from ..database.errors import already_running
-from ..exceptions import BackupError, Busy, InvalidBackup, KeyNeeded, NoSuchBackup, StorageFailed
+from ..exceptions import BackupError, Busy, InvalidBackup, NoSuchBackup, StorageFailed
 from ..keeping import Keeping
 from ..leftovers import remove_leftovers
 from ..log import as_our_errors, logged, logger
@@ -232,24 +232,13 @@ def _make(user: Any, reporter: Reporter) -> Outcome:
         # Pass on when all photos were last read: the backup that read them may be removed before the week is over.
         noted: dict[str, Any] = {PHOTOS_READ: photos_read or moment.isoformat()} if metadata.photos else {}
         lacking = messages.lacking(keeping.lacking) or messages.beyond(keeping.beyond)
-        shrunk: list[guard.Loss] = []
-        if newest is not None:
-            try:
-                with kept.open_backup(newest.name) as source, keys.unlocked(source) as then:
-                    file.seek(0)
-                    with keys.unlocked(file) as today:
-                        # First, since `is_unchanged` reads all of the older file, which may be damaged.
-                        shrunk = guard.losses(then, today)
-                        if status.is_good(newest) and is_unchanged(then, today):
-                            same = kept.note(newest.name, **noted, **{status.UNCHANGED: moment.isoformat()})
-                            message = _("Nothing has changed since the newest backup.")
-                            return Outcome(False, same, message, lacking, keeping.mended > 0)
-            except (InvalidBackup, NoSuchBackup, KeyNeeded) as error:
-                # It is damaged, deleted, or encrypted with a lost key, so a new one is all the more needed.
-                logger.warning("%s cannot be compared with: %s", newest.name, error.code)
+        is_good = newest is not None and status.is_good(newest) and facts.UNREADABLE not in newest.facts
+        if newest is not None and is_good and guard.compare(is_unchanged, newest, file):
+            same = kept.note(newest.name, **noted, **{status.UNCHANGED: moment.isoformat()})
+            message = _("Nothing has changed since the newest backup.")
+            return Outcome(False, same, message, lacking, keeping.mended > 0)
+        noted |= guard.found_in(file)
         file.seek(0)
-        if shrunk:
-            noted[guard.SHRUNK] = [loss.as_json() for loss in shrunk]
         made = kept.keep(file, metadata, BackupKind.AUTOMATIC, facts=noted)
     message = _("%(n)s records, kept as %(name)s.") % {"n": made.records, "name": made.name}
     return Outcome(True, made, message, lacking, keeping.mended > 0)

@@ -188,8 +188,8 @@ def current_schedule() -> Schedule | None:
 
 
 def newest(backups: Sequence[StoredBackup], now: dt.datetime) -> StoredBackup | None:
-    """Return the newest backup that is neither damaged nor dated in the future; None if there is none."""
-    past = [backup for backup in backups if backup.created <= now and not backup.is_damaged]
+    """Return the newest backup that can be opened, and is not dated in the future; None if there is none."""
+    past = [b for b in backups if b.created <= now and not (b.is_damaged or b.is_locked)]
     return max(past, key=lambda backup: backup.created, default=None)
 
 

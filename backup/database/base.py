@@ -163,7 +163,7 @@ class DanglingRow:
     @property
     def reason(self) -> str:
         key = without_key(self.value) if self.column.is_natural else self.value
-        return refers_to_nothing(self.column.refers_to, key)
+        return refers_to_nothing(self.column, key)
 
 
 def is_checked(column: Column) -> bool:

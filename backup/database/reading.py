@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterator, Sequence
 from operator import itemgetter
+from sys import getsizeof
 from typing import Any, ClassVar
 
 from django.utils.translation import gettext as _
@@ -30,10 +31,12 @@ from ..tables import Batch, Column, Relation, Row, Table, in_order, place_of
 from ..threads import give_way
 from .conversion import ColumnReader, Conversion
 from .session import RawRows
-from .values import UNREADABLE, Checked, ConvertAll, slices
+from .values import UNREADABLE, Checked, ConvertAll, escapes, slices
 
 #: The most parameters of a statement that every engine accepts (SQLite's limit was 999 until 2020).
 PARAMETERS = 900
+#: How much larger than in the database a text can be as JSON: a control character is six. In memory, four times.
+MOST_GROWTH = 6
 #: The most queries that one UNION ALL joins: SQLite accepts 500.
 UNION_TERMS = 400
 #: Stands for a value whose row is left out with it.
@@ -55,20 +58,24 @@ class Reading(Conversion):
     #: Collects unreadable values, which are left out. None if rows are only read for comparison: bytes then replace
     #: such a value, since these never equal a value of a backup.
     unreadable: Places | None = None
+    #: Rows of more bytes, as JSON or in memory, count as unreadable; and are not even read, if their bytes in the
+    #: database say so. None if any row is read.
+    largest: int | None = None
     #: Names of tables that are missing: a relation whose table is among them is read as an empty one.
     missing: Collection[str] = ()
 
     # -- all rows ---
 
     def batches(self, table: Table) -> Iterator[Batch]:
-        """Yield all rows in the order of their keys."""
+        """Yield all rows in the order of their keys, without those that have none: see `_note_rows_without_key`."""
         key = self._sort_key(table)
+        has_key = f"{key} IS NOT NULL"
         if self.is_long(table):
-            yield from self._long_batches(table, f"{key} IS NOT NULL", [])
+            yield from self._long_batches(table, has_key, [])
             return
         readers = self._cut_readers(table)
         order = f"ORDER BY {key} LIMIT {self.BATCH}"
-        rows = self._prefetch_rows(table, readers, order, [])()
+        rows = self._prefetch_rows(table, readers, f"WHERE {has_key} {order}", [])()
         while rows:
             next_rows: Callable[[], RawRows] = list
             first, last = (rows[place][0 if readers[0].is_raw else -1] for place in (0, -1))
@@ -124,13 +131,30 @@ class Reading(Conversion):
         while rows:
             start = 0
             for count in self._counts([size for _key, size in rows]):
-                first, last = rows[start][0], rows[start + count - 1][0]
-                between = f"WHERE {key} BETWEEN %s AND %s ORDER BY {key}"
-                read = self._prefetch_rows(table, readers, between, [first, last])()
-                if batch := self.to_batch(table, readers, read):
-                    yield batch
+                (first, size), (last, _size) = rows[start], rows[start + count - 1]
                 start += count
+                between = f"WHERE {key} BETWEEN %s AND %s ORDER BY {key}"
+                read: RawRows = []
+                is_too_large = (
+                    self.largest is not None and size > self.largest
+                )  # then it is a portion of its own
+                if not is_too_large:
+                    read = self._prefetch_rows(table, readers, between, [first, last])()
+                    is_too_large = self._grows_too_large(read, size)
+                if is_too_large:
+                    reason = _("the whole record, which takes more than %(limit)s MB")
+                    self._note(table, first, None, reason % {"limit": (self.largest or 0) // 1024**2})
+                elif batch := self.to_batch(table, readers, read):
+                    yield batch
             rows = self.fetch(f"{sizes} AND {key} > %s {end}", [*params, rows[-1][0]])
+
+    def _grows_too_large(self, rows: RawRows, size: int) -> bool:
+        """Tell whether a row, the only one, is larger than `largest` as JSON or in memory. `size`: its bytes in the
+        database."""
+        if self.largest is None or MOST_GROWTH * size <= self.largest:
+            return False
+        texts = [value for row in rows for value in row if isinstance(value, str)]
+        return sum(map(getsizeof, texts)) > self.largest or size + sum(map(escapes, texts)) > self.largest
 
     def _cut_places(self, table: Table) -> list[int]:
         """Return the positions of a table's columns whose values are cut; [] if not all long ones can be."""
@@ -414,7 +438,7 @@ class Reading(Conversion):
         except UNREADABLE:
             if len(rows) > 1:
                 return [pair for row in rows for pair in self._pairs(table, relation, owner, target, [row])]
-            self._note(table, rows[0][0], relation.name, _shown(rows[0][1]))
+            self._note(table, rows[0][0], relation.name, _shown(relation.target, rows[0][1]))
             return []
 
     def _converted(
@@ -439,7 +463,7 @@ class Reading(Conversion):
         a text; otherwise `_GONE`, so that the whole row is left out."""
         column = table.columns[place]
         value = bytes(value) if isinstance(value, memoryview) else value  # psycopg 2 returns it
-        shown = _shown(value)
+        shown = _shown(column, value)
         if place and self.unreadable is None:
             return shown.encode(errors="replace")
         if place and column.kind is TEXT and isinstance(value, bytes):
@@ -448,9 +472,16 @@ class Reading(Conversion):
         if place and column.field.null:
             self._note(table, key, column.name, shown)
             return None
-        reason = _("the whole record, whose %(field)s is %(value)s") % {"field": column.name, "value": shown}
-        self._note(table, key, None, reason)
+        self._note(table, key, None, _whole(column, shown))
         return _GONE
+
+    def _note_rows_without_key(self, table: Table) -> None:
+        """Note the rows whose key is NULL, which a table may have that other software made without a primary key. No
+        order and no comparison finds them."""
+        key = self._sort_key(table)
+        rows = self.fetch(f"SELECT COUNT(*) FROM {self.quote(table.db_table)} WHERE {key} IS NULL")
+        for _row in range(rows[0][0]):
+            self._note(table, "NULL", None, _whole(table.key, "NULL"))
 
     def _note(self, table: Table, key: Plain, field: str | None, reason: str) -> None:
         if self.unreadable is not None:
@@ -474,8 +505,13 @@ class Reading(Conversion):
     def size(self) -> int | None: ...
 
 
-def _shown(value: Any) -> str:
-    return repr(value)[:80]
+def _whole(column: Column, value: str) -> str:
+    """Return the reason for leaving out a whole record, as a phrase."""
+    return _("the whole record, whose %(field)s is %(value)s") % {"field": column.name, "value": value}
+
+
+def _shown(column: Column, value: Any) -> str:
+    return str(column.shown(repr(value)[:80]))
 
 
 #: Kinds whose values have one size, or nearly so.

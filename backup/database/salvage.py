@@ -36,6 +36,7 @@ class Salvage(Reading):
         rises = table.key.kind is INTEGER
         last: Plain = None
         try:
+            self._note_rows_without_key(table)
             self._check_indexes(table)
             for batch in super().batches(table):
                 if rises and not _rise(batch[0], last):
@@ -136,6 +137,11 @@ class Salvage(Reading):
         place = 0 if self.readers(table)[0].is_raw else -2
         rows = sorted(rows, key=lambda row: (_rank(row[place]), row[place]))
         batch = self.to_batch(table, self.readers(table), [row[:-1] for row in rows])
+        if (
+            batch and table.key.kind is INTEGER
+        ):  # which may be texts of numbers, where other software made the table
+            order = sorted(range(len(batch[0])), key=batch[0].__getitem__)
+            batch = [[column[row] for row in order] for column in batch]
         if not batch or table.key.kind is not INTEGER or _rise(batch[0], seen[0]):
             seen[:] = batch[0][-1:] if batch else seen
             return batch
@@ -156,13 +162,13 @@ class Salvage(Reading):
     def numbered_by(self, table: Table, source: str, number: str, low: int, high: int) -> RawRows:
         """Do what `numbered` does. `source`: SQL for the number and for the source of the rows. `number`: SQL for the
         value by which the rows are found."""
-        readers = self.readers(table)
+        readers, key = self.readers(table), self.quote(table.key.column)
         names = [reader.sql for reader in readers]
         if not readers[0].is_raw:
-            names.append(self.quote(table.key.column))
+            names.append(key)
         return self.fetch(
             f"SELECT {', '.join(names)}, {source}"
-            f" WHERE {number} BETWEEN %s AND %s ORDER BY {number} LIMIT {self.BATCH}",
+            f" WHERE {number} BETWEEN %s AND %s AND {key} IS NOT NULL ORDER BY {number} LIMIT {self.BATCH}",
             [low, high],
         )
 

@@ -138,15 +138,16 @@ class SQLite(DamagedFile, Database):
             reader._source = connection
             yield reader
 
-    def bound_batches(self, tables: Iterable[Table], most: int) -> int:
-        """Limit the rows that are read at a time to `most` bytes, or one row. Returns the bytes of all rows.
+    def bound_batches(self, tables: Iterable[Table], most: int, largest: int) -> int:
+        """Limit the rows that are read at a time to `most` bytes, or one row of up to `largest` bytes. Returns the
+        bytes of all rows.
 
         A small file may have thousands of rows with a long text, if that is the default of its column.
         """
+        self.largest = largest
         longest = total = 0
         for table in tables:
-            sizes = map(self._size_of_value, table.columns)
-            size = f"SELECT {' + '.join(sizes)} AS size FROM {self.quote(table.db_table)}"
+            size = f"SELECT {self._size_of(table)} AS size FROM {self.quote(table.db_table)}"
             try:
                 row = self.fetch(f"SELECT COALESCE(MAX(size), 0), COALESCE(SUM(size), 0) FROM ({size})")[0]
             except DatabaseError as error:
@@ -157,6 +158,16 @@ class SQLite(DamagedFile, Database):
             longest, total = max(longest, self._longest[table]), total + int(row[1])
         self.BATCH = max(1, min(self.BATCH, most // max(longest, 1)))
         return total
+
+    def _size_of(self, table: Table) -> str:
+        """Return SQL for the bytes of a row's long values; of all its values, in a file where any may be long."""
+        if self.largest is None:
+            return super()._size_of(table)
+        return " + ".join(map(self._size_of_value, table.columns))
+
+    def longest_definition(self) -> int:
+        """Return the bytes of the longest SQL text that defines a table, or a part of one."""
+        return int(self.fetch("SELECT COALESCE(MAX(LENGTH(CAST(sql AS BLOB))), 0) FROM sqlite_master")[0][0])
 
     def _size_of_value(self, column: Column) -> str:
         """Return SQL for the bytes of a value, which may be a text in any column."""

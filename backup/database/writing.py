@@ -168,12 +168,15 @@ class Writing(Conversion):
         for column, value in zip(table.columns, row, strict=False):
             if reason := self._why_refused(column, value):
                 return column.name, reason
-        return None, reason_of(error)
+        reason = reason_of(error)  # which may quote values of the row
+        for column, value in zip(table.columns, row, strict=False):
+            reason = column.without_secret(reason, value)
+        return None, reason
 
     def values_it_cannot_hold(self, table: Table, row: Row) -> dict[int, str]:
         """Return the places in a row whose value does not come back from this database, and why, as a phrase."""
         return {
-            place: cannot_store(value)
+            place: cannot_store(column, value)
             for place, (column, value) in enumerate(zip(table.columns, row, strict=False))
             if column.kind in self.BOUNDED and value is not None and not self.can_hold(column, value)
         }
@@ -195,9 +198,9 @@ class Writing(Conversion):
         if column.kind is INTEGER and type(value) is int and not column.is_natural:
             low, high = self.connection.ops.integer_field_range(_integer_type(field))
             if (low is not None and value < low) or (high is not None and value > high):
-                return _("%(value)s is out of range") % {"value": value}
+                return _("%(value)s is out of range") % {"value": column.shown(value)}
         if value is not None and not self.can_hold(column, value):
-            return cannot_store(value)
+            return cannot_store(column, value)
         return None
 
     # -- statements ---

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import zoneinfo
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -20,13 +19,10 @@ from django.utils.translation import pgettext
 
 from .. import babybuddy
 from ..kinds import BOOLEAN, DATE, DATETIME, DURATION, FLOAT, INTEGER, NATURAL, TIME, Plain
+from ..options import HIDDEN
 from ..restore.preview import Samples
 from ..tables import Column, Relation, Row, Table
 from .names import grouped, number, shortened, titled
-
-#: Fields whose values are never shown; only that they differ is.
-_SECRET = re.compile(r"password|token|secret|api_?key", re.IGNORECASE)
-_HIDDEN = "•••"
 
 
 @dataclass(frozen=True)
@@ -103,7 +99,7 @@ class Examples:
                 continue
             texts = self._text(part, before), self._text(part, after)
             if (
-                texts[0] == texts[1] != _HIDDEN
+                texts[0] == texts[1] != HIDDEN
             ):  # they differ in what is not shown, such as fractions of a second
                 texts = shortened(str(before)), shortened(str(after))
             photo = self._photo(table, part, after)
@@ -121,10 +117,10 @@ class Examples:
             return ", ".join(self._reference(part.target, key) for key in value) or _nothing()
         if value is None or value == "":
             return _nothing()
+        if part.is_secret:
+            return HIDDEN
         if isinstance(value, bytes):  # a value of a row here that cannot be read
             return shortened(value.decode(errors="replace"))
-        if _SECRET.search(part.name):
-            return _HIDDEN
         if part.refers_to:
             return self._reference(part, value)
         choices = dict(getattr(part.field, "flatchoices", None) or ())

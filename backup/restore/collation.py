@@ -15,7 +15,7 @@ from .. import babybuddy
 from ..archive.reader import Archive
 from ..database import MAX_NAMED, Database
 from ..kinds import TEXT, Plain
-from ..tables import HIDDEN, Row, Table
+from ..tables import Row, Table
 from .identity import Conflict
 from .records import RecordReader
 
@@ -50,15 +50,15 @@ def collation_conflict(
 
     `row`: the record. `place`: the column of the text.
     """
-    is_secret = table.label in babybuddy.SECRET_KEYS
+    column = table.columns[place]
     reason = _(
         "its %(field)s “%(value)s” is the same as “%(other)s” of %(model)s %(key)s to this database (%(collation)s)"
     ) % {
-        "field": table.columns[place].name,
-        "value": HIDDEN if is_secret and not place else row[place],
-        "other": HIDDEN if is_secret and not place else other,
+        "field": column.name,
+        "value": column.shown(row[place]),
+        "other": column.shown(other),
         "model": table.label,
-        "key": HIDDEN if is_secret else key,
+        "key": table.key.shown(key),
         "collation": collation,
     }
     return Conflict(table, row, [], reason, statement=database.distinguishing(table), same_as=key)

@@ -30,7 +30,7 @@ from .. import babybuddy
 from ..database import MAX_NAMED, Database
 from ..kinds import INTEGER, TEXT, Plain
 from ..options import RestoreMode
-from ..tables import HIDDEN, Row, Table, describe, owner_of_keys
+from ..tables import Row, Table, describe, owner_of_keys
 from .key_map import KeyMap, owner_of
 
 #: Sets of columns, as positions in a row, see `Table.uniques`.
@@ -290,7 +290,7 @@ class MatchedRows(Resolver):
             self.matched.setdefault(table.label, set()).update(matches)
         if len(matches) > 1 or (matches and table.key.refers_to and matches != [key]):
             rows_here = [*{*matches, key}]
-            keys = ", ".join(shown(table, key) for key in rows_here)
+            keys = ", ".join(str(table.key.shown(key)) for key in rows_here)
             reason = _("it matches the rows %(keys)s here by different unique values") % {"keys": keys}
             self._conflict(table, row, rows_here, reason)
         elif matches and matches[0] != key:
@@ -387,12 +387,7 @@ def _in_a_circle() -> str:
 
 
 def _claimed_twice(table: Table, key: Plain) -> str:
-    return _("it matches row %(key)s here, as another record does") % {"key": shown(table, key)}
-
-
-def shown(table: Table, key: Plain) -> str:
-    """Return a key for a message, unless it is secret."""
-    return HIDDEN if table.label in babybuddy.SECRET_KEYS else str(key)
+    return _("it matches row %(key)s here, as another record does") % {"key": table.key.shown(key)}
 
 
 def _highest(highest: Plain, rows: Iterable[Row]) -> Plain:

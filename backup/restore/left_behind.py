@@ -9,7 +9,6 @@ from django.utils.translation import gettext as _
 from ..database import MAX_NAMED, Database, is_checked
 from ..kinds import Plain
 from ..tables import Table, describe
-from .identity import shown
 from .parts import labels_referred_to
 from .plan import Plan
 from .replaced import generic_reference
@@ -38,7 +37,10 @@ def left_behind(plan: Plan, database: Database, staying: Sequence[Table]) -> lis
             for batch in database.batches(table) if going[label] else ():
                 for key, value in zip(batch[0], batch[place], strict=True):
                     if value in going[label] and len(lines) < MAX_NAMED:
-                        reason = _("it refers to %(model)s %(key)s") % {"model": label, "key": value}
+                        reason = _("it refers to %(model)s %(key)s") % {
+                            "model": label,
+                            "key": column.shown(value),
+                        }
                         lines.append(describe(table.label, key, column.name, reason))
     return lines
 
@@ -57,7 +59,7 @@ def generics_left_behind(plan: Plan, database: Database, staying: Sequence[Table
                 for row in database.rows_by_key(table, found[: MAX_NAMED - len(lines)]).values():
                     reason = _("it refers to %(model)s %(key)s") % {
                         "model": other.label,
-                        "key": shown(other, row[place]),
+                        "key": other.key.shown(row[place]),
                     }
                     lines.append(describe(table.label, row[0], column.name, reason))
     return lines

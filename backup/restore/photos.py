@@ -35,7 +35,7 @@ from django.utils.translation import ngettext
 from .. import babybuddy, media, ownership
 from ..archive import Archive, Photo
 from ..archive.limits import megabytes
-from ..exceptions import BackupError, InvalidBackup, StorageFailed
+from ..exceptions import BackupError, InvalidBackup, StorageFailed, TooLarge
 from ..kinds import Plain
 from ..options import PHOTOS, SILENT, PlacedFile, Places, RecordCounter, Reporter
 from ..tables import Batch, Column, Table, place_of, places_in_words
@@ -49,6 +49,11 @@ PARTIAL = ".babybuddy.part"
 #: If the own name of a photo is taken, so many digits of its checksum are added; more if that name is taken, too; and
 #: random digits if all are: a restore that was killed may have left parts of the photo under these names.
 DIGITS = (8, 16, 32, 64)
+
+
+#: Bytes that photos which are not in the file itself may take beyond what they take once, since some have several
+#: names: at least so many, and as many as they take once. Else a small file could write a photo any number of times.
+REPEATED = 100 * 1024 * 1024
 
 
 class State(Enum):
@@ -68,7 +73,8 @@ class State(Enum):
 class _File:
     """A photo of the backup that records name, for one storage. `name`: the name that it gets there. `place`: label,
     key and field of the first record that names it. `columns`: model label -> the columns that name it. `reason`: why
-    it is refused. `is_taken`: whether another file has its own name."""
+    it is refused. `is_taken`: whether another file has its own name. `is_repeated`: whether it has the content of an
+    earlier one, and is not in the file of the backup."""
 
     photo: Photo
     storage: Storage
@@ -78,6 +84,7 @@ class _File:
     state: State = State.ADDED
     reason: str = ""
     is_taken: bool = False
+    is_repeated: bool = False
 
     @property
     def max_length(self) -> int | None:
@@ -99,6 +106,8 @@ class Placing:
         self._leave_out, self._as_it_was = leave_out, as_it_was
         self._files: list[_File] | None = None
         self._placed: list[_File] = []
+        #: Bytes of the photos that are not in the file of the backup: of each once, and of the repeated ones.
+        self._once = self._repeated = 0
         #: Whether a storage failed while writing, so that a file may be there all the same.
         self._is_uncertain = False
         #: (Model label, field) -> name in the backup -> the name here, for names that differ.
@@ -120,11 +129,14 @@ class Placing:
             return
         self._files = self._named(reader, tables, without) if self._archive.metadata.photos else []
         taken = self._taken()
+        beside = self._note_repeated()
         counter = RecordCounter(self._reporter, len(self._files))
-        for file in self._files:
+        for file in sorted(self._files, key=lambda file: file.is_repeated):
             if file.state is State.ADDED:
                 with self._left_out(file):
                     self._decide(file, is_taken=file in taken)
+                    if file in beside and file.state in (State.ADDED, State.UNCHANGED):
+                        self._once += file.photo.size
             counter.add(PHOTOS, 1)
         self._check_room()
         self._rename()
@@ -152,6 +164,26 @@ class Placing:
                 del batch  # its notes may be long, and so may the next ones
         order = {name: number for number, name in enumerate(photos)}
         return sorted(files.values(), key=lambda file: order[file.photo.name])
+
+    def _note_repeated(self) -> set[_File]:
+        """Note which of the photos that are not in the file of the backup have the content of an earlier one. Returns
+        those that have not."""
+        first: dict[str, _File] = {}
+        for file in self._files or ():
+            if not self._archive.holds(file.photo):
+                file.is_repeated = first.setdefault(file.photo.sha256, file) is not file
+        return {*first.values()}
+
+    def _check_repeated(self, photo: Photo) -> None:
+        """Raise `TooLarge` if there is one photo too many that has the content of another one."""
+        limit = max(self._once, REPEATED)
+        if self._repeated + photo.size > limit:
+            text = _(
+                "The same photos have so many names in the backup that they would take more than %(limit)s MB beyond "
+                "what they take once."
+            )
+            raise TooLarge(text % {"limit": megabytes(limit)})
+        self._repeated += photo.size
 
     def _taken(self) -> set[_File]:
         """Return the photos whose name is taken by a file. Storages are asked to list folders, not for each file."""
@@ -182,6 +214,8 @@ class Placing:
             return
         if self._as_it_was and not is_taken:  # its content is only checked when it is placed
             return
+        if file.is_repeated and not self._as_it_was:
+            self._check_repeated(photo)
         with self._copy(photo) as copy:
             size, digest = copy.size or 0, copy.digest
             if is_taken and self._is_same(file, size, digest):

@@ -96,7 +96,7 @@ class ValueChecks:
             for value in _different(values):
                 if value is not None and not database.can_hold(column, value):
                     key = batch[0][batch[place].index(value)]
-                    refuse_records([describe(table.label, key, column.name, cannot_store(value))])
+                    refuse_records([describe(table.label, key, column.name, cannot_store(column, value))])
 
     def _check_identities(self, table: Table, batch: Batch) -> None:
         """Raise `RecordsConflict` if two records are the same to the host, though not to the database."""
@@ -120,6 +120,7 @@ class ValueChecks:
                 raise self._refused(table, key, table.columns[place], values[0], reason)
 
     def _refused(self, table: Table, key: Plain, column: Column, value: Plain, reason: str) -> Exception:
+        reason = column.without_secret(reason, value)
         if isinstance(value, str) and value:  # all of it may be in the reason, whatever it is
             reason = reason.replace(value, shown(value))
         return table.invalid(f"{reason.rstrip('.')}. {self._way_on}", key, column.name)
@@ -136,7 +137,7 @@ def _way_on(of_database: bool) -> str:
             "Correct it with the Baby Buddy that the database is from, or with sqlite3 in a copy of it, then restore "
             "that."
         )
-    return _("Correct it in the file, then restore that as an edited file.")
+    return _("Correct it in the file. A superuser can restore that as an edited file.")
 
 
 #: Kinds of which databases cannot hold every value. (Texts are left to the database: to look into each takes long.)

@@ -42,7 +42,8 @@ class Content:
     def from_json(cls, content: Any) -> Content:
         """Return the content from what `as_json` returned. Raises `TypeError`, `KeyError` if it is something else."""
         left_out = Places(
-            [Place(**place) for place in content["left_out"]["named"]], content["left_out"]["total"]
+            [Place(**place).without_secrets() for place in content["left_out"]["named"]],
+            content["left_out"]["total"],
         )
         return cls(**{**content, "left_out": left_out})
 

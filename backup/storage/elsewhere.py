@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,8 +17,9 @@ from typing import Any
 from django.utils.crypto import salted_hmac
 
 from ..conf import aware_now, conf, in_every_zone
-from . import files
+from . import files, keys
 from .content import Content
+from .names import parsed
 
 NEVER = dt.datetime.min.replace(tzinfo=dt.timezone.utc)
 _FILE = f"{files.LAST}/locations.json"
@@ -41,7 +42,8 @@ class Seen:
     `tries`: how many times in a row it failed. `next_try`: when it is tried again, aware; None: with the next backup.
     `is_lasting`: whether it failed at every try. `copies`: name of a kept backup there -> its content. `limits`: what
     the location does not allow, as code of the error -> sentence. `address`: a digest of its address, by which another
-    address of the same name is noticed.
+    address of the same name is noticed. `key_ids`: of the keys with which copies are encrypted there, or were where the
+    location was before.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Seen:
     copies: Mapping[str, Content] = field(default_factory=dict)
     limits: Mapping[str, str] = field(default_factory=dict)
     address: str = ""
+    key_ids: Set[str] = frozenset()
 
     @property
     def due(self) -> dt.datetime | None:
@@ -79,10 +82,29 @@ def seen() -> dict[str, Seen]:
     """Return name -> state as last seen, of each location in BACKUP_LOCATIONS. Raises `ImproperlyConfigured`."""
     if not conf.locations:
         return {}
+    noted = _noted()
+    encrypted = {
+        name.text: name.key_id for entry in noted.values() for name in parsed(entry.copies) if name.key_id
+    }
+    ids = keys.ids() if encrypted else set()
+    locked = {text for text, key_id in encrypted.items() if key_id not in ids}
+    return {name: _with_locks(entry, locked) for name, entry in noted.items()}
+
+
+def _noted() -> dict[str, Seen]:
     content = files.get_json(_FILE)
     return {
         name: _parse(name, _digest(address), content.get(name)) for name, address in conf.locations.items()
     }
+
+
+def _with_locks(entry: Seen, locked: Set[str]) -> Seen:
+    """Mark the copies as locked whose key was lost since they were noted. `locked`: their names."""
+    copies = {
+        text: replace(content, is_locked=True) if text in locked else content
+        for text, content in entry.copies.items()
+    }
+    return replace(entry, copies=copies)
 
 
 def change(name: str, changed: Callable[[Seen], Seen]) -> None:
@@ -94,7 +116,7 @@ def change(name: str, changed: Callable[[Seen], Seen]) -> None:
     if name not in conf.locations:
         return
     with files.noting():
-        known = seen()
+        known = _noted()
         known[name] = replace(changed(known[name]), address=_digest(conf.locations[name]))
         files.put_json(_FILE, {name: _as_json(entry) for name, entry in known.items()})
 
@@ -136,6 +158,7 @@ def _as_json(entry: Seen) -> dict[str, Any]:
         "copies": {name: content.as_json() for name, content in entry.copies.items()},
         "limits": dict(entry.limits),
         "address": entry.address,
+        "key_ids": sorted(entry.key_ids),
     }
 
 
@@ -154,5 +177,13 @@ def _parse(name: str, address: str, content: Any) -> Seen:
                 {str(copy): Content.from_json(what) for copy, what in content["copies"].items()},
                 dict(content["limits"]),
                 address,
+                _key_ids(content),
             )
-    return Seen(name)
+    return Seen(name, key_ids=_key_ids(content))
+
+
+def _key_ids(content: Any) -> Set[str]:
+    """Return `Seen.key_ids` from what `_as_json` returned, whatever the address; none if it is something else."""
+    with suppress(KeyError, TypeError, AttributeError):
+        return {*content.get("key_ids", ())} | {name.key_id for name in parsed(content["copies"])} - {""}
+    return frozenset()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from ..conf import in_every_zone
@@ -17,23 +18,24 @@ LOCAL = "local"
 _PROOFS = "proofs"
 #: The results that a proof can have: see `proof.Verdict`.
 VERDICTS = ("proved", "failed", "unknown")
+#: A fact: that the others were damaged, so that nobody knows what they were.
+UNREADABLE = "unreadable"
 #: A fact: place of a copy -> when a proof of it was last tried, whatever the result.
 TRIED = "proof_tried"
 
 
 def load(name: Name) -> dict[str, Any]:
-    """Return the facts about a backup; {} if there are none.
+    """Return the facts about a backup; {} if there are none. If they are damaged, the backup counts as pinned.
 
     Raises `StorageFailed` if they cannot be read: taken for missing, a pinned backup might be removed.
     """
     text = files.read_file(name.facts)
     if text is None:
         return {}
-    try:
+    facts: Any = None
+    with suppress(ValueError):
         facts = files.parse_json(text)
-    except ValueError:
-        return {}
-    return facts if isinstance(facts, dict) else {}
+    return facts if isinstance(facts, dict) else {"pinned": True, UNREADABLE: True}
 
 
 def save(name: Name, facts: Mapping[str, Any]) -> None:

@@ -121,6 +121,21 @@ class StoredBackup:
         """The part of the name that all copies share: see `Name`."""
         return parse(self.name).identity
 
+    def content(self, size: int) -> Content:
+        """Return the content of a copy. `size`: of that, in bytes."""
+        return Content(
+            size,
+            self.label,
+            self.by,
+            self.baby_buddy,
+            self.counts,
+            self.photos,
+            self.photos_size,
+            self.warnings,
+            self.left_out,
+            is_locked=self.is_locked,
+        )
+
     def as_json(self) -> dict[str, Any]:
         return {
             "name": self.name,

@@ -131,6 +131,14 @@ def _known() -> list[Key]:
     return [*([key] if key else []), *(stored.key for stored in ring())]
 
 
+def ids() -> set[str]:
+    """Return the ids of the keys that the server has; none if the ring cannot be read."""
+    try:
+        return {key.id for key in _known()}
+    except (StorageFailed, EncryptionUnavailable):
+        return set()
+
+
 def of_id(key_id: str) -> Key | None:
     """Return the key of this id; None for "". Raises `KeyNeeded` if the server does not have it, `StorageFailed`."""
     for key in _known() if key_id else ():

@@ -14,13 +14,13 @@ from collections.abc import Collection, Iterator
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO, Protocol, cast
+from typing import Any, BinaryIO, Protocol, cast
 from zipfile import BadZipFile
 
 from django.core.files import File
 from django.utils.translation import gettext as _
 
-from ..archive import Key, Photo, PhotoSource
+from ..archive import Key, Photo, PhotoSource, photos_beside, with_photos
 from ..archive.photos import BLOCK, DAMAGE, IN_MEMORY, link, read_stored, stored_name, write_encrypted
 from ..conf import aware_now
 from ..exceptions import CannotList, NoSuchBackup, StorageFailed
@@ -132,23 +132,11 @@ class Photos:
                 write_encrypted(cast(BinaryIO, packed), iter(lambda: content.read(BLOCK), b""), key)
                 packed.seek(0)
                 self._place.send(f"{PHOTOS}/{name}", cast(BinaryIO, packed))
-        if not self.is_whole(photo, key):
+        if not is_whole(self, photo, key):
             raise StorageFailed(
                 _("The photo %(name)s was written, but something else came back.") % {"name": photo.name}
             )
         self.names.add(name)
-
-    def is_whole(self, photo: Photo, key: Key | None) -> bool:
-        """Tell whether the stored file of a photo is undamaged. Raises `StorageFailed`, `EncryptionUnavailable`."""
-        digest = hashlib.sha256()
-        try:
-            for block in self.blocks(photo, key):
-                digest.update(block)
-        except FileNotFoundError:
-            return False
-        except DAMAGE:
-            return False
-        return digest.hexdigest() == photo.sha256
 
     def is_young(self, photo: Photo, key: Key | None) -> bool:
         """Tell whether a photo of this site was stored so recently that `remove_unnamed` keeps it. Raises
@@ -156,22 +144,35 @@ class Photos:
         return _is_young(f"{PHOTOS}/{stored_name(photo.sha256, key)}", YOUNG / 2)
 
 
+def is_whole(source: PhotoSource, photo: Photo, key: Key | None) -> bool:
+    """Tell whether the stored file of a photo is undamaged. Raises `StorageFailed`, `EncryptionUnavailable`."""
+    digest = hashlib.sha256()
+    try:
+        for block in source.blocks(photo, key):
+            digest.update(block)
+    except FileNotFoundError:
+        return False
+    except DAMAGE:
+        return False
+    return digest.hexdigest() == photo.sha256
+
+
 class Anywhere:
     """The photos of this site, wherever they are: in BACKUP_ROOT, or else in a location. One that is damaged in a place
     is read from the next. `others`: include those of other sites in the same storage, since a database that was made
-    anew counts as another site."""
+    anew counts as another site. `beside`: a source that is asked first."""
 
-    def __init__(self, *, others: bool = False) -> None:
-        self._others = others
+    def __init__(self, *, others: bool = False, beside: PhotoSource | None = None) -> None:
+        self._others, self._beside = others, beside
 
     @cached_property
-    def _places(self) -> list[Photos]:
+    def _places(self) -> list[PhotoSource]:
         places: list[Place] = [Local(), *locations.locations()]
         if self._others:
             places += map(Local, files.other_sites())
-        return [Photos(place) for place in places]
+        return [*([self._beside] if self._beside else []), *map(Photos, places)]
 
-    def _places_of(self, photo: Photo, key: Key | None) -> Iterator[Photos]:
+    def _places_of(self, photo: Photo, key: Key | None) -> Iterator[PhotoSource]:
         places = [*self._places]
         for number, place in enumerate(places):
             try:
@@ -203,7 +204,7 @@ class Anywhere:
     def bring(self, photo: Photo, key: Key | None, folder: Path) -> None:
         first = None
         for place in self._places_of(photo, key):
-            if place.is_whole(photo, key):
+            if is_whole(place, photo, key):
                 place.bring(photo, key, folder)
                 return
             first = first or place
@@ -223,6 +224,14 @@ def _copy_whole(blocks: Iterator[bytes], photo: Photo, copy: BinaryIO) -> None:
     if digest.hexdigest() != photo.sha256:
         raise BadZipFile(photo.name)
     copy.seek(0)
+
+
+def completed(file: BinaryIO, user: Any) -> BinaryIO:
+    """Return a file that somebody gives, joined with its photos: those beside it, or else those that are stored here,
+    since it may be a copy of a kept backup. `user`: who gives it; None is the command line. Only superusers get photos
+    of other sites."""
+    others = user is None or bool(user.is_superuser)
+    return with_photos(file, Anywhere(others=others, beside=photos_beside(file)))
 
 
 def source(place: str) -> PhotoSource:

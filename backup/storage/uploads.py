@@ -25,13 +25,12 @@ from django.core.files.base import ContentFile
 from django.template.defaultfilters import filesizeformat
 from django.utils.translation import gettext as _
 
-from ..archive import with_photos
 from ..conf import aware_now, conf
 from ..exceptions import Incomplete, InvalidBackup, NoSuchUpload, StorageFailed, WrongOffset
 from . import files
 from .files import STAGED
 from .joined import join
-from .photos import Anywhere
+from .photos import completed
 
 _SALT = "backup.staged"
 #: How many uploads one user may have, and how large they may be together, as a multiple of BACKUP_MAX_UPLOAD_SIZE.
@@ -255,7 +254,6 @@ def open_staged(upload_id: str, user: Any) -> Iterator[BinaryIO]:
 
     Raises `NoSuchUpload` if it expired, is gone, or is another user's; `Incomplete` if not all of it has arrived.
     """
-    photos = Anywhere(others=bool(user.is_superuser))
     signed = _own(upload_id, user)
     if signed.size:
         upload = incoming(upload_id, user)
@@ -268,10 +266,10 @@ def open_staged(upload_id: str, user: Any) -> Iterator[BinaryIO]:
             raise _no_longer_there()
         pieces = [(end - start, name) for start, end, name in map(_span, upload.pieces)]
         with closing(join(pieces, _open)) as whole:
-            yield with_photos(whole, photos)
+            yield completed(whole, user)
         return
     with _open(f"{_stem(signed, user)}.zip") as file:
-        yield with_photos(file, photos)
+        yield completed(file, user)
 
 
 def _open(name: str) -> BinaryIO:

@@ -45,8 +45,9 @@ except ImportError:  # Windows
 
 #: The folder of uploaded files, in the folder of the child.
 MEDIA = "media"
-#: The most bytes of address space of the child. Django and the largest possible record need a fraction of it.
-MEMORY = 2 * 1024**3
+#: The most bytes of address space of the child. Django and the largest possible record need about 1 GB of it, of which
+#: they use a third.
+MEMORY = 3 * 1024**3 // 2
 
 
 class ParentReporter:

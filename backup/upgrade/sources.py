@@ -30,6 +30,8 @@ from . import schema
 BATCH_BYTES = SQLite.BATCH_BYTES
 #: The most migrations that are read. A site with many plug-ins has some hundreds.
 MOST_APPLIED = 10 * Limits.names
+#: The most bytes of the SQL that defines a table. It is read often; that of a real one has a few thousand.
+MOST_SQL = 4 * 1024**2
 #: App label, name.
 MigrationKey = tuple[str, str]
 
@@ -115,6 +117,8 @@ class DatabaseSource(Source):
         """
         self._reader, self._leave_out, self._lacks_log = reader, leave_out, lacks_log
         with damage_explained():
+            if reader.longest_definition() > MOST_SQL:
+                raise _not_baby_buddys()
             applied = _applied_migrations(reader)
             apps = {app for app, _name in applied}
             if not babybuddy.owns(apps):
@@ -227,9 +231,13 @@ class DatabaseSource(Source):
 def _applied_migrations(reader: SQLite) -> list[MigrationKey]:
     if not reader.column_names("django_migrations") >= {"app", "name"}:
         raise _not_baby_buddys()
-    rows = reader.fetch(f"SELECT app, name FROM django_migrations LIMIT {MOST_APPLIED + 1}")
-    applied = [(str(app), str(name)) for app, name in rows]
-    if len(applied) > MOST_APPLIED or any(len(text) > Limits.name for key in applied for text in key):
+    ((count, longest),) = reader.fetch(
+        "SELECT COUNT(*), MAX(LENGTH(CAST(app AS BLOB)) + LENGTH(CAST(name AS BLOB))) FROM django_migrations"
+    )
+    if count > MOST_APPLIED or (longest or 0) > 8 * Limits.name:
+        raise _not_baby_buddys()
+    applied = [(str(app), str(name)) for app, name in reader.fetch("SELECT app, name FROM django_migrations")]
+    if any(len(text) > Limits.name for key in applied for text in key):
         raise _not_baby_buddys()
     return applied
 
@@ -264,7 +272,7 @@ def no_place(label: str, field: str | None) -> Place:
 
 def bound_batches(database: SQLite, tables: Iterable[Table]) -> None:
     """Limit how much is read at a time. Raises `TooLarge` if the rows are larger than a backup may be."""
-    total = database.bound_batches(tables, BATCH_BYTES)
+    total = database.bound_batches(tables, BATCH_BYTES, Limits.record)
     Limits(uncompressed=conf.max_uncompressed_size).check_size(total)
 
 

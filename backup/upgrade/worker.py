@@ -225,6 +225,7 @@ def load_rows(
         for table in tables:
             if table.label not in labels:
                 continue
+            counter.begin(table.label)
             for batch in source.batches(table, added_fields.get(table.label, {})):
                 counter.add(table.label, len(batch[0]))
                 if left_out_rows is None:

@@ -11,14 +11,14 @@ from django.utils.translation import gettext as _
 from backup import access, services
 from backup.archive import Key
 from backup.automatic import run as automatic
-from backup.exceptions import BackupError, KeyNeeded
+from backup.exceptions import BackupError, Forbidden, KeyNeeded
 from backup.forms import LabelForm, PinForm
 from backup.log import log
 from backup.presentation.kept import verdict_in_words
 from backup.proof import Verdict
 from backup.storage import kept as kept_backups
 
-from .answers import attachment, done, key_needed_page, log_refusal, not_done, result_of
+from .answers import attachment, done, error_page, key_needed_page, log_refusal, not_done, result_of
 from .front_page import invalid
 from .guard import endpoint
 from .reporter import StateReporter
@@ -133,5 +133,8 @@ def undo(request: HttpRequest) -> HttpResponseBase:
             log_refusal(request, error)
             fields = {"safety_copy": name or "", "follow": request.POST.get("follow", "")}
             return key_needed_page(request, error, reverse("backup:undo"), fields)
+        if isinstance(error, Forbidden) and not access.wants_json(request):
+            log_refusal(request, error)
+            return error_page(request, error, copy=name or services.safety_copy_to_undo())
         return not_done(request, error)
     return result_of(request, result, undone=True, follow=request.POST.get("follow", ""))

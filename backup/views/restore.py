@@ -40,6 +40,7 @@ from backup.restore.accounts import in_words as in_words_of_accounts
 from backup.restore.plan import Plan
 from backup.storage import state as states
 from backup.storage import uploads
+from backup.storage.photos import completed
 
 from .answers import error_page, json_of_error, key_needed_page, log_refusal, page, result_of
 from .front_page import failed, invalid
@@ -375,7 +376,8 @@ def _source(request: HttpRequest, form: RestoreForm) -> Iterator[tuple[BinaryIO,
         digest = hashlib.sha256()
         for chunk in form.file.chunks():
             digest.update(chunk)
-        yield cast(BinaryIO, cast("File[bytes]", form.file).file), f"{who_and_how} {digest.hexdigest()}"
+        file = cast(BinaryIO, cast("File[bytes]", form.file).file)
+        yield completed(file, request.user), f"{who_and_how} {digest.hexdigest()}"
 
 
 @endpoint("POST")

@@ -19,6 +19,7 @@ from backup.exceptions import Forbidden, InvalidBackup
 from backup.options import RestoreMode, RestoreOptions
 from tests.support.backups import packed, take, unpacked
 from tests.support.filling import fill
+from tests.support.http import error_of, script, upload
 from tests.support.snapshots import differences, snapshot
 
 NOTE = "core/note.json"
@@ -282,6 +283,17 @@ def test_the_page_takes_an_edited_file(plain_family, client):
     assert form["edited"] == "true"
     client.post(reverse("backup:confirm"), form)
     assert not differences(before, snapshot())
+
+
+@pytest.mark.parametrize(("name", "offer"), [("admin", "edited"), ("staff", None)])
+def test_who_may_not_restore_an_edited_file_is_not_offered_that(plain_family, name, offer):
+    file = by_hand(take(), EDITORS["CR LF"])
+    client = script(getattr(plain_family, name))
+    answer = client.post(reverse("backup:restore"), {"backup_file": upload(file.getvalue())})
+    assert answer.status_code == 400
+    error = error_of(answer)
+    assert error.get("offer") == offer
+    assert "a superuser can restore it as an edited file" in error["message"]
 
 
 def test_the_page_asks_only_superusers_for_edited_files(plain_family, client, django_user_model):

@@ -172,6 +172,43 @@ def test_staff_is_asked_before_entries_go(family, changed):
     assert not differences(accounts_of(before), accounts_of(snapshot()))
 
 
+@pytest.fixture
+def undoable(family, changed):
+    """The state before a restore that changed accounts; staff may not undo that."""
+    before = snapshot()
+    script(family.admin).post(url("confirm"), {"backup_file": upload(changed), "clear_existing_data": "true"})
+    family.staff.refresh_from_db()
+    return before
+
+
+def entries_of(tables):
+    return {label: rows for label, rows in tables.items() if label.startswith("core_")}
+
+
+def test_staff_is_led_from_an_undo_to_the_entries_of_the_safety_copy(family, undoable):
+    client = Client()
+    client.force_login(family.staff)
+    page = client.post(url("undo"))
+    assert page.status_code == 403
+    preview = client.post(url("restore"), fields_of(page, "Preview and restore"), follow=True)
+    asked = client.post(url("confirm"), fields_of(preview, "Restore entries only"), follow=True)
+    fields = {**fields_of(asked, "Delete and restore"), "confirmed": "yes"}
+    assert "Your data is back" in client.post(url("confirm"), fields, follow=True).content.decode()
+    assert not differences(entries_of(undoable), entries_of(snapshot()))
+
+
+def test_a_script_of_staff_is_told_how_instead_of_an_undo(family, undoable):
+    client = script(family.staff)
+    answer = client.post(url("undo"))
+    assert answer.status_code == 403
+    fields = dict(re.findall(r"“(\w+)=([^”]+)”", error_of(answer)["message"]))
+    assert {*fields} == {"kept", "clear_existing_data", "parts"}
+    answer = client.post(url("confirm"), fields)
+    assert answer.status_code == 200
+    assert "auth.user" not in answer.json()["restored"]
+    assert not differences(entries_of(undoable), entries_of(snapshot()))
+
+
 def test_a_script_of_staff_is_told_how(family, changed):
     client = script(family.staff)
     answer = client.post(url("confirm"), {"backup_file": upload(changed)})

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from core import models as core
+from django.contrib.auth import get_user_model
 from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test import Client
@@ -31,7 +32,7 @@ from backup.options import RestoreMode, RestoreOptions
 from backup.storage import kept, keys
 from backup.tables import places_in_words
 from backup.upgrade import process
-from tests.support.backups import inspect, metadata_of, records_of, take
+from tests.support.backups import inspect, metadata_of, records_of, rewritten, take
 from tests.support.http import error_of, script, upload
 from tests.support.matrices import again
 from tests.support.older import old
@@ -95,6 +96,40 @@ def test_what_cannot_be_read_is_named_all_at_once_and_left_out_by_choice(family)
     file.seek(0)
     plan = services.inspect_backup(file, CLEAR)
     assert_named("\n".join(plan.warnings), *spoiled)
+
+
+def test_no_message_quotes_a_secret(family, client):
+    """Nor does a backup, or the preview of one that an earlier version made."""
+    user = family.plain
+    secret = user.password.partition("$")[2]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE auth_user SET password = %s WHERE id = %s", [user.password.encode() + b"\xff", user.pk]
+        )
+    with pytest.raises(Unreadable, match=rf"auth\.user {user.pk}, field password: •••") as caught:
+        take()
+    assert secret not in str(caught.value)
+    backup = take(leave_out=True)
+    (place,) = metadata_of(backup)["left_out"]["places"]
+    assert place == {"model": "auth.user", "pk": user.pk, "field": "password", "reason": "•••"}
+    with pytest.raises(Damaged) as caught:
+        services.restore_backup(backup, CLEAR)
+    assert secret not in str(caught.value)
+
+    def as_before(metadata):
+        metadata["left_out"] = {
+            "total": 2,
+            "places": [
+                {**place, "reason": f"b'pbkdf2_sha256${secret}"[:80]},
+                {"model": "auth.user", "pk": 9, "field": None, "reason": f"whose password is b'{secret}"},
+            ],
+        }
+
+    client.force_login(get_user_model().objects.get(username="admin"))
+    for file in (backup, rewritten(backup, None, as_before)):
+        page = client.post(reverse("backup:restore"), {"backup_file": upload(file.getvalue())}, follow=True)
+        assert "field password: •••" in page.content.decode()
+        assert secret[:20] not in page.content.decode()
 
 
 def test_what_is_no_number_in_place_of_a_content_type(family):
@@ -725,6 +760,16 @@ def test_a_script_is_told_of_the_way_on(family):
         {"backup_file": upload(good), "clear_existing_data": "true", "without_safety_copy": "true"},
     )
     assert answer.status_code == 200
+
+
+def test_only_a_superuser_is_offered_to_do_without_a_safety_copy(family):
+    good = take().getvalue()
+    spoil()
+    client = script(family.staff)
+    fields = {"clear_existing_data": "true", "parts": "entries"}
+    answer = client.post(reverse("backup:confirm"), {"backup_file": upload(good), **fields})
+    assert error_of(answer)["code"] == "damaged"
+    assert "offer" not in error_of(answer)
 
 
 def test_only_a_superuser_does_without_a_safety_copy(family):

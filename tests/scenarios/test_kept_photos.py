@@ -21,13 +21,14 @@ from backup.conf import conf
 from backup.exceptions import CannotList, CannotRead, InvalidBackup, KeyNeeded, Slow, StorageFailed
 from backup.options import RestoreMode, RestoreOptions
 from backup.proof import Verdict
+from backup.restore import photos as placing
 from backup.storage import elsewhere, kept, keys, locations
 from backup.storage import files as stored_files
 from backup.storage import photos as stored_photos
 from backup.storage.files import LAST
 from backup.storage.locations import Location, parts
 from backup.storage.locations.folder import Folder
-from tests.support.backups import take
+from tests.support.backups import rewritten, take
 from tests.support.http import script
 from tests.support.matrices import again
 from tests.support.photos import files, picture, put
@@ -376,6 +377,113 @@ def test_what_is_previewed_on_the_page_comes_back_with_its_photos(pictured, admi
     result = script(admin).post(reverse("backup:confirm"), {"upload": preview["upload"]}).json()
     assert result["photos"] == 4
     assert files() == pictured
+
+
+def test_a_file_that_was_copied_from_here_is_one_thing_however_it_is_sent(pictured, admin, key, tmp_path):
+    """Its photos are still stored here: a preview counts them, and they come back."""
+    (path,) = conf.root.rglob(services.keep_backup().name)
+    copy = tmp_path / "copy.zip"
+    copy.write_bytes(path.read_bytes())
+    lose_media()
+    with copy.open("rb") as file:
+        preview = script(admin).post(reverse("backup:restore"), {"backup_file": file}).json()
+    assert preview["photos"] == {"added": 4, "unchanged": 0, "missing": 0}
+    with copy.open("rb") as file:
+        result = script(admin).post(reverse("backup:confirm"), {"backup_file": file}).json()
+    assert result["photos"] == 4
+    assert files() == pictured
+    lose_media()
+    out = io.StringIO()
+    call_command("restore", str(copy), "--dry-run", stdout=out)
+    assert "4 added, 0 already here, 0 missing" in out.getvalue()
+    call_command("restore", str(copy), "--no-input", stdout=out)
+    assert files() == pictured
+    call_command("prove_backup", str(copy), stdout=out)
+    assert "and 4 photos came back identical" in out.getvalue()
+
+
+def test_a_photo_that_is_not_beside_a_file_comes_from_here(pictured, settings, tmp_path):
+    """From a location that lost it, say."""
+    folder = tmp_path / "nas"
+    settings.BACKUP_LOCATIONS = {"nas": str(folder)}
+    automatic.run(now=True)
+    (path,) = copied(folder, "kept").values()
+    gone, damaged, *_others = copied(folder, "photos").values()
+    gone.unlink()
+    flip(damaged)
+    lose_media()
+    call_command("restore", str(path), "--clear", "--no-input", stdout=io.StringIO())
+    assert files() == pictured
+    call_command("prove_backup", str(path), stdout=io.StringIO())
+
+
+def named_often(stored, pictured, count):
+    """The file of a kept backup with so many notes more, whose photos are all the same one under another name."""
+    (path,) = conf.root.rglob(stored.name)
+
+    def change(records):
+        first = records["core.note"][-1]
+        records["core.note"] += [
+            {
+                **first,
+                "pk": first["pk"] + number,
+                "fields": {**first["fields"], "image": f"notes/{number}.png"},
+            }
+            for number in range(1, count + 1)
+        ]
+
+    def change_metadata(metadata):
+        entry = next(entry for entry in metadata["media"] if entry["name"] == NAMES[1])
+        metadata["media"] += [{**entry, "name": f"notes/{number}.png"} for number in range(1, count + 1)]
+
+    return rewritten(io.BytesIO(path.read_bytes()), change, change_metadata)
+
+
+@pytest.mark.parametrize("is_here", [False, again(True)])
+def test_a_small_file_cannot_write_one_photo_any_number_of_times(
+    pictured, admin, monkeypatch, is_here, settings
+):
+    """It need not contain the photo, since that is stored here. What it writes stays in proportion to that."""
+    stored = services.keep_backup()
+    size = len(pictured[NAMES[1]])
+    monkeypatch.setattr(placing, "REPEATED", 5 * size)
+    Path(settings.MEDIA_ROOT, NAMES[0]).unlink()
+    if not is_here:
+        lose_media()
+    before, files_before = snapshot(), files()
+    fits = named_often(stored, pictured, 4)  # and one more, that it had
+    file = named_often(stored, pictured, 20)
+    preview = script(admin).post(reverse("backup:restore"), {"backup_file": fits}).json()
+    assert preview["photos"]["missing"] == 0
+    for address in ("restore", "confirm"):
+        file.seek(0)
+        answer = script(admin).post(reverse(f"backup:{address}"), {"backup_file": file})
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"], error["offer"]) == (413, "too_large", "leave_out")
+        assert "so many names" in error["message"]
+    assert (differences(before, snapshot()), files()) == ([], files_before)
+    file.seek(0)
+    answer = script(admin).post(reverse("backup:confirm"), {"backup_file": file, "leave_out": "true"}).json()
+    assert len(files()) == (9 if is_here else 8)
+    assert answer["records"] > 20
+    assert any("so many names" in line for line in answer["warnings"])
+
+
+def test_photos_that_had_many_names_come_back_where_they_are_still_here(pictured, monkeypatch):
+    """Nothing is written then; and an undo is of what was here."""
+    child = core.Child.objects.earliest("pk")
+    for number in range(9):
+        put(f"notes/{number}.png", pictured[NAMES[1]])
+        core.Note.objects.create(child=child, note="x", image=f"notes/{number}.png")
+    monkeypatch.setattr(placing, "REPEATED", 0)
+    stored, before, contents = services.keep_backup(), snapshot(), files()
+    assert restored(stored.name).photos == 13
+    lose_media()
+    with pytest.raises(InvalidBackup, match="so many names"):
+        restored(stored.name)
+    with services.open_whole(stored.name) as whole:
+        assert services.restore_backup(whole, CLEAR).photos == 13
+    assert (differences(before, snapshot()), files()) == ([], contents)
 
 
 def test_a_photo_that_is_gone_is_named_and_the_records_come_back(pictured, key):

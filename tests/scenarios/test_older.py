@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 from core import models as core
+from django.contrib.auth.models import Group
 from django.core.cache import cache
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import CommandError, call_command
@@ -489,8 +490,9 @@ MANY = "WITH RECURSIVE x(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM x WHERE n <
         (f"INSERT INTO django_migrations (app, name, applied) {MANY} SELECT 'x', n, '' FROM x", True),
         (f"INSERT INTO sqlite_sequence (name, seq) {MANY} SELECT n, n FROM x", False),
         ("INSERT INTO django_migrations (app, name, applied) SELECT 'x', hex(zeroblob(200)), ''", True),
+        ("INSERT INTO django_migrations (app, name, applied) SELECT 'x', zeroblob(50000000), ''", True),
     ],
-    ids=["migrations", "counters", "a long name"],
+    ids=["migrations", "counters", "a long name", "a very long name"],
 )
 def test_no_database_file_fills_the_memory_before_its_rows_are_read(host_db, tmp_path, statement, is_refused):
     path = tmp_path / "copy.sqlite3"
@@ -517,6 +519,86 @@ def test_a_key_of_a_database_file_that_is_no_number_is_named(host_db, tmp_path, 
         "ALTER TABLE own RENAME TO core_note",
     )
     assert "core.note n1" in str(refused(file, Unreadable, clear=True))
+
+
+@pytest.mark.parametrize("version", [again("2.6.0"), "2.9"])
+@pytest.mark.parametrize(
+    ("keys", "named"),
+    [
+        ([None], ["NULL"]),
+        ([None, "5"], ["NULL"]),
+        ([None, 5, 1.5], ["NULL", "1.5"]),
+        ([*[None] * 600, *range(1, 600), "x"], [*["NULL"] * 600, "x"]),
+    ],
+)
+@pytest.mark.parametrize("long", [False, again(True)])
+def test_rows_without_a_key_in_a_database_file_are_named(host_db, tmp_path, version, keys, named, long):
+    """Other software may have made the table anew, without a primary key."""
+    columns = "child_id, note, time, image"
+    row = f"(SELECT MIN(id) FROM core_child), '{'x' * 20_000 if long else ''}.', '2024-01-01 00:00:00', ''"
+    file = changed(
+        tmp_path,
+        version,
+        "CREATE TABLE own (id, child_id integer, note text, time datetime, image varchar)",
+        *(f"INSERT INTO own (id, {columns}) SELECT {'NULL' if k is None else repr(k)}, {row}" for k in keys),
+        "DROP TABLE core_note",
+        "ALTER TABLE own RENAME TO core_note",
+    )
+    error = refused(file, Unreadable, clear=True)
+    assert [line.partition(":")[0] for line in error.details[:20]] == [
+        f"core.note {key}" for key in named[:20]
+    ]
+    assert str(len(named)) in error.message
+    services.restore_backup(file, replace(how(clear=True), leave_out=True))
+    assert core.Note.objects.count() == len(keys) - len(named)
+
+
+def test_an_error_blames_the_table_that_is_read(host_db, tmp_path, monkeypatch):
+    monkeypatch.setattr(SQLite, "batches", lambda self, table: 1 / 0)
+    labels = []
+    path = tmp_path / "copy.sqlite3"
+    path.write_bytes(database_of("2.9").getvalue())
+    with SQLite.foreign(path) as reader, Writer(io.BytesIO()) as writer:
+        source = DatabaseSource(reader)
+        with pytest.raises(ZeroDivisionError):
+            source.write(writer, Telling(lambda label, done, total: labels.append((label, done))))
+    assert labels == [(source._tables[0].label, 0)]
+
+
+@pytest.mark.parametrize("version", [again("2.6.0"), "2.9"])
+def test_keys_of_a_database_file_may_be_texts_of_numbers(host_db, tmp_path, version):
+    """As texts, 10 comes before 9."""
+    file = changed(
+        tmp_path,
+        version,
+        "CREATE TABLE own (id text, child_id integer, note text, time datetime, image varchar)",
+        "INSERT INTO own SELECT id + 8, child_id, note, time, image FROM core_note WHERE id <= 2",
+        "DROP TABLE core_note",
+        "ALTER TABLE own RENAME TO core_note",
+    )
+    restore(file, clear=True)
+    assert {*core.Note.objects.values_list("pk", flat=True)} == {9, 10}
+
+
+def test_groups_of_users_are_there_where_another_user_has_no_key(host_db, tmp_path):
+    columns = (
+        "password, is_superuser, username, last_name, email, is_staff, is_active, date_joined, first_name"
+    )
+    file = changed(
+        tmp_path,
+        "2.9",
+        f"CREATE TABLE own (id, last_login datetime, {columns})",
+        f"INSERT INTO own (id, {columns}) SELECT id, {columns} FROM auth_user",
+        f"INSERT INTO own (id, {columns}) SELECT NULL, {columns.replace('username', repr('x'))} FROM auth_user LIMIT 1",
+        "DROP TABLE auth_user",
+        "ALTER TABLE own RENAME TO auth_user",
+        "INSERT INTO auth_group (name) VALUES ('some')",
+        "INSERT INTO auth_user_groups (user_id, group_id)"
+        " SELECT (SELECT MIN(id) FROM auth_user), (SELECT MAX(id) FROM auth_group)",
+    )
+    assert str(refused(file, Unreadable, clear=True)).count("auth.user NULL") == 1
+    services.restore_backup(file, replace(how(clear=True), leave_out=True))
+    assert Group.objects.get(name="some").user_set.count() == 1
 
 
 @pytest.mark.parametrize("version", ["2.6.0", again("2.9")])
@@ -646,6 +728,62 @@ def test_more_than_may_be_is_refused_before_it_is_read(host_db, tmp_path, settin
     with path.open("rb") as file, pytest.raises(InvalidBackup) as caught:
         services.inspect_backup(file, how(clear=False))
     assert caught.value.code == "too_large"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE core_note SET note = zeroblob(90000000) WHERE id = (SELECT max(id) FROM core_note)",
+        "UPDATE core_note SET note = CAST(zeroblob(20000000) AS text) WHERE id = (SELECT max(id) FROM core_note)",
+        again("UPDATE core_tag SET slug = zeroblob(90000000) WHERE id = (SELECT max(id) FROM core_tag)"),
+    ],
+    ids=["a long text", "a text that grows in JSON", "a text that should be short"],
+)
+@pytest.mark.parametrize("version", ["2.6.0", again("2.9")])
+def test_a_record_that_is_too_large_is_named_before_it_is_read(host_db, tmp_path, statement, version):
+    path = tmp_path / "large.sqlite3"
+    path.write_bytes(changed(tmp_path, version, statement).getvalue())
+    with process(PEAK) as child:
+        peak, answer = ask(child, str(path)).split(" ", 1)
+    assert answer.startswith("unreadable")
+    assert int(peak) < 250, "megabytes"
+
+
+@pytest.mark.parametrize("letter", [again("日"), again("é")])
+def test_the_largest_record_fits(host_db, tmp_path, letter):
+    size = 62_000_000
+    count = size // len(letter.encode())
+    statement = f"UPDATE core_note SET note = replace(hex(zeroblob({count // 2})), '00', '{letter * 2}')"
+    path = tmp_path / "large.sqlite3"
+    path.write_bytes(
+        changed(tmp_path, "2.6.0", f"{statement} WHERE id = (SELECT max(id) FROM core_note)").getvalue()
+    )
+    with process(PEAK) as child:
+        peak, answer = ask(child, str(path)).split(" ", 1)
+    assert answer == "done"
+    assert int(peak) < 800, "megabytes"
+
+
+def test_a_record_that_is_too_large_can_be_left_out(host_db, tmp_path):
+    with closing(sqlite3.connect(older.old("2.6.0") / "db.sqlite3")) as database:
+        first, *others = database.execute("SELECT id, note FROM core_note ORDER BY id")
+    file = changed(tmp_path, "2.6.0", f"UPDATE core_note SET note = zeroblob(90000000) WHERE id = {first[0]}")
+    error = refused(file, Unreadable, clear=True)
+    assert f"core.note {first[0]}" in str(error)
+    assert "takes more than 64 MB" in str(error)
+    assert error.offer == "leave_out"
+    result = services.restore_backup(file, replace(how(clear=True), leave_out=True))
+    assert any(f"core.note {first[0]}" in line for line in result.warnings)
+    assert list(core.Note.objects.order_by("pk").values_list("pk", "note")) == others
+
+
+def test_a_table_is_not_described_at_any_length(host_db, tmp_path):
+    """What is long there is read for each look at the table."""
+    path = bloated(tmp_path, rows=3, size=20 * 1024 * 1024)
+    with process(PEAK) as child:
+        peak, answer = ask(child, str(path)).split(" ", 1)
+    assert "not one of Baby Buddy" in answer
+    assert int(peak) < 250, "megabytes"
 
 
 def test_memory_of_the_child_is_limited(trouble):

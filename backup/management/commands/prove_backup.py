@@ -16,6 +16,7 @@ from backup.exceptions import InvalidBackup, LocationFailed, NoSuchBackup
 from backup.management.base import BackupCommand, add_key_option, add_leave_out_option, way_on
 from backup.proof import Verdict
 from backup.storage import kept
+from backup.storage.photos import completed
 
 
 class Command(BackupCommand):
@@ -39,7 +40,7 @@ class Command(BackupCommand):
         leave_out: bool = options["leave_out"]
         try:
             if path.exists():
-                with open_path(path) as source:
+                with completed(open_path(path), None) as source:
                     key = self.known_key(source, options["key"])
                     with self.progress_bar() as reporter:
                         proof = services.prove_backup(

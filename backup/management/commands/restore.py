@@ -26,6 +26,7 @@ from backup.options import Part, RestoreMode, RestoreOptions, Result, parts_name
 from backup.presentation.names import entered
 from backup.restore.plan import Plan
 from backup.storage import kept
+from backup.storage.photos import completed
 
 
 class Command(BackupCommand):
@@ -173,7 +174,7 @@ class Command(BackupCommand):
                 with suppress(NoSuchBackup):
                     return services.open_kept(file), None
             # What comes through a pipe has no file beside it, and is not there a second time.
-            return open_path(path), path if path.is_file() else None
+            return completed(open_path(path), None), path if path.is_file() else None
         except OSError as error:
             raise CommandError(f"{file} cannot be read: {error.strerror}") from error
 

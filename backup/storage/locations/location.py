@@ -248,7 +248,10 @@ def _failure_for(error: Exception, refused: type[Denied]) -> tuple[type[Location
         )
     if code in _FULL:
         return Full, _("It is full. Delete something there, or give it more room.")
-    if isinstance(error, PermissionError) or code == errno.EROFS:
+    cannot = (
+        isinstance(error, NotImplementedError) and refused is not Denied
+    )  # a storage that has no such method
+    if cannot or isinstance(error, PermissionError) or code == errno.EROFS:
         return refused, {
             CannotList: _("It lets nobody list what is there, so the copies cannot be checked from here."),
             CannotRead: _("It lets nobody read what is there, so the copies cannot be checked from here."),

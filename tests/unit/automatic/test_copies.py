@@ -18,12 +18,12 @@ from django.test import Client
 from freezegun import freeze_time
 
 from backup import services
-from backup.archive import Keys, open_archive
+from backup.archive import Key, Keys, open_archive
 from backup.automatic import copies, look, outlook, probe, run, status
 from backup.automatic.status import State
 from backup.conf import aware_now, conf
 from backup.database.memo import site_id
-from backup.exceptions import InvalidBackup, NoSuchBackup, NotMounted
+from backup.exceptions import InvalidBackup, NoSuchBackup, NotMounted, StorageFailed
 from backup.proof import Verdict
 from backup.storage import bounded, elsewhere, files, kept, keys
 from backup.storage.elsewhere import State as Copies
@@ -429,8 +429,14 @@ def lose_root():
     shutil.rmtree(conf.root)
 
 
+def lose_backups():
+    """What a clean-up takes."""
+    shutil.rmtree(conf.root / f"site_{site_id()}" / "kept")
+
+
+@pytest.mark.parametrize("lose", [lose_root, lose_backups])
 @pytest.mark.parametrize("is_encrypted", [False, again(True)])
-def test_what_is_pinned_stays_if_the_disk_is_lost(places, settings, at, is_encrypted):
+def test_what_is_pinned_stays_if_the_disk_is_lost(places, settings, at, is_encrypted, lose):
     settings.BACKUP_KEEP = "last=1"
     if is_encrypted:
         settings.BACKUP_KEY = keys.add().key.text
@@ -438,7 +444,7 @@ def test_what_is_pinned_stays_if_the_disk_is_lost(places, settings, at, is_encry
     night(at("2026-11-04 03:00"))
     (marker,) = there(places["nas"])[0].parent.glob("*.json")
     assert marker.stem == kept.backups()[-1].identity
-    lose_root()
+    lose()
     for day in (5, 6, 7):
         night(at(f"2026-11-0{day} 03:00"))
     for folder in places.values():
@@ -497,18 +503,142 @@ def test_a_copy_that_cannot_be_compared_stays(one, settings, at):
     damage(path, "core/child")
     for day in (4, 5):
         night(at(f"2026-11-0{day} 03:00"))
-    assert [path.name[14:18] for path in there(one["nas"])] == ["1103", "1105"]
+    assert [path.name[14:18] for path in there(one["nas"])] == ["1103", "1104", "1105"]
 
 
+def cut(path):
+    path.write_bytes(path.read_bytes()[:5000])
+
+
+def of_day(folder, *days):
+    """Whether a location has these and no others."""
+    return [path.name[14:18] for path in there(folder)] == [f"11{day:02}" for day in days]
+
+
+def test_a_damaged_copy_does_not_hide_the_others(one, settings, at):
+    settings.BACKUP_KEEP = "last=1,daily=3"
+    for day in (1, 2, 3):
+        night(at(f"2026-11-0{day} 03:00"))
+    cut(there(one["nas"])[-1])
+    lose_root()
+    core.Child.objects.last().delete()
+    night(at("2026-11-04 03:00"))
+    assert [loss.model for loss in status.status().losses] == ["core.child"]
+    assert [b.created.day for b in kept.backups() if not b.is_damaged] == [4, 2, 1]
+
+
+@pytest.mark.parametrize("step", ["pin", "note"])
+def test_a_visit_whose_end_is_not_noted_is_made_up_for(one, settings, at, monkeypatch, step):
+    """As where the server is killed after the first visit to copies that BACKUP_ROOT knew."""
+    settings.BACKUP_KEEP = "last=1"
+    kept.pin(night(at("2026-11-01 03:00")).name, True)
+    night(at("2026-11-02 03:00"))
+    lose_root()
+    core.Child.objects.last().delete()
+
+    def fails(*args, **facts):
+        raise StorageFailed("No.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kept, step, fails)
+        night(at("2026-11-03 03:00"))
+    for day in (4, 5):
+        night(at(f"2026-11-0{day} 03:00"))
+    assert of_day(one["nas"], 1, 2, 3, 4, 5)
+    assert [loss.model for loss in status.status().losses] == ["core.child"]
+    assert kept.backups()[-1].pinned
+
+
+def test_a_copy_that_is_listed_and_not_there_is_passed_over(one, settings, at, monkeypatch):
+    settings.BACKUP_KEEP = "last=1"
+    kept.pin(night(at("2026-11-01 03:00")).name, True)
+    ghost = night(at("2026-11-02 03:00")).name
+    real = Folder.names
+    monkeypatch.setattr(Folder, "names", lambda *args: [*real(*args), ghost.replace("20261102", "20261030")])
+    lose_root()
+    for day in (3, 4, 5):
+        night(at(f"2026-11-0{day} 03:00"))
+    assert of_day(one["nas"], 1, 5)
+    assert states() == {"nas": "ok"}
+
+
+@pytest.mark.parametrize("content", ["", again("{"), again("[]")])
+def test_what_nobody_knows_any_more_counts_as_pinned(one, settings, at, content):
+    settings.BACKUP_KEEP = "last=1"
+    kept.pin(night(at("2026-11-01 03:00")).name, True)
+    night(at("2026-11-02 03:00"))
+    for path in (conf.root / f"site_{site_id()}" / "kept").glob("*.json"):
+        path.write_text(content)
+    night(at("2026-11-03 03:00"))
+    assert of_day(one["nas"], 1, 2, 3), "those whose notes were damaged"
+    kept.pin(kept.backups()[1].name, False)
+    night(at("2026-11-04 03:00"))
+    assert of_day(one["nas"], 1, 4)
+
+
+@pytest.mark.parametrize("damaged", [True, False])
+def test_a_copy_in_clear_only_goes_for_one_that_can_be_opened(one, settings, at, damaged):
+    settings.BACKUP_KEEP = "last=9"
+    made = night(at("2026-11-01 03:00"))
+    clear = there(one["nas"])[0].read_bytes()
+    ring = keys.add().key
+    night(at("2026-11-02 03:00"))
+    first = there(one["nas"])[0]
+    (first.parent / made.name).write_bytes(clear)
+    if damaged:
+        cut(first)
+    lose_root()  # with its keys
+    settings.BACKUP_KEY = ring.text if damaged else Key.make().text
+    night(at("2026-11-03 03:00"))
+    assert made.name in [path.name for path in there(one["nas"])]
+
+
+def test_a_copy_whose_key_is_lost_is_sent_again(one, at):
+    """What it is of is here, and can be opened."""
+    keys.add()
+    night(at("2026-11-01 03:00"))
+    (conf.root / "keys.json").unlink()
+    key = keys.add().key
+    night(at("2026-11-02 03:00"))
+    assert [path.name[-8:-4] for path in there(one["nas"])] == [key.id, key.id]
+
+
+def test_a_key_that_went_lost_is_known_from_the_address_before(one, settings, at):
+    keys.add()
+    night(at("2026-11-01 03:00"))
+    (conf.root / "keys.json").unlink()
+    settings.BACKUP_LOCATIONS = f"nas={one['usb']}"
+    for day in (2, 3):
+        night(at(f"2026-11-0{day} 03:00"))
+    assert there(one["usb"]) == []
+    assert states() == {"nas": "failed"}
+
+
+def test_a_damaged_backup_stops_no_other(one, settings, at):
+    settings.BACKUP_LOCATIONS = ""
+    night(at("2026-11-01 03:00"))
+    with freeze_time(at("2026-11-01 12:00")):
+        bad = services.keep_backup()
+    night(at("2026-11-02 03:00"))
+    damage(conf.root / f"site_{site_id()}" / "kept" / bad.name, "core/child")
+    keys.add()
+    settings.BACKUP_LOCATIONS = f"nas={one['nas']}"
+    night(at("2026-11-03 03:00"))
+    assert of_day(one["nas"], 1, 2, 3)
+    assert states() == {"nas": "failed"}
+    assert bad.name in elsewhere.seen()["nas"].message
+
+
+@pytest.mark.parametrize("lose", [lose_root, again(lose_backups)])
 @pytest.mark.parametrize("what", ["a child", again("notes"), again("nothing")])
-def test_a_loss_is_noticed_if_the_disk_is_lost_too(places, settings, at, nightly, what):
+def test_a_loss_is_noticed_if_the_disk_is_lost_too(places, settings, at, nightly, what, lose):
     settings.BACKUP_KEEP = "last=1"
     core.Note.objects.bulk_create(
         core.Note(child=core.Child.objects.first(), note=str(n)) for n in range(100)
     )
     night(at("2026-11-03 03:00"))
     night(at("2026-11-04 03:00"))
-    lose_root()
+    lose()
     if what == "a child":
         core.Child.objects.last().delete()
     elif what == "notes":
@@ -647,7 +777,9 @@ def test_a_location_that_was_down_is_tidied_later(places, settings, at):
     night(at("2026-11-05 03:00"))
     assert len(there(places["usb"])) == 1
     assert len(kept.backups()) == 1
-    assert [name for name in files.names_in("kept") if name.endswith(".json")] == []
+    assert {name.rpartition(".")[0] for name in files.names_in("kept")} == {
+        f"kept/{kept.backups()[0].identity}"
+    }
 
 
 def test_copies_that_are_gone_are_said_and_sent_again(places, at):

@@ -16,6 +16,7 @@ from freezegun import freeze_time
 
 from backup import log as backup_log
 from backup import services
+from backup.archive import Key
 from backup.automatic import __main__ as child
 from backup.automatic import look, outlook, run, status
 from backup.automatic.status import State, acknowledge
@@ -595,6 +596,63 @@ def test_the_guard_goes_up_where_a_child_is_gone(nightly, at, settings):
     write_a_note()
     assert made(at("2026-11-05 03:00"))
     assert automatic() == ["11-05 02:00"]
+
+
+def test_a_child_that_another_one_has_replaced_is_gone(nightly, at, settings):
+    settings.BACKUP_KEEP = "last=1"
+    assert made(at("2026-11-01 03:00"))
+    child = core.Child.objects.last()
+    child.last_name = "Married"
+    child.save()
+    assert made(at("2026-11-02 03:00"))
+    with freeze_time(at("2026-11-02 12:00")):
+        assert status.status().state is State.OK, "it only got another name"
+    child.birth_date, child.first_name = dt.date(2019, 1, 1), "Nobody"
+    child.save()
+    assert made(at("2026-11-03 03:00"))
+    with freeze_time(at("2026-11-03 12:00")):
+        assert [loss.model for loss in status.status().losses] == ["core.child"]
+
+
+def test_the_guard_stays_up_if_the_backup_that_shows_the_loss_is_deleted(nightly, at, settings):
+    settings.BACKUP_KEEP = "last=1"
+    assert made(at("2026-11-01 03:00"))
+    core.Child.objects.first().delete()
+    for day in (2, 3):
+        write_a_note()
+        with freeze_time(at(f"2026-11-0{day} 03:00")):
+            small = run.run().backup.name
+            if day == 2:
+                kept.delete(small)
+    with freeze_time(at("2026-11-03 12:00")):
+        assert [loss.model for loss in status.status().losses] == ["core.child"]
+        assert automatic() == ["11-01 02:00", "11-03 02:00"]
+        kept.delete(small)
+    write_a_note()
+    assert made(at("2026-11-04 03:00"))
+    assert automatic() == ["11-01 02:00", "11-04 02:00"]
+
+
+def test_what_no_key_here_opens_stays_and_pushes_nothing_out(nightly, at, settings):
+    """Its key may be on paper, and nobody knows what it holds."""
+    settings.BACKUP_KEEP, settings.BACKUP_ENCRYPT, settings.BACKUP_PROVE = "last=1", ["local"], "off"
+    first, second = Key.make().text, Key.make().text
+    settings.BACKUP_KEY = first
+    assert made(at("2026-11-01 03:00"))
+    core.Child.objects.first().delete()
+    settings.BACKUP_KEY = second
+    for day in (2, 3):
+        write_a_note()
+        assert made(at(f"2026-11-0{day} 03:00"))
+    assert automatic() == ["11-01 02:00", "11-03 02:00"]
+    settings.BACKUP_KEY = first
+    with freeze_time(at("2026-11-03 12:00")):
+        assert status.status().last.created == at("2026-11-01 03:00")
+    write_a_note()
+    assert made(at("2026-11-04 03:00"))
+    assert automatic() == ["11-01 02:00", "11-03 02:00", "11-04 02:00"]
+    with freeze_time(at("2026-11-04 12:00")):
+        assert [loss.model for loss in status.status().losses] == ["core.child"]
 
 
 @pytest.mark.parametrize(

@@ -507,13 +507,13 @@ def test_what_an_entry_of_the_list_says(place):
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff", b"[" * 200_000], ids=range(5))
-def test_notes_that_cannot_be_read_are_none(place, content):
+def test_notes_that_cannot_be_read_are_none_but_count_as_pinned(place, content):
     stored = kept.keep(*small(1), MANUAL, facts={"pinned": True})
     for name in (files.LAST_RUN, parse(stored.name).facts):
         files.put(name, ContentFile(content))
         assert files.get_json(name) == {}
-    assert facts.load(parse(stored.name)) == {}
-    assert not kept.find(stored.name).pinned
+    assert facts.load(parse(stored.name)) == {"pinned": True, facts.UNREADABLE: True}
+    assert kept.find(stored.name).pinned
 
 
 def test_names_sort_by_time_and_are_listed_by_kind(place):

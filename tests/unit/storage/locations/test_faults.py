@@ -17,6 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import quote
 
 import pytest
+from django.core.files.storage import InMemoryStorage, Storage
 
 from backup import exceptions
 from backup.database.memo import site_id
@@ -509,6 +510,24 @@ def append_only(place, trouble):
     trouble(lambda: place.read_part("kept/a.zip", 0, 1), CannotRead)
     trouble(lambda: place.delete("kept/a.zip"), CannotDelete)
     assert [type(limit) for limit in place.test()] == [CannotRead, CannotList, CannotDelete]
+
+
+class NoWays(InMemoryStorage):
+    """A storage as Django allows it: without what it need not have."""
+
+    listdir, delete = Storage.listdir, Storage.delete
+
+
+def test_a_storage_that_cannot_list_or_delete(db, settings, trouble):
+    settings.STORAGES = {**settings.STORAGES, "poor": {"BACKEND": f"{__name__}.NoWays"}}
+    settings.BACKUP_LOCATIONS = {"poor": "storage:poor"}
+    place = location("poor")
+    assert [type(limit) for limit in place.test()] == [CannotList, CannotDelete]
+    place.send("kept/a.zip", io.BytesIO(b"a"))
+    with place.fetch("kept/a.zip") as file:
+        assert file.read() == b"a"
+    trouble(place.names, CannotList)
+    trouble(lambda: place.delete("kept/a.zip"), CannotDelete)
 
 
 @contextmanager
