@@ -97,11 +97,7 @@ def restore(
         spool = stack.enter_context(Spool())
         if not options.without_safety_copy:
             stack.enter_context(database.exclusive())
-        ensure_not_repeated(idempotency_key)
-        if undone and not options.without_safety_copy and undone != state.load_last_restore():
-            raise AlreadyRestored(
-                _("Another backup was restored meanwhile, so nothing was undone. Look at it, then try again.")
-            )
+        _ensure_none_meanwhile(undone, idempotency_key, options)
         database.check_transactional(tables)
         is_of_this_site = archive.metadata.instance == memo.site_id()
         database.natural_keys.keeps_numbers = options.as_it_was and is_of_this_site
@@ -127,8 +123,8 @@ def restore(
                 if undo
                 else _("before restoring %(file)s") % {"file": file_name(archive.metadata.timestamp)}
             )
-            safety_copy = stack.enter_context(prepared(user, label, reporter, options, rescue))
-            note = stack.enter_context(_taken_back(placing, safety_copy))
+            safety_copy = stack.enter_context(prepared(database, user, label, reporter, options, rescue))
+            note = stack.enter_context(_taken_back(placing, safety_copy, database))
             if marker is not None:
                 safety_copy.make(None if snapshot is database else snapshot)
         if placing.count(State.ADDED):
@@ -137,6 +133,8 @@ def restore(
         carried_out: list[state.LastRestore] = []
         # From here on, nobody else can write. What others have written until now must be in the safety copy.
         with unless_carried_out(database, carried_out), database.restoring(tables), Spool() as fresh:
+            # Again, since the lock may have been lost for a while. Now nobody else can commit a restore.
+            _ensure_none_meanwhile(undone, idempotency_key, options)
             has_changed = marker is None or database.change_marker(tables) != marker
             if has_changed:
                 safety_copy.make()
@@ -196,6 +194,17 @@ def restore(
         missing = _missing_here(database)
         warnings += missing_in_words(missing)
         return Result(records, safety_copy.name, warnings, [*plan.children], len(missing), placing.restored)
+
+
+def _ensure_none_meanwhile(
+    undone: state.LastRestore | None, idempotency_key: str, options: RestoreOptions
+) -> None:
+    """Raise `AlreadyRestored` if this request was carried out already, or if what it undoes is not the last restore."""
+    ensure_not_repeated(idempotency_key)
+    if undone and not options.without_safety_copy and undone != state.load_last_restore():
+        raise AlreadyRestored(
+            _("Another backup was restored meanwhile, so nothing was undone. Look at it, then try again.")
+        )
 
 
 def _after_commit(database: Database, keys: dict[Table, int], safety_copy: str) -> list[str]:
@@ -301,9 +310,10 @@ def _check_dangling(database: Database, options: RestoreOptions) -> tuple[list[s
 
 @contextmanager
 def _taken_back(
-    placing: Placing, safety_copy: SafetyCopy
+    placing: Placing, safety_copy: SafetyCopy, database: Database
 ) -> Iterator[Callable[[Sequence[PlacedFile]], None]]:
-    """Take back the photos that are placed in the block, unless the restore may have been committed.
+    """Take back the photos that are placed in the block, unless the restore may have been committed, or another one may
+    have found them there.
 
     Yields the function that notes them before they are written.
     """
@@ -311,7 +321,7 @@ def _taken_back(
     try:
         yield lambda files: notes.append(placed.note(files))
     except BaseException:
-        if not safety_copy.is_needed and placing.take_back():
+        if not safety_copy.is_needed and database.was_exclusive() and placing.take_back():
             with suppress(BackupError):
                 placed.forget(notes)
         raise

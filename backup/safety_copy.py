@@ -23,11 +23,18 @@ from .tables import places_in_words
 
 class SafetyCopy:
     """The verified backup of the state before a restore. `label`: why it is made. `rescue`: given if the database was
-    damaged, so that a copy of what could be read exists already."""
+    damaged, so that a copy of what could be read exists already. `database`: the one that is restored."""
 
     def __init__(
-        self, user: Any, label: str, reporter: Reporter, options: RestoreOptions, rescue: Rescue | None
+        self,
+        database: Database,
+        user: Any,
+        label: str,
+        reporter: Reporter,
+        options: RestoreOptions,
+        rescue: Rescue | None,
     ) -> None:
+        self._database = database
         self._user, self._label, self._reporter, self._options = user, label, reporter, options
         self.name = rescue.safety_copy if rescue else ""
         self._is_made = rescue is not None
@@ -74,8 +81,8 @@ class SafetyCopy:
                 self.make()
 
     def discard(self) -> None:
-        """Delete the copy, if it was made now."""
-        if self.name and self._is_new:
+        """Delete the copy, if it was made now. Another restore may have found the state kept by it."""
+        if self.name and self._is_new and self._database.was_exclusive():
             with suppress(BackupError):
                 kept.delete(self.name)
 
@@ -120,10 +127,15 @@ def _lossy(left_out: Places) -> list[str]:
 
 @contextmanager
 def prepared(
-    user: Any, label: str, reporter: Reporter, options: RestoreOptions, rescue: Rescue | None
+    database: Database,
+    user: Any,
+    label: str,
+    reporter: Reporter,
+    options: RestoreOptions,
+    rescue: Rescue | None,
 ) -> Iterator[SafetyCopy]:
     """Discard the safety copy that is made in the block, unless the restore may have changed something."""
-    copy = SafetyCopy(user, label, reporter, options, rescue)
+    copy = SafetyCopy(database, user, label, reporter, options, rescue)
     try:
         yield copy
     except BaseException:

@@ -657,7 +657,7 @@ def empty_missing_files(*, user: Any = None, reporter: Reporter = SILENT) -> Res
         carried_out: list[state.LastRestore] = []
         with (
             unless_carried_out(database, carried_out),
-            prepared(user, label, reporter, options, None) as safety_copy,
+            prepared(database, user, label, reporter, options, None) as safety_copy,
             database.restoring(tables),
         ):
             safety_copy.make()

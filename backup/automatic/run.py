@@ -12,7 +12,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from types import FrameType
@@ -80,14 +80,14 @@ def run(*, now: bool = False, user: Any = None, reporter: Reporter = SILENT) -> 
         return _not_due(before)
     with ExitStack() as stack:
         try:
-            alone = stack.enter_context(_alone())
+            ensure_alone = stack.enter_context(_alone())
         except BackupError as error:
             _conclude(error.message)
             raise
-        if not alone:
+        if ensure_alone is None:
             return Outcome(False, before.last, already_running(Job.AUTOMATIC_BACKUP).message)
         if now or _is_due():  # asked again: another process may have made it meanwhile
-            return _run(user, reporter)
+            return _run(user, reporter, ensure_alone)
         return _not_due(_copy_again())
 
 
@@ -143,21 +143,22 @@ def _is_due() -> bool:
 
 
 @contextmanager
-def _alone() -> Iterator[bool]:
-    """Hold the lock of automatic backups. Yields False, without holding it, if another process has it."""
+def _alone() -> Iterator[Callable[[], object] | None]:
+    """Hold the lock of automatic backups, and yield a function that raises `Busy` if it was lost to another process.
+    Yields None, without holding it, if another process has it now."""
     with ExitStack() as stack:
         try:
             with interface_explained():
-                stack.enter_context(database_of().lock(Job.AUTOMATIC_BACKUP))
+                ensure_alone = stack.enter_context(database_of().lock(Job.AUTOMATIC_BACKUP))
         except Busy:
-            yield False
+            yield None
         except DatabaseError as error:
             raise database_of().trouble(error) from error
         else:
-            yield True
+            yield ensure_alone
 
 
-def _run(user: Any, reporter: Reporter) -> Outcome:
+def _run(user: Any, reporter: Reporter, ensure_alone: Callable[[], object]) -> Outcome:
     if user is not None:  # a request cannot wait, and that is no failure of which anybody must be told
         _wait_for_restore(0)
     before, last = status.status(), status.last_run() or state.LastRun(aware_now())
@@ -176,7 +177,7 @@ def _run(user: Any, reporter: Reporter) -> Outcome:
             if outcome.has_mended:
                 _prove_again(reporter)
             _prove(outcome.backup if outcome.made else None, reporter)
-            trouble = _copy(user) or _retain()
+            trouble = _copy(user) or _retain(ensure_alone)
     except Exception as error:
         _conclude(error.message if isinstance(error, BackupError) else type(error).__name__)
         raise
@@ -314,8 +315,15 @@ def _copy(user: Any) -> str:
     return ""
 
 
-def _retain() -> str:
-    """Delete the backups that BACKUP_KEEP does not keep. Returns an error, for people; "" if there is none."""
+def _retain(ensure_alone: Callable[[], object]) -> str:
+    """Delete the backups that BACKUP_KEEP does not keep. Returns an error, for people; "" if there is none.
+
+    If another run has begun, since the lock was lost with a connection, this is left to that one.
+    """
+    try:
+        ensure_alone()
+    except Busy:
+        return ""
     try:
         # Not during a restore (the next run deletes them then), nor while somebody pins one.
         with suppress(Busy), database_of().lock(Job.RESTORE), files.noting():

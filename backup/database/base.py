@@ -11,6 +11,8 @@ A subclass must define
 `lock(job)`
     A context manager: a lock for each `Job`, held by one process at a time of all processes and machines that use the
     database. Raises `Busy` at once if another process holds it. It is released when its holder dies, however it dies.
+    Yields a function that takes it again if it was lost, as with a connection, and raises `Busy` if another process has
+    it by then. It returns whether the lock was still held.
 `lock_out_writers(tables)`
     Run the first statements of a restore's transaction: wait until nobody is writing to these tables and their
     relations, then keep others from writing to them until the transaction ends. Later reads see everything that was
@@ -26,8 +28,8 @@ A subclass must define
 `size()`
     Return the size of the database in bytes; None if that is unknown.
 `reset_sequences(tables)`
-    Make sure that the next row of each table, and of each relation, gets a free key, even if the restore is rolled
-    back.
+    Make sure that the next row of each table, and of each relation, gets a free key. If the restore is rolled back, the
+    keys that come next must be free as well, and should be those of before.
 `next_keys(tables)`
     Return table -> the key that its next row gets, for tables whose keys are given by the database. A table for which
     this is unknown is left out.

@@ -37,6 +37,7 @@ from .base import Database
 from .conversion import ColumnReader
 from .errors import Job, already_running, somebody_writes
 from .reading import UNION_TERMS, may_be_long
+from .session import EnsureHeld
 from .values import (
     Checked,
     ConvertAll,
@@ -184,15 +185,25 @@ class MySQL(Database):
         self.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
 
     @contextmanager
-    def lock(self, job: Job) -> Iterator[None]:
+    def lock(self, job: Job) -> Iterator[EnsureHeld]:
         """Hold a lock of the session. The server must not end that because it stands idle, or others get the lock."""
         name = f"{LOCKS[job]}.{self.connection.settings_dict['NAME']}"[:64]
-        ((is_held, before),) = self.fetch("SELECT GET_LOCK(%s, 0), @@wait_timeout", [name])
-        if is_held != 1:
-            raise already_running(job)
-        try:
+
+        def take() -> None:
+            if self.fetch("SELECT GET_LOCK(%s, 0)", [name]) != [(1,)]:
+                raise already_running(job)
             self._set({"wait_timeout": LONGEST})
-            yield
+
+        def ensure_held() -> bool:
+            held = self.fetch("SELECT IS_USED_LOCK(%s) = CONNECTION_ID()", [name]) == [(1,)]
+            if not held:  # otherwise the session would have it twice
+                take()
+            return held
+
+        (before,) = self.fetch("SELECT @@wait_timeout")[0]
+        try:
+            take()
+            yield ensure_held
         finally:
             if self.is_usable():
                 self._set({"wait_timeout": before})

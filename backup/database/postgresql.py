@@ -9,7 +9,7 @@ import copyreg
 import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import Any, NamedTuple
 
 from django.conf import settings
@@ -37,6 +37,7 @@ from ..tables import Column, Table
 from .base import Database, is_checked
 from .conversion import ColumnReader
 from .errors import Job, already_running, reason_of, somebody_writes
+from .session import EnsureHeld
 from .values import (
     Checked,
     ConvertAll,
@@ -199,17 +200,38 @@ class PostgreSQL(Database):
         ]
 
     @contextmanager
-    def lock(self, job: Job) -> Iterator[None]:
+    def lock(self, job: Job) -> Iterator[EnsureHeld]:
+        with ExitStack() as stack:
+            holder = stack.enter_context(self._holding(job))
+
+            def ensure_held() -> bool:
+                nonlocal holder
+                sql = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND virtualtransaction = %s"
+                held = bool(self.fetch(sql, [holder]))
+                if not held:
+                    holder = stack.enter_context(self._holding(job))
+                return held
+
+            yield ensure_held
+
+    @contextmanager
+    def _holding(self, job: Job) -> Iterator[str]:
         """Hold a lock in a transaction on a separate connection: a pooler may give each transaction another session, so
-        that a lock of the session could end up with somebody else."""
+        that a lock of the session could end up with somebody else. Yields the name that the server has for the
+        transaction."""
         connection = self.connection.copy()
         try:
             connection.set_autocommit(False)
             holder = PostgreSQL(connection)
             holder._set({"idle_in_transaction_session_timeout": "0"}, local=True)
-            if not holder.fetch("SELECT pg_try_advisory_xact_lock(%s)", [LOCKS[job]])[0][0]:
+            sql = (
+                "SELECT virtualtransaction, pg_try_advisory_xact_lock(%s) FROM pg_locks"
+                " WHERE locktype = 'virtualxid' AND pid = pg_backend_pid()"
+            )
+            ((name, is_mine),) = holder.fetch(sql, [LOCKS[job]])
+            if not is_mine:
                 raise already_running(job)
-            yield
+            yield name
         finally:
             # Release the lock first: the server would hold it until it notices that the connection is closed.
             with suppress(Error):  # also that of a driver's interface, if the connection is closed already
@@ -487,22 +509,34 @@ class PostgreSQL(Database):
     def reset_sequences(self, tables: Sequence[Table]) -> None:
         """Set each sequence above the keys that are in use.
 
-        `setval` and `nextval` are not undone by a rollback. So sequences are only ever raised here, and none can end up
-        below a key that is in use.
+        Where the role does not own a sequence, that is not undone by a rollback. So sequences are only ever raised
+        here, and none can end up below a key that is in use.
         """
         columns = [(table.db_table, table.key.column) for table in tables]
         columns += [(relation.db_table, "id") for table in tables for relation in table.relations]
         for sequence in self._sequences(columns):
             name, highest = sequence.name, sequence.highest
             if sequence.may_set:
-                sql = f"SELECT setval(%s, {highest}) FROM {sequence.sql}"
-                self.fetch(f"{sql} WHERE {highest} >= last_value", [name])
+                sql = f"SELECT {highest} FROM {sequence.sql} WHERE {highest} >= last_value + is_called::int"
+                for (last,) in self.fetch(sql):
+                    if sequence.is_owned:
+                        self._restart(sequence, last)
+                    else:
+                        self.fetch("SELECT setval(%s, %s)", [name, last])
             else:
                 # A role that may only use `nextval` calls it for each key up to the highest one: at least once if no
                 # number was given yet, since it may not read where the sequence begins; otherwise not without need.
                 first = f"CASE WHEN {highest} >= {sequence.lowest} THEN nextval(%s) END"
                 numbers = f"generate_series(COALESCE(pg_sequence_last_value(%s), {first}) + 1, {highest})"
                 self.fetch(f"SELECT MAX(nextval(%s)) FROM {numbers}", [name] * 3)
+
+    def _restart(self, sequence: OwnSequence, last: int) -> None:
+        """Let a sequence give the number after `last` next. Unlike `setval`, only its owner may do it, and it is undone
+        by a rollback."""
+        start = max(last, sequence.lowest)
+        self.execute(f"ALTER SEQUENCE {sequence.sql} RESTART WITH {start:d}")
+        if start == last:
+            self.fetch("SELECT nextval(%s)", [sequence.name])
 
     def next_keys(self, tables: Sequence[Table]) -> dict[Table, int]:
         numbered = {table.db_table: table for table in tables if table.is_numbered}
@@ -520,7 +554,7 @@ class PostgreSQL(Database):
         }
 
     def set_next_keys(self, next_keys: Mapping[Table, int]) -> None:
-        """Restart sequences, which only their owner may do. Unlike `setval`, it is undone by a rollback."""
+        """Restart the sequences that the role owns."""
         tables = {table.db_table: table for table in next_keys}
         last: dict[OwnSequence, int] = {}
         for sequence in self._sequences([(name, table.key.column) for name, table in tables.items()]):
@@ -529,10 +563,7 @@ class PostgreSQL(Database):
         # Tables may share a sequence: the one that needs the highest number comes last.
         for sequence in sorted(last, key=last.__getitem__):
             if sequence.is_owned:
-                start = max(last[sequence], sequence.lowest)
-                self.execute(f"ALTER SEQUENCE {sequence.sql} RESTART WITH {start}")
-                if start == last[sequence]:
-                    self.fetch("SELECT nextval(%s)", [sequence.name])
+                self._restart(sequence, last[sequence])
 
     def _sequences(self, columns: Sequence[tuple[str, str]]) -> list[OwnSequence]:
         """Return the sequences of columns, given as (table, column), that have one which counts up."""

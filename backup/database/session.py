@@ -27,6 +27,13 @@ if TYPE_CHECKING:
 
 #: Rows as the driver returns them.
 RawRows = list[tuple[Any, ...]]
+#: Makes sure that a lock is held: see `lock` in `base`.
+EnsureHeld = Callable[[], bool]
+
+
+def is_held() -> bool:
+    """Return True, for a lock that cannot be lost."""
+    return True
 
 
 #: Seconds between two tries to get a lock that another process has.
@@ -56,6 +63,9 @@ class Session(ABC):
         self.refused: list[str] = []
         #: How many of them have a value that this database cannot hold.
         self.cannot_hold = 0
+        #: Makes sure that the lock of restores is held, in `exclusive`.
+        self._ensure_held: EnsureHeld = is_held
+        self._has_lost_lock = False
         #: Thread that prefetches the next rows of a snapshot while others are processed; None outside a snapshot.
         self._prefetcher: Executor | None = None
 
@@ -120,22 +130,39 @@ class Session(ABC):
 
         Raises `Busy` if another restore is running. The lock is released when its holder dies.
         """
-        with self.lock_within(Job.RESTORE, self.RESTORE_SECONDS), self.exact_session():
-            yield
+        with self.lock_within(Job.RESTORE, self.RESTORE_SECONDS) as ensure_held, self.exact_session():
+            self._ensure_held, self._has_lost_lock = ensure_held, False
+            try:
+                yield
+            finally:
+                self._ensure_held = is_held
+
+    def _ensure_exclusive(self) -> None:
+        """Raise `Busy` if another restore is running although this is in `exclusive`: the lock may have been lost."""
+        self._has_lost_lock |= not self._ensure_held()
+
+    def was_exclusive(self) -> bool:
+        """Tell whether nobody else can have restored since `exclusive` began. False if the database does not answer."""
+        try:
+            self._ensure_exclusive()
+        except (BackupError, DatabaseError):
+            return False
+        return not self._has_lost_lock
 
     @contextmanager
-    def lock_within(self, job: Job, seconds: float) -> Iterator[None]:
-        """Hold a lock. If another process has it, wait for up to `seconds`, then raise `Busy`."""
+    def lock_within(self, job: Job, seconds: float) -> Iterator[EnsureHeld]:
+        """Hold a lock, and yield what `lock` yields. If another process has it, wait for up to `seconds`, then raise
+        `Busy`."""
         with ExitStack() as stack:
             for tries_left in reversed(range(round(seconds / PATIENCE))):
                 try:
-                    stack.enter_context(self.lock(job))
+                    ensure_held = stack.enter_context(self.lock(job))
                     break
                 except Busy:
                     if not tries_left:
                         raise
                     time.sleep(PATIENCE)
-            yield
+            yield ensure_held
 
     @contextmanager
     def snapshot(self) -> Iterator[Self]:
@@ -155,8 +182,9 @@ class Session(ABC):
         """Open the one transaction of a restore. It is committed if the block succeeds, and rolled back otherwise.
 
         From its beginning, nobody else can write to the `tables` until it has ended. Others can read meanwhile, and see
-        the state before. Raises `Busy` if other writers do not end within `LOCK_SECONDS`, `RestoreRefused` if the
-        database does not accept the result, or cannot roll back changes.
+        the state before. Raises `Busy` if other writers do not end within `LOCK_SECONDS`, or if the lock of `exclusive`
+        was lost to another restore; `RestoreRefused` if the database does not accept the result, or cannot roll back
+        changes.
         """
         if self.connection.in_atomic_block:
             raise BackupError(
@@ -173,6 +201,7 @@ class Session(ABC):
             transaction.atomic(self.connection.alias, durable=True),
         ):
             self.lock_out_writers(tables)
+            self._ensure_exclusive()
             self.defer_constraints()
             yield
             self.check_deferred_constraints()
@@ -230,7 +259,7 @@ class Session(ABC):
     # -- hooks: see `base` ---
 
     @abstractmethod
-    def lock(self, job: Job) -> AbstractContextManager[None]: ...
+    def lock(self, job: Job) -> AbstractContextManager[EnsureHeld]: ...
 
     @abstractmethod
     def lock_out_writers(self, tables: Sequence[Table]) -> None: ...

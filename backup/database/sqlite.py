@@ -44,6 +44,7 @@ from .foreign_file import opened
 from .lenient import LenientChecked, lenient
 from .lock_file import LOCK_FILES, make_lock_file
 from .reading import PARAMETERS
+from .session import EnsureHeld, is_held
 from .values import (
     UNREADABLE,
     ConvertAll,
@@ -225,11 +226,11 @@ class SQLite(DamagedFile, Database):
         return any("COLLATE" in (sql or "").upper() for (sql,) in rows)
 
     @contextmanager
-    def lock(self, job: Job) -> Iterator[None]:
+    def lock(self, job: Job) -> Iterator[EnsureHeld]:
         """Lock a file beside the database, with SQLite's own locks. The system releases them when the process dies."""
         database = self.file()
         if database is None:
-            yield
+            yield is_held
             return
         # The empty file is never deleted: otherwise one process could lock the deleted file, and another a new one.
         path = f"{database}-{LOCK_FILES[job]}"
@@ -243,7 +244,7 @@ class SQLite(DamagedFile, Database):
                     if "locked" in str(error):
                         raise already_running(job) from error
                     raise
-            yield
+            yield is_held
 
     def acts_on_delete(self) -> bool:
         rows = self.fetch(

@@ -114,6 +114,13 @@ class Writing(Conversion):
             marks = ", ".join(["%s"] * len(values))
             self.execute(f"{sql} WHERE {self.quote(table.key.column)} IN ({marks})", values)
 
+    def relink(self, table: Table, column: Column, values: Mapping[Plain, Plain]) -> None:
+        """Set a reference in some rows. `values`: key of the row -> value."""
+        sql = f"UPDATE {self.quote(table.db_table)} SET {self.quote(column.column)} = %s"
+        given = self.writer_of(column)([*values.values()])
+        for value, key in zip(given, self.writer_of(table.key)([*values]), strict=True):
+            self.execute(f"{sql} WHERE {self.quote(table.key.column)} = %s", [value, key])
+
     def unlink_pairs(self, relation: Relation, owners: Sequence[Plain], targets: Sequence[Plain]) -> None:
         """Delete what relates these owners to these targets."""
         owner, target = self.quote(relation.owner.column), self.quote(relation.target.column)

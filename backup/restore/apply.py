@@ -95,6 +95,7 @@ def _write_changes(
         database.delete(table, plan.displaced.get(table.label, []))
         for batch in plan.batches(database, table):
             gone.add(table, (row[0] for row in batch.replaced))
+            gone.add_changed(table, batch.changed)
             database.insert(table, batch.added)
             database.update(table, [*batch.changed, *batch.replaced])
             replaced[table.label] = replaced.get(table.label, 0) + len(batch.replaced)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain, islice
@@ -13,17 +13,18 @@ from django.utils.translation import ngettext
 
 from .. import babybuddy
 from ..archive.metadata import Metadata
-from ..database import MAX_NAMED, Database, is_checked
+from ..database import MAX_NAMED, Database
 from ..exceptions import InvalidBackup, RecordsRefused
 from ..kinds import TEXT, Plain
 from ..options import Places, RestoreMode, RestoreOptions
 from ..scope import part_of
-from ..tables import Row, Table, describe, owner_of_keys, places_in_words
+from ..tables import Row, Table, owner_of_keys, places_in_words
 from .accounts import account_changes, in_words, passwords_since
 from .batches import Spool
 from .collation import collation_conflict, collation_conflicts, is_same_text, merge, too_narrow
 from .compare import TextComparison
 from .identity import RESOLVERS, Conflict, Resolver, has_identity
+from .left_behind import generics_left_behind, keys_going, left_behind, referring_to
 from .pack import pack_all
 from .parts import Others, labels_referred_to, with_owners
 from .photos import Placing, State
@@ -31,7 +32,7 @@ from .plan import Changes, Identical, PhotoChanges, Plan, rows_of
 from .policy import check_policy, lost_in_words, too_narrow_refusal
 from .preview import MOST, PreviewCollector
 from .records import RecordReader
-from .replaced import Lost, Replaced
+from .replaced import Lost, Replaced, counts
 
 
 def build(
@@ -74,7 +75,7 @@ def build(
     merge_warnings = merge(reader, database, restored) if options.merge_tags else []
     # At the same site, clearing brings back the keys that rows of excluded models have referred to all along.
     is_of_others = not options.as_it_was and not (mode.clears and metadata.instance == site)
-    referring = _referring(outside, restored, database) if is_of_others else []
+    referring = referring_to(outside, restored, database) if is_of_others else []
     staying += referring
     in_use = {owner_of_keys(label) for table in staying for label in labels_referred_to(table)}
     if not mode.clears:
@@ -149,43 +150,15 @@ def build(
     accounts = account_changes(plan, database)
     plan = replace(plan, accounts=accounts, warnings=[*plan.warnings, *in_words(accounts)])
     plan = check_policy(plan, database, superuser=superuser)
-    if plan.refusal is None and mode.clears and (lines := _left_behind(plan, database, referring)):
+    if mode.clears and (lines := generics_left_behind(plan, database, staying)):
+        warning = _("Rows that were here before refer to something that is not there: %(rows)s")
+        plan = replace(plan, warnings=[*plan.warnings, warning % {"rows": "; ".join(lines)}])
+    if plan.refusal is None and mode.clears and (lines := left_behind(plan, database, referring)):
         lines.append(_("Delete these records first, or take their models out of BACKUP_EXCLUDE."))
         plan = replace(plan, refusal=_refusal_of(lines, offer=""))
     if plan.refusal is None and mode.clears and not options.leave_out:
-        plan = replace(plan, refusal=_refusal_of(_left_behind(plan, database, staying)))
+        plan = replace(plan, refusal=_refusal_of(left_behind(plan, database, staying)))
     return plan
-
-
-def _referring(tables: Iterable[Table], restored: Iterable[Table], database: Database) -> list[Table]:
-    """Return those of the tables that have rows here, and refer to models that are restored."""
-    labels = {table.label for table in restored}
-    referring = [table for table in tables if not labels.isdisjoint(labels_referred_to(table))]
-    missing = database.missing_tables(referring).values() if referring else ()
-    return [table for table in referring if table not in missing and database.count(table)]
-
-
-def _left_behind(plan: Plan, database: Database, staying: Sequence[Table]) -> list[str]:
-    """Return the rows of models that are not restored, but refer to rows that are removed, as lines for people."""
-    going: dict[str, set[Plain]] = {}
-    lines: list[str] = []
-    for table in staying:
-        for place, label in table.references:
-            column = table.columns[place]
-            other = next((other for other in [*plan.tables, *plan.emptied] if other.label == label), None)
-            if other is None or not is_checked(column):
-                continue
-            if label not in going:
-                going[label] = {*_going(plan, database, other)}
-            for batch in database.batches(table) if going[label] else ():
-                for key, value in zip(batch[0], batch[place], strict=True):
-                    if value in going[label] and len(lines) < MAX_NAMED:
-                        reason = _("it refers to %(model)s %(key)s") % {
-                            "model": label,
-                            "key": column.shown(value),
-                        }
-                        lines.append(describe(table.label, key, column.name, reason))
-    return lines
 
 
 def _is_asked(table: Table) -> bool:
@@ -388,6 +361,8 @@ def _count_changes(
             replaced += len(batch.replaced)
             unchanged += batch.unchanged
             gone.add(table, (row[0] for row in batch.replaced))
+            if not plan.mode.clears:
+                gone.add_changed(table, batch.changed)
             preview.add_batch(database, table, batch)
         same = before == unchanged and not added and not changed and not replaced
         read_up_to = plan.identical.get(table.label, Identical()).up_to
@@ -406,9 +381,11 @@ def _count_changes(
         changes[table.label] = Changes(added + replaced, changed, unchanged, removed, replaced)
     replaced_rows = {label: change.replaced for label, change in changes.items()}
     going = gone.find()
-    emptied = gone.emptied()
+    referring = [(table, keys) for table, _part, _targets, keys in gone.referring()]
+    emptied = counts(referring)
+    altered = counts([*referring, *((table, keys) for table, _column, keys in gone.following())])
     for table in tables:
-        keys, more = [*going.get(table.label, ())], emptied.get(table.label, 0)
+        keys, more = [*going.get(table.label, ())], altered.get(table.label, 0)
         if keys or more:
             preview.add_removed(database, table, keys)
             old = changes.get(table.label, Changes())
@@ -426,15 +403,8 @@ def _children(plan: Plan) -> list[str]:
 
 
 def _missing(plan: Plan, database: Database, table: Table) -> list[Plain]:
-    """Return the keys of the last rows here that are removed, as `_going` yields them, at most `MOST`."""
-    return [*islice(_going(plan, database, table), MOST)]
-
-
-def _going(plan: Plan, database: Database, table: Table) -> Iterator[Plain]:
-    """Yield the keys of all rows here that are removed, in falling order, for a table that was not compared as text."""
-    rows = plan.rows(table) if table in plan.tables else ()
-    coming = {row[0] for batch in rows for row in plan.key_map.remap(table, batch)}
-    return (key for keys in database.keys_descending(table) for key in keys if key not in coming)
+    """Return the keys of the last rows here that are removed, as `keys_going` yields them, at most `MOST`."""
+    return [*islice(keys_going(plan, database, table), MOST)]
 
 
 def _count_here(plan: Plan, database: Database, table: Table) -> int:

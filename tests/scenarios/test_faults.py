@@ -12,7 +12,7 @@ import signal
 import sqlite3
 import sys
 import time
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -39,7 +39,7 @@ from backup.upgrade.process import scratch_folder
 from tests.support import older
 from tests.support.backups import Telling, metadata_of, refused, restore, take
 from tests.support.matrices import ALL, again
-from tests.support.processes import ask, hear, process, wait_until_usable
+from tests.support.processes import ask, hear, lose_locks, process, wait_until_usable
 from tests.support.snapshots import differences, snapshot
 
 ENGINE = connection.vendor
@@ -819,6 +819,35 @@ def test_a_connection_that_is_ended_while_it_stands_idle_in_a_proof(nightly, mon
     assert newest.proof["verdict"] == "proved"
     assert status.status().state is status.State.OK
     assert mail.outbox == []
+
+
+@pytest.mark.skipif(ENGINE == "sqlite", reason="nobody ends its connections")
+@pytest.mark.parametrize("is_another_under_way", [True, False])
+def test_a_run_that_has_lost_its_lock_removes_nothing_while_another_is_under_way(
+    nightly, settings, monkeypatch, is_another_under_way
+):
+    settings.BACKUP_KEEP = "last=1"
+    code = """
+    from backup.database import Job, database_of
+    with database_of().lock(Job.AUTOMATIC_BACKUP):
+        print("held", flush=True)
+        input()
+    """
+    prove = services.prove
+    with ExitStack() as stack:
+
+        def interrupted(*args, **kwargs):
+            proof = prove(*args, **kwargs)
+            monkeypatch.setattr(services, "prove", prove)
+            lose_locks()
+            if is_another_under_way:
+                assert hear(stack.enter_context(process(code))) == "held"
+            return proof
+
+        monkeypatch.setattr(services, "prove", interrupted)
+        call_command("backup", "--automatic", "--now", "-v0")
+        assert len(kept.backups()) == 1 + is_another_under_way
+    assert status.status().state is status.State.OK
 
 
 @pytest.mark.skipif(ENGINE == "sqlite", reason="nobody ends its connections")

@@ -1,16 +1,20 @@
 """The keys that databases give by themselves: after clearing or an undo the next one is what it was before."""
 
+from contextlib import closing
+
 import pytest
 from babybuddy.models import Settings
 from core import models as core
+from django.apps import apps
 from django.contrib.auth.models import User
 from django.db import DatabaseError, connection
 from django.utils import timezone
 
 from backup import services
 from backup.database import database_of
-from backup.exceptions import InvalidBackup, InvalidRecord, RecordsRefused
+from backup.exceptions import Busy, InvalidBackup, InvalidRecord, RecordsRefused
 from backup.options import Part, RestoreMode, RestoreOptions
+from backup.safety_copy import SafetyCopy
 from backup.scope import models_in_scope
 from backup.tables import HIGHEST, Table
 from tests.support.backups import refused, restore, rewritten, take
@@ -127,6 +131,34 @@ def test_a_restore_that_fails_leaves_keys_that_are_free(family):
 
     refused(rewritten(take(), break_it, without_next_keys), RecordsRefused, clear=True)
     assert enter() >= keys["core.note"]
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="the others have no sequences")
+@pytest.mark.parametrize("clear", [True, False])
+def test_a_restore_that_fails_just_before_the_commit_leaves_the_sequences_as_they_were(
+    family, monkeypatch, clear
+):
+    file = rewritten(take(), with_key(2_140_000_000), without_next_keys)
+    core.Note.objects.all().delete()
+
+    def sequences():
+        models = [*apps.get_app_config("core").get_models(), User]
+        names = [f"{model._meta.db_table}_id_seq" for model in models]
+        return {name: database_of().fetch(f"SELECT last_value, is_called FROM {name}") for name in names}
+
+    def end(copy):
+        ((number,),) = database_of().fetch("SELECT pg_backend_pid()")
+        with closing(connection.copy()) as own, own.cursor() as cursor:
+            cursor.execute("SELECT pg_terminate_backend(%s, 10000)", [number])
+
+    before = sequences()
+    with monkeypatch.context() as patch:
+        patch.setattr(SafetyCopy, "make_sure", end)
+        with pytest.raises(Busy):
+            restore(file, clear=clear)
+    assert sequences() == before
+    restore(file, clear=clear)
+    assert enter() == 2_140_000_001
 
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="the others never give a key that is in use")

@@ -3,6 +3,8 @@
 import io
 import os
 import signal
+import threading
+from contextlib import ExitStack, closing
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -13,7 +15,7 @@ from django.contrib.auth.models import Group, Permission, User
 from django.contrib.contenttypes.models import ContentType
 from django.contrib.sessions.models import Session
 from django.core.management import call_command
-from django.db import connection, connections
+from django.db import DEFAULT_DB_ALIAS, connection, connections
 from django.test import override_settings
 from freezegun import freeze_time
 
@@ -24,6 +26,7 @@ from backup.conf import conf
 from backup.database import database_of
 from backup.exceptions import (
     AlreadyRestored,
+    Busy,
     Forbidden,
     InvalidBackup,
     NoSafetyCopy,
@@ -33,7 +36,7 @@ from backup.exceptions import (
 from backup.storage import files, kept, keys
 from backup.tables import Table
 from tests.support.backups import encrypted, restore, rewritten, take
-from tests.support.processes import ask, process, wait_until_usable
+from tests.support.processes import HOLDER, ask, hear, lose_locks, process, wait_until_usable
 from tests.support.snapshots import differences, snapshot
 
 NOW = datetime.now(timezone.utc)
@@ -66,6 +69,74 @@ def test_another_restore_before_an_undo_has_begun(family, monkeypatch):
     assert not differences(states[0], snapshot())
     services.undo_restore()
     assert core.Note.objects.filter(note="later").exists()
+
+
+def restore_elsewhere(file, **options):
+    """Restore on another connection, as another process would."""
+
+    def act():
+        with closing(connections[DEFAULT_DB_ALIAS]):
+            restore(file, clear=True, **options)
+
+    thread = threading.Thread(target=act)
+    thread.start()
+    thread.join()
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="the others lose what they write, too")
+def test_another_restore_while_an_undo_has_lost_its_lock(family, acting_before_the_lock):
+    """It would be undone as well, which nobody asked for."""
+    file = take()
+    enter("earlier")
+    restore(file, clear=True)
+    enter("later")
+    states = []
+
+    def restore_meanwhile():
+        lose_locks()
+        restore_elsewhere(file)
+        states.append(snapshot())
+
+    acting_before_the_lock(restore_meanwhile)
+    with pytest.raises(AlreadyRestored, match="meanwhile"):
+        services.undo_restore()
+    assert not differences(states[0], snapshot())
+    services.undo_restore()
+    assert core.Note.objects.filter(note="later").exists()
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="the others lose what they write, too")
+def test_the_same_request_twice_of_which_the_first_has_lost_its_lock(family, acting_before_the_lock):
+    file = take()
+    enter("since")
+
+    def restore_meanwhile():
+        lose_locks()
+        restore_elsewhere(file, idempotency_key="a click")
+        enter("after that")
+
+    acting_before_the_lock(restore_meanwhile)
+    with pytest.raises(AlreadyRestored, match="just now"):
+        restore(file, clear=True, idempotency_key="a click")
+    assert core.Note.objects.filter(note="after that").exists()
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="the others lose what they write, too")
+@pytest.mark.parametrize("act", [services.undo_restore, services.empty_missing_files])
+def test_another_restore_is_under_way_when_the_lock_is_lost(family, acting_before_the_lock, act):
+    file = take()
+    restore(file, clear=True)
+    enter("since")
+    with ExitStack() as stack:
+
+        def begin_another():
+            lose_locks()
+            assert hear(stack.enter_context(process(HOLDER))) == "held"
+
+        acting_before_the_lock(begin_another)
+        with pytest.raises(Busy, match="Another restore"):
+            act()
+    assert core.Note.objects.filter(note="since").exists()
 
 
 # --- Which safety copies are kept -------------------------------------------------------------------------

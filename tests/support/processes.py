@@ -5,12 +5,20 @@ import subprocess
 import sys
 import textwrap
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 from django.contrib.auth.models import User
-from django.db import connections, models
+from django.db import DEFAULT_DB_ALIAS, connection, connections, models
 
 from backup.database import database_of
+
+#: Code for `process`: holds the lock of restores until it is killed, or gets a line.
+HOLDER = """
+    from backup.database import database_of
+    with database_of().exclusive():
+        print("held", flush=True)
+        input()
+"""
 
 
 @contextmanager
@@ -59,3 +67,17 @@ def wait_until_usable():
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.1)
+
+
+def lose_locks():
+    """End the connections that hold locks, as a server, a pooler or a router may. SQLite's cannot be lost."""
+    if connection.vendor == "postgresql":
+        how = (
+            "SELECT pg_terminate_backend(pid, 10000) FROM pg_locks JOIN pg_database d ON d.oid = database"
+            " WHERE locktype = 'advisory' AND datname = current_database()"
+        )
+    else:
+        how = f"KILL {database_of().fetch('SELECT CONNECTION_ID()')[0][0]}"
+    own = connections[DEFAULT_DB_ALIAS].copy()
+    with closing(own), own.cursor() as cursor:
+        cursor.execute(how)

@@ -16,7 +16,7 @@ from backup.database import VENDORS, Database, Job, base, database_of
 from backup.exceptions import BackupError, Busy, InvalidRecord, RestoreRefused
 from backup.options import Places
 from backup.tables import Table
-from tests.support.processes import ask, hear, process, wait_until_usable
+from tests.support.processes import HOLDER, ask, hear, lose_locks, process, wait_until_usable
 from tests.support.snapshots import differences, snapshot
 from tests.zoo import models as zoo
 from tests.zoo.filling import fill_zoo
@@ -396,12 +396,6 @@ READER = """
     for line in sys.stdin:
         print(Note.objects.count(), flush=True)
 """
-HOLDER = """
-    from backup.database import database_of
-    with database_of().exclusive():
-        print("held", flush=True)
-        input()
-"""
 
 
 def notes(database):
@@ -610,6 +604,33 @@ def test_each_job_has_a_lock_of_its_own(database):
     for job in Job:
         with database.lock(job):
             pass
+
+
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="the system keeps its locks")
+@pytest.mark.parametrize("job", Job, ids=lambda job: job.name)
+def test_a_lock_that_was_lost_is_taken_again_unless_somebody_has_it(database, job):
+    code = """
+    import sys
+    from backup.database import Job, database_of
+    with database_of().lock(Job[sys.argv[1]]):
+        print("held", flush=True)
+        input()
+    print("free", flush=True)
+    """
+    with database.lock(job) as ensure_held:
+        assert ensure_held()
+        lose_locks()
+        database.close_if_lost()
+        with process(code, job.name) as holder:
+            assert hear(holder) == "held"
+            with pytest.raises(Busy):
+                ensure_held()
+            assert ask(holder, "") == "free"
+        assert [ensure_held(), ensure_held()] == [False, True]
+        with process(code, job.name) as holder:
+            assert holder.wait(60) == 1, "it is held"
+    with process(code, job.name) as holder:
+        assert hear(holder) == "held"
 
 
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="a database that is a file")

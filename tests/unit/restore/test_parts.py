@@ -208,6 +208,22 @@ def test_what_stays_behind_of_users_who_go_is_told_beforehand(family):
     assert not core.Timer.objects.filter(name="of other")
 
 
+@pytest.mark.parametrize("leave_out", [True, False])
+def test_who_is_removed_may_be_what_anything_refers_to(family, leave_out):
+    """No database checks such references, so they stay, and are named."""
+    file = take()
+    User.objects.bulk_create([User(username="other")])  # without settings, which would be refused
+    other = User.objects.get(username="other")
+    sign = zoo.Sign.objects.create(target=other, text="of other")
+    zoo.Sign.objects.create(target=family.staff, text="of who stays")
+    options = RestoreOptions(RestoreMode.CLEAR, parts=(ACCOUNTS,), leave_out=leave_out)
+    for act in (services.inspect_backup, services.restore_backup):
+        file.seek(0)
+        (line,) = [line for line in act(file, options).warnings if "were here before" in line]
+        assert line.endswith(f": zoo.sign {sign.pk}, field object_id: it refers to auth.user {other.pk}")
+    assert zoo.Sign.objects.count() >= 2
+
+
 def test_new_users_get_settings(family):
     file = take()
     User.objects.filter(username="nanny").delete()

@@ -3,6 +3,7 @@
 import random
 
 import pytest
+from core import models as core
 from django.contrib.auth.models import User
 from django.contrib.contenttypes.models import ContentType
 
@@ -13,7 +14,7 @@ from backup.restore.identity import usable
 from backup.tables import Table
 from tests.support.backups import inspect, refused, restore, take
 from tests.support.snapshots import differences, snapshot
-from tests.zoo.models import Animal, Badge, Bird, Fob, Hook, Key, Link, Lock, OldLock, Passport, Sign
+from tests.zoo.models import Animal, Badge, Bird, Cot, Fob, Hook, Key, Link, Lock, OldLock, Passport, Sign
 
 KEPT = pytest.mark.parametrize("mode", [RestoreMode.OVERWRITE, RestoreMode.KEEP_BOTH])
 
@@ -201,3 +202,41 @@ def test_only_a_circle_tells_them_apart(host_db):
     assert any(line.startswith("zoo.link 3: ") and "clear" in line for line in details)
     restore(file, clear=True)
     assert not differences(expected, snapshot())
+
+
+@KEPT
+def test_what_refers_to_another_field_of_a_row_that_changes_follows_it(host_db, mode):
+    """Also where that is itself a reference; the preview counts it, and an undo brings it back."""
+    for name in ("Leo", "Mia"):
+        core.Child.objects.create(first_name=name, last_name="X", birth_date="2026-01-01")
+    locks = [Lock.objects.create(name=name) for name in ("a", "b")]
+    fob = Fob.objects.create(lock=locks[0], text="a fob")
+    Cot.objects.create(pk=1, child_id="leo-x", text="in the backup")
+    file = take()
+    Cot.objects.update(child_id="mia-x")
+    core.Child.objects.filter(first_name="Leo").update(slug="lion")
+    Cot.objects.create(pk=2, child_id="lion", guest_id="lion", text="its own")
+    Cot.objects.create(pk=3, child_id="mia-x", guest_id="lion", text="mentions it")
+    Cot.objects.create(pk=4, child_id="mia-x", text="not at all")
+    Fob.objects.update(lock=locks[1])
+    hook = Hook.objects.create(fob_id=locks[1].pk, text="a hook")
+    before = snapshot()
+    file.seek(0)
+    plan = services.inspect_backup(file, RestoreOptions(mode))
+    assert plan.refusal is None
+    counts = {
+        label: (plan.changes[label].changed, plan.changes[label].removed) for label in ("zoo.cot", "zoo.hook")
+    }
+    assert counts == {"zoo.cot": (3, 0), "zoo.hook": (1, 0)}
+    file.seek(0)
+    services.restore_backup(file, RestoreOptions(mode))
+    assert [*Cot.objects.order_by("pk").values_list("child_id", "guest_id")] == [
+        ("leo-x", None),
+        ("leo-x", "leo-x"),
+        ("mia-x", "leo-x"),
+        ("mia-x", None),
+    ]
+    assert Hook.objects.get(pk=hook.pk).fob == fob
+    assert Fob.objects.get().lock == locks[0]
+    services.undo_restore()
+    assert not differences(before, snapshot())
