@@ -20,7 +20,7 @@ from .dump import Store, gc_paused, next_keys_of, unreadable, write_photos, writ
 from .exceptions import StorageFailed
 from .media import NamedPhotos
 from .options import Places, Reporter
-from .site import damage_explained, tables_here
+from .site import damage_explained, tables_in_database, unknown_columns
 from .upgrade import schema
 
 
@@ -44,7 +44,6 @@ def write_backup(
     """Write a backup, encrypted if there is a key. `photos`, `store`: see `create_backup`. `snapshot`: to read from;
     None opens a new one."""
     database = database_of()
-    tables = tables_here()
     zone = babybuddy.user_timezone(user)
     named = NamedPhotos() if photos else None
     with (
@@ -52,6 +51,11 @@ def write_backup(
         database.exact_session(),
         Writer(target, Limits(photos=conf.max_photos)) as writer,
     ):
+        tables = tables_in_database()
+        migrations = schema.leaf_migrations(
+            database.connection, (table.model._meta.app_label for table in tables)
+        )
+        is_migrated = not schema.pending(database.connection)
         with gc_paused(), nullcontext(snapshot) if snapshot else database.snapshot() as reader:
             metadata = Metadata(
                 timestamp=aware_now().astimezone(zone),
@@ -59,24 +63,25 @@ def write_backup(
                 created_by=user.get_username() if user else "",
                 label=label,
                 instance=memo.site_id(),
-                babybuddy_version=babybuddy.version(),
+                babybuddy_version=babybuddy.version() if is_migrated else babybuddy.release(migrations),
                 django_version=django.get_version(),
                 database_engine=database.connection.vendor,
-                migrations=schema.leaf_migrations(
-                    database.connection, (t.model._meta.app_label for t in tables)
-                ),
+                migrations=migrations,
             )
             if key:
                 writer.encrypt(key, metadata)
             reader.unreadable = Places()
+            for place in () if is_migrated else unknown_columns(reader, tables):
+                reader.unreadable.add(place)
             dangling = write_records(writer, reader, tables, reporter, named)
+            next_keys = next_keys_of(reader, tables, leaves_out=bool(reader.unreadable))
             if reader.unreadable and not leave_out:
-                raise unreadable(reader.unreadable, is_migrated=not schema.pending(database.connection))
+                raise unreadable(reader.unreadable, is_migrated=is_migrated)
             metadata = replace(
                 metadata,
                 left_out=reader.unreadable,
                 dangling=dangling,
-                next_keys=next_keys_of(reader, tables, leaves_out=bool(reader.unreadable)),
+                next_keys=next_keys,
                 includes_media=photos,
             )
         if named is not None:  # after the snapshot, which need not stay open while photos are read

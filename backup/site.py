@@ -14,10 +14,11 @@ from . import babybuddy
 from .conf import conf
 from .database import Database, database_of
 from .exceptions import Busy, Damaged, RestoreRefused, StorageFailed
-from .options import RestoreOptions
+from .options import Place, RestoreOptions
 from .scope import is_here, models_in_scope
 from .tables import Table
 from .upgrade import schema
+from .upgrade.sources import no_place
 
 
 def counts_of(tables: Iterable[Table]) -> dict[str, int]:
@@ -87,7 +88,36 @@ def tables_here(*, everything: bool = False) -> list[Table]:
     models = models_in_scope(exclude=conf.exclude)
     if everything:
         models = [*models, *(model for model in _all_models() if model not in models)]
-    return [Table(model, babybuddy.IDENTITIES.get(model._meta.label_lower, ())) for model in models]
+    return [*map(_table, models)]
+
+
+def _table(model: Any) -> Table:
+    return Table(model, babybuddy.IDENTITIES.get(model._meta.label_lower, ()))
+
+
+def tables_in_database() -> list[Table]:
+    """Return the tables in scope as the database has them: between an update of the host and `migrate`, those of the
+    version before. A backup of them is as whole as one that was made before the update."""
+    database, today = database_of(), tables_here()
+    models = schema.models_before_pending(database.connection, conf.exclude)
+    if models is None:
+        return today
+    before = [_table(model) for model in models]
+    known = {name for table in before for name in (table.label, table.db_table)}
+    # The history of migrations may lack some that were applied.
+    there = database.table_names() - known
+    return [*before, *(table for table in today if table.db_table in there and table.label not in known)]
+
+
+def unknown_columns(database: Database, tables: Iterable[Table]) -> Iterator[Place]:
+    """Yield the columns in the database that these tables do not have: those of migrations that were applied, and not
+    noted."""
+    there = database.table_names()
+    for table in tables:
+        if table.db_table in there:
+            known = {field.column for field in table.model._meta.local_concrete_fields}
+            for name in sorted(database.column_names(table.db_table) - known):
+                yield no_place(table.label, name)
 
 
 def tables_outside(scope: Iterable[Table]) -> list[Table]:

@@ -90,9 +90,9 @@ A subclass may define, if the engine needs it to be correct
     Return the highest number that a row of a damaged table may have, and its rows by number.
 `broken_indexes(table)`
     Return which tables in the database have an index that lacks rows or is damaged, so that none can be found by that.
-`cursor()`, `quote(name)`, `table_names()`, `schema_editor()`
-    A cursor of the driver, a quoted name, the names of all tables, an editor of tables; for engines where those of
-    Django will not do.
+`cursor()`, `quote(name)`, `table_names()`, `column_names(table)`, `schema_editor()`
+    A cursor of the driver, a quoted name, the names of all tables and of the columns of one, an editor of tables; for
+    engines where those of Django will not do.
 `recover()`
     Make a snapshot usable again after a query that failed.
 `unknown_time_zones(names)`
@@ -122,7 +122,7 @@ standard's `FETCH FIRST`), `INSERT` with several rows, `IN` with a list, `UNION 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -230,6 +230,12 @@ class Database(Salvage, Writing):
         current = self.table_names()
         wanted = {name: table for table in tables for name, _columns in table.db_tables}
         return {name: table for name, table in wanted.items() if name not in current}
+
+    def column_names(self, db_table: str) -> set[str]:
+        """Return the names of a table's columns."""
+        with self.errors_explained(), closing(self.cursor()) as cursor:
+            cursor.execute(f"SELECT * FROM {self.quote(db_table)} WHERE 1 = 0", ())
+            return {description[0] for description in cursor.description}
 
     def dangling(self, tables: Iterable[Table], limit: int = MAX_NAMED) -> list[str]:
         """Return dangling references as lines for people, at most `limit`."""

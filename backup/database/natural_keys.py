@@ -29,11 +29,11 @@ class NaturalKeys:
     def __init__(
         self,
         connection: BaseDatabaseWrapper,
-        fetch: Callable[[str], list[tuple[Any, ...]]],
+        fetch: Callable[[str, Sequence[str]], list[tuple[Any, ...]]],
         table_names: Callable[[], set[str]],
     ) -> None:
-        """`fetch`: runs a query on the connection, or on a snapshot of it, and returns the rows. `table_names`: returns
-        the names of all tables."""
+        """`fetch`: reads the `id` and these columns, which are unique together, of a table, from the connection or from
+        a snapshot of it. `table_names`: returns the names of all tables."""
         self._connection = connection
         self._fetch = fetch
         self._table_names = table_names
@@ -60,14 +60,13 @@ class NaturalKeys:
     def _by_number(self) -> dict[str, dict[int, NaturalKey]]:
         """Model label -> number in this database -> natural key."""
         by_number: dict[str, dict[int, NaturalKey]] = {label: {} for label in NATURAL}
-        quote, fetch = self._connection.ops.quote_name, self._fetch
+        fetch = self._fetch
         if apps.is_installed("django.contrib.contenttypes"):
             types = by_number["contenttypes.contenttype"]
-            for pk, app, model in fetch(f"SELECT id, app_label, model FROM {quote('django_content_type')}"):
+            for pk, app, model in fetch("django_content_type", ("app_label", "model")):
                 types[pk] = (app, model)
             if apps.is_installed("django.contrib.auth"):
-                sql = f"SELECT id, codename, content_type_id FROM {quote('auth_permission')}"
-                for pk, codename, type_pk in fetch(sql):
+                for pk, type_pk, codename in fetch("auth_permission", ("content_type_id", "codename")):
                     if type_pk in types:
                         by_number["auth.permission"][pk] = (codename, *types[type_pk])
         return by_number

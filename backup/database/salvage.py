@@ -90,6 +90,19 @@ class Salvage(Reading):
             self.recover()
             return 0  # it is only used for the progress
 
+    def numbers_of(self, db_table: str, columns: Sequence[str], order: Sequence[str] = ("id",)) -> RawRows:
+        """Do what the shared method does. If the table is damaged, its unique index may still hold all."""
+        try:
+            return super().numbers_of(db_table, columns, order)
+        except DatabaseError as error:
+            if self.unreadable is None or not self.is_damage(error):
+                raise
+            self.recover()
+            if order != columns:  # sorted by these, all is read from the index, and nothing from the table
+                return self.numbers_of(db_table, columns, columns)
+            self.unreadable.add(Place(db_table, None, None, reason_of(error)))
+            return []
+
     def _related(
         self, table: Table, relation: Relation, keys: Sequence[Plain], first: Any, last: Any
     ) -> list[Plain]:

@@ -58,7 +58,7 @@ class Session(ABC):
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
         self.connection = connection
-        self.natural_keys = NaturalKeys(connection, self.fetch, self.table_names)
+        self.natural_keys = NaturalKeys(connection, self.numbers_of, self.table_names)
         #: The records that the database has refused in this restore: lines that name record, field and reason.
         self.refused: list[str] = []
         #: How many of them have a value that this database cannot hold.
@@ -117,6 +117,11 @@ class Session(ABC):
         with self.errors_explained(), closing(self.cursor()) as cursor:
             cursor.execute(sql, params)
             return list(cursor.fetchall())
+
+    def numbers_of(self, db_table: str, columns: Sequence[str], order: Sequence[str] = ("id",)) -> RawRows:
+        """Return the `id` and these columns of all rows of a table. `order`: the columns by which they are sorted."""
+        names, by = (", ".join(map(self.quote, names)) for names in (("id", *columns), order))
+        return self.fetch(f"SELECT {names} FROM {self.quote(db_table)} ORDER BY {by}")
 
     def quote(self, name: str) -> str:
         """Quote a name for a statement that is run with parameters, where "%" has to be doubled."""

@@ -35,11 +35,12 @@ from ..kinds import (
     Plain,
     target_of,
 )
+from ..options import Place
 from ..tables import Column, Table
 from .base import Database
 from .conversion import ColumnReader
 from .damaged_file import INSTEAD_OF, DamagedFile
-from .errors import Job, already_running
+from .errors import Job, already_running, reason_of
 from .foreign_file import opened
 from .lenient import LenientChecked, lenient
 from .lock_file import LOCK_FILES, make_lock_file
@@ -281,7 +282,13 @@ class SQLite(DamagedFile, Database):
         # Only these: somebody else's file may have any number of other rows.
         names = [table.db_table for table in numbered]
         sql = f"SELECT name, MAX(seq) FROM sqlite_sequence WHERE name IN ({', '.join(['%s'] * len(names))})"
-        last: dict[str, int] = dict(self.fetch(f"{sql} GROUP BY name", names))
+        try:
+            last: dict[str, int] = dict(self.fetch(f"{sql} GROUP BY name", names))
+        except DatabaseError as error:
+            if self.unreadable is None or not self.is_damage(error):
+                raise
+            self.unreadable.add(Place("sqlite_sequence", None, None, reason_of(error)))
+            return {}
         return {table: 1 + int(last.get(table.db_table) or 0) for table in numbered}
 
     def set_next_keys(self, next_keys: Mapping[Table, int]) -> None:

@@ -368,7 +368,9 @@ def _error(message: dict[str, Any]) -> exceptions.BackupError:
     """Return the error that the child raised, made from its message."""
     kind: type[exceptions.BackupError] = getattr(exceptions, message["error"])
     if issubclass(kind, InvalidRecord):
-        return kind(message["message"], **message["place"])
+        error = kind(message["message"], **message["place"])
+        error.offer = message["offer"]
+        return error
     return kind(message["message"], message["details"], message["offer"])
 
 

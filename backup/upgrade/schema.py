@@ -6,7 +6,9 @@ from collections.abc import Iterable
 
 from django.db import DatabaseError
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.migrations.exceptions import InconsistentMigrationHistory
 from django.db.migrations.loader import MigrationLoader
+from django.db.models import Model
 from django.utils.translation import gettext as _
 
 from ..archive.metadata import Metadata
@@ -14,6 +16,7 @@ from ..archive.names import shown
 from ..archive.reader import Archive
 from ..database import reason_of
 from ..exceptions import RestoreRefused
+from ..scope import models_in_scope
 from ..tables import MAX_NAMED, Table
 
 
@@ -82,9 +85,36 @@ def check_site(connection: BaseDatabaseWrapper) -> None:
 
 def pending(connection: BaseDatabaseWrapper) -> list[str]:
     """Return the last migrations of this site, "app.name", that are not applied."""
-    loader = _loader(connection)
+    return _pending(_loader(connection))
+
+
+def _pending(loader: MigrationLoader) -> list[str]:
     leaf_nodes = loader.graph.leaf_nodes()
     return [f"{app}.{name}" for app, name in leaf_nodes if (app, name) not in loader.applied_migrations]
+
+
+def models_before_pending(
+    connection: BaseDatabaseWrapper, exclude: Iterable[str]
+) -> list[type[Model]] | None:
+    """Return the models in scope as they were before the migrations that are not applied; None if all are applied, or
+    if the history of migrations has gaps. `exclude`: see `models_in_scope`."""
+    loader = _loader(connection)
+    if not _pending(loader):
+        return None
+    try:
+        loader.check_consistent_history(connection)
+    except InconsistentMigrationHistory:
+        return None
+    migrations = leaves(loader, loader.applied_migrations.keys(), loader.migrated_apps)
+    return models_at(loader, migrations, exclude)
+
+
+def models_at(
+    loader: MigrationLoader, migrations: dict[str, list[str]], exclude: Iterable[str] = ()
+) -> list[type[Model]]:
+    """Return the models in scope as they were at these migrations. `exclude`: see `models_in_scope`."""
+    keys = [(app, name) for app, names in migrations.items() for name in names]
+    return models_in_scope(loader.project_state(keys).apps, exclude)
 
 
 def known_migrations(loader: MigrationLoader, migrations: dict[str, list[str]]) -> dict[str, list[str]]:

@@ -20,10 +20,10 @@ from ..conf import aware_now, conf
 from ..database.foreign_file import damage_explained
 from ..database.sqlite import SQLite
 from ..dump import gc_paused, next_keys_of, unreadable, without_missing, write_records
-from ..exceptions import InvalidBackup
+from ..exceptions import InvalidBackup, InvalidRecord
 from ..options import Place, Places, Reporter
 from ..scope import models_in_scope
-from ..tables import Batch, Table
+from ..tables import Batch, Table, place_of
 from . import schema
 
 #: The most bytes of rows that are read at a time, unless one row has more.
@@ -80,7 +80,14 @@ class BackupSource(Source):
             _add_fields(records, added)
             if self._left_out is not None:
                 _leave_out_additions(table, records, self._left_out)
-            yield table.batch_from(records)
+                records = _without_gaps(table, records, self._left_out)
+            try:
+                if records:
+                    yield table.batch_from(records)
+            except InvalidRecord as error:
+                if any(_gaps(table, record) for record in records):
+                    error.offer = "leave_out"
+                raise
 
     def complete(self) -> None:
         """Do nothing: what cannot be read ends in an error at once."""
@@ -106,6 +113,45 @@ def _leave_out_additions(table: Table, records: list[Any], left_out: Places) -> 
                     left_out.add(place)
 
 
+def _gaps(table: Table, record: Any) -> list[str]:
+    """Return the fields that a record does not have, although its migrations say that its model did: a backup that was
+    made between an update and `migrate` once lacked what the update would remove."""
+    fields = record.get("fields") if isinstance(record, dict) else None
+    return [name for name in table.names if name not in fields] if isinstance(fields, dict) else []
+
+
+def _without_gaps(table: Table, records: list[Any], left_out: Places) -> list[Any]:
+    """Return the records with the defaults of fields that they do not have; without those of which a field has none."""
+    whole = []
+    for record in records:
+        missing = _gaps(table, record)
+        values = {name: _default(table, name) for name in missing}
+        for name in missing:
+            lost = values[name] is _NONE
+            place = place_of(table.label, record.get("pk") if lost else None, name, _("it is missing"))
+            if place not in left_out.named:
+                left_out.add(place)
+        if _NONE not in values.values():
+            if values:
+                record["fields"].update(values)
+            whole.append(record)
+    return whole
+
+
+#: Stands for the default of a field that has none.
+_NONE = object()
+
+
+def _default(table: Table, name: str) -> Any:
+    column = next((column for column in table.nonkey_columns if column.name == name), None)
+    if column is None:
+        return []  # of a relation
+    value = column.field.get_default()
+    if value is None:
+        return None if column.field.null else _NONE
+    return column.kind.dump(value)
+
+
 class DatabaseSource(Source):
     """The rows of a database file. Only the columns that Django knows at its migrations are read."""
 
@@ -129,7 +175,9 @@ class DatabaseSource(Source):
             schema.check_known(loader, "", known, leave_out=leave_out)
             migrations = schema.leaves(loader, applied, apps & in_scope)
             has_todays = migrations == _todays(loader, in_scope & loader.migrated_apps)
-            models = models_in_scope(exclude=conf.exclude) if has_todays else _models_at(loader, migrations)
+            models = (
+                models_in_scope(exclude=conf.exclude) if has_todays else schema.models_at(loader, migrations)
+            )
             #: The tables of its models, also those that are missing in the file.
             self._tables: list[Table] = []
             for table in map(Table, models):
@@ -253,12 +301,6 @@ def apps_in_scope() -> set[str]:
 def _todays(loader: MigrationLoader, app_labels: Iterable[str]) -> dict[str, list[str]]:
     """Return the migrations of an up-to-date database, as `schema.leaf_migrations` does."""
     return schema.leaves(loader, loader.graph.nodes, app_labels)
-
-
-def _models_at(loader: MigrationLoader, migrations: dict[str, list[str]]) -> list[Any]:
-    """Return the models in scope as they were at these migrations."""
-    keys = [(app, name) for app, names in migrations.items() for name in names]
-    return models_in_scope(loader.project_state(keys).apps)
 
 
 def _additions(reader: SQLite, table: Table) -> set[str]:

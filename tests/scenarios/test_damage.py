@@ -564,13 +564,64 @@ def test_over_a_damaged_file(many, monkeypatch, how):
         assert 150 < core.Note.objects.count() < len(before["core.note"])
 
 
+def hurt_all(*names):
+    """Overwrite all pages of tables and indexes."""
+    for name in names:
+        with suppress(IndexError):
+            while True:
+                hurt(name, 0)
+
+
+def test_damage_to_the_numbers_of_the_next_entries(family, django_db_setup):
+    before = records_of(take())
+    hurt_all("sqlite_sequence")
+    with pytest.raises(Unreadable, match="sqlite_sequence") as caught:
+        take()
+    assert caught.value.offer == "leave_out"
+    made = take(leave_out=True)
+    assert records_of(made) == before
+    assert "next_keys" not in metadata_of(made)
+    damaged = io.BytesIO(path().read_bytes())
+    django_db_setup.put_back()
+    for file in (made, damaged):
+        services.restore_backup(file, replace(CLEAR, leave_out=True))
+        assert records_of(take()) == before
+
+
+@pytest.mark.parametrize("table", ["django_content_type", "auth_permission"])
+def test_content_types_are_read_by_their_index(family, table):
+    before = records_of(take())
+    hurt_all(table)
+    assert records_of(take()) == before
+
+
+def test_damage_to_all_content_types(family, django_db_setup):
+    before = records_of(take())
+    with connection.cursor() as cursor:
+        indexes = connection.introspection.get_constraints(cursor, "django_content_type")
+    hurt_all("django_content_type", *(name for name in indexes if "_app_label_model_" in name))
+    with pytest.raises(Unreadable, match="django_content_type") as caught:
+        take()
+    assert caught.value.offer == "leave_out"
+    made = take(leave_out=True)
+    said = metadata_of(made)
+    assert said["dangling"]["total"] >= len(before["core.tagged"])
+    assert records_of(made)["core.feeding"] == before["core.feeding"]
+    damaged = io.BytesIO(path().read_bytes())
+    django_db_setup.put_back()
+    for file in (made, damaged):
+        file.seek(0)
+        services.restore_backup(file, replace(CLEAR, leave_out=True))
+        after = records_of(take())
+        assert after["core.feeding"] == before["core.feeding"]
+        assert not after["core.tagged"]
+
+
 def test_over_a_file_that_does_not_say_which_site_it_is(many):
     """It becomes another site: what was kept is not listed any more, but still there."""
     good, site = take(), memo.site_id()
     services.keep_backup()
-    with suppress(IndexError):  # all of its pages
-        while True:
-            hurt("django_migrations", 0)
+    hurt_all("django_migrations")
     memo.forget_site()
     result = services.restore_backup(good, ALL_THE_SAME)
     assert memo.site_id() != site

@@ -14,7 +14,7 @@ from django.db.migrations.recorder import MigrationRecorder
 
 from backup import services
 from backup.exceptions import RestoreRefused, Unreadable
-from tests.support.backups import inspect, restore, take
+from tests.support.backups import inspect, metadata_of, restore, take
 
 #: What a site can do, whatever it is: says "well" at the end.
 EVERYTHING = """
@@ -225,8 +225,11 @@ def outdated(request, family):
 
 
 def test_a_site_that_is_not_migrated_says_what_to_do(outdated, client):
+    lacks_a_table = core.Medication._meta.db_table not in connection.introspection.table_names()
+    if lacks_a_table:  # as the version before did, so a backup lacks nothing
+        assert "core.medication" not in metadata_of(take())["models"]
     for act in (
-        take,
+        *(() if lacks_a_table else (take,)),
         lambda: inspect(outdated, clear=True),
         lambda: inspect(outdated, clear=False),
         lambda: restore(outdated, clear=True),
@@ -238,8 +241,12 @@ def test_a_site_that_is_not_migrated_says_what_to_do(outdated, client):
     assert client.get("/backup/").status_code == 200
     assert client.get("/backup/status/").status_code == 200
     answer = client.get("/backup/download/")
-    assert answer.status_code == 409
-    assert "manage.py migrate" in answer.content.decode()
+    if lacks_a_table:
+        assert answer.status_code == 200
+        answer.close()
+    else:
+        assert answer.status_code == 409
+        assert "manage.py migrate" in answer.content.decode()
     upload = {"backup_file": outdated}
     outdated.name = "backup.zip"
     outdated.seek(0)
