@@ -82,10 +82,11 @@ A subclass may define, if the engine needs it to be correct
 `damage(tables)`, `file()`, `copy_file(target)`, `instead(file)`
     Return what is damaged in the database. For an engine whose database is a file: return its path, copy it, and use
     another file instead of it.
-`damaged_tables(tables)`, `made_anew(tables)`, `ANEW_AT_ONCE`
+`damaged_tables(tables)`, `made_anew(tables)`
     For servers: return which tables are damaged; and a context manager in a restore's transaction, which creates those
-    that are `missing` anew. This is undone with the transaction, unless the class sets `ANEW_AT_ONCE`, and makes them
-    anew just before it.
+    that are `missing` anew, and is undone with it.
+`restoring(tables)`, `ANEW_AT_ONCE`
+    For an engine that cannot undo that: set `ANEW_AT_ONCE`, and make them anew just before the transaction.
 `last_number(table)`, `numbered(table, low, high)`
     Return the highest number that a row of a damaged table may have, and its rows by number.
 `broken_indexes(table)`

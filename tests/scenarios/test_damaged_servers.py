@@ -15,7 +15,7 @@ from django.test import override_settings
 from backup import services
 from backup.archive import Key
 from backup.database import database_of
-from backup.exceptions import BackupError, Damaged, RestoreRefused, StorageFailed, Unreadable
+from backup.exceptions import BackupError, Damaged, RestoreRefused, StorageFailed, UnknownApps, Unreadable
 from backup.options import Part, Places, RestoreMode, RestoreOptions
 from backup.site import tables_here
 from backup.storage import kept
@@ -337,6 +337,23 @@ def test_a_damaged_table_that_is_not_restored_is_not_emptied(family, part):
     good.seek(0)
     services.restore_backup(good, ALL_THE_SAME)
     assert not differences(before, snapshot())
+
+
+def test_a_damaged_table_of_an_app_that_the_backup_does_not_know_is_not_lost_silently(family):
+    zoo.Sample.objects.create()
+    good = take()
+
+    def without_zoo(records):
+        for label in [label for label in records if label.startswith("zoo.")]:
+            del records[label]
+
+    file = rewritten(good, without_zoo, lambda metadata: metadata["migrations"].pop("zoo"))
+    lose("zoo_sample")
+    with pytest.raises(UnknownApps):
+        services.restore_backup(file, ALL_THE_SAME)
+    assert [*database_of().damaged_tables(tables_here())] == ["zoo_sample"]
+    file.seek(0)
+    services.restore_backup(file, replace(ALL_THE_SAME, clear_unknown_apps=True))
 
 
 #: Restores over a damaged table, and is killed when all rows are written.
