@@ -20,21 +20,24 @@ from django.utils.translation import gettext as _
 
 from .database import Database, memo, reason_of
 from .database.sqlite_file import SIBLINGS, empty_log, use_log, uses_log
-from .exceptions import BackupError, Damaged, StorageFailed
-from .options import Reporter
+from .exceptions import BackupError, Damaged, RestoreRefused, StorageFailed
+from .options import Reporter, RestoreOptions
+from .scope import part_of
 from .storage import files
 from .storage.atomic import sync_folder
-from .tables import Table
-from .upgrade import process
+from .tables import MAX_NAMED, Table
+from .upgrade import process, schema
 
 
 @dataclass
 class Rescue:
     """What was done to make a restore possible. `safety_copy`: the name of the copy of what could be read; "" if
-    nothing could. `aside`: where the damaged file is kept; "" if none is. `warnings`: what was kept, and where.
-    `finish`: to be called once the restore is committed. Raises `StorageFailed`, and then nothing was changed."""
+    nothing could. `damaged`: the tables that the restore has to write. `aside`: where the damaged file is kept; "" if
+    none is. `warnings`: what was kept, and where. `finish`: to be called once the restore is committed. Raises
+    `StorageFailed`, and then nothing was changed."""
 
     safety_copy: str = ""
+    damaged: Sequence[str] = ()
     aside: str = ""
     warnings: list[str] = field(default_factory=list)
     finish: Callable[[], None] = lambda: None
@@ -44,38 +47,57 @@ class Rescue:
 def rescued(
     database: Database,
     tables: Sequence[Table],
+    options: RestoreOptions,
     reporter: Reporter,
     keep: Callable[[], str],
-    *,
-    clears: bool,
 ) -> Iterator[Rescue | None]:
     """Have the restore in the block write to a new file, if the database file is damaged; it takes the place of the old
-    one at the end. If only tables are missing, or tables of a server are damaged, create these anew.
+    one at the end. If only tables are missing, or tables of a server are damaged, let the restore create these anew.
 
-    `keep`: makes a copy of what can be read, and returns its name. `clears`: whether the restore does not need existing
-    data. Yields None if there is no such damage. Raises `Damaged` if the restore is not possible.
+    `keep`: makes a copy of what can be read, and returns its name. Yields None if there is no such damage. Raises
+    `RestoreRefused` if the restore is not possible.
     """
     damage, missing, damaged = _damage(database, tables)
     if not damage and not missing and not damaged:
         yield None
         return
-    if not clears:
+    _check_up_to_date(database)
+    if not options.mode.clears:
         raise Damaged(
             _("The database of this site is damaged, so nothing can be added to it. Clear existing data:"),
             [*damage, *missing, *(f"{name}: {reason}" for name, reason in damaged.items())],
         )
-    rescue = Rescue()
-    with suppress(BackupError, DatabaseError, UnicodeDecodeError):  # then only the file itself is kept
-        rescue.safety_copy = keep()
+    staying = {
+        name
+        for table in tables
+        if part_of(table.label) not in options.parts
+        for name, _columns in table.db_tables
+    }
+    if empty := sorted(staying if damage else staying & {*missing, *damaged}):
+        text = _(
+            "Tables would be empty after this restore, since the database here is damaged. Restore all parts."
+        )
+        raise Damaged(text, empty[:MAX_NAMED])
+    rescue = Rescue(damaged=[*damaged])
     path = database.file() if damage else None
+    try:
+        rescue.safety_copy = keep()
+    except (BackupError, DatabaseError, UnicodeDecodeError) as error:
+        reason = str(error) if isinstance(error, BackupError) else reason_of(error)
+        if path is None:
+            text = _("What can be read of the database here could not be kept first. Nothing was changed.")
+            raise Damaged(text, [reason]) from error
+        text = _("What could be read of the damaged file could not be kept: %(reason)s")
+        rescue.warnings.append(text % {"reason": reason})
     if path is None:
-        with database.damage_explained(), database.made_anew(tables, damaged):
-            if missing:
-                text = _("These tables were missing, and were made anew: %(names)s.")
-                rescue.warnings.append(text % {"names": ", ".join(missing)})
-            if damaged:
-                text = _("These tables were damaged, and were made anew: %(names)s.")
-                rescue.warnings.append(text % {"names": ", ".join(damaged)})
+        database.missing = {*missing, *damaged}
+        if missing:
+            text = _("These tables were missing, and were made anew: %(names)s.")
+            rescue.warnings.append(text % {"names": ", ".join(missing)})
+        if damaged:
+            text = _("These tables were damaged, and were made anew: %(names)s.")
+            rescue.warnings.append(text % {"names": ", ".join(damaged)})
+        with database.damage_explained(), _emptied_explained(database, rescue):
             yield rescue
         return
     aside = name_aside(path)
@@ -92,6 +114,35 @@ def rescued(
             rescue.warnings.append(_("Restart Baby Buddy: it may still have the old database file open."))
         rescue.finish = partial(put_in_place, aside)
         yield rescue
+
+
+def _check_up_to_date(database: Database) -> None:
+    """Raise `RestoreRefused` if migrations are not applied: a table that one of them makes is not missing. A file that
+    is damaged by more than that is replaced by one that is up to date."""
+    pending: list[str] = []
+    with suppress(DatabaseError):
+        pending = [] if database.damage(()) else schema.pending(database.connection)
+    if pending:
+        raise RestoreRefused(
+            _(
+                "This site's own database is not up to date. Run “manage.py migrate” first. If that fails, run it on "
+                "a new database, and restore into that. Not applied are:"
+            ),
+            pending,
+        )
+
+
+@contextmanager
+def _emptied_explained(database: Database, rescue: Rescue) -> Iterator[None]:
+    """Say in an error of the block which tables were damaged, and are empty after it."""
+    try:
+        yield
+    except BackupError as error:
+        if database.ANEW_AT_ONCE and rescue.damaged and not database.missing:
+            text = _("These damaged tables are empty now: %(names)s. What could be read is kept as %(copy)s.")
+            names = ", ".join(rescue.damaged)
+            error.details.insert(0, text % {"names": names, "copy": rescue.safety_copy})
+        raise
 
 
 def _other_sites_in_words() -> list[str]:

@@ -78,13 +78,7 @@ def restore(
             superusers_only(user, _("Only a superuser can restore without a complete safety copy."))
             stack.enter_context(database.exclusive())
             rescue = stack.enter_context(
-                rescued(
-                    database,
-                    tables,
-                    reporter,
-                    lambda: keep_readable(user, reporter),
-                    clears=options.mode.clears,
-                )
+                rescued(database, tables, options, reporter, lambda: keep_readable(user, reporter))
             )
         backup = stack.enter_context(
             brought_to_todays_schema(
@@ -112,7 +106,7 @@ def restore(
             snapshot = database
             if not options.without_safety_copy:
                 snapshot = stack_of_snapshot.enter_context(database.snapshot())
-            marker = snapshot.change_marker(tables)
+            marker = None if database.missing else snapshot.change_marker(tables)
             plan = plan_of(
                 archive, snapshot, spool, options, user, report=counter.add, placing=placing, into=database
             )
@@ -295,8 +289,9 @@ def _check_dangling(database: Database, options: RestoreOptions) -> tuple[list[s
     if not database.dangling(tables, limit=1):
         return [], Places()
     before: list[str] = []
-    with suppress(OperationalError), database.snapshot() as snapshot:  # it does not see the restore yet
-        before = snapshot.dangling(may_stay, limit=1000)
+    if not database.locks_out_readers:
+        with suppress(OperationalError), database.snapshot() as snapshot:  # it does not see the restore yet
+            before = snapshot.dangling(may_stay, limit=1000)
     left_out = Places()
     if options.leave_out or (options.as_it_was and not database.takes_dangling):
         left_out = database.leave_out_dangling(scope, [] if options.mode.clears else before)

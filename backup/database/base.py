@@ -84,8 +84,11 @@ A subclass may define, if the engine needs it to be correct
 `damage(tables)`, `file()`, `copy_file(target)`, `instead(file)`
     Return what is damaged in the database. For an engine whose database is a file: return its path, copy it, and use
     another file instead of it.
-`damaged_tables(tables)`, `made_anew(tables, damaged)`
-    For servers: return which tables are damaged; and a context manager around a restore that creates them anew.
+`damaged_tables(tables)`, `made_anew(tables)`
+    For servers: return which tables are damaged; and a context manager in a restore's transaction, which creates those
+    that are `missing` anew, and is undone with it.
+`restoring(tables)`, `ANEW_AT_ONCE`
+    For an engine that cannot undo that: set `ANEW_AT_ONCE`, and make them anew just before the transaction.
 `last_number(table)`, `numbered(table, low, high)`
     Return the highest number that a row of a damaged table may have, and its rows by number.
 `broken_indexes(table)`
@@ -121,11 +124,11 @@ standard's `FETCH FIRST`), `INSERT` with several rows, `IN` with a list, `UNION 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 
@@ -179,6 +182,9 @@ def is_checked(column: Column) -> bool:
 class Database(Salvage, Writing):
     """A database that backups are made of and restored to. Use `database_of` to get one."""
 
+    #: Whether tables are made anew before the transaction of a restore, so that they stay empty if it fails.
+    ANEW_AT_ONCE: ClassVar[bool] = False
+
     def damage(self, tables: Iterable[Table]) -> list[str]:
         """Return what is damaged in the database and in these tables, as lines. Missing tables do not count. By
         default, nothing is checked."""
@@ -210,12 +216,22 @@ class Database(Salvage, Writing):
         return {}
 
     @contextmanager
-    def made_anew(self, tables: Iterable[Table], damaged: Iterable[str]) -> Iterator[None]:
-        """Create the `damaged` and the missing tables anew, so that rows can be written to them in the block."""
+    def made_anew(self, tables: Sequence[Table]) -> Iterator[None]:
+        """Create the tables that are `missing` anew, so that rows can be written to them in the block."""
+        if self.missing and not self.ANEW_AT_ONCE:
+            self.make_anew(tables)
+        yield
+
+    def make_anew(self, tables: Sequence[Table]) -> None:
+        """Create the tables that are `missing` anew. Those that are damaged are dropped first."""
+        damaged, self.missing = self.damaged_names(), ()
         for name in damaged:
             self.execute(f"DROP TABLE {self.quote(name)}")
         self.create_tables(tables)
-        yield
+
+    def damaged_names(self) -> list[str]:
+        """Return which of the tables that are `missing` are damaged, but there."""
+        return sorted({*self.missing} & self.table_names()) if self.missing else []
 
     def copy_file(self, target: Path) -> None:
         """Copy the database file as it is, including any damage. Raises `OSError`."""

@@ -253,7 +253,9 @@ class MySQL(Database):
         """
         try:
             for table in reversed(tables):
-                for name, _columns in reversed(table.db_tables):
+                for name in [
+                    name for name, _columns in reversed(table.db_tables) if name not in self.missing
+                ]:
                     # Without an index, the rows themselves are locked, into which a new one is inserted first. To lock
                     # an index beside them is not enough.
                     self.fetch(f"SELECT COUNT(*) FROM {self.quote(name)} USE INDEX () FOR UPDATE")
@@ -271,18 +273,27 @@ class MySQL(Database):
                     damaged.setdefault(name, message)
         return damaged
 
+    #: CREATE TABLE and DROP TABLE commit the transaction.
+    ANEW_AT_ONCE = True
+
     @contextmanager
-    def made_anew(self, tables: Iterable[Table], damaged: Iterable[str]) -> Iterator[None]:
-        """Switch off the checks of references, since those to a damaged table stay."""
-        (before,) = self.fetch("SELECT @@foreign_key_checks")[0]
-        self._set({"foreign_key_checks": 0})
-        try:
-            with super().made_anew(tables, damaged):
+    def restoring(self, tables: Iterable[Table] = ()) -> Iterator[None]:
+        """Make tables anew before the transaction, but not before it is known that nothing else is in the way."""
+        tables = [*tables]
+        if self.missing:
+            with super().restoring(tables):
                 pass
-        finally:
-            if self.is_usable():
-                self._set({"foreign_key_checks": before})
-        yield
+            # References to a damaged table stay, and are not checked: see `restore_settings`.
+            with self.restore_settings(), self._translated_errors():
+                ((before,),) = self.fetch("SELECT @@lock_wait_timeout")
+                self._set({"lock_wait_timeout": self.LOCK_SECONDS})
+                try:
+                    self.make_anew(tables)
+                finally:
+                    if self.is_usable():
+                        self._set({"lock_wait_timeout": before})
+        with super().restoring(tables):
+            yield
 
     def acts_on_delete(self) -> bool:
         # Foreign keys do not cascade while they are not checked: see `restore_settings`.

@@ -158,21 +158,25 @@ class PostgreSQL(Database):
         return damaged
 
     @contextmanager
-    def made_anew(self, tables: Iterable[Table], damaged: Iterable[str]) -> Iterator[None]:
-        """Create the references to a damaged table anew, since they are dropped with it."""
-        names = [self.connection.ops.quote_name(name) for name in damaged]
+    def made_anew(self, tables: Sequence[Table]) -> Iterator[None]:
+        """Create the references to a damaged table anew, too, since they are dropped with it."""
+        if not self.missing:
+            yield
+            return
+        names = [self.connection.ops.quote_name(name) for name in self.damaged_names()]
         references = self.fetch(
             "SELECT conrelid::regclass::text, quote_ident(conname), pg_get_constraintdef(oid) FROM pg_constraint"
             " WHERE contype = 'f' AND confrelid = ANY (%s::regclass[]) AND conrelid <> ALL (%s::regclass[])",
             [names, names],
         )
         references = [tuple(part.replace("%", "%%") for part in row) for row in references]
-        with transaction.atomic(self.connection.alias):
+        with self._giving_up():
             for name in names:
                 self.execute(f"DROP TABLE {name.replace('%', '%%')} CASCADE")
             self.create_tables(tables)
             for table, name, definition in references:
                 self.execute(f"ALTER TABLE {table} ADD CONSTRAINT {name} {definition} NOT VALID")
+        self.missing, self.locks_out_readers = (), True
         yield
         for table, name, _definition in references:
             self.execute(f"ALTER TABLE {table} VALIDATE CONSTRAINT {name}")
@@ -240,20 +244,23 @@ class PostgreSQL(Database):
 
     def lock_out_writers(self, tables: Sequence[Table]) -> None:
         # This must come before any query: at a higher isolation level, the first one determines what is visible.
-        names = [self.quote(name) for table in tables for name, _columns in table.db_tables]
+        names = [
+            self.quote(name)
+            for table in tables
+            for name, _columns in table.db_tables
+            if name not in self.missing
+        ]
         self._restored = []
         quote = self.connection.ops.quote_name
         self._locked = [quote(name) for table in tables for name, _columns in table.db_tables]
         if not names:
             return
-        (before,) = self.fetch("SHOW lock_timeout")[0]
-        try:
-            self.execute(f"SET LOCAL lock_timeout = '{self.LOCK_SECONDS}s'")
+        with self._giving_up():
             self.execute(f"LOCK TABLE {', '.join(names)} IN SHARE ROW EXCLUSIVE MODE")
-            # At another isolation level we would not see what others commit, and could not check references ourselves.
-            if self.fetch("SHOW is_superuser") == [("on",)] and self.fetch("SHOW transaction_isolation") == [
-                ("read committed",)
-            ]:
+            # At another isolation level we would not see what others commit, and could not check references ourselves;
+            # nor can we if they have to wait for tables that are made anew.
+            may_check = not self.missing and self.fetch("SHOW is_superuser") == [("on",)]
+            if may_check and self.fetch("SHOW transaction_isolation") == [("read committed",)]:
                 self._restored = [*self._locked]
                 # Nobody may delete the rows that they refer to before the commit: see `check_deferred_constraints`.
                 columns = [column for table in tables for column in table.columns]
@@ -261,6 +268,14 @@ class PostgreSQL(Database):
                 referred = {self.quote(_target(column)) for column in columns if is_checked(column)}
                 if referred := referred.difference(names):
                     self.execute(f"LOCK TABLE {', '.join(sorted(referred))} IN SHARE MODE")
+
+    @contextmanager
+    def _giving_up(self) -> Iterator[None]:
+        """Give up to wait for a lock after `LOCK_SECONDS`. Raises `Busy`."""
+        (before,) = self.fetch("SHOW lock_timeout")[0]
+        try:
+            self.execute(f"SET LOCAL lock_timeout = '{self.LOCK_SECONDS}s'")
+            yield
             self.fetch("SELECT set_config('lock_timeout', %s, true)", [before])
         except OperationalError as error:
             if self.code_of(error) in LOCKED:

@@ -61,8 +61,6 @@ class Reading(Conversion):
     #: Rows of more bytes, as JSON or in memory, count as unreadable; and are not even read, if their bytes in the
     #: database say so. None if any row is read.
     largest: int | None = None
-    #: Names of tables that are missing: a relation whose table is among them is read as an empty one.
-    missing: Collection[str] = ()
 
     # -- all rows ---
 
@@ -93,7 +91,7 @@ class Reading(Conversion):
         Such rows are read by their lengths, which takes longer. If long values can be cut, this is only noticed when
         rows are read.
         """
-        if self._cut_places(table):
+        if table.db_table in self.missing or self._cut_places(table):
             return False
         if table not in self._longest:
             self._longest[table] = 0
@@ -105,7 +103,7 @@ class Reading(Conversion):
 
     def portions(self, table: Table, keys: Sequence[Plain]) -> Iterator[Sequence[Plain]]:
         """Divide keys into portions whose rows take little memory. Keys without a row are included."""
-        if not (self._cut_places(table) or self.is_long(table)):
+        if table.db_table in self.missing or not (self._cut_places(table) or self.is_long(table)):
             yield keys
             return
         reader, key = self.reader_of(table.key), self.quote(table.key.column)
@@ -199,6 +197,8 @@ class Reading(Conversion):
 
     def keys_descending(self, table: Table) -> Iterator[list[Plain]]:
         """Yield all keys in batches, the highest first."""
+        if table.db_table in self.missing:
+            return
         key = self._sort_key(table)
         reader = self.reader_of(table.key)
         select = f"SELECT {reader.sql}, {key} FROM {self.quote(table.db_table)}"
@@ -328,6 +328,8 @@ class Reading(Conversion):
 
     def count(self, table: Table, after: Plain = None) -> int:
         """Return the number of rows with keys above `after` (None: any)."""
+        if table.db_table in self.missing:
+            return 0
         sql = f"SELECT COUNT(*) FROM {self.quote(table.db_table)}"
         if after is None:
             return int(self.fetch(sql)[0][0])
@@ -368,6 +370,8 @@ class Reading(Conversion):
 
         If the key is selected in a converted form, the driver's own value of it is added at the end of each row.
         """
+        if table.db_table in self.missing:
+            return list
         names = [reader.sql for reader in readers]
         if not readers[0].is_raw:
             names.append(self.quote(table.key.column))

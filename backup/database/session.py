@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from functools import partial
@@ -66,6 +66,11 @@ class Session(ABC):
         #: Makes sure that the lock of restores is held, in `exclusive`.
         self._ensure_held: EnsureHeld = is_held
         self._has_lost_lock = False
+        #: Names of tables that are read as empty ones, or a relation as an empty one, since they are missing, or
+        #: damaged: a restore makes these anew, when nothing but the writing is left.
+        self.missing: Collection[str] = ()
+        #: Whether the transaction of a restore keeps others from reading, too, since tables were made anew in it.
+        self.locks_out_readers = False
         #: Thread that prefetches the next rows of a snapshot while others are processed; None outside a snapshot.
         self._prefetcher: Executor | None = None
 
@@ -207,9 +212,10 @@ class Session(ABC):
         ):
             self.lock_out_writers(tables)
             self._ensure_exclusive()
-            self.defer_constraints()
-            yield
-            self.check_deferred_constraints()
+            with self.made_anew(tables):
+                self.defer_constraints()
+                yield
+                self.check_deferred_constraints()
 
     @contextmanager
     def _translated_errors(self) -> Iterator[None]:
@@ -268,6 +274,9 @@ class Session(ABC):
 
     @abstractmethod
     def lock_out_writers(self, tables: Sequence[Table]) -> None: ...
+
+    @abstractmethod
+    def made_anew(self, tables: Sequence[Table]) -> AbstractContextManager[None]: ...
 
     @abstractmethod
     def change_marker(self, tables: Sequence[Table]) -> object: ...

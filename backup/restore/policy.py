@@ -53,6 +53,8 @@ def unknown_apps(plan: Plan, database: Database) -> list[str]:
 
 def _loses(plan: Plan, database: Database, table: Table) -> bool:
     """Tell whether clearing changes or removes rows here."""
+    if table.db_table in database.missing:
+        return table.db_table in database.damaged_names()
     batches = plan.batches(database, table) if table in plan.tables else ()
     return database.count(table) != sum(batch.unchanged for batch in batches)
 

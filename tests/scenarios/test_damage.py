@@ -20,6 +20,7 @@ from core import models as core
 from django.contrib.auth import get_user_model
 from django.core.management import CommandError, call_command
 from django.db import connection
+from django.db.migrations.recorder import MigrationRecorder
 from django.test import Client
 from django.urls import reverse
 
@@ -28,7 +29,7 @@ from backup.conf import conf
 from backup.database import memo
 from backup.database.lock_file import LOCK_FILES
 from backup.exceptions import Damaged, Forbidden, InvalidBackup, StorageFailed, Unreadable
-from backup.options import RestoreMode, RestoreOptions
+from backup.options import Part, RestoreMode, RestoreOptions
 from backup.storage import kept, keys
 from backup.tables import places_in_words
 from backup.upgrade import process
@@ -626,6 +627,40 @@ def test_over_a_file_that_does_not_say_which_site_it_is(many):
     result = services.restore_backup(good, ALL_THE_SAME)
     assert memo.site_id() != site
     assert any(f"site_{site}" in warning for warning in result.warnings)
+
+
+def test_over_a_damaged_file_that_lacks_a_migration(many):
+    """`migrate` may fail there, but a new file is up to date."""
+    before, good = snapshot(), take()
+    hurt("core_note", 3)
+    with connection.cursor() as cursor:
+        cursor.execute("DROP TABLE core_medication")
+    MigrationRecorder(connection).record_unapplied("core", "0036_medication")
+    services.restore_backup(good, ALL_THE_SAME)
+    assert not differences(before, snapshot())
+    call_command("migrate", verbosity=0)
+
+
+def test_parts_are_not_restored_over_a_damaged_file(many):
+    """Nobody could sign in."""
+    good = take()
+    hurt("core_note", 3)
+    with pytest.raises(Damaged, match="Restore all parts") as caught:
+        services.restore_backup(good, replace(ALL_THE_SAME, parts=(Part.ENTRIES,)))
+    assert "auth_user" in caught.value.details
+    services.restore_backup(good, ALL_THE_SAME)
+
+
+def test_over_a_damaged_file_of_which_nothing_else_can_be_kept(many, made_already, settings):
+    """The damaged file itself is all that is left, which is said."""
+    before, good = snapshot(), take()
+    settings.BACKUP_ENCRYPT = ["local"]  # without a key
+    hurt("core_note", 3)
+    result = services.restore_backup(good, ALL_THE_SAME)
+    assert not differences(before, snapshot())
+    assert not result.safety_copy
+    assert any("could not be kept" in warning for warning in result.warnings)
+    kept_file(result)
 
 
 #: Restores over a damaged file, and is killed at a step. The new database is a copy of another one.

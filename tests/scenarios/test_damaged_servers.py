@@ -2,18 +2,27 @@
 is gone. Named, with a way on."""
 
 import datetime as dt
+import io
+import signal
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 from core import models as core
 from django.db import connection
+from django.test import override_settings
 
 from backup import services
+from backup.archive import Key
 from backup.database import database_of
-from backup.exceptions import Damaged, RestoreRefused, Unreadable
-from backup.options import Places, RestoreMode, RestoreOptions
+from backup.exceptions import BackupError, Damaged, RestoreRefused, StorageFailed, UnknownApps, Unreadable
+from backup.options import Part, Places, RestoreMode, RestoreOptions
+from backup.site import tables_here
+from backup.storage import kept
 from backup.tables import Table
-from tests.support.backups import inspect, metadata_of, records_of, restore, take
+from tests.support.backups import encrypted, inspect, metadata_of, records_of, restore, rewritten, take
+from tests.support.matrices import again
+from tests.support.processes import process
 from tests.support.snapshots import differences, snapshot
 from tests.zoo import models as zoo
 
@@ -250,6 +259,125 @@ def test_a_table_whose_file_is_gone(family, table):
         assert result.safety_copy
         assert not differences(before, snapshot())
     services.restore_backup(take(), RestoreOptions(RestoreMode.CLEAR))
+    assert not differences(before, snapshot())
+
+
+def refusals():
+    """Name -> a function that is given a good backup, and returns a file and options for which a restore is refused."""
+
+    def nobody(records):
+        for user in records["auth.user"]:
+            user["fields"]["is_superuser"] = False
+
+    def dangling(records):
+        records["core.note"][0]["fields"]["child"] = 4711
+
+    def impossible(records):
+        records["core.note"][0]["fields"]["time"] = "yesterday"
+
+    return {
+        "no backup": lambda good: (io.BytesIO(b"no backup"), ALL_THE_SAME),
+        "its key is not here": lambda good: (encrypted(good, Key.make()), ALL_THE_SAME),
+        "no superuser left": lambda good: (rewritten(good, nobody), ALL_THE_SAME),
+        "a value that is none": lambda good: (rewritten(good, impossible), ALL_THE_SAME),
+        "a reference to nothing": lambda good: (rewritten(good, dangling), ALL_THE_SAME),
+    }
+
+
+@pytest.mark.parametrize("why", refusals())
+@pytest.mark.parametrize(
+    "table", ["core_child", again("core_note"), again("auth_user"), again("auth_user_groups")]
+)
+def test_a_restore_that_is_refused_leaves_a_damaged_table_as_it_is(family, table, why):
+    before, good = snapshot(), take()
+    lose(table)
+    file, options = refusals()[why](good)
+    with pytest.raises(BackupError) as caught:
+        services.restore_backup(file, options)
+    if why == "a reference to nothing" and connection.vendor == "mysql":
+        assert f"These damaged tables are empty now: {table}." in caught.value.details[0]
+        assert kept.names()[0].text in caught.value.details[0]
+    else:
+        assert [*database_of().damaged_tables(tables_here())] == [table]
+    good.seek(0)
+    services.restore_backup(good, ALL_THE_SAME)
+    assert not differences(before, snapshot())
+
+
+@pytest.mark.parametrize("why", ["no room", "no key"])
+def test_nothing_is_restored_if_what_can_be_read_cannot_be_kept(family, monkeypatch, why):
+    before, good = snapshot(), take()
+    lose("core_note")
+
+    def full(*arguments, **options):
+        raise StorageFailed("No space left on device")
+
+    with monkeypatch.context() as patched, override_settings(BACKUP_ENCRYPT=["local"] * (why == "no key")):
+        if why == "no room":
+            patched.setattr(kept, "keep", full)
+        with pytest.raises(Damaged, match="could not be kept") as caught:
+            services.restore_backup(good, ALL_THE_SAME)
+    assert caught.value.offer == ""
+    assert "manage.py migrate" in caught.value.message
+    assert [*database_of().damaged_tables(tables_here())] == ["core_note"]
+    good.seek(0)
+    services.restore_backup(good, ALL_THE_SAME)
+    assert not differences(before, snapshot())
+
+
+@pytest.mark.parametrize("part", Part)
+def test_a_damaged_table_that_is_not_restored_is_not_emptied(family, part):
+    before, good = snapshot(), take()
+    table = {Part.ENTRIES: "auth_user", Part.ACCOUNTS: "core_note"}.get(part, "core_child")
+    lose(table)
+    with pytest.raises(Damaged, match=table) as caught:
+        services.restore_backup(good, replace(ALL_THE_SAME, parts=(part,)))
+    assert caught.value.offer == ""
+    assert [*database_of().damaged_tables(tables_here())] == [table]
+    good.seek(0)
+    services.restore_backup(good, ALL_THE_SAME)
+    assert not differences(before, snapshot())
+
+
+def test_a_damaged_table_of_an_app_that_the_backup_does_not_know_is_not_lost_silently(family):
+    zoo.Sample.objects.create()
+    good = take()
+
+    def without_zoo(records):
+        for label in [label for label in records if label.startswith("zoo.")]:
+            del records[label]
+
+    file = rewritten(good, without_zoo, lambda metadata: metadata["migrations"].pop("zoo"))
+    lose("zoo_sample")
+    with pytest.raises(UnknownApps):
+        services.restore_backup(file, ALL_THE_SAME)
+    assert [*database_of().damaged_tables(tables_here())] == ["zoo_sample"]
+    file.seek(0)
+    services.restore_backup(file, replace(ALL_THE_SAME, clear_unknown_apps=True))
+
+
+#: Restores over a damaged table, and is killed when all rows are written.
+KILLED = """
+    import os, signal, sys
+    from backup import restoring, services
+    from tests.scenarios.test_damaged_servers import ALL_THE_SAME
+
+    restoring.next_keys = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)
+    with open(sys.argv[1], "rb") as file:
+        services.restore_backup(file, ALL_THE_SAME)
+"""
+
+
+@postgresql_only
+def test_a_restore_that_is_killed_leaves_a_damaged_table_as_it_is(family, tmp_path):
+    before, good = snapshot(), tmp_path / "good.zip"
+    good.write_bytes(take().getvalue())
+    lose("core_child")
+    with process(KILLED, good) as child:
+        assert child.wait(60) == -signal.SIGKILL, child.stderr.read()
+    assert [*database_of().damaged_tables(tables_here())] == ["core_child"]
+    with good.open("rb") as file:
+        services.restore_backup(file, ALL_THE_SAME)
     assert not differences(before, snapshot())
 
 

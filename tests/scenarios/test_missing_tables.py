@@ -5,7 +5,9 @@ from contextlib import contextmanager
 import pytest
 from core import models as core
 from django.contrib.auth.models import User
+from django.core.management import call_command
 from django.db import connection
+from django.db.migrations.recorder import MigrationRecorder
 
 from backup import services
 from backup.database import database_of
@@ -73,6 +75,23 @@ def test_tables_that_others_refer_to_are_made_anew(family, names):
     before, file = snapshot(), take()
     drop(names)
     services.restore_backup(file, RestoreOptions(RestoreMode.CLEAR, without_safety_copy=True))
+    assert not differences(before, snapshot())
+
+
+@pytest.mark.parametrize("missing", [[], ["core_note"]], ids=str)
+def test_a_table_whose_migration_is_not_applied_is_not_missing(family, missing):
+    """`migrate` makes it, which it could not if a restore had."""
+    before, file = snapshot(), take()
+    drop([*missing, "core_medication"])
+    MigrationRecorder(connection).record_unapplied("core", "0036_medication")
+    options = RestoreOptions(RestoreMode.CLEAR, without_safety_copy=True)
+    with pytest.raises(RestoreRefused, match="migrate") as caught:
+        services.restore_backup(file, options)
+    assert caught.value.details == ["core.0036_medication"]
+    assert {*missing, "core_medication"}.isdisjoint(database_of().table_names())
+    call_command("migrate", verbosity=0)
+    file.seek(0)
+    services.restore_backup(file, options)
     assert not differences(before, snapshot())
 
 
