@@ -44,9 +44,8 @@ def brought_to_todays_schema(
         backup: BinaryIO | GrowingArchive = source
         with as_our_errors(), database.damage_explained():
             needs_upgrade, file_key = look_at(source, options.edited, key, leave_out=options.leave_out)
-            if (
-                needs_upgrade or not options.as_it_was
-            ):  # an undo goes back to what was here, at these migrations
+            # An undo goes back to what was here, at these migrations.
+            if needs_upgrade or not options.as_it_was:
                 schema.check_site(connection)
         is_plain = is_database(source) and not (options.edited or options.leave_out)
         if needs_upgrade and may_grow and is_plain:
