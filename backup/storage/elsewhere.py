@@ -17,7 +17,7 @@ from typing import Any
 from django.utils.crypto import salted_hmac
 
 from ..conf import aware_now, conf, in_every_zone
-from . import files, keys
+from . import files
 from .content import Content
 from .names import parsed
 
@@ -82,29 +82,10 @@ def seen() -> dict[str, Seen]:
     """Return name -> state as last seen, of each location in BACKUP_LOCATIONS. Raises `ImproperlyConfigured`."""
     if not conf.locations:
         return {}
-    noted = _noted()
-    encrypted = {
-        name.text: name.key_id for entry in noted.values() for name in parsed(entry.copies) if name.key_id
-    }
-    ids = keys.ids() if encrypted else set()
-    locked = {text for text, key_id in encrypted.items() if key_id not in ids}
-    return {name: _with_locks(entry, locked) for name, entry in noted.items()}
-
-
-def _noted() -> dict[str, Seen]:
     content = files.get_json(_FILE)
     return {
         name: _parse(name, _digest(address), content.get(name)) for name, address in conf.locations.items()
     }
-
-
-def _with_locks(entry: Seen, locked: Set[str]) -> Seen:
-    """Mark the copies as locked whose key was lost since they were noted. `locked`: their names."""
-    copies = {
-        text: replace(content, is_locked=True) if text in locked else content
-        for text, content in entry.copies.items()
-    }
-    return replace(entry, copies=copies)
 
 
 def change(name: str, changed: Callable[[Seen], Seen]) -> None:
@@ -116,7 +97,7 @@ def change(name: str, changed: Callable[[Seen], Seen]) -> None:
     if name not in conf.locations:
         return
     with files.noting():
-        known = _noted()
+        known = seen()
         known[name] = replace(changed(known[name]), address=_digest(conf.locations[name]))
         files.put_json(_FILE, {name: _as_json(entry) for name, entry in known.items()})
 

@@ -17,7 +17,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO
 
 from django.core.files import File
@@ -187,11 +187,12 @@ def _by_time(name: Name) -> tuple[bool, dt.datetime, str]:
 @dataclass(frozen=True)
 class _Placed:
     """A backup by its name. `copies`: see `StoredBackup`. `content`: if it is not in BACKUP_ROOT, its content as noted
-    when it was last seen."""
+    when it was last seen. `lacks_key`: whether its key is not here, which may have been otherwise then."""
 
     name: Name
     copies: dict[str, str]
     content: Content = field(default_factory=Content)
+    lacks_key: bool = False
 
 
 def _placed(paths: list[str], kind: BackupKind | None) -> list[_Placed]:
@@ -202,6 +203,11 @@ def _placed(paths: list[str], kind: BackupKind | None) -> list[_Placed]:
             if kind in (None, name.kind):
                 placed = by_identity.setdefault(name.identity, _Placed(name, {}, seen.copies[name.text]))
                 placed.copies[location] = name.text
+    ids = keys.ids() if any(placed.name.key_id for placed in by_identity.values()) else set()
+    by_identity = {
+        identity: replace(placed, lacks_key=placed.name.key_id not in {"", *ids})
+        for identity, placed in by_identity.items()
+    }
     return sorted(by_identity.values(), key=lambda placed: _by_time(placed.name), reverse=True)
 
 
@@ -548,6 +554,7 @@ def _stored(placed: _Placed, undo: str, *, has_facts: bool = True, site: str = "
     name, content = placed.name, placed.content
     if LOCAL in placed.copies:
         content = content_here(name.path, site)
+    is_locked = content.is_locked or placed.lacks_key
     facts = known.load(name) if has_facts else {}
     return StoredBackup(
         name=name.text,
@@ -571,6 +578,6 @@ def _stored(placed: _Placed, undo: str, *, has_facts: bool = True, site: str = "
         proof=known.counting_proof(facts, placed.copies),
         copies=placed.copies,
         is_damaged=content.is_damaged,
-        is_locked=content.is_locked,
+        is_locked=is_locked,
         is_undo=name.text == undo,
     )

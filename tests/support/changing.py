@@ -171,6 +171,7 @@ def add_everywhere():
     zoo.Hook.objects.create(fob=zoo.Fob.objects.create(lock=lock, text="new"), text="new")
     zoo.Link.objects.create()
     zoo.Camera.objects.create(address="192.0.2.7")
+    zoo.Plate.objects.create(serial="new", text="new")
     coin = zoo.Coin.objects.create(worth=Decimal("7.07"))
     coin.laps.add(lap)
     coin.change.add(coin)

@@ -4,6 +4,7 @@ import datetime as dt
 import hashlib
 import json
 import zipfile
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import django
@@ -177,7 +178,8 @@ def test_progress_reaches_the_end(filled):
     assert told[-1][1:] == (total, total)
     told.clear()
     restore(file, clear=True, reporter=Telling(lambda *args: told.append(args)))
-    written = told[-len({label for label, _, _ in told}) :]
+    starts = [n for n, (before, after) in enumerate(pairwise(told), 1) if after[1] < before[1]]
+    written = told[starts[-1] :]
     assert written[-1][1:] == (total, total)
     assert [done for _, done, _ in written] == sorted(done for _, done, _ in written)
 

@@ -92,6 +92,8 @@ def fill_zoo(until):
     cent = models.Coin.objects.create(worth=Decimal("0.01"))
     cent.laps.add(lap)
     cent.change.add(cent, models.Coin.objects.create(worth=Decimal("100.00")))
+    for serial, text in (("", ""), ("S 1", None), ("S 2", "white")):
+        models.Plate.objects.create(serial=serial, text=text)
     fill_unlike_orders()
 
 
