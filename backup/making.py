@@ -20,7 +20,7 @@ from .dump import Store, gc_paused, next_keys_of, unreadable, write_photos, writ
 from .exceptions import StorageFailed
 from .media import NamedPhotos
 from .options import Places, Reporter
-from .site import damage_explained, tables_in_database, unknown_columns
+from .site import altered, damage_explained, tables_in_database, unknown_columns
 from .upgrade import schema
 
 
@@ -51,6 +51,7 @@ def write_backup(
         database.exact_session(),
         Writer(target, Limits(photos=conf.max_photos)) as writer,
     ):
+        applied = schema.applied(database.connection)
         tables = tables_in_database()
         migrations = schema.leaf_migrations(
             database.connection, (table.model._meta.app_label for table in tables)
@@ -70,6 +71,8 @@ def write_backup(
             )
             if key:
                 writer.encrypt(key, metadata)
+            if schema.applied(database.connection) != applied:  # “migrate” has run since
+                raise altered(["django_migrations"])
             reader.unreadable = Places()
             for place in () if is_migrated else unknown_columns(reader, tables):
                 reader.unreadable.add(place)

@@ -138,9 +138,9 @@ def _emptied_explained(database: Database, rescue: Rescue) -> Iterator[None]:
     try:
         yield
     except BackupError as error:
-        if database.ANEW_AT_ONCE and rescue.damaged and not database.missing:
+        names = ", ".join(name for name in rescue.damaged if name not in database.missing)
+        if database.ANEW_AT_ONCE and names:
             text = _("These damaged tables are empty now: %(names)s. What could be read is kept as %(copy)s.")
-            names = ", ".join(rescue.damaged)
             error.details.insert(0, text % {"names": names, "copy": rescue.safety_copy})
         raise
 

@@ -41,14 +41,8 @@ def damage_explained(database: Database, options: RestoreOptions | None = None) 
         with database.damage_explained():
             yield
     except (RestoreRefused, StorageFailed, DatabaseError) as error:
-        if altered := sorted({*_altered(database)} - {*before}):
-            raise Busy(
-                _(
-                    "The tables of the database were altered meanwhile: %(tables)s. Nothing was changed. Please try "
-                    "again."
-                )
-                % {"tables": ", ".join(altered)}
-            ) from error
+        if names := sorted({*_altered(database)} - {*before}):
+            raise altered(names) from error
         if not isinstance(error, Damaged):
             raise
         if options and options.without_safety_copy and options.mode.clears:
@@ -71,6 +65,16 @@ def damage_explained(database: Database, options: RestoreOptions | None = None) 
                 [*missing],
             ) from error
         raise
+
+
+def altered(names: Iterable[str]) -> Busy:
+    """Return the error for tables that were altered while they were read. `names`: of these."""
+    return Busy(
+        _(
+            "The tables of the database were altered meanwhile: %(tables)s. Nothing was changed. Please try again."
+        )
+        % {"tables": ", ".join(names)}
+    )
 
 
 def _altered(database: Database) -> list[str]:

@@ -15,6 +15,7 @@ from .database.sqlite_file import is_database
 from .exceptions import BackupError, Forbidden
 from .log import as_our_errors, logged
 from .options import SILENT, Reporter, RestoreOptions
+from .site import tables_here
 from .storage.keys import unlocked
 from .upgrade import process, schema
 
@@ -44,9 +45,10 @@ def brought_to_todays_schema(
         backup: BinaryIO | GrowingArchive = source
         with as_our_errors(), database.damage_explained():
             needs_upgrade, file_key = look_at(source, options.edited, key, leave_out=options.leave_out)
-            # An undo goes back to what was here, at these migrations.
-            if needs_upgrade or not options.as_it_was:
-                schema.check_site(connection)
+            # An undo goes back to what was here, at these migrations. Those of other apps may be pending then.
+            is_as_today = options.as_it_was and not needs_upgrade
+            apps = {table.model._meta.app_label for table in tables_here()} if is_as_today else None
+            schema.check_site(connection, apps)
         is_plain = is_database(source) and not (options.edited or options.leave_out)
         if needs_upgrade and may_grow and is_plain:
             with logged("upgrade", user) as log:

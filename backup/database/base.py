@@ -224,9 +224,10 @@ class Database(Salvage, Writing):
 
     def make_anew(self, tables: Sequence[Table]) -> None:
         """Create the tables that are `missing` anew. Those that are damaged are dropped first."""
-        damaged, self.missing = self.damaged_names(), ()
-        for name in damaged:
+        for name in self.damaged_names():
             self.execute(f"DROP TABLE {self.quote(name)}")
+            self.missing = {*self.missing} - {name}
+        self.missing = ()
         self.create_tables(tables)
 
     def damaged_names(self) -> list[str]:

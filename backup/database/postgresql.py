@@ -210,8 +210,12 @@ class PostgreSQL(Database):
 
             def ensure_held() -> bool:
                 nonlocal holder
-                sql = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND virtualtransaction = %s"
-                held = bool(self.fetch(sql, [holder]))
+                sql = (
+                    "SELECT 1 FROM pg_locks"
+                    " WHERE locktype = 'advisory' AND virtualtransaction = %s AND objid::bigint = %s"
+                    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+                )
+                held = bool(self.fetch(sql, [holder, LOCKS[job]]))
                 if not held:
                     holder = stack.enter_context(self._holding(job))
                 return held

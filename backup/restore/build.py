@@ -101,8 +101,10 @@ def build(
     if is_packed:
         records, identical = pack_all(reader, database, into or database, restored, spool, as_text=as_text)
     else:
-        # If all rows are written anew, identical ones are needed as well, so nothing is compared.
-        as_text = as_text and not (mode.clears and preview is None)
+        # If all rows are written anew, identical ones are needed as well, so nothing is compared; nor is it if the keys
+        # of all are needed, to find out what other rows refer to.
+        is_compared = not mode.clears or (preview is not None and not any(t.generics for t in staying))
+        as_text = as_text and is_compared
         records, identical = _compare(reader, database, restored, spool, resolver, others, as_text=as_text)
     named = [
         conflict

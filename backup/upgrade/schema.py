@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from django.db import DatabaseError
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.exceptions import InconsistentMigrationHistory
 from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.recorder import MigrationRecorder
 from django.db.models import Model
 from django.utils.translation import gettext as _
 
@@ -24,6 +25,11 @@ def leaf_migrations(connection: BaseDatabaseWrapper, app_labels: Iterable[str]) 
     """Return app label -> names of its newest applied migrations: those that no other applied one depends on."""
     loader = _loader(connection)
     return leaves(loader, loader.applied_migrations.keys(), app_labels)
+
+
+def applied(connection: BaseDatabaseWrapper) -> set[tuple[str, str]]:
+    """Return the applied migrations: (app label, name). Raises `DatabaseError`."""
+    return {*MigrationRecorder(connection).applied_migrations()}
 
 
 def _loader(connection: BaseDatabaseWrapper) -> MigrationLoader:
@@ -74,9 +80,15 @@ def is_older(connection: BaseDatabaseWrapper, metadata: Metadata, *, leave_out: 
     )
 
 
-def check_site(connection: BaseDatabaseWrapper) -> None:
-    """Raise `RestoreRefused` if migrations of this site are not applied: an upgraded backup has all of them."""
-    if missing := pending(connection):
+def check_site(connection: BaseDatabaseWrapper, app_labels: Collection[str] | None = None) -> None:
+    """Raise `RestoreRefused` if migrations of this site are not applied: an upgraded backup has all of them.
+
+    `app_labels`: of the apps that matter; None: all do.
+    """
+    missing = [
+        name for name in pending(connection) if app_labels is None or name.partition(".")[0] in app_labels
+    ]
+    if missing:
         raise RestoreRefused(
             _("This site's own database is not up to date. Run “manage.py migrate” first. Not applied are:"),
             missing,

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from django.apps import apps as live_apps
+from django.core.exceptions import ValidationError
 from django.db import DatabaseError
 from django.db.migrations.loader import MigrationLoader
 from django.utils.translation import gettext as _
@@ -149,7 +150,10 @@ def _default(table: Table, name: str) -> Any:
     value = column.field.get_default()
     if value is None:
         return None if column.field.null else _NONE
-    return column.kind.dump(value)
+    try:  # it may be written as a text
+        return column.kind.dump(column.field.to_python(value))
+    except (TypeError, ValueError, ValidationError):
+        return _NONE
 
 
 class DatabaseSource(Source):
