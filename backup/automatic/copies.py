@@ -116,24 +116,24 @@ def _note(visit: _Visit, outcome: Seen) -> None:
     for name in visit.pinned:
         with suppress(NoSuchBackup):
             kept.pin(name, True)
-    for name, found in visit.found:
+    if visit.newest is not None and visit.found:
         with suppress(NoSuchBackup):
-            kept.note(name, **found)
+            kept.note(visit.newest.name, **visit.found)
 
 
 @dataclass(frozen=True)
 class _Work:
     """What to do in each location.
 
-    `known`: all known backups, by `StoredBackup.identity`. `wanted`: the backups to copy, newest first. `local`: the
-    automatic backups in BACKUP_ROOT that can be opened, newest first. `key_ids`: of the keys that backups here and
-    copies anywhere are encrypted with, as far as that is noted. `halted`: see `retention.verdicts`. `keys_here`: the
-    ids of the keys that this server has. `site`: the id of this site. `language`: of messages. `user`: see `copy`.
+    `known`: all known backups, by `StoredBackup.identity`. `wanted`: the backups to copy, newest first. `newest`: the
+    newest automatic backup in BACKUP_ROOT that can be opened. `key_ids`: of the keys that backups here and copies
+    anywhere are encrypted with, as far as that is noted. `keys_here`: of those that this server has. `halted`, `site`:
+    see `retention.verdicts`. `language`: of messages. `user`: see `copy`.
     """
 
     known: Mapping[str, StoredBackup]
     wanted: Sequence[StoredBackup]
-    local: Sequence[StoredBackup]
+    newest: StoredBackup | None
     key_ids: Set[str]
     halted: str
     keys_here: Set[str]
@@ -151,9 +151,8 @@ def _work(halted: str, user: Any) -> _Work:
     known = {backup.identity: backup for backup in backups}
     ids = {key_id for seen in elsewhere.seen().values() for key_id in seen.key_ids}
     ids |= {backup.key_id for backup in local} - {""}
-    automatic = [b for b in local if b.kind is BackupKind.AUTOMATIC and not b.is_locked]
-    language = translation.get_language()
-    return _Work(known, wanted, automatic, ids, halted, keys.ids(), site, language, user)
+    newest = next((b for b in local if b.kind is BackupKind.AUTOMATIC and not b.is_locked), None)
+    return _Work(known, wanted, newest, ids, halted, keys.ids(), site, translation.get_language(), user)
 
 
 class _Visit:
@@ -162,7 +161,7 @@ class _Visit:
     `before`: the state that was noted before the visit. `seen`: the state as the visit sees it. `known`: the copies
     that were noted before. `removed`: the names of backups whose copy the visit removed. `replaced`: the names of
     backups whose copy it replaced by another file. `pinned`: the names of those that only the location says are pinned.
-    `found`: names of backups in BACKUP_ROOT, and the facts about them that the visit found: see `_compare`.
+    `newest`: see `_Work`. `found`: facts about that one, which the visit found: see `_compare`.
     """
 
     def __init__(self, before: Seen, work: _Work) -> None:
@@ -170,7 +169,8 @@ class _Visit:
         self.removed: list[str] = []
         self.replaced: list[str] = []
         self.pinned: list[str] = []
-        self.found: list[tuple[str, dict[str, Any]]] = []
+        self.newest = work.newest
+        self.found: dict[str, Any] = {}
         self.known: Mapping[str, Content] = before.copies
         self._work = work
         self._copies = dict(before.copies)
@@ -209,8 +209,7 @@ class _Visit:
         if key is None:
             self._refuse_clear()
         for name in [*map(parse, self._copies)]:
-            if self._is_usable(name.text):
-                self._remove_superseded(location, name)
+            self._remove_superseded(location, name)
         photos = PhotoCopies(location)
         lacking = [backup for backup in self._work.wanted if self._lacks(backup, key)]
         photos.complete(self._copies, [backup for backup in self._work.wanted if backup not in lacking])
@@ -266,15 +265,14 @@ class _Visit:
         return self._pins is not None and name.identity in self._pins.found and not is_said_here
 
     def _compare(self, location: locations.Location) -> None:
-        """Find what was lost since the newest copy, if that is older than all backups in BACKUP_ROOT."""
+        """Find what was lost since the newest copy that no backup was compared with."""
         usable = sorted(map(parse, filter(self._is_usable, self._copies)), key=_created, reverse=True)
         try:
-            self.found = guard.found_elsewhere(location, usable, self._work.local)
+            self.found = guard.found_elsewhere(location, usable, self._work.newest)
+            self._may_have_shrunk = guard.SHRUNK in self.found
         except BackupError as error:
-            logger.warning("the copies in %s cannot be compared with: %s", location.name, error.code)
+            self._limits[error.code] = error.message
             self._may_have_shrunk = True
-        else:
-            self._may_have_shrunk = any(guard.SHRUNK in found for _name, found in self.found)
 
     def _learned(self, location: locations.Location, name: Name) -> Content:
         """Return the content of a file that was not noted before. Raises `LocationFailed`, `InvalidBackup`."""
@@ -353,7 +351,8 @@ class _Visit:
     def _remove_superseded(self, location: locations.Location, name: Name) -> None:
         """Delete the other copies of the same backup that this one makes worthless: one that cannot be opened and, if
         this one is encrypted, the unencrypted one."""
-        for other in [*map(parse, self._copies)]:
+        is_usable = name.text in self._copies and self._is_usable(name.text)
+        for other in [*map(parse, self._copies)] if is_usable else ():
             is_worse = not self._is_usable(other.text) or (name.key_id and not other.key_id)
             if other.identity == name.identity and other.text != name.text and is_worse:
                 self._delete(location, other)
@@ -368,11 +367,7 @@ class _Visit:
 
     def _tidy(self, location: locations.Location) -> None:
         """Remove the copies that BACKUP_KEEP does not keep."""
-        backups = {
-            name.identity: self._work.known.get(name.identity)
-            or kept.seen_in(location.name, name.text, self._copies[name.text])
-            for name in map(parse, self._copies)
-        }
+        backups = {name.identity: self._known_as(name, location) for name in map(parse, self._copies)}
         pinned = _identities(self.pinned)
         for verdict in retention_of([*backups.values()], self._work.site, self._work.halted):
             is_pinned = verdict.backup.identity in pinned or kept.is_pinned(verdict.backup.name)
@@ -381,6 +376,16 @@ class _Visit:
             for name in [*map(parse, self._copies)]:
                 if name.identity == verdict.backup.identity and not self._delete(location, name):
                     return
+
+    def _known_as(self, name: Name, location: locations.Location) -> StoredBackup:
+        """Return the backup of a copy: as it is known, unless the copy is worse than what is known of."""
+        known = self._work.known.get(name.identity)
+        if known is None:
+            return kept.seen_in(location.name, name.text, self._copies[name.text])
+        texts = [text for text in self._copies if parse(text).identity == name.identity]
+        is_usable = any(map(self._is_usable, texts))
+        is_damaged = all(self._copies[text].is_damaged for text in texts)
+        return known if is_usable else replace(known, is_damaged=is_damaged, is_locked=not is_damaged)
 
     def _delete(self, location: locations.Location, name: Name) -> bool:
         """Delete a copy. Returns False if the location does not allow it."""

@@ -13,7 +13,14 @@ from typing import Any, BinaryIO, TypeVar
 
 from .. import babybuddy
 from ..archive import Archive
-from ..exceptions import BackupError, InvalidBackup, KeyNeeded, LocationFailed, NoSuchBackup
+from ..exceptions import (
+    BackupError,
+    EncryptionUnavailable,
+    InvalidBackup,
+    KeyNeeded,
+    LocationFailed,
+    NoSuchBackup,
+)
 from ..log import logger
 from ..storage import kept, keys, locations
 from ..storage.facts import UNREADABLE
@@ -23,12 +30,17 @@ from ..storage.names import Name
 
 T = TypeVar("T")
 
+#: A backup is damaged or gone, or its key or the library for it is not here.
+CANNOT_OPEN = (InvalidBackup, NoSuchBackup, KeyNeeded, EncryptionUnavailable)
+
 #: The guard steps in if a model lost more records than this, and more than a fifth of them. Fewer are everyday use.
 MANY = 50
 FIFTH = 5
-#: Facts beside a backup: the losses that it shows; who said, and when, that they are right; the moment of the backup
-#: that it was compared with.
-SHRUNK, ACCEPTED, COMPARED = "shrunk", "accepted", "compared"
+#: Facts beside a backup: the losses that it shows; and who said, and when, that they are right.
+SHRUNK, ACCEPTED = "shrunk", "accepted"
+#: Facts that go over from backup to backup: when nothing was there to compare one with, so that older ones may be
+#: somewhere, and the moment of the newest of those that one was compared with since.
+ALONE, CHECKED = "alone", "checked"
 #: Stands for the label of a model in the losses of photos.
 PHOTOS = "photos"
 
@@ -58,51 +70,72 @@ def references(backups: Iterable[StoredBackup]) -> list[StoredBackup]:
 
 def found_in(file: BinaryIO) -> dict[str, Any]:
     """Return what the guard says of a new automatic backup, as facts. It is compared with the newest one that can be
-    opened and that shows no losses itself, wherever that is. Raises `StorageFailed`."""
-    try:
-        for backup in references(kept.backups(BackupKind.AUTOMATIC)):
-            found = compare(losses, backup, file)
-            if found is not None:
-                return _facts(found, backup.created)
-    except LocationFailed as error:  # the visit that follows compares: see `found_elsewhere`
-        logger.warning("a new backup cannot be compared: %s", error.code)
-    return {}
+    opened and that shows no losses itself, wherever that is; and with the newest one that none was compared with, since
+    it was not there for a while. Raises `StorageFailed`."""
+    facts: dict[str, Any] = {}
+    found: list[Loss] = []
+    has_failed = False
+    for backup in references(kept.backups(BackupKind.AUTOMATIC)):
+        moment = backup.created.isoformat()
+        is_first = not facts
+        if not (is_first or facts.get(CHECKED, "") < moment < facts[ALONE]):
+            continue
+        try:
+            lost = compare(losses, backup, file)
+        except LocationFailed as error:  # the visit that follows compares: see `found_elsewhere`
+            logger.warning("a new backup cannot be compared: %s", error.code)
+            has_failed = True
+            continue
+        if lost is None:
+            continue
+        found = [*{loss.model: loss for loss in [*found, *lost]}.values()]
+        if not is_first:
+            facts[CHECKED] = moment
+            break
+        facts = {name: backup.facts[name] for name in (ALONE, CHECKED) if name in backup.facts}
+        if has_failed and ALONE not in facts:
+            facts = {ALONE: _now(), CHECKED: moment}
+        if ALONE not in facts:
+            return _facts(found)
+    return {**(facts or {ALONE: _now()}), **_facts(found)}
+
+
+def _now() -> str:
+    return dt.datetime.now(dt.timezone.utc).isoformat()
 
 
 def compare(comparison: Callable[[Archive, Archive], T], backup: StoredBackup, file: BinaryIO) -> T | None:
-    """Return what `comparison` returns for an older backup and a new one, which is in `file`. None if the older one is
-    damaged, deleted, or encrypted with a lost key. Raises `StorageFailed`."""
+    """Return what `comparison` returns for an older backup and a new one, which is in `file`. None if the older one
+    cannot be opened. Raises `StorageFailed`."""
     try:
         with kept.open_backup(backup.name) as source, keys.unlocked(source) as then:
             file.seek(0)
             with keys.unlocked(file) as today:
                 return comparison(then, today)
-    except (InvalidBackup, NoSuchBackup, KeyNeeded) as error:
+    except CANNOT_OPEN as error:
         logger.warning("%s cannot be compared with: %s", backup.name, error.code)
         return None
 
 
 def found_elsewhere(
-    location: Location, copies: Sequence[Name], local: Sequence[StoredBackup]
-) -> list[tuple[str, dict[str, Any]]]:
-    """Compare the newest backup in BACKUP_ROOT with the newest of the copies in a location that are older than all
-    backups in BACKUP_ROOT. If there are any, these may have been lost, and so was the one with which the first new one
-    would have been compared.
+    location: Location, copies: Sequence[Name], newest: StoredBackup | None
+) -> dict[str, Any]:
+    """Compare the newest backup in BACKUP_ROOT with the newest of the copies in a location that no backup was compared
+    with: those from before BACKUP_ROOT was lost, say.
 
-    `copies`, `local`: those that can be opened, newest first. Returns the names of local backups, and the facts to note
-    about them. They also say that this was done, so it is done once. Raises `StorageFailed`, or, if none of the copies
-    can be compared with, `InvalidBackup`, `KeyNeeded` or `NoSuchBackup`.
+    `copies`: those that can be opened, newest first. `newest`: None if there is none. Returns facts about that. They
+    also say that this was done, so it is done once. Raises `StorageFailed`, or, if none of the copies can be compared
+    with, `InvalidBackup`, `KeyNeeded`, `NoSuchBackup` or `EncryptionUnavailable`.
     """
-    if not local:
-        return []
-    newest, oldest = local[0], local[-1]
-    copies = [n for n in copies if n.kind is BackupKind.AUTOMATIC and n.created < oldest.created]
-    if not copies:
-        return []
-    is_done = str(oldest.facts.get(COMPARED, "")) >= copies[0].created.isoformat()
-    if is_done or any(backup.facts.get(ACCEPTED) for backup in local):
-        return []
-    trouble: BackupError
+    if newest is None:
+        return {}
+    alone, checked = (str(newest.facts.get(name, "")) for name in (ALONE, CHECKED))
+    copies = [
+        name
+        for name in copies
+        if name.kind is BackupKind.AUTOMATIC and checked < name.created.isoformat() < alone
+    ]
+    trouble: BackupError | None = None
     for name in copies:
         try:
             with (
@@ -111,17 +144,18 @@ def found_elsewhere(
                 kept.open_backup(newest.name, kept.LOCAL) as here,
                 keys.unlocked(here) as today,
             ):
-                found = _facts(losses(then, today), copies[0].created)
-                return [(newest.name, found), (oldest.name, {COMPARED: found.pop(COMPARED)})]
-        except (InvalidBackup, KeyNeeded, NoSuchBackup) as error:
+                return {**_facts(losses(then, today)), CHECKED: copies[0].created.isoformat()}
+        except CANNOT_OPEN as error:
             trouble = error
-    raise trouble
+    if trouble is not None:
+        raise trouble
+    return {}
 
 
-def _facts(losses: Iterable[Loss], moment: dt.datetime) -> dict[str, Any]:
-    """Return the facts about a backup that was compared. `moment`: of the one with which it was."""
+def _facts(losses: Iterable[Loss]) -> dict[str, Any]:
+    """Return the losses as facts; {} if there are none."""
     entries = [loss.as_json() for loss in losses]
-    return {COMPARED: moment.isoformat(), **({SHRUNK: entries} if entries else {})}
+    return {SHRUNK: entries} if entries else {}
 
 
 def losses(before: Archive, now: Archive) -> list[Loss]:

@@ -84,7 +84,8 @@ class Status:
     def notified(self) -> str:
         """A text for the state: if it differs from that of the last notice, people are notified."""
         state = "lossy" if self.is_lossy else self.state.value
-        return " ".join([state, *(seen.name for seen in self.lasting)])
+        losses = [loss.model for loss in self.losses] if self.state is State.SHRUNK else []
+        return " ".join([state, *losses, *(seen.name for seen in self.lasting)])
 
     @property
     def good_until(self) -> dt.datetime | None:

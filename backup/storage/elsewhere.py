@@ -83,9 +83,12 @@ def seen() -> dict[str, Seen]:
     if not conf.locations:
         return {}
     content = files.get_json(_FILE)
-    return {
+    # A location may have got another name.
+    former = {key for name in content.keys() - conf.locations.keys() for key in _key_ids(content[name])}
+    found = {
         name: _parse(name, _digest(address), content.get(name)) for name, address in conf.locations.items()
     }
+    return {name: replace(entry, key_ids=entry.key_ids | former) for name, entry in found.items()}
 
 
 def change(name: str, changed: Callable[[Seen], Seen]) -> None:

@@ -224,6 +224,7 @@ def test_a_copy_in_clear_that_stayed_beside_an_encrypted_one_goes(places):
     run.run(now=True)
     for folder in places.values():
         assert made.name not in [path.name for path in there(folder)]
+    assert states() == {"nas": "ok", "usb": "ok"}
 
 
 def test_a_new_location_gets_what_is_here(places, settings, at, starts):
@@ -525,6 +526,50 @@ def test_a_damaged_copy_does_not_hide_the_others(one, settings, at):
     night(at("2026-11-04 03:00"))
     assert [loss.model for loss in status.status().losses] == ["core.child"]
     assert [b.created.day for b in kept.backups() if not b.is_damaged] == [4, 2, 1]
+
+
+def test_a_loss_is_noticed_if_the_location_was_away_as_well(one, settings, at):
+    """Until all backups from before it came back were gone, or had only been compared with one another."""
+    settings.BACKUP_KEEP = "last=1"
+    night(at("2026-11-01 03:00"))
+    lose_root()
+    core.Child.objects.last().delete()
+    locations, settings.BACKUP_LOCATIONS = settings.BACKUP_LOCATIONS, ""
+    for day in (2, 3, 4):
+        night(at(f"2026-11-0{day} 03:00"))
+    settings.BACKUP_LOCATIONS = locations
+    night(at("2026-11-05 03:00"))
+    assert [loss.model for loss in status.status().losses] == ["core.child"]
+    kept.delete(kept.backups()[0].name)
+    night(at("2026-11-06 03:00"))
+    assert [loss.model for loss in status.status().losses] == ["core.child"]
+    assert there(one["nas"])[0].name[14:18] == "1101"
+
+
+def test_a_loss_is_noticed_that_only_a_location_shows_which_is_down(one, settings, at):
+    settings.BACKUP_KEEP = "last=2"
+    night(at("2026-11-01 03:00"))
+    newest = night(at("2026-11-02 03:00"))
+    (conf.root / f"site_{site_id()}" / "kept" / newest.name).unlink()
+    core.Child.objects.last().delete()
+    away(one["nas"])
+    night(at("2026-11-03 03:00"))
+    assert [loss.model for loss in status.status().losses] == ["core.child"]
+    back(one["nas"])
+    for day in (4, 5):
+        night(at(f"2026-11-0{day} 03:00"))
+    assert of_day(one["nas"], 1, 2, 3, 4, 5)
+
+
+def test_a_key_that_went_lost_is_known_from_a_location_of_another_name(one, settings, at):
+    keys.add()
+    night(at("2026-11-01 03:00"))
+    (conf.root / "keys.json").unlink()
+    settings.BACKUP_LOCATIONS = f"cloud={one['usb']}"
+    for day in (2, 3):
+        night(at(f"2026-11-0{day} 03:00"))
+    assert there(one["usb"]) == []
+    assert states() == {"cloud": "failed"}
 
 
 @pytest.mark.parametrize("step", ["pin", "note"])
