@@ -179,8 +179,7 @@ class _Visit:
         self._gone: list[str] = []
         #: The backups that cannot be sent, since they are damaged.
         self._unsent: list[str] = []
-        #: Whether entries may be gone since the newest copy there, so that no copy is removed.
-        self._may_have_shrunk = False
+        self._may_have_shrunk = False  #: since the newest copy there, so that none is removed
         #: What is pinned there; None if the location cannot be listed.
         self._pins: Pins | None = None
         #: The names of backups there that could not be read. Any photo there may belong to them.
