@@ -314,7 +314,9 @@ def test_members_are_fixtures(filled):
             for field in kept[label]._meta.local_concrete_fields:
                 found, wanted = value_of(item.object, field), value_of(row, field)
                 # repr tells 1 from 1.0 and True, and NaN equals NaN. A field may see None in what it stores as "".
-                is_same = repr(found) == repr(wanted) or (wanted is None and field.get_prep_value(None) == found)
+                is_same = repr(found) == repr(wanted) or (
+                    wanted is None and field.get_prep_value(None) == found
+                )
                 assert is_same, (label, row.pk, field.name)
             for name, values in item.m2m_data.items():
                 field = kept[label]._meta.get_field(name)
