@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 
 from django.db import DatabaseError
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -29,14 +30,22 @@ def leaf_migrations(connection: BaseDatabaseWrapper, app_labels: Iterable[str]) 
 
 def applied(connection: BaseDatabaseWrapper) -> set[tuple[str, str]]:
     """Return the applied migrations: (app label, name). Raises `DatabaseError`."""
-    return {*MigrationRecorder(connection).applied_migrations()}
+    with _damage_is_an_error():
+        return {*MigrationRecorder(connection).applied_migrations()}
 
 
 def _loader(connection: BaseDatabaseWrapper) -> MigrationLoader:
     """Return what knows which migrations are applied. Raises `DatabaseError`."""
-    try:
+    with _damage_is_an_error():
         return MigrationLoader(connection)
-    except UnicodeDecodeError as error:  # see `reason_of`
+
+
+@contextmanager
+def _damage_is_an_error() -> Iterator[None]:
+    """Raise `DatabaseError` for texts that are none, which a damaged file has: see `reason_of`."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
         raise DatabaseError(reason_of(error)) from error
 
 
