@@ -51,12 +51,12 @@ def write_backup(
         database.exact_session(),
         Writer(target, Limits(photos=conf.max_photos)) as writer,
     ):
-        applied = schema.applied(database.connection)
-        tables = tables_in_database()
+        history = schema.loader_of(database.connection)
+        tables = tables_in_database(history)
         migrations = schema.leaf_migrations(
-            database.connection, (table.model._meta.app_label for table in tables)
+            database.connection, (table.model._meta.app_label for table in tables), history
         )
-        is_migrated = not schema.pending(database.connection)
+        is_migrated = not schema.pending(database.connection, history)
         with gc_paused(), nullcontext(snapshot) if snapshot else database.snapshot() as reader:
             metadata = Metadata(
                 timestamp=aware_now().astimezone(zone),
@@ -71,7 +71,8 @@ def write_backup(
             )
             if key:
                 writer.encrypt(key, metadata)
-            if schema.applied(database.connection) != applied:  # “migrate” has run since
+            # “migrate” may have run since.
+            if schema.applied(database.connection) != {*history.applied_migrations}:
                 raise altered(["django_migrations"])
             reader.unreadable = Places()
             for place in () if is_migrated else unknown_columns(reader, tables):

@@ -8,6 +8,7 @@ from typing import Any
 
 from django.apps import apps
 from django.db import DatabaseError
+from django.db.migrations.loader import MigrationLoader
 from django.utils.translation import gettext as _
 
 from . import babybuddy
@@ -99,11 +100,12 @@ def _table(model: Any) -> Table:
     return Table(model, babybuddy.IDENTITIES.get(model._meta.label_lower, ()))
 
 
-def tables_in_database() -> list[Table]:
+def tables_in_database(history: MigrationLoader) -> list[Table]:
     """Return the tables in scope as the database has them: between an update of the host and `migrate`, those of the
-    version before. A backup of them is as whole as one that was made before the update."""
+    version before. A backup of them is as whole as one that was made before the update. `history`: of the migrations.
+    """
     database, today = database_of(), tables_here()
-    models = schema.models_before_pending(database.connection, conf.exclude)
+    models = schema.models_before_pending(database.connection, conf.exclude, history)
     if models is None:
         return today
     before = [_table(model) for model in models]

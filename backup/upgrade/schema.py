@@ -22,9 +22,14 @@ from ..scope import models_in_scope
 from ..tables import MAX_NAMED, Table
 
 
-def leaf_migrations(connection: BaseDatabaseWrapper, app_labels: Iterable[str]) -> dict[str, list[str]]:
-    """Return app label -> names of its newest applied migrations: those that no other applied one depends on."""
-    loader = _loader(connection)
+def leaf_migrations(
+    connection: BaseDatabaseWrapper, app_labels: Iterable[str], history: MigrationLoader | None = None
+) -> dict[str, list[str]]:
+    """Return app label -> names of its newest applied migrations: those that no other applied one depends on.
+
+    `history`: what `loader_of` returned; by default, it is loaded.
+    """
+    loader = history or loader_of(connection)
     return leaves(loader, loader.applied_migrations.keys(), app_labels)
 
 
@@ -34,7 +39,7 @@ def applied(connection: BaseDatabaseWrapper) -> set[tuple[str, str]]:
         return {*MigrationRecorder(connection).applied_migrations()}
 
 
-def _loader(connection: BaseDatabaseWrapper) -> MigrationLoader:
+def loader_of(connection: BaseDatabaseWrapper) -> MigrationLoader:
     """Return what knows which migrations are applied. Raises `DatabaseError`."""
     with _damage_is_an_error():
         return MigrationLoader(connection)
@@ -75,7 +80,7 @@ def is_older(connection: BaseDatabaseWrapper, metadata: Metadata, *, leave_out: 
     A file of version 1.0 names no migrations and is taken to be at today's schema; see `check_fields`. Raises
     `RestoreRefused` if the backup has migrations that are unknown here.
     """
-    loader = _loader(connection)
+    loader = loader_of(connection)
     check_known(
         loader,
         metadata.babybuddy_version,
@@ -104,23 +109,19 @@ def check_site(connection: BaseDatabaseWrapper, app_labels: Collection[str] | No
         )
 
 
-def pending(connection: BaseDatabaseWrapper) -> list[str]:
-    """Return the last migrations of this site, "app.name", that are not applied."""
-    return _pending(_loader(connection))
-
-
-def _pending(loader: MigrationLoader) -> list[str]:
+def pending(connection: BaseDatabaseWrapper, history: MigrationLoader | None = None) -> list[str]:
+    """Return the last migrations of this site, "app.name", that are not applied. `history`: see `leaf_migrations`."""
+    loader = history or loader_of(connection)
     leaf_nodes = loader.graph.leaf_nodes()
     return [f"{app}.{name}" for app, name in leaf_nodes if (app, name) not in loader.applied_migrations]
 
 
 def models_before_pending(
-    connection: BaseDatabaseWrapper, exclude: Iterable[str]
+    connection: BaseDatabaseWrapper, exclude: Iterable[str], loader: MigrationLoader
 ) -> list[type[Model]] | None:
     """Return the models in scope as they were before the migrations that are not applied; None if all are applied, or
-    if the history of migrations has gaps. `exclude`: see `models_in_scope`."""
-    loader = _loader(connection)
-    if not _pending(loader):
+    if the history of migrations has gaps. `exclude`: see `models_in_scope`. `loader`: of the history."""
+    if not pending(connection, loader):
         return None
     try:
         loader.check_consistent_history(connection)
