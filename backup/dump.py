@@ -191,12 +191,19 @@ def _warning(photo: NamedPhoto, reason: str) -> str:
     return _("A photo is not in the backup: %(place)s.") % {"place": line}
 
 
-def unreadable(places: Places, *, is_migrated: bool = True) -> Unreadable:
-    """Return the error that names what cannot be read. `is_migrated`: whether all migrations are applied."""
+def unreadable(places: Places, *, is_migrated: bool = True, is_newer: bool = False) -> Unreadable:
+    """Return the error that names what cannot be read. `is_migrated`: whether all migrations are applied. `is_newer`:
+    whether others are, too."""
     if not is_migrated:
         message = _(
             "This site's own database is not up to date, so not all of it can be read. Run “manage.py migrate” first, "
             "or make a backup of all but this:"
+        )
+        return Unreadable(message, places_in_words(places))
+    if is_newer:
+        message = _(
+            "This site's own database was made by a newer version than this one, so not all of it can be read. Update "
+            "the site first, or make a backup of all but this:"
         )
         return Unreadable(message, places_in_words(places))
     message = ngettext(

@@ -20,7 +20,7 @@ from .dump import Store, gc_paused, next_keys_of, unreadable, write_photos, writ
 from .exceptions import StorageFailed
 from .media import NamedPhotos
 from .options import Places, Reporter
-from .site import altered, damage_explained, tables_in_database, unknown_columns
+from .site import altered, damage_explained, tables_in_database, unknown_parts
 from .upgrade import schema
 
 
@@ -57,6 +57,7 @@ def write_backup(
             database.connection, (table.model._meta.app_label for table in tables), history
         )
         is_migrated = not schema.pending(database.connection, history)
+        newer = schema.unknown_apps(history)
         with gc_paused(), nullcontext(snapshot) if snapshot else database.snapshot() as reader:
             metadata = Metadata(
                 timestamp=aware_now().astimezone(zone),
@@ -75,12 +76,13 @@ def write_backup(
             if schema.applied(database.connection) != {*history.applied_migrations}:
                 raise altered(["django_migrations"])
             reader.unreadable = Places()
-            for place in () if is_migrated else unknown_columns(reader, tables):
-                reader.unreadable.add(place)
+            if newer or not is_migrated:
+                for place in unknown_parts(reader, tables, newer):
+                    reader.unreadable.add(place)
             dangling = write_records(writer, reader, tables, reporter, named)
             next_keys = next_keys_of(reader, tables, leaves_out=bool(reader.unreadable))
             if reader.unreadable and not leave_out:
-                raise unreadable(reader.unreadable, is_migrated=is_migrated)
+                raise unreadable(reader.unreadable, is_migrated=is_migrated, is_newer=bool(newer))
             metadata = replace(
                 metadata,
                 left_out=reader.unreadable,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -115,15 +115,26 @@ def tables_in_database(history: MigrationLoader) -> list[Table]:
     return [*before, *(table for table in today if table.db_table in there and table.label not in known)]
 
 
-def unknown_columns(database: Database, tables: Iterable[Table]) -> Iterator[Place]:
-    """Yield the columns in the database that these tables do not have: those of migrations that were applied, and not
-    noted."""
+def unknown_parts(database: Database, tables: Iterable[Table], newer: Collection[str]) -> Iterator[Place]:
+    """Yield what the database has and these tables do not: columns of migrations that were applied and not noted, or
+    that this site does not have, and tables of the latter. `newer`: see `schema.unknown_apps`."""
     there = database.table_names()
     for table in tables:
         if table.db_table in there:
             known = {field.column for field in table.model._meta.local_concrete_fields}
             for name in sorted(database.column_names(table.db_table) - known):
-                yield no_place(table.label, name)
+                if table.model._meta.app_label in newer:
+                    yield _of_newer_version(table.label, name)
+                else:
+                    yield no_place(table.label, name)
+    models = {model._meta.db_table for model in apps.get_models(include_auto_created=True)}
+    for name in sorted(there - models):
+        if name.startswith(tuple(f"{app}_" for app in newer)):
+            yield _of_newer_version(name, None)
+
+
+def _of_newer_version(label: str, field: str | None) -> Place:
+    return Place(label, None, field, _("it is of a newer version than this site: update the site first"))
 
 
 def tables_outside(scope: Iterable[Table]) -> list[Table]:

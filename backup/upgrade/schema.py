@@ -116,6 +116,14 @@ def pending(connection: BaseDatabaseWrapper, history: MigrationLoader | None = N
     return [f"{app}.{name}" for app, name in leaf_nodes if (app, name) not in loader.applied_migrations]
 
 
+def unknown_apps(history: MigrationLoader) -> set[str]:
+    """Return the labels of the apps of which migrations are applied that this site does not have: its code is older
+    than its database."""
+    known = {*history.disk_migrations, *(key for m in history.disk_migrations.values() for key in m.replaces)}
+    applied = {*history.applied_migrations} - known
+    return {app for app, _name in applied if app in history.migrated_apps}
+
+
 def models_before_pending(
     connection: BaseDatabaseWrapper, exclude: Iterable[str], loader: MigrationLoader
 ) -> list[type[Model]] | None:

@@ -13,7 +13,7 @@ from backup import services
 from backup.automatic import run, status
 from backup.automatic.status import State
 from backup.database import memo
-from backup.exceptions import RestoreRefused, Unreadable
+from backup.exceptions import Damaged, RestoreRefused, Unreadable
 from tests.support import older
 from tests.support.backups import how, inspect, metadata_of, records_of, refused, restore, take
 from tests.support.matrices import again
@@ -137,3 +137,43 @@ def test_a_migration_that_was_applied_and_not_noted(family):
     ):
         take()
     assert metadata_of(take(leave_out=True))["left_out"]["total"] == 1
+
+
+@pytest.fixture
+def newer(family):
+    """The database of a version that this site does not have yet: after going back to an older one."""
+    migrations = MigrationRecorder(connection)
+    before = {*connection.introspection.table_names()}
+    with connection.schema_editor() as editor:
+        editor.execute("ALTER TABLE core_note ADD COLUMN mood varchar(20) NULL")
+        editor.execute("CREATE TABLE core_bath (id integer NOT NULL PRIMARY KEY, warm integer NOT NULL)")
+    migrations.record_applied("core", "9999_of_a_newer_version")
+    yield
+    migrations.record_unapplied("core", "9999_of_a_newer_version")
+    with connection.schema_editor() as editor:
+        editor.execute("ALTER TABLE core_note DROP COLUMN mood")
+        editor.execute("DROP TABLE core_bath")
+    assert {*connection.introspection.table_names()} == before
+
+
+def test_a_database_of_a_newer_version(newer):
+    """What this version does not know is named, and is in no backup without a word; nor does a restore remove it."""
+    made = take(leave_out=True)
+    left_out = metadata_of(made)["left_out"]
+    assert [(place["model"], place["field"]) for place in left_out["places"]] == [
+        ("core.note", "mood"),
+        ("core_bath", None),
+    ]
+    with pytest.raises(Unreadable, match=r"(?s)newer version.*core\.note, field mood.*core_bath"):
+        take()
+    with pytest.raises(Damaged, match=r"(?s)core\.note, field mood.*core_bath.*update the site first"):
+        restore(made, clear=True)
+
+
+def test_migrations_that_were_squashed_are_not_of_a_newer_version(family):
+    """Their names may stay in the history for ever."""
+    migrations = MigrationRecorder(connection)
+    migrations.record_applied("core", "0000_squashed_long_ago")
+    before = records_of(take())
+    migrations.record_unapplied("core", "0000_squashed_long_ago")
+    assert records_of(take()) == before
