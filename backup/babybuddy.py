@@ -89,7 +89,7 @@ ATTACHED = {"core.tagged"}
 SECRET_KEYS = {"authtoken.token": "user"}
 
 #: What the names of fields hold whose values nobody may see: passwords of the host's users, and secrets of plug-ins.
-_SECRET = re.compile(r"password|token|secret|api_?key", re.IGNORECASE)
+_SECRET = re.compile(r"password|token|secret|(api|private)_?key", re.IGNORECASE)
 
 #: Groups of models in a preview, in this order.
 CARE, ACCOUNTS, SEEDED, OTHER = "care", "accounts", "seeded", "other"

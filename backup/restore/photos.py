@@ -180,7 +180,7 @@ class Placing:
         if self._repeated + photo.size > limit:
             text = _(
                 "The same photos have so many names in the backup that they would take more than %(limit)s MB beyond "
-                "what they take once."
+                "what they take once. Download the kept backup, and restore the file, which has no such limit."
             )
             raise TooLarge(text % {"limit": megabytes(limit)})
         self._repeated += photo.size
