@@ -491,8 +491,8 @@ def inspect_backup(
         gc_paused(),
         offers_for(user),
         damage_explained(database),
-        database.exact_session(),
         at_todays_schema(source, options, key=key, user=user) as backup,
+        database.exact_session(),
         unlocked(backup, edited=options.edited, key=key) as archive,
         Spool() as spool,
     ):

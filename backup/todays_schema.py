@@ -68,6 +68,7 @@ def brought_to_todays_schema(
                 )
                 log(f"{upgraded.seek(0, 2)} bytes")
                 backup = with_photos(upgraded, photos_beside(source))
+        database.close_if_lost()  # it stood idle meanwhile
         yield backup
 
 

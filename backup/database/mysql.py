@@ -109,13 +109,17 @@ class MySQL(Database):
         return before
 
     def _exact_settings(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return settings of the session, and those with which all values are read and written exactly."""
-        names = ("sql_mode", *WHOLE)
+        """Return settings of the session, and those with which all values are read and written exactly, however long the
+        session stands idle."""
+        patient = {"wait_timeout": LONGEST}
+        if self.connection.mysql_is_mariadb:  # type: ignore[attr-defined]
+            patient |= dict.fromkeys(IDLE, 0)
+        names = ("sql_mode", *WHOLE, *patient)
         before = dict(zip(names, self.fetch(f"SELECT @@{', @@'.join(names)}")[0], strict=True))
         exact, modes = before["sql_mode"], {*before["sql_mode"].split(",")}
         if "STRICT_ALL_TABLES" not in modes or modes & ODD_MODES:
             exact = ",".join(["STRICT_ALL_TABLES", *sorted(modes & {"NO_BACKSLASH_ESCAPES"})])
-        return before, {"sql_mode": exact, **WHOLE}
+        return before, {"sql_mode": exact, **WHOLE, **patient}
 
     def without_transactions(self, tables: Sequence[Table]) -> list[str]:
         """Return an ALTER TABLE for each table of an engine without transactions, such as MyISAM or Aria."""
@@ -482,6 +486,8 @@ class MySQL(Database):
 LOCKS = {Job.RESTORE: "backup", Job.AUTOMATIC_BACKUP: "backup.automatic", Job.NOTE: "backup.note"}
 #: Seconds, as many as every system takes, that a session may stand idle.
 LONGEST = 2147483
+#: MariaDB's names for the seconds that a transaction may stand idle; 0 for any time.
+IDLE = ("idle_transaction_timeout", "idle_readonly_transaction_timeout", "idle_write_transaction_timeout")
 #: The character set that has all characters.
 CHARSET = "utf8mb4"
 #: Settings that would leave rows out of an answer, or refuse it -> the values with which they do not.

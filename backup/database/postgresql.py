@@ -227,7 +227,7 @@ class PostgreSQL(Database):
         """Hold a lock in a transaction on a separate connection: a pooler may give each transaction another session, so
         that a lock of the session could end up with somebody else. Yields the name that the server has for the
         transaction."""
-        connection = self.connection.copy()
+        connection = self.another()
         try:
             connection.set_autocommit(False)
             holder = PostgreSQL(connection)
@@ -327,7 +327,7 @@ class PostgreSQL(Database):
 
     def _fetch_as_it_was(self, sql: str) -> list[Any]:
         """Return the rows of a query as of the last commit, without the changes of this transaction."""
-        connection = self.connection.copy()
+        connection = self.another()
         try:
             return PostgreSQL(connection).fetch(sql)
         finally:

@@ -74,6 +74,13 @@ class Session(ABC):
         #: Thread that prefetches the next rows of a snapshot while others are processed; None outside a snapshot.
         self._prefetcher: Executor | None = None
 
+    def another(self) -> BaseDatabaseWrapper:
+        """Return another connection to the same database, which is to be closed. It is none of Django's pool, where a
+        restore could wait for one that only the end of the restore frees."""
+        connection = self.connection.copy()
+        connection.settings_dict.get("OPTIONS", {}).pop("pool", None)
+        return connection
+
     # -- statements ---
 
     def is_usable(self) -> bool:
@@ -177,7 +184,7 @@ class Session(ABC):
     @contextmanager
     def snapshot(self) -> Iterator[Self]:
         """Open a separate connection for reading, which sees one moment of the database, whatever others write."""
-        connection = self.connection.copy()
+        connection = self.another()
         try:
             connection.set_autocommit(False)
             reader = type(self)(connection)

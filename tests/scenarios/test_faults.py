@@ -12,10 +12,11 @@ import signal
 import sqlite3
 import sys
 import time
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
+import django
 import pytest
 from core import models as core
 from django.contrib.auth.models import User
@@ -35,9 +36,10 @@ from backup.exceptions import BackupError, Busy, InvalidBackup, StorageFailed
 from backup.options import Phase, Silent
 from backup.storage import files, kept, state
 from backup.storage.atomic import ABANDONED, PARTIAL
+from backup.upgrade import process as upgrading
 from backup.upgrade.process import scratch_folder
 from tests.support import older
-from tests.support.backups import Telling, metadata_of, refused, restore, take
+from tests.support.backups import Telling, how, metadata_of, refused, restore, take
 from tests.support.matrices import ALL, again
 from tests.support.processes import ask, hear, lose_locks, process, wait_until_usable
 from tests.support.snapshots import differences, snapshot
@@ -908,6 +910,72 @@ def test_a_restore_during_which_the_connection_stands_idle(changed):
     assert not differences(then, snapshot())
     if ENGINE == "postgresql":
         assert database_of().fetch("SHOW idle_session_timeout") == [("500ms",)]
+
+
+@pytest.mark.skipif(ENGINE == "sqlite", reason="nobody ends its connections")
+@pytest.mark.parametrize("act", [services.inspect_backup, services.restore_backup])
+def test_a_connection_that_is_ended_while_it_stands_idle_in_an_upgrade(family, monkeypatch, act):
+    upgraded = upgrading.upgraded
+
+    @contextmanager
+    def interrupted(*args, **kwargs):
+        with upgraded(*args, **kwargs) as backup:
+            end_idle_connection()
+            yield backup
+
+    monkeypatch.setattr(upgrading, "upgraded", interrupted)
+    with (older.old("2.6.0") / "backup.zip").open("rb") as file:
+        act(file, how(clear=True))
+
+
+@pytest.mark.skipif(ENGINE == "sqlite", reason="nobody ends its connections")
+def test_a_restore_during_which_all_connections_stand_idle(changed, monkeypatch):
+    """Those that the server lets stand idle for a moment only, also in a transaction."""
+    file, then, _now = changed
+    if ENGINE == "postgresql":
+        short = "-c idle_session_timeout=700 -c idle_in_transaction_session_timeout=700"
+        option = "options", short
+    else:
+        short = "SET wait_timeout = 1"
+        if connection.mysql_is_mariadb:
+            short += ", idle_transaction_timeout = 1, idle_readonly_transaction_timeout = 1"
+        option = "init_command", short
+    monkeypatch.setitem(connection.settings_dict["OPTIONS"], *option)
+
+    class Slow(Silent):
+        def phase(self, at):
+            if at in (Phase.COPY, Phase.WRITE):
+                time.sleep(2.5)
+
+    connection.close()
+    try:
+        restore(file, clear=True, reporter=Slow())
+    finally:
+        connection.close()
+        monkeypatch.undo()
+    assert not differences(then, snapshot())
+
+
+@pytest.mark.skipif(
+    ENGINE != "postgresql" or django.VERSION < (5, 1), reason="Django has no pool of connections there"
+)
+def test_a_restore_needs_one_connection_of_djangos_pool(changed, monkeypatch):
+    """Others who wait for the restore hold the rest of the pool."""
+    file, then, _now = changed
+    connection.close()
+    monkeypatch.setitem(
+        connection.settings_dict["OPTIONS"], "pool", {"min_size": 1, "max_size": 1, "timeout": 3}
+    )
+    try:
+        restore(file, clear=True)
+        services.undo_restore()
+        restore(file, clear=True)
+        take()
+    finally:
+        connection.close()
+        connection.close_pool()
+        monkeypatch.undo()
+    assert not differences(then, snapshot())
 
 
 @pytest.mark.skipif(ENGINE != "mysql", reason="the others hold locks elsewhere")
