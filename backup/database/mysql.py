@@ -109,8 +109,8 @@ class MySQL(Database):
         return before
 
     def _exact_settings(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return settings of the session, and those with which all values are read and written exactly, however long the
-        session stands idle."""
+        """Return settings of the session, and those with which all values are read and written exactly, and with which
+        it may stand idle for as long as it takes."""
         patient = {"wait_timeout": LONGEST}
         if self.connection.mysql_is_mariadb:  # type: ignore[attr-defined]
             patient |= dict.fromkeys(IDLE, 0)
