@@ -438,14 +438,13 @@ TOO_DEEP = {
 def in_no_time():
     """Return a function that tells whether little happened since: no more than takes some seconds on a usual machine.
 
-    That is measured by what Python takes for something else now, since a machine may be slow. If coverage is measured,
-    the code of the app takes several times as long.
+    That is measured by what Python takes for something else now, since a machine may be slow.
     """
     started = time.process_time()
     assert sum(1 for _ in range(300_000))
     pace = time.process_time() - started
     begun = time.process_time()
-    most = pace * (1600 if sys.gettrace() else 400)
+    most = pace * 400
     return lambda: time.process_time() - begun < most
 
 
