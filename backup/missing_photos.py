@@ -63,14 +63,14 @@ def missing_in_words(missing: Sequence[NamedFile], archive: Archive) -> list[str
     lines = []
     if beside.total:
         text = ngettext(
-            "%(n)s photo of the backup is neither in this file nor on this server: %(places)s. The photos of a kept "
-            "backup are in the folder “photos”, next to the folder “kept” of the file. Name the place of both in "
-            "BACKUP_LOCATIONS, restart Baby Buddy, and choose the file again as a superuser. Or run “manage.py "
-            "restore” with the path of the file in that folder.",
-            "%(n)s photos of the backup are neither in this file nor on this server: %(places)s. The photos of a kept "
-            "backup are in the folder “photos”, next to the folder “kept” of the file. Name the place of both in "
-            "BACKUP_LOCATIONS, restart Baby Buddy, and choose the file again as a superuser. Or run “manage.py "
-            "restore” with the path of the file in that folder.",
+            "%(n)s photo of the backup is neither in this file nor on this server. Photos of a kept backup are where "
+            "its file is from, in the folder “photos” next to the folder “kept”. Set BACKUP_LOCATIONS to that "
+            "location, restart Baby Buddy, and choose the file again as a superuser. Or run “manage.py restore” with "
+            "the path of the file there. Missing is: %(places)s.",
+            "%(n)s photos of the backup are neither in this file nor on this server. Photos of a kept backup are where "
+            "its file is from, in the folder “photos” next to the folder “kept”. Set BACKUP_LOCATIONS to that "
+            "location, restart Baby Buddy, and choose the file again as a superuser. Or run “manage.py restore” with "
+            "the path of the file there. Missing are: %(places)s.",
             beside.total,
         )
         lines += [_said(text, beside), *archive.photo_failures]
