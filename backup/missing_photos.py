@@ -53,17 +53,38 @@ def missing_files(files: Iterable[NamedFile]) -> list[NamedFile]:
     return missing
 
 
-def missing_in_words(missing: Sequence[NamedFile]) -> list[str]:
-    if not missing:
-        return []
-    places = Places()
+def missing_in_words(missing: Sequence[NamedFile], archive: Archive) -> list[str]:
+    """Return what is missing, and where it may be found. `archive`: the backup that is, or was, restored."""
+    photos = archive.metadata.photos
+    beside, others = Places(), Places()
     for table, column, key, name in missing:
-        places.add(place_of(table.label, key, column.name, name))
-    text = ngettext(
-        "%(n)s photo is not in the media folder of this server, and pages that show it fail: %(places)s. Copy the "
-        "media folder from the old server, or empty this field.",
-        "%(n)s photos are not in the media folder of this server, and pages that show them fail: %(places)s. Copy the "
-        "media folder from the old server, or empty these fields.",
-        places.total,
-    )
-    return [text % {"n": places.total, "places": "; ".join(places_in_words(places))}]
+        is_beside = name in photos and not archive.holds(photos[name])
+        (beside if is_beside else others).add(place_of(table.label, key, column.name, name))
+    lines = []
+    if beside.total:
+        text = ngettext(
+            "%(n)s photo of the backup is neither in this file nor on this server. Photos of a kept backup are where "
+            "its file is from, in the folder “photos” next to the folder “kept”. Set BACKUP_LOCATIONS to that "
+            "location, restart Baby Buddy, and choose the file again as a superuser. Or run “manage.py restore” with "
+            "the path of the file there. Missing is: %(places)s.",
+            "%(n)s photos of the backup are neither in this file nor on this server. Photos of a kept backup are where "
+            "its file is from, in the folder “photos” next to the folder “kept”. Set BACKUP_LOCATIONS to that "
+            "location, restart Baby Buddy, and choose the file again as a superuser. Or run “manage.py restore” with "
+            "the path of the file there. Missing are: %(places)s.",
+            beside.total,
+        )
+        lines += [_said(text, beside), *archive.photo_failures]
+    if others.total:
+        text = ngettext(
+            "%(n)s photo is not in the media folder of this server, and pages that show it fail: %(places)s. Copy the "
+            "media folder from the old server, or empty this field.",
+            "%(n)s photos are not in the media folder of this server, and pages that show them fail: %(places)s. Copy "
+            "the media folder from the old server, or empty these fields.",
+            others.total,
+        )
+        lines.append(_said(text, others))
+    return lines
+
+
+def _said(text: str, places: Places) -> str:
+    return text % {"n": places.total, "places": "; ".join(places_in_words(places))}

@@ -186,7 +186,7 @@ def restore(
         records = {label: count - whole.count(label) for label, count in plan.records.items()}
         warnings = list(dict.fromkeys(warnings))  # warnings of the plan may come again
         missing = _missing_here(database)
-        warnings += missing_in_words(missing)
+        warnings += missing_in_words(missing, archive)
         return Result(records, safety_copy.name, warnings, [*plan.children], len(missing), placing.restored)
 
 

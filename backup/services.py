@@ -513,7 +513,7 @@ def inspect_backup(
             plan = replace(
                 plan,
                 refusal=reader.untransactional(tables) or plan.refusal,
-                warnings=[*plan.warnings, *missing_in_words(missing)],
+                warnings=[*plan.warnings, *missing_in_words(missing, archive)],
                 photos=replace(plan.photos, missing=len({name for *_place, name in missing})),
             )
         log(f"{plan.metadata.total_records} records")

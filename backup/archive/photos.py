@@ -12,7 +12,7 @@ import os
 import shutil
 import struct
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Protocol, cast
@@ -45,7 +45,13 @@ DAMAGE: tuple[type[Exception], ...] = (
 
 class PhotoSource(Protocol):
     """A place that photos can be read from. `key`: the key that backup and photos are encrypted with; None if they are
-    not."""
+    not.
+
+    `failures`: what was said by places that could not be asked.
+    """
+
+    @property
+    def failures(self) -> Sequence[str]: ...
 
     def has(self, photo: Photo, key: Key | None) -> bool:
         """Tell whether a photo is there, without reading it."""
@@ -96,6 +102,8 @@ def photos_beside(source: Any) -> PhotoSource | None:
 
 class PhotoFolder:
     """A `PhotoSource` for photos in a folder of this machine, named by `stored_name`."""
+
+    failures: Sequence[str] = ()
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

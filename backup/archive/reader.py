@@ -362,6 +362,11 @@ class Archive:
         """
         return photo.file in self._entries or (self._photos is not None and self._photos.has(photo, self.key))
 
+    @property
+    def photo_failures(self) -> list[str]:
+        """What was said by places that could not be asked for photos, so that one which is missing may be there."""
+        return [*self._photos.failures] if self._photos is not None else []
+
     def read(self, member: Member) -> Iterator[bytes]:
         """Yield a member's content, a block at a time. Size and checksum are only verified at the end.
 

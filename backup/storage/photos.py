@@ -1,7 +1,7 @@
 """Stores the photos of kept backups: each once in a place, in its folder `photos/`, however many backups name it.
 
 A file there is named by the photo's checksum (`archive.photos.stored_name`), so a file with a name always has the same
-content. A place is this site's folder, or a location.
+content. A place is this site's folder, or a location, or for reading the folder of another site in one of these.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import datetime as dt
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -23,26 +23,33 @@ from django.utils.translation import gettext as _
 from ..archive import Key, Photo, PhotoSource, photos_beside, with_photos
 from ..archive.photos import BLOCK, DAMAGE, IN_MEMORY, link, read_stored, stored_name, write_encrypted
 from ..conf import aware_now
-from ..exceptions import CannotList, NoSuchBackup, StorageFailed
+from ..exceptions import CannotList, NoSuchBackup, Slow, StorageFailed, Unreachable
 from . import files, locations
 from .bounded import one_of
 from .facts import LOCAL
 from .files import PHOTOS
+from .locations import Location, client
 
 #: The errors of a photo that cannot be read in one place, but perhaps in another one.
 NOT_READ: tuple[type[Exception], ...] = (FileNotFoundError, StorageFailed, *DAMAGE)
+#: The errors of a place that will not answer for the next photo, either.
+DOWN = (Slow, Unreachable)
 #: A photo that no backup names is kept for this long: a backup that names it may be in the making.
 YOUNG = dt.timedelta(days=1)
 
 
-class Place(Protocol):
-    """A place for kept backups and their photos. Names begin with their folder, `photos/…`."""
+class ReadPlace(Protocol):
+    """A place for kept backups and their photos, for reading. Names begin with their folder, `photos/…`."""
 
     def names(self, folder: str) -> list[str]:
         """Return the names of the files in a folder, without it."""
 
     def fetch(self, name: str) -> BinaryIO:
         """Open a file; the caller closes it. Raises `FileNotFoundError` or `NoSuchBackup`, `StorageFailed`."""
+
+
+class Place(ReadPlace, Protocol):
+    """The same, for writing, too."""
 
     def send(self, name: str, file: BinaryIO) -> None:
         """Write a file, in place of one of the same name. Raises `StorageFailed`."""
@@ -54,12 +61,18 @@ class Place(Protocol):
 class Local:
     """The folder of a site in BACKUP_ROOT, or in the storage "backups". `site`: its id; "" for this one."""
 
+    name = LOCAL
+
     def __init__(self, site: str = "") -> None:
         self._site = site
 
     def path(self, name: str) -> str:
         """Return the path of a file on this machine; "" if it is in another storage."""
         return files.local_path(name, self._site)
+
+    def other_sites(self) -> list[str]:
+        """Return the ids of the other sites that keep files there. Raises `StorageFailed`."""
+        return files.other_sites()
 
     def names(self, folder: str) -> list[str]:
         return [name.rpartition("/")[2] for name in files.names_in(folder, self._site)]
@@ -77,11 +90,26 @@ class Local:
         files.delete(name)
 
 
-class Photos:
-    """The photos in a place, for reading and adding. The place is listed only once."""
+class _OtherSite:
+    """The folder of another site in a location: see `ReadPlace`."""
 
-    def __init__(self, place: Place | None = None) -> None:
-        self._place = place or Local()
+    def __init__(self, location: Location, site: str) -> None:
+        self._location, self._site = location, site
+
+    def names(self, folder: str) -> list[str]:
+        return self._location.names(folder, self._site)
+
+    def fetch(self, name: str) -> BinaryIO:
+        return self._location.fetch(name, self._site)
+
+
+class ReadPhotos:
+    """The photos in a place, for reading. The place is listed only once."""
+
+    failures: Sequence[str] = ()
+
+    def __init__(self, place: ReadPlace) -> None:
+        self._place = place
 
     @cached_property
     def names(self) -> set[str]:
@@ -118,6 +146,15 @@ class Photos:
             return
         with self._place.fetch(f"{PHOTOS}/{name}") as file, (folder / name).open("wb") as copy:
             shutil.copyfileobj(file, copy)
+
+
+class Photos(ReadPhotos):
+    """The photos of this site in a place, for reading and adding."""
+
+    _place: Place
+
+    def __init__(self, place: Place | None = None) -> None:
+        super().__init__(place or Local())
 
     def add(self, photo: Photo, content: BinaryIO, key: Key | None) -> None:
         """Store a photo, replacing a file of its name, and read it back. `content`: at its beginning.
@@ -159,42 +196,99 @@ def is_whole(source: PhotoSource, photo: Photo, key: Key | None) -> bool:
 
 class Anywhere:
     """The photos of this site, wherever they are: in BACKUP_ROOT, or else in a location. One that is damaged in a place
-    is read from the next. `others`: include those of other sites in the same storage, since a database that was made
+    is read from the next. `others`: include those of other sites in the same places, since a database that was made
     anew counts as another site. `beside`: a source that is asked first."""
 
     def __init__(self, *, others: bool = False, beside: PhotoSource | None = None) -> None:
         self._others, self._beside = others, beside
+        self.failures: list[str] = []
+        #: How many photos of other sites may still be listed.
+        self._left = client.MOST_LISTED
 
     @cached_property
-    def _places(self) -> list[PhotoSource]:
-        places: list[Place] = [Local(), *locations.locations()]
-        if self._others:
-            places += map(Local, files.other_sites())
-        return [*([self._beside] if self._beside else []), *map(Photos, places)]
+    def _own(self) -> dict[PhotoSource, Local | Location]:
+        places: list[Local | Location] = [Local(), *locations.locations()]
+        return {Photos(place): place for place in places}
 
-    def _places_of(self, photo: Photo, key: Key | None) -> Iterator[PhotoSource]:
-        places = [*self._places]
-        for number, place in enumerate(places):
+    @cached_property
+    def _sources(self) -> list[PhotoSource]:
+        """Those that are asked. Other sites are added only when a photo is in none of them."""
+        return [*([self._beside] if self._beside else []), *self._own]
+
+    @cached_property
+    def _unlisted(self) -> dict[PhotoSource, Local | Location]:
+        """The places whose other sites are not among `_sources` yet, by what has the photos of this site there."""
+        return {**self._own} if self._others else {}
+
+    def _sources_of(self, photo: Photo, key: Key | None) -> Iterator[PhotoSource]:
+        sources = [*self._sources]
+        for number, source in enumerate(sources):
             try:
-                with one_of(len(places) - number):
-                    is_here = place.has(photo, key)
-            except StorageFailed:
+                with one_of(len(sources) + len(self._unlisted) - number):
+                    is_here = source.has(photo, key)
+            except StorageFailed as error:
                 # It is down, or does not allow it. To be told so again for each photo would take as long each time.
-                self._places.remove(place)
+                self._drop(source, error)
                 continue
             if is_here:
-                yield place
+                yield source
+        while self._unlisted:
+            for source in self._list_other_sites():
+                if source.has(photo, key):
+                    yield source
+
+    def _list_other_sites(self) -> list[ReadPhotos]:
+        """Return what has the photos of the other sites in the next place, listed already, and add it to the sources.
+        A site that cannot be listed is left out."""
+        number = len(self._unlisted)
+        place = self._unlisted.pop(next(iter(self._unlisted)))
+        listed = []
+        try:
+            with one_of(number):
+                sites = place.other_sites()
+                for done, site in enumerate(sites):
+                    photos = ReadPhotos(Local(site) if isinstance(place, Local) else _OtherSite(place, site))
+                    try:
+                        with one_of(len(sites) - done):
+                            self._left -= len(photos.names)
+                    except DOWN:
+                        raise
+                    except StorageFailed as error:
+                        self._note(error)
+                        continue
+                    if self._left < 0:
+                        text = _("Location “%(name)s”: %(text)s")
+                        raise StorageFailed(
+                            text % {"name": place.name, "text": client.lists_too_much().message}
+                        )
+                    listed.append(photos)
+        except StorageFailed as error:
+            self._note(error)
+        self._sources += listed
+        return listed
+
+    def _note(self, error: StorageFailed) -> None:
+        if error.message not in self.failures:
+            self.failures.append(error.message)
+
+    def _drop(self, source: PhotoSource, error: StorageFailed) -> None:
+        """Do not ask a source again."""
+        self._note(error)
+        self._sources.remove(source)
+        self._unlisted.pop(source, None)
 
     def has(self, photo: Photo, key: Key | None) -> bool:
-        return any(True for _place in self._places_of(photo, key))
+        return any(True for _source in self._sources_of(photo, key))
 
     def blocks(self, photo: Photo, key: Key | None) -> Iterator[bytes]:
         error: Exception = FileNotFoundError(photo.name)
-        for place in self._places_of(photo, key):
+        for source in self._sources_of(photo, key):
             with tempfile.SpooledTemporaryFile(IN_MEMORY) as copy:
                 try:
-                    _copy_whole(place.blocks(photo, key), photo, cast(BinaryIO, copy))
+                    _copy_whole(source.blocks(photo, key), photo, cast(BinaryIO, copy))
                 except NOT_READ as failure:
+                    if isinstance(failure, DOWN):
+                        self._drop(source, failure)
                     error = failure
                     continue
                 yield from iter(lambda: copy.read(BLOCK), b"")
@@ -203,11 +297,11 @@ class Anywhere:
 
     def bring(self, photo: Photo, key: Key | None, folder: Path) -> None:
         first = None
-        for place in self._places_of(photo, key):
-            if is_whole(place, photo, key):
-                place.bring(photo, key, folder)
+        for source in self._sources_of(photo, key):
+            if is_whole(source, photo, key):
+                source.bring(photo, key, folder)
                 return
-            first = first or place
+            first = first or source
         if first is None:
             raise FileNotFoundError(photo.name)
         first.bring(photo, key, folder)  # whoever reads it finds what is wrong with it

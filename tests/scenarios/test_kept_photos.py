@@ -1,8 +1,11 @@
 """Kept backups with photos: each photo lies once beside them, and all that is done with them sees a whole backup."""
 
 import datetime as dt
+import hashlib
 import io
+import json
 import os
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -919,3 +922,151 @@ def test_a_location_that_is_down_is_asked_once_for_all_photos(place, admin, monk
     assert answer["photos"]["missing"] == 4
     assert asked == ["photos"] * len(asked)
     assert len(asked) <= 2, "where it is staged, and where it is previewed"
+
+
+@pytest.fixture
+def lost(place, pictured, tmp_path):
+    """The server of a backup is lost, and what is left are its copies in a location, and the key. This is another site.
+    Returns the copy, as a file that somebody took from there, and the text of the key."""
+    folder, key = place
+    automatic.run(now=True)
+    (own,) = folder.glob("site_*")
+    own.rename(folder / "site_0123456789ab")
+    shutil.rmtree(conf.root)
+    lose_media()
+    (path,) = copied(folder, "kept").values()
+    copy = tmp_path / "taken.zip"
+    copy.write_bytes(path.read_bytes())
+    return copy, key.text if key else ""
+
+
+def sent_by(user, address, copy, text, **fields):
+    """The answer to the file, sent to an address, or to the upload that it became."""
+    with copy.open("rb") as file:
+        fields = fields or {"backup_file": file}
+        return script(user).post(reverse(f"backup:{address}"), {**fields, "key": text}).json()
+
+
+def test_from_the_copies_of_a_lost_server_photos_come_back(lost, admin, pictured):
+    """However the file is given: to the page, from a preview on, and to each command."""
+    copy, text = lost
+    preview = sent_by(admin, "restore", copy, text)
+    assert preview["photos"] == {"added": 4, "unchanged": 0, "missing": 0}
+    assert sent_by(admin, "confirm", copy, text, upload=preview["upload"])["photos"] == 4
+    assert files() == pictured
+    lose_media()
+    assert sent_by(admin, "confirm", copy, text)["photos"] == 4
+    assert files() == pictured
+    lose_media()
+    key = ["--key", text] if text else []
+    call_command("restore", str(copy), "--no-input", *key, stdout=io.StringIO())
+    assert files() == pictured
+    out = io.StringIO()
+    call_command("prove_backup", str(copy), *key, stdout=out)
+    assert "and 4 photos came back identical" in out.getvalue()
+
+
+def test_a_preview_shows_photos_of_a_lost_server(lost, admin, browser, pictured):
+    copy, text = lost
+    upload = sent_by(admin, "restore", copy, text)["upload"]
+    if text:
+        conf.root.joinpath("keys.json").write_text(
+            json.dumps({"keys": [{"key": text, "made": "", "noted": True}]})
+        )
+    digest = hashlib.sha256(pictured[NAMES[0]]).hexdigest()
+    answer = browser.get(reverse("backup:preview_photo", args=[upload, digest]))
+    assert (answer.status_code, answer["Content-Type"].partition("/")[0]) == (200, "image")
+
+
+def test_staff_do_not_get_at_the_photos_of_other_sites(lost, family):
+    """The file names them by their checksums only, and whoever knows one would see the photo of another family."""
+    copy, text = lost
+    preview = sent_by(family.staff, "restore", copy, text)
+    assert preview["photos"] == {"added": 0, "unchanged": 0, "missing": 4}
+    (warning,) = [line for line in preview["warnings"] if NAMES[0] in line]
+    assert "BACKUP_LOCATIONS" in warning
+    assert "superuser" in warning
+    digest = hashlib.sha256(picture(1)).hexdigest()
+    answer = script(family.staff).get(reverse("backup:preview_photo", args=[preview["upload"], digest]))
+    assert answer.status_code in (404, 409)
+    sent_by(family.staff, "confirm", copy, text, upload=preview["upload"])
+    sent_by(family.staff, "confirm", copy, text)
+    assert files() == {}
+
+
+def test_the_way_to_photos_that_are_not_in_the_file_is_told(lost, admin, settings):
+    copy, text = lost
+    settings.BACKUP_LOCATIONS = {}
+    preview = sent_by(admin, "restore", copy, text)
+    result = sent_by(admin, "confirm", copy, text, upload=preview["upload"])
+    for answer in (preview, result):
+        (warning,) = [line for line in answer["warnings"] if NAMES[0] in line]
+        for word in ("4 photos", "“photos”", "“kept”", "BACKUP_LOCATIONS", "manage.py restore"):
+            assert word in warning
+        assert "Copy the media folder" not in warning
+    core.Note.objects.filter(image=NAMES[2]).update(image="notes/images/gone.png")
+    (warning,) = [
+        line for line in sent_by(admin, "confirm", copy, text)["warnings"] if "gone.png" in line
+    ] or [""]
+    assert warning == "", "the record is as in the backup again"
+
+
+@pytest.mark.parametrize("fails", ["other_sites", "names", "fetch"])
+def test_a_location_that_fails_costs_the_photos_only_and_says_why(lost, admin, monkeypatch, fails):
+    copy, text = lost
+    asked, real = [], getattr(Location, fails)
+
+    def failing(self, *args, **kwargs):
+        if fails == "other_sites" or "0123456789ab" in (*args, *kwargs.values()):
+            asked.append(args)
+            raise Slow("Location “nas”: It hangs.")
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(Location, fails, failing)
+    answer = sent_by(admin, "restore", copy, text)
+    if fails == "fetch":
+        assert (answer["error"]["message"], answer["error"]["offer"]) == (
+            "Location “nas”: It hangs.",
+            "leave_out",
+        )
+        return
+    assert answer["photos"]["missing"] == 4
+    assert "Location “nas”: It hangs." in answer["warnings"]
+    assert len(asked) <= 2, "where it is staged, and where it is previewed"
+    result = sent_by(admin, "confirm", copy, text)
+    assert result["records"] > 100
+    assert "Location “nas”: It hangs." in result["warnings"]
+
+
+def test_one_site_that_cannot_be_listed_hides_no_other(lost, admin, monkeypatch):
+    copy, text = lost
+    real = Location.names
+
+    def names(self, folder="kept", site=""):
+        if site == "aaaaaaaaaaaa":
+            raise CannotList("It lets nobody list.")
+        return real(self, folder, site)
+
+    monkeypatch.setattr(Location, "names", names)
+    monkeypatch.setattr(Location, "other_sites", lambda self: ["aaaaaaaaaaaa", "0123456789ab"])
+    assert sent_by(admin, "restore", copy, text)["photos"]["added"] == 4
+
+
+def test_the_photos_of_other_sites_take_little_memory(lost, admin, monkeypatch):
+    """Whoever can write there can make any number of them."""
+    copy, text = lost
+    monkeypatch.setattr(locations.client, "MOST_LISTED", 10)
+    listed, real = [], Location.names
+
+    def names(self, folder="kept", site=""):
+        if not site:
+            return real(self, folder)
+        listed.append(site)
+        return [f"{number}" for number in range(4)]
+
+    monkeypatch.setattr(Location, "names", names)
+    monkeypatch.setattr(Location, "other_sites", lambda self: [f"{number:012}" for number in range(1000)])
+    answer = sent_by(admin, "restore", copy, text)
+    assert answer["photos"]["missing"] == 4
+    assert len({*listed}) == 3
+    assert any("more than 10 files" in line for line in answer["warnings"])

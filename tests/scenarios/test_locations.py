@@ -15,12 +15,15 @@ from backup import services
 from backup.archive import Key
 from backup.automatic import run, status
 from backup.conf import conf
+from backup.database import memo
 from backup.options import RestoreMode, RestoreOptions
 from backup.proof import Verdict
 from backup.storage import elsewhere, kept, keys
 from backup.storage.locations import location
 from tests.support import servers
 from tests.support.http import script, upload, url
+from tests.support.matrices import again
+from tests.support.photos import files, picture, put
 from tests.support.snapshots import differences, snapshot
 
 KINDS = ("nas", "cloud", "sftp", "nextcloud")
@@ -72,15 +75,12 @@ def site(four, filled, settings, tmp_path):
     return proxies
 
 
+#: What must be in no page, log or message.
+SECRETS = ("se%2Fcr%2Bet", "se/cr+et", servers.PASSWORD, "p%2Fa%3Fs")
+
+
 def secrets():
-    """What must be in no page, log or message."""
-    return [
-        "se%2Fcr%2Bet",
-        "se/cr+et",
-        servers.PASSWORD,
-        "p%2Fa%3Fs",
-        str(Path(conf.locations["nas"]).parent),
-    ]
+    return [*SECRETS, str(Path(conf.locations["nas"]).parent)]
 
 
 def fetched(name, folder):
@@ -191,3 +191,39 @@ def test_with_nothing_but_the_kit_on_another_host(site, tmp_path, django_db_setu
     )
     assert answer.status_code == 200, answer.content
     assert not differences(before, snapshot())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("is_down", [False, again(True)])
+def test_photos_of_a_lost_server_come_from_each_kind_of_location(
+    site, filled, settings, tmp_path, monkeypatch, kind, is_down
+):
+    """On a new server, which has nothing but the address, the file that somebody took from there, and the key."""
+    settings.MEDIA_ROOT = tmp_path / "media"
+    child = core.Child.objects.order_by("pk").first()
+    core.Child.objects.filter(pk=child.pk).update(picture="child/picture/anna.png")
+    core.Note.objects.create(child=child, note="ben", image="notes/images/ben.png")
+    contents = {"child/picture/anna.png": picture(1), "notes/images/ben.png": picture(2)}
+    for name, content in contents.items():
+        put(name, content)
+    text = keys.current().key.text
+    run.run()
+    data = fetched(kind, tmp_path).read_bytes()
+    for folder in (conf.root, Path(settings.MEDIA_ROOT)):
+        shutil.rmtree(folder)
+    monkeypatch.setattr(memo, "_sites", dict.fromkeys(memo._sites, "0" * 12))
+    settings.BACKUP_LOCATIONS = {kind: conf.locations[kind]}
+    if is_down:
+        if kind == "nas":
+            shutil.rmtree(conf.locations[kind])
+        else:
+            site[kind].is_down = True
+    fields = {"clear_existing_data": "true", "key": text}
+    preview = script(filled.admin).post(url("restore"), {"backup_file": upload(data), **fields}).json()
+    assert preview["photos"]["added"] == (0 if is_down else 2)
+    assert any("cannot be reached" in line for line in preview["warnings"]) == (is_down and kind != "nas")
+    result = script(filled.admin).post(url("confirm"), {"upload": preview["upload"], **fields}).json()
+    assert files() == ({} if is_down else contents)
+    assert result["photos"] == len(files())
+    for secret in SECRETS:
+        assert secret not in json.dumps([preview, result])
