@@ -479,7 +479,7 @@ def test_photos_that_had_many_names_come_back_where_they_are_still_here(pictured
     stored, before, contents = services.keep_backup(), snapshot(), files()
     assert restored(stored.name).photos == 13
     lose_media()
-    with pytest.raises(InvalidBackup, match="so many names.*Download the kept backup"):
+    with pytest.raises(InvalidBackup, match=r"so many names.*Download the kept backup"):
         restored(stored.name)
     with services.open_whole(stored.name) as whole:
         assert services.restore_backup(whole, CLEAR).photos == 13
