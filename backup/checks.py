@@ -13,7 +13,6 @@ from typing import Any
 from django.apps import AppConfig, apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
-from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, DatabaseError
 from django.template import TemplateSyntaxError
 from django.urls import NoReverseMatch, reverse
@@ -21,9 +20,16 @@ from django.urls import NoReverseMatch, reverse
 from backup import menu
 from backup.archive import Key, encryption
 from backup.automatic.notices import lacks_sender
-from backup.conf import Conf, conf
+from backup.conf import Conf, conf, wrong_settings
 from backup.database import database_of
-from backup.exceptions import BackupError, EncryptionUnavailable, LocationFailed, UnknownDatabase, WrongKey
+from backup.exceptions import (
+    BackupError,
+    EncryptionUnavailable,
+    LocationFailed,
+    UnknownDatabase,
+    WrongKey,
+    WrongSettings,
+)
 from backup.scope import models_in_scope, unmanaged
 from backup.storage import files, owner
 from backup.storage.keys import Place
@@ -46,15 +52,12 @@ def check_urls(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[C
 
 @register("settings")
 def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    messages: list[CheckMessage] = []
-    for name, option in vars(Conf).items():
-        if isinstance(option, property):
-            try:
-                getattr(conf, name)
-            except ImproperlyConfigured as error:
-                hint = f"What it is: {(option.__doc__ or '').strip()}"
-                messages.append(Error(str(error), hint=hint, id="backup.E002"))
-    return messages
+    return [
+        Error(
+            error.reason, hint=f"What it is: {(getattr(Conf, name).__doc__ or '').strip()}", id="backup.E002"
+        )
+        for name, error in wrong_settings().items()
+    ]
 
 
 @register(Tags.security)
@@ -63,7 +66,7 @@ def check_root(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[C
         return []  # Backups go there, BACKUP_ROOT is not used.
     try:
         root = conf.root.resolve()
-    except ImproperlyConfigured:
+    except WrongSettings:
         return []  # E002 says so.
     if name := _served(root):
         return [
@@ -97,7 +100,7 @@ def _served(folder: Path) -> str:
 def check_encryption(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     try:
         key, places = conf.key, conf.encrypt
-    except ImproperlyConfigured:
+    except WrongSettings:
         return []  # E002 says so.
     messages: list[CheckMessage] = []
     if key:
@@ -140,7 +143,7 @@ def check_in_clear(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
         try:
             leaves, is_open = place.is_remote, place.is_open
             is_clear = leaves and not place.encrypts
-        except (BackupError, ImproperlyConfigured):
+        except BackupError:
             continue  # E008 or E002 says so; or no key can be read, so that nothing is sent there
         if is_clear:
             message = f"Copies in location “{place.name}” leave this machine in clear: whoever runs it can read them."
@@ -156,7 +159,7 @@ def check_in_clear(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
             message = "Backups leave this machine in clear: they lie in the storage “backups”."
             hint = "Make a key, “manage.py backup_key --new”, and let BACKUP_ENCRYPT name local."
             messages.append(Warning(message, hint=hint, id="backup.W009"))
-    except (BackupError, ImproperlyConfigured):
+    except BackupError:
         pass  # E002 says so; or the storage cannot be made, which every page reports
     return messages
 
@@ -166,7 +169,7 @@ def check_sender(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list
     try:
         if not lacks_sender():
             return []
-    except ImproperlyConfigured:
+    except WrongSettings:
         return []  # E002 says so.
     message = "The mails that tell of failing backups have no sender, so a mail server may refuse them."
     hint = "Set EMAIL_FROM to an address that your mail server takes; or BACKUP_NOTIFY to off, for no mails."
@@ -176,7 +179,7 @@ def check_sender(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list
 def _locations() -> list[Location]:
     try:
         return locations()
-    except ImproperlyConfigured:
+    except WrongSettings:
         return []  # E002 says so.
 
 
@@ -188,7 +191,7 @@ def check_scope(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
         unknown = sorted(name for name in conf.exclude if not _is_known(name))
         models = models_in_scope(exclude=conf.exclude)
         composite = [model._meta.label_lower for model in models if _has_composite_key(model)]
-    except (DatabaseError, ImproperlyConfigured):
+    except (DatabaseError, WrongSettings):
         return []  # E002 says so; or a model asks what the database supports, and it does not answer.
     return [
         *(
@@ -299,6 +302,6 @@ def check_tables(
             message = f"Backups do not hold {labels}, whose tables Django does not manage (managed = False)."
             hint = "Make backups of them with the database's own tools, or add them to BACKUP_EXCLUDE."
             messages.append(Warning(message, hint=hint, id="backup.W012"))
-    except (DatabaseError, ImproperlyConfigured):
+    except (DatabaseError, WrongSettings):
         return []  # The database does not answer, which Django reports itself; or E002 says so.
     return messages

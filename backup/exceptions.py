@@ -48,6 +48,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.translation import gettext as _
+
 #: Characters of a name from a file that an error keeps. There it may have megabytes, and the error goes into an answer.
 MOST = 200
 
@@ -203,8 +206,20 @@ class UnknownDatabase(BackupError):
     status = 409
 
 
-class WrongSettings(BackupError):
+class WrongSettings(BackupError, ImproperlyConfigured):
+    """A setting of this app is wrong. `reason`: what is wrong with it, without its value, which may be a secret."""
+
     code = "wrong_settings"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            _("A setting of this site is wrong: %(reason)s Correct it, and restart Baby Buddy.")
+            % {"reason": reason}
+        )
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return self.reason
 
 
 class NoSafetyCopy(BackupError):

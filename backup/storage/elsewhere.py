@@ -79,7 +79,7 @@ class Seen:
 
 
 def seen() -> dict[str, Seen]:
-    """Return name -> state as last seen, of each location in BACKUP_LOCATIONS. Raises `ImproperlyConfigured`."""
+    """Return name -> state as last seen, of each location in BACKUP_LOCATIONS. Raises `WrongSettings`."""
     if not conf.locations:
         return {}
     content = files.get_json(_FILE)
@@ -124,7 +124,7 @@ def forget(location: str, copy: str) -> None:
 
 
 def fingerprint() -> str:
-    """Return a text that changes when BACKUP_LOCATIONS does. Raises `ImproperlyConfigured`."""
+    """Return a text that changes when BACKUP_LOCATIONS does. Raises `WrongSettings`."""
     return " ".join(f"{name}={_digest(address)}" for name, address in conf.locations.items())
 
 
