@@ -1,7 +1,9 @@
 """System checks of the set-up, for `manage.py check`, `migrate` and the start of the server.
 
-What would leak a backup, or make it fail or miss data, is an error: `migrate` stops at it. Everything else is a
-warning. Only `check_tables` needs a database; it runs when Django checks databases, as in `migrate`.
+What would leak a backup, or make every backup and restore fail or miss data, is an error: `migrate` stops at it, and
+with it the start of a container. What is wrong with single settings or with a place of copies is a warning, since the
+host, or a restore in an emergency, must not stop at it: what needs the setting refuses to go on without it, and the
+status says so. Only `check_tables` needs a database; it runs when Django checks databases, as in `migrate`.
 """
 
 from __future__ import annotations
@@ -53,8 +55,8 @@ def check_urls(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[C
 @register("settings")
 def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     return [
-        Error(
-            error.reason, hint=f"What it is: {(getattr(Conf, name).__doc__ or '').strip()}", id="backup.E002"
+        Warning(
+            error.reason, hint=f"What it is: {(getattr(Conf, name).__doc__ or '').strip()}", id="backup.W013"
         )
         for name, error in wrong_settings().items()
     ]
@@ -67,7 +69,7 @@ def check_root(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[C
     try:
         root = conf.root.resolve()
     except WrongSettings:
-        return []  # E002 says so.
+        return []  # W013 says so.
     if name := _served(root):
         return [
             Error(
@@ -101,20 +103,20 @@ def check_encryption(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> 
     try:
         key, places = conf.key, conf.encrypt
     except WrongSettings:
-        return []  # E002 says so.
+        return []  # W013 says so.
     messages: list[CheckMessage] = []
     if key:
         try:
             Key.parse(key)
         except WrongKey as error:
             hint = "Copy it from what “manage.py backup_key” printed, without the setting."
-            messages.append(Error(f"BACKUP_KEY is not a key. {error}", hint=hint, id="backup.E006"))
+            messages.append(Warning(f"BACKUP_KEY is not a key. {error}", hint=hint, id="backup.W015"))
     if key or places:
         try:
             encryption.check_available()
         except EncryptionUnavailable as error:
             hint = "Until then no backup is made that is to be encrypted."
-            messages.append(Error(str(error), hint=hint, id="backup.E007"))
+            messages.append(Warning(str(error), hint=hint, id="backup.W016"))
     return messages
 
 
@@ -127,7 +129,7 @@ def check_locations(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> l
             folder = place.folder
         except LocationFailed as error:
             hint = "README.md, section “Copies elsewhere”, says how addresses are written. No copies go there yet."
-            messages.append(Error(error.message, hint=hint, id="backup.E008"))
+            messages.append(Warning(error.message, hint=hint, id="backup.W014"))
             continue
         if folder and (name := _served(folder)):
             message = f"Copies in location “{place.name}” would lie under {name}, where everybody can download them."
@@ -144,7 +146,7 @@ def check_in_clear(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
             leaves, is_open = place.is_remote, place.is_open
             is_clear = leaves and not place.encrypts
         except BackupError:
-            continue  # E008 or E002 says so; or no key can be read, so that nothing is sent there
+            continue  # W014 or W013 says so; or no key can be read, so that nothing is sent there
         if is_clear:
             message = f"Copies in location “{place.name}” leave this machine in clear: whoever runs it can read them."
             hint = "Make a key: “manage.py backup_key --new”. BACKUP_ENCRYPT, where it is set, must name the location."
@@ -160,7 +162,7 @@ def check_in_clear(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
             hint = "Make a key, “manage.py backup_key --new”, and let BACKUP_ENCRYPT name local."
             messages.append(Warning(message, hint=hint, id="backup.W009"))
     except BackupError:
-        pass  # E002 says so; or the storage cannot be made, which every page reports
+        pass  # W013 says so; or the storage cannot be made, which every page reports
     return messages
 
 
@@ -170,7 +172,7 @@ def check_sender(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list
         if not lacks_sender():
             return []
     except WrongSettings:
-        return []  # E002 says so.
+        return []  # W013 says so.
     message = "The mails that tell of failing backups have no sender, so a mail server may refuse them."
     hint = "Set EMAIL_FROM to an address that your mail server takes; or BACKUP_NOTIFY to off, for no mails."
     return [Warning(message, hint=hint, id="backup.W011")]
@@ -180,7 +182,7 @@ def _locations() -> list[Location]:
     try:
         return locations()
     except WrongSettings:
-        return []  # E002 says so.
+        return []  # W013 says so.
 
 
 @register(Tags.models)
@@ -192,7 +194,7 @@ def check_scope(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
         models = models_in_scope(exclude=conf.exclude)
         composite = [model._meta.label_lower for model in models if _has_composite_key(model)]
     except (DatabaseError, WrongSettings):
-        return []  # E002 says so; or a model asks what the database supports, and it does not answer.
+        return []  # W013 says so; or a model asks what the database supports, and it does not answer.
     return [
         *(
             Error(
@@ -303,5 +305,5 @@ def check_tables(
             hint = "Make backups of them with the database's own tools, or add them to BACKUP_EXCLUDE."
             messages.append(Warning(message, hint=hint, id="backup.W012"))
     except (DatabaseError, WrongSettings):
-        return []  # The database does not answer, which Django reports itself; or E002 says so.
+        return []  # The database does not answer, which Django reports itself; or W013 says so.
     return messages
