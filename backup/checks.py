@@ -8,7 +8,9 @@ status says so. Only `check_tables` needs a database; it runs when Django checks
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from django.urls import NoReverseMatch, reverse
 from backup import menu
 from backup.archive import Key, encryption
 from backup.automatic.notices import lacks_sender
-from backup.conf import Conf, conf, wrong_settings
+from backup.conf import OPTIONS, Conf, conf, wrong_settings
 from backup.database import database_of
 from backup.exceptions import (
     BackupError,
@@ -39,6 +41,9 @@ from backup.storage.locations import Location, locations
 from backup.tables import Table
 
 SERVED = ("MEDIA_ROOT", "STATIC_ROOT", "WHITENOISE_ROOT")
+#: What the names of settings begin with, and how alike the rest of two names must be (0 to 1) for one to be the other,
+#: misspelled.
+PREFIX, CLOSE = "BACKUP_", 0.75
 SNIPPET_LAST = "Let babybuddy_settings_snippet.py be the end of the settings module that is used: {}."
 
 
@@ -60,6 +65,27 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
         )
         for name, error in wrong_settings().items()
     ]
+
+
+@register("settings")
+def check_names(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Look for names of settings that are misspelled. In the environment there may be those of other programs, so only
+    what comes close to one of ours counts there."""
+    messages: list[CheckMessage] = []
+    for name in sorted(_strange(dir(settings)) | _strange(os.environ)):
+        near = get_close_matches(name[len(PREFIX) :], [known[len(PREFIX) :] for known in OPTIONS], 1, CLOSE)
+        if near or hasattr(settings, name):
+            hint = f"Is {PREFIX}{near[0]} meant? " if near else ""
+            hint += "README.md, section “Settings”, lists those that there are."
+            messages.append(
+                Warning(f"There is no setting {name}, so it does nothing.", hint=hint, id="backup.W017")
+            )
+    return messages
+
+
+def _strange(names: Iterable[str]) -> set[str]:
+    """Return those of the names that look like a setting of this app and are none."""
+    return {name for name in names if name.startswith(PREFIX)} - {*OPTIONS, "BACKUP_HOST_URLCONF"}
 
 
 @register(Tags.security)

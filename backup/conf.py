@@ -265,15 +265,20 @@ class Conf:
         return _number("BACKUP_AUTOMATIC_SECONDS", 3600, least=1)
 
 
+#: The settings of this app: name -> property of `Conf`.
+OPTIONS = {
+    f"BACKUP_{name.upper()}": name for name, option in vars(Conf).items() if isinstance(option, property)
+}
+
+
 def wrong_settings() -> dict[str, WrongSettings]:
     """Return what is wrong with the settings of this app, by the name of the property of `Conf`; {} if nothing is."""
     wrong = {}
-    for name, option in vars(Conf).items():
-        if isinstance(option, property):
-            try:
-                getattr(conf, name)
-            except WrongSettings as error:
-                wrong[name] = error
+    for name in OPTIONS.values():
+        try:
+            getattr(conf, name)
+        except WrongSettings as error:
+            wrong[name] = error
     return wrong
 
 

@@ -54,6 +54,35 @@ def test_wrong_types(settings, name, value):
     assert found() == ["backup.W013"]
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("BACKUP_LOCATION", "BACKUP_LOCATIONS"),
+        ("BACKUP_SCHEDUEL", "BACKUP_SCHEDULE"),
+        ("BACKUP_REQUIRE_SUPERUSERS", "BACKUP_REQUIRE_SUPERUSER"),
+        ("BACKUP_ENCRYPTION", "BACKUP_ENCRYPT"),
+    ],
+)
+def test_a_misspelled_name_is_named_with_the_right_one(settings, monkeypatch, name, meant):
+    setattr(settings, name, "x")
+    assert found() == ["backup.W017"]
+    (message,) = (message for message in run_checks() if message.id == "backup.W017")
+    assert f" {name}," in message.msg
+    assert f" {meant} " in message.hint
+    delattr(settings, name)
+    monkeypatch.setenv(name, "x")
+    assert found() == ["backup.W017"]
+
+
+def test_names_of_others(settings, monkeypatch):
+    """The environment has those of other programs; in the settings, nobody but this app uses such names."""
+    for name in ("BACKUP_DIR", "BACKUP_KEEP_DAYS", "BACKUP_CRON_EXPRESSION", "BACKUP_TEST_ALL", "BACKUP_KEY"):
+        monkeypatch.setenv(name, "x")
+    assert found() == []
+    settings.BACKUP_DIR = "/srv"
+    assert found() == ["backup.W017"]
+
+
 @pytest.mark.parametrize("served", ["MEDIA_ROOT", "STATIC_ROOT", "WHITENOISE_ROOT"])
 @pytest.mark.parametrize("below", ["", "deep/down"])
 def test_root_that_everybody_can_read(settings, tmp_path, served, below):
