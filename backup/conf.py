@@ -67,7 +67,7 @@ class Conf:
         """
         value = getattr(settings, "BACKUP_PHOTOS", True)
         if not isinstance(value, bool):
-            raise WrongSettings("BACKUP_PHOTOS must be True or False.")
+            raise WrongSettings.because("BACKUP_PHOTOS must be True or False.")
         return value
 
     @property
@@ -93,7 +93,7 @@ class Conf:
         if value is None or value == "":
             return _default_root(base.absolute())
         if not isinstance(value, str | os.PathLike):
-            raise WrongSettings("BACKUP_ROOT must be the path of a folder.")
+            raise WrongSettings.because("BACKUP_ROOT must be the path of a folder.")
         return base.absolute() / Path(value).expanduser()
 
     @property
@@ -103,7 +103,7 @@ class Conf:
         if not isinstance(value, list | tuple | set | frozenset) or not all(
             isinstance(i, str) for i in value
         ):
-            raise WrongSettings("BACKUP_EXCLUDE must be a list of names of models or apps.")
+            raise WrongSettings.because("BACKUP_EXCLUDE must be a list of names of models or apps.")
         return [name.strip() for name in value if name.strip()]
 
     @property
@@ -111,7 +111,7 @@ class Conf:
         """BACKUP_REQUIRE_SUPERUSER (False): whether only superusers, not all staff, may back up and restore."""
         value = getattr(settings, "BACKUP_REQUIRE_SUPERUSER", False)
         if not isinstance(value, bool):
-            raise WrongSettings("BACKUP_REQUIRE_SUPERUSER must be True or False.")
+            raise WrongSettings.because("BACKUP_REQUIRE_SUPERUSER must be True or False.")
         return value
 
     @property
@@ -140,7 +140,7 @@ class Conf:
         value = getattr(settings, "BACKUP_SCHEDULE", DAILY)
         text = value.strip().lower() if isinstance(value, str) else ""
         if text not in (DAILY, HOURLY, WEEKLY, OFF) and not _is_cron(text):
-            raise WrongSettings(
+            raise WrongSettings.because(
                 "BACKUP_SCHEDULE must be daily, hourly, weekly, off, or five fields as cron takes them."
             )
         return text
@@ -163,10 +163,10 @@ class Conf:
         value = getattr(settings, "BACKUP_NOTIFY", ())
         value = [value] if isinstance(value, str) else value
         if not isinstance(value, list | tuple) or not all(isinstance(i, str) for i in value):
-            raise WrongSettings("BACKUP_NOTIFY must be a list of e-mail addresses, or off.")
+            raise WrongSettings.because("BACKUP_NOTIFY must be a list of e-mail addresses, or off.")
         addresses = [text.strip() for text in value if text.strip()]
         if addresses != [OFF] and not all("@" in text for text in addresses):
-            raise WrongSettings("BACKUP_NOTIFY must be a list of e-mail addresses, or off.")
+            raise WrongSettings.because("BACKUP_NOTIFY must be a list of e-mail addresses, or off.")
         return addresses
 
     @property
@@ -191,7 +191,7 @@ class Conf:
         """
         value = getattr(settings, "BACKUP_PROVE", "all")
         if value not in ("all", "local", OFF):
-            raise WrongSettings("BACKUP_PROVE must be all, local or off.")
+            raise WrongSettings.because("BACKUP_PROVE must be all, local or off.")
         return str(value)
 
     @property
@@ -211,13 +211,13 @@ class Conf:
         addresses: dict[str, str] = {}
         for number, (name, address) in enumerate(entries, 1):
             if not isinstance(name, str) or not re.fullmatch(r"[a-z0-9-]{1,40}", name) or not address:
-                raise WrongSettings(
+                raise WrongSettings.because(
                     f"BACKUP_LOCATIONS must be like nas=/mnt/nas/babybuddy,cloud=storage:offsite; entry {number} is "
                     "not: a name of small letters, digits and hyphens, an equals sign, an address."
                 )
             if name in (*PLACES, "all", OFF) or name in addresses:
                 why = "is named twice" if name in addresses else "has a meaning of its own, so it is no name"
-                raise WrongSettings(f"BACKUP_LOCATIONS must be changed: {name} {why}.")
+                raise WrongSettings.because(f"BACKUP_LOCATIONS must be changed: {name} {why}.")
             addresses[name] = str(address)
         return addresses
 
@@ -233,11 +233,11 @@ class Conf:
         if not isinstance(value, list | tuple | set | frozenset) or not all(
             isinstance(name, str) for name in value
         ):
-            raise WrongSettings("BACKUP_ENCRYPT must be a list of places.")
+            raise WrongSettings.because("BACKUP_ENCRYPT must be a list of places.")
         names = [name.strip().lower() for name in value if name.strip()]
         unknown = {*names} - {*PLACES, "all", OFF}
         if unknown and (unknown := unknown - {*self.locations}):
-            raise WrongSettings(
+            raise WrongSettings.because(
                 f"BACKUP_ENCRYPT names {', '.join(sorted(unknown))}, which is neither download, local, all, off nor a "
                 "name of BACKUP_LOCATIONS."
             )
@@ -256,7 +256,7 @@ class Conf:
         """
         value = getattr(settings, "BACKUP_KEY", None) or ""
         if not isinstance(value, str):
-            raise WrongSettings("BACKUP_KEY must be a key, as text.")
+            raise WrongSettings.because("BACKUP_KEY must be a key, as text.")
         return value.strip()
 
     @property
@@ -291,7 +291,7 @@ def keep_rules(value: Any) -> dict[str, int | None]:
     for rule in str(value).split(","):
         match = re.fullmatch(r"\s*([a-z]+)\s*=\s*(all|[1-9]\d{0,5})\s*", rule, re.ASCII)
         if not isinstance(value, str) or not match or match[1] not in PERIODS or match[1] in rules:
-            raise WrongSettings(
+            raise WrongSettings.because(
                 "BACKUP_KEEP must be like last=7,weekly=4,monthly=12,yearly=all; "
                 f"it may name {', '.join(PERIODS)}, each once, with a number or all."
             )
@@ -320,14 +320,14 @@ def _is_cron(text: str) -> bool:
 def _url(name: str) -> str:
     value: Any = getattr(settings, name, None) or ""
     if not isinstance(value, str) or (value and not re.match(r"https?://[^/\s]", value)):
-        raise WrongSettings(f"{name} must be an address that begins with http:// or https://.")
+        raise WrongSettings.because(f"{name} must be an address that begins with http:// or https://.")
     return value
 
 
 def _number(name: str, default: int, *, least: int) -> int:
     value: Any = getattr(settings, name, default)
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise WrongSettings(f"{name} must be a whole number, {least} or more.")
+        raise WrongSettings.because(f"{name} must be a whole number, {least} or more.")
     return value
 
 

@@ -207,19 +207,21 @@ class UnknownDatabase(BackupError):
 
 
 class WrongSettings(BackupError, ImproperlyConfigured):
-    """A setting of this app is wrong. `reason`: what is wrong with it, without its value, which may be a secret."""
+    """`reason`: what is wrong with the setting, without its value, which may be a secret. As a text, the error is that:
+    those who run commands need no advice to restart."""
 
     code = "wrong_settings"
+    reason = ""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(
-            _("A setting of this site is wrong: %(reason)s Correct it, and restart Baby Buddy.")
-            % {"reason": reason}
-        )
-        self.reason = reason
+    @classmethod
+    def because(cls, reason: str) -> WrongSettings:
+        text = _("A setting of this site is wrong: %(reason)s Correct it, and restart Baby Buddy.")
+        error = cls(text % {"reason": reason})
+        error.reason = reason
+        return error
 
     def __str__(self) -> str:
-        return self.reason
+        return self.reason or super().__str__()
 
 
 class NoSafetyCopy(BackupError):
