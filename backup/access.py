@@ -13,12 +13,7 @@ from typing import Any, BinaryIO, cast
 
 from django.apps import apps
 from django.conf import settings
-from django.core.exceptions import (
-    BadRequest,
-    ImproperlyConfigured,
-    PermissionDenied,
-    SuspiciousOperation,
-)
+from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
 from django.core.files.uploadedfile import UploadedFile
 from django.core.files.uploadhandler import FileUploadHandler, MemoryFileUploadHandler
 from django.core.handlers.wsgi import LimitedStream
@@ -32,7 +27,7 @@ from rest_framework.authentication import CSRFCheck, TokenAuthentication, get_au
 from rest_framework.exceptions import AuthenticationFailed
 
 from backup.conf import MIB, conf
-from backup.exceptions import InvalidBackup, StorageFailed, TooLarge, WrongChecksum
+from backup.exceptions import InvalidBackup, StorageFailed, TooLarge, WrongChecksum, WrongSettings
 from backup.storage.uploads import incomplete
 
 #: The most bytes of a form, without the file in it.
@@ -47,7 +42,7 @@ def is_allowed(user: object) -> bool:
     """Tell whether a user may back up and restore: staff, or only superusers if BACKUP_REQUIRE_SUPERUSER is set."""
     try:
         superusers_only = conf.require_superuser
-    except ImproperlyConfigured:
+    except WrongSettings:
         # Every page of the host calls this for its menu, so it must not fail. Take the stricter setting.
         superusers_only = True
     return bool(

@@ -1,19 +1,22 @@
 """System checks of the set-up, for `manage.py check`, `migrate` and the start of the server.
 
-What would leak a backup, or make it fail or miss data, is an error: `migrate` stops at it. Everything else is a
-warning. Only `check_tables` needs a database; it runs when Django checks databases, as in `migrate`.
+What would leak a backup, or make every backup and restore fail or miss data, is an error: `migrate` stops at it, and
+with it the start of a container. What is wrong with single settings or with a place of copies is a warning, since the
+host, or a restore in an emergency, must not stop at it: what needs the setting refuses to go on without it, and the
+status says so. Only `check_tables` needs a database; it runs when Django checks databases, as in `migrate`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from django.apps import AppConfig, apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
-from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, DatabaseError
 from django.template import TemplateSyntaxError
 from django.urls import NoReverseMatch, reverse
@@ -21,9 +24,16 @@ from django.urls import NoReverseMatch, reverse
 from backup import menu
 from backup.archive import Key, encryption
 from backup.automatic.notices import lacks_sender
-from backup.conf import Conf, conf
+from backup.conf import OPTIONS, Conf, conf, wrong_settings
 from backup.database import database_of
-from backup.exceptions import BackupError, EncryptionUnavailable, LocationFailed, UnknownDatabase, WrongKey
+from backup.exceptions import (
+    BackupError,
+    EncryptionUnavailable,
+    LocationFailed,
+    UnknownDatabase,
+    WrongKey,
+    WrongSettings,
+)
 from backup.scope import models_in_scope, unmanaged
 from backup.storage import files, owner
 from backup.storage.keys import Place
@@ -31,6 +41,9 @@ from backup.storage.locations import Location, locations
 from backup.tables import Table
 
 SERVED = ("MEDIA_ROOT", "STATIC_ROOT", "WHITENOISE_ROOT")
+#: What the names of settings begin with, and how alike the rest of two names must be (0 to 1) for one to be the other,
+#: misspelled.
+PREFIX, CLOSE = "BACKUP_", 0.75
 SNIPPET_LAST = "Let babybuddy_settings_snippet.py be the end of the settings module that is used: {}."
 
 
@@ -46,15 +59,33 @@ def check_urls(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[C
 
 @register("settings")
 def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    return [
+        Warning(
+            error.reason, hint=f"What it is: {(getattr(Conf, name).__doc__ or '').strip()}", id="backup.W013"
+        )
+        for name, error in wrong_settings().items()
+    ]
+
+
+@register("settings")
+def check_names(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Look for names of settings that are misspelled. In the environment there may be those of other programs, so only
+    what comes close to one of ours counts there."""
     messages: list[CheckMessage] = []
-    for name, option in vars(Conf).items():
-        if isinstance(option, property):
-            try:
-                getattr(conf, name)
-            except ImproperlyConfigured as error:
-                hint = f"What it is: {(option.__doc__ or '').strip()}"
-                messages.append(Error(str(error), hint=hint, id="backup.E002"))
+    for name in sorted(_strange(dir(settings)) | _strange(os.environ)):
+        near = get_close_matches(name[len(PREFIX) :], [known[len(PREFIX) :] for known in OPTIONS], 1, CLOSE)
+        if near or hasattr(settings, name):
+            hint = f"Is {PREFIX}{near[0]} meant? " if near else ""
+            hint += "README.md, section “Settings”, lists those that there are."
+            messages.append(
+                Warning(f"There is no setting {name}, so it does nothing.", hint=hint, id="backup.W017")
+            )
     return messages
+
+
+def _strange(names: Iterable[str]) -> set[str]:
+    """Return those of the names that look like a setting of this app and are none."""
+    return {name for name in names if name.startswith(PREFIX)} - {*OPTIONS, "BACKUP_HOST_URLCONF"}
 
 
 @register(Tags.security)
@@ -63,8 +94,8 @@ def check_root(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[C
         return []  # Backups go there, BACKUP_ROOT is not used.
     try:
         root = conf.root.resolve()
-    except ImproperlyConfigured:
-        return []  # E002 says so.
+    except WrongSettings:
+        return []  # W013 says so.
     if name := _served(root):
         return [
             Error(
@@ -97,21 +128,21 @@ def _served(folder: Path) -> str:
 def check_encryption(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     try:
         key, places = conf.key, conf.encrypt
-    except ImproperlyConfigured:
-        return []  # E002 says so.
+    except WrongSettings:
+        return []  # W013 says so.
     messages: list[CheckMessage] = []
     if key:
         try:
             Key.parse(key)
         except WrongKey as error:
             hint = "Copy it from what “manage.py backup_key” printed, without the setting."
-            messages.append(Error(f"BACKUP_KEY is not a key. {error}", hint=hint, id="backup.E006"))
+            messages.append(Warning(f"BACKUP_KEY is not a key. {error}", hint=hint, id="backup.W015"))
     if key or places:
         try:
             encryption.check_available()
         except EncryptionUnavailable as error:
             hint = "Until then no backup is made that is to be encrypted."
-            messages.append(Error(str(error), hint=hint, id="backup.E007"))
+            messages.append(Warning(str(error), hint=hint, id="backup.W016"))
     return messages
 
 
@@ -124,7 +155,7 @@ def check_locations(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> l
             folder = place.folder
         except LocationFailed as error:
             hint = "README.md, section “Copies elsewhere”, says how addresses are written. No copies go there yet."
-            messages.append(Error(error.message, hint=hint, id="backup.E008"))
+            messages.append(Warning(error.message, hint=hint, id="backup.W014"))
             continue
         if folder and (name := _served(folder)):
             message = f"Copies in location “{place.name}” would lie under {name}, where everybody can download them."
@@ -140,8 +171,8 @@ def check_in_clear(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
         try:
             leaves, is_open = place.is_remote, place.is_open
             is_clear = leaves and not place.encrypts
-        except (BackupError, ImproperlyConfigured):
-            continue  # E008 or E002 says so; or no key can be read, so that nothing is sent there
+        except BackupError:
+            continue  # W014 or W013 says so; or no key can be read, so that nothing is sent there
         if is_clear:
             message = f"Copies in location “{place.name}” leave this machine in clear: whoever runs it can read them."
             hint = "Make a key: “manage.py backup_key --new”. BACKUP_ENCRYPT, where it is set, must name the location."
@@ -156,8 +187,8 @@ def check_in_clear(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
             message = "Backups leave this machine in clear: they lie in the storage “backups”."
             hint = "Make a key, “manage.py backup_key --new”, and let BACKUP_ENCRYPT name local."
             messages.append(Warning(message, hint=hint, id="backup.W009"))
-    except (BackupError, ImproperlyConfigured):
-        pass  # E002 says so; or the storage cannot be made, which every page reports
+    except BackupError:
+        pass  # W013 says so; or the storage cannot be made, which every page reports
     return messages
 
 
@@ -166,8 +197,8 @@ def check_sender(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list
     try:
         if not lacks_sender():
             return []
-    except ImproperlyConfigured:
-        return []  # E002 says so.
+    except WrongSettings:
+        return []  # W013 says so.
     message = "The mails that tell of failing backups have no sender, so a mail server may refuse them."
     hint = "Set EMAIL_FROM to an address that your mail server takes; or BACKUP_NOTIFY to off, for no mails."
     return [Warning(message, hint=hint, id="backup.W011")]
@@ -176,8 +207,8 @@ def check_sender(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list
 def _locations() -> list[Location]:
     try:
         return locations()
-    except ImproperlyConfigured:
-        return []  # E002 says so.
+    except WrongSettings:
+        return []  # W013 says so.
 
 
 @register(Tags.models)
@@ -188,8 +219,8 @@ def check_scope(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
         unknown = sorted(name for name in conf.exclude if not _is_known(name))
         models = models_in_scope(exclude=conf.exclude)
         composite = [model._meta.label_lower for model in models if _has_composite_key(model)]
-    except (DatabaseError, ImproperlyConfigured):
-        return []  # E002 says so; or a model asks what the database supports, and it does not answer.
+    except (DatabaseError, WrongSettings):
+        return []  # W013 says so; or a model asks what the database supports, and it does not answer.
     return [
         *(
             Error(
@@ -299,6 +330,6 @@ def check_tables(
             message = f"Backups do not hold {labels}, whose tables Django does not manage (managed = False)."
             hint = "Make backups of them with the database's own tools, or add them to BACKUP_EXCLUDE."
             messages.append(Warning(message, hint=hint, id="backup.W012"))
-    except (DatabaseError, ImproperlyConfigured):
-        return []  # The database does not answer, which Django reports itself; or E002 says so.
+    except (DatabaseError, WrongSettings):
+        return []  # The database does not answer, which Django reports itself; or W013 says so.
     return messages

@@ -1,7 +1,7 @@
 """The BACKUP_* settings, read at each use: `conf.root`, `conf.max_upload_size` …
 
 Set them in the settings module or, with babybuddy_settings_snippet.py, in environment variables of the same names. A
-value of the wrong type raises `ImproperlyConfigured`; `manage.py check` reports it in advance.
+value of the wrong type raises `WrongSettings`; `manage.py check` reports it in advance.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Any
 
 from cronsim import CronSim, CronSimError
 from django.conf import settings
-from django.core.exceptions import ImproperlyConfigured
+
+from .exceptions import WrongSettings
 
 MIB = 1024 * 1024
 #: The schedules that have a name.
@@ -66,7 +67,7 @@ class Conf:
         """
         value = getattr(settings, "BACKUP_PHOTOS", True)
         if not isinstance(value, bool):
-            raise ImproperlyConfigured("BACKUP_PHOTOS must be True or False.")
+            raise WrongSettings.because("BACKUP_PHOTOS must be True or False.")
         return value
 
     @property
@@ -92,7 +93,7 @@ class Conf:
         if value is None or value == "":
             return _default_root(base.absolute())
         if not isinstance(value, str | os.PathLike):
-            raise ImproperlyConfigured("BACKUP_ROOT must be the path of a folder.")
+            raise WrongSettings.because("BACKUP_ROOT must be the path of a folder.")
         return base.absolute() / Path(value).expanduser()
 
     @property
@@ -102,7 +103,7 @@ class Conf:
         if not isinstance(value, list | tuple | set | frozenset) or not all(
             isinstance(i, str) for i in value
         ):
-            raise ImproperlyConfigured("BACKUP_EXCLUDE must be a list of names of models or apps.")
+            raise WrongSettings.because("BACKUP_EXCLUDE must be a list of names of models or apps.")
         return [name.strip() for name in value if name.strip()]
 
     @property
@@ -110,7 +111,7 @@ class Conf:
         """BACKUP_REQUIRE_SUPERUSER (False): whether only superusers, not all staff, may back up and restore."""
         value = getattr(settings, "BACKUP_REQUIRE_SUPERUSER", False)
         if not isinstance(value, bool):
-            raise ImproperlyConfigured("BACKUP_REQUIRE_SUPERUSER must be True or False.")
+            raise WrongSettings.because("BACKUP_REQUIRE_SUPERUSER must be True or False.")
         return value
 
     @property
@@ -139,7 +140,7 @@ class Conf:
         value = getattr(settings, "BACKUP_SCHEDULE", DAILY)
         text = value.strip().lower() if isinstance(value, str) else ""
         if text not in (DAILY, HOURLY, WEEKLY, OFF) and not _is_cron(text):
-            raise ImproperlyConfigured(
+            raise WrongSettings.because(
                 "BACKUP_SCHEDULE must be daily, hourly, weekly, off, or five fields as cron takes them."
             )
         return text
@@ -162,10 +163,10 @@ class Conf:
         value = getattr(settings, "BACKUP_NOTIFY", ())
         value = [value] if isinstance(value, str) else value
         if not isinstance(value, list | tuple) or not all(isinstance(i, str) for i in value):
-            raise ImproperlyConfigured("BACKUP_NOTIFY must be a list of e-mail addresses, or off.")
+            raise WrongSettings.because("BACKUP_NOTIFY must be a list of e-mail addresses, or off.")
         addresses = [text.strip() for text in value if text.strip()]
         if addresses != [OFF] and not all("@" in text for text in addresses):
-            raise ImproperlyConfigured("BACKUP_NOTIFY must be a list of e-mail addresses, or off.")
+            raise WrongSettings.because("BACKUP_NOTIFY must be a list of e-mail addresses, or off.")
         return addresses
 
     @property
@@ -190,7 +191,7 @@ class Conf:
         """
         value = getattr(settings, "BACKUP_PROVE", "all")
         if value not in ("all", "local", OFF):
-            raise ImproperlyConfigured("BACKUP_PROVE must be all, local or off.")
+            raise WrongSettings.because("BACKUP_PROVE must be all, local or off.")
         return str(value)
 
     @property
@@ -210,13 +211,13 @@ class Conf:
         addresses: dict[str, str] = {}
         for number, (name, address) in enumerate(entries, 1):
             if not isinstance(name, str) or not re.fullmatch(r"[a-z0-9-]{1,40}", name) or not address:
-                raise ImproperlyConfigured(
+                raise WrongSettings.because(
                     f"BACKUP_LOCATIONS must be like nas=/mnt/nas/babybuddy,cloud=storage:offsite; entry {number} is "
                     "not: a name of small letters, digits and hyphens, an equals sign, an address."
                 )
             if name in (*PLACES, "all", OFF) or name in addresses:
                 why = "is named twice" if name in addresses else "has a meaning of its own, so it is no name"
-                raise ImproperlyConfigured(f"BACKUP_LOCATIONS must be changed: {name} {why}.")
+                raise WrongSettings.because(f"BACKUP_LOCATIONS must be changed: {name} {why}.")
             addresses[name] = str(address)
         return addresses
 
@@ -232,11 +233,11 @@ class Conf:
         if not isinstance(value, list | tuple | set | frozenset) or not all(
             isinstance(name, str) for name in value
         ):
-            raise ImproperlyConfigured("BACKUP_ENCRYPT must be a list of places.")
+            raise WrongSettings.because("BACKUP_ENCRYPT must be a list of places.")
         names = [name.strip().lower() for name in value if name.strip()]
         unknown = {*names} - {*PLACES, "all", OFF}
         if unknown and (unknown := unknown - {*self.locations}):
-            raise ImproperlyConfigured(
+            raise WrongSettings.because(
                 f"BACKUP_ENCRYPT names {', '.join(sorted(unknown))}, which is neither download, local, all, off nor a "
                 "name of BACKUP_LOCATIONS."
             )
@@ -255,7 +256,7 @@ class Conf:
         """
         value = getattr(settings, "BACKUP_KEY", None) or ""
         if not isinstance(value, str):
-            raise ImproperlyConfigured("BACKUP_KEY must be a key, as text.")
+            raise WrongSettings.because("BACKUP_KEY must be a key, as text.")
         return value.strip()
 
     @property
@@ -264,8 +265,25 @@ class Conf:
         return _number("BACKUP_AUTOMATIC_SECONDS", 3600, least=1)
 
 
+#: The settings of this app: name -> property of `Conf`.
+OPTIONS = {
+    f"BACKUP_{name.upper()}": name for name, option in vars(Conf).items() if isinstance(option, property)
+}
+
+
+def wrong_settings() -> dict[str, WrongSettings]:
+    """Return what is wrong with the settings of this app, by the name of the property of `Conf`; {} if nothing is."""
+    wrong = {}
+    for name in OPTIONS.values():
+        try:
+            getattr(conf, name)
+        except WrongSettings as error:
+            wrong[name] = error
+    return wrong
+
+
 def keep_rules(value: Any) -> dict[str, int | None]:
-    """Return the rules of BACKUP_KEEP: rule -> how many backups; None for all. Raises `ImproperlyConfigured`.
+    """Return the rules of BACKUP_KEEP: rule -> how many backups; None for all. Raises `WrongSettings`.
 
     An empty value, or one with a typing error, is refused, so that it does not remove what it was meant to keep.
     """
@@ -273,7 +291,7 @@ def keep_rules(value: Any) -> dict[str, int | None]:
     for rule in str(value).split(","):
         match = re.fullmatch(r"\s*([a-z]+)\s*=\s*(all|[1-9]\d{0,5})\s*", rule, re.ASCII)
         if not isinstance(value, str) or not match or match[1] not in PERIODS or match[1] in rules:
-            raise ImproperlyConfigured(
+            raise WrongSettings.because(
                 "BACKUP_KEEP must be like last=7,weekly=4,monthly=12,yearly=all; "
                 f"it may name {', '.join(PERIODS)}, each once, with a number or all."
             )
@@ -302,14 +320,14 @@ def _is_cron(text: str) -> bool:
 def _url(name: str) -> str:
     value: Any = getattr(settings, name, None) or ""
     if not isinstance(value, str) or (value and not re.match(r"https?://[^/\s]", value)):
-        raise ImproperlyConfigured(f"{name} must be an address that begins with http:// or https://.")
+        raise WrongSettings.because(f"{name} must be an address that begins with http:// or https://.")
     return value
 
 
 def _number(name: str, default: int, *, least: int) -> int:
     value: Any = getattr(settings, name, default)
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ImproperlyConfigured(f"{name} must be a whole number, {least} or more.")
+        raise WrongSettings.because(f"{name} must be a whole number, {least} or more.")
     return value
 
 

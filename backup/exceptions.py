@@ -48,6 +48,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.translation import gettext as _
+
 #: Characters of a name from a file that an error keeps. There it may have megabytes, and the error goes into an answer.
 MOST = 200
 
@@ -203,8 +206,22 @@ class UnknownDatabase(BackupError):
     status = 409
 
 
-class WrongSettings(BackupError):
+class WrongSettings(BackupError, ImproperlyConfigured):
+    """`reason`: what is wrong with the setting, without its value, which may be a secret. As a text, the error is that:
+    those who run commands need no advice to restart."""
+
     code = "wrong_settings"
+    reason = ""
+
+    @classmethod
+    def because(cls, reason: str) -> WrongSettings:
+        text = _("A setting of this site is wrong: %(reason)s Correct it, and restart Baby Buddy.")
+        error = cls(text % {"reason": reason})
+        error.reason = reason
+        return error
+
+    def __str__(self) -> str:
+        return self.reason or super().__str__()
 
 
 class NoSafetyCopy(BackupError):

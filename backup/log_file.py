@@ -8,10 +8,10 @@ import logging
 import os
 import sys
 
-from django.core.exceptions import ImproperlyConfigured
 from django.core.files.storage import storages
 
 from .conf import conf
+from .exceptions import WrongSettings
 from .log import logger
 from .storage.owner import give_away
 
@@ -63,6 +63,6 @@ class LogFile(logging.Handler):
                 os.replace(path, f"{path}.1")
             if is_new:
                 give_away(root)
-        except (OSError, ImproperlyConfigured):
+        except (OSError, WrongSettings):
             return False
         return True

@@ -647,7 +647,8 @@ def safety_copy_to_undo() -> str:
 def empty_missing_files(*, user: Any = None, reporter: Reporter = SILENT) -> Result:
     """Clear the fields that name a missing file, since the host's pages fail for a missing photo.
 
-    It can be undone like a restore. Raises `Busy`, `Damaged`, `StorageFailed`.
+    It can be undone like a restore. If none is missing, nothing is changed, the last restore stays the last one, and
+    the result names no safety copy. Raises `Busy`, `Damaged`, `StorageFailed`.
     """
     database = database_of()
     tables = tables_here()
@@ -660,8 +661,11 @@ def empty_missing_files(*, user: Any = None, reporter: Reporter = SILENT) -> Res
             prepared(database, user, label, reporter, options, None) as safety_copy,
             database.restoring(tables),
         ):
-            safety_copy.make()
             missing = missing_files(files_here(database))
+            if not missing:
+                log("0 fields")
+                return Result({}, "")
+            safety_copy.make()
             for table, column, key, _name in missing:
                 database.empty(table, column, key)
             safety_copy.make_sure()

@@ -297,7 +297,10 @@ class Archive:
             raise InvalidBackup(_("“%(name)s” is not encrypted, although the backup is.") % {"name": name})
         if method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise InvalidBackup(
-                _("“%(name)s” is compressed in a way that backups do not use.") % {"name": name}
+                _(
+                    "“%(name)s” is compressed in a way that backups do not use. Unpack the file, then pack it again."
+                )
+                % {"name": name}
             )
         if info.header_offset < 0 or info.header_offset + info.compress_size > self._size:
             raise damaged()

@@ -20,6 +20,7 @@ from django.utils.translation import gettext as _
 
 from .. import babybuddy
 from ..conf import OFF, conf
+from ..exceptions import WrongSettings
 from ..log import logger
 from ..storage.bounded import bounded
 from .status import State, Status
@@ -33,13 +34,14 @@ def send(status: Status) -> bool:
 
     Returns False if there was nobody to send it to, since the database does not answer.
     """
-    if conf.webhook_url:
-        _ask(conf.webhook_url, json.dumps(status.as_json()).encode())
+    webhook = _address("webhook_url")
+    if webhook:
+        _ask(webhook, json.dumps(status.as_json()).encode())
     try:
         addresses = _addresses()
     except Error as error:
         logger.warning("nobody to send a notice to: %s", type(error).__name__)
-        return bool(conf.webhook_url)
+        return bool(webhook)
     if addresses:
         _mail(addresses, status)
     return True
@@ -47,8 +49,8 @@ def send(status: Status) -> bool:
 
 def ping(suffix: str = "") -> None:
     """Request BACKUP_PING_URL for a run. `suffix`: "/start", "/fail", or "" after a success."""
-    if conf.ping_url:
-        parts = urlsplit(conf.ping_url)
+    if url := _address("ping_url"):
+        parts = urlsplit(url)
         _ask(urlunsplit(parts._replace(path=parts.path.rstrip("/") + suffix if suffix else parts.path)))
 
 
@@ -57,8 +59,19 @@ def lacks_sender() -> bool:
     return conf.notify != [OFF] and not settings.DEFAULT_FROM_EMAIL
 
 
+def _address(name: str) -> str:
+    """Return the address in a setting; "" if there is none, or a wrong one, of which the others are told."""
+    try:
+        return str(getattr(conf, name))
+    except WrongSettings:
+        return ""
+
+
 def _addresses() -> list[str]:
-    chosen = conf.notify
+    try:
+        chosen = conf.notify
+    except WrongSettings:
+        chosen = []
     return [] if chosen == [OFF] else chosen or babybuddy.superuser_addresses()
 
 

@@ -18,12 +18,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from django.conf import settings
-from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS
 from django.utils.crypto import salted_hmac
 
 from .. import babybuddy
 from ..conf import conf
+from ..exceptions import WrongSettings
 from ..storage import elsewhere
 from ..storage.atomic import atomic_write, sweep
 from ..storage.files import parse_json
@@ -126,7 +126,7 @@ def _paths() -> Iterator[Path]:
     database = settings.DATABASES[DEFAULT_DB_ALIAS]
     names = [str(database.get(name, "")) for name in ("ENGINE", "HOST", "PORT", "NAME")]
     digest = salted_hmac(__name__, repr(names), algorithm="sha256").hexdigest()[:12]
-    with suppress(ImproperlyConfigured):
+    with suppress(WrongSettings):
         yield conf.root / f"automatic_{digest}.json"
     user = os.getuid() if hasattr(os, "getuid") else ""
     yield Path(tempfile.gettempdir(), f"babybuddy-backup-{user}-{digest}.json")

@@ -25,7 +25,7 @@ from .. import services
 from ..conf import OFF, aware_now, conf
 from ..database import Job, database_of, interface_explained
 from ..database.errors import already_running
-from ..exceptions import BackupError, Busy, InvalidBackup, NoSuchBackup, StorageFailed
+from ..exceptions import BackupError, Busy, InvalidBackup, NoSuchBackup, StorageFailed, WrongSettings
 from ..keeping import Keeping
 from ..leftovers import remove_leftovers
 from ..log import as_our_errors, logged, logger
@@ -75,7 +75,12 @@ def run(*, now: bool = False, user: Any = None, reporter: Reporter = SILENT) -> 
     people were notified. If only removing old backups or copying fails, the status says so.
     """
     before = status.status()
-    if not (now or _is_due() or copies.is_due()):
+    try:
+        is_due = now or _is_due() or copies.is_due()
+    except WrongSettings as error:
+        _conclude(error.message)
+        raise
+    if not is_due:
         status.remember(before)
         return _not_due(before)
     with ExitStack() as stack:
@@ -246,9 +251,9 @@ def _make(user: Any, reporter: Reporter) -> Outcome:
 
 def _prove(made: StoredBackup | None, reporter: Reporter) -> None:
     """Prove the new backup, and the older one whose turn it is. The verdicts are noted beside the files."""
-    if conf.prove == OFF:
-        return
     try:
+        if conf.prove == OFF:
+            return
         if made is not None:
             known = _photos_read_lately(status.in_backup_root(kept.backups(BackupKind.AUTOMATIC)))
             services.prove_kept(made.name, place=kept.LOCAL, reporter=reporter, photos_known=known)
@@ -261,8 +266,12 @@ def _prove(made: StoredBackup | None, reporter: Reporter) -> None:
             services.prove_kept(turn.name, place=place, reporter=reporter)
     except NoSuchBackup:
         pass  # somebody deleted it meanwhile
-    except (StorageFailed, Busy) as error:
-        logger.warning("the proof could not be noted: %s", error.code)
+    except (
+        StorageFailed,
+        Busy,
+        WrongSettings,
+    ) as error:  # what follows, the copies say, is done all the same
+        logger.warning("the proof could not be made or noted: %s", error.code)
 
 
 def _prove_again(reporter: Reporter) -> None:

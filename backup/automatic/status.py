@@ -7,15 +7,16 @@ import enum
 import math
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 from django.utils.translation import gettext as _
 
 from .. import babybuddy
-from ..conf import aware_now, conf, keep_rules
+from ..conf import aware_now, conf, keep_rules, wrong_settings
 from ..database.memo import site_id
-from ..exceptions import BackupError, Forbidden, StorageFailed
+from ..exceptions import BackupError, Forbidden, StorageFailed, WrongSettings
 from ..storage import elsewhere, kept, state
 from ..storage.elsewhere import Seen
 from ..storage.elsewhere import State as Copies
@@ -113,15 +114,27 @@ class Status:
 
 
 def status() -> Status:
-    """Return the status of automatic backups now, even if the storage cannot be reached.
+    """Return the status of automatic backups now, even if the storage cannot be reached, or if a setting is wrong: then
+    it is failed before any of them fails, and without the rest if that setting is needed for it."""
+    wrong = wrong_settings().values()
+    if not wrong:
+        return _status()
+    message = " ".join(dict.fromkeys(error.message for error in wrong))
+    try:
+        return replace(_status(), state=State.FAILED, message=message, is_lossy=False)
+    except WrongSettings:
+        return Status(State.FAILED, message, "")
 
-    Raises `ImproperlyConfigured` if a setting is wrong.
-    """
+
+def _status() -> Status:
+    """Return the status as if all settings were right. Raises `WrongSettings` if one is needed that is not."""
     now = aware_now()
     run = last_run()
     locations = [*elsewhere.seen().values()]
     try:
         schedule, backups = current_schedule(), kept.backups(BackupKind.AUTOMATIC)
+    except WrongSettings:
+        raise
     except BackupError as error:
         return Status(State.FAILED, error.message, conf.schedule, locations=locations)
     last = newest(backups, now)
@@ -184,7 +197,7 @@ def _is_covered(
 
 
 def current_schedule() -> Schedule | None:
-    """Return the schedule of this site; None if it is off. Raises `StorageFailed`, `ImproperlyConfigured`."""
+    """Return the schedule of this site; None if it is off. Raises `StorageFailed`, `WrongSettings`."""
     return schedule_of(conf.schedule, site_id(), babybuddy.user_timezone(None))
 
 
@@ -242,7 +255,7 @@ def _unknown(run: state.LastRun) -> outlook.Outlook:
 def retention() -> list[Verdict]:
     """Return what BACKUP_KEEP says about each automatic backup in BACKUP_ROOT: see `retention.verdicts`.
 
-    Raises `StorageFailed`, `ImproperlyConfigured`.
+    Raises `StorageFailed`, `WrongSettings`.
     """
     backups = kept.backups(BackupKind.AUTOMATIC)
     return retention_of(in_backup_root(backups), site_id(), halted(backups))
@@ -302,8 +315,11 @@ def remember(status: Status) -> None:
     try:
         schedule = current_schedule()
         path = kept.local_path(status.last.name) if status.last else ""
-    except StorageFailed:
+    except (StorageFailed, WrongSettings):
         schedule, path = None, ""
+    locations = ""
+    with suppress(WrongSettings):
+        locations = elsewhere.fingerprint()
     due = (status.next or now).timestamp() if status.state is not State.OFF else math.inf
     if run is not None and run.error:
         due = (run.at + retry_after(run.tries)).timestamp()
@@ -319,7 +335,7 @@ def remember(status: Status) -> None:
             newest=path,
             state=status.state.value,
             run=run.as_json() if run else {},
-            locations=elsewhere.fingerprint(),
+            locations=locations,
         )
     )
 
@@ -340,13 +356,15 @@ def needs_attention() -> bool:
         known = outlook.read()
         _mark = (
             moment + REMEMBERED,
-            known is not None
-            and (
-                known.state in (State.FAILED.value, State.SHRUNK.value)
-                or (known.state != State.OFF.value and aware_now().timestamp() > known.overdue)
-            ),
+            bool(wrong_settings()) or (known is not None and _marks(known)),
         )
     return _mark[1]
+
+
+def _marks(known: outlook.Outlook) -> bool:
+    if known.state in (State.FAILED.value, State.SHRUNK.value):
+        return True
+    return known.state != State.OFF.value and aware_now().timestamp() > known.overdue
 
 
 def _proof_as_json(backup: StoredBackup) -> dict[str, Any]:

@@ -16,9 +16,9 @@ from .names import record_name, titled
 def conflict_in_words(conflict: Conflict) -> str:
     """Describe a record that matches several rows here, or a row that several records match."""
     table = conflict.table
-    if conflict.statement:  # the cause is the database's
+    if not conflict.rows_here:  # the cause is the database's, or in the backup itself
         name = record_name(table.label, title_of(table, conflict.row))
-        return f"{name}: {conflict.reason}. {conflict.statement}"
+        return f"{name}: {conflict.reason}. {conflict.statement}".strip()
     record = instance(table, conflict.row)
     rows = []
     for current in table.model._base_manager.filter(pk__in=conflict.rows_here).order_by("pk"):

@@ -33,6 +33,7 @@ from .policy import check_policy, lost_in_words, too_narrow_refusal
 from .preview import MOST, PreviewCollector
 from .records import RecordReader
 from .replaced import Lost, Replaced, counts
+from .twins import twins
 
 
 def build(
@@ -115,6 +116,15 @@ def build(
     # Both records of such a pair may match the same row here. That conflict has the same cause, so it is not named.
     named_rows = {(c.table.label, key) for c in named for key in (c.row[0], c.same_as)}
     others_conflicts = [c for c in resolver.conflicts if (c.table.label, c.row[0]) not in named_rows]
+    # Nor are two records named that match the same row.
+    named_rows |= {(c.table.label, c.row[0]) for c in others_conflicts}
+    others_conflicts += [
+        conflict
+        for table in restored
+        if table.uniques and not options.as_it_was  # a database without the constraint may have had them
+        for conflict in twins(table, partial(rows_of, spool, table), records[table.label])
+        if named_rows.isdisjoint({(table.label, conflict.row[0]), (table.label, conflict.same_as)})
+    ]
     plan = Plan(
         metadata=metadata.counted(records),
         options=options,

@@ -52,7 +52,7 @@ class Conflict:
     reason: str
     #: If the cause is that the database considers different texts the same: an SQL statement that solves it, …
     statement: str = ""
-    #: … and the key of the record, or of the row here, that this record is the same as.
+    #: … and the key of the record, or of the row here, that this record is the same as; also if its unique values are.
     same_as: Plain = None
 
     def __str__(self) -> str:

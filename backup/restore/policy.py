@@ -78,6 +78,13 @@ def _refusal(plan: Plan, database: Database, *, superuser: bool) -> BackupError 
             [*map(str, plan.conflicts), *{conflict.statement: None for conflict in plan.conflicts}],
             offer="merge_tags" if mergeable else "",
         )
+    if plan.conflicts and all(conflict.same_as is not None for conflict in plan.conflicts):
+        return RecordsConflict(
+            _(
+                "Records of the backup have the same values where no two may have the same. Edit it, or leave one out:"
+            ),
+            [str(conflict) for conflict in plan.conflicts],
+        )
     if plan.conflicts:
         return RecordsConflict(
             _("Records of the backup match more than one row here, so it is not clear which rows they are:"),

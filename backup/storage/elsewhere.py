@@ -17,6 +17,7 @@ from typing import Any
 from django.utils.crypto import salted_hmac
 
 from ..conf import aware_now, conf, in_every_zone
+from ..exceptions import WrongSettings
 from . import files
 from .content import Content
 from .names import parsed
@@ -79,15 +80,18 @@ class Seen:
 
 
 def seen() -> dict[str, Seen]:
-    """Return name -> state as last seen, of each location in BACKUP_LOCATIONS. Raises `ImproperlyConfigured`."""
-    if not conf.locations:
+    """Return name -> state as last seen, of each location in BACKUP_LOCATIONS; none if that is wrong, so that what lies
+    here can be used all the same."""
+    try:
+        addresses = conf.locations
+    except WrongSettings:
+        addresses = {}
+    if not addresses:
         return {}
     content = files.get_json(_FILE)
     # A location may have got another name.
-    former = {key for name in content.keys() - conf.locations.keys() for key in _key_ids(content[name])}
-    found = {
-        name: _parse(name, _digest(address), content.get(name)) for name, address in conf.locations.items()
-    }
+    former = {key for name in content.keys() - addresses.keys() for key in _key_ids(content[name])}
+    found = {name: _parse(name, _digest(address), content.get(name)) for name, address in addresses.items()}
     return {name: replace(entry, key_ids=entry.key_ids | former) for name, entry in found.items()}
 
 
@@ -124,7 +128,7 @@ def forget(location: str, copy: str) -> None:
 
 
 def fingerprint() -> str:
-    """Return a text that changes when BACKUP_LOCATIONS does. Raises `ImproperlyConfigured`."""
+    """Return a text that changes when BACKUP_LOCATIONS does. Raises `WrongSettings`."""
     return " ".join(f"{name}={_digest(address)}" for name, address in conf.locations.items())
 
 

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
-from django.core.exceptions import ImproperlyConfigured
 from django.core.files.base import ContentFile
 from django.utils.translation import gettext as _
 
@@ -22,7 +21,7 @@ from ..archive import Archive, Key, Keys, open_archive
 from ..archive.encryption import check_available
 from ..archive.key import key_needed
 from ..conf import aware_now, conf
-from ..exceptions import EncryptionUnavailable, StorageFailed, WrongKey
+from ..exceptions import EncryptionUnavailable, StorageFailed, WrongKey, WrongSettings
 from . import files
 
 _RING = f"{files.ROOT}keys.json"
@@ -81,7 +80,7 @@ def configured() -> Key | None:
     """Return BACKUP_KEY; None if it is not set. Raises `StorageFailed` if it is no key."""
     try:
         return Key.parse(conf.key) if conf.key else None
-    except (WrongKey, ImproperlyConfigured) as error:
+    except (WrongKey, WrongSettings) as error:
         raise StorageFailed(_("BACKUP_KEY is not a key, so nothing can be encrypted with it.")) from error
 
 

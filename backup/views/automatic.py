@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import messages
-from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, JsonResponse
 from django.http.response import HttpResponseBase
 from django.utils.translation import gettext as _
@@ -85,13 +84,7 @@ def _copy_soon() -> None:
 @endpoint("GET", "HEAD")
 def status(request: HttpRequest) -> HttpResponseBase:
     """Return the status of automatic backups, always as JSON and with status 200."""
-    try:
-        current = states.status()
-    except (
-        ImproperlyConfigured
-    ) as error:  # so no backup can be made, which is what whoever watches must be told
-        current = states.Status(states.State.FAILED, str(error), "")
-    return JsonResponse(current.as_json())
+    return JsonResponse(states.status().as_json())
 
 
 @endpoint("POST")

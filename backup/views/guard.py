@@ -8,7 +8,6 @@ from functools import wraps
 from urllib.parse import urlsplit
 
 from django.contrib.auth.views import redirect_to_login
-from django.core.exceptions import ImproperlyConfigured
 from django.db.transaction import non_atomic_requests
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
@@ -54,21 +53,16 @@ def endpoint(*methods: str) -> Callable[[View], View]:
             try:
                 with page_waits():
                     response = _rejection(request, methods) or view(request, **place)
+            except WrongSettings as error:  # the front page may need that setting, too
+                response = not_done(request, error)
             except BackupError as error:
                 response = failed(request, error)
-            except ImproperlyConfigured as error:
-                response = not_done(request, WrongSettings(_wrong_setting(error)))
             access.drain(request, response)
             return _without_body(response) if request.method == "HEAD" else response
 
         return guarded
 
     return decorate
-
-
-def _wrong_setting(error: ImproperlyConfigured) -> str:
-    text = _("A setting of this site is wrong: %(reason)s Correct it, and restart Baby Buddy.")
-    return text % {"reason": error}
 
 
 def _refuse_stranger(request: HttpRequest, of_upload: bool) -> HttpResponseBase | None:

@@ -46,7 +46,8 @@ def empty_missing(request: HttpRequest) -> HttpResponseBase:
         result = services.empty_missing_files(user=request.user)
     except BackupError as error:
         return not_done(request, error)
-    return done(request, result.as_json(), _("The fields of missing photos are empty now."))
+    emptied = _("The fields of missing photos are empty now.")
+    return done(request, result.as_json(), emptied if result.safety_copy else _("No photo is missing."))
 
 
 @endpoint("POST")

@@ -583,3 +583,46 @@ def test_only_a_switch_that_is_there_is_named(has_switch):
         call_command(Command())
     assert ("add --leave-out." in str(caught.value)) == has_switch
     assert ("To go on" in str(caught.value)) == has_switch
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("BACKUP_LOCATIONS", "nowhere"),
+        ("BACKUP_LOCATIONS", {"nas": "gopher://host/x"}),
+        ("BACKUP_LOCATIONS", {"nas": "sftp://host/x"}),  # without its library
+        ("BACKUP_PROVE", "yes"),
+        ("BACKUP_KEEP", "last=0"),
+        ("BACKUP_SCHEDULE", "dayly"),
+        ("BACKUP_SAFETY_COPIES", 0),
+        ("BACKUP_KEY", "no key"),
+        ("BACKUP_NOTIFY", "somebody"),
+    ],
+)
+def test_what_is_wrong_with_copies_stops_no_restore(
+    family, settings, monkeypatch, tmp_path, capsys, name, value
+):
+    """Nor `migrate`, with which a container starts: both stop at errors of the checks. It is named all the same."""
+    call_command("backup", output=str(tmp_path / "x.zip"))
+    before = snapshot()
+    monkeypatch.setitem(sys.modules, "paramiko", None)
+    setattr(settings, name, value)
+    call_command("check")
+    assert name in (said := capsys.readouterr().err) or "“nas”" in said
+    for arguments, options in (([str(tmp_path / "x.zip")], {"clear": True}), ([], {"undo": True})):
+        Child.objects.all().delete()
+        now = snapshot()
+        call_command("restore", *arguments, interactive=False, skip_checks=False, **options)
+        assert not differences(before, snapshot())
+        before = now
+
+
+def test_a_restore_without_a_setting_that_it_needs_changes_nothing(family, settings, tmp_path):
+    """Whether the safety copy may lie there in clear is not known."""
+    call_command("backup", output=str(tmp_path / "x.zip"))
+    Child.objects.all().delete()
+    before = snapshot()
+    settings.BACKUP_ENCRYPT = "lcoal"
+    with pytest.raises(CommandError, match="BACKUP_ENCRYPT names lcoal"):
+        call_command("restore", str(tmp_path / "x.zip"), interactive=False, clear=True, skip_checks=False)
+    assert not differences(before, snapshot())

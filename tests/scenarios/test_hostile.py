@@ -343,8 +343,8 @@ KINDS = {
     "a table of contents of 2^60 bytes": Kind(zip64_end, DAMAGED),
     # What a ZIP may be, and a backup is not
     "encrypted": Kind(in_directory(8, "<H", 1), "encrypted"),
-    "packed by bzip2": Kind(packed_by(zipfile.ZIP_BZIP2), "compressed in a way"),
-    "packed by LZMA": Kind(packed_by(zipfile.ZIP_LZMA), "compressed in a way"),
+    "packed by bzip2": Kind(packed_by(zipfile.ZIP_BZIP2), "do not use. Unpack the file, then pack it again"),
+    "packed by LZMA": Kind(packed_by(zipfile.ZIP_LZMA), "do not use. Unpack the file, then pack it again"),
     "packed by nobody knows what": Kind(in_directory(10, "<H", 99), "compressed in a way"),
     "a link": Kind(appended(entry(stat.S_IFLNK), "/etc/passwd"), "core/link.json.*link"),
     "a device": Kind(appended(entry(stat.S_IFCHR)), "core/link.json"),

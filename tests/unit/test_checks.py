@@ -51,7 +51,36 @@ def test_no_urls(settings):
 )
 def test_wrong_types(settings, name, value):
     setattr(settings, f"BACKUP_{name}", value)
-    assert found() == ["backup.E002"]
+    assert found() == ["backup.W013"]
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("BACKUP_LOCATION", "BACKUP_LOCATIONS"),
+        ("BACKUP_SCHEDUEL", "BACKUP_SCHEDULE"),
+        ("BACKUP_REQUIRE_SUPERUSERS", "BACKUP_REQUIRE_SUPERUSER"),
+        ("BACKUP_ENCRYPTION", "BACKUP_ENCRYPT"),
+    ],
+)
+def test_a_misspelled_name_is_named_with_the_right_one(settings, monkeypatch, name, meant):
+    setattr(settings, name, "x")
+    assert found() == ["backup.W017"]
+    (message,) = (message for message in run_checks() if message.id == "backup.W017")
+    assert f" {name}," in message.msg
+    assert f" {meant} " in message.hint
+    delattr(settings, name)
+    monkeypatch.setenv(name, "x")
+    assert found() == ["backup.W017"]
+
+
+def test_names_of_others(settings, monkeypatch):
+    """The environment has those of other programs; in the settings, nobody but this app uses such names."""
+    for name in ("BACKUP_DIR", "BACKUP_KEEP_DAYS", "BACKUP_CRON_EXPRESSION", "BACKUP_TEST_ALL", "BACKUP_KEY"):
+        monkeypatch.setenv(name, "x")
+    assert found() == []
+    settings.BACKUP_DIR = "/srv"
+    assert found() == ["backup.W017"]
 
 
 @pytest.mark.parametrize("served", ["MEDIA_ROOT", "STATIC_ROOT", "WHITENOISE_ROOT"])
@@ -147,7 +176,7 @@ def test_no_tokens(settings):
 
 def test_a_key_that_is_none(settings):
     settings.BACKUP_KEY = "hunter2"
-    assert found() == ["backup.E006"]
+    assert found() == ["backup.W015"]
     assert not any("hunter2" in str(message) for message in run_checks())
     settings.BACKUP_KEY = Key.make().text
     assert found() == []
@@ -157,7 +186,7 @@ def test_no_library_for_encryption(settings, monkeypatch):
     monkeypatch.setattr(encryption, "AES", None)
     assert found() == []
     settings.BACKUP_ENCRYPT = ["local"]
-    assert found() == ["backup.E007"]
+    assert found() == ["backup.W016"]
 
 
 SECRET = "Hunter2Hunter2"
@@ -179,7 +208,7 @@ SECRET = "Hunter2Hunter2"
 )
 def test_a_location_whose_address_is_wrong(settings, address):
     settings.BACKUP_LOCATIONS = {"there": address}
-    assert found() == ["backup.E008"]
+    assert found() == ["backup.W014"]
     assert not any(SECRET in str(message) or address in str(message) for message in run_checks())
 
 
@@ -200,7 +229,7 @@ def test_a_location_whose_address_is_wrong(settings, address):
 )
 def test_locations_that_are_none(settings, value):
     settings.BACKUP_LOCATIONS = value
-    assert found() == ["backup.E002"]
+    assert found() == ["backup.W013"]
     assert not any(SECRET in str(message) for message in run_checks(include_deployment_checks=True))
 
 
@@ -213,7 +242,7 @@ def test_a_location_whose_library_is_missing(settings, monkeypatch, name, addres
     settings.BACKUP_LOCATIONS = {"there": address}
     assert found() == []
     monkeypatch.setitem(sys.modules, name, None)
-    assert found() == ["backup.E008"]
+    assert found() == ["backup.W014"]
 
 
 def test_a_location_where_the_backups_themselves_are(settings, tmp_path):
@@ -226,7 +255,7 @@ def test_a_location_where_the_backups_themselves_are(settings, tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "root")
     for address in ("root", "link", "storage:same"):
         settings.BACKUP_LOCATIONS = {"there": address if ":" in address else f"{tmp_path / address}"}
-        assert found() == ["backup.E008"], address
+        assert found() == ["backup.W014"], address
     for address in ("rooted", "root/nas", ""):  # in which other disks may be
         settings.BACKUP_LOCATIONS = {"there": f"{tmp_path / address}"}
         assert found() == [], address

@@ -4,6 +4,8 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from backup.conf import conf
+from backup.exceptions import WrongSettings
+from backup.upgrade import process
 
 
 def test_defaults():
@@ -107,3 +109,18 @@ def test_wrong_types_are_named(settings, name, value):
     setattr(settings, f"BACKUP_{name}", value)
     with pytest.raises(ImproperlyConfigured, match=f"^BACKUP_{name} must be"):
         getattr(conf, name.lower())
+
+
+def test_what_a_child_process_says_of_a_wrong_setting_arrives(settings):
+    """A child has the settings of its parent, and its parent makes the error of the child's message anew."""
+    settings.BACKUP_EXCLUDE = 7
+    with pytest.raises(WrongSettings) as caught:
+        conf.exclude  # noqa: B018
+    error = caught.value
+    told = {
+        "error": "WrongSettings",
+        "message": error.message,
+        "details": error.details,
+        "offer": error.offer,
+    }
+    assert process._error(told).message == error.message

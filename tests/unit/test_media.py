@@ -9,6 +9,7 @@ from django.core.management import call_command
 from django.urls import reverse
 
 from backup import services
+from backup.storage import kept
 from tests.support.backups import inspect, restore, take
 from tests.support.http import script, upload
 from tests.support.snapshots import differences, snapshot
@@ -66,6 +67,32 @@ def test_they_are_emptied_by_choice_and_that_can_be_undone(photos):
     assert result.restored == {}
     assert not differences(emptied(snapshot(), photos), snapshot())
     assert snapshot() != before
+    services.undo_restore()
+    assert not differences(before, snapshot())
+
+
+def test_if_none_is_missing_undo_still_means_the_restore(family, client, capsys):
+    """As after a click, the browser's Back, and another click."""
+    file = take()
+    core.Note.objects.create(child=core.Child.objects.first(), note="written since")
+    before = snapshot()
+    restore(file, clear=True)
+    copies = kept.backups()
+    client.force_login(family.admin)
+    client.post(reverse("backup:empty_missing"))
+    assert "No photo is missing." in client.get(reverse("backup:index")).content.decode()
+    assert script(family.admin).post(reverse("backup:empty_missing")).json()["safety_copy"] == ""
+    call_command("restore", empty_missing_files=True)
+    assert capsys.readouterr().out == "No photo is missing.\n"
+    assert kept.backups() == copies
+    services.undo_restore()
+    assert not differences(before, snapshot())
+
+
+def test_emptying_twice_is_undone_as_once(photos):
+    before = snapshot()
+    services.empty_missing_files()
+    services.empty_missing_files()
     services.undo_restore()
     assert not differences(before, snapshot())
 

@@ -195,6 +195,9 @@ class Command(BackupCommand):
     def _empty_missing_files(self) -> None:
         with self.progress_bar() as reporter:
             result = services.empty_missing_files(reporter=reporter)
+        if not result.safety_copy:
+            self.report("No photo is missing.")
+            return
         self.report(f"The data from before is kept as {result.safety_copy}; `restore --undo` brings it back.")
 
     def _undo(self, interactive: bool, without_safety_copy: bool, key: str | None) -> None:

@@ -51,7 +51,11 @@ def parse(text: str, *parameters: str) -> Address:
     if not at and "@" in path + query:
         raise WrongAddress(
             _("In its address, a character in user or password is not percent-encoded: write %(characters)s.")
-            % {"characters": ", ".join(f"{character} → {quote(character, safe='')}" for character in "/?@:%")}
+            % {
+                "characters": ", ".join(
+                    f"{character} → {quote(character, safe='')}" for character in "/?#@:%"
+                )
+            }
         )
     user, _mark, password = credentials.partition(":")
     host, port = _host_and_port(place)

@@ -4,6 +4,7 @@ import datetime as dt
 import os
 import queue
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from backup.automatic import __main__ as child
 from backup.automatic import look, messages, outlook, run, status
 from backup.automatic.status import State, acknowledge
 from backup.conf import conf
-from backup.exceptions import BackupError, Busy, Forbidden, StorageFailed
+from backup.exceptions import BackupError, Busy, Forbidden, StorageFailed, WrongSettings
 from backup.options import Place, Places
 from backup.storage import elsewhere, files, kept
 from backup.storage.kept import BackupKind
@@ -785,3 +786,35 @@ def test_the_child_is_nobody_at_a_command_line(nightly, caplog, monkeypatch):
     told = [line for line in caplog.messages if line.startswith("automatic backup by ")]
     assert len(told) == 1
     assert told[0].startswith("automatic backup by automatic: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("BACKUP_PHOTOS", "ja"),
+        ("BACKUP_KEEP", "last=0"),
+        ("BACKUP_ENCRYPT", "cloud"),
+        ("BACKUP_PROVE", "yes"),
+        ("BACKUP_SCHEDULE", "dayly"),
+        ("BACKUP_LOCATIONS", "nas"),
+        ("BACKUP_NOTIFY", "somebody"),
+        ("BACKUP_PING_URL", "example.com"),
+    ],
+)
+@pytest.mark.parametrize("now", [True, False])
+def test_a_wrong_setting_is_named_to_whoever_is_told(nightly, settings, name, value, now):
+    """Not only by the name of an error: the status and the mail say which setting, and what it must be."""
+    setattr(settings, name, value)
+    with suppress(WrongSettings):
+        run.run(now=now)
+    (message,) = {status.status().message, *(message.body for message in mail.outbox)}
+    assert f"A setting of this site is wrong: {name} " in message
+    assert len(mail.outbox) == 1
+    assert outlook.read().state == "failed"
+
+
+def test_a_wrong_setting_of_proofs_stops_no_copy(nightly, settings, tmp_path):
+    settings.BACKUP_PROVE = "yes"
+    settings.BACKUP_LOCATIONS = {"nas": tmp_path / "nas"}
+    made = run.run(now=True).backup
+    assert kept.find(made.name).locations == (kept.LOCAL, "nas")

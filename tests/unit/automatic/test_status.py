@@ -247,6 +247,11 @@ def test_kinds_do_not_mix(nightly):
         ("BACKUP_LOCATIONS", 7),
         ("BACKUP_MAX_PHOTOS", 0),
         ("BACKUP_KEEP", "all"),
+        ("BACKUP_PHOTOS", "ja"),
+        ("BACKUP_PROVE", "yes"),
+        ("BACKUP_ENCRYPT", "cloud"),
+        ("BACKUP_NOTIFY", "somebody"),
+        ("BACKUP_STAGED_SECONDS", 0),
     ],
 )
 def test_a_wrong_setting_is_told_by_the_status(nightly, settings, name, value):
@@ -257,7 +262,12 @@ def test_a_wrong_setting_is_told_by_the_status(nightly, settings, name, value):
     setattr(settings, name, value)
     response = script(nightly.admin).get(url("status"))
     assert response.status_code == 200
-    if name != "BACKUP_KEEP":  # which only removing needs
-        assert response.json()["state"] == "failed"
-        assert name in response.json()["message"]
+    assert response.json()["state"] == "failed"
+    assert name in response.json()["message"]
     assert response.json().keys() >= {"last", "next", "proof", "shrunk", "locations", "schedule"}
+
+
+def test_the_menu_marks_a_wrong_setting(nightly, settings):
+    """No run may ever begin with it, so nobody else would say so."""
+    settings.BACKUP_SCHEDULE = "never"
+    assert status.needs_attention()

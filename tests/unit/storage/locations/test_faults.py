@@ -1083,6 +1083,7 @@ def small_disk(tmp_path):
     [
         ("s3://AKIA:sec/ret@bucket/x", "percent-encoded"),
         ("s3://AKIA:sec?ret@bucket/x", "percent-encoded"),
+        ("sftp://u:sec/#ret@host/x", "# → %23"),
         ("s3://AKIA:sec%ret@bucket/x", "percent-encoded"),
         ("s3://AKIA:secret@", "host"),
         ("s3://AKIA@bucket", "without a secret"),
