@@ -298,6 +298,13 @@ class Table:
         ]
 
     @cached_property
+    def belongs_by(self) -> list[int]:
+        """The positions in a row of what tells to which other rows it belongs, besides its key: see `Column.belongs`.
+        What a generic reference leads to is such a row, too."""
+        places = {place for place, column in enumerate(self.columns) if place and column.belongs}
+        return sorted(places.union(*self.generics))
+
+    @cached_property
     def key_is_data(self) -> bool:
         """Whether the primary key is itself data, as an API token is, so that another key cannot take its place."""
         field = self.key.field
