@@ -133,6 +133,32 @@ def test_a_restore_that_fails_leaves_keys_that_are_free(family):
     assert enter() >= keys["core.note"]
 
 
+@pytest.mark.parametrize("clear", [True, False])
+def test_a_restore_that_is_refused_leaves_the_next_keys_as_they_were(family, clear):
+    file = take()
+    core.Note.objects.filter(pk=enter()).delete()
+    keys, before = next_keys(), snapshot()
+
+    def break_it(records):
+        with_key(2_000_000_000)(records)
+        records["core.note"][0]["fields"]["child"] = 987654
+
+    refused(rewritten(file, break_it, without_next_keys), RecordsRefused, clear=clear)
+    assert next_keys() == keys
+    assert not differences(before, snapshot())
+    restore(rewritten(file, with_key(2_000_000_000), without_next_keys), clear=clear)
+    high = next_keys()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SafetyCopy, "make_sure", refuse)
+        with pytest.raises(Busy):
+            services.undo_restore()
+    assert next_keys() == high
+
+
+def refuse(copy):
+    raise Busy("just before the commit")
+
+
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="the others have no sequences")
 @pytest.mark.parametrize("clear", [True, False])
 def test_a_restore_that_fails_just_before_the_commit_leaves_the_sequences_as_they_were(
