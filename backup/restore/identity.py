@@ -158,7 +158,7 @@ class MatchedRows(Resolver):
         it, with the keys that this gave, until none of these changes."""
         known = len(self.conflicts)
         waiting = {**tables}
-        while ready := [table for table in waiting if usable(table, waiting) or not table.uniques]:
+        while ready := [table for table in waiting if usable(table, waiting)] or [*waiting]:
             for table in ready:
                 groups, unknown = usable(table, waiting), unresolved_places(table, waiting)
                 self._resolve(table, tables[table], groups, unknown)
