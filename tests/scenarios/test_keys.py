@@ -14,6 +14,7 @@ from backup import services
 from backup.database import database_of
 from backup.exceptions import Busy, InvalidBackup, InvalidRecord, RecordsRefused
 from backup.options import Part, RestoreMode, RestoreOptions
+from backup.proof import Verdict
 from backup.safety_copy import SafetyCopy
 from backup.scope import models_in_scope
 from backup.tables import HIGHEST, Table
@@ -255,6 +256,36 @@ def test_a_safety_copy_with_the_highest_key_can_be_undone_to(family):
     file = take()
     core.Note.objects.filter(pk=highest).delete()
     refused(file, InvalidRecord)
+
+
+def test_what_a_site_gives_after_the_highest_key_that_all_may_bring_can_be_restored(family):
+    """And proved, by superusers; staff can restore it as long as such records are here already."""
+    staff = User.objects.create_user("staff", is_staff=True)
+    entries = RestoreOptions(RestoreMode.CLEAR, (Part.ENTRIES,))
+
+    def restored(file, user):
+        file.seek(0)
+        return services.restore_backup(file, entries, user=user)
+
+    restored(rewritten(take(), with_key(NOTE.high_key), without_next_keys), staff)
+    assert enter() == NOTE.high_key + 1
+    file, before = take(), snapshot()
+    assert services.prove_backup(file).verdict is Verdict.PROVED
+    core.Note.objects.filter(pk__gte=NOTE.high_key).delete()
+    with pytest.raises(InvalidRecord, match=f"core.note {NOTE.high_key + 1}: only a superuser"):
+        restored(file, staff)
+    result = restored(file, None)
+    (warning,) = [line for line in result.warnings if "core.note" in line]
+    assert f"core.note {NOTE.high_key + 1}: its key is so high that few are left" in warning
+    assert not differences(before, snapshot())
+    assert enter() == NOTE.high_key + 2
+
+
+def test_a_key_with_few_after_it_is_refused(family):
+    error = refused(rewritten(take(), with_key(NOTE.highest_usable_key + 1)), InvalidRecord)
+    assert "no more entries could be added" in error.message
+    restore(rewritten(take(), with_key(NOTE.highest_usable_key), without_next_keys), clear=False)
+    assert [enter() for _ in range(3)][-1] == NOTE.highest_usable_key + 3
 
 
 @pytest.mark.skipif(connection.vendor != "mysql", reason="the others put keys back in the transaction itself")
