@@ -31,11 +31,10 @@ from .. import babybuddy
 from ..database import MAX_NAMED, Database
 from ..kinds import INTEGER, TEXT, Plain
 from ..options import RestoreMode
-from ..tables import Row, Table, describe, owner_of_keys
+from ..tables import Row, Table, describe
+from .apart import Groups, apart_by, are_apart, has_identity, unresolved_places, usable
 from .key_map import KeyMap, owner_of
 
-#: Sets of columns, as positions in a row, see `Table.uniques`.
-Groups = Sequence[tuple[int, ...]]
 #: How often tables whose rows are told apart by keys of one another are resolved, before it is given up. A tree takes
 #: as many rounds as it has levels.
 MOST_ROUNDS = 100
@@ -65,37 +64,6 @@ class Conflict:
         return describe(label, self.row[0], None, self.reason)
 
 
-def has_identity(table: Table) -> bool:
-    """Tell whether something else than the primary key can identify a row of this model."""
-    return bool(table.uniques) or table.key_is_data or bool(table.key.refers_to)
-
-
-def unresolved_places(table: Table, unresolved: Iterable[Table]) -> set[int]:
-    """Return the positions in a row that hold keys of tables whose records are still to be resolved."""
-    labels = {other.label for other in unresolved if not other.key.refers_to}
-    places = {place for place, label in table.references if owner_of_keys(label) in labels}
-    return places | {place for _type_place, place in table.generics if labels}
-
-
-def usable(table: Table, unresolved: Iterable[Table]) -> Groups:
-    """Return the sets of unique columns that hold no key of tables whose records are still to be resolved; none if the
-    key of the table is such a key."""
-    places = unresolved_places(table, unresolved)
-    return [group for group in table.uniques if places.isdisjoint({0, *group})]
-
-
-def apart_by(table: Table) -> list[list[int]]:
-    """Return the sets of positions that tell rows with the same key apart, see `babybuddy.apart`: if the host has none,
-    a row that belongs to another row is another record, unless its key says which one it is."""
-    sets = babybuddy.apart(table)
-    return sets if sets or table.key_is_data or not table.belongs_by else [table.belongs_by]
-
-
-def are_apart(current: Row, row: Row, apart: Sequence[Sequence[int]]) -> bool:
-    """Tell whether two rows are plainly different records. `apart`: see `babybuddy.apart`."""
-    return bool(apart) and all(any(current[place] != row[place] for place in places) for places in apart)
-
-
 class Resolver:
     """Decides, table by table in dependency order, which rows the records of a backup are.
 
@@ -105,6 +73,8 @@ class Resolver:
     def __init__(self, database: Database, in_use: Set[str] = frozenset()) -> None:
         self._database = database
         self._in_use = in_use
+        #: All tables that are resolved, with the backup's records.
+        self._rows: Mapping[Table, Rows] = {}
         self.key_map = KeyMap()
         #: Model label -> keys of the rows here that make way for a record.
         self.displaced: dict[str, list[Plain]] = {}
@@ -138,6 +108,7 @@ class MatchedRows(Resolver):
         return has_identity(table)
 
     def resolve(self, tables: Mapping[Table, Rows]) -> None:
+        self._rows = tables
         waiting = {table: rows for table, rows in tables.items() if table.label not in babybuddy.ATTACHED}
         while ready := [table for table in waiting if self._is_ready(table, waiting)]:
             for table in ready:
@@ -236,12 +207,15 @@ class MatchedRows(Resolver):
             return
         #: Key of a record whose row is plainly another record -> digest of its values.
         strangers: dict[Plain, bytes] = {}
+        moved = self._moved(table)
         for batch in rows():
             remapped = self.key_map.remap_references(table, [row for row in batch if row[0] not in own])
             others: list[Row] = []
             for keys in self._database.portions(table, [row[0] for row in remapped]):
                 current = self._database.rows_by_key(table, keys)
-                others += [row for row in remapped if row[0] in current and is_another(current[row[0]], row)]
+                for row in remapped:
+                    if row[0] in current and is_another(current[row[0]], _with(row, moved)):
+                        others.append(row)
             for row, matches in zip(others, self.matches(table, others, groups), strict=True):
                 if not matches:  # otherwise its unique values say that it is that row after all
                     strangers[row[0]] = _digest(row, unknown)
@@ -250,6 +224,22 @@ class MatchedRows(Resolver):
             if key not in alike:
                 highest = alike[key] = self._fresh(table, key, highest)
             own[key] = alike[key]
+
+    def _moved(self, table: Table) -> dict[int, dict[Plain, Plain]]:
+        """Return the position of each reference by another field than the key -> value in the backup -> value here, of
+        the rows whose value the restore changes. So whoever refers to one by both values refers to the same row."""
+        moved: dict[int, dict[Plain, Plain]] = {}
+        for place, label, column in table.references_by_field:
+            values = moved.setdefault(place, {})
+            for target in [target for target in self._rows if target.label == label]:
+                there = target.columns.index(column)
+                for batch in self._rows[target]():
+                    rows = self.key_map.remap(target, batch)
+                    for keys in self._database.portions(target, [row[0] for row in rows]):
+                        current = self._database.rows_by_key(target, keys)
+                        here = {row[there]: current[row[0]][there] for row in rows if row[0] in current}
+                        values.update((value, other) for value, other in here.items() if value != other)
+        return moved
 
     def _rows_alike(
         self,
@@ -428,6 +418,13 @@ def _in_a_circle() -> str:
 
 def _claimed_twice(table: Table, key: Plain) -> str:
     return _("it matches row %(key)s here, as another record does") % {"key": table.key.shown(key)}
+
+
+def _with(row: Row, moved: Mapping[int, Mapping[Plain, Plain]]) -> Row:
+    """Return a row with some values exchanged. `moved`: position -> value -> the one in its place."""
+    if not moved:
+        return row
+    return tuple(moved.get(place, {}).get(value, value) for place, value in enumerate(row))
 
 
 def _highest(highest: Plain, rows: Iterable[Row]) -> Plain:

@@ -300,6 +300,24 @@ def test_what_belongs_to_what_is_kept_is_kept(host_db):
         assert owners() == sorted([*of_ben, *of_mia])
 
 
+def test_what_refers_to_a_child_of_another_name_is_no_other_record(host_db):
+    """The child was renamed, and with it the slug, by which others refer to it."""
+    a_family("Mia", dt.date(2024, 5, 5), 1, START)
+    plug_in_rows("Mia", "dad")
+
+    def rename(records):
+        records["core.child"][0]["fields"].update(first_name="Maria", slug="maria")
+        records["zoo.cot"][0]["fields"]["child"] = "maria"
+
+    before = snapshot()
+    keep_both(rewritten(take(), rename))
+    after = snapshot()
+    assert core.Child.objects.get().slug == zoo.Cot.objects.get().child_id == "maria"
+    assert {label: [*rows] for label, rows in after.items()} == {
+        label: [*rows] for label, rows in before.items()
+    }
+
+
 def test_keeping_both_twice_adds_nothing_twice(mia_over_ben):
     keep_both(mia_over_ben)
     once = snapshot()

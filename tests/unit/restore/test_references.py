@@ -10,7 +10,7 @@ from django.contrib.contenttypes.models import ContentType
 from backup import services
 from backup.exceptions import RecordsConflict
 from backup.options import Part, RestoreMode, RestoreOptions
-from backup.restore.identity import usable
+from backup.restore.apart import usable
 from backup.tables import Table
 from tests.support.backups import inspect, refused, restore, take
 from tests.support.snapshots import differences, snapshot
