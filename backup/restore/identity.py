@@ -105,7 +105,7 @@ class MatchedRows(Resolver):
     """Records are matched with rows by unique values, then by primary key."""
 
     def resolves(self, table: Table) -> bool:
-        return has_identity(table)
+        return has_identity(table) or bool(self._apart_by(table))
 
     def resolve(self, tables: Mapping[Table, Rows]) -> None:
         self._rows = tables
@@ -379,9 +379,6 @@ class MatchedRows(Resolver):
 class KeptRows(MatchedRows):
     """Like `MatchedRows`, but a row that is plainly another record stays. The record is then the row that is the same
     in all but its key, or it gets a fresh key."""
-
-    def resolves(self, table: Table) -> bool:
-        return super().resolves(table) or bool(apart_by(table))
 
     def _apart_by(self, table: Table) -> list[list[int]]:
         return apart_by(table)

@@ -600,3 +600,20 @@ def test_what_no_backup_holds_keeps_what_that_belongs_to(mia_over_zoe, settings)
     after = snapshot()
     assert (after["zoo.blanket"], after["zoo.cot"]) == (before["zoo.blanket"], before["zoo.cot"])
     assert {child.first_name for child in core.Child.objects.all()} == {"Mia", "Leo", "Zoe"}
+
+
+def test_what_no_backup_holds_keeps_what_has_the_number_of_another_one_of_a_plug_in(host_db, settings):
+    """A blanket of Ben's cot does not come to belong to Mia's."""
+    a_family("Mia", dt.date(2024, 5, 5), 1, START)
+    zoo.Cot.objects.create(pk=1, child_id="mia", text="of Mia")
+    file = take()
+    a_family("Ben", dt.date(2026, 1, 1), 1, START + dt.timedelta(days=400))
+    zoo.Cot.objects.create(pk=1, child_id="ben", text="of Ben")
+    zoo.Blanket.objects.create(cot_id=1)
+    settings.BACKUP_EXCLUDE = ["zoo.blanket"]
+    restore(file, clear=False)
+    assert zoo.Blanket.objects.get().cot.text == "of Ben"
+    assert {(cot.text, cot.child_id) for cot in zoo.Cot.objects.all()} == {
+        ("of Mia", "mia"),
+        ("of Ben", "ben"),
+    }
