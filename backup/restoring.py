@@ -257,7 +257,13 @@ def plan_of(
     with archive.completed():
         return build(
             RecordReader(
-                archive, validators, preview, report, database=database, as_it_was=options.as_it_was
+                archive,
+                validators,
+                preview,
+                report,
+                database=database,
+                as_it_was=options.as_it_was,
+                superuser=is_superuser(user),
             ),
             database,
             tables,

@@ -298,6 +298,13 @@ class Table:
         ]
 
     @cached_property
+    def belongs_by(self) -> list[int]:
+        """The positions in a row of what tells to which other rows it belongs, besides its key: see `Column.belongs`.
+        What a generic reference leads to is such a row, too."""
+        places = {place for place, column in enumerate(self.columns) if place and column.belongs}
+        return sorted(places.union(*self.generics))
+
+    @cached_property
     def key_is_data(self) -> bool:
         """Whether the primary key is itself data, as an API token is, so that another key cannot take its place."""
         field = self.key.field
@@ -310,19 +317,26 @@ class Table:
         before[1] = ',"fields":{' + before[1].removeprefix(",")
         return [text.encode() for text in before]
 
-    def batch_from(self, records: Sequence[Any], *, as_it_was: bool = False) -> Batch:
+    def batch_from(self, records: Sequence[Any], *, as_it_was: bool = False, superuser: bool = True) -> Batch:
         """Convert records of a file to a batch, with every value checked and in canonical form.
 
-        `as_it_was`: accept keys near the highest one of their column, since they were there before. Raises
-        `InvalidRecord` with model, key, field and reason.
+        `as_it_was`: accept keys near the highest one of their column, since they were there before. `superuser`: accept
+        keys up to `highest_usable_key`, not only up to `high_key`. Raises `InvalidRecord` with model, key, field and
+        reason.
         """
         batch = self._fast_batch(records)
         if batch is None:  # convert one by one, which is slow, to find the wrong record
             batch = list(zip(*map(self.row_from, records), strict=True))
-        limit = self.highest_usable_key
+        limit = self.highest_usable_key if superuser else self.high_key
         if limit is not None and not as_it_was and batch and max(batch[0]) > limit:
             key = next(key for key in batch[0] if key > limit)
-            raise self.invalid(_("its key is so high that soon no more entries could be added"), key)
+            if self.is_usable(key):
+                reason = _(
+                    "only a superuser can restore it, since its key is so high that few are left after it"
+                )
+            else:
+                reason = _("its key is so high that soon no more entries could be added")
+            raise self.invalid(reason, key)
         return batch
 
     def checked(self, batch: Batch) -> Batch | None:
@@ -331,7 +345,11 @@ class Table:
             batch = self._checked(batch)
         except (TypeError, ValueError, AttributeError):
             return None
-        return None if self.is_numbered and max(batch[0]) > self.highest_usable_key else batch
+        return batch if self.is_usable(max(batch[0])) else None
+
+    def is_usable(self, key: Any) -> bool:
+        """Tell whether a record may have a key, as far as there is room for others after it."""
+        return self.highest_usable_key is None or key <= self.highest_usable_key
 
     @property
     def is_numbered(self) -> bool:
@@ -341,12 +359,23 @@ class Table:
     @cached_property
     def highest_usable_key(self) -> int | None:
         """The highest key that a record may have, so that there is room for keys after it; None if the database does
-        not give the keys. The last thousandth of the column's range is reserved.
+        not give the keys. The last thousand keys of the column's range are reserved, of a small one a thousandth.
         """
         field = self.key.field
         if not isinstance(field, AutoField | BigAutoField | SmallAutoField):
             return None
-        return HIGHEST[field.get_internal_type()] // 1000 * 999
+        highest = HIGHEST[field.get_internal_type()]
+        return highest - min(1000, highest // 1000)
+
+    @cached_property
+    def high_key(self) -> int | None:
+        """The highest key that everybody may bring in, which leaves a thousandth of the column's range; None if the
+        database does not give the keys. It is lower than `highest_usable_key`, since from then on a site gives higher
+        keys, and has to be able to restore its own backups anywhere.
+        """
+        if self.highest_usable_key is None:
+            return None
+        return HIGHEST[self.key.field.get_internal_type()] // 1000 * 999
 
     def _fast_batch(self, records: Sequence[Any]) -> Batch | None:
         """Convert records one column at a time; returns None if one of them does not have the form of a record."""

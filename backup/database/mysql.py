@@ -6,7 +6,7 @@ Longer than most modules, to keep all that is special about this engine in one p
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -296,8 +296,15 @@ class MySQL(Database):
                 finally:
                     if self.is_usable():
                         self._set({"lock_wait_timeout": before})
-        with super().restoring(tables):
-            yield
+        keys: dict[Table, int] = {}
+        try:
+            with super().restoring(tables):
+                keys = self.next_keys(tables)  # nobody else can raise them any more
+                yield
+        except BaseException:
+            with suppress(DatabaseError):  # the first error is the one to tell
+                self.set_next_keys(keys)  # which are not rolled back with the rows
+            raise
 
     def acts_on_delete(self) -> bool:
         # Foreign keys do not cascade while they are not checked: see `restore_settings`.

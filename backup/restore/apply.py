@@ -40,10 +40,10 @@ def next_keys(plan: Plan, database: Database) -> dict[Table, int]:
     """
     keys = {}
     for table in [*plan.tables, *plan.emptied] if plan.mode.clears else ():
-        if table.highest_usable_key is not None:
+        if table.high_key is not None:
             highest = max(int(database.highest_key(table) or 0), plan.highest_left_out.get(table.label, 0))
             key = plan.metadata.next_keys.get(table.label) or 1 + highest
-            keys[table] = key if plan.options.as_it_was else min(key, table.highest_usable_key)
+            keys[table] = key if plan.options.as_it_was else min(key, table.high_key)
     return keys
 
 

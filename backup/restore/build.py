@@ -20,10 +20,11 @@ from ..options import Places, RestoreMode, RestoreOptions
 from ..scope import part_of
 from ..tables import Row, Table, owner_of_keys, places_in_words
 from .accounts import account_changes, in_words, passwords_since
+from .apart import has_identity
 from .batches import Spool
 from .collation import collation_conflict, collation_conflicts, is_same_text, merge, too_narrow
 from .compare import TextComparison
-from .identity import RESOLVERS, Conflict, Resolver, has_identity
+from .identity import RESOLVERS, Conflict, Resolver
 from .left_behind import generics_left_behind, keys_going, left_behind, referring_to
 from .pack import pack_all
 from .parts import Others, labels_referred_to, with_owners

@@ -10,9 +10,10 @@
   match one row. If the row of rule 2 is plainly another record (see `babybuddy.apart`), it is replaced.
   Where unique values are keys of one another in a circle, it is begun with those that are not. If that does not settle
   it, that is a conflict, too.
-- Keep both (`KeptRows`): the same, but a row that is plainly another record stays, and the record gets a fresh key. If
-  a row here is the same in all but its key, including tags and the like, the record is that row, since it has been
-  restored this way before.
+- Keep both (`KeptRows`): the same, but a row that is plainly another record stays, and the record gets a fresh key. Of
+  models that the host's table does not know, a row is another record if it belongs to another row: so what belongs to
+  a row that stays, stays, too. If a row here is the same in all but its key, including tags and the like, the record is
+  that row, since it has been restored this way before.
 
 To add a mode of restore, add a `Resolver` to `RESOLVERS`.
 """
@@ -30,13 +31,13 @@ from .. import babybuddy
 from ..database import MAX_NAMED, Database
 from ..kinds import INTEGER, TEXT, Plain
 from ..options import RestoreMode
-from ..tables import Row, Table, describe, owner_of_keys
+from ..tables import Row, Table, describe
+from .apart import Groups, apart_by, are_apart, has_identity, unresolved_places, usable
 from .key_map import KeyMap, owner_of
 
-#: Sets of columns, as positions in a row, see `Table.uniques`.
-Groups = Sequence[tuple[int, ...]]
-#: How often tables whose unique values are keys of one another are resolved, before it is given up.
-MOST_ROUNDS = 10
+#: How often tables whose rows are told apart by keys of one another are resolved, before it is given up. A tree takes
+#: as many rounds as it has levels.
+MOST_ROUNDS = 100
 
 #: Yields a table's rows as the backup has them, from the first one each time that it is called.
 Rows = Callable[[], Iterator[list[Row]]]
@@ -63,29 +64,6 @@ class Conflict:
         return describe(label, self.row[0], None, self.reason)
 
 
-def has_identity(table: Table) -> bool:
-    """Tell whether something else than the primary key can identify a row of this model."""
-    return bool(table.uniques) or table.key_is_data or bool(table.key.refers_to)
-
-
-def usable(table: Table, unresolved: Iterable[Table]) -> Groups:
-    """Return the sets of unique columns that hold no key of tables whose records are still to be resolved; none if the
-    key of the table is such a key."""
-    labels = {other.label for other in unresolved if not other.key.refers_to}
-    places = {place for place, label in table.references if owner_of_keys(label) in labels}
-    places |= {place for _type_place, place in table.generics if labels}
-    return [group for group in table.uniques if places.isdisjoint({0, *group})]
-
-
-def _apart_by(apart: Sequence[Sequence[int]]) -> Callable[[Row, Row], bool] | None:
-    return (lambda current, row: are_apart(current, row, apart)) if apart else None
-
-
-def are_apart(current: Row, row: Row, apart: Sequence[Sequence[int]]) -> bool:
-    """Tell whether two rows are plainly different records. `apart`: see `babybuddy.apart`."""
-    return bool(apart) and all(any(current[place] != row[place] for place in places) for places in apart)
-
-
 class Resolver:
     """Decides, table by table in dependency order, which rows the records of a backup are.
 
@@ -95,6 +73,8 @@ class Resolver:
     def __init__(self, database: Database, in_use: Set[str] = frozenset()) -> None:
         self._database = database
         self._in_use = in_use
+        #: All tables that are resolved, with the backup's records.
+        self._rows: Mapping[Table, Rows] = {}
         self.key_map = KeyMap()
         #: Model label -> keys of the rows here that make way for a record.
         self.displaced: dict[str, list[Plain]] = {}
@@ -125,26 +105,36 @@ class MatchedRows(Resolver):
     """Records are matched with rows by unique values, then by primary key."""
 
     def resolves(self, table: Table) -> bool:
-        return has_identity(table)
+        return has_identity(table) or bool(self._apart_by(table))
 
     def resolve(self, tables: Mapping[Table, Rows]) -> None:
-        waiting = {**tables}
-        for table, rows in tables.items():
-            if len(usable(table, waiting)) == len(table.uniques):
-                del waiting[table]
-                self._resolve(table, rows, table.uniques)
+        self._rows = tables
+        waiting = {table: rows for table, rows in tables.items() if table.label not in babybuddy.ATTACHED}
+        while ready := [table for table in waiting if self._is_ready(table, waiting)]:
+            for table in ready:
+                self._resolve(table, waiting.pop(table), table.uniques)
         if waiting:
             self._resolve_circle(waiting)
+        for table, rows in tables.items():  # what they are attached to is known now
+            if table.label in babybuddy.ATTACHED:
+                self._resolve(table, rows, table.uniques)
+
+    def _is_ready(self, table: Table, unresolved: Iterable[Table]) -> bool:
+        """Tell whether nothing that tells which row a record is depends on tables that are still to be resolved."""
+        places = {*chain.from_iterable([*table.uniques, *self._apart_by(table)])}
+        return not places or unresolved_places(table, unresolved).isdisjoint({0, *places})
 
     def _resolve_circle(self, tables: Mapping[Table, Rows]) -> None:
-        """Resolve tables whose unique values are keys of one another: first by those that are not, then by all of them,
-        with the keys that this gave, until none of these changes."""
+        """Resolve tables whose rows are told apart by keys of one another: first by what is no such key, then by all of
+        it, with the keys that this gave, until none of these changes."""
         known = len(self.conflicts)
         waiting = {**tables}
-        while ready := {table: groups for table in waiting if (groups := usable(table, waiting))}:
-            for table, groups in ready.items():
+        while ready := [table for table in waiting if usable(table, waiting)] or [*waiting]:
+            for table in ready:
+                groups, unknown = usable(table, waiting), unresolved_places(table, waiting)
+                self._resolve(table, tables[table], groups, unknown)
+            for table in ready:
                 del waiting[table]
-                self._resolve(table, tables[table], groups)
         for _round in range(MOST_ROUNDS):
             del self.conflicts[known:]
             before = {table: self.key_map.of(table.label) for table in tables}
@@ -160,8 +150,9 @@ class MatchedRows(Resolver):
                 if len(rows_here) > 1:
                     self._conflict(table, row, [*rows_here], _in_a_circle())
 
-    def _resolve(self, table: Table, rows: Rows, groups: Groups) -> None:
-        """Resolve the records of a table by some groups of unique columns, anew if they were resolved before."""
+    def _resolve(self, table: Table, rows: Rows, groups: Groups, unknown: Set[int] = frozenset()) -> None:
+        """Resolve the records of a table by some groups of unique columns, anew if they were resolved before.
+        `unknown`: the positions of what cannot tell yet, see `unresolved_places`."""
         #: Key in the backup -> key here.
         own: dict[Plain, Plain] = {}
         #: Key of a row here -> key of the record that it is, if the two differ.
@@ -177,7 +168,7 @@ class MatchedRows(Resolver):
         if claimed and not table.key_is_data:
             highest = self._rehouse(table, rows, groups, claimed, own, highest)
         if not table.key.refers_to:  # otherwise it follows the row that it refers to
-            self._keep(table, rows, groups, own, highest)
+            self._keep(table, rows, groups, own, highest, unknown)
             self.key_map.put(table, own)
 
     def _rehouse(
@@ -201,38 +192,68 @@ class MatchedRows(Resolver):
         return highest
 
     def _keep(
-        self, table: Table, rows: Rows, groups: Groups, own: dict[Plain, Plain], highest: Plain
+        self,
+        table: Table,
+        rows: Rows,
+        groups: Groups,
+        own: dict[Plain, Plain],
+        highest: Plain,
+        unknown: Set[int],
     ) -> None:
         """Keep the rows that are another record: the record that has their key gets another one, or is the row that is
         the same in all but its key, since it has been restored this way before."""
-        is_another = self._is_another(table)
-        if is_another is None:
+        is_another = self._is_another(table, unknown)
+        if is_another is None or table.key_is_data:
             return
         #: Key of a record whose row is plainly another record -> digest of its values.
         strangers: dict[Plain, bytes] = {}
+        moved = self._moved(table)
         for batch in rows():
             remapped = self.key_map.remap_references(table, [row for row in batch if row[0] not in own])
             others: list[Row] = []
             for keys in self._database.portions(table, [row[0] for row in remapped]):
                 current = self._database.rows_by_key(table, keys)
-                others += [row for row in remapped if row[0] in current and is_another(current[row[0]], row)]
+                for row in remapped:
+                    if row[0] in current and is_another(current[row[0]], _with(row, moved)):
+                        others.append(row)
             for row, matches in zip(others, self.matches(table, others, groups), strict=True):
                 if not matches:  # otherwise its unique values say that it is that row after all
-                    strangers[row[0]] = _digest(row)
-        alike = self._rows_alike(table, rows, strangers, own) if strangers else {}
+                    strangers[row[0]] = _digest(row, unknown)
+        alike = self._rows_alike(table, rows, strangers, own, unknown) if strangers else {}
         for key in strangers:
             if key not in alike:
                 highest = alike[key] = self._fresh(table, key, highest)
             own[key] = alike[key]
 
+    def _moved(self, table: Table) -> dict[int, dict[Plain, Plain]]:
+        """Return the position of each reference by another field than the key -> value in the backup -> value here, of
+        the rows whose value the restore changes. So whoever refers to one by both values refers to the same row."""
+        moved: dict[int, dict[Plain, Plain]] = {}
+        for place, label, column in table.references_by_field:
+            values = moved.setdefault(place, {})
+            for target in [target for target in self._rows if target.label == label]:
+                there = target.columns.index(column)
+                for batch in self._rows[target]():
+                    rows = self.key_map.remap(target, batch)
+                    for keys in self._database.portions(target, [row[0] for row in rows]):
+                        current = self._database.rows_by_key(target, keys)
+                        here = {row[there]: current[row[0]][there] for row in rows if row[0] in current}
+                        values.update((value, other) for value, other in here.items() if value != other)
+        return moved
+
     def _rows_alike(
-        self, table: Table, rows: Rows, strangers: Mapping[Plain, bytes], own: Mapping[Plain, Plain]
+        self,
+        table: Table,
+        rows: Rows,
+        strangers: Mapping[Plain, bytes],
+        own: Mapping[Plain, Plain],
+        unknown: Set[int],
     ) -> dict[Plain, Plain]:
         """Return key of a record -> key of the row here that is the same in all but its key. Each row is used once."""
         wanted = {*strangers.values()}
         candidates: dict[Plain, bytes] = {}
         for columns in self._database.batches(table):
-            digests = {row[0]: _digest(row) for row in zip(*columns, strict=True)}
+            digests = {row[0]: _digest(row, unknown) for row in zip(*columns, strict=True)}
             candidates.update((key, digest) for key, digest in digests.items() if digest in wanted)
         taken = {*own.values()}
         for batch in rows() if candidates else ():
@@ -270,11 +291,17 @@ class MatchedRows(Resolver):
                             attached_texts[keys[str(row[place])]].append(f"{other.label} {rest!r}")
         return {key: _digest((key, digests[key], *sorted(texts))) for key, texts in attached_texts.items()}
 
-    def _is_another(self, table: Table) -> Callable[[Row, Row], bool] | None:
-        """Return a function that tells whether a row here is another record than the one with its key in the backup,
-        and stays; None if none is. Here, a row that is plainly another record is replaced, unless rows refer to it that
-        are not restored."""
-        return _apart_by(babybuddy.apart(table)) if table.label in self._in_use else None
+    def _apart_by(self, table: Table) -> list[list[int]]:
+        """Return what tells that a row here is another record than the one with its key in the backup, and stays; [] if
+        none does. Here, a row that is plainly another record is replaced, unless rows refer to it that are not
+        restored."""
+        return apart_by(table) if table.label in self._in_use else []
+
+    def _is_another(self, table: Table, unknown: Set[int]) -> Callable[[Row, Row], bool] | None:
+        """Return a function that tells whether a row here is another record, as far as that is known; None if none
+        is."""
+        sets = [[place for place in places if place not in unknown] for places in self._apart_by(table)]
+        return (lambda current, row: are_apart(current, row, sets)) if sets else None
 
     def _claim(
         self,
@@ -353,11 +380,8 @@ class KeptRows(MatchedRows):
     """Like `MatchedRows`, but a row that is plainly another record stays. The record is then the row that is the same
     in all but its key, or it gets a fresh key."""
 
-    def resolves(self, table: Table) -> bool:
-        return super().resolves(table) or bool(babybuddy.apart(table))
-
-    def _is_another(self, table: Table) -> Callable[[Row, Row], bool] | None:
-        return _apart_by(babybuddy.apart(table))
+    def _apart_by(self, table: Table) -> list[list[int]]:
+        return apart_by(table)
 
 
 class BackupKeys(KeptRows):
@@ -367,7 +391,10 @@ class BackupKeys(KeptRows):
     def resolves(self, table: Table) -> bool:
         return table.label in self._in_use
 
-    def _is_another(self, table: Table) -> Callable[[Row, Row], bool]:
+    def _apart_by(self, table: Table) -> list[list[int]]:
+        return []
+
+    def _is_another(self, table: Table, unknown: Set[int]) -> Callable[[Row, Row], bool]:
         return lambda current, row: True
 
 
@@ -390,11 +417,19 @@ def _claimed_twice(table: Table, key: Plain) -> str:
     return _("it matches row %(key)s here, as another record does") % {"key": table.key.shown(key)}
 
 
+def _with(row: Row, moved: Mapping[int, Mapping[Plain, Plain]]) -> Row:
+    """Return a row with some values exchanged. `moved`: position -> value -> the one in its place."""
+    if not moved:
+        return row
+    return tuple(moved.get(place, {}).get(value, value) for place, value in enumerate(row))
+
+
 def _highest(highest: Plain, rows: Iterable[Row]) -> Plain:
     keys = [row[0] for row in rows if isinstance(row[0], int)]
     return max([*keys, highest or 0])
 
 
-def _digest(row: Row) -> bytes:
-    """Return a digest of the values of a row, without its key."""
-    return hashlib.blake2b(repr(row[1:]).encode(), digest_size=16).digest()
+def _digest(row: Row, without: Set[int] = frozenset()) -> bytes:
+    """Return a digest of the values of a row, without its key and some others."""
+    values = tuple(value for place, value in enumerate(row) if place and place not in without)
+    return hashlib.blake2b(repr(values).encode(), digest_size=16).digest()

@@ -8,9 +8,9 @@ from ..database import Database
 from ..options import Part
 from ..scope import part_of
 from ..tables import Batch, Table
+from .apart import has_identity
 from .batches import Spool
 from .compare import TextComparison
-from .identity import has_identity
 from .plan import Identical, between_name, packed_name
 from .records import RecordReader
 

@@ -16,7 +16,8 @@ from django.utils.translation import gettext as _
 from ..database import Database
 from ..kinds import INTEGER, NATURAL, Plain
 from ..tables import Batch, Table, owner_of_keys
-from .identity import MatchedRows, usable
+from .apart import usable
+from .identity import MatchedRows
 from .key_map import KeyMap, owner_of
 from .records import RecordReader
 

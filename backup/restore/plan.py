@@ -17,8 +17,9 @@ from ..exceptions import BackupError
 from ..kinds import Plain
 from ..options import RestoreMode, RestoreOptions
 from ..tables import Row, Table
+from .apart import are_apart
 from .batches import ComparedBatch, Spool
-from .identity import Conflict, are_apart
+from .identity import Conflict
 from .key_map import KeyMap
 from .preview import PreviewCollector
 from .records import Merged, Renamed

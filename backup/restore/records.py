@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import compress, islice
 from typing import Any
 
+from django.utils.translation import gettext as _
+
 from ..archive.reader import Archive
 from ..babybuddy import Validators
 from ..database import Database
 from ..kinds import INTEGER, Plain
-from ..tables import Batch, Row, Table, in_order
+from ..tables import Batch, Row, Table, describe, in_order
 from .batches import Report, UniqueKeys
 from .preview import PreviewCollector
 from .values import ValueChecks
@@ -26,8 +28,8 @@ class RecordReader:
 
     `validators`: those of the host, see `values`; None accepts every value that a database can hold. `database`: if
     given, numbers and durations that it cannot hold are refused, too. `preview`, `report`: are informed of what was
-    read; either may be None. `as_it_was`: see `RestoreOptions`. `merged`, `renamed`:
-    see the attributes.
+    read; either may be None. `as_it_was`: see `RestoreOptions`. `superuser`: see `Table.batch_from`. `merged`,
+    `renamed`: see the attributes.
     """
 
     def __init__(
@@ -39,11 +41,14 @@ class RecordReader:
         *,
         database: Database | None = None,
         as_it_was: bool = False,
+        superuser: bool = True,
         merged: Merged | None = None,
         renamed: Renamed | None = None,
     ) -> None:
         self.archive = archive
-        self._as_it_was = as_it_was
+        self._as_it_was, self._superuser = as_it_was, superuser
+        #: A warning for each model with keys that are so high that few are left after them.
+        self._high_keys: dict[str, str] = {}
         #: Model label -> key of a record that was merged -> key of the record that it was merged with.
         self.merged: Merged = merged or {}
         #: (Model label, name of a field) -> a value in the backup, such as the name of a file -> that value here.
@@ -58,7 +63,7 @@ class RecordReader:
     @property
     def warnings(self) -> list[str]:
         """Warnings about the values that were read."""
-        return self._checks.warnings if self._checks else []
+        return [*self._high_keys.values(), *(self._checks.warnings if self._checks else ())]
 
     def quiet(self) -> RecordReader:
         """Return a reader of the same records without preview and report."""
@@ -67,6 +72,7 @@ class RecordReader:
             self._validators,
             database=self._database,
             as_it_was=self._as_it_was,
+            superuser=self._superuser,
             merged=self.merged,
             renamed=self.renamed,
         )
@@ -105,7 +111,10 @@ class RecordReader:
 
         Raises `InvalidRecord`.
         """
-        batch = table.batch_from(records, as_it_was=self._as_it_was)
+        batch = table.batch_from(records, as_it_was=self._as_it_was, superuser=self._superuser)
+        if table.high_key is not None and batch and not self._as_it_was and max(batch[0]) > table.high_key:
+            reason = _("its key is so high that few are left after it")
+            self._high_keys[table.label] = describe(table.label, max(batch[0]), None, reason)
         if self._checks and not validated:
             self._checks.check(table, batch)
         if self._merges(table):

@@ -14,6 +14,7 @@ from backup import services
 from backup.database import database_of
 from backup.exceptions import Busy, InvalidBackup, InvalidRecord, RecordsRefused
 from backup.options import Part, RestoreMode, RestoreOptions
+from backup.proof import Verdict
 from backup.safety_copy import SafetyCopy
 from backup.scope import models_in_scope
 from backup.tables import HIGHEST, Table
@@ -133,6 +134,32 @@ def test_a_restore_that_fails_leaves_keys_that_are_free(family):
     assert enter() >= keys["core.note"]
 
 
+@pytest.mark.parametrize("clear", [True, False])
+def test_a_restore_that_is_refused_leaves_the_next_keys_as_they_were(family, clear):
+    file = take()
+    core.Note.objects.filter(pk=enter()).delete()
+    keys, before = next_keys(), snapshot()
+
+    def break_it(records):
+        with_key(2_000_000_000)(records)
+        records["core.note"][0]["fields"]["child"] = 987654
+
+    refused(rewritten(file, break_it, without_next_keys), RecordsRefused, clear=clear)
+    assert next_keys() == keys
+    assert not differences(before, snapshot())
+    restore(rewritten(file, with_key(2_000_000_000), without_next_keys), clear=clear)
+    high = next_keys()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SafetyCopy, "make_sure", refuse)
+        with pytest.raises(Busy):
+            services.undo_restore()
+    assert next_keys() == high
+
+
+def refuse(copy):
+    raise Busy("just before the commit")
+
+
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="the others have no sequences")
 @pytest.mark.parametrize("clear", [True, False])
 def test_a_restore_that_fails_just_before_the_commit_leaves_the_sequences_as_they_were(
@@ -229,6 +256,36 @@ def test_a_safety_copy_with_the_highest_key_can_be_undone_to(family):
     file = take()
     core.Note.objects.filter(pk=highest).delete()
     refused(file, InvalidRecord)
+
+
+def test_what_a_site_gives_after_the_highest_key_that_all_may_bring_can_be_restored(family):
+    """And proved, by superusers; staff can restore it as long as such records are here already."""
+    staff = User.objects.create_user("staff", is_staff=True)
+    entries = RestoreOptions(RestoreMode.CLEAR, (Part.ENTRIES,))
+
+    def restored(file, user):
+        file.seek(0)
+        return services.restore_backup(file, entries, user=user)
+
+    restored(rewritten(take(), with_key(NOTE.high_key), without_next_keys), staff)
+    assert enter() == NOTE.high_key + 1
+    file, before = take(), snapshot()
+    assert services.prove_backup(file).verdict is Verdict.PROVED
+    core.Note.objects.filter(pk__gte=NOTE.high_key).delete()
+    with pytest.raises(InvalidRecord, match=f"core.note {NOTE.high_key + 1}: only a superuser"):
+        restored(file, staff)
+    result = restored(file, None)
+    (warning,) = [line for line in result.warnings if "core.note" in line]
+    assert f"core.note {NOTE.high_key + 1}: its key is so high that few are left" in warning
+    assert not differences(before, snapshot())
+    assert enter() == NOTE.high_key + 2
+
+
+def test_a_key_with_few_after_it_is_refused(family):
+    error = refused(rewritten(take(), with_key(NOTE.highest_usable_key + 1)), InvalidRecord)
+    assert "no more entries could be added" in error.message
+    restore(rewritten(take(), with_key(NOTE.highest_usable_key), without_next_keys), clear=False)
+    assert [enter() for _ in range(3)][-1] == NOTE.highest_usable_key + 3
 
 
 @pytest.mark.skipif(connection.vendor != "mysql", reason="the others put keys back in the transaction itself")

@@ -4,6 +4,7 @@ import datetime as dt
 
 import pytest
 from core import models as core
+from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Group, Permission, User
 from django.contrib.contenttypes.models import ContentType
 from rest_framework.authtoken.models import Token
@@ -237,6 +238,84 @@ def test_entries_since_a_crash_are_kept(host_db):
     assert core.Child.objects.count() == 1
     assert core.Feeding.objects.count() == 14
     assert User.objects.count() == 1
+
+
+def signs(*targets):
+    """A sign at each of some rows, each with one more at itself, under the same numbers each time."""
+    zoo.Sign.objects.all().delete()
+    first = [zoo.Sign(pk=n, target=target, text=f"at {target}") for n, target in enumerate(targets, 1)]
+    more = [zoo.Sign(pk=10 + sign.pk, target=sign, text=f"more {sign.text}") for sign in first]
+    zoo.Sign.objects.bulk_create([*more, *first])
+
+
+def plug_in_rows(name, username):
+    """Rows of a plug-in that belong to a child and to a user: directly, by a key, by another field, in a chain."""
+    user = User.objects.create_user(username, id=50)
+    zoo.Cot.objects.bulk_create([zoo.Cot(pk=1, child_id=name.lower(), text=f"cot of {name}")])
+    zoo.Blanket.objects.bulk_create([zoo.Blanket(pk=n, cot_id=1) for n in (1, 2)])
+    badge = zoo.Badge.objects.create(user=user, text=username)
+    LogEntry.objects.bulk_create([LogEntry(pk=1, user=user, action_flag=1, object_repr=username)])
+    signs(core.Child.objects.get(), core.Feeding.objects.get(pk=1), zoo.Cot.objects.get(), badge)
+
+
+def owners():
+    """What each row of a plug-in belongs to, by names in place of keys."""
+
+    def named(row):
+        if isinstance(row, zoo.Sign):
+            return f"{row.text} -> {named(row.target)}"
+        return getattr(row, "notes", None) or str(getattr(row, "text", row))
+
+    return sorted(
+        [
+            *(f"{cot.text} {cot.child.first_name}" for cot in zoo.Cot.objects.all()),
+            *(f"blanket {blanket.cot.text}" for blanket in zoo.Blanket.objects.all()),
+            *(f"badge {badge.text} {badge.user.username}" for badge in zoo.Badge.objects.all()),
+            *(f"log {entry.object_repr} {entry.user.username}" for entry in LogEntry.objects.all()),
+            *map(named, zoo.Sign.objects.all()),
+        ]
+    )
+
+
+def test_what_belongs_to_what_is_kept_is_kept(host_db):
+    """Whatever model it is of: nothing here comes to belong to what the backup brings, nor the other way round."""
+    a_family("Mia", dt.date(2024, 5, 5), 2, START)
+    plug_in_rows("Mia", "dad")
+    file, of_mia = take(), owners()
+    for model in (zoo.Cot, zoo.Badge, LogEntry):
+        model.objects.all().delete()
+    User.objects.get(username="dad").delete()
+    a_family("Ben", dt.date(2026, 1, 1), 3, START + dt.timedelta(days=400))
+    plug_in_rows("Ben", "nanny")
+    before, of_ben = snapshot(), owners()
+    file.seek(0)
+    plan = services.inspect_backup(file, RestoreOptions(RestoreMode.KEEP_BOTH))
+    changed = [label for label, changes in plan.changes.items() if changes.changed or changes.removed]
+    assert not changed
+    for _ in range(2):
+        keep_both(file)
+        after = snapshot()
+        for label, rows in before.items():
+            assert {key: after[label].get(key) for key in rows} == rows, f"{label}: nothing is lost"
+        assert owners() == sorted([*of_ben, *of_mia])
+
+
+def test_what_refers_to_a_child_of_another_name_is_no_other_record(host_db):
+    """The child was renamed, and with it the slug, by which others refer to it."""
+    a_family("Mia", dt.date(2024, 5, 5), 1, START)
+    plug_in_rows("Mia", "dad")
+
+    def rename(records):
+        records["core.child"][0]["fields"].update(first_name="Maria", slug="maria")
+        records["zoo.cot"][0]["fields"]["child"] = "maria"
+
+    before = snapshot()
+    keep_both(rewritten(take(), rename))
+    after = snapshot()
+    assert core.Child.objects.get().slug == zoo.Cot.objects.get().child_id == "maria"
+    assert {label: [*rows] for label, rows in after.items()} == {
+        label: [*rows] for label, rows in before.items()
+    }
 
 
 def test_keeping_both_twice_adds_nothing_twice(mia_over_ben):
@@ -521,3 +600,20 @@ def test_what_no_backup_holds_keeps_what_that_belongs_to(mia_over_zoe, settings)
     after = snapshot()
     assert (after["zoo.blanket"], after["zoo.cot"]) == (before["zoo.blanket"], before["zoo.cot"])
     assert {child.first_name for child in core.Child.objects.all()} == {"Mia", "Leo", "Zoe"}
+
+
+def test_what_no_backup_holds_keeps_what_has_the_number_of_another_one_of_a_plug_in(host_db, settings):
+    """A blanket of Ben's cot does not come to belong to Mia's."""
+    a_family("Mia", dt.date(2024, 5, 5), 1, START)
+    zoo.Cot.objects.create(pk=1, child_id="mia", text="of Mia")
+    file = take()
+    a_family("Ben", dt.date(2026, 1, 1), 1, START + dt.timedelta(days=400))
+    zoo.Cot.objects.create(pk=1, child_id="ben", text="of Ben")
+    zoo.Blanket.objects.create(cot_id=1)
+    settings.BACKUP_EXCLUDE = ["zoo.blanket"]
+    restore(file, clear=False)
+    assert zoo.Blanket.objects.get().cot.text == "of Ben"
+    assert {(cot.text, cot.child_id) for cot in zoo.Cot.objects.all()} == {
+        ("of Mia", "mia"),
+        ("of Ben", "ben"),
+    }
