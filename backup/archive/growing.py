@@ -118,13 +118,13 @@ class GrowingArchive(Archive):
                 self._file.seek(start + size)
                 block = self._file.read(min(BLOCK, end - start - size))
                 if not block:
-                    raise damaged()
+                    raise damaged(member.file)
                 size += len(block)
                 yield block
             if is_complete:
                 return
             if not self._follow():
-                raise damaged()
+                raise damaged(member.file)
 
     def _check_count(self, member: Records, count: int) -> None:
         """Do nothing, since how many there are was only expected."""

@@ -72,6 +72,12 @@ def build(
             )
         )
     restored, emptied, warnings = _divide(metadata, chosen, mode)
+    in_part = {place.model for place in metadata.left_out.named if place.pk is None and place.field is None}
+    if lossy := [table.label for table in restored if table.label in in_part] if mode.clears else []:
+        text = _(
+            "These models come back in part only, but all of their records here would be deleted: %(models)s."
+        )
+        warnings.append(text % {"models": ", ".join(lossy)})
     merge_warnings = merge(reader, database, restored) if options.merge_tags else []
     # At the same site, clearing brings back the keys that rows of excluded models have referred to all along.
     is_of_others = not options.as_it_was and not (mode.clears and metadata.instance == site)
