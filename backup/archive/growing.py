@@ -73,7 +73,7 @@ class GrowingArchive(Archive):
         the child's messages, and raises the error that it reports."""
         self.metadata = parse_metadata(content)
         self.key, self.is_encrypted = None, False
-        self._limits, self._photos, self._entries = limits, None, {}
+        self._limits, self._photos, self._entries, self._remaining = limits, None, {}, {}
         self._file, self._messages = file, messages
         #: File of a member -> where its text begins and ends, and whether it is complete.
         self._parts: dict[str, tuple[int, int, bool]] = {}

@@ -218,13 +218,12 @@ class Archive:
             raise DamagedBackup(
                 _("The file is damaged: part of it is missing or was changed."), offer=""
             ) from cause
-        more = ", …" if len(names) > MOST_NAMED else ""
         raise DamagedBackup(
             _(
-                "The file is cut off or damaged: the end of the ZIP is missing or was changed. A download that was "
-                "interrupted, or a full disk, leaves such a file. These files at its beginning are there: %(files)s."
-            )
-            % {"files": ", ".join(names[:MOST_NAMED]) + more}
+                "The end of the file is missing or damaged, as after a download that was interrupted, or on a full "
+                "disk. It begins with these files."
+            ),
+            [*names[:MOST_NAMED], *(["…"] if len(names) > MOST_NAMED else [])],
         ) from cause
 
     def __enter__(self) -> Archive:
@@ -236,10 +235,9 @@ class Archive:
         if self._remains:
             self._remains.close()
 
-    @property
-    def is_in_part(self) -> bool:
-        """Whether `leave_out_damaged` has left something out."""
-        return bool(self._remaining)
+    def is_in_part(self, label: str) -> bool:
+        """Tell whether `leave_out_damaged` has left out records of a model."""
+        return self.metadata.models[label].file in self._remaining
 
     @property
     def unpacked_size(self) -> int:
@@ -249,6 +247,8 @@ class Archive:
     def _key_of(self, members: list[tuple[str, zipfile.ZipInfo]], keys: Keys) -> Key:
         """Return the key that opens the metadata. Raises `KeyNeeded`, `WrongKey`."""
         info = self._metadata_of(members)
+        if info is not None:
+            self._check_entry(info)
         encryption.check_available()
         key_id = encryption.key_id_in(self._zip.comment) or encryption.key_id_in(self._readme_of(members))
         opens = partial(self._opens, info)
@@ -283,7 +283,6 @@ class Archive:
     def _opens(self, info: zipfile.ZipInfo | None, key: Key) -> bool:
         if info is None:
             return False
-        self._check_entry(info)
         try:
             with _zip_errors(METADATA), self._zip.open(encryption.raw(info)) as file:
                 return encryption.opens(file, info, key)
@@ -391,7 +390,8 @@ class Archive:
             raise InvalidBackup(
                 _("“%(name)s” is compressed in a way that backups do not use.") % {"name": name}
             )
-        if info.header_offset < 0 or info.header_offset + info.compress_size > self._size:
+        end = info.header_offset if self._lenient else info.header_offset + info.compress_size
+        if info.header_offset < 0 or end > self._size:
             raise damaged(info.filename)
         if (info.external_attr >> 16) & 0o170000 not in (0, 0o100000, 0o040000):
             raise foreign.is_link(name)
