@@ -533,7 +533,7 @@ class Archive:
         Records just before the place where damage shows may be damaged, too, in a way that nobody can tell.
         """
         models, left_out = dict(self.metadata.models), self.metadata.left_out
-        self._remains = tempfile.SpooledTemporaryFile(IN_MEMORY)
+        self._remains = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115  until the archive is closed
         for label, member in models.items():
             try:
                 for _block in self.read(member):

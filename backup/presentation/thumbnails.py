@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import io
 import threading
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from PIL import Image, ImageOps
 
@@ -47,13 +47,14 @@ def thumbnail(photo: BinaryIO) -> bytes | None:
     try:
         with _ONE_AT_A_TIME, Image.open(photo, formats=[*FORMATS]) as image:
             needed = 0
-            place = photo.tell()
+            file = cast(BinaryIO, image.fp)
+            place = file.tell()
             if image.info.get("progressive") or (
-                image.format == "JPEG" and _comes_in_scans(photo, len(image.getbands()))
+                image.format == "JPEG" and _comes_in_scans(file, len(image.getbands()))
             ):
                 # All is held, two bytes for each value.
                 needed = 2 * len(image.getbands()) * image.width * image.height
-            photo.seek(place)
+            file.seek(place)
             image.draft("RGB", (2 * SIDE, 2 * SIDE))  # a JPEG is decoded to a fraction of its size
             if max(needed, FORMATS[str(image.format)] * image.width * image.height) > MEMORY:
                 return None
