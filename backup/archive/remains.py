@@ -10,6 +10,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import Any, BinaryIO
 
 import orjson
@@ -20,7 +21,7 @@ from .lines import BETWEEN, LayoutError, RecordTooLongError, TooManyValuesError,
 
 #: Bytes that are unpacked at a time, until there is an error.
 PIECE = 4096
-#: Bytes of text that are looked at a time: before an error, a record that ends in the same ones is lost.
+#: Bytes of text that are looked at at a time: records that end in the same ones as the damage begins are lost.
 _TEXT = 1024
 
 _LOCAL = struct.Struct("<4s5H3I2H")
@@ -29,27 +30,30 @@ _WIDE = struct.Struct("<HHQQ")
 
 def unpacked(pieces: Iterable[bytes], method: int, size: int) -> Iterator[bytes]:
     """Yield the content of an entry up to its damage. `pieces`: its packed bytes. `size`: how long it should be."""
-    unpacker: Any = zlib.decompressobj(-15) if method == zipfile.ZIP_DEFLATED else None
-    for piece in pieces:
-        before = unpacker and unpacker.copy()
-        try:
-            blocks = [unpacker.decompress(piece) if unpacker else piece]
-        except zlib.error:
-            blocks, pieces = [*_up_to_error(before, piece)], ()
-        for block in blocks:
-            yield block[:size]
-            size -= len(block)
-        if size <= 0 or pieces == ():
+    for block in _inflated(pieces) if method == zipfile.ZIP_DEFLATED else pieces:
+        yield block[:size]
+        size -= len(block)
+        if size <= 0:
             return
+
+
+def _inflated(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    unpacker: Any = zlib.decompressobj(-15)
+    for piece in pieces:
+        before = unpacker.copy()
+        try:
+            block = unpacker.decompress(piece)
+        except zlib.error:
+            yield from _up_to_error(before, piece)
+            return
+        yield block
 
 
 def _up_to_error(unpacker: Any, piece: bytes) -> Iterator[bytes]:
     """Yield what comes before an error in a piece: fed byte by byte, the decompressor hands over all that it knows."""
-    for place in range(len(piece)):
-        try:
+    with suppress(zlib.error):
+        for place in range(len(piece)):
             yield unpacker.decompress(piece[place : place + 1])
-        except zlib.error:
-            return
 
 
 def whole_records(
