@@ -152,9 +152,9 @@ class Archive:
     `source`: a seekable binary file; it stays open. The constructor reads the table of contents and the metadata, and
     checks that they agree; `records` checks each member while it reads it. `edited`: somebody has changed the file by
     hand, so checksums, counts and the order of keys are not checked, but everything else is. `keys`: the keys to try if
-    it is encrypted. `photos`: the source of photos that are not in the file. `lenient`: open it even
-    if its end, its metadata or members are missing or damaged; see `leave_out_damaged`. Raises `InvalidBackup`,
-    `TooLarge`, `KeyNeeded`, `WrongKey`.
+    it is encrypted. `photos`: the source of photos that are not in the file. `lenient`: open it even if its end, its
+    metadata or members are missing or damaged; see `leave_out_damaged`. Raises `InvalidBackup`, `TooLarge`,
+    `KeyNeeded`, `WrongKey`.
 
     The attribute `key` is the key that it is encrypted with, or None.
     """
@@ -471,6 +471,18 @@ class Archive:
             return
         if member.file not in self._entries:
             raise _missing(member.file)
+        if isinstance(member, Photo):
+            yield from self._read_photo(member)
+        else:
+            yield from self._read_entry(member)
+
+    def _read_photo(self, photo: Photo) -> Iterator[bytes]:
+        try:
+            yield from self._read_entry(photo)
+        except DamagedBackup as error:  # whoever may restore a backup may leave out its photos
+            raise _damaged_photo(photo) from error
+
+    def _read_entry(self, member: Member) -> Iterator[bytes]:
         digest = hashlib.sha256()
         entry = self._entries[member.file]
         size = 0
