@@ -337,7 +337,7 @@ def test_a_member_of_staff_may_leave_out_a_damaged_photo(backup, family):
     """Only records that are damaged are for superusers."""
     damaged = with_damage(backup, picture(1))
     options = RestoreOptions(parts=(Part.ENTRIES,))
-    with pytest.raises(InvalidBackup, match="photo .* is damaged") as caught:
+    with pytest.raises(InvalidBackup, match=r"photo .* is damaged") as caught:
         services.restore_backup(damaged, options, user=family.staff)
     assert caught.value.offer == "leave_out"
     services.restore_backup(damaged, replace(options, leave_out=True), user=family.staff)
