@@ -3,6 +3,7 @@
     BackupError                 500  none of the below
     ├── InvalidBackup           400  the file is not a backup, damaged, or inconsistent
     │   ├── InvalidRecord       400  … at one record: the message names model, key, field and reason
+    │   ├── DamagedBackup       400  … damaged: what can be read of it can be restored
     │   ├── WrongChecksum       400  … or a piece of it arrived damaged
     │   ├── NoSuchUpload        404  … or no longer there: uploads expire
     │   └── TooLarge            413  … or it is larger than BACKUP_MAX_UPLOAD_SIZE or BACKUP_MAX_UNCOMPRESSED_SIZE
@@ -94,6 +95,12 @@ class InvalidRecord(InvalidBackup):
         self.model = model
         self.pk = pk[:MOST] if isinstance(pk, str) else pk
         self.field = field and field[:MOST]
+
+
+class DamagedBackup(InvalidBackup):
+    """Part of the file is missing or was changed. A superuser may leave that out."""
+
+    offer = "leave_out"
 
 
 class WrongChecksum(InvalidBackup):

@@ -58,11 +58,12 @@ class RestoreOptions:
     cleared. `clear_unknown_apps`: also clear the rows of apps that the backup does not know; without it, a clearing
     restore that would delete such rows is refused. `edited`: somebody changed the file by hand, so its checksums and
     counts are not checked. `leave_out`: leave out and name what cannot be restored (unreadable values, dangling
-    references), instead of restoring nothing. `without_safety_copy`: restore although existing data is so damaged that
-    the safety copy cannot contain all of it; what can be read is kept, and a database file is kept as it is.
-    `merge_tags`: merge tags whose names are the same to the database (by its collation). `as_it_was`: restore an
-    earlier state of this very site, even if something was wrong with its data. `undoes`: that state is the one just
-    before the last restore, which left all passwords as they were: unless a superuser asks, those changed since stay.
+    references; for superusers also damaged parts of the file), instead of restoring nothing. `without_safety_copy`:
+    restore although existing data is so damaged that the safety copy cannot contain all of it; what can be read is
+    kept, and a database file is kept as it is. `merge_tags`: merge tags whose names are the same to the database (by
+    its collation). `as_it_was`: restore an earlier state of this very site, even if something was wrong with its data.
+    `undoes`: that state is the one just before the last restore, which left all passwords as they were: unless a
+    superuser asks, those changed since stay.
     """
 
     mode: RestoreMode = RestoreMode.OVERWRITE

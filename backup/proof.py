@@ -50,7 +50,8 @@ class Verdict(enum.Enum):
 class Proof:
     """The proof of one file. `at`: when, ISO 8601. `reason`: why it is not proved, for people, in their language; "" if
     it is. `place`: of a kept backup, the location of the file, or `local`. `photos_known`: how many photos were not
-    read, since an earlier proof has read them recently. `offer`: see `BackupError`; it is not saved."""
+    read, since an earlier proof has read them recently. `offer`: see `BackupError`. `left_out`: lines that name what
+    the backup lacks, if it was proved without that by choice. Neither of the two is saved."""
 
     verdict: Verdict
     at: str
@@ -60,6 +61,7 @@ class Proof:
     place: str = ""
     photos_known: int = 0
     offer: str = ""
+    left_out: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -126,7 +128,7 @@ def prove(
     if "unknown" in outcome:
         return proof(Verdict.UNKNOWN, outcome["unknown"])
     counts = {name: outcome[name] for name in ("records", "photos", "photos_known")}
-    return proof(Verdict.PROVED, **counts)
+    return proof(Verdict.PROVED, **counts, left_out=tuple(outcome["left_out"]))
 
 
 def _texts(*keys: Key | None) -> list[str]:
@@ -153,7 +155,7 @@ def _bring_photos(
     if beside is None or is_database(source):
         return []
     folder.mkdir()
-    with open_archive(source, edited=True, keys=Keys(key)) as archive:
+    with open_archive(source, edited=True, lenient=True, keys=Keys(key)) as archive:
         for photo in archive.metadata.photos.values():
             if archive.holds(photo) or not beside.has(photo, archive.key):
                 continue
@@ -170,7 +172,7 @@ def _lacking_room(source: BinaryIO, key: Key | None, photos_known: Collection[st
     if is_database(source):
         needed = ROOM * source.seek(0, 2)
     else:
-        with open_archive(source, edited=True, keys=Keys(key)) as archive:
+        with open_archive(source, edited=True, lenient=True, keys=Keys(key)) as archive:
             photos = archive.metadata.photos.values()
             inside = sum(photo.size for photo in photos if archive.holds(photo))
             beside = sum(
@@ -196,12 +198,13 @@ def compare(
     leave_out: bool = False,
     keys: tuple[Key | None, Key | None] = (None, None),
     reporter: Reporter = SILENT,
-) -> dict[str, dict[str, int]]:
-    """Return what restoring the second file over the first one would change, as in a preview.
+) -> tuple[dict[str, dict[str, int]], list[str]]:
+    """Return what restoring the second file over the first one would change, as in a preview; and lines that name what
+    both lack, if that is left out.
 
     `is_older`: whether the first has to be brought to today's schema. `leave_out`: see `RestoreOptions`. `keys`: of
-    both files. Returns model label -> the numbers of "added", "changed", "unchanged", "removed". Raises what a restore
-    raises, and `UpgradeFailed`.
+    both files. The changes are model label -> the numbers of "added", "changed", "unchanged", "removed". Raises what a
+    restore raises, and `UpgradeFailed`.
     """
     with process.scratch_folder() as folder:
         process.copy_source(first, folder / process.SOURCE, None)
@@ -223,5 +226,4 @@ def compare(
             raise UpgradeFailed(
                 _("The process that compares them ended early (%(reason)s).") % {"reason": error.reason}
             ) from error
-    changes: dict[str, dict[str, int]] = outcome["changes"]
-    return changes
+    return outcome["changes"], outcome["left_out"]

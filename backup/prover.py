@@ -32,7 +32,7 @@ from .options import Places, RestoreMode, RestoreOptions
 from .restore.photos import Placing
 from .restore.records import RecordReader
 from .scope import elsewhere, models_in_scope
-from .tables import Row, Table, describe
+from .tables import Row, Table, describe, places_in_words
 from .upgrade import process
 from .upgrade.child import ParentReporter, explained, serve
 from .upgrade.worker import upgrade
@@ -101,11 +101,18 @@ def _prove(
     path: Path, folder: Path, order: dict[str, Any], key: Key | None, reporter: ParentReporter
 ) -> dict[str, Any]:
     from . import services  # only now, since it reads the settings
+    from .restoring import leave_out_damaged
 
-    database, edited = database_of(), order["edited"]
-    options = RestoreOptions(RestoreMode.CLEAR, clear_unknown_apps=True, edited=edited, as_it_was=True)
+    database, edited, leave_out = database_of(), order["edited"], order["leave_out"]
+    options = RestoreOptions(
+        RestoreMode.CLEAR, clear_unknown_apps=True, edited=edited, leave_out=leave_out, as_it_was=True
+    )
     text = _("%(value)s cannot be stored in SQLite, where it would be proved")
-    with _opened(path, folder) as source, open_archive(source, edited=edited, keys=Keys(key)) as archive:
+    with (
+        _opened(path, folder) as source,
+        open_archive(source, edited=edited, lenient=leave_out, keys=Keys(key)) as archive,
+    ):
+        leave_out_damaged(archive, _tables(), options, database)
         # Only the site's own database has a table for it. What the site itself leaves out is excluded here.
         for label in ({*elsewhere()} - {*conf.exclude}) & archive.metadata.models.keys():
             if archive.metadata.models[label].records:
@@ -127,10 +134,19 @@ def _prove(
                 target, reporter=reporter, photos=bool(wanted), store=_Checksums() if wanted else None
             )
             with open_archive(target) as again:
-                _check_references(archive.metadata.dangling, again.metadata.dangling)
+                if not any(
+                    map(archive.is_in_part, archive.metadata.models)
+                ):  # otherwise more references lead nowhere
+                    _check_references(archive.metadata.dangling, again.metadata.dangling)
                 _compare_records(archive, again, tables, database_of())
                 _compare_photos({name: wanted[name] for name in named}, again.metadata.photos)
-    return {"records": result.records, "photos": len(photos), "photos_known": len(photos) - len(wanted)}
+            left_out = places_in_words(archive.metadata.left_out)
+    return {
+        "records": result.records,
+        "photos": len(photos),
+        "photos_known": len(photos) - len(wanted),
+        "left_out": left_out if leave_out else [],
+    }
 
 
 def _opened(path: Path, folder: Path) -> BinaryIO:
@@ -271,21 +287,29 @@ def _difference(table: Table, old: Row | None, new: Row | None) -> str:
 
 def _compare(path: Path, other: Path, keys: list[Key | None], *, leave_out: bool) -> dict[str, Any]:
     from . import services
+    from .restoring import leave_out_damaged
 
     options = RestoreOptions(RestoreMode.CLEAR, clear_unknown_apps=True, leave_out=leave_out, as_it_was=True)
-    with path.open("rb") as source:
+    with (
+        path.open("rb") as source,
+        open_archive(source, lenient=leave_out, keys=Keys(keys[0])) as archive,
+    ):
+        leave_out_damaged(archive, _tables(), options, database_of())
+        left_out = places_in_words(archive.metadata.left_out)
         try:
             services.restore_backup(source, options, key=keys[0])
         except RecordsRefused:
             text = _("%(value)s cannot be stored in SQLite, where backups are compared")
-            with open_archive(source, keys=Keys(keys[0])) as archive:
-                tables = [table for table in _tables() if table.label in archive.metadata.models]
-                if line := _not_held(archive, tables, database_of(), text):
-                    raise RecordsRefused(line) from None
+            tables = [table for table in _tables() if table.label in archive.metadata.models]
+            if line := _not_held(archive, tables, database_of(), text):
+                raise RecordsRefused(line) from None
             raise
     with other.open("rb") as source:
         plan = services.inspect_backup(source, options, key=keys[1])
-    return {"changes": {label: change.as_json() for label, change in plan.changes.items()}}
+    return {
+        "changes": {label: change.as_json() for label, change in plan.changes.items()},
+        "left_out": [*left_out, *places_in_words(plan.metadata.left_out)] if leave_out else [],
+    }
 
 
 if __name__ == "__main__":

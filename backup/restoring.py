@@ -18,7 +18,7 @@ from .archive import Archive, GrowingArchive, Key
 from .conf import aware_now, conf
 from .database import MAX_NAMED, Database, database_of, memo, reason_of, refuse_dangling
 from .dump import gc_paused
-from .exceptions import AlreadyRestored, BackupError
+from .exceptions import AlreadyRestored, BackupError, InvalidBackup
 from .last_restore import digest, ensure_not_repeated, unless_carried_out
 from .leftovers import remove_leftovers
 from .log import logger
@@ -86,8 +86,11 @@ def restore(
             )
         )
         archive: Archive = stack.enter_context(
-            backup if isinstance(backup, GrowingArchive) else unlocked(backup, edited=options.edited, key=key)
+            backup
+            if isinstance(backup, GrowingArchive)
+            else unlocked(backup, edited=options.edited, lenient=options.leave_out, key=key)
         )
+        leave_out_damaged(archive, tables, options, database)
         spool = stack.enter_context(Spool())
         if not options.without_safety_copy:
             stack.enter_context(database.exclusive())
@@ -238,6 +241,30 @@ def _missing_here(database: Database) -> list[NamedFile]:
         return []
 
 
+def leave_out_damaged(
+    archive: Archive, tables: Sequence[Table], options: RestoreOptions, database: Database
+) -> None:
+    """Leave out of a backup what is damaged, if that was chosen: see `Archive.leave_out_damaged`."""
+    if not options.leave_out:
+        return
+    by_label = {table.label: table for table in tables}
+    reader = RecordReader(
+        archive, _validators(options, database), database=database, as_it_was=options.as_it_was
+    )
+
+    def fits(label: str, record: Any) -> bool:
+        try:
+            return label not in by_label or bool(reader.batch_from(by_label[label], [record]))
+        except InvalidBackup:
+            return False
+
+    archive.leave_out_damaged(fits)
+
+
+def _validators(options: RestoreOptions, database: Database) -> babybuddy.Validators | None:
+    return None if options.as_it_was else babybuddy.validators(database)
+
+
 def plan_of(
     archive: Archive,
     database: Database,
@@ -253,12 +280,11 @@ def plan_of(
     tables = tables_here()
     if not archive.metadata.has_checksums:
         schema.check_fields(archive, tables)
-    validators = None if options.as_it_was else babybuddy.validators(database)
     with archive.completed():
         return build(
             RecordReader(
                 archive,
-                validators,
+                _validators(options, database),
                 preview,
                 report,
                 database=database,
@@ -299,7 +325,7 @@ def _check_dangling(database: Database, options: RestoreOptions) -> tuple[list[s
         with suppress(OperationalError), database.snapshot() as snapshot:  # it does not see the restore yet
             before = snapshot.dangling(may_stay, limit=1000)
     left_out = Places()
-    if options.leave_out or (options.as_it_was and not database.takes_dangling):
+    if not database.takes_dangling if options.as_it_was else options.leave_out:
         left_out = database.leave_out_dangling(scope, [] if options.mode.clears else before)
     lines = database.dangling(tables, limit=len(before) + MAX_NAMED)
     refuse_dangling([line for line in lines if line not in before])

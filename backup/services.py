@@ -12,7 +12,7 @@ from __future__ import annotations
 import datetime as dt
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -65,7 +65,7 @@ from .restore.batches import Spool
 from .restore.photos import Placing
 from .restore.plan import Plan
 from .restore.preview import PreviewCollector
-from .restoring import Undo, plan_of, restore
+from .restoring import Undo, leave_out_damaged, plan_of, restore
 from .safety_copy import prepared
 from .site import counts_of, damage_explained, tables_here
 from .storage import files, kept, state
@@ -316,7 +316,9 @@ def key_of(source: BinaryIO, key: Key | None = None) -> Key | None:
     """
     if is_database(source):
         return None
-    with unlocked(source, edited=True, key=key) as archive:  # the next step reports other faults
+    with unlocked(
+        source, edited=True, lenient=True, key=key
+    ) as archive:  # the next step reports other faults
         return archive.key
 
 
@@ -352,11 +354,18 @@ def verify_backup(source: BinaryIO, reporter: Reporter = SILENT, *, key: Key | N
                 pass
         counter = RecordCounter(reporter, max(archive.metadata.total_records, 0))
         counts: dict[str, int] = {}
+        faults: list[InvalidBackup] = []
         for label in archive.metadata.models:
             counts[label] = 0
-            for batch in archive.records(label):
-                counts[label] += len(batch)
-                counter.add(label, len(batch))
+            try:
+                for batch in archive.records(label):
+                    counts[label] += len(batch)
+                    counter.add(label, len(batch))
+            except InvalidBackup as error:  # others may be damaged, too
+                faults.append(error)
+        if faults:
+            faults[0].details += [fault.message for fault in faults[1:]]
+            raise faults[0]
         return _with_photos_verified(archive, reporter).counted(counts)
 
 
@@ -463,16 +472,21 @@ def compare_backups(
     *,
     leave_out: bool = False,
     keys: tuple[Key | None, Key | None] = (None, None),
+    note: Callable[[str], object] = str,
 ) -> dict[str, dict[str, int]]:
     """Return model label -> how many records are added, changed, unchanged and removed in the second backup.
 
-    `leave_out`: see `RestoreOptions`. `keys`: tried first on each backup if it is encrypted. Raises `InvalidBackup`,
-    `KeyNeeded`, `RestoreRefused`, `StorageFailed`.
+    `leave_out`: see `RestoreOptions`; `note` is then called with lines that name it. `keys`: tried first on each backup
+    if it is encrypted. Raises `InvalidBackup`, `KeyNeeded`, `RestoreRefused`, `StorageFailed`.
     """
     with logged("comparison", None) as log:
         is_older, key = look_at(first, key=keys[0], leave_out=leave_out)
         keys = (key, look_at(second, key=keys[1], leave_out=leave_out)[1])
-        changes = compare(first, second, is_older=is_older, leave_out=leave_out, keys=keys, reporter=reporter)
+        changes, left_out = compare(
+            first, second, is_older=is_older, leave_out=leave_out, keys=keys, reporter=reporter
+        )
+        for line in left_out:
+            note(line)
         log(f"{len(changes)} models")
         return changes
 
@@ -493,11 +507,12 @@ def inspect_backup(
         damage_explained(database),
         at_todays_schema(source, options, key=key, user=user) as backup,
         database.exact_session(),
-        unlocked(backup, edited=options.edited, key=key) as archive,
+        unlocked(backup, edited=options.edited, lenient=options.leave_out, key=key) as archive,
         Spool() as spool,
     ):
         with database.snapshot() as reader:
             tables = tables_here()
+            leave_out_damaged(archive, tables, options, reader)
             if not options.without_safety_copy:  # otherwise a new file is made
                 reader.refuse_broken_indexes(tables)
             moments = {t.label: moment for t in tables if (moment := babybuddy.date_column_of(t))}
@@ -524,7 +539,7 @@ def inspect_backup(
 def photo_in(source: BinaryIO, sha256: str, *, edited: bool = False) -> Iterator[BinaryIO | None]:
     """Yield a photo of a backup, by its checksum, as a temporary file; None if there is none, or if it is too large to
     show. Only keys of the server are tried. Raises `InvalidBackup`, `KeyNeeded`, `StorageFailed`."""
-    with unlocked(source, edited=edited) as archive, tempfile.TemporaryFile() as file:
+    with unlocked(source, edited=edited, lenient=True) as archive, tempfile.TemporaryFile() as file:
         photos = archive.metadata.photos.values()
         photo = next((photo for photo in photos if photo.sha256 == sha256), None)
         if photo is None or photo.size > LARGEST_SHOWN or not archive.has_photo(photo):

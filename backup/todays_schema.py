@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from .archive import GrowingArchive, Key, photos_beside, with_photos
 from .database import database_of
 from .database.sqlite_file import is_database
-from .exceptions import BackupError, Forbidden
+from .exceptions import BackupError, DamagedBackup, Forbidden
 from .log import as_our_errors, logged
 from .options import SILENT, Reporter, RestoreOptions
 from .site import tables_here
@@ -42,6 +42,8 @@ def brought_to_todays_schema(
     database = database_of()
     connection = database.connection
     with offers_for(user), ExitStack() as stack:
+        if options.leave_out and not is_superuser(user):
+            _check_whole(source, options, key)
         backup: BinaryIO | GrowingArchive = source
         with as_our_errors(), database.damage_explained():
             needs_upgrade, file_key = look_at(source, options.edited, key, leave_out=options.leave_out)
@@ -78,9 +80,23 @@ def offers_for(user: Any) -> Iterator[None]:
     try:
         yield
     except BackupError as error:
-        if error.offer in ("edited", "without_safety_copy") and not is_superuser(user):
+        is_for_superusers = error.offer in ("edited", "without_safety_copy") or isinstance(
+            error, DamagedBackup
+        )
+        if is_for_superusers and not is_superuser(user):
             error.offer = ""
         raise
+
+
+def _check_whole(source: BinaryIO, options: RestoreOptions, key: Key | None) -> None:
+    """Raise `InvalidBackup` if records of a backup are damaged or missing: only a superuser may leave them out, since
+    that takes a file although its checksums are wrong."""
+    if is_database(source):
+        return
+    with unlocked(source, edited=options.edited, key=key) as archive:
+        for member in archive.metadata.models.values():
+            for _block in archive.read(member):
+                pass
 
 
 def superusers_only(user: Any, message: str) -> None:
@@ -101,6 +117,6 @@ def look_at(
     """
     if is_database(source):
         return True, None
-    with unlocked(source, edited=edited, key=key) as archive:
+    with unlocked(source, edited=edited, lenient=leave_out, key=key) as archive:
         is_older = schema.is_older(database_of().connection, archive.metadata, leave_out=leave_out)
         return is_older, archive.key

@@ -62,9 +62,11 @@ __all__ = [
 ]
 
 
-def open_archive(source: BinaryIO, *, edited: bool = False, keys: Keys | None = None) -> Archive:
+def open_archive(
+    source: BinaryIO, *, edited: bool = False, lenient: bool = False, keys: Keys | None = None
+) -> Archive:
     """Open a backup within the limits of the settings, with the photos that lie beside it: see `Archive`."""
-    return Archive(source, _limits(), edited=edited, keys=keys, photos=photos_beside(source))
+    return Archive(source, _limits(), edited=edited, lenient=lenient, keys=keys, photos=photos_beside(source))
 
 
 def open_growing(file: BinaryIO, content: Any, messages: Iterator[dict[str, Any]]) -> GrowingArchive:

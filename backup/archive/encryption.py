@@ -13,6 +13,7 @@ import os
 import re
 import struct
 import zipfile
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 from django.utils.translation import gettext as _
@@ -266,6 +267,13 @@ class Decryptor:
             raise EOFError
         if not self._encrypted.is_authentic():
             raise NotAuthenticError
+
+
+def decrypted(source: Readable, info: zipfile.ZipInfo, key: Key) -> Iterator[bytes]:
+    """Yield the packed content of an entry, authentic or not, as far as it is there."""
+    encrypted = _Encrypted(source, info.compress_size, key)
+    while data := encrypted.decrypted() if encrypted.fits else b"":
+        yield data
 
 
 class _Stored:

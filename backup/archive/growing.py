@@ -73,7 +73,7 @@ class GrowingArchive(Archive):
         the child's messages, and raises the error that it reports."""
         self.metadata = parse_metadata(content)
         self.key, self.is_encrypted = None, False
-        self._limits, self._photos, self._entries = limits, None, {}
+        self._limits, self._photos, self._entries, self._remaining = limits, None, {}, {}
         self._file, self._messages = file, messages
         #: File of a member -> where its text begins and ends, and whether it is complete.
         self._parts: dict[str, tuple[int, int, bool]] = {}
@@ -118,13 +118,13 @@ class GrowingArchive(Archive):
                 self._file.seek(start + size)
                 block = self._file.read(min(BLOCK, end - start - size))
                 if not block:
-                    raise damaged()
+                    raise damaged(member.file)
                 size += len(block)
                 yield block
             if is_complete:
                 return
             if not self._follow():
-                raise damaged()
+                raise damaged(member.file)
 
     def _check_count(self, member: Records, count: int) -> None:
         """Do nothing, since how many there are was only expected."""

@@ -67,12 +67,16 @@ def records_file(label: str) -> str:
     return f"{label.replace('.', '/')}.json"
 
 
+#: Matches the name of a model's member.
+RECORDS_FILE = re.compile(r"(\w+)/(\w+)\.json")
+
+
 def records_by_name(names: Iterable[str]) -> dict[str, Records]:
     """Return the members of a version 1.0 file, which lists none: `core/child.json` is core.child. Raises `ValueError`
     with the first name that is no model's."""
     members = {}
     for name in names:
-        match = re.fullmatch(r"(\w+)/(\w+)\.json", name)
+        match = RECORDS_FILE.fullmatch(name)
         if match is None:
             raise ValueError(name)
         members[f"{match[1]}.{match[2]}"] = Records(name, "", -1)

@@ -6,11 +6,13 @@ Longer than most modules, to keep the whole defence against hostile files in one
 from __future__ import annotations
 
 import codecs
+import datetime as dt
 import hashlib
 import json
+import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any, BinaryIO
@@ -18,7 +20,8 @@ from typing import Any, BinaryIO
 import orjson
 from django.utils.translation import gettext as _
 
-from ..exceptions import InvalidBackup, TooLarge, WrongKey
+from ..exceptions import DamagedBackup, InvalidBackup, TooLarge, WrongKey
+from ..options import Place
 from ..threads import worker
 from . import deflate, encryption, foreign
 from .key import Key, Keys, key_needed
@@ -33,16 +36,21 @@ from .lines import (
     read_elements,
     read_lines,
 )
-from .members import MEDIA, README_FILE, RECORDS, Member, Photo, Records, records_by_name
+from .members import MEDIA, README_FILE, RECORDS, RECORDS_FILE, Member, Photo, Records, records_by_name
 from .metadata import Metadata, check_version, parse_metadata
 from .names import METADATA, members_of, shown, slashed
-from .photos import DAMAGE, PhotoSource
+from .photos import DAMAGE, IN_MEMORY, PhotoSource
+from .remains import PIECE, CutOff, text_of, unpacked, whole_records
 
 #: Bytes of a member that are read, checked and parsed at a time, so that memory does not grow with the file. With
 #: smaller blocks, a preview would query the database server too often for too few rows.
 BLOCK = 256 * 1024
 #: Bytes that a thread unpacks ahead. With less, it would mostly wait for the interpreter lock.
 AHEAD = 1024 * 1024
+#: How many members an error names.
+MOST_NAMED = 20
+#: Tells whether the model of this label takes a record, in parsed JSON.
+Fits = Callable[[str, Any], bool]
 
 
 def _loads_exactly(data: bytes) -> Any:
@@ -101,16 +109,34 @@ class _BoundedReads:
 
 
 @contextmanager
-def _zip_errors() -> Iterator[None]:
-    """Raise `InvalidBackup` for whatever `zipfile` and `zlib` raise."""
+def _zip_errors(name: str) -> Iterator[None]:
+    """Raise `DamagedBackup` for whatever `zipfile` and `zlib` raise. `name`: of the entry that is read."""
     try:
         yield
     except DAMAGE as error:
-        raise damaged() from error
+        raise damaged(name) from error
 
 
-def damaged() -> InvalidBackup:
-    return InvalidBackup(_("The file is damaged: part of it is missing or was changed."))
+def damaged(name: str) -> DamagedBackup:
+    """Return the error for damage to an entry of this name."""
+    return DamagedBackup(
+        _("“%(file)s” in the backup is damaged: part of it is missing or was changed.")
+        % {"file": shown(name)}
+    )
+
+
+def _missing(name: str) -> DamagedBackup:
+    return DamagedBackup(_("“%(file)s” is missing from the ZIP.") % {"file": shown(name)})
+
+
+def _without_metadata(members: list[tuple[str, zipfile.ZipInfo]]) -> dict[str, Any]:
+    """Return the metadata of a version 1.0 file, which tells no more than the ZIP does."""
+    newest = max((info.date_time for _name, info in members), default=(1980, 1, 1, 0, 0, 0))
+    try:
+        moment = dt.datetime(*newest, tzinfo=dt.timezone.utc)
+    except ValueError:
+        moment = dt.datetime(1980, 1, 1, tzinfo=dt.timezone.utc)
+    return {"version": "1.0", "timestamp": moment.isoformat()}
 
 
 def _damaged_photo(photo: Photo) -> InvalidBackup:
@@ -126,7 +152,8 @@ class Archive:
     `source`: a seekable binary file; it stays open. The constructor reads the table of contents and the metadata, and
     checks that they agree; `records` checks each member while it reads it. `edited`: somebody has changed the file by
     hand, so checksums, counts and the order of keys are not checked, but everything else is. `keys`: the keys to try if
-    it is encrypted. `photos`: the source of photos that are not in the file. Raises `InvalidBackup`, `TooLarge`,
+    it is encrypted. `photos`: the source of photos that are not in the file. `lenient`: open it even if its end, its
+    metadata or members are missing or damaged; see `leave_out_damaged`. Raises `InvalidBackup`, `TooLarge`,
     `KeyNeeded`, `WrongKey`.
 
     The attribute `key` is the key that it is encrypted with, or None.
@@ -140,34 +167,64 @@ class Archive:
         edited: bool = False,
         keys: Keys | None = None,
         photos: PhotoSource | None = None,
+        lenient: bool = False,
     ) -> None:
         self._edited = edited
+        self._lenient = lenient
         self._limits = limits
         self._photos = photos
         # The thread belongs to the archive, which its user closes, and not to a generator: the garbage collector closes
         # an unfinished generator at any moment and in any thread, where waiting might deadlock.
         self._unpacker = worker()
+        self._lacks_metadata = False
+        #: The text of what can be read of damaged members, and where that of each begins and ends.
+        self._remains: Any = None
+        self._remaining: dict[str, tuple[int, int]] = {}
         self._size = source.seek(0, 2)
         if self._size == 0:
             raise InvalidBackup(_("The file is empty."))
-        try:
-            with _zip_errors():
-                file = _BoundedReads(source, limits)
-                self._zip = zipfile.ZipFile(file)
-                file.is_directory = False
-        except InvalidBackup as error:
-            source.seek(0)
-            if source.read(2) != b"PK":
-                raise foreign.no_zip(source) from error
-            raise
+        self._zip = self._opened(source)
         members = members_of(self._zip.infolist())
         self.is_encrypted = any(info.flag_bits & encryption.FLAG for info in self._zip.infolist())
         self.key = self._key_of(members, keys or Keys()) if self.is_encrypted else None
-        content = self._read_metadata(members)
+        content = self._content_of_metadata(members)
         check_version(content)
         self._check_entries()
         self._entries = dict(members)
         self.metadata = replace(self._checked_metadata(content), key_id=self.key.id if self.key else "")
+
+    def _opened(self, source: BinaryIO) -> zipfile.ZipFile:
+        """Return the ZIP. Raises `InvalidBackup` if it is none, or if its end is missing."""
+        try:
+            with _zip_errors(METADATA):
+                file = _BoundedReads(source, self._limits)
+                opened = zipfile.ZipFile(file)
+                file.is_directory = False
+            return opened
+        except InvalidBackup as error:
+            source.seek(0)
+            if source.read(2) != b"PK":
+                raise foreign.no_zip(source) from error
+            if not isinstance(error, DamagedBackup):
+                raise
+            cause = error
+        with _zip_errors(METADATA):
+            rest = CutOff(source, self._limits)
+        names = [shown(name) for name, _info in members_of(rest.infolist())]
+        if self._lenient and names:
+            return rest
+        rest.close()
+        if not names:
+            raise DamagedBackup(
+                _("The file is damaged: part of it is missing or was changed."), offer=""
+            ) from cause
+        raise DamagedBackup(
+            _(
+                "The end of the file is missing or damaged, as after a download that was interrupted, or on a full "
+                "disk. It begins with these files."
+            ),
+            [*names[:MOST_NAMED], *(["…"] if len(names) > MOST_NAMED else [])],
+        ) from cause
 
     def __enter__(self) -> Archive:
         return self
@@ -175,6 +232,12 @@ class Archive:
     def __exit__(self, *error: object) -> None:
         self._unpacker.shutdown(cancel_futures=True)
         self._zip.close()
+        if self._remains:
+            self._remains.close()
+
+    def is_in_part(self, label: str) -> bool:
+        """Tell whether `leave_out_damaged` has left out records of a model."""
+        return self.metadata.models[label].file in self._remaining
 
     @property
     def unpacked_size(self) -> int:
@@ -184,7 +247,8 @@ class Archive:
     def _key_of(self, members: list[tuple[str, zipfile.ZipInfo]], keys: Keys) -> Key:
         """Return the key that opens the metadata. Raises `KeyNeeded`, `WrongKey`."""
         info = self._metadata_of(members)
-        self._check_entry(info)
+        if info is not None:
+            self._check_entry(info)
         encryption.check_available()
         key_id = encryption.key_id_in(self._zip.comment) or encryption.key_id_in(self._readme_of(members))
         opens = partial(self._opens, info)
@@ -195,8 +259,10 @@ class Archive:
             if opens(key):
                 return key
             tried.append(key)
-        if any(key.id == key_id for key in tried):
-            raise damaged()
+        if fitting := next((key for key in tried if key.id == key_id), None):
+            if self._lenient:
+                return fitting
+            raise damaged(METADATA)
         if keys.given:
             raise WrongKey(
                 _("This is not the key of the backup. It needs the key with the id %(key_id)s.")
@@ -211,12 +277,19 @@ class Archive:
         if info is None or info.flag_bits & encryption.FLAG:
             return b""
         self._check_entry(info)
-        with _zip_errors(), self._open(info) as file:
+        with _zip_errors(README_FILE), self._open(info) as file:
             return file.read(BLOCK)
 
-    def _opens(self, info: zipfile.ZipInfo, key: Key) -> bool:
-        with _zip_errors(), self._zip.open(encryption.raw(info)) as file:
-            return encryption.opens(file, info, key)
+    def _opens(self, info: zipfile.ZipInfo | None, key: Key) -> bool:
+        if info is None:
+            return False
+        try:
+            with _zip_errors(METADATA), self._zip.open(encryption.raw(info)) as file:
+                return encryption.opens(file, info, key)
+        except DamagedBackup:
+            if self._lenient:
+                return False
+            raise
 
     @contextmanager
     def _open(self, info: zipfile.ZipInfo) -> Iterator[encryption.Readable]:
@@ -231,22 +304,40 @@ class Archive:
                 file._decompressor = deflate.decompressor()  # type: ignore[attr-defined]  # as in `Writer.write`
             yield file
 
-    def _metadata_of(self, members: list[tuple[str, zipfile.ZipInfo]]) -> zipfile.ZipInfo:
+    def _metadata_of(self, members: list[tuple[str, zipfile.ZipInfo]]) -> zipfile.ZipInfo | None:
+        """Return the entry of the metadata; None if the end of the file is missing, and the metadata with it."""
         info = next((info for name, info in members if name == METADATA), None)
-        if info is None:
+        if info is None and not isinstance(self._zip, CutOff):
             raise foreign.no_metadata(name for name, _info in members)
         return info
 
-    def _read_metadata(self, members: list[tuple[str, zipfile.ZipInfo]]) -> Any:
+    def _content_of_metadata(self, members: list[tuple[str, zipfile.ZipInfo]]) -> Any:
+        """Return `metadata.json`, parsed. In place of one that is damaged, a lenient archive takes what the ZIP tells:
+        it is then read like a file of version 1.0."""
         info = self._metadata_of(members)
+        try:
+            if info is not None:
+                return self._read_metadata(info)
+        except DamagedBackup:
+            if not self._lenient:
+                raise
+        self._lacks_metadata = True
+        return _without_metadata(members)
+
+    def _read_metadata(self, info: zipfile.ZipInfo) -> Any:
         self._check_entry(info)
+        if info.file_size > max(self._limits.metadata, info.compress_size * self._limits.ratio):
+            raise metadata_too_long()
         buffer = bytearray()
-        with _zip_errors(), self._open(info) as file:  # `ZipFile.read` would unpack everything
+        with _zip_errors(METADATA), self._open(info) as file:  # `ZipFile.read` would unpack everything
             while block := file.read(BLOCK):
                 buffer += block
                 self._limits.check_metadata(len(buffer))
         text = bytes(buffer).removeprefix(codecs.BOM_UTF8)  # some editors add it
-        if has_more_values(text, self._limits.values + 4 * self._limits.photos):
+        # Before it is parsed, since that takes many times as much memory. Models have checksums, too.
+        most_photos = min(text.count(b'"sha256"'), self._limits.photos)
+        self._limits.check_metadata(len(text), most_photos)
+        if has_more_values(text, self._limits.values + 4 * most_photos):
             raise metadata_too_long()
         try:
             orjson.loads(text)  # refuses halves of surrogate pairs
@@ -302,8 +393,9 @@ class Archive:
                 )
                 % {"name": name}
             )
-        if info.header_offset < 0 or info.header_offset + info.compress_size > self._size:
-            raise damaged()
+        end = info.header_offset if self._lenient else info.header_offset + info.compress_size
+        if info.header_offset < 0 or end > self._size:
+            raise damaged(info.filename)
         if (info.external_attr >> 16) & 0o170000 not in (0, 0o100000, 0o040000):
             raise foreign.is_link(name)
 
@@ -311,6 +403,10 @@ class Archive:
         """Return the metadata, which must agree with the members in the ZIP."""
         metadata = parse_metadata(content, edited=self._edited)
         present = self._entries.keys() - {METADATA}
+        if self._lacks_metadata:
+            reason = _("it is damaged or missing, and so are all photos")
+            metadata.left_out.add(Place(METADATA, None, None, reason))
+            present = {name for name in present if RECORDS_FILE.fullmatch(name)}
         if not metadata.has_checksums:
             try:
                 metadata = replace(metadata, members={RECORDS.key: records_by_name(sorted(present))})
@@ -323,10 +419,10 @@ class Archive:
         self._limits.check_members(len(self._zip.infolist()), len(photos))
         named = {member.file for members in metadata.members.values() for member in members.values()}
         missing = named - present
-        if self._edited or missing.issuperset(photo.file for photo in photos.values()):
+        if self._edited or self._lenient or missing.issuperset(photo.file for photo in photos.values()):
             missing -= {photo.file for photo in photos.values()}
-        for name in sorted(missing):
-            raise InvalidBackup(_("“%(file)s” is missing from the ZIP.") % {"file": shown(name)})
+        for name in sorted(missing) if not self._lenient else ():
+            raise _missing(name)
         for name in sorted(present - named):
             raise InvalidBackup(
                 _("The ZIP holds “%(name)s”, which metadata.json does not list.") % {"name": shown(name)}
@@ -375,13 +471,30 @@ class Archive:
 
         Raises `InvalidBackup`, possibly after some blocks.
         """
+        if member.file in self._remaining:
+            yield from self._read_remaining(member)
+            return
         if isinstance(member, Photo) and member.file not in self._entries:
             yield from self._read_beside(member)
             return
+        if member.file not in self._entries:
+            raise _missing(member.file)
+        if isinstance(member, Photo):
+            yield from self._read_photo(member)
+        else:
+            yield from self._read_entry(member)
+
+    def _read_photo(self, photo: Photo) -> Iterator[bytes]:
+        try:
+            yield from self._read_entry(photo)
+        except DamagedBackup as error:  # whoever may restore a backup may leave out its photos
+            raise _damaged_photo(photo) from error
+
+    def _read_entry(self, member: Member) -> Iterator[bytes]:
         digest = hashlib.sha256()
         entry = self._entries[member.file]
         size = 0
-        with _zip_errors(), self._open(entry) as file:
+        with _zip_errors(member.file), self._open(entry) as file:
 
             def read() -> list[bytes]:
                 data = file.read(AHEAD)
@@ -401,7 +514,7 @@ class Archive:
                 size += sum(map(len, blocks))
                 yield from blocks
         if size != entry.file_size:
-            raise damaged()
+            raise damaged(member.file)
         if self.metadata.is_sealed and digest.hexdigest() != member.sha256:
             raise InvalidBackup(
                 _(
@@ -430,6 +543,80 @@ class Archive:
             raise _damaged_photo(photo) from error
         if size != photo.size or digest.hexdigest() != photo.sha256:
             raise _damaged_photo(photo)
+
+    # -- damaged members ---
+
+    def leave_out_damaged(self, fits: Fits = lambda label, record: True) -> None:
+        """Let damaged and missing members hold only the records before the damage, and name each in `left_out` of the
+        metadata. All are read once for it. `fits`: tells whether a model takes a record, in parsed JSON.
+
+        Records just before the place where damage shows may be damaged, too, in a way that nobody can tell.
+        """
+        models, left_out = dict(self.metadata.models), self.metadata.left_out
+        self._remains = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115  until the archive is closed
+        for label, member in models.items():
+            try:
+                for _block in self.read(member):
+                    pass
+            except InvalidBackup:
+                models[label] = self._remains_of(label, member, fits)
+                left_out.add(Place(label, None, None, self._loss_of(member, models[label].records)))
+        self.metadata = replace(self.metadata, members={**self.metadata.members, RECORDS.key: models})
+
+    def _loss_of(self, member: Records, count: int) -> str:
+        if member.file not in self._entries:
+            return _("“%(file)s” is missing") % {"file": shown(member.file)}
+        return _(
+            "“%(file)s” is damaged: %(count)s of its %(total)s records can be read, and they may be damaged, too"
+        ) % {
+            "file": shown(member.file),
+            "count": count,
+            "total": member.records if member.records >= 0 else "?",
+        }
+
+    def _remains_of(self, label: str, member: Records, fits: Fits) -> Records:
+        """Store the text of the records that can be read of a damaged member, and return that as a member."""
+        digest, count = hashlib.sha256(), 0
+        self._remains.seek(0, 2)
+        start = self._remains.tell()
+
+        def records() -> Iterator[bytes]:
+            nonlocal count
+            blocks, in_order = self._readable(member), self.metadata.is_sealed
+            for record in whole_records(
+                blocks, label, self._limits, in_order=in_order, fits=partial(fits, label)
+            ):
+                count += 1
+                yield record
+
+        for block in text_of(records()):
+            digest.update(block)
+            self._remains.write(block)
+        self._remaining[member.file] = start, self._remains.tell()
+        return Records(member.file, digest.hexdigest(), count)
+
+    def _readable(self, member: Member) -> Iterator[bytes]:
+        """Yield what can be read of a member, whatever its checksum says."""
+        info = self._entries.get(member.file)
+        if info is None:
+            return
+        with suppress(*DAMAGE), self._zip.open(encryption.raw(info)) as file:
+            if info.flag_bits & encryption.FLAG:
+                assert self.key is not None  # without it, the archive would not be open
+                pieces, method = encryption.decrypted(file, info, self.key), encryption.compression(info)
+            else:
+                pieces, method = iter(partial(file.read, PIECE), b""), info.compress_type
+            yield from unpacked(pieces, method or zipfile.ZIP_STORED, info.file_size)
+
+    def _read_remaining(self, member: Member) -> Iterator[bytes]:
+        place, end = self._remaining[member.file]
+        while place < end:
+            self._remains.seek(place)
+            block = self._remains.read(min(BLOCK, end - place))
+            place += len(block)
+            yield block
+
+    # -- records ---
 
     def lines(self, label: str) -> Iterator[Lines]:
         """Yield a model's records in batches, as the JSON text in the file. Checksum and count are only verified at the

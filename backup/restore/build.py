@@ -74,6 +74,7 @@ def build(
             )
         )
     restored, emptied, warnings = _divide(metadata, chosen, mode)
+    warnings += _in_part_in_words(metadata, restored) if mode.clears else []
     merge_warnings = merge(reader, database, restored) if options.merge_tags else []
     # At the same site, clearing brings back the keys that rows of excluded models have referred to all along.
     is_of_others = not options.as_it_was and not (mode.clears and metadata.instance == site)
@@ -88,7 +89,10 @@ def build(
         raise too_narrow_refusal(narrow)
     if database.folds_texts:
         resolver.is_alike = partial(_is_alike, database, resolver.conflicts, options)
-    others = Others(reader.quiet(), database, tables, restored, resolver.key_map)
+    # Rows of this very site may still be here. At another one, their keys are those of other rows.
+    may_differ = options.leave_out and not mode.clears and metadata.instance != site
+    in_part = [table for table in restored if may_differ and reader.archive.is_in_part(table.label)]
+    others = Others(reader.quiet(), database, tables, restored, resolver.key_map, in_part)
     resolver.attached = [
         (table, partial(reader.quiet().rows, table, others.without))
         for table in restored
@@ -264,6 +268,16 @@ def _check_members(
             _("The backup is read as an edited file, whatever its checksums say: damage to it may go unseen.")
         )
     return warnings
+
+
+def _in_part_in_words(metadata: Metadata, restored: Sequence[Table]) -> list[str]:
+    """Return a warning about the models of which the file does not hold all records; [] if it does."""
+    in_part = {place.model for place in metadata.left_out.named if place.pk is None and place.field is None}
+    models = [table.label for table in restored if table.label in in_part]
+    text = _(
+        "These models come back in part only, but all of their records here would be deleted: %(models)s."
+    )
+    return [text % {"models": ", ".join(models)}] if models else []
 
 
 def _listed(places: Places) -> str:

@@ -25,7 +25,8 @@ from .records import RecordReader
 class Others:
     """The models that are not restored, but that restored ones refer to.
 
-    `tables`: all in scope here, in dependency order. `restored`: those that are restored. The keys that the records
+    `tables`: all in scope here, in dependency order. `restored`: those that are restored. `in_part`: those of which
+    records were lost with a damaged file, so that their keys may be those of other rows here. The keys that the records
     have here are added to `key_map`.
     """
 
@@ -36,8 +37,9 @@ class Others:
         tables: Sequence[Table],
         restored: Sequence[Table],
         key_map: KeyMap,
+        in_part: Iterable[Table] = (),
     ) -> None:
-        #: Label of a model that is not restored -> keys in the backup of the records that are here.
+        #: Label of a model that is not restored, or in part only -> keys in the backup of the records that are here.
         self._here: dict[str, set[Plain]] = {}
         #: Label of a model that is restored, and referred to -> keys of the records that are left out.
         self._gone: dict[str, set[Plain]] = {}
@@ -51,6 +53,8 @@ class Others:
         for table in [*unresolved]:
             self._here[table.label] = self._present(reader, database, table, key_map, unresolved)
             unresolved.remove(table)
+        for table in in_part:
+            self._here[table.label] = {key for batch in reader.batches(table) for key in batch[0]}
         referred_to = {label for table in restored for label in labels_referred_to(table)}
         if any(table.generics for table in restored):
             referred_to |= {table.label for table in restored}

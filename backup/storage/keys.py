@@ -119,10 +119,12 @@ def note(last_group: str) -> bool:
         return True
 
 
-def unlocked(source: BinaryIO, *, edited: bool = False, key: Key | None = None) -> Archive:
+def unlocked(
+    source: BinaryIO, *, edited: bool = False, lenient: bool = False, key: Key | None = None
+) -> Archive:
     """Open a backup. If it is encrypted, `key` or a key of the server opens it. Raises what `Archive` raises, and
     `StorageFailed`."""
-    return open_archive(source, edited=edited, keys=Keys(key, _known))
+    return open_archive(source, edited=edited, lenient=lenient, keys=Keys(key, _known))
 
 
 def _known() -> list[Key]:

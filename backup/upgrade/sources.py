@@ -86,9 +86,24 @@ class BackupSource(Source):
                 if records:
                     yield table.batch_from(records)
             except InvalidRecord as error:
+                if self._left_out is not None and self._archive.is_in_part(table.label):
+                    yield from self._before_error(table, records, self._left_out)
+                    return
                 if any(_gaps(table, record) for record in records):
                     error.offer = "leave_out"
                 raise
+
+    def _before_error(self, table: Table, records: list[Any], left_out: Places) -> Iterator[Batch]:
+        """Yield the records before the first that is not valid, where a member is damaged: it is cut off there."""
+        for record in records:
+            try:
+                yield table.batch_from([record])
+            except InvalidRecord as error:
+                reason = _("%(reason)s, and so are all records after it") % {
+                    "reason": error.message.rstrip(".")
+                }
+                left_out.add(place_of(table.label, error.pk, None, reason))
+                return
 
     def complete(self) -> None:
         """Do nothing: what cannot be read ends in an error at once."""

@@ -92,7 +92,11 @@ def upgrade(
                 return
             unknown_apps = source.unknown_apps
         else:
-            archive = stack.enter_context(open_archive(file, edited=edited, keys=Keys(key)))
+            archive = stack.enter_context(
+                open_archive(file, edited=edited, lenient=leave_out, keys=Keys(key))
+            )
+            if leave_out:
+                archive.leave_out_damaged()
             source = BackupSource(archive, left_out)
         migrations = source.metadata.migrations
         if leave_out:

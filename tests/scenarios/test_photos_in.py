@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from backup import services
 from backup.archive import RECORDS, Key, Records, Writer, open_archive
 from backup.conf import conf
 from backup.exceptions import BackupError, InvalidBackup
-from backup.options import RestoreMode, RestoreOptions
+from backup.options import Part, RestoreMode, RestoreOptions
 from backup.restore.photos import PARTIAL
 from backup.storage import atomic
 from tests.support import older
@@ -332,6 +333,16 @@ def test_an_older_backup_keeps_its_photos(family, settings, tmp_path, version, i
 
 
 @pytest.mark.slow
+def test_a_member_of_staff_may_leave_out_a_damaged_photo(backup, family):
+    """Only records that are damaged are for superusers."""
+    damaged = with_damage(backup, picture(1))
+    options = RestoreOptions(parts=(Part.ENTRIES,))
+    with pytest.raises(InvalidBackup, match=r"photo .* is damaged") as caught:
+        services.restore_backup(damaged, options, user=family.staff)
+    assert caught.value.offer == "leave_out"
+    services.restore_backup(damaged, replace(options, leave_out=True), user=family.staff)
+
+
 def test_a_damaged_photo_of_an_older_backup_can_be_left_out(family, settings, tmp_path):
     """As that of a current one can; the record comes without it."""
     settings.MEDIA_ROOT = tmp_path / "media"

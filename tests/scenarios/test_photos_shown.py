@@ -151,6 +151,35 @@ def test_a_bomb_is_not_decoded():
     assert thumbnail(data) is None
 
 
+def in_scans(side):
+    """A baseline JPEG, square and grey, with a scan for each of its three components."""
+
+    def segment(marker, data):
+        return bytes([0xFF, marker]) + (len(data) + 2).to_bytes(2, "big") + data
+
+    size = side.to_bytes(2, "big")
+    components = b"".join(bytes([number, 0x11, 0]) for number in (1, 2, 3))
+    code = bytes([1] + 15 * [0] + [0])
+    scan = bytes((side + 7) // 8 * ((side + 7) // 8) // 4 + 1)
+    return io.BytesIO(
+        b"\xff\xd8"
+        + segment(0xDB, b"\0" + 64 * b"\1")
+        + segment(0xC0, b"\x08" + size + size + b"\x03" + components)
+        + segment(0xC4, b"\x00" + code)
+        + segment(0xC4, b"\x10" + code)
+        + b"".join(segment(0xDA, bytes([1, number, 0, 0, 63, 0])) + scan for number in (1, 2, 3))
+        + b"\xff\xd9"
+    )
+
+
+def test_a_jpeg_that_would_be_held_as_a_whole_is_only_decoded_if_it_is_small():
+    assert thumbnail(in_scans(1000))
+    assert thumbnail(in_scans(9000)) is None
+    photo = io.BytesIO()
+    Image.new("RGB", (8660, 5773)).save(photo, "JPEG", quality=1)  # as phones make them
+    assert thumbnail(photo)
+
+
 SHOW = """
     import re, sys
     from pathlib import Path

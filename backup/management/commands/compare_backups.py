@@ -28,11 +28,14 @@ class Command(BackupCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         with self._opened(options["first"]) as first, self._opened(options["second"]) as second:
             keys = (self.key_of(first, options["key"]), self.key_of(second, options["key"]))
+            lost: list[str] = []
             with self.progress_bar() as reporter:
                 changes = services.compare_backups(
-                    first, second, reporter, leave_out=options["leave_out"], keys=keys
+                    first, second, reporter, leave_out=options["leave_out"], keys=keys, note=lost.append
                 )
             show_changes(self, changes)
+            for line in lost:
+                self.show(f"Left out: {line}", self.style.WARNING)
 
     def _opened(self, file: str) -> BinaryIO:
         try:

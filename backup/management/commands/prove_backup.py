@@ -61,8 +61,10 @@ class Command(BackupCommand):
                 automatic.notify_of_proof()
         except OSError as error:
             raise CommandError(f"{file} cannot be read: {error.strerror}") from error
+        for line in proof.left_out:
+            self.report(f"Left out: {line}", self.style.WARNING)
         if proof.verdict is Verdict.PROVED:
-            but = ", but for what this site has no place for" if leave_out else ""
+            but = ", but for what was left out" if leave_out else ""
             photos = f" and {proof.photos} photos" if proof.photos else ""
             self.report(
                 f"Proved: all {proof.records} records{photos} came back identical{but}.", self.style.SUCCESS

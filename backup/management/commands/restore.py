@@ -79,8 +79,8 @@ class Command(BackupCommand):
         parser.add_argument(
             "--leave-out",
             action="store_true",
-            help="Leave out what cannot be restored (values that nobody can read, records that refer to nothing), and "
-            "name it, instead of restoring nothing.",
+            help="Leave out what cannot be restored (values that nobody can read, damaged parts of the file, records "
+            "that refer to nothing), and name it, instead of restoring nothing.",
         )
         parser.add_argument(
             "--merge-tags",

@@ -360,6 +360,18 @@ def test_photos_are_no_way_to_more_of_anything_else():
     assert "too long" in refuse(changed(lambda c, m: m.update(more="x" * 50_000)), InvalidBackup, few)
 
 
+def test_metadata_is_only_parsed_if_it_is_no_longer_than_its_photos_explain():
+    """Parsed, texts with one wide letter each take many times as much memory."""
+    more = [f"🍼{number:035}" for number in range(150_000)]
+    file = changed(lambda c, m: m.update(more=more))
+    tracemalloc.start()
+    try:
+        assert "too long" in refuse(file, InvalidBackup, Limits(uncompressed=10**9))
+        assert tracemalloc.get_traced_memory()[1] < 25 * 1024 * 1024
+    finally:
+        tracemalloc.stop()
+
+
 def test_a_table_of_contents_with_too_many_entries_takes_no_memory():
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:

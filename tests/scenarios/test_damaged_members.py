@@ -1,0 +1,273 @@
+"""Damage to a backup file: it is named, a superuser can leave it out, and nothing that was lost comes back wrong."""
+
+import io
+import re
+import zipfile
+
+import pytest
+from core import models as core
+from django.core.management import CommandError, call_command
+from django.urls import reverse
+
+from backup import services
+from backup.archive import Key
+from backup.exceptions import DamagedBackup, InvalidBackup
+from backup.options import RestoreMode, RestoreOptions
+from tests.support import older
+from tests.support.backups import encrypted, packed, records_of, rewritten, take, unpacked
+from tests.support.http import error_of, script, upload
+
+MODES = RestoreMode.OVERWRITE, RestoreMode.CLEAR
+LEFT_OUT = {mode: RestoreOptions(mode, leave_out=True) for mode in MODES}
+
+
+def data_of(data, name):
+    """Where the packed bytes of a member begin and end."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        info = archive.getinfo(name)
+    header = data[info.header_offset : info.header_offset + 30]
+    start = (
+        info.header_offset
+        + 30
+        + int.from_bytes(header[26:28], "little")
+        + int.from_bytes(header[28:], "little")
+    )
+    return start, start + info.compress_size
+
+
+def flipped(file, name, where=0.5):
+    """The file with a bit flipped in a member."""
+    data = bytearray(file.getvalue())
+    start, end = data_of(bytes(data), name)
+    data[start + int((end - start - 1) * where)] ^= 0x10
+    return io.BytesIO(bytes(data))
+
+
+def without(file, name):
+    members = unpacked(file)
+    del members[name]
+    return packed(members)
+
+
+def cut_off(file, name="metadata.json"):
+    """The file as an interrupted download leaves it, which has come to the middle of a member."""
+    start, end = data_of(file.getvalue(), name)
+    return io.BytesIO(file.getvalue()[: (start + end) // 2])
+
+
+HOW = [lambda f: flipped(f, "core/note.json"), cut_off, lambda f: without(f, "core/tag.json")]
+
+
+@pytest.fixture
+def many(family):
+    """A family with so many notes that a part of them can be read."""
+    core.Note.objects.bulk_create(
+        core.Note(child=family.children[0], note=f"No. {n} of many: {n**5 % 7919}") for n in range(400)
+    )
+    return family
+
+
+@pytest.mark.parametrize("where", [0.02, 0.5, 0.97])
+@pytest.mark.parametrize("mode", MODES)
+def test_a_flipped_bit_costs_what_comes_after_it(many, mode, where):
+    file = take()
+    before = {record["pk"]: record for record in records_of(file)["core.note"]}
+    damaged = flipped(file, "core/note.json", where)
+    for options in (RestoreOptions(mode), RestoreOptions(mode, edited=True)):
+        for do in (services.inspect_backup, services.restore_backup):
+            with pytest.raises(InvalidBackup, match=r"“core/note\.json” in the backup is damaged") as caught:
+                do(damaged, options)
+            assert caught.value.offer == "leave_out"
+
+    core.Note.objects.all().delete()
+    core.Feeding.objects.all().delete()
+    plan = services.inspect_backup(damaged, LEFT_OUT[mode])
+    result = services.restore_backup(damaged, LEFT_OUT[mode])
+    for warnings in (plan.warnings, result.warnings):
+        assert any("core.note" in line and "core/note.json" in line for line in warnings)
+        assert any("in part only" in line for line in warnings) == mode.clears
+    assert result.restored["core.note"] == core.Note.objects.count() == plan.records["core.note"]
+    assert core.Note.objects.count() <= len(before)
+    assert where < 0.1 or core.Note.objects.count() > (where - 0.3) * len(before)
+    assert core.Feeding.objects.count() == len(records_of(file)["core.feeding"])
+
+
+def test_a_missing_member_counts_as_empty(many):
+    damaged = without(take(), "core/timer.json")
+    for options in (RestoreOptions(), RestoreOptions(edited=True)):
+        with pytest.raises(InvalidBackup, match=r"“core/timer\.json” is missing") as caught:
+            services.inspect_backup(damaged, options)
+        assert caught.value.offer == "leave_out"
+    result = services.restore_backup(damaged, RestoreOptions(RestoreMode.CLEAR, edited=True, leave_out=True))
+    assert any("core/timer.json" in line for line in result.warnings)
+    assert not core.Timer.objects.exists()
+    assert core.Note.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "how", [lambda f: flipped(f, "metadata.json"), cut_off, lambda f: cut_off(f, "core/note.json")]
+)
+def test_a_backup_without_its_metadata_or_its_end(many, how):
+    file = take()
+    damaged = how(file)
+    with pytest.raises(
+        InvalidBackup, match=r"metadata\.json” in the backup|end of the file is missing"
+    ) as caught:
+        services.inspect_backup(damaged, RestoreOptions())
+    assert caught.value.offer == "leave_out"
+    core.Child.objects.all().delete()
+    result = services.restore_backup(damaged, LEFT_OUT[RestoreMode.OVERWRITE])
+    assert any("metadata.json" in line for line in result.warnings)
+    assert core.Child.objects.count() == len(records_of(file)["core.child"])
+
+
+# -- who may do it, and where ---
+
+
+def test_only_a_superuser_may(many):
+    """Whoever leaves out what is damaged takes a file whose checksums are wrong."""
+    damaged = flipped(take(), "core/note.json")
+    for options in (RestoreOptions(), *LEFT_OUT.values()):
+        for do in (services.inspect_backup, services.restore_backup):
+            with pytest.raises(DamagedBackup) as caught:
+                do(damaged, options, user=many.staff)
+            assert caught.value.offer == ""
+    services.restore_backup(damaged, LEFT_OUT[RestoreMode.OVERWRITE], user=many.admin)
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_the_page_and_a_script_are_offered_it(many, client, how):
+    data = how(take()).getvalue()
+    answer = script(many.admin).post(reverse("backup:confirm"), {"backup_file": upload(data)})
+    assert (answer.status_code, error_of(answer)["offer"]) == (400, "leave_out")
+    client.force_login(many.admin)
+    answer = client.post(reverse("backup:restore"), {"backup_file": upload(data)}, follow=True)
+    form = answer.content.decode().split(f'action="{reverse("backup:restore")}"')[1].split("</form>")[0]
+    fields = dict(re.findall(r'type="hidden" name="(?!csrf)([^"]*)" value="([^"]*)"', form))
+    assert fields["leave_out"] == "true"
+    answer = client.post(reverse("backup:restore"), fields, follow=True)
+    assert "The backup lacks" in answer.content.decode()
+    assert "Please note" in answer.content.decode()
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_the_commands_are_offered_it(many, tmp_path, how):
+    file = take()
+    sound, damaged = tmp_path / "sound.zip", tmp_path / "damaged.zip"
+    sound.write_bytes(file.getvalue())
+    damaged.write_bytes(how(file).getvalue())
+    for command in (
+        ["restore", str(damaged), "--no-input"],
+        ["prove_backup", str(damaged)],
+        ["compare_backups", str(sound), str(damaged)],
+    ):
+        with pytest.raises(CommandError, match="--leave-out"):
+            call_command(*command)
+        out = io.StringIO()
+        call_command(*command, "--leave-out", stdout=out)
+        assert re.search(r"(core/note|core/tag|metadata)\.json", out.getvalue())
+
+
+def test_verify_names_every_member_that_is_damaged(many, tmp_path):
+    damaged = flipped(flipped(take(), "core/note.json"), "core/child.json")
+    path = tmp_path / "damaged.zip"
+    path.write_bytes(damaged.getvalue())
+    with pytest.raises(CommandError, match=r"(?s)core/child\.json.*core/note\.json"):
+        call_command("verify_backup", str(path))
+
+
+# -- encrypted, and older ---
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        lambda f: flipped(f, "core/note.json", 0.7),
+        lambda f: flipped(f, "metadata.json"),
+        lambda f: cut_off(f),
+        lambda f: cut_off(f, "core/note.json"),
+    ],
+    ids=["a bit of a member", "a bit of the metadata", "without its end", "without much of it"],
+)
+def test_an_encrypted_backup(many, how):
+    key = Key.make()
+    file = take()
+    damaged = how(encrypted(file, key))
+    with pytest.raises(InvalidBackup, match="damaged") as caught:
+        services.inspect_backup(damaged, RestoreOptions(), key=key)
+    assert caught.value.offer == "leave_out"
+    core.Child.objects.all().delete()
+    assert services.inspect_backup(damaged, LEFT_OUT[RestoreMode.OVERWRITE], key=key).refusal is None
+    services.restore_backup(damaged, LEFT_OUT[RestoreMode.OVERWRITE], key=key)
+    assert core.Child.objects.count() == len(records_of(file)["core.child"])
+
+
+def test_an_older_backup(host_db, scratch):
+    data = older.old("2.0") / "backup.zip"
+    file = io.BytesIO(data.read_bytes())
+    before = len(records_of(file)["core.feeding"])
+    damaged = flipped(file, "core/feeding.json", 0.9)
+    with pytest.raises(InvalidBackup, match=r"core/feeding\.json") as caught:
+        services.restore_backup(damaged, RestoreOptions())
+    assert caught.value.offer == "leave_out"
+    result = services.restore_backup(damaged, LEFT_OUT[RestoreMode.OVERWRITE])
+    assert any("core/feeding.json" in line for line in result.warnings)
+    assert 0 < core.Feeding.objects.count() <= before
+
+
+# -- nothing silently wrong ---
+
+
+def stored(file, change):
+    """The backup without compression, with the text of notes changed and not its checksum: damage that unpacks."""
+    members = unpacked(file)
+    data = packed(members, zipfile.ZIP_STORED).getvalue()
+    text = members["core/note.json"]
+    changed = change(text)
+    assert len(changed) == len(text)
+    assert changed != text
+    return io.BytesIO(data.replace(text, changed))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text[::-1].replace(b'"child"'[::-1], b'"chold"'[::-1], 3)[::-1],
+        lambda text: text[::-1].replace(b'"time":"2'[::-1], b'"time":"x'[::-1], 3)[::-1],
+        lambda text: text[::-1].replace(b'"model"'[::-1], b'"mod\xffl"'[::-1], 3)[::-1],
+    ],
+    ids=["a field of no model", "a value of no field", "no text"],
+)
+def test_what_unpacks_but_is_no_record_ends_what_is_read(many, change):
+    file = take()
+    core.Note.objects.all().delete()
+    result = services.restore_backup(stored(file, change), LEFT_OUT[RestoreMode.OVERWRITE])
+    assert result.restored["core.note"] == core.Note.objects.count() == len(records_of(file)["core.note"]) - 3
+
+
+def test_entries_of_a_lost_child_do_not_become_those_of_another_one(many):
+    """At another site, the number of the lost child is that of somebody else."""
+
+    def elsewhere(metadata):
+        metadata["instance"] = "0" * len(metadata["instance"])
+
+    file = without(rewritten(take(), change_metadata=elsewhere), "core/child.json")
+    core.Note.objects.all().delete()
+    services.inspect_backup(file, LEFT_OUT[RestoreMode.OVERWRITE])
+    result = services.restore_backup(file, LEFT_OUT[RestoreMode.OVERWRITE])
+    assert not core.Note.objects.exists()
+    assert any("core.note (" in line for line in result.warnings)
+
+
+def test_entries_of_a_lost_child_come_back_to_it_where_it_still_is(many):
+    file = take()
+    core.Note.objects.all().delete()
+    services.restore_backup(without(file, "core/child.json"), LEFT_OUT[RestoreMode.OVERWRITE])
+    assert core.Note.objects.count() == len(records_of(file)["core.note"])
+
+
+def test_entries_of_a_lost_child_are_left_out_and_named_where_all_is_cleared(many):
+    file = without(take(), "core/child.json")
+    result = services.restore_backup(file, LEFT_OUT[RestoreMode.CLEAR])
+    assert not core.Note.objects.exists()
+    assert any(line.startswith("Left out, since they refer") for line in result.warnings)
