@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -69,10 +68,20 @@ def sync_folder(folder: Path) -> None:
 def sweep(folder: Path) -> None:
     """Delete the partial files that killed processes left in a folder.
 
-    They are recognised by their age, since a file that is being written changes all the time. One that is dated in the
-    future is deleted, too.
+    They are recognised by their age, since a file that is being written changes all the time. Whatever dates the files
+    there, be it another machine, also dates a new one to compare with: the clock of this process may differ. A file
+    that is dated in the future, from before that clock was set back, is deleted, too.
     """
-    for partial in folder.glob(f".*{PARTIAL}"):
-        with suppress(OSError):  # another process may delete it at the same time
-            if abs(time.time() - partial.stat().st_mtime) > ABANDONED:
-                partial.unlink()
+    partials = [*folder.glob(f".*{PARTIAL}")]
+    with suppress(OSError):
+        now = _present_time(folder) if partials else 0
+        for partial in partials:
+            with suppress(OSError):  # another process may delete it at the same time
+                if abs(now - partial.stat().st_mtime) > ABANDONED:
+                    partial.unlink()
+
+
+def _present_time(folder: Path) -> float:
+    """Return the time by which the files of a folder are dated."""
+    with tempfile.TemporaryFile(dir=folder) as new:
+        return os.fstat(new.fileno()).st_mtime
