@@ -20,6 +20,7 @@
     │   └── WrongKey            409  … nor is the key that was given the right one, or a key at all
     ├── EncryptionUnavailable   409  something is to be encrypted, but there is no key, or no library for it
     ├── Busy                    409  another restore is running
+    ├── LossesChanged           409  more entries are gone than whoever confirmed it has seen
     ├── AlreadyRestored         409  the same request was carried out just before
     ├── Incomplete              409  not all of an upload has arrived yet
     ├── WrongOffset             409  a piece of an upload does not follow the last one
@@ -190,6 +191,11 @@ class EncryptionUnavailable(BackupError):
 
 class Busy(BackupError):
     code = "busy"
+    status = 409
+
+
+class LossesChanged(BackupError):
+    code = "losses_changed"
     status = 409
 
 

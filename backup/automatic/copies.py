@@ -10,9 +10,9 @@ from __future__ import annotations
 import datetime as dt
 import tempfile
 import threading
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from queue import SimpleQueue
 from typing import Any, BinaryIO, cast
 
@@ -22,12 +22,13 @@ from django.utils.translation import gettext as _
 
 from ..archive import Key, encrypt
 from ..conf import OFF, aware_now, conf
-from ..database import database_of, memo
+from ..database import database_of
 from ..exceptions import (
     BackupError,
     CannotDelete,
     CannotList,
     CannotRead,
+    Denied,
     EncryptionUnavailable,
     InvalidBackup,
     KeyNeeded,
@@ -38,13 +39,14 @@ from ..log import logged, logger
 from ..storage import elsewhere, facts, kept, keys, locations
 from ..storage.content import Content, content_of
 from ..storage.elsewhere import Seen, State
-from ..storage.kept import LOCAL, BackupKind, StoredBackup
+from ..storage.kept import LOCAL, StoredBackup
 from ..storage.names import Name, parse, parsed
 from . import guard, messages
+from .copy_notes import CopyNotes
 from .photo_copies import PhotoCopies
-from .pins import Pins
 from .read_back import check, read_back
 from .status import retention_of
+from .work import Work, work_now
 
 #: Minutes to wait before the next try of a location that failed. After the last of them, the next backup tries again …
 TRIES = (1, 5, 30)
@@ -69,7 +71,7 @@ def copy(halted: str = "", *, again: bool = False, user: Any = None) -> None:
     due = [seen for seen in elsewhere.seen().values() if not again or seen.is_due(aware_now())]
     if not due:
         return
-    work = _work(halted, user)
+    work = work_now(halted, user)
     done: SimpleQueue[_Visit] = SimpleQueue()
     waiting = {seen.name: _Visit(seen if again else replace(seen, tries=0), work) for seen in due}
     for visit in waiting.values():
@@ -107,52 +109,20 @@ def _note(visit: _Visit, outcome: Seen) -> None:
         return replace(outcome, copies=copies, next_try=current.next_try if was_asked else outcome.next_try)
 
     database_of().close_if_lost()  # a visit may take hours
+    if (
+        visit.newest is not None and visit.found
+    ):  # first: once the copies are known, none is compared with again
+        with suppress(NoSuchBackup):
+            kept.change(visit.newest.name, lambda facts: guard.merged(facts, visit.found))
     elsewhere.change(outcome.name, merged)
     for name in visit.replaced:
         with suppress(NoSuchBackup):  # deleted since
             kept.forget_proof(name, outcome.name)
     for name in visit.removed:
         kept.forget(name)
-    for name in visit.pinned:
+    for name, said in visit.said.items():
         with suppress(NoSuchBackup):
-            kept.pin(name, True)
-    if visit.newest is not None and visit.found:
-        with suppress(NoSuchBackup):
-            kept.note(visit.newest.name, **visit.found)
-
-
-@dataclass(frozen=True)
-class _Work:
-    """What to do in each location.
-
-    `known`: all known backups, by `StoredBackup.identity`. `wanted`: the backups to copy, newest first. `newest`: the
-    newest automatic backup in BACKUP_ROOT that can be opened. `key_ids`: of the keys that backups here and copies
-    anywhere are encrypted with, as far as that is noted. `keys_here`: of those that this server has. `halted`, `site`:
-    see `retention.verdicts`. `language`: of messages. `user`: see `copy`.
-    """
-
-    known: Mapping[str, StoredBackup]
-    wanted: Sequence[StoredBackup]
-    newest: StoredBackup | None
-    key_ids: Set[str]
-    halted: str
-    keys_here: Set[str]
-    site: str
-    language: str | None
-    user: Any
-
-
-def _work(halted: str, user: Any) -> _Work:
-    """Return what to do: copy the backups in BACKUP_ROOT, except safety copies and those about to be removed."""
-    backups, site = kept.backups(), memo.site_id()
-    local = [b for b in backups if b.is_local and b.site == site and not b.is_damaged]
-    goes = {verdict.backup.name for verdict in retention_of(local, site, halted) if not verdict.stays}
-    wanted = [b for b in local if b.kind is not BackupKind.SAFETY and b.name not in goes]
-    known = {backup.identity: backup for backup in backups}
-    ids = {key_id for seen in elsewhere.seen().values() for key_id in seen.key_ids}
-    ids |= {backup.key_id for backup in local} - {""}
-    newest = next((b for b in local if b.kind is BackupKind.AUTOMATIC and not b.is_locked), None)
-    return _Work(known, wanted, newest, ids, halted, keys.ids(), site, translation.get_language(), user)
+            kept.change(name, lambda facts, said=said: {**said, **facts})  # type: ignore[misc]
 
 
 class _Visit:
@@ -160,15 +130,15 @@ class _Visit:
 
     `before`: the state that was noted before the visit. `seen`: the state as the visit sees it. `known`: the copies
     that were noted before. `removed`: the names of backups whose copy the visit removed. `replaced`: the names of
-    backups whose copy it replaced by another file. `pinned`: the names of those that only the location says are pinned.
-    `newest`: see `_Work`. `found`: facts about that one, which the visit found: see `_compare`.
+    backups whose copy it replaced by another file. `said`: name of a backup -> facts about it of which only the
+    location says something. `newest`: see `Work`. `found`: facts about that one, which the visit found: see `_compare`.
     """
 
-    def __init__(self, before: Seen, work: _Work) -> None:
+    def __init__(self, before: Seen, work: Work) -> None:
         self.seen = self.before = before
         self.removed: list[str] = []
         self.replaced: list[str] = []
-        self.pinned: list[str] = []
+        self.said: dict[str, dict[str, Any]] = {}
         self.newest = work.newest
         self.found: dict[str, Any] = {}
         self.known: Mapping[str, Content] = before.copies
@@ -180,8 +150,10 @@ class _Visit:
         #: The backups that cannot be sent, since they are damaged.
         self._unsent: list[str] = []
         self._may_have_shrunk = False  #: since the newest copy there, so that none is removed
-        #: What is pinned there; None if the location cannot be listed.
-        self._pins: Pins | None = None
+        self._there: set[str] = set()  #: the names of all files there, as far as it can be listed
+        self._denied: list[str] = []  #: those of them that cannot be replaced
+        #: What is noted beside the copies; None if the location cannot be listed.
+        self._notes: CopyNotes | None = None
         #: The names of backups there that could not be read. Any photo there may belong to them.
         self._unread: set[str] = set()
 
@@ -220,14 +192,15 @@ class _Visit:
             except InvalidBackup as error:
                 logger.warning("%s cannot be sent to %s: %s", backup.name, location.name, error.code)
                 self._unsent.append(backup.name)
-        if self._pins is not None:
-            pinned = {backup.identity for backup in self._work.known.values() if backup.pinned}
-            pinned |= _identities(self.pinned)
-            self._pins.update(pinned, _identities(self._copies), _identities(self._unread))
-        if self._pins is not None and not self._gone and not self._may_have_shrunk:
-            self._tidy(location)
-            if not self._work.halted and self._unread <= self._copies.keys():
-                photos.tidy(self._copies)
+        self._denied += dict.fromkeys(photos.denied)
+        if self._notes is not None:
+            noted = {name.identity: self._facts(name) for name in map(parse, self._copies)}
+            denied = self._notes.update(noted, _identities(self._unread))
+            self._denied += denied
+            if not (denied or self._gone or self._may_have_shrunk):
+                self._tidy(location)
+                if not self._work.halted and self._unread <= self._copies.keys():
+                    photos.tidy(self._copies)
 
     # -- which copies there are ---
 
@@ -238,7 +211,7 @@ class _Visit:
         except CannotList as error:
             self._limits[error.code] = error.message
             return
-        self._pins = Pins(location, names)
+        self._there, self._notes = {*names}, CopyNotes(location, names)
         there = [name for name in parsed(names) if name.site == self._work.site]
         texts = {name.text for name in there}
         known = self.known = elsewhere.seen()[location.name].copies
@@ -253,21 +226,26 @@ class _Visit:
             except (LocationFailed, InvalidBackup, NoSuchBackup) as error:
                 if not isinstance(error, CannotRead):
                     logger.warning("%s in %s cannot be used: %s", name.text, location.name, error.code)
-        self.pinned = [name.text for name in there if self._is_pinned_only_there(name)]
+        for name in there:
+            backup = self._work.known.get(name.identity)
+            if said := self._notes.unknown_here(name.identity, backup.facts if backup else {}):
+                self.said[name.text] = said
         self._compare(location)
         self._unread = texts - self._copies.keys()
 
-    def _is_pinned_only_there(self, name: Name) -> bool:
-        """Tell whether a location says that a backup is pinned, and BACKUP_ROOT says nothing of that."""
+    def _facts(self, name: Name) -> dict[str, Any]:
+        """Return the facts about the backup of a copy, here and there."""
         backup = self._work.known.get(name.identity)
-        is_said_here = backup is not None and "pinned" in backup.facts
-        return self._pins is not None and name.identity in self._pins.found and not is_said_here
+        facts = {**self.said.get(name.text, {}), **(backup.facts if backup else {})}
+        is_newest = self.newest is not None and name.identity == self.newest.identity
+        return guard.merged(facts, self.found) if is_newest else facts
 
     def _compare(self, location: locations.Location) -> None:
         """Find what was lost since the newest copy that no backup was compared with."""
         usable = sorted(map(parse, filter(self._is_usable, self._copies)), key=_created, reverse=True)
+        shrunk = {name.identity for name in usable if guard.open_losses(self._facts(name))}
         try:
-            self.found = guard.found_elsewhere(location, usable, self._work.newest)
+            self.found = guard.found_elsewhere(location, usable, shrunk, self._work.newest)
             self._may_have_shrunk = guard.SHRUNK in self.found
         except BackupError as error:
             self._limits[error.code] = error.message
@@ -333,7 +311,13 @@ class _Visit:
                 # It is encrypted with an old key, which this server does not have: send the file as it is.
                 photos.send_locked(name.key_id)
             file.seek(0)
-            location.send(name.path, file)
+            try:
+                location.send(name.path, file)
+            except Denied:
+                if name.text not in self._there:
+                    raise
+                self._denied.append(name.text)
+                return
             try:
                 read_back(location, name, file)
             except CannotRead as error:
@@ -367,7 +351,7 @@ class _Visit:
     def _tidy(self, location: locations.Location) -> None:
         """Remove the copies that BACKUP_KEEP does not keep."""
         backups = {name.identity: self._known_as(name, location) for name in map(parse, self._copies)}
-        pinned = _identities(self.pinned)
+        pinned = _identities(text for text, said in self.said.items() if said.get("pinned"))
         for verdict in retention_of([*backups.values()], self._work.site, self._work.halted):
             is_pinned = verdict.backup.identity in pinned or kept.is_pinned(verdict.backup.name)
             if verdict.stays or is_pinned:
@@ -404,6 +388,8 @@ class _Visit:
     def _outcome(self) -> Seen:
         """Return how the location is after the visit."""
         state, message = State.OK, messages.there(self._copies)
+        if self._denied:
+            self._limits["cannot_replace"] = messages.not_replaced(self.seen.name, self._denied)
         if self._gone:
             state, message = State.FAILED, messages.gone(self.seen.name, self._gone, self._copies)
         elif self._unsent:

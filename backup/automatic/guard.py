@@ -1,14 +1,19 @@
 """The shrink guard: compares the number of entries, and of photos, with that of the automatic backup before.
 
 If data was lost, newer backups without it must not push out the last good one. So if there are far fewer entries or
-photos, `retention` removes nothing until a superuser says that this is right.
+photos, `retention` removes nothing until a superuser says that this is right, or until they are there again.
+
+What was lost is noted beside the new backup. Only the notes beside the newest backup count: each is compared with the
+newest one that shows no losses itself, and with those that the losses before it were found by. So a loss stays as long
+as it is not accepted, and ends once what was lost is restored.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO, TypeVar
 
 from .. import babybuddy
@@ -24,9 +29,10 @@ from ..exceptions import (
 from ..log import logger
 from ..storage import kept, keys, locations
 from ..storage.facts import UNREADABLE
+from ..storage.files import parse_json
 from ..storage.kept import BackupKind, StoredBackup
 from ..storage.locations import Location
-from ..storage.names import Name
+from ..storage.names import Name, parsed
 
 T = TypeVar("T")
 
@@ -36,8 +42,10 @@ CANNOT_OPEN = (InvalidBackup, NoSuchBackup, KeyNeeded, EncryptionUnavailable)
 #: The guard steps in if a model lost more records than this, and more than a fifth of them. Fewer are everyday use.
 MANY = 50
 FIFTH = 5
-#: Facts beside a backup: the losses that it shows; and who said, and when, that they are right.
-SHRUNK, ACCEPTED = "shrunk", "accepted"
+#: A fact beside a backup, and beside its copies: the losses that it shows.
+SHRUNK = "shrunk"
+#: Who said, and when, that a loss is right. Older versions noted that beside the backup, for all losses together.
+ACCEPTED = "accepted"
 #: Facts that go over from backup to backup: when nothing was there to compare one with, so that older ones may be
 #: somewhere, and the moment of the newest of those that one was compared with since.
 ALONE, CHECKED = "alone", "checked"
@@ -48,14 +56,154 @@ PHOTOS = "photos"
 @dataclass(frozen=True)
 class Loss:
     """Records of a model that are gone, or photos. `model`: its label, or `PHOTOS`. `before`, `now`: how many there
-    were, and how many are left."""
+    were, and how many are left. `backup`: the name of the backup that has them; "" in notes of older versions.
+    `accepted`: who said that this is right, and when, as JSON; {} if nobody did."""
 
     model: str
     before: int
     now: int
+    backup: str = ""
+    accepted: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def grade(self) -> int:
+        """How much is left: the number of children, else of fifths. It changes if people have to be notified again, and
+        not with each entry."""
+        if self.model == babybuddy.CHILD:
+            return self.now
+        return self.now * FIFTH // max(self.before, 1)
+
+    @property
+    def is_of(self) -> tuple[str, str]:
+        """What it is about: the model, and the backup that has the records, wherever that is."""
+        return self.model, _identity(self.backup)
+
+    def covers(self, other: Loss) -> bool:
+        """Tell whether whoever accepts this loss accepts the other one, too: no more of the same is gone."""
+        return self.is_of == other.is_of and self.now <= other.now
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {"model": self.model, "before": self.before, "now": self.now}
+
+    def as_fact(self) -> dict[str, Any]:
+        accepted = {ACCEPTED: dict(self.accepted)} if self.accepted else {}
+        return {**self.as_json(), "backup": self.backup, **accepted}
+
+
+def _identity(name: str) -> str:
+    return next((other.identity for other in parsed([name])), "")
+
+
+# -- what is noted ---
+
+
+def noted(facts: Mapping[str, Any]) -> list[Loss]:
+    """Return the losses that the facts beside a backup, or a copy of it, tell of. Damaged entries are passed over."""
+    losses = []
+    entries = facts.get(SHRUNK)
+    for entry in entries if isinstance(entries, list) else ():
+        with suppress(KeyError, TypeError, ValueError, AttributeError, OverflowError):
+            backup = str(entry.get("backup", ""))
+            accepted = entry.get(ACCEPTED) or (facts.get(ACCEPTED) if not backup else None) or {}
+            model, counts = str(entry["model"]), (int(entry["before"]), int(entry["now"]))
+            if model == PHOTOS or len(model.split(".")) == 2:  # what is no label cannot be shown
+                losses.append(Loss(model, *counts, backup, dict(accepted)))
+    return losses
+
+
+def open_losses(facts: Mapping[str, Any]) -> list[Loss]:
+    """Return the noted losses of which no superuser has said yet that they are right."""
+    return [loss for loss in noted(facts) if not loss.accepted]
+
+
+def newest(backups: Iterable[StoredBackup]) -> StoredBackup | None:
+    """Return the automatic backup whose losses count: the newest; None if there is none.
+
+    `backups`: newest first. One that is in a location only, and of which nothing is noted, says nothing; nor does one
+    whose notes are damaged, or that is dated in the future.
+    """
+    now = dt.datetime.now(dt.timezone.utc)
+    for backup in backups:
+        says_something = backup.is_local or SHRUNK in backup.facts
+        if backup.created <= now and says_something and UNREADABLE not in backup.facts:
+            return backup
+    return None
+
+
+def losses_now(backups: Iterable[StoredBackup]) -> list[Loss]:
+    """Return the losses of which people must be told. `backups`: all automatic ones, newest first."""
+    last = newest(backups)
+    return open_losses(last.facts) if last is not None else []
+
+
+def merged(facts: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the facts beside a backup with what a visit to a location found: see `found_elsewhere`."""
+    losses = {loss.is_of: loss for loss in [*noted(found), *noted(facts)]}
+    checked = max(str(facts.get(CHECKED, "")), str(found.get(CHECKED, "")))
+    return {**facts, **as_facts(losses.values()), **({CHECKED: checked} if checked else {})}
+
+
+def with_accepted(
+    facts: Mapping[str, Any], losses: Iterable[Loss], accepted: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return the facts beside a backup, with a note that the losses are right. `accepted`: see `Loss`."""
+    return {
+        **facts,
+        **as_facts(_with_accepted(noted(facts), [replace(loss, accepted=accepted) for loss in losses])),
+    }
+
+
+def _with_accepted(losses: Iterable[Loss], known: Iterable[Loss]) -> list[Loss]:
+    """Return the losses, as accepted where those that are known cover them."""
+    accepted = [loss for loss in known if loss.accepted]
+    return [
+        next((replace(loss, accepted=other.accepted) for other in accepted if other.covers(loss)), loss)
+        for loss in losses
+    ]
+
+
+def are_covered(losses: Iterable[Loss], shown: str) -> bool:
+    """Tell whether somebody to whom this was shown has seen all of these losses. `shown`: see `Status.shown`."""
+    facts: Any = None
+    with suppress(ValueError):
+        facts = parse_json(shown)
+    seen = noted(facts) if isinstance(facts, dict) else []
+    return all(any(other.covers(loss) for other in seen) for loss in losses)
+
+
+def as_facts(losses: Iterable[Loss]) -> dict[str, Any]:
+    """Return the losses as facts; {} if there are none."""
+    entries = [loss.as_fact() for loss in losses]
+    return {SHRUNK: entries} if entries else {}
+
+
+def in_short(losses: Iterable[Loss]) -> list[Loss]:
+    """Return one loss for each model, the greatest."""
+    by_model: dict[str, Loss] = {}
+    for loss in losses:
+        other = by_model.get(loss.model)
+        if other is None or _lost(loss) > _lost(other):
+            by_model[loss.model] = loss
+    return [*by_model.values()]
+
+
+def backup_before(backups: Sequence[StoredBackup], losses: Iterable[Loss]) -> str:
+    """Return the name of the last backup that has what is lost, a child first of all; "" if it is gone.
+
+    `backups`: all automatic ones, newest first. The losses of older versions do not name it.
+    """
+    loss = max(in_short(losses), key=lambda loss: (loss.model == babybuddy.CHILD, loss.backup), default=None)
+    if loss is None:
+        return ""
+    wanted = {_identity(loss.backup)} if loss.backup else {b.identity for b in references(backups)}
+    return next((b.name for b in backups if b.identity in wanted and not b.is_damaged), "")
+
+
+def _lost(loss: Loss) -> tuple[int, str]:
+    return loss.before - loss.now, loss.backup
+
+
+# -- finding losses ---
 
 
 def references(backups: Iterable[StoredBackup]) -> list[StoredBackup]:
@@ -64,31 +212,39 @@ def references(backups: Iterable[StoredBackup]) -> list[StoredBackup]:
     return [
         backup
         for backup in backups
-        if not (backup.is_damaged or backup.is_locked or UNREADABLE in backup.facts or shrunk([backup]))
+        if not (
+            backup.is_damaged or backup.is_locked or UNREADABLE in backup.facts or open_losses(backup.facts)
+        )
     ]
 
 
 def found_in(file: BinaryIO) -> dict[str, Any]:
     """Return what the guard says of a new automatic backup, as facts. It is compared with the newest one that can be
-    opened and that shows no losses itself, wherever that is; and with the newest one that none was compared with, since
-    it was not there for a while. Raises `StorageFailed`."""
+    opened and that shows no losses itself, wherever that is; with the newest one that none was compared with, since it
+    was not there for a while; and with those by which the losses were found that the last backup shows.
+
+    Raises `StorageFailed`.
+    """
+    backups = kept.backups(BackupKind.AUTOMATIC)
     facts: dict[str, Any] = {}
     found: list[Loss] = []
+    compared: set[str] = set()
     has_failed = False
-    for backup in references(kept.backups(BackupKind.AUTOMATIC)):
+    for backup in references(backups):
         moment = backup.created.isoformat()
-        is_first = not facts
+        is_first = not compared
         if not (is_first or facts.get(CHECKED, "") < moment < facts[ALONE]):
             continue
         try:
-            lost = compare(losses, backup, file)
+            lost = _compared_with(backup.name, file)
         except LocationFailed as error:  # the visit that follows compares: see `found_elsewhere`
             logger.warning("a new backup cannot be compared: %s", error.code)
             has_failed = True
             continue
         if lost is None:
             continue
-        found = [*{loss.model: loss for loss in [*found, *lost]}.values()]
+        found += lost
+        compared.add(backup.identity)
         if not is_first:
             facts[CHECKED] = moment
             break
@@ -96,36 +252,60 @@ def found_in(file: BinaryIO) -> dict[str, Any]:
         if has_failed and ALONE not in facts:
             facts = {ALONE: _now(), CHECKED: moment}
         if ALONE not in facts:
-            return _facts(found)
-    return {**(facts or {ALONE: _now()}), **_facts(found)}
+            break
+    if not compared:
+        facts = {ALONE: _now()}
+    last = newest(backups)
+    known = noted(last.facts) if last is not None else []
+    found += _still_lost([loss for loss in known if not loss.accepted], compared, file)
+    return {**facts, **as_facts(_with_accepted(found, known))}
+
+
+def _still_lost(known: Sequence[Loss], compared: set[str], file: BinaryIO) -> list[Loss]:
+    """Return which of the losses that the last backup shows a new one shows as well, apart from what it was compared
+    with already. Where that cannot be told, the loss stays. Raises `StorageFailed`."""
+    found: list[Loss] = []
+    for name in dict.fromkeys(loss.backup for loss in known):
+        if _identity(name) in compared or (not name and compared):
+            continue
+        lost = None
+        with suppress(LocationFailed):
+            lost = _compared_with(name, file) if name else None
+        found += lost if lost is not None else [loss for loss in known if loss.backup == name]
+    return found
 
 
 def _now() -> str:
     return dt.datetime.now(dt.timezone.utc).isoformat()
 
 
-def compare(comparison: Callable[[Archive, Archive], T], backup: StoredBackup, file: BinaryIO) -> T | None:
+def _compared_with(name: str, file: BinaryIO) -> list[Loss] | None:
+    return compare(lambda then, today: losses(then, today, name), name, file)
+
+
+def compare(comparison: Callable[[Archive, Archive], T], name: str, file: BinaryIO) -> T | None:
     """Return what `comparison` returns for an older backup and a new one, which is in `file`. None if the older one
     cannot be opened. Raises `StorageFailed`."""
     try:
-        with kept.open_backup(backup.name) as source, keys.unlocked(source) as then:
+        with kept.open_backup(name) as source, keys.unlocked(source) as then:
             file.seek(0)
             with keys.unlocked(file) as today:
                 return comparison(then, today)
     except CANNOT_OPEN as error:
-        logger.warning("%s cannot be compared with: %s", backup.name, error.code)
+        logger.warning("%s cannot be compared with: %s", name, error.code)
         return None
 
 
 def found_elsewhere(
-    location: Location, copies: Sequence[Name], newest: StoredBackup | None
+    location: Location, copies: Sequence[Name], shrunk: Set[str], newest: StoredBackup | None
 ) -> dict[str, Any]:
     """Compare the newest backup in BACKUP_ROOT with the newest of the copies in a location that no backup was compared
     with: those from before BACKUP_ROOT was lost, say.
 
-    `copies`: those that can be opened, newest first. `newest`: None if there is none. Returns facts about that. They
-    also say that this was done, so it is done once. Raises `StorageFailed`, or, if none of the copies can be compared
-    with, `InvalidBackup`, `KeyNeeded`, `NoSuchBackup` or `EncryptionUnavailable`.
+    `copies`: those that can be opened, newest first. `shrunk`: the identities of those that show losses themselves, so
+    that they are passed over. `newest`: None if there is none. Returns facts about that. They also say that this was
+    done, so it is done once. Raises `StorageFailed`, or, if none of the copies can be compared with, `InvalidBackup`,
+    `KeyNeeded`, `NoSuchBackup` or `EncryptionUnavailable`.
     """
     if newest is None:
         return {}
@@ -137,6 +317,8 @@ def found_elsewhere(
     ]
     trouble: BackupError | None = None
     for name in copies:
+        if name.identity in shrunk:
+            continue
         try:
             with (
                 locations.open_parts(location, name.path) as before,
@@ -144,7 +326,7 @@ def found_elsewhere(
                 kept.open_backup(newest.name, kept.LOCAL) as here,
                 keys.unlocked(here) as today,
             ):
-                return {**_facts(losses(then, today)), CHECKED: copies[0].created.isoformat()}
+                return {**as_facts(losses(then, today, name.text)), CHECKED: copies[0].created.isoformat()}
         except CANNOT_OPEN as error:
             trouble = error
     if trouble is not None:
@@ -152,17 +334,11 @@ def found_elsewhere(
     return {}
 
 
-def _facts(losses: Iterable[Loss]) -> dict[str, Any]:
-    """Return the losses as facts; {} if there are none."""
-    entries = [loss.as_json() for loss in losses]
-    return {SHRUNK: entries} if entries else {}
-
-
-def losses(before: Archive, now: Archive) -> list[Loss]:
+def losses(before: Archive, now: Archive, name: str) -> list[Loss]:
     """Return which models lost records: at least one child, or many records of care; and whether photos were lost.
 
-    Raises `InvalidBackup`. A model that is no longer in the backup at all, since an update of the host or
-    BACKUP_EXCLUDE removed it, is passed over.
+    `name`: of the backup before. A model that is no longer in the backup at all, since an update of the host or
+    BACKUP_EXCLUDE removed it, is passed over. Raises `InvalidBackup`.
     """
     fewer = []
     for label, member in before.metadata.models.items():
@@ -175,7 +351,7 @@ def losses(before: Archive, now: Archive) -> list[Loss]:
         else:
             is_lost = babybuddy.is_care(label) and _are_many(then, today)
         if is_lost:
-            fewer.append(Loss(label, then, today))
+            fewer.append(Loss(label, then, today, name))
     if (
         before.metadata.includes_media and now.metadata.includes_media
     ):  # BACKUP_PHOTOS may have been switched off
@@ -184,7 +360,7 @@ def losses(before: Archive, now: Archive) -> list[Loss]:
         # the folder of photos may not be mounted, and a few are too many.
         are_named = len(now.metadata.warnings) > len(before.metadata.warnings)
         if _are_many(then, today, 0 if are_named else MANY):
-            fewer.append(Loss(PHOTOS, then, today))
+            fewer.append(Loss(PHOTOS, then, today, name))
     return fewer
 
 
@@ -208,21 +384,3 @@ def _children(before: Archive, now: Archive) -> tuple[int, int]:
         )
     ]
     return len(then), len(left)
-
-
-def shrunk(backups: Iterable[StoredBackup]) -> list[StoredBackup]:
-    """Return the backups that show losses of which no superuser has said yet that they are right."""
-    return [b for b in backups if b.facts.get(SHRUNK) and not b.facts.get(ACCEPTED)]
-
-
-def losses_of(backups: Sequence[StoredBackup]) -> list[Loss]:
-    """Return the losses that these backups show together: one for each model, from its first loss to its last.
-
-    `backups`: newest first.
-    """
-    by_model: dict[str, Loss] = {}
-    for backup in backups:
-        for entry in backup.facts.get(SHRUNK, []):
-            model, before, now = entry["model"], entry["before"], entry["now"]
-            by_model[model] = Loss(model, before, by_model[model].now if model in by_model else now)
-    return [*by_model.values()]

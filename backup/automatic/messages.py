@@ -11,6 +11,7 @@ from django.utils.translation import ngettext
 
 from .. import babybuddy
 from ..conf import conf
+from ..dump import MOST_WARNINGS
 from ..options import Place
 from ..presentation import names
 from ..presentation.kept import entered_in
@@ -54,6 +55,18 @@ def ok(last: StoredBackup | None) -> str:
         "The last automatic backup (%(date)s) holds %(n)s records.",
         records,
     ) % {"date": _date(last.created), "n": names.grouped(records)}
+
+
+def photos_missing(last: StoredBackup | None) -> str:
+    """Return how many photos the last backup lacks, which its records name; "" if it lacks none."""
+    missing = len(last.warnings) if last is not None else 0
+    if not missing:
+        return ""
+    return ngettext(
+        "It lacks %(n)s photo that entries name.",
+        "It lacks %(n)s photos that entries name.",
+        missing,
+    ) % {"n": names.grouped(missing) if missing <= MOST_WARNINGS else f"{names.grouped(MOST_WARNINGS)}+"}
 
 
 def failed(backup: StoredBackup) -> str:
@@ -191,6 +204,15 @@ def unsent(name: str, backups: Sequence[str]) -> str:
         "then delete them.",
         len(backups),
     ) % {"n": len(backups), "name": name, "backup": backups[0]}
+
+
+def not_replaced(name: str, denied: Sequence[str]) -> str:
+    """Return that files in a location of this name should be replaced by others, and it does not allow that."""
+    return ngettext(
+        "%(n)s file in “%(name)s” is damaged or out of date, and cannot be replaced there: %(file)s.",
+        "%(n)s files in “%(name)s” are damaged or out of date, and cannot be replaced there: %(file)s and others.",
+        len(denied),
+    ) % {"n": len(denied), "name": name, "file": denied[0]}
 
 
 def gone(name: str, gone: Sequence[str], there: Iterable[str]) -> str:

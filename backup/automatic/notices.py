@@ -1,7 +1,7 @@
 """Tells people and programs when automatic backups begin to fail, and when they work again.
 
 An error while sending a notice is logged and never makes a backup fail. Of an address only the host is logged: the rest
-may be a secret. A notice that did not arrive is not sent again.
+may be a secret. The next run sends a notice again that no server took.
 """
 
 from __future__ import annotations
@@ -29,22 +29,21 @@ from .status import State, Status
 TIMEOUT, WHOLE = 10.0, 20.0
 
 
-def send(status: Status) -> bool:
-    """Send a change of state to BACKUP_NOTIFY and BACKUP_WEBHOOK_URL.
-
-    Returns False if there was nobody to send it to, since the database does not answer.
-    """
-    webhook = _address("webhook_url")
-    if webhook:
-        _ask(webhook, json.dumps(status.as_json()).encode())
+def mail_to_all(status: Status) -> bool:
+    """Send a change of state to BACKUP_NOTIFY. Returns False if no server took any mail, or if nobody knows to whom to
+    send it, since the database does not answer."""
     try:
         addresses = _addresses()
     except Error as error:
         logger.warning("nobody to send a notice to: %s", type(error).__name__)
-        return bool(webhook)
-    if addresses:
-        _mail(addresses, status)
-    return True
+        return False
+    return not addresses or _mail(addresses, status)
+
+
+def post(status: Status) -> bool:
+    """Send a change of state to BACKUP_WEBHOOK_URL. Returns False if it does not take it."""
+    url = _address("webhook_url")
+    return not url or _ask(url, json.dumps(status.as_json()).encode())
 
 
 def ping(suffix: str = "") -> None:
@@ -75,8 +74,9 @@ def _addresses() -> list[str]:
     return [] if chosen == [OFF] else chosen or babybuddy.superuser_addresses()
 
 
-def _mail(addresses: Iterable[str], status: Status) -> None:
-    """Send a mail to each address separately, so that the recipients do not see each other."""
+def _mail(addresses: Iterable[str], status: Status) -> bool:
+    """Send a mail to each address separately, so that the recipients do not see each other. Returns whether a server
+    took any of them."""
     if status.lasting and not status.state.is_trouble:
         subject = _("Baby Buddy: copies of the backups fail")
     elif status.state is State.OK:
@@ -92,21 +92,25 @@ def _mail(addresses: Iterable[str], status: Status) -> None:
         mail.EmailMessage(subject, status.message, sender or address, [address])
         for address in dict.fromkeys(addresses)
     ]
+    taken: list[str] = []
     try:
         connection = mail.get_connection()
         if getattr(connection, "timeout", TIMEOUT) is None:
             connection.timeout = TIMEOUT  # type: ignore[attr-defined]
-        bounded(lambda _activity: _send_each(connection, messages), WHOLE)
+        bounded(lambda _activity: _send_each(connection, messages, taken), WHOLE)
     except Exception as error:  # noqa: BLE001  any mail backend may be configured
         logger.warning("a notice could not be sent by mail: %s", type(error).__name__)
+    return bool(taken)
 
 
-def _send_each(connection: Any, messages: Iterable[mail.EmailMessage]) -> None:
-    """Send each mail by itself, over one connection: a backend gives up all that follow one that is refused."""
+def _send_each(connection: Any, messages: Iterable[mail.EmailMessage], taken: list[str]) -> None:
+    """Send each mail by itself, over one connection: a backend gives up all that follow one that is refused. `taken`:
+    is given the addresses of those that the server took."""
     for message in messages:
         try:
             connection.open()  # unless it is
             connection.send_messages([message])
+            taken += message.to
         except Exception as error:  # noqa: BLE001  as above
             host = message.to[0].rpartition("@")[2]
             logger.warning("a notice could not be sent by mail to …@%s: %s", host, type(error).__name__)
@@ -115,8 +119,8 @@ def _send_each(connection: Any, messages: Iterable[mail.EmailMessage]) -> None:
     connection.close()
 
 
-def _ask(url: str, data: bytes | None = None) -> None:
-    """Request an address: by GET, or, with `data`, which is JSON, by POST."""
+def _ask(url: str, data: bytes | None = None) -> bool:
+    """Request an address: by GET, or, with `data`, which is JSON, by POST. Returns whether that worked."""
     headers = {"User-Agent": "babybuddy-backup", **({"Content-Type": "application/json"} if data else {})}
     try:
         request = urllib.request.Request(url, data, headers)
@@ -124,3 +128,5 @@ def _ask(url: str, data: bytes | None = None) -> None:
     except Exception as error:  # noqa: BLE001  what a server on the network answers may be anything
         reason = getattr(error, "code", None) or type(getattr(error, "reason", error)).__name__
         logger.warning("a notice could not be sent to %s: %s", urlsplit(url).hostname, reason)
+        return False
+    return True

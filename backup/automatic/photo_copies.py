@@ -14,6 +14,7 @@ from ..exceptions import (
     CannotDelete,
     CannotList,
     CannotRead,
+    Denied,
     EncryptionUnavailable,
     InvalidBackup,
     KeyNeeded,
@@ -37,6 +38,8 @@ class PhotoCopies:
         self._here = {path.rpartition("/")[2] for path in files.names_in(PHOTOS)}
         self._there: set[str] = set()
         self._is_listed = True
+        #: The names of the photos there that should be replaced, and cannot be.
+        self.denied: list[str] = []
         #: The names of the photos that backups in BACKUP_ROOT need. They stay.
         self._needed: set[str] = set()
         try:
@@ -107,7 +110,13 @@ class PhotoCopies:
         """Send a file, and read a part of it back."""
         path = f"{PHOTOS}/{name}"
         file.seek(0)
-        self._location.send(path, file)
+        try:
+            self._location.send(path, file)
+        except Denied:
+            if name not in self._there:
+                raise
+            self.denied.append(name)
+            return
         with suppress(CannotRead):
             try:
                 is_same = is_sample_same(self._location, path, file)

@@ -238,7 +238,7 @@ def _make(user: Any, reporter: Reporter) -> Outcome:
         noted: dict[str, Any] = {PHOTOS_READ: photos_read or moment.isoformat()} if metadata.photos else {}
         lacking = messages.lacking(keeping.lacking) or messages.beyond(keeping.beyond)
         is_good = newest is not None and status.is_good(newest) and facts.UNREADABLE not in newest.facts
-        if newest is not None and is_good and guard.compare(is_unchanged, newest, file):
+        if newest is not None and is_good and guard.compare(is_unchanged, newest.name, file):
             same = kept.note(newest.name, **noted, **{status.UNCHANGED: moment.isoformat()})
             message = _("Nothing has changed since the newest backup.")
             return Outcome(False, same, message, lacking, keeping.mended > 0)
@@ -370,6 +370,7 @@ def _note_run(error: str) -> None:
         error=error,
         tries=(last.tries if last else 0) + 1 if error else 0,
         notified=last.notified if last else "",
+        posted=last.posted if last else "",
     )
     status.save_run(run)
 
@@ -388,15 +389,23 @@ def _conclude(error: str) -> None:
 
 
 def _notify_of_change(current: status.Status) -> None:
-    """Notify people if the state differs from that of the last notice. A first success is no news, nor is it that the
-    first backup is still to come."""
+    """Notify people and programs if the state differs from that of their last notice. A first success is no news, nor
+    is it that the first backup is still to come. A notice that failed is tried again by the next run."""
     last = status.last_run() or state.LastRun(aware_now())
     is_to_come = current.state is State.OVERDUE and current.last is None and not last.is_unfinished
-    if is_to_come or current.notified == last.notified:
+    if is_to_come or {last.notified, last.posted} == {current.notified}:
         return
-    status.save_run(replace(last, at=aware_now(), notified=current.notified))
-    if (last.notified or current.state.is_trouble or current.lasting) and not notices.send(current):
-        status.save_run(replace(last, at=aware_now()))  # the next run tries again
+    # Noted first: if the process is killed while it waits for a server, nobody is told twice.
+    status.save_run(replace(last, at=aware_now(), notified=current.notified, posted=current.notified))
+
+    def outcome(send: Callable[[status.Status], bool], before: str) -> str:
+        is_news = before or current.state.is_trouble or current.lasting or current.losses
+        is_to_send = is_news and before != current.notified
+        return before if is_to_send and not send(current) else current.notified
+
+    notified, posted = outcome(notices.mail_to_all, last.notified), outcome(notices.post, last.posted)
+    if {notified, posted} != {current.notified}:
+        status.save_run(replace(last, at=aware_now(), notified=notified, posted=posted))
 
 
 # -- the time limit ---

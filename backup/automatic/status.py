@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
+import json
 import math
 import time
 from collections.abc import Sequence
@@ -16,7 +17,14 @@ from django.utils.translation import gettext as _
 from .. import babybuddy
 from ..conf import aware_now, conf, keep_rules, wrong_settings
 from ..database.memo import site_id
-from ..exceptions import BackupError, Forbidden, StorageFailed, WrongSettings
+from ..exceptions import (
+    BackupError,
+    Forbidden,
+    LossesChanged,
+    NoSuchBackup,
+    StorageFailed,
+    WrongSettings,
+)
 from ..storage import elsewhere, kept, state
 from ..storage.elsewhere import Seen
 from ..storage.elsewhere import State as Copies
@@ -52,8 +60,9 @@ class Status:
 
     `last`: the newest automatic backup that is not damaged; None if there is none. `unchanged`: the last moment at
     which the data was the same as in it; None if it is not known to be up to date for longer. `next`: when the next
-    backup is due, which is now if it is late; None if the schedule is off. `losses`: the records that are gone since
-    `before`, the name of the last backup that has them; "" if nothing is gone, or that backup is. `proved`: the backup
+    backup is due, which is now if it is late; None if the schedule is off. `losses`: the records that are gone and that
+    nobody said are rightly so, whatever the state. `before`: the name of the last backup that has them; "" if nothing
+    is gone, or that backup is. `shown`: all that is lost, as JSON, for whoever confirms it. `proved`: the backup
     whose proof is reported: the newest that failed, else the newest that has one. `locations`: the state of each of
     BACKUP_LOCATIONS.
     """
@@ -66,6 +75,7 @@ class Status:
     next: dt.datetime | None = None
     losses: Sequence[Loss] = ()
     before: str = ""
+    shown: str = ""
     proved: StoredBackup | None = None
     locations: Sequence[Seen] = ()
     #: Whether the only trouble is that the last backup lacks values that cannot be read.
@@ -85,7 +95,7 @@ class Status:
     def notified(self) -> str:
         """A text for the state: if it differs from that of the last notice, people are notified."""
         state = "lossy" if self.is_lossy else self.state.value
-        losses = [loss.model for loss in self.losses] if self.state is State.SHRUNK else []
+        losses = [f"{loss.model}:{loss.grade}" for loss in self.losses]
         return " ".join([state, *losses, *(seen.name for seen in self.lasting)])
 
     @property
@@ -121,7 +131,10 @@ def status() -> Status:
         return _status()
     message = " ".join(dict.fromkeys(error.message for error in wrong))
     try:
-        return replace(_status(), state=State.FAILED, message=message, is_lossy=False)
+        known = _status()
+        if known.losses:
+            message = f"{message} {messages.shrunk(known.losses)}"
+        return replace(known, state=State.FAILED, message=message, is_lossy=False)
     except WrongSettings:
         return Status(State.FAILED, message, "")
 
@@ -139,8 +152,8 @@ def _status() -> Status:
         return Status(State.FAILED, error.message, conf.schedule, locations=locations)
     last = newest(backups, now)
     until = good_until(last)
-    shrunk = guard.shrunk(backups)
-    losses = guard.losses_of(shrunk)
+    lost = guard.losses_now(backups)
+    losses = guard.in_short(lost)
     failed = [backup for backup in backups if not is_good(backup)]
     proved = newest(failed or [backup for backup in backups if backup.proof], now)
     is_lossy = False
@@ -157,14 +170,19 @@ def _status() -> Status:
         backups, locations, schedule, now
     ):
         current, message = State.FAILED, trouble
-    elif shrunk:
+    elif losses:
         current, message = State.SHRUNK, messages.shrunk(losses)
+        if schedule.is_overdue(until, now):
+            message = f"{message} {messages.overdue(until)}"
     elif schedule.is_overdue(until, now):
         current, message = State.OVERDUE, messages.overdue(until)
     elif last is not None and last.left_out:
         current, message, is_lossy = State.FAILED, messages.lossy(last), True
     else:
-        current, message = State.OK, " ".join(filter(None, [messages.ok(last), trouble]))
+        parts = [messages.ok(last), messages.photos_missing(last), trouble]
+        current, message = State.OK, " ".join(filter(None, parts))
+    if losses and current is not State.SHRUNK:
+        message = f"{message} {messages.shrunk(losses)}"
     return Status(
         state=current,
         message=message,
@@ -173,7 +191,8 @@ def _status() -> Status:
         unchanged=until if last is not None and until != last.created else None,
         next=max(now, schedule.next(until) if until else now) if schedule else None,
         losses=losses,
-        before=_before(backups, shrunk),
+        before=guard.backup_before(backups, losses),
+        shown=json.dumps(guard.as_facts(lost)),
         proved=proved,
         locations=locations,
         is_lossy=is_lossy,
@@ -279,7 +298,7 @@ def halted(backups: Sequence[StoredBackup] | None = None) -> str:
     `backups`: all automatic backups, wherever they are; by default, they are looked up. Raises `StorageFailed`.
     """
     backups = kept.backups(BackupKind.AUTOMATIC) if backups is None else backups
-    if guard.shrunk(backups):
+    if guard.losses_now(backups):
         return _("kept until a superuser says that it is right that entries are fewer")
     if not all(map(is_good, backups)):
         return _("kept since a backup failed its proof")
@@ -291,16 +310,25 @@ def is_good(backup: StoredBackup) -> bool:
     return (backup.proof or {}).get("verdict") != "failed"
 
 
-def acknowledge(user: Any) -> Status:
+def acknowledge(user: Any, shown: str | None = None) -> Status:
     """Note that a superuser confirms that there are fewer entries, so that retention goes on with the next backup.
 
-    `user`: None on the command line. Raises `Forbidden`, `StorageFailed`.
+    `user`: None on the command line. `shown`: `Status.shown`, as they have seen it; None: whatever is lost now. Raises
+    `Forbidden`, `LossesChanged`, `StorageFailed`.
     """
     if user is not None and not user.is_superuser:
         raise Forbidden(_("Only a superuser can say that it is right that entries are fewer."))
-    by = user.get_username() if user is not None else ""
-    for backup in guard.shrunk(kept.backups(BackupKind.AUTOMATIC)):
-        kept.note(backup.name, **{guard.ACCEPTED: {"by": by, "at": aware_now().isoformat()}})
+    backups = kept.backups(BackupKind.AUTOMATIC)
+    losses = guard.losses_now(backups)
+    if shown is not None and not guard.are_covered(losses, shown):
+        raise LossesChanged(_("Since then more entries went missing. Look again."))
+    accepted = {"by": user.get_username() if user is not None else "", "at": aware_now().isoformat()}
+    for backup in backups if losses else ():
+        if guard.open_losses(
+            backup.facts
+        ):  # an older one may be compared with, too, should the newest be deleted
+            with suppress(NoSuchBackup):
+                kept.change(backup.name, lambda facts: guard.with_accepted(facts, losses, accepted))
     current = status()
     remember(current)
     return current
@@ -371,10 +399,3 @@ def _proof_as_json(backup: StoredBackup) -> dict[str, Any]:
     proof = backup.proof or {}
     content = {name: proof.get(name) for name in ("verdict", "at", "records", "photos")}
     return {**content, "name": backup.name}
-
-
-def _before(backups: Sequence[StoredBackup], shrunk: Sequence[StoredBackup]) -> str:
-    """Return the name of the last backup before the first loss that is not damaged; "" if there is none."""
-    first = min((backup.created for backup in shrunk), default=None)
-    older = [b for b in backups if first is not None and b.created < first and not b.is_damaged]
-    return max(older, key=lambda backup: backup.created).name if older else ""

@@ -460,21 +460,21 @@ def is_pinned(name: str) -> bool:
 
 def note(name: str, **facts: Any) -> StoredBackup:
     """Save facts about a backup. Returns the backup. Raises `NoSuchBackup`, `StorageFailed`."""
-    _change(name, lambda before: {**before, **facts})
+    change(name, lambda before: {**before, **facts})
     return find(name)
 
 
 def note_proof(name: str, proof: Mapping[str, Any], *, is_verdict: bool) -> None:
     """Save the result of a proof: see `facts.with_proof`. Raises `NoSuchBackup`, `StorageFailed`."""
-    _change(name, lambda facts: known.with_proof(facts, proof, is_verdict=is_verdict))
+    change(name, lambda facts: known.with_proof(facts, proof, is_verdict=is_verdict))
 
 
 def forget_proof(name: str, place: str) -> None:
     """Delete the result of the proof of a copy. Raises `NoSuchBackup`, `StorageFailed`."""
-    _change(name, lambda facts: known.without_proof(facts, place))
+    change(name, lambda facts: known.without_proof(facts, place))
 
 
-def _change(name: str, changed: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> None:
+def change(name: str, changed: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> None:
     """Change the facts about a backup: `changed` returns the new ones. Raises `NoSuchBackup`, `StorageFailed`."""
     with files.noting():
         kept_name = _find(parse(name)).name

@@ -48,14 +48,16 @@ class LastBackup:
 @dataclass(frozen=True)
 class LastRun:
     """How the last automatic backup went. `at`: when this was saved, aware. `error`: why it failed; "" if it did not.
-    `tries`: how many in a row failed. `notified`: the state of the last notice to people; "" if there was none.
-    `is_unfinished`: another one has begun since, which is still running or was killed."""
+    `tries`: how many in a row failed. `notified`, `posted`: the state of the last notice to people, and to
+    BACKUP_WEBHOOK_URL; "" if there was none. `is_unfinished`: another one has begun since, which is still running or
+    was killed."""
 
     at: dt.datetime
     error: str = ""
     tries: int = 0
     notified: str = ""
     is_unfinished: bool = False
+    posted: str = ""
 
     def as_json(self) -> dict[str, Any]:
         return {**asdict(self), "at": self.at.isoformat()}
@@ -64,15 +66,17 @@ class LastRun:
     def from_json(cls, content: Any) -> LastRun | None:
         """Return the run from what `as_json` returned; None if it is something else.
 
-        In older files, `notified` is called `told`.
+        In older files, `notified` is called `told`, and there is no `posted`.
         """
         try:
+            notified = str(content["notified"] if "notified" in content else content["told"])
             return cls(
                 in_every_zone(dt.datetime.fromisoformat(content["at"])),
                 str(content["error"]),
                 int(content["tries"]),
-                str(content["notified"] if "notified" in content else content["told"]),
+                notified,
                 content.get("is_unfinished") is True,
+                str(content.get("posted", notified)),
             )
         except (KeyError, TypeError, ValueError):
             return None

@@ -15,8 +15,8 @@ from backup.automatic import probe
 from backup.automatic import run as automatic
 from backup.automatic import status as states
 from backup.automatic.look import watch
-from backup.exceptions import BackupError
-from backup.forms import RunForm
+from backup.exceptions import BackupError, LossesChanged
+from backup.forms import RestoreForm, RunForm
 from backup.log import log
 from backup.presentation.kept import entered_in
 from backup.presentation.names import grouped, in_words
@@ -25,7 +25,7 @@ from backup.storage.elsewhere import State
 from backup.tables import places_in_words
 
 from .answers import done, error_page, log_refusal, not_done
-from .front_page import invalid
+from .front_page import front_page, invalid
 from .guard import endpoint
 
 
@@ -89,9 +89,14 @@ def status(request: HttpRequest) -> HttpResponseBase:
 
 @endpoint("POST")
 def acknowledge(request: HttpRequest) -> HttpResponseBase:
-    """Note that a superuser confirms that there are fewer entries."""
+    """Note that a superuser confirms that there are fewer entries: those that the page showed, if it sends that."""
     try:
-        current = states.acknowledge(request.user)
+        current = states.acknowledge(request.user, request.POST.get("shown"))
+    except LossesChanged as error:
+        if access.wants_json(request):
+            return not_done(request, error)
+        log_refusal(request, error)
+        return front_page(request, RestoreForm(), error.status, notice=error.message)
     except BackupError as error:
         return not_done(request, error)
     log("acknowledging that entries are fewer", request.user)

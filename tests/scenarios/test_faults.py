@@ -879,7 +879,7 @@ def test_a_notice_with_nobody_to_send_it_to_is_sent_by_the_next_run(nightly, set
     def full(*args, **kwargs):
         raise StorageFailed("No space left on device.")
 
-    send = notices.send
+    send = notices.mail_to_all
 
     def to_nobody(*args):
         end_idle_connection()
@@ -887,7 +887,7 @@ def test_a_notice_with_nobody_to_send_it_to_is_sent_by_the_next_run(nightly, set
 
     monkeypatch.setattr(kept, "keep", full)
     with monkeypatch.context() as patch:
-        patch.setattr(notices, "send", to_nobody)
+        patch.setattr(notices, "mail_to_all", to_nobody)
         with pytest.raises(CommandError, match="No space left"):
             call_command("backup", "--automatic", "--now", "-v0")
     assert mail.outbox == []

@@ -257,6 +257,32 @@ def nights(number, moment="2026-11-01T03:00:00+00:00"):
             assert automatic.run(now=True).made
 
 
+def test_a_photo_that_cannot_be_replaced_in_a_location_keeps_no_other_from_it(
+    pictured, settings, monkeypatch, tmp_path
+):
+    """The copy failed its proof, and the place is append-only."""
+    settings.BACKUP_LOCATIONS = {"nas": f"{tmp_path / 'nas'}"}
+    nights(1)
+    (backup,) = kept.backups()
+    proof = {"verdict": "failed", "at": "2026-11-01T04:00:00+00:00", "records": 0, "place": "nas"}
+    kept.note(backup.name, proofs={"nas": proof})
+    real = Folder.write
+
+    def write(self, name, file, activity):
+        if (self._path / name).exists():
+            raise PermissionError(13, "denied")
+        real(self, name, file, activity)
+
+    monkeypatch.setattr(Folder, "write", write)
+    put("notes/images/new.png", picture(9))
+    core.Note.objects.create(child=core.Child.objects.first(), note="new", image="notes/images/new.png")
+    nights(1, "2026-11-02T03:00:00+00:00")
+    seen = elsewhere.seen()["nas"]
+    assert (seen.state, len(seen.copies)) == (elsewhere.State.UNKNOWN, 2)
+    assert "4 files in “nas” are damaged or out of date, and cannot be replaced there" in seen.message
+    assert len(copied(tmp_path / "nas", "photos")) == 4
+
+
 def test_photos_that_cannot_be_read_push_nothing_out(
     pictured, admin, browser, settings, monkeypatch, tmp_path
 ):
@@ -282,7 +308,9 @@ def test_photos_that_cannot_be_read_push_nothing_out(
         assert len(kept.names()) == 6
         assert len([b for b in kept.backups() if b.photos == 4]) == 2
         assert ({*store()}, {*copied(tmp_path / "nas", "photos")}) == (photos, copies)
-        assert status.acknowledge(admin).state is status.State.OK
+        accepted = status.acknowledge(admin)
+        assert accepted.state is status.State.OK
+        assert "It lacks 4 photos that entries name." in accepted.message
     nights(3, "2026-11-07T03:00:00+00:00")
     assert len([b for b in kept.backups() if b.photos == 4]) == 2, "they lack nothing, unlike the others"
     assert ({*store()}, {*copied(tmp_path / "nas", "photos")}) == (photos, copies)

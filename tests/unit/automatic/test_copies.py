@@ -572,7 +572,7 @@ def test_a_key_that_went_lost_is_known_from_a_location_of_another_name(one, sett
     assert states() == {"cloud": "failed"}
 
 
-@pytest.mark.parametrize("step", ["pin", "note"])
+@pytest.mark.parametrize("step", [0, 1])
 def test_a_visit_whose_end_is_not_noted_is_made_up_for(one, settings, at, monkeypatch, step):
     """As where the server is killed after the first visit to copies that BACKUP_ROOT knew."""
     settings.BACKUP_KEEP = "last=1"
@@ -581,12 +581,18 @@ def test_a_visit_whose_end_is_not_noted_is_made_up_for(one, settings, at, monkey
     lose_root()
     core.Child.objects.last().delete()
 
-    def fails(*args, **facts):
-        raise StorageFailed("No.")
+    real, steps = kept.change, []
+
+    def fails(*args):
+        steps.append(args)
+        if len(steps) > step:
+            raise StorageFailed("No.")
+        real(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(kept, step, fails)
+        patch.setattr(kept, "change", fails)
         night(at("2026-11-03 03:00"))
+    assert len(steps) == step + 1
     for day in (4, 5):
         night(at(f"2026-11-0{day} 03:00"))
     assert of_day(one["nas"], 1, 2, 3, 4, 5)
@@ -877,6 +883,224 @@ def test_a_location_that_lets_nobody_delete(places, settings, at, monkeypatch):
     assert probe.test("nas", None).state is elsewhere.State.UNKNOWN
     run.copy_again()
     assert states() == {"nas": "ok"}
+
+
+def keep_existing(monkeypatch):
+    """As in a place that only lets new files be written."""
+    deny(monkeypatch, "delete")
+    real = Folder.write
+
+    def write(self, name, file, activity):
+        if (self._path / name).exists():
+            raise PermissionError(13, "denied")
+        real(self, name, file, activity)
+
+    monkeypatch.setattr(Folder, "write", write)
+
+
+def test_a_file_that_cannot_be_replaced_is_a_limit(one, settings, at, monkeypatch):
+    """What an upload leaves that was cut off, say."""
+    night(at("2026-11-01 03:00"))
+    locations, settings.BACKUP_LOCATIONS = settings.BACKUP_LOCATIONS, ""
+    name = night(at("2026-11-02 03:00")).name
+    settings.BACKUP_LOCATIONS = locations
+    stuck = there(one["nas"])[0].with_name(name)
+    stuck.write_bytes(b"PK")
+    keep_existing(monkeypatch)
+    for day in (3, 4):
+        night(at(f"2026-11-0{day} 03:00"))
+    assert states() == {"nas": "unknown"}
+    assert f"cannot be replaced there: {name}." in elsewhere.seen()["nas"].message
+    assert of_day(one["nas"], 1, 2, 3, 4)
+    with freeze_time(at("2026-11-04 12:00")):
+        assert status.status().state is State.OK
+    assert mail.outbox == []
+    stuck.unlink()
+    monkeypatch.undo()
+    settings.BACKUP_LOCATIONS, settings.BACKUP_SCHEDULE, settings.BACKUP_PROVE = (
+        locations,
+        "30 2 * * *",
+        "off",
+    )
+    night(at("2026-11-05 03:00"))
+    assert elsewhere.seen()["nas"].limits == {}
+
+
+def test_a_note_that_cannot_be_replaced_is_a_limit(one, settings, at, monkeypatch):
+    settings.BACKUP_KEEP = "last=1"
+    night(at("2026-11-01 03:00"))
+    core.Child.objects.last().delete()
+    shrunk = night(at("2026-11-02 03:00"))
+    keep_existing(monkeypatch)
+    kept.pin(shrunk.name, True)
+    night(at("2026-11-03 03:00"))
+    assert states() == {"nas": "unknown"}
+    assert f"{shrunk.identity}.json" in elsewhere.seen()["nas"].message
+
+
+# -- losses, and the loss of BACKUP_ROOT ---
+
+
+def lost_now():
+    return sorted(loss.model for loss in status.status().losses)
+
+
+@pytest.mark.parametrize("lose", [lose_root, again(lose_backups)])
+def test_a_loss_that_nobody_has_accepted_is_not_forgotten_with_the_disk(one, settings, at, nightly, lose):
+    settings.BACKUP_KEEP = "last=2"
+    night(at("2026-11-01 03:00"))
+    child = core.Child.objects.last()
+    child.delete()
+    shrunk = night(at("2026-11-02 03:00"))
+    (noted,) = there(one["nas"])[0].parent.glob("*.json")
+    assert noted.stem == shrunk.identity
+    assert json.loads(noted.read_text())["pinned"] is False
+    lose()
+    for day in (3, 4, 5):
+        night(at(f"2026-11-0{day} 03:00"))
+    assert lost_now() == ["core.child"]
+    assert status.status().before.startswith("babybuddy_20261101")
+    assert of_day(one["nas"], 1, 2, 3, 4, 5)
+    status.acknowledge(nightly.admin)
+    for day in (6, 7):
+        night(at(f"2026-11-0{day} 03:00"))
+    assert lost_now() == []
+    assert of_day(one["nas"], 6, 7)
+    assert [*noted.parent.glob("*.json")] == []
+
+
+def test_once_the_child_is_back_the_loss_before_the_disk_was_lost_is_over(one, settings, at):
+    settings.BACKUP_KEEP = "last=2"
+    night(at("2026-11-01 03:00"))
+    child = core.Child.objects.last()
+    key = child.pk
+    child.delete()
+    night(at("2026-11-02 03:00"))
+    lose_root()
+    child.pk = key
+    child.save()
+    for day in (3, 4):
+        night(at(f"2026-11-0{day} 03:00"))
+    assert lost_now() == []
+    assert of_day(one["nas"], 3, 4)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        '{"shrunk": 7}',
+        '{"shrunk": [{"model": "child", "before": 1e400, "now": 0}]}',
+        again('{"pinned": true}'),
+    ],
+)
+def test_what_else_a_note_beside_a_copy_says_is_that_it_is_pinned(one, settings, at, content):
+    """Notes of earlier versions say nothing of losses."""
+    settings.BACKUP_KEEP = "last=1"
+    path = there_after(night(at("2026-11-01 03:00")), one["nas"])
+    lose_root()
+    path.write_text(content)
+    for day in (2, 3):
+        night(at(f"2026-11-0{day} 03:00"))
+    assert of_day(one["nas"], 1, 3)
+    assert kept.backups()[-1].pinned
+
+
+def there_after(backup, folder):
+    return there(folder)[0].with_name(f"{backup.identity}.json")
+
+
+def test_accepting_some_losses_accepts_none_that_a_location_shows_later(one, settings, at, nightly):
+    settings.BACKUP_KEEP = "last=2"
+    child = core.Child.objects.first()
+    core.Note.objects.bulk_create(core.Note(child=child, note=str(n)) for n in range(100))
+    night(at("2026-11-01 03:00"))
+    lose_root()
+    locations, settings.BACKUP_LOCATIONS = settings.BACKUP_LOCATIONS, ""
+    core.Child.objects.last().delete()
+    night(at("2026-11-02 03:00"))
+    core.Note.objects.all().delete()
+    night(at("2026-11-03 03:00"))
+    assert lost_now() == ["core.note"]
+    with freeze_time(at("2026-11-03 12:00")):
+        assert status.acknowledge(nightly.admin).losses == []
+        settings.BACKUP_LOCATIONS = locations
+        run.run()
+        assert "core.child" in lost_now()
+        shown = status.status()
+        assert shown.before.startswith("babybuddy_20261101")
+        status.acknowledge(nightly.admin, shown.shown)
+        assert lost_now() == []
+    for day in (4, 5):
+        night(at(f"2026-11-0{day} 03:00"))
+    assert lost_now() == []
+    assert of_day(one["nas"], 4, 5)
+
+
+def test_what_a_location_shows_later_stays_until_it_is_accepted(one, settings, at, nightly):
+    settings.BACKUP_KEEP = "last=2"
+    night(at("2026-11-01 03:00"))
+    lose_root()
+    locations, settings.BACKUP_LOCATIONS = settings.BACKUP_LOCATIONS, ""
+    core.Child.objects.last().delete()
+    child = core.Child.objects.first()
+    core.Note.objects.bulk_create(core.Note(child=child, note=str(n)) for n in range(100))
+    night(at("2026-11-02 03:00"))
+    core.Note.objects.all().delete()
+    night(at("2026-11-03 03:00"))
+    with freeze_time(at("2026-11-03 12:00")):
+        status.acknowledge(nightly.admin)
+        settings.BACKUP_LOCATIONS = locations
+        run.run()
+    for day in (4, 5, 6):
+        night(at(f"2026-11-0{day} 03:00"))
+        assert "core.child" in lost_now()
+        assert "core.note" not in lost_now(), "that was accepted"
+    away(one["nas"])
+    night(at("2026-11-07 03:00"))
+    assert "core.child" in lost_now()
+    back(one["nas"])
+    assert of_day(one["nas"], 1, 2, 3, 4, 5, 6)
+
+
+def test_each_location_may_show_another_loss(places, settings, at):
+    settings.BACKUP_KEEP = "last=1"
+    both, nas = settings.BACKUP_LOCATIONS, f"nas={places['nas']}"
+    child = core.Child.objects.first()
+    core.Note.objects.bulk_create(core.Note(child=child, note=str(n)) for n in range(100))
+    night(at("2026-11-01 03:00"))
+    settings.BACKUP_LOCATIONS = nas
+    core.Note.objects.all().delete()
+    night(at("2026-11-02 03:00"))
+    status.acknowledge(None)
+    lost = core.Child.objects.create(first_name="Third", last_name="Child", birth_date="2025-01-01")
+    night(at("2026-11-03 03:00"))
+    settings.BACKUP_LOCATIONS = both
+    lose_root()
+    lost.delete()
+    night(at("2026-11-04 03:00"))
+    assert lost_now() == ["core.child", "core.note"]
+    assert status.status().before.startswith("babybuddy_20261103"), "the one that has the child"
+    night(at("2026-11-05 03:00"))
+    assert lost_now() == ["core.child", "core.note"]
+    assert of_day(places["usb"], 1, 4, 5)
+
+
+def test_the_last_backup_that_has_them_is_the_one_that_was_compared_with(one, settings, at):
+    for day in (1, 2):
+        night(at(f"2026-11-0{day} 03:00"))
+    away(one["nas"])
+    (one["nas"]).touch()
+    lose_root()
+    core.Child.objects.last().delete()
+    for day in (3, 4):
+        night(at(f"2026-11-0{day} 03:00"))
+    one["nas"].unlink()
+    back(one["nas"])
+    night(at("2026-11-05 03:00"))
+    assert lost_now() == ["core.child"]
+    assert status.status().before.startswith("babybuddy_20261102")
 
 
 # -- back from there ---

@@ -327,3 +327,32 @@ def test_a_server_that_never_ends_is_given_up(nightly, settings, monkeypatch, ca
         assert "could not be sent" in caplog.text
         ends.set()
         server.shutdown()
+
+
+def test_a_notice_that_did_not_arrive_is_sent_again_and_no_other(nightly, mails, web, failing, settings):
+    settings.BACKUP_WEBHOOK_URL = web.url
+    refused.add("admin@example.com")
+    failing()
+    failing()
+    assert (mails, len(web.asked)) == ([], 1), "the webhook was told"
+    refused.clear()
+    web.answer = 500
+    assert run.run(now=True).made
+    assert (mails, len(web.asked)) == ([], 2), "nobody knows of the failure by mail"
+    core.Note.objects.create(child=core.Child.objects.first(), note="changed")
+    assert run.run(now=True).made
+    assert (mails, len(web.asked)) == ([], 3)
+    web.answer = 200
+    run.run(now=True)
+    run.run(now=True)
+    assert (mails, len(web.asked)) == ([], 4)
+    assert [json.loads(body)["state"] for _, _, body in web.asked] == ["failed", "ok", "ok", "ok"]
+
+
+def test_a_mail_that_no_server_takes_is_sent_once_one_does(nightly, mails, failing):
+    refused.add("admin@example.com")
+    failing()
+    refused.clear()
+    failing()
+    failing()
+    assert len(mails) == 1

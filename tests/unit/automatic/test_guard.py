@@ -1,0 +1,290 @@
+"""The alarm of the shrink guard: when it begins, when it ends, what it says, and what accepting it means."""
+
+import json
+from pathlib import Path
+
+import pytest
+from core import models as core
+from django.core import mail
+from django.core.management import call_command
+from django.test import Client
+from freezegun import freeze_time
+
+from backup.archive import Key
+from backup.automatic import guard, run, status
+from backup.automatic.status import State, acknowledge
+from backup.exceptions import StorageFailed
+from backup.storage import facts, kept
+from tests.support.http import error_of, script, url
+
+
+@pytest.fixture
+def night(nightly, settings, at):
+    """A run on a day of November, after something was entered. Returns the backup."""
+    settings.BACKUP_PROVE = "off"
+
+    def night(day):
+        with freeze_time(at(f"2026-11-{day:02} 03:00")):
+            core.Note.objects.create(child=core.Child.objects.first(), note=f"day {day}")
+            return run.run().backup
+
+    return night
+
+
+@pytest.fixture
+def now(at):
+    """The status at noon of a day of November."""
+
+    def now(day):
+        with freeze_time(at(f"2026-11-{day:02} 12:00")):
+            return status.status()
+
+    return now
+
+
+def add_child(name="Third"):
+    return core.Child.objects.create(first_name=name, last_name="Child", birth_date="2025-01-01")
+
+
+def lose(child):
+    """Delete a child. Returns a function that brings it back."""
+    key = child.pk
+    child.delete()
+
+    def back():
+        child.pk = key
+        child.save()
+
+    return back
+
+
+def days():
+    return sorted(backup.created.day for backup in kept.backups())
+
+
+def test_it_ends_once_what_was_lost_is_back_and_begins_anew(night, now, settings):
+    settings.BACKUP_KEEP = "last=2"
+    child = add_child()
+    night(1)
+    back = lose(child)
+    night(2)
+    assert now(2).state is State.SHRUNK
+    back()
+    night(3)
+    assert (now(3).state, now(3).losses, now(3).before) == (State.OK, [], "")
+    good = night(4)
+    assert days() == [3, 4], "the rules apply again"
+    lose(child)
+    for day in (5, 6, 7):
+        night(day)
+    found = now(7)
+    assert (found.state, found.before) == (State.SHRUNK, good.name)
+    assert found.as_json()["shrunk"] == [{"model": "core.child", "before": 3, "now": 2}]
+    assert days() == [3, 4, 5, 6, 7]
+
+
+def test_it_stays_if_nothing_can_be_compared(night, now, settings):
+    settings.BACKUP_KEEP, settings.BACKUP_ENCRYPT = "last=1", ["local"]
+    settings.BACKUP_KEY = Key.make().text
+    night(1)
+    lose(core.Child.objects.last())
+    night(2)
+    settings.BACKUP_KEY = Key.make().text
+    night(3)
+    assert [loss.model for loss in now(3).losses] == ["core.child"]
+
+
+def test_it_stays_until_the_very_backup_that_had_it_is_no_better(night, now):
+    """As where the last backup was also compared with an older one, that a location had."""
+    first, child = night(1), add_child()
+    good = night(2)
+    lose(child)
+    night(3)
+    shrunk = night(4)
+    loss = {"model": "core.child", "before": 3, "now": 2, "backup": good.name}
+    assert shrunk.facts[guard.SHRUNK] == [loss]
+    Path(kept.local_path(good.name)).unlink()
+    facts.save(kept.parse(shrunk.name), {**shrunk.facts, guard.SHRUNK: [loss]})
+    night(5)
+    assert [(loss.model, loss.backup) for loss in now(5).losses] == [("core.child", good.name)]
+    assert now(5).before == "", "it is gone"
+    assert first.name in [backup.name for backup in kept.backups()]
+
+
+def test_notes_of_older_versions(night, now):
+    good, child = night(1), core.Child.objects.last()
+    lose(child)
+    shrunk = night(2)
+    older = {"model": "core.child", "before": 2, "now": 1}
+    facts.save(
+        kept.parse(shrunk.name), {guard.SHRUNK: [older, "?", {"model": 1}, {**older, "model": "child"}]}
+    )
+    found = now(2)
+    assert (found.state, found.before, found.as_json()["shrunk"]) == (State.SHRUNK, good.name, [older])
+    accepted = {"by": "admin", "at": "2026-11-02T12:00:00+00:00"}
+    facts.save(kept.parse(shrunk.name), {guard.SHRUNK: [older], guard.ACCEPTED: accepted})
+    assert now(2).state is State.OK
+    night(3)
+    assert now(3).state is State.OK
+
+
+def test_damaged_notes_of_the_newest_end_nothing(night, now):
+    night(1)
+    lose(core.Child.objects.last())
+    night(2)
+    newest = night(3)
+    Path(kept.local_path(newest.name)).with_suffix(".json").write_text("{")
+    assert now(3).state is State.SHRUNK
+
+
+def test_it_is_not_up_again_if_the_backup_is_deleted_for_which_it_was_accepted(night, now, settings, nightly):
+    settings.BACKUP_KEEP = "last=9"
+    night(1)
+    lose(core.Child.objects.last())
+    night(2)
+    newest = night(3)
+    acknowledge(nightly.admin)
+    kept.delete(newest.name)
+    assert now(3).state is State.OK
+    night(4)
+    assert now(4).state is State.OK
+
+
+# -- what is said, and where ---
+
+
+def page(user):
+    client = Client()
+    client.force_login(user)
+    return client.get(url("index")).content.decode()
+
+
+@pytest.mark.parametrize("trouble", ["failed run", "failed proof", "failed location", "off", "overdue"])
+def test_no_other_trouble_hides_it(night, now, at, settings, nightly, monkeypatch, tmp_path, capsys, trouble):
+    good, child = night(1), core.Child.objects.last()
+    lose(child)
+    shrunk, day = night(2), 2
+    if trouble == "failed run":
+
+        def full(*args, **kwargs):
+            raise StorageFailed("No space left on device.")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(kept, "keep", full)
+            with pytest.raises(StorageFailed):
+                night(3)
+        day = 3
+        assert "Children 2 → 1" in mail.outbox[-1].body
+    elif trouble == "failed proof":
+        proof = {"verdict": "failed", "at": "2026-11-02T03:00:00+00:00", "records": 0, "place": "local"}
+        kept.note(shrunk.name, proofs={"local": proof})
+    elif trouble == "failed location":
+        (tmp_path / "file").touch()
+        settings.BACKUP_LOCATIONS = f"usb={tmp_path / 'file' / 'usb'}"
+        night(3)
+        day = 3
+    elif trouble == "off":
+        settings.BACKUP_SCHEDULE = "off"
+    else:
+        day = 9
+    found = now(day)
+    states = {"off": State.OFF, "overdue": State.SHRUNK}
+    assert found.state is states.get(trouble, State.FAILED)
+    said = "Entries are fewer than in the backup before: Children 2 → 1."
+    assert said in found.message
+    assert ("is overdue" in found.message) is (trouble == "overdue")
+    assert found.as_json()["shrunk"] == [{"model": "core.child", "before": 2, "now": 1}]
+    with freeze_time(at(f"2026-11-{day:02} 12:00")):
+        shown = page(nightly.admin)
+        for text in ("Children 2 → 1", f'name="kept" value="{good.name}"', url("acknowledge")):
+            assert text in shown
+        assert url("acknowledge") not in page(nightly.staff)
+        call_command("backups")
+        assert said in capsys.readouterr().out
+        assert "Entries are fewer" not in acknowledge(nightly.admin).message
+
+
+def test_the_next_loss_is_told_too_and_what_is_entered_is_not(night, now):
+    add_child()
+    child = core.Child.objects.first()
+    core.Note.objects.bulk_create(core.Note(child=child, note=f"{n}") for n in range(200))
+    night(1)
+    core.Note.objects.filter(pk__in=list(core.Note.objects.values_list("pk", flat=True))[100:]).delete()
+    for day in (2, 3, 4):
+        night(day)
+    assert len(mail.outbox) == 1
+    lose(core.Child.objects.last())
+    night(5)
+    assert len(mail.outbox) == 2
+    lose(core.Child.objects.last())
+    night(6)
+    night(7)
+    assert len(mail.outbox) == 3
+    assert "Children 3 → 1" in mail.outbox[-1].body
+
+
+# -- accepting it ---
+
+
+def test_what_yesterdays_page_showed_is_all_that_it_accepts(night, now, at, settings, nightly):
+    settings.BACKUP_KEEP = "last=1"
+    add_child()
+    night(1)
+    lose(core.Child.objects.last())
+    night(2)
+    shown = now(2).shown
+    client = Client()
+    client.force_login(nightly.admin)
+    night(3)
+    lose(core.Child.objects.last())
+    night(4)
+    with freeze_time(at("2026-11-04 12:00")):
+        answer = client.post(url("acknowledge"), {"shown": shown})
+        text = answer.content.decode()
+        assert answer.status_code == 409
+        assert "Since then more entries went missing. Look again." in text
+        assert "Children 3 → 1" in text
+        for wrong in (shown, "", "{", "[]"):
+            refused = script(nightly.admin).post(url("acknowledge"), {"shown": wrong})
+            assert (refused.status_code, error_of(refused)["code"]) == (409, "losses_changed")
+        assert status.status().state is State.SHRUNK
+        answer = client.post(url("acknowledge"), {"shown": status.status().shown}, follow=True)
+        assert "Protected" in answer.content.decode()
+    night(5)
+    assert days() == [5]
+
+
+def test_what_a_page_showed_is_accepted_on_a_later_day(night, now, at, nightly):
+    night(1)
+    lose(core.Child.objects.last())
+    night(2)
+    shown = now(2).shown
+    night(3)
+    with freeze_time(at("2026-11-03 12:00")):
+        assert acknowledge(nightly.admin, shown).state is State.OK
+
+
+def test_the_page_sends_what_it_shows(night, at, nightly):
+    night(1)
+    lose(core.Child.objects.last())
+    night(2)
+    with freeze_time(at("2026-11-02 12:00")):
+        sent = page(nightly.admin).partition('name="shown" value="')[2].partition('"')[0]
+        shown = status.status().shown
+    assert json.loads(sent.replace("&quot;", '"')) == json.loads(shown)
+
+
+def test_what_is_accepted_is_one_loss_and_no_other():
+    one = {"model": "core.note", "before": 500, "now": 100, "backup": name(1)}
+    other = {"model": "core.child", "before": 3, "now": 2, "backup": name(2)}
+    beside = guard.with_accepted({guard.SHRUNK: [one]}, guard.noted({guard.SHRUNK: [one]}), {"by": "admin"})
+    assert guard.open_losses(beside) == []
+    both = guard.merged(
+        {**beside, guard.CHECKED: "2026-11-03"}, {guard.SHRUNK: [one, other], guard.CHECKED: "2026-11-02"}
+    )
+    assert [loss.as_fact() for loss in guard.open_losses(both)] == [other]
+    assert both[guard.CHECKED] == "2026-11-03"
+
+
+def name(day):
+    return f"babybuddy_2026110{day}T030000.000000Z_automatic_0123456789ab_0123456789ABCDEF.zip"
