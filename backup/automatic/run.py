@@ -1,7 +1,8 @@
 """Makes an automatic backup. The order matters: write the file, read it back and check it; prove it; copy it to each
 location; only then remove old ones; then send notices.
 
-The child process, `manage.py backup --automatic` and `POST /backup/run/` all use this.
+The child process, `manage.py backup --automatic` and `POST /backup/run/` all use this. Longer than most modules, since
+the order is easiest to see in one place.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ def quick_proofs(monkeypatch):
     def read(module, folder, order, reporter):
         with (folder / process.SOURCE).open("rb") as file:
             metadata = services.verify_backup(file)
-        return {"records": metadata.total_records, "photos": 0, "photos_known": 0}
+        return {"records": metadata.total_records, "photos": 0, "photos_known": 0, "left_out": []}
 
     monkeypatch.setattr(process, "run_child", read)
 
