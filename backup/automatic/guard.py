@@ -248,6 +248,9 @@ def found_in(file: BinaryIO) -> dict[str, Any]:
         if not is_first:
             facts[CHECKED] = moment
             break
+        if not (backup.is_local or backup.facts):
+            facts = {ALONE: _now()}  # what was noted beside it is lost: it may show losses itself
+            break
         facts = {name: backup.facts[name] for name in (ALONE, CHECKED) if name in backup.facts}
         if has_failed and ALONE not in facts:
             facts = {ALONE: _now(), CHECKED: moment}
