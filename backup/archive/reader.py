@@ -404,7 +404,7 @@ class Archive:
         metadata = parse_metadata(content, edited=self._edited)
         present = self._entries.keys() - {METADATA}
         if self._lacks_metadata:
-            reason = _("it is damaged or missing, and so are all photos")
+            reason = _("it is damaged or missing, so no photo can be restored")
             metadata.left_out.add(Place(METADATA, None, None, reason))
             present = {name for name in present if RECORDS_FILE.fullmatch(name)}
         if not metadata.has_checksums:

@@ -99,7 +99,7 @@ class BackupSource(Source):
             try:
                 yield table.batch_from([record])
             except InvalidRecord as error:
-                reason = _("%(reason)s, and so are all records after it") % {
+                reason = _("%(reason)s; the records after it are left out, too") % {
                     "reason": error.message.rstrip(".")
                 }
                 left_out.add(place_of(table.label, error.pk, None, reason))
