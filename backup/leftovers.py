@@ -27,6 +27,7 @@ from .storage import kept, placed
 from .storage.atomic import sweep
 from .storage.keys import unlocked
 from .tables import Table
+from .upgrade.process import remove_stale
 
 #: Photos that were added less than this long ago are left alone.
 AGE = dt.timedelta(days=30)
@@ -57,6 +58,7 @@ def _remove_leftovers(fetches: bool) -> int:
     folders = [storage.location for storage in storages.values() if isinstance(storage, FileSystemStorage)]
     for folder in {tempfile.gettempdir(), *folders}:
         sweep(Path(folder))
+    remove_stale()
     notes = {name: placed.read(name) for name in placed.noted(AGE)}
     if not any(notes.values()):
         return 0

@@ -84,7 +84,7 @@ def scratch_folder() -> Iterator[Path]:
 
     Raises `StorageFailed` if there is no room.
     """
-    _remove_stale()
+    remove_stale()
     try:
         folder = Path(tempfile.mkdtemp(prefix=PREFIX))
         try:
@@ -141,7 +141,7 @@ def temporary_folder() -> Path:
     return Path(tempfile.gettempdir())
 
 
-def _remove_stale() -> None:
+def remove_stale() -> None:
     """Delete the folders of upgrades whose parent and child were killed at the same time, by a power cut for
     example."""
     # Where folders can be locked, the age only protects one that is not locked yet, or that a child is about to delete.

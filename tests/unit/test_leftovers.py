@@ -19,6 +19,7 @@ from backup.storage import files as stored
 from backup.storage import kept, placed
 from backup.storage.atomic import ABANDONED, PARTIAL
 from backup.storage.locations import Location
+from backup.upgrade import process
 from tests.support.backups import restore, take
 from tests.support.photos import files, picture, put, setting, with_photos
 
@@ -145,6 +146,9 @@ def test_what_killed_processes_left_half_written_goes(family, settings, tmp_path
         for name, age in ((f".old{PARTIAL}", ABANDONED + 60), (f".new{PARTIAL}", 0), ("old.png", 10**7)):
             (folder / name).write_bytes(b"x")
             os.utime(folder / name, (time.time() - age,) * 2)
+    upgrade = Path(tempfile.mkdtemp(prefix=process.PREFIX))  # of an upgrade whose restore was killed
+    (upgrade / process.SCRATCH).write_bytes(b"x")
+    os.utime(upgrade, (time.time() - process.ABANDONED - 60,) * 2)
     remove_leftovers()
     for folder in (tmp_path / "media", tmp_path / "temporary"):
         assert {path.name for path in folder.iterdir()} == {f".new{PARTIAL}", "old.png"}
