@@ -4,6 +4,7 @@ import os
 import tempfile
 import time
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from core import models as core
