@@ -5,7 +5,7 @@ photos, `retention` removes nothing until a superuser says that this is right, o
 
 What was lost is noted beside the new backup. Only the notes beside the newest backup count: each is compared with the
 newest one that shows no losses itself, and with those that the losses before it were found by. So a loss stays as long
-as it is not accepted, and ends once what was lost is restored.
+as it is not accepted, and ends once what was lost is restored: the same records, since new ones do not make up for it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import datetime as dt
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, BinaryIO, TypeVar
 
 from .. import babybuddy
@@ -260,22 +261,53 @@ def found_in(file: BinaryIO) -> dict[str, Any]:
         facts = {ALONE: _now()}
     last = newest(backups)
     known = noted(last.facts) if last is not None else []
-    found += _still_lost([loss for loss in known if not loss.accepted], compared, file)
+    still = _still_lost([loss for loss in known if not loss.accepted], compared, file)
+    found = [*{loss.is_of: loss for loss in [*found, *still]}.values()]
     return {**facts, **as_facts(_with_accepted(found, known))}
 
 
 def _still_lost(known: Sequence[Loss], compared: set[str], file: BinaryIO) -> list[Loss]:
-    """Return which of the losses that the last backup shows a new one shows as well, apart from what it was compared
-    with already. Where that cannot be told, the loss stays. Raises `StorageFailed`."""
+    """Return which of the losses that the last backup shows a new one shows as well: what was added since does not make
+    up for what is gone. Where that cannot be told, the loss stays. Raises `StorageFailed`.
+
+    `compared`: the identities of the backups that the new one was compared with as a whole already.
+    """
     found: list[Loss] = []
     for name in dict.fromkeys(loss.backup for loss in known):
-        if _identity(name) in compared or (not name and compared):
+        if not name and compared:
             continue
-        lost = None
+        of_it = [loss for loss in known if loss.backup == name]
+        lost = more = None
         with suppress(LocationFailed):
-            lost = _compared_with(name, file) if name else None
-        found += lost if lost is not None else [loss for loss in known if loss.backup == name]
+            if name:
+                lost = compare(partial(_not_back, of_it), name, file)
+            if name and _identity(name) not in compared:
+                more = _compared_with(name, file)
+        found += [*(of_it if lost is None else lost), *(more or ())]
     return found
+
+
+def _not_back(known: Iterable[Loss], before: Archive, now: Archive) -> list[Loss]:
+    """Return the known losses of records, or of photos, of which the backup before has still many that the new one does
+    not have, or leaves out altogether."""
+    lost = []
+    for loss in known:
+        if loss.model == PHOTOS:
+            photos = {photo.sha256 for photo in now.metadata.photos.values()}
+            left = sum(photo.sha256 in photos for photo in before.metadata.photos.values())
+            is_lost = not now.metadata.includes_media or _are_many(loss.before, left, 0)
+        elif loss.model not in now.metadata.models:
+            is_lost, left = True, 0
+        elif loss.model == babybuddy.CHILD:
+            then, left = _children(before, now)
+            is_lost = left < then
+        else:
+            keys = {record["pk"] for batch in now.records(loss.model) for record in batch}
+            left = sum(record["pk"] in keys for batch in before.records(loss.model) for record in batch)
+            is_lost = _are_many(loss.before, left)
+        if is_lost:
+            lost.append(replace(loss, now=left))
+    return lost
 
 
 def _now() -> str:

@@ -83,6 +83,46 @@ def test_it_ends_once_what_was_lost_is_back_and_begins_anew(night, now, settings
     assert days() == [3, 4, 5, 6, 7]
 
 
+@pytest.fixture
+def many(nightly):
+    """Notes enough for the guard."""
+    child = core.Child.objects.first()
+    return core.Note.objects.bulk_create([core.Note(child=child, note=f"{n}") for n in range(300)])
+
+
+def test_what_is_entered_since_does_not_make_up_for_what_is_gone(many, night, now, settings):
+    settings.BACKUP_KEEP = "last=1"
+    good = night(1)
+    gone = [note for note in core.Note.objects.all() if note.pk % 3 == 0]
+    core.Note.objects.filter(pk__in=[note.pk for note in gone]).delete()
+    night(2)
+    before = now(2).losses
+    assert [loss.model for loss in before] == ["core.note"]
+    core.Note.objects.bulk_create([core.Note(child=many[0].child, note="new") for _ in range(90)])
+    for day in (3, 4):
+        night(day)
+    assert (now(4).state, now(4).before) == (State.SHRUNK, good.name)
+    left = before[0].now - 1  # but for what was entered that day
+    assert [(loss.before, loss.now) for loss in now(4).losses] == [(before[0].before, left)]
+    assert days() == [1, 2, 3, 4]
+    core.Note.objects.bulk_create(gone)
+    night(5)
+    assert now(5).state is State.OK
+    assert days() == [5]
+
+
+def test_what_backups_leave_out_since_is_not_back(many, night, now, settings):
+    settings.BACKUP_KEEP = "last=1"
+    good = night(1)
+    core.Note.objects.filter(pk__in=[note.pk for note in many[:200]]).delete()
+    night(2)
+    settings.BACKUP_EXCLUDE = ["core.note"]
+    night(3)
+    assert [loss.model for loss in now(3).losses] == ["core.note"]
+    assert now(3).before == good.name
+    assert days() == [1, 2, 3]
+
+
 def test_it_stays_if_nothing_can_be_compared(night, now, settings):
     settings.BACKUP_KEEP, settings.BACKUP_ENCRYPT = "last=1", ["local"]
     settings.BACKUP_KEY = Key.make().text
