@@ -4,8 +4,9 @@ database would refuse the second one, after everything else was done, and in its
 
 from __future__ import annotations
 
-import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, islice
 
 from django.utils.translation import gettext as _
 
@@ -44,30 +45,38 @@ def twins(table: Table, rows: Rows, records: int, at_once: int = AT_ONCE) -> lis
 def _pairs(group: Sequence[int], rows: Rows, parts: int) -> Iterator[tuple[Row, Plain]]:
     """Yield each record whose values in the columns `group` an earlier one has, too, and the key of that one.
 
-    Memory holds only digests, of one of `parts` parts of the records at a time.
+    Memory holds only hashes, of one of `parts` parts of the records at a time.
     """
+
+    def hashes(part: int) -> Iterator[list[int]]:
+        for batch in rows():
+            of_batch = [_hash([row[place] for place in group]) for row in batch]
+            yield [value for value in of_batch if value is not None and value % parts == part]
+
     for part in range(parts):
         seen: set[int] = set()
-        twice: set[int] = set()
-        for _row, digest in _digests(group, rows, parts, part):
-            (twice if digest in seen else seen).add(digest)
-            if len(twice) > MAX_NAMED:
-                break
+        count = 0
+        for block in hashes(part):
+            seen.update(block)
+            count += len(block)
+        if len(seen) == count:
+            continue
+        counts = Counter(chain.from_iterable(hashes(part)))
+        twice = {*islice((value for value, times in counts.items() if times > 1), MAX_NAMED)}
         first: dict[int, Row] = {}
-        for row, digest in _digests(group, rows, parts, part) if twice else ():
-            if digest in twice:
-                other = first.setdefault(digest, row)
+        for row in chain.from_iterable(rows()):
+            value = _hash([row[place] for place in group])
+            if value in twice:
+                other = first.setdefault(value, row)
                 if other[0] != row[0] and all(other[place] == row[place] for place in group):
                     yield row, other[0]
 
 
-def _digests(group: Sequence[int], rows: Rows, parts: int, part: int) -> Iterator[tuple[Row, int]]:
-    """Yield the records of a part with a digest of their values in the columns `group`, unless one is null."""
-    for batch in rows():
-        for row in batch:
-            values = [row[place] for place in group]
-            if None not in values:
-                data = hashlib.blake2b(repr(values).encode(errors="surrogatepass"), digest_size=8).digest()
-                digest = int.from_bytes(data, "big")
-                if digest % parts == part:
-                    yield row, digest
+def _hash(values: list[Plain]) -> int | None:
+    """Return a hash of values; None if one of them is null, since such records may be there twice."""
+    if None in values:
+        return None
+    try:
+        return hash(tuple(values))
+    except TypeError:  # a list, say
+        return hash(repr(values))
