@@ -297,6 +297,8 @@ def halted(backups: Sequence[StoredBackup] | None = None) -> str:
 
     `backups`: all automatic backups, wherever they are; by default, they are looked up. Raises `StorageFailed`.
     """
+    if "locations" in wrong_settings():  # what copies show is not known
+        return _("kept since BACKUP_LOCATIONS is wrong")
     backups = kept.backups(BackupKind.AUTOMATIC) if backups is None else backups
     if guard.losses_now(backups):
         return _("kept until a superuser says that it is right that entries are fewer")
