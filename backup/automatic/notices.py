@@ -55,8 +55,14 @@ def ping(suffix: str = "") -> None:
 
 
 def lacks_sender() -> bool:
-    """Tell whether the settings name no sender of mails, as in Baby Buddy without EMAIL_FROM and EMAIL_HOST_USER."""
-    return conf.notify != [OFF] and not settings.DEFAULT_FROM_EMAIL
+    """Tell whether the settings name no sender of mails, as in Baby Buddy without EMAIL_FROM and EMAIL_HOST_USER.
+
+    If BACKUP_NOTIFY is wrong, that is told instead.
+    """
+    try:
+        return conf.notify != [OFF] and not settings.DEFAULT_FROM_EMAIL
+    except WrongSettings:
+        return False
 
 
 def _address(name: str) -> str:
