@@ -11,6 +11,7 @@ import os
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from cronsim import CronSim, CronSimError
 from django.conf import settings
@@ -94,7 +95,12 @@ class Conf:
             return _default_root(base.absolute())
         if not isinstance(value, str | os.PathLike):
             raise WrongSettings.because("BACKUP_ROOT must be the path of a folder.")
-        return base.absolute() / Path(value).expanduser()
+        try:
+            return base.absolute() / Path(value).expanduser()
+        except RuntimeError as error:  # there is no such user, or no HOME
+            raise WrongSettings.because(
+                "BACKUP_ROOT must be the path of a folder. Nobody knows the home folder that it begins with."
+            ) from error
 
     @property
     def exclude(self) -> list[str]:
@@ -319,9 +325,13 @@ def _is_cron(text: str) -> bool:
 
 def _url(name: str) -> str:
     value: Any = getattr(settings, name, None) or ""
-    if not isinstance(value, str) or (value and not re.match(r"https?://[^/\s]", value)):
-        raise WrongSettings.because(f"{name} must be an address that begins with http:// or https://.")
-    return value
+    try:
+        if isinstance(value, str) and (not value or re.match(r"https?://[^/\s]", value)):
+            urlsplit(value).port  # noqa: B018  raises `ValueError` if host or port is wrong
+            return value
+    except ValueError:
+        pass
+    raise WrongSettings.because(f"{name} must be a correct address that begins with http:// or https://.")
 
 
 def _number(name: str, default: int, *, least: int) -> int:

@@ -43,6 +43,7 @@ from .exceptions import (
     NoSuchBackup,
     StorageFailed,
     WrongKey,
+    WrongSettings,
 )
 from .keeping import Keeping
 from .last_restore import copy_to_undo, forbidden_undo, unless_carried_out
@@ -280,7 +281,7 @@ def photos_here() -> tuple[int, int | None]:
         for table in tables_here():
             for _place, column in media.file_columns(table):
                 photos.see_names(table, column, database.texts(table, column))
-    except DatabaseError:  # making a backup will report it
+    except (DatabaseError, WrongSettings):  # making a backup will report it
         return 0, None
     return len(photos), photos.quick_size()
 

@@ -19,6 +19,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from .. import babybuddy
 from ..conf import OFF, aware_now, conf
+from ..exceptions import WrongSettings
 from ..upgrade.process import python
 from . import outlook
 
@@ -69,10 +70,13 @@ watch = Watch()
 
 
 def _is_due() -> bool:
-    if conf.schedule == OFF and not conf.locations:
-        return False
-    known = outlook.read()
-    return known is None or known.is_due(aware_now())
+    known, now = outlook.read(), aware_now()
+    try:
+        if conf.schedule == OFF and not conf.locations:
+            return False
+        return known is None or known.is_due(now)
+    except WrongSettings:  # a run tells people of it, and is tried again as one that failed
+        return known is None or now.timestamp() >= known.due
 
 
 def start() -> None:

@@ -1,14 +1,15 @@
 """Tells people and programs when automatic backups begin to fail, and when they work again.
 
 An error while sending a notice is logged and never makes a backup fail. Of an address only the host is logged: the rest
-may be a secret. The next run sends a notice again that no server took.
+may be a secret. The next run sends a notice again that was refused, or whose server cannot be reached. One whose time
+was up may have arrived, and is not sent again: a slow server would get it with each run.
 """
 
 from __future__ import annotations
 
 import json
 import urllib.request
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -22,7 +23,7 @@ from .. import babybuddy
 from ..conf import OFF, conf
 from ..exceptions import WrongSettings
 from ..log import logger
-from ..storage.bounded import bounded
+from ..storage.bounded import Activity, DoesNotAnswer, bounded
 from .status import State, Status
 
 #: Seconds to wait for a server to say anything, and for all that it says.
@@ -54,8 +55,14 @@ def ping(suffix: str = "") -> None:
 
 
 def lacks_sender() -> bool:
-    """Tell whether the settings name no sender of mails, as in Baby Buddy without EMAIL_FROM and EMAIL_HOST_USER."""
-    return conf.notify != [OFF] and not settings.DEFAULT_FROM_EMAIL
+    """Tell whether the settings name no sender of mails, as in Baby Buddy without EMAIL_FROM and EMAIL_HOST_USER.
+
+    If BACKUP_NOTIFY is wrong, that is told instead.
+    """
+    try:
+        return conf.notify != [OFF] and not settings.DEFAULT_FROM_EMAIL
+    except WrongSettings:
+        return False
 
 
 def _address(name: str) -> str:
@@ -75,8 +82,8 @@ def _addresses() -> list[str]:
 
 
 def _mail(addresses: Iterable[str], status: Status) -> bool:
-    """Send a mail to each address separately, so that the recipients do not see each other. Returns whether a server
-    took any of them."""
+    """Send a mail to each address separately, so that the recipients do not see each other, over one connection if
+    nothing goes wrong with it. Returns whether a server took any of them, or may have."""
     if status.lasting and not status.state.is_trouble:
         subject = _("Baby Buddy: copies of the backups fail")
     elif status.state is State.OK:
@@ -92,41 +99,78 @@ def _mail(addresses: Iterable[str], status: Status) -> bool:
         mail.EmailMessage(subject, status.message, sender or address, [address])
         for address in dict.fromkeys(addresses)
     ]
-    taken: list[str] = []
-    try:
-        connection = mail.get_connection()
-        if getattr(connection, "timeout", TIMEOUT) is None:
-            connection.timeout = TIMEOUT  # type: ignore[attr-defined]
-        bounded(lambda _activity: _send_each(connection, messages, taken), WHOLE)
-    except Exception as error:  # noqa: BLE001  any mail backend may be configured
-        logger.warning("a notice could not be sent by mail: %s", type(error).__name__)
-    return bool(taken)
-
-
-def _send_each(connection: Any, messages: Iterable[mail.EmailMessage], taken: list[str]) -> None:
-    """Send each mail by itself, over one connection: a backend gives up all that follow one that is refused. `taken`:
-    is given the addresses of those that the server took."""
+    connection: Any = None
+    is_told = False
     for message in messages:
+        is_open = False
         try:
-            connection.open()  # unless it is
-            connection.send_messages([message])
-            taken += message.to
-        except Exception as error:  # noqa: BLE001  as above
+            connection = connection or _connection()
+            _bounded(connection, connection.open)  # unless it is
+            is_open = True
+            _bounded(connection, connection.send_messages, [message])
+            is_told = True
+        except Exception as error:  # noqa: BLE001  any mail backend may be configured
             host = message.to[0].rpartition("@")[2]
             logger.warning("a notice could not be sent by mail to …@%s: %s", host, type(error).__name__)
-            with suppress(Exception):  # it may be broken
+            is_late = _is_late(error)
+            if is_late and not is_open:
+                return is_told  # the others would wait as long
+            is_told = is_told or is_late
+            if not isinstance(error, DoesNotAnswer):  # else it is still in use
+                _close(connection)
+            connection = None  # it may be broken
+    _close(connection)
+    return is_told
+
+
+def _connection() -> Any:
+    connection = mail.get_connection()
+    if getattr(connection, "timeout", TIMEOUT) is None:
+        connection.timeout = TIMEOUT  # type: ignore[attr-defined]
+    return connection
+
+
+def _close(connection: Any) -> None:
+    with suppress(Exception):
+        _bounded(connection, connection.close)
+
+
+def _bounded(connection: Any, call: Callable[..., object], *args: Any) -> None:
+    def work(activity: Activity) -> None:
+        try:
+            call(*args)
+        except Exception as error:
+            if isinstance(error.__context__, TimeoutError):  # of which smtplib makes an error of its own
+                raise error.__context__ from error
+            raise
+        finally:
+            if activity.is_abandoned:  # nobody else closes it
                 connection.close()
-    connection.close()
+
+    bounded(work, WHOLE)
+
+
+def _is_late(error: Exception) -> bool:
+    """Tell whether the time was up. urllib packs the errors of a socket into one of its own."""
+    return isinstance(getattr(error, "reason", error), TimeoutError | DoesNotAnswer)
 
 
 def _ask(url: str, data: bytes | None = None) -> bool:
-    """Request an address: by GET, or, with `data`, which is JSON, by POST. Returns whether that worked."""
-    headers = {"User-Agent": "babybuddy-backup", **({"Content-Type": "application/json"} if data else {})}
+    """Request an address: by GET, or, with `data`, which is JSON, by POST. Returns whether that worked, or may have."""
+    headers = {"User-Agent": "babybuddy-backup"}
+    sent: list[bytes] = []
+    if data:
+        headers |= {"Content-Type": "application/json", "Content-Length": str(len(data))}
+
+    def body(content: bytes) -> Iterator[bytes]:
+        sent.append(content)  # it is asked for as soon as there is a connection
+        yield content
+
     try:
-        request = urllib.request.Request(url, data, headers)
+        request = urllib.request.Request(url, body(data) if data else None, headers)
         bounded(lambda _activity: urllib.request.urlopen(request, timeout=TIMEOUT).close(), WHOLE)
     except Exception as error:  # noqa: BLE001  what a server on the network answers may be anything
         reason = getattr(error, "code", None) or type(getattr(error, "reason", error)).__name__
         logger.warning("a notice could not be sent to %s: %s", urlsplit(url).hostname, reason)
-        return False
+        return bool(sent) and _is_late(error)
     return True

@@ -92,8 +92,8 @@ def write(outlook: Outlook) -> None:
             with atomic_write(path) as file:
                 file.write(json.dumps(asdict(outlook)).encode())
                 os.chmod(file.name, 0o644)  # a command may be run by another user than the server
-            if path.parent == conf.root:
-                give_away(conf.root)
+            if path.parent != Path(tempfile.gettempdir()):
+                give_away(path.parent)
             return
 
 

@@ -126,17 +126,17 @@ class Status:
 def status() -> Status:
     """Return the status of automatic backups now, even if the storage cannot be reached, or if a setting is wrong: then
     it is failed before any of them fails, and without the rest if that setting is needed for it."""
-    wrong = wrong_settings().values()
+    wrong = wrong_settings()
     if not wrong:
         return _status()
-    message = " ".join(dict.fromkeys(error.message for error in wrong))
+    message = " ".join(dict.fromkeys(error.message for error in wrong.values()))
     try:
         known = _status()
         if known.losses:
             message = f"{message} {messages.shrunk(known.losses)}"
         return replace(known, state=State.FAILED, message=message, is_lossy=False)
     except WrongSettings:
-        return Status(State.FAILED, message, "")
+        return Status(State.FAILED, message, "" if "schedule" in wrong else conf.schedule)
 
 
 def _status() -> Status:
@@ -252,16 +252,18 @@ def last_run() -> state.LastRun | None:
     the future was saved while the clock was wrong, so it is older than any other, and cannot put off the next run.
     """
     known, latest = outlook.read(), latest_past()
-    runs = [run for run in (state.load_last_run(), known.last_run if known else None) if run is not None]
-    run = max(runs, key=lambda run: (run.at <= latest, run.at), default=None)
+    runs = [known.last_run] if known else []
+    with suppress(WrongSettings):  # nobody knows where it is stored
+        runs = [state.load_last_run(), *runs]
+    run = max(filter(None, runs), key=lambda run: (run.at <= latest, run.at), default=None)
     return run and replace(run, at=min(run.at, latest))
 
 
 def save_run(run: state.LastRun) -> None:
-    """Save how a run went, on this machine if the storage fails."""
+    """Save how a run went, on this machine if the storage fails, or if nobody knows where it is."""
     try:
         state.save_last_run(run)
-    except StorageFailed:
+    except (StorageFailed, WrongSettings):
         known = outlook.read() or _unknown(run)
         outlook.write(replace(known, written=aware_now().timestamp(), run=run.as_json()))
 
@@ -297,6 +299,8 @@ def halted(backups: Sequence[StoredBackup] | None = None) -> str:
 
     `backups`: all automatic backups, wherever they are; by default, they are looked up. Raises `StorageFailed`.
     """
+    if "locations" in wrong_settings():  # what copies show is not known
+        return _("kept since BACKUP_LOCATIONS is wrong")
     backups = kept.backups(BackupKind.AUTOMATIC) if backups is None else backups
     if guard.losses_now(backups):
         return _("kept until a superuser says that it is right that entries are fewer")

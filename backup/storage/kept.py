@@ -33,6 +33,7 @@ from ..exceptions import (
     KeyNeeded,
     NoSuchBackup,
     StorageFailed,
+    WrongSettings,
 )
 from ..options import Places
 from . import elsewhere, files, keys, locations, photos
@@ -399,10 +400,11 @@ def local_path(name: str) -> str:
 
 
 def delete(name: str) -> None:
-    """Delete a backup in all places, and the facts about it. Raises `NoSuchBackup`, `StorageFailed`.
+    """Delete a backup in all places, and the facts about it. Raises `NoSuchBackup`, `StorageFailed`, `WrongSettings`.
 
     If one location fails, or does not allow it, the backup is deleted in all others before the error is raised.
     """
+    conf.locations  # noqa: B018  if it is wrong, nobody knows in which places the backup is
     kept_name = _find(parse(name)).name
     failed: StorageFailed | None = None
     copies = [
@@ -440,12 +442,15 @@ def _same(texts: Iterable[str], name: Name) -> list[Name]:
 
 
 def forget(name: str) -> None:
-    """Delete the facts about a backup, unless it is still in some place. Raises `StorageFailed`."""
+    """Delete the facts about a backup, unless it is still in some place, or may be. Raises `StorageFailed`."""
     kept_name = parse(name)
-    with suppress(NoSuchBackup):
+    try:
+        conf.locations  # noqa: B018  as in `delete`
         _find(kept_name)
-        return
-    files.delete(kept_name.facts)
+    except WrongSettings:
+        pass
+    except NoSuchBackup:
+        files.delete(kept_name.facts)
 
 
 def pin(name: str, pinned: bool) -> StoredBackup:

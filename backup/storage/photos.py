@@ -23,7 +23,15 @@ from django.utils.translation import gettext as _
 from ..archive import Key, Photo, PhotoSource, photos_beside, with_photos
 from ..archive.photos import BLOCK, DAMAGE, IN_MEMORY, link, read_stored, stored_name, write_encrypted
 from ..conf import aware_now
-from ..exceptions import CannotList, NoSuchBackup, Slow, StorageFailed, Unreachable
+from ..exceptions import (
+    BackupError,
+    CannotList,
+    NoSuchBackup,
+    Slow,
+    StorageFailed,
+    Unreachable,
+    WrongSettings,
+)
 from . import files, locations
 from .bounded import one_of
 from .facts import LOCAL
@@ -207,7 +215,11 @@ class Anywhere:
 
     @cached_property
     def _own(self) -> dict[PhotoSource, Local | Location]:
-        places: list[Local | Location] = [Local(), *locations.locations()]
+        places: list[Local | Location] = [Local()]
+        try:
+            places += locations.locations()
+        except WrongSettings as error:  # what is here can be read all the same
+            self._note(error)
         return {Photos(place): place for place in places}
 
     @cached_property
@@ -267,7 +279,7 @@ class Anywhere:
         self._sources += listed
         return listed
 
-    def _note(self, error: StorageFailed) -> None:
+    def _note(self, error: BackupError) -> None:
         if error.message not in self.failures:
             self.failures.append(error.message)
 

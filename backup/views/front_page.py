@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from django.apps import apps
 from django.forms import Form
@@ -16,7 +16,7 @@ from backup import access, babybuddy, services
 from backup.automatic import notices
 from backup.automatic import status as automatic_backups
 from backup.conf import conf
-from backup.exceptions import BackupError
+from backup.exceptions import BackupError, WrongSettings
 from backup.forms import RestoreForm
 from backup.presentation.kept import KeptInWords, kept_in_words
 from backup.presentation.locations import locations_in_words
@@ -27,6 +27,7 @@ from backup.storage.keys import Place
 
 from .answers import error_page, json_error, json_of_error, log_refusal, page
 
+T = TypeVar("T")
 #: How many kept backups the page lists at first, how many when somebody asks for older ones, and how many of other
 #: sites it offers to an empty site.
 LISTED, LISTED_LATER, OFFERED = 5, 50, 3
@@ -44,7 +45,7 @@ def front_page(
         "form": form,
         "details": details,
         "notice": notice,
-        "limit": conf.max_upload_size,
+        "limit": _unless_wrong(lambda: conf.max_upload_size),
         "status": (status_now := automatic_backups.status()),
         "lacks_sender": notices.lacks_sender(),
         "locations": locations_in_words(status_now.locations),
@@ -53,7 +54,7 @@ def front_page(
         start, total = _start(request), kept.count()
         most = LISTED_LATER if start else LISTED
         backups = services.kept_backups(start=start, most=most)
-        context["backups"] = kept_in_words(backups, services.counts())
+        context["backups"] = kept_in_words(backups, _unless_wrong(services.counts) or {})
         context["start"], context["older"] = start, start + most if start + most < total else None
         context["offered"] = kept_in_words(services.backups_for_an_empty_site(request.user, most=OFFERED), {})
         if status == 200:  # not next to an error of another action
@@ -64,7 +65,7 @@ def front_page(
         context["storage_error"] = error
     context["photos"], context["photos_size"] = _photos(context.get("backups", ()))
     context["key"] = _key()
-    context["encrypts_downloads"] = conf.encrypts(Place.DOWNLOAD.value)
+    context["encrypts_downloads"] = _unless_wrong(lambda: conf.encrypts(Place.DOWNLOAD.value))
     context["follow"] = uploads.new_id(request.user)
     context.update(last_backup())
     context["token"] = _token(request) if "token" in request.GET else None
@@ -73,6 +74,14 @@ def front_page(
     # Home Assistant's ingress needs its own sign-in, so scripts have to use the mapped port.
     context["ingress"] = babybuddy.is_home_assistant(request)
     return page(request, "index", context, status)
+
+
+def _unless_wrong(value: Callable[[], T]) -> T | None:
+    """Return a value; None if a setting that it needs is wrong. The status, at the top of the page, says which one."""
+    try:
+        return value()
+    except WrongSettings:
+        return None
 
 
 def last_backup() -> dict[str, Any]:

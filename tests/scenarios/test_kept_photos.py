@@ -540,6 +540,18 @@ def test_a_damaged_photo_is_named(pictured, key):
         restored(stored.name)
 
 
+@pytest.mark.parametrize("is_here", [True, False])
+def test_photos_that_are_here_come_back_though_nobody_knows_where_copies_are(pictured, settings, is_here):
+    name = services.keep_backup().name
+    settings.BACKUP_LOCATIONS = "oops"
+    lose_media()
+    if not is_here:
+        next(iter(store().values())).unlink()
+    result = restored(name)
+    assert (files() == pictured) is is_here
+    assert ("BACKUP_LOCATIONS" in str(result.warnings)) is not is_here, "it may be in a location"
+
+
 def test_undo_needs_no_photos(pictured, key):
     before = snapshot()
     stored = services.keep_backup()

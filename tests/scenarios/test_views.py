@@ -88,6 +88,31 @@ def test_a_wrong_setting_is_named(browser, family, settings, setting, value):
         answer.close()
 
 
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("BACKUP_NOTIFY", "nobody"),
+        ("BACKUP_ENCRYPT", "nowhere"),
+        ("BACKUP_EXCLUDE", 3),
+        ("BACKUP_MAX_UPLOAD_SIZE", "much"),
+        ("BACKUP_SCHEDULE", "sometimes"),
+        ("BACKUP_LOCATIONS", "somewhere"),
+        ("BACKUP_KEEP", "all"),
+        ("BACKUP_ROOT", 3),
+        ("BACKUP_KEY", 3),
+    ],
+)
+def test_the_front_page_shows_the_status_whatever_setting_is_wrong(browser, settings, setting, value):
+    """It is the page that says which one, and from which everything that does not need it can be done."""
+    name = services.keep_backup().name
+    setattr(settings, setting, value)
+    answer = browser.get(url("index"))
+    assert answer.status_code == 200
+    content = answer.content.decode()
+    assert f"A setting of this site is wrong: {setting} " in content
+    assert name in content or setting == "BACKUP_ROOT"
+
+
 @pytest.mark.parametrize("name", VIEWS)
 class TestAccess:
     """Every view, every method."""

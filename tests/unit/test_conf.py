@@ -94,6 +94,7 @@ def test_root_as_set(settings, value, root):
         ("EXCLUDE", [1]),
         ("REQUIRE_SUPERUSER", "ture"),
         ("ROOT", 7),
+        ("ROOT", "~nosuchuser/backups"),
         ("SCHEDULE", "dayly"),
         ("KEEP", "lats=7"),
         ("KEEP", ""),
@@ -101,7 +102,10 @@ def test_root_as_set(settings, value, root):
         ("NOTIFY", [7]),
         ("PING_URL", "hc-ping.com/1"),
         ("PING_URL", "file:///etc/passwd"),
+        ("PING_URL", "http://[foo"),
+        ("PING_URL", "https://example.com:port/"),
         ("WEBHOOK_URL", 7),
+        ("WEBHOOK_URL", "http://example.com:99999/"),
         ("AUTOMATIC_SECONDS", 0),
     ],
 )

@@ -1531,3 +1531,22 @@ def test_pinning_and_labels_are_of_all_copies(lost, settings, at):
         night(at(f"2027-01-0{day} 03:00"))
     pinned = kept.find(backup.name)
     assert (pinned.pinned, pinned.label, pinned.locations) == (True, "the first steps", ("nas", "usb"))
+
+
+def test_nothing_is_deleted_while_nobody_knows_where_copies_are(places, settings, at):
+    """Else what was noted about a backup that has copies would go with its file here."""
+    first = kept.pin(night(at("2026-11-03 03:00")).name, True)
+    others = [night(at(f"2026-11-0{day} 03:00")) for day in (4, 5)]
+    kept.note(others[0].name, label="dear")
+    addresses, settings.BACKUP_LOCATIONS = settings.BACKUP_LOCATIONS, "oops"
+    settings.BACKUP_KEEP = "last=1"
+    assert "BACKUP_LOCATIONS" in status.halted()
+    night(at("2026-11-06 03:00"))
+    assert all(verdict.stays for verdict in status.retention())
+    with pytest.raises(CommandError, match="BACKUP_LOCATIONS"):
+        call_command("backups", delete=first.name)
+    kept.delete_here(others[0])
+    settings.BACKUP_LOCATIONS = addresses
+    assert [kept.find(first.name).pinned, kept.find(first.name).is_local] == [True, True]
+    assert [kept.find(others[0].name).label, kept.find(others[0].name).is_local] == ["dear", False]
+    assert len(kept.backups()) == 4

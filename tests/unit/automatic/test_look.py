@@ -1,13 +1,16 @@
 """After a request: what a look costs, when it starts a child, and when it does not."""
 
+import datetime as dt
 import json
 import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
+from django.core import mail
 from django.core.signals import request_finished
 from django.db import connection
 from django.test import Client
@@ -15,6 +18,7 @@ from django.test.utils import CaptureQueriesContext
 from freezegun import freeze_time
 
 from backup.automatic import look, outlook, run
+from backup.exceptions import WrongSettings
 from backup.storage import kept
 
 
@@ -93,11 +97,28 @@ def test_off(nightly, settings, watch, starts):
     assert starts == []
 
 
-@pytest.mark.parametrize("wrong", ["dayly", None, 7])
-def test_a_wrong_setting_breaks_no_request(nightly, settings, watch, starts, wrong):
-    settings.BACKUP_SCHEDULE = wrong
-    watch.after_request()
-    assert starts == []
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [("SCHEDULE", "dayly"), ("SCHEDULE", None), ("SCHEDULE", 7), ("LOCATIONS", "nas"), ("ROOT", 7)],
+)
+def test_a_run_starts_with_a_wrong_setting_to_tell_of_it(
+    nightly, settings, monkeypatch, tmp_path, at, name, wrong
+):
+    """It fails, and is tried again as rarely as any other that fails."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with freeze_time(at("2026-11-03 12:00")):
+        run.run()
+    setattr(settings, f"BACKUP_{name}", wrong)
+    starts = 0
+    for minute in range(3 * 60):
+        with freeze_time(at("2026-11-04 00:00") + dt.timedelta(minutes=minute)):
+            if look._is_due():
+                starts += 1
+                with suppress(WrongSettings):
+                    run.run()
+    assert len(mail.outbox) == 1
+    assert f"BACKUP_{name}" in mail.outbox[0].body
+    assert starts < 8, "after 1, 5 and 30 minutes, then each hour"
 
 
 def test_a_child_that_cannot_be_started_breaks_no_request(nightly, watch, monkeypatch, caplog):

@@ -1,5 +1,6 @@
 """Who is told of what: real servers for mail and for HTTP."""
 
+import asyncio
 import json
 import logging
 import socket
@@ -64,16 +65,16 @@ def web():
     server.close()
 
 
-#: Who sent the mails of a test, as the server was told; the recipients that it refuses, and on which it hangs up; the
-#: connections to it.
-found_senders, refused, hung_up_on, connections = [], set(), set(), []
+#: Who sent the mails of a test, as the server was told; the recipients that it refuses, on which it hangs up, and whose
+#: mails it takes slowly; the connections to it.
+found_senders, refused, hung_up_on, slow, connections = [], set(), set(), set(), []
 
 
 @pytest.fixture
 def mails(settings):
     """What a real mail server gets: (recipients, text)."""
     found, senders = [], found_senders
-    for noted in (senders, refused, hung_up_on, connections):
+    for noted in (senders, refused, hung_up_on, slow, connections):
         noted.clear()
 
     class Handler:
@@ -93,6 +94,8 @@ def mails(settings):
         async def handle_DATA(self, server, session, envelope):
             found.append((envelope.rcpt_tos, envelope.content.decode()))
             senders.append(envelope.mail_from)
+            if slow & {*envelope.rcpt_tos}:
+                await asyncio.sleep(1)
             return "250 OK"
 
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -356,3 +359,47 @@ def test_a_mail_that_no_server_takes_is_sent_once_one_does(nightly, mails, faili
     failing()
     failing()
     assert len(mails) == 1
+
+
+@pytest.mark.parametrize("limit", ["TIMEOUT", "WHOLE"])
+def test_a_mail_that_a_slow_server_may_have_taken_is_not_sent_again(
+    nightly, mails, failing, settings, monkeypatch, limit
+):
+    """Nor does it keep the others from getting it."""
+    monkeypatch.setattr(notices, limit, 0.3)
+    settings.BACKUP_NOTIFY = ["a@example.com", "b@example.com", "c@example.com"]
+    slow.add("a@example.com")
+    failing()
+    failing()
+    assert [to for to, _ in mails] == [["a@example.com"], ["b@example.com"], ["c@example.com"]]
+    settings.BACKUP_NOTIFY = ["a@example.com"]
+    run.run(now=True)
+    run.run(now=True)
+    assert len(mails) == 4, "though it took that one slowly, too"
+    failing()
+    failing()
+    assert len(mails) == 5
+
+
+def test_what_a_slow_webhook_may_have_taken_is_not_sent_again(nightly, web, failing, settings, monkeypatch):
+    monkeypatch.setattr(notices, "TIMEOUT", 0.2)
+    settings.BACKUP_WEBHOOK_URL = web.url
+    web.answer = None
+    failing()
+    failing()
+    assert [json.loads(body)["state"] for _, _, body in web.asked] == ["failed"]
+
+
+def test_a_server_that_cannot_be_reached_in_time_has_taken_nothing(
+    nightly, mails, failing, settings, monkeypatch
+):
+    """It is full: the system accepts connections for it, and nobody reads from them."""
+    settings.BACKUP_NOTIFY = ["a@example.com", "b@example.com"]
+    port = settings.EMAIL_PORT
+    with monkeypatch.context() as patch, socket.create_server(("127.0.0.1", 0)) as silent:
+        patch.setattr(notices, "TIMEOUT", 0.2)
+        settings.EMAIL_PORT = silent.getsockname()[1]
+        failing()
+    settings.EMAIL_PORT = port
+    failing()
+    assert len(mails) == 2

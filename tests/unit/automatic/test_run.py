@@ -800,11 +800,15 @@ def test_the_child_is_nobody_at_a_command_line(nightly, caplog, monkeypatch):
         ("BACKUP_LOCATIONS", "nas"),
         ("BACKUP_NOTIFY", "somebody"),
         ("BACKUP_PING_URL", "example.com"),
+        ("BACKUP_ROOT", 7),
     ],
 )
 @pytest.mark.parametrize("now", [True, False])
-def test_a_wrong_setting_is_named_to_whoever_is_told(nightly, settings, name, value, now):
+def test_a_wrong_setting_is_named_to_whoever_is_told(
+    nightly, settings, tmp_path, monkeypatch, name, value, now
+):
     """Not only by the name of an error: the status and the mail say which setting, and what it must be."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     setattr(settings, name, value)
     with suppress(WrongSettings):
         run.run(now=now)
