@@ -418,7 +418,8 @@ class Archive:
                 ) from error
         photos = metadata.photos
         self._limits.check_photos(len(photos))
-        self._limits.check_members(len(self._zip.infolist()), len(photos))
+        # Without its metadata, nobody knows how many photos it has.
+        self._limits.check_members(len(self._zip.infolist()), None if self.lacks_metadata else len(photos))
         named = {member.file for members in metadata.members.values() for member in members.values()}
         missing = named - present
         if self._edited or self._lenient or missing.issuperset(photo.file for photo in photos.values()):

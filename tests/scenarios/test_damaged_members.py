@@ -269,6 +269,42 @@ def test_entries_of_a_lost_child_are_left_out_and_named_where_all_is_cleared(man
     assert any(line.startswith("Left out, since they") and "core.note (" in line for line in result.warnings)
 
 
+# -- files without their end ---
+
+
+def test_a_file_without_its_end_that_has_many_photos(many, settings):
+    members = unpacked(take())
+    for number in range(2100):
+        members[f"media/notes/images/{number}.png"] = b"x" * 40
+    for name in "core/timer.json", "metadata.json":
+        members[name] = members.pop(name)
+    damaged = cut_off(packed(members, zipfile.ZIP_STORED), "core/timer.json")
+    core.Child.objects.all().delete()
+    services.restore_backup(damaged, LEFT_OUT[RestoreMode.OVERWRITE])
+    assert core.Child.objects.exists()
+
+
+def test_a_file_that_ends_soon_after_a_large_member_begins(many):
+    """The length of what is lost does not count."""
+    members = unpacked(take())
+    members["media/large.txt"] = b"".join(b"%d," % (n**3 % 7919) for n in range(4_000_000))
+    members["metadata.json"] = members.pop("metadata.json")
+    data = packed(members).getvalue()
+    start, _end = data_of(data, "media/large.txt")
+    core.Child.objects.all().delete()
+    services.restore_backup(io.BytesIO(data[: start + 100]), LEFT_OUT[RestoreMode.OVERWRITE])
+    assert core.Child.objects.exists()
+
+
+def test_a_file_without_its_end_that_has_folders(many):
+    """Other tools add an entry for each when they pack a backup again. It has no content."""
+    file = take()
+    damaged = cut_off(packed({"core/": b"", **unpacked(file)}, zipfile.ZIP_STORED))
+    core.Child.objects.all().delete()
+    services.restore_backup(damaged, LEFT_OUT[RestoreMode.OVERWRITE])
+    assert core.Child.objects.count() == len(records_of(file)["core.child"])
+
+
 # -- tags of what was lost ---
 
 
@@ -360,4 +396,11 @@ def test_tags_of_lost_entries_of_an_older_backup(host_db, scratch):
     file = io.BytesIO((older.old("2.0") / "backup.zip").read_bytes())
     services.inspect_backup(flipped(file, "core/feeding.json"), LEFT_OUT[RestoreMode.CLEAR])
     services.restore_backup(flipped(file, "core/feeding.json"), LEFT_OUT[RestoreMode.CLEAR])
+    assert not tags_of_nothing()
+
+
+def test_tags_of_entries_of_a_lost_child_of_an_older_backup(host_db, scratch):
+    file = io.BytesIO((older.old("2.0") / "backup.zip").read_bytes())
+    services.restore_backup(without(file, "core/child.json"), LEFT_OUT[RestoreMode.CLEAR])
+    assert not core.Feeding.objects.exists()
     assert not tags_of_nothing()
