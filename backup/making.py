@@ -57,7 +57,8 @@ def write_backup(
             database.connection, (table.model._meta.app_label for table in tables), history
         )
         is_migrated = not schema.pending(database.connection, history)
-        newer = schema.unknown_apps(history)
+        # Apps that no backup holds may well be of a newer version.
+        newer = schema.unknown_apps(history) & {table.app for table in tables}
         with gc_paused(), nullcontext(snapshot) if snapshot else database.snapshot() as reader:
             metadata = Metadata(
                 timestamp=aware_now().astimezone(zone),
@@ -76,13 +77,14 @@ def write_backup(
             if schema.applied(database.connection) != {*history.applied_migrations}:
                 raise altered(["django_migrations"])
             reader.unreadable = Places()
-            if newer or not is_migrated:
-                for place in unknown_parts(reader, tables, newer):
-                    reader.unreadable.add(place)
+            unknown = [*unknown_parts(reader, tables, newer)] if newer or not is_migrated else []
+            for place in unknown:
+                reader.unreadable.add(place)
             dangling = write_records(writer, reader, tables, reporter, named)
             next_keys = next_keys_of(reader, tables, leaves_out=bool(reader.unreadable))
             if reader.unreadable and not leave_out:
-                raise unreadable(reader.unreadable, is_migrated=is_migrated, is_newer=bool(newer))
+                is_newer = bool(newer and unknown)
+                raise unreadable(reader.unreadable, is_migrated=is_migrated, is_newer=is_newer)
             metadata = replace(
                 metadata,
                 left_out=reader.unreadable,

@@ -21,7 +21,7 @@ import orjson
 from django.utils.translation import gettext as _
 
 from ..exceptions import DamagedBackup, InvalidBackup, TooLarge, WrongKey
-from ..options import Place
+from ..options import Place, Places
 from ..threads import worker
 from . import deflate, encryption, foreign
 from .key import Key, Keys, key_needed
@@ -159,6 +159,9 @@ class Archive:
     The attribute `key` is the key that it is encrypted with, or None.
     """
 
+    #: Whether its metadata cannot be read, so that nobody knows of which models it held records.
+    lacks_metadata = False
+
     def __init__(
         self,
         source: BinaryIO,
@@ -176,7 +179,6 @@ class Archive:
         # The thread belongs to the archive, which its user closes, and not to a generator: the garbage collector closes
         # an unfinished generator at any moment and in any thread, where waiting might deadlock.
         self._unpacker = worker()
-        self._lacks_metadata = False
         #: The text of what can be read of damaged members, and where that of each begins and ends.
         self._remains: Any = None
         self._remaining: dict[str, tuple[int, int]] = {}
@@ -321,7 +323,7 @@ class Archive:
         except DamagedBackup:
             if not self._lenient:
                 raise
-        self._lacks_metadata = True
+        self.lacks_metadata = True
         return _without_metadata(members)
 
     def _read_metadata(self, info: zipfile.ZipInfo) -> Any:
@@ -403,7 +405,7 @@ class Archive:
         """Return the metadata, which must agree with the members in the ZIP."""
         metadata = parse_metadata(content, edited=self._edited)
         present = self._entries.keys() - {METADATA}
-        if self._lacks_metadata:
+        if self.lacks_metadata:
             reason = _("it is damaged or missing, so no photo can be restored")
             metadata.left_out.add(Place(METADATA, None, None, reason))
             present = {name for name in present if RECORDS_FILE.fullmatch(name)}
@@ -416,7 +418,8 @@ class Archive:
                 ) from error
         photos = metadata.photos
         self._limits.check_photos(len(photos))
-        self._limits.check_members(len(self._zip.infolist()), len(photos))
+        # Without its metadata, nobody knows how many photos it has.
+        self._limits.check_members(len(self._zip.infolist()), None if self.lacks_metadata else len(photos))
         named = {member.file for members in metadata.members.values() for member in members.values()}
         missing = named - present
         if self._edited or self._lenient or missing.issuperset(photo.file for photo in photos.values()):
@@ -552,7 +555,7 @@ class Archive:
 
         Records just before the place where damage shows may be damaged, too, in a way that nobody can tell.
         """
-        models, left_out = dict(self.metadata.models), self.metadata.left_out
+        models, left_out = dict(self.metadata.models), Places()
         self._remains = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115  until the archive is closed
         for label, member in models.items():
             try:
@@ -561,7 +564,9 @@ class Archive:
             except InvalidBackup:
                 models[label] = self._remains_of(label, member, fits)
                 left_out.add(Place(label, None, None, self._loss_of(member, models[label].records)))
-        self.metadata = replace(self.metadata, members={**self.metadata.members, RECORDS.key: models})
+        left_out.extend(self.metadata.left_out)  # after these, since only some places are named
+        members = {**self.metadata.members, RECORDS.key: models}
+        self.metadata = replace(self.metadata, members=members, left_out=left_out)
 
     def _loss_of(self, member: Records, count: int) -> str:
         if member.file not in self._entries:

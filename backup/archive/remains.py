@@ -139,8 +139,11 @@ class CutOff(zipfile.ZipFile):
             extra = file.read(extra_size)
             start = place + _LOCAL.size + name_size + extra_size
             packed, size = _sizes(extra, packed, size)
-            # Without its length, an entry was not finished, or was written as a stream.
-            if not packed or flags & 0x8 or start + OVERHEAD > end:
+            # Without its length, an entry was not finished, or was written as a stream. An empty one, such as a folder,
+            # has none either, but is followed by the next one.
+            file.seek(start)
+            is_empty = not size and file.read(4) == zipfile.stringFileHeader  # type: ignore[attr-defined]
+            if flags & 0x8 or not (packed or is_empty) or start + min(packed, OVERHEAD) > end:
                 break
             info = zipfile.ZipInfo(
                 name.decode("utf-8" if flags & 0x800 else "cp437", errors="replace"),
@@ -149,6 +152,8 @@ class CutOff(zipfile.ZipFile):
             info.extract_version, info.flag_bits, info.compress_type = version, flags, method
             info.orig_filename, info.header_offset, info.CRC, info.extra = info.filename, place, crc, extra
             info.compress_size, info.file_size = min(packed, end - start), size
+            if start + packed > end:  # less will come out of it
+                info.file_size = min(size, info.compress_size * self._limits.ratio)
             self.filelist.append(info)
             self.NameToInfo[info.filename] = info
             self._limits.check_members(len(self.filelist))

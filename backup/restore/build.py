@@ -74,7 +74,8 @@ def build(
             )
         )
     restored, emptied, warnings = _divide(metadata, chosen, mode)
-    warnings += _in_part_in_words(metadata, restored) if mode.clears else []
+    in_part = _in_part(reader, restored)
+    warnings += _in_part_in_words(in_part) if mode.clears else []
     merge_warnings = merge(reader, database, restored) if options.merge_tags else []
     # At the same site, clearing brings back the keys that rows of excluded models have referred to all along.
     is_of_others = not options.as_it_was and not (mode.clears and metadata.instance == site)
@@ -89,10 +90,15 @@ def build(
         raise too_narrow_refusal(narrow)
     if database.folds_texts:
         resolver.is_alike = partial(_is_alike, database, resolver.conflicts, options)
-    # Rows of this very site may still be here. At another one, their keys are those of other rows.
-    may_differ = options.leave_out and not mode.clears and metadata.instance != site
-    in_part = [table for table in restored if may_differ and reader.archive.is_in_part(table.label)]
-    others = Others(reader.quiet(), database, tables, restored, resolver.key_map, in_part)
+    # What the file lacks of this very site may still be here. Where all is cleared, its keys are those of rows to come;
+    # at another site, they are those of other rows.
+    is_lost = options.leave_out and not options.as_it_was and (mode.clears or metadata.instance != site)
+    in_part = in_part if is_lost else []
+    cut_off = _cut_off(reader, tables) if is_lost else []
+    if not mode.clears and (labels := [table.label for table in chosen if table in cut_off]):
+        text = _("The file has no records of these models: %(models)s.")
+        warnings.append(text % {"models": ", ".join(labels)})
+    others = Others(reader.quiet(), database, tables, restored, resolver.key_map, in_part, cut_off)
     resolver.attached = [
         (table, partial(reader.quiet().rows, table, others.without))
         for table in restored
@@ -103,7 +109,7 @@ def build(
     if placing is not None:
         placing.decide(reader.quiet(), restored, others.without)
         reader.renamed = placing.renamed
-    is_packed = mode.clears and preview is None and not staying
+    is_packed = mode.clears and preview is None and not (staying or in_part or cut_off)
     if is_packed:
         records, identical = pack_all(reader, database, into or database, restored, spool, as_text=as_text)
     else:
@@ -270,14 +276,25 @@ def _check_members(
     return warnings
 
 
-def _in_part_in_words(metadata: Metadata, restored: Sequence[Table]) -> list[str]:
-    """Return a warning about the models of which the file does not hold all records; [] if it does."""
-    in_part = {place.model for place in metadata.left_out.named if place.pk is None and place.field is None}
-    models = [table.label for table in restored if table.label in in_part]
+def _in_part(reader: RecordReader, restored: Iterable[Table]) -> list[Table]:
+    """Return the tables of which the backup does not hold all records: since the file is damaged, or since not all
+    could be read when it was made."""
+    named = {p.model for p in reader.archive.metadata.left_out.named if p.pk is None and p.field is None}
+    return [table for table in restored if table.label in named]
+
+
+def _cut_off(reader: RecordReader, tables: Iterable[Table]) -> list[Table]:
+    """Return the tables of which a file without its end may have held records after the cut."""
+    archive = reader.archive
+    return [t for t in tables if archive.lacks_metadata and t.label not in archive.metadata.models]
+
+
+def _in_part_in_words(in_part: Iterable[Table]) -> list[str]:
     text = _(
         "These models come back in part only, but all of their records here would be deleted: %(models)s."
     )
-    return [text % {"models": ", ".join(models)}] if models else []
+    models = ", ".join(table.label for table in in_part)
+    return [text % {"models": models}] if models else []
 
 
 def _listed(places: Places) -> str:

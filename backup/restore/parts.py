@@ -26,8 +26,8 @@ class Others:
     """The models that are not restored, but that restored ones refer to.
 
     `tables`: all in scope here, in dependency order. `restored`: those that are restored. `in_part`: those of which
-    records were lost with a damaged file, so that their keys may be those of other rows here. The keys that the records
-    have here are added to `key_map`.
+    records were lost with a damaged file, so that their keys may be those of other rows, here or to come. `lost`: those
+    of which the file has no records any longer. The keys that the records have here are added to `key_map`.
     """
 
     def __init__(
@@ -38,6 +38,7 @@ class Others:
         restored: Sequence[Table],
         key_map: KeyMap,
         in_part: Iterable[Table] = (),
+        lost: Iterable[Table] = (),
     ) -> None:
         #: Label of a model that is not restored, or in part only -> keys in the backup of the records that are here.
         self._here: dict[str, set[Plain]] = {}
@@ -49,7 +50,8 @@ class Others:
         self.highest: dict[str, int] = {}
         #: Label -> number of records that are left out.
         self.left_out: Counter[str] = Counter()
-        unresolved = _referred_to(tables, restored, in_backup=reader.archive.metadata.models)
+        in_backup = {*reader.archive.metadata.models, *(table.label for table in lost)}
+        unresolved = _referred_to(tables, restored, in_backup=in_backup)
         for table in [*unresolved]:
             self._here[table.label] = self._present(reader, database, table, key_map, unresolved)
             unresolved.remove(table)
@@ -70,6 +72,7 @@ class Others:
                     gone.update(key for key, is_kept in zip(batch[0], kept, strict=True) if not is_kept)
                 if gone and table.label in referred_to:
                     self._gone[table.label] = gone
+                    self._here.get(table.label, set()).difference_update(gone)
                     self._texts.pop(table.label, None)
                 if gone and table.key.kind is INTEGER:
                     self.highest[table.label] = max(gone)

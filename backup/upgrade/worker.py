@@ -242,8 +242,21 @@ def load_rows(
         if left_out_rows is None:
             refuse_dangling(database.dangling(tables))
         else:
-            left_out_rows.extend(database.leave_out_dangling(tables))
+            before = {table.label: database.count(table) for table in tables}
+            dangling = database.leave_out_dangling(tables)
+            lost = {table.label: before[table.label] - database.count(table) for table in tables}
+            _name_lost(lost, left_out_rows)
+            left_out_rows.extend(dangling)
     return left_out
+
+
+def _name_lost(lost: dict[str, int], left_out: Places) -> None:
+    """Put the models that lost rows before all other places, of which only some are named: the restore must know that
+    generic references, which nothing here checks, may lead to such rows. `lost`: model label -> number of rows."""
+    reason = _("%(count)s of its records refer to something that is not there")
+    places = [Place(label, None, None, reason % {"count": count}) for label, count in lost.items() if count]
+    left_out.named[:0] = places
+    left_out.total += len(places)
 
 
 def _without_what_it_cannot_hold(

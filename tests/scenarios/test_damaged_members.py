@@ -247,11 +247,7 @@ def test_what_unpacks_but_is_no_record_ends_what_is_read(many, change):
 
 def test_entries_of_a_lost_child_do_not_become_those_of_another_one(many):
     """At another site, the number of the lost child is that of somebody else."""
-
-    def elsewhere(metadata):
-        metadata["instance"] = "0" * len(metadata["instance"])
-
-    file = without(rewritten(take(), change_metadata=elsewhere), "core/child.json")
+    file = without(elsewhere(take()), "core/child.json")
     core.Note.objects.all().delete()
     services.inspect_backup(file, LEFT_OUT[RestoreMode.OVERWRITE])
     result = services.restore_backup(file, LEFT_OUT[RestoreMode.OVERWRITE])
@@ -270,4 +266,141 @@ def test_entries_of_a_lost_child_are_left_out_and_named_where_all_is_cleared(man
     file = without(take(), "core/child.json")
     result = services.restore_backup(file, LEFT_OUT[RestoreMode.CLEAR])
     assert not core.Note.objects.exists()
-    assert any(line.startswith("Left out, since they refer") for line in result.warnings)
+    assert any(line.startswith("Left out, since they") and "core.note (" in line for line in result.warnings)
+
+
+# -- files without their end ---
+
+
+def test_a_file_without_its_end_that_has_many_photos(many, settings):
+    members = unpacked(take())
+    for number in range(2100):
+        members[f"media/notes/images/{number}.png"] = b"x" * 40
+    for name in "core/timer.json", "metadata.json":
+        members[name] = members.pop(name)
+    damaged = cut_off(packed(members, zipfile.ZIP_STORED), "core/timer.json")
+    core.Child.objects.all().delete()
+    services.restore_backup(damaged, LEFT_OUT[RestoreMode.OVERWRITE])
+    assert core.Child.objects.exists()
+
+
+def test_a_file_that_ends_soon_after_a_large_member_begins(many):
+    """The length of what is lost does not count."""
+    members = unpacked(take())
+    members["media/large.txt"] = b"".join(b"%d," % (n**3 % 7919) for n in range(4_000_000))
+    members["metadata.json"] = members.pop("metadata.json")
+    data = packed(members).getvalue()
+    start, _end = data_of(data, "media/large.txt")
+    core.Child.objects.all().delete()
+    services.restore_backup(io.BytesIO(data[: start + 100]), LEFT_OUT[RestoreMode.OVERWRITE])
+    assert core.Child.objects.exists()
+
+
+def test_a_file_without_its_end_that_has_folders(many):
+    """Other tools add an entry for each when they pack a backup again. It has no content."""
+    file = take()
+    damaged = cut_off(packed({"core/": b"", **unpacked(file)}, zipfile.ZIP_STORED))
+    core.Child.objects.all().delete()
+    services.restore_backup(damaged, LEFT_OUT[RestoreMode.OVERWRITE])
+    assert core.Child.objects.count() == len(records_of(file)["core.child"])
+
+
+# -- tags of what was lost ---
+
+
+def elsewhere(file):
+    """The backup as one of another site."""
+
+    def change(metadata):
+        metadata["instance"] = "0" * len(metadata["instance"])
+
+    return rewritten(file, change_metadata=change)
+
+
+@pytest.fixture
+def tagged(many):
+    """A family of which each note has a tag of its own."""
+    for note in core.Note.objects.all():
+        note.tags.add(f"T{note.pk}")
+    core.Temperature.objects.first().tags.add("warm")
+    return many
+
+
+def tags_of_nothing():
+    """The generic references that lead to no row: the next one would get the tag."""
+    links = core.Tagged.objects.select_related("content_type")
+    return [link for link in links if not link.content_type.get_all_objects_for_this_type(pk=link.object_id)]
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        lambda f: flipped(f, "core/note.json"),
+        lambda f: without(f, "core/temperature.json"),
+        lambda f: without(f, "core/note.json"),
+        lambda f: without(f, "core/child.json"),
+        lambda f: flipped(without(f, "core/child.json"), "core/note.json"),
+        lambda f: moved_to_the_end(f, "core/temperature.json"),
+        lambda f: moved_to_the_end(f, "core/note.json"),
+    ],
+    ids=["a bit", "temperature", "note", "child", "both", "cut off", "cut off notes"],
+)
+def test_tags_of_lost_entries_do_not_become_those_of_the_next(tagged, how):
+    damaged = how(take())
+    services.inspect_backup(damaged, LEFT_OUT[RestoreMode.CLEAR])
+    services.restore_backup(damaged, LEFT_OUT[RestoreMode.CLEAR])
+    assert not tags_of_nothing()
+    child = core.Child.objects.first() or core.Child.objects.create(first_name="A", birth_date="2026-01-01")
+    assert not core.Note.objects.create(child=child, note="the next").tags.count()
+    for note in core.Note.objects.exclude(note="the next"):
+        assert f"T{note.pk}" in note.tags.names()
+
+
+def moved_to_the_end(file, name):
+    """The file without its end, and so without this member, which no list names."""
+    members = unpacked(file)
+    members = {n: data for n, data in members.items() if n not in (name, "metadata.json")} | {
+        name: members[name],
+        "metadata.json": members["metadata.json"],
+    }
+    data = packed(members).getvalue()
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        return io.BytesIO(data[: archive.getinfo(name).header_offset])
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        lambda f: without(elsewhere(f), "core/note.json"),
+        lambda f: moved_to_the_end(f, "core/note.json"),
+    ],
+    ids=["missing", "cut off"],
+)
+def test_tags_of_lost_entries_do_not_become_those_of_others_here(tagged, how):
+    damaged = how(take())
+    core.Tagged.objects.all().delete()
+    services.restore_backup(damaged, LEFT_OUT[RestoreMode.OVERWRITE])
+    assert not core.Tagged.objects.filter(content_type__model="note").exists()
+    assert core.Temperature.objects.filter(tags__name="warm").exists()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_a_file_without_its_end_lacks_is_named(many, mode):
+    damaged = moved_to_the_end(take(), "core/note.json")
+    for do in (services.inspect_backup, services.restore_backup):
+        warnings = do(damaged, LEFT_OUT[mode]).warnings
+        assert any("no records of" in line and "core.note" in line for line in warnings)
+
+
+def test_tags_of_lost_entries_of_an_older_backup(host_db, scratch):
+    file = io.BytesIO((older.old("2.0") / "backup.zip").read_bytes())
+    services.inspect_backup(flipped(file, "core/feeding.json"), LEFT_OUT[RestoreMode.CLEAR])
+    services.restore_backup(flipped(file, "core/feeding.json"), LEFT_OUT[RestoreMode.CLEAR])
+    assert not tags_of_nothing()
+
+
+def test_tags_of_entries_of_a_lost_child_of_an_older_backup(host_db, scratch):
+    file = io.BytesIO((older.old("2.0") / "backup.zip").read_bytes())
+    services.restore_backup(without(file, "core/child.json"), LEFT_OUT[RestoreMode.CLEAR])
+    assert not core.Feeding.objects.exists()
+    assert not tags_of_nothing()
