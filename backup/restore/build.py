@@ -27,7 +27,7 @@ from .compare import TextComparison
 from .identity import RESOLVERS, Conflict, Resolver
 from .left_behind import generics_left_behind, keys_going, left_behind, referring_to
 from .pack import pack_all
-from .parts import Others, labels_referred_to, with_owners
+from .parts import Others, labels_referred_to, tables_cut_off, tables_in_part, with_owners
 from .photos import Placing, State
 from .plan import Changes, Identical, PhotoChanges, Plan, rows_of
 from .policy import check_policy, lost_in_words, too_narrow_refusal
@@ -74,7 +74,7 @@ def build(
             )
         )
     restored, emptied, warnings = _divide(metadata, chosen, mode)
-    in_part = _in_part(reader, restored)
+    in_part = tables_in_part(reader, restored)
     warnings += _in_part_in_words(in_part) if mode.clears else []
     merge_warnings = merge(reader, database, restored) if options.merge_tags else []
     # At the same site, clearing brings back the keys that rows of excluded models have referred to all along.
@@ -94,7 +94,7 @@ def build(
     # at another site, they are those of other rows.
     is_lost = options.leave_out and not options.as_it_was and (mode.clears or metadata.instance != site)
     in_part = in_part if is_lost else []
-    cut_off = _cut_off(reader, tables) if is_lost else []
+    cut_off = tables_cut_off(reader, tables) if is_lost else []
     if not mode.clears and (labels := [table.label for table in chosen if table in cut_off]):
         text = _("The file has no records of these models: %(models)s.")
         warnings.append(text % {"models": ", ".join(labels)})
@@ -274,19 +274,6 @@ def _check_members(
             _("The backup is read as an edited file, whatever its checksums say: damage to it may go unseen.")
         )
     return warnings
-
-
-def _in_part(reader: RecordReader, restored: Iterable[Table]) -> list[Table]:
-    """Return the tables of which the backup does not hold all records: since the file is damaged, or since not all
-    could be read when it was made."""
-    named = {p.model for p in reader.archive.metadata.left_out.named if p.pk is None and p.field is None}
-    return [table for table in restored if table.label in named]
-
-
-def _cut_off(reader: RecordReader, tables: Iterable[Table]) -> list[Table]:
-    """Return the tables of which a file without its end may have held records after the cut."""
-    archive = reader.archive
-    return [t for t in tables if archive.lacks_metadata and t.label not in archive.metadata.models]
 
 
 def _in_part_in_words(in_part: Iterable[Table]) -> list[str]:

@@ -157,6 +157,19 @@ class Others:
         return key in self._gone.get(label, ())
 
 
+def tables_in_part(reader: RecordReader, restored: Iterable[Table]) -> list[Table]:
+    """Return the tables of which the backup does not hold all records: since the file is damaged, or since not all
+    could be read when it was made."""
+    named = {p.model for p in reader.archive.metadata.left_out.named if p.pk is None and p.field is None}
+    return [table for table in restored if table.label in named]
+
+
+def tables_cut_off(reader: RecordReader, tables: Iterable[Table]) -> list[Table]:
+    """Return the tables of which a file without its end may have held records after the cut."""
+    archive = reader.archive
+    return [t for t in tables if archive.lacks_metadata and t.label not in archive.metadata.models]
+
+
 def labels_referred_to(table: Table) -> set[str]:
     """Return the labels of the models that a table refers to, without generic references."""
     relations = [relation.target for relation in table.relations]
