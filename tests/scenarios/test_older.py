@@ -521,7 +521,7 @@ def test_a_key_of_a_database_file_that_is_no_number_is_named(host_db, tmp_path, 
     assert "core.note n1" in str(refused(file, Unreadable, clear=True))
 
 
-@pytest.mark.parametrize("version", [again("2.6.0"), "2.9"])
+@pytest.mark.parametrize(("version", "long"), [again("2.6.0", True), ("2.9", False)])
 @pytest.mark.parametrize(
     ("keys", "named"),
     [
@@ -531,7 +531,6 @@ def test_a_key_of_a_database_file_that_is_no_number_is_named(host_db, tmp_path, 
         ([*[None] * 600, *range(1, 600), "x"], [*["NULL"] * 600, "x"]),
     ],
 )
-@pytest.mark.parametrize("long", [False, again(True)])
 def test_rows_without_a_key_in_a_database_file_are_named(host_db, tmp_path, version, keys, named, long):
     """Other software may have made the table anew, without a primary key."""
     columns = "child_id, note, time, image"
