@@ -209,7 +209,17 @@ def host_db(django_db_setup, django_db_blocker):
         django_db_setup.put_back()
         forget(Path(os.environ["BACKUP_ROOT"]))
         yield
+        wait_for_jobs()
         forget(Path(os.environ["BACKUP_ROOT"]))
+
+
+def wait_for_jobs():
+    """Wait for what a test left running, in the server say: the next test would find the lock taken, and do nothing."""
+    from backup.database import Job, database_of
+
+    for job in (Job.AUTOMATIC_BACKUP, Job.RESTORE):
+        with database_of().lock_within(job, 60):
+            pass
 
 
 def forget(backups):
