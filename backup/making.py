@@ -51,12 +51,10 @@ def write_backup(
         database.exact_session(),
         Writer(target, Limits(photos=conf.max_photos)) as writer,
     ):
-        history = schema.loader_of(database.connection)
+        history = schema.load_history(database.connection)
         tables = tables_in_database(history)
-        migrations = schema.leaf_migrations(
-            database.connection, (table.model._meta.app_label for table in tables), history
-        )
-        is_migrated = not schema.pending(database.connection, history)
+        migrations = schema.leaf_migrations(history, (table.model._meta.app_label for table in tables))
+        is_migrated = not schema.pending(history)
         # Apps that no backup holds may well be of a newer version.
         newer = schema.unknown_apps(history) & {table.app for table in tables}
         with gc_paused(), nullcontext(snapshot) if snapshot else database.snapshot() as reader:

@@ -407,8 +407,9 @@ def prove_backup(
     """
 
     def look() -> tuple[bool, Key | None]:
-        schema.check_site(database_of().connection)  # the throw-away database has all migrations
-        return look_at(source, edited, key, leave_out=leave_out)
+        history = schema.load_history(database_of().connection)
+        schema.check_site(history)  # the throw-away database has all migrations
+        return look_at(source, edited, key, leave_out=leave_out, history=history)
 
     with logged("proof", user) as log:
         proof = prove(

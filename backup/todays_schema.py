@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from django.db.migrations.loader import MigrationLoader
 from django.utils.translation import gettext as _
 
 from .archive import GrowingArchive, Key, photos_beside, with_photos
@@ -46,11 +47,14 @@ def brought_to_todays_schema(
             _check_whole(source, options, key)
         backup: BinaryIO | GrowingArchive = source
         with as_our_errors(), database.damage_explained():
-            needs_upgrade, file_key = look_at(source, options.edited, key, leave_out=options.leave_out)
+            history = schema.load_history(connection)
+            needs_upgrade, file_key = look_at(
+                source, options.edited, key, leave_out=options.leave_out, history=history
+            )
             # An undo goes back to what was here, at these migrations. Those of other apps may be pending then.
             is_as_today = options.as_it_was and not needs_upgrade
             apps = {table.model._meta.app_label for table in tables_here()} if is_as_today else None
-            schema.check_site(connection, apps)
+            schema.check_site(history, apps)
         is_plain = is_database(source) and not (options.edited or options.leave_out)
         if needs_upgrade and may_grow and is_plain:
             with logged("upgrade", user) as log:
@@ -109,14 +113,20 @@ def is_superuser(user: Any) -> bool:
 
 
 def look_at(
-    source: BinaryIO, edited: bool = False, key: Key | None = None, *, leave_out: bool = False
+    source: BinaryIO,
+    edited: bool = False,
+    key: Key | None = None,
+    *,
+    leave_out: bool = False,
+    history: MigrationLoader | None = None,
 ) -> tuple[bool, Key | None]:
     """Return whether a file has to be brought to today's schema, and the key that it is encrypted with.
 
-    `key`: tried first. Raises `InvalidBackup`, `KeyNeeded`, `RestoreRefused`.
+    `key`: tried first. `history`: of this site's migrations, if it is loaded already. Raises `InvalidBackup`,
+    `KeyNeeded`, `RestoreRefused`.
     """
     if is_database(source):
         return True, None
     with unlocked(source, edited=edited, lenient=leave_out, key=key) as archive:
-        is_older = schema.is_older(database_of().connection, archive.metadata, leave_out=leave_out)
-        return is_older, archive.key
+        history = history or schema.load_history(database_of().connection)
+        return schema.is_older(history, archive.metadata, leave_out=leave_out), archive.key

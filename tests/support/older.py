@@ -120,7 +120,9 @@ def main(version, folder):
         with (folder / "backup.zip").open("w+b") as file:
             services.create_backup(file, label="before the update")
         return
-    migrations = schema.leaf_migrations(connection, {m._meta.app_label for m in models_in_scope(historical)})
+    migrations = schema.leaf_migrations(
+        schema.load_history(connection), {m._meta.app_label for m in models_in_scope(historical)}
+    )
     tables = [Table(m) for m in models_in_scope(historical) if migrations.get(m._meta.app_label)]
     metadata = Metadata(
         timestamp=UNTIL,
