@@ -207,9 +207,9 @@ _APART: dict[str, list[Sequence[str]]] = {
 }
 
 
-def apart(table: Table) -> list[list[int]]:
-    """Return sets of positions in a row: two rows with the same key that differ in at least one position of each set
-    are plainly different records. [] if that cannot be told. Entries differ by their child or their moment."""
+def apart_by(table: Table) -> list[Sequence[str]]:
+    """Return sets of fields: two rows with the same key that differ in at least one field of each set are plainly
+    different records. [] if that cannot be told. Entries differ by their child or their moment."""
     sets = _APART.get(table.label, [])
     user = get_user_model()
     if table.label == user._meta.label_lower:  # nobody gets what another one has: rights, tokens, timers
@@ -217,8 +217,13 @@ def apart(table: Table) -> list[list[int]]:
     date_column = date_column_of(table)
     if date_column is not None:
         sets = [("child", date_column.name)]
+    return sets
+
+
+def apart(table: Table) -> list[list[int]]:
+    """Return what `apart_by` returns, as positions in a row."""
     places = {column.name: place for place, column in enumerate(table.columns)}
-    return [[places[name] for name in names if name in places] for names in sets]
+    return [[places[name] for name in names if name in places] for names in apart_by(table)]
 
 
 def is_same_child(one: Mapping[str, Any], other: Mapping[str, Any], *, has_same_key: bool) -> bool:

@@ -2,7 +2,8 @@
 it sent, and only then removes the copies that BACKUP_KEEP does not keep.
 
 Each location is visited in a thread of its own, so that one that is down delays no other, and each has its own count of
-tries. No process waits for the next try: when it is due, `automatic.look` starts one after a request.
+tries. No process waits for the next try: when it is due, `automatic.look` starts one after a request. Longer than most
+modules, since the steps of a visit share what it found.
 """
 
 from __future__ import annotations
@@ -354,11 +355,34 @@ class _Visit:
         pinned = _identities(text for text, said in self.said.items() if said.get("pinned"))
         for verdict in retention_of([*backups.values()], self._work.site, self._work.halted):
             is_pinned = verdict.backup.identity in pinned or kept.is_pinned(verdict.backup.name)
-            if verdict.stays or is_pinned:
+            if verdict.stays or is_pinned or not self._may_go(location, verdict.backup):
                 continue
             for name in [*map(parse, self._copies)]:
                 if name.identity == verdict.backup.identity and not self._delete(location, name):
                     return
+
+    def _may_go(self, location: locations.Location, backup: StoredBackup) -> bool:
+        """Tell whether the newest backup in BACKUP_ROOT has what a copy has that is about to be removed. If it has not,
+        that is noted, and nothing more is removed."""
+        if self.newest is None or self._may_have_shrunk:
+            return False
+        texts = [text for text in self._copies if parse(text).identity == backup.identity]
+        try:
+            with (
+                kept.open_backup(backup.name, LOCAL)
+                if backup.is_local
+                else locations.open_parts(location, parse(max(texts, key=self._is_usable)).path)
+            ) as file:
+                lost = guard.lost_with(backup, file, self.newest.name)
+        except CannotRead as error:
+            self._limits[error.code] = error.message
+            return False
+        except NoSuchBackup:
+            return False  # it was deleted meanwhile
+        if lost:
+            self.found = guard.merged(self.found, guard.as_facts(lost))
+            self._may_have_shrunk = True
+        return lost == []
 
     def _known_as(self, name: Name, location: locations.Location) -> StoredBackup:
         """Return the backup of a copy: as it is known, unless the copy is worse than what is known of."""

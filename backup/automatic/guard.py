@@ -6,6 +6,9 @@ photos, `retention` removes nothing until a superuser says that this is right, o
 What was lost is noted beside the new backup. Only the notes beside the newest backup count: each is compared with the
 newest one that shows no losses itself, and with those that the losses before it were found by. So a loss stays as long
 as it is not accepted, and ends once what was lost is restored: the same records, since new ones do not make up for it.
+
+Notes can be lost, and a backup can come back that was away for a while. So each backup is compared once more before a
+rule removes it: see `lost_with`.
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ from ..storage.files import parse_json
 from ..storage.kept import BackupKind, StoredBackup
 from ..storage.locations import Location
 from ..storage.names import Name, parsed
+from .left import photos_left, records_left
 
 T = TypeVar("T")
 
@@ -50,6 +54,9 @@ ACCEPTED = "accepted"
 #: Facts that go over from backup to backup: when nothing was there to compare one with, so that older ones may be
 #: somewhere, and the moment of the newest of those that one was compared with since.
 ALONE, CHECKED = "alone", "checked"
+#: The labels of models of which newer backups need not have the records of this one: a superuser said so of a loss when
+#: this one was there already.
+EXPECTED = "expected"
 #: Stands for the label of a model in the losses of photos.
 PHOTOS = "photos"
 
@@ -161,6 +168,17 @@ def _with_accepted(losses: Iterable[Loss], known: Iterable[Loss]) -> list[Loss]:
         next((replace(loss, accepted=other.accepted) for other in accepted if other.covers(loss)), loss)
         for loss in losses
     ]
+
+
+def with_expected(facts: Mapping[str, Any], losses: Iterable[Loss]) -> dict[str, Any]:
+    """Return the facts beside an older backup, with a note that a superuser said of these losses that they are right,
+    so that each backup that has the same records does not ask again."""
+    return {**facts, EXPECTED: sorted({*_expected(facts), *(loss.model for loss in losses)})}
+
+
+def _expected(facts: Mapping[str, Any]) -> set[str]:
+    entries = facts.get(EXPECTED)
+    return {entry for entry in entries if isinstance(entry, str)} if isinstance(entries, list) else set()
 
 
 def are_covered(losses: Iterable[Loss], shown: str) -> bool:
@@ -293,18 +311,13 @@ def _not_back(known: Iterable[Loss], before: Archive, now: Archive) -> list[Loss
     lost = []
     for loss in known:
         if loss.model == PHOTOS:
-            photos = {photo.sha256 for photo in now.metadata.photos.values()}
-            left = sum(photo.sha256 in photos for photo in before.metadata.photos.values())
+            _then, left = photos_left(before, now)
             is_lost = not now.metadata.includes_media or _are_many(loss.before, left, 0)
-        elif loss.model not in now.metadata.models:
+        elif loss.model not in before.metadata.models:
             is_lost, left = True, 0
-        elif loss.model == babybuddy.CHILD:
-            then, left = _children(before, now)
-            is_lost = left < then
         else:
-            keys = {record["pk"] for batch in now.records(loss.model) for record in batch}
-            left = sum(record["pk"] in keys for batch in before.records(loss.model) for record in batch)
-            is_lost = _are_many(loss.before, left)
+            then, left = records_left(loss.model, before, now)
+            is_lost = left < then if loss.model == babybuddy.CHILD else _are_many(loss.before, left)
         if is_lost:
             lost.append(replace(loss, now=left))
     return lost
@@ -369,6 +382,32 @@ def found_elsewhere(
     return {}
 
 
+def lost_with(backup: StoredBackup, file: BinaryIO, newest: str) -> list[Loss] | None:
+    """Return what would be lost with a backup that a rule is about to remove: what it has and the newest one lacks, if
+    it is as much as for `losses`, and no superuser has said that this is right. None if that cannot be told.
+
+    The records themselves are compared, not how many there are. `file`: the backup. `newest`: the name of the newest
+    automatic backup in BACKUP_ROOT. Raises `StorageFailed`.
+    """
+    try:
+        with (
+            keys.unlocked(file) as before,
+            kept.open_backup(newest, kept.LOCAL) as source,
+            keys.unlocked(source) as now,
+        ):
+            lost = losses(before, now, backup.name)
+            known, expected = {loss.model for loss in lost}, _expected(backup.facts)
+            for label in before.metadata.models:
+                if babybuddy.is_care(label) and label in now.metadata.models and label not in known:
+                    then, left = records_left(label, before, now)
+                    if _are_many(then, left):
+                        lost.append(Loss(label, then, left, backup.name))
+            return [loss for loss in lost if loss.model not in expected]
+    except CANNOT_OPEN as error:
+        logger.warning("%s cannot be compared with the newest, and stays: %s", backup.name, error.code)
+        return None
+
+
 def losses(before: Archive, now: Archive, name: str) -> list[Loss]:
     """Return which models lost records: at least one child, or many records of care; and whether photos were lost.
 
@@ -381,7 +420,7 @@ def losses(before: Archive, now: Archive, name: str) -> list[Loss]:
             continue
         then, today = member.records, now.metadata.models[label].records
         if label == babybuddy.CHILD:
-            then, today = _children(before, now)
+            then, today = records_left(label, before, now)
             is_lost = today < then
         else:
             is_lost = babybuddy.is_care(label) and _are_many(then, today)
@@ -402,20 +441,3 @@ def losses(before: Archive, now: Archive, name: str) -> list[Loss]:
 def _are_many(then: int, today: int, many: int = MANY) -> bool:
     lost = then - today
     return lost > many and lost * FIFTH > then
-
-
-def _children(before: Archive, now: Archive) -> tuple[int, int]:
-    """Return how many children there were, and how many of them are left. So a new child does not make up for one that
-    is gone, even if it has the same key."""
-    then, today = (
-        [(record["pk"], record["fields"]) for batch in archive.records(babybuddy.CHILD) for record in batch]
-        for archive in (before, now)
-    )
-    left = [
-        key
-        for key, child in then
-        if any(
-            babybuddy.is_same_child(child, other, has_same_key=key == other_key) for other_key, other in today
-        )
-    ]
-    return len(then), len(left)

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -335,10 +336,11 @@ def _retain(ensure_alone: Callable[[], object]) -> str:
     except Busy:
         return ""
     try:
+        untold = _compare_again()
         # Not during a restore (the next run deletes them then), nor while somebody pins one.
         with suppress(Busy), database_of().lock(Job.RESTORE), files.noting():
             for verdict in status.retention():
-                if not verdict.stays:
+                if not (verdict.stays or verdict.backup.name in untold):
                     kept.delete_here(verdict.backup)
                     logger.info("automatic backup %s removed by BACKUP_KEEP", verdict.backup.name)
         _remove_photos()
@@ -347,6 +349,30 @@ def _retain(ensure_alone: Callable[[], object]) -> str:
             "reason": error.message
         }
     return ""
+
+
+def _compare_again() -> set[str]:
+    """Compare the backups that are about to be removed with the newest one. What would be lost with them is noted, so
+    that nothing is removed. Returns the names of those of which that cannot be told. Raises `StorageFailed`."""
+    backups = kept.backups(BackupKind.AUTOMATIC)
+    newest = status.newest(status.in_backup_root(backups), aware_now())
+    noted = guard.newest(backups)
+    untold = set()
+    for verdict in status.retention():
+        backup = verdict.backup
+        if verdict.stays or newest is None or noted is None:
+            continue
+        try:
+            with kept.open_backup(backup.name, kept.LOCAL) as file:
+                lost = guard.lost_with(backup, file, newest.name)
+        except NoSuchBackup:
+            continue  # it was deleted meanwhile
+        if lost is None:
+            untold.add(backup.name)
+        elif lost:
+            kept.change(noted.name, partial(guard.merged, found=guard.as_facts(lost)))
+            break
+    return untold
 
 
 def _remove_photos() -> None:

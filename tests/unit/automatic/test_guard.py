@@ -1,6 +1,8 @@
 """The alarm of the shrink guard: when it begins, when it ends, what it says, and what accepting it means."""
 
+import datetime as dt
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -58,6 +60,10 @@ def lose(child):
     return back
 
 
+def at_noon(number):
+    return dt.datetime(2026, 10, 1, 12, tzinfo=dt.timezone.utc) + dt.timedelta(seconds=number)
+
+
 def days():
     return sorted(backup.created.day for backup in kept.backups())
 
@@ -111,6 +117,37 @@ def test_what_is_entered_since_does_not_make_up_for_what_is_gone(many, night, no
     assert days() == [5]
 
 
+def test_other_entries_with_the_same_keys_do_not_make_up_for_it(many, night, now, settings):
+    """A database that was made anew, or an early backup that was restored, gives the keys once more."""
+    settings.BACKUP_KEEP = "last=1"
+    good = night(1)
+    keys = [note.pk for note in many]
+    core.Note.objects.filter(pk__in=keys).delete()
+    night(2)
+    core.Note.objects.bulk_create(
+        [core.Note(pk=key, child=many[0].child, note="new", time=at_noon(key)) for key in keys]
+    )
+    for day in (3, 4):
+        night(day)
+    assert (now(4).state, now(4).before) == (State.SHRUNK, good.name)
+    assert days() == [1, 2, 3, 4]
+
+
+def test_the_same_entries_with_other_keys_are_back(many, night, now, settings):
+    """As a restore beside what is there brings them."""
+    settings.BACKUP_KEEP = "last=1"
+    night(1)
+    core.Note.objects.filter(pk__in=[note.pk for note in many]).delete()
+    night(2)
+    assert now(2).state is State.SHRUNK
+    core.Note.objects.bulk_create(
+        [core.Note(pk=note.pk + 5000, child=note.child, note=note.note, time=note.time) for note in many]
+    )
+    night(3)
+    assert now(3).state is State.OK
+    assert days() == [3]
+
+
 def test_what_backups_leave_out_since_is_not_back(many, night, now, settings):
     settings.BACKUP_KEEP = "last=1"
     good = night(1)
@@ -149,6 +186,126 @@ def test_it_stays_until_the_very_backup_that_had_it_is_no_better(night, now):
     assert [(loss.model, loss.backup) for loss in now(5).losses] == [("core.child", good.name)]
     assert now(5).before == "", "it is gone"
     assert first.name in [backup.name for backup in kept.backups()]
+
+
+# --- Before a backup is removed -----------------------------------------------------------------------------
+
+
+def away(paths, folder):
+    """Move files away. Returns a function that brings them back."""
+    folder.mkdir(exist_ok=True)
+    moved = [(path, folder / path.name) for path in paths]
+    for path, other in moved:
+        path.rename(other)
+
+    def back():
+        for path, other in moved:
+            other.rename(path)
+
+    return back
+
+
+@pytest.mark.parametrize("changes", [True, False], ids=["something changed", "nothing changed"])
+def test_what_comes_back_after_a_while_is_not_removed(night, now, at, settings, tmp_path, changes):
+    """The disk with the backups was away for some nights, so the new ones could be compared with nothing."""
+    settings.BACKUP_KEEP = "last=2"
+    child = add_child()
+    good = night(1)
+    folder = Path(kept.local_path(good.name)).parent
+    back = away([*folder.iterdir()], tmp_path / "away")
+    lose(child)
+    for day in (2, 3):
+        night(day)
+    assert now(3).state is State.OK
+    back()
+    if changes:
+        night(4)
+    else:
+        with freeze_time(at("2026-11-04 03:00")):
+            assert not run.run().made
+    assert (now(4).state, now(4).before) == (State.SHRUNK, good.name)
+    assert 1 in days()
+
+
+@pytest.mark.parametrize("changes", [True, False], ids=["something changed", "nothing changed"])
+def test_without_any_notes_nothing_is_removed_that_the_newest_lacks(night, now, at, settings, changes):
+    """The backups were copied to another machine without the small files beside them."""
+    settings.BACKUP_KEEP = "last=1"
+    child = add_child()
+    good = night(1)
+    lose(child)
+    night(2)
+    for path in Path(kept.local_path(good.name)).parent.glob("*.json"):
+        path.unlink()
+    if changes:
+        night(3)
+    else:
+        with freeze_time(at("2026-11-03 03:00")):
+            assert not run.run().made
+    found = now(3)
+    assert (found.state, found.before) == (State.SHRUNK, good.name)
+    assert found.as_json()["shrunk"] == [{"model": "core.child", "before": 3, "now": 2}]
+    assert {1, 2} <= {*days()}
+
+
+def test_what_is_accepted_does_not_come_up_for_each_backup_that_has_it(
+    many, night, now, at, settings, nightly
+):
+    """Each of them is compared once more before it is removed."""
+    settings.BACKUP_KEEP = "last=4"
+    for day in (1, 2, 3):
+        night(day)
+    core.Note.objects.filter(pk__in=[note.pk for note in many]).delete()
+    night(4)
+    assert now(4).state is State.SHRUNK
+    with freeze_time(at("2026-11-04 12:00")):
+        acknowledge(nightly.admin)
+    for day in (5, 6, 7, 8):
+        night(day)
+        assert now(day).state is State.OK
+    assert days() == [5, 6, 7, 8]
+
+
+def test_what_is_accepted_is_asked_again_for_a_backup_that_was_away(
+    many, night, now, at, settings, nightly, tmp_path
+):
+    settings.BACKUP_KEEP = "last=2"
+    child = add_child()
+    first = night(1)
+    lose(child)
+    with freeze_time(at("2026-11-01 13:00")):
+        away(Path(kept.local_path(first.name)).parent.glob("*20261101T*"), tmp_path / "away")
+    night(2)
+    core.Note.objects.filter(pk__in=[note.pk for note in many]).delete()
+    night(3)
+    with freeze_time(at("2026-11-03 12:00")):
+        acknowledge(nightly.admin)
+    for path in (tmp_path / "away").iterdir():
+        path.rename(Path(kept.local_path(first.name)).parent / path.name)
+    night(4)
+    night(5)
+    found = now(5)
+    assert (found.state, found.before) == (State.SHRUNK, first.name)
+    assert "core.child" in [loss.model for loss in found.losses]
+    assert 1 in days()
+
+
+def test_one_that_cannot_be_compared_stays_and_stops_no_other(night, now, settings, caplog):
+    settings.BACKUP_KEEP = "last=1"
+    first = night(1)
+    settings.BACKUP_KEEP = "last=3"
+    night(2)
+    night(3)
+    path = Path(kept.local_path(first.name))
+    content = bytearray(path.read_bytes())
+    content[200:400] = os.urandom(200)
+    path.write_bytes(content)
+    settings.BACKUP_KEEP = "last=1"
+    night(4)
+    assert days() == [1, 4]
+
+
+# --- What is noted ------------------------------------------------------------------------------------------
 
 
 def test_notes_of_older_versions(night, now):
