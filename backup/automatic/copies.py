@@ -11,7 +11,7 @@ from __future__ import annotations
 import datetime as dt
 import tempfile
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from queue import SimpleQueue
@@ -40,7 +40,7 @@ from ..log import logged, logger
 from ..storage import elsewhere, facts, kept, keys, locations
 from ..storage.content import Content, content_of
 from ..storage.elsewhere import Seen, State
-from ..storage.kept import LOCAL, StoredBackup
+from ..storage.kept import LOCAL, BackupKind, StoredBackup
 from ..storage.names import Name, parse, parsed
 from . import guard, messages
 from .copy_notes import CopyNotes
@@ -231,7 +231,7 @@ class _Visit:
             backup = self._work.known.get(name.identity)
             if said := self._notes.unknown_here(name.identity, backup.facts if backup else {}):
                 self.said[name.text] = said
-        self._compare(location)
+        self._compare(location, others[:LEARNED])
         self._unread = texts - self._copies.keys()
 
     def _facts(self, name: Name) -> dict[str, Any]:
@@ -241,16 +241,38 @@ class _Visit:
         is_newest = self.newest is not None and name.identity == self.newest.identity
         return guard.merged(facts, self.found) if is_newest else facts
 
-    def _compare(self, location: locations.Location) -> None:
-        """Find what was lost since the newest copy that no backup was compared with."""
-        usable = sorted(map(parse, filter(self._is_usable, self._copies)), key=_created, reverse=True)
-        shrunk = {name.identity for name in usable if guard.open_losses(self._facts(name))}
+    def _compare(self, location: locations.Location, learned: Sequence[Name]) -> None:
+        """Find what was lost since the newest of the copies that were not known: if BACKUP_ROOT was lost, say, it is
+        older than the newest backup here. One that shows losses itself is passed over. `learned`: newest first."""
+        for name in learned:
+            facts = self._facts(name)
+            if (
+                self.newest is None
+                or not (name.text in self._copies and self._is_usable(name.text))
+                or not (name.kind is BackupKind.AUTOMATIC and name.created < self.newest.created)
+                or guard.open_losses(facts)
+            ):
+                continue
+            try:
+                with locations.open_parts(location, name.path) as file:
+                    if self._has_all_of(name.text, facts, file) is not None:
+                        return
+            except LocationFailed as error:  # copies are sent all the same
+                self._limits[error.code] = error.message
+                return
+
+    def _has_all_of(self, name: str, facts: Mapping[str, Any], file: BinaryIO) -> bool | None:
+        """Tell whether the newest backup in BACKUP_ROOT has what an older one has. If it has not, that is noted, and
+        nothing is removed. None if it cannot be told. `name`, `facts`, `file`: of the older one."""
         try:
-            self.found = guard.found_elsewhere(location, usable, shrunk, self._work.newest)
-            self._may_have_shrunk = guard.SHRUNK in self.found
-        except BackupError as error:
+            lost = guard.lost_without(name, facts, file, cast(StoredBackup, self.newest).name)
+        except guard.CANNOT_OPEN as error:
+            logger.warning("%s cannot be compared with the newest backup: %s", name, error.code)
             self._limits[error.code] = error.message
-            self._may_have_shrunk = True
+            return None
+        self.found = guard.merged(self.found, guard.as_facts(lost))
+        self._may_have_shrunk = bool(lost)
+        return not lost
 
     def _learned(self, location: locations.Location, name: Name) -> Content:
         """Return the content of a file that was not noted before. Raises `LocationFailed`, `InvalidBackup`."""
@@ -362,8 +384,7 @@ class _Visit:
                     return
 
     def _may_go(self, location: locations.Location, backup: StoredBackup) -> bool:
-        """Tell whether the newest backup in BACKUP_ROOT has what a copy has that is about to be removed. If it has not,
-        that is noted, and nothing more is removed."""
+        """Tell whether the newest backup in BACKUP_ROOT has what a copy has that is about to be removed."""
         if self.newest is None or self._may_have_shrunk:
             return False
         texts = [text for text in self._copies if parse(text).identity == backup.identity]
@@ -373,16 +394,12 @@ class _Visit:
                 if backup.is_local
                 else locations.open_parts(location, parse(max(texts, key=self._is_usable)).path)
             ) as file:
-                lost = guard.lost_with(backup, file, self.newest.name)
+                return self._has_all_of(backup.name, backup.facts, file) is True
         except CannotRead as error:
             self._limits[error.code] = error.message
             return False
         except NoSuchBackup:
             return False  # it was deleted meanwhile
-        if lost:
-            self.found = guard.merged(self.found, guard.as_facts(lost))
-            self._may_have_shrunk = True
-        return lost == []
 
     def _known_as(self, name: Name, location: locations.Location) -> StoredBackup:
         """Return the backup of a copy: as it is known, unless the copy is worse than what is known of."""

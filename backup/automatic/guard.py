@@ -8,13 +8,13 @@ newest one that shows no losses itself, and with those that the losses before it
 as it is not accepted, and ends once what was lost is restored: the same records, since new ones do not make up for it.
 
 Notes can be lost, and a backup can come back that was away for a while. So each backup is compared once more before a
-rule removes it: see `lost_with`.
+rule removes it: see `lost_without`.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -23,7 +23,6 @@ from typing import Any, BinaryIO, TypeVar
 from .. import babybuddy
 from ..archive import Archive
 from ..exceptions import (
-    BackupError,
     EncryptionUnavailable,
     InvalidBackup,
     KeyNeeded,
@@ -31,12 +30,11 @@ from ..exceptions import (
     NoSuchBackup,
 )
 from ..log import logger
-from ..storage import kept, keys, locations
+from ..storage import kept, keys
 from ..storage.facts import UNREADABLE
 from ..storage.files import parse_json
 from ..storage.kept import BackupKind, StoredBackup
-from ..storage.locations import Location
-from ..storage.names import Name, parsed
+from ..storage.names import parsed
 from .left import photos_left, records_left
 
 T = TypeVar("T")
@@ -51,9 +49,6 @@ FIFTH = 5
 SHRUNK = "shrunk"
 #: Who said, and when, that a loss is right. Older versions noted that beside the backup, for all losses together.
 ACCEPTED = "accepted"
-#: Facts that go over from backup to backup: when nothing was there to compare one with, so that older ones may be
-#: somewhere, and the moment of the newest of those that one was compared with since.
-ALONE, CHECKED = "alone", "checked"
 #: The labels of models of which newer backups need not have the records of this one: a superuser said so of a loss when
 #: this one was there already.
 EXPECTED = "expected"
@@ -145,10 +140,9 @@ def losses_now(backups: Iterable[StoredBackup]) -> list[Loss]:
 
 
 def merged(facts: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the facts beside a backup with what a visit to a location found: see `found_elsewhere`."""
+    """Return the facts beside a backup, with the losses that were found since."""
     losses = {loss.is_of: loss for loss in [*noted(found), *noted(facts)]}
-    checked = max(str(facts.get(CHECKED, "")), str(found.get(CHECKED, "")))
-    return {**facts, **as_facts(losses.values()), **({CHECKED: checked} if checked else {})}
+    return {**facts, **as_facts(losses.values())}
 
 
 def with_accepted(
@@ -238,57 +232,34 @@ def references(backups: Iterable[StoredBackup]) -> list[StoredBackup]:
 
 
 def found_in(file: BinaryIO) -> dict[str, Any]:
-    """Return what the guard says of a new automatic backup, as facts. It is compared with the newest one that can be
-    opened and that shows no losses itself, wherever that is; with the newest one that none was compared with, since it
-    was not there for a while; and with those by which the losses were found that the last backup shows.
-
-    Raises `StorageFailed`.
+    """Return the losses that a new automatic backup shows, as facts. It is compared with the newest one that can be
+    opened and that shows no losses itself, wherever that is, and with those by which the losses were found that the
+    last backup shows. Raises `StorageFailed`.
     """
     backups = kept.backups(BackupKind.AUTOMATIC)
-    facts: dict[str, Any] = {}
     found: list[Loss] = []
-    compared: set[str] = set()
-    has_failed = False
+    compared = ""
     for backup in references(backups):
-        moment = backup.created.isoformat()
-        is_first = not compared
-        if not (is_first or facts.get(CHECKED, "") < moment < facts[ALONE]):
-            continue
         try:
             lost = _compared_with(backup.name, file)
-        except LocationFailed as error:  # the visit that follows compares: see `found_elsewhere`
-            logger.warning("a new backup cannot be compared: %s", error.code)
-            has_failed = True
+        except LocationFailed as error:  # it is compared before it is removed: see `lost_without`
+            logger.warning("a new backup cannot be compared with %s: %s", backup.name, error.code)
             continue
-        if lost is None:
-            continue
-        found += lost
-        compared.add(backup.identity)
-        if not is_first:
-            facts[CHECKED] = moment
+        if lost is not None:
+            found, compared = lost, backup.identity
             break
-        if not (backup.is_local or backup.facts):
-            facts = {ALONE: _now()}  # what was noted beside it is lost: it may show losses itself
-            break
-        facts = {name: backup.facts[name] for name in (ALONE, CHECKED) if name in backup.facts}
-        if has_failed and ALONE not in facts:
-            facts = {ALONE: _now(), CHECKED: moment}
-        if ALONE not in facts:
-            break
-    if not compared:
-        facts = {ALONE: _now()}
     last = newest(backups)
     known = noted(last.facts) if last is not None else []
     still = _still_lost([loss for loss in known if not loss.accepted], compared, file)
     found = [*{loss.is_of: loss for loss in [*found, *still]}.values()]
-    return {**facts, **as_facts(_with_accepted(found, known))}
+    return as_facts(_with_accepted(found, known))
 
 
-def _still_lost(known: Sequence[Loss], compared: set[str], file: BinaryIO) -> list[Loss]:
+def _still_lost(known: Sequence[Loss], compared: str, file: BinaryIO) -> list[Loss]:
     """Return which of the losses that the last backup shows a new one shows as well: what was added since does not make
     up for what is gone. Where that cannot be told, the loss stays. Raises `StorageFailed`.
 
-    `compared`: the identities of the backups that the new one was compared with as a whole already.
+    `compared`: the identity of the backup that the new one was compared with as a whole already; "" if with none.
     """
     found: list[Loss] = []
     for name in dict.fromkeys(loss.backup for loss in known):
@@ -299,7 +270,7 @@ def _still_lost(known: Sequence[Loss], compared: set[str], file: BinaryIO) -> li
         with suppress(LocationFailed):
             if name:
                 lost = compare(partial(_not_back, of_it), name, file)
-            if name and _identity(name) not in compared:
+            if name and _identity(name) != compared:
                 more = _compared_with(name, file)
         found += [*(of_it if lost is None else lost), *(more or ())]
     return found
@@ -323,10 +294,6 @@ def _not_back(known: Iterable[Loss], before: Archive, now: Archive) -> list[Loss
     return lost
 
 
-def _now() -> str:
-    return dt.datetime.now(dt.timezone.utc).isoformat()
-
-
 def _compared_with(name: str, file: BinaryIO) -> list[Loss] | None:
     return compare(lambda then, today: losses(then, today, name), name, file)
 
@@ -344,68 +311,26 @@ def compare(comparison: Callable[[Archive, Archive], T], name: str, file: Binary
         return None
 
 
-def found_elsewhere(
-    location: Location, copies: Sequence[Name], shrunk: Set[str], newest: StoredBackup | None
-) -> dict[str, Any]:
-    """Compare the newest backup in BACKUP_ROOT with the newest of the copies in a location that no backup was compared
-    with: those from before BACKUP_ROOT was lost, say.
+def lost_without(name: str, facts: Mapping[str, Any], file: BinaryIO, newest: str) -> list[Loss]:
+    """Return what would be lost without an older backup: what it has and the newest one lacks, if it is as much as for
+    `losses`, and no superuser has said that this is right. The records are compared, not only how many there are.
 
-    `copies`: those that can be opened, newest first. `shrunk`: the identities of those that show losses themselves, so
-    that they are passed over. `newest`: None if there is none. Returns facts about that. They also say that this was
-    done, so it is done once. Raises `StorageFailed`, or, if none of the copies can be compared with, `InvalidBackup`,
-    `KeyNeeded`, `NoSuchBackup` or `EncryptionUnavailable`.
+    `name`, `facts`, `file`: of the older backup, wherever it is. `newest`: the name of the newest automatic backup in
+    BACKUP_ROOT. Raises one of `CANNOT_OPEN`, `StorageFailed`.
     """
-    if newest is None:
-        return {}
-    alone, checked = (str(newest.facts.get(name, "")) for name in (ALONE, CHECKED))
-    copies = [
-        name
-        for name in copies
-        if name.kind is BackupKind.AUTOMATIC and checked < name.created.isoformat() < alone
-    ]
-    trouble: BackupError | None = None
-    for name in copies:
-        if name.identity in shrunk:
-            continue
-        try:
-            with (
-                locations.open_parts(location, name.path) as before,
-                keys.unlocked(before) as then,
-                kept.open_backup(newest.name, kept.LOCAL) as here,
-                keys.unlocked(here) as today,
-            ):
-                return {**as_facts(losses(then, today, name.text)), CHECKED: copies[0].created.isoformat()}
-        except CANNOT_OPEN as error:
-            trouble = error
-    if trouble is not None:
-        raise trouble
-    return {}
-
-
-def lost_with(backup: StoredBackup, file: BinaryIO, newest: str) -> list[Loss] | None:
-    """Return what would be lost with a backup that a rule is about to remove: what it has and the newest one lacks, if
-    it is as much as for `losses`, and no superuser has said that this is right. None if that cannot be told.
-
-    The records themselves are compared, not how many there are. `file`: the backup. `newest`: the name of the newest
-    automatic backup in BACKUP_ROOT. Raises `StorageFailed`.
-    """
-    try:
-        with (
-            keys.unlocked(file) as before,
-            kept.open_backup(newest, kept.LOCAL) as source,
-            keys.unlocked(source) as now,
-        ):
-            lost = losses(before, now, backup.name)
-            known, expected = {loss.model for loss in lost}, _expected(backup.facts)
-            for label in before.metadata.models:
-                if babybuddy.is_care(label) and label in now.metadata.models and label not in known:
-                    then, left = records_left(label, before, now)
-                    if _are_many(then, left):
-                        lost.append(Loss(label, then, left, backup.name))
-            return [loss for loss in lost if loss.model not in expected]
-    except CANNOT_OPEN as error:
-        logger.warning("%s cannot be compared with the newest, and stays: %s", backup.name, error.code)
-        return None
+    with (
+        keys.unlocked(file) as before,
+        kept.open_backup(newest, kept.LOCAL) as source,
+        keys.unlocked(source) as now,
+    ):
+        lost = losses(before, now, name)
+        known, expected = {loss.model for loss in lost}, _expected(facts)
+        for label in before.metadata.models:
+            if babybuddy.is_care(label) and label in now.metadata.models and label not in known:
+                then, left = records_left(label, before, now)
+                if _are_many(then, left):
+                    lost.append(Loss(label, then, left, name))
+        return [loss for loss in lost if loss.model not in expected]
 
 
 def losses(before: Archive, now: Archive, name: str) -> list[Loss]:

@@ -364,12 +364,12 @@ def _compare_again() -> set[str]:
             continue
         try:
             with kept.open_backup(backup.name, kept.LOCAL) as file:
-                lost = guard.lost_with(backup, file, newest.name)
-        except NoSuchBackup:
-            continue  # it was deleted meanwhile
-        if lost is None:
+                lost = guard.lost_without(backup.name, backup.facts, file, newest.name)
+        except guard.CANNOT_OPEN as error:
+            logger.warning("%s cannot be compared with the newest, and stays: %s", backup.name, error.code)
             untold.add(backup.name)
-        elif lost:
+            continue
+        if lost:
             kept.change(noted.name, partial(guard.merged, found=guard.as_facts(lost)))
             break
     return untold
