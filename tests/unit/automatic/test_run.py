@@ -12,6 +12,7 @@ import pytest
 from core import models as core
 from django.contrib.auth.models import User
 from django.core import mail
+from django.core.files.storage import InMemoryStorage
 from django.core.management import call_command
 from django.db import connection
 from freezegun import freeze_time
@@ -394,6 +395,104 @@ def test_a_storage_that_fails_altogether_is_told_once(nightly, settings, tmp_pat
     assert len(mail.outbox) == 1
     assert status.status().state is State.FAILED
     assert outlook.read().last_run.tries == 3
+
+
+@pytest.fixture
+def disk(settings, tmp_path, monkeypatch):
+    """A folder for backups that goes away, as a disk does, and comes back."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    root, away = tmp_path / "disk", tmp_path / "away"
+    settings.BACKUP_ROOT = root
+
+    class Disk:
+        def goes(self):
+            root.rename(away)
+            root.touch()
+
+        def returns(self):
+            root.unlink()
+            away.rename(root)
+
+    return Disk()
+
+
+def fails_at(moment):
+    with freeze_time(moment), pytest.raises(BackupError):
+        run.run()
+
+
+def told():
+    return ["works" if "work again" in message.subject else "fails" for message in mail.outbox]
+
+
+def test_each_outage_of_the_storage_is_told(nightly, at, disk):
+    """What was told of an earlier one says nothing of this one."""
+    assert made(at("2026-11-03 12:00"))
+    for day in (4, 7):
+        disk.goes()
+        for later in (0, 1):
+            fails_at(at(f"2026-11-0{day + later} 12:00"))
+        disk.returns()
+        write_a_note()
+        assert made(at(f"2026-11-0{day + 2} 12:00"))
+        with freeze_time(at(f"2026-11-0{day + 2} 12:00")):
+            assert status.last_run().tries == 0
+    assert told() == ["fails", "works"] * 2
+
+
+def test_each_wrong_folder_is_told(nightly, at, settings, disk):
+    right = settings.BACKUP_ROOT
+    for day, wrong in ((4, "/proc/x"), (5, "/proc/x"), (6, "~nosuchuser/x"), (7, "~nosuchuser/x")):
+        settings.BACKUP_ROOT = wrong
+        fails_at(at(f"2026-11-0{day} 03:00"))
+        fails_at(at(f"2026-11-0{day} 04:00"))
+        settings.BACKUP_ROOT = right
+        assert made(at(f"2026-11-0{day} 12:00"))
+        write_a_note()
+    assert told() == ["fails", "works"] * 4
+
+
+def test_an_outage_is_told_by_whom_another_one_has_ended_the_last_one_for(nightly, at, disk, tmp_path):
+    """Another machine or user has other temporary files, which only show that its own runs failed."""
+    assert made(at("2026-11-03 12:00"))
+    disk.goes()
+    fails_at(at("2026-11-04 12:00"))
+    (mine,) = tmp_path.glob("babybuddy-backup-*.json")
+    content = mine.read_bytes()
+    disk.returns()
+    write_a_note()
+    assert made(at("2026-11-05 12:00"))
+    mine.write_bytes(content)  # the run that succeeded was somebody else's
+    with freeze_time(at("2026-11-05 12:01")):
+        assert not look._is_due(), "a look after a request"
+    disk.goes()
+    fails_at(at("2026-11-06 12:00"))
+    assert told() == ["fails", "works", "fails"]
+
+
+class Distant(InMemoryStorage):
+    """A storage on a server that can be away."""
+
+    is_away = False
+
+    def __getattribute__(self, name):
+        if Distant.is_away and name in ("open", "save", "delete", "exists", "listdir", "size"):
+            raise ConnectionError("The server is away.")
+        return super().__getattribute__(name)
+
+
+def test_each_outage_of_a_storage_on_a_server_is_told(nightly, at, settings, disk, monkeypatch):
+    """What is noted on this machine is as new as what is noted in the storage."""
+    settings.STORAGES = {**settings.STORAGES, "backups": {"BACKEND": f"{__name__}.Distant"}}
+    assert made(at("2026-11-03 12:00"))
+    for day in (4, 6):
+        with monkeypatch.context() as patch:
+            patch.setattr(Distant, "is_away", True)
+            fails_at(at(f"2026-11-0{day} 12:00"))
+            fails_at(at(f"2026-11-0{day} 13:00"))
+        write_a_note()
+        assert made(at(f"2026-11-0{day + 1} 12:00"))
+    assert told() == ["fails", "works"] * 2
 
 
 def test_a_disk_that_is_full_is_told_once(nightly, at, monkeypatch, tmp_path):
