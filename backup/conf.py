@@ -21,6 +21,10 @@ from .exceptions import WrongSettings
 MIB = 1024 * 1024
 #: The schedules that have a name.
 DAILY, HOURLY, WEEKLY, OFF = "daily", "hourly", "weekly", "off"
+#: Seconds that an automatic backup may take, if BACKUP_AUTOMATIC_SECONDS does not say otherwise.
+AUTOMATIC_SECONDS = 3600
+#: The most seconds of a setting: no timer of an operating system fails at 30 years.
+LONGEST = 10**9
 #: The places that BACKUP_ENCRYPT may name in addition to locations: see `storage.keys.Place`.
 PLACES = ("download", "local")
 #: The rules that BACKUP_KEEP may name, in the order in which messages list them.
@@ -128,7 +132,7 @@ class Conf:
     @property
     def staged_seconds(self) -> int:
         """BACKUP_STAGED_SECONDS (3600): how long an uploaded file waits for its confirmation."""
-        return _number("BACKUP_STAGED_SECONDS", 3600, least=1)
+        return _seconds("BACKUP_STAGED_SECONDS", 3600)
 
     @property
     def upgrade_seconds(self) -> int:
@@ -136,7 +140,7 @@ class Conf:
 
         The data of a family's year takes seconds. A web server in front may end a request earlier.
         """
-        return _number("BACKUP_UPGRADE_SECONDS", 1800, least=1)
+        return _seconds("BACKUP_UPGRADE_SECONDS", 1800)
 
     @property
     def schedule(self) -> str:
@@ -268,7 +272,7 @@ class Conf:
     @property
     def automatic_seconds(self) -> int:
         """BACKUP_AUTOMATIC_SECONDS (3600): how long an automatic backup may take before it ends itself."""
-        return _number("BACKUP_AUTOMATIC_SECONDS", 3600, least=1)
+        return _seconds("BACKUP_AUTOMATIC_SECONDS", AUTOMATIC_SECONDS)
 
 
 #: The settings of this app: name -> property of `Conf`.
@@ -339,6 +343,13 @@ def _number(name: str, default: int, *, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise WrongSettings.because(f"{name} must be a whole number, {least} or more.")
     return value
+
+
+def _seconds(name: str, default: int) -> int:
+    seconds = _number(name, default, least=1)
+    if seconds > LONGEST:
+        raise WrongSettings.because(f"{name} must be a whole number, {LONGEST} or less.")
+    return seconds
 
 
 def _default_root(base: Path) -> Path:

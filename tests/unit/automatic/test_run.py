@@ -13,8 +13,10 @@ from core import models as core
 from django.contrib.auth.models import User
 from django.core import mail
 from django.core.files.storage import InMemoryStorage
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.db import connection
+from django.test import Client
+from django.urls import reverse
 from freezegun import freeze_time
 
 from backup import log as backup_log
@@ -23,7 +25,7 @@ from backup.archive import Key
 from backup.automatic import __main__ as child
 from backup.automatic import look, messages, outlook, run, status
 from backup.automatic.status import State, acknowledge
-from backup.conf import conf
+from backup.conf import OPTIONS, conf
 from backup.exceptions import BackupError, Busy, Forbidden, StorageFailed, WrongSettings
 from backup.options import Place, Places
 from backup.storage import elsewhere, files, kept
@@ -395,6 +397,14 @@ def test_a_storage_that_fails_altogether_is_told_once(nightly, settings, tmp_pat
     assert len(mail.outbox) == 1
     assert status.status().state is State.FAILED
     assert outlook.read().last_run.tries == 3
+
+
+@pytest.fixture
+def pings(monkeypatch):
+    """The ends of the addresses that are requested after runs."""
+    found = []
+    monkeypatch.setattr(run.notices, "ping", lambda suffix="": found.append(suffix))
+    return found
 
 
 @pytest.fixture
@@ -888,33 +898,79 @@ def test_the_child_is_nobody_at_a_command_line(nightly, caplog, monkeypatch):
     assert told[0].startswith("automatic backup by automatic: ")
 
 
+#: A wrong value of each setting: BACKUP_…
+WRONG = {
+    "MAX_UPLOAD_SIZE": "200 MB",
+    "MAX_UNCOMPRESSED_SIZE": 0,
+    "PHOTOS": "ja",
+    "MAX_PHOTOS": 0,
+    "ROOT": 7,
+    "EXCLUDE": "core.note",
+    "REQUIRE_SUPERUSER": "ja",
+    "SAFETY_COPIES": 0,
+    "STAGED_SECONDS": "1h",
+    "UPGRADE_SECONDS": 0,
+    "SCHEDULE": "dayly",
+    "KEEP": "last=0",
+    "NOTIFY": "somebody",
+    "PING_URL": "example.com",
+    "WEBHOOK_URL": "example.com",
+    "PROVE": "yes",
+    "LOCATIONS": "nas",
+    "ENCRYPT": "cloud",
+    "KEY": 7,
+    "AUTOMATIC_SECONDS": "1h",
+}
+
+
+def test_there_is_a_wrong_value_of_each_setting():
+    assert {f"BACKUP_{name}" for name in WRONG} == {*OPTIONS}
+
+
+def by_child(admin):
+    assert child.main() in (0, 1)
+
+
+def by_command(admin):
+    with suppress(CommandError):
+        call_command("backup", "--automatic")
+
+
+def by_command_now(admin):
+    with suppress(CommandError):
+        call_command("backup", "--automatic", "--now")
+
+
+def by_request(admin):
+    client = Client()
+    client.force_login(admin)
+    assert client.post(reverse("backup:run"), {"automatic": "true"}).status_code in (302, 500)
+
+
 @pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("BACKUP_PHOTOS", "ja"),
-        ("BACKUP_KEEP", "last=0"),
-        ("BACKUP_ENCRYPT", "cloud"),
-        ("BACKUP_PROVE", "yes"),
-        ("BACKUP_SCHEDULE", "dayly"),
-        ("BACKUP_LOCATIONS", "nas"),
-        ("BACKUP_NOTIFY", "somebody"),
-        ("BACKUP_PING_URL", "example.com"),
-        ("BACKUP_ROOT", 7),
-    ],
+    ("name", "value"), [*WRONG.items(), ("AUTOMATIC_SECONDS", 0), ("AUTOMATIC_SECONDS", 10**20)]
 )
-@pytest.mark.parametrize("now", [True, False])
+@pytest.mark.parametrize("by", [by_child, by_command, by_command_now, by_request])
 def test_a_wrong_setting_is_named_to_whoever_is_told(
-    nightly, settings, tmp_path, monkeypatch, name, value, now
+    nightly, settings, tmp_path, monkeypatch, quick_proofs, pings, name, value, by
 ):
     """Not only by the name of an error: the status and the mail say which setting, and what it must be."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    setattr(settings, name, value)
-    with suppress(WrongSettings):
-        run.run(now=now)
+    settings.BACKUP_PING_URL = "https://example.com"
+    setattr(settings, f"BACKUP_{name}", value)
+    by(nightly.admin)
     (message,) = {status.status().message, *(message.body for message in mail.outbox)}
-    assert f"A setting of this site is wrong: {name} " in message
+    assert f"A setting of this site is wrong: BACKUP_{name} " in message
     assert len(mail.outbox) == 1
     assert outlook.read().state == "failed"
+    assert pings[-1:] == ["/fail"]
+
+
+@pytest.mark.parametrize("value", ["1h", 0, 10**20])
+def test_a_wrong_time_limit_stops_no_backup(nightly, settings, value):
+    settings.BACKUP_AUTOMATIC_SECONDS = value
+    child.main()
+    assert len(automatic()) == 1
 
 
 def test_a_wrong_setting_of_proofs_stops_no_copy(nightly, settings, tmp_path):
