@@ -26,7 +26,7 @@ from backup.automatic import __main__ as child
 from backup.automatic import look, messages, outlook, run, status
 from backup.automatic.status import State, acknowledge
 from backup.conf import OPTIONS, conf
-from backup.exceptions import BackupError, Busy, Forbidden, StorageFailed, WrongSettings
+from backup.exceptions import BackupError, Busy, Forbidden, StorageFailed
 from backup.options import Place, Places
 from backup.storage import elsewhere, files, kept
 from backup.storage.kept import BackupKind
