@@ -23,7 +23,7 @@ from django.db import DatabaseError
 from django.utils.translation import gettext as _
 
 from .. import services
-from ..conf import AUTOMATIC_SECONDS, OFF, aware_now, conf
+from ..conf import AUTOMATIC_SECONDS, OFF, aware_now, conf, if_right
 from ..database import Job, database_of, interface_explained
 from ..database.errors import already_running
 from ..exceptions import BackupError, Busy, InvalidBackup, NoSuchBackup, StorageFailed, WrongSettings
@@ -176,7 +176,7 @@ def _run(user: Any, reporter: Reporter, ensure_alone: Callable[[], object]) -> O
     try:
         with logged("automatic backup", user) as log:
             if user is None:
-                _wait_for_restore(_seconds())
+                _wait_for_restore(if_right("automatic_seconds", AUTOMATIC_SECONDS))
             outcome = _make(user, reporter)
             log(outcome.message.rstrip("."))
         with as_our_errors():
@@ -421,15 +421,6 @@ def _is_late() -> bool:
     return time.monotonic() >= _end
 
 
-def _seconds() -> int:
-    """Return how many seconds a run may take: the default if the setting is wrong, since the status can say so only if
-    there is a run."""
-    try:
-        return conf.automatic_seconds
-    except WrongSettings:
-        return AUTOMATIC_SECONDS
-
-
 @contextmanager
 def time_limit() -> Iterator[None]:
     """Raise an error in the block after BACKUP_AUTOMATIC_SECONDS, where the system has alarm signals.
@@ -441,7 +432,7 @@ def time_limit() -> Iterator[None]:
     if not hasattr(signal, "SIGALRM") or threading.current_thread() is not threading.main_thread():
         yield
         return
-    seconds = _seconds()
+    seconds = if_right("automatic_seconds", AUTOMATIC_SECONDS)
     errors = 0
 
     def stop(signum: int, frame: FrameType | None) -> None:

@@ -35,6 +35,7 @@ from backup.upgrade import process as process_of_children
 from tests.support.backups import restore
 from tests.support.processes import ask, hear, process
 from tests.support.snapshots import differences, snapshot
+from tests.support.wrong_settings import WRONG
 
 HOLDER = """
     import sys
@@ -896,31 +897,6 @@ def test_the_child_is_nobody_at_a_command_line(nightly, caplog, monkeypatch):
     told = [line for line in caplog.messages if line.startswith("automatic backup by ")]
     assert len(told) == 1
     assert told[0].startswith("automatic backup by automatic: ")
-
-
-#: A wrong value of each setting: BACKUP_…
-WRONG = {
-    "MAX_UPLOAD_SIZE": "200 MB",
-    "MAX_UNCOMPRESSED_SIZE": 0,
-    "PHOTOS": "ja",
-    "MAX_PHOTOS": 0,
-    "ROOT": 7,
-    "EXCLUDE": "core.note",
-    "REQUIRE_SUPERUSER": "ja",
-    "SAFETY_COPIES": 0,
-    "STAGED_SECONDS": "1h",
-    "UPGRADE_SECONDS": 0,
-    "SCHEDULE": "dayly",
-    "KEEP": "last=0",
-    "NOTIFY": "somebody",
-    "PING_URL": "example.com",
-    "WEBHOOK_URL": "example.com",
-    "PROVE": "yes",
-    "LOCATIONS": "nas",
-    "ENCRYPT": "cloud",
-    "KEY": 7,
-    "AUTOMATIC_SECONDS": "1h",
-}
 
 
 def test_there_is_a_wrong_value_of_each_setting():
