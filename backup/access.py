@@ -121,7 +121,7 @@ def read_form(request: HttpRequest) -> None:
         announced = int(request.META.get("CONTENT_LENGTH") or 0)
     except ValueError:
         announced = 0
-    if announced > conf.max_upload_size + FORM_SIZE:
+    if announced > FORM_SIZE and announced > conf.max_upload_size + FORM_SIZE:  # a form needs no such setting
         check_size(announced)
     with contextlib.suppress(AttributeError):  # a middleware has read it already
         request.upload_handlers = [MemoryFileUploadHandler(request), NamelessUploadHandler(request)]

@@ -10,7 +10,7 @@ import datetime as dt
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 from cronsim import CronSim, CronSimError
@@ -18,9 +18,14 @@ from django.conf import settings
 
 from .exceptions import WrongSettings
 
+T = TypeVar("T")
 MIB = 1024 * 1024
 #: The schedules that have a name.
 DAILY, HOURLY, WEEKLY, OFF = "daily", "hourly", "weekly", "off"
+#: Defaults that also apply if the setting is wrong: see `if_right`.
+AUTOMATIC_SECONDS, MAX_UNCOMPRESSED_SIZE, MAX_PHOTOS = 3600, 4096 * MIB, 50_000
+#: The most seconds of a setting: no timer of an operating system fails at 30 years.
+LONGEST = 10**9
 #: The places that BACKUP_ENCRYPT may name in addition to locations: see `storage.keys.Place`.
 PLACES = ("download", "local")
 #: The rules that BACKUP_KEEP may name, in the order in which messages list them.
@@ -59,7 +64,7 @@ class Conf:
         Real records compress to a tenth or a twentieth, so a backup of 100 MB unpacks to 1 or 2 GB. Twice that leaves
         room, and still limits the damage that a malicious file can do (deflate compresses up to 1000 to 1).
         """
-        return _number("BACKUP_MAX_UNCOMPRESSED_SIZE", 4096 * MIB, least=1)
+        return _number("BACKUP_MAX_UNCOMPRESSED_SIZE", MAX_UNCOMPRESSED_SIZE, least=1)
 
     @property
     def photos(self) -> bool:
@@ -78,7 +83,7 @@ class Conf:
 
         Each takes about two kilobytes of memory while a backup is made or read.
         """
-        return _number("BACKUP_MAX_PHOTOS", 50_000, least=1)
+        return _number("BACKUP_MAX_PHOTOS", MAX_PHOTOS, least=1)
 
     @property
     def root(self) -> Path:
@@ -128,7 +133,7 @@ class Conf:
     @property
     def staged_seconds(self) -> int:
         """BACKUP_STAGED_SECONDS (3600): how long an uploaded file waits for its confirmation."""
-        return _number("BACKUP_STAGED_SECONDS", 3600, least=1)
+        return _seconds("BACKUP_STAGED_SECONDS", 3600)
 
     @property
     def upgrade_seconds(self) -> int:
@@ -136,7 +141,7 @@ class Conf:
 
         The data of a family's year takes seconds. A web server in front may end a request earlier.
         """
-        return _number("BACKUP_UPGRADE_SECONDS", 1800, least=1)
+        return _seconds("BACKUP_UPGRADE_SECONDS", 1800)
 
     @property
     def schedule(self) -> str:
@@ -268,7 +273,7 @@ class Conf:
     @property
     def automatic_seconds(self) -> int:
         """BACKUP_AUTOMATIC_SECONDS (3600): how long an automatic backup may take before it ends itself."""
-        return _number("BACKUP_AUTOMATIC_SECONDS", 3600, least=1)
+        return _seconds("BACKUP_AUTOMATIC_SECONDS", AUTOMATIC_SECONDS)
 
 
 #: The settings of this app: name -> property of `Conf`.
@@ -286,6 +291,15 @@ def wrong_settings() -> dict[str, WrongSettings]:
         except WrongSettings as error:
             wrong[name] = error
     return wrong
+
+
+def if_right(name: str, otherwise: T) -> T:
+    """Return a setting, by the name of the property of `Conf`; `otherwise` if it is wrong: for what has to work all the
+    same. The status says what is wrong."""
+    try:
+        return cast(T, getattr(conf, name))
+    except WrongSettings:
+        return otherwise
 
 
 def keep_rules(value: Any) -> dict[str, int | None]:
@@ -339,6 +353,13 @@ def _number(name: str, default: int, *, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise WrongSettings.because(f"{name} must be a whole number, {least} or more.")
     return value
+
+
+def _seconds(name: str, default: int) -> int:
+    seconds = _number(name, default, least=1)
+    if seconds > LONGEST:
+        raise WrongSettings.because(f"{name} must be a whole number, {LONGEST} or less.")
+    return seconds
 
 
 def _default_root(base: Path) -> Path:

@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from . import babybuddy
 from .archive import Key, Limits, Metadata, Writer
 from .archive.limits import megabytes
-from .conf import aware_now, conf
+from .conf import MAX_PHOTOS, aware_now, if_right
 from .database import Database, database_of, memo
 from .dump import Store, gc_paused, next_keys_of, unreadable, write_photos, write_records
 from .exceptions import StorageFailed
@@ -49,7 +49,7 @@ def write_backup(
     with (
         damage_explained(database),
         database.exact_session(),
-        Writer(target, Limits(photos=conf.max_photos)) as writer,
+        Writer(target, Limits(photos=if_right("max_photos", MAX_PHOTOS))) as writer,
     ):
         history = schema.load_history(database.connection)
         tables = tables_in_database(history)

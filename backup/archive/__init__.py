@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..conf import conf
+from ..conf import MAX_PHOTOS, MAX_UNCOMPRESSED_SIZE, if_right
 from . import folder
 from .copying import encrypt
 from .growing import GrowingArchive, GrowingWriter
@@ -80,4 +80,8 @@ def open_path(path: Path) -> BinaryIO:
 
 
 def _limits() -> Limits:
-    return Limits(uncompressed=conf.max_uncompressed_size, photos=conf.max_photos)
+    """Return the limits of the settings. A wrong one keeps nobody from the backups that there are."""
+    return Limits(
+        uncompressed=if_right("max_uncompressed_size", MAX_UNCOMPRESSED_SIZE),
+        photos=if_right("max_photos", MAX_PHOTOS),
+    )

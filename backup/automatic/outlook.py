@@ -1,7 +1,8 @@
 """A small file that says when the next backup is due, so that nobody has to ask the database or a remote storage.
 
 Every run writes it anew. It is only a shortcut: if it is missing, old or wrong, a run is started and finds out. It lies
-in BACKUP_ROOT, or, if that cannot be written to, in the folder for temporary files.
+in BACKUP_ROOT, or, if that cannot be written to, in the folder for temporary files. One that is left there must not
+outlive that: at the next outage it would say that people were told.
 """
 
 from __future__ import annotations
@@ -61,6 +62,11 @@ class Outlook:
     def last_run(self) -> LastRun | None:
         return LastRun.from_json(self.run)
 
+    @property
+    def order(self) -> tuple[bool, float]:
+        """What is greater for a newer one. One of the future was written while the clock was wrong, so it is older."""
+        return (self.written <= time.time() + DRIFT, self.written)
+
     def is_due(self, now: dt.datetime) -> bool:
         """Tell whether a run is to start: it is time for it, or this file is out of date."""
         moment = now.timestamp()
@@ -74,27 +80,37 @@ class Outlook:
 
 
 def read() -> Outlook | None:
-    """Return the outlook that the last run on this machine wrote; None if there is none that can be read."""
-    outlooks = []
+    """Return the outlook that the last run wrote; None if there is none that can be read.
+
+    An older one in the folder for temporary files is removed: the last run was another user's, or another machine's.
+    """
+    newest: Outlook | None = None
     for path in _paths():
         with suppress(OSError, TypeError, ValueError):
-            outlooks.append(Outlook(**parse_json(_content(path))))
-    latest = time.time() + DRIFT  # one of the future was written while the clock was wrong
-    return max(outlooks, key=lambda outlook: (outlook.written <= latest, outlook.written), default=None)
+            outlook = Outlook(**parse_json(_content(path)))
+            if newest is None or outlook.order > newest.order:
+                newest = outlook
+            else:
+                path.unlink()
+    return newest
 
 
 def write(outlook: Outlook) -> None:
     """Write the outlook for the other processes. If it cannot be written anywhere, each has to find out by itself."""
+    is_written = False
     for path in _paths():
         with suppress(OSError):
+            if is_written:
+                path.unlink()  # an older one
+                continue
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             sweep(path.parent)
             with atomic_write(path) as file:
                 file.write(json.dumps(asdict(outlook)).encode())
                 os.chmod(file.name, 0o644)  # a command may be run by another user than the server
+            is_written = True
             if path.parent != Path(tempfile.gettempdir()):
                 give_away(path.parent)
-            return
 
 
 def _content(path: Path) -> bytes:

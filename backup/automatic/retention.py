@@ -68,6 +68,9 @@ def verdicts(
         reasons[backup.name].append(_("the newest"))
     for backup in whole[:1] if counted[:1] != whole[:1] else ():
         reasons[backup.name].append(_("the newest that lacks nothing"))
+    # Photos that are left out from now on, perhaps by mistake, must not be gone within days.
+    for name in dict.fromkeys(b.name for b in map(_with_photos, (counted, whole)) if b is not None):
+        reasons[name].append(_("the newest with photos"))
     for backup in [b for b in whole or counted if (b.proof or {}).get("verdict") == "proved"][:1]:
         reasons[backup.name].append(_("the newest that is proved"))
     for rule, number in rules.items():
@@ -75,6 +78,19 @@ def verdicts(
         for backup, period in [*_wanted(whole, rule, number, zone), *among_all]:
             reasons[backup.name].append(f"{rule} {period}".rstrip())
     return [Verdict(backup, tuple(reasons[backup.name]) or ((halted,) if halted else ())) for backup in own]
+
+
+def _with_photos(backups: list[StoredBackup]) -> StoredBackup | None:
+    """Return the newest backup with photos, if newer ones do not show whether these are still there; else None.
+
+    `backups`: newest first.
+    """
+    for number, backup in enumerate(backups):
+        if backup.photos:
+            return backup if number else None
+        if backup.includes_photos and not backup.lacks_something:
+            return None  # there are no photos any more
+    return None
 
 
 def _wanted(

@@ -24,7 +24,7 @@ from django.db import DatabaseError
 from django.utils.translation import gettext as _
 
 from .. import services
-from ..conf import OFF, aware_now, conf
+from ..conf import AUTOMATIC_SECONDS, OFF, aware_now, conf, if_right
 from ..database import Job, database_of, interface_explained
 from ..database.errors import already_running
 from ..exceptions import BackupError, Busy, InvalidBackup, NoSuchBackup, StorageFailed, WrongSettings
@@ -177,7 +177,7 @@ def _run(user: Any, reporter: Reporter, ensure_alone: Callable[[], object]) -> O
     try:
         with logged("automatic backup", user) as log:
             if user is None:
-                _wait_for_restore(conf.automatic_seconds)
+                _wait_for_restore(if_right("automatic_seconds", AUTOMATIC_SECONDS))
             outcome = _make(user, reporter)
             log(outcome.message.rstrip("."))
         with as_our_errors():
@@ -458,7 +458,7 @@ def time_limit() -> Iterator[None]:
     if not hasattr(signal, "SIGALRM") or threading.current_thread() is not threading.main_thread():
         yield
         return
-    seconds = conf.automatic_seconds
+    seconds = if_right("automatic_seconds", AUTOMATIC_SECONDS)
     errors = 0
 
     def stop(signum: int, frame: FrameType | None) -> None:

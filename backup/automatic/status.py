@@ -260,11 +260,13 @@ def last_run() -> state.LastRun | None:
 
 
 def save_run(run: state.LastRun) -> None:
-    """Save how a run went, on this machine if the storage fails, or if nobody knows where it is."""
+    """Save how a run went, in the storage and on this machine: either may be all that can be read later."""
+    known = outlook.read()
     try:
         state.save_last_run(run)
     except (StorageFailed, WrongSettings):
-        known = outlook.read() or _unknown(run)
+        known = known or _unknown(run)
+    if known is not None:
         outlook.write(replace(known, written=aware_now().timestamp(), run=run.as_json()))
 
 

@@ -20,7 +20,8 @@ class Content:
     `size`: in bytes. `label`, `by`, `baby_buddy`: as in `kept.StoredBackup`. `counts`: model label -> number of
     records. `photos`, `photos_size`: the number of photos, and their bytes. `warnings`: about missing photos.
     `left_out`: the values that could not be read and are missing. `is_damaged`: the file cannot be read. `is_locked`:
-    the key is not on this server, or cannot be read at the moment.
+    the key is not on this server, or cannot be read at the moment. `includes_photos`: it was to include photos, even if
+    there were none.
     """
 
     size: int = 0
@@ -34,6 +35,7 @@ class Content:
     left_out: Places = field(default_factory=Places)
     is_damaged: bool = False
     is_locked: bool = False
+    includes_photos: bool = False
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -73,6 +75,7 @@ def content_of(file: BinaryIO) -> Content:
         sum(photo.size for photo in metadata.photos.values()),
         metadata.warnings,
         metadata.left_out,
+        includes_photos=metadata.includes_media,
     )
 
 

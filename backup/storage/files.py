@@ -27,7 +27,7 @@ from django.db import DatabaseError
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from ..conf import aware_now, conf
+from ..conf import aware_now, conf, if_right
 from ..database import Job, database_of, reason_of
 from ..database.memo import site_id
 from ..exceptions import BackupError, Busy, StorageFailed
@@ -312,7 +312,8 @@ def names_in(folder: str, site: str = "") -> list[str]:
 
 def tidy() -> None:
     """Delete files that expired, and partial files of killed processes."""
-    _remove_older(STAGED, dt.timedelta(seconds=conf.staged_seconds), unfinished=UNFINISHED_KEPT)
+    if seconds := if_right("staged_seconds", 0):  # else nobody knows what has expired
+        _remove_older(STAGED, dt.timedelta(seconds=seconds), unfinished=UNFINISHED_KEPT)
     _remove_older(RESTORES, PROGRESS_KEPT)
     with storage_errors():
         place = storage()

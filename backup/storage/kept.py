@@ -91,6 +91,8 @@ class StoredBackup:
     is_locked: bool = False
     #: Whether this is the backup that undoing the last restore would restore.
     is_undo: bool = False
+    #: Whether it was to include photos, even if there were none.
+    includes_photos: bool = False
     #: See `facts`.
     facts: Mapping[str, Any] = field(default_factory=dict)
 
@@ -135,6 +137,7 @@ class StoredBackup:
             self.warnings,
             self.left_out,
             is_locked=self.is_locked,
+            includes_photos=self.includes_photos,
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -585,4 +588,5 @@ def _stored(placed: _Placed, undo: str, *, has_facts: bool = True, site: str = "
         is_damaged=content.is_damaged,
         is_locked=is_locked,
         is_undo=name.text == undo,
+        includes_photos=content.includes_photos,
     )

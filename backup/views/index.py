@@ -7,7 +7,7 @@ from django.http.response import HttpResponseBase
 
 from backup import access, services
 from backup.automatic.status import status
-from backup.conf import conf
+from backup.conf import if_right
 from backup.forms import RestoreForm
 
 from .answers import page
@@ -24,7 +24,7 @@ def index(request: HttpRequest) -> HttpResponseBase:
         return front_page(request, RestoreForm())
     return JsonResponse(
         {
-            "max_upload_size": conf.max_upload_size,
+            "max_upload_size": if_right("max_upload_size", None),
             "backups": [backup.as_json() for backup in services.kept_backups()],
             "status": status().as_json(),
         }

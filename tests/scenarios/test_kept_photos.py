@@ -316,6 +316,36 @@ def test_photos_that_cannot_be_read_push_nothing_out(
     assert ({*store()}, {*copied(tmp_path / "nas", "photos")}) == (photos, copies)
 
 
+def test_photos_that_are_switched_off_do_not_go_with_the_old_backups(
+    pictured, settings, monkeypatch, tmp_path
+):
+    """It may be a mistake: the newest backup with photos stays, here and elsewhere, until there is another one."""
+    monkeypatch.setattr(stored_photos, "YOUNG", dt.timedelta(0))
+    settings.BACKUP_KEEP = "last=2"
+    settings.BACKUP_LOCATIONS = {"nas": f"{tmp_path / 'nas'}"}
+    nights(3)
+    photos, copies = {*store()}, {*copied(tmp_path / "nas", "photos")}
+    assert len(photos) == len(copies) == 3
+    settings.BACKUP_PHOTOS = False
+    nights(4, "2026-11-04T03:00:00+00:00")
+    assert [(b.photos, b.locations) for b in kept.backups()] == [(n, (kept.LOCAL, "nas")) for n in (0, 0, 4)]
+    assert ({*store()}, {*copied(tmp_path / "nas", "photos")}) == (photos, copies)
+    out = io.StringIO()
+    with freeze_time("2026-11-07T04:00:00+00:00"):
+        call_command("backups", stdout=out)
+    assert out.getvalue().count("stays: the newest with photos\n") == 1
+    with services.open_whole(kept.backups()[2].name) as whole:
+        assert content_of(whole) == pictured
+    settings.BACKUP_PHOTOS = True
+    nights(2, "2026-11-08T03:00:00+00:00")
+    assert [b.photos for b in kept.backups()] == [4, 4]
+    core.Note.objects.filter(image__in=NAMES).update(image="")
+    core.Child.objects.update(picture="")
+    nights(2, "2026-11-10T03:00:00+00:00")
+    assert [b.photos for b in kept.backups()] == [0, 0], "nobody has left these out"
+    assert not store()
+
+
 def test_photos_that_somebody_took_away_are_no_loss(pictured, settings):
     automatic.run(now=True)
     core.Note.objects.filter(image__in=NAMES).update(image="")

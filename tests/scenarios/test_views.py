@@ -2,6 +2,7 @@
 
 import datetime as dt
 import io
+import json
 import logging
 import re
 import tempfile
@@ -34,12 +35,13 @@ from backup.automatic import status as automatic
 from backup.conf import conf
 from backup.database import database_of
 from backup.presentation.progress import progress
-from backup.storage import files, kept, state, uploads
+from backup.storage import content, files, kept, state, uploads
 from backup.views import answers
 from tests.support.backups import rewritten, spoiled, take
 from tests.support.filling import token_key
 from tests.support.http import backup_bytes, error_of, hidden, script, staged, upload, url
 from tests.support.snapshots import differences, snapshot
+from tests.support.wrong_settings import WRONG
 
 pytestmark = pytest.mark.usefixtures("family")
 
@@ -88,29 +90,49 @@ def test_a_wrong_setting_is_named(browser, family, settings, setting, value):
         answer.close()
 
 
-@pytest.mark.parametrize(
-    ("setting", "value"),
-    [
-        ("BACKUP_NOTIFY", "nobody"),
-        ("BACKUP_ENCRYPT", "nowhere"),
-        ("BACKUP_EXCLUDE", 3),
-        ("BACKUP_MAX_UPLOAD_SIZE", "much"),
-        ("BACKUP_SCHEDULE", "sometimes"),
-        ("BACKUP_LOCATIONS", "somewhere"),
-        ("BACKUP_KEEP", "all"),
-        ("BACKUP_ROOT", 3),
-        ("BACKUP_KEY", 3),
-    ],
-)
-def test_the_front_page_shows_the_status_whatever_setting_is_wrong(browser, settings, setting, value):
-    """It is the page that says which one, and from which everything that does not need it can be done."""
+@pytest.fixture(params=WRONG)
+def wrong(request, settings):
+    """A wrong setting, in a process that was started with it, beside a backup. Returns its name, and the backup's."""
     name = services.keep_backup().name
-    setattr(settings, setting, value)
+    content._remembered.cache_clear()
+    setattr(settings, f"BACKUP_{request.param}", WRONG[request.param])
+    return f"BACKUP_{request.param}", name
+
+
+def test_the_front_page_shows_the_status_whatever_setting_is_wrong(browser, wrong):
+    """It is the page that says which one, and from which everything that does not need it can be done."""
+    setting, name = wrong
     answer = browser.get(url("index"))
     assert answer.status_code == 200
-    content = answer.content.decode()
-    assert f"A setting of this site is wrong: {setting} " in content
-    assert name in content or setting == "BACKUP_ROOT"
+    text = answer.content.decode()
+    assert f"A setting of this site is wrong: {setting} " in text
+    assert name in text or setting == "BACKUP_ROOT"
+
+
+def test_backups_are_listed_and_can_be_used_whatever_setting_is_wrong(family, wrong, capsys):
+    """An emergency is no time to refuse the list because of a rule of retention."""
+    setting, name = wrong
+    if setting == "BACKUP_ROOT":
+        pytest.skip("nobody knows where they are")
+    token = script(family.admin)
+    found = token.get(url("index")).json()
+    call_command("backups", "--json")
+    assert json.loads(capsys.readouterr().out).keys() == found.keys()
+    assert [backup["name"] for backup in found["backups"]] == [name]
+    assert setting in found["status"]["message"]
+    assert (found["max_upload_size"] is None) is (setting == "BACKUP_MAX_UPLOAD_SIZE")
+    call_command("backups")
+    text = capsys.readouterr().out
+    assert name in text
+    assert f"A setting of this site is wrong: {setting} " in text
+    download = token.get(reverse("backup:kept", args=[name]))
+    assert download.getvalue().startswith(b"PK")
+    download.close()
+    answer = token.post(url("confirm"), {"kept": name, "clear_existing_data": "false"})
+    if setting in ("BACKUP_EXCLUDE", "BACKUP_ENCRYPT"):  # what else would be restored, or be kept in clear?
+        assert (answer.status_code, setting in answer.json()["error"]["message"]) == (500, True)
+    else:
+        assert answer.status_code == 200
 
 
 @pytest.mark.parametrize("name", VIEWS)

@@ -107,6 +107,9 @@ def test_root_as_set(settings, value, root):
         ("WEBHOOK_URL", 7),
         ("WEBHOOK_URL", "http://example.com:99999/"),
         ("AUTOMATIC_SECONDS", 0),
+        ("AUTOMATIC_SECONDS", 10**10),
+        ("STAGED_SECONDS", 10**10),
+        ("UPGRADE_SECONDS", 10**10),
     ],
 )
 def test_wrong_types_are_named(settings, name, value):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser
+from contextlib import suppress
 from typing import Any
 
 from django.utils import timezone
@@ -12,7 +13,8 @@ from backup import services
 from backup.archive.names import shown
 from backup.automatic import status
 from backup.automatic.retention import Verdict
-from backup.conf import conf
+from backup.conf import if_right
+from backup.exceptions import WrongSettings
 from backup.management.base import BackupCommand
 from backup.storage import kept
 from backup.storage.kept import StoredBackup
@@ -40,13 +42,15 @@ class Command(BackupCommand):
         backups, current = services.kept_backups(), status.status()
         if options["json"]:
             content = {
-                "max_upload_size": conf.max_upload_size,
+                "max_upload_size": if_right("max_upload_size", None),
                 "backups": [backup.as_json() for backup in backups],
                 "status": current.as_json(),
             }
             self.show(json.dumps(content, indent=2))
             return
-        verdicts = {verdict.backup.name: verdict for verdict in status.retention()}
+        verdicts: dict[str, Verdict] = {}
+        with suppress(WrongSettings):  # the status, below, says what is wrong
+            verdicts = {verdict.backup.name: verdict for verdict in status.retention()}
         for backup in backups:
             self.show(_line(backup, verdicts.get(backup.name)))
         if not backups:

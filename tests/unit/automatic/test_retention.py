@@ -149,6 +149,36 @@ def test_one_that_lacks_something_pushes_no_whole_one_out(lacking):
     assert [v.backup.name for v in verdict if v.stays] == [since[0].name, whole[0].name, proved.name]
 
 
+def with_photos(backup, number=3):
+    return replace(backup, photos=number, includes_photos=True)
+
+
+def reasons(backups, keep="last=2"):
+    return [v.reasons for v in judged(backups, keep)]
+
+
+def test_the_newest_with_photos_stays_while_newer_ones_include_none():
+    """Somebody has set BACKUP_PHOTOS to False, which may be a mistake."""
+    nights = nightly(6)
+    before = [with_photos(backup) for backup in nights[3:]]
+    assert reasons([*nights[:3], *before])[2:] == [(), ("the newest with photos",), (), ()]
+    assert reasons([with_photos(nights[0]), *nights[1:3], *before])[2:] == [()] * 4, "photos are on again"
+    none = [with_photos(backup, 0) for backup in nights]
+    assert reasons([*nights[:3], *none[3:]])[2:] == [()] * 4, "there never was any"
+    assert reasons([*none[:3], *before])[2:] == [()] * 4, "somebody has deleted all photos"
+
+
+@pytest.mark.parametrize("lacking", [lacking_values, lacking_photos])
+def test_neither_the_newest_with_photos_nor_the_newest_whole_one_with_photos_goes(lacking):
+    nights = nightly(9)
+    lacks = [lacking(with_photos(backup)) for backup in nights[3:6]]
+    found = reasons([*nights[:3], *lacks, *map(with_photos, nights[6:])])
+    assert found[2:] == [(), ("the newest with photos",), (), (), ("the newest with photos",), (), ()]
+    not_mounted = lacking_photos(with_photos(nights[0], 0))
+    found = reasons([not_mounted, *nights[1:3], *lacks])
+    assert found[3:] == [("the newest with photos",), (), ()]
+
+
 def test_only_automatic_ones_of_this_site_are_judged():
     nights = nightly(3)
     others = [

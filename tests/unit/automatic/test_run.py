@@ -12,8 +12,11 @@ import pytest
 from core import models as core
 from django.contrib.auth.models import User
 from django.core import mail
-from django.core.management import call_command
+from django.core.files.storage import InMemoryStorage
+from django.core.management import CommandError, call_command
 from django.db import connection
+from django.test import Client
+from django.urls import reverse
 from freezegun import freeze_time
 
 from backup import log as backup_log
@@ -22,8 +25,8 @@ from backup.archive import Key
 from backup.automatic import __main__ as child
 from backup.automatic import look, messages, outlook, run, status
 from backup.automatic.status import State, acknowledge
-from backup.conf import conf
-from backup.exceptions import BackupError, Busy, Forbidden, StorageFailed, WrongSettings
+from backup.conf import OPTIONS, conf
+from backup.exceptions import BackupError, Busy, Forbidden, StorageFailed
 from backup.options import Place, Places
 from backup.storage import elsewhere, files, kept
 from backup.storage.kept import BackupKind
@@ -32,6 +35,7 @@ from backup.upgrade import process as process_of_children
 from tests.support.backups import restore
 from tests.support.processes import ask, hear, process
 from tests.support.snapshots import differences, snapshot
+from tests.support.wrong_settings import WRONG
 
 HOLDER = """
     import sys
@@ -394,6 +398,112 @@ def test_a_storage_that_fails_altogether_is_told_once(nightly, settings, tmp_pat
     assert len(mail.outbox) == 1
     assert status.status().state is State.FAILED
     assert outlook.read().last_run.tries == 3
+
+
+@pytest.fixture
+def pings(monkeypatch):
+    """The ends of the addresses that are requested after runs."""
+    found = []
+    monkeypatch.setattr(run.notices, "ping", lambda suffix="": found.append(suffix))
+    return found
+
+
+@pytest.fixture
+def disk(settings, tmp_path, monkeypatch):
+    """A folder for backups that goes away, as a disk does, and comes back."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    root, away = tmp_path / "disk", tmp_path / "away"
+    settings.BACKUP_ROOT = root
+
+    class Disk:
+        def goes(self):
+            root.rename(away)
+            root.touch()
+
+        def returns(self):
+            root.unlink()
+            away.rename(root)
+
+    return Disk()
+
+
+def fails_at(moment):
+    with freeze_time(moment), pytest.raises(BackupError):
+        run.run()
+
+
+def told():
+    return ["works" if "work again" in message.subject else "fails" for message in mail.outbox]
+
+
+def test_each_outage_of_the_storage_is_told(nightly, at, disk):
+    """What was told of an earlier one says nothing of this one."""
+    assert made(at("2026-11-03 12:00"))
+    for day in (4, 7):
+        disk.goes()
+        for later in (0, 1):
+            fails_at(at(f"2026-11-0{day + later} 12:00"))
+        disk.returns()
+        write_a_note()
+        assert made(at(f"2026-11-0{day + 2} 12:00"))
+        with freeze_time(at(f"2026-11-0{day + 2} 12:00")):
+            assert status.last_run().tries == 0
+    assert told() == ["fails", "works"] * 2
+
+
+def test_each_wrong_folder_is_told(nightly, at, settings, disk):
+    right = settings.BACKUP_ROOT
+    for day, wrong in ((4, "/proc/x"), (5, "/proc/x"), (6, "~nosuchuser/x"), (7, "~nosuchuser/x")):
+        settings.BACKUP_ROOT = wrong
+        fails_at(at(f"2026-11-0{day} 03:00"))
+        fails_at(at(f"2026-11-0{day} 04:00"))
+        settings.BACKUP_ROOT = right
+        assert made(at(f"2026-11-0{day} 12:00"))
+        write_a_note()
+    assert told() == ["fails", "works"] * 4
+
+
+def test_an_outage_is_told_by_whom_another_one_has_ended_the_last_one_for(nightly, at, disk, tmp_path):
+    """Another machine or user has other temporary files, which only show that its own runs failed."""
+    assert made(at("2026-11-03 12:00"))
+    disk.goes()
+    fails_at(at("2026-11-04 12:00"))
+    (mine,) = tmp_path.glob("babybuddy-backup-*.json")
+    content = mine.read_bytes()
+    disk.returns()
+    write_a_note()
+    assert made(at("2026-11-05 12:00"))
+    mine.write_bytes(content)  # the run that succeeded was somebody else's
+    with freeze_time(at("2026-11-05 12:01")):
+        assert not look._is_due(), "a look after a request"
+    disk.goes()
+    fails_at(at("2026-11-06 12:00"))
+    assert told() == ["fails", "works", "fails"]
+
+
+class Distant(InMemoryStorage):
+    """A storage on a server that can be away."""
+
+    is_away = False
+
+    def __getattribute__(self, name):
+        if Distant.is_away and name in ("open", "save", "delete", "exists", "listdir", "size"):
+            raise ConnectionError("The server is away.")
+        return super().__getattribute__(name)
+
+
+def test_each_outage_of_a_storage_on_a_server_is_told(nightly, at, settings, disk, monkeypatch):
+    """What is noted on this machine is as new as what is noted in the storage."""
+    settings.STORAGES = {**settings.STORAGES, "backups": {"BACKEND": f"{__name__}.Distant"}}
+    assert made(at("2026-11-03 12:00"))
+    for day in (4, 6):
+        with monkeypatch.context() as patch:
+            patch.setattr(Distant, "is_away", True)
+            fails_at(at(f"2026-11-0{day} 12:00"))
+            fails_at(at(f"2026-11-0{day} 13:00"))
+        write_a_note()
+        assert made(at(f"2026-11-0{day + 1} 12:00"))
+    assert told() == ["fails", "works"] * 2
 
 
 def test_a_disk_that_is_full_is_told_once(nightly, at, monkeypatch, tmp_path):
@@ -789,33 +899,54 @@ def test_the_child_is_nobody_at_a_command_line(nightly, caplog, monkeypatch):
     assert told[0].startswith("automatic backup by automatic: ")
 
 
+def test_there_is_a_wrong_value_of_each_setting():
+    assert {f"BACKUP_{name}" for name in WRONG} == {*OPTIONS}
+
+
+def by_child(admin):
+    assert child.main() in (0, 1)
+
+
+def by_command(admin):
+    with suppress(CommandError):
+        call_command("backup", "--automatic")
+
+
+def by_command_now(admin):
+    with suppress(CommandError):
+        call_command("backup", "--automatic", "--now")
+
+
+def by_request(admin):
+    client = Client()
+    client.force_login(admin)
+    assert client.post(reverse("backup:run"), {"automatic": "true"}).status_code in (302, 500)
+
+
 @pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("BACKUP_PHOTOS", "ja"),
-        ("BACKUP_KEEP", "last=0"),
-        ("BACKUP_ENCRYPT", "cloud"),
-        ("BACKUP_PROVE", "yes"),
-        ("BACKUP_SCHEDULE", "dayly"),
-        ("BACKUP_LOCATIONS", "nas"),
-        ("BACKUP_NOTIFY", "somebody"),
-        ("BACKUP_PING_URL", "example.com"),
-        ("BACKUP_ROOT", 7),
-    ],
+    ("name", "value"), [*WRONG.items(), ("AUTOMATIC_SECONDS", 0), ("AUTOMATIC_SECONDS", 10**20)]
 )
-@pytest.mark.parametrize("now", [True, False])
+@pytest.mark.parametrize("by", [by_child, by_command, by_command_now, by_request])
 def test_a_wrong_setting_is_named_to_whoever_is_told(
-    nightly, settings, tmp_path, monkeypatch, name, value, now
+    nightly, settings, tmp_path, monkeypatch, quick_proofs, pings, name, value, by
 ):
     """Not only by the name of an error: the status and the mail say which setting, and what it must be."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    setattr(settings, name, value)
-    with suppress(WrongSettings):
-        run.run(now=now)
+    settings.BACKUP_PING_URL = "https://example.com"
+    setattr(settings, f"BACKUP_{name}", value)
+    by(nightly.admin)
     (message,) = {status.status().message, *(message.body for message in mail.outbox)}
-    assert f"A setting of this site is wrong: {name} " in message
+    assert f"A setting of this site is wrong: BACKUP_{name} " in message
     assert len(mail.outbox) == 1
     assert outlook.read().state == "failed"
+    assert pings[-1:] == ["/fail"]
+
+
+@pytest.mark.parametrize("value", ["1h", 0, 10**20])
+def test_a_wrong_time_limit_stops_no_backup(nightly, settings, value):
+    settings.BACKUP_AUTOMATIC_SECONDS = value
+    child.main()
+    assert len(automatic()) == 1
 
 
 def test_a_wrong_setting_of_proofs_stops_no_copy(nightly, settings, tmp_path):
