@@ -11,6 +11,7 @@ from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from django.apps import apps
 from django.db import DatabaseError, OperationalError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils.translation import gettext as _
@@ -34,6 +35,13 @@ EnsureHeld = Callable[[], bool]
 def is_held() -> bool:
     """Return True, for a lock that cannot be lost."""
     return True
+
+
+def notes_table() -> list[str]:
+    """Return the name of the table that holds the note about the last restore (see `memo`), that of Django's sessions;
+    [] if they are not installed."""
+    is_installed = apps.is_installed("django.contrib.sessions")
+    return [apps.get_model("sessions", "Session")._meta.db_table] if is_installed else []
 
 
 #: Seconds between two tries to get a lock that another process has.
@@ -303,10 +311,15 @@ class Session(ABC):
         if not (lines := self.without_transactions(tables)):
             return None
         text = _(
-            "These tables cannot be restored, as their engine knows no transactions: a restore that fails "
-            "could not be undone. Nothing was changed. What mends it:"
+            "A restore writes to these tables, whose engine knows no transactions: one that fails could not be undone. "
+            "Nothing was changed. What mends it:"
         )
         return RestoreRefused(text, lines)
+
+    def written(self, tables: Iterable[Table]) -> set[str]:
+        """Return the names of all tables that a restore into these writes to in its transaction."""
+        names = {name for table in tables for name, _columns in table.db_tables}
+        return {*names, *self.natural_keys.db_tables(), *notes_table()}
 
     def table_names(self) -> set[str]:
         """Return the names of all existing tables."""
