@@ -91,6 +91,11 @@ class Session(ABC):
 
     # -- statements ---
 
+    @contextmanager
+    def given(self, connection: BaseDatabaseWrapper) -> Iterator[None]:
+        """Open such a connection in the block, and run its first statement."""
+        yield
+
     def is_usable(self) -> bool:
         """Tell whether the connection works. Django's own method fails on MySQL if there is none."""
         return self.connection.connection is not None and bool(self.connection.is_usable())
@@ -194,9 +199,10 @@ class Session(ABC):
         """Open a separate connection for reading, which sees one moment of the database, whatever others write."""
         connection = self.another()
         try:
-            connection.set_autocommit(False)
             reader = type(self)(connection)
-            reader.begin_snapshot()
+            with self.given(connection):
+                connection.set_autocommit(False)
+                reader.begin_snapshot()
             with worker() as reader._prefetcher:
                 yield reader
         finally:
