@@ -315,7 +315,9 @@ def check_tables(
     try:
         tables = [Table(model) for model in models_in_scope(exclude=conf.exclude)]
         if statements := database.without_transactions(tables):
-            message = "Backups of these tables cannot be restored: a restore that fails could not be undone."
+            message = (
+                "Nothing can be restored, since a restore that fails could not be undone in these tables."
+            )
             messages.append(Warning(message, hint=" ".join(statements), id="backup.W006"))
         if statements := database.without_all_characters(tables):
             message = "These tables cannot hold every character, emoji for one, that a backup may bring."

@@ -57,13 +57,16 @@ def write_backup(
         is_migrated = not schema.pending(history)
         # Apps that no backup holds may well be of a newer version.
         newer = schema.unknown_apps(history) & {table.app for table in tables}
+        site = (
+            memo.site_id()
+        )  # before the snapshot, during which a pooler may have no other connection to give
         with gc_paused(), nullcontext(snapshot) if snapshot else database.snapshot() as reader:
             metadata = Metadata(
                 timestamp=aware_now().astimezone(zone),
                 timezone=zone.key,
                 created_by=user.get_username() if user else "",
                 label=label,
-                instance=memo.site_id(),
+                instance=site,
                 babybuddy_version=babybuddy.version() if is_migrated else babybuddy.release(migrations),
                 django_version=django.get_version(),
                 database_engine=database.connection.vendor,
@@ -72,7 +75,7 @@ def write_backup(
             if key:
                 writer.encrypt(key, metadata)
             # “migrate” may have run since.
-            if schema.applied(database.connection) != {*history.applied_migrations}:
+            if schema.applied(reader) != {*history.applied_migrations}:
                 raise altered(["django_migrations"])
             reader.unreadable = Places()
             unknown = [*unknown_parts(reader, tables, newer)] if newer or not is_migrated else []

@@ -48,8 +48,8 @@ A subclass may define, if the engine needs it to be correct
     A context manager in which values are read and written exactly, whatever settings the site's sessions have. It is
     entered for a restore as a whole, and again for its transaction.
 `without_transactions(tables)`, `without_all_characters(tables)`
-    Return an SQL statement that solves the problem, for each table whose changes cannot be rolled back, or that cannot
-    hold every Unicode character.
+    Return an SQL statement that solves the problem, for each table that a restore into these writes to (see `written`)
+    and whose changes cannot be rolled back, or that cannot hold every Unicode character.
 `folds_texts`, `collation(table, column)`, `weights(collation, texts)`, `distinguishing(table)`
     Whether different texts may be considered the same; in which columns; which texts; and an SQL statement that changes
     that.

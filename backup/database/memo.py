@@ -17,6 +17,7 @@ from django.utils.translation import gettext as _
 
 from ..exceptions import Busy, StorageFailed
 from . import database_of, interface_explained
+from .session import notes_table
 
 #: The beginning of the key of our row. Keys of real sessions contain no hyphen.
 KEY = "backup-"
@@ -89,10 +90,8 @@ def load_note() -> str:
 
 def _rows() -> QuerySet[Any] | None:
     """Return our rows in the table of sessions; None if there is no such table."""
-    if not apps.is_installed("django.contrib.sessions"):
+    if not database_of().table_names().intersection(notes_table()):
         return None
     model = apps.get_model("sessions", "Session")
-    if model._meta.db_table not in database_of().table_names():
-        return None
     rows: QuerySet[Any] = model._default_manager.using(DEFAULT_DB_ALIAS)
     return rows.filter(session_key__startswith=KEY).order_by("pk")

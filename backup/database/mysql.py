@@ -122,14 +122,18 @@ class MySQL(Database):
         return before, {"sql_mode": exact, **WHOLE, **patient}
 
     def without_transactions(self, tables: Sequence[Table]) -> list[str]:
-        """Return an ALTER TABLE for each table of an engine without transactions, such as MyISAM or Aria."""
-        ours = {name for table in tables for name, _columns in table.db_tables}
+        """Return an ALTER TABLE for each table of an engine without transactions, such as MyISAM or Aria.
+
+        Those count, too, that no backup holds but a restore writes to: a note that stays when the restore is rolled
+        back would name one that never was.
+        """
+        written = self.written(tables)
         rows = self.fetch(
             "SELECT t.table_name FROM information_schema.tables t JOIN information_schema.engines e USING (engine)"
             " WHERE t.table_schema = DATABASE() AND e.transactions <> 'YES'"
         )
         quote = self.connection.ops.quote_name
-        return [f"ALTER TABLE {quote(name)} ENGINE = InnoDB;" for (name,) in sorted(rows) if name in ours]
+        return [f"ALTER TABLE {quote(name)} ENGINE = InnoDB;" for (name,) in sorted(rows) if name in written]
 
     def without_all_characters(self, tables: Sequence[Table]) -> list[str]:
         """Return an ALTER TABLE for each table with texts in utf8mb3 and the like, which cannot hold emoji."""

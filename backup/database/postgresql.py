@@ -7,17 +7,22 @@ from __future__ import annotations
 
 import copyreg
 import io
+import os
 import re
+import socket
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 from django.conf import settings
 from django.db import DatabaseError, Error, IntegrityError, OperationalError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils.translation import gettext as _
 
-from ..exceptions import RestoreRefused
+from ..exceptions import RestoreRefused, StorageFailed
 from ..kinds import (
     BOOLEAN,
     DATE,
@@ -206,7 +211,10 @@ class PostgreSQL(Database):
     @contextmanager
     def lock(self, job: Job) -> Iterator[EnsureHeld]:
         with ExitStack() as stack:
+            is_first = self.connection not in _holders
             holder = stack.enter_context(self._holding(job))
+            if is_first:
+                self._ensure_given(FURTHER[job])
 
             def ensure_held() -> bool:
                 nonlocal holder
@@ -224,27 +232,95 @@ class PostgreSQL(Database):
 
     @contextmanager
     def _holding(self, job: Job) -> Iterator[str]:
-        """Hold a lock in a transaction on a separate connection: a pooler may give each transaction another session, so
-        that a lock of the session could end up with somebody else. Yields the name that the server has for the
-        transaction."""
+        """Hold a lock. Yields the name that the server has for the transaction that holds it."""
+        with self._holder() as (holder, jobs):
+            if job in jobs:  # the server would give it to the same session once more
+                raise already_running(job)
+            holder.execute("SAVEPOINT lock")
+            jobs.add(job)
+            try:
+                sql = (
+                    "SELECT virtualtransaction, pg_try_advisory_xact_lock(%s) FROM pg_locks"
+                    " WHERE locktype = 'virtualxid' AND pid = pg_backend_pid()"
+                )
+                ((name, is_mine),) = holder.fetch(sql, [LOCKS[job]])
+                if not is_mine:
+                    raise already_running(job)
+                yield name
+            finally:
+                jobs.discard(job)
+                with suppress(Error):  # it was lost
+                    holder.execute("ROLLBACK TO SAVEPOINT lock")  # which releases it
+                    holder.execute("RELEASE SAVEPOINT lock")
+
+    @contextmanager
+    def _holder(self) -> Iterator[tuple[PostgreSQL, set[Job]]]:
+        """Open a transaction that holds locks, on a separate connection: a pooler may give each transaction another
+        session, so that a lock of the session could end up with somebody else. Yields it, and the jobs whose locks it
+        holds. There is one for all locks of a thread, since a pooler may have few connections to give."""
+        before = _holders.get(self.connection)
+        if before is not None and before[0].is_usable():
+            yield before
+            return
         connection = self.another()
         try:
             connection.set_autocommit(False)
             holder = PostgreSQL(connection)
             holder._set({"idle_in_transaction_session_timeout": "0"}, local=True)
-            sql = (
-                "SELECT virtualtransaction, pg_try_advisory_xact_lock(%s) FROM pg_locks"
-                " WHERE locktype = 'virtualxid' AND pid = pg_backend_pid()"
-            )
-            ((name, is_mine),) = holder.fetch(sql, [LOCKS[job]])
-            if not is_mine:
-                raise already_running(job)
-            yield name
+            _holders[self.connection] = holder, set()
+            yield _holders[self.connection]
         finally:
-            # Release the lock first: the server would hold it until it notices that the connection is closed.
+            if before is None:
+                _holders.pop(self.connection, None)
+            else:
+                _holders[self.connection] = before
+            # Release the locks first: the server would hold them until it notices that the connection is closed.
             with suppress(Error):  # also that of a driver's interface, if the connection is closed already
                 connection.rollback()
             connection.close()
+
+    @contextmanager
+    def given(self, connection: BaseDatabaseWrapper) -> Iterator[None]:
+        """Bound how long a connection is waited for, if it is one more: a pooler that has no other to give would let
+        everybody wait, for minutes. A timer ends the connection then, since neither the driver nor the server does.
+        """
+        if self.connection not in _holders and not self.connection.in_atomic_block:
+            yield
+            return
+
+        def end() -> None:
+            with suppress(Exception), socket.socket(fileno=os.dup(connection.connection.fileno())) as waiting:
+                waiting.shutdown(socket.SHUT_RDWR)
+
+        connection.settings_dict["OPTIONS"]["connect_timeout"] = self.LOCK_SECONDS
+        until = time.monotonic() + self.LOCK_SECONDS
+        timer = threading.Timer(self.LOCK_SECONDS, end)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        except DatabaseError as error:
+            if time.monotonic() < until:
+                raise
+            raise StorageFailed(
+                _(
+                    "The database gives no further connection. If a pooler such as PgBouncer is before it, set its "
+                    "default_pool_size to at least %(n)s. Nothing was changed."
+                )
+                % {"n": POOL}
+            ) from error
+        finally:
+            timer.cancel()
+
+    def _ensure_given(self, count: int) -> None:
+        """Raise `StorageFailed` if so many further connections are not to be had at a time."""
+        with ExitStack() as stack:
+            for _number in range(count):
+                connection = self.another()
+                stack.callback(connection.close)
+                with self.given(connection):
+                    connection.set_autocommit(False)
+                    PostgreSQL(connection).fetch("SELECT 1")
 
     def lock_out_writers(self, tables: Sequence[Table]) -> None:
         # This must come before any query: at a higher isolation level, the first one determines what is visible.
@@ -329,6 +405,8 @@ class PostgreSQL(Database):
         """Return the rows of a query as of the last commit, without the changes of this transaction."""
         connection = self.another()
         try:
+            with self.given(connection):
+                connection.ensure_connection()
             return PostgreSQL(connection).fetch(sql)
         finally:
             connection.close()
@@ -642,6 +720,12 @@ REFERENCES = (
 )
 #: Arbitrary numbers, the same for all sites: an advisory lock belongs to one database.
 LOCKS = {Job.RESTORE: 0x62616279, Job.AUTOMATIC_BACKUP: 0x6261627A, Job.NOTE: 0x6261627B}
+#: How many further connections are needed at a time while a lock is held: one to write and one to read, or either.
+FURTHER = {Job.RESTORE: 2, Job.AUTOMATIC_BACKUP: 1, Job.NOTE: 0}
+#: How many a pooler should have: those of a restore, and one for the pages.
+POOL = 4
+#: Django's connection, which is that of one thread -> the transaction that holds its locks, and for which jobs.
+_holders: WeakKeyDictionary[BaseDatabaseWrapper, tuple[PostgreSQL, set[Job]]] = WeakKeyDictionary()
 #: Setting -> the values with which floats have all digits, and durations and dates the style that we read; the best one
 #: first.
 EXACT = {

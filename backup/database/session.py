@@ -11,6 +11,7 @@ from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from django.apps import apps
 from django.db import DatabaseError, OperationalError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils.translation import gettext as _
@@ -34,6 +35,13 @@ EnsureHeld = Callable[[], bool]
 def is_held() -> bool:
     """Return True, for a lock that cannot be lost."""
     return True
+
+
+def notes_table() -> list[str]:
+    """Return the name of the table that holds the note about the last restore (see `memo`), that of Django's sessions;
+    [] if they are not installed."""
+    is_installed = apps.is_installed("django.contrib.sessions")
+    return [apps.get_model("sessions", "Session")._meta.db_table] if is_installed else []
 
 
 #: Seconds between two tries to get a lock that another process has.
@@ -82,6 +90,11 @@ class Session(ABC):
         return connection
 
     # -- statements ---
+
+    @contextmanager
+    def given(self, connection: BaseDatabaseWrapper) -> Iterator[None]:
+        """Open such a connection in the block, and run its first statement."""
+        yield
 
     def is_usable(self) -> bool:
         """Tell whether the connection works. Django's own method fails on MySQL if there is none."""
@@ -186,9 +199,10 @@ class Session(ABC):
         """Open a separate connection for reading, which sees one moment of the database, whatever others write."""
         connection = self.another()
         try:
-            connection.set_autocommit(False)
             reader = type(self)(connection)
-            reader.begin_snapshot()
+            with self.given(connection):
+                connection.set_autocommit(False)
+                reader.begin_snapshot()
             with worker() as reader._prefetcher:
                 yield reader
         finally:
@@ -303,10 +317,15 @@ class Session(ABC):
         if not (lines := self.without_transactions(tables)):
             return None
         text = _(
-            "These tables cannot be restored, as their engine knows no transactions: a restore that fails "
-            "could not be undone. Nothing was changed. What mends it:"
+            "A restore writes to these tables, whose engine knows no transactions: one that fails could not be undone. "
+            "Nothing was changed. What mends it:"
         )
         return RestoreRefused(text, lines)
+
+    def written(self, tables: Iterable[Table]) -> set[str]:
+        """Return the names of all tables that a restore into these writes to in its transaction."""
+        names = {name for table in tables for name, _columns in table.db_tables}
+        return {*names, *self.natural_keys.db_tables(), *notes_table()}
 
     def table_names(self) -> set[str]:
         """Return the names of all existing tables."""

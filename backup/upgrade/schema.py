@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from django.db import DatabaseError
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -16,7 +17,7 @@ from django.utils.translation import gettext as _
 from ..archive.metadata import Metadata
 from ..archive.names import shown
 from ..archive.reader import Archive
-from ..database import reason_of
+from ..database import Database, reason_of
 from ..exceptions import RestoreRefused
 from ..scope import models_in_scope
 from ..tables import MAX_NAMED, Table
@@ -27,10 +28,19 @@ def leaf_migrations(history: MigrationLoader, app_labels: Iterable[str]) -> dict
     return leaves(history, history.applied_migrations.keys(), app_labels)
 
 
-def applied(connection: BaseDatabaseWrapper) -> set[tuple[str, str]]:
-    """Return the applied migrations: (app label, name). Raises `DatabaseError`."""
+def applied(database: Database) -> set[tuple[Any, ...]]:
+    """Return the applied migrations: (app label, name). Raises `DatabaseError`.
+
+    Django's recorder would ask another connection than that of a snapshot.
+    """
+    name = MigrationRecorder.Migration._meta.db_table
     with _damage_is_an_error():
-        return {*MigrationRecorder(connection).applied_migrations()}
+        rows = (
+            database.fetch(f"SELECT app, name FROM {database.quote(name)}")
+            if name in database.table_names()
+            else ()
+        )
+        return {*rows}
 
 
 def load_history(connection: BaseDatabaseWrapper) -> MigrationLoader:

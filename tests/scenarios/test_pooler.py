@@ -16,13 +16,17 @@ from django.db import connection, connections
 
 from backup import services
 from backup.automatic import status
-from backup.database import Job, database_of
-from backup.exceptions import Busy
+from backup.database import Database, Job, database_of
+from backup.exceptions import BackupError, Busy
+from backup.storage import kept
 from tests.conftest import STRICT
 from tests.support.backups import inspect, restore, take
 from tests.support.snapshots import differences, snapshot
 
 pytestmark = pytest.mark.skipif(connection.vendor != "postgresql", reason="a pooler of PostgreSQL's")
+
+#: Seconds after which the pooler ends a connection that waits for one of the server's.
+PATIENCE_OF_POOLER = 20
 
 
 def free_port():
@@ -31,8 +35,14 @@ def free_port():
         return probe.getsockname()[1]
 
 
+@pytest.fixture
+def pool_size():
+    """How many connections the pooler has."""
+    return 20
+
+
 @pytest.fixture(params=["session", "transaction"])
-def pooled(request, family, tmp_path):
+def pooled(request, family, tmp_path, pool_size):
     """All connections that are opened from now on go by way of a pooler in this mode."""
     program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
     if program is None:
@@ -49,6 +59,7 @@ def pooled(request, family, tmp_path):
         f"[databases]\n* = {' '.join(f'{name}={value}' for name, value in server.items())}\n"
         f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n"
         f"pool_mode = {request.param}\nignore_startup_parameters = extra_float_digits,options\n"
+        f"default_pool_size = {pool_size}\nquery_wait_timeout = {PATIENCE_OF_POOLER}\n"
     )
     as_nobody = ["-u", "nobody"] if os.geteuid() == 0 else []
     before = {name: settings[name] for name in ("HOST", "PORT", "DISABLE_SERVER_SIDE_CURSORS")}
@@ -111,6 +122,25 @@ def test_one_at_a_time(pooled, job):
         pass
 
 
+def test_a_lock_within_another_is_one_of_its_own(pooled):
+    """Although one transaction holds both."""
+    taken = []
+
+    def take_both():
+        for job in (Job.AUTOMATIC_BACKUP, Job.NOTE):
+            with suppress(Busy), database_of().lock(job):
+                taken.append(job)
+        connections.close_all()
+
+    with database_of().lock(Job.AUTOMATIC_BACKUP):
+        with database_of().lock(Job.NOTE), pytest.raises(Busy), database_of().lock(Job.NOTE):
+            pytest.fail("two at a time")
+        other = threading.Thread(target=take_both)
+        other.start()
+        other.join()
+        assert taken == [Job.NOTE]
+
+
 def test_a_session_is_handed_on_as_it_was(pooled):
     """What a restore sets would be set for whoever gets the session next."""
     names = ("extra_float_digits", "intervalstyle", "lock_timeout", "idle_in_transaction_session_timeout")
@@ -133,3 +163,73 @@ def test_a_pooler_that_knows_no_transactions(pooled, settings):
     with pytest.raises(CommandError, match=r"could not do it: .*statement"):
         call_command("backup", "--automatic", "--now", "-v0")
     assert status.status().state is status.State.FAILED
+
+
+def in_transactions(pool_size):
+    """Behind a pooler in transaction mode, which has so many connections."""
+
+    def marked(test):
+        sized = pytest.mark.parametrize("pool_size", [pool_size])(test)
+        return pytest.mark.parametrize("pooled", ["transaction"], indirect=True)(sized)
+
+    return marked
+
+
+@in_transactions(1)
+def test_a_backup_needs_one_connection_at_a_time(pooled):
+    assert take()
+
+
+@in_transactions(2)
+def test_an_automatic_backup_needs_two(pooled, settings):
+    settings.BACKUP_SCHEDULE, settings.BACKUP_KEEP = "daily", "last=1"
+    for note in ("one", "another"):  # the second run removes the first backup
+        core.Note.objects.create(child=core.Child.objects.first(), note=note)
+        call_command("backup", "--automatic", "--now", "-v0")
+    assert status.status().state is status.State.OK
+    assert len(kept.backups()) == 1
+
+
+@in_transactions(3)
+def test_a_restore_needs_three(pooled):
+    file, then = take(), snapshot()
+    core.Note.objects.all().delete()
+    now = snapshot()
+    restore(file, clear=True)
+    assert not differences(then, snapshot())
+    services.undo_restore()
+    assert not differences(now, snapshot())
+
+
+@in_transactions(1)
+def test_an_automatic_backup_does_not_wait_for_a_connection_that_nobody_gives(pooled, settings, monkeypatch):
+    monkeypatch.setattr(Database, "LOCK_SECONDS", 1)
+    settings.BACKUP_SCHEDULE = "daily"
+    began = time.monotonic()
+    with pytest.raises(CommandError, match="default_pool_size to at least 4"):
+        call_command("backup", "--automatic", "--now", "-v0")
+    assert time.monotonic() - began < PATIENCE_OF_POOLER
+    assert status.status().state is status.State.FAILED
+    assert core.Child.objects.exists(), "the connections are given back"
+
+
+@in_transactions(2)
+def test_nor_does_a_restore(pooled, monkeypatch):
+    monkeypatch.setattr(Database, "LOCK_SECONDS", 1)
+    file, before, began = take(), snapshot(), time.monotonic()
+    with pytest.raises(BackupError, match="default_pool_size to at least 4"):
+        restore(file, clear=True)
+    assert time.monotonic() - began < PATIENCE_OF_POOLER
+    assert not differences(before, snapshot())
+
+
+@in_transactions(3)
+def test_a_snapshot_is_not_waited_for_either(pooled, monkeypatch):
+    monkeypatch.setattr(Database, "LOCK_SECONDS", 1)
+    database, began = database_of(), time.monotonic()
+    refused = pytest.raises(BackupError, match="default_pool_size")
+    with database.lock(Job.RESTORE), database.snapshot(), database.snapshot(), refused, database.snapshot():
+        pytest.fail("there is none")
+    assert time.monotonic() - began < PATIENCE_OF_POOLER
+    with database.snapshot() as reader:
+        assert reader.fetch("SELECT 1") == [(1,)]
