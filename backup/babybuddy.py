@@ -10,7 +10,7 @@ import json
 import posixpath
 import re
 import zoneinfo
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -23,6 +23,7 @@ from django.contrib.auth import get_user_model
 from django.core.cache import cache
 from django.core.exceptions import ValidationError
 from django.db import DatabaseError
+from django.db.models import FloatField
 from django.http import HttpRequest
 from django.utils import translation
 from django.utils.dateparse import parse_duration
@@ -39,12 +40,14 @@ class Validator(NamedTuple):
     """A check of values. `check`: returns what is wrong with a value; None if nothing is.
 
     `also`: names of other fields of the record whose values `check` needs, too. `is_mended`: `after_restore` replaces
-    such a value, so the result is only a warning, which says by what.
+    such a value, so the result is only a warning, which says by what. `is_accepted`: the host accepts such a value, so
+    backups of it may have one: a superuser can restore it, with a warning.
     """
 
     check: Callable[..., str | None]
     also: Sequence[str] = ()
     is_mended: bool = False
+    is_accepted: bool = False
 
 
 #: (model label, field) -> the validator of its values. See `validators`.
@@ -178,12 +181,17 @@ def is_care(label: str) -> bool:
 
 def may_be_empty(label: str, field: str) -> bool:
     """Tell whether the host copes with an empty text that a form would refuse. Plug-ins are expected to."""
-    return group_of(label) == OTHER or (label, field) in _MAY_BE_EMPTY
+    return is_of_plug_in(label) or (label, field) in _MAY_BE_EMPTY
 
 
 def is_validated(label: str, field: str) -> bool:
     """Tell whether all values of a field have passed its validators."""
     return (label, field) not in _VALIDATED_IN_FORMS_ONLY
+
+
+def is_of_plug_in(label: str) -> bool:
+    """Tell whether a model is a plug-in's, which may save values without any form, and so without validators."""
+    return group_of(label) == OTHER
 
 
 def date_column_of(table: Table) -> Column | None:
@@ -357,6 +365,8 @@ def validators(database: Database) -> Validators:
         **{(label, "age_in_days"): Validator(_age) for label in _SEEDED},
         ("admin.logentry", "change_message"): Validator(_change_message),
         **{(label, "end"): Validator(_end, also=("start",)) for label in _PERIODS},
+        ("core.medication", "next_dose_interval"): Validator(_next_dose, also=("time",), is_accepted=True),
+        **{field: Validator(_finite, is_accepted=True) for field in _measures()},
         ("dbsettings.setting", "value"): Validator(
             _site_setting, also=("module_name", "class_name", "attribute_name")
         ),
@@ -425,6 +435,34 @@ def _duration(duration: Any) -> str | None:
 def _computed_duration(duration: Any) -> str | None:
     """Check a duration that the host has always computed from start and end, and that its pages add up."""
     return _("it must not be empty") if duration is None else _duration(duration)
+
+
+def _next_dose(interval: Any, time: Any) -> str | None:
+    """Check that pages can show when the next dose may be given, whatever the time zone."""
+    if not (interval and time):
+        return None
+    try:
+        moment = datetime.fromisoformat(time.rstrip("Z")) + (parse_duration(interval) or timedelta())
+        if timedelta(days=1) <= moment - datetime.min <= datetime.max - datetime.min - timedelta(days=1):
+            return None
+    except OverflowError:
+        pass
+    return _("pages of its child would fail, since “%(value)s” later is too far away") % {"value": interval}
+
+
+def _measures() -> Iterator[tuple[str, str]]:
+    """Yield model label and field of each number of the host's care records that may have decimal places."""
+    for model in apps.get_models() if apps.is_installed("core") else ():
+        label = model._meta.label_lower
+        if label.startswith("core.") and is_care(label):
+            yield from ((label, f.name) for f in model._meta.local_fields if isinstance(f, FloatField))
+
+
+def _finite(number: Any) -> str | None:
+    """Check that the API can list a number: JSON has no NaN and no infinity."""
+    if not isinstance(number, str):
+        return None
+    return _("the API would fail, since “%(value)s” is not a number for it") % {"value": number}
 
 
 #: How much deeper in the stack a page may parse JSON.

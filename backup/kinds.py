@@ -1,8 +1,8 @@
 """Converts the values of Django's fields to JSON and back: `Kind`, and which field has which kind.
 
 A plain value is one that JSON can express: a `datetime` is its ISO text, a NaN is "NaN". Each plain value has one
-canonical form, so that two values are the same if and only if their plain values are equal. Works with fields of live
-and of historical models; knows no files and no SQL.
+canonical form, so that two values are the same if and only if their plain values are (see `tables.are_same`). Works
+with fields of live and of historical models; knows no files and no SQL.
 """
 
 from __future__ import annotations

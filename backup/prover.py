@@ -210,10 +210,10 @@ def _compare_records(archive: Archive, again: Archive, tables: list[Table], data
             for keys in database.portions(table, [*by_key]):
                 here = database.rows_by_key(table, keys)
                 for key in keys:
-                    if here.get(key) != by_key[key]:
-                        raise _mismatch(_difference(table, by_key[key], here.get(key)))
+                    if key not in here or not database.is_here(table, by_key[key], here[key]):
+                        raise _mismatch(_difference(table, by_key[key], here.get(key), database))
         if records != database.count(table):
-            raise _mismatch(_difference(table, None, _more(archive, table, database)))
+            raise _mismatch(_difference(table, None, _more(archive, table, database), database))
 
 
 def _more(archive: Archive, table: Table, database: Database) -> Row | None:
@@ -272,13 +272,12 @@ def _mismatch(difference: str) -> Mismatch:
     return Mismatch(_("What came back is not what is in the file:"), [difference])
 
 
-def _difference(table: Table, old: Row | None, new: Row | None) -> str:
+def _difference(table: Table, old: Row | None, new: Row | None, database: Database) -> str:
     if old is None or new is None or old[0] != new[0]:
         key = (old or new or [None])[0]
         reason = _("it is in one of them only")
         return describe(table.label, str(key), None, reason)
-    names = ["pk", *table.names]
-    name = next(name for name, before, after in zip(names, old, new, strict=True) if before != after)
+    name = database.differing(table, old, new)[0]
     return describe(table.label, str(old[0]), name, _("it has another value"))
 
 

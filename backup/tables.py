@@ -4,7 +4,7 @@ The data of a model has two forms, and converting between them loses nothing:
 
 - A **row** is a tuple of plain values (see `kinds`): the primary key, then the other columns, then for each plain
   many-to-many relation a sorted list of keys. All other modules work on rows. Two rows are equal if and only if they
-  hold the same data, whatever database they are from.
+  hold the same data, whatever database they are from (to Python, some others are equal, too: see `are_same`).
 - A **record** is Django's fixture form, `{"model": "core.feeding", "pk": 7, "fields": {…}}`.
 
 Longer than most modules, since all that others have to know of a model is here.
@@ -27,7 +27,19 @@ from django.utils.translation import ngettext
 
 from . import babybuddy
 from .exceptions import InvalidRecord
-from .kinds import DECIMAL, INTEGER, JSON, NATURAL, Kind, Plain, kind_of, most_places, places_of, target_of
+from .kinds import (
+    DECIMAL,
+    FLOAT,
+    INTEGER,
+    JSON,
+    NATURAL,
+    Kind,
+    Plain,
+    kind_of,
+    most_places,
+    places_of,
+    target_of,
+)
 from .options import HIDDEN, Place, Places
 from .scope import generic_references, label_of
 
@@ -37,6 +49,12 @@ HIGHEST = {"SmallAutoField": 2**15 - 1, "AutoField": 2**31 - 1, "BigAutoField": 
 Row = tuple[Plain, ...]
 #: Rows held by column: one sequence of values for each column and relation, all of the same length.
 Batch = list[Sequence[Plain]]
+
+
+def are_same(one: Plain, other: Plain) -> bool:
+    """Tell whether two plain values are the same. Python finds more of them equal: true, 1 and 1.0; 0.0 and -0.0; and
+    objects of JSON whose keys have another order."""
+    return bool(one == other) and (isinstance(one, str) or repr(one) == repr(other))
 
 
 @dataclass(frozen=True)
@@ -243,6 +261,15 @@ class Table:
     def needs_exact_json(self) -> bool:
         """Whether records may hold arbitrary JSON, with whole numbers beyond 64 bits."""
         return any(column.kind is JSON or column.kind.name == "own" for column in self.columns)
+
+    @cached_property
+    def exact_places(self) -> list[int]:
+        """The positions in a row of values that have to be compared by `are_same`."""
+        return [
+            place
+            for place, column in enumerate(self.columns)
+            if column.kind in (FLOAT, JSON) or column.kind.name == "own"
+        ]
 
     @cached_property
     def uniques(self) -> list[tuple[int, ...]]:

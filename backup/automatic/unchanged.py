@@ -8,6 +8,7 @@ from typing import Any
 
 from .. import babybuddy
 from ..archive import Archive
+from ..tables import are_same
 
 
 def is_unchanged(before: Archive, now: Archive) -> bool:
@@ -39,7 +40,7 @@ def is_unchanged(before: Archive, now: Archive) -> bool:
 def _same_but(field: str, before: Archive, now: Archive, label: str) -> bool:
     """Tell whether the records of a model are the same, apart from this field."""
     pairs = zip_longest(_without(field, before, label), _without(field, now, label))
-    return all(one == other for one, other in pairs)
+    return all(are_same(one, other) for one, other in pairs)
 
 
 def _without(field: str, archive: Archive, label: str) -> Iterator[Any]:

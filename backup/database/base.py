@@ -74,6 +74,8 @@ A subclass may define, if the engine needs it to be correct
     Tell whether an error is about one record, rather than about the whole restore.
 `is_damage(error)`
     Tell whether an error of the driver means that the database is damaged, or lacks a table.
+`as_stored(column, value)`
+    What is read after a value was written, if it is equal, but not the same: see `tables.are_same`.
 `can_hold(column, value)`, `BOUNDED`
     Tell whether a plain value can be stored and read back unchanged; and the kinds with values that cannot. Such values
     are refused by name; `writer_of` must refuse them as well.

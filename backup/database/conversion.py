@@ -20,7 +20,7 @@ from ..kinds import (
     plain_json,
     target_of,
 )
-from ..tables import Column, Table
+from ..tables import Column, Row, Table, are_same
 from .session import Session
 from .values import Checked, ConvertAll, as_they_are, each
 
@@ -150,7 +150,35 @@ class Conversion(Session):
 
         return each(write)
 
+    def is_here(self, table: Table, row: Row, current: Row) -> bool:
+        """Tell whether a row here is what another row would be, once it is written."""
+        return row == current and all(
+            are_same(self.as_stored(table.columns[place], row[place]), current[place])
+            for place in table.exact_places
+        )
+
+    def row_as_stored(self, table: Table, row: Row) -> Row:
+        """Return a row as it is read after it was written."""
+        values = [*row]
+        for place in table.exact_places:
+            values[place] = self.as_stored(table.columns[place], row[place])
+        return tuple(values)
+
+    def differing(self, table: Table, row: Row, current: Row) -> list[str]:
+        """Return the names of the fields in which a row here is not what another row would be."""
+        pairs = zip(("pk", *table.names), self.row_as_stored(table, row), current, strict=True)
+        return [name for name, value, here in pairs if not are_same(value, here)]
+
+    def is_json(self, column: Column, type_name: str) -> bool:
+        """Tell whether a column holds JSON, be it of a custom field. `type_name`: of the database for that."""
+        own = column.kind.name == "own"
+        return column.kind is JSON or (own and column.field.db_type(self.connection) == type_name)
+
     # -- hooks: see `base` ---
+
+    def as_stored(self, column: Column, value: Plain) -> Plain:
+        """Return a value as it is read after it was written. By default, it is the same."""
+        return value
 
     #: Kinds with values for which `can_hold` returns False.
     BOUNDED: ClassVar[Collection[Kind]] = ()

@@ -48,6 +48,7 @@ from .values import (
     floats,
     is_countable,
     is_harmless,
+    json_as_stored,
     microseconds,
     moments,
     slices,
@@ -462,6 +463,12 @@ class MySQL(Database):
 
     BOUNDED = (FLOAT, DECIMAL, DURATION)
 
+    def as_stored(self, column: Column, value: Plain) -> Plain:
+        # MariaDB keeps the text of JSON.
+        is_text = self.connection.mysql_is_mariadb  # type: ignore[attr-defined]
+        is_json = self.is_json(column, "json")
+        return json_as_stored(value, _in_64_bits) if is_json and not is_text else value
+
     def can_hold(self, column: Column, value: Plain) -> bool:
         """Tell whether a float is a number: MySQL has no NaN and no infinity."""
         if column.kind is DURATION:
@@ -588,3 +595,8 @@ def _without_zeros(values: Sequence[Any]) -> Sequence[Plain]:
     elif "-02-29T" in text:
         Checked(DATE)([value[:10] for value in values if value[5:10] == "02-29"])
     return text.replace(".000000", "").split("\n") if ".000000" in text else values
+
+
+def _in_64_bits(number: float) -> float:
+    """Return a number of JSON as MySQL reads it again: whole ones beyond 64 bits are floats."""
+    return number if -(2**63) <= number < 2**64 else float(number)

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
+from decimal import Decimal
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -51,6 +52,7 @@ from .values import (
     each,
     is_countable,
     is_harmless,
+    json_as_stored,
     microseconds,
     moments,
     times,
@@ -549,6 +551,10 @@ class PostgreSQL(Database):
 
     BOUNDED = (TEXT, DURATION)
 
+    def as_stored(self, column: Column, value: Plain) -> Plain:
+        is_json = self.is_json(column, "jsonb")
+        return json_as_stored(value, _as_decimal) if is_json else value
+
     def can_hold(self, column: Column, value: Plain) -> bool:
         """Tell whether a value can be written and read again: texts must not contain NUL, and durations must fit."""
         if column.kind is DURATION:
@@ -780,6 +786,14 @@ def _signed_zeros(values: Sequence[Any]) -> Sequence[Any]:
     if 0.0 not in values:
         return values
     return ["-0.0" if value == 0 and str(value) == "-0.0" else value for value in values]
+
+
+def _as_decimal(number: float) -> float:
+    """Return a number of JSON as it is read again, since it is held as a decimal one: zero has no sign, and what has no
+    decimal places is a whole number."""
+    decimal = Decimal(repr(number))
+    exponent = decimal.as_tuple().exponent
+    return int(decimal) if isinstance(exponent, int) and exponent >= 0 else number + 0.0
 
 
 def _countable(values: Sequence[Any]) -> Sequence[Any]:

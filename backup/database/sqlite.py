@@ -29,6 +29,7 @@ from ..kinds import (
     DURATION,
     FLOAT,
     INTEGER,
+    JSON,
     TEXT,
     TIME,
     UUID_,
@@ -397,6 +398,10 @@ class SQLite(DamagedFile, Database):
                 or DIGITS.create_decimal_from_float(float(number)) == number
             )
         return True
+
+    def as_stored(self, column: Column, value: Plain) -> Plain:
+        """Return a value as it is read after it was written: zero has no sign in SQLite, but in JSON."""
+        return value + 0.0 if type(value) is float and column.kind is not JSON else value
 
     def pack_rows(self, columns: Sequence[Column], values: Sequence[Sequence[Any]]) -> bytes:
         """Pack the values of all rows, one after the other."""

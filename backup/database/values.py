@@ -153,3 +153,13 @@ def _duration(microseconds: int | None) -> str | None:
     if days:
         text = f"{days} {text}"
     return f"{text}.{microseconds:06d}" if microseconds else text
+
+
+def json_as_stored(value: Plain, number: Callable[[Any], Plain]) -> Plain:
+    """Return JSON as the types of servers hold it: keys are sorted by their length. `number`: converts a number."""
+    if isinstance(value, dict):
+        keys = sorted(value, key=lambda key: (len(key.encode()), key.encode()))
+        return {key: json_as_stored(value[key], number) for key in keys}
+    if isinstance(value, list):
+        return [json_as_stored(part, number) for part in value]
+    return number(value) if type(value) in (int, float) else value

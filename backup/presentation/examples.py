@@ -21,7 +21,7 @@ from .. import babybuddy
 from ..kinds import BOOLEAN, DATE, DATETIME, DURATION, FLOAT, INTEGER, NATURAL, TIME, Plain
 from ..options import HIDDEN
 from ..restore.preview import Samples
-from ..tables import Column, Relation, Row, Table
+from ..tables import Column, Relation, Row, Table, are_same
 from .names import grouped, number, shortened, titled
 
 
@@ -91,7 +91,7 @@ class Examples:
         values, about = [], []
         date_column = babybuddy.date_column_of(table)
         for part, before, after in zip(_parts(table), current[1:], new[1:], strict=True):
-            if before == after:
+            if are_same(before, after):
                 if part is date_column or (
                     isinstance(part, Column) and part.refers_to and before is not None
                 ):

@@ -171,7 +171,7 @@ class Plan:
                 present = current.get(row[0]) if row[0] not in displaced else None
                 if present is None:
                     added.append(row)
-                elif present == row:
+                elif database.is_here(table, row, present):
                     unchanged += 1
                 elif row[0] not in matched and are_apart(present, row, apart):
                     replaced.append(row)

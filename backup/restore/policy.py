@@ -207,5 +207,4 @@ def _changes_accounts(plan: Plan, database: Database) -> bool:
 def _differs(database: Database, table: Table, row: Row, by_use: frozenset[str]) -> bool:
     """Tell whether a row here differs from the backup's. `by_use`: the fields that change by mere use; ignored."""
     current = database.rows_by_key(table, [row[0]])[row[0]]
-    names = ("pk", *table.names)
-    return any(row[place] != current[place] and name not in by_use for place, name in enumerate(names))
+    return not by_use.issuperset(database.differing(table, row, current))

@@ -119,8 +119,10 @@ class PreviewCollector:
             changed: list[tuple[Row, Row]] = []
             for row in rows:
                 if row[0] in current:
-                    pair = current[row[0]], row
-                    (used if _differing(table, *pair) == [use] else changed).append(pair)
+                    pair = current[row[0]], database.row_as_stored(table, row)
+                    (used if database.differing(table, row, current[row[0]]) == [use] else changed).append(
+                        pair
+                    )
             self.used[table.label] += len(used)
             samples.used += _cut_pairs(used[: MOST - len(samples.used)])
             samples.changed += _cut_pairs(changed[: MOST - len(samples.changed)])
@@ -184,11 +186,6 @@ class PreviewCollector:
 
 def _months_in(values: Iterable[Plain]) -> Iterator[str]:
     return map(_MONTH, filter(None, values))
-
-
-def _differing(table: Table, current: Row, new: Row) -> list[str]:
-    """Return the names of the fields that differ."""
-    return [name for name, old, value in zip(("pk", *table.names), current, new, strict=True) if old != value]
 
 
 def _cut_rows(rows: Iterable[Row]) -> list[Row]:

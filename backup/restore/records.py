@@ -56,7 +56,9 @@ class RecordReader:
         self._validators = validators
         self._database = database
         of_database = archive.metadata.is_of_database
-        self._checks = None if validators is None else ValueChecks(validators, database, of_database)
+        self._checks = (
+            None if validators is None else ValueChecks(validators, database, of_database, superuser)
+        )
         self._preview = preview
         self._report = report
 

@@ -30,18 +30,24 @@ Check = Callable[[Plain], "str | None"]
 
 class ValueChecks:
     """The checks of all tables. `validators`: those that the host's models do not declare themselves. `database`: where
-    the values are to go; None if it can hold them. `of_database`: whether they come from a database file."""
+    the values are to go; None if it can hold them. `of_database`: whether they come from a database file. `superuser`:
+    whether what the host accepts is only warned of, see `Validator.is_accepted`."""
 
     def __init__(
-        self, validators: Validators, database: Database | None = None, of_database: bool = False
+        self,
+        validators: Validators,
+        database: Database | None = None,
+        of_database: bool = False,
+        superuser: bool = True,
     ) -> None:
         self._validators = validators
         self._database = database
+        self._superuser = superuser
         #: What people can do about a value that is refused, a sentence.
         self._way_on = _way_on(of_database)
-        #: Warnings about values that will be corrected, each once.
+        #: Warnings about values that will be corrected, or that the host accepts, each once.
         self.warnings: list[str] = []
-        self._checks: dict[Table, list[tuple[int, Check]]] = {}
+        self._checks: dict[Table, list[tuple[int, Check, bool]]] = {}
         #: (Table, values that identify one of its records) -> key of the record.
         self._identified: dict[tuple[Table, tuple[Plain, ...]], Plain] = {}
 
@@ -49,38 +55,39 @@ class ValueChecks:
         """Check a batch of records. Raises `InvalidRecord`, `RecordsConflict`, `RecordsRefused`."""
         if table not in self._checks:
             self._checks[table] = [*self._checks_of(table)]
-        for place, check in self._checks[table]:
+        for place, check, is_accepted in self._checks[table]:
             values = batch[place]
             if isinstance(check, _Moments) and not check.may_be_wrong(values):
                 continue
             for value in _different(values):
                 if reason := check(value):
                     key = batch[0][values.index(value)]
-                    raise self._refused(table, key, table.columns[place], value, reason)
+                    self._judge(table, key, table.columns[place], value, reason, is_accepted=is_accepted)
         for place, column in enumerate(table.columns):
             validator = self._validators.get((table.label, column.name))
             # Most values are there many times. If one of them is at fault, its record is looked for.
+            if column.kind is FLOAT and _all_finite(batch[place]):
+                continue
             if validator and (validator.also or any(map(validator.check, _different(batch[place])))):
                 self._check_records(table, batch, place, validator)
         self._check_identities(table, batch)
         self._check_held(table, batch)
 
-    def _checks_of(self, table: Table) -> Iterable[tuple[int, Check]]:
+    def _checks_of(self, table: Table) -> Iterable[tuple[int, Check, bool]]:
+        """Yield the position of a column, its check, and whether the host accepts what it finds."""
         for place, column in enumerate(table.columns):
             if column.refers_to:
                 continue
             may_be_empty = column.field.blank or babybuddy.may_be_empty(table.label, column.name)
             if column.kind is TEXT and not may_be_empty:
-                yield place, _emptiness
+                yield place, _emptiness, False
             if column.kind is DATETIME and (too_late := babybuddy.latest(table.label)):
-                yield place, _Moments(too_late)
+                yield place, _Moments(too_late), False
             if isinstance(column.field, FileField):
-                yield (
-                    place,
-                    _file_name,
-                )  # its validators may read the file itself, which need not be in the backup
+                # Its validators may read the file itself, which need not be in the backup.
+                yield place, _file_name, False
             elif (own := own_validators(column)) and babybuddy.is_validated(table.label, column.name):
-                yield place, _validity(column, own)
+                yield place, _validity(column, own), babybuddy.is_of_plug_in(table.label)
 
     def _check_held(self, table: Table, batch: Batch) -> None:
         """Raise `RecordsRefused` as the database would, for a number or a duration that it cannot hold."""
@@ -114,16 +121,28 @@ class ValueChecks:
         for key, *values in zip(batch[0], batch[place], *others, strict=True):
             reason = validator.check(*values)
             if reason and validator.is_mended:
-                if reason not in self.warnings and len(self.warnings) < MAX_NAMED:
-                    self.warnings.append(reason)
+                self._warn(reason)
             elif reason:
-                raise self._refused(table, key, table.columns[place], values[0], reason)
+                is_accepted = validator.is_accepted
+                self._judge(table, key, table.columns[place], values[0], reason, is_accepted=is_accepted)
 
-    def _refused(self, table: Table, key: Plain, column: Column, value: Plain, reason: str) -> Exception:
+    def _judge(
+        self, table: Table, key: Plain, column: Column, value: Plain, reason: str, *, is_accepted: bool
+    ) -> None:
+        """Raise `InvalidRecord` for a value, or only warn of it: see `Validator.is_accepted`."""
         reason = column.without_secret(reason, value)
         if isinstance(value, str) and value:  # all of it may be in the reason, whatever it is
             reason = reason.replace(value, shown(value))
-        return table.invalid(f"{reason.rstrip('.')}. {self._way_on}", key, column.name)
+        reason = reason.rstrip(".")
+        if is_accepted and self._superuser:
+            self._warn(describe(table.label, key, column.name, reason))
+            return
+        way_on = _("Only a superuser can restore it.") if is_accepted else self._way_on
+        raise table.invalid(f"{reason}. {way_on}", key, column.name)
+
+    def _warn(self, text: str) -> None:
+        if text not in self.warnings and len(self.warnings) < MAX_NAMED:
+            self.warnings.append(text)
 
 
 def _different(values: Sequence[Plain]) -> Iterable[Plain]:
