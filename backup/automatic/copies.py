@@ -175,6 +175,7 @@ class _Visit:
 
     def _do(self) -> None:
         location = locations.location(self.seen.name)
+        location.refuse_backups()
         key = keys.key_for(location.name)
         self._look(location)
         if key is None:

@@ -220,6 +220,13 @@ def no_such_folder() -> WrongAddress:
     return WrongAddress(_("The folder in its address does not exist, and cannot be made."))
 
 
+def of_backups() -> WrongAddress:
+    """Return the error for a place that is BACKUP_ROOT itself."""
+    return WrongAddress(
+        _("Its folder is that of the backups themselves (BACKUP_ROOT), so a copy there would be none.")
+    )
+
+
 def cannot_work_now(code: object) -> Unreachable:
     """Return the error for a server that answers, but cannot work. `code`: of its answer."""
     return Unreachable(

@@ -990,8 +990,8 @@ def test_once_the_child_is_back_the_loss_before_the_disk_was_lost_is_over(one, s
     [
         "",
         "[]",
-        '{"shrunk": 7}',
-        '{"shrunk": [{"model": "child", "before": 1e400, "now": 0}]}',
+        '{"pinned": 7, "shrunk": 7}',
+        '{"pinned": null, "shrunk": [{"model": "child", "before": 1e400, "now": 0}]}',
         again('{"pinned": true}'),
     ],
 )
@@ -1005,6 +1005,23 @@ def test_what_else_a_note_beside_a_copy_says_is_that_it_is_pinned(one, settings,
         night(at(f"2026-11-0{day} 03:00"))
     assert of_day(one["nas"], 1, 3)
     assert kept.backups()[-1].pinned
+
+
+def test_facts_that_came_with_a_copy_of_the_backups_are_no_note(one, settings, at):
+    """Such as the label of a backup. They pin nothing, and nothing takes their place, which is said of a pin."""
+    settings.BACKUP_KEEP = "last=1"
+    made = night(at("2026-11-01 03:00"))
+    path = there_after(made, one["nas"])
+    path.write_text('{"label": "before the update"}')
+    kept.pin(made.name, True)
+    night(at("2026-11-02 03:00"))
+    assert states() == {"nas": "unknown"}
+    assert path.name in elsewhere.seen()["nas"].message
+    kept.pin(made.name, False)
+    night(at("2026-11-03 03:00"))
+    assert of_day(one["nas"], 3)
+    assert states() == {"nas": "ok"}
+    assert path.read_text() == '{"label": "before the update"}'
 
 
 def there_after(backup, folder):
