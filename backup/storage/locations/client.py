@@ -215,6 +215,11 @@ def was_changed() -> LocationFailed:
     return LocationFailed(_("What was written there comes back as something else."))
 
 
+def did_not_arrive() -> LocationFailed:
+    """Return the error for a file that a place has taken, and does not have."""
+    return LocationFailed(_("What was written there is not there afterwards."))
+
+
 def no_such_folder() -> WrongAddress:
     """Return the error for a folder that is missing, and cannot be made."""
     return WrongAddress(_("The folder in its address does not exist, and cannot be made."))

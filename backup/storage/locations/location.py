@@ -42,7 +42,7 @@ from ..bounded import (
     patience,
 )
 from ..keys import key_for
-from .client import Client, does_not_work, no_such_folder, of_backups, was_changed
+from .client import Client, did_not_arrive, does_not_work, no_such_folder, of_backups, was_changed
 from .clients import client_of, kind_of
 
 T = TypeVar("T")
@@ -187,9 +187,7 @@ class Location:
         except CannotRead as error:
             limits.append(error)
         except NoSuchBackup as error:
-            raise LocationFailed(
-                self._sentence(_("What was written there is not there afterwards."))
-            ) from error
+            raise LocationFailed(self._sentence(did_not_arrive().message)) from error
         for act in (self.names, lambda: self.delete(name)):
             try:
                 act()
