@@ -277,11 +277,7 @@ class _Visit:
         """Return the copies that were good before this visit, whatever the location lists now: name -> backup."""
         names = {text for text, content in self.known.items() if not content.is_damaged} | self.before.gone
         backups = {text: self._work.known.get(parse(text).identity) for text in sorted(names)}
-        return {
-            text: backup
-            for text, backup in backups.items()
-            if backup is not None and not self._has_failed(backup)
-        }
+        return {text: backup for text, backup in backups.items() if backup and not self._has_failed(backup)}
 
     # -- sending ---
 
