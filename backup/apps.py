@@ -7,6 +7,7 @@ from django.conf import settings
 from django.core.signals import request_finished
 from django.utils.translation import gettext_lazy as _
 
+from backup.conf import SECRETS, hidden
 from backup.plug_in import plug_in
 
 
@@ -25,6 +26,9 @@ class BackupConfig(AppConfig):
 
         if not hasattr(settings, "BACKUP_HOST_URLCONF"):
             _plug_in_late()
+        for name in SECRETS:  # only now, since they may be set after the snippet
+            if hasattr(settings, name):
+                setattr(settings, name, hidden(getattr(settings, name)))
 
 
 def _plug_in_late() -> None:

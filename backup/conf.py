@@ -30,6 +30,26 @@ LONGEST = 10**9
 PLACES = ("download", "local")
 #: The rules that BACKUP_KEEP may name, in the order in which messages list them.
 PERIODS = ("last", "hourly", "daily", "weekly", "monthly", "yearly")
+#: Settings that contain a password, a key, or an address that is a secret by itself. `apps` hides their values.
+SECRETS = ("BACKUP_LOCATIONS", "BACKUP_KEY", "BACKUP_PING_URL", "BACKUP_WEBHOOK_URL")
+
+
+class Hidden(str):
+    """A text with passwords, which Django's error reports and `manage.py diffsettings` do not show."""
+
+    def __repr__(self) -> str:
+        return "'********'"
+
+
+def hidden(value: Any) -> Any:
+    """Return the value of a setting, with each text in it hidden."""
+    if isinstance(value, str):
+        return Hidden(value)
+    if isinstance(value, dict):
+        return {name: hidden(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [*map(hidden, value)] if isinstance(value, list) else tuple(map(hidden, value))
+    return value
 
 
 def aware_now() -> dt.datetime:
@@ -211,7 +231,8 @@ class Conf:
         `nas=/mnt/nas/babybuddy,cloud=storage:offsite`. An address is a folder, an alias of STORAGES, or begins with
         s3://, sftp:// or webdavs://. Characters with a special meaning in it, also commas, must be percent-encoded.
 
-        Returns name -> address, in order. Addresses contain passwords, so messages must not contain addresses.
+        Returns name -> address, in order. Addresses contain passwords, so messages must not contain addresses, and
+        tracebacks do not show them.
         """
         value: Any = getattr(settings, "BACKUP_LOCATIONS", None) or ()
         if isinstance(value, dict):
@@ -229,7 +250,7 @@ class Conf:
             if name in (*PLACES, "all", OFF) or name in addresses:
                 why = "is named twice" if name in addresses else "has a meaning of its own, so it is no name"
                 raise WrongSettings.because(f"BACKUP_LOCATIONS must be changed: {name} {why}.")
-            addresses[name] = str(address)
+            addresses[name] = Hidden(address)
         return addresses
 
     @property
@@ -268,7 +289,7 @@ class Conf:
         value = getattr(settings, "BACKUP_KEY", None) or ""
         if not isinstance(value, str):
             raise WrongSettings.because("BACKUP_KEY must be a key, as text.")
-        return value.strip()
+        return Hidden(value.strip())
 
     @property
     def automatic_seconds(self) -> int:
@@ -342,7 +363,7 @@ def _url(name: str) -> str:
     try:
         if isinstance(value, str) and (not value or re.match(r"https?://[^/\s]", value)):
             urlsplit(value).port  # noqa: B018  raises `ValueError` if host or port is wrong
-            return value
+            return Hidden(value)
     except ValueError:
         pass
     raise WrongSettings.because(f"{name} must be a correct address that begins with http:// or https://.")

@@ -176,13 +176,14 @@ class _Visit:
 
     def _do(self) -> None:
         location = locations.location(self.seen.name)
+        location.refuse_backups()
         key = keys.key_for(location.name)
         self._look(location)
         if key is None:
             self._refuse_clear()
         for name in [*map(parse, self._copies)]:
             self._remove_superseded(location, name)
-        photos = PhotoCopies(location)
+        photos = PhotoCopies(location, self._good_before())
         lacking = [backup for backup in self._work.wanted if self._lacks(backup, key)]
         photos.complete(self._copies, [backup for backup in self._work.wanted if backup not in lacking])
         for backup in lacking:
@@ -289,8 +290,17 @@ class _Visit:
         copies = [name for name in copies if self._is_usable(name.text) or backup.is_locked]
         if key is not None:
             copies = [name for name in copies if name.key_id]
-        last = facts.proofs_of(backup.facts).get(self.seen.name, {})
-        return not copies or last.get("verdict") == "failed"
+        return not copies or self._has_failed(backup)
+
+    def _has_failed(self, backup: StoredBackup) -> bool:
+        """Tell whether the last proof of the copy of a backup failed."""
+        return facts.proofs_of(backup.facts).get(self.seen.name, {}).get("verdict") == "failed"
+
+    def _good_before(self) -> dict[str, StoredBackup]:
+        """Return the copies that were good before this visit, whatever the location lists now: name -> backup."""
+        names = {text for text, content in self.known.items() if not content.is_damaged} | self.before.gone
+        backups = {text: self._work.known.get(parse(text).identity) for text in sorted(names)}
+        return {text: backup for text, backup in backups.items() if backup and not self._has_failed(backup)}
 
     # -- sending ---
 
@@ -320,10 +330,9 @@ class _Visit:
         name = parse(backup.copies[LOCAL])
         with kept.open_backup(name.text, LOCAL) as clear, tempfile.TemporaryFile() as sealed:
             file: BinaryIO = clear
-            is_failed = facts.proofs_of(backup.facts).get(self.seen.name, {}).get("verdict") == "failed"
             try:
                 with keys.unlocked(clear) as archive:
-                    photos.send(archive, archive.key or key, anew=is_failed)
+                    photos.send(archive, archive.key or key, anew=self._has_failed(backup))
                     if key is not None and not name.key_id:
                         encrypt(archive, cast(BinaryIO, sealed), key)
                         name = parse(f"{name.identity}_{key.id}.zip")
@@ -346,8 +355,9 @@ class _Visit:
             except CannotRead as error:
                 self._limits[error.code] = error.message
             except BaseException:
-                with suppress(BackupError):
-                    location.delete(name.path)  # a damaged copy must not look like a good one
+                if name.text not in self._good_before():  # else the location may only list and read wrongly
+                    with suppress(BackupError):
+                        location.delete(name.path)  # a damaged copy must not look like a good one
                 raise
             if self.seen.name in facts.proofs_of(backup.facts):  # of the file that this one replaces
                 self.replaced.append(backup.name)
@@ -449,6 +459,7 @@ class _Visit:
             is_lasting=state is State.FAILED,
             copies=self._copies,
             limits=self._limits,
+            gone=frozenset(),
         )
 
     def failed(self, message: str) -> Seen:
@@ -466,6 +477,7 @@ class _Visit:
             is_lasting=is_over or self.seen.is_lasting,
             copies=dict(self._copies),
             limits=dict(self._limits),
+            gone=(self.before.gone | self._good_before().keys() & {*self._gone}) - self._copies.keys(),
         )
 
 

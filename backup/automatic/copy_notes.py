@@ -3,7 +3,8 @@ pinned, so that no rule removes these, and which show losses that nobody has acc
 
 Beside such a copy lies a small JSON file, as beside the backup in BACKUP_ROOT: `{"pinned": false, "shrunk": […]}`, see
 `guard.noted`. Where BACKUP_ROOT says something, that is right. Where it says nothing, since it was lost, the file is.
-Earlier versions only noted `{"pinned": true}`.
+Earlier versions only noted `{"pinned": true}`. A file that does not say whether the backup is pinned is not ours, such
+as one that came with a copy of BACKUP_ROOT: it says nothing, and stays as it is.
 """
 
 from __future__ import annotations
@@ -35,7 +36,10 @@ class CopyNotes:
         texts = (f"{name.removesuffix(_SUFFIX)}.zip" for name in names if name.endswith(_SUFFIX))
         #: The identities of the backups whose file lets nobody read it.
         self._unreadable: set[str] = set()
-        self._found = {name.identity: self._read(name.identity) for name in parsed(texts)}
+        found = {name.identity: self._read(name.identity) for name in parsed(texts)}
+        self._found = {identity: note for identity, note in found.items() if "pinned" in note}
+        #: The identities of the backups whose file is another one, as BACKUP_ROOT has them. It stays as it is.
+        self._others = found.keys() - self._found.keys()
 
     def _read(self, identity: str) -> Mapping[str, Any]:
         content: Any = None
@@ -52,7 +56,7 @@ class CopyNotes:
         """Return what the location says of a backup, and the facts in BACKUP_ROOT say nothing of, as facts."""
         there = self._found.get(identity, {})
         said: dict[str, Any] = {}
-        if "pinned" not in facts and there.get("pinned", bool(there)) is not False:
+        if "pinned" not in facts and there.get("pinned", False) is not False:
             said["pinned"] = True
         if guard.SHRUNK not in facts:
             said |= guard.as_facts(guard.open_losses(there))
@@ -63,12 +67,15 @@ class CopyNotes:
 
         `facts`: identity -> the facts about the backup, of all that have a copy there. `unread`: the identities of
         those of which nothing is known yet but that there is a copy, so that their files stay. Returns the names of
-        files that the location does not let be replaced. Raises `LocationFailed`.
+        files that cannot be replaced. Raises `LocationFailed`.
         """
         wanted = {identity: note for identity in sorted(facts) if (note := _note_of(facts[identity]))}
         denied = []
         for identity, note in wanted.items():
             if self._found.get(identity) == note or identity in self._unreadable:
+                continue
+            if identity in self._others:
+                denied.append(f"{identity}{_SUFFIX}")
                 continue
             try:
                 self._location.send(_path(identity), io.BytesIO(json.dumps(note).encode()))

@@ -4,7 +4,7 @@ it, and is removed after the last one."""
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from typing import BinaryIO, cast
 
@@ -31,10 +31,14 @@ from .read_back import is_sample_same, not_what_was_sent
 
 
 class PhotoCopies:
-    """The photos in a location, during one visit. Methods raise `LocationFailed` if the location fails."""
+    """The photos in a location, during one visit. Methods raise `LocationFailed` if the location fails.
 
-    def __init__(self, location: locations.Location) -> None:
+    `good_before`: the copies that were good there before: name -> backup.
+    """
+
+    def __init__(self, location: locations.Location, good_before: Mapping[str, StoredBackup]) -> None:
         self._location = location
+        self._good_before = good_before
         self._here = {path.rpartition("/")[2] for path in files.names_in(PHOTOS)}
         self._there: set[str] = set()
         self._is_listed = True
@@ -59,7 +63,7 @@ class PhotoCopies:
             with kept.open_backup(local.text, kept.LOCAL) as file, keys.unlocked(file) as archive:
                 key = archive.key or keys.of_id(copy.key_id)
                 if not self._is_listed:  # photos are sent before the copy, so they are there
-                    self._there |= {stored_name(p.sha256, key) for p in archive.metadata.photos.values()}
+                    self._there |= _names_of(archive, key)
                 self.send(archive, key)
         except (NoSuchBackup, InvalidBackup, KeyNeeded, EncryptionUnavailable) as error:
             logger.warning("the photos of %s are not looked at: %s", local.text, error.code)
@@ -123,10 +127,24 @@ class PhotoCopies:
             except NoSuchBackup:  # it took the file, and does not have it
                 is_same = False
             if not is_same:
-                with suppress(LocationFailed):
-                    self._location.delete(path)
+                if not self._was_good(name):  # else the location may only list and read wrongly
+                    with suppress(LocationFailed):
+                        self._location.delete(path)
                 raise not_what_was_sent(self._location)
         self._there.add(name)
+
+    def _was_good(self, name: str) -> bool:
+        """Tell whether one of the copies that were good before has a photo, as far as the backups here tell."""
+        for text, backup in self._good_before.items():
+            if backup.is_local:
+                with (
+                    suppress(NoSuchBackup, InvalidBackup, KeyNeeded, EncryptionUnavailable),
+                    kept.open_backup(backup.copies[kept.LOCAL], kept.LOCAL) as file,
+                    keys.unlocked(file) as archive,
+                ):
+                    if name in _names_of(archive, archive.key or keys.of_id(parse(text).key_id)):
+                        return True
+        return False
 
     def tidy(self, copies: Collection[str]) -> None:
         """Remove the photos that no copy in the location names any more. `copies`: the names of all copies there.
@@ -147,3 +165,8 @@ class PhotoCopies:
                 if name.partition("_")[2].removesuffix(".zip") not in named.locked:
                     self._location.delete(f"{PHOTOS}/{name}")
                     self._there.discard(name)
+
+
+def _names_of(archive: Archive, key: Key | None) -> set[str]:
+    """Return the names of the photos of a backup, encrypted with a key if there is one."""
+    return {stored_name(photo.sha256, key) for photo in archive.metadata.photos.values()}

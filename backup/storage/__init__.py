@@ -13,6 +13,7 @@ its own there, `site_…`, named by the id in its database (see `database.memo`)
 | `photos/CHECKSUM`, `photos/DIGEST_KEYID.zip` | a photo of kept backups, unencrypted or encrypted | `photos` |
 | `safety/before_20261123T143022.123456Z_STATE.zip` | a safety copy of version 0.1 | `kept` |
 | `restores/RANDOM.json` | the progress of a restore, and how it ended | `state` |
+| `restores/RANDOM.json`, for a moment | what shows that a location is this very place | `locations` |
 | `placed/20261123T143022.123456Z_RANDOM.json` | the photos that a restore put where the host has its own | `placed` |
 | `last/backup.json` | when the last backup was made, and by whom | `state` |
 | `last/automatic.json` | how the last automatic backup went | `state` |

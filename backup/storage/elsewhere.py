@@ -44,7 +44,7 @@ class Seen:
     `is_lasting`: whether it failed at every try. `copies`: name of a kept backup there -> its content. `limits`: what
     the location does not allow, as code of the error -> sentence. `address`: a digest of its address, by which another
     address of the same name is noticed. `key_ids`: of the keys with which copies are encrypted there, or were where the
-    location was before.
+    location was before. `gone`: the names of good copies that the last visits, which failed, did not find.
     """
 
     name: str
@@ -58,6 +58,7 @@ class Seen:
     limits: Mapping[str, str] = field(default_factory=dict)
     address: str = ""
     key_ids: Set[str] = frozenset()
+    gone: Set[str] = frozenset()
 
     @property
     def due(self) -> dt.datetime | None:
@@ -147,6 +148,7 @@ def _as_json(entry: Seen) -> dict[str, Any]:
         "limits": dict(entry.limits),
         "address": entry.address,
         "key_ids": sorted(entry.key_ids),
+        "gone": sorted(entry.gone),
     }
 
 
@@ -166,6 +168,7 @@ def _parse(name: str, address: str, content: Any) -> Seen:
                 dict(content["limits"]),
                 address,
                 _key_ids(content),
+                frozenset(name.text for name in parsed(content.get("gone", ()))),
             )
     return Seen(name, key_ids=_key_ids(content))
 

@@ -215,9 +215,21 @@ def was_changed() -> LocationFailed:
     return LocationFailed(_("What was written there comes back as something else."))
 
 
+def did_not_arrive() -> LocationFailed:
+    """Return the error for a file that a place has taken, and does not have."""
+    return LocationFailed(_("What was written there is not there afterwards."))
+
+
 def no_such_folder() -> WrongAddress:
     """Return the error for a folder that is missing, and cannot be made."""
     return WrongAddress(_("The folder in its address does not exist, and cannot be made."))
+
+
+def of_backups() -> WrongAddress:
+    """Return the error for a place that is BACKUP_ROOT itself."""
+    return WrongAddress(
+        _("Its folder is that of the backups themselves (BACKUP_ROOT), so a copy there would be none.")
+    )
 
 
 def cannot_work_now(code: object) -> Unreachable:

@@ -27,7 +27,7 @@ from ...exceptions import NotMounted, StorageFailed, WrongAddress
 from .. import files
 from ..atomic import atomic_write, sweep
 from ..bounded import Activity
-from .client import CHUNK, HIDDEN, Client, fetched, listed
+from .client import CHUNK, HIDDEN, Client, fetched, listed, of_backups
 
 #: The name of the marker. Its content is for people.
 MARKER = "babybuddy-backup.txt"
@@ -45,11 +45,7 @@ class Folder(Client):
 
     def __init__(self, path: Path) -> None:
         if _is_of_backups(path):
-            raise WrongAddress(
-                _(
-                    "Its folder is that of the backups themselves (BACKUP_ROOT), so a copy there would be none."
-                )
-            )
+            raise of_backups()
         self.folder = self._path = path
         self._swept: set[Path] = set()
 
@@ -151,7 +147,10 @@ def _is_of_backups(path: Path) -> bool:
     with suppress(StorageFailed), files.storage_errors():  # if their storage is wrong, that is said elsewhere
         storage = files.storage()
         if isinstance(storage, FileSystemStorage):
-            return Path(storage.location).resolve() == path.resolve()
+            root = Path(storage.location)
+            with suppress(OSError):  # it is not there yet
+                return root.samefile(path)  # by whatever mount it is reached
+            return root.resolve() == path.resolve()
     return False
 
 

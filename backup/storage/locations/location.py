@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, TypeVar, cast
 
+from django.core.files.base import ContentFile
 from django.utils.translation import gettext as _
 
 from ...conf import conf
@@ -25,6 +26,7 @@ from ...exceptions import (
     NoSuchBackup,
     NoSuchLocation,
     Slow,
+    StorageFailed,
     Unreachable,
     WrongAddress,
 )
@@ -40,7 +42,7 @@ from ..bounded import (
     patience,
 )
 from ..keys import key_for
-from .client import Client, does_not_work, no_such_folder, was_changed
+from .client import Client, did_not_arrive, does_not_work, no_such_folder, of_backups, was_changed
 from .clients import client_of, kind_of
 
 T = TypeVar("T")
@@ -152,11 +154,30 @@ class Location:
         with self._words(CannotDelete):
             self._ask(lambda client, _activity: client.delete(path))
 
+    def refuse_backups(self) -> None:
+        """Raise `WrongAddress` if this is BACKUP_ROOT itself, reached in another way, such as by another mount or SFTP.
+
+        If so, a new file in BACKUP_ROOT is there, too. Nothing is written to the location.
+        """
+        name, content = f"{files.RESTORES}/{secrets.token_hex(16)}.json", secrets.token_bytes(16)
+        try:
+            files.put(name, ContentFile(content), is_one_of_many=True, seconds=ANSWER)
+        except StorageFailed:
+            return  # then nobody could write to it as a location, either
+        try:
+            with suppress(NoSuchBackup, CannotRead):
+                if self.read_part(name, 0, len(content)) == content:
+                    raise WrongAddress(self._sentence(of_backups().message))
+        finally:
+            with suppress(StorageFailed):  # it expires
+                files.delete(name)
+
     def test(self) -> list[Denied]:
         """Write a small file, read it back and delete it, with short time limits. Raises `LocationFailed`.
 
         Returns errors for what the location does not allow, such as deleting, though copies can be made.
         """
+        self.refuse_backups()
         limits: list[Denied] = []
         name, content = f"test/{secrets.token_hex(8)}.txt", secrets.token_bytes(1000)
         self.send(name, io.BytesIO(content), ANSWER)
@@ -166,9 +187,7 @@ class Location:
         except CannotRead as error:
             limits.append(error)
         except NoSuchBackup as error:
-            raise LocationFailed(
-                self._sentence(_("What was written there is not there afterwards."))
-            ) from error
+            raise LocationFailed(self._sentence(did_not_arrive().message)) from error
         for act in (self.names, lambda: self.delete(name)):
             try:
                 act()

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from ..atomic import PARTIAL
 from ..bounded import Activity
-from .client import HIDDEN, Client
+from .client import HIDDEN, Client, did_not_arrive
 
 #: Seconds after which an incomplete file is taken for one of a process that was killed.
 ABANDONED = 24 * 3600
@@ -48,7 +48,7 @@ class Renaming(Client):
         partial = self._partial(folder, bare)
         try:
             self._put(partial, file)
-            self._rename(partial, name)
+            self._move(partial, name)
         except BaseException:
             with suppress(Exception):  # the first error is the one to report
                 self.delete(partial)
@@ -64,13 +64,20 @@ class Renaming(Client):
             before, after = self._partial(folder, "test"), self._partial(folder, "test")
             self._put(before, io.BytesIO())
             try:
-                self._rename(before, after)
+                self._move(before, after)
                 self._can_rename = True
             except PermissionError:
                 self._can_rename = False
             with suppress(PermissionError):
                 self.delete(after if self._can_rename else before)
         return self._can_rename
+
+    def _move(self, partial: str, name: str) -> None:
+        """Rename a file that was just written. Raises `PermissionError`, and `LocationFailed` if it is not there."""
+        try:
+            self._rename(partial, name)
+        except FileNotFoundError:
+            raise did_not_arrive() from None
 
     def _partial(self, folder: str, bare: str) -> str:
         """Return a temporary name for a file, which contains the present time."""

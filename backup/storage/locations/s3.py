@@ -54,6 +54,8 @@ _SHOWN = re.compile(r"(?=.*[a-z])[A-Z][A-Za-z.]{1,39}|[0-9]{3}", re.ASCII)
 _LONGEST_ANSWER = 4 * 1024 * 1024
 #: Elements that it may have. A list of 1,000 names, the most that S3 sends at once, has some 10,000.
 _MOST_ELEMENTS = 50_000
+#: Of these, a list has at least one, however empty it is, and of whichever version.
+_IN_EVERY_LIST = {"IsTruncated", "KeyCount", "Name"}
 
 
 class S3(Client):
@@ -148,6 +150,8 @@ class S3(Client):
             pages = self._asked().get_paginator("list_objects_v2")
             for page in pages.paginate(Bucket=self._address.host, Prefix=prefix, Delimiter="/"):
                 activity.check()
+                if _IN_EVERY_LIST.isdisjoint(page):  # botocore takes any XML for an empty list
+                    raise _no_s3()
                 yield page
 
     def delete(self, name: str) -> None:
@@ -229,7 +233,7 @@ class _ShortAnswer:
             size += len(chunk)
             if size > _LONGEST_ANSWER or not check.passes(chunk):
                 self._raw.close()
-                raise WrongAddress(_("What answers at its address does not speak S3."))
+                raise _no_s3()
             if time.monotonic() > until:
                 self._raw.close()
                 raise TimeoutError
@@ -265,6 +269,10 @@ class _Check:
             except (ExpatError, ValueError):  # botocore reads no more of it, either
                 self._is_at_end = True
         return not self._has_doctype and self._elements <= _MOST_ELEMENTS
+
+
+def _no_s3() -> WrongAddress:
+    return WrongAddress(_("What answers at its address does not speak S3."))
 
 
 def authorities() -> str | bool:

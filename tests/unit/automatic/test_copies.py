@@ -13,6 +13,7 @@ import pytest
 from core import models as core
 from django.contrib.auth.models import User
 from django.core import mail
+from django.core.files.base import ContentFile
 from django.core.management import CommandError, call_command
 from django.test import Client
 from freezegun import freeze_time
@@ -33,6 +34,7 @@ from backup.storage.locations.folder import Folder
 from tests.support.backups import restore, spoiled
 from tests.support.http import script, url
 from tests.support.matrices import again
+from tests.support.photos import picture
 from tests.support.processes import ask, hear, process
 from tests.support.snapshots import differences, snapshot
 
@@ -262,7 +264,8 @@ def test_safety_copies_stay_here(places):
     assert [path.name for path in there(places["nas"])] == [made.name]
 
 
-def test_what_was_sent_is_read_back(places, monkeypatch):
+def cut_off(monkeypatch):
+    """As by a server that takes only the beginning of a backup, and says nothing."""
     real = Folder.write
 
     def write(self, name, file, activity):
@@ -272,10 +275,63 @@ def test_what_was_sent_is_read_back(places, monkeypatch):
                 target.truncate(1000)
 
     monkeypatch.setattr(Folder, "write", write)
+
+
+def test_what_was_sent_is_read_back(places, monkeypatch):
+    cut_off(monkeypatch)
     run.run()
     assert states() == {"nas": "failed", "usb": "failed"}
     assert "not what was sent" in elsewhere.seen()["nas"].message
     assert there(places["nas"]) == [], "nor is it taken for a good one"
+
+
+@pytest.mark.parametrize("what", [["kept"], ["photos"], ["kept", "photos"]])
+def test_a_location_that_shows_something_else_loses_no_good_copy(one, at, monkeypatch, what):
+    """As a server does behind a page that answers in its place: it lists nothing, and what is read is not the file."""
+    photo = ContentFile(picture(), name="photo.png")
+    core.Note.objects.create(child=core.Child.objects.first(), note="photo", image=photo)
+    night(at("2026-11-01 03:00"))
+    before = {path: path.read_bytes() for path in one["nas"].rglob("*") if path.is_file()}
+    assert {"kept", "photos"} <= {path.parent.name for path in before}
+    with monkeypatch.context() as patch:
+        lie(patch, what)
+        for visit in (copies.copy, copies.copy, lambda: night(at("2026-11-02 03:00"))):
+            visit()
+            assert states() == {"nas": "failed"}
+            assert "not what was sent" in elsewhere.seen()["nas"].message
+            now = {path: path.read_bytes() for path in one["nas"].rglob("*") if path.is_file()}
+            assert before.items() <= now.items()
+    night(at("2026-11-03 03:00"))
+    assert states() == {"nas": "ok"}, "it has looked again"
+
+
+def test_a_copy_that_is_gone_and_comes_back_damaged_is_no_good_one(one, at, monkeypatch):
+    night(at("2026-11-01 03:00"))
+    there(one["nas"])[0].unlink()
+    with monkeypatch.context() as patch:
+        cut_off(patch)
+        for day in (2, 3):
+            night(at(f"2026-11-0{day} 03:00"))
+            assert states() == {"nas": "failed"}
+            assert not elsewhere.seen()["nas"].copies
+    night(at("2026-11-04 03:00"))
+    assert states() == {"nas": "ok"}
+    here = {path.name: path.read_bytes() for path in (conf.root / f"site_{site_id()}" / "kept").glob("*.zip")}
+    assert {path.name: path.read_bytes() for path in there(one["nas"])} == here
+
+
+def lie(patch, folders):
+    real = {name: getattr(Folder, name) for name in ("names", "read_part")}
+
+    def names(self, folder, activity):
+        return [] if folder.endswith(tuple(folders)) else real["names"](self, folder, activity)
+
+    def read_part(self, name, start, length):
+        is_other = name.split("/")[-2] in folders
+        return b"<html/>" if is_other else real["read_part"](self, name, start, length)
+
+    patch.setattr(Folder, "names", names)
+    patch.setattr(Folder, "read_part", read_part)
 
 
 # -- when ---
@@ -991,8 +1047,8 @@ def test_once_the_child_is_back_the_loss_before_the_disk_was_lost_is_over(one, s
     [
         "",
         "[]",
-        '{"shrunk": 7}',
-        '{"shrunk": [{"model": "child", "before": 1e400, "now": 0}]}',
+        '{"pinned": 7, "shrunk": 7}',
+        '{"pinned": null, "shrunk": [{"model": "child", "before": 1e400, "now": 0}]}',
         again('{"pinned": true}'),
     ],
 )
@@ -1006,6 +1062,23 @@ def test_what_else_a_note_beside_a_copy_says_is_that_it_is_pinned(one, settings,
         night(at(f"2026-11-0{day} 03:00"))
     assert of_day(one["nas"], 1, 3)
     assert kept.backups()[-1].pinned
+
+
+def test_facts_that_came_with_a_copy_of_the_backups_are_no_note(one, settings, at):
+    """Such as the label of a backup. They pin nothing, and nothing takes their place, which is said of a pin."""
+    settings.BACKUP_KEEP = "last=1"
+    made = night(at("2026-11-01 03:00"))
+    path = there_after(made, one["nas"])
+    path.write_text('{"label": "before the update"}')
+    kept.pin(made.name, True)
+    night(at("2026-11-02 03:00"))
+    assert states() == {"nas": "unknown"}
+    assert path.name in elsewhere.seen()["nas"].message
+    kept.pin(made.name, False)
+    night(at("2026-11-03 03:00"))
+    assert of_day(one["nas"], 3)
+    assert states() == {"nas": "ok"}
+    assert path.read_text() == '{"label": "before the update"}'
 
 
 def there_after(backup, folder):

@@ -609,6 +609,28 @@ def test_s3_lists_what_was_not_asked_for(s3_at):
         assert place.other_sites() == ["0123456789ab"]
 
 
+@pytest.mark.parametrize("act", ["names", "sites"])
+@pytest.mark.parametrize("body", [b"<html><body>Sign in</body></html>", b"<!DOCTYPE html><html/>", b""])
+def test_s3_a_page_is_no_empty_list(s3_at, trouble, act, body):
+    """Of a portal or a proxy in between, which answers in its place."""
+    pytest.importorskip("boto3")
+    with says(200, body) as port:
+        place = s3_at(f"s3://AKIAFAMILY:secret-one@b?endpoint_url=http://127.0.0.1:{port}")
+        trouble(acts(place)[act], WrongAddress, "does not speak S3")
+
+
+@pytest.mark.parametrize(
+    "said", ["<IsTruncated>false</IsTruncated>", "<KeyCount>0</KeyCount>", "<Name>b</Name>"]
+)
+def test_s3_an_empty_list(s3_at, said):
+    """Servers leave out one or the other, and some only know the first version of lists."""
+    pytest.importorskip("boto3")
+    body = f'<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{said}</ListBucketResult>'
+    with says(200, body.encode()) as port:
+        place = s3_at(f"s3://AKIAFAMILY:secret-one@b?endpoint_url=http://127.0.0.1:{port}")
+        assert (place.names(), place.other_sites()) == ([], [])
+
+
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 @pytest.mark.parametrize("act", ["send", "fetch", "names", "delete"])
 def test_s3_sends_elsewhere(s3_at, trouble, status, act):
@@ -750,6 +772,8 @@ def test_an_answer_that_swells(s3_at, kind, status, answer):
         ({"PUT": 403}, "send", Denied, "write"),
         ({"PUT": 503}, "send", Unreachable, "503"),
         ({"MKCOL": 301}, "send", WrongAddress, "elsewhere"),
+        ({"PUT": 201}, "send", LocationFailed, "not there afterwards"),
+        ({"MOVE": 404}, "send", LocationFailed, "not there afterwards"),
         ({"PROPFIND": 400}, "names", WrongAddress, "WebDAV"),
         ({"PROPFIND": 200}, "names", WrongAddress, "WebDAV"),
         ({"PROPFIND": 403}, "names", CannotList, "list"),

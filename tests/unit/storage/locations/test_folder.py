@@ -3,6 +3,7 @@
 import io
 import os
 import shutil
+import subprocess
 
 import pytest
 
@@ -84,3 +85,24 @@ def test_the_folder_of_the_backups_themselves_is_none(host_db, settings):
         with pytest.raises(WrongAddress, match="copy there would be none"):
             act()
     assert not (conf.root / MARKER).exists()
+
+
+@pytest.fixture
+def mounted(host_db, settings, tmp_path):
+    """BACKUP_ROOT, and another folder that it is mounted at, too: as by two volumes of a container."""
+    settings.BACKUP_ROOT = str(tmp_path / "backups")
+    there = tmp_path / "nas"
+    for folder in (conf.root, there):
+        folder.mkdir()
+    if subprocess.run(["mount", "--bind", conf.root, there], check=False, capture_output=True).returncode:
+        pytest.skip("may not mount here")
+    yield there
+    subprocess.run(["umount", there], check=True)
+
+
+def test_another_mount_of_it_is_none_either(mounted, settings):
+    settings.BACKUP_LOCATIONS = {"there": str(mounted)}
+    with pytest.raises(WrongAddress, match="copy there would be none"):
+        location("there").names()
+    settings.BACKUP_LOCATIONS = {"there": str(mounted / "inside")}
+    assert location("there").names() == [], "what is inside may be another disk"
