@@ -44,6 +44,8 @@ A subclass may define, if the engine needs it to be correct
 `begin_snapshot()`, `snapshot()`
     Run the first statements of a snapshot's transaction, so that all reads see the same moment, whatever others write,
     and values exactly (see `exact_session`). An engine whose readers block writers overrides `snapshot` as a whole.
+`given(connection)`
+    A context manager in which a connection is opened that is needed beside others. It may bound how long that takes.
 `exact_session()`
     A context manager in which values are read and written exactly, whatever settings the site's sessions have. It is
     entered for a restore as a whole, and again for its transaction.
