@@ -529,6 +529,51 @@ def test_what_was_not_read_yet_stays_pinned(one, settings, at, monkeypatch):
     assert [path.name[14:18] for path in there(one["nas"])] == ["1103", "1109", "1110"]
 
 
+def test_a_copy_is_compared_before_it_is_removed(one, settings, at):
+    """The copy is known, nothing is noted beside it, and the file in BACKUP_ROOT is gone."""
+    settings.BACKUP_KEEP = "last=2"
+    good = night(at("2026-11-01 03:00"))
+    night(at("2026-11-02 03:00"))
+    core.Child.objects.last().delete()
+    folder = conf.root / f"site_{site_id()}" / "kept"
+    for path in folder.iterdir():
+        path.unlink()
+    elsewhere.change(
+        "nas", lambda seen: replace(seen, copies={good.name: seen.copies[good.name]})
+    )  # as if the others were sent by somebody else
+    there(one["nas"])[1].unlink()
+    away(one["nas"])
+    night(at("2026-11-03 03:00"))
+    back(one["nas"])
+    night(at("2026-11-04 03:00"))
+    assert status.status().before == good.name
+    night(at("2026-11-05 03:00"))
+    assert of_day(one["nas"], 1, 3, 4, 5)
+    assert [loss.model for loss in status.status().losses] == ["core.child"]
+
+
+@pytest.mark.parametrize("trouble", ["no reading", "damaged"])
+def test_a_copy_that_cannot_be_read_is_not_removed(one, settings, at, monkeypatch, trouble):
+    settings.BACKUP_KEEP = "last=2"
+    for day in (1, 2):
+        night(at(f"2026-11-0{day} 03:00"))
+    (conf.root / f"site_{site_id()}" / "kept" / there(one["nas"])[0].name).unlink()
+    if trouble == "damaged":
+        damage(there(one["nas"])[0], "core/child")
+    else:
+        real = Folder.read_part
+
+        def read_part(self, name, start, length):
+            if "20261101" in name:
+                raise PermissionError(13, "denied")
+            return real(self, name, start, length)
+
+        monkeypatch.setattr(Folder, "read_part", read_part)
+    night(at("2026-11-03 03:00"))
+    assert of_day(one["nas"], 1, 2, 3)
+    assert states() == {"nas": "unknown"}
+
+
 @pytest.mark.parametrize("way_on", ["the old key", again("a new key")])
 def test_a_loss_is_noticed_if_the_keys_are_lost_too(one, settings, at, way_on):
     settings.BACKUP_KEEP = "last=1"
