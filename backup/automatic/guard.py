@@ -14,8 +14,8 @@ rule removes it: see `lost_without`.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, BinaryIO, TypeVar
@@ -49,8 +49,8 @@ FIFTH = 5
 SHRUNK = "shrunk"
 #: Who said, and when, that a loss is right. Older versions noted that beside the backup, for all losses together.
 ACCEPTED = "accepted"
-#: The labels of models of which newer backups need not have the records of this one: a superuser said so of a loss when
-#: this one was there already.
+#: Label of a model -> the names of the backups of which a superuser has said, when this one was there already, that it
+#: is right that their records are gone. So what this one has and they have is rightly gone, too.
 EXPECTED = "expected"
 #: Stands for the label of a model in the losses of photos.
 PHOTOS = "photos"
@@ -167,12 +167,28 @@ def _with_accepted(losses: Iterable[Loss], known: Iterable[Loss]) -> list[Loss]:
 def with_expected(facts: Mapping[str, Any], losses: Iterable[Loss]) -> dict[str, Any]:
     """Return the facts beside an older backup, with a note that a superuser said of these losses that they are right,
     so that each backup that has the same records does not ask again."""
-    return {**facts, EXPECTED: sorted({*_expected(facts), *(loss.model for loss in losses)})}
+    noted = {label: [*names] for label, names in expected(facts).items()}
+    for loss in losses:
+        if loss.backup and loss.backup not in noted.setdefault(loss.model, []):
+            noted[loss.model].append(loss.backup)
+    return {**facts, EXPECTED: noted}
 
 
-def _expected(facts: Mapping[str, Any]) -> set[str]:
-    entries = facts.get(EXPECTED)
-    return {entry for entry in entries if isinstance(entry, str)} if isinstance(entries, list) else set()
+def expected(facts: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return what is noted as `EXPECTED` beside a backup. Damaged entries are passed over."""
+    noted = facts.get(EXPECTED)
+    entries = noted.items() if isinstance(noted, dict) else ()
+    return {
+        label: [name for name in names if isinstance(name, str)]
+        for label, names in entries
+        if isinstance(names, list)
+    }
+
+
+def compared_with(backup: StoredBackup) -> list[str]:
+    """Return the names of the backups that tell which losses of this one are right, so that they stay as long as it."""
+    names = [name for names in expected(backup.facts).values() for name in names]
+    return [name for name in dict.fromkeys(names) if _identity(name) != backup.identity]
 
 
 def are_covered(losses: Iterable[Loss], shown: str) -> bool:
@@ -222,44 +238,51 @@ def _lost(loss: Loss) -> tuple[int, str]:
 def references(backups: Iterable[StoredBackup]) -> list[StoredBackup]:
     """Return the backups that a new one can be compared with: those that can be opened, and that show no losses
     themselves, unless a superuser has said that these are right."""
-    return [
-        backup
-        for backup in backups
-        if not (
-            backup.is_damaged or backup.is_locked or UNREADABLE in backup.facts or open_losses(backup.facts)
-        )
-    ]
+    return [backup for backup in filter(_can_be_opened, backups) if not open_losses(backup.facts)]
+
+
+def _can_be_opened(backup: StoredBackup) -> bool:
+    return not (backup.is_damaged or backup.is_locked or UNREADABLE in backup.facts)
 
 
 def found_in(file: BinaryIO) -> dict[str, Any]:
     """Return the losses that a new automatic backup shows, as facts. It is compared with the newest one that can be
-    opened and that shows no losses itself, wherever that is, and with those by which the losses were found that the
-    last backup shows. Raises `StorageFailed`.
+    opened, and, if that shows losses itself, with the newest that does not, wherever these are; and with those by which
+    the losses were found that the last backup shows. Raises `StorageFailed`.
     """
     backups = kept.backups(BackupKind.AUTOMATIC)
     found: list[Loss] = []
-    compared = ""
-    for backup in references(backups):
+    compared: set[str] = set()
+    for backup in filter(_can_be_opened, backups):
+        shows_losses = bool(open_losses(backup.facts))
+        if shows_losses and compared:
+            continue
         try:
-            lost = _compared_with(backup.name, file)
+            lost = _compared_with(backup.name, backup.facts, file)
         except LocationFailed as error:  # it is compared before it is removed: see `lost_without`
             logger.warning("a new backup cannot be compared with %s: %s", backup.name, error.code)
             continue
         if lost is not None:
-            found, compared = lost, backup.identity
-            break
+            found += lost
+            compared.add(backup.identity)
+            if not shows_losses:
+                break
     last = newest(backups)
     known = noted(last.facts) if last is not None else []
-    still = _still_lost([loss for loss in known if not loss.accepted], compared, file)
+    facts = {backup.name: backup.facts for backup in backups}
+    still = _still_lost([loss for loss in known if not loss.accepted], compared, facts, file)
     found = [*{loss.is_of: loss for loss in [*found, *still]}.values()]
     return as_facts(_with_accepted(found, known))
 
 
-def _still_lost(known: Sequence[Loss], compared: str, file: BinaryIO) -> list[Loss]:
+def _still_lost(
+    known: Sequence[Loss], compared: set[str], facts: Mapping[str, Mapping[str, Any]], file: BinaryIO
+) -> list[Loss]:
     """Return which of the losses that the last backup shows a new one shows as well: what was added since does not make
     up for what is gone. Where that cannot be told, the loss stays. Raises `StorageFailed`.
 
-    `compared`: the identity of the backup that the new one was compared with as a whole already; "" if with none.
+    `compared`: the identities of the backups that the new one was compared with as a whole already. `facts`: name of a
+    backup -> the facts beside it.
     """
     found: list[Loss] = []
     for name in dict.fromkeys(loss.backup for loss in known):
@@ -270,8 +293,8 @@ def _still_lost(known: Sequence[Loss], compared: str, file: BinaryIO) -> list[Lo
         with suppress(LocationFailed):
             if name:
                 lost = compare(partial(_not_back, of_it), name, file)
-            if name and _identity(name) != compared:
-                more = _compared_with(name, file)
+            if name and _identity(name) not in compared:
+                more = _compared_with(name, facts.get(name, {}), file)
         found += [*(of_it if lost is None else lost), *(more or ())]
     return found
 
@@ -294,8 +317,8 @@ def _not_back(known: Iterable[Loss], before: Archive, now: Archive) -> list[Loss
     return lost
 
 
-def _compared_with(name: str, file: BinaryIO) -> list[Loss] | None:
-    return compare(lambda then, today: losses(then, today, name), name, file)
+def _compared_with(name: str, facts: Mapping[str, Any], file: BinaryIO) -> list[Loss] | None:
+    return compare(lambda then, today: losses(then, today, name, facts), name, file)
 
 
 def compare(comparison: Callable[[Archive, Archive], T], name: str, file: BinaryIO) -> T | None:
@@ -312,8 +335,7 @@ def compare(comparison: Callable[[Archive, Archive], T], name: str, file: Binary
 
 
 def lost_without(name: str, facts: Mapping[str, Any], file: BinaryIO, newest: str) -> list[Loss]:
-    """Return what would be lost without an older backup: what it has and the newest one lacks, if it is as much as for
-    `losses`, and no superuser has said that this is right. The records are compared, not only how many there are.
+    """Return what would be lost without an older backup: what the newest one lacks of it.
 
     `name`, `facts`, `file`: of the older backup, wherever it is. `newest`: the name of the newest automatic backup in
     BACKUP_ROOT. Raises one of `CANNOT_OPEN`, `StorageFailed`.
@@ -323,44 +345,54 @@ def lost_without(name: str, facts: Mapping[str, Any], file: BinaryIO, newest: st
         kept.open_backup(newest, kept.LOCAL) as source,
         keys.unlocked(source) as now,
     ):
-        lost = losses(before, now, name)
-        known, expected = {loss.model for loss in lost}, _expected(facts)
-        for label in before.metadata.models:
-            if babybuddy.is_care(label) and label in now.metadata.models and label not in known:
-                then, left = records_left(label, before, now)
-                if _are_many(then, left):
-                    lost.append(Loss(label, then, left, name))
-        return [loss for loss in lost if loss.model not in expected]
+        return losses(before, now, name, facts)
 
 
-def losses(before: Archive, now: Archive, name: str) -> list[Loss]:
-    """Return which models lost records: at least one child, or many records of care; and whether photos were lost.
+def losses(before: Archive, now: Archive, name: str, facts: Mapping[str, Any]) -> list[Loss]:
+    """Return of which models records are gone: at least one child, or many records of care; and whether photos are.
+    The records are compared, not only how many there are. What a superuser has said is right is not among them.
 
-    `name`: of the backup before. A model that is no longer in the backup at all, since an update of the host or
-    BACKUP_EXCLUDE removed it, is passed over. Raises `InvalidBackup`.
+    `name`, `facts`: of the backup before. A model that is no longer in the backup at all, since an update of the host
+    or BACKUP_EXCLUDE removed it, is passed over. Raises `InvalidBackup`, `StorageFailed`.
     """
-    fewer = []
-    for label, member in before.metadata.models.items():
-        if label not in now.metadata.models:
-            continue
-        then, today = member.records, now.metadata.models[label].records
+    labels = [
+        label for label in before.metadata.models if babybuddy.is_care(label) and label in now.metadata.models
+    ]
+    if before.metadata.includes_media and now.metadata.includes_media:  # else BACKUP_PHOTOS was switched off
+        labels.append(PHOTOS)
+    # There are more warnings than before if records still name the photos: then nobody took them away on purpose, the
+    # folder of photos may not be mounted, and a few are too many.
+    photos = 0 if len(now.metadata.warnings) > len(before.metadata.warnings) else MANY
+
+    def are_lost(label: str, then: int, left: int) -> bool:
         if label == babybuddy.CHILD:
-            then, today = records_left(label, before, now)
-            is_lost = today < then
-        else:
-            is_lost = babybuddy.is_care(label) and _are_many(then, today)
-        if is_lost:
-            fewer.append(Loss(label, then, today, name))
-    if (
-        before.metadata.includes_media and now.metadata.includes_media
-    ):  # BACKUP_PHOTOS may have been switched off
-        then, today = len(before.metadata.photos), len(now.metadata.photos)
-        # There are more warnings than before if records still name the photos: then nobody took them away on purpose,
-        # the folder of photos may not be mounted, and a few are too many.
-        are_named = len(now.metadata.warnings) > len(before.metadata.warnings)
-        if _are_many(then, today, 0 if are_named else MANY):
-            fewer.append(Loss(PHOTOS, then, today, name))
-    return fewer
+            return left < then
+        return _are_many(then, left, photos if label == PHOTOS else MANY)
+
+    found = []
+    for label in labels:
+        then, left = _left(label, before, now)
+        if not are_lost(label, then, left):
+            continue
+        rightly_gone = expected(facts).get(label, [])
+        if _identity(name) in map(_identity, rightly_gone):
+            continue
+        with ExitStack() as stack:
+            others = [*_opened(rightly_gone, stack)]
+            if not others or are_lost(label, *_left(label, before, now, *others)):
+                found.append(Loss(label, then, left, name))
+    return found
+
+
+def _opened(names: Iterable[str], stack: ExitStack) -> Iterator[Archive]:
+    """Yield those of the backups that can be opened."""
+    for name in names:
+        with suppress(LocationFailed, *CANNOT_OPEN):
+            yield stack.enter_context(keys.unlocked(stack.enter_context(kept.open_backup(name))))
+
+
+def _left(label: str, before: Archive, *others: Archive) -> tuple[int, int]:
+    return photos_left(before, *others) if label == PHOTOS else records_left(label, before, *others)
 
 
 def _are_many(then: int, today: int, many: int = MANY) -> bool:

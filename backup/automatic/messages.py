@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from django.utils import formats, timezone
@@ -19,7 +20,7 @@ from ..proof import Verdict
 from ..storage.content import Content
 from ..storage.elsewhere import Seen, State
 from ..storage.kept import StoredBackup
-from ..storage.names import parse
+from ..storage.names import parse, parsed
 from ..tables import describe
 from .guard import PHOTOS, Loss
 
@@ -132,14 +133,21 @@ def overdue(until: dt.datetime | None) -> str:
 
 
 def shrunk(losses: Sequence[Loss]) -> str:
-    """Return which models lost records, and how many photos are gone."""
+    """Return which models lost records, and how many photos are gone. If there are several losses of one model, found
+    by different backups, each has the day of that one."""
     called = names.model_names(loss.model for loss in losses if loss.model != PHOTOS)
-    lines = ", ".join(
-        f"{names.photos_in_words(loss.before)} → {names.grouped(loss.now)}"
-        if loss.model == PHOTOS
-        else f"{called[loss.model]} {names.grouped(loss.before)} → {names.grouped(loss.now)}"
-        for loss in losses
-    )
+    numbers = Counter(loss.model for loss in losses)
+    days = {name.text: _day(name.created) for name in parsed({loss.backup for loss in losses})}
+
+    def line(loss: Loss) -> str:
+        before = names.grouped(loss.before)
+        what = (
+            names.photos_in_words(loss.before) if loss.model == PHOTOS else f"{called[loss.model]} {before}"
+        )
+        day = days.get(loss.backup) if numbers[loss.model] > 1 else ""
+        return f"{what} → {names.grouped(loss.now)}" + (f" ({day})" if day else "")
+
+    lines = ", ".join(dict.fromkeys(map(line, losses)))
     return _(
         "Entries are fewer than in the backup before: %(losses)s. No old backup is removed until a superuser says that "
         "this is right."

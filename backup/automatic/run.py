@@ -13,7 +13,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -335,14 +335,17 @@ def _retain(ensure_alone: Callable[[], object]) -> str:
         ensure_alone()
     except Busy:
         return ""
+    tried: set[str] = set()
     try:
-        untold = _compare_again()
-        # Not during a restore (the next run deletes them then), nor while somebody pins one.
-        with suppress(Busy), database_of().lock(Job.RESTORE), files.noting():
-            for verdict in status.retention():
-                if not (verdict.stays or verdict.backup.name in untold):
-                    kept.delete_here(verdict.backup)
-                    logger.info("automatic backup %s removed by BACKUP_KEEP", verdict.backup.name)
+        while not _is_late() and (backup := _next_to_remove(tried)) is not None:
+            tried.add(backup.name)
+            if not _may_go(backup):
+                continue
+            # Not during a restore (the next run removes it then), nor while somebody pins it.
+            with suppress(Busy), database_of().lock(Job.RESTORE), files.noting():
+                if _next_to_remove(tried - {backup.name}) is not None:
+                    kept.delete_here(backup)
+                    logger.info("automatic backup %s removed by BACKUP_KEEP", backup.name)
         _remove_photos()
     except BackupError as error:
         return _("The backup was made, but old ones could not be removed. %(reason)s") % {
@@ -351,28 +354,30 @@ def _retain(ensure_alone: Callable[[], object]) -> str:
     return ""
 
 
-def _compare_again() -> set[str]:
-    """Compare the backups that are about to be removed with the newest one. What would be lost with them is noted, so
-    that nothing is removed. Returns the names of those of which that cannot be told. Raises `StorageFailed`."""
+def _next_to_remove(tried: Collection[str]) -> StoredBackup | None:
+    """Return the oldest backup that BACKUP_KEEP does not keep, except for those that were tried. Raises
+    `StorageFailed`."""
+    goes = [v.backup for v in status.retention() if not v.stays and v.backup.name not in tried]
+    return goes[-1] if goes else None
+
+
+def _may_go(backup: StoredBackup) -> bool:
+    """Tell whether the newest backup has what one has that is about to be removed. If it has not, that is noted, and
+    nothing is removed any more. Raises `StorageFailed`."""
     backups = kept.backups(BackupKind.AUTOMATIC)
     newest = status.newest(status.in_backup_root(backups), aware_now())
     noted = guard.newest(backups)
-    untold = set()
-    for verdict in status.retention():
-        backup = verdict.backup
-        if verdict.stays or newest is None or noted is None:
-            continue
-        try:
-            with kept.open_backup(backup.name, kept.LOCAL) as file:
-                lost = guard.lost_without(backup.name, backup.facts, file, newest.name)
-        except guard.CANNOT_OPEN as error:
-            logger.warning("%s cannot be compared with the newest, and stays: %s", backup.name, error.code)
-            untold.add(backup.name)
-            continue
-        if lost:
-            kept.change(noted.name, partial(guard.merged, found=guard.as_facts(lost)))
-            break
-    return untold
+    if newest is None or noted is None:
+        return False
+    try:
+        with kept.open_backup(backup.name, kept.LOCAL) as file:
+            lost = guard.lost_without(backup.name, backup.facts, file, newest.name)
+    except guard.CANNOT_OPEN as error:
+        logger.warning("%s cannot be compared with the newest, and stays: %s", backup.name, error.code)
+        return False
+    if lost:
+        kept.change(noted.name, partial(guard.merged, found=guard.as_facts(lost)))
+    return not lost
 
 
 def _remove_photos() -> None:

@@ -95,7 +95,7 @@ class Status:
     def notified(self) -> str:
         """A text for the state: if it differs from that of the last notice, people are notified."""
         state = "lossy" if self.is_lossy else self.state.value
-        losses = [f"{loss.model}:{loss.grade}" for loss in self.losses]
+        losses = sorted(f"{loss.model}:{loss.grade}" for loss in self.losses)
         return " ".join([state, *losses, *(seen.name for seen in self.lasting)])
 
     @property
@@ -118,7 +118,7 @@ class Status:
             },
             "next": self.next and self.next.isoformat(),
             "proof": self.proved and _proof_as_json(self.proved),
-            "shrunk": [loss.as_json() for loss in self.losses],
+            "shrunk": [loss.as_json() for loss in guard.in_short(self.losses)],
             "locations": [seen.as_json() for seen in self.locations],
         }
 
@@ -152,8 +152,7 @@ def _status() -> Status:
         return Status(State.FAILED, error.message, conf.schedule, locations=locations)
     last = newest(backups, now)
     until = good_until(last)
-    lost = guard.losses_now(backups)
-    losses = guard.in_short(lost)
+    losses = guard.losses_now(backups)
     failed = [backup for backup in backups if not is_good(backup)]
     proved = newest(failed or [backup for backup in backups if backup.proof], now)
     is_lossy = False
@@ -192,7 +191,7 @@ def _status() -> Status:
         next=max(now, schedule.next(until) if until else now) if schedule else None,
         losses=losses,
         before=guard.backup_before(backups, losses),
-        shown=json.dumps(guard.as_facts(lost)),
+        shown=json.dumps(guard.as_facts(losses)),
         proved=proved,
         locations=locations,
         is_lossy=is_lossy,
@@ -293,6 +292,7 @@ def retention_of(backups: Sequence[StoredBackup], site: str, halted: str) -> lis
         zone=babybuddy.user_timezone(None),
         now=aware_now(),
         halted=halted,
+        compared_with=guard.compared_with,
     )
 
 

@@ -108,8 +108,7 @@ def test_what_is_entered_since_does_not_make_up_for_what_is_gone(many, night, no
     for day in (3, 4):
         night(day)
     assert (now(4).state, now(4).before) == (State.SHRUNK, good.name)
-    left = before[0].now - 1  # but for what was entered that day
-    assert [(loss.before, loss.now) for loss in now(4).losses] == [(before[0].before, left)]
+    assert [(loss.before, loss.now) for loss in now(4).losses] == [(before[0].before, before[0].now)]
     assert days() == [1, 2, 3, 4]
     core.Note.objects.bulk_create(gone)
     night(5)
@@ -288,6 +287,123 @@ def test_what_is_accepted_is_asked_again_for_a_backup_that_was_away(
     assert (found.state, found.before) == (State.SHRUNK, first.name)
     assert "core.child" in [loss.model for loss in found.losses]
     assert 1 in days()
+
+
+def test_who_was_entered_and_lost_while_another_loss_was_open_is_a_loss_of_its_own(
+    night, now, at, settings, nightly
+):
+    settings.BACKUP_KEEP = "last=2"
+    leo = add_child("Leo")
+    night(1)
+    leo.delete()
+    night(2)
+    nora = add_child("Nora")
+    night(3)
+    last = night(4)
+    shown = now(4).shown
+    mail.outbox.clear()
+    nora.delete()
+    night(5)
+    assert [(loss.model, loss.before, loss.now) for loss in now(5).losses] == [("core.child", 3, 2)] * 2
+    assert "Children 3 → 2 (Nov. 4, 2026), Children 3 → 2 (Nov. 1, 2026)" in now(5).message
+    assert len(mail.outbox) == 1, "people are told of it"
+    assert now(5).as_json()["shrunk"] == [{"model": "core.child", "before": 3, "now": 2}]
+    with freeze_time(at("2026-11-05 12:00")):
+        answer = script(nightly.admin).post(url("acknowledge"), {"shown": shown})
+        assert answer.status_code == 409
+    for day in (6, 7):
+        night(day)
+    assert {1, 3, 4} <= {*days()}
+    assert last.name in {loss.backup for loss in now(7).losses}
+
+
+def test_what_is_accepted_covers_no_other_child_of_a_backup_that_comes_back(
+    night, now, at, settings, nightly, tmp_path
+):
+    settings.BACKUP_KEEP = "last=2"
+    mia, leo = add_child("Mia"), add_child("Leo")
+    good = night(1)
+    folder = Path(kept.local_path(good.name)).parent
+    back = away([*folder.iterdir()], tmp_path / "away")
+    mia.delete()
+    night(2)
+    leo.delete()
+    night(3)
+    assert now(3).state is State.SHRUNK
+    back()
+    with freeze_time(at("2026-11-04 12:00")):
+        acknowledge(nightly.admin)
+    for day in (5, 6):
+        night(day)
+    assert (now(6).state, now(6).before) == (State.SHRUNK, good.name)
+    assert 1 in days()
+    with freeze_time(at("2026-11-06 12:00")):
+        acknowledge(nightly.admin)
+    for day in (7, 8):
+        night(day)
+        assert now(day).state is State.OK
+    assert days() == [7, 8]
+
+
+def test_a_child_whose_name_and_birth_date_are_corrected_at_once_is_confirmed_once(
+    many, night, now, at, settings, nightly
+):
+    settings.BACKUP_KEEP = "last=3"
+    for day in (1, 2):
+        night(day)
+    core.Child.objects.filter(pk=many[0].child.pk).update(
+        first_name="Emma", last_name="X", birth_date="2020-02-02"
+    )
+    night(3)
+    assert [loss.model for loss in now(3).losses] == ["core.child"], "its entries are there"
+    with freeze_time(at("2026-11-03 12:00")):
+        acknowledge(nightly.admin)
+    for day in (4, 5, 6):
+        night(day)
+        assert now(day).state is State.OK
+    assert days() == [4, 5, 6]
+
+
+def test_what_tells_others_apart_stays_as_long_as_these(many, night, now, at, settings, nightly):
+    """Backups of months are compared with the one of the day by which a loss was found, which must not go before."""
+    settings.BACKUP_KEEP = "monthly=2,last=1"
+    with freeze_time(at("2026-10-31 03:00")):
+        run.run()
+    good = night(1)
+    core.Note.objects.filter(pk__in=[note.pk for note in many]).delete()
+    night(2)
+    with freeze_time(at("2026-11-02 12:00")):
+        acknowledge(nightly.admin)
+        assert now(2).state is State.OK
+    night(3)
+    assert days() == [1, 3, 31]
+    reasons = {v.backup.name: v.reasons for v in status.retention()}
+    assert reasons[good.name] == ("older ones are compared with it",)
+    settings.BACKUP_KEEP = "last=1"
+    night(4)
+    assert now(4).state is State.OK
+    assert days() == [4]
+
+
+def test_what_cannot_all_be_compared_in_time_goes_on_in_the_next_night(night, now, settings, monkeypatch):
+    settings.BACKUP_KEEP = "last=9"
+    for day in range(1, 7):
+        night(day)
+    settings.BACKUP_KEEP = "last=1"
+    calls = []
+
+    def is_late():
+        calls.append(1)
+        return len(calls) > 2
+
+    monkeypatch.setattr(run, "_is_late", is_late)
+    night(7)
+    assert days() == [3, 4, 5, 6, 7], "the oldest first"
+    assert now(7).state is State.OK
+    monkeypatch.undo()
+    settings.BACKUP_PROVE, settings.BACKUP_KEEP = "off", "last=1"
+    night(8)
+    assert days() == [8]
 
 
 def test_one_that_cannot_be_compared_stays_and_stops_no_other(night, now, settings, caplog):
