@@ -57,9 +57,8 @@ def write_backup(
         is_migrated = not schema.pending(history)
         # Apps that no backup holds may well be of a newer version.
         newer = schema.unknown_apps(history) & {table.app for table in tables}
-        site = (
-            memo.site_id()
-        )  # before the snapshot, during which a pooler may have no other connection to give
+        # Asked before the snapshot: during it, a pooler may have no other connection to give.
+        site = memo.site_id()
         with gc_paused(), nullcontext(snapshot) if snapshot else database.snapshot() as reader:
             metadata = Metadata(
                 timestamp=aware_now().astimezone(zone),

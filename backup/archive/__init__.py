@@ -56,6 +56,7 @@ __all__ = [
     "open_path",
     "parse_metadata",
     "photos_beside",
+    "site_limits",
     "split_lines",
     "text_of",
     "with_photos",
@@ -66,20 +67,22 @@ def open_archive(
     source: BinaryIO, *, edited: bool = False, lenient: bool = False, keys: Keys | None = None
 ) -> Archive:
     """Open a backup within the limits of the settings, with the photos that lie beside it: see `Archive`."""
-    return Archive(source, _limits(), edited=edited, lenient=lenient, keys=keys, photos=photos_beside(source))
+    return Archive(
+        source, site_limits(), edited=edited, lenient=lenient, keys=keys, photos=photos_beside(source)
+    )
 
 
 def open_growing(file: BinaryIO, content: Any, messages: Iterator[dict[str, Any]]) -> GrowingArchive:
     """Open a backup that is still written, within the limits of the settings: see `GrowingArchive`."""
-    return GrowingArchive(file, content, messages, _limits())
+    return GrowingArchive(file, content, messages, site_limits())
 
 
 def open_path(path: Path) -> BinaryIO:
     """Open a backup file, or the folder that one was unpacked to, within the limits of the settings."""
-    return folder.open_path(path, _limits())
+    return folder.open_path(path, site_limits())
 
 
-def _limits() -> Limits:
+def site_limits() -> Limits:
     """Return the limits of the settings. A wrong one keeps nobody from the backups that there are."""
     return Limits(
         uncompressed=if_right("max_uncompressed_size", MAX_UNCOMPRESSED_SIZE),

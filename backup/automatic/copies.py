@@ -110,9 +110,8 @@ def _note(visit: _Visit, outcome: Seen) -> None:
         return replace(outcome, copies=copies, next_try=current.next_try if was_asked else outcome.next_try)
 
     database_of().close_if_lost()  # a visit may take hours
-    if (
-        visit.newest is not None and visit.found
-    ):  # first: once the copies are known, none is compared with again
+    # First: once the copies are known, none is compared with again until it is about to be removed.
+    if visit.newest is not None and visit.found:
         with suppress(NoSuchBackup):
             kept.change(visit.newest.name, lambda facts: guard.merged(facts, visit.found))
     elsewhere.change(outcome.name, merged)

@@ -49,8 +49,8 @@ FIFTH = 5
 SHRUNK = "shrunk"
 #: Who said, and when, that a loss is right. Older versions noted that beside the backup, for all losses together.
 ACCEPTED = "accepted"
-#: Label of a model -> the names of the backups of which a superuser has said, when this one was there already, that it
-#: is right that their records are gone. So what this one has and they have is rightly gone, too.
+#: Label of a model -> names of backups. A superuser has confirmed, when this backup was there already, that it is right
+#: that records of those are gone. So it is right of the same records in this one.
 EXPECTED = "expected"
 #: Stands for the label of a model in the losses of photos.
 PHOTOS = "photos"
@@ -140,9 +140,11 @@ def losses_now(backups: Iterable[StoredBackup]) -> list[Loss]:
 
 
 def merged(facts: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the facts beside a backup, with the losses that were found since."""
-    losses = {loss.is_of: loss for loss in [*noted(found), *noted(facts)]}
-    return {**facts, **as_facts(losses.values())}
+    """Return the facts beside a backup, with the losses that were found since. If one was noted already, what was said
+    of it holds, unless more is gone now."""
+    known = noted(facts)
+    new = [loss for loss in _with_accepted(noted(found), known) if not loss.accepted]
+    return {**facts, **as_facts({loss.is_of: loss for loss in [*known, *new]}.values())}
 
 
 def with_accepted(
@@ -165,8 +167,8 @@ def _with_accepted(losses: Iterable[Loss], known: Iterable[Loss]) -> list[Loss]:
 
 
 def with_expected(facts: Mapping[str, Any], losses: Iterable[Loss]) -> dict[str, Any]:
-    """Return the facts beside an older backup, with a note that a superuser said of these losses that they are right,
-    so that each backup that has the same records does not ask again."""
+    """Return the facts beside an older backup, noting that a superuser has confirmed these losses, so that comparing
+    with it later does not raise them again."""
     noted = {label: [*names] for label, names in expected(facts).items()}
     for loss in losses:
         if loss.backup and loss.backup not in noted.setdefault(loss.model, []):

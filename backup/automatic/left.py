@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from typing import Any
+
+from django.apps import apps
 
 from .. import babybuddy
 from ..archive import Archive
-from ..site import tables_here
+from ..tables import Table
 
 
 def records_left(label: str, before: Archive, *others: Archive) -> tuple[int, int]:
@@ -24,21 +27,40 @@ def records_left(label: str, before: Archive, *others: Archive) -> tuple[int, in
     if label == babybuddy.CHILD:
         return then, len({key for children in same for key in children})
     names = _told_apart_by(label)
-    there = [Counter(_identity(record, names) for record in _records(label, other)) for other in others]
     left = 0
-    for record in _records(label, before):
-        for children, counter in zip(same, there, strict=True):
-            identity = _identity(record, names, children)
-            if counter[identity] > 0:
-                counter[identity] -= 1
-                left += 1
-                break
+    with ExitStack() as stack:
+        there = [
+            stack.enter_context(closing(_Bag(_identity(record, names) for record in _records(label, other))))
+            for other in others
+        ]
+        for record in _records(label, before):
+            pairs = zip(same, there, strict=True)
+            left += any(bag.take(_identity(record, names, children)) for children, bag in pairs)
     return then, left
 
 
+class _Bag:
+    """Hashable things, each as often as it was put in. They are in a temporary database, so that a million of them take
+    no more memory than a thousand."""
+
+    def __init__(self, things: Iterable[object]) -> None:
+        self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        self._database.execute("BEGIN")  # nothing is ever committed
+        self._database.execute("CREATE TABLE bag (thing INTEGER PRIMARY KEY, number INTEGER)")
+        sql = "INSERT INTO bag VALUES (?, 1) ON CONFLICT (thing) DO UPDATE SET number = number + 1"
+        self._database.executemany(sql, ((hash(thing),) for thing in things))
+
+    def take(self, thing: object) -> bool:
+        """Take one out. Returns False if there is none."""
+        sql = "UPDATE bag SET number = number - 1 WHERE thing = ? AND number > 0"
+        return self._database.execute(sql, [hash(thing)]).rowcount == 1
+
+    def close(self) -> None:
+        self._database.close()
+
+
 def photos_left(before: Archive, *others: Archive) -> tuple[int, int]:
-    """Return how many photos a backup has, and how many of them at least one of the others still has, maybe under other
-    names."""
+    """Do as `records_left` does for photos, which may have other names now."""
     there = {photo.sha256 for other in others for photo in other.metadata.photos.values()}
     photos = before.metadata.photos.values()
     return len(photos), sum(photo.sha256 in there for photo in photos)
@@ -70,10 +92,11 @@ def _same_children(before: Archive, other: Archive) -> dict[object, object]:
 
 def _told_apart_by(label: str) -> Sequence[str]:
     """Return the fields by which records of a model are told apart; () if only by their keys."""
-    for table in tables_here():
-        if table.label == label and len(sets := babybuddy.apart_by(table)) == 1:
-            return sets[0]
-    return ()
+    try:
+        sets = babybuddy.apart_by(Table(apps.get_model(label)))
+    except LookupError:  # the backups are of an app that is not installed any more
+        return ()
+    return sets[0] if len(sets) == 1 else ()
 
 
 def _identity(

@@ -1,8 +1,9 @@
 """A small file that says when the next backup is due, so that nobody has to ask the database or a remote storage.
 
 Every run writes it anew. It is only a shortcut: if it is missing, old or wrong, a run is started and finds out. It lies
-in BACKUP_ROOT, or, if that cannot be written to, in the folder for temporary files. One that is left there must not
-outlive that: at the next outage it would say that people were told.
+in BACKUP_ROOT, or, if that cannot be written to, in the folder for temporary files. A file there is removed once
+BACKUP_ROOT can be written to again. Otherwise it would be read at the next outage, and say that people had been
+notified of that one already.
 """
 
 from __future__ import annotations
@@ -64,7 +65,8 @@ class Outlook:
 
     @property
     def order(self) -> tuple[bool, float]:
-        """What is greater for a newer one. One of the future was written while the clock was wrong, so it is older."""
+        """The sort key: a newer outlook has a greater one. One dated in the future was written while the clock was
+        wrong, and counts as older than all others."""
         return (self.written <= time.time() + DRIFT, self.written)
 
     def is_due(self, now: dt.datetime) -> bool:

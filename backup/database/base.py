@@ -45,7 +45,7 @@ A subclass may define, if the engine needs it to be correct
     Run the first statements of a snapshot's transaction, so that all reads see the same moment, whatever others write,
     and values exactly (see `exact_session`). An engine whose readers block writers overrides `snapshot` as a whole.
 `given(connection)`
-    A context manager in which a connection is opened that is needed beside others. It may bound how long that takes.
+    A context manager around the opening of a further connection, see `another`. It may bound how long that takes.
 `exact_session()`
     A context manager in which values are read and written exactly, whatever settings the site's sessions have. It is
     entered for a restore as a whole, and again for its transaction.
@@ -77,7 +77,7 @@ A subclass may define, if the engine needs it to be correct
 `is_damage(error)`
     Tell whether an error of the driver means that the database is damaged, or lacks a table.
 `as_stored(column, value)`
-    What is read after a value was written, if it is equal, but not the same: see `tables.are_same`.
+    Return a value as it is read after it was written: equal, but perhaps not the same, see `tables.are_same`.
 `can_hold(column, value)`, `BOUNDED`
     Tell whether a plain value can be stored and read back unchanged; and the kinds with values that cannot. Such values
     are refused by name; `writer_of` must refuse them as well.

@@ -599,4 +599,7 @@ def _without_zeros(values: Sequence[Any]) -> Sequence[Plain]:
 
 def _in_64_bits(number: float) -> float:
     """Return a number of JSON as MySQL reads it again: whole ones beyond 64 bits are floats."""
-    return number if -(2**63) <= number < 2**64 else float(number)
+    if not -(2**63) <= number < 2**64:
+        with suppress(OverflowError):  # it cannot be stored at all
+            return float(number)
+    return number

@@ -251,15 +251,18 @@ class PostgreSQL(Database):
                 yield name
             finally:
                 jobs.discard(job)
-                with suppress(Error):  # it was lost
-                    holder.execute("ROLLBACK TO SAVEPOINT lock")  # which releases it
-                    holder.execute("RELEASE SAVEPOINT lock")
+                with suppress(Error):
+                    if holder.connection.connection is not None:  # else it was lost, and the lock with it
+                        holder.execute("ROLLBACK TO SAVEPOINT lock")  # which releases it
+                        holder.execute("RELEASE SAVEPOINT lock")
 
     @contextmanager
     def _holder(self) -> Iterator[tuple[PostgreSQL, set[Job]]]:
         """Open a transaction that holds locks, on a separate connection: a pooler may give each transaction another
         session, so that a lock of the session could end up with somebody else. Yields it, and the jobs whose locks it
-        holds. There is one for all locks of a thread, since a pooler may have few connections to give."""
+        holds. There is one for all locks of a thread, since a pooler may have few connections to give. So locks are
+        released in reverse order, and none is taken anew (see `EnsureHeld`) while one is held that was taken later.
+        """
         before = _holders.get(self.connection)
         if before is not None and before[0].is_usable():
             yield before
@@ -283,9 +286,9 @@ class PostgreSQL(Database):
 
     @contextmanager
     def given(self, connection: BaseDatabaseWrapper) -> Iterator[None]:
-        """Bound how long a connection is waited for, if it is one more: a pooler that has no other to give would let
-        everybody wait, for minutes. A timer ends the connection then, since neither the driver nor the server does.
-        """
+        """Bound how long a new connection is waited for while this thread already uses one: if a pooler has none left,
+        each would wait for the other, for minutes. After `LOCK_SECONDS`, a timer shuts the new one down, since neither
+        the driver nor the server does."""
         if self.connection not in _holders and not self.connection.in_atomic_block:
             yield
             return
@@ -726,7 +729,8 @@ REFERENCES = (
 )
 #: Arbitrary numbers, the same for all sites: an advisory lock belongs to one database.
 LOCKS = {Job.RESTORE: 0x62616279, Job.AUTOMATIC_BACKUP: 0x6261627A, Job.NOTE: 0x6261627B}
-#: How many further connections are needed at a time while a lock is held: one to write and one to read, or either.
+#: How many connections, beside the one that holds the lock, a job needs at the same time: a restore writes on one and
+#: reads on another, a backup only reads.
 FURTHER = {Job.RESTORE: 2, Job.AUTOMATIC_BACKUP: 1, Job.NOTE: 0}
 #: How many a pooler should have: those of a restore, and one for the pages.
 POOL = 4

@@ -93,7 +93,8 @@ class Session(ABC):
 
     @contextmanager
     def given(self, connection: BaseDatabaseWrapper) -> Iterator[None]:
-        """Open such a connection in the block, and run its first statement."""
+        """Open another connection (see `another`) in the block, and run its first statement. An engine may bound how
+        long that takes."""
         yield
 
     def is_usable(self) -> bool:

@@ -156,7 +156,8 @@ def _duration(microseconds: int | None) -> str | None:
 
 
 def json_as_stored(value: Plain, number: Callable[[Any], Plain]) -> Plain:
-    """Return JSON as the types of servers hold it: keys are sorted by their length. `number`: converts a number."""
+    """Return JSON as PostgreSQL's jsonb and MySQL's json give it back: keys are sorted by their length, then by their
+    bytes. `number`: converts a number."""
     if isinstance(value, dict):
         keys = sorted(value, key=lambda key: (len(key.encode()), key.encode()))
         return {key: json_as_stored(value[key], number) for key in keys}

@@ -44,7 +44,8 @@ def applied(database: Database) -> set[tuple[Any, ...]]:
 
 
 def load_history(connection: BaseDatabaseWrapper) -> MigrationLoader:
-    """Return what knows which migrations there are, and which are applied. That takes 5 ms. Raises `DatabaseError`."""
+    """Return Django's history of migrations: which there are, and which are applied. Load it once and pass it on.
+    Raises `DatabaseError`."""
     with _damage_is_an_error():
         return MigrationLoader(connection)
 

@@ -15,7 +15,7 @@ from django.urls import reverse
 from backup import access, babybuddy, services
 from backup.automatic import notices
 from backup.automatic import status as automatic_backups
-from backup.conf import conf
+from backup.conf import conf, if_right
 from backup.exceptions import BackupError, WrongSettings
 from backup.forms import RestoreForm
 from backup.presentation.kept import KeptInWords, kept_in_words
@@ -45,7 +45,7 @@ def front_page(
         "form": form,
         "details": details,
         "notice": notice,
-        "limit": _unless_wrong(lambda: conf.max_upload_size),
+        "limit": if_right("max_upload_size", None),
         "status": (status_now := automatic_backups.status()),
         "lacks_sender": notices.lacks_sender(),
         "locations": locations_in_words(status_now.locations),

@@ -21,8 +21,7 @@ from typing import Any, BinaryIO, TypeVar, cast
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 
-from ...archive import Limits
-from ...conf import conf
+from ...archive import site_limits
 from ...exceptions import (
     LibraryMissing,
     LocationFailed,
@@ -143,7 +142,8 @@ class _Copy:
     def __init__(self, file: Any, activity: Activity) -> None:
         self._file, self._activity = file, activity
         # Around what is in a backup are two headers for each entry.
-        self._left = conf.max_uncompressed_size + 2 * Limits(photos=conf.max_photos).directory_with_photos
+        most = site_limits()
+        self._left = most.uncompressed + 2 * most.directory_with_photos
 
     def write(self, content: bytes) -> int:
         self._activity.moved(len(content))
