@@ -77,6 +77,30 @@ def test_the_longest_notes_are_read_one_at_a_time(family, tmp_path, mode):
     assert taken < 200
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
+@pytest.mark.parametrize("mode", [again("overwrite"), "clear"])
+def test_many_accounts_are_read_few_at_a_time(family, tmp_path, mode):
+    """Long names of a few bytes in the file: all of them would take 80 MB."""
+
+    def change(records):
+        user, group = records["auth.user"][0], records["auth.group"][0]
+        wide = {"first_name": "🍼" * 150, "last_name": "🍼" * 150, "password": "🍼" * 128}
+        records["auth.user"] += [
+            {**user, "pk": 1000 + number, "fields": {**user["fields"], **wide, "username": f"u{number}"}}
+            for number in range(30_000)
+        ]
+        records["auth.group"] += [
+            {**group, "pk": 1000 + number, "fields": {**group["fields"], "name": f"{number}" + "🍼" * 140}}
+            for number in range(30_000)
+        ]
+
+    path = tmp_path / "backup.zip"
+    path.write_bytes(rewritten(take(), change).getvalue())
+    with process(JOB, mode, path) as child:
+        taken = int(hear(child)) / 1024
+    assert taken < 50
+
+
 SMALL_PICTURES = """
     import re, sys, threading
     from pathlib import Path
