@@ -123,9 +123,12 @@ def _tokens(
             for owner, key in current.items()
             if key not in displaced and names_then.get(owner) == names_here.get(owner)
         }
+    owners = {key: owner for owner, key in then.items()}
     for row in _rows_then(plan, table):
-        then = {owner: key for owner, key in then.items() if key != row[0]}
-        then[row[user]] = row[0]
+        then.pop(owners.pop(row[0], None), None)
+        if row[user] in names_then:
+            owners.pop(then.get(row[user]), None)
+            then[row[user]], owners[row[0]] = row[0], row[user]
     by_name = {names_here.get(owner): key for owner, key in current.items()}
     by_name_then = {names_then.get(owner): key for owner, key in then.items()}
     both = {*names_here.values()} & {*names_then.values()}
