@@ -172,7 +172,7 @@ def compression(info: zipfile.ZipInfo) -> int | None:
                 return None
             method_inside = method
         extra = extra[4 + length :]
-    return method_inside if info.compress_type == METHOD and info.compress_size >= OVERHEAD else None
+    return method_inside if info.compress_type == METHOD else None
 
 
 def raw(info: zipfile.ZipInfo) -> zipfile.ZipInfo:
@@ -190,7 +190,7 @@ class _Encrypted:
 
     def __init__(self, source: Readable, size: int, key: Key) -> None:
         self._source = source
-        self.left = size - OVERHEAD
+        self.left = max(size - OVERHEAD, 0)  # of one that was cut
         self._cipher, self._code, check = _keys_for(key, source.read(_SALT))
         self.fits = hmac.compare_digest(source.read(_CHECK), check)
 

@@ -90,8 +90,10 @@ def copy(halted: str = "", *, again: bool = False, user: Any = None) -> None:
 
 
 def _make(visit: _Visit, done: SimpleQueue[_Visit]) -> None:
-    visit.make()
-    done.put(visit)
+    try:
+        visit.make()
+    finally:
+        done.put(visit)  # in any case, since somebody waits for it
 
 
 def _note(visit: _Visit, outcome: Seen) -> None:
@@ -167,7 +169,7 @@ class _Visit:
                     log(f"{len(self._copies)} there now")
             except BackupError as error:
                 self.seen = self.failed(error.message)
-            except Exception as error:  # noqa: BLE001  in a thread, nobody else would see the error
+            except BaseException as error:  # noqa: BLE001  in a thread, nobody else would see the error
                 logger.exception("copying to %s failed", self.seen.name)
                 self.seen = self.failed(type(error).__name__)
             finally:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from bisect import insort
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 
 from django.contrib.auth import get_user_model
 from django.utils.translation import ngettext
@@ -31,13 +32,13 @@ def account_changes(plan: Plan, database: Database) -> AccountChanges:
     if users is None:
         return AccountChanges()
     name = _place(users, str(getattr(get_user_model(), "USERNAME_FIELD", "username")))
+    fold = _fold(database.folds_texts)
     current = {row[0]: row for row in _rows_here(database, users)}
-    then = {row[0]: row for row in _rows_then(plan, users)}
     names_here = {key: str(row[name]) for key, row in current.items()}
+    then, added = _counterparts(plan, users, name, current, names_here.values(), fold)
     names_then = {key: str(row[name]) for key, row in then.items()}
     if not plan.mode.clears:
         names_then = names_here | names_then
-    fold = _fold(database.folds_texts)
     if plan.mode.clears:  # a key may belong to another user afterwards
         by_name = {fold(names_then[key]): row for key, row in then.items()}
         both = [(row, by_name.get(fold(names_here[key]))) for key, row in current.items()]
@@ -46,7 +47,9 @@ def account_changes(plan: Plan, database: Database) -> AccountChanges:
         # Others have the same key only, and are replaced. Who is not in the backup may be in a group that is replaced.
         same = plan.matched.get(users.label, ())
         pairs = [(row, then.get(key, row)) for key, row in current.items() if key in same or key not in then]
-    groups_here, groups_then = _groups(plan, database)
+    of_groups = _place(users, "groups") if "groups" in users.names else None
+    in_groups = {group for row in current.values() for group in (row[of_groups] if of_groups else ())}
+    groups_here, groups_then = _groups(plan, database, in_groups, fold)
     group_names = [group for group, _permissions in groups_here.values()]
     permitted = {fold(group): permissions for group, permissions in groups_then.values()}
 
@@ -56,12 +59,11 @@ def account_changes(plan: Plan, database: Database) -> AccountChanges:
 
     def in_other_groups() -> list[str]:
         """Return the users whose groups have other names then. A key may belong to another group."""
-        if "groups" not in users.names:
+        if of_groups is None:
             return []
-        place = _place(users, "groups")
 
         def names_in(row: Row, groups: _Groups) -> set[Plain]:
-            return {fold(groups[key][0]) if key in groups else key for key in row[place]}
+            return {fold(groups[key][0]) if key in groups else key for key in row[of_groups]}
 
         return [
             str(old[name]) for old, new in pairs if names_in(old, groups_here) != names_in(new, groups_then)
@@ -77,7 +79,7 @@ def account_changes(plan: Plan, database: Database) -> AccountChanges:
             if permitted.get(fold(group), permissions) != permissions
         ),
         groups_removed=_not_among(group_names, permitted, fold),
-        added=_not_among(names_then.values(), names_here.values(), fold),
+        added=added,
         removed=_not_among(names_here.values(), names_then.values(), fold),
     )
 
@@ -105,7 +107,8 @@ def passwords_since(reader: RecordReader, database: Database, tables: Sequence[T
 def _tokens(
     plan: Plan, database: Database, names_here: dict[Plain, str], names_then: dict[Plain, str]
 ) -> list[str]:
-    """Return the names of the users whose token changes. `names_…`: key of a user -> name."""
+    """Return the names of the users whose token changes. `names_…`: key of a user -> name; `names_then` may lack users
+    of other names than those here."""
     table = plan.table(babybuddy.TOKENS)
     owner = babybuddy.SECRET_KEYS[babybuddy.TOKENS]
     if table is None or owner not in table.names:
@@ -120,26 +123,65 @@ def _tokens(
             for owner, key in current.items()
             if key not in displaced and names_then.get(owner) == names_here.get(owner)
         }
+    owners = {key: owner for owner, key in then.items()}
     for row in _rows_then(plan, table):
-        then = {owner: key for owner, key in then.items() if key != row[0]}
-        then[row[user]] = row[0]
+        then.pop(owners.pop(row[0], None), None)
+        if row[user] in names_then:
+            owners.pop(then.get(row[user]), None)
+            then[row[user]], owners[row[0]] = row[0], row[user]
     by_name = {names_here.get(owner): key for owner, key in current.items()}
     by_name_then = {names_then.get(owner): key for owner, key in then.items()}
     both = {*names_here.values()} & {*names_then.values()}
     return sorted(name for name in both if by_name.get(name) != by_name_then.get(name))
 
 
-def _groups(plan: Plan, database: Database) -> tuple[_Groups, _Groups]:
-    """Return the groups that are here, and those that are here after the restore."""
+def _groups(
+    plan: Plan, database: Database, keys: Set[Plain], fold: Callable[[str], str]
+) -> tuple[_Groups, _Groups]:
+    """Return the groups that are here, and those that are here after the restore, as far as these have the name or the
+    key of one here, or one of the `keys`."""
     table = plan.table(GROUPS)
     if table is None:
         return {}, {}
     name, permissions = _place(table, "name"), _place(table, "permissions")
+    current = {row[0]: row for row in _rows_here(database, table)}
+    names = [str(row[name]) for row in current.values()]
+    counterparts, _others = _counterparts(plan, table, name, {*current, *keys}, names, fold)
     here, then = (
-        {row[0]: (str(row[name]), row[permissions]) for row in rows}
-        for rows in (_rows_here(database, table), _rows_then(plan, table))
+        {key: (str(row[name]), row[permissions]) for key, row in rows.items()}
+        for rows in (current, counterparts)
     )
     return here, then if plan.mode.clears else here | then
+
+
+def _counterparts(
+    plan: Plan,
+    table: Table,
+    name: int,
+    keys: Collection[Plain],
+    names: Iterable[str],
+    fold: Callable[[str], str],
+) -> tuple[dict[Plain, Row], list[str]]:
+    """Return the rows after the restore that have one of the keys or names, by key, and the first of all other names,
+    sorted: one more than is said. `name`: the position of the name.
+
+    No more is held in memory: a small file may have any number of rows. Of those with the same name, which the database
+    refuses, the last one is returned.
+    """
+    names = {*map(fold, names)}
+    by_key: dict[Plain, Row] = {}
+    by_name: dict[str, Row] = {}
+    others: list[str] = []
+    for row in _rows_then(plan, table):
+        text = str(row[name])
+        if row[0] in keys:
+            by_key[row[0]] = row
+        if (folded := fold(text)) in names:
+            by_name[folded] = row
+        elif len(others) <= MAX_NAMED or text < others[-1]:
+            insort(others, text)
+            del others[MAX_NAMED + 1 :]
+    return {row[0]: row for row in [*by_name.values(), *by_key.values()]}, others
 
 
 def _fold(folds: bool) -> Callable[[str], str]:

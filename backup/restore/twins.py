@@ -32,7 +32,8 @@ def twins(table: Table, rows: Rows, records: int, at_once: int = AT_ONCE) -> lis
         if group in table.identities:
             continue  # no constraint, so there may be several
         fields = ", ".join(table.columns[place].name for place in group)
-        for row, other in _pairs(group, rows, 1 + records // at_once):
+        # Of a file with one record many times, no more than are named.
+        for row, other in islice(_pairs(group, rows, 1 + records // at_once), MAX_NAMED):
             reason = _("it has the same %(fields)s as %(model)s %(key)s, but no two may have the same") % {
                 "fields": fields,
                 "model": table.label,

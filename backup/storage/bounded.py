@@ -155,18 +155,21 @@ class _Worker:
 
     def __init__(self) -> None:
         self.work: queue.SimpleQueue[Callable[[], Any]] = queue.SimpleQueue()
-        self.outcome: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
+        self.outcome: queue.SimpleQueue[tuple[Any, Exception | None]] = queue.SimpleQueue()
         # A daemon thread: the process can end although one hangs.
         threading.Thread(target=self._run, name="storage", daemon=True).start()
 
     def _run(self) -> None:
         while True:
             work = self.work.get()
-            outcome: tuple[Any, BaseException | None]
+            outcome: tuple[Any, Exception | None]
             try:
                 outcome = work(), None
-            except BaseException as error:  # noqa: BLE001  raised again by who asked
+            except Exception as error:  # noqa: BLE001  raised again by who asked
                 outcome = None, error
+            except BaseException as error:  # noqa: BLE001  as above
+                # It would end whoever asked, as if the process were to end. Who handles errors says its name only.
+                outcome = None, type(type(error).__name__, (Exception,), {})()
             finally:
                 connections.close_all()  # a storage may keep its files in a database
             self.outcome.put(outcome)
@@ -179,6 +182,8 @@ os.register_at_fork(after_in_child=_idle.clear)  # threads do not survive a fork
 
 def bounded(work: Callable[[Activity], T], seconds: float, patience: Patience | None = None) -> T:
     """Run `work` in another thread, and return or raise what it returns or raises.
+
+    What is no `Exception`, such as `asyncio.CancelledError`, is raised as one of the same name.
 
     Raises `DoesNotAnswer` if nothing has moved for this many seconds, or `PageWaitsNoLonger` if the patience is at its
     end. `work` then goes on in its thread until it reports to its `Activity`, and its result is ignored.

@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
-import re
 import shutil
 import sqlite3
 import tempfile
@@ -83,7 +82,10 @@ def is_remote() -> bool:
 
 @contextmanager
 def storage_errors() -> Iterator[None]:
-    """Raise `StorageFailed` for whatever a storage raises: it may be third-party code."""
+    """Raise `StorageFailed` for whatever a storage raises: it may be third-party code.
+
+    Its text may have a password in it, so only what the system says of an error of its own is told.
+    """
     try:
         yield
     except BackupError:
@@ -100,21 +102,13 @@ def storage_errors() -> Iterator[None]:
                 "The server cannot store the file (%(reason)s). Check the free space and the "
                 "permissions of BACKUP_ROOT."
             )
-            % {"reason": error.strerror or _reason(error)}
+            % {"reason": error.strerror or type(error).__name__}
         ) from error
     except Exception as error:
         raise StorageFailed(
-            _("The storage “backups” of this site does not work (%(reason)s).") % {"reason": _reason(error)}
+            _("The storage “backups” of this site does not work (%(reason)s).")
+            % {"reason": type(error).__name__}
         ) from error
-
-
-def _reason(error: Exception) -> str:
-    """Return what a storage's error says, without a password."""
-    try:
-        text = f"{type(error).__name__}: {error}"
-    except Exception:  # noqa: BLE001  it may be third-party code, too
-        text = type(error).__name__
-    return re.sub(r"//[^/\s]*@", "//…@", text)[:300]
 
 
 def _bounded(work: Callable[[Activity], T], seconds: float) -> T:

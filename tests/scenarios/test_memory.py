@@ -77,6 +77,30 @@ def test_the_longest_notes_are_read_one_at_a_time(family, tmp_path, mode):
     assert taken < 200
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
+@pytest.mark.parametrize("mode", [again("overwrite"), "clear"])
+def test_many_accounts_are_read_few_at_a_time(family, tmp_path, mode):
+    """Long names of a few bytes in the file: all of them would take 80 MB."""
+
+    def change(records):
+        user, group = records["auth.user"][0], records["auth.group"][0]
+        wide = {"first_name": "🍼" * 150, "last_name": "🍼" * 150, "password": "🍼" * 128}
+        records["auth.user"] += [
+            {**user, "pk": 1000 + number, "fields": {**user["fields"], **wide, "username": f"u{number}"}}
+            for number in range(30_000)
+        ]
+        records["auth.group"] += [
+            {**group, "pk": 1000 + number, "fields": {**group["fields"], "name": f"{number}" + "🍼" * 140}}
+            for number in range(30_000)
+        ]
+
+    path = tmp_path / "backup.zip"
+    path.write_bytes(rewritten(take(), change).getvalue())
+    with process(JOB, mode, path) as child:
+        taken = int(hear(child)) / 1024
+    assert taken < 50
+
+
 SMALL_PICTURES = """
     import re, sys, threading
     from pathlib import Path
@@ -127,3 +151,19 @@ def test_long_rows_are_read_and_compared_as_others_are(filled, monkeypatch, byte
     assert [inspect(file, clear=clear).as_json()["changes"] for clear in (True, False)] == plans
     restore(file, clear=True)
     assert checksums_of(take()) == checksums_of(file)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
+@pytest.mark.parametrize("mode", [again("overwrite"), "clear"])
+def test_of_many_records_with_the_same_values_few_are_held(family, tmp_path, mode):
+    """Only some are named."""
+
+    def change(records):
+        settings = records["babybuddy.settings"][0]
+        records["babybuddy.settings"] = [{**settings, "pk": 1000 + number} for number in range(60_000)]
+
+    path = tmp_path / "backup.zip"
+    path.write_bytes(rewritten(take(), change).getvalue())
+    with process(JOB, mode, path) as child:
+        taken = int(hear(child)) / 1024
+    assert taken < 40

@@ -259,6 +259,15 @@ def test_a_member_that_was_changed_is_damaged():
         assert "damaged" in refused_to_read(bytes(data))
 
 
+@pytest.mark.parametrize("name", ["core/note.json", "metadata.json"])
+@pytest.mark.parametrize("left", [0, 10, 20])
+def test_a_member_of_which_only_the_beginning_is_left_is_damaged(name, left):
+    file = encrypted()
+    data = bytearray(file.getvalue())
+    struct.pack_into("<I", data, place_of(data, name) + 20, left)
+    assert "damaged" in refused_to_read(bytes(data))
+
+
 def test_a_file_that_was_cut():
     """Its comment may be cut, since it is in README.txt, too; nothing else may be."""
     file = encrypted()

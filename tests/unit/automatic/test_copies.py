@@ -1,5 +1,6 @@
 """Copies of kept backups in locations: what goes there, encrypted or not, when it is tried again, and what stays."""
 
+import asyncio
 import datetime as dt
 import io
 import json
@@ -8,12 +9,14 @@ import threading
 import time
 import zipfile
 from dataclasses import replace
+from typing import ClassVar
 
 import pytest
 from core import models as core
 from django.contrib.auth.models import User
 from django.core import mail
 from django.core.files.base import ContentFile
+from django.core.files.storage import InMemoryStorage
 from django.core.management import CommandError, call_command
 from django.test import Client
 from freezegun import freeze_time
@@ -455,6 +458,57 @@ def test_one_that_takes_too_long_is_left_alone(places, settings, monkeypatch):
     assert states() == {"nas": "ok", "usb": "failed"}
     assert "BACKUP_AUTOMATIC_SECONDS" in elsewhere.seen()["usb"].message
     assert elsewhere.seen()["usb"].next_try is not None
+
+
+class Ending(InMemoryStorage):
+    """A storage whose library raises errors that would end a process. `errors`: one for each way to ask."""
+
+    errors: ClassVar = {}
+
+    def _save(self, name, content):
+        if error := self.errors.get("save"):
+            raise error
+        return super()._save(name, content)
+
+    def listdir(self, path):
+        if error := self.errors.get("list"):
+            raise error
+        return super().listdir(path)
+
+
+@pytest.mark.parametrize("step", ["save", "list"])
+@pytest.mark.parametrize("error", [asyncio.CancelledError, SystemExit, GeneratorExit, KeyboardInterrupt])
+def test_an_error_that_would_end_a_process_is_one_of_the_location(places, settings, monkeypatch, step, error):
+    settings.BACKUP_AUTOMATIC_SECONDS = 10
+    settings.STORAGES = {**settings.STORAGES, "ending": {"BACKEND": f"{__name__}.Ending"}}
+    settings.BACKUP_LOCATIONS = f"nas={places['nas']},cloud=storage:ending"
+    monkeypatch.setattr(Ending, "errors", {step: error()})
+    with run.time_limit():
+        assert run.run().made
+    assert states() == {"nas": "ok", "cloud": "failed"}
+    cloud = elsewhere.seen()["cloud"]
+    assert error.__name__ in cloud.message
+    assert cloud.next_try is not None
+    assert probe.test("cloud", None).state is Copies.FAILED
+    monkeypatch.setattr(Ending, "errors", {})
+    assert probe.test("cloud", None).state is not Copies.FAILED
+    copies.copy()
+    assert states() == {"nas": "ok", "cloud": "ok"}
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_location_whose_visit_cannot_even_fail_is_not_waited_for(places, settings, monkeypatch):
+    """Whatever goes wrong in its thread, it comes to its end."""
+    settings.BACKUP_AUTOMATIC_SECONDS = 10
+
+    class Connections:
+        def close_all(self):
+            raise SystemExit
+
+    monkeypatch.setattr(copies, "connections", Connections())
+    with run.time_limit():
+        run.run()
+    assert {*states().values()} == {"ok"}
 
 
 # -- what stays there ---

@@ -1,5 +1,7 @@
 """A restore says whose passwords, rights and tokens it changes."""
 
+import time
+
 import pytest
 from django.contrib.auth.models import Group, Permission, User
 from rest_framework.authtoken.models import Token
@@ -7,7 +9,7 @@ from rest_framework.authtoken.models import Token
 from backup import services
 from backup.exceptions import Forbidden
 from backup.options import RestoreMode, RestoreOptions
-from tests.support.backups import inspect, refused, restore, take
+from tests.support.backups import inspect, refused, restore, rewritten, take
 from tests.support.filling import fill
 from tests.support.snapshots import differences, snapshot
 
@@ -89,6 +91,63 @@ def test_groups_whose_permissions_change(small_site, clear):
     assert any(group.name in line for line in lines)
     assert any("night shift" in line and "removed" in line for line in lines) == clear
     assert not inspect(file, clear=clear).accounts
+
+
+def with_more_users(file, number, *, tokens=False):
+    """Return the backup with more users, with a token each."""
+
+    def change(records):
+        user = {**records["auth.user"][0]["fields"], "groups": [], "user_permissions": []}
+        token = records["authtoken.token"][0]["fields"]
+        for pk in range(1000, 1000 + number):
+            name = f"u{pk}"
+            records["auth.user"].append(
+                {"model": "auth.user", "pk": pk, "fields": {**user, "username": name}}
+            )
+            if tokens:
+                fields = {**token, "user": pk}
+                records["authtoken.token"].append(
+                    {"model": "authtoken.token", "pk": f"{pk:040x}", "fields": fields}
+                )
+        records["authtoken.token"].sort(key=lambda record: record["pk"])
+
+    return rewritten(file, change)
+
+
+@pytest.mark.parametrize("clear", [True, False])
+def test_of_many_who_come_the_first_are_named(small_site, clear):
+    plan = inspect(with_more_users(take(), 3000), clear=clear)
+    named = sorted(f"u{pk}" for pk in range(1000, 4000))[:20]
+    assert [*plan.accounts.added][:20] == named
+    assert any(line.endswith(f"{named[-1]}, ….") for line in plan.warnings)
+    assert (plan.accounts.removed, plan.accounts.tokens) == ([], [])
+
+
+@pytest.mark.parametrize("clear", [True, False])
+def test_many_tokens_take_no_longer_each(small_site, clear):
+    def taken(number):
+        file = with_more_users(take(), number, tokens=True)
+        began = time.process_time()
+        inspect(file, clear=clear)
+        return time.process_time() - began
+
+    taken(10)
+    assert taken(16_000) < 4 * taken(4_000) * 1.5
+
+
+@pytest.mark.parametrize("clear", [True, False])
+def test_tokens_that_are_exchanged(small_site, clear):
+    """Each is the other one's for a moment while the records are read."""
+    first, second = User.objects.create_user("ann"), User.objects.create_user("ben")
+    for user, key in ((first, "a" * 40), (second, "b" * 40)):
+        Token.objects.create(user=user, key=key)
+    file = take()
+    Token.objects.filter(user__in=[first, second]).delete()
+    for user, key in ((first, "b" * 40), (second, "a" * 40)):
+        Token.objects.create(user=user, key=key)
+    assert changes_of(file, clear) == ([], [], ["ann", "ben"])
+    restore(file, clear=clear)
+    assert changes_of(file, clear) == ([], [], [])
 
 
 def test_somebody_in_whose_place_another_one_comes(small_site):

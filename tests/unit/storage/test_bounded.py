@@ -1,5 +1,9 @@
 """How long a page waits for locations."""
 
+import asyncio
+import os
+import signal
+import threading
 import time
 
 import pytest
@@ -101,3 +105,29 @@ def test_a_command_waits():
         ask(sleeps(0.5))
     with page_waits(), unhurried():
         ask(sleeps(0.5))
+
+
+class PanicException(BaseException):
+    """As those of libraries in Rust."""
+
+
+@pytest.mark.parametrize(
+    "error", [asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, PanicException, SystemExit]
+)
+def test_what_is_no_exception_is_raised_as_one(error):
+    def work(_activity):
+        raise error("secret")
+
+    with pytest.raises(Exception) as caught:  # noqa: PT011
+        ask(work)
+    assert type(caught.value).__name__ == error.__name__
+    assert "secret" not in str(caught.value)
+    assert ask(lambda _activity: "here") == "here"
+
+
+def test_who_waits_can_be_interrupted():
+    timer = threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        ask(sleeps(5))
+    timer.join()

@@ -60,6 +60,28 @@ def bucket(family, settings, monkeypatch):
     Bucket.fails = ()
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ClientError("pw:SECRET"), "ClientError"),
+        (OSError("https://bucket/?sig=SECRET"), "OSError"),
+        (PermissionError(13, "Permission denied", "SECRET"), "Permission denied"),
+        (SystemExit("SECRET"), "SystemExit"),
+    ],
+)
+def test_what_a_library_says_may_be_secret(bucket, monkeypatch, error, said):
+    """Only what the system says of an error of its own is told, and else of what kind it is."""
+
+    def listdir(self, path):
+        raise error
+
+    monkeypatch.setattr(Bucket, "listdir", listdir)
+    with pytest.raises(StorageFailed) as caught:
+        kept.backups()
+    assert f"({said})" in caught.value.message
+    assert "SECRET" not in caught.value.message
+
+
 def page_and_download_answer(client):
     client.force_login(User.objects.get(username="admin"))
     for name in ("index", "download"):
@@ -83,7 +105,7 @@ def test_whatever_it_raises_is_our_error(bucket):
         lambda: kept.prune(keep=""),
         lambda: state.newest_progress(user),
     ):
-        with pytest.raises(StorageFailed, match="NoSuchBucket"):
+        with pytest.raises(StorageFailed, match=r"\(ClientError\)"):
             act()
     uploads.discard(upload_id, user)
     state.save_progress(upload_id, user, {"phase": "check"})
@@ -100,9 +122,9 @@ def test_a_file_that_breaks_off_while_it_is_read(bucket, monkeypatch):
     monkeypatch.setattr("django.core.files.storage.memory.InMemoryFileNode.chunks", breaks, raising=False)
     monkeypatch.setattr("django.core.files.storage.memory.InMemoryFileNode.read", breaks, raising=False)
     content._remembered.cache_clear()  # as in another process
-    with pytest.raises(StorageFailed, match="Connection reset"):
+    with pytest.raises(StorageFailed, match=r"\(ClientError\)"):
         kept.backups()
-    with pytest.raises(StorageFailed, match="Connection reset"):
+    with pytest.raises(StorageFailed, match=r"\(ClientError\)"):
         services.undo_restore(safety_copy=name)
 
 
@@ -119,7 +141,7 @@ def test_gone_after_the_commit(bucket, monkeypatch):
 
     monkeypatch.setattr(SafetyCopy, "make_sure", and_gone)
     result = restore(file, clear=True)
-    assert any("NoSuchBucket" in line for line in result.warnings)
+    assert any("ClientError" in line for line in result.warnings)
     assert not differences(before, snapshot())
     bucket.fails = ()
     services.undo_restore()
@@ -134,7 +156,7 @@ def test_a_download_needs_no_storage(bucket, client, tmp_path):
     services.verify_backup(io.BytesIO(b"".join(response.streaming_content)))
     page = client.get(url("index"))
     assert page.status_code == 200
-    assert "NoSuchBucket" in page.content.decode()
+    assert "ClientError" in page.content.decode()
     call_command("backup", output=str(tmp_path), verbosity=0)
     assert len(list(tmp_path.iterdir())) == 1
 
@@ -175,7 +197,7 @@ def test_a_write_that_fails_loses_nothing(bucket, monkeypatch, failing):
     monkeypatch.setattr(Bucket, "_save", save)
     for write in (keys.add, lambda: kept.pin(name, False)):
         saves.clear()
-        with pytest.raises(StorageFailed, match="ServiceUnavailable"):
+        with pytest.raises(StorageFailed, match="ClientError"):
             write()
     monkeypatch.setattr(Bucket, "_save", real)
     assert keys.ring() == ring
@@ -336,7 +358,7 @@ def test_an_answer_that_is_none(family, bucket, client, monkeypatch, what, answe
 def test_a_list_that_breaks_off(family, bucket, monkeypatch):
     monkeypatch.setattr(Bucket, "listdir", lambda self, path: ([], (fails() for _ in range(1))))
     for ask in (lambda: files.names_in(files.KEPT), kept.backups):
-        with pytest.raises(StorageFailed, match="Connection reset"):
+        with pytest.raises(StorageFailed, match=r"\(ClientError\)"):
             ask()
 
 
