@@ -60,13 +60,14 @@ from .values import (
 
 
 class OwnSequence(NamedTuple):
-    """The sequence of a column. `name`: its name, quoted, for a parameter. `highest`: SQL for the highest key in use.
-    `lowest`: the lowest number that it gives."""
+    """The sequence of a column. `name`: its name, quoted, for a parameter. `highest`: SQL for the highest key in use
+    that it has to be above. `lowest`, `last`: the lowest and the highest number that it gives."""
 
     db_table: str
     name: str
     highest: str
     lowest: int
+    last: int
     may_read: bool
     may_set: bool
     is_owned: bool
@@ -620,7 +621,8 @@ class PostgreSQL(Database):
         for sequence in self._sequences(columns):
             name, highest = sequence.name, sequence.highest
             if sequence.may_set:
-                sql = f"SELECT {highest} FROM {sequence.sql} WHERE {highest} >= last_value + is_called::int"
+                # Nothing is added to a number here, since that may be the last one of its type.
+                sql = f"SELECT {highest} FROM {sequence.sql} WHERE ({highest}, false) >= (last_value, is_called)"
                 for (last,) in self.fetch(sql):
                     if sequence.is_owned:
                         self._restart(sequence, last)
@@ -630,12 +632,14 @@ class PostgreSQL(Database):
                 # A role that may only use `nextval` calls it for each key up to the highest one: at least once if no
                 # number was given yet, since it may not read where the sequence begins; otherwise not without need.
                 first = f"CASE WHEN {highest} >= {sequence.lowest} THEN nextval(%s) END"
-                numbers = f"generate_series(COALESCE(pg_sequence_last_value(%s), {first}) + 1, {highest})"
-                self.fetch(f"SELECT MAX(nextval(%s)) FROM {numbers}", [name] * 3)
+                numbers = f"generate_series(COALESCE(pg_sequence_last_value(%s), {first}), {highest})"
+                further = f"(SELECT FROM {numbers} OFFSET 1) AS further"
+                self.fetch(f"SELECT MAX(nextval(%s)) FROM {further}", [name] * 3)
 
     def _restart(self, sequence: OwnSequence, last: int) -> None:
         """Let a sequence give the number after `last` next. Unlike `setval`, only its owner may do it, and it is undone
         by a rollback."""
+        last = min(last, sequence.last)
         start = max(last, sequence.lowest)
         self.execute(f"ALTER SEQUENCE {sequence.sql} RESTART WITH {start:d}")
         if start == last:
@@ -657,12 +661,10 @@ class PostgreSQL(Database):
         }
 
     def set_next_keys(self, next_keys: Mapping[Table, int]) -> None:
-        """Restart the sequences that the role owns."""
-        tables = {table.db_table: table for table in next_keys}
-        last: dict[OwnSequence, int] = {}
-        for sequence in self._sequences([(name, table.key.column) for name, table in tables.items()]):
-            table = tables[sequence.db_table]
-            last[sequence] = max(next_keys[table] - 1, int(self.highest_key(table) or 0))
+        """Restart the sequences that the role owns, even below keys that are in use: see `reset_sequences`."""
+        columns = {(table.db_table, table.key.column): key for table, key in next_keys.items()}
+        keys = {db_table: key for (db_table, _column), key in columns.items()}
+        last = {sequence: keys[sequence.db_table] - 1 for sequence in self._sequences([*columns])}
         # Tables may share a sequence: the one that needs the highest number comes last.
         for sequence in sorted(last, key=last.__getitem__):
             if sequence.is_owned:
@@ -671,7 +673,7 @@ class PostgreSQL(Database):
     def _sequences(self, columns: Sequence[tuple[str, str]]) -> list[OwnSequence]:
         """Return the sequences of columns, given as (table, column), that have one which counts up."""
         rows = self.fetch(
-            "SELECT n, s, seqmin, has_sequence_privilege(s, 'SELECT'), has_sequence_privilege(s, 'UPDATE'),"
+            "SELECT n, s, seqmin, seqmax, has_sequence_privilege(s, 'SELECT'), has_sequence_privilege(s, 'UPDATE'),"
             " pg_has_role(relowner, 'USAGE')"
             " FROM unnest(%s::text[], %s::text[]) WITH ORDINALITY AS columns (t, c, n)"
             f" CROSS JOIN LATERAL COALESCE(pg_get_serial_sequence(t, c), ({BY_DEFAULT})) AS s"
@@ -683,13 +685,28 @@ class PostgreSQL(Database):
             ],
         )
         sequences = []
-        for number, name, lowest, may_read, may_update, is_owned in rows:
+        for number, name, lowest, last, may_read, may_update, is_owned in rows:
             db_table, column = columns[number - 1]
-            highest = f"(SELECT MAX({self.quote(column)}) FROM {self.quote(db_table)})"
+            highest = self._highest(db_table, column, last)
             sequences.append(
-                OwnSequence(db_table, name, highest, lowest, may_read, may_read and may_update, is_owned)
+                OwnSequence(
+                    db_table, name, highest, lowest, last, may_read, may_read and may_update, is_owned
+                )
             )
         return sequences
+
+    def _highest(self, db_table: str, column: str, last: int) -> str:
+        """Return SQL for the highest key in use that a sequence, which ends at `last`, has to be above.
+
+        Somebody may have given a row one of the last keys, while the sequence went on far below. Above such a row it
+        would soon be at its end; so it stays below, where more keys are free there.
+        """
+        q, usual = self.quote, last // 1000 * 999  # as `Table.high_key`
+        below, any_ = (
+            f"(SELECT MAX({q(column)}) FROM {q(db_table)} WHERE {q(column)} <= {n})" for n in (usual, last)
+        )
+        is_free = f"{usual} - GREATEST({below}, 0) > {last} - GREATEST({any_}, 0)"
+        return f"(CASE WHEN {is_free} THEN {below} ELSE {any_} END)"
 
     def passes(self, error: OperationalError) -> bool:
         """Decide by the SQLSTATE. Without one, the server was not reached, or closed the connection."""
