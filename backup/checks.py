@@ -210,7 +210,7 @@ def _locations() -> list[Location]:
 
 @register(Tags.models)
 def check_scope(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    from backup.scope import models_in_scope, routed
+    from backup.scope import lacks_users, models_in_scope, routed
 
     try:
         unknown = sorted(name for name in conf.exclude if not _is_known(name))
@@ -238,7 +238,8 @@ def check_scope(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
         *(
             Warning(
                 f"Backups do not hold {', '.join(labels)}: a router of this site has it in another database.",
-                hint="Make backups of that database with its own tools.",
+                hint="Make backups of that database with its own tools."
+                + " The people of this site are in it: no restore brings them back." * lacks_users(),
                 id="backup.W008",
             )
             for labels in [routed()]
