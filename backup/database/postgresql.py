@@ -129,11 +129,19 @@ class PostgreSQL(Database):
         for name, value in settings.items():
             self.fetch("SELECT set_config(%s, %s, %s)", [name, value, local])
 
+    def _take_as_long_as_needed(self) -> None:
+        """Let this transaction, and each statement in it, take any time, whatever the role or the server bounds. This
+        is no query, which would determine what the transaction sees."""
+        for name in ("statement_timeout", "idle_in_transaction_session_timeout", "transaction_timeout"):
+            if name != "transaction_timeout" or self.connection.pg_version >= 170000:  # type: ignore[attr-defined]
+                self.execute(f"SET LOCAL {name} = 0")
+
     def begin_snapshot(self) -> None:
         self.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         # Rows are read in the order of their keys, a batch at a time. Without statistics, as after a restore, the
         # planner would sort the whole table for each batch.
         self.execute("SET LOCAL enable_sort = off")
+        self._take_as_long_as_needed()
         self._set(WHOLE, local=True)
         self.execute("SAVEPOINT snapshot")
 
@@ -269,7 +277,7 @@ class PostgreSQL(Database):
         try:
             connection.set_autocommit(False)
             holder = PostgreSQL(connection)
-            holder._set({"idle_in_transaction_session_timeout": "0"}, local=True)
+            holder._take_as_long_as_needed()
             _holders[self.connection] = holder, set()
             yield _holders[self.connection]
         finally:
@@ -326,6 +334,7 @@ class PostgreSQL(Database):
                     PostgreSQL(connection).fetch("SELECT 1")
 
     def lock_out_writers(self, tables: Sequence[Table]) -> None:
+        self._take_as_long_as_needed()
         # This must come before any query: at a higher isolation level, the first one determines what is visible.
         names = [
             self.quote(name)
@@ -409,8 +418,10 @@ class PostgreSQL(Database):
         connection = self.another()
         try:
             with self.given(connection):
-                connection.ensure_connection()
-            return PostgreSQL(connection).fetch(sql)
+                connection.set_autocommit(False)
+                own = PostgreSQL(connection)
+                own._take_as_long_as_needed()
+            return own.fetch(sql)
         finally:
             connection.close()
 
@@ -756,15 +767,12 @@ EXACT = {
     "intervalstyle": ("postgres",),
     "datestyle": ("ISO, MDY", "ISO, DMY", "ISO, YMD"),
 }
-#: The same, and that the server does not end a session that stands idle. PostgreSQL 13 has no such setting.
-SESSION = {**EXACT, "idle_session_timeout": ("0",)}
+#: The same, and that the server ends neither a session that stands idle, which PostgreSQL 13 cannot do anyhow, nor a
+#: statement that takes long.
+SESSION = {**EXACT, "idle_session_timeout": ("0",), "statement_timeout": ("0",)}
 #: The same as `EXACT`, for a transaction; and an error in place of rows that a policy of row-level security would hide,
-#: since a backup without them would look complete. Between two statements we work as long as it takes.
-WHOLE = {
-    **{name: values[0] for name, values in EXACT.items()},
-    "row_security": "off",
-    "idle_in_transaction_session_timeout": "0",
-}
+#: since a backup without them would look complete.
+WHOLE = {**{name: values[0] for name, values in EXACT.items()}, "row_security": "off"}
 #: SQLSTATE: a lock was not granted in time.
 LOCKED = {"55P03"}
 #: SQLSTATE: the database may only be read, or the role may not do it.
