@@ -18,7 +18,7 @@ from django.apps import AppConfig, apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import DEFAULT_DB_ALIAS, DatabaseError
-from django.template import TemplateSyntaxError
+from django.template import TemplateDoesNotExist, TemplateSyntaxError
 from django.urls import NoReverseMatch, reverse
 
 from backup import menu
@@ -275,6 +275,8 @@ def check_menu(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[C
         placed = menu.has_place()
     except TemplateSyntaxError as error:
         placed, reason = False, str(error)
+    except TemplateDoesNotExist:
+        placed, reason = False, f"there is no {menu.NAME} but that of this app"
     else:
         reason = "it has no link to the database administration"
     if not placed:
