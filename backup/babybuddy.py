@@ -54,18 +54,13 @@ class Validator(NamedTuple):
 Validators = dict[tuple[str, str], Validator]
 
 #: Texts that may be empty though forms refuse that: a note may only have a picture, the host makes an empty slug of an
-#: emoji (see `_slug`), Django may write an empty text to its log, and a user may have no password.
+#: emoji (see `_slug`), and Django may write an empty text to its log.
 _MAY_BE_EMPTY = {
     ("core.note", "note"),
     ("core.child", "slug"),
     ("core.tag", "slug"),
     ("admin.logentry", "object_repr"),
-    ("auth.user", "password"),
 }
-
-#: Fields whose validators are only used by forms: users may also be created by a proxy's header or a command, without
-#: validation, and the host copes with all of them.
-_VALIDATED_IN_FORMS_ONLY = {("auth.user", "username"), ("auth.user", "email")}
 
 #: Apps and models that backups leave out, each for its reason; `scope.LEFT_OUT` has those that are Django's own.
 LEFT_OUT = {"axes": "a server's log of login attempts; restored, it would bring lock-outs back"}
@@ -104,12 +99,16 @@ _ACCOUNTS = {"admin", "auth", "authtoken", "babybuddy", "dbsettings", "otp_stati
 _SEEDED = {"core.heightpercentile", "core.weightpercentile"}
 #: Models whose records do not belong to one moment, though they hold a date.
 _TIMELESS = {"core.child", "core.tag", "core.tagged"}
-#: Fields that the host sets whenever a record is used: at every sign-in, at every entry with the tag.
-USES = {"auth.user": "last_login", "core.tag": "last_used"}
 #: The model of children, on which the entries hang, and who are called by their names in a headline.
 CHILD = "core.child"
 #: The model of API tokens, each of one user.
 TOKENS = "authtoken.token"
+
+
+def uses() -> dict[str, str]:
+    """Return model label -> the field that the host sets whenever a record is used: at every sign-in, at every entry
+    with the tag."""
+    return {get_user_model()._meta.label_lower: "last_login", "core.tag": "last_used"}
 
 
 @dataclass(frozen=True)
@@ -180,13 +179,17 @@ def is_care(label: str) -> bool:
 
 
 def may_be_empty(label: str, field: str) -> bool:
-    """Tell whether the host copes with an empty text that a form would refuse. Plug-ins are expected to."""
-    return is_of_plug_in(label) or (label, field) in _MAY_BE_EMPTY
+    """Tell whether the host copes with an empty text that a form would refuse. Plug-ins are expected to. A user may
+    have no password."""
+    is_password = (label, field) == (get_user_model()._meta.label_lower, "password")
+    return is_password or is_of_plug_in(label) or (label, field) in _MAY_BE_EMPTY
 
 
 def is_validated(label: str, field: str) -> bool:
-    """Tell whether all values of a field have passed its validators."""
-    return (label, field) not in _VALIDATED_IN_FORMS_ONLY
+    """Tell whether all values of a field have passed its validators. Users may also be created by a proxy's header or a
+    command, which validate neither name nor address, and the host copes with all of them."""
+    user = get_user_model()
+    return label != user._meta.label_lower or field not in {user.USERNAME_FIELD, user.get_email_field_name()}
 
 
 def is_of_plug_in(label: str) -> bool:
@@ -563,7 +566,8 @@ def _zone_replaced(database: Database, name: str) -> str:
 def superuser_addresses() -> list[str]:
     """Return the e-mail addresses of the active superusers who have one. (The host sets no ADMINS.)"""
     users = get_user_model()._default_manager.filter(is_superuser=True, is_active=True)
-    return sorted({user.email for user in users if user.email})
+    addresses = {getattr(user, user.get_email_field_name(), "") for user in users}
+    return sorted(filter(None, addresses))
 
 
 def after_restore(database: Database, restored: Collection[str]) -> list[str]:

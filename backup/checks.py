@@ -18,7 +18,7 @@ from django.apps import AppConfig, apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import DEFAULT_DB_ALIAS, DatabaseError
-from django.template import TemplateSyntaxError
+from django.template import TemplateDoesNotExist, TemplateSyntaxError
 from django.urls import NoReverseMatch, reverse
 
 from backup import menu
@@ -210,7 +210,7 @@ def _locations() -> list[Location]:
 
 @register(Tags.models)
 def check_scope(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    from backup.scope import models_in_scope, routed
+    from backup.scope import lacks_users, models_in_scope, routed
 
     try:
         unknown = sorted(name for name in conf.exclude if not _is_known(name))
@@ -238,7 +238,8 @@ def check_scope(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
         *(
             Warning(
                 f"Backups do not hold {', '.join(labels)}: a router of this site has it in another database.",
-                hint="Make backups of that database with its own tools.",
+                hint="Make backups of that database with its own tools."
+                + " The people of this site are in it: no restore brings them back." * lacks_users(),
                 id="backup.W008",
             )
             for labels in [routed()]
@@ -274,6 +275,8 @@ def check_menu(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[C
         placed = menu.has_place()
     except TemplateSyntaxError as error:
         placed, reason = False, str(error)
+    except TemplateDoesNotExist:
+        placed, reason = False, f"there is no {menu.NAME} but that of this app"
     else:
         reason = "it has no link to the database administration"
     if not placed:

@@ -167,6 +167,8 @@ def restore(
             keys |= unmade
             if not database.KEYS_AFTER_COMMIT:
                 database.set_next_keys(keys)
+                # A file may say anything, and rows were added; but an undo brings back even what makes no sense.
+                database.reset_sequences([*unmade] if options.as_it_was else tables)
             safety_copy.make_sure()
             last = state.LastRestore(
                 aware_now().isoformat(),

@@ -9,7 +9,7 @@ from itertools import pairwise
 from django.apps import apps as live_apps
 from django.apps.registry import Apps
 from django.contrib.auth import get_user_model
-from django.db import DEFAULT_DB_ALIAS, router
+from django.db import DEFAULT_DB_ALIAS, connections, router
 from django.db.models import Model
 
 from . import babybuddy
@@ -95,11 +95,24 @@ def is_here(model: type[Model]) -> bool:
 
 def _is_routed(model: type[Model]) -> bool:
     """Tell whether a router puts a model into another database: its table, or only its rows. Where it is read from does
-    not matter: that may be a copy of the default database. Nor does a second alias of that, to which users go, too."""
-    return not router.allow_migrate_model(DEFAULT_DB_ALIAS, model) or router.db_for_write(model) not in (
-        DEFAULT_DB_ALIAS,
-        router.db_for_write(get_user_model()),
+    not matter: that may be a copy of the default database."""
+    return not (
+        router.allow_migrate_model(DEFAULT_DB_ALIAS, model) and _is_default(router.db_for_write(model))
     )
+
+
+def _is_default(alias: str) -> bool:
+    """Tell whether an alias leads to the default database: a second one may be for another way to it, a pooler say."""
+    if alias not in connections:
+        return False
+    own, other = (connections[name].settings_dict for name in (DEFAULT_DB_ALIAS, alias))
+    mirrored = other.get("TEST", {}).get("MIRROR") == DEFAULT_DB_ALIAS
+    return mirrored or all(own.get(part) == other.get(part) for part in ("ENGINE", "NAME", "HOST", "PORT"))
+
+
+def lacks_users() -> bool:
+    """Tell whether backups lack the people of the site, since a router has them in another database."""
+    return _is_routed(get_user_model())
 
 
 def elsewhere() -> list[str]:

@@ -518,7 +518,7 @@ def inspect_backup(
             if not options.without_safety_copy:  # otherwise a new file is made
                 reader.refuse_broken_indexes(tables)
             moments = {t.label: moment for t in tables if (moment := babybuddy.date_column_of(t))}
-            preview = PreviewCollector(spool, options.mode, moments, babybuddy.USES)
+            preview = PreviewCollector(spool, options.mode, moments, babybuddy.uses())
             placing = Placing(archive, leave_out=options.leave_out)
             plan = plan_of(archive, reader, spool, options, user, preview=preview, placing=placing)
             accounted_for = placing.accounted_for()

@@ -12,7 +12,7 @@ from ..tables import are_same
 
 
 def is_unchanged(before: Archive, now: Archive) -> bool:
-    """Tell whether two backups hold the same data. A field of `babybuddy.USES`, such as the last sign-in, may differ.
+    """Tell whether two backups hold the same data. A field of `babybuddy.uses`, such as the last sign-in, may differ.
 
     Raises `InvalidBackup` if the first one is damaged: all of it is read, since it is kept instead of the second.
     """
@@ -26,7 +26,7 @@ def is_unchanged(before: Archive, now: Archive) -> bool:
             return False
     for label, member in then.models.items():
         same = member.sha256 == today.models[label].sha256
-        used = babybuddy.USES.get(label)
+        used = babybuddy.uses().get(label)
         if not same and (used is None or not _same_but(used, before, now, label)):
             return False
     if any(photo.sha256 != today.photos[name].sha256 for name, photo in then.photos.items()):

@@ -34,8 +34,9 @@ A subclass must define
     Return table -> the key that its next row gets, for tables whose keys are given by the database. A table for which
     this is unknown is left out.
 `set_next_keys(next_keys)`, `KEYS_AFTER_COMMIT`
-    Let the next row of each table get this key, or, if there are keys as high as that, the one after the highest. This
-    is undone with the transaction, unless the class sets `KEYS_AFTER_COMMIT`: then it is called after the commit.
+    Let the next row of each table get this key. If there are keys as high as that, the one after the highest, unless
+    the engine can go on below. This is undone with the transaction, unless the class sets `KEYS_AFTER_COMMIT`: then it
+    is called after the commit.
 `passes(error)`
     Tell whether an `OperationalError` of the driver is temporary: a lock, a lost connection.
 

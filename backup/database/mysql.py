@@ -111,10 +111,10 @@ class MySQL(Database):
 
     def _exact_settings(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return settings of the session, and those with which all values are read and written exactly, and with which
-        it may stand idle for as long as it takes."""
-        patient = {"wait_timeout": LONGEST}
-        if self.connection.mysql_is_mariadb:  # type: ignore[attr-defined]
-            patient |= dict.fromkeys(IDLE, 0)
+        it may stand idle, and a statement run, for as long as it takes."""
+        is_mariadb = self.connection.mysql_is_mariadb  # type: ignore[attr-defined]
+        unbound = (*IDLE, "max_statement_time") if is_mariadb else ("max_execution_time",)
+        patient = {"wait_timeout": LONGEST, **dict.fromkeys(unbound, 0)}
         names = ("sql_mode", *WHOLE, *patient)
         before = dict(zip(names, self.fetch(f"SELECT @@{', @@'.join(names)}")[0], strict=True))
         exact, modes = before["sql_mode"], {*before["sql_mode"].split(",")}

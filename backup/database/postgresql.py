@@ -60,13 +60,14 @@ from .values import (
 
 
 class OwnSequence(NamedTuple):
-    """The sequence of a column. `name`: its name, quoted, for a parameter. `highest`: SQL for the highest key in use.
-    `lowest`: the lowest number that it gives."""
+    """The sequence of a column. `name`: its name, quoted, for a parameter. `highest`: SQL for the highest key in use
+    that it has to be above. `lowest`, `last`: the lowest and the highest number that it gives."""
 
     db_table: str
     name: str
     highest: str
     lowest: int
+    last: int
     may_read: bool
     may_set: bool
     is_owned: bool
@@ -128,11 +129,19 @@ class PostgreSQL(Database):
         for name, value in settings.items():
             self.fetch("SELECT set_config(%s, %s, %s)", [name, value, local])
 
+    def _take_as_long_as_needed(self) -> None:
+        """Let this transaction, and each statement in it, take any time, whatever the role or the server bounds. This
+        is no query, which would determine what the transaction sees."""
+        for name in ("statement_timeout", "idle_in_transaction_session_timeout", "transaction_timeout"):
+            if name != "transaction_timeout" or self.connection.pg_version >= 170000:  # type: ignore[attr-defined]
+                self.execute(f"SET LOCAL {name} = 0")
+
     def begin_snapshot(self) -> None:
         self.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         # Rows are read in the order of their keys, a batch at a time. Without statistics, as after a restore, the
         # planner would sort the whole table for each batch.
         self.execute("SET LOCAL enable_sort = off")
+        self._take_as_long_as_needed()
         self._set(WHOLE, local=True)
         self.execute("SAVEPOINT snapshot")
 
@@ -271,7 +280,7 @@ class PostgreSQL(Database):
         try:
             connection.set_autocommit(False)
             holder = PostgreSQL(connection)
-            holder._set({"idle_in_transaction_session_timeout": "0"}, local=True)
+            holder._take_as_long_as_needed()
             _holders[self.connection] = holder, set()
             yield _holders[self.connection]
         finally:
@@ -328,6 +337,7 @@ class PostgreSQL(Database):
                     PostgreSQL(connection).fetch("SELECT 1")
 
     def lock_out_writers(self, tables: Sequence[Table]) -> None:
+        self._take_as_long_as_needed()
         # This must come before any query: at a higher isolation level, the first one determines what is visible.
         names = [
             self.quote(name)
@@ -411,8 +421,10 @@ class PostgreSQL(Database):
         connection = self.another()
         try:
             with self.given(connection):
-                connection.ensure_connection()
-            return PostgreSQL(connection).fetch(sql)
+                connection.set_autocommit(False)
+                own = PostgreSQL(connection)
+                own._take_as_long_as_needed()
+            return own.fetch(sql)
         finally:
             connection.close()
 
@@ -623,7 +635,8 @@ class PostgreSQL(Database):
         for sequence in self._sequences(columns):
             name, highest = sequence.name, sequence.highest
             if sequence.may_set:
-                sql = f"SELECT {highest} FROM {sequence.sql} WHERE {highest} >= last_value + is_called::int"
+                # Nothing is added to a number here, since that may be the last one of its type.
+                sql = f"SELECT {highest} FROM {sequence.sql} WHERE ({highest}, false) >= (last_value, is_called)"
                 for (last,) in self.fetch(sql):
                     if sequence.is_owned:
                         self._restart(sequence, last)
@@ -633,12 +646,14 @@ class PostgreSQL(Database):
                 # A role that may only use `nextval` calls it for each key up to the highest one: at least once if no
                 # number was given yet, since it may not read where the sequence begins; otherwise not without need.
                 first = f"CASE WHEN {highest} >= {sequence.lowest} THEN nextval(%s) END"
-                numbers = f"generate_series(COALESCE(pg_sequence_last_value(%s), {first}) + 1, {highest})"
-                self.fetch(f"SELECT MAX(nextval(%s)) FROM {numbers}", [name] * 3)
+                numbers = f"generate_series(COALESCE(pg_sequence_last_value(%s), {first}), {highest})"
+                further = f"(SELECT FROM {numbers} OFFSET 1) AS further"
+                self.fetch(f"SELECT MAX(nextval(%s)) FROM {further}", [name] * 3)
 
     def _restart(self, sequence: OwnSequence, last: int) -> None:
         """Let a sequence give the number after `last` next. Unlike `setval`, only its owner may do it, and it is undone
         by a rollback."""
+        last = min(last, sequence.last)
         start = max(last, sequence.lowest)
         self.execute(f"ALTER SEQUENCE {sequence.sql} RESTART WITH {start:d}")
         if start == last:
@@ -660,12 +675,10 @@ class PostgreSQL(Database):
         }
 
     def set_next_keys(self, next_keys: Mapping[Table, int]) -> None:
-        """Restart the sequences that the role owns."""
-        tables = {table.db_table: table for table in next_keys}
-        last: dict[OwnSequence, int] = {}
-        for sequence in self._sequences([(name, table.key.column) for name, table in tables.items()]):
-            table = tables[sequence.db_table]
-            last[sequence] = max(next_keys[table] - 1, int(self.highest_key(table) or 0))
+        """Restart the sequences that the role owns, even below keys that are in use: see `reset_sequences`."""
+        columns = {(table.db_table, table.key.column): key for table, key in next_keys.items()}
+        keys = {db_table: key for (db_table, _column), key in columns.items()}
+        last = {sequence: keys[sequence.db_table] - 1 for sequence in self._sequences([*columns])}
         # Tables may share a sequence: the one that needs the highest number comes last.
         for sequence in sorted(last, key=last.__getitem__):
             if sequence.is_owned:
@@ -674,7 +687,7 @@ class PostgreSQL(Database):
     def _sequences(self, columns: Sequence[tuple[str, str]]) -> list[OwnSequence]:
         """Return the sequences of columns, given as (table, column), that have one which counts up."""
         rows = self.fetch(
-            "SELECT n, s, seqmin, has_sequence_privilege(s, 'SELECT'), has_sequence_privilege(s, 'UPDATE'),"
+            "SELECT n, s, seqmin, seqmax, has_sequence_privilege(s, 'SELECT'), has_sequence_privilege(s, 'UPDATE'),"
             " pg_has_role(relowner, 'USAGE')"
             " FROM unnest(%s::text[], %s::text[]) WITH ORDINALITY AS columns (t, c, n)"
             f" CROSS JOIN LATERAL COALESCE(pg_get_serial_sequence(t, c), ({BY_DEFAULT})) AS s"
@@ -686,13 +699,28 @@ class PostgreSQL(Database):
             ],
         )
         sequences = []
-        for number, name, lowest, may_read, may_update, is_owned in rows:
+        for number, name, lowest, last, may_read, may_update, is_owned in rows:
             db_table, column = columns[number - 1]
-            highest = f"(SELECT MAX({self.quote(column)}) FROM {self.quote(db_table)})"
+            highest = self._highest(db_table, column, last)
             sequences.append(
-                OwnSequence(db_table, name, highest, lowest, may_read, may_read and may_update, is_owned)
+                OwnSequence(
+                    db_table, name, highest, lowest, last, may_read, may_read and may_update, is_owned
+                )
             )
         return sequences
+
+    def _highest(self, db_table: str, column: str, last: int) -> str:
+        """Return SQL for the highest key in use that a sequence, which ends at `last`, has to be above.
+
+        Somebody may have given a row one of the last keys, while the sequence went on far below. Above such a row it
+        would soon be at its end; so it stays below, where more keys are free there.
+        """
+        q, usual = self.quote, last // 1000 * 999  # as `Table.high_key`
+        below, any_ = (
+            f"(SELECT MAX({q(column)}) FROM {q(db_table)} WHERE {q(column)} <= {n})" for n in (usual, last)
+        )
+        is_free = f"{usual} - GREATEST({below}, 0) > {last} - GREATEST({any_}, 0)"
+        return f"(CASE WHEN {is_free} THEN {below} ELSE {any_} END)"
 
     def passes(self, error: OperationalError) -> bool:
         """Decide by the SQLSTATE. Without one, the server was not reached, or closed the connection."""
@@ -743,15 +771,12 @@ EXACT = {
     "intervalstyle": ("postgres",),
     "datestyle": ("ISO, MDY", "ISO, DMY", "ISO, YMD"),
 }
-#: The same, and that the server does not end a session that stands idle. PostgreSQL 13 has no such setting.
-SESSION = {**EXACT, "idle_session_timeout": ("0",)}
+#: The same, and that the server ends neither a session that stands idle, which PostgreSQL 13 cannot do anyhow, nor a
+#: statement that takes long.
+SESSION = {**EXACT, "idle_session_timeout": ("0",), "statement_timeout": ("0",)}
 #: The same as `EXACT`, for a transaction; and an error in place of rows that a policy of row-level security would hide,
-#: since a backup without them would look complete. Between two statements we work as long as it takes.
-WHOLE = {
-    **{name: values[0] for name, values in EXACT.items()},
-    "row_security": "off",
-    "idle_in_transaction_session_timeout": "0",
-}
+#: since a backup without them would look complete.
+WHOLE = {**{name: values[0] for name, values in EXACT.items()}, "row_security": "off"}
 #: SQLSTATE: a lock was not granted in time.
 LOCKED = {"55P03"}
 #: SQLSTATE: the database may only be read, or the role may not do it.

@@ -12,7 +12,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.apps import apps
-from django.db import DatabaseError, OperationalError, transaction
+from django.db import DatabaseError, DataError, OperationalError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils.translation import gettext as _
 
@@ -241,12 +241,15 @@ class Session(ABC):
 
     @contextmanager
     def _translated_errors(self) -> Iterator[None]:
-        """Turn errors of the driver that are not about one record into a `BackupError`."""
+        """Turn errors of the driver that are not about one record into a `BackupError`.
+
+        What a restore reads was read before, too. So a `DataError` is about a value of our own, and no damage.
+        """
         try:
             with interface_explained():
                 yield
         except DatabaseError as error:
-            if self.is_damage(error):
+            if self.is_damage(error) and not isinstance(error, DataError):
                 raise self.damaged(error) from error
             if not isinstance(error, OperationalError):
                 raise RestoreRefused(

@@ -1,5 +1,6 @@
 """Whatever the sessions of the database are set to: a backup is the same, and so is what a restore makes of it."""
 
+import threading
 from contextlib import contextmanager
 
 import pytest
@@ -8,6 +9,7 @@ from django.db import connection
 from django.db.backends.signals import connection_created
 
 from backup import services
+from backup.database import database_of
 from backup.exceptions import BackupError
 from tests.support.backups import checksums_of, inspect, restore, take
 from tests.support.changing import change_everything
@@ -84,9 +86,57 @@ def test_a_backup_and_a_restore_are_the_same_in_odd_sessions(filled, statement):
     assert checksums_of(take()) == checksums_of(changed)
 
 
+BOUNDS = {
+    "mysql": ["max_statement_time = 0.5", "max_execution_time = 500"],
+    "postgresql": ["statement_timeout = 500", "transaction_timeout = 500"],
+    "sqlite": [],
+}[connection.vendor]
+
+
+@pytest.mark.parametrize("bound", BOUNDS)
+def test_a_session_that_bounds_how_long_statements_take(filled, bound):
+    """Each reads or locks the notes, which somebody else lets nobody do for a while."""
+    name = bound.split()[0]
+    known = (
+        "SHOW VARIABLES LIKE %s"
+        if connection.vendor == "mysql"
+        else "SELECT 1 FROM pg_settings WHERE name = %s"
+    )
+    if not database_of().fetch(known, [name]):
+        pytest.skip("not every version and kind of server has it")
+
+    @contextmanager
+    def slow():
+        own = connection.copy()
+        with own.cursor() as cursor:
+            if connection.vendor == "postgresql":
+                own.set_autocommit(False)
+                cursor.execute("LOCK TABLE core_note IN ACCESS EXCLUSIVE MODE")
+            else:
+                cursor.execute("LOCK TABLES core_note WRITE")
+        own.inc_thread_sharing()
+        timer = threading.Timer(1.5, own.close)
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.join()
+
+    with odd_sessions(f"SET {bound}"):
+        with slow():
+            file = take()
+        core.Note.objects.update(note="changed")
+        before = snapshot()
+        with slow():
+            restore(file, clear=True)
+        with slow():
+            services.undo_restore()
+    assert not differences(before, snapshot())
+
+
 REFUSING = {
     "mysql": ["SET SESSION TRANSACTION READ ONLY"],
-    "postgresql": ["SET default_transaction_read_only = on", "SET statement_timeout = 1"],
+    "postgresql": ["SET default_transaction_read_only = on"],
     "sqlite": ["PRAGMA query_only = 1"],
 }[connection.vendor]
 

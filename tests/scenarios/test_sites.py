@@ -29,20 +29,30 @@ EVERYTHING = """
     from django.test.utils import setup_test_environment
     from django.utils import timezone
     from backup import services
+    from backup.archive import open_archive
+    from backup.automatic.unchanged import is_unchanged
     from backup.proof import Verdict
     from core import models as core
     from tests.support.backups import inspect, records_of, restore, take
 
     setup_test_environment()
-    user = get_user_model().objects.create_superuser("boss", password="boss")
+    people = get_user_model().objects
+    user = people.create_superuser("boss", password="boss")
+    people.create(username="made by a proxy!", email="nowhere", password="")
     child = core.Child(first_name="Mia", last_name="Lind", birth_date=dt.date(2026, 1, 1))
     child.save()
     for number in range(5):
         core.Note.objects.create(child=child, note=f"{number}", time=timezone.now())
     file, then = take(), records_of(take())
+    people.update(last_login=timezone.now())
+    with open_archive(file) as before, open_archive(take()) as after:
+        assert is_unchanged(before, after)
+    then = records_of(take())
+    file = take()
     core.Note.objects.all().delete()
     now = records_of(take())
     assert inspect(file, clear=True).changes["core.note"].added == 5
+    assert not inspect(file, clear=True).warnings
     restore(file, clear=True)
     assert records_of(take()) == then
     services.undo_restore()

@@ -161,6 +161,12 @@ def test_place_in_the_menu(settings, tmp_path, text, placed):
     assert found() == ([] if placed else ["backup.W003"])
 
 
+def test_there_is_no_host_template(settings):
+    first, *others = settings.TEMPLATES
+    settings.TEMPLATES = [{**first, "DIRS": [OURS], "APP_DIRS": False}, *others]
+    assert found() == ["backup.W003"]
+
+
 def test_host_template_that_is_broken(settings, tmp_path):
     host = tmp_path / menu.NAME
     host.parent.mkdir()

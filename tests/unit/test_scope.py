@@ -4,7 +4,8 @@ import pytest
 from core import models as core
 from django.apps import apps
 from django.contrib.admin.models import LogEntry
-from django.db import connection
+from django.core.management import call_command
+from django.db import DEFAULT_DB_ALIAS, connection, connections
 from rest_framework.authtoken.models import Token, TokenProxy
 
 from backup.checks import check_scope
@@ -135,6 +136,62 @@ def test_what_is_only_read_from_and_written_to_another_database(settings):
     assert {label_of(model) for model in models_in_scope()} == {*LABELS} - there
     assert {*routed()} == {*elsewhere()} == there
     assert [message.id for message in check_scope(None)] == ["backup.W008"]
+
+
+class PeopleApart:
+    """The people are in another database, with or without other models."""
+
+    def __init__(self, alias, *apps):
+        self.alias, self.apps = alias, {"auth", "authtoken", *apps}
+
+    def db_for_read(self, model, **hints):
+        return self.alias if model._meta.app_label in self.apps else None
+
+    db_for_write = db_for_read
+
+
+@pytest.fixture
+def further(settings):
+    """Further aliases of `DATABASES`: one that leads to the default database, one to a copy of it, one elsewhere."""
+    same = connections[DEFAULT_DB_ALIAS].settings_dict
+    added = {
+        "same": {**same, "USER": "somebody", "OPTIONS": {}},
+        "mirror": {**same, "HOST": "replica", "TEST": {**same["TEST"], "MIRROR": DEFAULT_DB_ALIAS}},
+        "elsewhere": {**same, "NAME": "elsewhere"},
+        "other_server": {**same, "HOST": "elsewhere"},
+    }
+    connections.settings.update(added)
+    yield
+    for alias in added:
+        del connections.settings[alias]
+
+
+@pytest.mark.parametrize("alias", ["elsewhere", "other_server", "unknown"])
+@pytest.mark.parametrize("more", [[], ["core", "zoo"]])
+def test_people_in_another_database(settings, further, alias, more):
+    """What goes where they go is there, too."""
+    settings.DATABASE_ROUTERS = [PeopleApart(alias, *more)]
+    there = {label for label in LABELS if label.split(".")[0] in {"auth", "authtoken", *more}}
+    assert {label_of(model) for model in models_in_scope()} == {*LABELS} - there
+    assert {*routed()} - {"auth.permission"} == there
+    (message,) = check_scope(None)
+    assert message.id == "backup.W008"
+    assert "auth.user" in message.msg
+    assert "people" in message.hint
+
+
+def test_a_backup_without_people_says_so(settings, further, family, tmp_path, capsys):
+    for alias, lacks in (("same", False), ("elsewhere", True)):
+        settings.DATABASE_ROUTERS = [PeopleApart(alias)]
+        call_command("backup", output=str(tmp_path / f"{alias}.zip"))
+        assert ("people of this site are not in the backup" in capsys.readouterr().err) == lacks
+
+
+@pytest.mark.parametrize("alias", ["same", "mirror"])
+def test_people_in_the_same_database_by_another_alias(settings, further, alias):
+    settings.DATABASE_ROUTERS = [PeopleApart(alias, "core")]
+    assert [label_of(model) for model in models_in_scope()] == LABELS
+    assert routed() == check_scope(None) == []
 
 
 def test_what_is_read_from_a_copy_is_here(settings):

@@ -19,6 +19,7 @@ from backup.archive import Metadata
 from backup.automatic import run as automatic
 from backup.conf import conf
 from backup.management.base import BackupCommand, counts, lacks
+from backup.scope import lacks_users
 from backup.storage import elsewhere, owner
 from backup.storage.atomic import atomic_write, sweep
 from backup.storage.keys import Place
@@ -71,6 +72,8 @@ class Command(BackupCommand):
             return
         if options["keep"] and output is not None:
             raise CommandError("--keep takes no --output: the server keeps the backup with the others.")
+        if lacks_users():
+            self.warn("The people of this site are not in the backup: a router has them in another database.")
         try:
             if options["keep"]:
                 self._keep(how)
