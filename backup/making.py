@@ -51,7 +51,7 @@ def write_backup(
         database.exact_session(),
         Writer(target, Limits(photos=if_right("max_photos", MAX_PHOTOS))) as writer,
     ):
-        history = schema.load_history(database.connection)
+        history = schema.load_history(database)
         tables = tables_in_database(history)
         migrations = schema.leaf_migrations(history, (table.model._meta.app_label for table in tables))
         is_migrated = not schema.pending(history)

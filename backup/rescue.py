@@ -121,7 +121,7 @@ def _check_up_to_date(database: Database) -> None:
     is damaged by more than that is replaced by one that is up to date."""
     pending: list[str] = []
     with suppress(DatabaseError):
-        pending = [] if database.damage(()) else schema.pending(schema.load_history(database.connection))
+        pending = [] if database.damage(()) else schema.pending(schema.load_history(database))
     if pending:
         raise RestoreRefused(
             _(

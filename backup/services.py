@@ -407,7 +407,7 @@ def prove_backup(
     """
 
     def look() -> tuple[bool, Key | None]:
-        history = schema.load_history(database_of().connection)
+        history = schema.load_history(database_of())
         schema.check_site(history)  # the throw-away database has all migrations
         return look_at(source, edited, key, leave_out=leave_out, history=history)
 

@@ -55,7 +55,7 @@ def damage_explained(database: Database, options: RestoreOptions | None = None) 
             raise damaged from error
         missing: Iterable[str] = ()
         with suppress(DatabaseError):
-            schema.check_site(schema.load_history(database.connection))
+            schema.check_site(schema.load_history(database))
             missing = database.missing_tables(tables_here())
         if missing and error.must_clear:
             raise Damaged(

@@ -41,13 +41,12 @@ def brought_to_todays_schema(
             ),
         )
     database = database_of()
-    connection = database.connection
     with offers_for(user), ExitStack() as stack:
         if options.leave_out and not is_superuser(user):
             _check_whole(source, options, key)
         backup: BinaryIO | GrowingArchive = source
         with as_our_errors(), database.damage_explained():
-            history = schema.load_history(connection)
+            history = schema.load_history(database)
             needs_upgrade, file_key = look_at(
                 source, options.edited, key, leave_out=options.leave_out, history=history
             )
@@ -128,5 +127,5 @@ def look_at(
     if is_database(source):
         return True, None
     with unlocked(source, edited=edited, lenient=leave_out, key=key) as archive:
-        history = history or schema.load_history(database_of().connection)
+        history = history or schema.load_history(database_of())
         return schema.is_older(history, archive.metadata, leave_out=leave_out), archive.key

@@ -39,7 +39,7 @@ def site_id() -> str:
     if settings not in _sites:
         try:
             migrations = MigrationRecorder(connection).migration_qs.order_by("pk")
-            with interface_explained():
+            with interface_explained(), database_of().exact_session():
                 first = migrations.values_list("app", "name", "applied").first()
         except (DatabaseError, UnicodeDecodeError) as error:
             raise StorageFailed(

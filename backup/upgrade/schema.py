@@ -43,11 +43,11 @@ def applied(database: Database) -> set[tuple[Any, ...]]:
         return {*rows}
 
 
-def load_history(connection: BaseDatabaseWrapper) -> MigrationLoader:
+def load_history(database: Database) -> MigrationLoader:
     """Return Django's history of migrations: which there are, and which are applied. Load it once and pass it on.
     Raises `DatabaseError`."""
-    with _damage_is_an_error():
-        return MigrationLoader(connection)
+    with database.exact_session(), _damage_is_an_error():  # it has the moments at which they were applied
+        return MigrationLoader(database.connection)
 
 
 @contextmanager

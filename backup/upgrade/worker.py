@@ -315,7 +315,7 @@ def _metadata_of_today(old: Metadata, applied: list[str], left_out: list[str]) -
     return replace(
         old,
         babybuddy_version=babybuddy.version(),
-        migrations=schema.leaf_migrations(schema.load_history(connection), apps),
+        migrations=schema.leaf_migrations(schema.load_history(database_of()), apps),
         upgraded=Upgrade(
             before.babybuddy_version,
             [*before.migrations, *applied],

@@ -121,7 +121,7 @@ def main(version, folder):
             services.create_backup(file, label="before the update")
         return
     migrations = schema.leaf_migrations(
-        schema.load_history(connection), {m._meta.app_label for m in models_in_scope(historical)}
+        schema.load_history(database_of()), {m._meta.app_label for m in models_in_scope(historical)}
     )
     tables = [Table(m) for m in models_in_scope(historical) if migrations.get(m._meta.app_label)]
     metadata = Metadata(

@@ -4,6 +4,7 @@ import pytest
 from django.db import connection
 from django.db.migrations.loader import MigrationLoader
 
+from backup.database import database_of
 from backup.exceptions import RestoreRefused
 from backup.upgrade import schema
 from tests.support.backups import inspect, metadata_of, restore, rewritten, take
@@ -32,7 +33,9 @@ def refused_both_ways(file):
 
 
 def test_leaves(host_db):
-    leaves = schema.leaf_migrations(schema.load_history(connection), ["core", "auth", "core", "no_such_app"])
+    leaves = schema.leaf_migrations(
+        schema.load_history(database_of()), ["core", "auth", "core", "no_such_app"]
+    )
     graph = MigrationLoader(connection).graph
     assert leaves == {
         "auth": [name for _, name in graph.leaf_nodes("auth")],
