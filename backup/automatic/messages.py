@@ -134,18 +134,18 @@ def overdue(until: dt.datetime | None) -> str:
 
 def shrunk(losses: Sequence[Loss]) -> str:
     """Return which models lost records, and how many photos are gone. If there are several losses of one model, found
-    by different backups, each has the day of that one."""
+    by different backups, each has the moment of that one."""
     called = names.model_names(loss.model for loss in losses if loss.model != PHOTOS)
     numbers = Counter(loss.model for loss in losses)
-    days = {name.text: _day(name.created) for name in parsed({loss.backup for loss in losses})}
+    moments = {name.text: _date(name.created) for name in parsed({loss.backup for loss in losses})}
 
     def line(loss: Loss) -> str:
         before = names.grouped(loss.before)
         what = (
             names.photos_in_words(loss.before) if loss.model == PHOTOS else f"{called[loss.model]} {before}"
         )
-        day = days.get(loss.backup) if numbers[loss.model] > 1 else ""
-        return f"{what} → {names.grouped(loss.now)}" + (f" ({day})" if day else "")
+        moment = moments.get(loss.backup) if numbers[loss.model] > 1 else ""
+        return f"{what} → {names.grouped(loss.now)}" + (f" ({moment})" if moment else "")
 
     lines = ", ".join(dict.fromkeys(map(line, losses)))
     return _(

@@ -305,7 +305,8 @@ def test_who_was_entered_and_lost_while_another_loss_was_open_is_a_loss_of_its_o
     nora.delete()
     night(5)
     assert [(loss.model, loss.before, loss.now) for loss in now(5).losses] == [("core.child", 3, 2)] * 2
-    assert "Children 3 → 2 (Nov. 4, 2026), Children 3 → 2 (Nov. 1, 2026)" in now(5).message
+    both = "Children 3 → 2 (Nov. 4, 2026, 3 a.m.), Children 3 → 2 (Nov. 1, 2026, 3 a.m.)"
+    assert both in now(5).message
     assert len(mail.outbox) == 1, "people are told of it"
     assert now(5).as_json()["shrunk"] == [{"model": "core.child", "before": 3, "now": 2}]
     with freeze_time(at("2026-11-05 12:00")):
