@@ -239,7 +239,7 @@ def check_scope(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
             Warning(
                 f"Backups do not hold {', '.join(labels)}: a router of this site has it in another database.",
                 hint="Make backups of that database with its own tools."
-                + " The people of this site are in it: no restore brings them back." * lacks_users(),
+                + " The users of this site are in it: no restore brings them back." * lacks_users(),
                 id="backup.W008",
             )
             for labels in [routed()]

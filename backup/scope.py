@@ -111,7 +111,7 @@ def _is_default(alias: str) -> bool:
 
 
 def lacks_users() -> bool:
-    """Tell whether backups lack the people of the site, since a router has them in another database."""
+    """Tell whether backups lack the users of the site, since a router has them in another database."""
     return _is_routed(get_user_model())
 
 

@@ -387,11 +387,13 @@ class _Visit:
         backups = {name.identity: self._known_as(name, location) for name in map(parse, self._copies)}
         pinned = _identities(text for text, said in self.said.items() if said.get("pinned"))
         for verdict in retention_of([*backups.values()], self._work.site, self._work.halted):
-            is_pinned = verdict.backup.identity in pinned or kept.is_pinned(verdict.backup.name)
-            if verdict.stays or is_pinned or not self._may_go(location, verdict.backup):
+            backup = verdict.backup
+            if verdict.stays or backup.identity in pinned or not self._may_go(location, backup):
+                continue
+            if kept.is_pinned(backup.name):  # asked last: comparing takes a while
                 continue
             for name in [*map(parse, self._copies)]:
-                if name.identity == verdict.backup.identity and not self._delete(location, name):
+                if name.identity == backup.identity and not self._delete(location, name):
                     return
 
     def _may_go(self, location: locations.Location, backup: StoredBackup) -> bool:

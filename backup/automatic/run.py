@@ -343,7 +343,8 @@ def _retain(ensure_alone: Callable[[], object]) -> str:
                 continue
             # Not during a restore (the next run removes it then), nor while somebody pins it.
             with suppress(Busy), database_of().lock(Job.RESTORE), files.noting():
-                if _next_to_remove(tried - {backup.name}) is not None:
+                again = _next_to_remove(tried - {backup.name})
+                if again is not None and again.name == backup.name:
                     kept.delete_here(backup)
                     logger.info("automatic backup %s removed by BACKUP_KEEP", backup.name)
         _remove_photos()

@@ -139,7 +139,7 @@ def test_what_is_only_read_from_and_written_to_another_database(settings):
 
 
 class PeopleApart:
-    """The people are in another database, with or without other models."""
+    """The users are in another database, with or without other models."""
 
     def __init__(self, alias, *apps):
         self.alias, self.apps = alias, {"auth", "authtoken", *apps}
@@ -168,7 +168,7 @@ def further(settings):
 
 @pytest.mark.parametrize("alias", ["elsewhere", "other_server", "unknown"])
 @pytest.mark.parametrize("more", [[], ["core", "zoo"]])
-def test_people_in_another_database(settings, further, alias, more):
+def test_users_in_another_database(settings, further, alias, more):
     """What goes where they go is there, too."""
     settings.DATABASE_ROUTERS = [PeopleApart(alias, *more)]
     there = {label for label in LABELS if label.split(".")[0] in {"auth", "authtoken", *more}}
@@ -177,18 +177,18 @@ def test_people_in_another_database(settings, further, alias, more):
     (message,) = check_scope(None)
     assert message.id == "backup.W008"
     assert "auth.user" in message.msg
-    assert "people" in message.hint
+    assert "users of this site" in message.hint
 
 
-def test_a_backup_without_people_says_so(settings, further, family, tmp_path, capsys):
+def test_a_backup_without_users_says_so(settings, further, family, tmp_path, capsys):
     for alias, lacks in (("same", False), ("elsewhere", True)):
         settings.DATABASE_ROUTERS = [PeopleApart(alias)]
         call_command("backup", output=str(tmp_path / f"{alias}.zip"))
-        assert ("people of this site are not in the backup" in capsys.readouterr().err) == lacks
+        assert ("users of this site are not in the backup" in capsys.readouterr().err) == lacks
 
 
 @pytest.mark.parametrize("alias", ["same", "mirror"])
-def test_people_in_the_same_database_by_another_alias(settings, further, alias):
+def test_users_in_the_same_database_by_another_alias(settings, further, alias):
     settings.DATABASE_ROUTERS = [PeopleApart(alias, "core")]
     assert [label_of(model) for model in models_in_scope()] == LABELS
     assert routed() == check_scope(None) == []

@@ -73,7 +73,7 @@ class Command(BackupCommand):
         if options["keep"] and output is not None:
             raise CommandError("--keep takes no --output: the server keeps the backup with the others.")
         if lacks_users():
-            self.warn("The people of this site are not in the backup: a router has them in another database.")
+            self.warn("The users of this site are not in the backup: a router has them in another database.")
         try:
             if options["keep"]:
                 self._keep(how)

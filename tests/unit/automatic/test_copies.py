@@ -23,7 +23,7 @@ from freezegun import freeze_time
 
 from backup import services
 from backup.archive import Key, Keys, open_archive
-from backup.automatic import copies, look, outlook, probe, run, status
+from backup.automatic import copies, guard, look, outlook, probe, run, status
 from backup.automatic.status import State
 from backup.conf import aware_now, conf
 from backup.database.memo import site_id
@@ -892,6 +892,20 @@ def test_one_that_is_pinned_meanwhile_stays(one, settings, at, monkeypatch):
     settings.BACKUP_KEEP = "last=1"
     first = night(at("2026-11-03 03:00"))
     during(monkeypatch, lambda: kept.pin(first.name, True))
+    night(at("2026-11-04 03:00"))
+    assert kept.find(first.name).locations == ("local", "nas")
+
+
+def test_one_that_is_pinned_while_it_is_compared_stays(one, settings, at, monkeypatch):
+    settings.BACKUP_KEEP = "last=1"
+    first = night(at("2026-11-03 03:00"))
+    real = guard.lost_without
+
+    def lost_without(name, *arguments):
+        kept.pin(first.name, True)
+        return real(name, *arguments)
+
+    monkeypatch.setattr(guard, "lost_without", lost_without)
     night(at("2026-11-04 03:00"))
     assert kept.find(first.name).locations == ("local", "nas")
 

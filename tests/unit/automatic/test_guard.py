@@ -407,6 +407,25 @@ def test_what_cannot_all_be_compared_in_time_goes_on_in_the_next_night(night, no
     assert days() == [8]
 
 
+def test_one_that_is_pinned_while_it_is_compared_stays(night, settings, monkeypatch):
+    """Although the next one is to be removed, too."""
+    settings.BACKUP_KEEP = "last=9"
+    first = night(1)
+    for day in (2, 3):
+        night(day)
+    settings.BACKUP_KEEP = "last=1"
+    real = guard.lost_without
+
+    def lost_without(name, *arguments):
+        if name == first.name:
+            kept.pin(name, True)
+        return real(name, *arguments)
+
+    monkeypatch.setattr(guard, "lost_without", lost_without)
+    night(4)
+    assert days() == [1, 4]
+
+
 def test_one_that_cannot_be_compared_stays_and_stops_no_other(night, now, settings, caplog):
     settings.BACKUP_KEEP = "last=1"
     first = night(1)
