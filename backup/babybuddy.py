@@ -237,11 +237,15 @@ def apart(table: Table) -> list[list[int]]:
     return [[places[name] for name in names if name in places] for names in apart_by(table)]
 
 
-def is_same_child(one: Mapping[str, Any], other: Mapping[str, Any], *, has_same_key: bool) -> bool:
-    """Tell whether two records of `CHILD` are the same child: its name and its birth date are the same or, if the keys
-    are, at least one of them. `one`, `other`: the fields."""
-    differs = [any(one.get(name) != other.get(name) for name in names) for names in _APART[CHILD]]
-    return not (all(differs) if has_same_key else any(differs))
+def looks(child: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what makes a record of `CHILD` plainly the same child: its name and birth date. `child`: the fields."""
+    return tuple(repr(child.get(name)) for names in _APART[CHILD] for name in names)
+
+
+def may_be_same_child(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Tell whether two records of `CHILD` with the same key are the same child: its name or its birth date is the same.
+    `one`, `other`: the fields."""
+    return any(all(one.get(name) == other.get(name) for name in names) for names in _APART[CHILD])
 
 
 def version() -> str:

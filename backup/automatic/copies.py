@@ -267,7 +267,8 @@ class _Visit:
         """Tell whether the newest backup in BACKUP_ROOT has what an older one has. If it has not, that is noted, and
         nothing is removed. None if it cannot be told. `name`, `facts`, `file`: of the older one."""
         try:
-            lost = guard.lost_without(name, facts, file, cast(StoredBackup, self.newest).name)
+            newest = cast(StoredBackup, self.newest).name
+            lost = guard.lost_without(name, facts, file, newest, self._work.with_photos)
         except guard.CANNOT_OPEN as error:
             logger.warning("%s cannot be compared with the newest backup: %s", name, error.code)
             self._limits[error.code] = error.message

@@ -26,8 +26,8 @@ from ..exceptions import (
     EncryptionUnavailable,
     InvalidBackup,
     KeyNeeded,
-    LocationFailed,
     NoSuchBackup,
+    StorageFailed,
 )
 from ..log import logger
 from ..storage import kept, keys
@@ -35,7 +35,7 @@ from ..storage.facts import UNREADABLE
 from ..storage.files import parse_json
 from ..storage.kept import BackupKind, StoredBackup
 from ..storage.names import parsed
-from .left import photos_left, records_left
+from .left import Gone, photos_left, records_left
 
 T = TypeVar("T")
 
@@ -49,8 +49,7 @@ FIFTH = 5
 SHRUNK = "shrunk"
 #: Who said, and when, that a loss is right. Older versions noted that beside the backup, for all losses together.
 ACCEPTED = "accepted"
-#: Label of a model -> names of backups. A superuser has confirmed, when this backup was there already, that it is right
-#: that records of those are gone. So it is right of the same records in this one.
+#: Label of a model -> what a superuser has confirmed, when this backup was there already: see `Confirmed`.
 EXPECTED = "expected"
 #: Stands for the label of a model in the losses of photos.
 PHOTOS = "photos"
@@ -91,6 +90,19 @@ class Loss:
     def as_fact(self) -> dict[str, Any]:
         accepted = {ACCEPTED: dict(self.accepted)} if self.accepted else {}
         return {**self.as_json(), "backup": self.backup, **accepted}
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """That it is right that records are gone which one backup has and a later one has not. Of the same records, it is
+    right in other backups, too. `backup`, `after`: the names of both. `now`: how many were left, as in `Loss`."""
+
+    backup: str
+    after: str
+    now: int
+
+    def as_fact(self) -> dict[str, Any]:
+        return {"backup": self.backup, "after": self.after, "now": self.now}
 
 
 def _identity(name: str) -> str:
@@ -166,31 +178,39 @@ def _with_accepted(losses: Iterable[Loss], known: Iterable[Loss]) -> list[Loss]:
     ]
 
 
-def with_expected(facts: Mapping[str, Any], losses: Iterable[Loss]) -> dict[str, Any]:
+def with_expected(
+    facts: Mapping[str, Any], losses: Iterable[Loss], after: Callable[[Loss], str]
+) -> dict[str, Any]:
     """Return the facts beside an older backup, noting that a superuser has confirmed these losses, so that comparing
-    with it later does not raise them again."""
-    noted = {label: [*names] for label, names in expected(facts).items()}
+    with it later does not raise them again. `after`: returns the name of the backup that shows a loss."""
+    noted = {label: {one.backup: one for one in confirmed} for label, confirmed in expected(facts).items()}
     for loss in losses:
-        if loss.backup and loss.backup not in noted.setdefault(loss.model, []):
-            noted[loss.model].append(loss.backup)
-    return {**facts, EXPECTED: noted}
-
-
-def expected(facts: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Return what is noted as `EXPECTED` beside a backup. Damaged entries are passed over."""
-    noted = facts.get(EXPECTED)
-    entries = noted.items() if isinstance(noted, dict) else ()
+        if loss.backup:
+            confirmed = noted.setdefault(loss.model, {})
+            confirmed[loss.backup] = Confirmed(loss.backup, after(loss), loss.now)
     return {
-        label: [name for name in names if isinstance(name, str)]
-        for label, names in entries
-        if isinstance(names, list)
+        **facts,
+        EXPECTED: {label: [one.as_fact() for one in ones.values()] for label, ones in noted.items()},
     }
 
 
-def compared_with(backup: StoredBackup) -> list[str]:
-    """Return the names of the backups that tell which losses of this one are right, so that they stay as long as it."""
-    names = [name for names in expected(backup.facts).values() for name in names]
-    return [name for name in dict.fromkeys(names) if _identity(name) != backup.identity]
+def expected(facts: Mapping[str, Any]) -> dict[str, list[Confirmed]]:
+    """Return what is noted as `EXPECTED` beside a backup. Damaged entries are passed over."""
+    noted = facts.get(EXPECTED)
+    found: dict[str, list[Confirmed]] = {}
+    for label, entries in noted.items() if isinstance(noted, dict) else ():
+        for entry in entries if isinstance(entries, list) else ():
+            with suppress(KeyError, TypeError, ValueError, OverflowError):
+                one = Confirmed(str(entry["backup"]), str(entry["after"]), int(entry["now"]))
+                found.setdefault(label, []).append(one)
+    return found
+
+
+def compared_with(backup: StoredBackup) -> set[str]:
+    """Return the identities of the backups that tell which losses of this one are right, so that they stay as long as
+    it."""
+    confirmed = [one for ones in expected(backup.facts).values() for one in ones]
+    return {_identity(name) for one in confirmed for name in (one.backup, one.after)} - {backup.identity}
 
 
 def are_covered(losses: Iterable[Loss], shown: str) -> bool:
@@ -250,7 +270,7 @@ def _can_be_opened(backup: StoredBackup) -> bool:
 def found_in(file: BinaryIO) -> dict[str, Any]:
     """Return the losses that a new automatic backup shows, as facts. It is compared with the newest one that can be
     opened, and, if that shows losses itself, with the newest that does not, wherever these are; and with those by which
-    the losses were found that the last backup shows. Raises `StorageFailed`.
+    the losses were found that the last backup shows. Raises `StorageFailed` if backups cannot be listed.
     """
     backups = kept.backups(BackupKind.AUTOMATIC)
     found: list[Loss] = []
@@ -261,7 +281,7 @@ def found_in(file: BinaryIO) -> dict[str, Any]:
             continue
         try:
             lost = _compared_with(backup.name, backup.facts, file)
-        except LocationFailed as error:  # it is compared before it is removed: see `lost_without`
+        except StorageFailed as error:  # it is compared before it is removed: see `lost_without`
             logger.warning("a new backup cannot be compared with %s: %s", backup.name, error.code)
             continue
         if lost is not None:
@@ -281,7 +301,7 @@ def _still_lost(
     known: Sequence[Loss], compared: set[str], facts: Mapping[str, Mapping[str, Any]], file: BinaryIO
 ) -> list[Loss]:
     """Return which of the losses that the last backup shows a new one shows as well: what was added since does not make
-    up for what is gone. Where that cannot be told, the loss stays. Raises `StorageFailed`.
+    up for what is gone. Where that cannot be told, the loss stays.
 
     `compared`: the identities of the backups that the new one was compared with as a whole already. `facts`: name of a
     backup -> the facts beside it.
@@ -292,30 +312,28 @@ def _still_lost(
             continue
         of_it = [loss for loss in known if loss.backup == name]
         lost = more = None
-        with suppress(LocationFailed):
+        with suppress(StorageFailed):
             if name:
-                lost = compare(partial(_not_back, of_it), name, file)
+                lost = compare(partial(_not_back, of_it, facts.get(name, {})), name, file)
             if name and _identity(name) not in compared:
                 more = _compared_with(name, facts.get(name, {}), file)
         found += [*(of_it if lost is None else lost), *(more or ())]
     return found
 
 
-def _not_back(known: Iterable[Loss], before: Archive, now: Archive) -> list[Loss]:
-    """Return the known losses of records, or of photos, of which the backup before has still many that the new one does
-    not have, or leaves out altogether."""
+def _not_back(known: Iterable[Loss], facts: Mapping[str, Any], before: Archive, now: Archive) -> list[Loss]:
+    """Return the known losses of which the backup before has records, or photos, that the new one still does not have,
+    or leaves out altogether. `facts`: beside the backup before."""
     lost = []
     for loss in known:
-        if loss.model == PHOTOS:
-            _then, left = photos_left(before, now)
-            is_lost = not now.metadata.includes_media or _are_many(loss.before, left, 0)
-        elif loss.model not in before.metadata.models:
-            is_lost, left = True, 0
+        if loss.model == PHOTOS and not now.metadata.includes_media:
+            lost.append(loss)
+        elif loss.model != PHOTOS and loss.model not in before.metadata.models:
+            lost.append(replace(loss, now=0))
         else:
-            then, left = records_left(loss.model, before, now)
-            is_lost = left < then if loss.model == babybuddy.CHILD else _are_many(loss.before, left)
-        if is_lost:
-            lost.append(replace(loss, now=left))
+            left = _left(loss.model, before, now)[1]
+            if _is_lost(loss.model, before, now, loss.backup, facts, lambda then, left: left < then):
+                lost.append(replace(loss, now=left))
     return lost
 
 
@@ -336,65 +354,102 @@ def compare(comparison: Callable[[Archive, Archive], T], name: str, file: Binary
         return None
 
 
-def lost_without(name: str, facts: Mapping[str, Any], file: BinaryIO, newest: str) -> list[Loss]:
+def lost_without(
+    name: str, facts: Mapping[str, Any], file: BinaryIO, newest: str, with_photos: str = ""
+) -> list[Loss]:
     """Return what would be lost without an older backup: what the newest one lacks of it.
 
     `name`, `facts`, `file`: of the older backup, wherever it is. `newest`: the name of the newest automatic backup in
-    BACKUP_ROOT. Raises one of `CANNOT_OPEN`, `StorageFailed`.
+    BACKUP_ROOT. `with_photos`: that of the newest one with photos: see `newest_with_photos`. Raises one of
+    `CANNOT_OPEN`, `StorageFailed`.
     """
-    with (
-        keys.unlocked(file) as before,
-        kept.open_backup(newest, kept.LOCAL) as source,
-        keys.unlocked(source) as now,
-    ):
-        return losses(before, now, name, facts)
+    with ExitStack() as stack:
+        before = stack.enter_context(keys.unlocked(file))
+        now, photos = (
+            stack.enter_context(keys.unlocked(stack.enter_context(kept.open_backup(text, kept.LOCAL))))
+            for text in (newest, with_photos or newest)
+        )
+        return losses(before, now, name, facts, photos)
 
 
-def losses(before: Archive, now: Archive, name: str, facts: Mapping[str, Any]) -> list[Loss]:
+def newest_with_photos(backups: Iterable[StoredBackup]) -> str:
+    """Return the name of the newest backup in BACKUP_ROOT that tells which photos there are; "" if none does.
+
+    `backups`: newest first. The newest of all does not if BACKUP_PHOTOS was switched off since.
+    """
+    usable = (b for b in backups if b.is_local and b.kind is BackupKind.AUTOMATIC and _can_be_opened(b))
+    return next((backup.name for backup in usable if backup.includes_photos), "")
+
+
+def losses(
+    before: Archive, now: Archive, name: str, facts: Mapping[str, Any], photos: Archive | None = None
+) -> list[Loss]:
     """Return of which models records are gone: at least one child, or many records of care; and whether photos are.
     The records are compared, not only how many there are. What a superuser has said is right is not among them.
 
-    `name`, `facts`: of the backup before. A model that is no longer in the backup at all, since an update of the host
-    or BACKUP_EXCLUDE removed it, is passed over. Raises `InvalidBackup`, `StorageFailed`.
+    `name`, `facts`: of the backup before. `photos`: a backup that tells which photos there are now, if `now` does not.
+    A model that is no longer in the backup at all, since an update of the host or BACKUP_EXCLUDE removed it, is passed
+    over. Raises `InvalidBackup`, `StorageFailed`.
     """
     labels = [
         label for label in before.metadata.models if babybuddy.is_care(label) and label in now.metadata.models
     ]
-    if before.metadata.includes_media and now.metadata.includes_media:  # else BACKUP_PHOTOS was switched off
+    photos = photos if photos is not None and not now.metadata.includes_media else now
+    if before.metadata.includes_media and photos.metadata.includes_media:
         labels.append(PHOTOS)
-    # There are more warnings than before if records still name the photos: then nobody took them away on purpose, the
+    # There are other warnings than before if records still name the photos: then nobody took them away on purpose, the
     # folder of photos may not be mounted, and a few are too many.
-    photos = 0 if len(now.metadata.warnings) > len(before.metadata.warnings) else MANY
+    many_photos = 0 if {*photos.metadata.warnings} - {*before.metadata.warnings} else MANY
 
     def are_lost(label: str, then: int, left: int) -> bool:
         if label == babybuddy.CHILD:
             return left < then
-        return _are_many(then, left, photos if label == PHOTOS else MANY)
+        return _are_many(then, left, many_photos if label == PHOTOS else MANY)
 
     found = []
     for label in labels:
-        then, left = _left(label, before, now)
-        if not are_lost(label, then, left):
-            continue
-        rightly_gone = expected(facts).get(label, [])
-        if _identity(name) in map(_identity, rightly_gone):
-            continue
-        with ExitStack() as stack:
-            others = [*_opened(rightly_gone, stack)]
-            if not others or are_lost(label, *_left(label, before, now, *others)):
-                found.append(Loss(label, then, left, name))
+        there = photos if label == PHOTOS else now
+        then, left = _left(label, before, there)
+        if _is_lost(label, before, there, name, facts, partial(are_lost, label)):
+            found.append(Loss(label, then, left, name))
     return found
+
+
+def _is_lost(
+    label: str,
+    before: Archive,
+    now: Archive,
+    name: str,
+    facts: Mapping[str, Any],
+    is_many: Callable[[int, int], bool],
+) -> bool:
+    """Tell whether records, or photos, are gone of which no superuser has said that this is right.
+
+    `name`, `facts`: of the backup before. `is_many`: tells that of how many there were and are left.
+    """
+    then, left = _left(label, before, now)
+    if not is_many(then, left):
+        return False
+    with ExitStack() as stack:
+        gone: list[Gone] = []
+        for one in expected(facts).get(label, []):
+            archives = [*_opened((one.backup, one.after), stack)]
+            if len(archives) == 2 and (label != PHOTOS or archives[1].metadata.includes_media):
+                gone.append(Gone(*archives))
+            elif _identity(one.backup) == _identity(name) and left >= one.now:
+                return False  # what was left then cannot be looked at any more, but as much is still there
+        return not gone or is_many(*_left(label, before, now, gone))
 
 
 def _opened(names: Iterable[str], stack: ExitStack) -> Iterator[Archive]:
     """Yield those of the backups that can be opened."""
     for name in names:
-        with suppress(LocationFailed, *CANNOT_OPEN):
+        with suppress(StorageFailed, *CANNOT_OPEN):
             yield stack.enter_context(keys.unlocked(stack.enter_context(kept.open_backup(name))))
 
 
-def _left(label: str, before: Archive, *others: Archive) -> tuple[int, int]:
-    return photos_left(before, *others) if label == PHOTOS else records_left(label, before, *others)
+def _left(label: str, before: Archive, now: Archive, gone: Sequence[Gone] = ()) -> tuple[int, int]:
+    return photos_left(before, now, gone) if label == PHOTOS else records_left(label, before, now, gone)
 
 
 def _are_many(then: int, today: int, many: int = MANY) -> bool:

@@ -46,8 +46,8 @@ def verdicts(
     """Return a verdict for each automatic backup of this site, newest first.
 
     `rules`: see `conf.keep_rules`. `site`: the id of this site. `zone`: the time zone of days and weeks. `halted`: why
-    nothing is removed at all; "" if the rules apply. `compared_with`: returns the names of other backups that have
-    to stay as long as that one. Other backups have no verdict, since no rule removes them.
+    nothing is removed at all; "" if the rules apply. `compared_with`: returns the identities of other backups that
+    have to stay as long as that one. Other backups have no verdict, since no rule removes them.
     """
     own = [b for b in backups if b.kind is BackupKind.AUTOMATIC and b.site == site]
     own.sort(key=lambda backup: (backup.created, backup.name), reverse=True)
@@ -79,9 +79,15 @@ def verdicts(
         among_all = [pair for pair in _wanted(counted, rule, number, zone) if pair[0].lacks_something]
         for backup, period in [*_wanted(whole, rule, number, zone), *among_all]:
             reasons[backup.name].append(f"{rule} {period}".rstrip())
-    compared = {name for backup in own if reasons[backup.name] for name in compared_with(backup)}
+    by_identity = {backup.identity: backup for backup in own}
+    asked = [backup for backup in own if reasons[backup.name]]
+    compared: set[str] = set()
+    while asked:
+        more = {*compared_with(asked.pop())} & by_identity.keys() - compared
+        compared |= more
+        asked += [by_identity[identity] for identity in more]
     for backup in own:
-        if backup.name in compared:
+        if backup.identity in compared:
             reasons[backup.name].append(_("older ones are compared with it"))
     return [Verdict(backup, tuple(reasons[backup.name]) or ((halted,) if halted else ())) for backup in own]
 

@@ -372,7 +372,9 @@ def _may_go(backup: StoredBackup) -> bool:
         return False
     try:
         with kept.open_backup(backup.name, kept.LOCAL) as file:
-            lost = guard.lost_without(backup.name, backup.facts, file, newest.name)
+            lost = guard.lost_without(
+                backup.name, backup.facts, file, newest.name, guard.newest_with_photos(backups)
+            )
     except guard.CANNOT_OPEN as error:
         logger.warning("%s cannot be compared with the newest, and stays: %s", backup.name, error.code)
         return False

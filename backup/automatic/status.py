@@ -329,14 +329,19 @@ def acknowledge(user: Any, shown: str | None = None) -> Status:
     if shown is not None and not guard.are_covered(losses, shown):
         raise LossesChanged(_("Since then more entries went missing. Look again."))
     accepted = {"by": user.get_username() if user is not None else "", "at": aware_now().isoformat()}
-    newest = guard.newest(backups)
+    newest, with_photos = guard.newest(backups), guard.newest_with_photos(backups)
+
+    def after(loss: guard.Loss) -> str:
+        name = newest.name if newest is not None else ""
+        return with_photos if loss.model == guard.PHOTOS else name
+
     for backup in backups if losses else ():
         with suppress(NoSuchBackup):
             # An older one may be compared with, too, should the newest be deleted.
             if guard.open_losses(backup.facts):
                 kept.change(backup.name, lambda facts: guard.with_accepted(facts, losses, accepted))
             if backup is not newest:
-                kept.change(backup.name, lambda facts: guard.with_expected(facts, losses))
+                kept.change(backup.name, lambda facts: guard.with_expected(facts, losses, after))
     current = status()
     remember(current)
     return current

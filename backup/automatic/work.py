@@ -11,6 +11,7 @@ from django.utils import translation
 from ..database import memo
 from ..storage import elsewhere, kept, keys
 from ..storage.kept import BackupKind, StoredBackup
+from . import guard
 from .status import retention_of
 
 
@@ -19,14 +20,15 @@ class Work:
     """What to do in each location.
 
     `known`: all known backups, by `StoredBackup.identity`. `wanted`: the backups to copy, newest first. `newest`: the
-    newest automatic backup in BACKUP_ROOT that can be opened. `key_ids`: of the keys that backups here and copies
-    anywhere are encrypted with, as far as that is noted. `keys_here`: of those that this server has. `halted`, `site`:
-    see `retention.verdicts`. `language`: of messages. `user`: see `copy`.
+    newest automatic backup in BACKUP_ROOT that can be opened. `with_photos`: see `guard.newest_with_photos`. `key_ids`:
+    of the keys that backups here and copies anywhere are encrypted with, as far as that is noted. `keys_here`: of those
+    that this server has. `halted`, `site`: see `retention.verdicts`. `language`: of messages. `user`: see `copy`.
     """
 
     known: Mapping[str, StoredBackup]
     wanted: Sequence[StoredBackup]
     newest: StoredBackup | None
+    with_photos: str
     key_ids: Set[str]
     halted: str
     keys_here: Set[str]
@@ -45,4 +47,6 @@ def work_now(halted: str, user: Any) -> Work:
     ids = {key_id for seen in elsewhere.seen().values() for key_id in seen.key_ids}
     ids |= {backup.key_id for backup in local} - {""}
     newest = next((b for b in local if b.kind is BackupKind.AUTOMATIC and not b.is_locked), None)
-    return Work(known, wanted, newest, ids, halted, keys.ids(), site, translation.get_language(), user)
+    with_photos = guard.newest_with_photos(local)
+    language = translation.get_language()
+    return Work(known, wanted, newest, with_photos, ids, halted, keys.ids(), site, language, user)

@@ -372,14 +372,14 @@ def test_what_tells_others_apart_stays_as_long_as_these(many, night, now, at, se
         run.run()
     good = night(1)
     core.Note.objects.filter(pk__in=[note.pk for note in many]).delete()
-    night(2)
+    after = night(2)
     with freeze_time(at("2026-11-02 12:00")):
         acknowledge(nightly.admin)
         assert now(2).state is State.OK
     night(3)
-    assert days() == [1, 3, 31]
+    assert days() == [1, 2, 3, 31]
     reasons = {v.backup.name: v.reasons for v in status.retention()}
-    assert reasons[good.name] == ("older ones are compared with it",)
+    assert reasons[good.name] == reasons[after.name] == ("older ones are compared with it",)
     settings.BACKUP_KEEP = "last=1"
     night(4)
     assert now(4).state is State.OK

@@ -22,7 +22,8 @@ DEFAULT = "last=7,weekly=4,monthly=12,yearly=all"
 def backup(moment, kind=BackupKind.AUTOMATIC, site=SITE, **more):
     created = moment if isinstance(moment, dt.datetime) else dt.datetime.fromisoformat(moment)
     created = created if created.tzinfo else created.replace(tzinfo=BERLIN)
-    name = f"{created:%Y%m%dT%H%M%S%f}_{kind.value}_{site}"
+    moment = created.astimezone(dt.timezone.utc)
+    name = f"babybuddy_{moment:%Y%m%dT%H%M%S.%f}Z_{kind.value}_{site}_0123456789ABCDEF.zip"
     return stored(created, name=name, kind=kind, site=site, **more)
 
 
