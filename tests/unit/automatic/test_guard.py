@@ -3,6 +3,8 @@
 import datetime as dt
 import json
 import os
+import resource
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from django.test import Client
 from freezegun import freeze_time
 
 from backup.archive import Key
-from backup.automatic import guard, run, status
+from backup.automatic import guard, left, run, status
 from backup.automatic.status import State, acknowledge
 from backup.exceptions import StorageFailed
 from backup.storage import facts, kept
@@ -384,6 +386,148 @@ def test_what_tells_others_apart_stays_as_long_as_these(many, night, now, at, se
     night(4)
     assert now(4).state is State.OK
     assert days() == [4]
+
+
+@pytest.mark.parametrize("after", ["is there", "is deleted", "is damaged"])
+def test_what_is_lost_after_something_was_accepted_is_a_new_loss(
+    many, night, now, at, settings, nightly, after
+):
+    """Whatever becomes of the backup that was the newest then."""
+    settings.BACKUP_KEEP = "last=2"
+    add_child("Ben")
+    cleo = add_child("Cleo")
+    night(1)
+    cleo.delete()
+    core.Note.objects.filter(pk__in=[note.pk for note in many[:100]]).delete()
+    shown = night(2)
+    with freeze_time(at("2026-11-02 12:00")):
+        acknowledge(nightly.admin)
+        path = Path(kept.local_path(shown.name))
+        if after == "is deleted":
+            kept.delete(shown.name)
+        elif after == "is damaged":
+            path.write_bytes(path.read_bytes()[:200] + bytes(path.stat().st_size - 200))
+    core.Child.objects.get(first_name="Ben").delete()
+    core.Note.objects.filter(pk__in=[note.pk for note in many[100:]]).delete()
+    for day in (3, 4, 5, 6):
+        night(day)
+    found = now(6)
+    assert found.state is State.SHRUNK
+    assert {loss.model for loss in found.losses} == {"core.child", "core.note"}
+    assert 1 in days() or (after == "is there" and 2 in days())
+    with freeze_time(at("2026-11-06 12:00")):
+        acknowledge(nightly.admin)
+        if after == "is damaged":
+            kept.delete(shown.name)
+    for day in (7, 8, 9):
+        night(day)
+        assert now(day).state is State.OK
+    assert days() == [8, 9]
+
+
+def test_what_goes_slowly_after_something_was_accepted_is_noticed(many, night, now, at, settings, nightly):
+    settings.BACKUP_KEEP = "last=2,monthly=1"
+    with freeze_time(at("2026-10-31 03:00")):
+        run.run()
+    core.Note.objects.filter(pk__in=[note.pk for note in many[:80]]).delete()
+    night(1)
+    with freeze_time(at("2026-11-01 12:00")):
+        assert [loss.model for loss in now(1).losses] == ["core.note"]
+        acknowledge(nightly.admin)
+    for day in range(2, 7):
+        core.Note.objects.filter(pk__in=[note.pk for note in many[80 + 40 * (day - 2) :][:40]]).delete()
+        night(day)
+    found = now(6)
+    assert found.state is State.SHRUNK, "fewer than fifty a day, and two hundred in all"
+    assert 31 in days() or 1 in days()
+
+
+def test_it_does_not_end_before_all_is_back(many, night, now, settings):
+    settings.BACKUP_KEEP = "last=1"
+    good = night(1)
+    gone = [*core.Note.objects.filter(pk__in=[note.pk for note in many[:100]])]
+    core.Note.objects.filter(pk__in=[note.pk for note in gone]).delete()
+    night(2)
+    for day, first, last in ((3, 0, 60), (4, 60, 99)):
+        core.Note.objects.bulk_create(gone[first:last])
+        night(day)
+        assert (now(day).state, now(day).before) == (State.SHRUNK, good.name)
+    assert days() == [1, 2, 3, 4]
+    core.Note.objects.bulk_create(gone[99:])
+    night(5)
+    assert now(5).state is State.OK
+    assert days() == [5]
+
+
+def test_what_was_accepted_of_the_same_backup_need_not_come_back(many, night, now, at, settings, nightly):
+    settings.BACKUP_KEEP = "last=9"
+    cleo, ben = add_child("Cleo"), add_child("Ben")
+    night(1)
+    cleo.delete()
+    night(2)
+    with freeze_time(at("2026-11-02 12:00")):
+        acknowledge(nightly.admin)
+    back = lose(ben)
+    night(3)
+    assert now(3).state is State.SHRUNK
+    back()
+    night(4)
+    assert now(4).state is State.OK
+
+
+def test_twins_who_got_each_others_keys_are_the_same_children(night, now):
+    """As after a restore beside what was there. The birth date and the key are those of the other one, too."""
+    mia, zoe = add_child("Mia"), add_child("Zoe")
+    core.Note.objects.bulk_create([core.Note(child=mia, note=f"{n}", time=at_noon(n)) for n in range(90)])
+    night(1)
+    core.Note.objects.filter(child=mia).update(child=zoe)
+    core.Child.objects.filter(pk=mia.pk).update(first_name="Zoe", slug="zoe-a")
+    core.Child.objects.filter(pk=zoe.pk).update(first_name="Mia", slug="mia-a")
+    night(2)
+    assert now(2).state is State.OK
+
+
+def test_a_twin_does_not_make_up_for_the_other(night, now):
+    mia, zoe = add_child("Mia"), add_child("Zoe")
+    night(1)
+    key = mia.pk
+    mia.delete()
+    core.Child.objects.filter(pk=zoe.pk).update(id=key)
+    night(2)
+    assert [(loss.model, loss.before, loss.now) for loss in now(2).losses] == [("core.child", 4, 3)]
+
+
+def test_without_room_for_comparing_a_backup_is_made_all_the_same(night, now, settings, monkeypatch, caplog):
+    """And nothing is removed."""
+    settings.BACKUP_KEEP = "last=1"
+    night(1)
+
+    def full(*args):
+        with left._room_explained():
+            raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(guard, "records_left", full)
+        night(2)
+        assert "cannot be compared" in caplog.text
+        assert days() == [1, 2]
+        assert now(2).state is State.FAILED
+        assert "database or disk is full" in now(2).message
+    night(3)
+    assert (now(3).state, days()) == (State.OK, [3])
+
+
+def test_no_room_for_a_temporary_database_is_told(monkeypatch):
+    monkeypatch.setattr(left, "_MEMORY", 16)
+    bag = left._Bag()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64 * 1024, before[1]))
+    try:
+        with pytest.raises(StorageFailed), left._room_explained():
+            bag.put(range(100_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        bag.close()
 
 
 def test_what_cannot_all_be_compared_in_time_goes_on_in_the_next_night(night, now, settings, monkeypatch):
