@@ -18,8 +18,8 @@ from freezegun import freeze_time
 
 from backup import keeping, media, services
 from backup.archive import Archive, Keys, Limits
+from backup.automatic import guard, status
 from backup.automatic import run as automatic
-from backup.automatic import status
 from backup.conf import conf
 from backup.exceptions import CannotList, CannotRead, InvalidBackup, KeyNeeded, Slow, StorageFailed
 from backup.options import RestoreMode, RestoreOptions
@@ -314,6 +314,45 @@ def test_photos_that_cannot_be_read_push_nothing_out(
     nights(3, "2026-11-07T03:00:00+00:00")
     assert len([b for b in kept.backups() if b.photos == 4]) == 2, "they lack nothing, unlike the others"
     assert ({*store()}, {*copied(tmp_path / "nas", "photos")}) == (photos, copies)
+
+
+def test_photos_that_were_lost_are_missed_after_photos_are_switched_off(
+    pictured, settings, monkeypatch, tmp_path
+):
+    """What is removed then is compared with the newest backup that tells which photos there are."""
+    monkeypatch.setattr(guard, "MANY", 2)
+    settings.BACKUP_KEEP = "last=3"
+    anna = core.Child.objects.order_by("pk")[0]
+    for number in range(4):
+        name = f"notes/images/more{number}.png"
+        core.Note.objects.create(child=anna, note=name, image=name)
+        put(name, picture(10 + number))
+    for day in (1, 2, 3):
+        nights(1, f"2026-11-0{day}T03:00:00+00:00")
+        gone = core.Note.objects.filter(image__contains="more").order_by("pk")[:2]
+        for note in gone:
+            note.image = ""
+            note.save()
+    assert [b.photos for b in kept.backups()] == [4, 6, 8]
+    settings.BACKUP_PHOTOS = False
+    nights(3, "2026-11-04T03:00:00+00:00")
+    with freeze_time("2026-11-06T04:00:00+00:00"):
+        found = status.status()
+    assert found.as_json()["shrunk"] == [{"model": "photos", "before": 8, "now": 4}]
+    assert 8 in [b.photos for b in kept.backups()]
+
+
+def test_photos_that_were_missing_before_hide_no_others(pictured, settings):
+    """Fewer are named by entries and missing than before, but others."""
+    Path(live.MEDIA_ROOT, NAMES[2]).unlink()
+    Path(live.MEDIA_ROOT, NAMES[3]).unlink()
+    nights(1)
+    core.Note.objects.filter(image__in=NAMES[2:]).delete()
+    Path(live.MEDIA_ROOT, NAMES[1]).unlink()
+    nights(1, "2026-11-02T03:00:00+00:00")
+    with freeze_time("2026-11-02T04:00:00+00:00"):
+        found = status.status()
+    assert found.as_json()["shrunk"] == [{"model": "photos", "before": 2, "now": 1}]
 
 
 def test_photos_that_are_switched_off_do_not_go_with_the_old_backups(
