@@ -296,14 +296,15 @@ IMPASSABLE: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
         "0014_alter_child_slug",
     )
 }
-#: The migration of the host's first version whose data can be brought to today's schema.
-_FIRST = ("core", "0011")
+#: The numbers of migrations of core from which no way leads to today's schema: the first one of version 1.0 that is no
+#: beginning, and the one after the last.
+_TOO_OLD = ("0002", "0011")
 
 
 def too_old(migrations: dict[str, list[str]]) -> str:
     """Return what to do about data at migrations of which no way leads to today's schema; "" if one does."""
-    app, first = _FIRST
-    if not apps.is_installed("babybuddy") or max(migrations.get(app, ()), default=first) >= first:
+    first, after = _TOO_OLD
+    if not (apps.is_installed("babybuddy") and first <= max(migrations.get("core", ()), default="") < after):
         return ""
     return _(
         "This is data of a Baby Buddy older than 1.4, which can no longer be upgraded. Update that Baby Buddy to "
