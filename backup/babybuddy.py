@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import posixpath
 import re
+import unicodedata
 import zoneinfo
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -288,13 +290,30 @@ def release(migrations: dict[str, list[str]]) -> str:
 
 #: Migrations that can no longer be followed -> the migration after the obstacle, and the fields that it gives to each
 #: record of a model. In 1.9.0 `napping` may not be null, and core 0015 no longer computes it; whatever value it gets
-#: here, core 0028 computes it anew.
+#: here, core 0028 computes it anew. Since 0011, of version 1.4, no migration before it changed any data.
 IMPASSABLE: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
-    "core.0014_alter_child_slug": (
-        "0015_add_nap_field_for_sleep",
-        {"core.sleep": {"napping": False}},
-    ),
+    f"core.{name}": ("0015_add_nap_field_for_sleep", {"core.sleep": {"napping": False}})
+    for name in (
+        "0011_auto_20200214_1939",
+        "0012_auto_20200813_0238",
+        "0013_auto_20210415_0528",
+        "0014_alter_child_slug",
+    )
 }
+#: The numbers of migrations of core from which no way leads to today's schema: the first one of version 1.0 that is no
+#: beginning, and the one after the last.
+_TOO_OLD = ("0002", "0011")
+
+
+def too_old(migrations: dict[str, list[str]]) -> str:
+    """Return what to do about data at migrations of which no way leads to today's schema; "" if one does."""
+    first, after = _TOO_OLD
+    if not (apps.is_installed("babybuddy") and first <= max(migrations.get("core", ()), default="") < after):
+        return ""
+    return _(
+        "This is data of a Baby Buddy older than 1.4, which can no longer be upgraded. Update that Baby Buddy to "
+        "version 1.16 first."
+    )
 
 
 def past_obstacles(
@@ -351,17 +370,12 @@ def is_thumbnail(name: str) -> bool:
 
 
 def validators(database: Database) -> Validators:
-    """Return checks for values that would break the host, though its models declare no validators for them. With a time
-    zone that Python or the database does not know, every page would fail for its user."""
-    known: dict[str, bool] = {}
-
-    def time_zone(name: Any) -> str | None:
-        if name not in known:
-            known[name] = _is_usable_time_zone(database, name)
-        return None if known[name] else _zone_replaced(database, name)
-
+    """Return checks for values that would break the host, though its models declare no validators for them."""
     return {
-        ("babybuddy.settings", "timezone"): Validator(time_zone, is_mended=True),
+        **{
+            ("babybuddy.settings", field): Validator(choice.check, is_mended=True)
+            for field, choice in _choices(database).items()
+        },
         ("babybuddy.settings", "dashboard_hide_age"): Validator(_dashboard_hide_age),
         **{(label, "date"): Validator(_day_measured) for label in ("core.height", "core.weight")},
         ("core.child", "slug"): Validator(_slug, also=_NAME),
@@ -538,9 +552,23 @@ def _site_setting(value: Any, *key: str) -> str | None:
         return None
     from dbsettings.loading import get_all_settings
 
-    (setting, *_others) = [*(setting for setting in get_all_settings() if setting.key == key), None]
-    if setting is None or (setting.meaningless(value) and not setting.required):
-        return None
+    for setting in get_all_settings():
+        if all(map(_may_be_taken_for, key, setting.key)) and not _can_be_read(setting, value):
+            return _("“%(value)s” is no value of this setting") % {"value": value}
+    return None
+
+
+def _may_be_taken_for(text: str, name: str) -> bool:
+    """Tell whether some database may take a text for a name in ASCII: it may ignore case, accents, blanks, and what has
+    no place in its order of letters, and may take other letters for one or two of these."""
+    plain = unicodedata.normalize("NFKD", text).rstrip()
+    parts = [re.escape(part) for part in re.split(r"[^!-~]+", plain)]
+    return text == name or bool(re.fullmatch(".*".join(parts), name, re.IGNORECASE | re.DOTALL))
+
+
+def _can_be_read(setting: Any, value: Any) -> bool:
+    if setting.meaningless(value) and not setting.required:
+        return True
     for language in (None, *dict(settings.LANGUAGES)):
         with (
             suppress(ValidationError, ValueError, TypeError, ArithmeticError),
@@ -548,22 +576,47 @@ def _site_setting(value: Any, *key: str) -> str | None:
         ):
             read = setting.to_python(value)
             if read is not None and (language is None or setting.get_db_prep_save(read) == value):
-                return None
-    return _("“%(value)s” is no value of this setting") % {"value": value}
+                return True
+    return False
 
 
-def _is_usable_time_zone(database: Database, name: str) -> bool:
-    return is_time_zone(name) and not database.unknown_time_zones([name])
+@dataclass(frozen=True)
+class _Choice:
+    """A user's choice that each site offers others for. `is_usable`: whether one is offered here. `of_site`: what takes
+    the place of any other. `in_words`: says so, of a text that is cut to a length that a person reads."""
+
+    is_usable: Callable[[str], bool]
+    of_site: str
+    in_words: Callable[[str], str]
+
+    def check(self, text: str) -> str | None:
+        return None if self.is_usable(text) else self.in_words(text[:100])
 
 
-def _zone_of_site(database: Database) -> str:
-    return settings.TIME_ZONE if _is_usable_time_zone(database, settings.TIME_ZONE) else "UTC"
-
-
-def _zone_replaced(database: Database, name: str) -> str:
-    return _("“%(name)s” is a time zone that is not known here. Its users get the site's, %(zone)s.") % {
-        "name": name[:100],
-        "zone": _zone_of_site(database),
+def _choices(database: Database) -> dict[str, _Choice]:
+    """Return field of a user's settings -> its choice. With a time zone that Python or the database does not know,
+    every page would fail for its user. The host puts the language into a page's script as it is, and so may only have
+    one that its own form offers."""
+    is_zone = lru_cache(lambda name: is_time_zone(name) and not database.unknown_time_zones([name]))
+    zone = settings.TIME_ZONE if is_zone(settings.TIME_ZONE) else "UTC"
+    languages = {settings.LANGUAGE_CODE, *dict(settings.LANGUAGES)}
+    return {
+        "timezone": _Choice(
+            is_zone,
+            zone,
+            lambda name: (
+                _("“%(name)s” is a time zone that is not known here. Its users get the site's, %(zone)s.")
+                % {"name": name, "zone": zone}
+            ),
+        ),
+        "language": _Choice(
+            languages.__contains__,
+            settings.LANGUAGE_CODE,
+            lambda name: (
+                _("“%(name)s” is a language that is not known here. Its users get the site's, %(language)s.")
+                % {"name": name, "language": settings.LANGUAGE_CODE}
+            ),
+        ),
     }
 
 
@@ -576,7 +629,7 @@ def superuser_addresses() -> list[str]:
 
 def after_restore(database: Database, restored: Collection[str]) -> list[str]:
     """Do what the host needs after a restore, in its transaction: create settings for users who have none, since they
-    could not sign in, and set the site's time zone for users whose time zone is unknown.
+    could not sign in, and set the site's time zone or language for users whose own is unknown.
 
     `restored`: labels of the models of which records were restored. Returns what was done, as warnings.
     """
@@ -587,10 +640,12 @@ def after_restore(database: Database, restored: Collection[str]) -> list[str]:
     warnings = []
     if model._meta.label_lower in restored:
         rows = model._base_manager.using(alias)
-        for name in sorted({*rows.values_list("timezone", flat=True)}):
-            if not _is_usable_time_zone(database, name):
-                rows.filter(timezone=name).update(timezone=_zone_of_site(database))
-                warnings.append(_zone_replaced(database, name))
+        for field, choice in _choices(database).items():
+            for text in sorted({*rows.values_list(field, flat=True)}):
+                if reason := choice.check(text):
+                    keys = [pk for pk, own in rows.values_list("pk", field) if own == text]
+                    rows.filter(pk__in=keys).update(**{field: choice.of_site})
+                    warnings.append(reason)
     users = get_user_model()._base_manager.using(alias).filter(settings__isnull=True).order_by("pk")
     names = {user.pk: user.get_username() for user in users}
     model._base_manager.using(alias).bulk_create(model(user_id=pk) for pk in names)

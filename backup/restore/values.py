@@ -81,8 +81,10 @@ class ValueChecks:
             may_be_empty = column.field.blank or babybuddy.may_be_empty(table.label, column.name)
             if column.kind is TEXT and not may_be_empty:
                 yield place, _emptiness, False
-            if column.kind is DATETIME and (too_late := babybuddy.latest(table.label)):
-                yield place, _Moments(too_late), False
+            if column.kind is DATETIME:
+                if too_late := babybuddy.latest(table.label):
+                    yield place, _Moments("", too_late, babybuddy.too_far_in_the_future), False
+                yield place, _Moments(*_IN_EVERY_ZONE, _not_in_every_zone), True
             if isinstance(column.field, FileField):
                 # Its validators may read the file itself, which need not be in the backup.
                 yield place, _file_name, False
@@ -108,12 +110,21 @@ class ValueChecks:
     def _check_identities(self, table: Table, batch: Batch) -> None:
         """Raise `RecordsConflict` if two records are the same to the host, though not to the database."""
         for group in table.identities:
-            for key, *values in zip(batch[0], *(batch[place] for place in group), strict=True):
+            columns = [self._as_compared(table, place, batch[place]) for place in group]
+            for key, *values in zip(batch[0], *columns, strict=True):
                 other = self._identified.setdefault((table, (*group, *values)), key)
                 if other != key:
                     names = ", ".join(table.columns[place].name for place in group)
                     reason = _("its %(fields)s are those of record %(key)s") % {"fields": names, "key": other}
                     raise RecordsConflict(describe(table.label, key, None, f"{reason}. {self._way_on}"))
+
+    def _as_compared(self, table: Table, place: int, values: Sequence[Plain]) -> Sequence[Plain]:
+        """Return what is equal if the database takes values for the same: it may ignore case, accents or blanks."""
+        column = table.columns[place]
+        if self._database is None or column.kind is not TEXT:
+            return values
+        collation = self._database.collation(table, column)
+        return self._database.weights(collation, values) if collation else values
 
     def _check_records(self, table: Table, batch: Batch, place: int, validator: Validator) -> None:
         names = [column.name for column in table.columns]
@@ -183,20 +194,31 @@ def _emptiness(value: Plain) -> str | None:
     return _("it must not be empty") if value == "" else None
 
 
-class _Moments:
-    """A check of moments. `too_late`: the first one that is too far in the future for the host."""
+#: The first moment that people of every time zone can be shown, and the first that some cannot: for them, it is before
+#: the year 1 or after the year 9999.
+_IN_EVERY_ZONE = ("0001-01-02", "9999-12-31")
 
-    def __init__(self, too_late: str) -> None:
-        self._too_late = too_late
+
+def _not_in_every_zone(moment: str) -> str:
+    return _("pages would fail, since “%(value)s” is in no year that every time zone has") % {"value": moment}
+
+
+class _Moments:
+    """A check of moments. `first`: the first one that is taken. `too_late`: the first one after it that is not.
+    `reason`: returns what is wrong with one."""
+
+    def __init__(self, first: str, too_late: str, reason: Callable[[str], str]) -> None:
+        self._first, self._too_late, self._reason = first, too_late, reason
 
     def __call__(self, value: Plain) -> str | None:
-        if value is None or value < self._too_late:
+        if value is None or self._first <= value < self._too_late:
             return None
-        return babybuddy.too_far_in_the_future(value)
+        return self._reason(value)
 
     def may_be_wrong(self, values: Sequence[Any]) -> bool:
         """Tell whether one of the moments may be refused. This is many times as fast as to check each."""
-        return max(filter(None, values), default="") >= self._too_late
+        moments = [*filter(None, values)] if None in values else values
+        return bool(moments) and not (self._first <= min(moments) and max(moments) < self._too_late)
 
 
 def _validity(column: Column, validators: Sequence[Callable[[Any], None]]) -> Check:

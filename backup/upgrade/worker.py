@@ -29,7 +29,7 @@ from ..database import Database, database_of, refuse_dangling, refuse_records
 from ..database.sqlite import SQLite
 from ..database.sqlite_file import is_database, lacks_log
 from ..dump import gc_paused, unreadable, write_records
-from ..exceptions import InvalidBackup
+from ..exceptions import InvalidBackup, UpgradeFailed
 from ..options import Place, Places, RecordCounter, Reporter
 from ..scope import models_in_scope
 from ..tables import Batch, Row, Table, place_of
@@ -101,6 +101,8 @@ def upgrade(
         migrations = source.metadata.migrations
         if leave_out:
             migrations = schema.known_migrations(MigrationLoader(None, ignore_no_migrations=True), migrations)
+        if reason := babybuddy.too_old(migrations):
+            raise UpgradeFailed(reason)
         migrations, added_fields = babybuddy.past_obstacles(migrations)
         build_schema(migrations, reporter)
         unknown_models = load_rows(source, migrations, added_fields, reporter, left_out)

@@ -115,8 +115,8 @@ def test_a_site_setting_that_should_be_a_time(family, value):
         ("admin.logentry", "change_message", "[not JSON"),
         ("admin.logentry", "change_message", '[{"changed": {"fields": ["Time", "Note"]}}]'),
         ("admin.logentry", "change_message", '[{"added": {"name": "user", "object": "a [[[["}}]'),
-        ("core.note", "time", "0001-01-01T00:00:00Z"),  # in New York that is the year 0
-        ("core.note", "time", "9999-12-31T23:59:59.999999Z"),  # in Tokyo, the year 10000
+        ("core.note", "time", "0001-01-02T00:00:00Z"),
+        ("core.note", "time", "9999-12-30T23:59:59.999999Z"),
         ("core.child", "birth_date", "0001-01-01"),
         ("core.child", "birth_date", "9999-12-31"),  # its report on growth fails, and no other page
         ("core.medication", "next_dose_interval", "-90000000 00:00:00"),
@@ -139,6 +139,13 @@ ACCEPTED = [
     ("core.medication", "next_dose_interval", "-900000 00:00:00"),
     ("core.medication", "next_dose_interval", "-90000000 00:00:00"),
     ("zoo.specimen", "url", "http://x/?a= b"),
+    ("core.note", "time", "0001-01-01T00:00:00Z"),  # in New York that is the year 0
+    ("core.note", "time", "9999-12-31T23:59:59.999999Z"),  # in Tokyo, the year 10000
+    ("core.diaperchange", "time", "9999-12-31T00:00:00Z"),
+    ("core.tag", "last_used", "0001-01-01T23:59:59Z"),
+    ("core.timer", "start", "9999-12-31T12:00:00Z"),
+    ("admin.logentry", "action_time", "0001-01-01T00:00:00Z"),
+    ("zoo.specimen", "datetime", "9999-12-31T23:59:59Z"),
 ]
 
 
@@ -158,6 +165,15 @@ def test_a_value_that_the_host_accepts_and_fails_with_needs_a_superuser(family, 
     result = restore(file, clear=True, user=family.admin)
     assert any(f"{label} {error.pk}, field {field}" in warning for warning in result.warnings)
     assert records_of(take())[label] == expected
+
+
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
+def test_staff_set_no_sign_in_of_others_that_no_page_can_show(family, moment):
+    file = with_value("auth.user", "last_login", moment, username="admin")
+    staff = User.objects.get(username="grandma")
+    error = refused(file, InvalidRecord, user=staff)
+    assert (error.model, error.field) == ("auth.user", "last_login")
+    restore(file, clear=False, user=family.admin)
 
 
 @pytest.mark.parametrize(
@@ -312,6 +328,29 @@ def test_a_site_setting_in_the_language_of_another(family, settings):
     restore(with_value("dbsettings.setting", "value", "07.30.00", attribute_name="nap_start_min"), clear=True)
 
 
+@pytest.mark.parametrize("name", ["NAP_START_MIN", "nap_start_min  ", "náp_start_min", "nap\u200b_ßtart_mın"])
+def test_a_site_setting_by_a_name_that_some_databases_take_for_it(family, name):
+    def change(records):
+        for record in records["dbsettings.setting"]:
+            if record["fields"]["attribute_name"] == "nap_start_min":
+                record["fields"].update(attribute_name=name, value="garbage")
+
+    assert refused(rewritten(take(), change), InvalidRecord, clear=True).field == "value"
+
+
+@pytest.mark.skipif(connection.vendor != "mysql", reason="The others tell such names apart.")
+@pytest.mark.parametrize("name", ["NAP_START_MIN", "nap_start_min  ", "náp_start_min"])
+def test_a_site_setting_that_is_there_twice_for_the_database(family, name):
+    def change(records):
+        (first,) = [
+            r for r in records["dbsettings.setting"] if r["fields"]["attribute_name"] == "nap_start_min"
+        ]
+        fields = {**first["fields"], "attribute_name": name}
+        records["dbsettings.setting"].append({**first, "pk": 4711, "fields": fields})
+
+    refused(rewritten(take(), change), RecordsConflict, clear=True)
+
+
 def test_what_is_no_setting_of_this_host_may_be_anything(family):
     def change(records):
         records["dbsettings.setting"][0]["fields"].update(attribute_name="of_another", value="red")
@@ -323,7 +362,7 @@ def test_undo_takes_whatever_was_there(family):
     file = take()
     core.Child.objects.filter(pk=family.children[0].pk).update(slug="a/b", picture="../x")
     core.Tag.objects.update(color="red")
-    Settings.objects.update(timezone="Mars/Phobos")
+    Settings.objects.update(timezone="Mars/Phobos", language="tlh")
     User.objects.filter(username="joe").update(username="a b\n")
     core.Sleep.objects.update(duration=None)
     LogEntry.objects.update(change_message="[1]")

@@ -620,6 +620,27 @@ def test_a_user_with_an_unknown_time_zone_gets_that_of_the_site(family, zone, cl
     assert not any(zone[:50] in line for line in inspect(take(), clear=clear).warnings)
 
 
+@pytest.mark.parametrize("clear", [True, False])
+@pytest.mark.parametrize("language", ["</script><img src=x onerror=alert(1)>", "DE", "tlh"])
+@pytest.mark.parametrize("user", ["admin", "staff"])
+def test_a_user_with_an_unknown_language_gets_that_of_the_site(family, language, clear, user):
+    """The host puts it into a page's script as it is."""
+    user = getattr(family, user)
+    before = snapshot()
+
+    def change(records):
+        records["babybuddy.settings"][1]["fields"]["language"] = language
+
+    file = rewritten(take(), change)
+    plan = inspect(file, clear=clear, user=user)
+    result = restore(file, clear=clear, user=user)
+    for warnings in (plan.warnings, result.warnings):
+        assert len([line for line in warnings if language in line]) == 1
+    changed = records_of(file)["babybuddy.settings"][1]["pk"]
+    before["babybuddy.settings"][changed]["language"] = settings.LANGUAGE_CODE
+    assert not differences(before, snapshot())
+
+
 # --- What happens between the plan and the writing --------------------------------------------------------
 
 
