@@ -53,7 +53,7 @@ from .work import Work, work_now
 TRIES = (1, 5, 30)
 #: … or, if the schedule is off, so that there is no next backup, the next day.
 DAILY = dt.timedelta(days=1)
-#: A location that failed for as long as all tries take fails lastingly, although a backup may begin them anew each time.
+#: A location that failed for as long as all tries take fails for good, although a backup may begin them anew each time.
 ALL_TRIES = dt.timedelta(minutes=sum(TRIES))
 #: How many files that were not sent from here a visit looks into, at most. The next visit reads the others.
 LEARNED = 100

@@ -40,12 +40,13 @@ class Seen:
     """The state of a location as it was last seen. `at`: when, aware; None if it was never visited. `message`: for
     people.
 
-    `tries`: how many times in a row it failed, since a backup or somebody asked for a visit. `next_try`: when it is tried
-    again, aware; None: with the next backup. `since`: when it began to fail, aware; None if it does not. `reached`: when
-    the last visit that did not fail ended, aware. `is_lasting`: whether it failed at every try. `copies`: name of a kept backup there -> its content. `limits`: what
-    the location does not allow, as code of the error -> sentence. `address`: a digest of its address, by which another
-    address of the same name is noticed. `key_ids`: of the keys with which copies are encrypted there, or were where the
-    location was before. `gone`: the names of good copies that the last visits, which failed, did not find.
+    `tries`: how many times in a row it failed, since a backup or somebody asked for a visit. `next_try`: when it is
+    tried again, aware; None: with the next backup. `since`: when it began to fail, aware; None if it does not.
+    `reached`: when the last visit that did not fail ended, aware. `is_lasting`: whether it failed at every try.
+    `copies`: name of a kept backup there -> its content. `limits`: what the location does not allow, as code of the
+    error -> sentence. `address`: a digest of its address, by which another address of the same name is noticed.
+    `key_ids`: of the keys with which copies are encrypted there, or were where the location was before. `gone`: the
+    names of good copies that the last visits, which failed, did not find.
     """
 
     name: str
