@@ -53,6 +53,8 @@ from .work import Work, work_now
 TRIES = (1, 5, 30)
 #: … or, if the schedule is off, so that there is no next backup, the next day.
 DAILY = dt.timedelta(days=1)
+#: A location that failed for as long as all tries take fails for good, although a backup may begin them anew each time.
+ALL_TRIES = dt.timedelta(minutes=sum(TRIES))
 #: How many files that were not sent from here a visit looks into, at most. The next visit reads the others.
 LEARNED = 100
 
@@ -464,12 +466,15 @@ class _Visit:
             copies=self._copies,
             limits=self._limits,
             gone=frozenset(),
+            since=None,
+            reached=aware_now(),
         )
 
     def failed(self, message: str) -> Seen:
         """Return the state of a location that failed, with the time of the next try. `message`: the reason."""
         now, tries = aware_now(), self.seen.tries + 1
         is_over = tries > len(TRIES)
+        since = min(self.seen.since or now, now)  # one in the future was noted while the clock was wrong
         next_try = None if is_over else now + dt.timedelta(minutes=TRIES[tries - 1])
         return replace(
             self.seen,
@@ -478,10 +483,11 @@ class _Visit:
             message=message,
             tries=tries,
             next_try=now + DAILY if is_over and conf.schedule == OFF else next_try,
-            is_lasting=is_over or self.seen.is_lasting,
+            is_lasting=is_over or self.seen.is_lasting or now - since >= ALL_TRIES,
             copies=dict(self._copies),
             limits=dict(self._limits),
             gone=(self.before.gone | self._good_before().keys() & {*self._gone}) - self._copies.keys(),
+            since=since,
         )
 
 

@@ -8,9 +8,11 @@ was up may have arrived, and is not sent again: a slow server would get it with 
 from __future__ import annotations
 
 import json
+import time
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -28,6 +30,21 @@ from .status import State, Status
 
 #: Seconds to wait for a server to say anything, and for all that it says.
 TIMEOUT, WHOLE = 10.0, 20.0
+#: Seconds that all notices of a run in a request may take together, and what each gets once they are up: a server ends
+#: a request that takes too long, and one slow address must not keep the other notices back.
+TOGETHER, LITTLE = 12.0, 1.0
+#: The seconds that are left for them; None if nobody waits.
+_left: ContextVar[float | None] = ContextVar("seconds left for notices", default=None)
+
+
+@contextmanager
+def in_request() -> Iterator[None]:
+    """Bound the time of all notices that are sent in the block together: somebody waits for the answer."""
+    token = _left.set(TOGETHER)
+    try:
+        yield
+    finally:
+        _left.reset(token)
 
 
 def mail_to_all(status: Status) -> bool:
@@ -147,7 +164,20 @@ def _bounded(connection: Any, call: Callable[..., object], *args: Any) -> None:
             if activity.is_abandoned:  # nobody else closes it
                 connection.close()
 
-    bounded(work, WHOLE)
+    _in_time(work)
+
+
+def _in_time(work: Callable[[Activity], object]) -> None:
+    """Do `work`, which sends a notice, in the time that is left for it. Raises `DoesNotAnswer`."""
+    left = _left.get()
+    if left is None:
+        bounded(work, WHOLE)
+        return
+    begin = time.monotonic()
+    try:
+        bounded(work, max(LITTLE, min(left, WHOLE)))
+    finally:
+        _left.set(left - (time.monotonic() - begin))
 
 
 def _is_late(error: Exception) -> bool:
@@ -168,7 +198,7 @@ def _ask(url: str, data: bytes | None = None) -> bool:
 
     try:
         request = urllib.request.Request(url, body(data) if data else None, headers)
-        bounded(lambda _activity: urllib.request.urlopen(request, timeout=TIMEOUT).close(), WHOLE)
+        _in_time(lambda _activity: urllib.request.urlopen(request, timeout=TIMEOUT).close())
     except Exception as error:  # noqa: BLE001  what a server on the network answers may be anything
         reason = getattr(error, "code", None) or type(getattr(error, "reason", error)).__name__
         logger.warning("a notice could not be sent to %s: %s", urlsplit(url).hostname, reason)

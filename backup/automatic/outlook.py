@@ -4,6 +4,9 @@ Every run writes it anew. It is only a shortcut: if it is missing, old or wrong,
 in BACKUP_ROOT, or, if that cannot be written to, in the folder for temporary files. A file there is removed once
 BACKUP_ROOT can be written to again. Otherwise it would be read at the next outage, and say that people had been
 notified of that one already.
+
+Sites with the same settings, in containers say, may share both folders, so the name is made of the id of the site, too.
+The database is asked for that once in each process. If it does not answer, the name of this machine stands in for it.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
+import platform
 import stat
 import tempfile
 import time
@@ -20,12 +24,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from django.conf import settings
-from django.db import DEFAULT_DB_ALIAS
+from django.db import DEFAULT_DB_ALIAS, connections
 from django.utils.crypto import salted_hmac
 
 from .. import babybuddy
 from ..conf import conf
-from ..exceptions import WrongSettings
+from ..database import memo
+from ..exceptions import StorageFailed, WrongSettings
 from ..storage import elsewhere
 from ..storage.atomic import atomic_write, sweep
 from ..storage.files import parse_json
@@ -136,15 +141,30 @@ def _content(path: Path) -> bytes:
 
 
 def _paths() -> Iterator[Path]:
-    """Yield the paths where the file may lie.
-
-    Its name is made of settings, since the id of the site is in the database, which must not be asked here: of those of
-    the database and, since these are often the same in containers, of the secret key.
-    """
+    """Yield the paths where the file may lie: of this site and, if the database did not answer, of this machine."""
     database = settings.DATABASES[DEFAULT_DB_ALIAS]
     names = [str(database.get(name, "")) for name in ("ENGINE", "HOST", "PORT", "NAME")]
-    digest = salted_hmac(__name__, repr(names), algorithm="sha256").hexdigest()[:12]
+    owners = [*filter(None, [_site()]), f"machine {platform.node()}"]
+    digests = [
+        salted_hmac(__name__, repr([*names, owner]), algorithm="sha256").hexdigest()[:12] for owner in owners
+    ]
     with suppress(WrongSettings):
-        yield conf.root / f"automatic_{digest}.json"
+        root = conf.root
+        yield from (root / f"automatic_{digest}.json" for digest in digests)
     user = os.getuid() if hasattr(os, "getuid") else ""
-    yield Path(tempfile.gettempdir(), f"babybuddy-backup-{user}-{digest}.json")
+    folder = tempfile.gettempdir()
+    yield from (Path(folder, f"babybuddy-backup-{user}-{digest}.json") for digest in digests)
+
+
+def _site() -> str:
+    """Return the id of the site; "" if the database does not answer. A connection that was opened for it is closed:
+    after a request, nobody else would."""
+    connection = connections[DEFAULT_DB_ALIAS]
+    was_open = connection.connection is not None
+    try:
+        return memo.site_id()
+    except StorageFailed:
+        return ""
+    finally:
+        if not was_open and connection.connection is not None:
+            connection.close()

@@ -35,6 +35,7 @@ def test(name: str, user: Any) -> Seen:
         # A test does not tell whether the copies are there. The visit that follows does.
         was_good = elsewhere.seen()[name].state is State.OK
         state = State.OK if was_good and not limits else State.UNKNOWN
-        changes |= {"state": state, "message": message, "limits": limits, "tries": 0, "is_lasting": False}
+        changes |= {"state": state, "message": message, "limits": limits, "tries": 0}
+        changes |= {"is_lasting": False, "since": None}
     elsewhere.change(name, lambda seen: replace(seen, **changes))
     return elsewhere.seen()[name]

@@ -86,6 +86,8 @@ def run(*, now: bool = False, user: Any = None, reporter: Reporter = SILENT) -> 
         status.remember(before)
         return _not_due(before)
     with ExitStack() as stack:
+        if user is not None:
+            stack.enter_context(notices.in_request())
         try:
             ensure_alone = stack.enter_context(_alone())
         except BackupError as error:

@@ -25,6 +25,8 @@ A subclass must define
     SQL for the bytes of a quoted column.
 `month_of(name)`
     SQL for the month, "2026-11" or 202611, of a quoted column of dates or of moments (in UTC).
+`in_utc(name)`
+    SQL for a moment in UTC, whatever time zone the session has, by SQL that names it.
 `size()`
     Return the size of the database in bytes; None if that is unknown.
 `reset_sequences(tables)`

@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import secrets
 from datetime import timedelta
+from datetime import timezone as zones
 from pathlib import Path
 from typing import Any
 
 from django.apps import apps
+from django.conf import settings as project
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 from django.db.migrations.recorder import MigrationRecorder
-from django.db.models import QuerySet
+from django.db.models import DateTimeField, F, QuerySet
+from django.db.models.expressions import RawSQL
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -40,14 +43,25 @@ def site_id() -> str:
         try:
             migrations = MigrationRecorder(connection).migration_qs.order_by("pk")
             with interface_explained(), database_of().exact_session():
-                first = migrations.values_list("app", "name", "applied").first()
+                first = migrations.values_list("app", "name", _applied()).first()
         except (DatabaseError, UnicodeDecodeError) as error:
             raise StorageFailed(
                 _("The database does not say which site this is, so the files of this site cannot be told.")
             ) from error
+        if first is not None and timezone.is_naive(first[2]):  # the id is the same with and without USE_TZ
+            first = (*first[:2], first[2].replace(tzinfo=zones.utc))
         text = repr([Path(settings[-1]).name, *map(str, first or ())])
         _sites[settings] = hashlib.sha256(text.encode()).hexdigest()[:12]
     return _sites[settings]
+
+
+def _applied() -> Any:
+    """Return the moment at which a migration was applied, as the database has it, for a query: without USE_TZ, some
+    would give it in the time zone of the project."""
+    if project.USE_TZ:
+        return F("applied")
+    database = database_of()
+    return RawSQL(database.in_utc(database.quote("applied")), [], output_field=DateTimeField())
 
 
 def forget_site() -> None:

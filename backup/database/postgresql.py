@@ -100,6 +100,9 @@ class PostgreSQL(Database):
     def length_of(self, name: str) -> str:
         return f"OCTET_LENGTH({name}::text)"
 
+    def in_utc(self, name: str) -> str:
+        return f"{name} AT TIME ZONE 'UTC'"
+
     def month_of(self, name: str) -> str:
         return f"TO_CHAR({name}, 'YYYY-MM')"
 

@@ -502,6 +502,10 @@ class Reading(Conversion):
         asked first."""
         return ""
 
+    def in_utc(self, name: str) -> str:
+        """Return SQL for a moment, by SQL that names it, whatever time zone the session has."""
+        return name
+
     @abstractmethod
     def month_of(self, name: str) -> str: ...
 

@@ -40,11 +40,13 @@ class Seen:
     """The state of a location as it was last seen. `at`: when, aware; None if it was never visited. `message`: for
     people.
 
-    `tries`: how many times in a row it failed. `next_try`: when it is tried again, aware; None: with the next backup.
-    `is_lasting`: whether it failed at every try. `copies`: name of a kept backup there -> its content. `limits`: what
-    the location does not allow, as code of the error -> sentence. `address`: a digest of its address, by which another
-    address of the same name is noticed. `key_ids`: of the keys with which copies are encrypted there, or were where the
-    location was before. `gone`: the names of good copies that the last visits, which failed, did not find.
+    `tries`: how many times in a row it failed, since a backup or somebody asked for a visit. `next_try`: when it is
+    tried again, aware; None: with the next backup. `since`: when it began to fail, aware; None if it does not.
+    `reached`: when the last visit that did not fail ended, aware. `is_lasting`: whether it failed at every try.
+    `copies`: name of a kept backup there -> its content. `limits`: what the location does not allow, as code of the
+    error -> sentence. `address`: a digest of its address, by which another address of the same name is noticed.
+    `key_ids`: of the keys with which copies are encrypted there, or were where the location was before. `gone`: the
+    names of good copies that the last visits, which failed, did not find.
     """
 
     name: str
@@ -59,6 +61,8 @@ class Seen:
     address: str = ""
     key_ids: Set[str] = frozenset()
     gone: Set[str] = frozenset()
+    since: dt.datetime | None = None
+    reached: dt.datetime | None = None
 
     @property
     def due(self) -> dt.datetime | None:
@@ -149,6 +153,8 @@ def _as_json(entry: Seen) -> dict[str, Any]:
         "address": entry.address,
         "key_ids": sorted(entry.key_ids),
         "gone": sorted(entry.gone),
+        "since": entry.since and entry.since.isoformat(),
+        "reached": entry.reached and entry.reached.isoformat(),
     }
 
 
@@ -159,18 +165,24 @@ def _parse(name: str, address: str, content: Any) -> Seen:
             return Seen(
                 name,
                 State(content["state"]),
-                content["at"] and in_every_zone(dt.datetime.fromisoformat(content["at"])),
+                _moment(content["at"]),
                 str(content["message"]),
                 int(content["tries"]),
-                content["next_try"] and in_every_zone(dt.datetime.fromisoformat(content["next_try"])),
+                _moment(content["next_try"]),
                 content["is_lasting"] is True,
                 {str(copy): Content.from_json(what) for copy, what in content["copies"].items()},
                 dict(content["limits"]),
                 address,
                 _key_ids(content),
                 frozenset(name.text for name in parsed(content.get("gone", ()))),
+                _moment(content.get("since")),
+                _moment(content.get("reached")),
             )
     return Seen(name, key_ids=_key_ids(content))
+
+
+def _moment(text: str | None) -> dt.datetime | None:
+    return in_every_zone(dt.datetime.fromisoformat(text)) if text else None
 
 
 def _key_ids(content: Any) -> Set[str]:

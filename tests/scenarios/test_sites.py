@@ -13,6 +13,7 @@ from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
 
 from backup import services
+from backup.database import memo
 from backup.exceptions import RestoreRefused, Unreadable
 from tests.support.backups import inspect, metadata_of, restore, take
 
@@ -186,6 +187,31 @@ on_sqlite = pytest.mark.skipif(
 def test_a_site_without_time_zones(site, django_db_setup):
     """But with them when it was migrated: Baby Buddy's own migrations need them."""
     assert "well" in site(NO_TIME_ZONES, django_db_setup.stock, prepare="")
+
+
+def test_a_site_keeps_its_id_whatever_is_set_about_time_zones(transactional_db):
+    """On each engine: its kept backups are found by it."""
+    text = """
+        from django.conf import settings
+        settings.USE_TZ, settings.TIME_ZONE = %r, %r
+        settings.DATABASES["default"].update(%r)
+        import django
+        django.setup()
+        from backup.database.memo import site_id
+        print(site_id())
+    """
+    names = ("ENGINE", "NAME", "USER", "PASSWORD", "HOST", "PORT")
+    database = {name: str(connection.settings_dict[name]) for name in names}
+    found = [
+        subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(text % (*zones, database))],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        for zones in ((True, "UTC"), (True, "Asia/Tokyo"), (False, "UTC"), (False, "Asia/Tokyo"))
+    ]
+    assert {said.stdout.strip() for said in found} == {memo.site_id()}, found
 
 
 @pytest.mark.slow

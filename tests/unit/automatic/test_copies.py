@@ -399,6 +399,59 @@ def test_the_whole_fails_where_no_copy_is_younger_than_two_slots(places, setting
     assert len(mail.outbox) == 2
 
 
+@pytest.mark.parametrize("minutes", [10, 60, 24 * 60])
+def test_it_is_told_where_each_run_begins_the_tries_anew(places, at, minutes):
+    """Only a command makes the backups, say, and nobody asks the site for a page."""
+
+    def visit(moment):
+        with freeze_time(moment):
+            run.run(now=True)
+
+    visit(at("2026-11-03 02:30"))
+    away(places["usb"])
+    begin, told = at("2026-11-04 02:30"), []
+    for number in range(6):
+        visit(begin + dt.timedelta(minutes=minutes * number))
+        told.append(len(mail.outbox))
+    first = -(-36 // minutes)
+    assert told == [int(number >= first) for number in range(6)]
+    assert "usb" in mail.outbox[0].body
+    back(places["usb"])
+    visit(begin + dt.timedelta(minutes=minutes * 6))
+    assert len(mail.outbox) == 2
+    away(places["usb"])
+    visit(begin + dt.timedelta(minutes=minutes * 7))
+    assert len(mail.outbox) == 2, "that it failed before does not count"
+
+
+def test_a_location_that_is_down_does_not_count_as_up_to_date(places, settings, at):
+    """Each run finds that nothing has changed, but not whether the copy still is there."""
+    settings.BACKUP_LOCATIONS = f"nas={places['nas']}"
+    night(at("2026-11-03 02:30"))
+    with freeze_time(at("2026-11-06 02:30")):
+        assert not run.run().made
+    away(places["nas"])
+    with freeze_time(at("2026-11-07 02:30")):
+        assert not run.run().made
+        assert status.status().state is State.OK, "a disk that sleeps is no news"
+    for day in range(8, 12):
+        with freeze_time(at(f"2026-11-{day:02} 02:30")):
+            assert not run.run().made
+            assert status.status().state is State.FAILED
+    assert len(mail.outbox) == 1
+
+
+def test_two_locations_that_are_down_do_not_cover_each_other(places, at):
+    night(at("2026-11-03 02:30"))
+    away(places["nas"])
+    away(places["usb"])
+    for moment in ("2026-11-04 02:30", "2026-11-04 03:10"):
+        with freeze_time(at(moment)):
+            run.run(now=True)
+    with freeze_time(at("2026-11-04 03:11")):
+        assert status.status().state is State.FAILED
+
+
 def test_a_location_that_failed_while_the_clock_was_ahead_is_tried_at_once(places, at):
     night(at("2026-11-03 03:00"))
     away(places["usb"])

@@ -13,12 +13,14 @@ import pytest
 from django.core import mail
 from django.core.signals import request_finished
 from django.db import connection
+from django.db.migrations.recorder import MigrationRecorder
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from freezegun import freeze_time
 
 from backup.automatic import look, outlook, run
-from backup.exceptions import WrongSettings
+from backup.database import memo
+from backup.exceptions import StorageFailed, WrongSettings
 from backup.storage import kept
 
 
@@ -188,6 +190,58 @@ def test_an_outlook_lies_in_the_temporary_folder_where_it_cannot_lie_elsewhere(
     assert len([*tmp_path.glob("babybuddy-backup-*.json")]) == 1
 
 
+def test_sites_that_only_differ_in_what_is_in_their_databases_have_outlooks_of_their_own(
+    nightly, tmp_path, monkeypatch
+):
+    """Two containers with the same settings, which share BACKUP_ROOT."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    run.run()
+    known = outlook.read()
+    migrations = MigrationRecorder(connection).migration_qs.order_by("pk")
+    first = migrations.values("pk", "applied")[0]
+    try:
+        migrations.filter(pk=first["pk"]).update(applied=first["applied"] - dt.timedelta(days=1))
+        memo.forget_site()  # as in a process of the other site
+        assert outlook.read() is None
+        assert look._is_due()
+        outlook.write(replace(known, state="failed"))
+        assert outlook.read().state == "failed"
+    finally:
+        migrations.filter(pk=first["pk"]).update(applied=first["applied"])
+        memo.forget_site()
+    assert outlook.read() == known
+
+
+def test_the_database_is_asked_once_in_a_process_which_site_it_is(nightly, django_assert_num_queries):
+    run.run()
+    memo.forget_site()
+    outlook.read()
+    with django_assert_num_queries(0):
+        assert outlook.read() is not None
+        assert not look._is_due()
+
+
+def test_what_is_written_while_the_database_does_not_answer_is_read_later(nightly, monkeypatch):
+    """That people were told of the outage, say."""
+    run.run()
+    known = outlook.read()
+
+    def silent():
+        raise StorageFailed("no answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(memo, "site_id", silent)
+        assert outlook.read() is None
+        of_outage = replace(known, written=known.written + 1, state="failed")
+        outlook.write(of_outage)
+        assert outlook.read() == of_outage
+    assert outlook.read() == of_outage
+    outlook.write(replace(known, written=known.written + 2))
+    with monkeypatch.context() as patch:
+        patch.setattr(memo, "site_id", silent)
+        assert outlook.read() is None, "else it would say at the next outage that people know"
+
+
 def pipe(path, content):
     os.mkfifo(path)
 
@@ -219,7 +273,7 @@ def test_what_is_no_file_of_ours_is_no_outlook(nightly, tmp_path, monkeypatch, p
     run.run()
     known = outlook.read()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    mine, path = outlook._paths()
+    mine, *_others, path = outlook._paths()
     put(path, json.dumps(vars(replace(known, written=known.written + 10, state="failed"))))
     seen = []
     reading = threading.Thread(target=lambda: seen.append(outlook.read()), daemon=True)

@@ -332,6 +332,26 @@ def test_a_server_that_never_ends_is_given_up(nightly, settings, monkeypatch, ca
         server.shutdown()
 
 
+def test_in_a_request_notices_share_their_time(nightly, mails, web, failing, settings, monkeypatch):
+    """A slow one takes the time of all, but keeps none of the others back."""
+    monkeypatch.setattr(notices, "TOGETHER", 2.0)
+    web.answer = None
+    settings.BACKUP_PING_URL = f"{web.url}/ping"
+    settings.BACKUP_WEBHOOK_URL = f"{web.url}/hook"
+    core.Note.objects.create(child=core.Child.objects.first(), note="changed")
+
+    def full(*args, **kwargs):
+        raise StorageFailed("No space left on device.")
+
+    monkeypatch.setattr(kept, "keep", full)
+    begin = time.monotonic()
+    with pytest.raises(StorageFailed):
+        run.run(now=True, user=nightly.admin)
+    assert time.monotonic() - begin < 2 + 3 * notices.LITTLE + 2
+    assert len(mails) == 1
+    assert [path for _, path, _ in web.asked] == ["/ping/start", "/hook", "/ping/fail"]
+
+
 def test_a_notice_that_did_not_arrive_is_sent_again_and_no_other(nightly, mails, web, failing, settings):
     settings.BACKUP_WEBHOOK_URL = web.url
     refused.add("admin@example.com")
