@@ -30,8 +30,8 @@ from django.http import HttpRequest
 from django.utils import translation
 from django.utils.dateparse import parse_duration
 from django.utils.text import slugify
+from django.utils.translation import get_supported_language_variant, gettext_lazy, ngettext
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
 
 if TYPE_CHECKING:
     from .database import Database
@@ -595,11 +595,10 @@ class _Choice:
 
 def _choices(database: Database) -> dict[str, _Choice]:
     """Return field of a user's settings -> its choice. With a time zone that Python or the database does not know,
-    every page would fail for its user. The host puts the language into a page's script as it is, and so may only have
-    one that its own form offers."""
+    every page would fail for its user. The host puts the language into a page's script as it is, so it may only be one
+    that the site offers, or a variant of it, such as "en" of older versions."""
     is_zone = lru_cache(lambda name: is_time_zone(name) and not database.unknown_time_zones([name]))
     zone = settings.TIME_ZONE if is_zone(settings.TIME_ZONE) else "UTC"
-    languages = {settings.LANGUAGE_CODE, *dict(settings.LANGUAGES)}
     return {
         "timezone": _Choice(
             is_zone,
@@ -610,7 +609,7 @@ def _choices(database: Database) -> dict[str, _Choice]:
             ),
         ),
         "language": _Choice(
-            languages.__contains__,
+            _is_usable_language,
             settings.LANGUAGE_CODE,
             lambda name: (
                 _("“%(name)s” is a language that is not known here. Its users get the site's, %(language)s.")
@@ -618,6 +617,15 @@ def _choices(database: Database) -> dict[str, _Choice]:
             ),
         ),
     }
+
+
+def _is_usable_language(code: str) -> bool:
+    if code in {settings.LANGUAGE_CODE, *dict(settings.LANGUAGES)}:
+        return True
+    try:
+        return bool(re.fullmatch("[A-Za-z0-9-]{2,35}", code) and get_supported_language_variant(code))
+    except (LookupError, ValueError):
+        return False
 
 
 def superuser_addresses() -> list[str]:

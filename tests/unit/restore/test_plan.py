@@ -621,7 +621,7 @@ def test_a_user_with_an_unknown_time_zone_gets_that_of_the_site(family, zone, cl
 
 
 @pytest.mark.parametrize("clear", [True, False])
-@pytest.mark.parametrize("language", ["</script><img src=x onerror=alert(1)>", "DE", "tlh"])
+@pytest.mark.parametrize("language", ["</script><img src=x onerror=alert(1)>", "../de", "tlh"])
 @pytest.mark.parametrize("user", ["admin", "staff"])
 def test_a_user_with_an_unknown_language_gets_that_of_the_site(family, language, clear, user):
     """The host puts it into a page's script as it is."""
@@ -639,6 +639,19 @@ def test_a_user_with_an_unknown_language_gets_that_of_the_site(family, language,
     changed = records_of(file)["babybuddy.settings"][1]["pk"]
     before["babybuddy.settings"][changed]["language"] = settings.LANGUAGE_CODE
     assert not differences(before, snapshot())
+
+
+@pytest.mark.parametrize("language", ["en", "en-US", "pt-br", "zh-Hans"])
+def test_a_language_that_the_site_has_in_some_form_stays(family, settings, language):
+    settings.LANGUAGES = [(code, code) for code in ("en-US", "pt", "zh-hans", "he", "fr", "de")]
+
+    def change(records):
+        records["babybuddy.settings"][1]["fields"]["language"] = language
+
+    file = rewritten(take(), change)
+    assert not [line for line in restore(file, clear=True).warnings if "language" in line]
+    changed = records_of(file)["babybuddy.settings"][1]["pk"]
+    assert snapshot()["babybuddy.settings"][changed]["language"] == language
 
 
 # --- What happens between the plan and the writing --------------------------------------------------------
