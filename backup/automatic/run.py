@@ -76,18 +76,18 @@ def run(*, now: bool = False, user: Any = None, reporter: Reporter = SILENT) -> 
     Of all processes and machines, only one makes it; the others do nothing. Raises `BackupError` if it fails, after
     people were notified. If only removing old backups or copying fails, the status says so.
     """
-    before = status.status()
-    try:
-        is_due = now or _is_due() or copies.is_due()
-    except WrongSettings as error:
-        _conclude(error.message)
-        raise
-    if not is_due:
-        status.remember(before)
-        return _not_due(before)
     with ExitStack() as stack:
         if user is not None:
             stack.enter_context(notices.in_request())
+        before = status.status()
+        try:
+            is_due = now or _is_due() or copies.is_due()
+        except WrongSettings as error:
+            _conclude(error.message)
+            raise
+        if not is_due:
+            status.remember(before)
+            return _not_due(before)
         try:
             ensure_alone = stack.enter_context(_alone())
         except BackupError as error:
