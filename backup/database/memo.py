@@ -69,6 +69,19 @@ def forget_site() -> None:
     _sites.clear()
 
 
+def has_notes() -> bool:
+    """Tell whether the database has a place for a note, which it lacks if a router has the sessions in another one.
+    Raises `Busy` if it does not answer."""
+    try:
+        with interface_explained():
+            return bool(database_of().table_names().intersection(notes_table()))
+    except DatabaseError as error:
+        trouble = database_of().trouble(error)
+        if isinstance(trouble, Busy):
+            raise trouble from error
+        return True
+
+
 def save_note(text: str) -> None:
     """Save a text about a restore, in its transaction, so that both are committed or neither. Replaces the one before.
 

@@ -52,6 +52,7 @@ RESTORES = "restores"
 PLACED = "placed"
 LAST = "last"
 LAST_BACKUP = f"{LAST}/backup.json"
+LAST_RESTORE = f"{LAST}/restore.json"
 LAST_RUN = f"{LAST}/automatic.json"
 #: Seconds that somebody who notes something waits for another process that does.
 NOTING_SECONDS = 30

@@ -9,10 +9,12 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from django.db import DEFAULT_DB_ALIAS, transaction
+
 from ..conf import aware_now, in_every_zone
 from ..database import memo
 from ..exceptions import InvalidBackup, StorageFailed
-from .files import LAST_BACKUP, LAST_RUN, RESTORES, get_json, names_in, parse_json, put_json
+from .files import LAST_BACKUP, LAST_RESTORE, LAST_RUN, RESTORES, get_json, names_in, parse_json, put_json
 from .uploads import unsigned
 
 
@@ -164,14 +166,21 @@ def load_last_backup() -> LastBackup | None:
 
 
 def save_last_restore(last: LastRestore) -> None:
-    """Save a restore in place of the one before. To be called in its transaction: see `database.memo`."""
-    memo.save_note(json.dumps(asdict(last)))
+    """Save a restore in place of the one before. To be called in its transaction: see `database.memo`.
+
+    Where the database has no place for that, since a router has the sessions in another one, say, it is saved in a file
+    as soon as the transaction is committed.
+    """
+    if memo.has_notes():
+        memo.save_note(json.dumps(asdict(last)))
+    else:
+        transaction.on_commit(lambda: put_json(LAST_RESTORE, asdict(last)), DEFAULT_DB_ALIAS, robust=True)
 
 
 def load_last_restore() -> LastRestore | None:
     """Return the last restore; None if there was none, or it is not known. Raises `Busy`: see `memo.load_note`."""
     try:
-        content = parse_json(memo.load_note())
+        content = parse_json(memo.load_note()) if memo.has_notes() else get_json(LAST_RESTORE)
         made = tuple((label, natural) for label, natural in content.pop("made", ()))
         return LastRestore(**content, made=made)
     except (AttributeError, TypeError, ValueError):

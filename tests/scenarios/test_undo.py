@@ -4,7 +4,7 @@ import io
 import os
 import signal
 import threading
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -23,7 +23,7 @@ from backup import services
 from backup.archive import RECORDS, Writer
 from backup.automatic import run as automatic
 from backup.conf import conf
-from backup.database import database_of
+from backup.database import database_of, memo
 from backup.exceptions import (
     AlreadyRestored,
     Busy,
@@ -33,7 +33,7 @@ from backup.exceptions import (
     RecordsRefused,
     StorageFailed,
 )
-from backup.storage import files, kept, keys
+from backup.storage import files, kept, keys, state
 from backup.tables import Table
 from tests.support.backups import encrypted, restore, rewritten, take
 from tests.support.processes import HOLDER, ask, hear, lose_locks, process, wait_until_usable
@@ -69,6 +69,42 @@ def test_another_restore_before_an_undo_has_begun(family, monkeypatch):
     assert not differences(states[0], snapshot())
     services.undo_restore()
     assert core.Note.objects.filter(note="later").exists()
+
+
+def test_where_sessions_are_in_another_database(family, monkeypatch):
+    """The database has no place for the note about a restore, so it is in a file."""
+    monkeypatch.setattr(memo, "notes_table", list)
+    file = take()
+    enter("earlier")
+    states = [snapshot()]
+    restore(file, clear=True, idempotency_key="a click")
+    with pytest.raises(AlreadyRestored):
+        restore(file, clear=True, idempotency_key="a click")
+    enter("later")
+    states.append(snapshot())
+    restore(file, clear=True)
+    services.undo_restore()
+    assert not differences(states[1], snapshot())
+    with pytest.raises(AlreadyRestored, match="undone already"):
+        services.undo_restore()
+    enter("a third")
+    with pytest.raises(StorageFailed), rolled_back(monkeypatch):
+        restore(file, clear=True)
+    assert state.load_last_restore().is_undo, "what was rolled back is not noted"
+
+
+@contextmanager
+def rolled_back(monkeypatch):
+    """Let a restore fail right before its commit."""
+    with monkeypatch.context() as patch:
+        save = state.save_last_restore
+
+        def save_and_fail(last):
+            save(last)
+            raise StorageFailed("No space left on device.")
+
+        patch.setattr(state, "save_last_restore", save_and_fail)
+        yield
 
 
 def restore_elsewhere(file, **options):
