@@ -98,6 +98,8 @@ A subclass may define, if the engine needs it to be correct
     For an engine that cannot undo that: set `ANEW_AT_ONCE`, and make them anew just before the transaction.
 `last_number(table)`, `numbered(table, low, high)`
     Return the highest number that a row of a damaged table may have, and its rows by number.
+`rows_by_scan(table)`
+    Return the number of rows that a scan finds, where rows are read by an index, which may lack some after a crash.
 `broken_indexes(table)`
     Return which tables in the database have an index that lacks rows or is damaged, so that none can be found by that.
 `cursor()`, `quote(name)`, `table_names()`, `column_names(table)`, `schema_editor()`

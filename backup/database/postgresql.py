@@ -96,6 +96,8 @@ class PostgreSQL(Database):
         self._encoding: str | None = None
         #: (table, column) -> its type: see `_type_of`.
         self._types: dict[tuple[str, str], tuple[int, str]] = {}
+        #: In a snapshot: table -> the number of its rows, as far as it is known.
+        self._scanned: dict[str, int] | None = None
 
     def length_of(self, name: str) -> str:
         return f"OCTET_LENGTH({name}::text)"
@@ -144,6 +146,7 @@ class PostgreSQL(Database):
         # Rows are read in the order of their keys, a batch at a time. Without statistics, as after a restore, the
         # planner would sort the whole table for each batch.
         self.execute("SET LOCAL enable_sort = off")
+        self._scanned = {}
         self._take_as_long_as_needed()
         self._set(WHOLE, local=True)
         self.execute("SAVEPOINT snapshot")
@@ -216,11 +219,22 @@ class PostgreSQL(Database):
         transaction would not do: it belongs to the whole server, and rises by itself.)
         """
         sql = "SELECT COUNT(*), SUM(hashint8extended(xmin::text::bigint, 0)), MAX(xmin::text::bigint) FROM {}"
-        return [
-            self.fetch(sql.format(self.quote(name)))[0]
+        marker = {
+            name: self.fetch(sql.format(self.quote(name)))[0]
             for table in tables
             for name, _columns in table.db_tables
-        ]
+        }
+        if self._scanned is not None:
+            self._scanned = {name: int(count) for name, (count, *_rest) in marker.items()}
+        return [*marker.values()]
+
+    def rows_by_scan(self, table: Table) -> int | None:
+        if self._scanned is None:  # others may add rows meanwhile
+            return None
+        if (count := self._scanned.get(table.db_table)) is None:
+            # No index has the place of a row.
+            count = int(self.fetch(f"SELECT COUNT(ctid) FROM {self.quote(table.db_table)}")[0][0])
+        return count
 
     @contextmanager
     def lock(self, job: Job) -> Iterator[EnsureHeld]:

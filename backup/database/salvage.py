@@ -36,6 +36,7 @@ class Salvage(Reading):
             return
         rises = table.key.kind is INTEGER
         last: Plain = None
+        read = -self.unreadable.total  # with the rows that are left out since they cannot be read
         try:
             self._note_rows_without_key(table)
             self._check_indexes(table)
@@ -44,6 +45,15 @@ class Salvage(Reading):
                     raise DatabaseError("malformed: rows are out of order")
                 yield batch
                 last = batch[0][-1]
+                read += len(batch[0])
+            read += self.unreadable.total
+            scanned = self.rows_by_scan(table)
+            if scanned is not None and read < scanned:
+                text = _(
+                    "an index lacks rows (%(read)s of %(all)s were read): REINDEX TABLE %(table)s repairs it"
+                )
+                details = {"read": read, "all": scanned, "table": table.db_table}
+                self._note(table, None, None, text % details)
         except DatabaseError as error:
             if not self.is_damage(error):
                 raise
@@ -208,6 +218,11 @@ class Salvage(Reading):
         return int(self.highest_key(table) or 0)
 
     # -- hooks: see `base` ---
+
+    def rows_by_scan(self, table: Table) -> int | None:
+        """Return the number of rows of a table, found without any index; None if what is read cannot differ from it, or
+        if that is known before (see `broken_indexes`)."""
+        return None
 
     def broken_indexes(self, table: Table) -> dict[str, str]:
         """Return name of a table in the database -> how an index of it lacks rows. By default, that is not known."""

@@ -396,3 +396,33 @@ def test_a_preview_names_a_table_that_cannot_be_restored(family):
     finally:
         with connection.cursor() as cursor:
             cursor.execute("ALTER TABLE zoo_sample ENGINE = InnoDB")
+
+
+@contextmanager
+def not_in_index(index):
+    """Rows that are added in the block are not added to an index, as after a crash."""
+    with connection.cursor() as cursor:
+        ready = "UPDATE pg_index SET indisready = %s WHERE indexrelid = %s::regclass"
+        cursor.execute(ready, [False, index])
+        yield
+        cursor.execute(ready, [True, index])
+    connection.close()
+
+
+@postgresql_only
+def test_an_index_that_lacks_rows(family):
+    """By which PostgreSQL reads rows in the order of their keys, and says nothing."""
+    good = take()
+    with not_in_index("core_note_pkey"):
+        core.Note.objects.create(child=core.Child.objects.first(), note="not in the index")
+    with pytest.raises(Unreadable, match=r"core\.note: an index lacks rows.*REINDEX TABLE core_note"):
+        take()
+    assert metadata_of(take(leave_out=True))["left_out"]["total"] == 1
+    before = core.Note.objects.filter(note__startswith="not in").count()
+    good.seek(0)
+    with pytest.raises(Damaged):
+        services.restore_backup(good, RestoreOptions(RestoreMode.CLEAR))
+    assert core.Note.objects.filter(note__startswith="not in").count() == before == 1
+    with connection.cursor() as cursor:
+        cursor.execute("REINDEX TABLE core_note")
+    assert "not in the index" in str(records_of(take()))
