@@ -95,14 +95,13 @@ class Loss:
 @dataclass(frozen=True)
 class Confirmed:
     """That it is right that records are gone which one backup has and a later one has not. Of the same records, it is
-    right in other backups, too. `backup`, `after`: the names of both. `now`: how many were left, as in `Loss`."""
+    right in other backups, too. `backup`, `after`: the names of both. If one is gone, people are asked again."""
 
     backup: str
     after: str
-    now: int
 
     def as_fact(self) -> dict[str, Any]:
-        return {"backup": self.backup, "after": self.after, "now": self.now}
+        return {"backup": self.backup, "after": self.after}
 
 
 def _identity(name: str) -> str:
@@ -187,7 +186,7 @@ def with_expected(
     for loss in losses:
         if loss.backup:
             confirmed = noted.setdefault(loss.model, {})
-            confirmed[loss.backup] = Confirmed(loss.backup, after(loss), loss.now)
+            confirmed[loss.backup] = Confirmed(loss.backup, after(loss))
     return {
         **facts,
         EXPECTED: {label: [one.as_fact() for one in ones.values()] for label, ones in noted.items()},
@@ -200,8 +199,8 @@ def expected(facts: Mapping[str, Any]) -> dict[str, list[Confirmed]]:
     found: dict[str, list[Confirmed]] = {}
     for label, entries in noted.items() if isinstance(noted, dict) else ():
         for entry in entries if isinstance(entries, list) else ():
-            with suppress(KeyError, TypeError, ValueError, OverflowError):
-                one = Confirmed(str(entry["backup"]), str(entry["after"]), int(entry["now"]))
+            with suppress(KeyError, TypeError):
+                one = Confirmed(str(entry["backup"]), str(entry["after"]))
                 found.setdefault(label, []).append(one)
     return found
 
@@ -293,8 +292,7 @@ def found_in(file: BinaryIO) -> dict[str, Any]:
     known = noted(last.facts) if last is not None else []
     facts = {backup.name: backup.facts for backup in backups}
     still = _still_lost([loss for loss in known if not loss.accepted], compared, facts, file)
-    found = [*{loss.is_of: loss for loss in [*found, *still]}.values()]
-    return as_facts(_with_accepted(found, known))
+    return as_facts({loss.is_of: loss for loss in [*found, *still]}.values())
 
 
 def _still_lost(
@@ -332,7 +330,7 @@ def _not_back(known: Iterable[Loss], facts: Mapping[str, Any], before: Archive, 
             lost.append(replace(loss, now=0))
         else:
             left = _left(loss.model, before, now)[1]
-            if _is_lost(loss.model, before, now, loss.backup, facts, lambda then, left: left < then):
+            if _is_lost(loss.model, before, now, facts, lambda then, left: left < then):
                 lost.append(replace(loss, now=left))
     return lost
 
@@ -410,7 +408,7 @@ def losses(
     for label in labels:
         there = photos if label == PHOTOS else now
         then, left = _left(label, before, there)
-        if _is_lost(label, before, there, name, facts, partial(are_lost, label)):
+        if _is_lost(label, before, there, facts, partial(are_lost, label)):
             found.append(Loss(label, then, left, name))
     return found
 
@@ -419,13 +417,12 @@ def _is_lost(
     label: str,
     before: Archive,
     now: Archive,
-    name: str,
     facts: Mapping[str, Any],
     is_many: Callable[[int, int], bool],
 ) -> bool:
     """Tell whether records, or photos, are gone of which no superuser has said that this is right.
 
-    `name`, `facts`: of the backup before. `is_many`: tells that of how many there were and are left.
+    `facts`: beside the backup before. `is_many`: tells that of how many there were and are left.
     """
     then, left = _left(label, before, now)
     if not is_many(then, left):
@@ -436,16 +433,19 @@ def _is_lost(
             archives = [*_opened((one.backup, one.after), stack)]
             if len(archives) == 2 and (label != PHOTOS or archives[1].metadata.includes_media):
                 gone.append(Gone(*archives))
-            elif _identity(one.backup) == _identity(name) and left >= one.now:
-                return False  # what was left then cannot be looked at any more, but as much is still there
         return not gone or is_many(*_left(label, before, now, gone))
 
 
 def _opened(names: Iterable[str], stack: ExitStack) -> Iterator[Archive]:
-    """Yield those of the backups that can be opened."""
+    """Yield those of the backups that can be opened. Raises `NoSuchBackup` if a location does not answer, so that it is
+    not known now."""
     for name in names:
-        with suppress(StorageFailed, *CANNOT_OPEN):
+        try:
             yield stack.enter_context(keys.unlocked(stack.enter_context(kept.open_backup(name))))
+        except StorageFailed as error:
+            raise NoSuchBackup(error.message) from error
+        except CANNOT_OPEN as error:
+            logger.warning("%s cannot be compared with: %s", name, error.code)
 
 
 def _left(label: str, before: Archive, now: Archive, gone: Sequence[Gone] = ()) -> tuple[int, int]:

@@ -24,6 +24,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from django.conf import settings
+from django.core.exceptions import SynchronousOnlyOperation
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.utils.crypto import salted_hmac
 
@@ -163,7 +164,7 @@ def _site() -> str:
     was_open = connection.connection is not None
     try:
         return memo.site_id()
-    except StorageFailed:
+    except (StorageFailed, SynchronousOnlyOperation):  # the latter in an asynchronous view
         return ""
     finally:
         if not was_open and connection.connection is not None:

@@ -119,7 +119,7 @@ def notify_of_proof() -> None:
 
     If a run is under way, it will do so at its end. Raises `StorageFailed` if the notices cannot be noted as sent.
     """
-    with _alone() as alone:
+    with notices.in_request(), _alone() as alone:
         if alone:
             _save_and_notify()
 

@@ -425,6 +425,37 @@ def test_what_is_lost_after_something_was_accepted_is_a_new_loss(
     assert days() == [8, 9]
 
 
+@pytest.mark.parametrize("after", ["is deleted", "is damaged"])
+def test_as_many_others_are_no_substitute_for_what_was_accepted(
+    many, night, now, at, settings, nightly, after
+):
+    """What was rightly gone comes back, and as much else goes, where nobody can look at the backup of that day."""
+    settings.BACKUP_KEEP = "last=2"
+    ben, cleo = add_child("Ben"), add_child("Cleo")
+    night(1)
+    back = lose(ben)
+    gone = [*core.Note.objects.filter(pk__in=[note.pk for note in many[:100]])]
+    core.Note.objects.filter(pk__in=[note.pk for note in gone]).delete()
+    shown = night(2)
+    with freeze_time(at("2026-11-02 12:00")):
+        acknowledge(nightly.admin)
+        path = Path(kept.local_path(shown.name))
+        if after == "is deleted":
+            kept.delete(shown.name)
+        else:
+            path.write_bytes(path.read_bytes()[:200] + bytes(path.stat().st_size - 200))
+    back()
+    core.Note.objects.bulk_create(gone)
+    cleo.delete()
+    core.Note.objects.filter(pk__in=[note.pk for note in many[100:200]]).delete()
+    for day in (3, 4, 5, 6):
+        night(day)
+    found = now(6)
+    assert found.state is State.SHRUNK
+    assert {loss.model for loss in found.losses} == {"core.child", "core.note"}
+    assert 1 in days()
+
+
 def test_what_goes_slowly_after_something_was_accepted_is_noticed(many, night, now, at, settings, nightly):
     settings.BACKUP_KEEP = "last=2,monthly=1"
     with freeze_time(at("2026-10-31 03:00")):
