@@ -73,7 +73,7 @@ def has_notes() -> bool:
     """Tell whether the database has a place for a note, which it lacks if a router has the sessions in another one.
     Raises `Busy` if it does not answer."""
     try:
-        with interface_explained():
+        with interface_explained(), database_of().exact_session():
             return bool(database_of().table_names().intersection(notes_table()))
     except DatabaseError as error:
         trouble = database_of().trouble(error)
