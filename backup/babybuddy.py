@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import posixpath
 import re
-import unicodedata
 import zoneinfo
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -558,12 +557,15 @@ def _site_setting(value: Any, *key: str) -> str | None:
     return None
 
 
+#: Letters that a collation takes for others: utf8mb4_lithuanian_ci has i for y, utf8mb4_roman_ci i for j and u for v.
+_SAME_LETTERS = str.maketrans("yjv", "iiu")
+
+
 def _may_be_taken_for(text: str, name: str) -> bool:
-    """Tell whether some database may take a text for a name in ASCII: it may ignore case, accents, blanks, and what has
-    no place in its order of letters, and may take other letters for one or two of these."""
-    plain = unicodedata.normalize("NFKD", text).rstrip()
-    parts = [re.escape(part) for part in re.split(r"[^!-~]+", plain)]
-    return text == name or bool(re.fullmatch(".*".join(parts), name, re.IGNORECASE | re.DOTALL))
+    """Tell whether some database may take a text for the name of a setting, which is in ASCII: it may ignore case and
+    blanks at the end, and what is not in ASCII may be the same as anything, or as nothing."""
+    folded, other = (part.rstrip().lower().translate(_SAME_LETTERS) for part in (text, name))
+    return folded == other or not re.fullmatch("[!-~]*", folded)
 
 
 def _can_be_read(setting: Any, value: Any) -> bool:
@@ -623,7 +625,10 @@ def _is_usable_language(code: str) -> bool:
     if code in {settings.LANGUAGE_CODE, *dict(settings.LANGUAGES)}:
         return True
     try:
-        return bool(re.fullmatch("[A-Za-z0-9-]{2,35}", code) and get_supported_language_variant(code))
+        return bool(
+            re.fullmatch("[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}", code)
+            and get_supported_language_variant(code)
+        )
     except (LookupError, ValueError):
         return False
 

@@ -388,6 +388,14 @@ def test_what_tells_others_apart_stays_as_long_as_these(many, night, now, at, se
     assert days() == [4]
 
 
+def gone_or_damaged(backup, after):
+    path = Path(kept.local_path(backup.name))
+    if after == "is deleted":
+        kept.delete(backup.name)
+    elif after == "is damaged":
+        path.write_bytes(path.read_bytes()[:200] + bytes(path.stat().st_size - 200))
+
+
 @pytest.mark.parametrize("after", ["is there", "is deleted", "is damaged"])
 def test_what_is_lost_after_something_was_accepted_is_a_new_loss(
     many, night, now, at, settings, nightly, after
@@ -402,11 +410,7 @@ def test_what_is_lost_after_something_was_accepted_is_a_new_loss(
     shown = night(2)
     with freeze_time(at("2026-11-02 12:00")):
         acknowledge(nightly.admin)
-        path = Path(kept.local_path(shown.name))
-        if after == "is deleted":
-            kept.delete(shown.name)
-        elif after == "is damaged":
-            path.write_bytes(path.read_bytes()[:200] + bytes(path.stat().st_size - 200))
+        gone_or_damaged(shown, after)
     core.Child.objects.get(first_name="Ben").delete()
     core.Note.objects.filter(pk__in=[note.pk for note in many[100:]]).delete()
     for day in (3, 4, 5, 6):
@@ -439,11 +443,7 @@ def test_as_many_others_are_no_substitute_for_what_was_accepted(
     shown = night(2)
     with freeze_time(at("2026-11-02 12:00")):
         acknowledge(nightly.admin)
-        path = Path(kept.local_path(shown.name))
-        if after == "is deleted":
-            kept.delete(shown.name)
-        else:
-            path.write_bytes(path.read_bytes()[:200] + bytes(path.stat().st_size - 200))
+        gone_or_damaged(shown, after)
     back()
     core.Note.objects.bulk_create(gone)
     cleo.delete()
