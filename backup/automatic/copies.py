@@ -35,6 +35,7 @@ from ..exceptions import (
     KeyNeeded,
     LocationFailed,
     NoSuchBackup,
+    StorageFailed,
 )
 from ..log import logged, logger
 from ..storage import elsewhere, facts, kept, keys, locations
@@ -261,7 +262,7 @@ class _Visit:
                 with locations.open_parts(location, name.path) as file:
                     if self._has_all_of(name.text, facts, file) is not None:
                         return
-            except LocationFailed as error:  # copies are sent all the same
+            except StorageFailed as error:  # copies are sent all the same
                 self._limits[error.code] = error.message
                 return
 
@@ -273,7 +274,8 @@ class _Visit:
             lost = guard.lost_without(name, facts, file, newest, self._work.with_photos)
         except guard.CANNOT_OPEN as error:
             logger.warning("%s cannot be compared with the newest backup: %s", name, error.code)
-            self._limits[error.code] = error.message
+            if not isinstance(error, NoSuchBackup):  # else another location does not answer
+                self._limits[error.code] = error.message
             return None
         self.found = guard.merged(self.found, guard.as_facts(lost))
         self._may_have_shrunk = bool(lost)
@@ -389,11 +391,17 @@ class _Visit:
         """Remove the copies that BACKUP_KEEP does not keep."""
         backups = {name.identity: self._known_as(name, location) for name in map(parse, self._copies)}
         pinned = _identities(text for text, said in self.said.items() if said.get("pinned"))
-        for verdict in retention_of([*backups.values()], self._work.site, self._work.halted):
-            backup = verdict.backup
-            if verdict.stays or backup.identity in pinned or not self._may_go(location, backup):
+        verdicts = retention_of([*backups.values()], self._work.site, self._work.halted)
+        goes = [verdict.backup for verdict in verdicts if not verdict.stays]
+        needed, stay = guard.needed_by(goes), [verdict.backup for verdict in verdicts if verdict.stays]
+        # Last of all those that others are compared with, and only if these go, too.
+        for backup in sorted(goes, key=lambda backup: backup.identity in needed):
+            is_needed = backup.identity in guard.needed_by(stay)
+            if is_needed or backup.identity in pinned or not self._may_go(location, backup):
+                stay.append(backup)
                 continue
             if kept.is_pinned(backup.name):  # asked last: comparing takes a while
+                stay.append(backup)
                 continue
             for name in [*map(parse, self._copies)]:
                 if name.identity == backup.identity and not self._delete(location, name):
@@ -416,6 +424,11 @@ class _Visit:
             return False
         except NoSuchBackup:
             return False  # it was deleted meanwhile
+        except LocationFailed:
+            raise
+        except StorageFailed as error:  # there is no room for comparing
+            logger.warning("%s cannot be compared with the newest backup: %s", backup.name, error.code)
+            return False
 
     def _known_as(self, name: Name, location: locations.Location) -> StoredBackup:
         """Return the backup of a copy: as it is known, unless the copy is worse than what is known of."""

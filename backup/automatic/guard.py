@@ -212,6 +212,11 @@ def compared_with(backup: StoredBackup) -> set[str]:
     return {_identity(name) for one in confirmed for name in (one.backup, one.after)} - {backup.identity}
 
 
+def needed_by(backups: Iterable[StoredBackup]) -> set[str]:
+    """Return the identities of the backups that must not be removed before these: see `compared_with`."""
+    return {identity for backup in backups for identity in compared_with(backup)}
+
+
 def are_covered(losses: Iterable[Loss], shown: str) -> bool:
     """Tell whether somebody to whom this was shown has seen all of these losses. `shown`: see `Status.shown`."""
     facts: Any = None
@@ -329,8 +334,8 @@ def _not_back(known: Iterable[Loss], facts: Mapping[str, Any], before: Archive, 
         elif loss.model != PHOTOS and loss.model not in before.metadata.models:
             lost.append(replace(loss, now=0))
         else:
-            left = _left(loss.model, before, now)[1]
-            if _is_lost(loss.model, before, now, facts, lambda then, left: left < then):
+            then, left = _left(loss.model, before, now)
+            if left < then and not _is_right(loss.model, before, now, facts, lambda then, left: left < then):
                 lost.append(replace(loss, now=left))
     return lost
 
@@ -375,7 +380,9 @@ def newest_with_photos(backups: Iterable[StoredBackup]) -> str:
 
     `backups`: newest first. The newest of all does not if BACKUP_PHOTOS was switched off since.
     """
-    usable = (b for b in backups if b.is_local and b.kind is BackupKind.AUTOMATIC and _can_be_opened(b))
+    now = dt.datetime.now(dt.timezone.utc)
+    past = (b for b in backups if b.is_local and b.kind is BackupKind.AUTOMATIC and b.created <= now)
+    usable = filter(_can_be_opened, past)
     return next((backup.name for backup in usable if backup.includes_photos), "")
 
 
@@ -408,32 +415,30 @@ def losses(
     for label in labels:
         there = photos if label == PHOTOS else now
         then, left = _left(label, before, there)
-        if _is_lost(label, before, there, facts, partial(are_lost, label)):
+        is_lost = partial(are_lost, label)
+        if is_lost(then, left) and not _is_right(label, before, there, facts, is_lost):
             found.append(Loss(label, then, left, name))
     return found
 
 
-def _is_lost(
+def _is_right(
     label: str,
     before: Archive,
     now: Archive,
     facts: Mapping[str, Any],
-    is_many: Callable[[int, int], bool],
+    is_lost: Callable[[int, int], bool],
 ) -> bool:
-    """Tell whether records, or photos, are gone of which no superuser has said that this is right.
+    """Tell whether a superuser has said of the records, or photos, that are gone that this is right.
 
-    `facts`: beside the backup before. `is_many`: tells that of how many there were and are left.
+    `facts`: beside the backup before. `is_lost`: tells whether something is lost by how many there were and are left.
     """
-    then, left = _left(label, before, now)
-    if not is_many(then, left):
-        return False
     with ExitStack() as stack:
         gone: list[Gone] = []
         for one in expected(facts).get(label, []):
             archives = [*_opened((one.backup, one.after), stack)]
             if len(archives) == 2 and (label != PHOTOS or archives[1].metadata.includes_media):
                 gone.append(Gone(*archives))
-        return not gone or is_many(*_left(label, before, now, gone))
+        return bool(gone) and not is_lost(*_left(label, before, now, gone))
 
 
 def _opened(names: Iterable[str], stack: ExitStack) -> Iterator[Archive]:

@@ -31,7 +31,7 @@ from django.utils.crypto import salted_hmac
 from .. import babybuddy
 from ..conf import conf
 from ..database import memo
-from ..exceptions import StorageFailed, WrongSettings
+from ..exceptions import StorageFailed, UnknownDatabase, WrongSettings
 from ..storage import elsewhere
 from ..storage.atomic import atomic_write, sweep
 from ..storage.files import parse_json
@@ -164,7 +164,7 @@ def _site() -> str:
     was_open = connection.connection is not None
     try:
         return memo.site_id()
-    except (StorageFailed, SynchronousOnlyOperation):  # the latter in an asynchronous view
+    except (StorageFailed, UnknownDatabase, SynchronousOnlyOperation):  # the last one in an asynchronous view
         return ""
     finally:
         if not was_open and connection.connection is not None:

@@ -358,10 +358,15 @@ def _retain(ensure_alone: Callable[[], object]) -> str:
 
 
 def _next_to_remove(tried: Collection[str]) -> StoredBackup | None:
-    """Return the oldest backup that BACKUP_KEEP does not keep, except for those that were tried. Raises
-    `StorageFailed`."""
-    goes = [v.backup for v in status.retention() if not v.stays and v.backup.name not in tried]
-    return goes[-1] if goes else None
+    """Return the oldest backup that BACKUP_KEEP does not keep, except for those that were tried, and those that others
+    are compared with, as long as these are there. Raises `StorageFailed`."""
+    goes = [verdict.backup for verdict in status.retention() if not verdict.stays]
+    needed = guard.needed_by(goes)
+    left = [backup for backup in goes if backup.name not in tried]
+    free = [backup for backup in left if backup.identity not in needed]
+    if not free and len(left) == len(goes):  # each of them is compared with another one
+        free = left
+    return free[-1] if free else None
 
 
 def _may_go(backup: StoredBackup) -> bool:

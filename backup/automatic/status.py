@@ -400,7 +400,8 @@ _mark: tuple[float, bool] = (0.0, False)
 
 
 def needs_attention() -> bool:
-    """Tell whether the menu shows a mark. It is on every page of the host, so this asks no database and no storage."""
+    """Tell whether the menu shows a mark. It is on every page of the host, so this asks no storage, and the
+    database only once in a process, for the id of the site."""
     global _mark
     moment = time.monotonic()
     if moment >= _mark[0]:

@@ -87,7 +87,7 @@ def save_note(text: str) -> None:
 
     A file could name a restore that was rolled back, or miss one. So it is a row in the table of Django's sessions,
     which backups do not contain and restores do not touch. Its key is as secret as that of any session, and its content
-    signs nobody in. If the database has no such table, nothing is saved.
+    signs nobody in. If the database has no such table, nothing is saved: see `has_notes`.
     """
     if (rows := _rows()) is not None:
         # By key: otherwise MySQL would lock all rows that it looked at, which are other people's sessions.

@@ -58,6 +58,8 @@ class Reading(Conversion):
     #: Collects unreadable values, which are left out. None if rows are only read for comparison: bytes then replace
     #: such a value, since these never equal a value of a backup.
     unreadable: Places | None = None
+    #: How many of these are whole rows.
+    left_out = 0
     #: Rows of more bytes, as JSON or in memory, count as unreadable; and are not even read, if their bytes in the
     #: database say so. None if any row is read.
     largest: int | None = None
@@ -490,6 +492,7 @@ class Reading(Conversion):
     def _note(self, table: Table, key: Plain, field: str | None, reason: str) -> None:
         if self.unreadable is not None:
             self.unreadable.add(place_of(table.label, key, field, reason))
+            self.left_out += field is None
 
     # -- hooks: see `base` ---
 

@@ -36,7 +36,7 @@ class Salvage(Reading):
             return
         rises = table.key.kind is INTEGER
         last: Plain = None
-        read = -self.unreadable.total  # with the rows that are left out since they cannot be read
+        read = -self.left_out  # with the rows that are left out since they cannot be read
         try:
             self._note_rows_without_key(table)
             self._check_indexes(table)
@@ -46,7 +46,7 @@ class Salvage(Reading):
                 yield batch
                 last = batch[0][-1]
                 read += len(batch[0])
-            read += self.unreadable.total
+            read += self.left_out
             scanned = self.rows_by_scan(table)
             if scanned is not None and read < scanned:
                 text = _(

@@ -169,11 +169,13 @@ def save_last_restore(last: LastRestore) -> None:
     """Save a restore in place of the one before. To be called in its transaction: see `database.memo`.
 
     Where the database has no place for that, since a router has the sessions in another one, say, it is saved in a file
-    as soon as the transaction is committed.
+    as soon as the transaction is committed. Until then the file says that a restore is under way: should the process be
+    killed, it is not known which one was the last.
     """
     if memo.has_notes():
         memo.save_note(json.dumps(asdict(last)))
     else:
+        put_json(LAST_RESTORE, {"under_way": asdict(last)})
         transaction.on_commit(lambda: put_json(LAST_RESTORE, asdict(last)), DEFAULT_DB_ALIAS, robust=True)
 
 

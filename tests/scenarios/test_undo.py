@@ -15,7 +15,7 @@ from django.contrib.auth.models import Group, Permission, User
 from django.contrib.contenttypes.models import ContentType
 from django.contrib.sessions.models import Session
 from django.core.management import call_command
-from django.db import DEFAULT_DB_ALIAS, connection, connections
+from django.db import DEFAULT_DB_ALIAS, connection, connections, transaction
 from django.test import override_settings
 from freezegun import freeze_time
 
@@ -90,7 +90,18 @@ def test_where_sessions_are_in_another_database(family, monkeypatch):
     enter("a third")
     with pytest.raises(StorageFailed), rolled_back(monkeypatch):
         restore(file, clear=True)
-    assert state.load_last_restore().is_undo, "what was rolled back is not noted"
+    with pytest.raises(NoSafetyCopy, match="not known any more"):
+        services.undo_restore()
+    restore(file, clear=True)
+    services.undo_restore()
+    assert core.Note.objects.filter(note="a third").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            transaction, "on_commit", lambda *args, **options: None
+        )  # killed right after the commit
+        restore(file, clear=True)
+    with pytest.raises(NoSafetyCopy, match="not known any more"):
+        services.undo_restore()
 
 
 @contextmanager

@@ -456,6 +456,36 @@ def test_as_many_others_are_no_substitute_for_what_was_accepted(
     assert 1 in days()
 
 
+def test_what_was_found_by_the_oldest_is_not_asked_again_by_the_others(night, now, at, settings, nightly):
+    """The oldest one, which the others are compared with, goes last."""
+    settings.BACKUP_KEEP = "last=9"
+    ben = add_child("Ben")
+    first = [night(day) for day in (1, 2, 3)]
+    ben.delete()
+    night(4)
+    for path in Path(kept.local_path(first[0].name)).parent.glob("*.json"):
+        path.unlink()
+    settings.BACKUP_KEEP = "last=1"
+    night(5)
+    assert (now(5).state, now(5).before) == (State.SHRUNK, first[0].name)
+    with freeze_time(at("2026-11-05 12:00")):
+        acknowledge(nightly.admin)
+    for day in (6, 7, 8):
+        night(day)
+        assert now(day).state is State.OK
+    assert days() == [8]
+
+
+def test_a_backup_of_the_future_does_not_tell_which_photos_there_are(nightly, at):
+    with freeze_time(at("2030-01-01 03:00")):
+        future = run.run(now=True).backup
+    assert future.includes_photos
+    with freeze_time(at("2026-11-01 03:00")):
+        assert guard.newest_with_photos(kept.backups()) == ""
+        today = run.run(now=True).backup
+        assert guard.newest_with_photos(kept.backups()) == today.name
+
+
 def test_what_goes_slowly_after_something_was_accepted_is_noticed(many, night, now, at, settings, nightly):
     settings.BACKUP_KEEP = "last=2,monthly=1"
     with freeze_time(at("2026-10-31 03:00")):

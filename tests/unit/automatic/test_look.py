@@ -295,3 +295,11 @@ def test_the_newer_outlook_holds(nightly, tmp_path, monkeypatch):
         other = replace(known, written=known.written + seconds, state="failed")
         path.write_text(json.dumps(vars(other)))
         assert (outlook.read() == other) is (seconds > 0)
+
+
+def test_a_database_that_is_not_supported_hinders_no_page(nightly, monkeypatch, watch):
+    memo.forget_site()
+    with monkeypatch.context() as patch:
+        patch.setattr("backup.database.VENDORS", {})
+        assert outlook.read() is None
+        watch.after_request()
