@@ -96,8 +96,8 @@ A subclass may define, if the engine needs it to be correct
     that are `missing` anew, and is undone with it.
 `restoring(tables)`, `ANEW_AT_ONCE`
     For an engine that cannot undo that: set `ANEW_AT_ONCE`, and make them anew just before the transaction.
-`last_number(table)`, `numbered(table, low, high)`
-    Return the highest number that a row of a damaged table may have, and its rows by number.
+`first_number(table)`, `last_number(table)`, `numbered(table, low, high)`
+    Return the lowest and the highest number that a row of a damaged table may have, and its rows by number.
 `rows_by_scan(table)`
     Return the number of rows that a scan finds, where rows are read by an index, which may lack some after a crash.
 `broken_indexes(table)`

@@ -59,7 +59,7 @@ class DamagedFile(Salvage):
             raw.text_factory = str
 
     def is_damage(self, error: DatabaseError) -> bool:
-        return any(words in str(error) for words in DAMAGE)
+        return super().is_damage(error) or any(words in str(error) for words in DAMAGE)
 
     def broken_indexes(self, table: Table) -> dict[str, str]:
         names = [name for name, _columns in table.db_tables if name not in self.missing]
@@ -136,6 +136,13 @@ class DamagedFile(Salvage):
         return self.numbered_by(
             table, f"rowid FROM {self.quote(table.db_table)} NOT INDEXED", "rowid", low, high
         )
+
+    def first_number(self, table: Table) -> int:
+        try:
+            sql = f"SELECT MIN(rowid) FROM {self.quote(table.db_table)} NOT INDEXED"
+            return min(0, self.fetch(sql)[0][0] or 0)
+        except DatabaseError:
+            return 0
 
     def last_number(self, table: Table) -> int:
         for sql, params in (

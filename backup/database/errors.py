@@ -6,7 +6,7 @@ import enum
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from django.db import InterfaceError, OperationalError
+from django.db import DatabaseError, InterfaceError, OperationalError
 from django.utils.translation import gettext as _
 
 from ..exceptions import Busy, RecordsRefused
@@ -20,6 +20,10 @@ class Job(enum.Enum):
     AUTOMATIC_BACKUP = "automatic backup"
     #: Changing facts about a kept backup, which only takes a moment.
     NOTE = "note"
+
+
+class Malformed(DatabaseError):
+    """What was read shows that a table is damaged, although the database gave no error."""
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from ..kinds import INTEGER, Plain
 from ..options import Place, Places
 from ..tables import Batch, Relation, Table, place_of, places_in_words
-from .errors import reason_of
+from .errors import Malformed, reason_of
 from .reading import Reading
 from .session import RawRows
 
@@ -42,7 +42,7 @@ class Salvage(Reading):
             self._check_indexes(table)
             for batch in super().batches(table):
                 if rises and not _rise(batch[0], last):
-                    raise DatabaseError("malformed: rows are out of order")
+                    raise Malformed("rows are out of order")
                 yield batch
                 last = batch[0][-1]
                 read += len(batch[0])
@@ -70,7 +70,7 @@ class Salvage(Reading):
             self.unindexed.add(db_table)
             self._note(table, None, place.field, place.reason)
         if table.db_table in self.unindexed:
-            raise DatabaseError("malformed: an index lacks rows")
+            raise Malformed("an index lacks rows")
 
     def refuse_broken_indexes(self, tables: Iterable[Table]) -> None:
         """Raise `Damaged` if an index of one of the tables lacks rows: a restore could not find these, and would let
@@ -129,12 +129,12 @@ class Salvage(Reading):
         """Yield the readable rows with keys above `after`, and note the others. Unreadable ranges are halved."""
         lost: list[tuple[int, int]] = []
         try:
-            high = self.last_number(table)
+            low, high = self.first_number(table), self.last_number(table)
         except DatabaseError as gone:
             self.recover()
             self._note(table, None, None, reason_of(gone))
             return
-        ranges = [(0 if after is None else after + 1, high)]
+        ranges = [(low if after is None else after + 1, high)]
         #: The highest key so far, of keys that are numbers.
         seen: list[Plain] = [after]
         failures = 0
@@ -157,7 +157,12 @@ class Salvage(Reading):
                     ranges += [(middle + 1, high), (low, middle)]
                 continue
             if len(rows) == self.BATCH:
-                ranges.append((max(row[-1] for row in rows) + 1, high))
+                next_number = max(row[-1] for row in rows)
+                if next_number == low:  # which only fails if all have one number
+                    next_number += 1
+                # Rows with the number at which a batch ends are read again: there may be more of them.
+                rows = [row for row in rows if row[-1] < next_number]
+                ranges.append((next_number, high))
             if batch := self._batch_in_order(table, rows, seen):
                 yield batch
         for low, high in _joined(lost):
@@ -210,6 +215,11 @@ class Salvage(Reading):
             f" WHERE {number} BETWEEN %s AND %s AND {key} IS NOT NULL ORDER BY {number} LIMIT {self.BATCH}",
             [low, high],
         )
+
+    def first_number(self, table: Table) -> int:
+        """Return the lowest number that a row may have, or 0 if that is lower."""
+        sql = f"SELECT MIN({self.quote(table.key.column)}) FROM {self.quote(table.db_table)}"
+        return min(0, int(self.fetch(sql)[0][0] or 0)) if table.key.kind is INTEGER else 0
 
     def last_number(self, table: Table) -> int:
         """Return the highest number that a row may have."""

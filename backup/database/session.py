@@ -20,7 +20,7 @@ from ..exceptions import BackupError, Busy, Damaged, RestoreRefused, StorageFail
 from ..kinds import Plain
 from ..tables import Column, Table
 from ..threads import worker
-from .errors import Job, interface_explained, reason_of
+from .errors import Job, Malformed, interface_explained, reason_of
 from .natural_keys import NaturalKeys
 
 if TYPE_CHECKING:
@@ -340,7 +340,7 @@ class Session(ABC):
 
     def is_damage(self, error: DatabaseError) -> bool:
         """Tell whether an error says that the database is damaged, or that a table is missing."""
-        return self.code_of(error) in MISSING
+        return isinstance(error, Malformed) or self.code_of(error) in MISSING
 
     def code_of(self, error: Exception) -> object:
         """Return the code of a server's error: a SQLSTATE, or a number. None if it is not from the server."""

@@ -426,3 +426,46 @@ def test_an_index_that_lacks_rows(family):
     with connection.cursor() as cursor:
         cursor.execute("REINDEX TABLE core_note")
     assert "not in the index" in str(records_of(take()))
+
+
+@contextmanager
+def without_primary_key(table):
+    key = {"postgresql": "DROP CONSTRAINT {}_pkey", "mysql": "MODIFY id bigint NOT NULL, DROP PRIMARY KEY"}
+    with connection.cursor() as cursor:
+        cursor.execute(f"ALTER TABLE {table} {key[connection.vendor].format(table)}")
+        yield
+        cursor.execute(f"ALTER TABLE {table} ADD PRIMARY KEY (id)")
+        if connection.vendor == "mysql":
+            cursor.execute(f"ALTER TABLE {table} MODIFY id bigint NOT NULL AUTO_INCREMENT")
+
+
+@pytest.mark.parametrize("batch", [1000, 3])
+def test_a_key_that_is_there_twice(family, monkeypatch, batch):
+    """As in a table that lost its primary key. Also where a batch ends between the two, and below zero."""
+    child = core.Child.objects.first()
+    keys = [-7, *(core.Note.objects.create(child=child, note=f"note {number}").pk for number in range(7))]
+    core.Note.objects.create(pk=keys[0], child=child, note="below zero")
+    good, before = take(), snapshot()
+    as_read = records_of(good)
+    monkeypatch.setattr(type(database_of()), "BATCH", batch)
+    twice = [keys[0], *keys[2:5]]
+    columns = "child_id, note, time, image"
+    copy = f"INSERT INTO core_note (id, {columns}) SELECT id, {columns} FROM core_note WHERE id = %s"
+    with without_primary_key("core_note"):
+        with connection.cursor() as cursor:
+            cursor.executemany(copy, [[key] for key in twice])
+        with pytest.raises(Unreadable) as caught:
+            take()
+        assert [line.split(",")[0].split(":")[0] for line in caught.value.details] == [
+            f"core.note {key}" for key in twice
+        ]
+        file = take(leave_out=True)
+        assert metadata_of(file)["left_out"]["total"] == len(twice)
+        assert records_of(file) == as_read
+        good.seek(0)
+        with pytest.raises(Damaged, match=rf"core\.note {keys[2]}") as damaged:
+            services.restore_backup(good, RestoreOptions(RestoreMode.CLEAR))
+        assert damaged.value.offer == "without_safety_copy"
+        good.seek(0)
+        services.restore_backup(good, ALL_THE_SAME)
+        assert not differences(before, snapshot())
