@@ -25,6 +25,7 @@ import django
 from django.apps import apps
 from django.conf import settings
 from django.core.files.storage import default_storage
+from django.db import connection
 from django.db.backends.signals import connection_created
 from django.db.models import FileField
 from django.utils import translation
@@ -210,9 +211,21 @@ def explained(reporter: ParentReporter) -> Iterator[None]:
     except Exception as error:
         if is_disk_trouble(error):
             raise no_room(reason_of(error)) from error
-        if not reporter.migration or isinstance(error, MemoryError):
+        if not is_of_migration(error, reporter):
             raise
         raise UpgradeFailed(
             _("The migration %(migration)s failed on this data (%(reason)s). Nothing was changed.")
             % {"migration": reporter.migration, "reason": f"{type(error).__name__}: {reason_of(error)}"}
         ) from error
+
+
+def is_of_migration(error: Exception, reporter: ParentReporter) -> bool:
+    """Tell whether a migration failed, and not because the machine is short of something."""
+    is_shortage = isinstance(error, MemoryError) or is_disk_trouble(error)
+    return bool(reporter.migration) and not isinstance(error, BackupError) and not is_shortage
+
+
+def start_anew(folder: Path) -> None:
+    """Delete the scratch database, so that the next one to use it gets an empty one."""
+    connection.close()
+    (folder / SCRATCH).unlink()

@@ -5,7 +5,7 @@ backup.upgrade.worker`. See `child` for how it gets its order, and what it can a
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -34,11 +34,11 @@ from ..options import Place, Places, RecordCounter, Reporter
 from ..scope import models_in_scope
 from ..tables import Batch, Row, Table, place_of
 from . import process, schema
-from .child import ParentReporter, explained, serve
+from .building import build_schema, targets_of
+from .child import ParentReporter, explained, is_of_migration, serve, start_anew
 from .sources import (
     BackupSource,
     DatabaseSource,
-    MigrationKey,
     Source,
     apps_in_scope,
     bound_batches,
@@ -55,7 +55,14 @@ def main() -> None:
             else:
                 key = Key.parse(order["key"]) if order["key"] else None
                 how = {name: order[name] for name in ("edited", "leave_out", "is_read_meanwhile")}
-                upgrade(folder, reporter, key=key, **how)
+                try:
+                    upgrade(folder, reporter, key=key, **how)
+                except Exception as error:
+                    if not is_of_migration(error, reporter):
+                        raise
+                    # It may need something that a migration before it made, and that no model shows.
+                    start_anew(folder)
+                    upgrade(folder, reporter, key=key, one_by_one=True, **how)
         return {}
 
     serve(work)
@@ -69,11 +76,12 @@ def upgrade(
     leave_out: bool = False,
     key: Key | None = None,
     is_read_meanwhile: bool = False,
+    one_by_one: bool = False,
 ) -> None:
     """Make `UPGRADED` in the folder from `SOURCE`, a backup or a database file of any age.
 
     `edited`, `leave_out`: see `RestoreOptions`. `key`: of both files, if they are encrypted. `is_read_meanwhile`: make
-    `GROWING` instead if that is possible.
+    `GROWING` instead if that is possible. `one_by_one`: see `build_schema`.
     """
     path = folder / process.SOURCE
     growing = folder / process.GROWING if is_read_meanwhile else None
@@ -104,7 +112,7 @@ def upgrade(
         if reason := babybuddy.too_old(migrations):
             raise UpgradeFailed(reason)
         migrations, added_fields = babybuddy.past_obstacles(migrations)
-        build_schema(migrations, reporter)
+        build_schema(migrations, reporter, one_by_one=one_by_one)
         unknown_models = load_rows(source, migrations, added_fields, reporter, left_out)
         source.metadata.left_out.extend(pointless)
         applied = migrate_to_newest(reporter)
@@ -156,42 +164,6 @@ def _write_growing(
 # -- the scratch database ---
 
 
-def build_schema(migrations: dict[str, list[str]], reporter: ParentReporter) -> None:
-    """Build the scratch database at exactly these migrations.
-
-    Apps that the backup does not know get all of their migrations, unless these depend on newer ones of others. They
-    need their tables, since a migration that deletes a row looks into every table that may refer to it.
-    """
-    executor = MigrationExecutor(connection, cast(Any, reporter.on_migration))
-    graph = executor.loader.graph
-    targets = _targets(executor.loader, migrations)
-    planned = {key for target in targets for key in graph.forwards_plan(target)}
-    for leaf in graph.leaf_nodes():
-        if leaf[0] not in migrations:
-            needed = graph.forwards_plan(leaf)
-            if all(key in planned or key[0] not in migrations for key in needed):
-                targets.append(leaf)
-    reporter.expect_migrations(len(executor.migration_plan(targets)))
-    executor.migrate(targets)
-    _create_tables_without_migrations(executor.loader.unmigrated_apps)
-
-
-def _targets(loader: MigrationLoader, migrations: dict[str, list[str]]) -> list[MigrationKey]:
-    keys = [(app, name) for app, names in migrations.items() for name in names]
-    return [
-        key for key in keys if key in loader.graph.nodes
-    ]  # others are of apps that are not installed here
-
-
-def _create_tables_without_migrations(app_labels: Iterable[str]) -> None:
-    existing = {*connection.introspection.table_names()}
-    models = [model for model in live_apps.get_models() if model._meta.app_label in app_labels]
-    with connection.schema_editor() as editor:
-        for model in models:
-            if model._meta.managed and not model._meta.proxy and model._meta.db_table not in existing:
-                editor.create_model(model)
-
-
 def load_rows(
     source: Source,
     migrations: dict[str, list[str]],
@@ -208,7 +180,7 @@ def load_rows(
     """
     labels = {*source.begin()}
     loader = MigrationLoader(connection)
-    historical = loader.project_state(_targets(loader, migrations)).apps
+    historical = loader.project_state(targets_of(loader, migrations)).apps
     _create_permissions(historical)
     tables = [
         Table(model)

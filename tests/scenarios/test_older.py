@@ -1017,6 +1017,22 @@ def test_a_failing_migration_is_named(trouble):
     assert "ValueError: out of order" in message
 
 
+def test_a_migration_that_fails_since_tables_were_made_at_once(host_db, monkeypatch, tmp_path):
+    """It needs what an earlier migration made without showing it in the models. Then all of them are run."""
+    restore(backup_of("2.6.0"), clear=True)
+    before = snapshot()
+    tried, steps = tmp_path / "tried", []
+    monkeypatch.setenv("BACKUP_TEST_TROUBLE", f"fail once:{tried}")
+    restore(
+        backup_of("2.6.0"), clear=True, reporter=Telling(lambda label, _done, _total: steps.append(label))
+    )
+    assert tried.exists()
+    last, first = "trouble.0001_initial", "core.0001_initial"
+    assert [step for step in dict.fromkeys(reversed(steps)) if step in (first, last)] == [last, first]
+    assert steps.index(last) < steps.index(first)
+    assert not differences(before, snapshot())
+
+
 def test_an_endless_migration_is_stopped(trouble, monkeypatch):
     late = []
 

@@ -12,6 +12,9 @@ def make_trouble(apps, schema_editor):
     trouble, _, file = os.environ["BACKUP_TEST_TROUBLE"].partition(":")
     if trouble == "fail":
         raise ValueError("out of order")
+    if trouble == "fail once" and not os.path.exists(file):
+        open(file, "w").close()
+        raise ValueError("out of order")
     if trouble == "die":
         os.kill(os.getpid(), signal.SIGKILL)
     while trouble == "go on for ever":

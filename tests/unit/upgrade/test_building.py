@@ -1,0 +1,74 @@
+"""Tables that are made at once are those that the migrations make one by one."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.support import older
+from tests.support.backups import metadata_of
+from tests.support.matrices import again
+
+#: Builds the database of some migrations in a child's scratch folder, and describes its tables and who made them.
+BUILD = """
+import json
+import sys
+from pathlib import Path
+
+from backup.upgrade import child
+
+class Reporter(child.ParentReporter):
+    def __init__(self):
+        super().__init__(sys.stderr)
+        self.ran = []
+
+    def on_migration(self, action, migration=None, fake=False):
+        if action == "apply_success":
+            self.ran.append(f"{migration.app_label}.{migration.name}")
+
+migrations, folder, one_by_one = json.loads(sys.stdin.readline())
+child.set_up(Path(folder), {})
+
+from django.db import connection
+from django.db.migrations.recorder import MigrationRecorder
+
+from backup.upgrade.building import build_schema
+
+reporter = Reporter()
+build_schema(migrations, reporter, one_by_one=one_by_one)
+tables = {}
+with connection.cursor() as cursor:
+    for name in connection.introspection.table_names(cursor):
+        constraints = connection.introspection.get_constraints(cursor, name).items()
+        cursor.execute(f'PRAGMA table_xinfo("{name}")')
+        columns = sorted(row[1:] for row in cursor.fetchall())
+        (sql,) = cursor.execute("SELECT sql FROM sqlite_master WHERE name = %s", [name]).fetchone()
+        tables[name] = {
+            "columns": columns,
+            "constraints": sorted(repr((name, sorted(details.items(), key=str))) for name, details in constraints),
+            "is_numbered": "AUTOINCREMENT" in sql,
+        }
+applied = sorted(".".join(key) for key in MigrationRecorder(connection).applied_migrations())
+print(json.dumps({"ran": reporter.ran, "applied": applied, "tables": tables}), flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    "version", ["1.12", *(again(name) for name in older.VERSIONS if name not in ("1.12", "1.9.1"))]
+)
+def test_all_at_once_and_one_by_one(host_db, tmp_path, version):
+    built = {}
+    migrations = metadata_of(older.old(version) / "backup.zip")["migrations"]
+    for one_by_one in (False, True):
+        folder = tmp_path / str(one_by_one)
+        folder.mkdir()
+        order = json.dumps([migrations, str(folder), one_by_one])
+        done = subprocess.run(
+            [sys.executable, "-c", BUILD], input=order, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        built[one_by_one] = json.loads(done.stdout)
+    assert built[False].pop("ran") == []
+    assert "core.0001_initial" in built[True].pop("ran")
+    assert built[False] == built[True]
