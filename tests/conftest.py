@@ -203,10 +203,13 @@ def database_url(settings):
 
 
 @pytest.fixture
-def host_db(django_db_setup, django_db_blocker):
+def host_db(request, django_db_setup, django_db_blocker):
     """A freshly installed host, its database open to this test with no transaction around; no backups yet."""
+    from tests.support.filling import fill, fill_a_little
+
+    fills = {"family": fill_a_little, "filled": fill}
     with django_db_blocker.unblock():
-        django_db_setup.put_back()
+        django_db_setup.put_back(next((fills[name] for name in request.fixturenames if name in fills), None))
         forget(Path(os.environ["BACKUP_ROOT"]))
         yield
         wait_for_jobs()

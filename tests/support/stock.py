@@ -16,53 +16,76 @@ def keep_stock():
     """Keep the database as it is now. Return an object with these methods:
 
     `put_back()` restores that state. `filled(fill)`, called right after it, fills the database with `fill()`, and
-    returns what that returns. `drop()` deletes what was kept.
+    returns what that returns. Since this is kept, too, `fill` is only called once; `put_back(fill)` before it saves
+    some time. `drop()` deletes what was kept.
     """
     return {"sqlite": SQLite, "postgresql": PostgreSQL, "mysql": MySQL}[connection.vendor]()
 
 
-class SQLite:
-    """Keeps a copy of the file, and one for each function that has filled it, so that it is only called once."""
+class Stock:
+    """What the engines share. A state is the function that filled the database, or None for the stock itself."""
 
     def __init__(self):
+        #: State -> what the engine keeps of it.
+        self.kept = {}
+        #: State -> what its function returned.
+        self.results = {}
+        #: The state that was put back last, or was just made.
+        self.state = None
+        self._keep_state(None)
+
+    def _keep_state(self, state, result=None):
+        self.state, self.results[state] = state, copy.deepcopy(result)
         connections.close_all()
+        self.kept[state] = self._keep(state)
+        connections.close_all()
+
+    def put_back(self, fill=None):
+        connections.close_all()
+        state = fill if fill in self.kept else None
+        self._put_back(state)
+        self.state = state
+        connections.close_all()
+
+    def filled(self, fill):
+        if fill not in self.kept:
+            result = fill()
+            self._keep_state(fill, result)
+            return result
+        if self.state != fill:
+            self.put_back(fill)
+        return copy.deepcopy(self.results[fill])
+
+
+class SQLite(Stock):
+    """Keeps copies of the file."""
+
+    def __init__(self):
         self.file = Path(connection.settings_dict["NAME"])
-        self.copies = {}
-        self._keep(None, "stock")
+        super().__init__()
 
     @property
     def stock(self):
         """Return the path of the unchanged copy."""
-        return self.copies[None][0]
+        return self.kept[None]
 
-    def _keep(self, fill, name, result=None):
-        file = self.file.with_name(f"{name}.sqlite3")
-        connections.close_all()
+    def _keep(self, state):
+        file = self.file.with_name(f"stock_{len(self.kept)}.sqlite3")
         shutil.copyfile(self.file, file)
-        self.copies[fill] = file, copy.deepcopy(result)
+        return file
 
-    def put_back(self, fill=None):
-        file, result = self.copies[fill]
-        connections.close_all()
+    def _put_back(self, state):
         for suffix in ("-wal", "-shm", "-journal"):
             self.file.with_name(self.file.name + suffix).unlink(missing_ok=True)
-        shutil.copyfile(file, self.file)
-        return copy.deepcopy(result)
-
-    def filled(self, fill):
-        if fill in self.copies:
-            return self.put_back(fill)
-        result = fill()
-        self._keep(fill, f"stock_{len(self.copies)}", result)
-        return result
+        shutil.copyfile(self.kept[state], self.file)
 
     def drop(self):
-        for file, _ in self.copies.values():
+        for file in self.kept.values():
             file.unlink()
 
 
-class PostgreSQL:
-    """Keeps a second database as a template, and the rows in a second schema.
+class PostgreSQL(Stock):
+    """Keeps a second database as a template, and the rows in further schemas.
 
     Creating a database from the template takes half a second. Usually only rows have changed; then only their tables
     are put back, from the schema, in a tenth of that time.
@@ -76,15 +99,27 @@ class PostgreSQL:
         self.copy = f"{self.name}_stock"
         with connection.cursor() as cursor:
             self.tables = connection.introspection.table_names(cursor)
-            cursor.execute("CREATE SCHEMA stock")
-            for table in map(self._quote, self.tables):
-                cursor.execute(f"CREATE TABLE stock.{table} AS SELECT * FROM {table}")
             cursor.execute("SELECT sequencename FROM pg_sequences WHERE schemaname = current_schema()")
             self.sequences = [name for (name,) in cursor.fetchall()]
-            self.numbers = self._numbers(cursor)
+        #: See `_versions`: of the rows that were put back last.
+        self.rows = {}
+        super().__init__()
+
+    def _keep(self, state):
+        """Return the schema with the state's own rows, the tables of these, and the numbers of the sequences."""
+        schema = f"stock_{len(self.kept)}"
+        with connection.cursor() as cursor:
+            rows = self._versions(cursor, self.tables)
+            own = [table for table in self.tables if rows[table] != self.rows.get(table)]
+            cursor.execute(f"CREATE SCHEMA {schema}")
+            for table in map(self._quote, own):
+                cursor.execute(f"CREATE TABLE {schema}.{table} AS SELECT * FROM {table}")
+            numbers = self._numbers(cursor)
         connections.close_all()
         self._create(self.copy, self.name)
+        self.of_copy = state
         self._look()
+        return schema, own, numbers
 
     def _quote(self, name):
         return connection.ops.quote_name(name)
@@ -129,61 +164,65 @@ class PostgreSQL:
         )
         return {self.sequences[number]: state for number, *state in cursor.fetchall()}
 
-    def put_back(self):
-        connections.close_all()
+    def _put_back(self, state):
         with connection.cursor() as cursor:
             cursor.execute(
                 "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
                 " WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
             )
-            same = self._catalogs(cursor) == self.catalogs
-            if same:
-                self._put_rows_back(cursor)
+            if same := self._catalogs(cursor) == self.catalogs:
+                self._put_rows_back(cursor, self.state, state)
         connections.close_all()
         if not same:
             self._create(self.name, self.copy)
             self._look()
+            with connection.cursor() as cursor:
+                self._put_rows_back(cursor, self.of_copy, state)
 
-    def _put_rows_back(self, cursor):
+    def _put_rows_back(self, cursor, before, state):
+        """Make the rows those of a state. `before`: the state that `self.rows` is of."""
+        schema, own, numbers = self.kept[state]
+        filled = [fill for fill in {before, state} if fill] if before != state else ()
+        different = {table for fill in filled for table in self.kept[fill][1]}
         rows = self._versions(cursor, self.tables)
-        changed = [table for table in self.tables if rows[table] != self.rows[table]]
+        changed = [table for table in self.tables if rows[table] != self.rows[table] or table in different]
         with transaction.atomic():  # references are checked at its end
             for table in map(self._quote, changed):
                 cursor.execute(f"DELETE FROM {table}")
-            for table in map(self._quote, changed):
-                cursor.execute(f"INSERT INTO {table} SELECT * FROM stock.{table}")
+            for table in changed:
+                source = f"{schema if table in own else 'stock_0'}.{self._quote(table)}"
+                cursor.execute(f"INSERT INTO {self._quote(table)} SELECT * FROM {source}")
         if changed:
             self.rows |= self._versions(cursor, changed)
-        for name, state in self._numbers(cursor).items():
-            if state != self.numbers[name]:
-                cursor.execute(
-                    "SELECT setval(%s::regclass, %s, %s)", [self._quote(name), *self.numbers[name]]
-                )
-
-    def filled(self, fill):
-        return fill()
+        for name, number in self._numbers(cursor).items():
+            if number != numbers[name]:
+                cursor.execute("SELECT setval(%s::regclass, %s, %s)", [self._quote(name), *numbers[name]])
 
     def drop(self):
         with connection._nodb_cursor() as cursor:
             cursor.execute(f"DROP DATABASE IF EXISTS {self._quote(self.copy)} WITH (FORCE)")
 
 
-class MySQL:
+class MySQL(Stock):
     """Keeps all rows in memory, and only writes tables again whose checksum has changed."""
 
     def __init__(self):
         with connection.cursor() as cursor:
             self.tables = connection.introspection.table_names(cursor)
-            self.rows = {}
+        super().__init__()
+
+    def _keep(self, state):
+        rows = {}
+        with connection.cursor() as cursor:
             for table in self.tables:
                 cursor.execute(f"SELECT * FROM {self._quote(table)}")
-                self.rows[table] = cursor.fetchall()
-            self.state = self._state(cursor)
+                rows[table] = cursor.fetchall()
+            return rows, self._checksums(cursor)
 
     def _quote(self, name):
         return connection.ops.quote_name(name)
 
-    def _state(self, cursor):
+    def _checksums(self, cursor):
         """Return table -> its checksum and the next number of its sequence."""
         cursor.execute("CHECKSUM TABLE " + ", ".join(map(self._quote, self.tables)))
         checksums = {name.rpartition(".")[2]: checksum for name, checksum in cursor.fetchall()}
@@ -197,22 +236,20 @@ class MySQL:
         numbers = dict(cursor.fetchall())
         return {table: (checksums[table], numbers.get(table)) for table in self.tables}
 
-    def put_back(self):
-        connections.close_all()
+    def _put_back(self, state):
+        kept, checksums = self.kept[state]
         with connection.cursor() as cursor:
-            changed = [table for table, state in self._state(cursor).items() if state != self.state[table]]
+            now = self._checksums(cursor)
             cursor.execute("SET foreign_key_checks = 0")
-            for table in changed:
+            for table in self.tables:
+                if now[table] == checksums[table]:
+                    continue
                 cursor.execute(f"DELETE FROM {self._quote(table)}")
-                if rows := self.rows[table]:
+                if rows := kept[table]:
                     marks = ", ".join(["%s"] * len(rows[0]))
                     cursor.executemany(f"INSERT INTO {self._quote(table)} VALUES ({marks})", rows)
-                if number := self.state[table][1]:
+                if number := checksums[table][1]:
                     cursor.execute(f"ALTER TABLE {self._quote(table)} AUTO_INCREMENT = {number}")
-        connections.close_all()
-
-    def filled(self, fill):
-        return fill()
 
     def drop(self):
-        pass
+        """Do nothing: what is kept is in memory."""
