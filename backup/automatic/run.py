@@ -42,6 +42,8 @@ from .unchanged import is_unchanged
 
 #: A fact beside a backup: when all photos were last read for a backup, not only those that may be new.
 PHOTOS_READ = "photos_read"
+#: After so many runs in a row that were killed, people are told. One that is killed once is made up for soon.
+KILLED_RUNS = 2
 #: Seconds to wait before checking again whether a restore has ended.
 PATIENCE = 0.5
 #: Seconds that a run has for ending by itself when its time is up. It gets them twice: see `time_limit`.
@@ -139,7 +141,11 @@ def _save_and_notify() -> status.Status:
 
 
 def _is_due() -> bool:
-    """Tell whether a backup is due: by the schedule, or since the last run failed in any way."""
+    """Tell whether a backup is due: by the schedule, or since the last run failed in any way, or was killed.
+
+    While a run is under way, it looks like one that was killed. Whoever then tries to begin another finds the lock
+    taken.
+    """
     now, last = aware_now(), status.last_run()
     try:
         schedule = status.current_schedule()
@@ -148,7 +154,8 @@ def _is_due() -> bool:
         newest = status.newest(status.in_backup_root(kept.backups(BackupKind.AUTOMATIC)), now)
     except (StorageFailed, Busy):  # the run will fail for the same reason, and report it
         return True
-    return (last is not None and last.error != "") or schedule.is_due(status.good_until(newest), now)
+    has_failed = last is not None and (last.error != "" or last.is_unfinished)
+    return has_failed or schedule.is_due(status.good_until(newest), now)
 
 
 @contextmanager
@@ -170,10 +177,9 @@ def _alone() -> Iterator[Callable[[], object] | None]:
 def _run(user: Any, reporter: Reporter, ensure_alone: Callable[[], object]) -> Outcome:
     if user is not None:  # a request cannot wait, and that is no failure of which anybody must be told
         _wait_for_restore(0)
-    before, last = status.status(), status.last_run() or state.LastRun(aware_now())
-    if before.state is State.OVERDUE and last.is_unfinished:
-        _notify_of_change(before)  # the runs before this one were killed, so nobody was notified
-        last = status.last_run() or last
+    last = status.last_run() or state.LastRun(aware_now())
+    if last.is_unfinished:
+        last = _note_killed(last)
     status.save_run(replace(last, at=aware_now(), is_unfinished=True))
     notices.ping("/start")
     try:
@@ -185,13 +191,30 @@ def _run(user: Any, reporter: Reporter, ensure_alone: Callable[[], object]) -> O
         with as_our_errors():
             if outcome.has_mended:
                 _prove_again(reporter)
-            _prove(outcome.backup if outcome.made else None, reporter)
+            _prove(outcome.backup, reporter)
             trouble = _copy(user) or _retain(ensure_alone)
     except Exception as error:
         _conclude(error.message if isinstance(error, BackupError) else type(error).__name__)
         raise
     _conclude(outcome.lacking or trouble)
     return outcome
+
+
+def _note_killed(last: state.LastRun) -> state.LastRun:
+    """Note that the run before this one was killed, and notify people if that is serious: it could not do so itself."""
+    last = replace(last, at=aware_now(), tries=last.tries + 1)
+    if last.tries >= KILLED_RUNS:
+        text = _(
+            "It was ended before it was done, several times in a row: by a time limit of the server, say, or since "
+            "memory was short."
+        )
+        last = replace(last, error=text)
+    status.save_run(last)
+    current = status.status()
+    if last.error or current.state is State.OVERDUE:
+        status.remember(current)
+        _notify_of_change(current)
+    return status.last_run() or last
 
 
 def _wait_for_restore(seconds: float) -> None:
@@ -253,14 +276,15 @@ def _make(user: Any, reporter: Reporter) -> Outcome:
     return Outcome(True, made, message, lacking, keeping.mended > 0)
 
 
-def _prove(made: StoredBackup | None, reporter: Reporter) -> None:
-    """Prove the new backup, and the older one whose turn it is. The verdicts are noted beside the files."""
+def _prove(newest: StoredBackup | None, reporter: Reporter) -> None:
+    """Prove the newest backup, unless it was proved before, and the older one whose turn it is. The verdicts are noted
+    beside the files."""
     try:
         if conf.prove == OFF:
             return
-        if made is not None:
+        if newest is not None and newest.is_local and not newest.proof:
             known = _photos_read_lately(status.in_backup_root(kept.backups(BackupKind.AUTOMATIC)))
-            services.prove_kept(made.name, place=kept.LOCAL, reporter=reporter, photos_known=known)
+            services.prove_kept(newest.name, place=kept.LOCAL, reporter=reporter, photos_known=known)
         backups = kept.backups(BackupKind.AUTOMATIC)
         if conf.prove == "local":
             backups = status.in_backup_root(backups)

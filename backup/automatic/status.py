@@ -353,8 +353,27 @@ def acknowledge(user: Any, shown: str | None = None) -> Status:
             if backup is not newest:
                 kept.change(backup.name, lambda facts: guard.with_expected(facts, losses, after))
     current = status()
+    _forget_notices(current)
     remember(current)
     return current
+
+
+def _forget_notices(current: Status) -> None:
+    """Forget that people were told of losses that were confirmed: what goes missing next is news, although it may be
+    as much of the same model."""
+    run = last_run()
+    if run is None:
+        return
+    lost = {loss.model for loss in current.losses}
+
+    def without(notified: str) -> str:
+        of_all, *parts = notified.split(" ")
+        of_all = State.OK.value if of_all == State.SHRUNK.value and not lost else of_all
+        return " ".join(
+            [of_all, *(part for part in parts if ":" not in part or part.rpartition(":")[0] in lost)]
+        )
+
+    save_run(replace(run, at=aware_now(), notified=without(run.notified), posted=without(run.posted)))
 
 
 # -- for the menu ---

@@ -267,6 +267,24 @@ def test_what_is_accepted_does_not_come_up_for_each_backup_that_has_it(
     assert days() == [5, 6, 7, 8]
 
 
+def test_what_goes_missing_right_after_a_confirmation_is_told_though_it_is_as_much(
+    night, now, at, nightly, many
+):
+    night(1)
+    half = len(many) // 2
+    core.Note.objects.filter(pk__in=[note.pk for note in many[:half]]).delete()
+    night(2)
+    assert len(mail.outbox) == 1
+    with freeze_time(at("2026-11-02 12:00")):
+        assert acknowledge(nightly.admin).state is State.OK
+    core.Note.objects.filter(pk__in=[note.pk for note in many[half : half + half // 2]]).delete()
+    night(3)
+    assert now(3).state is State.SHRUNK
+    assert [message.subject for message in mail.outbox] == [
+        "Baby Buddy: entries are fewer than in the backup before"
+    ] * 2
+
+
 def test_what_is_accepted_is_asked_again_for_a_backup_that_was_away(
     many, night, now, at, settings, nightly, tmp_path
 ):

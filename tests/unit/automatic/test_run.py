@@ -663,6 +663,69 @@ def test_runs_that_are_killed_are_told_by_the_next_one_once_a_backup_is_overdue(
     ]
 
 
+@pytest.mark.parametrize("where", ["proof", "copy", "tidy"])
+def test_a_run_that_is_killed_after_the_backup_is_finished_by_the_next_look(
+    nightly, at, settings, tmp_path, monkeypatch, quick_proofs, where
+):
+    settings.BACKUP_LOCATIONS = f"nas={tmp_path / 'nas'}"
+    settings.BACKUP_KEEP, settings.BACKUP_PROVE = "last=2", "all"
+    for day in (1, 2):
+        write_a_note()
+        assert made(at(f"2026-11-0{day} 03:00"))
+    module, name = {
+        "proof": (services, "prove_kept"),
+        "copy": (run.copies, "copy"),
+        "tidy": (kept, "delete_here"),
+    }[where]
+
+    def die(*args, **kwargs):
+        raise Killed
+
+    write_a_note()
+    with freeze_time(at("2026-11-03 03:00")), monkeypatch.context() as patch:
+        patch.setattr(module, name, die)
+        with pytest.raises(Killed):
+            run.run()
+        assert outlook.read().is_due(at("2026-11-03 03:01"))
+    with freeze_time(at("2026-11-03 03:01")):
+        assert not run.run().made, "nothing has changed since"
+        newest, before = (kept.find(backup.name) for backup in kept.backups())
+        assert newest.created == at("2026-11-03 03:00"), "the oldest is removed"
+        assert newest.locations == before.locations == ("local", "nas")
+        assert newest.proof["verdict"] == "proved"
+        assert status.status().state is State.OK
+        assert not outlook.read().is_due(at("2026-11-03 03:02"))
+    assert mail.outbox == []
+
+
+def test_runs_that_are_killed_again_and_again_are_told_although_there_is_a_backup(
+    nightly, at, settings, tmp_path, monkeypatch
+):
+    settings.BACKUP_LOCATIONS = f"nas={tmp_path / 'nas'}"
+
+    def die(*args, **kwargs):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run.copies, "copy", die)
+        for moment, mails in (("03:00", 0), ("03:01", 0), ("03:02", 1), ("03:04", 1)):
+            with freeze_time(at(f"2026-11-03 {moment}")):
+                with pytest.raises(Killed):
+                    run.run()
+                assert len(mail.outbox) == mails, moment
+        with freeze_time(at("2026-11-03 04:00")):
+            assert status.status().state is State.FAILED
+            assert "several times in a row" in status.status().message
+    with freeze_time(at("2026-11-03 05:00")):
+        run.run()
+        assert status.status().state is State.OK
+        assert kept.backups()[0].locations == ("local", "nas")
+    assert [message.subject for message in mail.outbox] == [
+        "Baby Buddy: automatic backups need your attention",
+        "Baby Buddy: automatic backups work again",
+    ]
+
+
 def test_that_the_first_backup_is_still_to_come_is_no_news(nightly, at):
     with freeze_time(at("2026-11-03 12:00")):
         call_command("backup", keep=True)
