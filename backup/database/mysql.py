@@ -41,6 +41,7 @@ from .session import EnsureHeld
 from .values import (
     Checked,
     ConvertAll,
+    OfOneType,
     as_they_are,
     booleans,
     durations,
@@ -399,7 +400,7 @@ class MySQL(Database):
     def fast_reader(self, column: Column) -> ColumnReader | None:
         name, kind = self.quote(column.column), column.kind
         if kind in (INTEGER, FLOAT):
-            return ColumnReader(name, None)
+            return ColumnReader(name, OfOneType(kind))
         # By its kind, too: a field of a plug-in may convert the text of its column.
         if kind is TEXT and column.field.get_internal_type() in ("CharField", "TextField"):
             return ColumnReader(name, Checked(_OF_DRIVER, _texts))

@@ -47,6 +47,7 @@ from .session import EnsureHeld
 from .values import (
     Checked,
     ConvertAll,
+    OfOneType,
     as_they_are,
     durations,
     each,
@@ -505,9 +506,9 @@ class PostgreSQL(Database):
         # By its kind, too: a field of a plug-in may convert the text of its column.
         is_text = kind is TEXT and column.field.get_internal_type() in ("CharField", "TextField")
         if is_text or kind in (INTEGER, BOOLEAN):
-            return ColumnReader(name, None)
+            return ColumnReader(name, OfOneType(kind))
         if kind is FLOAT:
-            return ColumnReader(name, _plain_floats)
+            return ColumnReader(name, lambda values: _plain_floats(_FLOATS(values)))
         if kind is DATE:
             return ColumnReader(f"{name}::text", Checked(DATE))
         if kind is TIME:  # "24:00:00" is midnight to psycopg 2, and an error to psycopg 3
@@ -821,6 +822,9 @@ def _loader(driver: Any, cursor: Any, oid: int) -> Callable[[str], Any]:
 
 def _text_of_bytes(value: Any) -> str:
     return bytes(value).decode()
+
+
+_FLOATS = OfOneType(FLOAT)
 
 
 def _plain_floats(values: Sequence[Any]) -> Sequence[Plain]:

@@ -6,11 +6,12 @@ import datetime as dt
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import lru_cache
 from operator import itemgetter
 from typing import Any
 
-from ..kinds import DURATION, Kind, Plain, load_float
+from ..kinds import BOOLEAN, DURATION, FLOAT, INTEGER, TEXT, Kind, Plain, load_float
 
 Convert = Callable[[Any], Any]
 #: Converts a whole column: a call for each column costs less than one for each value.
@@ -54,6 +55,33 @@ class Checked:
 
     def check(self, values: Sequence[Any]) -> Sequence[Plain]:
         return values if self.kind.all_canonical(values) else each(self.kind.check)(values)
+
+
+@dataclass(frozen=True)
+class OfOneType(Checked):
+    """Does what `Checked` does for a column of a server. Its values are all of one type, so the first one shows whether
+    they are of this kind. They are not if somebody has changed the type of the column: then each is converted, if that
+    is possible without changing it."""
+
+    def check(self, values: Sequence[Any]) -> Sequence[Plain]:
+        first = next((value for value in values if value is not None), None)
+        return values if first is None or type(first) is _TYPES[self.kind] else each(self._exactly)(values)
+
+    def _exactly(self, value: Any) -> Plain:
+        if self.kind is FLOAT and isinstance(value, int | Decimal):
+            number = float(value)
+            if number - number == 0 and Decimal(repr(number)) != value:
+                raise ValueError(value)
+            return number
+        if self.kind is INTEGER and isinstance(value, float | Decimal) and value == int(value):
+            return int(value)
+        if self.kind is BOOLEAN and value in (0, 1):
+            return bool(value)
+        return self.kind.check(value)
+
+
+#: The type of the values that a driver returns.
+_TYPES = {BOOLEAN: bool, FLOAT: float, INTEGER: int, TEXT: str}
 
 
 def each(convert: Convert) -> ConvertAll:

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 from core import models as core
+from django.apps import apps
 from django.db import connection
 from django.test import override_settings
 
@@ -190,6 +191,52 @@ def test_a_column_of_bytes_is_read_as_text(family):
         "Fi\N{REPLACEMENT CHARACTER}vre"
     )
     assert records_of(file) == before
+
+
+#: Engine -> (model, column, the type that somebody gave it, the type that it has, a value that does not fit it).
+OTHER_TYPES = {
+    "postgresql": [
+        ("core.Feeding", "amount", "numeric(12,4)", "double precision", None),
+        ("zoo.Specimen", "integer", "numeric(12,0)", "integer", None),
+        ("core.Sleep", "nap", "integer USING nap::integer", "boolean USING nap::integer::boolean", None),
+        ("core.Feeding", "amount", "numeric(40,20)", "double precision", "0.12345678901234567891"),
+    ],
+    "mysql": [
+        ("core.Feeding", "amount", "decimal(12,4) NULL", "double NULL", None),
+        ("core.DiaperChange", "amount", "decimal(40,20) NULL", "double NULL", "0.12345678901234567891"),
+        ("zoo.Specimen", "integer", "decimal(12,0) NOT NULL", "integer NOT NULL", None),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("model", "column", "other", "own", "value"), OTHER_TYPES.get(connection.vendor, []), ids=repr
+)
+def test_a_column_whose_type_was_changed(family, model, column, other, own, value):
+    """As by somebody who wanted to see fewer decimal places."""
+    table = apps.get_model(model)._meta.db_table
+    zoo.Specimen.objects.create(integer=-7, float=1.5)
+    before, as_read = snapshot(), records_of(take())
+    alter = {"postgresql": "ALTER COLUMN {} TYPE {}", "mysql": "MODIFY {} {}"}[connection.vendor]
+    quoted = connection.ops.quote_name(column)
+    with connection.cursor() as cursor:
+        cursor.execute(f"ALTER TABLE {table} {alter.format(quoted, other)}")
+        key = as_read[model.lower()][0]["pk"]
+        if value is not None:
+            cursor.execute(f"UPDATE {table} SET {quoted} = {value} WHERE id = %s", [key])
+    try:
+        if value is not None:
+            with pytest.raises(Unreadable, match=rf"{model.lower()} {key}, field {column}: .*{value}"):
+                take()
+            return
+        file = take()
+        assert records_of(file) == as_read
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute(f"ALTER TABLE {table} {alter.format(quoted, own)}")
+    apps.get_model(model).objects.all().delete()
+    restore(file, clear=True)
+    assert not differences(before, snapshot())
 
 
 def lose(table):
