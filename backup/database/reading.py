@@ -74,15 +74,20 @@ class Reading(Conversion):
             yield from self._long_batches(table, has_key, [])
             return
         readers = self._cut_readers(table)
-        order = f"ORDER BY {key} LIMIT {self.BATCH}"
+        place = 0 if readers[0].is_raw else -1
+        order = f"ORDER BY {key} LIMIT {self.BATCH + 1}"
         rows = self._prefetch_rows(table, readers, f"WHERE {has_key} {order}", [])()
         while rows:
             next_rows: Callable[[], RawRows] = list
-            first, last = (rows[place][0 if readers[0].is_raw else -1] for place in (0, -1))
-            if len(rows) == self.BATCH:
-                next_rows = self._prefetch_rows(table, readers, f"WHERE {key} > %s {order}", [last])
+            first = rows[0][place]
+            if len(rows) > self.BATCH:
+                # The next batch begins at the key of one row more, and not above that of the last row: in a table that
+                # has lost its primary key, a key may be there twice.
+                begin = rows.pop()[place]
+                sign = ">=" if begin != first else ">"
+                next_rows = self._prefetch_rows(table, readers, f"WHERE {key} {sign} %s {order}", [begin])
             if self._are_cut(table, rows):
-                yield from self._long_batches(table, f"{key} BETWEEN %s AND %s", [first, last])
+                yield from self._long_batches(table, f"{key} BETWEEN %s AND %s", [first, rows[-1][place]])
             elif batch := self.to_batch(table, readers, rows):  # all of them may be unreadable
                 yield batch
             rows = next_rows()

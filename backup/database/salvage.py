@@ -43,9 +43,12 @@ class Salvage(Reading):
             for batch in super().batches(table):
                 if rises and not _rise(batch[0], last):
                     raise Malformed("rows are out of order")
-                yield batch
-                last = batch[0][-1]
                 read += len(batch[0])
+                if not rises:
+                    batch = self._without_twins(table, batch, last)
+                if batch:
+                    yield batch
+                    last = batch[0][-1]
             read += self.left_out
             scanned = self.rows_by_scan(table)
             if scanned is not None and read < scanned:
@@ -61,6 +64,20 @@ class Salvage(Reading):
             if last is not None and not rises:
                 raise  # it is not known which rows were read already
             yield from self._batches_around(table, last, error)
+
+    def _without_twins(self, table: Table, batch: Batch, last: Plain) -> Batch:
+        """Return the rows of a batch whose keys are there for the first time, and note the others. `last`: the key of
+        the row before the batch, which comes again if another row has it: see `Reading.batches`."""
+        if batch[0][0] != last and len({*batch[0]}) == len(batch[0]):
+            return batch
+        seen: set[Plain] = set()
+        kept = []
+        for place, key in enumerate(batch[0]):
+            kept.append(key != last and key not in seen)
+            if not kept[-1] and (place or key != last):
+                self._note(table, key, None, _another_record())
+            seen.add(key)
+        return _of(batch, kept)
 
     def _check_indexes(self, table: Table) -> None:
         """Note which indexes of a table and of its relations lack rows: who reads by such an index lacks them, too,
@@ -134,7 +151,8 @@ class Salvage(Reading):
             self.recover()
             self._note(table, None, None, reason_of(gone))
             return
-        ranges = [(low if after is None else after + 1, high)]
+        # On a server, others may have the last key, too: see `Reading.batches`.
+        ranges = [(low if after is None else after if self.IS_SERVER else after + 1, high)]
         #: The highest key so far, of keys that are numbers.
         seen: list[Plain] = [after]
         failures = 0
@@ -163,6 +181,8 @@ class Salvage(Reading):
                 # Rows with the number at which a batch ends are read again: there may be more of them.
                 rows = [row for row in rows if row[-1] < next_number]
                 ranges.append((next_number, high))
+            if self.IS_SERVER and rows and rows[0][-1] == after:
+                rows, after = rows[1:], None  # it was read before
             if batch := self._batch_in_order(table, rows, seen):
                 yield batch
         for low, high in _joined(lost):
@@ -195,8 +215,8 @@ class Salvage(Reading):
             if kept[-1]:
                 seen[0] = key
             else:
-                self._note(table, key, None, _("another record with this key, or one in a wrong place"))
-        return [list(compress(column, kept)) for column in batch] if any(kept) else []
+                self._note(table, key, None, _another_record())
+        return _of(batch, kept)
 
     def numbered(self, table: Table, low: int, high: int) -> RawRows:
         """Return the first rows whose numbers are in a range, sorted by number, each with its number at the end."""
@@ -240,6 +260,16 @@ class Salvage(Reading):
 
     def recover(self) -> None:
         """Make a snapshot usable again after a query that failed. By default, nothing needs to be done."""
+
+
+def _another_record() -> str:
+    """Return the reason for leaving out a record, as a phrase."""
+    return _("another record with this key, or one in a wrong place")
+
+
+def _of(batch: Batch, kept: Sequence[bool]) -> Batch:
+    """Return those rows of a batch that are kept."""
+    return [list(compress(column, kept)) for column in batch] if any(kept) else []
 
 
 def _rise(keys: Sequence[Plain], last: Plain) -> bool:

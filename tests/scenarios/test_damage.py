@@ -487,8 +487,7 @@ def test_over_values_that_cannot_be_read(family, mode):
 @pytest.fixture
 def made_already(django_db_setup, monkeypatch):
     """A new database is a copy, and not made by a child process: `test_over_a_damaged_file` has that."""
-    file, _result = django_db_setup.copies[None]
-    monkeypatch.setattr(process, "fresh_database", lambda reporter: nullcontext(file))
+    monkeypatch.setattr(process, "fresh_database", lambda reporter: nullcontext(django_db_setup.stock))
 
 
 def test_a_damaged_database_is_not_kept_in_clear_among_what_is_encrypted(family, settings):

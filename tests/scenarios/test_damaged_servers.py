@@ -486,16 +486,19 @@ def without_primary_key(table):
             cursor.execute(f"ALTER TABLE {table} MODIFY id bigint NOT NULL AUTO_INCREMENT")
 
 
-@pytest.mark.parametrize("batch", [1000, 3])
-def test_a_key_that_is_there_twice(family, monkeypatch, batch):
+@pytest.mark.parametrize(
+    ("batch", "which"), [(1000, (0, 2, 3, 4)), (3, (0, 2, 3, 4)), (3, (2,)), (3, (2, 5))]
+)
+def test_a_key_that_is_there_twice(family, monkeypatch, batch, which):
     """As in a table that lost its primary key. Also where a batch ends between the two, and below zero."""
     child = core.Child.objects.first()
+    core.Note.objects.all().delete()
     keys = [-7, *(core.Note.objects.create(child=child, note=f"note {number}").pk for number in range(7))]
     core.Note.objects.create(pk=keys[0], child=child, note="below zero")
     good, before = take(), snapshot()
     as_read = records_of(good)
     monkeypatch.setattr(type(database_of()), "BATCH", batch)
-    twice = [keys[0], *keys[2:5]]
+    twice = [keys[number] for number in which]
     columns = "child_id, note, time, image"
     copy = f"INSERT INTO core_note (id, {columns}) SELECT id, {columns} FROM core_note WHERE id = %s"
     with without_primary_key("core_note"):
@@ -510,9 +513,47 @@ def test_a_key_that_is_there_twice(family, monkeypatch, batch):
         assert metadata_of(file)["left_out"]["total"] == len(twice)
         assert records_of(file) == as_read
         good.seek(0)
-        with pytest.raises(Damaged, match=rf"core\.note {keys[2]}") as damaged:
+        with pytest.raises(Damaged, match=rf"core\.note {twice[0]}") as damaged:
             services.restore_backup(good, RestoreOptions(RestoreMode.CLEAR))
         assert damaged.value.offer == "without_safety_copy"
         good.seek(0)
         services.restore_backup(good, ALL_THE_SAME)
         assert not differences(before, snapshot())
+
+
+@pytest.mark.parametrize(("batch", "which"), [(1000, (0, 2)), (3, (2,)), (3, (1, 2, 5, 6))])
+def test_a_text_that_is_a_key_twice(family, monkeypatch, batch, which):
+    """As where an index of texts is of another version of the collation."""
+    for number in range(7):
+        zoo.Species.objects.create(code=f"code {number}", latin=f"latin {number}")
+    good, before = take(), snapshot()
+    as_read = records_of(good)
+    monkeypatch.setattr(type(database_of()), "BATCH", batch)
+    table = "zoo_species"
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute(f"ALTER TABLE {table} DROP CONSTRAINT {table}_pkey CASCADE")
+        else:
+            cursor.execute("SET foreign_key_checks = 0")
+            cursor.execute(f"ALTER TABLE {table} DROP PRIMARY KEY")
+        for number in which:
+            cursor.execute(
+                f"INSERT INTO {table} (code, latin) VALUES (%s, %s)",
+                [f"code {number}", f"twice {number}"],
+            )
+    with pytest.raises(Unreadable) as caught:
+        take()
+    assert [line.split(",")[0].split(":")[0] for line in caught.value.details] == [
+        f"zoo.species code {number}" for number in which
+    ]
+    file = take(leave_out=True)
+    assert metadata_of(file)["left_out"]["total"] == len(which)
+    found = records_of(file)
+    for record in found["zoo.species"]:
+        record["fields"]["latin"] = record["fields"]["latin"].replace("twice", "latin")
+    assert found == as_read
+    good.seek(0)
+    services.restore_backup(good, ALL_THE_SAME)
+    assert not differences(before, snapshot())
+    with connection.cursor() as cursor:
+        cursor.execute(f"ALTER TABLE {table} ADD PRIMARY KEY (code)")
