@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from .conf import aware_now
-from .database import Database, reason_of
+from .database import Database, memo, reason_of
 from .exceptions import AlreadyRestored, BackupError, Busy, Forbidden, NoSafetyCopy
 from .log import logger
 from .storage import kept, state
@@ -55,6 +55,14 @@ def digest(key: str) -> str:
 
 def copy_to_undo(last: state.LastRestore | None) -> str:
     if last is None:
+        if not memo.has_notes() and (name := state.under_way().get("safety_copy")):
+            raise NoSafetyCopy(
+                _(
+                    "It is not known any more which restore was the last one. The safety copy from before the newest "
+                    "one is %(name)s: look at what is in it, then restore it, clearing existing data."
+                )
+                % {"name": name}
+            )
         copies = kept.names(kept.BackupKind.SAFETY)
         if not copies:
             raise NoSafetyCopy(_("There is no restore to undo: nothing was restored on this server."))
@@ -95,34 +103,69 @@ def forbidden_undo(copy: str) -> Forbidden:
 @contextmanager
 def unless_carried_out(database: Database, saved: Sequence[state.LastRestore]) -> Iterator[None]:
     """Suppress an error of the block if the restore was committed all the same: a connection may break before the
-    answer to a COMMIT arrives.
+    answer to a COMMIT arrives. If it was rolled back, the restore before stays the last one.
 
-    `saved`: holds what `state.save_last_restore` saved in the restore's transaction, if it has come so far. Raises
-    `Busy` if the database does not say whether it was committed.
+    `saved`: holds what `state.save_last_restore` is to save in the restore's transaction, if it has come so far. Raises
+    `Busy` if it is not known whether it was committed.
     """
     try:
         yield
-    except (BackupError, DatabaseError) as error:
-        if not saved or not _is_carried_out(database, saved[0], error):
+    except BaseException as error:
+        if not saved:
             raise
-        logger.warning("the connection broke just after the commit of a restore: %s", reason_of(error))
+        if database.committed_on is not None:
+            if not isinstance(error, (BackupError, DatabaseError)):
+                raise  # Ctrl-C while the COMMIT is answered says nothing of it
+            if _is_carried_out(database, saved[0], error):
+                logger.warning(
+                    "the connection broke just after the commit of a restore: %s", reason_of(error)
+                )
+                return
+        state.take_back(saved[0])
+        raise
 
 
 def _is_carried_out(database: Database, restore: state.LastRestore, error: Exception) -> bool:
-    """Tell whether a restore is the last one. Waits a little for a database that does not answer."""
+    """Tell whether a restore is the last one. Waits a little for a database that does not answer. A file does not know
+    more than the error says."""
+    is_refused = database.has_refused_commit(error)
     until = time.monotonic() + database.LOCK_SECONDS
     while True:
         database.close_if_lost()
         try:
-            last = state.load_last_restore()
-            return last is not None and last.at == restore.at
-        except Busy as busy:
-            if time.monotonic() > until:
-                raise Busy(
-                    _(
-                        "The connection to the database broke at the very end (%(reason)s), so it is not known whether "
-                        "this was done. Look at the data before you try again."
-                    )
-                    % {"reason": reason_of(error)}
-                ) from busy
-            time.sleep(ASK_AGAIN)
+            if is_last(restore):
+                return True
+            if is_refused or memo.has_notes():
+                return False
+        except Busy:
+            if time.monotonic() <= until:
+                time.sleep(ASK_AGAIN)
+                continue
+        raise Busy(
+            _(
+                "The connection to the database broke at the very end (%(reason)s), so it is not known whether "
+                "this was done. Look at the data before you try again."
+            )
+            % {"reason": reason_of(error)}
+        ) from error
+
+
+def is_last(restore: state.LastRestore) -> bool:
+    """Tell whether a restore is known to be the last one. Raises `Busy`: see `state.load_last_restore`."""
+    last = state.load_last_restore()
+    return last is not None and last.at == restore.at
+
+
+def unknown_in_words(restore: state.LastRestore) -> list[str]:
+    """Return a warning if a restore was committed, but could not be noted, as when the disk is full."""
+    try:
+        is_known = is_last(restore)
+    except Busy:  # the file can be read all the same
+        is_known = state.under_way().get("at") != restore.at
+    if is_known or not restore.safety_copy:
+        return []
+    text = _(
+        "Undo does not know this restore, since the server could not take note of it. To undo it, restore the safety "
+        "copy %(name)s, clearing existing data."
+    )
+    return [text % {"name": restore.safety_copy}]

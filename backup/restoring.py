@@ -19,7 +19,7 @@ from .conf import aware_now, conf
 from .database import MAX_NAMED, Database, database_of, memo, reason_of, refuse_dangling
 from .dump import gc_paused
 from .exceptions import AlreadyRestored, BackupError, InvalidBackup
-from .last_restore import digest, ensure_not_repeated, unless_carried_out
+from .last_restore import digest, ensure_not_repeated, unknown_in_words, unless_carried_out
 from .leftovers import remove_leftovers
 from .log import logger
 from .making import file_name
@@ -180,13 +180,13 @@ def restore(
                 kept_passwords=not plan.accounts.passwords,
                 damaged_file=rescue.aside if rescue else "",
             )
-            state.save_last_restore(last)
             carried_out.append(last)
+            state.save_last_restore(last)
             safety_copy.is_needed = True  # from here on, even if the commit seems to fail
         if rescue:
             rescue.finish()
         # The restore is committed. Errors from here on become warnings and do not make it fail.
-        warnings += _after_commit(database, keys, safety_copy.name)
+        warnings += _after_commit(database, keys, last)
         whole = [place.model for place in left_out.named if place.field is None]
         records = {label: count - whole.count(label) for label, count in plan.records.items()}
         warnings = list(dict.fromkeys(warnings))  # warnings of the plan may come again
@@ -206,13 +206,13 @@ def _ensure_none_meanwhile(
         )
 
 
-def _after_commit(database: Database, keys: dict[Table, int], safety_copy: str) -> list[str]:
+def _after_commit(database: Database, keys: dict[Table, int], last: state.LastRestore) -> list[str]:
     """Do what is left after the commit of a restore. Returns what went wrong, in words.
 
-    `keys`: the next key of each table, where the engine can set them only now. `safety_copy`: the name of the one that
+    `keys`: the next key of each table, where the engine can set them only now. `last`: the restore, whose safety copy
     must stay.
     """
-    warnings = []
+    warnings = unknown_in_words(last)
     if database.KEYS_AFTER_COMMIT:
         try:
             database.set_next_keys(keys)
@@ -220,7 +220,7 @@ def _after_commit(database: Database, keys: dict[Table, int], safety_copy: str) 
             text = _("The next entries may get higher numbers than they would have (%(reason)s).")
             warnings.append(text % {"reason": reason_of(error)})
     try:
-        kept.prune(keep=safety_copy)
+        kept.prune(keep=last.safety_copy)
     except BackupError as error:
         warnings.append(error.message)
     remove_leftovers()

@@ -46,7 +46,7 @@ from .exceptions import (
     WrongSettings,
 )
 from .keeping import Keeping
-from .last_restore import copy_to_undo, forbidden_undo, unless_carried_out
+from .last_restore import copy_to_undo, forbidden_undo, unknown_in_words, unless_carried_out
 from .last_restore import ensure_not_repeated as ensure_not_repeated  # also part of the API
 from .log import logged
 from .making import file_name, write_backup
@@ -694,11 +694,11 @@ def empty_missing_files(*, user: Any = None, reporter: Reporter = SILENT) -> Res
                 checksum=safety_copy.checksum,
                 kept_passwords=True,
             )
-            state.save_last_restore(last)
             carried_out.append(last)
+            state.save_last_restore(last)
             safety_copy.is_needed = True
         log(f"{len(missing)} fields, safety copy {safety_copy.name}")
-        return Result({}, safety_copy.name)
+        return Result({}, safety_copy.name, unknown_in_words(last))
 
 
 def check_storage() -> None:

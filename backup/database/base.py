@@ -79,6 +79,8 @@ A subclass may define, if the engine needs it to be correct
     Tell whether an error is about one record, rather than about the whole restore.
 `is_damage(error)`
     Tell whether an error of the driver means that the database is damaged, or lacks a table.
+`has_refused_commit(error)`
+    Tell whether an error of a COMMIT means that all was rolled back, rather than that its answer was lost.
 `as_stored(column, value)`
     Return a value as it is read after it was written: equal, but perhaps not the same, see `tables.are_same`.
 `can_hold(column, value)`, `BOUNDED`

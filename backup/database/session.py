@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -48,6 +49,9 @@ def notes_table() -> list[str]:
 PATIENCE = 0.05
 #: Error codes of PostgreSQL and MySQL: there is no such table, or no such column.
 MISSING = {"42P01", "42703", 1146, 1054}
+#: Codes of PostgreSQL and MySQL of a COMMIT whose end is not known: no code, or the connection, the server or the query
+#: was ended. MySQL's with 2 and 5 are those of the clients.
+UNANSWERED = re.compile(r"|0|08...|40003|57...|1053|1317|1927|4031|[25]\d{3}")
 
 
 class Session(ABC):
@@ -79,6 +83,8 @@ class Session(ABC):
         self.missing: Collection[str] = ()
         #: Whether the transaction of a restore keeps others from reading, too, since tables were made anew in it.
         self.locks_out_readers = False
+        #: The driver's connection on which the COMMIT of a restore was sent; None before that.
+        self.committed_on: Any = None
         #: Thread that prefetches the next rows of a snapshot while others are processed; None outside a snapshot.
         self._prefetcher: Executor | None = None
 
@@ -222,7 +228,7 @@ class Session(ABC):
             raise BackupError(
                 _("A backup or restore needs a transaction of its own, and cannot run inside of another.")
             )
-        self.refused, self.cannot_hold = [], 0
+        self.refused, self.cannot_hold, self.committed_on = [], 0, None
         self.natural_keys.forget()
         tables = list(tables)
         self.check_transactional(tables)
@@ -238,6 +244,7 @@ class Session(ABC):
                 self.defer_constraints()
                 yield
                 self.check_deferred_constraints()
+            self.committed_on = self.connection.connection
 
     @contextmanager
     def _translated_errors(self) -> Iterator[None]:
@@ -284,6 +291,14 @@ class Session(ABC):
         text = _("The database could not do it: %(reason)s. Nothing was changed.")
         kind = Busy if isinstance(error, OperationalError) and self.passes(error) else StorageFailed
         return kind(text % {"reason": reason_of(error)})
+
+    def has_refused_commit(self, error: Exception) -> bool:
+        """Tell whether an error of the COMMIT of a restore is the answer of the database, so that all was rolled back.
+        If the connection was lost, nobody knows."""
+        cause = error.__cause__ if isinstance(error, BackupError) else error
+        if not isinstance(cause, DatabaseError) or UNANSWERED.fullmatch(str(self.code_of(cause) or "")):
+            return False
+        return self.connection.connection is self.committed_on and self.is_usable()
 
     def damaged(self, error: DatabaseError) -> Damaged:
         """Return our error for one of the driver that `is_damage`."""

@@ -96,6 +96,9 @@ class SQLite(DamagedFile, Database):
     def passes(self, error: OperationalError) -> bool:
         return "locked" in str(error)
 
+    def has_refused_commit(self, error: Exception) -> bool:
+        return True  # there is no connection to lose
+
     @contextmanager
     def snapshot(self) -> Iterator[SQLite]:
         """Open a separate connection for reading, which sees one moment of the database, whatever others write.

@@ -169,14 +169,33 @@ def save_last_restore(last: LastRestore) -> None:
     """Save a restore in place of the one before. To be called in its transaction: see `database.memo`.
 
     Where the database has no place for that, since a router has the sessions in another one, say, it is saved in a file
-    as soon as the transaction is committed. Until then the file says that a restore is under way: should the process be
-    killed, it is not known which one was the last.
+    as soon as the transaction is committed. Until then the file says that a restore is under way, and what it said
+    before, for `take_back`: should the process be killed, it is not known which one was the last.
     """
     if memo.has_notes():
         memo.save_note(json.dumps(asdict(last)))
     else:
-        put_json(LAST_RESTORE, {"under_way": asdict(last)})
+        before = get_json(LAST_RESTORE)
+        before.pop(
+            "before", None
+        )  # of one that is still under way: only its own process could have taken it back
+        put_json(LAST_RESTORE, {"under_way": asdict(last), "before": before})
         transaction.on_commit(lambda: put_json(LAST_RESTORE, asdict(last)), DEFAULT_DB_ALIAS, robust=True)
+
+
+def under_way() -> dict[str, Any]:
+    """Return the restore of which the file says that it is under way, as JSON; {} if there is none."""
+    last = get_json(LAST_RESTORE).get("under_way")
+    return last if isinstance(last, dict) else {}
+
+
+def take_back(last: LastRestore) -> None:
+    """Let the file say what it said before this restore, if it says that this one is under way: it was rolled back. If
+    it cannot be written, nothing is raised."""
+    content = get_json(LAST_RESTORE)
+    if "before" in content and under_way().get("at") == last.at:
+        with suppress(StorageFailed):
+            put_json(LAST_RESTORE, content["before"])
 
 
 def load_last_restore() -> LastRestore | None:

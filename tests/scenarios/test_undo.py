@@ -6,6 +6,7 @@ import signal
 import threading
 from contextlib import ExitStack, closing, contextmanager
 from datetime import datetime, timedelta, timezone
+from functools import partial
 
 import pytest
 from babybuddy.models import Settings
@@ -26,6 +27,7 @@ from backup.conf import conf
 from backup.database import database_of, memo
 from backup.exceptions import (
     AlreadyRestored,
+    BackupError,
     Busy,
     Forbidden,
     InvalidBackup,
@@ -35,6 +37,7 @@ from backup.exceptions import (
 )
 from backup.storage import files, kept, keys, state
 from backup.tables import Table
+from tests.scenarios.test_faults import error_of_the_driver
 from tests.support.backups import encrypted, restore, rewritten, take
 from tests.support.processes import HOLDER, ask, hear, lose_locks, process, wait_until_usable
 from tests.support.snapshots import differences, snapshot
@@ -90,7 +93,7 @@ def test_where_sessions_are_in_another_database(family, monkeypatch):
     enter("a third")
     with pytest.raises(StorageFailed), rolled_back(monkeypatch):
         restore(file, clear=True)
-    with pytest.raises(NoSafetyCopy, match="not known any more"):
+    with pytest.raises(AlreadyRestored, match="undone already"):
         services.undo_restore()
     restore(file, clear=True)
     services.undo_restore()
@@ -116,6 +119,173 @@ def rolled_back(monkeypatch):
 
         patch.setattr(state, "save_last_restore", save_and_fail)
         yield
+
+
+#: What the server says if it refuses a COMMIT, and if its answer is lost: see `error_of_the_driver`.
+REFUSED = {"sqlite": "database is locked", "postgresql": "23514", "mysql": 1180}[connection.vendor]
+LOST = {"sqlite": "database is locked", "postgresql": None, "mysql": 2013}[connection.vendor]
+
+
+@contextmanager
+def commit_fails(monkeypatch, words, *, carried_out):
+    """Let the next COMMIT fail, after it was carried out or without."""
+    commit = connection._commit
+
+    def fails():
+        patch.undo()
+        if carried_out:
+            commit()
+        raise error_of_the_driver(words)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(connection, "_commit", fails)
+        yield
+
+
+@contextmanager
+def interrupted(monkeypatch):
+    """Let somebody press Ctrl-C while the database checks the references."""
+    with monkeypatch.context() as patch:
+
+        def interrupt(self):
+            raise KeyboardInterrupt
+
+        patch.setattr(type(database_of()), "check_deferred_constraints", interrupt)
+        yield
+
+
+@contextmanager
+def note_is_lost(monkeypatch):
+    """Let the disk be full as soon as a restore is committed."""
+    put_json = state.put_json
+
+    def full(name, content):
+        if name == files.LAST_RESTORE and "under_way" not in content:
+            raise StorageFailed("No space is left.")
+        put_json(name, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(state, "put_json", full)
+        yield
+
+
+@pytest.fixture
+def in_a_file(family, monkeypatch):
+    """The note is in a file. Returns a backup, the state that the last restore replaced, and its safety copy, which is
+    not the newest."""
+    monkeypatch.setattr(memo, "notes_table", list)
+    file = take()
+    enter("earlier")
+    before = snapshot()
+    copy = restore(file, clear=True).safety_copy
+    services.undo_restore()
+    assert restore(file, clear=True).safety_copy == copy != kept.names(kept.BackupKind.SAFETY)[0].text
+    return file, before, copy
+
+
+@pytest.mark.parametrize(
+    ("fails", "error"),
+    [
+        (rolled_back, StorageFailed),
+        (interrupted, KeyboardInterrupt),
+        (partial(commit_fails, words=REFUSED, carried_out=False), BackupError),
+    ],
+    ids=["refused", "interrupted", "at commit"],
+)
+def test_a_restore_that_is_rolled_back_leaves_the_undo_of_the_one_before(
+    in_a_file, monkeypatch, fails, error
+):
+    file, before, _copy = in_a_file
+    enter("later")
+    now, note = snapshot(), files.get_json(files.LAST_RESTORE)
+    with pytest.raises(error), fails(monkeypatch):
+        restore(file, clear=True)
+    assert files.get_json(files.LAST_RESTORE) == note
+    assert not differences(now, snapshot())
+    services.undo_restore()
+    assert not differences(before, snapshot())
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="the others have no deferred triggers")
+def test_a_trigger_that_refuses_at_the_commit_leaves_the_undo_of_the_one_before(in_a_file, monkeypatch):
+    file, before, _copy = in_a_file
+    monkeypatch.setattr(type(database_of()), "check_deferred_constraints", lambda self: None)
+    enter("later")
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'no'; END$$;"
+            "CREATE CONSTRAINT TRIGGER refuse AFTER DELETE ON core_note DEFERRABLE INITIALLY DEFERRED"
+            " FOR EACH ROW EXECUTE FUNCTION refuse()"
+        )
+        try:
+            with pytest.raises(BackupError, match="Nothing was changed"):
+                restore(file, clear=True)
+        finally:
+            cursor.execute("DROP FUNCTION refuse CASCADE")
+    services.undo_restore()
+    assert not differences(before, snapshot())
+
+
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="no connection can be lost")
+@pytest.mark.parametrize("carried_out", [True, False])
+def test_an_answer_that_is_lost_where_nobody_else_knows(in_a_file, monkeypatch, carried_out):
+    """The database has no note that would tell it."""
+    file, _, copy = in_a_file
+    services.undo_restore()  # to the state of that copy
+    with (
+        pytest.raises(Busy, match="not known whether this was done"),
+        commit_fails(monkeypatch, LOST, carried_out=carried_out),
+    ):
+        restore(file, clear=True)
+    with pytest.raises(NoSafetyCopy, match=f"not known any more.*{copy}"):
+        services.undo_restore()
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="ends a session by its number")
+def test_a_server_that_ends_the_session_at_the_commit(in_a_file, monkeypatch):
+    file, _, _copy = in_a_file
+    commit, another = connection._commit, connection.copy()
+
+    def ended():
+        patch.undo()
+        with closing(another), another.cursor() as cursor:
+            cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [connection.connection.info.backend_pid])
+        commit()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(connection, "_commit", ended)
+        with pytest.raises(Busy, match="not known whether this was done"):
+            restore(file, clear=True)
+
+
+def test_an_unknown_end_stays_unknown_after_one_that_is_rolled_back(in_a_file, monkeypatch):
+    file, _, copy = in_a_file
+    services.undo_restore()
+    with monkeypatch.context() as patch:
+        patch.setattr(transaction, "on_commit", lambda *args, **options: None)  # killed after the commit
+        restore(file, clear=True)
+    for _try in range(2):
+        enter("since")
+        with pytest.raises(StorageFailed), rolled_back(monkeypatch):
+            restore(file, clear=True)
+        with pytest.raises(NoSafetyCopy, match=f"not known any more.*{copy}"):
+            services.undo_restore()
+
+
+def test_a_note_that_cannot_be_written_after_the_commit_is_told(in_a_file, monkeypatch):
+    file, _, copy = in_a_file
+    services.undo_restore()
+    with note_is_lost(monkeypatch):
+        result = restore(file, clear=True)
+    assert result.safety_copy == copy
+    assert [line for line in result.warnings if "Undo does not know" in line and copy in line]
+    with pytest.raises(NoSafetyCopy, match=f"not known any more.*{copy}"):
+        services.undo_restore()
+    core.Note.objects.update(image="gone.png")
+    with note_is_lost(monkeypatch):
+        result = services.empty_missing_files()
+    assert [line for line in result.warnings if "Undo does not know" in line and result.safety_copy in line]
+    assert not [line for line in restore(file, clear=True).warnings if "Undo" in line]
 
 
 def restore_elsewhere(file, **options):

@@ -198,6 +198,8 @@ class Command(BackupCommand):
         if not result.safety_copy:
             self.report("No photo is missing.")
             return
+        for line in result.warnings:
+            self.report(f"Note: {line}", self.style.WARNING)
         self.report(f"The data from before is kept as {result.safety_copy}; `restore --undo` brings it back.")
 
     def _undo(self, interactive: bool, without_safety_copy: bool, key: str | None) -> None:
