@@ -58,7 +58,7 @@ def copy_to_undo(last: state.LastRestore | None) -> str:
         if not memo.has_notes() and (name := state.under_way().get("safety_copy")):
             raise NoSafetyCopy(
                 _(
-                    "It is not known any more which restore was the last one. The safety copy from before the newest "
+                    "It is not known any more which restore was the last one. The safety copy of the newest "
                     "one is %(name)s: look at what is in it, then restore it, clearing existing data."
                 )
                 % {"name": name}
