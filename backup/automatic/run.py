@@ -96,6 +96,7 @@ def run(*, now: bool = False, user: Any = None, reporter: Reporter = SILENT) -> 
             _conclude(error.message)
             raise
         if ensure_alone is None:
+            status.put_off()
             return Outcome(False, before.last, already_running(Job.AUTOMATIC_BACKUP).message)
         if now or _is_due():  # asked again: another process may have made it meanwhile
             return _run(user, reporter, ensure_alone)
@@ -203,7 +204,7 @@ def _run(user: Any, reporter: Reporter, ensure_alone: Callable[[], object]) -> O
 def _note_killed(last: state.LastRun) -> state.LastRun:
     """Note that the run before this one was killed, and notify people if that is serious: it could not do so itself."""
     last = replace(last, at=aware_now(), tries=last.tries + 1)
-    if last.tries >= KILLED_RUNS:
+    if last.tries >= KILLED_RUNS and not last.error:
         text = _(
             "It was ended before it was done, several times in a row: by a time limit of the server, say, or since "
             "memory was short."

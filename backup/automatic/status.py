@@ -38,6 +38,8 @@ from .schedule import Schedule, schedule_of
 UNCHANGED = "unchanged"
 #: Seconds for which a process remembers whether the menu shows a mark.
 REMEMBERED = 60.0
+#: Seconds after which it is looked again whether a run that is under way was killed.
+UNDER_WAY = 600
 EPOCH = dt.datetime(1970, 1, 2, tzinfo=dt.timezone.utc)
 
 
@@ -279,6 +281,14 @@ def save_run(run: state.LastRun) -> None:
         outlook.write(replace(known, written=aware_now().timestamp(), run=run.as_json()))
 
 
+def put_off() -> None:
+    """Let no process start a run for some minutes, since one is under way. At its end, that one says when the next is
+    due."""
+    if (known := outlook.read()) is not None:
+        now = aware_now().timestamp()
+        outlook.write(replace(known, written=now, due=max(known.due, now + UNDER_WAY)))
+
+
 def _unknown(run: state.LastRun) -> outlook.Outlook:
     moment = aware_now().timestamp()
     return outlook.Outlook(moment, "", "", moment, moment, "", State.FAILED.value, run.as_json())
@@ -367,13 +377,10 @@ def _forget_notices(current: Status) -> None:
     lost = {loss.model for loss in current.losses}
 
     def without(notified: str) -> str:
-        of_all, *parts = notified.split(" ")
-        of_all = State.OK.value if of_all == State.SHRUNK.value and not lost else of_all
-        return " ".join(
-            [of_all, *(part for part in parts if ":" not in part or part.rpartition(":")[0] in lost)]
-        )
+        parts = notified.split(" ")
+        return " ".join(part for part in parts if ":" not in part or part.rpartition(":")[0] in lost)
 
-    save_run(replace(run, at=aware_now(), notified=without(run.notified), posted=without(run.posted)))
+    save_run(replace(run, notified=without(run.notified), posted=without(run.posted)))
 
 
 # -- for the menu ---

@@ -138,11 +138,8 @@ class DamagedFile(Salvage):
         )
 
     def first_number(self, table: Table) -> int:
-        try:
-            sql = f"SELECT MIN(rowid) FROM {self.quote(table.db_table)} NOT INDEXED"
-            return min(0, self.fetch(sql)[0][0] or 0)
-        except DatabaseError:
-            return 0
+        sql = f"SELECT MIN(rowid) FROM {self.quote(table.db_table)} NOT INDEXED"
+        return min(0, int(self.fetch(sql)[0][0] or 0))
 
     def last_number(self, table: Table) -> int:
         for sql, params in (

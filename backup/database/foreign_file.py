@@ -46,7 +46,7 @@ _READING = {
     sqlite3.SQLITE_SELECT: None,
     sqlite3.SQLITE_READ: None,
     sqlite3.SQLITE_TRANSACTION: None,
-    sqlite3.SQLITE_FUNCTION: {"count", "coalesce", "length", "max", "sum"},
+    sqlite3.SQLITE_FUNCTION: {"count", "coalesce", "length", "max", "min", "sum"},
     sqlite3.SQLITE_PRAGMA: {"table_xinfo", "integrity_check"},
 }
 

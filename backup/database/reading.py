@@ -81,8 +81,8 @@ class Reading(Conversion):
             next_rows: Callable[[], RawRows] = list
             first = rows[0][place]
             if len(rows) > self.BATCH:
-                # The next batch begins at the key of one row more, and not above that of the last row: in a table that
-                # has lost its primary key, a key may be there twice.
+                # The next batch begins at the key of one row more, rather than above that of the last row: in a table
+                # that has lost its primary key, a key may be there twice. (If all rows have one key, it goes on above.)
                 begin = rows.pop()[place]
                 sign = ">=" if begin != first else ">"
                 next_rows = self._prefetch_rows(table, readers, f"WHERE {key} {sign} %s {order}", [begin])

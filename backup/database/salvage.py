@@ -43,38 +43,45 @@ class Salvage(Reading):
             for batch in super().batches(table):
                 if rises and not _rise(batch[0], last):
                     raise Malformed("rows are out of order")
-                read += len(batch[0])
                 if not rises:
                     batch = self._without_twins(table, batch, last)
                 if batch:
                     yield batch
                     last = batch[0][-1]
-            read += self.left_out
-            scanned = self.rows_by_scan(table)
-            if scanned is not None and read < scanned:
-                text = _(
-                    "an index lacks rows (%(read)s of %(all)s were read): REINDEX TABLE %(table)s repairs it"
-                )
-                details = {"read": read, "all": scanned, "table": table.db_table}
-                self._note(table, None, None, text % details)
+                    read += len(batch[0])
+            self._compare_with_scan(table, read + self.left_out)
         except DatabaseError as error:
             if not self.is_damage(error):
                 raise
             self.recover()
             if last is not None and not rises:
                 raise  # it is not known which rows were read already
-            yield from self._batches_around(table, last, error)
+            for batch in self._batches_around(table, last, error):
+                yield batch
+                read += len(batch[0])
+            if isinstance(error, Malformed):  # else parts of it cannot be read
+                self._compare_with_scan(table, read + self.left_out)
+
+    def _compare_with_scan(self, table: Table, read: int) -> None:
+        """Note that an index lacks rows, if fewer were read by it than there are."""
+        scanned = self.rows_by_scan(table)
+        if scanned is not None and read < scanned:
+            text = _(
+                "an index lacks rows (%(read)s of %(all)s were read): REINDEX TABLE %(table)s repairs it"
+            )
+            self._note(table, None, None, text % {"read": read, "all": scanned, "table": table.db_table})
 
     def _without_twins(self, table: Table, batch: Batch, last: Plain) -> Batch:
         """Return the rows of a batch whose keys are there for the first time, and note the others. `last`: the key of
-        the row before the batch, which comes again if another row has it: see `Reading.batches`."""
-        if batch[0][0] != last and len({*batch[0]}) == len(batch[0]):
+        the row before the batch, which comes again if another row has it: see `Reading.batches`. It is not the first
+        one of the batch where the database sorts texts as equal that differ."""
+        if last not in batch[0] and len({*batch[0]}) == len(batch[0]):
             return batch
         seen: set[Plain] = set()
         kept = []
-        for place, key in enumerate(batch[0]):
+        for key in batch[0]:
             kept.append(key != last and key not in seen)
-            if not kept[-1] and (place or key != last):
+            if key in seen:
                 self._note(table, key, None, _another_record())
             seen.add(key)
         return _of(batch, kept)
@@ -146,13 +153,12 @@ class Salvage(Reading):
         """Yield the readable rows with keys above `after`, and note the others. Unreadable ranges are halved."""
         lost: list[tuple[int, int]] = []
         try:
-            low, high = self.first_number(table), self.last_number(table)
+            high = self.last_number(table)
         except DatabaseError as gone:
             self.recover()
             self._note(table, None, None, reason_of(gone))
             return
-        # On a server, others may have the last key, too: see `Reading.batches`.
-        ranges = [(low if after is None else after if self.IS_SERVER else after + 1, high)]
+        ranges = [(self._begin(table, after), high)]
         #: The highest key so far, of keys that are numbers.
         seen: list[Plain] = [after]
         failures = 0
@@ -194,6 +200,16 @@ class Salvage(Reading):
             else:
                 reason = _("the rows %(first)s to %(last)s, which cannot be read (%(reason)s)")
                 self._note(table, None, None, reason % details)
+
+    def _begin(self, table: Table, after: int | None) -> int:
+        """Return the number at which to begin to read around damage, if all rows up to `after` were read."""
+        if after is not None:  # on a server, others may have this key, too: see `Reading.batches`
+            return after if self.IS_SERVER else after + 1
+        try:
+            return self.first_number(table)
+        except DatabaseError:  # the damage may be just there
+            self.recover()
+            return 0
 
     def _batch_in_order(self, table: Table, rows: RawRows, seen: list[Plain]) -> Batch:
         """Return rows of `numbered` in the order of their keys. Where pages were exchanged, rows may come twice, or too

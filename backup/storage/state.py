@@ -50,8 +50,8 @@ class LastBackup:
 @dataclass(frozen=True)
 class LastRun:
     """How the last automatic backup went. `at`: when this was saved, aware. `error`: why it failed; "" if it did not.
-    `tries`: how many in a row failed. `notified`, `posted`: the state of the last notice to people, and to
-    BACKUP_WEBHOOK_URL; "" if there was none. `is_unfinished`: another one has begun since, which is still running or
+    `tries`: how many in a row failed, or were killed. `notified`, `posted`: the state of the last notice to people, and
+    to BACKUP_WEBHOOK_URL; "" if there was none. `is_unfinished`: another one has begun since, which is still running or
     was killed."""
 
     at: dt.datetime

@@ -11,8 +11,9 @@ from django.db import migrations as django_migrations
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.loader import MigrationLoader
 
+from ..scope import LEFT_OUT
 from .child import ParentReporter
-from .sources import MigrationKey, apps_in_scope
+from .sources import MigrationKey
 
 
 def build_schema(
@@ -35,13 +36,15 @@ def build_schema(
             needed = loader.graph.forwards_plan(leaf)
             if all(key in planned or key[0] not in migrations for key in needed):
                 further.append(leaf)
-    if not one_by_one:
-        known = {*migrations} | (loader.migrated_apps - apps_in_scope())
-        at_once = [target for target in (*targets, *further) if _is_shown_by_models(loader, target, known)]
-        if {*targets} <= {*at_once}:
-            _create_tables(at_once)
-    executor = MigrationExecutor(connection, cast(Any, reporter.on_migration))
     targets += further
+    if not one_by_one:
+        known = {*migrations, *(label.partition(".")[0] for label in LEFT_OUT)}
+        at_once = [target for target in targets if _is_shown_by_models(loader, target, known)]
+        rest = [target for target in targets if target not in at_once]
+        # Those that are applied are not named again: Django would take that for a wish to go back to them.
+        if {*rest} <= {*further} and _create_tables(at_once):
+            targets = rest
+    executor = MigrationExecutor(connection, cast(Any, reporter.on_migration))
     reporter.expect_migrations(len(executor.migration_plan(targets)))
     executor.migrate(targets)
     _create_tables_without_migrations(loader.unmigrated_apps)
@@ -71,12 +74,13 @@ def _is_shown_by_models(loader: MigrationLoader, target: MigrationKey, known: se
 _SHOWN = {"django.db.migrations.operations.models", "django.db.migrations.operations.fields"}
 
 
-def _create_tables(targets: list[MigrationKey]) -> None:
-    """Create the tables of the models as they were at these migrations, which count as applied then."""
+def _create_tables(targets: list[MigrationKey]) -> bool:
+    """Create the tables of the models as they were at these migrations, which count as applied then. Returns whether
+    that was possible."""
     executor: Any = MigrationExecutor(connection)
     state = executor.loader.project_state(targets)
     if any(model.options.get("index_together") for model in state.models.values()):
-        return  # newer versions of Django would not make such an index, which another migration may look for
+        return False  # newer versions of Django would not make such an index, which a migration may look for
     with connection.schema_editor() as editor:
         for model in state.apps.get_models():
             is_migrated = model._meta.app_label in executor.loader.migrated_apps
@@ -84,6 +88,7 @@ def _create_tables(targets: list[MigrationKey]) -> None:
                 editor.create_model(model)
     for migration, _back in executor.migration_plan(targets):
         executor.record_migration(migration)
+    return True
 
 
 def _create_tables_without_migrations(app_labels: Iterable[str]) -> None:

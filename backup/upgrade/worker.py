@@ -55,6 +55,9 @@ def main() -> None:
             else:
                 key = Key.parse(order["key"]) if order["key"] else None
                 how = {name: order[name] for name in ("edited", "leave_out", "is_read_meanwhile")}
+                how["lacks_log"] = lacks_log(
+                    folder / process.SOURCE
+                )  # before SQLite makes one, or removes it
                 try:
                     upgrade(folder, reporter, key=key, **how)
                 except Exception as error:
@@ -76,12 +79,13 @@ def upgrade(
     leave_out: bool = False,
     key: Key | None = None,
     is_read_meanwhile: bool = False,
+    lacks_log: bool = False,
     one_by_one: bool = False,
 ) -> None:
     """Make `UPGRADED` in the folder from `SOURCE`, a backup or a database file of any age.
 
     `edited`, `leave_out`: see `RestoreOptions`. `key`: of both files, if they are encrypted. `is_read_meanwhile`: make
-    `GROWING` instead if that is possible. `one_by_one`: see `build_schema`.
+    `GROWING` instead if that is possible. `lacks_log`: see `sqlite_file`. `one_by_one`: see `build_schema`.
     """
     path = folder / process.SOURCE
     growing = folder / process.GROWING if is_read_meanwhile else None
@@ -93,9 +97,8 @@ def upgrade(
     source: Source
     with path.open("rb") as file, ExitStack() as stack:
         if is_database(file):
-            lacks = lacks_log(path)  # before SQLite makes one
             reader = stack.enter_context(SQLite.foreign(path))
-            source = DatabaseSource(reader, leave_out=leave_out, lacks_log=lacks)
+            source = DatabaseSource(reader, leave_out=leave_out, lacks_log=lacks_log)
             if source.is_of_today and _write_as_it_is(source, folder, reporter, growing):
                 return
             unknown_apps = source.unknown_apps

@@ -46,7 +46,7 @@ def empty_missing(request: HttpRequest) -> HttpResponseBase:
         result = services.empty_missing_files(user=request.user)
     except BackupError as error:
         return not_done(request, error)
-    emptied = _("The fields of missing photos are empty now.")
+    emptied = " ".join([_("The fields of missing photos are empty now."), *result.warnings])
     return done(request, result.as_json(), emptied if result.safety_copy else _("No photo is missing."))
 
 

@@ -218,7 +218,8 @@ class MySQL(Stock):
         with connection.cursor() as cursor:
             for table in self.tables:
                 cursor.execute(f"SELECT * FROM {self._quote(table)}")
-                rows[table] = cursor.fetchall()
+                names = ", ".join(self._quote(column[0]) for column in cursor.description)
+                rows[table] = names, cursor.fetchall()
             return rows, self._checksums(cursor)
 
     def _quote(self, name):
@@ -247,9 +248,10 @@ class MySQL(Stock):
                 if now[table] == checksums[table]:
                     continue
                 cursor.execute(f"DELETE FROM {self._quote(table)}")
-                if rows := kept[table]:
+                names, rows = kept[table]  # a test may have made the table anew, with another order of columns
+                if rows:
                     marks = ", ".join(["%s"] * len(rows[0]))
-                    cursor.executemany(f"INSERT INTO {self._quote(table)} VALUES ({marks})", rows)
+                    cursor.executemany(f"INSERT INTO {self._quote(table)} ({names}) VALUES ({marks})", rows)
                 if number := checksums[table][1]:
                     cursor.execute(f"ALTER TABLE {self._quote(table)} AUTO_INCREMENT = {number}")
 

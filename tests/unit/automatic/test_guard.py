@@ -280,9 +280,13 @@ def test_what_goes_missing_right_after_a_confirmation_is_told_though_it_is_as_mu
     core.Note.objects.filter(pk__in=[note.pk for note in many[half : half + half // 2]]).delete()
     night(3)
     assert now(3).state is State.SHRUNK
-    assert [message.subject for message in mail.outbox] == [
-        "Baby Buddy: entries are fewer than in the backup before"
-    ] * 2
+    fewer = "Baby Buddy: entries are fewer than in the backup before"
+    assert [message.subject for message in mail.outbox] == [fewer] * 2
+    with freeze_time(at("2026-11-03 12:00")):
+        acknowledge(nightly.admin)
+    core.Note.objects.create(child=core.Child.objects.first(), note="all is well")
+    night(4)
+    assert [message.subject for message in mail.outbox][2:] == ["Baby Buddy: automatic backups work again"]
 
 
 def test_what_is_accepted_is_asked_again_for_a_backup_that_was_away(
