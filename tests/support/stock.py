@@ -248,7 +248,9 @@ class MySQL(Stock):
                 if now[table] == checksums[table]:
                     continue
                 cursor.execute(f"DELETE FROM {self._quote(table)}")
-                names, rows = kept[table]  # a test may have made the table anew, with another order of columns
+                names, rows = kept[
+                    table
+                ]  # a test may have made the table anew, with another order of columns
                 if rows:
                     marks = ", ".join(["%s"] * len(rows[0]))
                     cursor.executemany(f"INSERT INTO {self._quote(table)} ({names}) VALUES ({marks})", rows)
