@@ -1,4 +1,7 @@
-"""Determines the status of automatic backups, for the page, the API, the commands and the notices alike."""
+"""Determines the status of automatic backups, for the page, the API, the commands and the notices alike.
+
+Longer than most modules, since all of these have to come to the same verdict.
+"""
 
 from __future__ import annotations
 
