@@ -176,9 +176,8 @@ def save_last_restore(last: LastRestore) -> None:
         memo.save_note(json.dumps(asdict(last)))
     else:
         before = get_json(LAST_RESTORE)
-        before.pop(
-            "before", None
-        )  # of one that is still under way: only its own process could have taken it back
+        # Of one that is still under way: only its own process could have taken it back.
+        before.pop("before", None)
         put_json(LAST_RESTORE, {"under_way": asdict(last), "before": before})
         transaction.on_commit(lambda: put_json(LAST_RESTORE, asdict(last)), DEFAULT_DB_ALIAS, robust=True)
 

@@ -55,9 +55,8 @@ def main() -> None:
             else:
                 key = Key.parse(order["key"]) if order["key"] else None
                 how = {name: order[name] for name in ("edited", "leave_out", "is_read_meanwhile")}
-                how["lacks_log"] = lacks_log(
-                    folder / process.SOURCE
-                )  # before SQLite makes one, or removes it
+                # Before SQLite makes one, or removes it.
+                how["lacks_log"] = lacks_log(folder / process.SOURCE)
                 try:
                     upgrade(folder, reporter, key=key, **how)
                 except Exception as error:
