@@ -25,7 +25,7 @@ from backup.archive import Key
 from backup.automatic import __main__ as child
 from backup.automatic import look, messages, outlook, run, status
 from backup.automatic.status import State, acknowledge
-from backup.conf import OPTIONS, conf
+from backup.conf import OPTIONS, aware_now, conf
 from backup.exceptions import BackupError, Busy, Forbidden, StorageFailed
 from backup.options import Place, Places
 from backup.storage import elsewhere, files, kept
@@ -172,6 +172,17 @@ def test_one_at_a_time(nightly):
         assert "right now" in outcome.message
         assert ask(holder, "") == "free"
     assert run.run().made
+
+
+def test_beside_a_run_others_are_not_started_all_the_time(nightly):
+    status.remember(status.status())
+    assert outlook.read().is_due(aware_now())
+    with process(HOLDER, "AUTOMATIC_BACKUP") as holder:
+        assert hear(holder) == "held"
+        run.run()
+        assert not outlook.read().is_due(aware_now())
+        assert outlook.read().is_due(aware_now() + dt.timedelta(minutes=11)), "it may be killed"
+        assert ask(holder, "") == "free"
 
 
 def test_it_waits_while_somebody_restores(nightly, monkeypatch):
