@@ -47,6 +47,13 @@ HOLDER = """
 """
 
 
+@pytest.fixture(autouse=True)
+def this_process_stays_as_it_is(monkeypatch):
+    """What the main function of a child process changes in its process, for tests which call it in this one."""
+    monkeypatch.setattr(backup_log, "nobody", backup_log.nobody)
+    monkeypatch.setattr("os.nice", lambda _steps: None)  # it could not be taken back
+
+
 def automatic():
     """The moments of all automatic backups, oldest first, in UTC."""
     return [
@@ -963,10 +970,8 @@ def test_two_machines_with_one_database_and_one_storage(nightly, at, settings, t
         assert status.status().state is State.OK
 
 
-def test_the_child_is_nobody_at_a_command_line(nightly, caplog, monkeypatch):
+def test_the_child_is_nobody_at_a_command_line(nightly, caplog):
     caplog.set_level("INFO", "backup")
-    monkeypatch.setattr(backup_log, "nobody", backup_log.nobody)
-    monkeypatch.setattr("os.nice", lambda _steps: None)  # of this process it would not be given back
     assert child.main() == 0
     told = [line for line in caplog.messages if line.startswith("automatic backup by ")]
     assert len(told) == 1
