@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
 
@@ -54,21 +55,28 @@ def models_in_scope(registry: Apps = live_apps, exclude: Iterable[str] = ()) -> 
     database are not among them, since neither one moment nor one transaction spans two; nor are those for which
     `migrate` makes no table here.
     """
+    left_out = _left_out(exclude)
     models = [
         model
         for model in registry.get_models()
         if model._meta.managed
         and not model._meta.proxy
         and not model._meta.swapped
-        and not _is_left_out(model, exclude)
+        and left_out.isdisjoint(_names(model))
         and is_here(model)
     ]
-    return _in_order(sorted(models, key=label_of))
+    # Historical models are not remembered: that would keep them in memory.
+    order = _in_order_of_today if registry is live_apps else _in_order
+    return [*order(tuple(sorted(models, key=label_of)))]
 
 
-def _is_left_out(model: type[Model], exclude: Iterable[str]) -> bool:
-    left_out = {*LEFT_OUT, *(name.lower() for name in exclude)}
-    return not left_out.isdisjoint({model._meta.label_lower, model._meta.app_label.lower()})
+def _left_out(exclude: Iterable[str]) -> set[str]:
+    return {*LEFT_OUT, *(name.lower() for name in exclude)}
+
+
+def _names(model: type[Model]) -> tuple[str, str]:
+    """Return the names by which a model can be left out."""
+    return model._meta.label_lower, model._meta.app_label.lower()
 
 
 def unmanaged(exclude: Iterable[str] = ()) -> list[type[Model]]:
@@ -76,13 +84,14 @@ def unmanaged(exclude: Iterable[str] = ()) -> list[type[Model]]:
     model are not among them. `exclude`: as in `models_in_scope`."""
     models = live_apps.get_models(include_auto_created=True)
     tables = {model._meta.db_table for model in models if model._meta.managed}
+    left_out = _left_out(exclude)
     return [
         model
         for model in sorted(models, key=label_of)
         if not model._meta.managed
         and not model._meta.proxy
         and model._meta.db_table not in tables
-        and not _is_left_out(model, exclude)
+        and left_out.isdisjoint(_names(model))
     ]
 
 
@@ -103,6 +112,8 @@ def _is_routed(model: type[Model]) -> bool:
 
 def _is_default(alias: str) -> bool:
     """Tell whether an alias leads to the default database: a second one may be for another way to it, a pooler say."""
+    if alias == DEFAULT_DB_ALIAS:
+        return True
     if alias not in connections:
         return False
     own, other = (connections[name].settings_dict for name in (DEFAULT_DB_ALIAS, alias))
@@ -135,7 +146,7 @@ def _managed() -> list[type[Model]]:
     return sorted(models, key=label_of)
 
 
-def _in_order(models: list[type[Model]]) -> list[type[Model]]:
+def _in_order(models: tuple[type[Model], ...]) -> tuple[type[Model], ...]:
     """Sort models so that each comes after those it refers to.
 
     Circular references are cut at a reference that is not part of a unique key, if there is one. Only unique keys need
@@ -157,12 +168,15 @@ def _in_order(models: list[type[Model]]) -> list[type[Model]]:
     while True:
         try:
             order = TopologicalSorter(needs).static_order()
-            return [known[label] for label in order]
+            return tuple(known[label] for label in order)
         except CycleError as error:
             circle = error.args[1]  # each model is needed by the next one
             edges = [(needer, needed) for needed, needer in pairwise(circle)]
             weakest = min(edges, key=lambda edge: needs[edge[0]][edge[1]])
             del needs[weakest[0]][weakest[1]]
+
+
+_in_order_of_today = lru_cache(maxsize=8)(_in_order)
 
 
 def generic_references(model: type[Model]) -> list[tuple[str, str]]:

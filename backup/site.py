@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from typing import Any
 
 from django.apps import apps
@@ -93,11 +94,15 @@ def tables_here(*, everything: bool = False) -> list[Table]:
     models = models_in_scope(exclude=conf.exclude)
     if everything:
         models = [*models, *(model for model in _all_models() if model not in models)]
-    return [*map(_table, models)]
+    return [*map(_table_of_today, models)]
 
 
 def _table(model: Any) -> Table:
     return Table(model, babybuddy.IDENTITIES.get(model._meta.label_lower, ()))
+
+
+#: Remembers the table of each model that is installed. One of historical models would keep them in memory.
+_table_of_today = cache(_table)
 
 
 def tables_in_database(history: MigrationLoader) -> list[Table]:
