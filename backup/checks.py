@@ -23,7 +23,7 @@ from django.urls import NoReverseMatch, reverse
 
 from backup import menu
 from backup.archive import Key, encryption
-from backup.automatic.notices import lacks_sender
+from backup.automatic.notices import what_mail_lacks
 from backup.conf import OPTIONS, Conf, conf, wrong_settings
 from backup.database import database_of
 from backup.exceptions import (
@@ -193,12 +193,22 @@ def check_in_clear(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
 
 
 @register("settings")
-def check_sender(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    if not lacks_sender():
-        return []
-    message = "The mails that tell of failing backups have no sender, so a mail server may refuse them."
-    hint = "Set EMAIL_FROM to an address that your mail server takes; or BACKUP_NOTIFY to off, for no mails."
-    return [Warning(message, hint=hint, id="backup.W011")]
+def check_mail(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    lacking = what_mail_lacks()
+    if lacking == "server":
+        message = "This site sends no mails, so nobody is told when backups fail or entries are lost."
+        hint = (
+            "Set EMAIL_HOST and EMAIL_FROM; or BACKUP_WEBHOOK_URL or BACKUP_PING_URL, to tell a program; or "
+            "BACKUP_NOTIFY to off, to look for yourself."
+        )
+        return [Warning(message, hint=hint, id="backup.W018")]
+    if lacking == "sender":
+        message = "The mails that tell of failing backups have no sender, so a mail server may refuse them."
+        hint = (
+            "Set EMAIL_FROM to an address that your mail server takes; or BACKUP_NOTIFY to off, for no mails."
+        )
+        return [Warning(message, hint=hint, id="backup.W011")]
+    return []
 
 
 def _locations() -> list[Location]:

@@ -17,6 +17,7 @@ from .database import Database, memo, reason_of
 from .exceptions import AlreadyRestored, BackupError, Busy, Forbidden, NoSafetyCopy
 from .log import logger
 from .storage import kept, state
+from .tables import Table
 
 #: For this long after a restore, the same request is taken for a second click, or for one that a gateway sent again.
 SENT_AGAIN = dt.timedelta(minutes=5)
@@ -101,12 +102,14 @@ def forbidden_undo(copy: str) -> Forbidden:
 
 
 @contextmanager
-def unless_carried_out(database: Database, saved: Sequence[state.LastRestore]) -> Iterator[None]:
+def unless_carried_out(
+    database: Database, tables: Sequence[Table], saved: Sequence[state.LastRestore]
+) -> Iterator[None]:
     """Suppress an error of the block if the restore was committed all the same: a connection may break before the
     answer to a COMMIT arrives. If it was rolled back, the restore before stays the last one.
 
-    `saved`: holds what `state.save_last_restore` is to save in the restore's transaction, if it has come so far. Raises
-    `Busy` if it is not known whether it was committed.
+    `tables`: those that the restore has locked. `saved`: holds what `state.save_last_restore` is to save in the
+    restore's transaction, if it has come so far. Raises `Busy` if it is not known whether it was committed.
     """
     try:
         yield
@@ -116,16 +119,16 @@ def unless_carried_out(database: Database, saved: Sequence[state.LastRestore]) -
         if database.committed_on is not None:
             if not isinstance(error, (BackupError, DatabaseError)):
                 raise  # Ctrl-C while the COMMIT is answered says nothing of it
-            if _is_carried_out(database, saved[0], error):
-                logger.warning(
-                    "the connection broke just after the commit of a restore: %s", reason_of(error)
-                )
+            if _is_carried_out(database, tables, saved[0], error):
+                logger.warning("the connection broke just after the commit of a restore: %s", _cause(error))
                 return
         state.take_back(saved[0])
         raise
 
 
-def _is_carried_out(database: Database, restore: state.LastRestore, error: Exception) -> bool:
+def _is_carried_out(
+    database: Database, tables: Sequence[Table], restore: state.LastRestore, error: Exception
+) -> bool:
     """Tell whether a restore is the last one. Waits a little for a database that does not answer. A file does not know
     more than the error says."""
     is_refused = database.has_refused_commit(error)
@@ -133,6 +136,8 @@ def _is_carried_out(database: Database, restore: state.LastRestore, error: Excep
     while True:
         database.close_if_lost()
         try:
+            if not is_refused:
+                database.wait_for_writers(tables)  # the server may still be about to carry out the COMMIT
             if is_last(restore):
                 return True
             if is_refused or memo.has_notes():
@@ -146,8 +151,14 @@ def _is_carried_out(database: Database, restore: state.LastRestore, error: Excep
                 "The connection to the database broke at the very end (%(reason)s), so it is not known whether "
                 "this was done. Look at the data before you try again."
             )
-            % {"reason": reason_of(error)}
+            % {"reason": _cause(error)}
         ) from error
+
+
+def _cause(error: Exception) -> str:
+    """Return what the database said. Our own error adds that nothing was changed, which nobody knows here."""
+    said = error.__cause__ if isinstance(error, BackupError) else None
+    return reason_of(said or error)
 
 
 def is_last(restore: state.LastRestore) -> bool:

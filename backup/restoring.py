@@ -129,7 +129,7 @@ def restore(
             placing.place(note)
         carried_out: list[state.LastRestore] = []
         # From here on, nobody else can write. What others have written until now must be in the safety copy.
-        with unless_carried_out(database, carried_out), database.restoring(tables), Spool() as fresh:
+        with unless_carried_out(database, tables, carried_out), database.restoring(tables), Spool() as fresh:
             # Again, since the lock may have been lost for a while. Now nobody else can commit a restore.
             _ensure_none_meanwhile(undone, idempotency_key, options)
             has_changed = marker is None or database.change_marker(tables) != marker

@@ -674,7 +674,7 @@ def empty_missing_files(*, user: Any = None, reporter: Reporter = SILENT) -> Res
         label = _("before missing photos were taken out")
         carried_out: list[state.LastRestore] = []
         with (
-            unless_carried_out(database, carried_out),
+            unless_carried_out(database, tables, carried_out),
             prepared(database, user, label, reporter, options, None) as safety_copy,
             database.restoring(tables),
         ):

@@ -35,6 +35,8 @@ TIMEOUT, WHOLE = 10.0, 20.0
 TOGETHER, LITTLE = 12.0, 1.0
 #: The seconds that are left for them; None if nobody waits.
 _left: ContextVar[float | None] = ContextVar("seconds left for notices", default=None)
+#: Backends of Django that send no mail to anybody. The first is Baby Buddy's without EMAIL_HOST.
+_SENDS_NOTHING = {f"django.core.mail.backends.{name}.EmailBackend" for name in ("console", "dummy")}
 
 
 @contextmanager
@@ -48,14 +50,14 @@ def in_request() -> Iterator[None]:
 
 
 def mail_to_all(status: Status) -> bool:
-    """Send a change of state to BACKUP_NOTIFY. Returns False if no server took any mail, or if nobody knows to whom to
-    send it, since the database does not answer."""
+    """Send a change of state to BACKUP_NOTIFY. Returns False if no server took any mail, if the settings name none, or
+    if nobody knows to whom to send it, since the database does not answer."""
     try:
         addresses = _addresses()
     except Error as error:
         logger.warning("nobody to send a notice to: %s", type(error).__name__)
         return False
-    return not addresses or _mail(addresses, status)
+    return not addresses or (settings.EMAIL_BACKEND not in _SENDS_NOTHING and _mail(addresses, status))
 
 
 def post(status: Status) -> bool:
@@ -71,15 +73,20 @@ def ping(suffix: str = "") -> None:
         _ask(urlunsplit(parts._replace(path=parts.path.rstrip("/") + suffix if suffix else parts.path)))
 
 
-def lacks_sender() -> bool:
-    """Tell whether the settings name no sender of mails, as in Baby Buddy without EMAIL_FROM and EMAIL_HOST_USER.
+def what_mail_lacks() -> str:
+    """Return what the settings lack for mails: "server", as in Baby Buddy without EMAIL_HOST, unless programs are told;
+    "sender", as in Baby Buddy without EMAIL_FROM and EMAIL_HOST_USER; else "".
 
-    If BACKUP_NOTIFY is wrong, that is told instead.
+    If a setting of ours is wrong, that is told instead.
     """
     try:
-        return conf.notify != [OFF] and not settings.DEFAULT_FROM_EMAIL
+        if conf.notify == [OFF]:
+            return ""
+        if settings.EMAIL_BACKEND in _SENDS_NOTHING:
+            return "" if conf.webhook_url or conf.ping_url else "server"
     except WrongSettings:
-        return False
+        return ""
+    return "" if settings.DEFAULT_FROM_EMAIL else "sender"
 
 
 def _address(name: str) -> str:

@@ -246,6 +246,12 @@ class Session(ABC):
                 self.check_deferred_constraints()
             self.committed_on = self.connection.connection
 
+    def wait_for_writers(self, tables: Sequence[Table]) -> None:
+        """Wait until all transactions that have written to the tables are committed or rolled back. Raises `Busy` if
+        they do not end within `LOCK_SECONDS`, or if the database does not answer."""
+        with self._translated_errors(), transaction.atomic(self.connection.alias, durable=True):
+            self.lock_out_writers(tables)
+
     @contextmanager
     def _translated_errors(self) -> Iterator[None]:
         """Turn errors of the driver that are not about one record into a `BackupError`.
@@ -276,13 +282,16 @@ class Session(ABC):
             raise self.damaged(error) from error
 
     def altered(self, tables: Iterable[Table]) -> list[str]:
-        """Return the names of the tables in the database that lack something that Django expects of them."""
+        """Return the names of the tables in the database that lack something that Django expects of them; none if the
+        database stops answering."""
         altered = []
         for name, columns in chain.from_iterable(table.db_tables for table in tables):
             names = ", ".join(self.quote(column.column) for column in columns)
             try:
                 self.fetch(f"SELECT {names} FROM {self.quote(name)} WHERE 1 = 0")
             except DatabaseError:
+                if not self.is_usable():
+                    return []
                 altered.append(name)
         return altered
 

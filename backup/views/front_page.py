@@ -47,7 +47,7 @@ def front_page(
         "notice": notice,
         "limit": if_right("max_upload_size", None),
         "status": (status_now := automatic_backups.status()),
-        "lacks_sender": notices.lacks_sender(),
+        "mail_lacks": notices.what_mail_lacks(),
         "locations": locations_in_words(status_now.locations),
     }
     try:

@@ -15,6 +15,7 @@ import time
 from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
+from threading import Timer
 
 import django
 import pytest
@@ -194,6 +195,31 @@ def test_a_commit_without_an_answer_is_carried_out_or_not(changed, monkeypatch, 
     else:
         assert not differences(ends, snapshot())
     back()
+    assert not differences(now, snapshot())
+
+
+@pytest.mark.skipif(ENGINE == "sqlite", reason="it has no connection that could break")
+def test_a_commit_that_comes_late_is_waited_for(changed, monkeypatch):
+    """The connection breaks, and the server only hears of the COMMIT, or gets to it, some time later."""
+    file, then, now = changed
+    wrapper = connections[DEFAULT_DB_ALIAS]
+    with monkeypatch.context() as patch:
+
+        def lost():
+            patch.undo()
+            broken, wrapper.connection = wrapper.connection, None
+
+            def carry_out():
+                broken.commit()
+                broken.close()
+
+            Timer(1, carry_out).start()
+            raise error_of_the_driver(LOST[ENGINE])
+
+        patch.setattr(wrapper, "_commit", lost)
+        restore(file, clear=True)
+    assert not differences(then, snapshot())
+    services.undo_restore()
     assert not differences(now, snapshot())
 
 

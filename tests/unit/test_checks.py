@@ -285,6 +285,21 @@ def test_mails_that_have_no_sender(settings):
     assert found() == []
 
 
+@pytest.mark.parametrize("backend", ["console", "dummy"])
+def test_a_site_that_sends_no_mails(settings, backend):
+    """As Baby Buddy without EMAIL_HOST. It is enough if programs are told, or nobody."""
+    settings.EMAIL_BACKEND = f"django.core.mail.backends.{backend}.EmailBackend"
+    assert found() == ["backup.W018"]
+    settings.BACKUP_WEBHOOK_URL = "https://example.org/"
+    assert found() == []
+    del settings.BACKUP_WEBHOOK_URL
+    settings.BACKUP_PING_URL = "https://example.org/"
+    assert found() == []
+    del settings.BACKUP_PING_URL
+    settings.BACKUP_NOTIFY = "off"
+    assert found() == []
+
+
 def test_copies_that_leave_in_clear(settings, tmp_path):
     """Of a place that is another machine, as far as its address says; and not once they are encrypted."""
     settings.BACKUP_ROOT = tmp_path / "root"

@@ -123,6 +123,21 @@ def failing(monkeypatch):
     return fail
 
 
+def test_people_are_told_once_there_is_a_mail_server(nightly, mails, failing, settings, capsys):
+    """Baby Buddy prints its mails until EMAIL_HOST is set. Where automatic backups run, nobody sees that."""
+    works, settings.EMAIL_BACKEND = settings.EMAIL_BACKEND, "django.core.mail.backends.console.EmailBackend"
+    failing()
+    client = Client()
+    client.force_login(nightly.admin)
+    assert "sends no mails" in client.get(reverse("backup:index")).content.decode()
+    settings.EMAIL_BACKEND = works
+    assert "sends no mails" not in client.get(reverse("backup:index")).content.decode()
+    failing()
+    failing()
+    assert [to for to, _text in mails] == [["admin@example.com"]]
+    assert "No space left on device." not in capsys.readouterr().out
+
+
 def test_mails_without_a_sender(nightly, mails, failing, settings):
     """What Baby Buddy makes of a mail server without EMAIL_FROM and EMAIL_HOST_USER."""
     settings.DEFAULT_FROM_EMAIL = ""
