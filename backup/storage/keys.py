@@ -167,7 +167,7 @@ def key_for(place: Place | str, *, encrypt: bool = False) -> Key | None:
     check_available()
     raise EncryptionUnavailable(
         _(
-            "The backup is to be encrypted, but there is no key. If there was one, put keys.json back into BACKUP_ROOT; "
-            "else make one with “manage.py backup_key --new”."
+            "The backup is to be encrypted, but there is no key. If there was one, put keys.json back into "
+            "BACKUP_ROOT; else make one with “manage.py backup_key --new”."
         )
     )
