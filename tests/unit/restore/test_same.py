@@ -34,7 +34,7 @@ PAIRS = [
 def held():
     """What the database holds of each pair, exactly."""
     rows = {specimen.text: specimen for specimen in Specimen.objects.all()}
-    return {str(pair): repr(getattr(rows[str(number)], field)) for number, (field, *pair) in enumerate(PAIRS)}
+    return {repr(pair): repr(getattr(rows[str(number)], pair[0])) for number, pair in enumerate(PAIRS)}
 
 
 def make_specimens():
