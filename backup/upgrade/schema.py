@@ -216,7 +216,7 @@ def known_migrations(migrations: dict[str, list[str]], left_out: Places) -> dict
     for app in sorted({app for app, _name in theirs.unknown if not known[app]}):
         known[app] = [name for _app, name in theirs.graph.leaf_nodes(app)]
         reason = _(
-            "its migrations are unknown here: its records are taken as they are, and none was run on them"
+            "its migrations are unknown here: no migration is run on its records, which are taken as they are"
         )
         left_out.add(Place(app, None, None, reason))
     return known
@@ -234,8 +234,9 @@ def check_known(theirs: OtherHistory, version: str, *, leave_out: bool = False) 
             _(
                 "The backup comes from a newer or a different Baby Buddy (%(version)s), with changes to the database "
                 "that are unknown here. If it is a newer one, update Baby Buddy first, then restore. If it is one with "
-                "additions of somebody's own, these can be left out. If it is an older one, they were squashed since: "
-                "restore it where they are still known, update that, and make a new backup. Unknown are:"
+                "additions of somebody's own, these can be left out. If it is an older one, its migrations were "
+                "squashed since: restore it where they are still known, update that site, and make a new backup. "
+                "Unknown are:"
             )
             % {"version": version or "?"},
             [*(shown(name) for name in unknown[:MAX_NAMED]), *(["…"] if len(unknown) > MAX_NAMED else [])],
