@@ -61,10 +61,15 @@ class Migration(migrations.Migration):
 
 
 @pytest.fixture
-def update(filled, settings, monkeypatch, tmp_path, request):
+def update(family, settings, monkeypatch, tmp_path, request):
     """Update the zoo: a function of how many of its migrations are squashed into one, whether their files are deleted,
     whether “migrate” has run since, and whether there is a later migration, that changes data. It returns the name of
     the last one."""
+    models.Shelf.objects.bulk_create(models.Shelf(number=n, label=f"{n}") for n in (0, 8))
+    models.Day.objects.create(date="2026-11-23").species.create(code="aves", latin="Aves")
+    cot = models.Cot.objects.create(child=family.children[0], text="by the window")
+    models.Blanket.objects.create(cot=cot)
+    models.Plate.objects.create(serial="7")
     recorder = MigrationRecorder(connection)
     before = recorder.applied_migrations().keys()
 
@@ -181,9 +186,7 @@ def test_a_database_file_from_before(update, tmp_path, deleted):
 
 
 @pytest.mark.parametrize("is_database", [False, pytest.param(True, marks=on_sqlite)])
-@pytest.mark.parametrize(
-    ("squashed", "deleted"), [(6, False), again(5, False), (4, True), again(2, True)]
-)
+@pytest.mark.parametrize(("squashed", "deleted"), [(6, False), again(5, False), (4, True), again(2, True)])
 def test_one_from_the_midst_of_them(update, tmp_path, is_database, squashed, deleted):
     """It is upgraded by those that were squashed, as Django does it in place."""
     call_command(migrate.Command(), verbosity=0)  # after which the host gives groups their permissions
