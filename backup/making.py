@@ -51,6 +51,7 @@ def write_backup(
         database.exact_session(),
         Writer(target, Limits(photos=if_right("max_photos", MAX_PHOTOS))) as writer,
     ):
+        applied = schema.applied(database)
         history = schema.load_history(database)
         tables = tables_in_database(history)
         migrations = schema.leaf_migrations(history, (table.model._meta.app_label for table in tables))
@@ -73,8 +74,8 @@ def write_backup(
             )
             if key:
                 writer.encrypt(key, metadata)
-            # “migrate” may have run since.
-            if schema.applied(reader) != {*history.applied_migrations}:
+            # “migrate” may have run since. (The history also has what replaces those that are applied.)
+            if schema.applied(reader) != applied:
                 raise altered(["django_migrations"])
             reader.unreadable = Places()
             unknown = [*unknown_parts(reader, tables, newer)] if newer or not is_migrated else []

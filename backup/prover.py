@@ -33,7 +33,7 @@ from .restore.photos import Placing
 from .restore.records import RecordReader
 from .scope import elsewhere, models_in_scope
 from .tables import Row, Table, describe, places_in_words
-from .upgrade import process
+from .upgrade import process, schema
 from .upgrade.child import ParentReporter, explained, serve
 from .upgrade.worker import upgrade
 
@@ -88,9 +88,10 @@ def _build_schema() -> None:
         settings.MIGRATION_MODULES = before
     recorder = MigrationRecorder(connection)
     recorder.ensure_schema()
-    graph = MigrationLoader(None, ignore_no_migrations=True).graph
+    loader = MigrationLoader(None, ignore_no_migrations=True)
+    applied = {noted for key in loader.graph.nodes for noted in schema.with_replaced(loader, key)}
     recorder.Migration.objects.bulk_create(
-        recorder.Migration(app=app, name=name) for app, name in graph.nodes
+        recorder.Migration(app=app, name=name) for app, name in sorted(applied)
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, cast
+from typing import Any
 
 from django.apps import apps as live_apps
 from django.db import connection
@@ -12,8 +12,9 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.loader import MigrationLoader
 
 from ..scope import LEFT_OUT
+from . import schema
 from .child import ParentReporter
-from .sources import MigrationKey
+from .schema import MigrationKey
 
 
 def build_schema(
@@ -27,7 +28,7 @@ def build_schema(
     `one_by_one`: run each migration. Otherwise tables are made as the models were at the last of them, wherever that
     is the same: it takes a fifth of the time.
     """
-    loader = MigrationLoader(connection)
+    loader = schema.OtherHistory(migrations)
     targets = targets_of(loader, migrations)
     planned = {key for target in targets for key in loader.graph.forwards_plan(target)}
     further = []
@@ -42,12 +43,20 @@ def build_schema(
         at_once = [target for target in targets if _is_shown_by_models(loader, target, known)]
         rest = [target for target in targets if target not in at_once]
         # Those that are applied are not named again: Django would take that for a wish to go back to them.
-        if {*rest} <= {*further} and _create_tables(at_once):
+        if {*rest} <= {*further} and _create_tables(loader, at_once):
             targets = rest
-    executor = MigrationExecutor(connection, cast(Any, reporter.on_migration))
+    executor = _executor(loader, reporter.on_migration)
     reporter.expect_migrations(len(executor.migration_plan(targets)))
     executor.migrate(targets)
     _create_tables_without_migrations(loader.unmigrated_apps)
+
+
+def _executor(loader: MigrationLoader, on_migration: Any = None) -> Any:
+    """Return Django's executor, which knows the migrations that `loader` does: it would take those that were squashed
+    for replaced as long as none of them is applied."""
+    executor = MigrationExecutor(connection, on_migration)
+    executor.loader.graph = loader.graph
+    return executor
 
 
 def targets_of(loader: MigrationLoader, migrations: dict[str, list[str]]) -> list[MigrationKey]:
@@ -74,10 +83,10 @@ def _is_shown_by_models(loader: MigrationLoader, target: MigrationKey, known: se
 _SHOWN = {"django.db.migrations.operations.models", "django.db.migrations.operations.fields"}
 
 
-def _create_tables(targets: list[MigrationKey]) -> bool:
+def _create_tables(loader: MigrationLoader, targets: list[MigrationKey]) -> bool:
     """Create the tables of the models as they were at these migrations, which count as applied then. Returns whether
     that was possible."""
-    executor: Any = MigrationExecutor(connection)
+    executor = _executor(loader)
     state = executor.loader.project_state(targets)
     if any(model.options.get("index_together") for model in state.models.values()):
         return False  # newer versions of Django would not make such an index, which a migration may look for
@@ -87,7 +96,8 @@ def _create_tables(targets: list[MigrationKey]) -> bool:
             if is_migrated and model._meta.can_migrate(connection):
                 editor.create_model(model)
     for migration, _back in executor.migration_plan(targets):
-        executor.record_migration(migration)
+        for key in schema.with_replaced(loader, (migration.app_label, migration.name)):
+            executor.recorder.record_applied(*key)
     return True
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,8 +19,73 @@ from ..archive.names import shown
 from ..archive.reader import Archive
 from ..database import Database, reason_of
 from ..exceptions import RestoreRefused
+from ..options import Place, Places
 from ..scope import models_in_scope
 from ..tables import MAX_NAMED, Table
+
+#: App label, name.
+MigrationKey = tuple[str, str]
+
+
+class OtherHistory(MigrationLoader):
+    """Django's history of migrations of a database that is elsewhere: `leaf_migrations` names its newest ones.
+
+    Migrations that were squashed since count as Django would count them there: as the one that replaces them if all of
+    them are applied; if only some are, that one does not exist.
+    """
+
+    def __init__(self, migrations: Mapping[str, Iterable[str]]) -> None:
+        """`migrations`: app label -> names of applied ones. Those of the app before them are applied, too."""
+        self._named = {(app, name) for app, names in migrations.items() for name in names}
+        #: Those of them that are unknown here. Apps that are not installed do not count.
+        self.unknown: set[MigrationKey] = set()
+        super().__init__(None, ignore_no_migrations=True)
+
+    @property
+    def applied_migrations(self) -> dict[MigrationKey, Any]:
+        return self._applied
+
+    @applied_migrations.setter
+    def applied_migrations(self, _found: object) -> None:
+        """Do nothing: Django's loader has no database in which it could find any."""
+
+    def load_disk(self) -> None:
+        """Load the migrations of this site, and find those that are applied there."""
+        super().load_disk()
+        applied = self._with_those_before(self._named)
+        known = {*self.disk_migrations}
+        for migration in self.disk_migrations.values():
+            replaced = {*migration.replaces}
+            if replaced <= applied:
+                known |= replaced
+            elif not replaced <= {*self.disk_migrations}:
+                known -= replaced  # No way leads from some of them to the others, which were deleted.
+        self.unknown = {key for key in self._named - known if key[0] in self.migrated_apps}
+        self._applied: dict[MigrationKey, Any] = dict.fromkeys(self._with_those_before(self._named & known))
+
+    def _with_those_before(self, keys: Iterable[MigrationKey]) -> set[MigrationKey]:
+        """Return migrations with those of the same app that they depend on, and with those that they replace."""
+        found: set[MigrationKey] = set()
+        ahead = [*keys]
+        while ahead:
+            key = ahead.pop()
+            if key in found:
+                continue
+            found.add(key)
+            if migration := self.disk_migrations.get(key):
+                ahead += migration.replaces
+                ahead += [before for before in migration.dependencies if before[0] == key[0]]
+            else:  # Its file was deleted after it was squashed. What replaces it knows the order.
+                for migration in self.disk_migrations.values():
+                    if key in migration.replaces:
+                        ahead += migration.replaces[: migration.replaces.index(key)]
+        return found
+
+
+def with_replaced(loader: MigrationLoader, key: MigrationKey) -> list[MigrationKey]:
+    """Return a migration and all that it replaces: where it is applied, Django wants all of them to be noted."""
+    replaced = loader.disk_migrations[key].replaces if key in loader.disk_migrations else []
+    return [key, *(noted for other in replaced for noted in with_replaced(loader, other))]
 
 
 def leaf_migrations(history: MigrationLoader, app_labels: Iterable[str]) -> dict[str, list[str]]:
@@ -85,16 +150,10 @@ def is_older(history: MigrationLoader, metadata: Metadata, *, leave_out: bool = 
     A file of version 1.0 names no migrations and is taken to be at today's schema; see `check_fields`. Raises
     `RestoreRefused` if the backup has migrations that are unknown here.
     """
-    check_known(
-        history,
-        metadata.babybuddy_version,
-        [(app, name) for app, names in metadata.migrations.items() for name in names],
-        leave_out=leave_out,
-    )
-    current = leaf_migrations(history, metadata.migrations)
-    return any(
-        app in history.migrated_apps and sorted(names) != current[app]
-        for app, names in metadata.migrations.items()
+    theirs = OtherHistory(metadata.migrations)
+    check_known(theirs, metadata.babybuddy_version, leave_out=leave_out)
+    return bool(theirs.unknown) or (
+        leaf_migrations(theirs, metadata.migrations) != leaf_migrations(history, metadata.migrations)
     )
 
 
@@ -149,37 +208,35 @@ def models_at(
     return models_in_scope(loader.project_state(keys).apps, exclude)
 
 
-def known_migrations(loader: MigrationLoader, migrations: dict[str, list[str]]) -> dict[str, list[str]]:
-    """Return app label -> its newest migrations without those that are unknown here; if none is left, today's."""
-    known = {}
-    for app, names in migrations.items():
-        known[app] = [name for name in names if (app, name) in loader.graph.node_map]
-        if names and not known[app] and app in loader.migrated_apps:
-            known[app] = [name for _app, name in loader.graph.leaf_nodes(app)]
-        elif app not in loader.migrated_apps:
-            known[app] = names
+def known_migrations(migrations: dict[str, list[str]], left_out: Places) -> dict[str, list[str]]:
+    """Return app label -> its newest migrations, without those that are unknown here, and by the names that they have
+    since they were squashed. If none is left, they are today's, and the app is added to `left_out`."""
+    theirs = OtherHistory(migrations)
+    known = leaf_migrations(theirs, migrations)
+    for app in sorted({app for app, _name in theirs.unknown if not known[app]}):
+        known[app] = [name for _app, name in theirs.graph.leaf_nodes(app)]
+        reason = _(
+            "its migrations are unknown here: no migration is run on its records, which are taken as they are"
+        )
+        left_out.add(Place(app, None, None, reason))
     return known
 
 
-def check_known(
-    loader: MigrationLoader, version: str, migrations: Iterable[tuple[str, str]], *, leave_out: bool = False
-) -> None:
-    """Raise `RestoreRefused`, which names them, if some of these migrations, (app label, name), are unknown here.
+def check_known(theirs: OtherHistory, version: str, *, leave_out: bool = False) -> None:
+    """Raise `RestoreRefused`, which names them, if some migrations are unknown here.
 
     Apps that are not installed here do not count: their models are left out. `version`: the version of Baby Buddy that
     the migrations are from.
     """
-    unknown = sorted(
-        f"{app}.{name}"
-        for app, name in migrations
-        if app in loader.migrated_apps and (app, name) not in loader.graph.node_map
-    )
+    unknown = sorted(f"{app}.{name}" for app, name in theirs.unknown)
     if unknown and not leave_out:
         raise RestoreRefused(
             _(
                 "The backup comes from a newer or a different Baby Buddy (%(version)s), with changes to the database "
                 "that are unknown here. If it is a newer one, update Baby Buddy first, then restore. If it is one with "
-                "additions of somebody's own, these can be left out. Unknown are:"
+                "additions of somebody's own, these can be left out. If it is an older one, its migrations were "
+                "squashed since: restore it where they are still known, update that site, and make a new backup. "
+                "Unknown are:"
             )
             % {"version": version or "?"},
             [*(shown(name) for name in unknown[:MAX_NAMED]), *(["…"] if len(unknown) > MAX_NAMED else [])],

@@ -11,7 +11,6 @@ from typing import Any
 from django.apps import apps as live_apps
 from django.core.exceptions import ValidationError
 from django.db import DatabaseError
-from django.db.migrations.loader import MigrationLoader
 from django.utils.translation import gettext as _
 
 from .. import babybuddy
@@ -33,8 +32,6 @@ BATCH_BYTES = SQLite.BATCH_BYTES
 MOST_APPLIED = 10 * Limits.names
 #: The most bytes of the SQL that defines a table. It is read often; that of a real one has a few thousand.
 MOST_SQL = 4 * 1024**2
-#: App label, name.
-MigrationKey = tuple[str, str]
 
 
 class Source(ABC):
@@ -189,11 +186,14 @@ class DatabaseSource(Source):
             if not babybuddy.owns(apps):
                 raise _not_baby_buddys()
             in_scope = apps_in_scope()
-            loader = MigrationLoader(None, ignore_no_migrations=True)
-            known = [key for key in applied if key[0] in in_scope]
-            schema.check_known(loader, "", known, leave_out=leave_out)
-            migrations = schema.leaves(loader, applied, apps & in_scope)
+            loader = schema.OtherHistory(
+                {app: [name for label, name in applied if label == app] for app in apps & in_scope}
+            )
+            schema.check_known(loader, "", leave_out=leave_out)
+            migrations = schema.leaf_migrations(loader, apps & in_scope)
             has_todays = migrations == _todays(loader, in_scope & loader.migrated_apps)
+            #: The apps of which all migrations are unknown here, so that nobody knows what their tables hold.
+            self._pointless = sorted({app for app, _name in loader.unknown if not migrations[app]})
             models = (
                 models_in_scope(exclude=conf.exclude) if has_todays else schema.models_at(loader, migrations)
             )
@@ -289,13 +289,15 @@ class DatabaseSource(Source):
         left_out = Places()
         self._reader.unreadable = left_out
         self.metadata = replace(self.metadata, left_out=left_out)
+        for app in self._pointless:
+            left_out.add(no_place(app, None))
         for table in self._tables if self._leave_out else ():
             for name in sorted(_additions(self._reader, table)):
                 left_out.add(no_place(table.label, name))
         return left_out
 
 
-def _applied_migrations(reader: SQLite) -> list[MigrationKey]:
+def _applied_migrations(reader: SQLite) -> list[schema.MigrationKey]:
     if not reader.column_names("django_migrations") >= {"app", "name"}:
         raise _not_baby_buddys()
     ((count, longest),) = reader.fetch(
@@ -317,7 +319,7 @@ def apps_in_scope() -> set[str]:
     return {model._meta.app_label for model in models_in_scope()}
 
 
-def _todays(loader: MigrationLoader, app_labels: Iterable[str]) -> dict[str, list[str]]:
+def _todays(loader: schema.OtherHistory, app_labels: Iterable[str]) -> dict[str, list[str]]:
     """Return the migrations of an up-to-date database, as `schema.leaf_migrations` does."""
     return schema.leaves(loader, loader.graph.nodes, app_labels)
 

@@ -108,9 +108,7 @@ def upgrade(
             if leave_out:
                 archive.leave_out_damaged()
             source = BackupSource(archive, left_out)
-        migrations = source.metadata.migrations
-        if leave_out:
-            migrations = schema.known_migrations(MigrationLoader(None, ignore_no_migrations=True), migrations)
+        migrations = schema.known_migrations(source.metadata.migrations, pointless)
         if reason := babybuddy.too_old(migrations):
             raise UpgradeFailed(reason)
         migrations, added_fields = babybuddy.past_obstacles(migrations)
