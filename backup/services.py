@@ -604,8 +604,10 @@ def undo_restore(
 ) -> Result:
     """Restore exactly the state before the last restore, or the state of another safety copy.
 
-    `only_last`: the copy was that of the last restore when somebody looked, so no other one is meant. `without_safety_copy`: see `RestoreOptions`. `key`: see `restore_backup`. Raises `AlreadyRestored` if no copy is
-    named and the last restore was undone already, or if `only_last` is not so any more, `NoSafetyCopy`, `NoSuchBackup`, and what `restore_backup` raises.
+    `only_last`: the copy was that of the last restore when somebody looked; no other one is meant.
+    `without_safety_copy`: see `RestoreOptions`. `key`: see `restore_backup`. Raises `AlreadyRestored` if no copy is
+    named and the last restore was undone already, or if `only_last` is not so any more; `NoSafetyCopy`, `NoSuchBackup`,
+    and what `restore_backup` raises.
     """
     with logged("undo", user) as log:
         last = state.load_last_restore()

@@ -228,8 +228,8 @@ def in_words(changes: AccountChanges) -> list[str]:
         lines.append(text % {"users": _listed(names)})
     if names := changes.tokens_removed:
         text = ngettext(
-            "The API token of %(users)s is removed: apps and scripts that use it have to sign in anew.",
-            "The API tokens of these users are removed: %(users)s. Apps and scripts that use them have to sign in anew.",
+            "The API token of %(users)s is removed, so their apps and scripts have to sign in anew.",
+            "The API tokens of these users are removed, so their apps and scripts have to sign in anew: %(users)s.",
             len(names),
         )
         lines.append(text % {"users": _listed(names)})

@@ -885,7 +885,7 @@ def test_undo_from_the_result_page(browser):
     result = browser.post(url("confirm"), {"backup_file": upload(data), **CLEAR})
     page = result.content.decode()
     assert "Undo this restore" in page
-    assert browser.post(url("undo"), undo_form(result)).status_code == 200
+    assert browser.post(url("undo"), undo_form(result), follow=True).status_code == 200
     assert not differences(changed, snapshot())
 
 
@@ -901,13 +901,14 @@ def undo_form(page):
 def test_a_page_from_before_another_restore_undoes_nothing(browser, family, where, meanwhile):
     """A result that was reloaded, or the front page in a second tab: it is not the last restore any more."""
     data = backup_bytes()
+    change()
     result = browser.post(url("confirm"), {"backup_file": upload(data), **CLEAR})
     fields = undo_form(result if where == "result" else browser.get(url("index")))
     if meanwhile == "restore":
         restored(family, amount=99)
     else:
         browser.post(url("undo"))
-    Child.objects.create(first_name="New", last_name="Baby", birth_date="2026-03-01")
+    Child.objects.create(first_name="Newer", last_name="Baby", birth_date="2026-03-01")
     present = snapshot()
     if meanwhile == "undo":  # long after, so that the form was not sent twice
         with freeze_time(dt.datetime.now(dt.timezone.utc) + last_restore.SENT_AGAIN):
@@ -918,7 +919,9 @@ def test_a_page_from_before_another_restore_undoes_nothing(browser, family, wher
     assert fields["safety_copy"] in response.content.decode()
     assert not differences(present, snapshot())
     if meanwhile == "restore":
-        answer = script(family.admin).post(url("undo"), {"safety_copy": fields["safety_copy"], "last": "true"})
+        answer = script(family.admin).post(
+            url("undo"), {"safety_copy": fields["safety_copy"], "last": "true"}
+        )
         assert error_of(answer)["code"] == "already_restored"
         answer = script(family.admin).post(url("undo"), {"safety_copy": fields["safety_copy"]})
         assert answer.status_code == 200, "on purpose"
@@ -932,7 +935,7 @@ def test_an_undo_is_taken_back_from_its_page(browser):
     present = snapshot()
     undone = browser.post(url("undo"), undo_form(browser.get(url("index"))), follow=True)
     assert not differences(changed, snapshot())
-    assert browser.post(url("undo"), undo_form(undone)).status_code == 200
+    assert browser.post(url("undo"), undo_form(undone), follow=True).status_code == 200
     assert not differences(present, snapshot())
 
 
@@ -1260,9 +1263,15 @@ def test_who_is_gone_must_sign_in_again():
     late = get_user_model().objects.create_superuser("late", password="late")
     client = Client()
     client.force_login(late)
-    response = client.post(url("confirm"), {"backup_file": upload(data), **CLEAR})
+    preview = client.post(url("restore"), {"backup_file": upload(data), **CLEAR}, follow=True)
+    fields = {"upload": re.search(r'name="upload" value="([^"]+)"', preview.content.decode())[1], **CLEAR}
+    question = client.post(url("confirm"), {**fields, "confirmed": ""}, follow=True)
+    for page in (preview, question):
+        assert "Your own account is removed" in page.content.decode()
+    response = client.post(url("confirm"), fields)
     assert response.status_code == 200
-    assert sign_in_again(response)
+    assert re.search("The account <bdi.*>late</bdi> is not in this backup", response.content.decode())
+    assert "the password from the time of the backup" not in response.content.decode()
     assert not get_user_model().objects.filter(username="late").exists()
     assert not sessions()
     assert client.get(url("index")).status_code == 302

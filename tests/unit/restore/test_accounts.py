@@ -74,7 +74,7 @@ def test_a_token_that_is_removed(small_site, has_member):
     plan = inspect(file, clear=True)
     assert ([*plan.accounts.tokens], [*plan.accounts.tokens_removed]) == ([], ["joe"])
     (line,) = (line for line in plan.warnings if "joe" in line)
-    assert line == "The API token of joe is removed: apps and scripts that use it have to sign in anew."
+    assert line == "The API token of joe is removed, so their apps and scripts have to sign in anew."
     assert line in restore(file, clear=True).warnings
     assert not Token.objects.exists()
 
