@@ -115,7 +115,7 @@ def uses() -> dict[str, str]:
 @dataclass(frozen=True)
 class Account:
     """A model of accounts and rights. `by_use`: its fields that change when somebody merely uses the site. `may_go`:
-    whether its records also disappear by themselves, so that a restore may delete them."""
+    whether whoever is no superuser may delete its records by undoing the restore that brought them."""
 
     by_use: frozenset[str] = frozenset()
     may_go: bool = False

@@ -228,6 +228,12 @@ class LabelForm(forms.Form):
     label = forms.CharField(required=False, max_length=200, label=_("Label"))
 
 
+class UndoForm(forms.Form):
+    """`last`: undo only if the safety copy is that of the last restore."""
+
+    last = StrictBooleanField(required=False)
+
+
 class PinForm(forms.Form):
     """Whether a kept backup is pinned."""
 

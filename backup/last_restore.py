@@ -89,6 +89,17 @@ def copy_to_undo(last: state.LastRestore | None) -> str:
     return last.safety_copy
 
 
+def not_the_last(copy: str) -> AlreadyRestored:
+    """Return the error for an undo of the last restore that names the safety copy of another one."""
+    return AlreadyRestored(
+        _(
+            "Meanwhile there was another restore or undo. Nothing was changed. To go back further all the same, choose "
+            "the safety copy %(name)s under “Backups on the server”."
+        )
+        % {"name": copy}
+    )
+
+
 def forbidden_undo(copy: str) -> Forbidden:
     """Return the error for whoever may not change accounts, as going back to a safety copy would."""
     return Forbidden(

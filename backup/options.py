@@ -62,8 +62,8 @@ class RestoreOptions:
     restore although existing data is so damaged that the safety copy cannot contain all of it; what can be read is
     kept, and a database file is kept as it is. `merge_tags`: merge tags whose names are the same to the database (by
     its collation). `as_it_was`: restore an earlier state of this very site, even if something was wrong with its data.
-    `undoes`: that state is the one just before the last restore, which left all passwords as they were: unless a
-    superuser asks, those changed since stay.
+    `undoes`: that state is the one just before the last restore. `left_passwords`, `left_tokens`: that restore left all
+    of them as they were: unless a superuser asks, what has changed since stays.
     """
 
     mode: RestoreMode = RestoreMode.OVERWRITE
@@ -75,6 +75,8 @@ class RestoreOptions:
     merge_tags: bool = False
     as_it_was: bool = False
     undoes: bool = False
+    left_passwords: bool = False
+    left_tokens: bool = False
 
 
 @dataclass(frozen=True)

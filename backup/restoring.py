@@ -178,6 +178,7 @@ def restore(
                 made=made,
                 checksum=safety_copy.checksum,
                 kept_passwords=not plan.accounts.passwords,
+                kept_tokens=not (plan.accounts.tokens or plan.accounts.tokens_removed),
                 damaged_file=rescue.aside if rescue else "",
             )
             carried_out.append(last)

@@ -46,7 +46,13 @@ from .exceptions import (
     WrongSettings,
 )
 from .keeping import Keeping
-from .last_restore import copy_to_undo, forbidden_undo, unknown_in_words, unless_carried_out
+from .last_restore import (
+    copy_to_undo,
+    forbidden_undo,
+    not_the_last,
+    unknown_in_words,
+    unless_carried_out,
+)
 from .last_restore import ensure_not_repeated as ensure_not_repeated  # also part of the API
 from .log import logged
 from .making import file_name, write_backup
@@ -589,6 +595,7 @@ def restore_backup(
 def undo_restore(
     *,
     safety_copy: str | None = None,
+    only_last: bool = False,
     without_safety_copy: bool = False,
     user: Any = None,
     reporter: Reporter = SILENT,
@@ -597,13 +604,18 @@ def undo_restore(
 ) -> Result:
     """Restore exactly the state before the last restore, or the state of another safety copy.
 
+    `only_last`: the copy was that of the last restore when somebody looked; no other one is meant.
     `without_safety_copy`: see `RestoreOptions`. `key`: see `restore_backup`. Raises `AlreadyRestored` if no copy is
-    named and the last restore was undone already, `NoSafetyCopy`, `NoSuchBackup`, and what `restore_backup` raises.
+    named and the last restore was undone already, or if `only_last` is not so any more; `NoSafetyCopy`, `NoSuchBackup`,
+    and what `restore_backup` raises.
     """
     with logged("undo", user) as log:
         last = state.load_last_restore()
         copy = safety_copy or copy_to_undo(last)
         undone = last if last is not None and copy == last.safety_copy else None
+        if only_last and undone is None:
+            ensure_not_repeated(idempotency_key or copy)  # which says that it was done just now
+            raise not_the_last(copy)
         label = _("before an undo") if undone else _("before going back to %(file)s") % {"file": copy}
         with kept.open_backup(copy) as source:
             is_ours = _is_ours(copy, source, undone, key)
@@ -611,7 +623,9 @@ def undo_restore(
                 UNDO,
                 without_safety_copy=without_safety_copy,
                 as_it_was=is_ours,
-                undoes=is_ours and undone is not None and undone.kept_passwords,
+                undoes=undone is not None,
+                left_passwords=is_ours and undone is not None and undone.kept_passwords,
+                left_tokens=undone is not None and undone.kept_tokens,
             )
             try:
                 result = restore(
@@ -693,6 +707,7 @@ def empty_missing_files(*, user: Any = None, reporter: Reporter = SILENT) -> Res
                 is_undo=False,
                 checksum=safety_copy.checksum,
                 kept_passwords=True,
+                kept_tokens=True,
             )
             carried_out.append(last)
             state.save_last_restore(last)

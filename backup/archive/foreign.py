@@ -67,6 +67,16 @@ def no_metadata(names: Iterable[str]) -> InvalidBackup:
     )
 
 
+def encrypted() -> InvalidBackup:
+    """Return the error for an encrypted ZIP that names none of our keys, and that none of those at hand opens."""
+    return InvalidBackup(
+        _(
+            "This file was encrypted with another program. Unpack it there, and pack it again without a password, or "
+            "restore what is in it."
+        )
+    )
+
+
 def is_link(name: str) -> InvalidBackup:
     """Return the error for a link in place of a file. `name`: as messages show it."""
     return InvalidBackup(_("“%(name)s” is a link, not a file.") % {"name": name})

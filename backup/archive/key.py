@@ -86,8 +86,8 @@ def _digest(purpose: str, text: str, alphabet: str, length: int) -> str:
 
 
 def key_needed(key_id: str) -> KeyNeeded:
-    """Return the error for an encrypted backup whose key is not known. `key_id`: "" if that is unknown, too."""
+    """Return the error for an encrypted backup whose key is not known."""
     return KeyNeeded(
-        _("The backup is encrypted. It needs the key with the id %(key_id)s.") % {"key_id": key_id or "?"},
+        _("The backup is encrypted. It needs the key with the id %(key_id)s.") % {"key_id": key_id},
         key_id=key_id,
     )

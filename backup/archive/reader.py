@@ -247,7 +247,8 @@ class Archive:
         return sum(info.file_size for info in self._zip.infolist())
 
     def _key_of(self, members: list[tuple[str, zipfile.ZipInfo]], keys: Keys) -> Key:
-        """Return the key that opens the metadata. Raises `KeyNeeded`, `WrongKey`."""
+        """Return the key that opens the metadata. Raises `KeyNeeded`, `WrongKey`; `InvalidBackup` for a file that names
+        no key, and is none of ours."""
         info = self._metadata_of(members)
         if info is not None:
             self._check_entry(info)
@@ -265,10 +266,12 @@ class Archive:
             if self._lenient:
                 return fitting
             raise damaged(METADATA)
+        if not key_id:  # ours have it twice
+            raise foreign.encrypted()
         if keys.given:
             raise WrongKey(
                 _("This is not the key of the backup. It needs the key with the id %(key_id)s.")
-                % {"key_id": key_id or "?"},
+                % {"key_id": key_id},
                 key_id=key_id,
             )
         raise key_needed(key_id)

@@ -69,10 +69,12 @@ def account_changes(plan: Plan, database: Database) -> AccountChanges:
             str(old[name]) for old, new in pairs if names_in(old, groups_here) != names_in(new, groups_then)
         ]
 
+    tokens, tokens_removed = _tokens(plan, database, names_here, names_then)
     return AccountChanges(
         passwords=differing(["password"]),
         rights=sorted({*differing(RIGHTS), *in_other_groups()}),
-        tokens=_tokens(plan, database, names_here, names_then),
+        tokens=tokens,
+        tokens_removed=tokens_removed,
         groups=sorted(
             group
             for group, permissions in groups_here.values()
@@ -106,13 +108,14 @@ def passwords_since(reader: RecordReader, database: Database, tables: Sequence[T
 
 def _tokens(
     plan: Plan, database: Database, names_here: dict[Plain, str], names_then: dict[Plain, str]
-) -> list[str]:
-    """Return the names of the users whose token changes. `names_…`: key of a user -> name; `names_then` may lack users
-    of other names than those here."""
-    table = plan.table(babybuddy.TOKENS)
+) -> tuple[list[str], list[str]]:
+    """Return the names of the users whose token changes, and of those whose token is removed. `names_…`: key of a user
+    -> name; `names_then` may lack users of other names than those here."""
+    tables = (table for table in [*plan.tables, *plan.emptied] if table.label == babybuddy.TOKENS)
+    table = next(tables, None)
     owner = babybuddy.SECRET_KEYS[babybuddy.TOKENS]
     if table is None or owner not in table.names:
-        return []
+        return [], []
     user = _place(table, owner)
     current: dict[Plain, Plain] = {row[user]: row[0] for row in _rows_here(database, table)}
     then: dict[Plain, Plain] = {}
@@ -132,7 +135,11 @@ def _tokens(
     by_name = {names_here.get(owner): key for owner, key in current.items()}
     by_name_then = {names_then.get(owner): key for owner, key in then.items()}
     both = {*names_here.values()} & {*names_then.values()}
-    return sorted(name for name in both if by_name.get(name) != by_name_then.get(name))
+    differing = sorted(name for name in both if by_name.get(name) != by_name_then.get(name))
+    return (
+        [name for name in differing if name in by_name_then],
+        [name for name in differing if name not in by_name_then],
+    )
 
 
 def _groups(
@@ -216,6 +223,13 @@ def in_words(changes: AccountChanges) -> list[str]:
         text = ngettext(
             "The API token of %(users)s becomes the one in the backup.",
             "The API tokens of these users become those in the backup: %(users)s.",
+            len(names),
+        )
+        lines.append(text % {"users": _listed(names)})
+    if names := changes.tokens_removed:
+        text = ngettext(
+            "The API token of %(users)s is removed, so their apps and scripts have to sign in anew.",
+            "The API tokens of these users are removed, so their apps and scripts have to sign in anew: %(users)s.",
             len(names),
         )
         lines.append(text % {"users": _listed(names)})

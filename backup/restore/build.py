@@ -30,7 +30,7 @@ from .pack import pack_all
 from .parts import Others, labels_referred_to, tables_cut_off, tables_in_part, with_owners
 from .photos import Placing, State
 from .plan import Changes, Identical, PhotoChanges, Plan, rows_of
-from .policy import check_policy, lost_in_words, too_narrow_refusal
+from .policy import check_policy, lost_in_words, tokens_stay, too_narrow_refusal
 from .preview import MOST, PreviewCollector
 from .records import RecordReader
 from .replaced import Lost, Replaced, counts
@@ -64,9 +64,11 @@ def build(
     """
     metadata = reader.archive.metadata
     mode = options.mode
+    members = _check_members(metadata, tables, excluded, leave_out=options.leave_out)
+    if mode.clears and not superuser and tokens_stay(reader.quiet(), database, tables, options):
+        tables = [table for table in tables if table.label != babybuddy.TOKENS]
     chosen = [table for table in tables if part_of(table.label) in options.parts]
     staying = [table for table in tables if table not in chosen]
-    members = _check_members(metadata, tables, excluded, leave_out=options.leave_out)
     if metadata.instance not in ("", site) and not options.as_it_was:
         members.append(
             _(
@@ -104,7 +106,7 @@ def build(
         for table in restored
         if table.label in babybuddy.ATTACHED
     ]
-    if options.undoes and not superuser:
+    if options.left_passwords and not superuser:
         reader.renamed = passwords_since(reader.quiet(), database, restored)
     if placing is not None:
         placing.decide(reader.quiet(), restored, others.without)

@@ -60,12 +60,13 @@ class PhotoChanges:
 
 @dataclass(frozen=True)
 class AccountChanges:
-    """The names of the users whose password, rights or API token a restore changes, of those whom it adds or removes,
-    and of the groups whose permissions it changes, or that it removes: see `accounts`."""
+    """The names of the users whose password, rights or API token a restore changes, whose token it removes, of those
+    whom it adds or removes, and of the groups whose permissions it changes, or that it removes: see `accounts`."""
 
     passwords: Sequence[str] = ()
     rights: Sequence[str] = ()
     tokens: Sequence[str] = ()
+    tokens_removed: Sequence[str] = ()
     groups: Sequence[str] = ()
     groups_removed: Sequence[str] = ()
     added: Sequence[str] = ()

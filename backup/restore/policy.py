@@ -23,6 +23,7 @@ from ..options import Part, RestoreOptions
 from ..scope import label_of, part_of
 from ..tables import Row, Table
 from .plan import Plan
+from .records import RecordReader
 from .replaced import Lost
 
 
@@ -180,7 +181,7 @@ def _leaves_a_superuser(plan: Plan, database: Database) -> bool:
 
 def _changes_accounts(plan: Plan, database: Database) -> bool:
     """Tell whether somebody could gain rights by this restore: see "What a restore does" in the README. What changes by
-    mere use (the last sign-in, a token that was created since) does not count."""
+    mere use (the last sign-in) does not count, nor do tokens that stay: see `tokens_stay`."""
     known = babybuddy.accounts()
     for table in [*plan.tables, *plan.emptied]:
         if part_of(table.label) is not Part.ACCOUNTS:
@@ -202,6 +203,28 @@ def _changes_accounts(plan: Plan, database: Database) -> bool:
             if database.count(table) != kept:
                 return True
     return False
+
+
+def tokens_stay(
+    reader: RecordReader, database: Database, tables: Sequence[Table], options: RestoreOptions
+) -> bool:
+    """Tell whether all API tokens stay as they are, if somebody who is no superuser clears existing data.
+
+    They may not cut off the apps and scripts of others, nor could they bring the tokens back that they removed. If the
+    backup has one that is not here, which they may not restore, the plan has them all, and is refused. An undo leaves
+    them if the restore did; else it is exact, or refused.
+    """
+    if options.undoes:
+        return options.left_tokens
+    table = next((table for table in tables if table.label == babybuddy.TOKENS), None)
+    if table is None or table.label not in reader.archive.metadata.models:
+        return True
+    by_use = babybuddy.accounts()[table.label].by_use
+    for rows in reader.rows(table):
+        here = database.rows_by_key(table, [row[0] for row in rows])
+        if any(row[0] not in here or _differs(database, table, row, by_use) for row in rows):
+            return False
+    return True
 
 
 def _differs(database: Database, table: Table, row: Row, by_use: frozenset[str]) -> bool:

@@ -23,8 +23,8 @@ class LastRestore:
     """The last restore that was carried out. `at`: ISO 8601. `idempotency_key`: a digest that identifies its request.
     `safety_copy`: the name of the copy that was made before it; "" if the database was damaged, and none could be made.
     `made`: model label and natural key of each content type and permission that it created. `checksum`: of the safety
-    copy, see `kept.checksum_of`. `kept_passwords`: whether it left all passwords as they were. `damaged_file`: where
-    the file of a damaged database is kept; "" if none is."""
+    copy, see `kept.checksum_of`. `kept_passwords`, `kept_tokens`: whether it left all passwords, and all API tokens,
+    as they were. `damaged_file`: where the file of a damaged database is kept; "" if none is."""
 
     at: str
     idempotency_key: str
@@ -33,6 +33,7 @@ class LastRestore:
     made: Sequence[tuple[str, Sequence[str]]] = ()
     checksum: str = ""
     kept_passwords: bool = False
+    kept_tokens: bool = False
     damaged_file: str = ""
 
 

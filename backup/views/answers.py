@@ -9,8 +9,9 @@ from typing import Any, BinaryIO
 
 from django.conf import settings
 from django.contrib import messages
-from django.contrib.auth import get_user
+from django.contrib.auth import get_user, get_user_model
 from django.contrib.sessions.backends.base import UpdateError
+from django.db.models import Q
 from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render, resolve_url
@@ -157,6 +158,7 @@ def result_of(request: HttpRequest, result: Result, undone: bool = False, follow
         "undone": undone,
         "follow": uploads.new_id(request.user),
         "signed_out": signed_out,
+        "is_gone": signed_out and _is_gone(request.user),
         "login_url": resolve_url(settings.LOGIN_URL),
     }
     return page(request, "result", context)
@@ -179,6 +181,13 @@ def _session_has_ended(request: HttpRequest) -> bool:
             return False
     request.session.flush()
     return True
+
+
+def _is_gone(user: Any) -> bool:
+    """Tell whether a user has no account any more, under this name or, with the same password, under another one."""
+    by_name = Q(**{user.USERNAME_FIELD: user.get_username()})
+    by_key = Q(pk=user.pk, password=user.password)
+    return not get_user_model()._default_manager.filter(by_name | by_key).exists()
 
 
 def log_refusal(request: HttpRequest, refused: str | BackupError) -> None:

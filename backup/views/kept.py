@@ -12,7 +12,7 @@ from backup import access, services
 from backup.archive import Key
 from backup.automatic import run as automatic
 from backup.exceptions import BackupError, Forbidden, KeyNeeded
-from backup.forms import LabelForm, PinForm
+from backup.forms import LabelForm, PinForm, UndoForm
 from backup.log import log
 from backup.presentation.kept import verdict_in_words
 from backup.proof import Verdict
@@ -115,14 +115,19 @@ def _typed_key(request: HttpRequest, name: str | None) -> Key | None:
 
 @endpoint("POST")
 def undo(request: HttpRequest) -> HttpResponseBase:
-    """Undo the last restore; or, with a `safety_copy`, go back to that one."""
+    """Undo the last restore; or, with a `safety_copy`, go back to that one, with `last` only if it is that of the last
+    restore: a page may be older than another restore."""
     name = request.POST.get("safety_copy") or None
+    form = UndoForm(request.POST)
+    if not form.is_valid():
+        return invalid(request, form)
     reporter = StateReporter(request.POST.get("follow", ""), request.user)
     try:
         with reporter:
             result = reporter.finish(
                 services.undo_restore(
                     safety_copy=name,
+                    only_last=bool(form.cleaned_data["last"]),
                     user=request.user,
                     reporter=reporter,
                     key=_typed_key(request, name),
@@ -132,7 +137,7 @@ def undo(request: HttpRequest) -> HttpResponseBase:
     except BackupError as error:
         if isinstance(error, KeyNeeded) and not access.wants_json(request):
             log_refusal(request, error)
-            fields = {"safety_copy": name or "", "follow": request.POST.get("follow", "")}
+            fields = {field: request.POST.get(field, "") for field in ("safety_copy", "last", "follow")}
             return key_needed_page(request, error, reverse("backup:undo"), fields)
         if isinstance(error, Forbidden) and not access.wants_json(request):
             log_refusal(request, error)

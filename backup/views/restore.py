@@ -15,6 +15,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 from django.urls import reverse
+from django.utils.translation import gettext as _
 
 from backup import access, babybuddy, services
 from backup.archive import Key
@@ -200,7 +201,7 @@ def _preview(request: HttpRequest, form: RestoreForm, upload_id: str) -> HttpRes
     without_parts = fields_of(replace(options, parts=tuple(Part)))
     is_forbidden = isinstance(plan.refusal, Forbidden)
     # Whoever chose to restore only accounts need not be asked about them.
-    accounts = in_words_of_accounts(plan.accounts) if options.parts != (Part.ACCOUNTS,) else []
+    accounts = _accounts_in_words(request, plan) if options.parts != (Part.ACCOUNTS,) else []
     context = {
         "upload": upload_id,
         "key": form.typed_key,
@@ -229,6 +230,14 @@ def _preview(request: HttpRequest, form: RestoreForm, upload_id: str) -> HttpRes
         **words,
     }
     return page(request, "preview", context)
+
+
+def _accounts_in_words(request: HttpRequest, plan: Plan) -> list[str]:
+    """Return the changes of accounts, and whether the viewer's own is among those that are removed."""
+    lines = in_words_of_accounts(plan.accounts)
+    if request.user.get_username() in plan.accounts.removed:
+        lines.append(_("Your own account is removed: you then need another one to undo the restore."))
+    return lines
 
 
 def _restored_already(request: HttpRequest, upload_id: str) -> HttpResponse | None:
@@ -352,7 +361,7 @@ def _question(request: HttpRequest, form: RestoreForm, upload_id: str) -> HttpRe
         "only": titles(options.parts) if options.parts != tuple(Part) else [],
         "removed": words["total"]["removed"],
         "children_lost": words["children_lost"],
-        "accounts": in_words_of_accounts(plan.accounts),
+        "accounts": _accounts_in_words(request, plan),
         "missing": form.cleaned_data["asked"],
     }
     return page(request, "question", context)

@@ -14,9 +14,10 @@ from backup.archive import Key
 from backup.conf import conf
 from backup.storage import content, keys
 from tests.support import older
-from tests.support.backups import encrypted
+from tests.support.backups import encrypted, take
 from tests.support.http import error_of, script, staged, upload, url
 from tests.support.snapshots import differences, snapshot
+from tests.unit.archive.test_encryption import sealed
 
 
 @pytest.fixture
@@ -159,6 +160,18 @@ def test_in_a_browser(browser, elsewhere, key, caplog):
     assert not any(key.text in str(session.get_decoded()) for session in Session.objects.all())
     assert not any(key.text.encode() in path.read_bytes() for path in conf.root.rglob("*") if path.is_file())
     assert key.text not in caplog.text
+
+
+def test_what_another_program_encrypted_asks_for_no_key(browser, family):
+    """No key opens it."""
+    with zipfile.ZipFile(take()) as archive:
+        file = sealed({name: archive.read(name) for name in archive.namelist()})
+    answer = browser.post(url("restore"), {"backup_file": upload(file.getvalue())})
+    assert answer.status_code == 400
+    page = answer.content.decode()
+    assert "encrypted with another program" in page
+    assert 'name="key"' not in page
+    assert staged() == []
 
 
 def test_a_page_that_was_gone_back_to_asks_again(elsewhere, key, browser):

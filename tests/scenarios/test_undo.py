@@ -19,6 +19,7 @@ from django.core.management import call_command
 from django.db import DEFAULT_DB_ALIAS, connection, connections, transaction
 from django.test import override_settings
 from freezegun import freeze_time
+from rest_framework.authtoken.models import Token
 
 from backup import services
 from backup.archive import RECORDS, Writer
@@ -35,10 +36,11 @@ from backup.exceptions import (
     RecordsRefused,
     StorageFailed,
 )
+from backup.options import Part
 from backup.storage import files, kept, keys, state
 from backup.tables import Table
 from tests.scenarios.test_faults import error_of_the_driver
-from tests.support.backups import encrypted, restore, rewritten, take
+from tests.support.backups import encrypted, inspect, restore, rewritten, take
 from tests.support.processes import HOLDER, ask, hear, lose_locks, process, wait_until_usable
 from tests.support.snapshots import differences, snapshot
 
@@ -828,6 +830,68 @@ def test_undo_by_a_superuser_brings_the_very_hash_back(family, hashed_by_md5):
     before = snapshot()
     restore(file, clear=True, user=family.staff)
     change_password("admin", "changed")
+    services.undo_restore(user=family.admin)
+    assert not differences(before, snapshot())
+
+
+@pytest.mark.parametrize("is_there", [True, False], ids=["some in the backup", "none in the backup"])
+def test_a_restore_by_staff_leaves_tokens_that_were_made_since(family, is_there):
+    """The host makes one for whoever looks at their settings; others are of the scripts of superusers."""
+    if not is_there:
+        Token.objects.all().delete()
+    file = take()
+    enter("since")
+    for user in (family.admin, family.staff, family.inactive):
+        Token.objects.get_or_create(user=user)
+    before = snapshot()
+    plan = inspect(file, clear=True, user=family.staff)
+    assert plan.refusal is None
+    assert not plan.accounts
+    restore(file, clear=True, user=family.staff)
+    assert snapshot()["authtoken.token"] == before["authtoken.token"]
+    assert not core.Note.objects.filter(note="since").exists()
+    services.undo_restore(user=family.staff)
+    assert not differences(before, snapshot())
+
+
+def test_undo_by_staff_leaves_tokens_as_they_are_by_now(family):
+    """One that was revoked since, and one that was made. Going back to an older copy must not bring it back either."""
+    file = take()
+    enter("since")
+    before = snapshot()
+    copy = restore(file, clear=True, user=family.staff).safety_copy
+    Token.objects.filter(user__username="admin").delete()
+    Token.objects.create(user=family.inactive)
+    now = snapshot()["authtoken.token"]
+    services.undo_restore(user=family.staff)
+    after = snapshot()
+    assert after["authtoken.token"] == now
+    assert not differences({**before, "authtoken.token": now}, after)
+    restore(file, clear=True, parts=[Part.ENTRIES])
+    with pytest.raises(Forbidden):
+        services.undo_restore(safety_copy=copy, user=family.staff)
+
+
+def test_undo_by_staff_of_a_restore_that_brought_a_token(family):
+    """By a superuser: it goes again."""
+    file = take()
+    Token.objects.filter(user__username="joe").delete()
+    before = snapshot()
+    restore(file, clear=True, user=family.admin)
+    assert Token.objects.filter(user__username="joe").exists()
+    services.undo_restore(user=family.staff)
+    assert not differences(before, snapshot())
+
+
+@pytest.mark.parametrize("is_there", [True, False], ids=["some in the backup", "no member in the backup"])
+def test_undo_by_staff_of_a_restore_that_removed_a_token(family, is_there):
+    """By a superuser, after whose restore there is exactly the backup."""
+    file = take() if is_there else rewritten(take(), lambda records: records.pop("authtoken.token"))
+    Token.objects.create(user=family.inactive)
+    before = snapshot()
+    restore(file, clear=True, user=family.admin)
+    assert not Token.objects.filter(user=family.inactive).exists()
+    undo_is_forbidden(family.staff)
     services.undo_restore(user=family.admin)
     assert not differences(before, snapshot())
 

@@ -885,16 +885,65 @@ def test_undo_from_the_result_page(browser):
     result = browser.post(url("confirm"), {"backup_file": upload(data), **CLEAR})
     page = result.content.decode()
     assert "Undo this restore" in page
-    name = re.search(r'name="safety_copy" value="([^"]+)"', page)[1]
-    assert browser.post(url("undo"), {"safety_copy": name}).status_code == 200
+    assert browser.post(url("undo"), undo_form(result), follow=True).status_code == 200
     assert not differences(changed, snapshot())
+
+
+def undo_form(page):
+    """The hidden fields of the form that undoes a restore, or an undo."""
+    (form,) = re.findall(rf'<form action="{url("undo")}".*?</form>', page.content.decode(), re.DOTALL)
+    assert "Entries made since will be deleted." in form
+    return dict(re.findall(r'<input type="hidden" name="([a-z_]+)" value="([^"]*)"', form))
+
+
+@pytest.mark.parametrize("where", ["result", "index"])
+@pytest.mark.parametrize("meanwhile", ["restore", "undo"])
+def test_a_page_from_before_another_restore_undoes_nothing(browser, family, where, meanwhile):
+    """A result that was reloaded, or the front page in a second tab: it is not the last restore any more."""
+    data = backup_bytes()
+    change()
+    result = browser.post(url("confirm"), {"backup_file": upload(data), **CLEAR})
+    fields = undo_form(result if where == "result" else browser.get(url("index")))
+    if meanwhile == "restore":
+        restored(family, amount=99)
+    else:
+        browser.post(url("undo"))
+    Child.objects.create(first_name="Newer", last_name="Baby", birth_date="2026-03-01")
+    present = snapshot()
+    if meanwhile == "undo":  # long after, so that the form was not sent twice
+        with freeze_time(dt.datetime.now(dt.timezone.utc) + last_restore.SENT_AGAIN):
+            response = browser.post(url("undo"), fields)
+    else:
+        response = browser.post(url("undo"), fields)
+    assert response.status_code == 409
+    assert fields["safety_copy"] in response.content.decode()
+    assert not differences(present, snapshot())
+    if meanwhile == "restore":
+        answer = script(family.admin).post(
+            url("undo"), {"safety_copy": fields["safety_copy"], "last": "true"}
+        )
+        assert error_of(answer)["code"] == "already_restored"
+        answer = script(family.admin).post(url("undo"), {"safety_copy": fields["safety_copy"]})
+        assert answer.status_code == 200, "on purpose"
+
+
+def test_an_undo_is_taken_back_from_its_page(browser):
+    data = backup_bytes()
+    change()
+    changed = snapshot()
+    browser.post(url("confirm"), {"backup_file": upload(data), **CLEAR})
+    present = snapshot()
+    undone = browser.post(url("undo"), undo_form(browser.get(url("index"))), follow=True)
+    assert not differences(changed, snapshot())
+    assert browser.post(url("undo"), undo_form(undone), follow=True).status_code == 200
+    assert not differences(present, snapshot())
 
 
 @pytest.mark.parametrize("named", [True, False])
 def test_an_undo_that_is_sent_again_is_not_done_again(family, named):
     """It would bring back what was just undone."""
     changed, name = restored(family)
-    fields = {"safety_copy": name} if named else {}
+    fields = {"safety_copy": name, "last": "true"} if named else {}
     client = script(family.admin)
     assert client.post(url("undo"), fields).status_code == 200
     for _ in range(2):
@@ -1214,9 +1263,15 @@ def test_who_is_gone_must_sign_in_again():
     late = get_user_model().objects.create_superuser("late", password="late")
     client = Client()
     client.force_login(late)
-    response = client.post(url("confirm"), {"backup_file": upload(data), **CLEAR})
+    preview = client.post(url("restore"), {"backup_file": upload(data), **CLEAR}, follow=True)
+    fields = {"upload": re.search(r'name="upload" value="([^"]+)"', preview.content.decode())[1], **CLEAR}
+    question = client.post(url("confirm"), {**fields, "confirmed": ""}, follow=True)
+    for page in (preview, question):
+        assert "Your own account is removed" in page.content.decode()
+    response = client.post(url("confirm"), fields)
     assert response.status_code == 200
-    assert sign_in_again(response)
+    assert re.search("The account <bdi.*>late</bdi> is not in this backup", response.content.decode())
+    assert "the password from the time of the backup" not in response.content.decode()
     assert not get_user_model().objects.filter(username="late").exists()
     assert not sessions()
     assert client.get(url("index")).status_code == 302

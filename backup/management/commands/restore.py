@@ -214,6 +214,7 @@ class Command(BackupCommand):
             self._report(
                 services.undo_restore(
                     safety_copy=name,
+                    only_last=True,
                     without_safety_copy=without_safety_copy,
                     reporter=reporter,
                     key=file_key,

@@ -206,6 +206,30 @@ def test_it_says_which_key_it_needs():
     assert read_with(encrypted(), OTHER, OTHER, KEY) == RECORDS
 
 
+@pytest.mark.parametrize("folder", ["", "unpacked/"])
+def test_a_file_that_another_program_encrypted(folder):
+    """By a password of somebody's own: no key opens it. It names none either, but may be packed with one of ours."""
+    members = {f"{folder}{name}": data for name, data in plain(encrypted()).items()}
+    for given in (None, OTHER):
+        message = refused_to_read(sealed(members), InvalidBackup, given, OTHER)
+        assert "encrypted with another program" in message
+        assert "?" not in message
+    assert read_with(sealed(members)) == read_with(sealed(members), None, KEY) == RECORDS
+
+
+@pytest.mark.parametrize("folder", ["", "unpacked/"])
+def test_a_file_without_its_comment_names_its_key(folder):
+    """Some tools drop the comment, or put a folder around everything."""
+    members = plain(encrypted())
+    readme = members.pop("README.txt")
+    file = sealed({f"{folder}{name}": data for name, data in members.items()})
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.writestr(f"{folder}README.txt", readme)
+    for given, error in ((None, KeyNeeded), (OTHER, WrongKey)):
+        assert KEY.id in refused_to_read(file, error, given)
+    assert read_with(file) == RECORDS
+
+
 def directory_of(file):
     with zipfile.ZipFile(file) as archive:
         return {info.filename: info for info in archive.infolist()}

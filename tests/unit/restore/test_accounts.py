@@ -60,8 +60,23 @@ def test_under_other_keys(small_site, clear):
     token = Token.objects.get(user__username="grandma")
     Token.objects.filter(pk=token.pk).delete()
     Token.objects.create(user=User.objects.get(username="late"), key=token.pk)
-    tokens = ["grandma"] if clear else ["grandma", "late"]
-    assert changes_of(file, clear) == ([], [], tokens)
+    accounts = inspect(file, clear=clear).accounts
+    assert [*accounts.tokens] == ["grandma"]
+    assert [*accounts.tokens_removed] == ([] if clear else ["late"])
+
+
+@pytest.mark.parametrize("has_member", [True, False])
+def test_a_token_that_is_removed(small_site, has_member):
+    """There is none of this user in the backup: nobody is told that theirs becomes that."""
+    Token.objects.all().delete()
+    file = take() if has_member else rewritten(take(), lambda records: records.pop("authtoken.token"))
+    Token.objects.create(user=User.objects.get(username="joe"))
+    plan = inspect(file, clear=True)
+    assert ([*plan.accounts.tokens], [*plan.accounts.tokens_removed]) == ([], ["joe"])
+    (line,) = (line for line in plan.warnings if "joe" in line)
+    assert line == "The API token of joe is removed, so their apps and scripts have to sign in anew."
+    assert line in restore(file, clear=True).warnings
+    assert not Token.objects.exists()
 
 
 @pytest.mark.parametrize("clear", [True, False])
