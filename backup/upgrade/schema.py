@@ -150,11 +150,12 @@ def is_older(history: MigrationLoader, metadata: Metadata, *, leave_out: bool = 
     A file of version 1.0 names no migrations and is taken to be at today's schema; see `check_fields`. Raises
     `RestoreRefused` if the backup has migrations that are unknown here.
     """
+    todays = leaf_migrations(history, metadata.migrations)
+    if {app: sorted(names) for app, names in metadata.migrations.items()} == todays:
+        return False
     theirs = OtherHistory(metadata.migrations)
     check_known(theirs, metadata.babybuddy_version, leave_out=leave_out)
-    return bool(theirs.unknown) or (
-        leaf_migrations(theirs, metadata.migrations) != leaf_migrations(history, metadata.migrations)
-    )
+    return bool(theirs.unknown) or leaf_migrations(theirs, metadata.migrations) != todays
 
 
 def check_site(history: MigrationLoader, app_labels: Collection[str] | None = None) -> None:

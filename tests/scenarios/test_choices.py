@@ -182,7 +182,7 @@ def undoable(family, changed):
 
 
 def entries_of(tables):
-    return {label: rows for label, rows in tables.items() if label.startswith("core_")}
+    return {label: rows for label, rows in tables.items() if label.startswith("core.")}
 
 
 def test_staff_is_led_from_an_undo_to_the_entries_of_the_safety_copy(family, undoable):
