@@ -66,7 +66,7 @@ def test_downloads_are_encrypted_where_the_settings_say_so(key, browser, setting
 def test_a_download_never_falls_back_to_clear(family, browser):
     response = browser.get(url("download"), {"encrypt": "1"})
     assert response.status_code == 409
-    assert "no key yet" in response.content.decode()
+    assert "there is no key" in response.content.decode()
     assert (
         error_of(script(family.staff).get(url("download"), {"encrypt": "1"}))["code"]
         == "encryption_unavailable"

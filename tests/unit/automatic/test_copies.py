@@ -155,7 +155,7 @@ def test_nothing_falls_back_to_clear(places, settings):
     run.run()
     assert there(places["nas"]) == []
     assert states() == {"nas": "failed", "usb": "ok"}
-    assert "no key yet" in elsewhere.seen()["nas"].message
+    assert "there is no key" in elsewhere.seen()["nas"].message
 
 
 def test_a_key_that_went_lost_stops_the_copies(places, at):
