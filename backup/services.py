@@ -615,6 +615,8 @@ def undo_restore(
         undone = last if last is not None and copy == last.safety_copy else None
         if only_last and undone is None:
             ensure_not_repeated(idempotency_key or copy)  # which says that it was done just now
+            if last is None:
+                copy_to_undo(last)  # which says that the last restore is not known
             raise not_the_last(copy)
         label = _("before an undo") if undone else _("before going back to %(file)s") % {"file": copy}
         with kept.open_backup(copy) as source:

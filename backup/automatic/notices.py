@@ -75,12 +75,12 @@ def ping(suffix: str = "") -> None:
 
 def what_mail_lacks() -> str:
     """Return what the settings lack for mails: "server", as in Baby Buddy without EMAIL_HOST, unless programs are told;
-    "sender", as in Baby Buddy without EMAIL_FROM and EMAIL_HOST_USER; else "".
+    "sender", as in Baby Buddy without EMAIL_FROM and EMAIL_HOST_USER; "" if nothing, or if there is nothing to tell.
 
     If a setting of ours is wrong, that is told instead.
     """
     try:
-        if conf.notify == [OFF]:
+        if conf.notify == [OFF] or (conf.schedule == OFF and not conf.locations):
             return ""
         if settings.EMAIL_BACKEND in _SENDS_NOTHING:
             return "" if conf.webhook_url or conf.ping_url else "server"

@@ -187,8 +187,9 @@ def _changes_accounts(plan: Plan, database: Database) -> bool:
         if part_of(table.label) is not Part.ACCOUNTS:
             continue
         account = known.get(table.label, babybuddy.Account())
+        may_go = account.may_go and plan.options.undoes
         if table in plan.emptied:
-            if not account.may_go and database.count(table):
+            if not may_go and database.count(table):
                 return True
             continue
         if any(
@@ -198,7 +199,7 @@ def _changes_accounts(plan: Plan, database: Database) -> bool:
             for batch in plan.batches(database, table)
         ):
             return True
-        if plan.mode.clears and not account.may_go:
+        if plan.mode.clears and not may_go:
             kept = sum(len(batch.changed) + batch.unchanged for batch in plan.batches(database, table))
             if database.count(table) != kept:
                 return True

@@ -235,7 +235,7 @@ def _preview(request: HttpRequest, form: RestoreForm, upload_id: str) -> HttpRes
 def _accounts_in_words(request: HttpRequest, plan: Plan) -> list[str]:
     """Return the changes of accounts, and whether the viewer's own is among those that are removed."""
     lines = in_words_of_accounts(plan.accounts)
-    if request.user.get_username() in plan.accounts.removed:
+    if str(request.user.get_username()) in plan.accounts.removed:
         lines.append(_("Your own account is removed: you then need another one to undo the restore."))
     return lines
 

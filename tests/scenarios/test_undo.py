@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from functools import partial
 
@@ -40,7 +41,7 @@ from backup.options import Part
 from backup.storage import files, kept, keys, state
 from backup.tables import Table
 from tests.scenarios.test_faults import error_of_the_driver
-from tests.support.backups import encrypted, inspect, restore, rewritten, take
+from tests.support.backups import encrypted, how, inspect, restore, rewritten, take
 from tests.support.processes import HOLDER, ask, hear, lose_locks, process, wait_until_usable
 from tests.support.snapshots import differences, snapshot
 
@@ -104,9 +105,11 @@ def test_where_sessions_are_in_another_database(family, monkeypatch):
         patch.setattr(
             transaction, "on_commit", lambda *args, **options: None
         )  # killed right after the commit
-        restore(file, clear=True)
+        copy = restore(file, clear=True).safety_copy
     with pytest.raises(NoSafetyCopy, match="not known any more"):
         services.undo_restore()
+    with pytest.raises(NoSafetyCopy, match="not known any more"):
+        services.undo_restore(safety_copy=copy, only_last=True)
 
 
 @contextmanager
@@ -870,6 +873,24 @@ def test_undo_by_staff_leaves_tokens_as_they_are_by_now(family):
     restore(file, clear=True, parts=[Part.ENTRIES])
     with pytest.raises(Forbidden):
         services.undo_restore(safety_copy=copy, user=family.staff)
+
+
+def test_a_token_that_is_left_out_takes_no_others_with_it(family):
+    """Its user is in the backup no more. So it brings no token in, but the plan has the tokens."""
+
+    def edited(records):
+        fields = {"user": 99_999, "created": "2026-01-01T00:00:00Z"}
+        records["authtoken.token"] = [{"model": "authtoken.token", "pk": "f" * 40, "fields": fields}]
+
+    def lossy(metadata):
+        place = {"model": "auth.user", "pk": None, "field": None, "reason": "it could not be read"}
+        metadata["left_out"] = {"total": 1, "places": [place]}
+
+    file, before = rewritten(take(), edited, lossy), snapshot()
+    file.seek(0)
+    with pytest.raises(Forbidden):
+        services.restore_backup(file, replace(how(clear=True), leave_out=True), user=family.staff)
+    assert not differences(before, snapshot())
 
 
 def test_undo_by_staff_of_a_restore_that_brought_a_token(family):

@@ -279,6 +279,7 @@ def test_a_location_that_everybody_can_read(settings, tmp_path):
 
 
 def test_mails_that_have_no_sender(settings):
+    settings.BACKUP_SCHEDULE = "daily"
     settings.DEFAULT_FROM_EMAIL = ""
     assert found() == ["backup.W011"]
     settings.BACKUP_NOTIFY = "off"
@@ -288,6 +289,7 @@ def test_mails_that_have_no_sender(settings):
 @pytest.mark.parametrize("backend", ["console", "dummy"])
 def test_a_site_that_sends_no_mails(settings, backend):
     """As Baby Buddy without EMAIL_HOST. It is enough if programs are told, or nobody."""
+    settings.BACKUP_SCHEDULE = "daily"
     settings.EMAIL_BACKEND = f"django.core.mail.backends.{backend}.EmailBackend"
     assert found() == ["backup.W018"]
     settings.BACKUP_WEBHOOK_URL = "https://example.org/"
@@ -297,6 +299,9 @@ def test_a_site_that_sends_no_mails(settings, backend):
     assert found() == []
     del settings.BACKUP_PING_URL
     settings.BACKUP_NOTIFY = "off"
+    assert found() == []
+    del settings.BACKUP_NOTIFY
+    settings.BACKUP_SCHEDULE = "off"
     assert found() == []
 
 
