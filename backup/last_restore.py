@@ -147,16 +147,20 @@ def _is_carried_out(
     while True:
         database.close_if_lost()
         try:
-            if not is_refused:
-                database.wait_for_writers(tables)  # the server may still be about to carry out the COMMIT
             if is_last(restore):
                 return True
+            if not is_refused:
+                database.wait_for_writers(tables)  # the server may still be about to carry out the COMMIT
+                if is_last(restore):
+                    return True
             if is_refused or memo.has_notes():
                 return False
         except Busy:
             if time.monotonic() <= until:
                 time.sleep(ASK_AGAIN)
                 continue
+        except BackupError:
+            pass  # a server that may only be read, say, which nobody can wait for
         raise Busy(
             _(
                 "The connection to the database broke at the very end (%(reason)s), so it is not known whether "

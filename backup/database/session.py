@@ -249,7 +249,12 @@ class Session(ABC):
     def wait_for_writers(self, tables: Sequence[Table]) -> None:
         """Wait until all transactions that have written to the tables are committed or rolled back. Raises `Busy` if
         they do not end within `LOCK_SECONDS`, or if the database does not answer."""
-        with self._translated_errors(), transaction.atomic(self.connection.alias, durable=True):
+        with (
+            self._translated_errors(),
+            self.exact_session(),
+            self.restore_settings(),
+            transaction.atomic(self.connection.alias, durable=True),
+        ):
             self.lock_out_writers(tables)
 
     @contextmanager

@@ -54,12 +54,15 @@ class OtherHistory(MigrationLoader):
         super().load_disk()
         applied = self._with_those_before(self._named)
         known = {*self.disk_migrations}
+        gone: set[MigrationKey] = set()
         for migration in self.disk_migrations.values():
             replaced = {*migration.replaces}
             if replaced <= applied:
                 known |= replaced
             elif not replaced <= {*self.disk_migrations}:
-                known -= replaced  # No way leads from some of them to the others, which were deleted.
+                gone |= replaced  # No way leads from some of them to the others, which were deleted.
+        if gone:  # Nor from what was made beside them.
+            known -= {key for key in self._named if not gone.isdisjoint(self._with_those_before([key]))}
         self.unknown = {key for key in self._named - known if key[0] in self.migrated_apps}
         self._applied: dict[MigrationKey, Any] = dict.fromkeys(self._with_those_before(self._named & known))
 

@@ -223,6 +223,84 @@ def test_a_commit_that_comes_late_is_waited_for(changed, monkeypatch):
     assert not differences(now, snapshot())
 
 
+@pytest.mark.skipif(ENGINE == "sqlite", reason="it has no connection that could break")
+def test_a_commit_that_does_not_come_is_not_waited_for_long(changed, monkeypatch):
+    file, _then, now = changed
+    wrapper = connections[DEFAULT_DB_ALIAS]
+    with monkeypatch.context() as patch:
+        patch.setattr(Database, "LOCK_SECONDS", 1)
+        broken = []
+
+        def lost():
+            broken.append(wrapper.connection)
+            wrapper.connection = None
+            raise error_of_the_driver(LOST[ENGINE])
+
+        patch.setattr(wrapper, "_commit", lost)
+        begin = time.monotonic()
+        with pytest.raises(Busy, match="not known whether this was done") as unknown:
+            restore(file, clear=True)
+        assert time.monotonic() - begin < 20
+    assert "Nothing was changed" not in unknown.value.message
+    broken[0].rollback()
+    broken[0].close()
+    assert not differences(now, snapshot())
+
+
+@pytest.mark.skipif(ENGINE == "sqlite", reason="it has no connection that could break")
+def test_others_who_write_hide_no_commit(changed, monkeypatch):
+    file, then, _now = changed
+    wrapper = connections[DEFAULT_DB_ALIAS]
+    with closing(wrapper.copy()) as other, monkeypatch.context() as patch:
+        other.ensure_connection()
+        ends = Timer(4, other.connection.rollback)
+        patch.setattr(Database, "LOCK_SECONDS", 1)
+        commit = wrapper._commit
+
+        def lost():
+            patch.setattr(wrapper, "_commit", commit)
+            commit()
+            other.set_autocommit(False)
+            with other.cursor() as cursor:
+                cursor.execute("UPDATE core_note SET note = note")
+            ends.start()
+            raise error_of_the_driver(LOST[ENGINE])
+
+        patch.setattr(wrapper, "_commit", lost)
+        restore(file, clear=True)
+        ends.join()
+    assert not differences(then, snapshot())
+
+
+@pytest.mark.skipif(ENGINE == "sqlite", reason="it has no connection that could break")
+@pytest.mark.parametrize("carried_out", [True, False])
+def test_a_server_that_takes_no_locks_afterwards(changed, monkeypatch, carried_out):
+    """The one that took over after a failover may only be read."""
+    file, then, now = changed
+    wrapper = connections[DEFAULT_DB_ALIAS]
+    commit = wrapper._commit
+
+    def fails(database, _tables):
+        database.execute("SELECT 1 FROM nothing")
+
+    with monkeypatch.context() as patch:
+
+        def lost():
+            patch.setattr(wrapper, "_commit", commit)
+            if carried_out:
+                commit()
+            patch.setattr(type(database_of()), "lock_out_writers", fails)
+            raise error_of_the_driver(LOST[ENGINE])
+
+        patch.setattr(wrapper, "_commit", lost)
+        if carried_out:
+            restore(file, clear=True)
+        else:
+            with pytest.raises(Busy, match="not known whether this was done"):
+                restore(file, clear=True)
+    assert not differences(then if carried_out else now, snapshot())
+
+
 @pytest.mark.parametrize("carried_out", [True, False])
 def test_where_the_end_is_uncertain_the_safety_copy_stays(changed, monkeypatch, carried_out):
     file, then, now = changed

@@ -17,6 +17,7 @@ from django.db.migrations.recorder import MigrationRecorder
 from backup import services
 from backup.exceptions import RestoreRefused
 from backup.proof import Verdict
+from backup.upgrade import schema
 from tests.support.backups import how, inspect, metadata_of, refused, restore, rewritten, take
 from tests.support.matrices import again
 from tests.support.snapshots import differences, snapshot
@@ -284,3 +285,21 @@ def test_an_app_of_a_database_file_whose_migrations_are_all_unknown(update, tmp_
     assert "zoo: this site has no place for it" in warnings
     after = snapshot()
     assert not differences(before, {label: after[label] for label in before})
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="no database is asked")
+def test_from_beside_what_was_squashed(monkeypatch, tmp_path, settings):
+    """Of two branches one was squashed, and its files were deleted, those before the branches too."""
+    package = tmp_path / "zoo_branches"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    head = "from django.db import migrations\n\n\nclass Migration(migrations.Migration):\n"
+    replaces = [("zoo", name) for name in ("1", "2", "3a")]
+    (package / "squashed.py").write_text(f"{head}    replaces = {replaces}\n")
+    (package / "3b.py").write_text(f"{head}    dependencies = [('zoo', '2')]\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    settings.MIGRATION_MODULES = {"zoo": package.name}
+    assert schema.OtherHistory({"zoo": ["3b"]}).unknown == {("zoo", "3b")}
+    assert schema.OtherHistory({"zoo": ["2"]}).unknown == {("zoo", "2")}
+    assert schema.OtherHistory({"zoo": ["3a"]}).unknown == set()
+    assert schema.OtherHistory({"zoo": ["3a", "3b"]}).unknown == set()
