@@ -76,8 +76,9 @@ def test_an_error_after_each_model(changed, clear):
     """A programming error, say."""
     file, _, now = changed
     labels = list(metadata_of(file)["models"])
+    is_each = clear and ALL and ENGINE == "sqlite"  # which model it is matters to no server
     told = []
-    for label in labels if clear and ALL else labels[::4]:
+    for label in labels if is_each else labels[::4]:
 
         def fails(at, done, total, label=label):
             if at == label:
@@ -92,7 +93,7 @@ def test_an_error_after_each_model(changed, clear):
         for copy in kept.backups() if label not in told else ():
             kept.delete(copy.name)
         assert kept.backups() == [], label
-    assert len(told) > (10 if clear and ALL else 3)
+    assert len(told) > (10 if is_each else 3)
 
 
 @pytest.mark.parametrize("clear", [True, False], ids=["clear", "overwrite"])

@@ -15,49 +15,63 @@ from tests.support.backups import checksums_of, inspect, restore, take
 from tests.support.changing import change_everything
 from tests.support.snapshots import differences, snapshot
 
+#: Groups of settings that a session can have at a time.
 ODD = {
     "mysql": [
-        "SET SESSION sql_select_limit = 2",
-        "SET SESSION max_join_size = 3",
-        "SET SESSION sql_safe_updates = 1",
-        "SET SESSION unique_checks = 0",
-        "SET SESSION sql_auto_is_null = 1",
-        "SET SESSION time_zone = '+05:30'",
-        "SET SESSION group_concat_max_len = 4",
-        "SET SESSION lc_time_names = 'de_DE'",
+        (
+            "SET SESSION sql_select_limit = 2",
+            "SET SESSION max_join_size = 3",
+            "SET SESSION sql_safe_updates = 1",
+            "SET SESSION unique_checks = 0",
+        ),
+        (
+            "SET SESSION sql_auto_is_null = 1",
+            "SET SESSION time_zone = '+05:30'",
+            "SET SESSION group_concat_max_len = 4",
+            "SET SESSION lc_time_names = 'de_DE'",
+        ),
     ],
     "postgresql": [
-        "SET DateStyle = 'German'",
-        "SET DateStyle = 'ISO, DMY'",
-        "SET bytea_output = 'escape'",
-        "SET extra_float_digits = -10",
-        "SET intervalstyle = 'iso_8601'",
-        "SET standard_conforming_strings = off",
-        "SET quote_all_identifiers = on",
-        "SET idle_in_transaction_session_timeout = 200",
-        "SET default_transaction_isolation = 'serializable'",
-        "SET search_path = public, pg_catalog",
+        (
+            "SET DateStyle = 'German'",
+            "SET bytea_output = 'escape'",
+            "SET extra_float_digits = -10",
+            "SET intervalstyle = 'iso_8601'",
+            "SET standard_conforming_strings = off",
+        ),
+        (
+            "SET DateStyle = 'ISO, DMY'",
+            "SET quote_all_identifiers = on",
+            "SET idle_in_transaction_session_timeout = 200",
+            "SET default_transaction_isolation = 'serializable'",
+            "SET search_path = public, pg_catalog",
+        ),
     ],
     "sqlite": [
-        "PRAGMA reverse_unordered_selects = 1",
-        "PRAGMA case_sensitive_like = 1",
-        "PRAGMA recursive_triggers = 1",
-        "PRAGMA ignore_check_constraints = 1",
-        "PRAGMA writable_schema = 1",
-        "PRAGMA journal_mode = OFF",
-        "PRAGMA journal_mode = MEMORY",
-        "PRAGMA foreign_keys = 0",
+        (
+            "PRAGMA reverse_unordered_selects = 1",
+            "PRAGMA case_sensitive_like = 1",
+            "PRAGMA writable_schema = 1",
+            "PRAGMA journal_mode = OFF",
+        ),
+        (
+            "PRAGMA recursive_triggers = 1",
+            "PRAGMA ignore_check_constraints = 1",
+            "PRAGMA foreign_keys = 0",
+            "PRAGMA journal_mode = MEMORY",
+        ),
     ],
 }[connection.vendor]
 
 
 @contextmanager
-def odd_sessions(statement):
-    """Every connection of this process begins with this statement."""
+def odd_sessions(*statements):
+    """Every connection of this process begins with these statements."""
 
     def spoil(connection, **kwargs):
         with connection.cursor() as cursor:
-            cursor.execute(statement)
+            for statement in statements:
+                cursor.execute(statement)
 
     connection_created.connect(spoil)
     connection.close()
@@ -68,20 +82,20 @@ def odd_sessions(statement):
         connection.close()
 
 
-@pytest.mark.parametrize("statement", ODD)
-def test_a_backup_and_a_restore_are_the_same_in_odd_sessions(filled, statement):
+@pytest.mark.parametrize("statements", ODD)
+def test_a_backup_and_a_restore_are_the_same_in_odd_sessions(filled, statements):
     file = take()
     change_everything()
     changed = take()
     plans = [inspect(file, clear=clear).as_json() for clear in (True, False)]
-    with odd_sessions(statement):
+    with odd_sessions(*statements):
         odd = take()
         odd_plans = [inspect(file, clear=clear).as_json() for clear in (True, False)]
         restore(file, clear=True)
     assert checksums_of(odd) == checksums_of(changed)
     assert odd_plans == plans
     assert checksums_of(take()) == checksums_of(file)
-    with odd_sessions(statement):
+    with odd_sessions(*statements):
         services.undo_restore()
     assert checksums_of(take()) == checksums_of(changed)
 
