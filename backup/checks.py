@@ -192,23 +192,27 @@ def check_in_clear(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
     return messages
 
 
+@register(
+    "settings", deploy=True
+)  # it is so by default, and no reason to warn with each command: the page says it
+def check_mail_server(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    if what_mail_lacks() != "server":
+        return []
+    message = "This site sends no mails, so nobody is told when backups fail or entries are lost."
+    hint = (
+        "Set EMAIL_HOST and EMAIL_FROM; or BACKUP_WEBHOOK_URL or BACKUP_PING_URL, to tell a program; or BACKUP_NOTIFY "
+        "to off, to look for yourself."
+    )
+    return [Warning(message, hint=hint, id="backup.W018")]
+
+
 @register("settings")
-def check_mail(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    lacking = what_mail_lacks()
-    if lacking == "server":
-        message = "This site sends no mails, so nobody is told when backups fail or entries are lost."
-        hint = (
-            "Set EMAIL_HOST and EMAIL_FROM; or BACKUP_WEBHOOK_URL or BACKUP_PING_URL, to tell a program; or "
-            "BACKUP_NOTIFY to off, to look for yourself."
-        )
-        return [Warning(message, hint=hint, id="backup.W018")]
-    if lacking == "sender":
-        message = "The mails that tell of failing backups have no sender, so a mail server may refuse them."
-        hint = (
-            "Set EMAIL_FROM to an address that your mail server takes; or BACKUP_NOTIFY to off, for no mails."
-        )
-        return [Warning(message, hint=hint, id="backup.W011")]
-    return []
+def check_sender(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    if what_mail_lacks() != "sender":
+        return []
+    message = "The mails that tell of failing backups have no sender, so a mail server may refuse them."
+    hint = "Set EMAIL_FROM to an address that your mail server takes; or BACKUP_NOTIFY to off, for no mails."
+    return [Warning(message, hint=hint, id="backup.W011")]
 
 
 def _locations() -> list[Location]:
