@@ -192,9 +192,8 @@ def check_in_clear(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
     return messages
 
 
-@register(
-    "settings", deploy=True
-)  # it is so by default, and no reason to warn with each command: the page says it
+# With `deploy`, since Baby Buddy sends no mails by default, and each command would warn of it. The page says it, too.
+@register("settings", deploy=True)
 def check_mail_server(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     if what_mail_lacks() != "server":
         return []

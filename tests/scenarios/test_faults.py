@@ -199,25 +199,31 @@ def test_a_commit_without_an_answer_is_carried_out_or_not(changed, monkeypatch, 
     assert not differences(now, snapshot())
 
 
+def break_at_commit(patch, then):
+    """Let the connection break at the next COMMIT, of which the server does not hear. `then` gets what is broken."""
+    wrapper = connections[DEFAULT_DB_ALIAS]
+    commit = wrapper._commit
+
+    def lost():
+        patch.setattr(wrapper, "_commit", commit)
+        broken, wrapper.connection = wrapper.connection, None
+        then(broken)
+        raise error_of_the_driver(LOST[ENGINE])
+
+    patch.setattr(wrapper, "_commit", lost)
+
+
 @pytest.mark.skipif(ENGINE == "sqlite", reason="it has no connection that could break")
 def test_a_commit_that_comes_late_is_waited_for(changed, monkeypatch):
     """The connection breaks, and the server only hears of the COMMIT, or gets to it, some time later."""
     file, then, now = changed
-    wrapper = connections[DEFAULT_DB_ALIAS]
+
+    def carry_out(broken):
+        broken.commit()
+        broken.close()
+
     with monkeypatch.context() as patch:
-
-        def lost():
-            patch.undo()
-            broken, wrapper.connection = wrapper.connection, None
-
-            def carry_out():
-                broken.commit()
-                broken.close()
-
-            Timer(1, carry_out).start()
-            raise error_of_the_driver(LOST[ENGINE])
-
-        patch.setattr(wrapper, "_commit", lost)
+        break_at_commit(patch, lambda broken: Timer(1, carry_out, [broken]).start())
         restore(file, clear=True)
     assert not differences(then, snapshot())
     services.undo_restore()
@@ -227,17 +233,10 @@ def test_a_commit_that_comes_late_is_waited_for(changed, monkeypatch):
 @pytest.mark.skipif(ENGINE == "sqlite", reason="it has no connection that could break")
 def test_a_commit_that_does_not_come_is_not_waited_for_long(changed, monkeypatch):
     file, _then, now = changed
-    wrapper = connections[DEFAULT_DB_ALIAS]
+    broken = []
     with monkeypatch.context() as patch:
         patch.setattr(Database, "LOCK_SECONDS", 1)
-        broken = []
-
-        def lost():
-            broken.append(wrapper.connection)
-            wrapper.connection = None
-            raise error_of_the_driver(LOST[ENGINE])
-
-        patch.setattr(wrapper, "_commit", lost)
+        break_at_commit(patch, broken.append)
         begin = time.monotonic()
         with pytest.raises(Busy, match="not known whether this was done") as unknown:
             restore(file, clear=True)
