@@ -20,6 +20,7 @@ from backup.exceptions import (
     RecordsRefused,
     RestoreRefused,
 )
+from backup.site import tables_here
 from tests.support.backups import Telling, metadata_of, records_of, refused, restore, rewritten, take
 from tests.support.changing import add_everywhere
 from tests.support.processes import ask, hear, process, wait_until_usable
@@ -570,3 +571,12 @@ def test_the_system_check_names_models_that_django_does_not_manage(family, setti
     finally:
         with connection.cursor() as cursor:
             cursor.execute("DROP TABLE zoo_ghost")
+
+
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="it has no connection that could break")
+def test_a_broken_connection_is_no_altered_table(host_db):
+    database, tables = database_of(), tables_here()
+    assert database.altered(tables) == []
+    connection.connection.close()
+    assert database.altered(tables) == []
+    connection.connection = None  # it cannot be closed twice
