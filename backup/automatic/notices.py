@@ -57,7 +57,7 @@ def mail_to_all(status: Status) -> bool:
     except Error as error:
         logger.warning("nobody to send a notice to: %s", type(error).__name__)
         return False
-    return not addresses or (settings.EMAIL_BACKEND not in _SENDS_NOTHING and _mail(addresses, status))
+    return not addresses or (not _sends_nothing() and _mail(addresses, status))
 
 
 def post(status: Status) -> bool:
@@ -82,7 +82,7 @@ def what_mail_lacks() -> str:
     try:
         if conf.notify == [OFF] or (conf.schedule == OFF and not conf.locations):
             return ""
-        if settings.EMAIL_BACKEND in _SENDS_NOTHING:
+        if _sends_nothing():
             return "" if conf.webhook_url or conf.ping_url else "server"
     except WrongSettings:
         return ""
@@ -147,8 +147,22 @@ def _mail(addresses: Iterable[str], status: Status) -> bool:
     return is_told
 
 
+def _mailers() -> dict[str, dict[str, Any]] | None:
+    """Return MAILERS, which stands in place of EMAIL_BACKEND since Django 6.1; None if it is not set, or not known."""
+    return getattr(settings, "MAILERS", None) if hasattr(mail, "mailers") else None
+
+
+def _sends_nothing() -> bool:
+    """Tell whether the settings name no server for mails."""
+    mailers = _mailers()
+    if mailers is None:
+        return settings.EMAIL_BACKEND in _SENDS_NOTHING
+    return "default" not in mailers or mailers["default"].get("BACKEND") in _SENDS_NOTHING
+
+
 def _connection() -> Any:
-    connection = mail.get_connection()
+    # Django 6.1 warns of get_connection, and has `mailers` in its place.
+    connection = mail.mailers.default if hasattr(mail, "mailers") else mail.get_connection()
     if getattr(connection, "timeout", TIMEOUT) is None:
         connection.timeout = TIMEOUT  # type: ignore[attr-defined]
     return connection

@@ -139,7 +139,7 @@ def fingerprint() -> str:
 
 def _digest(address: str) -> str:
     """Return a digest of an address, which does not reveal the password in it."""
-    return salted_hmac("backup.locations", address).hexdigest()[:16]
+    return salted_hmac("backup.locations", address, algorithm="sha1").hexdigest()[:16]
 
 
 def _as_json(entry: Seen) -> dict[str, Any]:

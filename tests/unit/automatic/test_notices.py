@@ -15,6 +15,7 @@ import pytest
 from aiosmtpd.controller import Controller
 from core import models as core
 from django.contrib.auth.models import User
+from django.core import mail
 from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test import Client
@@ -153,6 +154,22 @@ def test_mails_without_a_sender(nightly, mails, failing, settings):
     assert run.run(now=True).made
     assert found_senders[1:] == ["baby@example.com"]
     assert "set EMAIL_FROM" not in client.get(reverse("backup:index")).content.decode()
+
+
+@pytest.mark.skipif(not hasattr(mail, "mailers"), reason="Django 6.1+")
+def test_a_mail_server_in_mailers(nightly, mails, failing, settings):
+    """MAILERS stands in place of EMAIL_BACKEND and EMAIL_HOST, which nobody can ask for then."""
+    server = {"host": settings.EMAIL_HOST, "port": settings.EMAIL_PORT}
+    client = Client()
+    client.force_login(nightly.admin)
+    for lacking in ({}, {"default": {"BACKEND": "django.core.mail.backends.console.EmailBackend"}}):
+        settings.MAILERS = lacking
+        failing()
+        assert "sends no mails" in client.get(reverse("backup:index")).content.decode()
+    settings.MAILERS = {"default": {"OPTIONS": server}}
+    assert "sends no mails" not in client.get(reverse("backup:index")).content.decode()
+    failing()
+    assert [to for to, _text in mails] == [["admin@example.com"]]
 
 
 def test_mail_goes_to_active_superusers_who_have_an_address(nightly, mails, failing):
