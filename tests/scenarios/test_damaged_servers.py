@@ -239,6 +239,29 @@ def test_a_column_whose_type_was_changed(family, model, column, other, own, valu
     assert not differences(before, snapshot())
 
 
+@mysql_only
+def test_a_column_of_single_precision_is_read_with_all_digits(family):
+    """Of which the server writes six digits; and those that somebody entered are not read otherwise."""
+    keys = core.Temperature.objects.order_by("pk").values_list("pk", flat=True)[:2]
+    double = "SELECT temperature * 1E0 FROM core_temperature ORDER BY id LIMIT 2"
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE core_temperature MODIFY temperature float NOT NULL")
+        for key, value in zip(keys, (123456.789, 37.6), strict=True):
+            cursor.execute("UPDATE core_temperature SET temperature = %s WHERE id = %s", [value, key])
+        cursor.execute(double)
+        before = cursor.fetchall()
+        file = take()
+        first, second, *_others = records_of(file)["core.temperature"]
+        cursor.execute("UPDATE core_temperature SET temperature = 123457")
+        restore(file, clear=False)
+        cursor.execute(double)
+        after = cursor.fetchall()
+        cursor.execute("ALTER TABLE core_temperature MODIFY temperature double NOT NULL")
+    assert before == after
+    assert first["fields"]["temperature"] == 123456.79
+    assert second["fields"]["temperature"] == 37.6
+
+
 def lose(table):
     """Have the server find no file for a table."""
     with connection.cursor() as cursor:
