@@ -520,10 +520,12 @@ def without_primary_key(table):
 
 
 @pytest.mark.parametrize(
-    ("batch", "which"), [(1000, (0, 2, 3, 4)), (3, (0, 2, 3, 4)), (3, (2,)), (3, (2, 5))]
+    ("batch", "which"),
+    [(1000, (0, 2, 3, 4)), (3, (0, 2, 3, 4)), (3, (2,)), (3, (2, 5)), (3, (2, 2, 2, 2, 5))],
 )
 def test_a_key_that_is_there_twice(family, monkeypatch, batch, which):
-    """As in a table that lost its primary key. Also where a batch ends between the two, and below zero."""
+    """As in a table that lost its primary key. Also where a batch ends between the two, and below zero; and one that
+    more rows have than a batch."""
     child = core.Child.objects.first()
     core.Note.objects.all().delete()
     keys = [-7, *(core.Note.objects.create(child=child, note=f"note {number}").pk for number in range(7))]
@@ -533,7 +535,7 @@ def test_a_key_that_is_there_twice(family, monkeypatch, batch, which):
     monkeypatch.setattr(type(database_of()), "BATCH", batch)
     twice = [keys[number] for number in which]
     columns = "child_id, note, time, image"
-    copy = f"INSERT INTO core_note (id, {columns}) SELECT id, {columns} FROM core_note WHERE id = %s"
+    copy = f"INSERT INTO core_note (id, {columns}) SELECT DISTINCT id, {columns} FROM core_note WHERE id = %s"
     with without_primary_key("core_note"):
         with connection.cursor() as cursor:
             cursor.executemany(copy, [[key] for key in twice])
