@@ -69,7 +69,7 @@ A subclass may define, if the engine needs it to be correct
     people and other tools may. Returning True without need is allowed.
 `clear(tables)`, `delete(table, keys)`
     Delete all rows, or the rows with these keys. An engine on which that may delete or change rows that no restore
-    brings back raises `RestoreRefused` first.
+    brings back, or is not allowed, raises `RestoreRefused` first.
 `restore_settings()`
     A context manager around a restore's transaction in which no value is cut or rounded to fit, 0 is a valid key, and a
     row may refer to one that is written later. It restores the settings of before.

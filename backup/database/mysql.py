@@ -5,6 +5,7 @@ Longer than most modules, to keep all that is special about this engine in one p
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
@@ -67,6 +68,8 @@ class MySQL(Database):
         super().__init__(connection)
         #: (table, column) -> collation, as the server says it.
         self._collations: dict[tuple[str, ...], str] = {}
+        #: (table, column) of single precision; None before the server was asked.
+        self._singles: set[tuple[str, str]] | None = None
 
     def table_names(self) -> set[str]:
         """Return the names of all tables, those that keep a history of their rows (of MariaDB) included."""
@@ -351,7 +354,8 @@ class MySQL(Database):
             elif column.kind in (TEXT, UUID_):
                 texts.append(quoted)
             else:
-                texts.append(f"QUOTE({name})" if column.field.null else name)
+                exact = self._exact(column)
+                texts.append(f"QUOTE({exact})" if column.field.null else exact)
         return f"CAST(CONV(LEFT(MD5(CONCAT_WS(',', {', '.join(texts)})), 15), 16, 10) AS UNSIGNED)"
 
     def month_of(self, name: str) -> str:
@@ -400,7 +404,8 @@ class MySQL(Database):
     def fast_reader(self, column: Column) -> ColumnReader | None:
         name, kind = self.quote(column.column), column.kind
         if kind in (INTEGER, FLOAT):
-            return ColumnReader(name, OfOneType(kind))
+            is_single = self._is_single(column)
+            return ColumnReader(self._exact(column), OfOneType(kind, _singles if is_single else as_they_are))
         # By its kind, too: a field of a plug-in may convert the text of its column.
         if kind is TEXT and column.field.get_internal_type() in ("CharField", "TextField"):
             return ColumnReader(name, Checked(_OF_DRIVER, _texts))
@@ -416,6 +421,21 @@ class MySQL(Database):
         if kind is DURATION:
             return ColumnReader(name, durations)
         return None
+
+    def _exact(self, column: Column) -> str:
+        """Return SQL for the values of a column with all their digits: of single precision, the server writes six."""
+        name = self.quote(column.column)
+        return f"{name} * 1E0" if self._is_single(column) else name
+
+    def _is_single(self, column: Column) -> bool:
+        """Tell whether somebody has made a column one of single precision."""
+        if self._singles is None:
+            sql = (
+                "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = DATABASE()"
+                " AND data_type = 'float'"
+            )
+            self._singles = {(table, name) for table, name in self.fetch(sql)}
+        return (column.field.model._meta.db_table, column.column) in self._singles
 
     def fast_writer(self, column: Column) -> ConvertAll | None:
         kind = column.kind
@@ -555,6 +575,15 @@ def _double(value: float) -> str:
     if text in ("nan", "inf", "-inf"):
         raise ValueError(text)
     return text if "e" in text else f"{text}e0"
+
+
+@each
+def _singles(value: float) -> float:
+    """Return the shortest number that single precision does not tell from this one, so that 37.6 is not read as
+    37.599998474121094."""
+    single = struct.pack("f", value)
+    numbers = (float(f"{value:.{digits}g}") for digits in range(6, 10))
+    return next(number for number in numbers if struct.pack("f", number) == single)
 
 
 #: Months and days that no date has, " MMDD ". The server may hold them.

@@ -43,6 +43,7 @@ from ..tables import Column, Table
 from .base import Database, is_checked
 from .conversion import ColumnReader
 from .errors import Job, already_running, reason_of, somebody_writes
+from .reading import PARAMETERS
 from .session import EnsureHeld
 from .values import (
     Checked,
@@ -56,6 +57,7 @@ from .values import (
     json_as_stored,
     microseconds,
     moments,
+    slices,
     times,
 )
 
@@ -447,38 +449,50 @@ class PostgreSQL(Database):
             connection.close()
 
     def clear(self, tables: Sequence[Table]) -> None:
-        self._refuse_cascades(tables)
+        self._refuse_actions(tables)
         super().clear(tables)
 
     def delete(self, table: Table, keys: Sequence[Plain]) -> None:
-        if keys:
-            self._refuse_cascades([table])
+        for some in slices(keys, PARAMETERS):
+            self._refuse_actions([table], some)
         super().delete(table, keys)
 
-    def _refuse_cascades(self, tables: Sequence[Table]) -> None:
-        """Raise `RestoreRefused` if deleting rows of these tables deletes or changes rows of a table that no restore
-        writes anew: Django makes no such references, but people and other tools do."""
+    def _refuse_actions(self, tables: Sequence[Table], keys: Sequence[Plain] | None = None) -> None:
+        """Raise `RestoreRefused` if rows of a table that no restore writes anew refer to rows of these tables, and are
+        deleted or changed with them, or do not let them go even until they are written again. Django makes no such
+        references, but people and other tools do.
+
+        `keys`: of the rows of the one table that are deleted; None: all.
+        """
         if self._restored:  # the server's own triggers are off
             return
         quote = self.connection.ops.quote_name
-        names = [quote(name) for table in tables for name, _columns in table.db_tables]
+        owners = {quote(name): columns[0] for table in tables for name, columns in table.db_tables}
         references = self.fetch(
-            "SELECT conrelid::regclass::text, quote_ident(conname), pg_get_constraintdef(oid) FROM pg_constraint"
-            " WHERE contype = 'f' AND confdeltype IN ('c', 'n', 'd') AND conparentid = 0"
-            " AND confrelid = ANY (%s::regclass[]) AND conrelid <> ALL (%s::regclass[]) ORDER BY 1, 2",
-            [names, self._locked],
+            f"SELECT t, conrelid::regclass::text, quote_ident(conname), confdeltype, pg_get_constraintdef(oid), {ON}"
+            " FROM unnest(%s::text[]) AS t JOIN pg_constraint ON confrelid = t::regclass"
+            " WHERE contype = 'f' AND (confdeltype <> 'a' OR NOT condeferrable) AND conparentid = 0"
+            " AND conrelid <> ALL (%s::regclass[]) ORDER BY 2, 3",
+            [[*owners], self._locked],
         )
-        statements = [
-            f"ALTER TABLE {table} DROP CONSTRAINT {name}, ADD CONSTRAINT {name}"
-            f" {WITHOUT_ACTION.sub('', definition)} DEFERRABLE INITIALLY DEFERRED;"
-            for table, name, definition in references
-            if self.fetch(f"SELECT 1 FROM {table.replace('%', '%%')} LIMIT 1")
-        ]
+        statements = []
+        for target, table, name, action, definition, on in references:
+            sql = f"SELECT 1 FROM {table} a JOIN {target} b ON {on}".replace("%", "%%")
+            values: Sequence[Any] = ()
+            if keys is not None:
+                values = self.writer_of(owners[target])(keys)
+                sql += f" WHERE b.{self.quote(owners[target].column)} IN ({', '.join(['%s'] * len(values))})"
+            if self.fetch(f"{sql} LIMIT 1", values):
+                change = f"ALTER CONSTRAINT {name}"
+                if action != "a":
+                    without = WITHOUT_ACTION.sub("", definition)
+                    change = f"DROP CONSTRAINT {name}, ADD CONSTRAINT {name} {without}"
+                statements.append(f"ALTER TABLE {table} {change} DEFERRABLE INITIALLY DEFERRED;")
         if statements:
             raise RestoreRefused(
                 _(
-                    "Rows of other tables would be deleted or changed with the rows that they refer to, and a restore "
-                    "does not bring them back. Nothing was changed. What mends it:"
+                    "Other tables refer to rows that a restore deletes and writes again. The database would delete or "
+                    "change what refers to them, or not let them go. Nothing was changed. What mends it:"
                 ),
                 statements,
             )
@@ -493,7 +507,7 @@ class PostgreSQL(Database):
             " OR EXISTS (SELECT FROM pg_constraint"
             " WHERE contype <> 'f' AND condeferrable AND conrelid = ANY (%s::regclass[]))"
             f" OR EXISTS (SELECT FROM ({REFERENCES}) AS c"
-            " WHERE NOT convalidated OR cardinality(conkey) > 1 OR confmatchtype <> 's' OR NOT condeferrable)",
+            " WHERE NOT convalidated OR cardinality(conkey) > 1 OR confmatchtype <> 's')",
             [self._restored] * 5,
         )
         return bool(rows[0][0])
@@ -766,7 +780,14 @@ BY_DEFAULT = (
 )
 #: What a definition of a reference says that happens when the row it refers to is deleted, and when it is checked.
 WITHOUT_ACTION = re.compile(
-    r" ON DELETE (CASCADE|SET NULL|SET DEFAULT)( \([^)]*\))?|( NOT)? DEFERRABLE| INITIALLY DEFERRED"
+    r" ON DELETE (CASCADE|RESTRICT|SET NULL|SET DEFAULT)( \([^)]*\))?|( NOT)? DEFERRABLE| INITIALLY DEFERRED"
+)
+#: The condition on which a row of the table of a reference, a, refers to a row of the other one, b.
+ON = (
+    "(SELECT string_agg(format('a.%%I = b.%%I', x.attname, y.attname), ' AND ')"
+    " FROM unnest(conkey, confkey) AS pairs (own, other)"
+    " JOIN pg_attribute x ON x.attrelid = conrelid AND x.attnum = own"
+    " JOIN pg_attribute y ON y.attrelid = confrelid AND y.attnum = other)"
 )
 #: The references from and to some tables.
 REFERENCES = (

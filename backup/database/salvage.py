@@ -182,8 +182,9 @@ class Salvage(Reading):
                 continue
             if len(rows) == self.BATCH:
                 next_number = max(row[-1] for row in rows)
-                if next_number == low:  # which only fails if all have one number
+                if next_number == low:  # which only fails if all have one number, as others may
                     next_number += 1
+                    self._note_others(table, low, len(rows))
                 # Rows with the number at which a batch ends are read again: there may be more of them.
                 rows = [row for row in rows if row[-1] < next_number]
                 ranges.append((next_number, high))
@@ -200,6 +201,13 @@ class Salvage(Reading):
             else:
                 reason = _("the rows %(first)s to %(last)s, which cannot be read (%(reason)s)")
                 self._note(table, None, None, reason % details)
+
+    def _note_others(self, table: Table, key: int, read: int) -> None:
+        """Note the rows with a key that more rows have than are read at a time. `read`: how many of them were read."""
+        name = self.quote(table.key.column)
+        rows = self.fetch(f"SELECT COUNT(*) FROM {self.quote(table.db_table)} WHERE {name} = %s", [key])
+        for _row in range(read, rows[0][0]):
+            self._note(table, key, None, _another_record())
 
     def _begin(self, table: Table, after: int | None) -> int:
         """Return the number at which to begin to read around damage, if all rows up to `after` were read."""

@@ -239,6 +239,29 @@ def test_a_column_whose_type_was_changed(family, model, column, other, own, valu
     assert not differences(before, snapshot())
 
 
+@mysql_only
+def test_a_column_of_single_precision_is_read_with_all_digits(family):
+    """Of which the server writes six digits; and those that somebody entered are not read otherwise."""
+    keys = core.Temperature.objects.order_by("pk").values_list("pk", flat=True)[:2]
+    double = "SELECT temperature * 1E0 FROM core_temperature ORDER BY id LIMIT 2"
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE core_temperature MODIFY temperature float NOT NULL")
+        for key, value in zip(keys, (123456.789, 37.6), strict=True):
+            cursor.execute("UPDATE core_temperature SET temperature = %s WHERE id = %s", [value, key])
+        cursor.execute(double)
+        before = cursor.fetchall()
+        file = take()
+        first, second, *_others = records_of(file)["core.temperature"]
+        cursor.execute("UPDATE core_temperature SET temperature = 123457")
+        restore(file, clear=False)
+        cursor.execute(double)
+        after = cursor.fetchall()
+        cursor.execute("ALTER TABLE core_temperature MODIFY temperature double NOT NULL")
+    assert before == after
+    assert first["fields"]["temperature"] == 123456.79
+    assert second["fields"]["temperature"] == 37.6
+
+
 def lose(table):
     """Have the server find no file for a table."""
     with connection.cursor() as cursor:
@@ -497,10 +520,12 @@ def without_primary_key(table):
 
 
 @pytest.mark.parametrize(
-    ("batch", "which"), [(1000, (0, 2, 3, 4)), (3, (0, 2, 3, 4)), (3, (2,)), (3, (2, 5))]
+    ("batch", "which"),
+    [(1000, (0, 2, 3, 4)), (3, (0, 2, 3, 4)), (3, (2,)), (3, (2, 5)), (3, (2, 2, 2, 2, 5))],
 )
 def test_a_key_that_is_there_twice(family, monkeypatch, batch, which):
-    """As in a table that lost its primary key. Also where a batch ends between the two, and below zero."""
+    """As in a table that lost its primary key. Also where a batch ends between the two, and below zero; and one that
+    more rows have than a batch."""
     child = core.Child.objects.first()
     core.Note.objects.all().delete()
     keys = [-7, *(core.Note.objects.create(child=child, note=f"note {number}").pk for number in range(7))]
@@ -510,7 +535,7 @@ def test_a_key_that_is_there_twice(family, monkeypatch, batch, which):
     monkeypatch.setattr(type(database_of()), "BATCH", batch)
     twice = [keys[number] for number in which]
     columns = "child_id, note, time, image"
-    copy = f"INSERT INTO core_note (id, {columns}) SELECT id, {columns} FROM core_note WHERE id = %s"
+    copy = f"INSERT INTO core_note (id, {columns}) SELECT DISTINCT id, {columns} FROM core_note WHERE id = %s"
     with without_primary_key("core_note"):
         with connection.cursor() as cursor:
             cursor.executemany(copy, [[key] for key in twice])

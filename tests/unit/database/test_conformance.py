@@ -923,6 +923,31 @@ def test_references_are_checked_though_the_server_does_not_check_each(database, 
     assert database.fetch("SHOW session_replication_role") == [("origin",)]
 
 
+@pytest.mark.skipif(
+    connection.vendor != "postgresql", reason="the others check no references of their own then"
+)
+def test_only_rows_that_refer_to_what_goes_are_in_the_way(database, monkeypatch):
+    monkeypatch.setattr(type(database), "_must_check_each_row", lambda self: True)
+    names = {"birth_date": "2026-01-01", "last_name": "Doe"}
+    child, other = (core.Child.objects.create(first_name=name, **names).pk for name in ("Ida", "Eda"))
+    with connection.cursor() as cursor:
+        cursor.execute('CREATE TABLE other ("the %% child" int REFERENCES core_child, again int)', [])
+        cursor.execute("INSERT INTO other VALUES (%s), (NULL)", [child])
+
+    def delete(key):
+        with database.restoring([CHILD]):
+            database.delete(CHILD, [key])
+
+    delete(other)
+    with pytest.raises(RestoreRefused) as caught:
+        delete(child)
+    (statement,) = caught.value.details
+    assert statement == (
+        'ALTER TABLE other ALTER CONSTRAINT "other_the % child_fkey" DEFERRABLE INITIALLY DEFERRED;'
+    )
+    assert [*core.Child.objects.filter(pk__in=[child, other]).values_list("pk", flat=True)] == [child]
+
+
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="the others check a unique value at once")
 def test_unique_values_are_checked_where_the_server_does_so_at_the_end(database):
     """It does that by triggers of its own, which would be off while references are checked as a set."""
