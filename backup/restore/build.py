@@ -66,8 +66,7 @@ def build(
     mode = options.mode
     members = _check_members(metadata, tables, excluded, leave_out=options.leave_out)
     chosen = [table for table in tables if part_of(table.label) in options.parts]
-    has_tokens = any(table.label == babybuddy.TOKENS for table in chosen)
-    if has_tokens and not superuser and tokens_stay(reader.quiet(), database, tables, options):
+    if not superuser and tokens_stay(reader.quiet(), database, chosen, options):
         chosen = [table for table in chosen if table.label != babybuddy.TOKENS]
     # What an undo leaves refers to rows whose keys come back.
     staying = [] if options.undoes else [table for table in tables if table not in chosen]

@@ -209,7 +209,7 @@ def _changes_accounts(plan: Plan, database: Database) -> bool:
 def tokens_stay(
     reader: RecordReader, database: Database, tables: Sequence[Table], options: RestoreOptions
 ) -> bool:
-    """Tell whether all API tokens stay as they are, if somebody restores who is no superuser.
+    """Tell whether all API tokens stay as they are, if somebody restores these tables who is no superuser.
 
     They may not cut off the apps and scripts of others, nor could they bring the tokens back that they removed. If the
     backup has one that is not here, which they may not restore, the plan has them all, and is refused. An undo leaves
