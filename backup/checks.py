@@ -194,20 +194,28 @@ def check_in_clear(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
 
 # With `deploy`, since Baby Buddy sends no mails by default, and each command would warn of it. The page says it, too.
 @register("settings", deploy=True)
-def check_mail_server(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    if what_mail_lacks() != "server":
+def check_mails(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    first = {
+        "server": ("This site sends no mails", "Set EMAIL_HOST and EMAIL_FROM"),
+        "recipients": (
+            "No active superuser has an e-mail address",
+            "Give one an address, or set BACKUP_NOTIFY to one",
+        ),
+    }.get(what_mail_lacks())
+    if first is None:
         return []
-    message = "This site sends no mails, so nobody is told when backups fail or entries are lost."
+    why, what_to_do = first
+    message = f"{why}, so nobody is told when backups fail or entries are lost."
     hint = (
-        "Set EMAIL_HOST and EMAIL_FROM; or BACKUP_WEBHOOK_URL or BACKUP_PING_URL, to tell a program; or BACKUP_NOTIFY "
-        "to off, to look for yourself."
+        f"{what_to_do}; or BACKUP_WEBHOOK_URL or BACKUP_PING_URL, to tell a program; or BACKUP_NOTIFY to off, to look "
+        "for yourself."
     )
     return [Warning(message, hint=hint, id="backup.W018")]
 
 
 @register("settings")
 def check_sender(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    if what_mail_lacks() != "sender":
+    if what_mail_lacks(asks_database=False) != "sender":
         return []
     message = "The mails that tell of failing backups have no sender, so a mail server may refuse them."
     hint = "Set EMAIL_FROM to an address that your mail server takes; or BACKUP_NOTIFY to off, for no mails."

@@ -14,7 +14,7 @@ from django.utils.translation import ngettext
 
 from .conf import aware_now
 from .database import Database, memo, reason_of
-from .exceptions import AlreadyRestored, BackupError, Busy, Forbidden, NoSafetyCopy
+from .exceptions import AlreadyRestored, BackupError, Busy, Forbidden, NoSafetyCopy, NoSuchBackup
 from .log import logger
 from .storage import kept, state
 from .tables import Table
@@ -56,7 +56,7 @@ def digest(key: str) -> str:
 
 def copy_to_undo(last: state.LastRestore | None) -> str:
     if last is None:
-        if not memo.has_notes() and (name := state.under_way().get("safety_copy")):
+        if not memo.has_notes() and (name := state.under_way().get("safety_copy")) and _is_there(name):
             raise NoSafetyCopy(
                 _(
                     "It is not known any more which restore was the last one. The safety copy of the newest "
@@ -82,6 +82,8 @@ def copy_to_undo(last: state.LastRestore | None) -> str:
             text += " " + _("The damaged file is kept as %(path)s.") % {"path": last.damaged_file}
         raise NoSafetyCopy(text)
     if last.is_undo:
+        if not _is_there(last.safety_copy):
+            raise AlreadyRestored(_("The last restore was undone already."))
         raise AlreadyRestored(
             _("The last restore was undone already. To take that back, choose the safety copy %(name)s.")
             % {"name": last.safety_copy}
@@ -89,8 +91,24 @@ def copy_to_undo(last: state.LastRestore | None) -> str:
     return last.safety_copy
 
 
+def _is_there(copy: str) -> bool:
+    """Tell whether a safety copy was neither deleted nor pruned meanwhile."""
+    try:
+        kept.find(copy)
+    except NoSuchBackup:
+        return False
+    return True
+
+
 def not_the_last(copy: str) -> AlreadyRestored:
-    """Return the error for an undo of the last restore that names the safety copy of another one."""
+    """Return the error for an undo of the last restore that names the safety copy of another one, if that is there."""
+    if not _is_there(copy):
+        return AlreadyRestored(
+            _(
+                "Meanwhile there was another restore or undo. Nothing was changed. The safety copy that this one would "
+                "bring back is no longer there."
+            )
+        )
     return AlreadyRestored(
         _(
             "Meanwhile there was another restore or undo. Nothing was changed. To go back further all the same, choose "

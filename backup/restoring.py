@@ -31,7 +31,7 @@ from .restore.batches import Report, Spool
 from .restore.build import build
 from .restore.photos import Placing, State
 from .restore.plan import Plan
-from .restore.policy import check_policy, check_removed, lost_in_words, refuse
+from .restore.policy import check_policy, check_removed, keeps_tokens, lost_in_words, refuse
 from .restore.preview import PreviewCollector
 from .restore.records import RecordReader
 from .safety_copy import SafetyCopy, keep_readable, prepared
@@ -147,6 +147,7 @@ def restore(
             reader = RecordReader(
                 archive, as_it_was=options.as_it_was, merged=plan.merged, renamed=plan.renamed
             )
+            kept_tokens = keeps_tokens(plan, database)
             lost = write(plan, database, tables, reader, counter)
             keys = next_keys(plan, database)
             check_removed(plan, lost, most_removed)
@@ -178,7 +179,7 @@ def restore(
                 made=made,
                 checksum=safety_copy.checksum,
                 kept_passwords=not plan.accounts.passwords,
-                kept_tokens=not (plan.accounts.tokens or plan.accounts.tokens_removed),
+                kept_tokens=kept_tokens,
                 damaged_file=rescue.aside if rescue else "",
             )
             carried_out.append(last)

@@ -50,14 +50,16 @@ def in_request() -> Iterator[None]:
 
 
 def mail_to_all(status: Status) -> bool:
-    """Send a change of state to BACKUP_NOTIFY. Returns False if no server took any mail, if the settings name none, or
-    if nobody knows to whom to send it, since the database does not answer."""
+    """Send a change of state to BACKUP_NOTIFY. Returns False if no server took any mail, if the settings name none, if
+    nobody has an address, or if nobody knows to whom to send it, since the database does not answer."""
     try:
         addresses = _addresses()
     except Error as error:
         logger.warning("nobody to send a notice to: %s", type(error).__name__)
         return False
-    return not addresses or (not _sends_nothing() and _mail(addresses, status))
+    if addresses is None:
+        return True
+    return bool(addresses) and not _sends_nothing() and _mail(addresses, status)
 
 
 def post(status: Status) -> bool:
@@ -73,19 +75,26 @@ def ping(suffix: str = "") -> None:
         _ask(urlunsplit(parts._replace(path=parts.path.rstrip("/") + suffix if suffix else parts.path)))
 
 
-def what_mail_lacks() -> str:
-    """Return what the settings lack for mails: "server", as in Baby Buddy without EMAIL_HOST, unless programs are told;
-    "sender", as in Baby Buddy without EMAIL_FROM and EMAIL_HOST_USER; "" if nothing, or if there is nothing to tell.
+def what_mail_lacks(*, asks_database: bool = True) -> str:
+    """Return what mails lack: "server", as in Baby Buddy without EMAIL_HOST, or "recipients", if nobody has an address,
+    unless programs are told; "sender", as in Baby Buddy without EMAIL_FROM and EMAIL_HOST_USER; "" if nothing, or if
+    there is nothing to tell.
 
-    If a setting of ours is wrong, that is told instead.
+    `asks_database`: for recipients; without it, or if it does not answer, there are some. If a setting of ours is
+    wrong, that is told instead.
     """
     try:
         if conf.notify == [OFF] or (conf.schedule == OFF and not conf.locations):
             return ""
+        tells_programs = bool(conf.webhook_url or conf.ping_url)
         if _sends_nothing():
-            return "" if conf.webhook_url or conf.ping_url else "server"
+            return "" if tells_programs else "server"
     except WrongSettings:
         return ""
+    if asks_database and not tells_programs:
+        with suppress(Error):
+            if not _addresses():
+                return "recipients"
     return "" if settings.DEFAULT_FROM_EMAIL else "sender"
 
 
@@ -97,12 +106,13 @@ def _address(name: str) -> str:
         return ""
 
 
-def _addresses() -> list[str]:
+def _addresses() -> list[str] | None:
+    """Return to whom mails are sent; None if nobody wants any."""
     try:
         chosen = conf.notify
     except WrongSettings:
         chosen = []
-    return [] if chosen == [OFF] else chosen or babybuddy.superuser_addresses()
+    return None if chosen == [OFF] else chosen or babybuddy.superuser_addresses()
 
 
 def _mail(addresses: Iterable[str], status: Status) -> bool:

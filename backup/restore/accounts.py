@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
+from functools import partial
+from itertools import chain
 
 from django.contrib.auth import get_user_model
+from django.contrib.auth.hashers import is_password_usable
+from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from .. import babybuddy
@@ -13,6 +17,7 @@ from ..database import MAX_NAMED, Database
 from ..kinds import Plain
 from ..scope import label_of
 from ..tables import Row, Table
+from .collation import weights_of
 from .plan import AccountChanges, Plan
 from .records import RecordReader, Renamed
 
@@ -21,37 +26,46 @@ GROUPS = "auth.group"
 #: Fields of Django's users that say what somebody may do, beside the groups that they are in.
 RIGHTS = ("is_active", "is_staff", "is_superuser", "user_permissions")
 
-#: Key of a group -> its name, and its permissions.
-_Groups = Mapping[Plain, tuple[str, Plain]]
+#: The field of a token that says whose it is.
+_OWNER = babybuddy.SECRET_KEYS[babybuddy.TOKENS]
+
+#: Returns what the database takes each of some names for. It may ignore case and accents.
+_Fold = Callable[[Sequence[str]], Sequence[Plain]]
+#: Key of a group -> its name, what the database takes that for, and its permissions.
+_Groups = Mapping[Plain, tuple[str, Plain, Plain]]
 
 
 def account_changes(plan: Plan, database: Database) -> AccountChanges:
-    """Return the users whose password, rights or token change, of those who have an account before and after, and the
-    users who are added or removed; and the groups that change or are removed."""
+    """Return the users whose name, password, rights or token change, of those who have an account before and after, and
+    the users who are added or removed; and the groups that change or are removed."""
     users = plan.table(label_of(get_user_model()))
-    if users is None:
-        return AccountChanges()
-    name = _place(users, str(getattr(get_user_model(), "USERNAME_FIELD", "username")))
-    fold = _fold(database.folds_texts)
+    if users is None:  # BACKUP_EXCLUDE may name them, but not the tokens
+        names = _names_of_owners(plan, database)
+        tokens, tokens_removed = _tokens(plan, database, names, names, names)
+        return AccountChanges(tokens=tokens, tokens_removed=tokens_removed)
+    name = _place(users, get_user_model().USERNAME_FIELD)
+    fold = _fold(database, users, name)
     current = {row[0]: row for row in _rows_here(database, users)}
     names_here = {key: str(row[name]) for key, row in current.items()}
-    then, added = _counterparts(plan, users, name, current, names_here.values(), fold)
+    people_here = _folded(names_here, fold)
+    then, added = _counterparts(plan, users, name, current, {*people_here.values()}, fold)
     names_then = {key: str(row[name]) for key, row in then.items()}
-    if not plan.mode.clears:
-        names_then = names_here | names_then
+    people_then = _folded(names_then, fold)
+    renamed = _renamed(users, current, then, people_here, people_then)
+    people_then |= {key: people_here[key] for key in renamed}
     if plan.mode.clears:  # a key may belong to another user afterwards
-        by_name = {fold(names_then[key]): row for key, row in then.items()}
-        both = [(row, by_name.get(fold(names_here[key]))) for key, row in current.items()]
+        by_name = {people_then[key]: row for key, row in then.items()}
+        both = [(row, by_name.get(people_here[key])) for key, row in current.items()]
         pairs = [(old, new) for old, new in both if new is not None]
     else:
+        people_then = people_here | people_then
         # Others have the same key only, and are replaced. Who is not in the backup may be in a group that is replaced.
-        same = plan.matched.get(users.label, ())
+        same = {*plan.matched.get(users.label, ()), *renamed}
         pairs = [(row, then.get(key, row)) for key, row in current.items() if key in same or key not in then]
     of_groups = _place(users, "groups") if "groups" in users.names else None
     in_groups = {group for row in current.values() for group in (row[of_groups] if of_groups else ())}
-    groups_here, groups_then = _groups(plan, database, in_groups, fold)
-    group_names = [group for group, _permissions in groups_here.values()]
-    permitted = {fold(group): permissions for group, permissions in groups_then.values()}
+    groups_here, groups_then = _groups(plan, database, in_groups)
+    permitted = {folded: permissions for _group, folded, permissions in groups_then.values()}
 
     def differing(fields: Sequence[str]) -> list[str]:
         places = [_place(users, field) for field in fields if field in users.names]
@@ -63,27 +77,54 @@ def account_changes(plan: Plan, database: Database) -> AccountChanges:
             return []
 
         def names_in(row: Row, groups: _Groups) -> set[Plain]:
-            return {fold(groups[key][0]) if key in groups else key for key in row[of_groups]}
+            return {groups[key][1] if key in groups else key for key in row[of_groups]}
 
         return [
             str(old[name]) for old, new in pairs if names_in(old, groups_here) != names_in(new, groups_then)
         ]
 
-    tokens, tokens_removed = _tokens(plan, database, names_here, names_then)
+    tokens, tokens_removed = _tokens(plan, database, names_here, people_here, people_then, {*renamed})
+    stay = {*people_then.values()}
     return AccountChanges(
+        renamed=sorted((str(old[name]), str(new[name])) for old, new in pairs if old[name] != new[name]),
         passwords=differing(["password"]),
         rights=sorted({*differing(RIGHTS), *in_other_groups()}),
         tokens=tokens,
         tokens_removed=tokens_removed,
         groups=sorted(
             group
-            for group, permissions in groups_here.values()
-            if permitted.get(fold(group), permissions) != permissions
+            for group, folded, permissions in groups_here.values()
+            if permitted.get(folded, permissions) != permissions
         ),
-        groups_removed=_not_among(group_names, permitted, fold),
-        added=added,
-        removed=_not_among(names_here.values(), names_then.values(), fold),
+        groups_removed=sorted(
+            group for group, folded, _permissions in groups_here.values() if folded not in permitted
+        ),
+        added=[other for other in added if other not in {names_then[key] for key in renamed}],
+        removed=sorted(names_here[key] for key, person in people_here.items() if person not in stay),
     )
+
+
+def _renamed(
+    users: Table,
+    current: Mapping[Plain, Row],
+    then: Mapping[Plain, Row],
+    people_here: Mapping[Plain, Plain],
+    people_then: Mapping[Plain, Plain],
+) -> list[Plain]:
+    """Return the keys of the users who have another name then. They are the same people if the password is the same,
+    since each has a salt of its own, and if nobody else has one of the two names."""
+    if "password" not in users.names:
+        return []
+    password, here, there = _place(users, "password"), {*people_here.values()}, {*people_then.values()}
+    return [
+        key
+        for key, row in current.items()
+        if key in then
+        and row[password] == then[key][password]
+        and is_password_usable(str(row[password]))
+        and people_here[key] not in there
+        and people_then[key] not in here
+    ]
 
 
 def passwords_since(reader: RecordReader, database: Database, tables: Sequence[Table]) -> Renamed:
@@ -106,17 +147,37 @@ def passwords_since(reader: RecordReader, database: Database, tables: Sequence[T
     return {(label, "password"): passwords} if passwords else {}
 
 
-def _tokens(
-    plan: Plan, database: Database, names_here: dict[Plain, str], names_then: dict[Plain, str]
-) -> tuple[list[str], list[str]]:
-    """Return the names of the users whose token changes, and of those whose token is removed. `names_…`: key of a user
-    -> name; `names_then` may lack users of other names than those here."""
+def _table_of_tokens(plan: Plan) -> Table | None:
+    """Return the table of the tokens, if a restore touches it."""
     tables = (table for table in [*plan.tables, *plan.emptied] if table.label == babybuddy.TOKENS)
-    table = next(tables, None)
-    owner = babybuddy.SECRET_KEYS[babybuddy.TOKENS]
-    if table is None or owner not in table.names:
+    return next((table for table in tables if _OWNER in table.names), None)
+
+
+def _names_of_owners(plan: Plan, database: Database) -> dict[Plain, str]:
+    """Return key of a user here -> name, if tokens are restored, but no users."""
+    table = _table_of_tokens(plan)
+    if table is None:
+        return {}
+    dump = table.columns[_place(table, _OWNER)].kind.dump
+    users = get_user_model()._base_manager.using(database.connection.alias)
+    return {dump(key): str(name) for key, name in users.values_list("pk", get_user_model().USERNAME_FIELD)}
+
+
+def _tokens(
+    plan: Plan,
+    database: Database,
+    names_here: Mapping[Plain, str],
+    people_here: Mapping[Plain, Plain],
+    people_then: Mapping[Plain, Plain],
+    replaced: Set[Plain] = frozenset(),
+) -> tuple[list[str], list[str]]:
+    """Return the names of the users whose token changes, and of those whose token is removed. `names_here`: key of a
+    user -> name; `people_…`: what the database takes that for. `people_then` may lack users who are not here.
+    `replaced`: the keys of users whose token only stays if it is in the backup, too."""
+    table = _table_of_tokens(plan)
+    if table is None:
         return [], []
-    user = _place(table, owner)
+    user = _place(table, _OWNER)
     current: dict[Plain, Plain] = {row[user]: row[0] for row in _rows_here(database, table)}
     then: dict[Plain, Plain] = {}
     if not plan.mode.clears:
@@ -124,87 +185,91 @@ def _tokens(
         then = {
             owner: key
             for owner, key in current.items()
-            if key not in displaced and names_then.get(owner) == names_here.get(owner)
+            if key not in displaced
+            and owner not in replaced
+            and people_then.get(owner) == people_here.get(owner)
         }
     owners = {key: owner for owner, key in then.items()}
-    for row in _rows_then(plan, table):
+    for row in chain.from_iterable(_rows_then(plan, table)):
         then.pop(owners.pop(row[0], None), None)
-        if row[user] in names_then:
+        if row[user] in people_then:
             owners.pop(then.get(row[user]), None)
             then[row[user]], owners[row[0]] = row[0], row[user]
-    by_name = {names_here.get(owner): key for owner, key in current.items()}
-    by_name_then = {names_then.get(owner): key for owner, key in then.items()}
-    both = {*names_here.values()} & {*names_then.values()}
-    differing = sorted(name for name in both if by_name.get(name) != by_name_then.get(name))
+    by_person = {people_here.get(owner): key for owner, key in current.items()}
+    by_person_then = {people_then.get(owner): key for owner, key in then.items()}
+    stay = {*people_then.values()}
+    differing = sorted(
+        (names_here[key], person)
+        for key, person in people_here.items()
+        if person in stay and by_person.get(person) != by_person_then.get(person)
+    )
     return (
-        [name for name in differing if name in by_name_then],
-        [name for name in differing if name not in by_name_then],
+        [name for name, person in differing if person in by_person_then],
+        [name for name, person in differing if person not in by_person_then],
     )
 
 
-def _groups(
-    plan: Plan, database: Database, keys: Set[Plain], fold: Callable[[str], str]
-) -> tuple[_Groups, _Groups]:
+def _groups(plan: Plan, database: Database, keys: Set[Plain]) -> tuple[_Groups, _Groups]:
     """Return the groups that are here, and those that are here after the restore, as far as these have the name or the
     key of one here, or one of the `keys`."""
     table = plan.table(GROUPS)
     if table is None:
         return {}, {}
     name, permissions = _place(table, "name"), _place(table, "permissions")
-    current = {row[0]: row for row in _rows_here(database, table)}
-    names = [str(row[name]) for row in current.values()]
-    counterparts, _others = _counterparts(plan, table, name, {*current, *keys}, names, fold)
-    here, then = (
-        {key: (str(row[name]), row[permissions]) for key, row in rows.items()}
-        for rows in (current, counterparts)
-    )
+    fold = _fold(database, table, name)
+
+    def groups(rows: Mapping[Plain, Row]) -> dict[Plain, tuple[str, Plain, Plain]]:
+        folded = _folded({key: str(row[name]) for key, row in rows.items()}, fold)
+        return {key: (str(row[name]), folded[key], row[permissions]) for key, row in rows.items()}
+
+    here = groups({row[0]: row for row in _rows_here(database, table)})
+    names = {folded for _name, folded, _permissions in here.values()}
+    counterparts, _others = _counterparts(plan, table, name, {*here, *keys}, names, fold)
+    then = groups(counterparts)
     return here, then if plan.mode.clears else here | then
 
 
 def _counterparts(
-    plan: Plan,
-    table: Table,
-    name: int,
-    keys: Collection[Plain],
-    names: Iterable[str],
-    fold: Callable[[str], str],
+    plan: Plan, table: Table, name: int, keys: Collection[Plain], names: Set[Plain], fold: _Fold
 ) -> tuple[dict[Plain, Row], list[str]]:
     """Return the rows after the restore that have one of the keys or names, by key, and the first of all other names,
-    sorted: one more than is said. `name`: the position of the name.
+    sorted: one more than is said. `name`: the position of the name. `names`: as `fold` returns them.
 
     No more is held in memory: a small file may have any number of rows. Of those with the same name, which the database
     refuses, the last one is returned.
     """
-    names = {*map(fold, names)}
     by_key: dict[Plain, Row] = {}
-    by_name: dict[str, Row] = {}
+    by_name: dict[Plain, Row] = {}
     others: list[str] = []
-    for row in _rows_then(plan, table):
-        text = str(row[name])
-        if row[0] in keys:
-            by_key[row[0]] = row
-        if (folded := fold(text)) in names:
-            by_name[folded] = row
-        elif len(others) <= MAX_NAMED or text < others[-1]:
-            insort(others, text)
-            del others[MAX_NAMED + 1 :]
+    for rows in _rows_then(plan, table):
+        texts = [str(row[name]) for row in rows]
+        for row, text, folded in zip(rows, texts, fold(texts), strict=True):
+            if row[0] in keys:
+                by_key[row[0]] = row
+            if folded in names:
+                by_name[folded] = row
+            elif len(others) <= MAX_NAMED or text < others[-1]:
+                insort(others, text)
+                del others[MAX_NAMED + 1 :]
     return {row[0]: row for row in [*by_name.values(), *by_key.values()]}, others
 
 
-def _fold(folds: bool) -> Callable[[str], str]:
-    """Return what makes names equal that are the same for the database. `folds`: whether it ignores case."""
-    return str.casefold if folds else str
+def _fold(database: Database, table: Table, name: int) -> _Fold:
+    """Return what makes names equal that are the same for the database. `name`: the position of the column."""
+    collation = database.collation(table, table.columns[name])
+    return partial(weights_of, database, collation) if collation else list
 
 
-def _not_among(names: Iterable[str], others: Iterable[str], fold: Callable[[str], str]) -> list[str]:
-    """Return the names that are not among the others. `fold`: see `_fold`."""
-    known = {fold(name) for name in others}
-    return sorted(name for name in names if fold(name) not in known)
+def _folded(names: Mapping[Plain, str], fold: _Fold) -> dict[Plain, Plain]:
+    return dict(zip(names, fold([*names.values()]), strict=True))
 
 
 def in_words(changes: AccountChanges) -> list[str]:
     """Return the changes as warnings."""
-    lines = []
+    lines = [
+        _("The user %(user)s is then called %(name)s, as in the backup.") % {"user": user, "name": name}
+        for user, name in changes.renamed[:MAX_NAMED]
+    ]
     if names := changes.passwords:
         text = ngettext(
             "The password of %(users)s becomes the one in the backup.",
@@ -278,6 +343,6 @@ def _rows_here(database: Database, table: Table) -> Iterator[Row]:
         yield from zip(*batch, strict=True)
 
 
-def _rows_then(plan: Plan, table: Table) -> Iterator[Row]:
+def _rows_then(plan: Plan, table: Table) -> Iterator[list[Row]]:
     for rows in plan.rows(table):
-        yield from plan.key_map.remap(table, rows)
+        yield plan.key_map.remap(table, rows)

@@ -65,10 +65,11 @@ def build(
     metadata = reader.archive.metadata
     mode = options.mode
     members = _check_members(metadata, tables, excluded, leave_out=options.leave_out)
-    if mode.clears and not superuser and tokens_stay(reader.quiet(), database, tables, options):
-        tables = [table for table in tables if table.label != babybuddy.TOKENS]
     chosen = [table for table in tables if part_of(table.label) in options.parts]
-    staying = [table for table in tables if table not in chosen]
+    if not superuser and tokens_stay(reader.quiet(), database, chosen, options):
+        chosen = [table for table in chosen if table.label != babybuddy.TOKENS]
+    # What an undo leaves refers to rows whose keys come back.
+    staying = [] if options.undoes else [table for table in tables if table not in chosen]
     if metadata.instance not in ("", site) and not options.as_it_was:
         members.append(
             _(

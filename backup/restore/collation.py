@@ -139,7 +139,7 @@ def _alike(database: Database, table: Table, rows: Rows) -> Iterator[tuple[tuple
             for place in group:
                 values = [row[place] for row in batch]
                 columns.append(
-                    _weights(database, collations[place], values) if place in collations else values
+                    weights_of(database, collations[place], values) if place in collations else values
                 )
             for row, weights in zip(batch, zip(*columns, strict=True), strict=True):
                 if None in weights:
@@ -149,8 +149,8 @@ def _alike(database: Database, table: Table, rows: Rows) -> Iterator[tuple[tuple
                     yield group, first, row, next(iter(collations.values()))
 
 
-def _weights(database: Database, collation: str, texts: Sequence[Plain]) -> list[Plain]:
-    """Return the weight of each text. The database computes that of equal texts once."""
+def weights_of(database: Database, collation: str, texts: Sequence[Plain]) -> list[Plain]:
+    """Return the weight of each text, see `Database.weights`. The database computes that of equal texts once."""
     distinct = [*dict.fromkeys(texts)]
     weights = dict(zip(distinct, database.weights(collation, distinct), strict=True))
     return [weights[text] for text in texts]

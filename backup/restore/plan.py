@@ -60,9 +60,11 @@ class PhotoChanges:
 
 @dataclass(frozen=True)
 class AccountChanges:
-    """The names of the users whose password, rights or API token a restore changes, whose token it removes, of those
-    whom it adds or removes, and of the groups whose permissions it changes, or that it removes: see `accounts`."""
+    """The names of the users whose name (with the other one), password, rights or API token a restore changes, whose
+    token it removes, of those whom it adds or removes, and of the groups whose permissions it changes, or that it
+    removes: see `accounts`."""
 
+    renamed: Sequence[tuple[str, str]] = ()
     passwords: Sequence[str] = ()
     rights: Sequence[str] = ()
     tokens: Sequence[str] = ()

@@ -209,7 +209,7 @@ def _changes_accounts(plan: Plan, database: Database) -> bool:
 def tokens_stay(
     reader: RecordReader, database: Database, tables: Sequence[Table], options: RestoreOptions
 ) -> bool:
-    """Tell whether all API tokens stay as they are, if somebody who is no superuser clears existing data.
+    """Tell whether all API tokens stay as they are, if somebody restores these tables who is no superuser.
 
     They may not cut off the apps and scripts of others, nor could they bring the tokens back that they removed. If the
     backup has one that is not here, which they may not restore, the plan has them all, and is refused. An undo leaves
@@ -217,15 +217,40 @@ def tokens_stay(
     """
     if options.undoes:
         return options.left_tokens
-    table = next((table for table in tables if table.label == babybuddy.TOKENS), None)
-    if table is None or table.label not in reader.archive.metadata.models:
+    by_label = {table.label: table for table in tables if table.label in reader.archive.metadata.models}
+    table, users = by_label.get(babybuddy.TOKENS), by_label.get(label_of(get_user_model()))
+    if table is None:
         return True
-    by_use = babybuddy.accounts()[table.label].by_use
+    user = 1 + table.names.index(babybuddy.SECRET_KEYS[table.label])
+    #: Key of a user in the backup -> of the users here who have these of the tokens. Of all others there may be many.
+    owners: dict[Plain, set[Plain]] = {}
     for rows in reader.rows(table):
         here = database.rows_by_key(table, [row[0] for row in rows])
-        if any(row[0] not in here or _differs(database, table, row, by_use) for row in rows):
+        for row in rows:
+            if row[0] not in here:
+                return False
+            owners.setdefault(row[user], set()).add(here[row[0]][user])
+    same = {key: key for key in owners}
+    if users is not None:
+        name = 1 + users.names.index(get_user_model().USERNAME_FIELD)
+        for rows in reader.rows(users):
+            rows = [row for row in rows if row[0] in owners]
+            for row, keys in zip(rows, database.matches(users, [name], rows), strict=True):
+                same[row[0]] = keys[0] if keys else None
+    return all(keys == {same[key]} for key, keys in owners.items())
+
+
+def keeps_tokens(plan: Plan, database: Database) -> bool:
+    """Tell whether a plan leaves all API tokens as they are."""
+    table = next((t for t in [*plan.tables, *plan.emptied] if t.label == babybuddy.TOKENS), None)
+    if table is None:
+        return True
+    unchanged = 0
+    for batch in plan.batches(database, table) if table in plan.tables else ():
+        if batch.added or batch.replaced or batch.changed:
             return False
-    return True
+        unchanged += batch.unchanged
+    return not plan.mode.clears or database.count(table) == unchanged
 
 
 def _differs(database: Database, table: Table, row: Row, by_use: frozenset[str]) -> bool:

@@ -8,6 +8,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from functools import partial
+from itertools import chain
 
 import pytest
 from babybuddy.models import Settings
@@ -873,6 +874,46 @@ def test_undo_by_staff_leaves_tokens_as_they_are_by_now(family):
     restore(file, clear=True, parts=[Part.ENTRIES])
     with pytest.raises(Forbidden):
         services.undo_restore(safety_copy=copy, user=family.staff)
+
+
+@pytest.mark.parametrize("clear", [True, False])
+@pytest.mark.parametrize("name", ["admin", "staff"])
+def test_undo_by_staff_where_a_file_has_another_date_of_a_token(family, name, clear):
+    """No file of a staff user changes a token. One of a superuser does; then the undo brings back what was there."""
+    before = snapshot()
+
+    def change(records):
+        records["authtoken.token"][0]["fields"]["created"] = "2001-01-01T00:00:00Z"
+
+    restore(rewritten(take(), change), clear=clear, user=getattr(family, name))
+    assert Token.objects.filter(created__year=2001).exists() == (name == "admin")
+    services.undo_restore(user=family.staff)
+    assert not differences(before, snapshot())
+
+
+@pytest.mark.parametrize("clear", [True, False])
+def test_a_restore_by_staff_of_users_under_other_keys(family, clear):
+    """The tokens stay with them, one that the backup lacks and one that it has, and they keep their keys."""
+    Token.objects.get_or_create(user=family.inactive)
+    joe, nanny = User.objects.get(username="joe").pk, family.inactive.pk
+    before, others = snapshot(), {joe: nanny, nanny: joe + 1000}
+
+    def change(records):
+        for record in records["auth.user"]:
+            record["pk"] = others.get(record["pk"], record["pk"])
+        records["auth.user"].sort(key=lambda record: record["pk"])
+        for record in chain.from_iterable(records.values()):
+            if (user := record["fields"].get("user")) in others:
+                record["fields"]["user"] = others[user]
+        tokens = records["authtoken.token"]
+        tokens[:] = [record for record in tokens if record["fields"]["user"] != joe + 1000]
+
+    file = rewritten(take(), change)
+    assert inspect(file, clear=clear, user=family.staff).refusal is None
+    enter("since")
+    restore(file, clear=clear, user=family.staff)
+    core.Note.objects.filter(note="since").delete()
+    assert not differences(before, snapshot())
 
 
 def test_a_token_that_is_left_out_takes_no_others_with_it(family):

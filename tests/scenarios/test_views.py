@@ -917,6 +917,7 @@ def test_a_page_from_before_another_restore_undoes_nothing(browser, family, wher
         response = browser.post(url("undo"), fields)
     assert response.status_code == 409
     assert fields["safety_copy"] in response.content.decode()
+    assert "start again" not in response.content.decode()
     assert not differences(present, snapshot())
     if meanwhile == "restore":
         answer = script(family.admin).post(
@@ -925,6 +926,12 @@ def test_a_page_from_before_another_restore_undoes_nothing(browser, family, wher
         assert error_of(answer)["code"] == "already_restored"
         answer = script(family.admin).post(url("undo"), {"safety_copy": fields["safety_copy"]})
         assert answer.status_code == 200, "on purpose"
+    else:
+        kept.delete(fields["safety_copy"])
+        with freeze_time(dt.datetime.now(dt.timezone.utc) + last_restore.SENT_AGAIN):
+            response = browser.post(url("undo"), fields)
+        assert "no longer there" in response.content.decode()
+        assert fields["safety_copy"] not in response.content.decode()
 
 
 def test_an_undo_is_taken_back_from_its_page(browser):

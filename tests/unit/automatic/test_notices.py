@@ -16,6 +16,7 @@ from aiosmtpd.controller import Controller
 from core import models as core
 from django.contrib.auth.models import User
 from django.core import mail
+from django.core.checks import run_checks
 from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test import Client
@@ -137,6 +138,20 @@ def test_people_are_told_once_there_is_a_mail_server(nightly, mails, failing, se
     failing()
     assert [to for to, _text in mails] == [["admin@example.com"]]
     assert "No space left on device." not in capsys.readouterr().out
+
+
+def test_superusers_are_told_once_one_has_an_address(nightly, mails, failing):
+    User.objects.update(email="")
+    failing()
+    client = Client()
+    client.force_login(nightly.admin)
+    assert "has an e-mail address" in client.get(reverse("backup:index")).content.decode()
+    (warning,) = (w for w in run_checks(include_deployment_checks=True) if w.id == "backup.W018")
+    assert "address" in warning.msg
+    User.objects.filter(username="admin").update(email="admin@example.com")
+    assert "has an e-mail address" not in client.get(reverse("backup:index")).content.decode()
+    failing()
+    assert [to for to, _text in mails] == [["admin@example.com"]]
 
 
 def test_mails_without_a_sender(nightly, mails, failing, settings):
