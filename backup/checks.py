@@ -150,9 +150,10 @@ def check_encryption(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> 
 def check_locations(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Check the addresses of locations, without connecting to them. Messages contain no address."""
     messages: list[CheckMessage] = []
+    known: list[tuple[object, str]] = []
     for place in _locations():
         try:
-            folder = place.folder
+            folder, target = place.folder, place.target
         except LocationFailed as error:
             hint = "README.md, section “Copies elsewhere”, says how addresses are written. No copies go there yet."
             messages.append(Warning(error.message, hint=hint, id="backup.W014"))
@@ -161,7 +162,37 @@ def check_locations(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> l
             message = f"Copies in location “{place.name}” would lie under {name}, where everybody can download them."
             hint = "Let BACKUP_LOCATIONS name a folder that no web server shows."
             messages.append(Error(message, hint=hint, id="backup.E009"))
+        if folder and _shares_disk_with_root(folder):
+            message = f"Location “{place.name}” and BACKUP_ROOT are one in the other, on the same disk."
+            hint = "What destroys one destroys both: name a folder on another disk, or mount that."
+            messages.append(Warning(message, hint=hint, id="backup.W020"))
+        if same := next((name for other, name in known if other == target), ""):
+            message = (
+                f"Locations “{same}” and “{place.name}” are the same place, so there is one copy, not two."
+            )
+            hint = "Let BACKUP_LOCATIONS name each place once."
+            messages.append(Warning(message, hint=hint, id="backup.W019"))
+        known.append((target, place.name))
     return messages
+
+
+def _shares_disk_with_root(folder: Path) -> bool:
+    """Tell whether a folder is in BACKUP_ROOT, or that in it, and no other disk is mounted on the way."""
+    if "backups" in settings.STORAGES:
+        return False
+    try:
+        root, folder = conf.root.resolve(), folder.resolve()
+    except WrongSettings:
+        return False  # W013 says so.
+    is_nested = folder.is_relative_to(root) or root.is_relative_to(folder)
+    return is_nested and _disk(folder) == _disk(root)
+
+
+def _disk(folder: Path) -> int:
+    """Return the number of the disk on which a folder is, or would be made."""
+    while not os.path.exists(folder):
+        folder = folder.parent
+    return folder.stat().st_dev
 
 
 @register(Tags.security, deploy=True)

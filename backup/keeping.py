@@ -45,7 +45,7 @@ class Keeping:
         self.lacking = 0
         #: How many were more than BACKUP_MAX_PHOTOS allows.
         self.beyond = 0
-        #: How many were stored anew, since they were damaged.
+        #: How many were stored anew while damaged ones are mended.
         self.mended = 0
 
     def begin(self, key: Key | None) -> None:
@@ -81,13 +81,12 @@ class Keeping:
 
     def _is_there(self, photo: Photo) -> bool:
         """Tell whether a photo is stored, and will still be when the backup is complete."""
-        if not self._photos.has(photo, self._key):
-            return False
+        is_there = self._photos.has(photo, self._key)
         if self._mends:
-            is_good = is_whole(self._photos, photo, self._key)
-            self.mended += not is_good
-            return is_good
-        return photo.sha256 in self._named or self._photos.is_young(photo, self._key)
+            is_there = is_there and is_whole(self._photos, photo, self._key)
+            self.mended += not is_there
+            return is_there
+        return is_there and (photo.sha256 in self._named or self._photos.is_young(photo, self._key))
 
 
 def _free() -> int | None:

@@ -137,6 +137,11 @@ def stored_name(sha256: str, key: Key | None) -> str:
     return f"{hmac.new(secret, bytes.fromhex(sha256), 'sha256').hexdigest()}_{key.id}.zip"
 
 
+def may_hold(size: int, photo: Photo, key: Key | None) -> bool:
+    """Tell whether a file of this size (bytes) may be that in which a photo is stored: one that was cut off is not."""
+    return photo.size <= size <= photo.size + (_AROUND if key else 0)
+
+
 def read_stored(file: BinaryIO, photo: Photo, key: Key | None) -> Iterator[bytes]:
     """Yield the photo in a file that `stored_name` names. Raises what `PhotoSource.blocks` does."""
     if key is not None:

@@ -253,7 +253,6 @@ class Archive:
         if info is not None:
             self._check_entry(info)
         encryption.check_available()
-        key_id = encryption.key_id_in(self._zip.comment) or encryption.key_id_in(self._readme_of(members))
         opens = partial(self._opens, info)
         if keys.given and opens(keys.given):
             return keys.given
@@ -262,6 +261,8 @@ class Archive:
             if opens(key):
                 return key
             tried.append(key)
+        # Only now: README.txt may be damaged, and whoever has the key does not need it.
+        key_id = encryption.key_id_in(self._zip.comment) or encryption.key_id_in(self._readme_of(members))
         if fitting := next((key for key in tried if key.id == key_id), None):
             if self._lenient:
                 return fitting

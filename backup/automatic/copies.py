@@ -1,5 +1,5 @@
 """Copies kept backups to the locations. A visit to a location sends the backups that are missing there, reads back what
-it sent, and only then removes the copies that BACKUP_KEEP does not keep.
+it sent, and only then removes the copies that BACKUP_KEEP does not keep; before that only if there is no room.
 
 Each location is visited in a thread of its own, so that one that is down delays no other, and each has its own count of
 tries. No process waits for the next try: when it is due, `automatic.look` starts one after a request. Longer than most
@@ -31,6 +31,7 @@ from ..exceptions import (
     CannotRead,
     Denied,
     EncryptionUnavailable,
+    Full,
     InvalidBackup,
     KeyNeeded,
     LocationFailed,
@@ -192,7 +193,11 @@ class _Visit:
         photos.complete(self._copies, [backup for backup in self._work.wanted if backup not in lacking])
         for backup in lacking:
             try:
-                self._send(location, backup, key, photos)
+                try:
+                    self._send(location, backup, key, photos)
+                except Full:
+                    self._tidy(location, photos, backup)
+                    self._send(location, backup, key, photos)
             except NoSuchBackup:
                 pass  # it was deleted from BACKUP_ROOT meanwhile
             except InvalidBackup as error:
@@ -203,10 +208,8 @@ class _Visit:
             noted = {name.identity: self._facts(name) for name in map(parse, self._copies)}
             denied = self._notes.update(noted, _identities(self._unread))
             self._denied += denied
-            if not (denied or self._gone or self._may_have_shrunk):
-                self._tidy(location)
-                if not self._work.halted and self._unread <= self._copies.keys():
-                    photos.tidy(self._copies)
+            if not denied:
+                self._tidy(location, photos)
 
     # -- which copies there are ---
 
@@ -387,13 +390,33 @@ class _Visit:
 
     # -- removing ---
 
-    def _tidy(self, location: locations.Location) -> None:
-        """Remove the copies that BACKUP_KEEP does not keep."""
+    def _tidy(
+        self, location: locations.Location, photos: PhotoCopies, coming: StoredBackup | None = None
+    ) -> None:
+        """Remove the copies that BACKUP_KEEP does not keep, and the photos that only these name.
+
+        `coming`: a backup for which there is no room. It counts as if it were there, but for its sake nothing goes that
+        would stay without it whatever BACKUP_KEEP says, such as the newest.
+        """
+        if self._notes is None or self._gone or self._may_have_shrunk:
+            return
+        self._remove_copies(location, coming)
+        if not self._work.halted and self._unread <= self._copies.keys():
+            photos.tidy(self._copies)
+
+    def _remove_copies(self, location: locations.Location, coming: StoredBackup | None) -> None:
         backups = {name.identity: self._known_as(name, location) for name in map(parse, self._copies)}
         pinned = _identities(text for text, said in self.said.items() if said.get("pinned"))
-        verdicts = retention_of([*backups.values()], self._work.site, self._work.halted)
-        goes = [verdict.backup for verdict in verdicts if not verdict.stays]
-        needed, stay = guard.needed_by(goes), [verdict.backup for verdict in verdicts if verdict.stays]
+        site, halted = self._work.site, self._work.halted
+        with_it = {**backups, coming.identity: coming} if coming else backups
+        bound = {v.backup.identity for v in retention_of([*backups.values()], site, halted, {}) if v.stays}
+        goes: list[StoredBackup] = []
+        stay: list[StoredBackup] = []
+        for verdict in retention_of([*with_it.values()], site, halted):
+            backup = verdict.backup
+            is_bound = backup.identity in bound or backup is coming
+            (stay if verdict.stays or is_bound else goes).append(backup)
+        needed = guard.needed_by(goes)
         # Last of all those that others are compared with, and only if these go, too.
         for backup in sorted(goes, key=lambda backup: backup.identity in needed):
             is_needed = backup.identity in guard.needed_by(stay)

@@ -15,8 +15,8 @@ from ..conf import conf
 from ..dump import MOST_WARNINGS
 from ..options import Place
 from ..presentation import names
-from ..presentation.kept import entered_in
-from ..proof import Verdict
+from ..presentation.kept import entered_in, read_before
+from ..proof import Proof, Verdict
 from ..storage.content import Content
 from ..storage.elsewhere import Seen, State
 from ..storage.kept import StoredBackup
@@ -37,20 +37,21 @@ def ok(last: StoredBackup | None) -> str:
     """Return what is known about the last backup; "" if there is none."""
     if last is None:
         return ""
-    proof, records = last.proof or {}, entered_in(last)
-    if proof.get("verdict") == Verdict.PROVED.value:
-        dates = {"date": _date(last.created), "proved": _day(dt.datetime.fromisoformat(proof["at"]))}
-        if proof.get("photos"):
-            what = names.records_and_photos(records, proof["photos"])
+    proof, records = Proof.from_json(last.proof) if last.proof else None, entered_in(last)
+    if proof is not None and proof.verdict is Verdict.PROVED:
+        dates = {"date": _date(last.created), "proved": _day(dt.datetime.fromisoformat(proof.at))}
+        if photos := proof.photos - proof.photos_known:
+            what = names.records_and_photos(records, photos)
             text = _(
                 "The last automatic backup (%(date)s) was proved on %(proved)s: all %(what)s came back identical."
-            )
-            return text % {**dates, "what": what}
-        return ngettext(
-            "The last automatic backup (%(date)s) was proved on %(proved)s: its %(n)s record came back identical.",
-            "The last automatic backup (%(date)s) was proved on %(proved)s: all %(n)s records came back identical.",
-            records,
-        ) % {**dates, "n": names.grouped(records)}
+            ) % {**dates, "what": what}
+        else:
+            text = ngettext(
+                "The last automatic backup (%(date)s) was proved on %(proved)s: its %(n)s record came back identical.",
+                "The last automatic backup (%(date)s) was proved on %(proved)s: all %(n)s records came back identical.",
+                records,
+            ) % {**dates, "n": names.grouped(records)}
+        return " ".join(filter(None, [text, read_before(proof)]))
     return ngettext(
         "The last automatic backup (%(date)s) holds %(n)s record.",
         "The last automatic backup (%(date)s) holds %(n)s records.",

@@ -161,7 +161,7 @@ class PhotoCopies:
         except (InvalidBackup, NoSuchBackup, CannotRead):
             return
         with suppress(CannotDelete):
-            for name in sorted(self._there - named.files):
+            for name in sorted(self._there - named.files - self._needed):
                 if name.partition("_")[2].removesuffix(".zip") not in named.locked:
                     self._location.delete(f"{PHOTOS}/{name}")
                     self._there.discard(name)

@@ -10,7 +10,7 @@ import enum
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -306,11 +306,14 @@ def retention() -> list[Verdict]:
     return retention_of(in_backup_root(backups), site_id(), halted(backups))
 
 
-def retention_of(backups: Sequence[StoredBackup], site: str, halted: str) -> list[Verdict]:
-    """Return what BACKUP_KEEP says about these backups now. `site`, `halted`: see `retention.verdicts`."""
+def retention_of(
+    backups: Sequence[StoredBackup], site: str, halted: str, rules: Mapping[str, int | None] | None = None
+) -> list[Verdict]:
+    """Return what BACKUP_KEEP, or other rules, say about these backups now. `site`, `halted`: see
+    `retention.verdicts`."""
     return verdicts(
         backups,
-        keep_rules(conf.keep),
+        keep_rules(conf.keep) if rules is None else rules,
         site=site,
         zone=babybuddy.user_timezone(None),
         now=aware_now(),

@@ -127,14 +127,27 @@ def _proof(backup: StoredBackup) -> str:
             "reason": proof.reason,
         }
     records = entered_in(backup)
-    if proof.photos:
-        what = records_and_photos(records, proof.photos)
-        return _("Proved on %(date)s: all %(what)s came back identical.") % {"date": date, "what": what}
+    if photos := proof.photos - proof.photos_known:
+        what = records_and_photos(records, photos)
+        text = _("Proved on %(date)s: all %(what)s came back identical.") % {"date": date, "what": what}
+    else:
+        text = ngettext(
+            "Proved on %(date)s: its %(n)s record came back identical.",
+            "Proved on %(date)s: all %(n)s records came back identical.",
+            records,
+        ) % {"date": date, "n": grouped(records)}
+    return " ".join(filter(None, [text, read_before(proof)]))
+
+
+def read_before(proof: Proof) -> str:
+    """Return "309 more photos did so in the week before.", of those that a proof need not read; "" if it read all."""
+    if not proof.photos_known:
+        return ""
     return ngettext(
-        "Proved on %(date)s: its %(n)s record came back identical.",
-        "Proved on %(date)s: all %(n)s records came back identical.",
-        records,
-    ) % {"date": date, "n": grouped(records)}
+        "%(n)s more photo did so in the week before.",
+        "%(n)s more photos did so in the week before.",
+        proof.photos_known,
+    ) % {"n": grouped(proof.photos_known)}
 
 
 def _since(backup: StoredBackup, now: Mapping[str, int]) -> tuple[str, ...]:

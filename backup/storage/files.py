@@ -167,10 +167,11 @@ def sites_among(folders: list[str]) -> list[str]:
 
 
 def local_path(name: str, site: str = "") -> str:
-    """Return the path of a file; "" if the storage is no folder of this machine. `site`: see `path_of`."""
+    """Return the path of a file; "" if the storage is no mere folder of this machine. `site`: see `path_of`."""
     with storage_errors():
         place = storage()
-        return place.path(path_of(name, site)) if isinstance(place, FileSystemStorage) else ""
+        # What a class of somebody's own writes into a file may be something else than its content.
+        return place.path(path_of(name, site)) if type(place) is FileSystemStorage else ""
 
 
 def put(name: str, file: File[bytes], *, is_one_of_many: bool = False, seconds: float | None = None) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import os
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
@@ -21,7 +22,16 @@ from django.core.files import File
 from django.utils.translation import gettext as _
 
 from ..archive import Key, Photo, PhotoSource, photos_beside, with_photos
-from ..archive.photos import BLOCK, DAMAGE, IN_MEMORY, link, read_stored, stored_name, write_encrypted
+from ..archive.photos import (
+    BLOCK,
+    DAMAGE,
+    IN_MEMORY,
+    link,
+    may_hold,
+    read_stored,
+    stored_name,
+    write_encrypted,
+)
 from ..conf import aware_now
 from ..exceptions import (
     BackupError,
@@ -125,8 +135,15 @@ class ReadPhotos:
         return {*self._place.names(PHOTOS)}
 
     def has(self, photo: Photo, key: Key | None) -> bool:
-        """Tell whether a photo is there. Raises `StorageFailed`."""
+        """Tell whether a photo is there; on this machine, also that its file was not cut off, by a full disk say.
+        Raises `StorageFailed`."""
         name = stored_name(photo.sha256, key)
+        if path := self._path(name):
+            with files.storage_errors():
+                try:
+                    return may_hold(os.stat(path).st_size, photo, key)
+                except FileNotFoundError:
+                    return False
         try:
             return name in self.names
         except CannotList:
@@ -148,12 +165,15 @@ class ReadPhotos:
     def bring(self, photo: Photo, key: Key | None, folder: Path) -> None:
         """Put the stored file of a photo into a folder: see `archive.photos.PhotoSource`."""
         name = stored_name(photo.sha256, key)
-        path = self._place.path(f"{PHOTOS}/{name}") if isinstance(self._place, Local) else ""
-        if path:
+        if path := self._path(name):
             link(Path(path), folder / name)
             return
         with self._place.fetch(f"{PHOTOS}/{name}") as file, (folder / name).open("wb") as copy:
             shutil.copyfileobj(file, copy)
+
+    def _path(self, name: str) -> str:
+        """Return the path of a file on this machine; "" if it is elsewhere."""
+        return self._place.path(f"{PHOTOS}/{name}") if isinstance(self._place, Local) else ""
 
 
 class Photos(ReadPhotos):

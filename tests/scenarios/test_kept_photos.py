@@ -23,6 +23,7 @@ from backup.automatic import run as automatic
 from backup.conf import conf
 from backup.exceptions import CannotList, CannotRead, InvalidBackup, KeyNeeded, Slow, StorageFailed
 from backup.options import RestoreMode, RestoreOptions
+from backup.presentation.kept import kept_in_words
 from backup.proof import Verdict
 from backup.restore import photos as placing
 from backup.storage import elsewhere, kept, keys, locations
@@ -474,6 +475,7 @@ def test_what_is_previewed_on_the_page_comes_back_with_its_photos(pictured, admi
     lose_media()
     preview = script(admin).post(reverse("backup:restore"), {"kept": stored.name}).json()
     assert preview["photos"]["added"] == 4
+    assert "media" not in preview["metadata"], "it may be long"
     result = script(admin).post(reverse("backup:confirm"), {"upload": preview["upload"]}).json()
     assert result["photos"] == 4
     assert files() == pictured
@@ -609,6 +611,16 @@ def test_a_damaged_photo_is_named(pictured, key):
         restored(stored.name)
 
 
+def test_a_photo_that_was_cut_off_is_stored_again(pictured, key, long_ago):
+    services.keep_backup()
+    for path in store().values():
+        os.truncate(path, 1)
+    stored = services.keep_backup()
+    lose_media()
+    restored(stored.name)
+    assert files() == pictured
+
+
 @pytest.mark.parametrize("is_here", [True, False])
 def test_photos_that_are_here_come_back_though_nobody_knows_where_copies_are(pictured, settings, is_here):
     name = services.keep_backup().name
@@ -703,11 +715,11 @@ def test_a_download_with_photos_is_proved(pictured):
     assert (proof.verdict, proof.reason, proof.photos) == (Verdict.PROVED, "", 4)
 
 
-@pytest.mark.parametrize("fault", ["damaged", "gone"])
+@pytest.mark.parametrize("fault", ["damaged", "gone", "cut off"])
 def test_a_photo_that_is_not_what_it_was_fails_the_proof(pictured, key, fault):
     stored = services.keep_backup()
     path = next(iter(store().values()))
-    flip(path) if fault == "damaged" else path.unlink()
+    flip(path) if fault == "damaged" else path.unlink() if fault == "gone" else os.truncate(path, 1)
     proof = services.prove_kept(stored.name)
     assert proof.verdict is Verdict.FAILED
     assert any(name in proof.reason for name in pictured)
@@ -730,6 +742,8 @@ def test_what_was_read_lately_is_not_read_again(pictured, long_ago, proving):
     made = automatic.run(now=True).backup
     proof = kept.find(made.name).proof
     assert (proof["verdict"], proof["photos"], proof["photos_known"]) == ("proved", 4, 3)
+    for text in (status.status().message, kept_in_words([kept.find(made.name)], {})[0].proof):
+        assert "and 1 photo came back identical. 3 more photos did so in the week before." in text
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from django.core import checks
 from django.db import models
 from django.test.utils import isolate_apps
 
-from backup import menu
+from backup import checks, menu
 from backup.archive import Key, encryption
 
 
@@ -256,7 +256,7 @@ def test_a_location_whose_library_is_missing(settings, monkeypatch, name, addres
     assert found() == ["backup.W014"]
 
 
-def test_a_location_where_the_backups_themselves_are(settings, tmp_path):
+def test_a_location_where_the_backups_themselves_are(settings, tmp_path, monkeypatch):
     settings.BACKUP_ROOT = tmp_path / "root"
     media = {"BACKEND": "django.core.files.storage.FileSystemStorage"}
     settings.STORAGES = {
@@ -267,9 +267,30 @@ def test_a_location_where_the_backups_themselves_are(settings, tmp_path):
     for address in ("root", "link", "storage:same"):
         settings.BACKUP_LOCATIONS = {"there": address if ":" in address else f"{tmp_path / address}"}
         assert found() == ["backup.W014"], address
-    for address in ("rooted", "root/nas", ""):  # in which other disks may be
+    for address, told in (("rooted", []), ("root/nas", ["backup.W020"]), ("", ["backup.W020"])):
+        settings.BACKUP_LOCATIONS = {"there": f"{tmp_path / address}"}
+        assert found() == told, address
+    monkeypatch.setattr(checks, "_disk", str)  # each folder is a disk of its own
+    for address in ("root/nas", ""):
         settings.BACKUP_LOCATIONS = {"there": f"{tmp_path / address}"}
         assert found() == [], address
+
+
+def test_two_names_for_one_location(settings, tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "nas")
+    same = ["backup.W019"]
+    for first, second, told in (
+        (tmp_path / "nas", tmp_path / "link", same),
+        (tmp_path / "nas", tmp_path / "other", []),
+        ("s3://AKIA:secret@bucket/x", "s3://bucket/x/?region_name=eu", same),
+        ("s3://bucket/x", "s3://bucket/x?endpoint_url=https://minio", []),
+        ("s3://bucket/x", "s3://bucket/y", []),
+        ("sftp://u:secret@host/x", "sftp://u@host/x?host_key=SHA256:x", same),
+        ("sftp://u@host/x", "sftp://v@host/x", []),
+        ("webdavs://u:secret@host/x", "webdavs://u@host/x/", same),
+    ):
+        settings.BACKUP_LOCATIONS = {"first": first, "second": second}
+        assert found() == told, second
 
 
 def test_a_location_that_everybody_can_read(settings, tmp_path):

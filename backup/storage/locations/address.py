@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import quote, unquote
 
 from django.utils.translation import gettext as _
@@ -32,6 +32,11 @@ class Address:
     port: int | None
     path: str
     parameters: dict[str, str]
+
+    def target(self, *parameters: str) -> Address:
+        """Return the address without what only says how to get in. `parameters`: the names of those that say more."""
+        said = {name: self.parameters[name] for name in parameters if name in self.parameters}
+        return replace(self, password="", parameters=said)
 
     @property
     def is_loopback(self) -> bool:

@@ -46,7 +46,7 @@ class Alias(Client):
     kind = gettext_lazy("storage")
 
     def __init__(self, storage: Storage) -> None:
-        self._storage = storage
+        self._storage = self.target = storage
 
     def write(self, name: str, file: BinaryIO, activity: Activity) -> None:
         storage, saved = self._storage, name

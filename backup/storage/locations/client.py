@@ -52,6 +52,8 @@ class Client(ABC):
     folder: Path | None = None
     #: Whether the connection is not encrypted, so that what is sent can be read on the way.
     is_open = False
+    #: Equal for two addresses of the same place, whatever their passwords. It may have a user's name in it.
+    target: object
 
     @abstractmethod
     def write(self, name: str, file: BinaryIO, activity: Activity) -> None:

@@ -47,6 +47,7 @@ class Folder(Client):
         if _is_of_backups(path):
             raise of_backups()
         self.folder = self._path = path
+        self.target = path.resolve()
         self._swept: set[Path] = set()
 
     def write(self, name: str, file: BinaryIO, activity: Activity) -> None:

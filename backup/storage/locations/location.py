@@ -89,6 +89,12 @@ class Location:
             return self._client.folder
 
     @property
+    def target(self) -> object:
+        """Equal for two names of the same place, going by their addresses. Raises `LocationFailed`."""
+        with self._words():
+            return self._client.target
+
+    @property
     def kind(self) -> str:
         """What it is, in a word for people, going by the address: "S3". It contains nothing secret."""
         return str(kind_of(self._address).kind)

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 from xml.parsers.expat import ExpatError, ParserCreate
@@ -66,6 +67,7 @@ class S3(Client):
     def __init__(self, text: str) -> None:
         library("boto3", "s3")
         self._address = address = parse(text, "endpoint_url", "region_name", "addressing_style")
+        self.target = replace(address.target("endpoint_url"), user="")
         self._prefix = f"{address.path}/" if address.path else ""
         self._endpoint = address.parameters.get("endpoint_url")
         if bool(address.user) != bool(address.password):

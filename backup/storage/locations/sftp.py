@@ -46,6 +46,7 @@ class Sftp(Renaming):
         super().__init__()
         library("paramiko", "sftp")
         self._address = address = parse(text, "known_hosts", "host_key", "key_file")
+        self.target = address.target()
         if not address.user:
             raise WrongAddress(_("Its address has no user."))
         # As in curl, a path that begins with ~ starts at the user's home folder.

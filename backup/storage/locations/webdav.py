@@ -50,6 +50,7 @@ class WebDav(Renaming):
         super().__init__()
         library("httpx", "webdav")
         self._address = address = parse(text, "insecure")
+        self.target = address.target()
         has_tls = address.scheme == "webdavs"
         self.is_open = not has_tls and not address.is_loopback
         if self.is_open and address.parameters.get("insecure") != "yes":

@@ -230,6 +230,15 @@ def test_a_file_without_its_comment_names_its_key(folder):
     assert read_with(file) == RECORDS
 
 
+def test_a_file_that_names_no_key_any_more_is_opened_by_its_key():
+    """Its comment is cut, and README.txt, which is the first, damaged."""
+    file = encrypted()
+    data = bytearray(file.getvalue()[: 1 - len(zipfile.ZipFile(file).comment)])
+    data[30 + len("README.txt") + 100] ^= 1
+    assert read_with(io.BytesIO(data)) == read_with(io.BytesIO(data), None, KEY) == RECORDS
+    assert "README.txt” in the backup is damaged" in refused_to_read(bytes(data), InvalidBackup, None)
+
+
 def directory_of(file):
     with zipfile.ZipFile(file) as archive:
         return {info.filename: info for info in archive.infolist()}

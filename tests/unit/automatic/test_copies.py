@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime as dt
+import errno
 import io
 import json
 import shutil
@@ -577,6 +578,27 @@ def test_each_location_keeps_what_the_rules_want(places, settings, at):
         assert len(there(folder)) == 3
         assert by_hand.name in [path.name for path in there(folder)]
     assert len(kept.backups()) == 3
+
+
+@pytest.mark.parametrize("room", [2, 0], ids=["for two", "for none any more"])
+def test_a_location_that_is_full_keeps_what_the_rules_want_of_what_comes(
+    one, settings, at, monkeypatch, room
+):
+    settings.BACKUP_KEEP = "last=2"
+    write = Folder.write
+    for day in (1, 2):
+        night(at(f"2026-11-0{day} 03:00"))
+
+    def full(self, name, file, activity):
+        if name.endswith(".zip") and len(there(one["nas"])) >= room:
+            raise OSError(errno.ENOSPC, "")
+        write(self, name, file, activity)
+
+    monkeypatch.setattr(Folder, "write", full)
+    for day in (3, 4):
+        night(at(f"2026-11-0{day} 03:00"))
+    assert of_day(one["nas"], *((3, 4) if room else (2,)))
+    assert states()["nas"] == ("ok" if room else "failed")
 
 
 def test_a_pinned_one_stays_everywhere(places, settings, at):
