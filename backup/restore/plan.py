@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .. import babybuddy
-from ..archive.members import MEDIA
 from ..archive.metadata import Metadata
 from ..database import Database
 from ..exceptions import BackupError
@@ -203,10 +202,8 @@ class Plan:
         return self.spool.batches(between_name(table)) if table.label in self.identical else None
 
     def as_json(self) -> dict[str, Any]:
-        metadata = self.metadata.as_json()
-        metadata.pop(MEDIA.key, None)  # a list of perhaps 50,000 photos, of which `photos` has the numbers
         return {
-            "metadata": metadata,
+            "metadata": self.metadata.as_json(),
             "clear_existing_data": self.mode.clears,
             "parts": [part.value for part in self.options.parts],
             "changes": {label: changes.as_json() for label, changes in self.changes.items()},
