@@ -4,7 +4,7 @@ import os
 import sys
 
 import pytest
-from django.core import checks
+from django.core.checks.registry import registry
 from django.db import models
 from django.test.utils import isolate_apps
 
@@ -14,7 +14,7 @@ from backup.archive import Key, encryption
 
 def run_checks(**options):
     """Run the checks of no database in particular: of each, some of Django's own ask what it can do."""
-    return checks.run_checks(databases=[], **options)
+    return registry.run_checks(databases=[], **options)
 
 
 def found(**options):
