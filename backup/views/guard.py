@@ -8,6 +8,7 @@ from functools import wraps
 from urllib.parse import urlsplit
 
 from django.contrib.auth.views import redirect_to_login
+from django.db import InterfaceError, OperationalError
 from django.db.transaction import non_atomic_requests
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
@@ -47,7 +48,13 @@ def endpoint(*methods: str) -> Callable[[View], View]:
         def guarded(request: HttpRequest, **place: str) -> HttpResponseBase:
             # Keep them out of error reports.
             request.sensitive_post_parameters = SECRETS  # type: ignore[attr-defined]
-            if (refused := _refuse_stranger(request, "upload_id" in place)) is not None:
+            try:
+                refused = _refuse_stranger(request, "upload_id" in place)
+            except (OperationalError, InterfaceError):  # for a page, the host needs the database, too
+                if not access.wants_json(request):
+                    raise
+                refused = _not_known_now(request)
+            if refused is not None:
                 access.drop_body(request, refused)
                 return _without_body(refused) if request.method == "HEAD" else refused
             try:
@@ -87,6 +94,14 @@ def _refuse_stranger(request: HttpRequest, of_upload: bool) -> HttpResponseBase 
             return access.forbidden_page(request)
         return json_error(403, "not_allowed", _("You do not have permission to back up or restore."))
     return None
+
+
+def _not_known_now(request: HttpRequest) -> HttpResponse:
+    """Return the answer to a program while the database does not say who it is: to a stranger, so without a reason."""
+    log_refusal(request, "unavailable")
+    response = json_error(503, "unavailable", _("The database does not answer. Please try again later."))
+    response["Retry-After"] = "60"
+    return response
 
 
 def _place_to_return(request: HttpRequest, of_upload: bool) -> str:
