@@ -18,10 +18,10 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 
 from backup import access
-from backup.exceptions import BackupError, WrongSettings
+from backup.exceptions import BackupError, Unavailable, WrongSettings
 from backup.storage.bounded import page_waits
 
-from .answers import error_page, json_error, log_refusal, not_done
+from .answers import error_page, json_error, json_of_error, log_refusal, not_done
 from .front_page import failed
 
 #: Fields of forms that must not appear in error reports.
@@ -98,8 +98,9 @@ def _refuse_stranger(request: HttpRequest, of_upload: bool) -> HttpResponseBase 
 
 def _not_known_now(request: HttpRequest) -> HttpResponse:
     """Return the answer to a program while the database does not say who it is: to a stranger, so without a reason."""
-    log_refusal(request, "unavailable")
-    response = json_error(503, "unavailable", _("The database does not answer. Please try again later."))
+    error = Unavailable(_("The database does not answer. Please try again later."))
+    log_refusal(request, error)
+    response = json_of_error(error)
     response["Retry-After"] = "60"
     return response
 
