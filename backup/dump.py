@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence, Set
 from contextlib import ExitStack, contextmanager
 from itertools import chain
 from typing import BinaryIO, Protocol
@@ -21,7 +21,7 @@ from .exceptions import Unreadable
 from .kinds import NATURAL, Plain
 from .media import NamedPhoto, NamedPhotos, PhotoReader, UnreadablePhotoError
 from .options import PHOTOS, SILENT, Place, Places, RecordCounter, Reporter
-from .tables import Batch, Column, Table, describe, place_of, places_in_words, refers_to_nothing
+from .tables import Column, Table, describe, place_of, places_in_words, refers_to_nothing
 
 #: How many missing photos are named one by one.
 MOST_WARNINGS = 100
@@ -216,6 +216,8 @@ def unreadable(places: Places, *, is_migrated: bool = True, is_newer: bool = Fal
 
 #: A model and the field that others refer to.
 Target = tuple[str, str]
+#: Returns which of some values of a field that others refer to are in rows that were not added.
+Elsewhere = Callable[[Target, Set[Plain]], Collection[Plain]]
 
 
 class References:
@@ -225,8 +227,9 @@ class References:
     of entries.
     """
 
-    def __init__(self, tables: Sequence[Table]) -> None:
-        """`tables`: in the order in which their rows are added."""
+    def __init__(self, tables: Sequence[Table], elsewhere: Elsewhere = lambda _target, _values: ()) -> None:
+        """`tables`: in the order in which their rows are added. `elsewhere`: where else a row may be."""
+        self._elsewhere = elsewhere
         labels = [table.label for table in tables]
         self._keys: dict[Target, set[Plain]] = {}
         #: Table -> (position in a batch, name, column) of each reference.
@@ -251,7 +254,7 @@ class References:
         self._waiting: dict[Target, dict[Plain, Places]] = {target: {} for target in self._keys}
         self._order = {label: number for number, label in enumerate(labels)}
 
-    def see(self, table: Table, batch: Batch) -> None:
+    def see(self, table: Table, batch: Sequence[Sequence[Plain]]) -> None:
         """Add some rows."""
         for place, column in enumerate(table.columns):
             if (target := (table.label, column.name)) in self._keys:
@@ -266,6 +269,9 @@ class References:
             is_relation = place >= len(table.columns)
             values = chain.from_iterable(batch[place]) if is_relation else batch[place]
             unknown = {*values} - known - {None}
+            if unknown and not may_come:
+                known.update(self._elsewhere(target, unknown))
+                unknown -= known
             for key, own in zip(batch[0], batch[place], strict=True) if unknown else ():
                 for value in unknown.intersection(own if is_relation else [own]):
                     places = waiting.setdefault(value, Places()) if may_come else self._dangling
@@ -280,9 +286,11 @@ class References:
 
     def dangling(self) -> Places:
         """Return the dangling references, when all rows were added."""
-        for waiting in self._waiting.values():
-            for places in waiting.values():
-                self._dangling.extend(places)
+        for target, waiting in self._waiting.items():
+            found = {*self._elsewhere(target, waiting.keys())} if waiting else ()
+            for value, places in waiting.items():
+                if value not in found:
+                    self._dangling.extend(places)
             waiting.clear()
         return self._dangling
 

@@ -26,6 +26,7 @@
     ├── WrongOffset             409  a piece of an upload does not follow the last one
     ├── NoSafetyCopy            404  there is nothing to undo
     ├── NoSuchBackup            404  no kept backup has this name
+    ├── Unavailable             503  the database does not answer
     ├── UnknownDatabase         409  the app does not support this database
     ├── NoSuchLocation          404  no location has this name
     ├── WrongSettings           500  a setting of this app is wrong; the message names it
@@ -217,6 +218,11 @@ class WrongOffset(BackupError):
 class UnknownDatabase(BackupError):
     code = "unknown_database"
     status = 409
+
+
+class Unavailable(BackupError):
+    code = "unavailable"
+    status = 503
 
 
 class WrongSettings(BackupError, ImproperlyConfigured):

@@ -29,6 +29,7 @@ from .rescue import remove_rest, rescued
 from .restore.apply import next_keys, write
 from .restore.batches import Report, Spool
 from .restore.build import build
+from .restore.dangling import left_out_in_words
 from .restore.photos import Placing, State
 from .restore.plan import Plan
 from .restore.policy import check_policy, check_removed, keeps_tokens, lost_in_words, refuse
@@ -39,7 +40,7 @@ from .scope import elsewhere, part_of
 from .site import damage_explained, tables_here, tables_outside
 from .storage import kept, placed, state
 from .storage.keys import unlocked
-from .tables import Table, places_in_words
+from .tables import Table
 from .todays_schema import brought_to_todays_schema, is_superuser, offers_for, superusers_only
 from .upgrade import schema
 
@@ -156,10 +157,7 @@ def restore(
             dangling_warnings, left_out = _check_dangling(database, options)
             warnings += [*dangling_warnings, *safety_copy.warnings]
             if left_out:
-                warnings.append(
-                    _("Left out, since they refer to something that is not there: %(places)s.")
-                    % {"places": "; ".join(places_in_words(left_out))}
-                )
+                warnings.append(left_out_in_words(left_out))
             made = database.natural_keys.made
             unmade = database.natural_keys.unmake(undone.made if undone else ())
             database.reset_sequences(tables)

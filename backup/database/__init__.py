@@ -23,7 +23,14 @@ from django.utils.translation import gettext as _
 from ..exceptions import UnknownDatabase
 from ..tables import MAX_NAMED
 from .base import Database, is_checked
-from .errors import Job, interface_explained, reason_of, refuse_dangling, refuse_records
+from .errors import (
+    Job,
+    dangling_refusal,
+    interface_explained,
+    reason_of,
+    refuse_dangling,
+    refuse_records,
+)
 from .mysql import MySQL
 from .postgresql import PostgreSQL
 from .sqlite import SQLite, is_disk_trouble
@@ -33,6 +40,7 @@ __all__ = [
     "Database",
     "Job",
     "SQLite",
+    "dangling_refusal",
     "database_of",
     "interface_explained",
     "is_checked",

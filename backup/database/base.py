@@ -100,6 +100,8 @@ A subclass may define, if the engine needs it to be correct
     For an engine that cannot undo that: set `ANEW_AT_ONCE`, and make them anew just before the transaction.
 `first_number(table)`, `last_number(table)`, `numbered(table, low, high)`
     Return the lowest and the highest number that a row of a damaged table may have, and its rows by number.
+`count(table, after)`
+    Return the number of rows with keys above `after`, by steps that can be stopped, where a file is somebody else's.
 `rows_by_scan(table)`
     Return the number of rows that a scan finds, where rows are read by an index, which may lack some after a crash.
 `broken_indexes(table)`

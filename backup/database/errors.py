@@ -58,14 +58,16 @@ def refuse_records(lines: Sequence[str], offer: str = "") -> None:
         )
 
 
+def dangling_refusal(lines: Sequence[str]) -> RecordsRefused:
+    """Return the error for dangling references. Each line names one."""
+    message = _("These records refer to something that is not there, so nothing was changed:")
+    return RecordsRefused(message, lines[:MAX_NAMED], offer="leave_out")
+
+
 def refuse_dangling(lines: Sequence[str]) -> None:
-    """Raise `RecordsRefused`, unless `lines` is empty. Each line names a dangling reference."""
+    """Raise the error for dangling references, unless there are none."""
     if lines:
-        raise RecordsRefused(
-            _("These records refer to something that is not there, so nothing was changed:"),
-            lines[:MAX_NAMED],
-            offer="leave_out",
-        )
+        raise dangling_refusal(lines)
 
 
 def already_running(job: Job) -> Busy:

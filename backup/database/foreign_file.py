@@ -15,6 +15,13 @@ from django.utils.translation import gettext as _
 from ..exceptions import InvalidBackup
 from .errors import reason_of
 
+#: After how many steps they are counted.
+STEPS = 10_000
+#: How many steps reading takes at most: for the definitions, and for each byte, of which it takes about one.
+STEPS_AT_LEAST, STEPS_A_BYTE = 10_000_000, 100
+#: The longest value that may always be read. Others are at most twice as long as the file: UTF-16 takes fewer bytes.
+MIB = 1024**2
+
 
 @contextmanager
 def opened(path: Path) -> Iterator[sqlite3.Connection]:
@@ -25,6 +32,8 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
     writing, but only to apply a journal beside it.
     """
     _refuse_journal_of_several(path)
+    log = path.with_name(f"{path.name}-wal")
+    size = sum(file.stat().st_size for file in (path, log) if file.exists())
     connection = sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True, isolation_level=None)
     with closing(connection):
         with damage_explained():
@@ -33,12 +42,30 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
             if _takes_own_json_for_unsafe(connection):
                 connection.execute("PRAGMA trusted_schema=ON")
             connection.set_authorizer(_may_only_read)
+            connection.set_progress_handler(_Steps(size), STEPS)
+            if hasattr(connection, "setlimit"):  # since Python 3.11
+                connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, max(2 * size, MIB))
             shared = connection.execute(
                 "SELECT max(name) FROM sqlite_master WHERE rootpage > 0 GROUP BY rootpage HAVING count(*) > 1"
             )
             if shared.fetchall():  # one table would be read as the other
                 raise InvalidBackup(_("The database file is damaged: two of its tables are in one place."))
         yield connection
+
+
+class _Steps:
+    """Counts the steps of SQLite's machine, and stops it when they are more than reading a file of this size takes.
+
+    A few damaged pages may lead to each other in more ways than there are atoms. Time would not do: it differs from
+    machine to machine.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._left = STEPS_AT_LEAST + STEPS_A_BYTE * size
+
+    def __call__(self) -> bool:
+        self._left -= STEPS
+        return self._left < 0
 
 
 #: What SQLite may do with such a file; functions and pragmas by name.

@@ -9,7 +9,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterator, Sequence
 from operator import itemgetter
 from sys import getsizeof
-from typing import Any, ClassVar
+from typing import Any
 
 from django.utils.translation import gettext as _
 
@@ -52,8 +52,6 @@ class Reading(Conversion):
     BATCH_BYTES = 8 * 1024**2
     #: Characters of a long value that are read before it is known how long it is: see `cut`.
     SHORT = 4000
-    #: Whether a server works on the next query while rows are converted here.
-    IS_SERVER: ClassVar[bool] = True
 
     #: Collects unreadable values, which are left out. None if rows are only read for comparison: bytes then replace
     #: such a value, since these never equal a value of a backup.

@@ -59,6 +59,8 @@ class Session(ABC):
 
     #: Django's `connection.vendor`.
     vendor: ClassVar[str]
+    #: Whether a server works on the next query while rows are converted here.
+    IS_SERVER: ClassVar[bool] = True
     #: Whether rows with dangling references can be written.
     takes_dangling: ClassVar[bool] = True
     #: Whether different texts may be considered the same: see `collation`.

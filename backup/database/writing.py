@@ -166,7 +166,7 @@ class Writing(Conversion):
     def _explain(self, table: Table, row: Row, error: Exception) -> tuple[str | None, str]:
         """Return the field that the database most likely refused (None if that is unknown), and the reason."""
         for column, value in zip(table.columns, row, strict=False):
-            if reason := self._why_refused(column, value):
+            if reason := self.why_refused(table, column, value):
                 return column.name, reason
         reason = reason_of(error)  # which may quote values of the row
         for column, value in zip(table.columns, row, strict=False):
@@ -181,19 +181,22 @@ class Writing(Conversion):
             if column.kind in self.BOUNDED and value is not None and not self.can_hold(column, value)
         }
 
-    def _why_refused(self, column: Column, value: Plain) -> str | None:
+    def why_refused(self, table: Table, column: Column, value: Plain) -> str | None:
+        """Return why the database refuses a value, as a phrase; None if it is not known to do so."""
         field = column.field
-        if isinstance(value, str) and "\0" in value:
+        if isinstance(value, str) and "\0" in value and TEXT in self.BOUNDED:
             return _("it holds the character NUL, which this database does not take")
         if (
             column.kind is TEXT
             and isinstance(value, str)
             and field.max_length
             and len(value) > field.max_length
+            and (most := self.most_characters(table, column)) is not None
+            and len(value) > most
         ):
             return _("it has %(length)s characters; at most %(most)s fit") % {
                 "length": len(value),
-                "most": field.max_length,
+                "most": most,
             }
         if column.kind is INTEGER and type(value) is int and not column.is_natural:
             low, high = self.connection.ops.integer_field_range(_integer_type(field))
@@ -202,6 +205,15 @@ class Writing(Conversion):
         if value is not None and not self.can_hold(column, value):
             return cannot_store(column, value)
         return None
+
+    def most_characters(self, table: Table, column: Column) -> int | None:
+        """Return how many characters fit into a column, which somebody may have altered; None if any number does."""
+        if not self.IS_SERVER:
+            return None
+        with self.errors_explained(), closing(self.connection.cursor()) as cursor:
+            described = self.connection.introspection.get_table_description(cursor, table.db_table)
+        sizes = [info.display_size for info in described if info.name == column.column]
+        return sizes[0] if sizes and sizes[0] and sizes[0] > 0 else None
 
     # -- statements ---
 

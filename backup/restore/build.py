@@ -14,7 +14,7 @@ from django.utils.translation import ngettext
 from .. import babybuddy
 from ..archive.metadata import Metadata
 from ..database import MAX_NAMED, Database
-from ..exceptions import InvalidBackup, RecordsRefused
+from ..exceptions import InvalidBackup
 from ..kinds import TEXT, Plain
 from ..options import Places, RestoreMode, RestoreOptions
 from ..scope import part_of
@@ -24,8 +24,9 @@ from .apart import has_identity
 from .batches import Spool
 from .collation import collation_conflict, collation_conflicts, is_same_text, merge, too_narrow
 from .compare import TextComparison
+from .dangling import references_of, with_dangling
 from .identity import RESOLVERS, Conflict, Resolver
-from .left_behind import generics_left_behind, keys_going, left_behind, referring_to
+from .left_behind import keys_going, referring_to, with_left_behind
 from .pack import pack_all
 from .parts import Others, labels_referred_to, tables_cut_off, tables_in_part, with_owners
 from .photos import Placing, State
@@ -113,6 +114,8 @@ def build(
         placing.decide(reader.quiet(), restored, others.without)
         reader.renamed = placing.renamed
     is_packed = mode.clears and preview is None and not (staying or in_part or cut_off)
+    ordered, resolved = _in_order(resolver, restored)
+    reader.references = references_of(restored if is_packed else ordered, database, options)
     if is_packed:
         records, identical = pack_all(reader, database, into or database, restored, spool, as_text=as_text)
     else:
@@ -120,7 +123,9 @@ def build(
         # of all are needed, to find out what other rows refer to.
         is_compared = not mode.clears or (preview is not None and not any(t.generics for t in staying))
         as_text = as_text and is_compared
-        records, identical = _compare(reader, database, restored, spool, resolver, others, as_text=as_text)
+        records, identical = _compare(
+            reader, database, ordered, resolved, spool, resolver, others, as_text=as_text
+        )
     named = [
         conflict
         for table in restored
@@ -176,27 +181,13 @@ def build(
     accounts = account_changes(plan, database)
     plan = replace(plan, accounts=accounts, warnings=[*plan.warnings, *in_words(accounts)])
     plan = check_policy(plan, database, superuser=superuser)
-    if mode.clears and (lines := generics_left_behind(plan, database, staying)):
-        warning = _("Rows that were here before refer to something that is not there: %(rows)s")
-        plan = replace(plan, warnings=[*plan.warnings, warning % {"rows": "; ".join(lines)}])
-    if plan.refusal is None and mode.clears and (lines := left_behind(plan, database, referring)):
-        lines.append(_("Delete these records first, or take their models out of BACKUP_EXCLUDE."))
-        plan = replace(plan, refusal=_refusal_of(lines, offer=""))
-    if plan.refusal is None and mode.clears and not options.leave_out:
-        plan = replace(plan, refusal=_refusal_of(left_behind(plan, database, staying)))
-    return plan
+    plan = with_left_behind(plan, database, staying, referring)
+    return with_dangling(plan, database, reader.references)
 
 
 def _is_asked(table: Table) -> bool:
     """Tell whether rows here are looked up by texts. A table cannot be asked for characters that it cannot hold."""
     return any(table.columns[place].kind is TEXT for group in table.uniques for place in group)
-
-
-def _refusal_of(lines: Sequence[str], offer: str = "leave_out") -> RecordsRefused | None:
-    if not lines:
-        return None
-    message = _("These records would stay, but refer to something that this restore would delete:")
-    return RecordsRefused(message, lines, offer=offer)
 
 
 def _is_alike(
@@ -263,13 +254,9 @@ def _check_members(
             _("The backup lacks what could not be read, or points at nothing: %(places)s.")
             % {"places": _listed(metadata.left_out)}
         )
-    if metadata.dangling:
+    if metadata.dangling and not leave_out:
         warnings.append(
-            (
-                _("What refers to something that is not in the backup is left out: %(places)s.")
-                if leave_out
-                else _("Records of the backup refer to something that is not in it: %(places)s.")
-            )
+            _("Records of the backup refer to something that is not in it: %(places)s.")
             % {"places": _listed(metadata.dangling)}
         )
     if metadata.is_edited:
@@ -327,17 +314,29 @@ def _divide(
 # -- the records ---
 
 
+def _in_order(resolver: Resolver, tables: Sequence[Table]) -> tuple[list[Table], list[Table]]:
+    """Return the tables in the order in which their records are compared, and the first of them: those whose keys may
+    change, since references in other tables must follow. Of these, tags come first, since they tell entries apart, and
+    those that can refer to rows of any table come last."""
+    marks = {label for table, _rows in resolver.attached for label in labels_referred_to(table)}
+    ordered = sorted(tables, key=lambda table: (bool(table.generics), table.label not in marks))
+    resolved = [table for table in ordered if resolver.resolves(table)]
+    return [*resolved, *(table for table in ordered if table not in resolved)], resolved
+
+
 def _compare(
     reader: RecordReader,
     database: Database,
-    tables: Sequence[Table],
+    ordered: Sequence[Table],
+    resolved: Sequence[Table],
     spool: Spool,
     resolver: Resolver,
     others: Others,
     *,
     as_text: bool,
 ) -> tuple[dict[str, int], dict[str, Identical]]:
-    """Read and check every record, resolve the keys, and put the rows that may differ into the spool.
+    """Read and check every record, resolve the keys, and put the rows that may differ into the spool. `ordered`,
+    `resolved`: what `_in_order` returns.
 
     Returns model label -> number of records, and the records that are known to be identical.
     """
@@ -353,17 +352,10 @@ def _compare(
     comparison = TextComparison(reader, database, lambda table, batch: spool.put(table.label, batch))
     records: dict[str, int] = {}
     identical: dict[str, Identical] = {}
-    # Tables whose keys may change come first, since references in other tables must follow. Of these, tags come first,
-    # since they tell entries apart, and those that can refer to rows of any table come last.
-    marks = {label for table, _rows in resolver.attached for label in labels_referred_to(table)}
-    ordered = sorted(tables, key=lambda table: (bool(table.generics), table.label not in marks))
-    resolved = [table for table in ordered if resolver.resolves(table)]
     for table in resolved:
         records[table.label] = put(table)
     resolver.resolve({table: partial(rows_of, spool, table) for table in resolved})
-    for table in ordered:
-        if table in resolved:
-            continue
+    for table in ordered[len(resolved) :]:
         # Texts can only be compared if neither keys nor references are remapped.
         is_plain = not (resolver.key_map or others.concerns(table) or reader.alters(table))
         # Nor if the rows here would take much memory: these are compared by their keys, a few at a time.

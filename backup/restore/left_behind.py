@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from django.utils.translation import gettext as _
 
 from ..database import MAX_NAMED, Database, is_checked
+from ..exceptions import RecordsRefused
 from ..kinds import Plain
 from ..tables import Table, describe
 from .parts import labels_referred_to
@@ -22,7 +24,32 @@ def referring_to(tables: Iterable[Table], restored: Iterable[Table], database: D
     return [table for table in referring if table not in missing and database.count(table)]
 
 
-def left_behind(plan: Plan, database: Database, staying: Sequence[Table]) -> list[str]:
+def with_left_behind(
+    plan: Plan, database: Database, staying: Sequence[Table], referring: Sequence[Table]
+) -> Plan:
+    """Return the plan with a warning, or a refusal, for what would refer to rows that it removes. `staying`: the tables
+    that are not restored; `referring`: those of them that no backup holds."""
+    if not plan.mode.clears:
+        return plan
+    if lines := _generics_left_behind(plan, database, staying):
+        warning = _("Rows that were here before refer to something that is not there: %(rows)s")
+        plan = replace(plan, warnings=[*plan.warnings, warning % {"rows": "; ".join(lines)}])
+    if plan.refusal is None and (lines := _left_behind(plan, database, referring)):
+        lines.append(_("Delete these records first, or take their models out of BACKUP_EXCLUDE."))
+        return replace(plan, refusal=_refusal_of(lines, offer=""))
+    if plan.refusal is None and not plan.options.leave_out:
+        plan = replace(plan, refusal=_refusal_of(_left_behind(plan, database, staying)))
+    return plan
+
+
+def _refusal_of(lines: Sequence[str], offer: str = "leave_out") -> RecordsRefused | None:
+    if not lines:
+        return None
+    message = _("These records would stay, but refer to something that this restore would delete:")
+    return RecordsRefused(message, lines, offer=offer)
+
+
+def _left_behind(plan: Plan, database: Database, staying: Sequence[Table]) -> list[str]:
     """Return the rows of models that are not restored, but refer to rows that are removed, as lines for people."""
     going: dict[str, set[Plain]] = {}
     lines: list[str] = []
@@ -45,7 +72,7 @@ def left_behind(plan: Plan, database: Database, staying: Sequence[Table]) -> lis
     return lines
 
 
-def generics_left_behind(plan: Plan, database: Database, staying: Sequence[Table]) -> list[str]:
+def _generics_left_behind(plan: Plan, database: Database, staying: Sequence[Table]) -> list[str]:
     """Return generic references of models that are not restored to rows that are removed, as lines for people. No
     database checks these."""
     lines: list[str] = []

@@ -212,6 +212,8 @@ class Plan:
             "conflicts": [str(conflict) for conflict in self.conflicts],
             "unknown_apps": [*self.unknown_apps],
             "refused": self.refusal.message if self.refusal else None,
+            "details": self.refusal.details if self.refusal else [],
+            "offer": self.refusal.offer if self.refusal else "",
         }
 
 

@@ -11,6 +11,7 @@ from django.utils.translation import gettext as _
 from ..archive.reader import Archive
 from ..babybuddy import Validators
 from ..database import Database
+from ..dump import References
 from ..kinds import INTEGER, Plain
 from ..tables import Batch, Row, Table, describe, in_order
 from .batches import Report, UniqueKeys
@@ -61,6 +62,8 @@ class RecordReader:
         )
         self._preview = preview
         self._report = report
+        #: Is shown all records that are restored; None while they are read for another purpose.
+        self.references: References | None = None
 
     @property
     def warnings(self) -> list[str]:
@@ -168,13 +171,17 @@ class RecordReader:
     def collect(
         self, table: Table, batch: Sequence[Sequence[Plain]], which: Sequence[bool] | None = None
     ) -> None:
-        """Let the preview count records by month. `which`: whether each record counts; by default, all do."""
+        """Let the preview count records by month, and look at what they refer to. `which`: whether each record counts;
+        by default, all do."""
         if self._preview:
             self._preview.add_months(table, batch, which)
+        if self.references and batch:
+            chosen = batch if which is None else [[*compress(column, which)] for column in batch]
+            self.references.see(table, chosen)
 
     def collect_difference(self, table: Table, batch: Batch, here: Batch) -> None:
-        """Let the preview count records by month which are not identical to rows here, and the rows here instead."""
-        if self._preview and batch:
-            self._preview.add_months(table, batch)
+        """Do what `collect` does with records that are not identical to rows here, and count these rows instead."""
+        if batch:
+            self.collect(table, batch)
         if self._preview:
             self._preview.add_difference(table, batch, here)

@@ -1,6 +1,6 @@
 """Finds values in a backup that the host cannot cope with, though a database can hold them: values that its validators
 refuse, empty texts that must not be empty, names that lead out of a file's storage, and what `babybuddy` adds to that.
-Also numbers and durations that the database cannot hold, so that a preview tells it already.
+Also what the database cannot hold, so that a preview tells it already.
 
 Columns are checked one at a time, and each value once. Most columns need no check.
 """
@@ -8,6 +8,7 @@ Columns are checked one at a time, and each value once. Most columns need no che
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 
@@ -22,7 +23,7 @@ from ..babybuddy import Validator, Validators
 from ..database import Database, refuse_records
 from ..exceptions import RecordsConflict
 from ..kinds import DATETIME, DECIMAL, DURATION, FLOAT, TEXT, Plain
-from ..tables import MAX_NAMED, Batch, Column, Table, cannot_store, describe
+from ..tables import MAX_NAMED, Batch, Column, Table, describe
 
 #: Returns what is wrong with a value; None if nothing is.
 Check = Callable[[Plain], "str | None"]
@@ -92,20 +93,39 @@ class ValueChecks:
                 yield place, _validity(column, own), babybuddy.is_of_plug_in(table.label)
 
     def _check_held(self, table: Table, batch: Batch) -> None:
-        """Raise `RecordsRefused` as the database would, for a number or a duration that it cannot hold."""
+        """Raise `RecordsRefused` as the database would, for values that it cannot hold."""
         database = self._database
         if database is None:
             return
+        lines: list[str] = []
         for place, column in enumerate(table.columns):
-            kind, values = column.kind, batch[place]
-            if kind not in _HELD or kind not in database.BOUNDED or (kind is FLOAT and _all_finite(values)):
-                continue
-            if kind is DURATION:
-                values = [value for value in values if value is not None and len(value) >= _LONG_DURATION]
-            for value in _different(values):
-                if value is not None and not database.can_hold(column, value):
-                    key = batch[0][batch[place].index(value)]
-                    refuse_records([describe(table.label, key, column.name, cannot_store(column, value))])
+            reasons: dict[Plain, str | None] = {}
+            for value in self._unlikely(database, column, batch[place]):
+                reasons[value] = database.why_refused(table, column, value)
+            if any(reasons.values()):
+                lines += [
+                    describe(table.label, key, column.name, reason)
+                    for key, value in zip(batch[0], batch[place], strict=True)
+                    if isinstance(value, Hashable) and (reason := reasons.get(value))
+                ]
+        refuse_records(lines)
+
+    def _unlikely(self, database: Database, column: Column, values: Sequence[Any]) -> Iterable[Plain]:
+        """Return the values of a column that a database may not hold, found without a look into each."""
+        kind = column.kind
+        if kind is TEXT and database.IS_SERVER:
+            most = column.field.max_length or UNLIMITED
+            texts = {text for text in values if text and len(text) > most}
+            return (
+                texts.union(text for text in values if text and "\0" in text)
+                if TEXT in database.BOUNDED
+                else texts
+            )
+        if kind is DURATION:
+            values = [value for value in values if value is not None and len(value) >= _LONG_DURATION]
+        if kind not in _HELD or kind not in database.BOUNDED or (kind is FLOAT and _all_finite(values)):
+            return ()
+        return _different(values)
 
     def _check_identities(self, table: Table, batch: Batch) -> None:
         """Raise `RecordsConflict` if two records are the same to the host, though not to the database."""
@@ -170,10 +190,12 @@ def _way_on(of_database: bool) -> str:
     return _("Correct it in the file. A superuser can restore that as an edited file.")
 
 
-#: Kinds of which databases cannot hold every value. (Texts are left to the database: to look into each takes long.)
+#: Kinds of numbers of which databases cannot hold every value.
 _HELD = (FLOAT, DURATION, DECIMAL)
 
 
+#: As many characters as any text has.
+UNLIMITED = sys.maxsize
 #: Shorter durations have at most eight digits of days, which every database can hold; to check each takes long.
 _LONG_DURATION = len("100000000 00:00:00")
 

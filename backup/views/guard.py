@@ -8,6 +8,7 @@ from functools import wraps
 from urllib.parse import urlsplit
 
 from django.contrib.auth.views import redirect_to_login
+from django.db import InterfaceError, OperationalError
 from django.db.transaction import non_atomic_requests
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
@@ -17,10 +18,10 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 
 from backup import access
-from backup.exceptions import BackupError, WrongSettings
+from backup.exceptions import BackupError, Unavailable, WrongSettings
 from backup.storage.bounded import page_waits
 
-from .answers import error_page, json_error, log_refusal, not_done
+from .answers import error_page, json_error, json_of_error, log_refusal, not_done
 from .front_page import failed
 
 #: Fields of forms that must not appear in error reports.
@@ -47,7 +48,13 @@ def endpoint(*methods: str) -> Callable[[View], View]:
         def guarded(request: HttpRequest, **place: str) -> HttpResponseBase:
             # Keep them out of error reports.
             request.sensitive_post_parameters = SECRETS  # type: ignore[attr-defined]
-            if (refused := _refuse_stranger(request, "upload_id" in place)) is not None:
+            try:
+                refused = _refuse_stranger(request, "upload_id" in place)
+            except (OperationalError, InterfaceError):  # for a page, the host needs the database, too
+                if not access.wants_json(request):
+                    raise
+                refused = _not_known_now(request)
+            if refused is not None:
                 access.drop_body(request, refused)
                 return _without_body(refused) if request.method == "HEAD" else refused
             try:
@@ -87,6 +94,15 @@ def _refuse_stranger(request: HttpRequest, of_upload: bool) -> HttpResponseBase 
             return access.forbidden_page(request)
         return json_error(403, "not_allowed", _("You do not have permission to back up or restore."))
     return None
+
+
+def _not_known_now(request: HttpRequest) -> HttpResponse:
+    """Return the answer to a program while the database does not say who it is: to a stranger, so without a reason."""
+    error = Unavailable(_("The database does not answer. Please try again later."))
+    log_refusal(request, error)
+    response = json_of_error(error)
+    response["Retry-After"] = "60"
+    return response
 
 
 def _place_to_return(request: HttpRequest, of_upload: bool) -> str:

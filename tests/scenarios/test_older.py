@@ -15,6 +15,7 @@ import tracemalloc
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,7 @@ from django.utils import timezone
 
 from backup import services
 from backup.archive import Writer
+from backup.database.foreign_file import damage_explained
 from backup.database.sqlite import SQLite
 from backup.exceptions import (
     InvalidBackup,
@@ -42,6 +44,7 @@ from backup.exceptions import (
     UpgradeFailed,
 )
 from backup.options import SILENT
+from backup.tables import Table
 from backup.upgrade import process as upgrade
 from backup.upgrade.sources import DatabaseSource
 from tests.support import older
@@ -374,6 +377,44 @@ BAD = {
     "a duration that is none": ["UPDATE core_sleep SET duration = 'long' WHERE id = 2"],
     "a true that is none": ["UPDATE core_diaperchange SET wet = 7 WHERE id = 2"],
 }
+
+
+def pointing_at_one_another(path, table):
+    """Let the pages of a table lead to each other in more ways than anybody can go."""
+    with closing(sqlite3.connect(path)) as database:
+        sql = "SELECT name FROM sqlite_master WHERE type = 'index' AND tbl_name = ?"  # it could be counted by that
+        for (name,) in database.execute(sql, [table]).fetchall():
+            database.execute(f"DROP INDEX {name}")
+        database.execute("CREATE TABLE filler (pages)")
+        database.executemany("INSERT INTO filler VALUES (zeroblob(4000))", [()] * 9)
+        database.commit()
+        (size,) = database.execute("PRAGMA page_size").fetchone()
+        (count,) = database.execute("PRAGMA page_count").fetchone()
+        (root,) = database.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", [table]).fetchone()
+    with path.open("r+b") as file:
+        file.seek((root - 1) * size)
+        page = file.read(size)
+        for number in (*range(count - 8, count + 1), root):
+            file.seek((number - 1) * size)
+            file.write(page)
+            # An inner page: hundreds of cells of five bytes each, that all lead to the page before.
+            cells = [size - 5 * (cell + 1) for cell in range((size - 12) // 7)]
+            head = struct.pack(">BHHHBL", 5, 0, len(cells), cells[-1], 0, number)
+            page = (head + struct.pack(f">{len(cells)}H", *cells)).ljust(cells[-1], b"\0")
+            page += struct.pack(">LB", number, 1) * len(cells)
+
+
+def test_a_small_file_takes_no_minutes(host_db, tmp_path):
+    path = tmp_path / "db.sqlite3"
+    shutil.copyfile(older.old("2.6.0") / "db.sqlite3", path)
+    pointing_at_one_another(path, "core_note")
+    with SQLite.foreign(path) as reader:
+        for read in (
+            partial(reader.count, Table(core.Note)),
+            partial(reader.fetch, "SELECT * FROM core_note"),
+        ):
+            with pytest.raises(InvalidBackup, match="interrupted"), damage_explained():
+                read()
 
 
 def convert(data, tmp_path):

@@ -12,6 +12,7 @@ from django.contrib.contenttypes.models import ContentType
 from django.core.management import CommandError, call_command
 from django.db import connection
 from django.urls import reverse
+from django.utils import timezone
 
 from backup import services
 from backup.exceptions import Damaged, Forbidden, RecordsRefused
@@ -120,17 +121,46 @@ def test_they_are_left_out_by_choice(family, pointless, mode, django_db_setup):
         cursor.execute("DELETE FROM core_note WHERE id = %s", [pointless[0]])
         cursor.execute("DELETE FROM core_timer WHERE id = %s", [pointless[1]])
     there = snapshot()
-    file.seek(0)
+    refusal = services.inspect_backup(file, RestoreOptions(mode)).refusal
     with pytest.raises(RecordsRefused) as caught:
         services.restore_backup(file, RestoreOptions(mode))
     assert caught.value.offer == "leave_out"
     assert_named(str(caught.value), *pointless)
+    assert str(refusal) == str(caught.value)
     assert not differences(there, snapshot())
+    plan = services.inspect_backup(file, RestoreOptions(mode, leave_out=True))
+    assert plan.refusal is None
+    assert_named("\n".join(plan.warnings), *pointless)
     file.seek(0)
     result = services.restore_backup(file, RestoreOptions(mode, leave_out=True))
     assert_named("\n".join(result.warnings), *pointless)
     assert result.restored["core.note"] == len(before["core.note"]) - 1
     assert not differences(without(before, family, *pointless), snapshot())
+
+
+@pytest.mark.parametrize("mode", KEEP)
+def test_a_preview_knows_what_a_file_does_not_say(family, mode):
+    """It says what refers to a row that is neither in the file nor here, though other records are only compared."""
+    child, other = family.children
+    note = core.Note.objects.create(child=child, note="here", time=timezone.now())
+
+    def change(records):
+        for row in records["core.note"]:
+            if row["pk"] == note.pk:
+                row["fields"]["child"] = 9999
+        gone = [row for row in records["core.child"] if row["pk"] == other.pk]
+        records["core.child"].remove(*gone)
+
+    file, now = rewritten(take(), change), snapshot()
+    plan = services.inspect_backup(file, RestoreOptions(mode))
+    with pytest.raises(RecordsRefused) as caught:
+        services.restore_backup(file, RestoreOptions(mode))
+    assert str(plan.refusal) == str(caught.value)
+    assert plan.as_json()["offer"] == "leave_out"
+    # Where existing data is kept, the other child is still here.
+    named = f"core.child {other.pk}," if mode.clears else f"core.note {note.pk}, field child"
+    assert all(named in line for line in plan.refusal.details)
+    assert not differences(now, snapshot())
 
 
 def test_undo_brings_them_back(family, pointless):
@@ -173,7 +203,7 @@ def test_the_page_and_a_script_are_offered_it(family, pointless, client):
     client.force_login(family.admin)
     answer = client.post(reverse("backup:restore"), {"backup_file": upload(file)}, follow=True)
     page = answer.content.decode()
-    (link,) = re.findall(r'href="([^"]*leave_out=true[^"]*)"[^>]*>\s*Leave out what refers', page)
+    (link,) = re.findall(r'href="([^"]*leave_out=true[^"]*)"[^>]*>\s*Leave these out', page)
     answer = client.get(link.replace("&amp;", "&"))
     fields = dict(
         re.findall(

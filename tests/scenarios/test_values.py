@@ -317,6 +317,38 @@ def test_a_preview_tells_what_the_database_cannot_hold(family, label, field, val
     assert label in str(error.value.message) + str(error.value.details)
 
 
+@pytest.mark.parametrize("text", ["x" * 2000, "x\0y"])
+def test_a_preview_tells_of_texts_as_the_restore_would(family, text):
+    """All of them. SQLite takes every text, and servers those that fit into a column that somebody has altered."""
+
+    def change(records):
+        for row in records["core.child"]:
+            row["fields"]["first_name"] = text
+
+    file = rewritten(take(), change)
+    takes = {"sqlite": True, "mysql": "\0" in text, "postgresql": False}[connection.vendor]
+    if not takes:
+        with pytest.raises(RecordsRefused) as error:
+            services.inspect_backup(file, how(clear=True))
+        keys = [child.pk for child in family.children]
+        for key, line in zip(keys, error.value.details, strict=True):
+            assert f"core.child {key}, field first_name" in line
+            assert ("2000 characters; at most 255" in line) is ("\0" not in text)
+        if "\0" in text:
+            return
+        with connection.cursor() as cursor:
+            alter = "ALTER TABLE core_child ALTER first_name TYPE varchar({})"
+            if connection.vendor == "mysql":
+                alter = "ALTER TABLE core_child MODIFY first_name varchar({}) NOT NULL"
+            cursor.execute(alter.format(2000))
+    try:
+        assert services.inspect_backup(file, how(clear=True)).refusal is None
+    finally:
+        if not takes:
+            with connection.cursor() as cursor:
+                cursor.execute(alter.format(255))
+
+
 def test_a_time_as_nobody_writes_it(family, settings):
     """The host reads it in Finnish only, and writes seconds itself."""
     settings.LANGUAGES = [("en", "English"), ("fi", "Finnish")]

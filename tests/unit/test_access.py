@@ -7,6 +7,7 @@ import pytest
 from core.models import Feeding
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
+from django.db import OperationalError, connection
 from django.test import Client
 from django.urls import set_script_prefix
 
@@ -80,6 +81,19 @@ def test_proxy_and_tokens(proxy, family):
     assert Client(headers=wrong).get(url("index")).status_code == 401
     weak = {"Authorization": f"Token {token_key('joe')}", "Remote-User": "admin"}
     assert Client(headers=weak).get(url("index")).status_code == 403
+
+
+def test_a_program_is_told_that_the_database_does_not_answer(family):
+    """It cannot be asked whose token that is. The reason may name the server, which is nothing for strangers."""
+
+    def fail(*args):
+        raise OperationalError("connection to db.example.com refused")
+
+    with connection.execute_wrapper(fail):
+        answer = script(family.admin).get(url("status"))
+    assert (answer.status_code, answer["Retry-After"]) == (503, "60")
+    assert error_of(answer)["code"] == "unavailable"
+    assert "example" not in answer.content.decode()
 
 
 @pytest.mark.parametrize("space", ["\xa0", "\x85", "\x1c", ",", ""])
