@@ -334,7 +334,7 @@ def test_a_site_that_sends_no_mails(settings, backend):
 
 def test_copies_that_leave_in_clear(settings, tmp_path):
     """Of a place that is another machine, as far as its address says; and not once they are encrypted."""
-    settings.BACKUP_ROOT = tmp_path / "root"
+    settings.BACKUP_ROOT, settings.BACKUP_NOTIFY = tmp_path / "root", "off"
     memory = {"BACKEND": "django.core.files.storage.InMemoryStorage"}
     settings.STORAGES = {**settings.STORAGES, "offsite": memory}
     clear = ["backup.W009"]
