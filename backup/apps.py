@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.apps import AppConfig
 from django.conf import settings
-from django.core.signals import request_finished
+from django.core.signals import request_finished, request_started
 from django.utils.translation import gettext_lazy as _
 
 from backup.conf import SECRETS, hidden
@@ -22,6 +22,7 @@ class BackupConfig(AppConfig):
 
         listen()
 
+        request_started.connect(watch.before_request, dispatch_uid="backup")
         request_finished.connect(watch.after_request, dispatch_uid="backup")
 
         if not hasattr(settings, "BACKUP_HOST_URLCONF"):

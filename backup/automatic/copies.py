@@ -11,7 +11,7 @@ from __future__ import annotations
 import datetime as dt
 import tempfile
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import replace
 from queue import SimpleQueue
@@ -107,13 +107,16 @@ def _note(visit: _Visit, outcome: Seen) -> None:
     """
 
     def merged(current: Seen) -> Seen:
+        deleted = current.deleted - visit.deleted
         copies = {
             text: content
             for text, content in outcome.copies.items()
-            if text in current.copies or text not in visit.known  # else somebody deleted it meanwhile
+            # Else somebody deleted it meanwhile.
+            if text in current.copies or (text not in visit.known and parse(text).identity not in deleted)
         }
         was_asked = current.next_try != visit.before.next_try  # somebody asked for another visit meanwhile
-        return replace(outcome, copies=copies, next_try=current.next_try if was_asked else outcome.next_try)
+        next_try = current.next_try if was_asked else outcome.next_try
+        return replace(outcome, copies=copies, next_try=next_try, deleted=deleted)
 
     database_of().close_if_lost()  # a visit may take hours
     # First: once the copies are known, none is compared with again until it is about to be removed.
@@ -138,6 +141,7 @@ class _Visit:
     that were noted before. `removed`: the names of backups whose copy the visit removed. `replaced`: the names of
     backups whose copy it replaced by another file. `said`: name of a backup -> facts about it of which only the
     location says something. `newest`: see `Work`. `found`: facts about that one, which the visit found: see `_compare`.
+    `deleted`: those of `Seen.deleted` of which no copy is left that the visit could delete.
     """
 
     def __init__(self, before: Seen, work: Work) -> None:
@@ -148,6 +152,7 @@ class _Visit:
         self.newest = work.newest
         self.found: dict[str, Any] = {}
         self.known: Mapping[str, Content] = before.copies
+        self.deleted: Set[str] = frozenset()
         self._work = work
         self._copies = dict(before.copies)
         # Whether the location lets us delete is only known after a deletion was tried, so that is carried over.
@@ -198,11 +203,13 @@ class _Visit:
                 except Full:
                     self._tidy(location, photos, backup)
                     self._send(location, backup, key, photos)
+                self._delete_deleted(location)  # it may take long to send the others
             except NoSuchBackup:
                 pass  # it was deleted from BACKUP_ROOT meanwhile
             except InvalidBackup as error:
                 logger.warning("%s cannot be sent to %s: %s", backup.name, location.name, error.code)
                 self._unsent.append(backup.name)
+        self.deleted = self._delete_deleted(location)  # after this, none is sent any more
         self._denied += dict.fromkeys(photos.denied)
         if self._notes is not None:
             noted = {name.identity: self._facts(name) for name in map(parse, self._copies)}
@@ -223,9 +230,15 @@ class _Visit:
         self._there, self._notes = {*names}, CopyNotes(location, names)
         there = [name for name in parsed(names) if name.site == self._work.site]
         texts = {name.text for name in there}
-        known = self.known = elsewhere.seen()[location.name].copies
-        self._gone = [text for text in known if text not in texts]
+        seen = elsewhere.seen()[location.name]
+        known = self.known = seen.copies
+        self._gone = [
+            text for text in known if text not in texts and parse(text).identity not in seen.deleted
+        ]
         self._copies = {text: content for text, content in known.items() if text in texts}
+        self._delete_deleted(location)
+        there = [name for name in there if name.text in self._there]
+        texts = {name.text for name in there}
         # The key of a locked copy may be back.
         unknown = texts - {text for text, content in known.items() if not content.is_locked}
         others = sorted((name for name in there if name.text in unknown), key=_created, reverse=True)
@@ -463,6 +476,15 @@ class _Visit:
         is_damaged = all(self._copies[text].is_damaged for text in texts)
         return known if is_usable else replace(known, is_damaged=is_damaged, is_locked=not is_damaged)
 
+    def _delete_deleted(self, location: locations.Location) -> Set[str]:
+        """Delete the copies of backups that somebody deleted while a copy was sent, or while the location was down.
+        Returns `Seen.deleted` as it is now."""
+        deleted = elsewhere.seen()[location.name].deleted
+        for name in parsed(self._there | self._copies.keys()):
+            if name.identity in deleted:
+                self._delete(location, name)
+        return deleted
+
     def _delete(self, location: locations.Location, name: Name) -> bool:
         """Delete a copy. Returns False if the location does not allow it."""
         try:
@@ -472,6 +494,7 @@ class _Visit:
             return False
         self._limits.pop(CannotDelete.code, None)
         self._copies.pop(name.text, None)
+        self._there.discard(name.text)
         self.removed.append(name.text)
         logger.info("%s removed from %s", name.text, location.name)
         return True

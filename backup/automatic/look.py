@@ -1,5 +1,7 @@
 """Looks after a request whether a backup, or a copy of one, is due, and starts the child process that makes it.
 
+A server that never says that a request has ended is looked after when the next one begins.
+
 A request pays for no more than that: once a minute a look at one small file, and once a day the start of a shell, which
 starts the child in the background and ends at once. So no process of the server has to wait for the child to end.
 """
@@ -37,14 +39,25 @@ class Watch:
     def __init__(self) -> None:
         self.next = 0.0
         self._pause = PAUSE
+        self._is_open = False  #: Whether the last request that began has not ended yet.
         self._looking = threading.Lock()
 
     def soon(self) -> None:
         """Look after the current request, which has made something due."""
         self.next = 0.0
 
+    def before_request(self, **kwargs: Any) -> None:
+        """Look, if the request before has not ended: the server may never say so. Receives `request_started`.
+
+        It may also be under way in another thread, and then it does no harm.
+        """
+        if self._is_open:
+            self.after_request()
+        self._is_open = True
+
     def after_request(self, **kwargs: Any) -> None:
         """Look, if the last look was long enough ago. Receives the signal `request_finished`."""
+        self._is_open = False
         if time.monotonic() < self.next or not self._looking.acquire(blocking=False):
             return
         try:
@@ -61,7 +74,7 @@ class Watch:
                 self.next = time.monotonic() + PAUSE
                 return
             start()
-        except (ImproperlyConfigured, OSError) as error:  # the request must not fail because of it
+        except Exception as error:  # noqa: BLE001  the request must not fail because of it
             logger.warning("an automatic backup cannot be started: %s", error)
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
 

@@ -65,11 +65,11 @@ class Status:
 
     `last`: the newest automatic backup that is not damaged; None if there is none. `unchanged`: the last moment at
     which the data was the same as in it; None if it is not known to be up to date for longer. `next`: when the next
-    backup is due, which is now if it is late; None if the schedule is off. `losses`: the records that are gone and that
-    nobody said are rightly so, whatever the state. `before`: the name of the last backup that has them; "" if nothing
-    is gone, or that backup is. `shown`: all that is lost, as JSON, for whoever confirms it. `proved`: the backup
-    whose proof is reported: the newest that failed, else the newest that has one. `locations`: the state of each of
-    BACKUP_LOCATIONS.
+    backup is due, or the next try if the last run failed, which is now if it is late; None if the schedule is off.
+    `losses`: the records that are gone and that nobody said are rightly so, whatever the state. `before`: the name of
+    the last backup that has them; "" if nothing is gone, or that backup is. `shown`: all that is lost, as JSON, for
+    whoever confirms it. `proved`: the backup whose proof is reported: the newest that failed, else the newest that has
+    one. `locations`: the state of each of BACKUP_LOCATIONS.
     """
 
     state: State
@@ -193,7 +193,7 @@ def _status() -> Status:
         schedule=conf.schedule,
         last=last,
         unchanged=until if last is not None and until != last.created else None,
-        next=max(now, schedule.next(until) if until else now) if schedule else None,
+        next=max(now, _next(schedule, until, run)) if schedule else None,
         losses=losses,
         before=guard.backup_before(backups, losses),
         shown=json.dumps(guard.as_facts(losses)),
@@ -403,9 +403,7 @@ def remember(status: Status) -> None:
     locations = ""
     with suppress(WrongSettings):
         locations = elsewhere.fingerprint()
-    due = (status.next or now).timestamp() if status.state is not State.OFF else math.inf
-    if run is not None and run.error:
-        due = (run.at + retry_after(run.tries)).timestamp()
+    due = (status.next or _next(None, None, run)).timestamp() if status.state is not State.OFF else math.inf
     tries = [max(seen.due, EPOCH).timestamp() for seen in status.locations if seen.due is not None]
     overdue = schedule.overdue_from(until) if schedule and until else now
     outlook.write(
@@ -421,6 +419,14 @@ def remember(status: Status) -> None:
             locations=locations,
         )
     )
+
+
+def _next(schedule: Schedule | None, until: dt.datetime | None, run: state.LastRun | None) -> dt.datetime:
+    """Return when the next run is due. `schedule`: None if it is not known. `until`: see `good_until`. `run`: the last
+    one."""
+    if run is not None and run.error:
+        return run.at + retry_after(run.tries)
+    return schedule.next(until) if schedule and until else EPOCH
 
 
 def retry_after(tries: int) -> dt.timedelta:

@@ -46,7 +46,8 @@ class Seen:
     `copies`: name of a kept backup there -> its content. `limits`: what the location does not allow, as code of the
     error -> sentence. `address`: a digest of its address, by which another address of the same name is noticed.
     `key_ids`: of the keys with which copies are encrypted there, or were where the location was before. `gone`: the
-    names of good copies that the last visits, which failed, did not find.
+    names of good copies that the last visits, which failed, did not find. `deleted`: the identities of backups that
+    somebody deleted since the last visit; the next one deletes what copies it finds of them.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Seen:
     address: str = ""
     key_ids: Set[str] = frozenset()
     gone: Set[str] = frozenset()
+    deleted: Set[str] = frozenset()
     since: dt.datetime | None = None
     reached: dt.datetime | None = None
 
@@ -121,6 +123,27 @@ def ask_again() -> None:
         change(name, lambda entry: replace(entry, next_try=now, tries=0))
 
 
+def note_deletion(identity: str) -> None:
+    """Note, before a backup is deleted, that it is, and make a visit to all locations due.
+
+    A visit under way may have sent a copy that is not noted yet, or be sending one, as may one that was killed. And a
+    location may be down. Raises `StorageFailed`.
+    """
+    now = aware_now()
+    for name in seen():
+        change(
+            name,
+            lambda entry: replace(entry, next_try=now, tries=0, deleted=entry.deleted | {identity}),
+        )
+
+
+def take_back_deletion(identity: str) -> None:
+    """Note that a backup is not to be deleted after all where it still is. Raises `StorageFailed`."""
+    for name, entry in seen().items():
+        if identity in entry.deleted:
+            change(name, lambda entry: replace(entry, deleted=entry.deleted - {identity}))
+
+
 def forget(location: str, copy: str) -> None:
     """Note that a copy is no longer there. Raises `StorageFailed`."""
 
@@ -153,6 +176,7 @@ def _as_json(entry: Seen) -> dict[str, Any]:
         "address": entry.address,
         "key_ids": sorted(entry.key_ids),
         "gone": sorted(entry.gone),
+        "deleted": sorted(entry.deleted),
         "since": entry.since and entry.since.isoformat(),
         "reached": entry.reached and entry.reached.isoformat(),
     }
@@ -175,10 +199,11 @@ def _parse(name: str, address: str, content: Any) -> Seen:
                 address,
                 _key_ids(content),
                 frozenset(name.text for name in parsed(content.get("gone", ()))),
+                _deleted(content),
                 _moment(content.get("since")),
                 _moment(content.get("reached")),
             )
-    return Seen(name, key_ids=_key_ids(content))
+    return Seen(name, key_ids=_key_ids(content), deleted=_deleted(content))
 
 
 def _moment(text: str | None) -> dt.datetime | None:
@@ -189,4 +214,12 @@ def _key_ids(content: Any) -> Set[str]:
     """Return `Seen.key_ids` from what `_as_json` returned, whatever the address; none if it is something else."""
     with suppress(KeyError, TypeError, AttributeError):
         return {*content.get("key_ids", ())} | {name.key_id for name in parsed(content["copies"])} - {""}
+    return frozenset()
+
+
+def _deleted(content: Any) -> Set[str]:
+    """Return `Seen.deleted` from what `_as_json` returned, whatever the address, since only a password in it may have
+    changed; none if it is something else."""
+    with suppress(TypeError, AttributeError):
+        return frozenset(map(str, content.get("deleted", ())))
     return frozenset()

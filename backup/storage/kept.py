@@ -405,10 +405,13 @@ def local_path(name: str) -> str:
 def delete(name: str) -> None:
     """Delete a backup in all places, and the facts about it. Raises `NoSuchBackup`, `StorageFailed`, `WrongSettings`.
 
-    If one location fails, or does not allow it, the backup is deleted in all others before the error is raised.
+    If one location fails, or does not allow it, the backup is deleted in all others before the error is raised. The
+    next visit to each location deletes what was still on its way there, and what could not be deleted now.
     """
     conf.locations  # noqa: B018  if it is wrong, nobody knows in which places the backup is
     kept_name = _find(parse(name)).name
+    if kept_name.kind is not BackupKind.SAFETY:  # those are never sent
+        elsewhere.note_deletion(kept_name.identity)
     failed: StorageFailed | None = None
     copies = [
         (location, copy)
@@ -457,8 +460,14 @@ def forget(name: str) -> None:
 
 
 def pin(name: str, pinned: bool) -> StoredBackup:
-    """Pin a backup, so that no rule removes it, or unpin it. Raises `NoSuchBackup`, `StorageFailed`."""
-    return note(name, pinned=pinned)
+    """Pin a backup, so that no rule removes it, or unpin it. Raises `NoSuchBackup`, `StorageFailed`.
+
+    One that could not be deleted in some location then stays there.
+    """
+    stored = note(name, pinned=pinned)
+    if pinned:
+        elsewhere.take_back_deletion(stored.identity)
+    return stored
 
 
 def is_pinned(name: str) -> bool:

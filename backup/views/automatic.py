@@ -44,7 +44,7 @@ def run(request: HttpRequest) -> HttpResponseBase:
         stored = services.keep_backup(
             user=request.user, label=label, photos=form.photos_as_sent, leave_out=leave_out
         )
-        _copy_soon()
+        copy_soon()
     except BackupError as error:
         if error.offer == "leave_out" and not access.wants_json(request):
             log_refusal(request, error)
@@ -75,8 +75,8 @@ def run(request: HttpRequest) -> HttpResponseBase:
     )
 
 
-def _copy_soon() -> None:
-    """Let a child process make the copies that are due, after this request, since a location may be slow."""
+def copy_soon() -> None:
+    """Let a child process visit the locations to which that is due, after this request, since one may be slow."""
     states.remember(states.status())
     watch.soon()
 
@@ -112,7 +112,7 @@ def test_location(request: HttpRequest, name: str) -> HttpResponseBase:
         seen = probe.test(name, request.user)
     except BackupError as error:
         return not_done(request, error)
-    _copy_soon()
+    copy_soon()
     is_failed = seen.state is State.FAILED
     level = messages.ERROR if is_failed else messages.SUCCESS
     return done(request, states.status().as_json(), seen.message, level)

@@ -19,6 +19,7 @@ from backup.proof import Verdict
 from backup.storage import kept as kept_backups
 
 from .answers import attachment, done, error_page, key_needed_page, log_refusal, not_done, result_of
+from .automatic import copy_soon
 from .front_page import invalid
 from .guard import endpoint
 from .reporter import StateReporter
@@ -57,6 +58,8 @@ def delete(request: HttpRequest, name: str) -> HttpResponseBase:
         kept_backups.delete(name)
     except BackupError as error:
         return not_done(request, error)
+    finally:
+        copy_soon()  # it deletes what was still on its way
     log(f"deletion of {name}", request.user)
     return done(request, None, _("The backup is deleted."))
 

@@ -75,7 +75,10 @@ class Command(BackupCommand):
             name = kept.pin(str(pin or unpin), bool(pin)).name
             self.report(f"{name} is {'pinned' if pin else 'no longer pinned'}.")
         elif delete:
-            kept.delete(delete)
+            try:
+                kept.delete(delete)
+            finally:
+                status.remember(status.status())  # a visit to the locations is due
             self.report(f"{delete} is deleted.")
         elif label:
             name, text = label

@@ -1004,6 +1004,43 @@ def test_one_that_is_deleted_meanwhile_is_no_failure(one, at, monkeypatch):
     assert status.status().state is State.OK
 
 
+@pytest.mark.parametrize("number", [0, 1])
+def test_one_that_is_deleted_during_a_visit_stays_nowhere(one, monkeypatch, number):
+    """The first copy is complete then, and not noted yet. The second one arrives after the deletion."""
+    names = [services.keep_backup().name for _ in range(2)][::-1]  # in the order in which they are sent
+    real = Folder.write
+
+    def write(self, name, file, activity):
+        if name.endswith(names[1]):
+            kept.delete(names[number])
+        real(self, name, file, activity)
+
+    monkeypatch.setattr(Folder, "write", write)
+    copies.copy()
+    assert [path.name for path in there(one["nas"])] == [names[1 - number]]
+    assert [(backup.name, backup.locations) for backup in kept.backups()] == [
+        (names[1 - number], ("local", "nas"))
+    ]
+    seen = elsewhere.seen()["nas"]
+    assert (seen.state, seen.deleted) == (Copies.OK, frozenset())
+
+
+def test_one_that_is_deleted_after_a_visit_was_killed_stays_nowhere(one, nightly, monkeypatch):
+    first = run.run().backup
+    made = services.keep_backup()
+    with monkeypatch.context() as patch:
+        patch.setattr(copies, "_note", lambda visit, outcome: None)
+        run.copy_again()
+    assert len(there(one["nas"])) == 2
+    assert script(nightly.admin).post(url("kept_delete", made.name)).status_code == 204
+    assert look._is_due()
+    run.copy_again()
+    assert [path.name for path in there(one["nas"])] == [first.name]
+    assert [backup.name for backup in kept.backups()] == [first.name]
+    assert states() == {"nas": "ok"}
+    assert not look._is_due()
+
+
 def test_what_is_noted_meanwhile_is_not_lost(one, monkeypatch):
     """A location is tested while a run copies to it."""
     real = Location.test
@@ -1447,7 +1484,8 @@ def content(seen):
     return next(iter(seen.copies.values()))
 
 
-def test_where_one_is_down_it_stays_there_and_that_is_said(lost, places, nightly):
+@pytest.mark.parametrize("is_pinned", [False, True])
+def test_where_one_is_down_it_stays_there_until_it_is_up_again(lost, places, nightly, is_pinned):
     backup, _before = lost
     away(places["usb"])
     answer = script(nightly.admin).post(url("kept_delete", backup.name))
@@ -1455,9 +1493,14 @@ def test_where_one_is_down_it_stays_there_and_that_is_said(lost, places, nightly
     assert "usb" in answer.json()["error"]["message"]
     assert there(places["nas"]) == []
     assert kept.find(backup.name).locations == ("usb",)
+    if is_pinned:  # since then
+        kept.pin(backup.name, True)
+    run.copy_again()
+    assert kept.find(backup.name).locations == ("usb",), "it is still down"
     back(places["usb"])
-    kept.delete(backup.name)
-    assert kept.backups() == []
+    copies.copy()
+    assert [kept_backup.locations for kept_backup in kept.backups()] == ([("usb",)] if is_pinned else [])
+    assert len(there(places["usb"])) == is_pinned
 
 
 def test_what_another_one_sent_there_is_listed(lost, places):

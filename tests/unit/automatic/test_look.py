@@ -12,9 +12,10 @@ from dataclasses import replace
 import pytest
 from django.core import mail
 from django.core.signals import request_finished
+from django.core.wsgi import get_wsgi_application
 from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
-from django.test import Client
+from django.test import Client, RequestFactory
 from django.test.utils import CaptureQueriesContext
 from freezegun import freeze_time
 
@@ -52,6 +53,19 @@ def test_each_request_is_followed_by_a_look(nightly, starts, monkeypatch):
     Client().get("/login/")
     assert seen == [1], "at most once a minute"
     assert any(key[0] == "backup" for key, *_ in request_finished.receivers)
+
+
+def test_a_server_that_never_says_that_a_request_has_ended(nightly, starts, monkeypatch):
+    """It does not close the response, as uvicorn does not with `--interface wsgi`."""
+    seen, answers = [], []
+    monkeypatch.setattr(look.watch, "next", 0.0)
+    monkeypatch.setattr(look, "_is_due", lambda: seen.append(1))
+    environment = RequestFactory().get("/login/").environ
+    for _ in range(3):
+        answers.append(get_wsgi_application()(environment, lambda *args: None))
+    assert seen == [1], "at most once a minute"
+    for answer in answers:
+        answer.close()
 
 
 def test_nothing_asks_the_database_and_it_costs_nothing(nightly, watch, starts):

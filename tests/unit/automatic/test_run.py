@@ -372,6 +372,7 @@ def test_a_failure_is_told_once_and_its_end_too(nightly, at, monkeypatch):
         assert found.state is State.FAILED
         assert "No space left" in found.message
         assert outlook.read().due == at("2026-11-04 03:36").timestamp(), "1, 5, 30 minutes, then each hour"
+        assert found.next == at("2026-11-04 03:36")
     (told,) = mail.outbox
     assert told.to == ["admin@example.com"]
     assert "No space left" in told.body

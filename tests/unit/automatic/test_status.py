@@ -114,6 +114,14 @@ def test_the_next_one_is_now_where_it_is_due(nightly, at):
         assert status.status().next == at("2026-11-04 08:00")
 
 
+def test_the_next_one_is_soon_where_the_last_one_failed(nightly, at, client_of):
+    with freeze_time(at("2026-11-03 12:00")):
+        run.run()
+        run._conclude("No space left on device.")
+        assert status.status().next == at("2026-11-03 12:01")
+        assert "Next: " in client_of(nightly.admin).get(url("index")).content.decode()
+
+
 def test_the_guards_answer_is_for_superusers(nightly):
     shrink()
     refused = script(nightly.staff).post(url("acknowledge"))
