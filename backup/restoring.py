@@ -32,7 +32,7 @@ from .restore.build import build
 from .restore.dangling import left_out_in_words
 from .restore.photos import Placing, State
 from .restore.plan import Plan
-from .restore.policy import check_policy, check_removed, keeps_tokens, lost_in_words, refuse
+from .restore.policy import check_removed, keeps_tokens, lost_in_words, refuse
 from .restore.preview import PreviewCollector
 from .restore.records import RecordReader
 from .safety_copy import SafetyCopy, keep_readable, prepared
@@ -137,11 +137,7 @@ def restore(
             if has_changed:
                 safety_copy.make()
             if has_changed or placing.has_moved:
-                # If nothing was compared, only the policy depends on the data that is here, or which passwords stay.
-                if plan.is_packed and not (plan.identical or placing.has_moved or options.undoes):
-                    plan = check_policy(plan, database, superuser=is_superuser(user))
-                else:
-                    plan = plan_of(archive, database, fresh, options, user, placing=placing)
+                plan = plan_of(archive, database, fresh, options, user, placing=placing)
                 refuse(plan, options)
             reporter.phase(Phase.WRITE)
             counter = RecordCounter(reporter, sum(plan.records.values()))

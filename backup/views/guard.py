@@ -18,7 +18,9 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 
 from backup import access
+from backup.database import reason_of
 from backup.exceptions import BackupError, Unavailable, WrongSettings
+from backup.log import logger
 from backup.storage.bounded import page_waits
 
 from .answers import error_page, json_error, json_of_error, log_refusal, not_done
@@ -50,10 +52,10 @@ def endpoint(*methods: str) -> Callable[[View], View]:
             request.sensitive_post_parameters = SECRETS  # type: ignore[attr-defined]
             try:
                 refused = _refuse_stranger(request, "upload_id" in place)
-            except (OperationalError, InterfaceError):  # for a page, the host needs the database, too
+            except (OperationalError, InterfaceError) as error:  # for a page, the host needs the database, too
                 if not access.wants_json(request):
                     raise
-                refused = _not_known_now(request)
+                refused = _not_known_now(request, error)
             if refused is not None:
                 access.drop_body(request, refused)
                 return _without_body(refused) if request.method == "HEAD" else refused
@@ -96,8 +98,10 @@ def _refuse_stranger(request: HttpRequest, of_upload: bool) -> HttpResponseBase 
     return None
 
 
-def _not_known_now(request: HttpRequest) -> HttpResponse:
-    """Return the answer to a program while the database does not say who it is: to a stranger, so without a reason."""
+def _not_known_now(request: HttpRequest, reason: Exception) -> HttpResponse:
+    """Return the answer to a program while the database does not say who it is: to a stranger, so without the reason,
+    which is logged."""
+    logger.error("the database does not answer: %s", reason_of(reason))
     error = Unavailable(_("The database does not answer. Please try again later."))
     log_refusal(request, error)
     response = json_of_error(error)

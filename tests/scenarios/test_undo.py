@@ -828,6 +828,15 @@ def test_undo_by_staff_of_a_restore_that_changed_passwords(family, hashed_by_md5
     undo_is_forbidden(family.staff)
 
 
+def test_undo_by_staff_of_a_restore_that_changed_a_password_set_meanwhile(family, acting_before_the_lock):
+    """Of an edited file, all rows are written anew, whatever is here."""
+    file = take()
+    acting_before_the_lock(lambda: change_password("admin", "meanwhile"))
+    result = services.restore_backup(file, replace(how(clear=True), edited=True), user=family.admin)
+    assert "The password of admin becomes the one in the backup." in result.warnings
+    undo_is_forbidden(family.staff)
+
+
 def test_undo_by_a_superuser_brings_the_very_hash_back(family, hashed_by_md5):
     file = take()
     enter("since")

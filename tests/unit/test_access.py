@@ -83,8 +83,9 @@ def test_proxy_and_tokens(proxy, family):
     assert Client(headers=weak).get(url("index")).status_code == 403
 
 
-def test_a_program_is_told_that_the_database_does_not_answer(family):
-    """It cannot be asked whose token that is. The reason may name the server, which is nothing for strangers."""
+def test_a_program_is_told_that_the_database_does_not_answer(family, log):
+    """It cannot be asked whose token that is. The reason may name the server, which is nothing for strangers, so it is
+    logged."""
 
     def fail(*args):
         raise OperationalError("connection to db.example.com refused")
@@ -94,6 +95,7 @@ def test_a_program_is_told_that_the_database_does_not_answer(family):
     assert (answer.status_code, answer["Retry-After"]) == (503, "60")
     assert error_of(answer)["code"] == "unavailable"
     assert "example" not in answer.content.decode()
+    assert "connection to db.example.com refused" in log()[0]
 
 
 @pytest.mark.parametrize("space", ["\xa0", "\x85", "\x1c", ",", ""])
