@@ -18,7 +18,6 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 
 from backup import access
-from backup.database import reason_of
 from backup.exceptions import BackupError, Unavailable, WrongSettings
 from backup.log import logger
 from backup.storage.bounded import page_waits
@@ -101,7 +100,7 @@ def _refuse_stranger(request: HttpRequest, of_upload: bool) -> HttpResponseBase 
 def _not_known_now(request: HttpRequest, reason: Exception) -> HttpResponse:
     """Return the answer to a program while the database does not say who it is: to a stranger, so without the reason,
     which is logged."""
-    logger.error("the database does not answer: %s", reason_of(reason))
+    logger.error("the database does not answer: %s", reason)
     error = Unavailable(_("The database does not answer. Please try again later."))
     log_refusal(request, error)
     response = json_of_error(error)
