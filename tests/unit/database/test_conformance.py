@@ -948,6 +948,41 @@ def test_only_rows_that_refer_to_what_goes_are_in_the_way(database, monkeypatch)
     assert [*core.Child.objects.filter(pk__in=[child, other]).values_list("pk", flat=True)] == [child]
 
 
+@pytest.mark.skipif(
+    connection.vendor != "postgresql", reason="the others check no references of their own then"
+)
+def test_what_refers_to_rows_may_be_unreadable(database):
+    """If it is another role's, though it is empty. Only what the server would change is in the way then."""
+    child = core.Child.objects.create(first_name="Ida", last_name="Doe", birth_date="2026-01-01").pk
+    role = "backup_test_role"
+    with connection.cursor() as cursor:
+        for sql in (
+            f"CREATE ROLE {role}",
+            f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}",
+            "CREATE TABLE other (child int REFERENCES core_child)",
+            "CREATE SCHEMA others",
+            "CREATE TABLE others.acts (child int REFERENCES core_child ON DELETE CASCADE)",
+            f"GRANT SELECT ON others.acts TO {role}",  # which is of no use without USAGE of the schema
+            f"SET ROLE {role}",
+        ):
+            cursor.execute(sql)
+        try:
+            with pytest.raises(RestoreRefused) as caught, database.restoring([CHILD]):
+                database.delete(CHILD, [child])
+            cursor.execute("RESET ROLE")
+            (statement,) = caught.value.details
+            cursor.execute(statement)
+            cursor.execute(f"SET ROLE {role}")
+            with database.restoring([CHILD]):
+                database.delete(CHILD, [child])
+        finally:
+            cursor.execute("RESET ROLE")
+            cursor.execute("DROP SCHEMA others CASCADE")
+            cursor.execute(f"DROP OWNED BY {role}")
+            cursor.execute(f"DROP ROLE {role}")
+    assert not core.Child.objects.filter(pk=child).exists()
+
+
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="the others check a unique value at once")
 def test_unique_values_are_checked_where_the_server_does_so_at_the_end(database):
     """It does that by triggers of its own, which would be off while references are checked as a set."""
