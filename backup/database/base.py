@@ -204,7 +204,7 @@ def is_checked(column: Column) -> bool:
 def _plain(reader: ColumnReader, value: Any) -> Plain:
     """Convert one value for people; one that cannot be read, which SQLite stores as well, stays as it is."""
     try:
-        return reader.to_plain([value])[0] if reader.to_plain else value  # type: ignore[no-any-return]
+        return reader.to_plain([value])[0] if reader.to_plain else value
     except UNREADABLE:
         return str(value)
 
@@ -337,10 +337,10 @@ class Database(Salvage, Writing):
         db_table, owner = (relation.db_table, relation.owner) if relation else (table.db_table, table.key)
         target = column.field.target_field  # type: ignore[attr-defined]
         readers = self.reader_of(owner), self.reader_of(column)
-        name = q(column.column)
+        name, there = q(column.column), q(target.model._meta.db_table)
         rows = self.fetch(
             f"SELECT {q(owner.column)}, {name}, {', '.join(reader.sql for reader in readers)} FROM {q(db_table)}"
-            f" LEFT JOIN (SELECT {q(target.column)} AS referred_key FROM {q(target.model._meta.db_table)}) AS referred_rows"
+            f" LEFT JOIN (SELECT {q(target.column)} AS referred_key FROM {there}) AS referred_rows"
             f" ON {name} = referred_key WHERE {name} IS NOT NULL AND referred_key IS NULL LIMIT {limit}"
         )
         for key, value, *read in rows:
