@@ -9,7 +9,7 @@ from decimal import Decimal
 import pytest
 from core import models as core
 from django.contrib.auth.models import User
-from django.db import connection, models
+from django.db import DatabaseError, connection, models
 from django.test.utils import isolate_apps
 
 from backup.database import VENDORS, Database, Job, base, database_of
@@ -1170,6 +1170,25 @@ def test_a_key_near_the_end_of_its_column_is_refused(host_db, model, highest):
             with pytest.raises(InvalidRecord, match=f"{table.label} {pk}"):
                 table.batch_from(records)
     assert table.batch_from([record(highest // 2)])[0] == [highest // 2]
+
+
+def test_how_much_fits_is_asked_once(database, django_assert_num_queries):
+    column = next(column for column in CHILD.columns if column.name == "first_name")
+    most = database.most_characters(CHILD, column)
+    assert most == (255 if database.IS_SERVER else None)
+    with django_assert_num_queries(0):
+        assert database.most_characters(CHILD, column) == most
+
+
+def test_how_many_rows_have_a_damaged_key_may_be_unknown(database, monkeypatch):
+    def fails(*_parts):
+        raise DatabaseError("damaged")
+
+    monkeypatch.setattr(database, "fetch", fails)
+    monkeypatch.setattr(database, "unreadable", Places())
+    database._note_others(NOTE, 7, 1000)
+    (place,) = database.unreadable.named
+    assert (place.pk, place.field) == (7, None)
 
 
 @pytest.mark.skipif(
