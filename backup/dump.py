@@ -20,7 +20,7 @@ from .database import Database, is_checked
 from .exceptions import Unreadable
 from .kinds import NATURAL, Plain
 from .media import NamedPhoto, NamedPhotos, PhotoReader, UnreadablePhotoError
-from .options import PHOTOS, SILENT, Place, Places, RecordCounter, Reporter
+from .options import PHOTOS, SILENT, Places, RecordCounter, Reporter
 from .tables import Column, Table, describe, place_of, places_in_words, refers_to_nothing
 
 #: How many missing photos are named one by one.
@@ -275,14 +275,14 @@ class References:
             for key, own in zip(batch[0], batch[place], strict=True) if unknown else ():
                 for value in unknown.intersection(own if is_relation else [own]):
                     places = waiting.setdefault(value, Places()) if may_come else self._dangling
-                    places.add(_dangling(table, key, name, column, value))
+                    _add(places, table, key, name, column, value)
         for place, name, column in self._natural[table]:
             is_relation = place >= len(table.columns)
             if int in map(type, chain.from_iterable(batch[place]) if is_relation else batch[place]):
                 for key, own in zip(batch[0], batch[place], strict=True):
                     for value in own if is_relation else [own]:
                         if type(value) is int:
-                            self._dangling.add(_dangling(table, key, name, column, value))
+                            _add(self._dangling, table, key, name, column, value)
 
     def dangling(self) -> Places:
         """Return the dangling references, when all rows were added."""
@@ -295,8 +295,12 @@ class References:
         return self._dangling
 
 
-def _dangling(table: Table, key: Plain, name: str, column: Column, value: Plain) -> Place:
-    return place_of(table.label, key, name, refers_to_nothing(column, value))
+def _add(places: Places, table: Table, key: Plain, name: str, column: Column, value: Plain) -> None:
+    """Add a dangling reference. Its words take most of the time, so there are none where it is only counted."""
+    if places.is_full:
+        places.total += 1
+    else:
+        places.add(place_of(table.label, key, name, refers_to_nothing(column, value)))
 
 
 def _target(column: Column) -> Target:

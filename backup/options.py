@@ -123,8 +123,13 @@ class Places:
 
     def add(self, place: Place) -> None:
         self.total += 1
-        if len(self.named) < self.MOST:
+        if not self.is_full:
             self.named.append(place)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether further places are only counted."""
+        return len(self.named) >= self.MOST
 
     def extend(self, others: Places) -> None:
         self.total += others.total

@@ -505,7 +505,7 @@ MAX_NAMED = 20
 
 def refers_to_nothing(column: Column, key: object) -> str:
     """Return the reason, as a phrase, if a reference is dangling."""
-    words = {"model": column.refers_to, "key": column.shown(key)}
+    words = {"model": column.refers_to, "key": _short(column.shown(key))}
     return _("it refers to %(model)s %(key)s, which is not there") % words
 
 

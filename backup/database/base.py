@@ -145,11 +145,13 @@ from typing import Any, ClassVar
 
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 
+from ..kinds import Plain
 from ..options import Places
 from ..scope import is_here
 from ..tables import MAX_NAMED, Column, Relation, Table, describe, place_of, refers_to_nothing
-from .natural_keys import without_key
+from .conversion import ColumnReader
 from .salvage import Salvage
+from .values import UNREADABLE
 from .writing import Writing
 
 #: How many rows with dangling references are left out at a time.
@@ -158,13 +160,16 @@ MOST_AT_ONCE = 1000
 
 @dataclass(frozen=True)
 class DanglingRow:
-    """A dangling reference of a row, or of a pair in a relation. Keys are as the driver returns them."""
+    """A dangling reference of a row, or of a pair in a relation. `key`, `value`: as the driver returns them. `pk`,
+    `refers_to`: the same as plain values."""
 
     table: Table
     relation: Relation | None
     column: Column
     key: Any
     value: Any
+    pk: Plain
+    refers_to: Plain
 
     @property
     def name(self) -> str:
@@ -178,8 +183,12 @@ class DanglingRow:
 
     @property
     def reason(self) -> str:
-        key = without_key(self.value) if self.column.is_natural else self.value
-        return refers_to_nothing(self.column, key)
+        return refers_to_nothing(self.column, self.refers_to)
+
+    @property
+    def line(self) -> str:
+        """What names it to people."""
+        return describe(self.table.label, self.pk, self.name, self.reason)
 
 
 def is_checked(column: Column) -> bool:
@@ -190,6 +199,14 @@ def is_checked(column: Column) -> bool:
         and getattr(column.field, "db_constraint", True)
         and is_here(column.field.target_field.model)  # type: ignore[attr-defined]
     )
+
+
+def _plain(reader: ColumnReader, value: Any) -> Plain:
+    """Convert one value for people; one that cannot be read, which SQLite stores as well, stays as it is."""
+    try:
+        return reader.to_plain([value])[0] if reader.to_plain else value
+    except UNREADABLE:
+        return str(value)
 
 
 class Database(Salvage, Writing):
@@ -269,10 +286,7 @@ class Database(Salvage, Writing):
 
     def dangling(self, tables: Iterable[Table], limit: int = MAX_NAMED) -> list[str]:
         """Return dangling references as lines for people, at most `limit`."""
-        return [
-            describe(row.table.label, str(row.key), row.name, row.reason)
-            for row in self._dangling_rows(tables, limit)
-        ]
+        return [row.line for row in self._dangling_rows(tables, limit)]
 
     def leave_out_dangling(self, tables: Iterable[Table], spared: Iterable[str] = ()) -> Places:
         """Leave out dangling references: empty those that may be empty, and delete the rows of others, until none is
@@ -282,12 +296,12 @@ class Database(Salvage, Writing):
             dangling = [
                 row
                 for row in self._dangling_rows(tables, MOST_AT_ONCE + len(spared))
-                if describe(row.table.label, str(row.key), row.name, row.reason) not in spared
+                if row.line not in spared
             ]
             for row in dangling:
                 self._leave_out(row)
                 name = None if row.is_whole else row.name
-                places.add(place_of(row.table.label, row.key, name, row.reason))
+                places.add(place_of(row.table.label, row.pk, name, row.reason))
             if not dangling:
                 return places
 
@@ -312,24 +326,25 @@ class Database(Salvage, Writing):
             for column, relation in [*own, *((r.target, r) for r in table.relations)]:
                 left = limit - len(rows)
                 if left > 0 and is_checked(column):
-                    rows += [
-                        DanglingRow(table, relation, column, key, value)
-                        for key, value in self._dangling(table, relation, column, left)
-                    ]
+                    rows += self._dangling(table, relation, column, left)
         return rows
 
     def _dangling(
         self, table: Table, relation: Relation | None, column: Column, limit: int
-    ) -> list[tuple[Any, ...]]:
-        """Return (key of the row, key that it refers to) for dangling references in one column."""
+    ) -> Iterator[DanglingRow]:
+        """Yield the dangling references in one column."""
         q = self.quote
         db_table, owner = (relation.db_table, relation.owner) if relation else (table.db_table, table.key)
         target = column.field.target_field  # type: ignore[attr-defined]
-        return self.fetch(
-            f"SELECT a.{q(owner.column)}, a.{q(column.column)} FROM {q(db_table)} a"
-            f" LEFT JOIN {q(target.model._meta.db_table)} b ON a.{q(column.column)} = b.{q(target.column)}"
-            f" WHERE a.{q(column.column)} IS NOT NULL AND b.{q(target.column)} IS NULL LIMIT {limit}"
+        readers = self.reader_of(owner), self.reader_of(column)
+        name, there = q(column.column), q(target.model._meta.db_table)
+        rows = self.fetch(
+            f"SELECT {q(owner.column)}, {name}, {', '.join(reader.sql for reader in readers)} FROM {q(db_table)}"
+            f" LEFT JOIN (SELECT {q(target.column)} AS referred_key FROM {there}) AS referred_rows"
+            f" ON {name} = referred_key WHERE {name} IS NOT NULL AND referred_key IS NULL LIMIT {limit}"
         )
+        for key, value, *read in rows:
+            yield DanglingRow(table, relation, column, key, value, *map(_plain, readers, read))
 
     def unknown_time_zones(self, names: Iterable[str]) -> set[str]:
         """Return the names of time zones that Python knows, but that this database cannot compute with."""

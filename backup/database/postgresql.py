@@ -462,6 +462,9 @@ class PostgreSQL(Database):
         deleted or changed with them, or do not let them go even until they are written again. Django makes no such
         references, but people and other tools do.
 
+        A table that this role may not read is taken to have such rows if the server would change them. Otherwise, the
+        server itself says so.
+
         `keys`: of the rows of the one table that are deleted; None: all.
         """
         if self._restored:  # the server's own triggers are off
@@ -469,20 +472,24 @@ class PostgreSQL(Database):
         quote = self.connection.ops.quote_name
         owners = {quote(name): columns[0] for table in tables for name, columns in table.db_tables}
         references = self.fetch(
-            f"SELECT t, conrelid::regclass::text, quote_ident(conname), confdeltype, pg_get_constraintdef(oid), {ON}"
-            " FROM unnest(%s::text[]) AS t JOIN pg_constraint ON confrelid = t::regclass"
+            "SELECT t, conrelid::regclass::text, quote_ident(conname), confdeltype, pg_get_constraintdef(k.oid),"
+            " has_schema_privilege(relnamespace, 'USAGE') AND has_table_privilege(conrelid, 'SELECT'),"
+            f" {ON} FROM unnest(%s::text[]) AS t JOIN pg_constraint k ON confrelid = t::regclass"
+            " JOIN pg_class r ON r.oid = conrelid"
             " WHERE contype = 'f' AND (confdeltype <> 'a' OR NOT condeferrable) AND conparentid = 0"
             " AND conrelid <> ALL (%s::regclass[]) ORDER BY 2, 3",
             [[*owners], self._locked],
         )
         statements = []
-        for target, table, name, action, definition, on in references:
+        for target, table, name, action, definition, is_readable, on in references:
+            if not is_readable and action in SAFE_ACTIONS:
+                continue
             sql = f"SELECT 1 FROM {table} a JOIN {target} b ON {on}".replace("%", "%%")
             values: Sequence[Any] = ()
             if keys is not None:
                 values = self.writer_of(owners[target])(keys)
                 sql += f" WHERE b.{self.quote(owners[target].column)} IN ({', '.join(['%s'] * len(values))})"
-            if self.fetch(f"{sql} LIMIT 1", values):
+            if not is_readable or self.fetch(f"{sql} LIMIT 1", values):
                 change = f"ALTER CONSTRAINT {name}"
                 if action != "a":
                     without = WITHOUT_ACTION.sub("", definition)
@@ -789,6 +796,8 @@ ON = (
     " JOIN pg_attribute x ON x.attrelid = conrelid AND x.attnum = own"
     " JOIN pg_attribute y ON y.attrelid = confrelid AND y.attnum = other)"
 )
+#: What the server does with a row that refers to one that is deleted: nothing, but it refuses that.
+SAFE_ACTIONS = "ar"
 #: The references from and to some tables.
 REFERENCES = (
     "SELECT * FROM pg_constraint"

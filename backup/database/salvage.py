@@ -205,7 +205,12 @@ class Salvage(Reading):
     def _note_others(self, table: Table, key: int, read: int) -> None:
         """Note the rows with a key that more rows have than are read at a time. `read`: how many of them were read."""
         name = self.quote(table.key.column)
-        rows = self.fetch(f"SELECT COUNT(*) FROM {self.quote(table.db_table)} WHERE {name} = %s", [key])
+        try:
+            rows = self.fetch(f"SELECT COUNT(*) FROM {self.quote(table.db_table)} WHERE {name} = %s", [key])
+        except DatabaseError as error:
+            self.recover()
+            self._note(table, key, None, reason_of(error))
+            return
         for _row in range(read, rows[0][0]):
             self._note(table, key, None, _another_record())
 

@@ -33,6 +33,11 @@ VALUES = 16_000
 class Writing(Conversion):
     """Writes rows, inside `restoring`. Records that the database refuses are collected in `refused`."""
 
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        #: Table -> column -> how many characters fit into it, as the server says it.
+        self._sizes: dict[str, dict[str, int]] = {}
+
     # -- rows ---
 
     def insert(self, table: Table, rows: Sequence[Row]) -> None:
@@ -210,10 +215,12 @@ class Writing(Conversion):
         """Return how many characters fit into a column, which somebody may have altered; None if any number does."""
         if not self.IS_SERVER:
             return None
-        with self.errors_explained(), closing(self.connection.cursor()) as cursor:
-            described = self.connection.introspection.get_table_description(cursor, table.db_table)
-        sizes = [info.display_size for info in described if info.name == column.column]
-        return sizes[0] if sizes and sizes[0] and sizes[0] > 0 else None
+        if (sizes := self._sizes.get(table.db_table)) is None:
+            with self.errors_explained(), closing(self.connection.cursor()) as cursor:
+                described = self.connection.introspection.get_table_description(cursor, table.db_table)
+            sizes = self._sizes[table.db_table] = {info.name: info.display_size or 0 for info in described}
+        size = sizes.get(column.column, 0)
+        return size if size > 0 else None
 
     # -- statements ---
 

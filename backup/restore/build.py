@@ -115,7 +115,9 @@ def build(
         reader.renamed = placing.renamed
     is_packed = mode.clears and preview is None and not (staying or in_part or cut_off)
     ordered, resolved = _in_order(resolver, restored)
-    reader.references = references_of(restored if is_packed else ordered, database, options)
+    reader.references = references_of(
+        restored if is_packed else ordered, database, options, is_preview=preview is not None
+    )
     if is_packed:
         records, identical = pack_all(reader, database, into or database, restored, spool, as_text=as_text)
     else:

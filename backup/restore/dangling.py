@@ -22,9 +22,11 @@ from .plan import Plan
 MOST_BEFORE = 1000
 
 
-def references_of(tables: Sequence[Table], database: Database, options: RestoreOptions) -> References | None:
+def references_of(
+    tables: Sequence[Table], database: Database, options: RestoreOptions, *, is_preview: bool
+) -> References | None:
     """Return what collects the references of all records; None if they may be dangling, as in an earlier state of this
-    site. `tables`: in the order in which they are read."""
+    site, or if a restore leaves them out, and says so itself. `tables`: in the order in which they are read."""
     by_label = {table.label: table for table in tables}
 
     def here(target: Target, values: Set[Plain]) -> Collection[Plain]:
@@ -36,7 +38,8 @@ def references_of(tables: Sequence[Table], database: Database, options: RestoreO
             return ()
         return database.keys_with(table.db_table, column, column, values)
 
-    return None if options.as_it_was else References(tables, here)
+    may_dangle = options.as_it_was or (options.leave_out and not is_preview)
+    return None if may_dangle else References(tables, here)
 
 
 def with_dangling(plan: Plan, database: Database, references: References | None) -> Plan:
@@ -55,6 +58,7 @@ def with_dangling(plan: Plan, database: Database, references: References | None)
     if not named:
         return plan
     if options.leave_out:
+        named = [_as_left_out(plan, place) for place in named]
         left_out = Places(named, places.total - len(places.named) + len(named))
         return replace(plan, warnings=[*plan.warnings, left_out_in_words(left_out)])
     lines = [describe(place.model, place.pk, place.field, place.reason) for place in named]
@@ -65,6 +69,13 @@ def left_out_in_words(places: Places) -> str:
     """Return a warning about dangling references that are left out."""
     text = _("Left out, since they refer to something that is not there: %(places)s.")
     return text % {"places": "; ".join(places_in_words(places))}
+
+
+def _as_left_out(plan: Plan, place: Place) -> Place:
+    """Return the place without the field if the whole record is left out, since the reference must not be empty."""
+    table = plan.table(place.model)
+    whole = {column.name for column in table.columns if not column.field.null} if table else ()
+    return replace(place, field=None) if place.field in whole else place
 
 
 def _line(plan: Plan, place: Place) -> str:

@@ -134,6 +134,10 @@ def test_they_are_left_out_by_choice(family, pointless, mode, django_db_setup):
     file.seek(0)
     result = services.restore_backup(file, RestoreOptions(mode, leave_out=True))
     assert_named("\n".join(result.warnings), *pointless)
+    for warnings in (plan.warnings, result.warnings):
+        (line,) = [line for line in warnings if line.startswith("Left out, since they refer")]
+        assert f"core.note {pointless[0]}: " in line  # the whole record
+        assert f"core.timer {pointless[1]}, field child: " in line
     assert result.restored["core.note"] == len(before["core.note"]) - 1
     assert not differences(without(before, family, *pointless), snapshot())
 

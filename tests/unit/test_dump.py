@@ -4,9 +4,10 @@ import tracemalloc
 
 from core import models as core
 
+from backup import dump
 from backup.dump import References
 from backup.options import Places
-from backup.tables import Table
+from backup.tables import Table, place_of
 from tests.zoo import models as zoo
 
 CHILD, NOTE, SPECIES, ENCLOSURE, KEEPER = map(
@@ -44,7 +45,10 @@ def test_what_comes_later_is_there():
     assert named(references) == [("zoo.species", "c", "parent"), ("zoo.enclosure", 1, "head")]
 
 
-def test_many_take_no_more_memory_than_some():
+def test_many_take_no_more_memory_than_some(monkeypatch):
+    """Nor are there words for more of them than are named."""
+    worded = []
+    monkeypatch.setattr(dump, "place_of", lambda *parts: worded.append(1) or place_of(*parts))
     references = References([CHILD, NOTE, SPECIES])
     tracemalloc.start()
     try:
@@ -56,6 +60,7 @@ def test_many_take_no_more_memory_than_some():
     finally:
         tracemalloc.stop()
     assert references.dangling().total == 50_000
+    assert len(worded) == Places.MOST
     assert len(references.dangling().named) == Places.MOST
     assert peak < 1024**2
 

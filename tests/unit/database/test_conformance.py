@@ -9,7 +9,7 @@ from decimal import Decimal
 import pytest
 from core import models as core
 from django.contrib.auth.models import User
-from django.db import connection, models
+from django.db import DatabaseError, connection, models
 from django.test.utils import isolate_apps
 
 from backup.database import VENDORS, Database, Job, base, database_of
@@ -948,6 +948,41 @@ def test_only_rows_that_refer_to_what_goes_are_in_the_way(database, monkeypatch)
     assert [*core.Child.objects.filter(pk__in=[child, other]).values_list("pk", flat=True)] == [child]
 
 
+@pytest.mark.skipif(
+    connection.vendor != "postgresql", reason="the others check no references of their own then"
+)
+def test_what_refers_to_rows_may_be_unreadable(database):
+    """If it is another role's, though it is empty. Only what the server would change is in the way then."""
+    child = core.Child.objects.create(first_name="Ida", last_name="Doe", birth_date="2026-01-01").pk
+    role = "backup_test_role"
+    with connection.cursor() as cursor:
+        for sql in (
+            f"CREATE ROLE {role}",
+            f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}",
+            "CREATE TABLE other (child int REFERENCES core_child)",
+            "CREATE SCHEMA others",
+            "CREATE TABLE others.acts (child int REFERENCES core_child ON DELETE CASCADE)",
+            f"GRANT SELECT ON others.acts TO {role}",  # which is of no use without USAGE of the schema
+            f"SET ROLE {role}",
+        ):
+            cursor.execute(sql)
+        try:
+            with pytest.raises(RestoreRefused) as caught, database.restoring([CHILD]):
+                database.delete(CHILD, [child])
+            cursor.execute("RESET ROLE")
+            (statement,) = caught.value.details
+            cursor.execute(statement)
+            cursor.execute(f"SET ROLE {role}")
+            with database.restoring([CHILD]):
+                database.delete(CHILD, [child])
+        finally:
+            cursor.execute("RESET ROLE")
+            cursor.execute("DROP SCHEMA others CASCADE")
+            cursor.execute(f"DROP OWNED BY {role}")
+            cursor.execute(f"DROP ROLE {role}")
+    assert not core.Child.objects.filter(pk=child).exists()
+
+
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="the others check a unique value at once")
 def test_unique_values_are_checked_where_the_server_does_so_at_the_end(database):
     """It does that by triggers of its own, which would be off while references are checked as a set."""
@@ -1135,6 +1170,25 @@ def test_a_key_near_the_end_of_its_column_is_refused(host_db, model, highest):
             with pytest.raises(InvalidRecord, match=f"{table.label} {pk}"):
                 table.batch_from(records)
     assert table.batch_from([record(highest // 2)])[0] == [highest // 2]
+
+
+def test_how_much_fits_is_asked_once(database, django_assert_num_queries):
+    column = next(column for column in CHILD.columns if column.name == "first_name")
+    most = database.most_characters(CHILD, column)
+    assert most == (255 if database.IS_SERVER else None)
+    with django_assert_num_queries(0):
+        assert database.most_characters(CHILD, column) == most
+
+
+def test_how_many_rows_have_a_damaged_key_may_be_unknown(database, monkeypatch):
+    def fails(*_parts):
+        raise DatabaseError("damaged")
+
+    monkeypatch.setattr(database, "fetch", fails)
+    monkeypatch.setattr(database, "unreadable", Places())
+    database._note_others(NOTE, 7, 1000)
+    (place,) = database.unreadable.named
+    assert (place.pk, place.field) == (7, None)
 
 
 @pytest.mark.skipif(
