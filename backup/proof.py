@@ -51,7 +51,8 @@ class Proof:
     """The proof of one file. `at`: when, ISO 8601. `reason`: why it is not proved, for people, in their language; "" if
     it is. `place`: of a kept backup, the location of the file, or `local`. `photos_known`: how many photos were not
     read, since an earlier proof has read them recently. `offer`: see `BackupError`. `left_out`: lines that name what
-    the backup lacks, if it was proved without that by choice. Neither of the two is saved."""
+    did not come back: models that this site does not restore, and what was left out by choice. Neither of the two is
+    saved."""
 
     verdict: Verdict
     at: str

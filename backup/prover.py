@@ -29,9 +29,10 @@ from .database import Database, database_of, refuse_dangling
 from .exceptions import Mismatch, RecordsRefused
 from .media import NamedPhoto
 from .options import Places, RestoreMode, RestoreOptions
+from .restore.members import not_restored
 from .restore.photos import Placing
 from .restore.records import RecordReader
-from .scope import elsewhere, models_in_scope
+from .scope import elsewhere, excluded, models_in_scope
 from .tables import Row, Table, describe, places_in_words
 from .upgrade import process, schema
 from .upgrade.child import ParentReporter, explained, serve
@@ -141,12 +142,13 @@ def _prove(
                     _check_references(archive.metadata.dangling, again.metadata.dangling)
                 _compare_records(archive, again, tables, database_of())
                 _compare_photos({name: wanted[name] for name in named}, again.metadata.photos)
-            left_out = places_in_words(archive.metadata.left_out)
+            left_out = places_in_words(archive.metadata.left_out) if leave_out else []
+            left_out += not_restored(archive.metadata, _tables(), excluded(conf.exclude))
     return {
         "records": result.records,
         "photos": len(photos),
         "photos_known": len(photos) - len(wanted),
-        "left_out": left_out if leave_out else [],
+        "left_out": left_out,
     }
 
 

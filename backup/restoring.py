@@ -36,7 +36,7 @@ from .restore.policy import check_removed, keeps_tokens, lost_in_words, refuse
 from .restore.preview import PreviewCollector
 from .restore.records import RecordReader
 from .safety_copy import SafetyCopy, keep_readable, prepared
-from .scope import elsewhere, part_of
+from .scope import excluded, part_of
 from .site import damage_explained, tables_here, tables_outside
 from .storage import kept, placed, state
 from .storage.keys import unlocked
@@ -294,7 +294,7 @@ def plan_of(
             spool,
             options,
             superuser=is_superuser(user),
-            excluded={*(name.lower() for name in conf.exclude), *elsewhere()},
+            excluded=excluded(conf.exclude),
             outside=tables_outside(tables),
             site=memo.site_id(),
             preview=preview,

@@ -70,6 +70,11 @@ def models_in_scope(registry: Apps = live_apps, exclude: Iterable[str] = ()) -> 
     return [*order(tuple(sorted(models, key=label_of)))]
 
 
+def left_out_apps() -> set[str]:
+    """Return the labels of the apps with models that no backup holds for one of the reasons in `LEFT_OUT`."""
+    return {name.partition(".")[0] for name in LEFT_OUT}
+
+
 def _left_out(exclude: Iterable[str]) -> set[str]:
     return {*LEFT_OUT, *(name.lower() for name in exclude)}
 
@@ -93,6 +98,12 @@ def unmanaged(exclude: Iterable[str] = ()) -> list[type[Model]]:
         and model._meta.db_table not in tables
         and left_out.isdisjoint(_names(model))
     ]
+
+
+def excluded(exclude: Iterable[str]) -> set[str]:
+    """Return the names of the apps and models that are left out of restores here: those in `exclude`, those in another
+    database, and those that Django does not manage."""
+    return {*(name.lower() for name in exclude), *elsewhere(), *map(label_of, unmanaged(exclude))}
 
 
 def is_here(model: type[Model]) -> bool:

@@ -37,6 +37,9 @@ LOGGING = {
 INSTALLED_APPS = [*INSTALLED_APPS, "tests.zoo"]  # noqa: F405
 if os.environ.get("BACKUP_TEST_TROUBLE"):  # in child processes only
     INSTALLED_APPS.append("tests.trouble")
+INSTALLED_APPS += filter(
+    None, os.environ.get("BACKUP_TEST_PLUG_INS", "").split(",")
+)  # in child processes only
 if os.environ.get("BACKUP_TEST_ZOO_MIGRATIONS"):  # in child processes; a test sets it for its own
     MIGRATION_MODULES = {"zoo": os.environ["BACKUP_TEST_ZOO_MIGRATIONS"]}
 SILENCED_SYSTEM_CHECKS = ["models.W036"]  # the zoo has a conditional constraint, which MySQL ignores

@@ -36,8 +36,8 @@ class Upgrade:
     """How a backup came to today's schema: see `upgrade.process`.
 
     `babybuddy_version`: the one that the data is from. `migrations`: those that were run. `left_out`: apps or models of
-    that time that are not installed here. `new_apps`: apps here that the data does not know; what the backup contains
-    of theirs was created by migrations.
+    that time that are not in scope here. `new_apps`: apps or models here that the data does not know; what the backup
+    contains of theirs was created by migrations, and would be there whatever the data was.
     """
 
     babybuddy_version: str
@@ -171,6 +171,11 @@ class Metadata:
         """The apps that were installed at the site that the data is from."""
         apps = {*self.migrations, *(label.split(".")[0] for label in self.models)}
         return apps - {*self.upgraded.new_apps} if self.upgraded else apps
+
+    def knows(self, label: str) -> bool:
+        """Tell whether the data of the backup knows a model, or became records of it: see `Upgrade.new_apps`."""
+        new = self.upgraded.new_apps if self.upgraded else ()
+        return label.partition(".")[0] in self.apps and label not in new
 
     def as_json(self) -> dict[str, Any]:
         return {

@@ -7,18 +7,16 @@ from dataclasses import replace
 from functools import partial
 from itertools import chain, islice
 
-from django.apps import apps
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from .. import babybuddy
 from ..archive.metadata import Metadata
 from ..database import MAX_NAMED, Database
-from ..exceptions import InvalidBackup
 from ..kinds import TEXT, Plain
-from ..options import Places, RestoreMode, RestoreOptions
+from ..options import RestoreMode, RestoreOptions
 from ..scope import part_of
-from ..tables import Row, Table, owner_of_keys, places_in_words
+from ..tables import Row, Table, owner_of_keys
 from .accounts import account_changes, in_words, passwords_since
 from .apart import has_identity
 from .batches import Spool
@@ -27,6 +25,7 @@ from .compare import TextComparison
 from .dangling import references_of, with_dangling
 from .identity import RESOLVERS, Conflict, Resolver
 from .left_behind import keys_going, referring_to, with_left_behind
+from .members import check_members, in_part_in_words
 from .pack import pack_all
 from .parts import Others, labels_referred_to, tables_cut_off, tables_in_part, with_owners
 from .photos import Placing, State
@@ -65,7 +64,7 @@ def build(
     """
     metadata = reader.archive.metadata
     mode = options.mode
-    members = _check_members(metadata, tables, excluded, leave_out=options.leave_out)
+    members = check_members(metadata, tables, excluded, leave_out=options.leave_out)
     chosen = [table for table in tables if part_of(table.label) in options.parts]
     if not superuser and tokens_stay(reader.quiet(), database, chosen, options):
         chosen = [table for table in chosen if table.label != babybuddy.TOKENS]
@@ -79,7 +78,7 @@ def build(
         )
     restored, emptied, warnings = _divide(metadata, chosen, mode)
     in_part = tables_in_part(reader, restored)
-    warnings += _in_part_in_words(in_part) if mode.clears else []
+    warnings += in_part_in_words(in_part) if mode.clears else []
     merge_warnings = merge(reader, database, restored) if options.merge_tags else []
     # At the same site, clearing brings back the keys that rows of excluded models have referred to all along.
     is_of_others = not options.as_it_was and not (mode.clears and metadata.instance == site)
@@ -217,67 +216,7 @@ def _is_alike(
     return False
 
 
-# -- the members of the file ---
-
-
-def _check_members(
-    metadata: Metadata, tables: Sequence[Table], excluded: Iterable[str], *, leave_out: bool
-) -> list[str]:
-    """Return warnings about what is in the file but not restored. `leave_out`: see `RestoreOptions`.
-
-    Raises `InvalidBackup` for an unknown model.
-    """
-    known = {table.label for table in tables}
-    installed = {config.label for config in apps.get_app_configs()}
-    warnings = []
-    for label in [*metadata.models, *(metadata.upgraded.left_out if metadata.upgraded else ())]:
-        if label in known:
-            continue
-        if label in excluded or label.split(".")[0] in excluded:
-            warnings.append(
-                _("%(model)s is in the backup, but left out of restores on this site.") % {"model": label}
-            )
-        elif label.split(".")[0] not in installed:
-            warnings.append(
-                _("%(model)s is in the backup, but not installed here, and is left out.") % {"model": label}
-            )
-        else:
-            raise InvalidBackup(
-                _("The backup holds records of %(model)s, which this site does not know.") % {"model": label}
-            )
-    if len(warnings) > MAX_NAMED:
-        warnings[MAX_NAMED:] = ["…"]
-    if not metadata.has_checksums:
-        warnings.append(
-            _("The backup has format version 1.0, without checksums: damage to it may go unnoticed.")
-        )
-    if metadata.left_out:
-        warnings.append(
-            _("The backup lacks what could not be read, or points at nothing: %(places)s.")
-            % {"places": _listed(metadata.left_out)}
-        )
-    if metadata.dangling and not leave_out:
-        warnings.append(
-            _("Records of the backup refer to something that is not in it: %(places)s.")
-            % {"places": _listed(metadata.dangling)}
-        )
-    if metadata.is_edited:
-        warnings.append(
-            _("The backup is read as an edited file, whatever its checksums say: damage to it may go unseen.")
-        )
-    return warnings
-
-
-def _in_part_in_words(in_part: Iterable[Table]) -> list[str]:
-    text = _(
-        "These models come back in part only, but all of their records here would be deleted: %(models)s."
-    )
-    models = ", ".join(table.label for table in in_part)
-    return [text % {"models": models}] if models else []
-
-
-def _listed(places: Places) -> str:
-    return "; ".join(places_in_words(places))
+# -- the tables ---
 
 
 def _divide(
@@ -295,7 +234,7 @@ def _divide(
                 _("The backup does not know these apps; their data here stays as it is: %(apps)s.") % names
             )
         # Otherwise rows that migrations added to an upgraded backup would replace those that people entered here.
-        return [table for table in restored if table.app not in unknown], [], warnings
+        return [table for table in restored if metadata.knows(table.label)], [], warnings
     if unknown:
         warnings.append(
             _("The backup does not know these apps; their data here would be deleted: %(apps)s.") % names

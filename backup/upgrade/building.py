@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from django.apps import apps as live_apps
@@ -11,19 +11,24 @@ from django.db import migrations as django_migrations
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.loader import MigrationLoader
 
-from ..scope import LEFT_OUT
+from ..scope import left_out_apps
 from . import schema
 from .child import ParentReporter
 from .schema import MigrationKey
 
 
 def build_schema(
-    migrations: dict[str, list[str]], reporter: ParentReporter, *, one_by_one: bool = False
+    migrations: dict[str, list[str]],
+    new_apps: Collection[str],
+    reporter: ParentReporter,
+    *,
+    one_by_one: bool = False,
 ) -> None:
     """Build the scratch database at exactly these migrations.
 
-    Apps that the backup does not know get all of their migrations, unless these depend on newer ones of others. They
-    need their tables, since a migration that deletes a row looks into every table that may refer to it.
+    Apps that the backup does not name get theirs, too, unless these depend on newer ones of others. They need their
+    tables, since a migration that deletes a row looks into every table that may refer to it. But in an app that is new
+    to the data (`new_apps`), a migration that acts on rows waits until those of the backup are there.
 
     `one_by_one`: run each migration. Otherwise tables are made as the models were at the last of them, wherever that
     is the same: it takes a fifth of the time.
@@ -31,15 +36,22 @@ def build_schema(
     loader = schema.OtherHistory(migrations)
     targets = targets_of(loader, migrations)
     planned = {key for target in targets for key in loader.graph.forwards_plan(target)}
-    further = []
-    for leaf in loader.graph.leaf_nodes():
-        if leaf[0] not in migrations:
-            needed = loader.graph.forwards_plan(leaf)
-            if all(key in planned or key[0] not in migrations for key in needed):
-                further.append(leaf)
+    waiting = {
+        key
+        for key in loader.graph.nodes
+        if key not in planned
+        and (key[0] in migrations or (key[0] in new_apps and schema.acts_on_rows(loader, key)))
+    }
+    ahead = {
+        key
+        for key in loader.graph.nodes
+        if key[0] not in migrations and waiting.isdisjoint(loader.graph.forwards_plan(key))
+    }
+    leaves = schema.leaves(loader, ahead, [app for app, _name in ahead])
+    further = [(app, name) for app, names in leaves.items() for name in names]
     targets += further
     if not one_by_one:
-        known = {*migrations, *(label.partition(".")[0] for label in LEFT_OUT)}
+        known = {*migrations, *left_out_apps()}
         at_once = [target for target in targets if _is_shown_by_models(loader, target, known)]
         rest = [target for target in targets if target not in at_once]
         # Those that are applied are not named again: Django would take that for a wish to go back to them.
@@ -71,16 +83,10 @@ def _is_shown_by_models(loader: MigrationLoader, target: MigrationKey, known: se
     `known`: the apps whose rows are replaced or not needed, so that it does not matter what code of theirs makes rows.
     """
     return all(
-        type(operation).__module__ in _SHOWN
-        or (type(operation) is django_migrations.RunPython and app in known)
+        schema.is_shown(operation) or (type(operation) is django_migrations.RunPython and app in known)
         for app, name in loader.graph.forwards_plan(target)
         for operation in loader.graph.nodes[app, name].operations
     )
-
-
-#: The modules of Django's operations that change models. (The others run SQL or Python, or change the database in
-#: another way than the models.)
-_SHOWN = {"django.db.migrations.operations.models", "django.db.migrations.operations.fields"}
 
 
 def _create_tables(loader: MigrationLoader, targets: list[MigrationKey]) -> bool:

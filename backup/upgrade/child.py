@@ -34,7 +34,7 @@ from django.utils.translation import gettext as _
 from ..conf import conf
 from ..database import is_disk_trouble, reason_of
 from ..database.sqlite import SQLite
-from ..exceptions import BackupError, UpgradeFailed
+from ..exceptions import BackupError, Damaged, UpgradeFailed
 from ..options import Phase
 from ..restore.batches import no_room
 from .process import SCRATCH
@@ -103,6 +103,9 @@ def serve(work: Callable[[dict[str, Any], Path, ParentReporter], dict[str, Any]]
             set_up(folder, order["settings"])
             with translation.override(order["language"]):
                 outcome = work(order, folder, reporter)
+        except Damaged as error:
+            # It is not about the site's own database, but about ours. Nothing that can be done with the former helps.
+            raise _first_cause(error) from None
         except BackupError as error:
             reporter.send(
                 error=type(error).__name__,
@@ -113,6 +116,10 @@ def serve(work: Callable[[dict[str, Any], Path, ParentReporter], dict[str, Any]]
             )
         else:
             reporter.send(**outcome, finished=True)
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    return _first_cause(error.__cause__) if isinstance(error, BackupError) and error.__cause__ else error
 
 
 @contextmanager

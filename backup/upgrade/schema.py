@@ -10,6 +10,7 @@ from django.db import DatabaseError
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.exceptions import InconsistentMigrationHistory
 from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.operations.base import Operation
 from django.db.migrations.recorder import MigrationRecorder
 from django.db.models import Model
 from django.utils.translation import gettext as _
@@ -17,6 +18,7 @@ from django.utils.translation import gettext as _
 from ..archive.metadata import Metadata
 from ..archive.names import shown
 from ..archive.reader import Archive
+from ..conf import conf
 from ..database import Database, reason_of
 from ..exceptions import RestoreRefused
 from ..options import Place, Places
@@ -147,18 +149,45 @@ def leaves(
 
 
 def is_older(history: MigrationLoader, metadata: Metadata, *, leave_out: bool = False) -> bool:
-    """Tell whether a backup has to be brought to this site's schema first. `leave_out`: also if it has migrations that
-    are unknown here, since an upgrade leaves out what this site has no place for.
+    """Tell whether a backup has to be brought to this site's schema first: also if the migrations of an app that it has
+    never seen act on rows. `leave_out`: also if it has migrations that are unknown here, since an upgrade leaves out
+    what this site has no place for.
 
     A file of version 1.0 names no migrations and is taken to be at today's schema; see `check_fields`. Raises
     `RestoreRefused` if the backup has migrations that are unknown here.
     """
+    if not metadata.migrations:
+        return False
     todays = leaf_migrations(history, metadata.migrations)
-    if {app: sorted(names) for app, names in metadata.migrations.items()} == todays:
+    new = new_apps(metadata)
+    is_new_data = any(
+        key[0] in new and acts_on_rows(history, key) for key in (history.graph.nodes if new else ())
+    )
+    if {app: sorted(names) for app, names in metadata.migrations.items()} == todays and not is_new_data:
         return False
     theirs = OtherHistory(metadata.migrations)
     check_known(theirs, metadata.babybuddy_version, leave_out=leave_out)
-    return bool(theirs.unknown) or leaf_migrations(theirs, metadata.migrations) != todays
+    return is_new_data or bool(theirs.unknown) or leaf_migrations(theirs, metadata.migrations) != todays
+
+
+def new_apps(metadata: Metadata) -> set[str]:
+    """Return the labels of the apps in scope here that the data of a backup has never seen."""
+    return {model._meta.app_label for model in models_in_scope(exclude=conf.exclude)} - metadata.apps
+
+
+#: The modules of Django's operations that change models. (The others run SQL or Python, or change the database in
+#: another way than the models.)
+_SHOWN = {"django.db.migrations.operations.models", "django.db.migrations.operations.fields"}
+
+
+def is_shown(operation: Operation) -> bool:
+    """Tell whether models show all that an operation of a migration does."""
+    return type(operation).__module__ in _SHOWN
+
+
+def acts_on_rows(loader: MigrationLoader, key: MigrationKey) -> bool:
+    """Tell whether a migration may do more than models show: make rows out of others, say."""
+    return not all(map(is_shown, loader.graph.nodes[key].operations))
 
 
 def check_site(history: MigrationLoader, app_labels: Collection[str] | None = None) -> None:

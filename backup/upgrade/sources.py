@@ -22,7 +22,7 @@ from ..database.sqlite import SQLite
 from ..dump import gc_paused, next_keys_of, unreadable, without_missing, write_records
 from ..exceptions import InvalidBackup, InvalidRecord
 from ..options import Place, Places, Reporter
-from ..scope import models_in_scope
+from ..scope import left_out_apps, models_in_scope
 from ..tables import Batch, Table, place_of
 from . import schema
 
@@ -38,14 +38,16 @@ class Source(ABC):
     """Data at the migrations that its `metadata` names."""
 
     metadata: Metadata
+    #: The labels of apps here that the data has never seen.
+    new_apps: Collection[str]
 
     @abstractmethod
     def begin(self) -> Collection[str]:
         """Begin to read. Returns the labels of its models."""
 
     @abstractmethod
-    def total(self) -> int:
-        """Return the number of rows."""
+    def counts(self) -> dict[str, int]:
+        """Return model label -> number of rows."""
 
     @abstractmethod
     def batches(self, table: Table, added: dict[str, Any]) -> Iterator[Batch]:
@@ -66,12 +68,13 @@ class BackupSource(Source):
         """`left_out`: collects fields that this site has no place for; None: they are an error."""
         self._archive, self._left_out = archive, left_out
         self.metadata = archive.metadata
+        self.new_apps = schema.new_apps(archive.metadata)
 
     def begin(self) -> Collection[str]:
         return self.metadata.models.keys()
 
-    def total(self) -> int:
-        return self.metadata.total_records
+    def counts(self) -> dict[str, int]:
+        return {label: member.records for label, member in self.metadata.models.items()}
 
     def batches(self, table: Table, added: dict[str, Any]) -> Iterator[Batch]:
         for records in self._archive.records(table.label, table.needs_exact_json):
@@ -191,7 +194,7 @@ class DatabaseSource(Source):
             )
             schema.check_known(loader, "", leave_out=leave_out)
             migrations = schema.leaf_migrations(loader, apps & in_scope)
-            has_todays = migrations == _todays(loader, in_scope & loader.migrated_apps)
+            has_todays = migrations == _todays(loader, in_scope & {app for app, _name in loader.graph.nodes})
             #: The apps of which all migrations are unknown here, so that nobody knows what their tables hold.
             self._pointless = sorted({app for app, _name in loader.unknown if not migrations[app]})
             models = (
@@ -212,6 +215,7 @@ class DatabaseSource(Source):
             next_keys = self._next_keys()
         #: The labels of apps that are not installed here.
         self.unknown_apps = sorted(apps - installed_apps())
+        self.new_apps = in_scope - apps
         #: Whether it is at today's schema.
         self.is_of_today = has_todays and len(self._tables) == len(models)
         self.metadata = Metadata(
@@ -244,12 +248,8 @@ class DatabaseSource(Source):
         return not (self._leave_out or self._lacks_log or self._reader.missing_tables(self._tables))
 
     def counts(self) -> dict[str, int]:
-        """Return model label -> number of rows."""
         with damage_explained():
             return {table.label: self._reader.count(table) for table in self._present()}
-
-    def total(self) -> int:
-        return sum(self.counts().values())
 
     def write(self, writer: Writer, reporter: Reporter) -> Places:
         """Write all rows to an archive, as they are. Returns the dangling references. Raises `Unreadable`."""
@@ -316,7 +316,8 @@ def installed_apps() -> set[str]:
 
 
 def apps_in_scope() -> set[str]:
-    return {model._meta.app_label for model in models_in_scope()}
+    """Return the labels of the apps whose data matters. One that has no models may have had some."""
+    return (installed_apps() - left_out_apps()) | {model._meta.app_label for model in models_in_scope()}
 
 
 def _todays(loader: schema.OtherHistory, app_labels: Iterable[str]) -> dict[str, list[str]]:

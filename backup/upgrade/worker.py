@@ -5,7 +5,7 @@ backup.upgrade.worker`. See `child` for how it gets its order, and what it can a
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -30,6 +30,7 @@ from ..database.sqlite import SQLite
 from ..database.sqlite_file import is_database, lacks_log
 from ..dump import gc_paused, unreadable, write_records
 from ..exceptions import InvalidBackup, UpgradeFailed
+from ..kinds import DATE, DATETIME, TIME, UUID_
 from ..options import Place, Places, RecordCounter, Reporter
 from ..scope import models_in_scope
 from ..tables import Batch, Row, Table, place_of
@@ -112,11 +113,14 @@ def upgrade(
         if reason := babybuddy.too_old(migrations):
             raise UpgradeFailed(reason)
         migrations, added_fields = babybuddy.past_obstacles(migrations)
-        build_schema(migrations, reporter, one_by_one=one_by_one)
-        unknown_models = load_rows(source, migrations, added_fields, reporter, left_out)
+        build_schema(migrations, source.new_apps, reporter, one_by_one=one_by_one)
+        gone = load_rows(source, migrations, added_fields, reporter, left_out)
         source.metadata.left_out.extend(pointless)
-        applied = migrate_to_newest(reporter)
-        metadata = _metadata_of_today(source.metadata, applied, [*unknown_apps, *unknown_models])
+        filled: list[Table] = []
+        applied = migrate_to_newest(
+            reporter, lambda: filled.extend(_filled(schema.new_apps(source.metadata)))
+        )
+        metadata = _metadata_of_today(source.metadata, applied, [*unknown_apps, *gone], _made_of_data(filled))
         if growing and not growing.exists():
             database, tables = _scratch_database()
             counts = {table.label: database.count(table) for table in tables}
@@ -175,8 +179,8 @@ def load_rows(
 
     `added_fields`: model label -> values of fields that the source does not have. `left_out_rows`: collects dangling
     references, and values that the scratch database cannot hold, which are then left out; None: they are an error.
-    Returns the labels of models that are left out because their app is not installed here. Raises `InvalidBackup`,
-    `Unreadable`, `RecordsRefused`.
+    Returns the labels of models that are not in scope here any more: their app is not installed, say. Raises
+    `InvalidBackup`, `Unreadable`, `RecordsRefused`.
     """
     labels = {*source.begin()}
     loader = MigrationLoader(connection)
@@ -197,7 +201,8 @@ def load_rows(
             _("The backup holds records of %(model)s, which its migrations do not know.") % {"model": label}
         )
     database = database_of()
-    counter = RecordCounter(reporter, source.total())
+    counts = source.counts()
+    counter = RecordCounter(reporter, sum(counts.values()))
     with gc_paused(), database.restoring():
         database.clear(tables)
         for table in tables:
@@ -221,7 +226,11 @@ def load_rows(
             lost = {table.label: before[table.label] - database.count(table) for table in tables}
             _name_lost(lost, left_out_rows)
             left_out_rows.extend(dangling)
-    return left_out
+    todays = {table.label for table in _tables()}
+    return [
+        *left_out,
+        *(table.label for table in tables if counts.get(table.label) and table.label not in todays),
+    ]
 
 
 def _name_lost(lost: dict[str, int], left_out: Places) -> None:
@@ -261,15 +270,19 @@ def _create_permissions(historical: Any) -> None:
             create_permissions(config, verbosity=0, interactive=False, apps=historical)
 
 
-def migrate_to_newest(reporter: ParentReporter) -> list[str]:
-    """Run the host's own migrations up to the newest, and the `post_migrate` signal. Returns their names,
-    "app.name"."""
+def migrate_to_newest(reporter: ParentReporter, look: Callable[[], object] = lambda: None) -> list[str]:
+    """Run the host's own migrations up to the newest, and the `post_migrate` signal. Returns their names, "app.name".
+
+    `look`: called after the last migration, before the signal.
+    """
 
     class Migrate(
         migrate.Command
     ):  # Django's own, since the host's creates a user with a well-known password
         def migration_progress_callback(self, action: str, migration: Any = None, fake: bool = False) -> None:
             reporter.on_migration(action, migration, fake)
+            if action == "apply_success" and migration == plan[-1]:
+                look()
 
     # Migrations create many objects, and the garbage collector would look at all that is there again and again.
     gc.freeze()
@@ -282,9 +295,44 @@ def migrate_to_newest(reporter: ParentReporter) -> list[str]:
     return [f"{applied.app_label}.{applied.name}" for applied in plan if applied.app_label in in_scope]
 
 
-def _metadata_of_today(old: Metadata, applied: list[str], left_out: list[str]) -> Metadata:
-    """Return the metadata of the scratch database's backup. `applied`, `left_out`: migrations and apps."""
-    apps = {model._meta.app_label for model in models_in_scope(exclude=conf.exclude)}
+def _filled(app_labels: Collection[str]) -> list[Table]:
+    """Return the tables of these apps that have rows in the scratch database."""
+    database = database_of()
+    return [table for table in _tables() if table.app in app_labels and database.count(table)]
+
+
+def _made_of_data(tables: Sequence[Table]) -> set[str]:
+    """Return the labels of those tables that have rows which migrations do not make in an empty database, too."""
+    if not tables:
+        return set()
+    database, _all_tables = _scratch_database()
+    with process.fresh_database() as path, SQLite.foreign(path) as fresh:
+        bound_batches(fresh, tables)
+        always = {table.label: {*_lasting_values(fresh, table)} for table in tables}
+    return {
+        table.label
+        for table in tables
+        if any(row not in always[table.label] for row in _lasting_values(database, table))
+    }
+
+
+def _lasting_values(database: Database, table: Table) -> Iterator[str]:
+    """Yield each row of a table as a text, without values that migrations may make anew whenever they are run."""
+    kinds = (DATETIME, DATE, TIME, UUID_)
+    places = [place for place, column in enumerate(table.columns) if column.kind not in kinds]
+    for batch in database.batches(table):
+        yield from map(repr, zip(*(batch[place] for place in places), strict=True))
+
+
+def _metadata_of_today(
+    old: Metadata, applied: list[str], left_out: list[str], made_of_data: Collection[str]
+) -> Metadata:
+    """Return the metadata of the scratch database's backup. `applied`: migrations. `left_out`: apps and models.
+    `made_of_data`: models of apps that the data did not know, see `_made_of_data`."""
+    tables = _tables()
+    apps = {table.app for table in tables}
+    known = old.apps | {label.partition(".")[0] for label in made_of_data}
+    new_models = [t.label for t in tables if t.app in known - old.apps and t.label not in made_of_data]
     before = old.upgraded or Upgrade(old.babybuddy_version, [], [], [])
     return replace(
         old,
@@ -294,15 +342,19 @@ def _metadata_of_today(old: Metadata, applied: list[str], left_out: list[str]) -
             before.babybuddy_version,
             [*before.migrations, *applied],
             [*before.left_out, *left_out],
-            sorted(apps - old.apps),
+            [*sorted(apps - known), *new_models],
         ),
     )
 
 
+def _tables() -> list[Table]:
+    """Return the tables of today's models."""
+    return [Table(model) for model in models_in_scope(exclude=conf.exclude)]
+
+
 def _scratch_database() -> tuple[SQLite, list[Table]]:
     """Return the scratch database, and its tables, ready to be read."""
-    database = cast(SQLite, database_of())
-    tables = [Table(model) for model in models_in_scope(exclude=conf.exclude)]
+    database, tables = cast(SQLite, database_of()), _tables()
     bound_batches(database, tables)
     database.unreadable = Places()
     return database, tables

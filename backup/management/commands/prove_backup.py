@@ -64,7 +64,7 @@ class Command(BackupCommand):
         for line in proof.left_out:
             self.report(f"Left out: {line}", self.style.WARNING)
         if proof.verdict is Verdict.PROVED:
-            but = ", but for what was left out" if leave_out else ""
+            but = ", but for what was left out" if leave_out or proof.left_out else ""
             photos = f" and {proof.photos} photos" if proof.photos else ""
             self.report(
                 f"Proved: all {proof.records} records{photos} came back identical{but}.", self.style.SUCCESS

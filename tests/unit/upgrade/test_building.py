@@ -36,7 +36,7 @@ from django.db.migrations.recorder import MigrationRecorder
 from backup.upgrade.building import build_schema
 
 reporter = Reporter()
-build_schema(migrations, reporter, one_by_one=one_by_one)
+build_schema(migrations, [], reporter, one_by_one=one_by_one)
 tables = {}
 with connection.cursor() as cursor:
     for name in connection.introspection.table_names(cursor):
