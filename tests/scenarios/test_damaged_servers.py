@@ -345,26 +345,40 @@ def refusals():
     def impossible(records):
         records["core.note"][0]["fields"]["time"] = "yesterday"
 
+    def unwanted(records):
+        records["core.tag"][0]["fields"]["name"] = "unwanted"
+
     return {
         "no backup": lambda good: (io.BytesIO(b"no backup"), ALL_THE_SAME),
         "its key is not here": lambda good: (encrypted(good, Key.make()), ALL_THE_SAME),
         "no superuser left": lambda good: (rewritten(good, nobody), ALL_THE_SAME),
         "a value that is none": lambda good: (rewritten(good, impossible), ALL_THE_SAME),
         "a reference to nothing": lambda good: (rewritten(good, dangling), ALL_THE_SAME),
+        "a value that only the database refuses": lambda good: (rewritten(good, unwanted), ALL_THE_SAME),
     }
+
+
+@pytest.fixture
+def refuses_a_name():
+    """A database that refuses a tag's name, by a rule that somebody added."""
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE core_tag ADD CONSTRAINT wanted CHECK (name <> 'unwanted')")
+    yield
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE core_tag DROP CONSTRAINT wanted")
 
 
 @pytest.mark.parametrize("why", refusals())
 @pytest.mark.parametrize(
     "table", ["core_child", again("core_note"), again("auth_user"), again("auth_user_groups")]
 )
-def test_a_restore_that_is_refused_leaves_a_damaged_table_as_it_is(family, table, why):
+def test_a_restore_that_is_refused_leaves_a_damaged_table_as_it_is(family, refuses_a_name, table, why):
     before, good = snapshot(), take()
     lose(table)
     file, options = refusals()[why](good)
     with pytest.raises(BackupError) as caught:
         services.restore_backup(file, options)
-    if why == "a reference to nothing" and connection.vendor == "mysql":
+    if why == "a value that only the database refuses" and connection.vendor == "mysql":
         assert f"These damaged tables are empty now: {table}." in caught.value.details[0]
         assert kept.names()[0].text in caught.value.details[0]
     else:
