@@ -32,6 +32,14 @@ def encrypt(archive: Archive, target: BinaryIO, key: Key) -> Metadata:
         return writer.finish(metadata)
 
 
+def check_members(archive: Archive) -> None:
+    """Read all members of a backup against their checksums, but for photos. Raises `InvalidBackup`."""
+    for kind in KINDS:
+        for member in archive.metadata.members.get(kind.key, {}).values() if kind is not MEDIA else ():
+            for _block in archive.read(member):
+                pass
+
+
 def copy_photo(archive: Archive, photo: Photo, writer: Writer) -> None:
     """Copy the content of a photo. Raises `InvalidBackup` if it is missing or damaged, without having written anything.
 

@@ -21,7 +21,7 @@ from django.db import connections
 from django.utils import translation
 from django.utils.translation import gettext as _
 
-from ..archive import Key, encrypt
+from ..archive import Key, check_members, encrypt
 from ..conf import OFF, aware_now, conf
 from ..database import database_of
 from ..exceptions import (
@@ -208,7 +208,8 @@ class _Visit:
                 pass  # it was deleted from BACKUP_ROOT meanwhile
             except InvalidBackup as error:
                 logger.warning("%s cannot be sent to %s: %s", backup.name, location.name, error.code)
-                self._unsent.append(backup.name)
+                if backup.identity not in {name.identity for name in map(parse, self._copies)}:
+                    self._unsent.append(backup.name)  # else a proof says what is wrong with the copy
         self.deleted = self._delete_deleted(location)  # after this, none is sent any more
         self._denied += dict.fromkeys(photos.denied)
         if self._notes is not None:
@@ -359,6 +360,8 @@ class _Visit:
                         encrypt(archive, cast(BinaryIO, sealed), key)
                         name = parse(f"{name.identity}_{key.id}.zip")
                         file = cast(BinaryIO, sealed)
+                    else:
+                        check_members(archive)  # what is damaged here must not replace a good copy
             except (KeyNeeded, EncryptionUnavailable):
                 if not name.key_id:
                     raise

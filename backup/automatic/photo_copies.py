@@ -27,6 +27,7 @@ from ..storage.files import PHOTOS
 from ..storage.kept import StoredBackup
 from ..storage.named import NamedPhotos
 from ..storage.names import Name, parse
+from ..storage.photos import Photos, is_whole
 from .read_back import is_sample_same, not_what_was_sent
 
 
@@ -39,6 +40,7 @@ class PhotoCopies:
     def __init__(self, location: locations.Location, good_before: Mapping[str, StoredBackup]) -> None:
         self._location = location
         self._good_before = good_before
+        self._stored = Photos()
         self._here = {path.rpartition("/")[2] for path in files.names_in(PHOTOS)}
         self._there: set[str] = set()
         self._is_listed = True
@@ -76,7 +78,8 @@ class PhotoCopies:
             if name in self._there and not anew:
                 continue
             try:
-                if name in self._here:
+                # A file that is damaged here must not replace a good one there, nor pass for a photo.
+                if name in self._here and is_whole(self._stored, photo, key):
                     self._send_file(name)
                 else:
                     self._send_photo(archive, photo, key, name)

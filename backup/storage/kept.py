@@ -411,7 +411,11 @@ def delete(name: str) -> None:
     conf.locations  # noqa: B018  if it is wrong, nobody knows in which places the backup is
     kept_name = _find(parse(name)).name
     if kept_name.kind is not BackupKind.SAFETY:  # those are never sent
-        elsewhere.note_deletion(kept_name.identity)
+        try:
+            elsewhere.note_deletion(kept_name.identity)
+        except StorageFailed:  # the disk is full, say: this file makes room
+            _delete_here(kept_name)
+            elsewhere.note_deletion(kept_name.identity)
     failed: StorageFailed | None = None
     copies = [
         (location, copy)

@@ -51,8 +51,8 @@ def endpoint(*methods: str) -> Callable[[View], View]:
             request.sensitive_post_parameters = SECRETS  # type: ignore[attr-defined]
             try:
                 refused = _refuse_stranger(request, "upload_id" in place)
-            except (OperationalError, InterfaceError) as error:  # for a page, the host needs the database, too
-                if not access.wants_json(request):
+            except (OperationalError, InterfaceError) as error:
+                if not access.wants_json(request):  # for a page, the host needs the database, too
                     raise
                 refused = _not_known_now(request, error)
             if refused is not None:

@@ -284,6 +284,22 @@ def test_a_photo_that_cannot_be_replaced_in_a_location_keeps_no_other_from_it(
     assert len(copied(tmp_path / "nas", "photos")) == 4
 
 
+def test_a_photo_that_is_damaged_here_does_not_replace_a_good_one(pictured, settings, tmp_path):
+    """A proof of the copy failed, so its photos are sent again."""
+    settings.BACKUP_LOCATIONS = {"nas": f"{tmp_path / 'nas'}"}
+    nights(1)
+    (backup,) = kept.backups()
+    proof = {"verdict": "failed", "at": "2026-11-01T04:00:00+00:00", "records": 0, "place": "nas"}
+    kept.note(backup.name, proofs={"nas": proof})
+    photos = copied(tmp_path / "nas", "photos")
+    good = {path: path.read_bytes() for path in (tmp_path / "nas").rglob("photos/*")}
+    assert len(good) == len(photos) == 3
+    flip(store()[min(photos)])
+    lose_media()  # else the next backup would store it anew
+    nights(1, "2026-11-02T03:00:00+00:00")
+    assert {path: path.read_bytes() for path in (tmp_path / "nas").rglob("photos/*")} == good
+
+
 def test_photos_that_cannot_be_read_push_nothing_out(
     pictured, admin, browser, settings, monkeypatch, tmp_path
 ):

@@ -1589,6 +1589,23 @@ def test_a_location_that_hangs_does_not_keep_a_page_from_another(lost, places, n
 # -- proofs ---
 
 
+def test_where_the_disk_is_full_a_deletion_makes_room(places, at, monkeypatch):
+    """To note that it is deleted takes room as well."""
+    made = night(at("2026-11-03 03:00"))
+    path, real = conf.root / f"site_{site_id()}" / "kept" / made.name, files.put_json
+
+    def put_json(*args, **options):
+        if path.exists():
+            raise StorageFailed("No space left on device")
+        real(*args, **options)
+
+    monkeypatch.setattr(files, "put_json", put_json)
+    kept.delete(made.name)
+    assert not path.exists()
+    assert [there(folder) for folder in places.values()] == [[], []]
+    assert kept.backups() == []
+
+
 def test_a_copy_that_is_not_there_any_more_fails_its_proof(lost, places):
     backup, _before = lost
     there(places["nas"])[0].unlink()
@@ -1661,10 +1678,7 @@ def test_where_the_location_is_down_it_cannot_be_told(lost, places):
 
 def test_a_copy_that_rotted_fails_and_is_sent_again(places, quick_proofs, at):
     made = night(at("2026-11-03 03:00"))
-    path = there(places["usb"])[0]
-    data = bytearray(path.read_bytes())
-    data[300] ^= 1
-    path.write_bytes(data)
+    rot(there(places["usb"])[0])
     with freeze_time(at("2026-11-03 04:00")):
         assert services.prove_kept(made.name, place="usb").verdict is Verdict.FAILED
         assert services.prove_kept(made.name, place="local").verdict is Verdict.PROVED
@@ -1674,6 +1688,31 @@ def test_a_copy_that_rotted_fails_and_is_sent_again(places, quick_proofs, at):
     night(at("2026-11-04 03:00"))
     with freeze_time(at("2026-11-04 04:00")):
         assert status.status().state is State.OK
+        assert services.prove_kept(made.name, place="usb").verdict is Verdict.PROVED
+
+
+def rot(path):
+    data = bytearray(path.read_bytes())
+    data[300] ^= 1
+    path.write_bytes(data)
+
+
+def test_a_damaged_file_does_not_replace_a_good_copy(places, quick_proofs, settings, at, tmp_path):
+    """Its proof failed, and it was mended since. Nor does a new location get what is damaged here."""
+    made = night(at("2026-11-03 03:00"))
+    (copy,) = there(places["usb"])
+    good = copy.read_bytes()
+    rot(copy)
+    with freeze_time(at("2026-11-03 04:00")):
+        assert services.prove_kept(made.name, place="usb").verdict is Verdict.FAILED
+    copy.write_bytes(good)
+    rot(conf.root / f"site_{site_id()}" / "kept" / made.name)
+    settings.BACKUP_LOCATIONS += f",new={tmp_path / 'new'}"
+    newer = night(at("2026-11-04 03:00"))
+    assert copy.read_bytes() == good
+    assert [path.name for path in there(tmp_path / "new")] == [newer.name]
+    with freeze_time(at("2026-11-04 04:00")):
+        assert status.status().state is State.FAILED
         assert services.prove_kept(made.name, place="usb").verdict is Verdict.PROVED
 
 
