@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 from ..conf import MAX_PHOTOS, MAX_UNCOMPRESSED_SIZE, if_right
 from . import folder
-from .copying import check_members, encrypt
+from .copying import encrypt, read_through
 from .growing import GrowingArchive, GrowingWriter
 from .key import Key, Keys
 from .limits import Limits
@@ -49,7 +49,6 @@ __all__ = [
     "Records",
     "Upgrade",
     "Writer",
-    "check_members",
     "encrypt",
     "lines_of",
     "open_archive",
@@ -57,6 +56,7 @@ __all__ = [
     "open_path",
     "parse_metadata",
     "photos_beside",
+    "read_through",
     "site_limits",
     "split_lines",
     "text_of",

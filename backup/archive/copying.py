@@ -1,4 +1,4 @@
-"""Copies members of a backup into another file: all of them, to make an encrypted copy, or one photo."""
+"""Reads members of a backup through, or copies them: all of them, to make an encrypted copy, or one photo."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def encrypt(archive: Archive, target: BinaryIO, key: Key) -> Metadata:
         return writer.finish(metadata)
 
 
-def check_members(archive: Archive) -> None:
+def read_through(archive: Archive) -> None:
     """Read all members of a backup against their checksums, but for photos. Raises `InvalidBackup`."""
     for kind in KINDS:
         for member in archive.metadata.members.get(kind.key, {}).values() if kind is not MEDIA else ():

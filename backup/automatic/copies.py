@@ -21,7 +21,7 @@ from django.db import connections
 from django.utils import translation
 from django.utils.translation import gettext as _
 
-from ..archive import Key, check_members, encrypt
+from ..archive import Key, encrypt, read_through
 from ..conf import OFF, aware_now, conf
 from ..database import database_of
 from ..exceptions import (
@@ -361,7 +361,7 @@ class _Visit:
                         name = parse(f"{name.identity}_{key.id}.zip")
                         file = cast(BinaryIO, sealed)
                     else:
-                        check_members(archive)  # what is damaged here must not replace a good copy
+                        read_through(archive)  # what is damaged here must not replace a good copy
             except (KeyNeeded, EncryptionUnavailable):
                 if not name.key_id:
                     raise
