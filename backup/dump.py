@@ -216,8 +216,8 @@ def unreadable(places: Places, *, is_migrated: bool = True, is_newer: bool = Fal
 
 #: A model and the field that others refer to.
 Target = tuple[str, str]
-#: Returns which of some values of a field that others refer to are in rows that were not added.
-Elsewhere = Callable[[Target, Set[Plain]], Collection[Plain]]
+#: Returns which of some values of a column that others refer to are in rows that were not added.
+Elsewhere = Callable[[Column, Set[Plain]], Collection[Plain]]
 
 
 class References:
@@ -227,32 +227,36 @@ class References:
     of entries.
     """
 
-    def __init__(self, tables: Sequence[Table], elsewhere: Elsewhere = lambda _target, _values: ()) -> None:
-        """`tables`: in the order in which their rows are added. `elsewhere`: where else a row may be."""
+    def __init__(
+        self,
+        tables: Sequence[Table],
+        elsewhere: Elsewhere = lambda _column, _values: (),
+        targets: Collection[str] | None = None,
+    ) -> None:
+        """`tables`: in the order in which their rows are added. `elsewhere`: where else a row may be. `targets`: labels
+        of the models to which references are checked; by default, those of the tables."""
         self._elsewhere = elsewhere
-        labels = [table.label for table in tables]
+        self._order = {table.label: number for number, table in enumerate(tables)}
+        targets = self._order.keys() if targets is None else targets
         self._keys: dict[Target, set[Plain]] = {}
+        #: The columns that are referred to.
+        self._columns: dict[Target, Column] = {}
         #: Table -> (position in a batch, name, column) of each reference.
         self._places: dict[Table, list[tuple[int, str, Column]]] = {}
         #: The same of each reference by natural key, to rows that are in no backup. If it is dangling, it is a number.
         self._natural: dict[Table, list[tuple[int, str, Column]]] = {}
         for table in tables:
-            columns = [(place, column.name, column) for place, column in enumerate(table.columns)]
-            related = [
-                (place, relation.name, relation.target)
-                for place, relation in enumerate(table.relations, len(table.columns))
-            ]
-            checked = [part for part in (*columns, *related) if is_checked(part[2])]
-            self._places[table] = [part for part in checked if part[2].refers_to in labels]
+            checked = checked_references(table)
+            self._places[table] = [part for part in checked if part[2].refers_to in targets]
             self._natural[table] = [part for part in checked if part[2].refers_to in NATURAL]
         for column in [column for places in self._places.values() for _place, _name, column in places]:
-            self._keys[_target(column)] = set()
-        #: The dangling references.
-        self._dangling = Places()
+            self._keys[target_of(column)] = set()
+            self._columns[target_of(column)] = Column.of(column.field.target_field)  # type: ignore[attr-defined]
+        #: The dangling references, and the values that lead to nothing.
+        self._dangling, self.missing = Places(), dict[Target, set[Plain]]()
         #: Keys that were referred to before they were seen, since the table refers to itself or to a later one -> the
         #: rows that refer to them. These are dangling if the key is never seen.
         self._waiting: dict[Target, dict[Plain, Places]] = {target: {} for target in self._keys}
-        self._order = {label: number for number, label in enumerate(labels)}
 
     def see(self, table: Table, batch: Sequence[Sequence[Plain]]) -> None:
         """Add some rows."""
@@ -263,15 +267,16 @@ class References:
                     for value in arrived.keys() & batch[place]:
                         del arrived[value]
         for place, name, column in self._places[table]:
-            target = _target(column)
+            target = target_of(column)
             known, waiting = self._keys[target], self._waiting[target]
-            may_come = self._order[target[0]] >= self._order[table.label]
+            may_come = self._order.get(target[0], -1) >= self._order[table.label]
             is_relation = place >= len(table.columns)
             values = chain.from_iterable(batch[place]) if is_relation else batch[place]
             unknown = {*values} - known - {None}
             if unknown and not may_come:
-                known.update(self._elsewhere(target, unknown))
+                known.update(self._elsewhere(self._columns[target], unknown))
                 unknown -= known
+                self._miss(target, unknown)
             for key, own in zip(batch[0], batch[place], strict=True) if unknown else ():
                 for value in unknown.intersection(own if is_relation else [own]):
                     places = waiting.setdefault(value, Places()) if may_come else self._dangling
@@ -282,17 +287,38 @@ class References:
                 for key, own in zip(batch[0], batch[place], strict=True):
                     for value in own if is_relation else [own]:
                         if type(value) is int:
+                            self._miss(target_of(column), {value})
                             _add(self._dangling, table, key, name, column, value)
 
     def dangling(self) -> Places:
         """Return the dangling references, when all rows were added."""
         for target, waiting in self._waiting.items():
-            found = {*self._elsewhere(target, waiting.keys())} if waiting else ()
+            found = {*self._elsewhere(self._columns[target], waiting.keys())} if waiting else set()
+            self._miss(target, waiting.keys() - found)
             for value, places in waiting.items():
                 if value not in found:
                     self._dangling.extend(places)
             waiting.clear()
         return self._dangling
+
+    def _miss(self, target: Target, values: Set[Plain]) -> None:
+        if values:
+            self.missing.setdefault(target, set()).update(values)
+
+
+def checked_references(table: Table) -> list[tuple[int, str, Column]]:
+    """Return (position in a batch, name, column) of each reference that must lead to a row."""
+    own = [(place, column.name, column) for place, column in enumerate(table.columns)]
+    related = [
+        (place, relation.name, relation.target)
+        for place, relation in enumerate(table.relations, len(table.columns))
+    ]
+    return [part for part in (*own, *related) if is_checked(part[2])]
+
+
+def target_of(column: Column) -> Target:
+    """Return what a reference refers to."""
+    return column.refers_to, column.field.target_field.name  # type: ignore[attr-defined]
 
 
 def _add(places: Places, table: Table, key: Plain, name: str, column: Column, value: Plain) -> None:
@@ -301,8 +327,3 @@ def _add(places: Places, table: Table, key: Plain, name: str, column: Column, va
         places.total += 1
     else:
         places.add(place_of(table.label, key, name, refers_to_nothing(column, value)))
-
-
-def _target(column: Column) -> Target:
-    target = column.field.target_field  # type: ignore[attr-defined]
-    return column.refers_to, target.name

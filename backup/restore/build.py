@@ -22,7 +22,7 @@ from .apart import has_identity
 from .batches import Spool
 from .collation import collation_conflict, collation_conflicts, is_same_text, merge, too_narrow
 from .compare import TextComparison
-from .dangling import references_of, with_dangling
+from .dangling import Missing, missing_in, references_of, with_dangling
 from .identity import RESOLVERS, Conflict, Resolver
 from .left_behind import keys_going, referring_to, with_left_behind
 from .members import check_members, in_part_in_words
@@ -101,7 +101,30 @@ def build(
     if not mode.clears and (labels := [table.label for table in chosen if table in cut_off]):
         text = _("The file has no records of these models: %(models)s.")
         warnings.append(text % {"models": ", ".join(labels)})
-    others = Others(reader.quiet(), database, tables, restored, resolver.key_map, in_part, cut_off)
+    find = partial(
+        references_of,
+        emptied=emptied,
+        scope=tables,
+        database=database,
+        metadata=metadata,
+        mode=mode,
+        site=site,
+    )
+    missing = Missing()
+    if options.leave_out and not options.as_it_was:
+        missing = missing_in(reader.quiet(), restored, find(restored, but=[*in_part, *cut_off]))
+    others = Others(
+        reader.quiet(),
+        database,
+        tables,
+        restored,
+        resolver.key_map,
+        in_part,
+        cut_off,
+        missing=missing,
+        mode=mode,
+        site=site,
+    )
     resolver.attached = [
         (table, partial(reader.quiet().rows, table, others.without))
         for table in restored
@@ -112,11 +135,10 @@ def build(
     if placing is not None:
         placing.decide(reader.quiet(), restored, others.without)
         reader.renamed = placing.renamed
-    is_packed = mode.clears and preview is None and not (staying or in_part or cut_off)
+    is_packed = mode.clears and preview is None and not (staying or in_part or cut_off or missing.places)
     ordered, resolved = _in_order(resolver, restored)
-    reader.references = references_of(
-        restored if is_packed else ordered, database, options, is_preview=preview is not None
-    )
+    if not (options.leave_out or options.as_it_was):
+        reader.references = find(restored if is_packed else ordered)
     if is_packed:
         records, identical = pack_all(reader, database, into or database, restored, spool, as_text=as_text)
     else:
@@ -183,7 +205,7 @@ def build(
     plan = replace(plan, accounts=accounts, warnings=[*plan.warnings, *in_words(accounts)])
     plan = check_policy(plan, database, superuser=superuser)
     plan = with_left_behind(plan, database, staying, referring)
-    return with_dangling(plan, database, reader.references)
+    return with_dangling(plan, database, reader.references, missing)
 
 
 def _is_asked(table: Table) -> bool:

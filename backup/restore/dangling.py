@@ -1,4 +1,4 @@
-"""Finds the records of a backup that would refer to nothing, so that a preview tells it already.
+"""Finds the records of a backup that would refer to nothing, before anything is written.
 
 The database has the last word, when all is written: see `_check_dangling` in `restoring`. It also knows what was in no
 backup, and takes different texts for the same.
@@ -6,58 +6,96 @@ backup, and takes different texts for the same.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence, Set
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 
 from django.utils.translation import gettext as _
 
+from ..archive.metadata import Metadata
 from ..database import Database, dangling_refusal
-from ..dump import References, Target
-from ..kinds import TEXT, Plain
-from ..options import Place, Places, RestoreOptions
-from ..tables import Table, describe, places_in_words
+from ..dump import References, Target, checked_references
+from ..kinds import INTEGER, NATURAL, TEXT, Plain
+from ..options import Place, Places, RestoreMode
+from ..scope import label_of
+from ..tables import Column, Table, describe, places_in_words
 from .plan import Plan
+from .records import RecordReader
 
 #: How many references that are dangling here before a restore are told from new ones.
 MOST_BEFORE = 1000
 
 
+@dataclass(frozen=True)
+class Missing:
+    """What records of a backup refer to that is neither in it nor here. `values`: those that lead to nothing. `places`:
+    the references."""
+
+    values: Mapping[Target, Set[Plain]] = field(default_factory=dict)
+    places: Places = field(default_factory=Places)
+
+
 def references_of(
-    tables: Sequence[Table], database: Database, options: RestoreOptions, *, is_preview: bool
-) -> References | None:
-    """Return what collects the references of all records; None if they may be dangling, as in an earlier state of this
-    site, or if a restore leaves them out, and says so itself. `tables`: in the order in which they are read."""
-    by_label = {table.label: table for table in tables}
+    tables: Sequence[Table],
+    emptied: Iterable[Table],
+    scope: Iterable[Table],
+    database: Database,
+    metadata: Metadata,
+    *,
+    mode: RestoreMode,
+    site: str,
+    but: Iterable[Table] = (),
+) -> References:
+    """Return what finds dangling references among the records that are restored.
 
-    def here(target: Target, values: Set[Plain]) -> Collection[Plain]:
-        table = by_label[target[0]]
-        column = next(column for column in table.columns if column.name == target[1])
-        if column.kind is TEXT and database.collation(table, column):
+    `tables`: those that are restored, in the order in which their records are read. `emptied`, `mode`, `site`: see
+    `Plan` and `build`. `scope`: all tables in scope here. `but`: those to which references are not checked.
+
+    A row here counts if it stays, unless all that it shares with the missing one is a number that another site gave.
+    """
+    by_label = {table.label: table for table in scope}
+    gone = {table.label for table in [*tables, *emptied]} if mode.clears else set[str]()
+
+    def here(column: Column, values: Set[Plain]) -> Collection[Plain]:
+        model = column.field.model
+        table = by_label.get(label_of(model))
+        if table is not None and column.kind is TEXT and database.collation(table, column):
             return values
-        if options.mode.clears:
+        if label_of(model) in gone or (column.kind is INTEGER and metadata.instance != site):
             return ()
-        return database.keys_with(table.db_table, column, column, values)
+        return database.keys_with(model._meta.db_table, column, column, values)
 
-    may_dangle = options.as_it_was or (options.leave_out and not is_preview)
-    return None if may_dangle else References(tables, here)
+    referred_to = {
+        column.refers_to for table in tables for _place, _name, column in checked_references(table)
+    }
+    # Records that are not restored are matched with rows here by `Others`.
+    matched = (by_label.keys() & metadata.models.keys()) - {table.label for table in tables}
+    return References(tables, here, referred_to - NATURAL.keys() - matched - {table.label for table in but})
 
 
-def with_dangling(plan: Plan, database: Database, references: References | None) -> Plan:
-    """Return the plan with a refusal for dangling references, or, if they are left out, with a warning."""
-    places = references.dangling() if references else ()
+def missing_in(reader: RecordReader, tables: Sequence[Table], references: References) -> Missing:
+    """Read all records to find the dangling references among them. `tables`: in the same order as for `references_of`.
+
+    It takes a pass of its own, since a record that is left out must not touch the row here that has its key.
+    """
+    for table in tables:
+        for batch in reader.batches(table):
+            references.see(table, batch)
+    return Missing(references.missing, references.dangling())
+
+
+def with_dangling(plan: Plan, database: Database, references: References | None, missing: Missing) -> Plan:
+    """Return the plan with a refusal for the dangling references that `references` found, or with a warning about those
+    that are left out (`missing`)."""
+    places = references.dangling() if references else missing.places
     if not places:
         return plan
-    options, before = plan.options, set[str]()
-    if plan.mode.clears:
-        may_stay = database.takes_dangling and not (options.leave_out or options.without_safety_copy)
-    else:
-        may_stay = True
-    if may_stay:
-        before.update(database.dangling(plan.tables, limit=MOST_BEFORE))
+    may_stay = not plan.mode.clears or (database.takes_dangling and not plan.options.leave_out)
+    may_stay = may_stay and not plan.options.without_safety_copy
+    before = {*database.dangling(plan.tables, limit=MOST_BEFORE)} if may_stay else ()
     named = [place for place in places.named if _line(plan, place) not in before]
     if not named:
         return plan
-    if options.leave_out:
+    if references is None:
         named = [_as_left_out(plan, place) for place in named]
         left_out = Places(named, places.total - len(places.named) + len(named))
         return replace(plan, warnings=[*plan.warnings, left_out_in_words(left_out)])

@@ -1,4 +1,5 @@
-"""Handles references between parts of a backup that are restored and parts that stay as they are here.
+"""Handles references between parts of a backup that are restored and parts that stay as they are here, and those to
+what is missing.
 
 A record of a model that is not restored is matched with the row here that has the same unique values, and references to
 it are remapped. If there is no such row, records that need it are left out, and so are records that need those;
@@ -8,15 +9,19 @@ optional references to it are removed.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence, Set
 from itertools import compress
+from operator import not_
 
 from django.utils.translation import gettext as _
 
 from ..database import Database
+from ..dump import checked_references, target_of
 from ..kinds import INTEGER, NATURAL, Plain
-from ..tables import Batch, Table, owner_of_keys
-from .apart import usable
+from ..options import RestoreMode
+from ..tables import Batch, Row, Table, owner_of_keys
+from .apart import apart_by, are_apart, usable
+from .dangling import Missing
 from .identity import MatchedRows
 from .key_map import KeyMap, owner_of
 from .records import RecordReader
@@ -27,7 +32,8 @@ class Others:
 
     `tables`: all in scope here, in dependency order. `restored`: those that are restored. `in_part`: those of which
     records were lost with a damaged file, so that their keys may be those of other rows, here or to come. `lost`: those
-    of which the file has no records any longer. The keys that the records have here are added to `key_map`.
+    of which the file has no records any longer. `missing`: what is left out since it refers to nothing. `site`: the id
+    of this site. The keys that the records have here are added to `key_map`.
     """
 
     def __init__(
@@ -39,7 +45,14 @@ class Others:
         key_map: KeyMap,
         in_part: Iterable[Table] = (),
         lost: Iterable[Table] = (),
+        *,
+        missing: Missing,
+        mode: RestoreMode,
+        site: str,
     ) -> None:
+        self._database, self._missing, self._mode = database, missing, mode
+        # What is left out of a backup of this very site may still be here, with what belongs to it.
+        stays = not mode.clears and reader.archive.metadata.instance == site
         #: Label of a model that is not restored, or in part only -> keys in the backup of the records that are here.
         self._here: dict[str, set[Plain]] = {}
         #: Label of a model that is restored, and referred to -> keys of the records that are left out.
@@ -48,11 +61,13 @@ class Others:
         self._texts: dict[str, set[str]] = {}
         #: Label -> the highest key of a record that is left out, where keys are numbers.
         self.highest: dict[str, int] = {}
-        #: Label -> number of records that are left out.
+        #: Label -> number of records that are left out; and of those that `missing` names.
         self.left_out: Counter[str] = Counter()
+        self._named: Counter[str] = Counter()
         in_backup = {*reader.archive.metadata.models, *(table.label for table in lost)}
         unresolved = _referred_to(tables, restored, in_backup=in_backup)
-        for table in [*unresolved]:
+        # References to models that the backup lacks are looked up as those to missing records are: see `dangling`.
+        for table in [table for table in unresolved if table.label in in_backup]:
             self._here[table.label] = self._present(reader, database, table, key_map, unresolved)
             unresolved.remove(table)
         for table in in_part:
@@ -60,16 +75,21 @@ class Others:
         referred_to = {label for table in restored for label in labels_referred_to(table)}
         if any(table.generics for table in restored):
             referred_to |= {table.label for table in restored}
-        concerned = [table for table in restored if self.concerns(table)] if self._here else []
+        concerned = [table for table in restored if self.concerns(table)]
         while concerned:  # what needs a record that is left out may come before it
             before = {label: len(keys) for label, keys in self._gone.items()}
             for table in concerned:
                 gone: set[Plain] = set()
-                self.left_out[table.label] = 0
+                self.left_out[table.label] = self._named[table.label] = 0
                 for batch in reader.batches(table):
-                    kept = self._which(table, batch)
+                    kept, complete = self._which(table, batch), self._complete(table, batch)
                     self.left_out[table.label] += kept.count(False)
-                    gone.update(key for key, is_kept in zip(batch[0], kept, strict=True) if not is_kept)
+                    self._named[table.label] += complete.count(False)
+                    gone.update(compress(batch[0], map(not_, kept)))
+                    if stays and not all(complete):
+                        gone.difference_update(
+                            database.rows_by_key(table, [*compress(batch[0], map(not_, complete))])
+                        )
                 if gone and table.label in referred_to:
                     self._gone[table.label] = gone
                     self._here.get(table.label, set()).difference_update(gone)
@@ -83,7 +103,9 @@ class Others:
     def concerns(self, table: Table) -> bool:
         """Tell whether a table refers to records that may not be here."""
         labels = labels_referred_to(table)
-        return any(label in labels or table.generics for label in (*self._here, *self._gone))
+        return bool(self._lacking(table)) or any(
+            label in labels or table.generics for label in (*self._here, *self._gone)
+        )
 
     def without(self, table: Table, batch: Batch) -> Batch:
         """Return records of the backup without those that are left out, and without references to what is not here."""
@@ -91,6 +113,8 @@ class Others:
             return batch
         kept = self._which(table, batch)
         batch = [list(compress(column, kept)) for column in batch]
+        if lacking := self._lacking(table):
+            batch = self._without_missing(table, batch, lacking)
         for place, label in table.references:
             batch[place] = [None if self._lacks(label, key) else key for key in batch[place]]
         for place, relation in enumerate(table.relations, len(table.columns)):
@@ -100,13 +124,14 @@ class Others:
 
     def warnings(self) -> list[str]:
         """Return warnings about records that are left out; [] if none are."""
-        models = ", ".join(f"{label} ({count})" for label, count in self.left_out.items() if count)
+        counts = {label: count - self._named[label] for label, count in self.left_out.items()}
+        models = ", ".join(f"{label} ({count})" for label, count in counts.items() if count)
         text = _("Left out, since they belong to users or other records that are not here: %(models)s.")
         return [text % {"models": models}] if models else []
 
     def _which(self, table: Table, batch: Batch) -> list[bool]:
         """Return for each record whether all that it needs is here."""
-        kept = [True] * len(batch[0])
+        kept = self._complete(table, batch)
         for place, label in table.references:
             if not table.columns[place].field.null:
                 lacking = [self._lacks(label, key) for key in batch[place]]
@@ -115,6 +140,59 @@ class Others:
             for number, pair in enumerate(zip(batch[type_place], batch[place], strict=True)):
                 kept[number] = kept[number] and not self._lacks_any(*pair)
         return kept
+
+    def _complete(self, table: Table, batch: Batch) -> list[bool]:
+        """Return for each record whether it needs nothing of what is missing."""
+        kept = [True] * len(batch[0])
+        for place, values in self._lacking(table):
+            if place < len(table.columns) and not table.columns[place].field.null:
+                kept = [
+                    is_kept and key not in values for is_kept, key in zip(kept, batch[place], strict=True)
+                ]
+        return kept
+
+    def _lacking(self, table: Table) -> list[tuple[int, Set[Plain]]]:
+        """Return (position in a row, missing values) of each column and relation that may lead to what is missing."""
+        values = self._missing.values
+        references = checked_references(table) if values else ()
+        return [
+            (place, values[target_of(column)])
+            for place, _name, column in references
+            if target_of(column) in values
+        ]
+
+    def _without_missing(
+        self, table: Table, batch: Batch, lacking: Sequence[tuple[int, Set[Plain]]]
+    ) -> Batch:
+        """Return records without references to what is missing. Where the record is here, its row keeps what it has in
+        these fields."""
+        columns = len(table.columns)
+
+        def with_own(row: Row, own: Row | None) -> Row:
+            new = [*row]
+            for place, values in lacking:
+                if place >= columns:
+                    stay = values if own is None else values - {*own[place]}
+                    new[place] = [key for key in row[place] if key not in stay]
+                elif row[place] in values:
+                    new[place] = None if own is None else own[place]
+            return tuple(new)
+
+        def lacks(row: Row) -> bool:
+            return any(
+                not values.isdisjoint(row[place]) if place >= columns else row[place] in values
+                for place, values in lacking
+            )
+
+        rows: list[Row] = list(zip(*batch, strict=True))
+        keys = [] if self._mode.clears else [row[0] for row in rows if lacks(row)]
+        here = self._database.rows_by_key(table, keys) if keys else {}
+        for number, row in enumerate(rows):
+            if lacks(row):
+                merged = with_own(row, here.get(row[0]))
+                is_other = row[0] in here and are_apart(here[row[0]], merged, apart_by(table))
+                rows[number] = with_own(row, None) if is_other else merged
+        return [*map(list, zip(*rows, strict=True))] if rows else batch
 
     def _present(
         self,
@@ -129,8 +207,8 @@ class Others:
         present: set[Plain] = set()
         own: dict[Plain, Plain] = {}
         matcher, groups = MatchedRows(database), usable(table, unresolved)
-        is_in_backup = table.label in reader.archive.metadata.models
-        for batch in reader.batches(table, self.without) if is_in_backup else ():
+        is_there = table.label in reader.archive.metadata.models  # and not lost with the end of a file
+        for batch in reader.batches(table, self.without) if is_there else ():
             rows = key_map.remap_references(table, list(zip(*batch, strict=True)))
             for key, row, matches in zip(batch[0], rows, matcher.matches(table, rows, groups), strict=True):
                 if matches == [row[0]] or (len(matches) == 1 and not table.key.refers_to):
