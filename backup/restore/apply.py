@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from ..database import Database, refuse_records
+from ..database import Database
 from ..options import RecordCounter
 from ..tables import Table
 from .plan import Plan
 from .records import RecordReader
 from .replaced import Lost, Replaced
+from .values import refuse_to_write, way_on
 
 #: About how many bytes of packed rows are written at once. Each write costs a server as much as a hundred rows.
 TOGETHER = 2 * 1024 * 1024
@@ -28,7 +29,7 @@ def write(
         _write_all(plan, database, reader, counter)
     else:
         lost = _write_changes(plan, database, tables, reader, counter)
-    refuse_records(database.refused)
+    refuse_to_write(database.refused, way_on(plan.metadata.is_of_database))
     return lost
 
 

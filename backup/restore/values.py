@@ -45,7 +45,7 @@ class ValueChecks:
         self._database = database
         self._superuser = superuser
         #: What people can do about a value that is refused, a sentence.
-        self._way_on = _way_on(of_database)
+        self._way_on = way_on(of_database)
         #: Warnings about values that will be corrected, or that the host accepts, each once.
         self.warnings: list[str] = []
         self._checks: dict[Table, list[tuple[int, Check, bool]]] = {}
@@ -108,7 +108,7 @@ class ValueChecks:
                     for key, value in zip(batch[0], batch[place], strict=True)
                     if isinstance(value, Hashable) and (reason := reasons.get(value))
                 ]
-        refuse_records(lines)
+        refuse_to_write(lines, self._way_on)
 
     def _unlikely(self, database: Database, column: Column, values: Sequence[Any]) -> Iterable[Plain]:
         """Return the values of a column that a database may not hold, found without a look into each."""
@@ -168,8 +168,8 @@ class ValueChecks:
         if is_accepted and self._superuser:
             self._warn(describe(table.label, key, column.name, reason))
             return
-        way_on = _("Only a superuser can restore it.") if is_accepted else self._way_on
-        raise table.invalid(f"{reason}. {way_on}", key, column.name)
+        hint = _("Only a superuser can restore it.") if is_accepted else self._way_on
+        raise table.invalid(f"{reason}. {hint}", key, column.name)
 
     def _warn(self, text: str) -> None:
         if text not in self.warnings and len(self.warnings) < MAX_NAMED:
@@ -181,7 +181,13 @@ def _different(values: Sequence[Plain]) -> Iterable[Plain]:
     return {*values} if values and all(isinstance(value, Hashable) for value in values) else values
 
 
-def _way_on(of_database: bool) -> str:
+def refuse_to_write(lines: Sequence[str], way_on: str) -> None:
+    """Raise `RecordsRefused` for records that the database cannot take, unless there are none. `way_on`: a sentence."""
+    refuse_records([*lines[: MAX_NAMED - 1], way_on] if lines else [])
+
+
+def way_on(of_database: bool) -> str:
+    """Return what people can do about a value that is refused, as a sentence. `of_database`: see `ValueChecks`."""
     if of_database:
         return _(
             "Correct it with the Baby Buddy that the database is from, or with sqlite3 in a copy of it, then restore "

@@ -331,7 +331,9 @@ def test_a_preview_tells_of_texts_as_the_restore_would(family, text):
         with pytest.raises(RecordsRefused) as error:
             services.inspect_backup(file, how(clear=True))
         keys = [child.pk for child in family.children]
-        for key, line in zip(keys, error.value.details, strict=True):
+        *lines, way_on = error.value.details
+        assert way_on.startswith("Correct it in the file")
+        for key, line in zip(keys, lines, strict=True):
             assert f"core.child {key}, field first_name" in line
             assert ("2000 characters; at most 255" in line) is ("\0" not in text)
         if "\0" in text:
