@@ -148,8 +148,9 @@ def _status() -> Status:
     """Return the status as if all settings were right. Raises `WrongSettings` if one is needed that is not."""
     now = aware_now()
     run = last_run()
-    locations = [*elsewhere.seen().values()]
+    locations = [*elsewhere.unseen().values()]
     try:
+        locations = [*elsewhere.seen().values()]
         schedule, backups = current_schedule(), kept.backups(BackupKind.AUTOMATIC)
     except WrongSettings:
         raise

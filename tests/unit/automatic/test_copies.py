@@ -1503,6 +1503,30 @@ def test_where_one_is_down_it_stays_there_until_it_is_up_again(lost, places, nig
     assert len(there(places["usb"])) == is_pinned
 
 
+@pytest.mark.parametrize("what", ["renamed", "swapped", "away meanwhile"])
+@pytest.mark.parametrize("is_pinned", [False, True])
+def test_a_deletion_that_waits_is_one_of_the_place_not_of_its_name(lost, places, settings, what, is_pinned):
+    backup, _before = lost
+    nas, usb = places["nas"], places["usb"]
+    away(usb)
+    with pytest.raises(NotMounted):
+        kept.delete(backup.name)
+    if what == "away meanwhile":
+        settings.BACKUP_LOCATIONS = f"nas={nas}"
+    copies.copy()
+    if is_pinned:
+        if what == "away meanwhile":  # the backup is nowhere now
+            elsewhere.take_back_deletion(backup.identity)
+        else:
+            kept.pin(backup.name, True)
+    settings.BACKUP_LOCATIONS = f"nas={usb},usb={nas}" if what == "swapped" else f"nas={nas},disk={usb}"
+    copies.copy()
+    back(usb)
+    copies.copy()
+    assert len(there(usb)) == is_pinned
+    assert len(kept.backups()) == is_pinned
+
+
 def test_what_another_one_sent_there_is_listed(lost, places):
     """As after the loss of BACKUP_ROOT."""
     backup, _before = lost
