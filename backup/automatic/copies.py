@@ -481,10 +481,15 @@ class _Visit:
 
     def _delete_deleted(self, location: locations.Location) -> Set[str]:
         """Delete the copies of backups that somebody deleted while a copy was sent, or while the location was down.
-        Returns `Seen.deleted` as it is now."""
-        deleted = elsewhere.seen()[location.name].deleted
+        Returns `Seen.deleted` as it was when this began."""
+
+        def deleted_now() -> Set[str]:
+            return elsewhere.seen()[location.name].deleted
+
+        deleted = deleted_now()
         for name in parsed(self._there | self._copies.keys()):
-            if name.identity in deleted:
+            # Asked again: somebody may have pinned it while others were deleted.
+            if name.identity in deleted and name.identity in deleted_now():
                 self._delete(location, name)
         return deleted
 

@@ -431,6 +431,8 @@ def delete(name: str) -> None:
             failed = error
     _delete_here(kept_name)
     if failed is not None:
+        with suppress(BackupError):  # the next visit deletes it, pinned or not, unless somebody pins it until then
+            note(name, pinned=False)
         raise failed
     files.delete(kept_name.facts)
 
@@ -466,11 +468,14 @@ def forget(name: str) -> None:
 def pin(name: str, pinned: bool) -> StoredBackup:
     """Pin a backup, so that no rule removes it, or unpin it. Raises `NoSuchBackup`, `StorageFailed`.
 
-    One that could not be deleted in some location then stays there.
+    One that could not be deleted in some location then stays there. The next visit to each location notes there that it
+    is pinned; and sends it again if a visit under way was just removing it.
     """
     stored = note(name, pinned=pinned)
     if pinned:
         elsewhere.take_back_deletion(stored.identity)
+        with suppress(StorageFailed):  # otherwise that happens with the next automatic backup
+            elsewhere.ask_again()
     return stored
 
 

@@ -985,6 +985,59 @@ def test_one_that_is_pinned_while_it_is_compared_stays(one, settings, at, monkey
     assert kept.find(first.name).locations == ("local", "nas")
 
 
+def while_one_is_deleted(monkeypatch, act):
+    """Have something done while a location deletes a backup, once."""
+    real, waiting = Folder.delete, [act]
+
+    def delete(self, name):
+        if name.endswith(".zip") and waiting:
+            waiting.pop()()
+        real(self, name)
+
+    monkeypatch.setattr(Folder, "delete", delete)
+
+
+def test_one_that_is_pinned_while_its_copy_is_removed_is_sent_again(one, nightly, settings, at, monkeypatch):
+    settings.BACKUP_KEEP = "last=1"
+    first = night(at("2026-11-03 03:00"))
+    pin = url("kept_pin", first.name)
+    while_one_is_deleted(monkeypatch, lambda: script(nightly.admin).post(pin, {"pinned": "true"}))
+    night(at("2026-11-04 03:00"))
+    assert look._is_due()
+    run.copy_again()
+    assert kept.find(first.name).locations == ("local", "nas")
+    lose_root()
+    copies.copy()
+    assert [backup.name for backup in kept.backups() if backup.pinned] == [first.name]
+
+
+def test_one_that_is_pinned_while_others_are_deleted_stays(one, monkeypatch):
+    made = [services.keep_backup() for _ in range(2)]
+    copies.copy()
+    away(one["nas"])
+    for backup in made:
+        with pytest.raises(NotMounted):
+            kept.delete(backup.name)
+    back(one["nas"])
+    while_one_is_deleted(monkeypatch, lambda: kept.pin(made[1].name, True))
+    copies.copy()
+    assert [backup.name for backup in kept.backups()] == [made[1].name]
+    assert [path.name for path in there(one["nas"])] == [made[1].name]
+
+
+def test_one_that_is_deleted_is_not_pinned_any_more(one):
+    made = services.keep_backup(pinned=True)
+    copies.copy()
+    away(one["nas"])
+    with pytest.raises(NotMounted):
+        kept.delete(made.name)
+    assert not kept.find(made.name).pinned, "it is deleted with the next visit"
+    back(one["nas"])
+    copies.copy()
+    assert kept.backups() == []
+    assert not [*one["nas"].glob("site_*/kept/*")]
+
+
 def test_one_that_is_deleted_meanwhile_is_no_failure(one, at, monkeypatch):
     """Its copy was lost and is sent again, and then it is deleted before that is noted."""
     first = night(at("2026-11-03 03:00"))
