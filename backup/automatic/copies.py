@@ -159,7 +159,7 @@ class _Visit:
         self._limits = {code: text for code, text in before.limits.items() if code == CannotDelete.code}
         self._gone: list[str] = []
         #: The backups that cannot be sent, since they are damaged.
-        self._unsent: list[str] = []
+        self._unsent: list[StoredBackup] = []
         self._may_have_shrunk = False  #: since the newest copy there, so that none is removed
         self._there: set[str] = set()  #: the names of all files there, as far as it can be listed
         self._denied: list[str] = []  #: those of them that cannot be replaced
@@ -209,7 +209,7 @@ class _Visit:
             except InvalidBackup as error:
                 logger.warning("%s cannot be sent to %s: %s", backup.name, location.name, error.code)
                 if backup.identity not in {name.identity for name in map(parse, self._copies)}:
-                    self._unsent.append(backup.name)  # else a proof says what is wrong with the copy
+                    self._unsent.append(backup)  # else a proof says what is wrong with the copy
         self.deleted = self._delete_deleted(location)  # after this, none is sent any more
         self._denied += dict.fromkeys(photos.denied)
         if self._notes is not None:
@@ -517,7 +517,8 @@ class _Visit:
         if self._gone:
             state, message = State.FAILED, messages.gone(self.seen.name, self._gone, self._copies)
         elif self._unsent:
-            state, message = State.FAILED, messages.unsent(self.seen.name, self._unsent)
+            others = elsewhere.seen().values()
+            state, message = State.FAILED, messages.unsent(self.seen.name, self._unsent, others)
         elif self._limits:
             state, message = State.UNKNOWN, " ".join(self._limits.values())
         elif not self._copies:

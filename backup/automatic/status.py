@@ -170,7 +170,7 @@ def _status() -> Status:
             _("The last automatic backup failed: %(reason)s") % {"reason": run.error},
         )
     elif failed and proved:
-        current, message = State.FAILED, messages.failed(proved)
+        current, message = State.FAILED, messages.failed(proved, locations)
     elif (trouble := messages.locations_fail(locations)) and not _is_covered(
         backups, locations, schedule, now
     ):

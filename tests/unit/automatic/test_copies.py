@@ -1616,6 +1616,43 @@ def test_a_damaged_copy_is_not_taken_where_there_is_a_good_one(places, nightly, 
         assert "damaged" in answer.json()["error"]["message"]
 
 
+def test_a_file_that_is_damaged_here_is_not_taken_where_there_is_a_good_copy(places, nightly):
+    made = run.run().backup
+    path = conf.root / f"site_{site_id()}" / "kept" / made.name
+    damage(path)
+    client = script(nightly.admin)
+
+    def download():
+        return b"".join(client.get(url("kept", made.name)).streaming_content)
+
+    assert download() == there(places["nas"])[0].read_bytes()
+    assert client.post(url("restore"), {"kept": made.name}).status_code == 200
+    with kept.open_backup(made.name, "local") as file:
+        assert file.read() == path.read_bytes()
+    damage(there(places["nas"])[0])
+    away(places["usb"])
+    assert download() == path.read_bytes(), "no place has a better one"
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_the_way_on_from_a_damaged_file_is_the_whole_copy(places, settings, at, is_there):
+    settings.BACKUP_LOCATIONS = f"nas={places['nas']}" if is_there else ""
+    made = night(at("2026-11-01 03:00"))
+    path = conf.root / f"site_{site_id()}" / "kept" / made.name
+    damage(path, "core/child")
+    services.prove_kept(made.name, place="local")
+    settings.BACKUP_LOCATIONS = f"nas={places['nas']},usb={places['usb']}"
+    copies.copy()
+    message = elsewhere.seen()["usb"].message
+    assert ("“nas” has a whole copy" in message) == is_there
+    assert ("delete it" in message) != is_there
+    assert ("“nas” has another copy" in status.status().message) == is_there
+    if is_there:
+        path.write_bytes(there(places["nas"])[0].read_bytes())
+        copies.copy()
+        assert states() == {"nas": "ok", "usb": "ok"}
+
+
 def damage(path, what="core/"):
     """Change some bytes of the records, as a server that lies would, or a disk that fails."""
     path.write_bytes(spoiled(path.read_bytes(), what))
