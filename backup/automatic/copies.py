@@ -11,11 +11,12 @@ from __future__ import annotations
 import datetime as dt
 import tempfile
 import threading
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from queue import SimpleQueue
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
 from django.db import connections
 from django.utils import translation
@@ -51,6 +52,7 @@ from .read_back import check, read_back
 from .status import retention_of
 from .work import Work, work_now
 
+T = TypeVar("T")
 #: Minutes to wait before the next try of a location that failed. After the last of them, the next backup tries again …
 TRIES = (1, 5, 30)
 #: … or, if the schedule is off, so that there is no next backup, the next day.
@@ -195,14 +197,11 @@ class _Visit:
             self._remove_superseded(location, name)
         photos = PhotoCopies(location, self._good_before())
         lacking = [backup for backup in self._work.wanted if self._lacks(backup, key)]
-        photos.complete(self._copies, [backup for backup in self._work.wanted if backup not in lacking])
+        others = [backup for backup in self._work.wanted if backup not in lacking]
+        self._with_room(lambda: photos.complete(self._copies, others), location, photos)
         for backup in lacking:
             try:
-                try:
-                    self._send(location, backup, key, photos)
-                except Full:
-                    self._tidy(location, photos, backup)
-                    self._send(location, backup, key, photos)
+                self._with_room(partial(self._send, location, backup, key, photos), location, photos, backup)
                 self._delete_deleted(location)  # it may take long to send the others
             except NoSuchBackup:
                 pass  # it was deleted from BACKUP_ROOT meanwhile
@@ -213,11 +212,14 @@ class _Visit:
         self.deleted = self._delete_deleted(location)  # after this, none is sent any more
         self._denied += dict.fromkeys(photos.denied)
         if self._notes is not None:
-            noted = {name.identity: self._facts(name) for name in map(parse, self._copies)}
-            denied = self._notes.update(noted, _identities(self._unread))
+            denied = self._with_room(partial(self._update, self._notes), location, photos)
             self._denied += denied
             if not denied:
                 self._tidy(location, photos)
+
+    def _update(self, notes: CopyNotes) -> list[str]:
+        noted = {name.identity: self._facts(name) for name in map(parse, self._copies)}
+        return notes.update(noted, _identities(self._unread))
 
     # -- which copies there are ---
 
@@ -405,6 +407,20 @@ class _Visit:
         return not (content.is_damaged or is_locked)
 
     # -- removing ---
+
+    def _with_room(
+        self,
+        act: Callable[[], T],
+        location: locations.Location,
+        photos: PhotoCopies,
+        coming: StoredBackup | None = None,
+    ) -> T:
+        """Return what `act` returns. If it finds no room, old copies are removed first. `coming`: see `_tidy`."""
+        try:
+            return act()
+        except Full:
+            self._tidy(location, photos, coming)
+            return act()
 
     def _tidy(
         self, location: locations.Location, photos: PhotoCopies, coming: StoredBackup | None = None

@@ -325,16 +325,16 @@ def test_a_copy_that_is_gone_and_comes_back_damaged_is_no_good_one(one, at, monk
 
 
 def lie(patch, folders):
-    real = {name: getattr(Folder, name) for name in ("names", "read_part")}
+    real = {name: getattr(Folder, name) for name in ("sizes", "read_part")}
 
-    def names(self, folder, activity):
-        return [] if folder.endswith(tuple(folders)) else real["names"](self, folder, activity)
+    def sizes(self, folder, activity):
+        return {} if folder.endswith(tuple(folders)) else real["sizes"](self, folder, activity)
 
     def read_part(self, name, start, length):
         is_other = name.split("/")[-2] in folders
         return b"<html/>" if is_other else real["read_part"](self, name, start, length)
 
-    patch.setattr(Folder, "names", names)
+    patch.setattr(Folder, "sizes", sizes)
     patch.setattr(Folder, "read_part", read_part)
 
 
@@ -601,6 +601,25 @@ def test_a_location_that_is_full_keeps_what_the_rules_want_of_what_comes(
     assert states()["nas"] == ("ok" if room else "failed")
 
 
+def test_a_location_that_has_no_room_for_a_note_makes_some(one, settings, at, monkeypatch):
+    for day in (1, 2):
+        last = night(at(f"2026-11-0{day} 03:00"))
+    kept.pin(last.name, True)
+    write = Folder.write
+
+    def full(self, name, file, activity):
+        if name.endswith(".json") and len(there(one["nas"])) > 1:
+            raise OSError(errno.ENOSPC, "")
+        write(self, name, file, activity)
+
+    monkeypatch.setattr(Folder, "write", full)
+    settings.BACKUP_KEEP = "last=1"
+    copies.copy()
+    assert of_day(one["nas"], 2)
+    assert states() == {"nas": "ok"}
+    assert [*one["nas"].glob("site_*/kept/*.json")]
+
+
 def test_a_pinned_one_stays_everywhere(places, settings, at):
     settings.BACKUP_KEEP = "last=1"
     kept.pin(night(at("2026-11-03 03:00")).name, True)
@@ -835,8 +854,8 @@ def test_a_copy_that_is_listed_and_not_there_is_passed_over(one, settings, at, m
     settings.BACKUP_KEEP = "last=1"
     kept.pin(night(at("2026-11-01 03:00")).name, True)
     ghost = night(at("2026-11-02 03:00")).name
-    real = Folder.names
-    monkeypatch.setattr(Folder, "names", lambda *args: [*real(*args), ghost.replace("20261102", "20261030")])
+    real, name = Folder.sizes, ghost.replace("20261102", "20261030")
+    monkeypatch.setattr(Folder, "sizes", lambda *args: {**real(*args), name: 1})
     lose_root()
     for day in (3, 4, 5):
         night(at(f"2026-11-0{day} 03:00"))
@@ -945,15 +964,15 @@ def test_a_loss_is_noticed_if_the_disk_is_lost_too(places, settings, at, nightly
 
 def during(monkeypatch, act):
     """Have something done while the locations are being visited, once."""
-    real, waiting = Folder.names, [act]
+    real, waiting = Folder.sizes, [act]
 
-    def names(self, folder, activity):
+    def sizes(self, folder, activity):
         found = real(self, folder, activity)
         if folder.endswith("kept") and waiting:
             waiting.pop()()
         return found
 
-    monkeypatch.setattr(Folder, "names", names)
+    monkeypatch.setattr(Folder, "sizes", sizes)
 
 
 @pytest.fixture
@@ -1194,7 +1213,7 @@ def test_a_location_that_lets_nobody_list_or_delete_is_neither_good_nor_an_error
 ):
     settings.BACKUP_LOCATIONS = f"nas={places['nas']}"
     settings.BACKUP_KEEP = "last=1"
-    deny(monkeypatch, "names", "delete", "read", "read_part", "size")
+    deny(monkeypatch, "sizes", "delete", "read", "read_part", "size")
     for day in (3, 4, 5):
         night(at(f"2026-11-0{day} 03:00"))
     assert states() == {"nas": "unknown"}
