@@ -209,7 +209,7 @@ def test_a_disk_that_breaks(host_db, settings, trouble, monkeypatch, tmp_path):
     def breaks(_client, _folder, _activity):
         raise OSError(errno.EIO, "")
 
-    monkeypatch.setattr("backup.storage.locations.folder.Folder.names", breaks)
+    monkeypatch.setattr("backup.storage.locations.folder.Folder.sizes", breaks)
     trouble(place.names, LocationFailed, "Check its disk")
 
 
