@@ -11,11 +11,12 @@ from __future__ import annotations
 import datetime as dt
 import tempfile
 import threading
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from queue import SimpleQueue
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
 from django.db import connections
 from django.utils import translation
@@ -51,6 +52,7 @@ from .read_back import check, read_back
 from .status import retention_of
 from .work import Work, work_now
 
+T = TypeVar("T")
 #: Minutes to wait before the next try of a location that failed. After the last of them, the next backup tries again …
 TRIES = (1, 5, 30)
 #: … or, if the schedule is off, so that there is no next backup, the next day.
@@ -159,7 +161,7 @@ class _Visit:
         self._limits = {code: text for code, text in before.limits.items() if code == CannotDelete.code}
         self._gone: list[str] = []
         #: The backups that cannot be sent, since they are damaged.
-        self._unsent: list[str] = []
+        self._unsent: list[StoredBackup] = []
         self._may_have_shrunk = False  #: since the newest copy there, so that none is removed
         self._there: set[str] = set()  #: the names of all files there, as far as it can be listed
         self._denied: list[str] = []  #: those of them that cannot be replaced
@@ -195,29 +197,29 @@ class _Visit:
             self._remove_superseded(location, name)
         photos = PhotoCopies(location, self._good_before())
         lacking = [backup for backup in self._work.wanted if self._lacks(backup, key)]
-        photos.complete(self._copies, [backup for backup in self._work.wanted if backup not in lacking])
+        others = [backup for backup in self._work.wanted if backup not in lacking]
+        self._with_room(lambda: photos.complete(self._copies, others), location, photos)
         for backup in lacking:
             try:
-                try:
-                    self._send(location, backup, key, photos)
-                except Full:
-                    self._tidy(location, photos, backup)
-                    self._send(location, backup, key, photos)
+                self._with_room(partial(self._send, location, backup, key, photos), location, photos, backup)
                 self._delete_deleted(location)  # it may take long to send the others
             except NoSuchBackup:
                 pass  # it was deleted from BACKUP_ROOT meanwhile
             except InvalidBackup as error:
                 logger.warning("%s cannot be sent to %s: %s", backup.name, location.name, error.code)
                 if backup.identity not in {name.identity for name in map(parse, self._copies)}:
-                    self._unsent.append(backup.name)  # else a proof says what is wrong with the copy
+                    self._unsent.append(backup)  # else a proof says what is wrong with the copy
         self.deleted = self._delete_deleted(location)  # after this, none is sent any more
         self._denied += dict.fromkeys(photos.denied)
         if self._notes is not None:
-            noted = {name.identity: self._facts(name) for name in map(parse, self._copies)}
-            denied = self._notes.update(noted, _identities(self._unread))
+            denied = self._with_room(partial(self._update, self._notes), location, photos)
             self._denied += denied
             if not denied:
                 self._tidy(location, photos)
+
+    def _update(self, notes: CopyNotes) -> list[str]:
+        noted = {name.identity: self._facts(name) for name in map(parse, self._copies)}
+        return notes.update(noted, _identities(self._unread))
 
     # -- which copies there are ---
 
@@ -406,6 +408,20 @@ class _Visit:
 
     # -- removing ---
 
+    def _with_room(
+        self,
+        act: Callable[[], T],
+        location: locations.Location,
+        photos: PhotoCopies,
+        coming: StoredBackup | None = None,
+    ) -> T:
+        """Return what `act` returns. If it finds no room, old copies are removed first. `coming`: see `_tidy`."""
+        try:
+            return act()
+        except Full:
+            self._tidy(location, photos, coming)
+            return act()
+
     def _tidy(
         self, location: locations.Location, photos: PhotoCopies, coming: StoredBackup | None = None
     ) -> None:
@@ -481,10 +497,15 @@ class _Visit:
 
     def _delete_deleted(self, location: locations.Location) -> Set[str]:
         """Delete the copies of backups that somebody deleted while a copy was sent, or while the location was down.
-        Returns `Seen.deleted` as it is now."""
-        deleted = elsewhere.seen()[location.name].deleted
+        Returns `Seen.deleted` as it was when this began."""
+
+        def deleted_now() -> Set[str]:
+            return elsewhere.seen()[location.name].deleted
+
+        deleted = deleted_now()
         for name in parsed(self._there | self._copies.keys()):
-            if name.identity in deleted:
+            # Asked again: somebody may have pinned it while others were deleted.
+            if name.identity in deleted and name.identity in deleted_now():
                 self._delete(location, name)
         return deleted
 
@@ -512,7 +533,8 @@ class _Visit:
         if self._gone:
             state, message = State.FAILED, messages.gone(self.seen.name, self._gone, self._copies)
         elif self._unsent:
-            state, message = State.FAILED, messages.unsent(self.seen.name, self._unsent)
+            others = elsewhere.seen().values()
+            state, message = State.FAILED, messages.unsent(self.seen.name, self._unsent, others)
         elif self._limits:
             state, message = State.UNKNOWN, " ".join(self._limits.values())
         elif not self._copies:

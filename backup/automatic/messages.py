@@ -19,6 +19,7 @@ from ..presentation.kept import entered_in, read_before
 from ..proof import Proof, Verdict
 from ..storage.content import Content
 from ..storage.elsewhere import Seen, State
+from ..storage.facts import proofs_of
 from ..storage.kept import StoredBackup
 from ..storage.names import parse, parsed
 from ..tables import describe
@@ -71,8 +72,8 @@ def photos_missing(last: StoredBackup | None) -> str:
     ) % {"n": names.grouped(missing) if missing <= MOST_WARNINGS else f"{names.grouped(MOST_WARNINGS)}+"}
 
 
-def failed(backup: StoredBackup) -> str:
-    """Return that a backup failed its proof, and what follows from that."""
+def failed(backup: StoredBackup, locations: Iterable[Seen]) -> str:
+    """Return that a backup failed its proof, and what follows from that. `locations`: how each was last seen."""
     proof = backup.proof or {}
     words = {
         "date": _date(backup.created),
@@ -87,13 +88,29 @@ def failed(backup: StoredBackup) -> str:
             )
             % words
         )
-    return (
+    message = (
         _(
             "The backup of %(date)s could not be restored in a trial. %(reason)s No old backup is removed until this "
             "one is deleted or proved."
         )
         % words
     )
+    if copy := _good_copy(backup, locations):
+        message += " " + _(
+            "“%(copy)s” has another copy of it. If that is good, put it into BACKUP_ROOT in its place, and prove it."
+        ) % {"copy": copy}
+    return message
+
+
+def _good_copy(backup: StoredBackup, locations: Iterable[Seen]) -> str:
+    """Return the name of a location whose copy of a backup is good, as far as that is known; "" if there is none."""
+    proofs = proofs_of(backup.facts)
+    for seen in locations:
+        content = seen.copies.get(backup.copies.get(seen.name, ""))
+        is_proved_bad = proofs.get(seen.name, {}).get("verdict") == Verdict.FAILED.value
+        if content is not None and not (content.is_damaged or is_proved_bad):
+            return seen.name
+    return ""
 
 
 def lossy(backup: StoredBackup) -> str:
@@ -205,14 +222,37 @@ def beyond(photos: int) -> str:
     ) % {"n": photos}
 
 
-def unsent(name: str, backups: Sequence[str]) -> str:
-    """Return that backups are damaged, so that they cannot be sent to a location of this name."""
-    return ngettext(
-        "%(n)s backup cannot be copied to “%(name)s”, since it is damaged: %(backup)s. Look at it, then delete it.",
-        "%(n)s backups cannot be copied to “%(name)s”, since they are damaged: %(backup)s and others. Look at them, "
-        "then delete them.",
-        len(backups),
-    ) % {"n": len(backups), "name": name, "backup": backups[0]}
+def unsent(name: str, backups: Sequence[StoredBackup], locations: Iterable[Seen]) -> str:
+    """Return that backups are damaged, so that they cannot be sent to a location of this name, and what to do.
+    `locations`: how each was last seen."""
+    others = {backup.name: _good_copy(backup, locations) for backup in backups}
+    copied = {name: copy for name, copy in others.items() if copy}
+    alone = [name for name in others if name not in copied]
+    sentences = []
+    if alone:
+        sentences.append(
+            ngettext(
+                "%(n)s backup cannot be copied to “%(name)s”, since it is damaged: %(backup)s. Look at it, then delete "
+                "it.",
+                "%(n)s backups cannot be copied to “%(name)s”, since they are damaged: %(backup)s and others. Look at "
+                "them, then delete them.",
+                len(alone),
+            )
+            % {"n": len(alone), "name": name, "backup": alone[0]}
+        )
+    if copied:
+        first, copy = next(iter(copied.items()))
+        sentences.append(
+            ngettext(
+                "%(n)s backup cannot be copied to “%(name)s”, since it is damaged here: %(backup)s. “%(copy)s” has a "
+                "whole copy of it. Put that into BACKUP_ROOT in its place.",
+                "%(n)s backups cannot be copied to “%(name)s”, since they are damaged here: %(backup)s and others. "
+                "“%(copy)s” has a whole copy of that one. Put it into BACKUP_ROOT in its place.",
+                len(copied),
+            )
+            % {"n": len(copied), "name": name, "backup": first, "copy": copy}
+        )
+    return " ".join(sentences)
 
 
 def not_replaced(name: str, denied: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import BinaryIO, cast
 
 from ..archive import Archive, Key, Photo
-from ..archive.photos import IN_MEMORY, stored_name, write_encrypted
+from ..archive.photos import IN_MEMORY, may_hold, stored_name, write_encrypted
 from ..exceptions import (
     CannotDelete,
     CannotList,
@@ -43,15 +43,18 @@ class PhotoCopies:
         self._stored = Photos()
         self._here = {path.rpartition("/")[2] for path in files.names_in(PHOTOS)}
         self._there: set[str] = set()
+        #: The size of each as the location lists it; None if it is not known.
+        self._sizes: dict[str, int | None] = {}
         self._is_listed = True
         #: The names of the photos there that should be replaced, and cannot be.
         self.denied: list[str] = []
         #: The names of the photos that backups in BACKUP_ROOT need. They stay.
         self._needed: set[str] = set()
         try:
-            self._there.update(location.names(PHOTOS))
+            self._sizes.update(location.sizes(PHOTOS))
         except CannotList:
             self._is_listed = False
+        self._there.update(self._sizes)
 
     def complete(self, copies: Iterable[str], backups: Iterable[StoredBackup]) -> None:
         """Send missing photos of backups that have a copy in the location. `copies`: the names of all copies there."""
@@ -75,7 +78,7 @@ class PhotoCopies:
         for photo in archive.metadata.photos.values():
             name = stored_name(photo.sha256, key)
             self._needed.add(name)
-            if name in self._there and not anew:
+            if self._is_there(name, photo, key) and not anew:
                 continue
             try:
                 # A file that is damaged here must not replace a good one there, nor pass for a photo.
@@ -85,6 +88,11 @@ class PhotoCopies:
                     self._send_photo(archive, photo, key, name)
             except (InvalidBackup, NoSuchBackup) as error:  # it is damaged here: the proof reports that
                 logger.warning("a photo was not sent to %s: %s", self._location.name, error.code)
+
+    def _is_there(self, name: str, photo: Photo, key: Key | None) -> bool:
+        """Tell whether a photo is there, in a file of a size that it may have."""
+        size = self._sizes.get(name)
+        return name in self._there and (size is None or may_hold(size, photo, key))
 
     def send_locked(self, key_id: str) -> None:
         """Send all photos that are encrypted with a key that the server does not have.
@@ -123,6 +131,7 @@ class PhotoCopies:
             if name not in self._there:
                 raise
             self.denied.append(name)
+            self._sizes[name] = None  # it is not tried again
             return
         with suppress(CannotRead):
             try:
@@ -135,6 +144,7 @@ class PhotoCopies:
                         self._location.delete(path)
                 raise not_what_was_sent(self._location)
         self._there.add(name)
+        self._sizes[name] = None
 
     def _was_good(self, name: str) -> bool:
         """Tell whether one of the copies that were good before has a photo, as far as the backups here tell."""

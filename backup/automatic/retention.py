@@ -58,7 +58,11 @@ def verdicts(
     for backup in own:
         if backup.created > now:
             reasons[backup.name].append(_("dated in the future"))
-        if backup.is_damaged:
+        if backup.is_damaged and backup.is_local and backup.is_elsewhere:
+            reasons[backup.name].append(
+                _("damaged here: look at its copies, and put a good one in its place")
+            )
+        elif backup.is_damaged:
             reasons[backup.name].append(_("damaged: look at it, then delete it"))
         if backup.is_locked:  # nobody knows what it holds, and a site that has lost its keys may need it
             reasons[backup.name].append(_("encrypted with a key that is not on this server"))

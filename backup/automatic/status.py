@@ -148,8 +148,9 @@ def _status() -> Status:
     """Return the status as if all settings were right. Raises `WrongSettings` if one is needed that is not."""
     now = aware_now()
     run = last_run()
-    locations = [*elsewhere.seen().values()]
+    locations = [*elsewhere.unseen().values()]
     try:
+        locations = [*elsewhere.seen().values()]
         schedule, backups = current_schedule(), kept.backups(BackupKind.AUTOMATIC)
     except WrongSettings:
         raise
@@ -169,7 +170,7 @@ def _status() -> Status:
             _("The last automatic backup failed: %(reason)s") % {"reason": run.error},
         )
     elif failed and proved:
-        current, message = State.FAILED, messages.failed(proved)
+        current, message = State.FAILED, messages.failed(proved, locations)
     elif (trouble := messages.locations_fail(locations)) and not _is_covered(
         backups, locations, schedule, now
     ):

@@ -47,7 +47,8 @@ class Seen:
     error -> sentence. `address`: a digest of its address, by which another address of the same name is noticed.
     `key_ids`: of the keys with which copies are encrypted there, or were where the location was before. `gone`: the
     names of good copies that the last visits, which failed, did not find. `deleted`: the identities of backups that
-    somebody deleted since the last visit; the next one deletes what copies it finds of them.
+    somebody deleted since the last visit; the next one deletes what copies it finds of them, whatever the location is
+    called by then.
     """
 
     name: str
@@ -88,32 +89,68 @@ class Seen:
 
 def seen() -> dict[str, Seen]:
     """Return name -> state as last seen, of each location in BACKUP_LOCATIONS; none if that is wrong, so that what lies
-    here can be used all the same."""
+    here can be used all the same. Raises `StorageFailed`."""
+    return _noted()[0]
+
+
+def unseen() -> dict[str, Seen]:
+    """Return what `seen` returns, as if no location had ever been visited."""
+    return {name: Seen(name) for name in _addresses()}
+
+
+def _noted() -> tuple[dict[str, Seen], dict[str, Seen]]:
+    """Return what `seen` returns, and the same of other places: those that the settings do not name any more, if
+    deletions wait for them. They may be named again later."""
+    if not (addresses := _addresses()):
+        return {}, {}
+    content = files.read_json(_FILE)
+    found = {name: _parse(name, address, content.get(name)) for name, address in addresses.items()}
+    # A place may have got another name, or another password. So what must not be forgotten of any place that is not
+    # here as it was goes for all that are new.
+    moved = {name: entry for name, entry in content.items() if _address(entry) != addresses.get(name)}
+    key_ids = {key for entry in moved.values() for key in _key_ids(entry)}
+    deleted = {identity for entry in moved.values() for identity in _deleted(entry)}
+    known = {
+        name: replace(
+            entry,
+            key_ids=entry.key_ids | key_ids,
+            deleted=entry.deleted if entry.address else entry.deleted | deleted,
+        )
+        for name, entry in found.items()
+    }
+    former = {
+        name: Seen(name, address=_address(entry), deleted=_deleted(entry))
+        for name, entry in moved.items()
+        if name not in addresses and _address(entry) not in addresses.values() and _deleted(entry)
+    }
+    return known, former
+
+
+def _addresses() -> dict[str, str]:
+    """Return name -> digest of the address, of each location in BACKUP_LOCATIONS; none if that is wrong."""
     try:
-        addresses = conf.locations
+        return {name: _digest(address) for name, address in conf.locations.items()}
     except WrongSettings:
-        addresses = {}
-    if not addresses:
         return {}
-    content = files.get_json(_FILE)
-    # A location may have got another name.
-    former = {key for name in content.keys() - addresses.keys() for key in _key_ids(content[name])}
-    found = {name: _parse(name, _digest(address), content.get(name)) for name, address in addresses.items()}
-    return {name: replace(entry, key_ids=entry.key_ids | former) for name, entry in found.items()}
 
 
 def change(name: str, changed: Callable[[Seen], Seen]) -> None:
     """Update the notes about a location. `changed`: is given the current state and returns the new one.
 
     It is a function since other processes may have updated the notes meanwhile. Locations that the settings no longer
-    name are forgotten. Raises `StorageFailed`.
+    name are forgotten, unless deletions wait for them. Raises `StorageFailed`.
     """
     if name not in conf.locations:
         return
     with files.noting():
-        known = seen()
+        known, former = _noted()
         known[name] = replace(changed(known[name]), address=_digest(conf.locations[name]))
-        files.put_json(_FILE, {name: _as_json(entry) for name, entry in known.items()})
+        _save(known, former)
+
+
+def _save(known: Mapping[str, Seen], former: Mapping[str, Seen]) -> None:
+    """Save what `_noted` returned."""
+    files.put_json(_FILE, {name: _as_json(entry) for name, entry in {**former, **known}.items()})
 
 
 def ask_again() -> None:
@@ -139,9 +176,14 @@ def note_deletion(identity: str) -> None:
 
 def take_back_deletion(identity: str) -> None:
     """Note that a backup is not to be deleted after all where it still is. Raises `StorageFailed`."""
-    for name, entry in seen().items():
-        if identity in entry.deleted:
-            change(name, lambda entry: replace(entry, deleted=entry.deleted - {identity}))
+    with files.noting():
+        noted = _noted()
+        if any(identity in entry.deleted for entries in noted for entry in entries.values()):
+            known, former = (
+                {name: replace(entry, deleted=entry.deleted - {identity}) for name, entry in entries.items()}
+                for entries in noted
+            )
+            _save(known, former)
 
 
 def forget(location: str, copy: str) -> None:
@@ -208,6 +250,13 @@ def _parse(name: str, address: str, content: Any) -> Seen:
 
 def _moment(text: str | None) -> dt.datetime | None:
     return in_every_zone(dt.datetime.fromisoformat(text)) if text else None
+
+
+def _address(content: Any) -> str:
+    """Return `Seen.address` from what `_as_json` returned; "" if it is something else."""
+    with suppress(KeyError, TypeError):
+        return str(content["address"])
+    return ""
 
 
 def _key_ids(content: Any) -> Set[str]:

@@ -393,14 +393,21 @@ def put_json(name: str, content: dict[str, Any]) -> None:
     put(name, ContentFile(json.dumps(content).encode()), seconds=ANSWER)
 
 
-def get_json(name: str) -> dict[str, Any]:
-    """Return what `put_json` saved; {} if there is nothing, or nothing that can be parsed."""
-    try:
-        text = read_file(name, seconds=ANSWER)  # a few bytes, for which a page does not wait as for a backup
-        content = parse_json(text) if text is not None else {}
-    except (StorageFailed, ValueError):
-        return {}
+def read_json(name: str) -> dict[str, Any]:
+    """Return what `put_json` saved; {} if there is nothing, or nothing that can be parsed. Raises `StorageFailed`."""
+    text = read_file(name, seconds=ANSWER)  # a few bytes, for which a page does not wait as for a backup
+    content: Any = None
+    with suppress(ValueError):
+        content = parse_json(text) if text is not None else None
     return content if isinstance(content, dict) else {}
+
+
+def get_json(name: str) -> dict[str, Any]:
+    """Return what `read_json` returns; {} also if it cannot be read, so nothing must be saved in its place."""
+    try:
+        return read_json(name)
+    except StorageFailed:
+        return {}
 
 
 def parse_json(text: bytes | str) -> Any:

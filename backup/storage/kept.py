@@ -320,26 +320,46 @@ def open_backup(name: str, place: str = "") -> BinaryIO:
 
     Raises `NoSuchBackup`, `StorageFailed`; `InvalidBackup` if another backup has taken its place in a location.
 
-    `place`: the location to fetch it from, or `local`; by default the first place that has it.
+    `place`: the location to fetch it from, or `local`; by default the first place that has it undamaged.
     """
     return with_photos(_opened(name, place), photos.source(place))
 
 
 def _opened(name: str, place: str) -> BinaryIO:
     kept_name = parse(name)
-    if place in ("", LOCAL) and (file := files.open_file(kept_name.path)) is not None:
-        return file
+    here = files.open_file(kept_name.path) if place in ("", LOCAL) else None
+    if here is not None and (place or not elsewhere.unseen() or _is_whole(here, kept_name)):
+        return here
     trouble: BackupError = no_longer_there()
     copies = [(where, copy) for where, copy in _find(kept_name).copies.items() if place in ("", where)]
+    if here is not None:
+        copies = [(where, copy) for where, copy in copies if where != LOCAL]
     for number, (where, copy) in enumerate(copies):
         with one_of(len(copies) - number):
             try:
-                return _open_in(where, parse(copy), is_chosen=place != "")
+                opened = _open_in(where, parse(copy), is_chosen=place != "")
             except (StorageFailed, InvalidBackup) as error:
                 trouble = error  # another place may have it
             except NoSuchBackup as error:
                 trouble = error if isinstance(trouble, NoSuchBackup) else trouble
+            else:
+                if here is not None:
+                    here.close()
+                return opened
+    if here is not None:
+        return here  # whoever reads it finds what is wrong with it
     raise trouble
+
+
+def _is_whole(file: BinaryIO, name: Name) -> bool:
+    """Tell whether the records of a backup in BACKUP_ROOT are undamaged, as far as the server has its key."""
+    try:
+        _check_fetched(file, name, with_records=True)
+    except InvalidBackup:
+        return False
+    finally:
+        file.seek(0)
+    return True
 
 
 def _open_in(place: str, copy: Name, *, is_chosen: bool) -> BinaryIO:
@@ -431,6 +451,9 @@ def delete(name: str) -> None:
             failed = error
     _delete_here(kept_name)
     if failed is not None:
+        # The next visit deletes it, pinned or not, unless somebody pins it until then.
+        with suppress(BackupError):
+            note(name, pinned=False)
         raise failed
     files.delete(kept_name.facts)
 
@@ -466,11 +489,14 @@ def forget(name: str) -> None:
 def pin(name: str, pinned: bool) -> StoredBackup:
     """Pin a backup, so that no rule removes it, or unpin it. Raises `NoSuchBackup`, `StorageFailed`.
 
-    One that could not be deleted in some location then stays there.
+    One that could not be deleted in some location then stays there. The next visit to each location notes there that it
+    is pinned; and sends it again if a visit under way was just removing it.
     """
     stored = note(name, pinned=pinned)
     if pinned:
         elsewhere.take_back_deletion(stored.identity)
+        with suppress(StorageFailed):  # otherwise that happens with the next automatic backup
+            elsewhere.ask_again()
     return stored
 
 

@@ -14,7 +14,17 @@ from django.db import DEFAULT_DB_ALIAS, transaction
 from ..conf import aware_now, in_every_zone
 from ..database import memo
 from ..exceptions import InvalidBackup, StorageFailed
-from .files import LAST_BACKUP, LAST_RESTORE, LAST_RUN, RESTORES, get_json, names_in, parse_json, put_json
+from .files import (
+    LAST_BACKUP,
+    LAST_RESTORE,
+    LAST_RUN,
+    RESTORES,
+    get_json,
+    names_in,
+    parse_json,
+    put_json,
+    read_json,
+)
 from .uploads import unsigned
 
 
@@ -171,12 +181,13 @@ def save_last_restore(last: LastRestore) -> None:
 
     Where the database has no place for that, since a router has the sessions in another one, say, it is saved in a file
     as soon as the transaction is committed. Until then the file says that a restore is under way, and what it said
-    before, for `take_back`: should the process be killed, it is not known which one was the last.
+    before, for `take_back`: should the process be killed, it is not known which one was the last. Raises
+    `StorageFailed`.
     """
     if memo.has_notes():
         memo.save_note(json.dumps(asdict(last)))
     else:
-        before = get_json(LAST_RESTORE)
+        before = read_json(LAST_RESTORE)
         # Of one that is still under way: only its own process could have taken it back.
         before.pop("before", None)
         put_json(LAST_RESTORE, {"under_way": asdict(last), "before": before})

@@ -88,6 +88,7 @@ def pin(request: HttpRequest, name: str) -> HttpResponseBase:
         stored = kept_backups.pin(name, form.cleaned_data["pinned"])
     except BackupError as error:
         return not_done(request, error)
+    copy_soon()
     log(f"{'pinning' if stored.pinned else 'unpinning'} of {name}", request.user)
     message = _("This backup is pinned: it stays until somebody deletes it.")
     return done(

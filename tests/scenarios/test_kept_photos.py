@@ -1,6 +1,7 @@
 """Kept backups with photos: each photo lies once beside them, and all that is done with them sees a whole backup."""
 
 import datetime as dt
+import errno
 import hashlib
 import io
 import json
@@ -18,7 +19,7 @@ from freezegun import freeze_time
 
 from backup import keeping, media, services
 from backup.archive import Archive, Keys, Limits
-from backup.automatic import guard, status
+from backup.automatic import copies, guard, status
 from backup.automatic import run as automatic
 from backup.conf import conf
 from backup.exceptions import CannotList, CannotRead, InvalidBackup, KeyNeeded, Slow, StorageFailed
@@ -986,6 +987,36 @@ def test_a_photo_that_is_gone_from_a_location_is_sent_again(place):
     assert name in copied(folder, "photos")
 
 
+def test_a_location_that_has_no_room_for_a_photo_makes_some(place, settings, monkeypatch):
+    folder, _key = place
+    nights(2)
+    next(iter(copied(folder, "photos").values())).unlink()
+    real = Folder.write
+
+    def write(self, name, file, activity):
+        if len(copied(folder, "kept")) > 1:
+            raise OSError(errno.ENOSPC, "")
+        real(self, name, file, activity)
+
+    monkeypatch.setattr(Folder, "write", write)
+    settings.BACKUP_KEEP = "last=1"
+    copies.copy()
+    assert elsewhere.seen()["nas"].state is elsewhere.State.OK
+    assert (len(copied(folder, "kept")), len(copied(folder, "photos"))) == (1, 3)
+
+
+@pytest.mark.parametrize("what", ["cut off", "longer"])
+def test_a_photo_of_another_size_in_a_location_is_sent_again(place, what):
+    folder, _key = place
+    automatic.run(now=True)
+    path = next(iter(copied(folder, "photos").values()))
+    good = path.read_bytes()
+    path.write_bytes(good[:50] if what == "cut off" else good + bytes(10_000))
+    automatic.run(now=True)
+    assert path.read_bytes()[:50] == good[:50]
+    assert abs(path.stat().st_size - len(good)) < 10, "it may be encrypted anew"
+
+
 def test_photos_go_from_a_location_with_the_last_copy_that_names_them(place, settings):
     folder, _key = place
     settings.BACKUP_KEEP = "last=1"
@@ -1032,7 +1063,7 @@ def test_a_location_that_lets_nobody_list_gets_each_photo_once(place, monkeypatc
         sent.append(name.partition("/")[0])
         return real(self, name, file)
 
-    monkeypatch.setattr(Location, "names", refuse)
+    monkeypatch.setattr(Location, "sizes", refuse)
     monkeypatch.setattr(Location, "send", send)
     automatic.run(now=True)
     assert sent == ["photos"] * 3 + ["kept"]

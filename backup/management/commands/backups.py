@@ -73,6 +73,7 @@ class Command(BackupCommand):
         """Carry out an option about one backup. Returns whether there was such an option."""
         if pin or unpin:
             name = kept.pin(str(pin or unpin), bool(pin)).name
+            status.remember(status.status())  # a visit to the locations is due
             self.report(f"{name} is {'pinned' if pin else 'no longer pinned'}.")
         elif delete:
             try:

@@ -80,8 +80,8 @@ class Alias(Client):
         with s3.errors():
             return self._storage.size(name)
 
-    def names(self, folder: str, activity: Activity) -> list[str]:
-        return [name for name in self._listed(folder)[1] if not name.startswith(HIDDEN)]
+    def sizes(self, folder: str, activity: Activity) -> dict[str, int | None]:
+        return {name: None for name in self._listed(folder)[1] if not name.startswith(HIDDEN)}
 
     def folders(self, activity: Activity) -> list[str]:
         return self._listed("")[0]

@@ -75,15 +75,16 @@ class Client(ABC):
         """Return the size of a file in bytes. Raises `FileNotFoundError`."""
 
     @abstractmethod
-    def names(self, folder: str, activity: Activity) -> list[str]:
-        """Return the names of the files in a folder, without the folder; [] if there is no such folder.
+    def sizes(self, folder: str, activity: Activity) -> dict[str, int | None]:
+        """Return name -> size in bytes of the files in a folder; {} if there is no such folder. Names are without the
+        folder. A size is None if the place does not tell it together with the name.
 
         Where a list comes in parts, `activity.check` is called for each.
         """
 
     @abstractmethod
     def folders(self, activity: Activity) -> list[str]:
-        """Return the names of the folders at the top level; [] if there are none. `activity`: as in `names`."""
+        """Return the names of the folders at the top level; [] if there are none. `activity`: as in `sizes`."""
 
     @abstractmethod
     def delete(self, name: str) -> None:

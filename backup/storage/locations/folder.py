@@ -83,8 +83,8 @@ class Folder(Client):
         self._check()
         return (self._path / name).stat().st_size
 
-    def names(self, folder: str, activity: Activity) -> list[str]:
-        return [entry.name for entry in self._entries(folder) if entry.is_file()]
+    def sizes(self, folder: str, activity: Activity) -> dict[str, int | None]:
+        return {entry.name: _size(entry) for entry in self._entries(folder) if entry.is_file()}
 
     def folders(self, activity: Activity) -> list[str]:
         return [entry.name for entry in self._entries("") if entry.is_dir()]
@@ -141,6 +141,12 @@ class Folder(Client):
     def _digest(self) -> str:
         """A digest of the path, which is noted instead of the path itself, since that may be private."""
         return hashlib.sha256(os.fsencode(os.path.abspath(self._path))).hexdigest()
+
+
+def _size(entry: os.DirEntry[str]) -> int | None:
+    with suppress(FileNotFoundError):  # deleted since
+        return entry.stat().st_size
+    return None
 
 
 def _is_of_backups(path: Path) -> bool:

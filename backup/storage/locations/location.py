@@ -109,9 +109,14 @@ class Location:
 
         `site`: the id of another site that keeps its files there. Raises `CannotList`, `LocationFailed`.
         """
+        return sorted(self.sizes(folder, site))
+
+    def sizes(self, folder: str, site: str = "") -> dict[str, int | None]:
+        """Return name -> size in bytes of the files in a folder; None if the location does not tell sizes when it lists
+        names. The rest is as in `names`."""
         path = self._path(folder, site)
         with self._words(CannotList):
-            return sorted(self._ask(lambda client, activity: client.names(path, activity)))
+            return self._ask(lambda client, activity: client.sizes(path, activity))
 
     def other_sites(self) -> list[str]:
         """Return the ids of the other sites that keep files there. Raises `CannotList`, `LocationFailed`."""

@@ -35,8 +35,8 @@ class Renaming(Client):
         """Rename a file, replacing one of that name. Raises `PermissionError`."""
 
     @abstractmethod
-    def _all_names(self, folder: str, activity: Activity) -> list[str]:
-        """Return the names of the files in a folder as `names` does, including hidden ones."""
+    def _all_sizes(self, folder: str, activity: Activity) -> dict[str, int | None]:
+        """Return the sizes of the files in a folder as `sizes` does, including hidden ones."""
 
     def write(self, name: str, file: BinaryIO, activity: Activity) -> None:
         folder, _slash, bare = name.rpartition("/")
@@ -54,8 +54,9 @@ class Renaming(Client):
                 self.delete(partial)
             raise
 
-    def names(self, folder: str, activity: Activity) -> list[str]:
-        return [name for name in self._all_names(folder, activity) if not name.startswith(HIDDEN)]
+    def sizes(self, folder: str, activity: Activity) -> dict[str, int | None]:
+        every = self._all_sizes(folder, activity)
+        return {name: size for name, size in every.items() if not name.startswith(HIDDEN)}
 
     def _renames(self, folder: str) -> bool:
         """Tell whether files can be renamed there: an append-only server may forbid it. It is tried once, with an empty
@@ -89,7 +90,7 @@ class Renaming(Client):
             return
         self._swept.add(folder)
         with suppress(PermissionError):
-            for name in self._all_names(folder, activity):
+            for name in self._all_sizes(folder, activity):
                 if name.endswith(PARTIAL) and _age(name) > ABANDONED:
                     self.delete(f"{folder}/{name}")
 

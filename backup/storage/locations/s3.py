@@ -129,15 +129,15 @@ class S3(Client):
             with closing(answer["Body"]):
                 yield answer
 
-    def names(self, folder: str, activity: Activity) -> list[str]:
+    def sizes(self, folder: str, activity: Activity) -> dict[str, int | None]:
         prefix = self._key(f"{folder}/")
-        bare_names = listed(
-            entry["Key"].removeprefix(prefix)
+        entries = listed(
+            (entry["Key"].removeprefix(prefix), entry.get("Size"))
             for page in self._pages(prefix, activity)
             for entry in page.get("Contents", ())
             if entry["Key"].startswith(prefix)  # a server may list others
         )
-        return [name for name in bare_names if name and not name.startswith(HIDDEN)]
+        return {name: size for name, size in entries if name and not name.startswith(HIDDEN)}
 
     def folders(self, activity: Activity) -> list[str]:
         return listed(

@@ -137,23 +137,25 @@ class Sftp(Renaming):
     def size(self, name: str) -> int:
         return int(self._ask(lambda sftp: sftp.stat(str(self._path(name)))).st_size)
 
-    def _all_names(self, folder: str, activity: Activity) -> list[str]:
+    def _all_sizes(self, folder: str, activity: Activity) -> dict[str, int | None]:
         return self._entries(folder, stat.S_ISREG, activity)
 
     def folders(self, activity: Activity) -> list[str]:
-        return self._entries("", stat.S_ISDIR, activity)
+        return [*self._entries("", stat.S_ISDIR, activity)]
 
-    def _entries(self, folder: str, is_wanted: Callable[[int], bool], activity: Activity) -> list[str]:
-        def names(sftp: Any) -> Iterator[str]:
+    def _entries(
+        self, folder: str, is_wanted: Callable[[int], bool], activity: Activity
+    ) -> dict[str, int | None]:
+        def entries(sftp: Any) -> Iterator[tuple[str, int | None]]:
             for entry in sftp.listdir_iter(str(self._path(folder))):
                 activity.check()
                 if is_wanted(entry.st_mode or 0):
-                    yield entry.filename
+                    yield entry.filename, entry.st_size
 
         try:
-            return self._ask(lambda sftp: listed(names(sftp)))
+            return dict(self._ask(lambda sftp: listed(entries(sftp))))
         except FileNotFoundError:
-            return []
+            return {}
 
     def delete(self, name: str) -> None:
         with suppress(FileNotFoundError):

@@ -38,7 +38,9 @@ from .renaming import Renaming
 _DAV = "{DAV:}"
 #: Bytes that a list of files may have, and what it says of one of them. Nextcloud takes some 300 for one.
 _LONGEST_LIST, _LONGEST_ENTRY = 256 * 1024 * 1024, 1024 * 1024
-_KINDS = b'<?xml version="1.0"?><propfind xmlns="DAV:"><prop><resourcetype/></prop></propfind>'
+_KINDS = (
+    b'<?xml version="1.0"?><propfind xmlns="DAV:"><prop><resourcetype/><getcontentlength/></prop></propfind>'
+)
 
 
 class WebDav(Renaming):
@@ -102,14 +104,17 @@ class WebDav(Renaming):
             except (KeyError, ValueError):
                 raise LocationFailed(_("It does not say how large a file is.")) from None
 
-    def _all_names(self, folder: str, activity: Activity) -> list[str]:
-        return [name for name, is_folder in self._entries(folder, activity) if not is_folder]
+    def _all_sizes(self, folder: str, activity: Activity) -> dict[str, int | None]:
+        return {name: size for name, is_folder, size in self._entries(folder, activity) if not is_folder}
 
     def folders(self, activity: Activity) -> list[str]:
-        return [name for name, is_folder in self._entries("", activity) if is_folder]
+        return [name for name, is_folder, _size in self._entries("", activity) if is_folder]
 
-    def _entries(self, folder: str, activity: Activity) -> list[tuple[str, bool]]:
-        """Return the names in a folder, and whether each is a folder. It is parsed bit by bit, since it may be long."""
+    def _entries(self, folder: str, activity: Activity) -> list[tuple[str, bool, int | None]]:
+        """Return the names in a folder, whether each is a folder, and its size, if the server tells it.
+
+        The answer is parsed bit by bit, since it may be long.
+        """
         listing = _Entries()
         parser = XMLParser(target=listing)
         own = unquote(self._path(folder))
@@ -134,7 +139,11 @@ class WebDav(Renaming):
             return []
         except ParseError:
             raise self._no_webdav() from None
-        return [(path.rpartition("/")[2], is_folder) for path, is_folder in listing.entries if path != own]
+        return [
+            (path.rpartition("/")[2], is_folder, size)
+            for path, is_folder, size in listing.entries
+            if path != own
+        ]
 
     def delete(self, name: str) -> None:
         with suppress(FileNotFoundError), self._asked("DELETE", name):
@@ -227,12 +236,13 @@ class _Entries:
     a hundred times the bytes of its shortest text."""
 
     def __init__(self) -> None:
-        #: (path, whether it is a folder) of each.
-        self.entries: list[tuple[str, bool]] = []
+        #: (path, whether it is a folder, its size or None) of each.
+        self.entries: list[tuple[str, bool, int | None]] = []
         self._depth = 0
         self._depth_of_entry = -1
         self._path: list[str] = []
-        self._is_path = self._is_folder = False
+        self._size: list[str] = []
+        self._is_path = self._is_folder = self._is_size = False
 
     def doctype(self, *_parts: Any) -> None:
         """Refuse what a list never has: it could name some letters that stand for a million."""
@@ -241,22 +251,28 @@ class _Entries:
     def start(self, tag: str, _attributes: Any) -> None:
         self._depth += 1
         if tag == f"{_DAV}response":
-            self._depth_of_entry, self._path, self._is_folder = self._depth, [], False
+            self._depth_of_entry, self._path, self._size, self._is_folder = self._depth, [], [], False
         elif tag == f"{_DAV}href":
             self._is_path = self._depth == self._depth_of_entry + 1
+        elif tag == f"{_DAV}getcontentlength":
+            self._is_size = True
         elif tag == f"{_DAV}collection":
             self._is_folder = True
 
     def data(self, text: str) -> None:
         if self._is_path:
             self._path.append(text)
+        elif self._is_size:
+            self._size.append(text)
 
     def end(self, tag: str) -> None:
         self._depth -= 1
-        self._is_path = False
+        self._is_path = self._is_size = False
         if tag == f"{_DAV}response":
             path = unquote(urlsplit("".join(self._path).strip()).path)
-            self.entries.append((path.rstrip("/"), self._is_folder))
+            size = "".join(self._size).strip()
+            is_size = len(size) < 20 and size.isdecimal()
+            self.entries.append((path.rstrip("/"), self._is_folder, int(size) if is_size else None))
 
     def close(self) -> None:
         """Do nothing: the parser calls it at the end."""

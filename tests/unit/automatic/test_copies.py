@@ -325,16 +325,16 @@ def test_a_copy_that_is_gone_and_comes_back_damaged_is_no_good_one(one, at, monk
 
 
 def lie(patch, folders):
-    real = {name: getattr(Folder, name) for name in ("names", "read_part")}
+    real = {name: getattr(Folder, name) for name in ("sizes", "read_part")}
 
-    def names(self, folder, activity):
-        return [] if folder.endswith(tuple(folders)) else real["names"](self, folder, activity)
+    def sizes(self, folder, activity):
+        return {} if folder.endswith(tuple(folders)) else real["sizes"](self, folder, activity)
 
     def read_part(self, name, start, length):
         is_other = name.split("/")[-2] in folders
         return b"<html/>" if is_other else real["read_part"](self, name, start, length)
 
-    patch.setattr(Folder, "names", names)
+    patch.setattr(Folder, "sizes", sizes)
     patch.setattr(Folder, "read_part", read_part)
 
 
@@ -601,6 +601,25 @@ def test_a_location_that_is_full_keeps_what_the_rules_want_of_what_comes(
     assert states()["nas"] == ("ok" if room else "failed")
 
 
+def test_a_location_that_has_no_room_for_a_note_makes_some(one, settings, at, monkeypatch):
+    for day in (1, 2):
+        last = night(at(f"2026-11-0{day} 03:00"))
+    kept.pin(last.name, True)
+    write = Folder.write
+
+    def full(self, name, file, activity):
+        if name.endswith(".json") and len(there(one["nas"])) > 1:
+            raise OSError(errno.ENOSPC, "")
+        write(self, name, file, activity)
+
+    monkeypatch.setattr(Folder, "write", full)
+    settings.BACKUP_KEEP = "last=1"
+    copies.copy()
+    assert of_day(one["nas"], 2)
+    assert states() == {"nas": "ok"}
+    assert [*one["nas"].glob("site_*/kept/*.json")]
+
+
 def test_a_pinned_one_stays_everywhere(places, settings, at):
     settings.BACKUP_KEEP = "last=1"
     kept.pin(night(at("2026-11-03 03:00")).name, True)
@@ -835,8 +854,8 @@ def test_a_copy_that_is_listed_and_not_there_is_passed_over(one, settings, at, m
     settings.BACKUP_KEEP = "last=1"
     kept.pin(night(at("2026-11-01 03:00")).name, True)
     ghost = night(at("2026-11-02 03:00")).name
-    real = Folder.names
-    monkeypatch.setattr(Folder, "names", lambda *args: [*real(*args), ghost.replace("20261102", "20261030")])
+    real, name = Folder.sizes, ghost.replace("20261102", "20261030")
+    monkeypatch.setattr(Folder, "sizes", lambda *args: {**real(*args), name: 1})
     lose_root()
     for day in (3, 4, 5):
         night(at(f"2026-11-0{day} 03:00"))
@@ -945,15 +964,15 @@ def test_a_loss_is_noticed_if_the_disk_is_lost_too(places, settings, at, nightly
 
 def during(monkeypatch, act):
     """Have something done while the locations are being visited, once."""
-    real, waiting = Folder.names, [act]
+    real, waiting = Folder.sizes, [act]
 
-    def names(self, folder, activity):
+    def sizes(self, folder, activity):
         found = real(self, folder, activity)
         if folder.endswith("kept") and waiting:
             waiting.pop()()
         return found
 
-    monkeypatch.setattr(Folder, "names", names)
+    monkeypatch.setattr(Folder, "sizes", sizes)
 
 
 @pytest.fixture
@@ -983,6 +1002,59 @@ def test_one_that_is_pinned_while_it_is_compared_stays(one, settings, at, monkey
     monkeypatch.setattr(guard, "lost_without", lost_without)
     night(at("2026-11-04 03:00"))
     assert kept.find(first.name).locations == ("local", "nas")
+
+
+def while_one_is_deleted(monkeypatch, act):
+    """Have something done while a location deletes a backup, once."""
+    real, waiting = Folder.delete, [act]
+
+    def delete(self, name):
+        if name.endswith(".zip") and waiting:
+            waiting.pop()()
+        real(self, name)
+
+    monkeypatch.setattr(Folder, "delete", delete)
+
+
+def test_one_that_is_pinned_while_its_copy_is_removed_is_sent_again(one, nightly, settings, at, monkeypatch):
+    settings.BACKUP_KEEP = "last=1"
+    first = night(at("2026-11-03 03:00"))
+    pin = url("kept_pin", first.name)
+    while_one_is_deleted(monkeypatch, lambda: script(nightly.admin).post(pin, {"pinned": "true"}))
+    night(at("2026-11-04 03:00"))
+    assert look._is_due()
+    run.copy_again()
+    assert kept.find(first.name).locations == ("local", "nas")
+    lose_root()
+    copies.copy()
+    assert [backup.name for backup in kept.backups() if backup.pinned] == [first.name]
+
+
+def test_one_that_is_pinned_while_others_are_deleted_stays(one, monkeypatch):
+    made = [services.keep_backup() for _ in range(2)]
+    copies.copy()
+    away(one["nas"])
+    for backup in made:
+        with pytest.raises(NotMounted):
+            kept.delete(backup.name)
+    back(one["nas"])
+    while_one_is_deleted(monkeypatch, lambda: kept.pin(made[1].name, True))
+    copies.copy()
+    assert [backup.name for backup in kept.backups()] == [made[1].name]
+    assert [path.name for path in there(one["nas"])] == [made[1].name]
+
+
+def test_one_that_is_deleted_is_not_pinned_any_more(one):
+    made = services.keep_backup(pinned=True)
+    copies.copy()
+    away(one["nas"])
+    with pytest.raises(NotMounted):
+        kept.delete(made.name)
+    assert not kept.find(made.name).pinned, "it is deleted with the next visit"
+    back(one["nas"])
+    copies.copy()
+    assert kept.backups() == []
+    assert not [*one["nas"].glob("site_*/kept/*")]
 
 
 def test_one_that_is_deleted_meanwhile_is_no_failure(one, at, monkeypatch):
@@ -1141,7 +1213,7 @@ def test_a_location_that_lets_nobody_list_or_delete_is_neither_good_nor_an_error
 ):
     settings.BACKUP_LOCATIONS = f"nas={places['nas']}"
     settings.BACKUP_KEEP = "last=1"
-    deny(monkeypatch, "names", "delete", "read", "read_part", "size")
+    deny(monkeypatch, "sizes", "delete", "read", "read_part", "size")
     for day in (3, 4, 5):
         night(at(f"2026-11-0{day} 03:00"))
     assert states() == {"nas": "unknown"}
@@ -1503,6 +1575,30 @@ def test_where_one_is_down_it_stays_there_until_it_is_up_again(lost, places, nig
     assert len(there(places["usb"])) == is_pinned
 
 
+@pytest.mark.parametrize("what", ["renamed", "swapped", "away meanwhile"])
+@pytest.mark.parametrize("is_pinned", [False, True])
+def test_a_deletion_that_waits_is_one_of_the_place_not_of_its_name(lost, places, settings, what, is_pinned):
+    backup, _before = lost
+    nas, usb = places["nas"], places["usb"]
+    away(usb)
+    with pytest.raises(NotMounted):
+        kept.delete(backup.name)
+    if what == "away meanwhile":
+        settings.BACKUP_LOCATIONS = f"nas={nas}"
+    copies.copy()
+    if is_pinned:
+        if what == "away meanwhile":  # the backup is nowhere now
+            elsewhere.take_back_deletion(backup.identity)
+        else:
+            kept.pin(backup.name, True)
+    settings.BACKUP_LOCATIONS = f"nas={usb},usb={nas}" if what == "swapped" else f"nas={nas},disk={usb}"
+    copies.copy()
+    back(usb)
+    copies.copy()
+    assert len(there(usb)) == is_pinned
+    assert len(kept.backups()) == is_pinned
+
+
 def test_what_another_one_sent_there_is_listed(lost, places):
     """As after the loss of BACKUP_ROOT."""
     backup, _before = lost
@@ -1537,6 +1633,43 @@ def test_a_damaged_copy_is_not_taken_where_there_is_a_good_one(places, nightly, 
         assert answer.status_code == 400
         assert "usb" in answer.json()["error"]["message"]
         assert "damaged" in answer.json()["error"]["message"]
+
+
+def test_a_file_that_is_damaged_here_is_not_taken_where_there_is_a_good_copy(places, nightly):
+    made = run.run().backup
+    path = conf.root / f"site_{site_id()}" / "kept" / made.name
+    damage(path)
+    client = script(nightly.admin)
+
+    def download():
+        return b"".join(client.get(url("kept", made.name)).streaming_content)
+
+    assert download() == there(places["nas"])[0].read_bytes()
+    assert client.post(url("restore"), {"kept": made.name}).status_code == 200
+    with kept.open_backup(made.name, "local") as file:
+        assert file.read() == path.read_bytes()
+    damage(there(places["nas"])[0])
+    away(places["usb"])
+    assert download() == path.read_bytes(), "no place has a better one"
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_the_way_on_from_a_damaged_file_is_the_whole_copy(places, settings, at, is_there):
+    settings.BACKUP_LOCATIONS = f"nas={places['nas']}" if is_there else ""
+    made = night(at("2026-11-01 03:00"))
+    path = conf.root / f"site_{site_id()}" / "kept" / made.name
+    damage(path, "core/child")
+    services.prove_kept(made.name, place="local")
+    settings.BACKUP_LOCATIONS = f"nas={places['nas']},usb={places['usb']}"
+    copies.copy()
+    message = elsewhere.seen()["usb"].message
+    assert ("“nas” has a whole copy" in message) == is_there
+    assert ("delete it" in message) != is_there
+    assert ("“nas” has another copy" in status.status().message) == is_there
+    if is_there:
+        path.write_bytes(there(places["nas"])[0].read_bytes())
+        copies.copy()
+        assert states() == {"nas": "ok", "usb": "ok"}
 
 
 def damage(path, what="core/"):

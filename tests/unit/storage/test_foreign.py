@@ -12,10 +12,11 @@ from django.core.files.storage import FileSystemStorage, InMemoryStorage
 from django.core.management import CommandError, call_command
 
 from backup import services
+from backup.automatic import run, status
 from backup.conf import conf
 from backup.exceptions import StorageFailed
 from backup.safety_copy import SafetyCopy
-from backup.storage import content, files, kept, keys, state, uploads
+from backup.storage import content, elsewhere, files, kept, keys, state, uploads
 from tests.support.backups import restore, take
 from tests.support.http import url
 from tests.support.snapshots import differences, snapshot
@@ -146,6 +147,54 @@ def test_gone_after_the_commit(bucket, monkeypatch):
     bucket.fails = ()
     services.undo_restore()
     assert not differences(now, snapshot())
+
+
+def fail_once(monkeypatch, what):
+    """Have the storage fail for a moment."""
+    real, waiting = getattr(Bucket, what), [1]
+
+    def method(self, *args, **options):
+        if waiting:
+            waiting.pop()
+            raise ClientError("ServiceUnavailable")
+        return real(self, *args, **options)
+
+    monkeypatch.setattr(Bucket, what, method)
+
+
+def test_notes_that_cannot_be_read_are_not_replaced(bucket, settings, tmp_path, client, monkeypatch):
+    settings.BACKUP_LOCATIONS = f"nas={tmp_path / 'nas'}"
+    settings.BACKUP_PROVE = "off"
+    made = run.run(now=True).backup
+    for act in (
+        elsewhere.ask_again,
+        lambda: elsewhere.change("nas", lambda seen: seen),
+        lambda: elsewhere.note_deletion(made.identity),
+        lambda: kept.forget(made.name),
+    ):
+        fail_once(monkeypatch, "open")
+        with pytest.raises(StorageFailed, match="ClientError"):
+            act()
+    assert kept.find(made.name).locations == ("local", "nas")
+    bucket.fails = ("open",)
+    client.force_login(User.objects.get(username="admin"))
+    assert client.get(url("index")).status_code == 200
+    assert status.status().as_json()["locations"] == [
+        {"name": "nas", "state": "unknown", "at": None, "message": ""}
+    ]
+
+
+def test_what_undo_needs_to_know_is_not_forgotten(bucket, monkeypatch):
+    """Where it is in a file, and that cannot be read just before the next restore."""
+    monkeypatch.setattr(state.memo, "has_notes", lambda: False)
+    file = take()
+    restore(file, clear=True)
+    last = state.load_last_restore()
+    assert last is not None
+    fail_once(monkeypatch, "open")
+    with pytest.raises(StorageFailed, match="ClientError"):
+        state.save_last_restore(last)
+    assert state.load_last_restore() == last
 
 
 def test_a_download_needs_no_storage(bucket, client, tmp_path):

@@ -72,6 +72,8 @@ def test_what_is_written_comes_back(place):
     assert place.read_part("kept/a.zip", 0, 1) == content[:1]
     assert place.names() == ["a.zip"]
     assert place.names("photos") == ["0a"]
+    sizes = [place.sizes("kept")["a.zip"], place.sizes("photos")["0a"]]
+    assert sizes == [len(content), 0] or (sizes == [None, None] and place.kind == "storage")
 
 
 def test_in_place_of_another(place):

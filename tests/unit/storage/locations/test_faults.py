@@ -209,7 +209,7 @@ def test_a_disk_that_breaks(host_db, settings, trouble, monkeypatch, tmp_path):
     def breaks(_client, _folder, _activity):
         raise OSError(errno.EIO, "")
 
-    monkeypatch.setattr("backup.storage.locations.folder.Folder.names", breaks)
+    monkeypatch.setattr("backup.storage.locations.folder.Folder.sizes", breaks)
     trouble(place.names, LocationFailed, "Check its disk")
 
 
@@ -283,7 +283,7 @@ def test_a_file_without_end(s3_at, trouble, settings, address):
 class Entry:
     """A file as paramiko tells of it."""
 
-    filename, st_mode = "x", 0o100600
+    filename, st_mode, st_size = "x", 0o100600, 1
 
 
 @pytest.mark.parametrize("kind", ["s3", "webdav", "sftp", "sftp without names"])
