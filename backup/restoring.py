@@ -26,6 +26,7 @@ from .making import file_name
 from .missing_photos import NamedFile, files_here, missing_files, missing_in_words
 from .options import Phase, PlacedFile, Places, RecordCounter, Reporter, RestoreOptions, Result
 from .rescue import remove_rest, rescued
+from .restore.accounts import default_settings_in_words
 from .restore.apply import next_keys, write
 from .restore.batches import Report, Spool
 from .restore.build import build
@@ -158,7 +159,8 @@ def restore(
             unmade = database.natural_keys.unmake(undone.made if undone else ())
             database.reset_sequences(tables)
             if not options.as_it_was:  # the rows that this adds get their keys from the sequences
-                warnings += babybuddy.after_restore(database, plan.records)
+                warnings += babybuddy.mend_settings(database, plan.records)
+                warnings += default_settings_in_words(babybuddy.add_settings(database))
             keys |= unmade
             if not database.KEYS_AFTER_COMMIT:
                 database.set_next_keys(keys)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from functools import partial
+from heapq import nsmallest
 from itertools import chain
 
 from django.contrib.auth import get_user_model
@@ -327,6 +328,51 @@ def in_words(changes: AccountChanges) -> list[str]:
         )
         lines.append(text % {"users": _listed(names)})
     return lines
+
+
+def default_settings(plan: Plan, database: Database, tables: Iterable[Table]) -> list[str]:
+    """Return the names of the users who have no settings after a restore, and get the default ones: the first, and one
+    more than is said. `tables`: all here."""
+    by_label = {table.label: table for table in tables}
+    users, settings = (by_label.get(label) for label in (label_of(get_user_model()), babybuddy.USER_SETTINGS))
+    if users is None or settings is None:
+        return []
+
+    def here(table: Table) -> Iterator[Row]:
+        is_cleared = plan.mode.clears and any(t.label == table.label for t in [*plan.tables, *plan.emptied])
+        return iter(()) if is_cleared else _rows_here(database, table)
+
+    def then(table: Table) -> Iterator[Row]:
+        restored = plan.table(table.label)
+        return chain.from_iterable(_rows_then(plan, restored)) if restored else iter(())
+
+    batches = plan.batches(database, users) if plan.table(users.label) else ()
+    replaced = {row[0] for batch in batches for row in batch.replaced}  # what belongs to them goes
+    owner = _place(settings, "user")
+    owners = {row[0]: row[owner] for row in here(settings) if row[owner] not in replaced}
+    owners |= {row[0]: row[owner] for row in then(settings)}
+    known = {*owners.values()}
+
+    def lacking() -> Iterator[str]:
+        name = _place(users, get_user_model().USERNAME_FIELD)
+        for row in chain(then(users), here(users)):
+            if row[0] not in known:
+                known.add(row[0])
+                yield str(row[name])
+
+    return nsmallest(MAX_NAMED + 1, lacking())
+
+
+def default_settings_in_words(names: Sequence[str]) -> list[str]:
+    """Return what a preview and a result say of users who get the default settings; [] if there are none."""
+    if not names:
+        return []
+    text = ngettext(
+        "The user %(users)s gets the default settings.",
+        "These users get the default settings: %(users)s.",
+        len(names),
+    )
+    return [text % {"users": _listed(sorted(names))}]
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -17,7 +17,13 @@ from ..kinds import TEXT, Plain
 from ..options import RestoreMode, RestoreOptions
 from ..scope import part_of
 from ..tables import Row, Table, owner_of_keys
-from .accounts import account_changes, in_words, passwords_since
+from .accounts import (
+    account_changes,
+    default_settings,
+    default_settings_in_words,
+    in_words,
+    passwords_since,
+)
 from .apart import has_identity
 from .batches import Spool
 from .collation import collation_conflict, collation_conflicts, is_same_text, merge, too_narrow
@@ -181,6 +187,9 @@ def build(
         plan = replace(plan, changes=changes, warnings=[*plan.warnings, *lost_in_words(lost)])
     accounts = account_changes(plan, database)
     plan = replace(plan, accounts=accounts, warnings=[*plan.warnings, *in_words(accounts)])
+    if preview is not None and not options.as_it_was:
+        names = default_settings(plan, database, [*tables, *outside])
+        plan = replace(plan, warnings=[*plan.warnings, *default_settings_in_words(names)])
     plan = check_policy(plan, database, superuser=superuser)
     plan = with_left_behind(plan, database, staying, referring)
     return with_dangling(plan, database, reader.references)
