@@ -23,7 +23,7 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.cache import cache
 from django.core.exceptions import ValidationError
-from django.db import DatabaseError
+from django.db import DatabaseError, InterfaceError
 from django.db.models import FloatField
 from django.http import HttpRequest
 from django.utils import translation
@@ -346,8 +346,13 @@ def folder() -> Path:
 
 
 def user_timezone(user: Any) -> zoneinfo.ZoneInfo:
-    """Return the time zone that a user chose; the host's if they chose none, or one that Python does not know."""
-    chosen = getattr(getattr(user, "settings", None), "timezone", None)
+    """Return the time zone that a user chose; the host's if they chose none, or one that Python does not know.
+
+    So it is if the database does not answer: the page that says so needs a zone, too.
+    """
+    chosen = None
+    with suppress(DatabaseError, InterfaceError):
+        chosen = getattr(getattr(user, "settings", None), "timezone", None)
     for name in (chosen, settings.TIME_ZONE):
         if name and is_time_zone(name):
             return zoneinfo.ZoneInfo(name)
