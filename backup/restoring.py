@@ -31,6 +31,7 @@ from .restore.apply import next_keys, write
 from .restore.batches import Report, Spool
 from .restore.build import build
 from .restore.dangling import left_out_in_words
+from .restore.left_behind import with_held
 from .restore.photos import Placing, State
 from .restore.plan import Plan
 from .restore.policy import check_removed, keeps_tokens, lost_in_words, refuse
@@ -281,7 +282,7 @@ def plan_of(
     if not archive.metadata.has_checksums:
         schema.check_fields(archive, tables)
     with archive.completed():
-        return build(
+        plan = build(
             RecordReader(
                 archive,
                 _validators(options, database),
@@ -306,6 +307,8 @@ def plan_of(
             # An earlier state of this site needs no photos, since no restore removes any.
             placing=None if options.as_it_was else placing,
         )
+    # Over a damaged database, only a restore that has made its tables anew can tell.
+    return plan if options.without_safety_copy else with_held(plan, into or database, tables)
 
 
 def _check_dangling(database: Database, options: RestoreOptions) -> tuple[list[str], Places]:

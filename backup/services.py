@@ -541,7 +541,9 @@ def inspect_backup(
             moments = {t.label: moment for t in tables if (moment := babybuddy.date_column_of(t))}
             preview = PreviewCollector(spool, options.mode, moments, babybuddy.uses())
             placing = Placing(archive, leave_out=options.leave_out)
-            plan = plan_of(archive, reader, spool, options, user, preview=preview, placing=placing)
+            plan = plan_of(
+                archive, reader, spool, options, user, preview=preview, placing=placing, into=database
+            )
             accounted_for = placing.accounted_for()
             missing = missing_files(
                 file

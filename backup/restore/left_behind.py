@@ -66,6 +66,20 @@ def with_handed_over(
     return replace(plan, refusal=RecordsRefused(message, lines))
 
 
+def with_held(plan: Plan, into: Database, tables: Sequence[Table]) -> Plan:
+    """Return the plan with a refusal if something here does not let the rows go that it deletes; with a warning if that
+    is so of its undo only. `into`: the connection to write to. `tables`: all in scope here."""
+    if plan.mode.clears and (refusal := into.held([*plan.tables, *plan.emptied], tables)):
+        return replace(plan, refusal=plan.refusal or refusal)
+    if plan.options.as_it_was or not (refusal := into.held(tables, tables)):
+        return plan
+    text = _(
+        "This could not be undone: other tables refer to rows that an undo deletes and writes again. What mends it: "
+        "%(statements)s"
+    )
+    return replace(plan, warnings=[*plan.warnings, text % {"statements": " ".join(refusal.details)}])
+
+
 def _referring(
     database: Database, table: Table, other: Table, keys: Set[Plain]
 ) -> Iterator[tuple[str, list[Plain]]]:
