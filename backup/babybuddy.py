@@ -23,13 +23,13 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.cache import cache
 from django.core.exceptions import ValidationError
-from django.db import DatabaseError
+from django.db import DatabaseError, InterfaceError
 from django.db.models import FloatField
 from django.http import HttpRequest
 from django.utils import translation
 from django.utils.dateparse import parse_duration
 from django.utils.text import slugify
-from django.utils.translation import get_supported_language_variant, gettext_lazy, ngettext
+from django.utils.translation import get_supported_language_variant, gettext_lazy
 from django.utils.translation import gettext as _
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 class Validator(NamedTuple):
     """A check of values. `check`: returns what is wrong with a value; None if nothing is.
 
-    `also`: names of other fields of the record whose values `check` needs, too. `is_mended`: `after_restore` replaces
+    `also`: names of other fields of the record whose values `check` needs, too. `is_mended`: `mend_settings` replaces
     such a value, so the result is only a warning, which says by what. `is_accepted`: the host accepts such a value, so
     backups of it may have one: a superuser can restore it, with a warning.
     """
@@ -102,6 +102,8 @@ _SEEDED = {"core.heightpercentile", "core.weightpercentile"}
 _TIMELESS = {"core.child", "core.tag", "core.tagged"}
 #: The model of children, on which the entries hang, and who are called by their names in a headline.
 CHILD = "core.child"
+#: The model of the settings of a user, without which they cannot sign in.
+USER_SETTINGS = "babybuddy.settings"
 #: The model of API tokens, each of one user.
 TOKENS = "authtoken.token"
 
@@ -344,8 +346,13 @@ def folder() -> Path:
 
 
 def user_timezone(user: Any) -> zoneinfo.ZoneInfo:
-    """Return the time zone that a user chose; the host's if they chose none, or one that Python does not know."""
-    chosen = getattr(getattr(user, "settings", None), "timezone", None)
+    """Return the time zone that a user chose; the host's if they chose none, or one that Python does not know.
+
+    So it is if the database does not answer: the page that says so needs a zone, too.
+    """
+    chosen = None
+    with suppress(DatabaseError, InterfaceError):
+        chosen = getattr(getattr(user, "settings", None), "timezone", None)
     for name in (chosen, settings.TIME_ZONE):
         if name and is_time_zone(name):
             return zoneinfo.ZoneInfo(name)
@@ -640,16 +647,15 @@ def superuser_addresses() -> list[str]:
     return sorted(filter(None, addresses))
 
 
-def after_restore(database: Database, restored: Collection[str]) -> list[str]:
-    """Do what the host needs after a restore, in its transaction: create settings for users who have none, since they
-    could not sign in, and set the site's time zone or language for users whose own is unknown.
+def mend_settings(database: Database, restored: Collection[str]) -> list[str]:
+    """Set the site's time zone or language for users whose own is unknown, after a restore, in its transaction.
 
     `restored`: labels of the models of which records were restored. Returns what was done, as warnings.
     """
     if not apps.is_installed("babybuddy"):
         return []
     alias = database.connection.alias
-    model = apps.get_model("babybuddy", "settings")
+    model = apps.get_model(USER_SETTINGS)
     warnings = []
     if model._meta.label_lower in restored:
         rows = model._base_manager.using(alias)
@@ -659,17 +665,22 @@ def after_restore(database: Database, restored: Collection[str]) -> list[str]:
                     keys = [pk for pk, own in rows.values_list("pk", field) if own == text]
                     rows.filter(pk__in=keys).update(**{field: choice.of_site})
                     warnings.append(reason)
-    users = get_user_model()._base_manager.using(alias).filter(settings__isnull=True).order_by("pk")
-    names = {user.pk: user.get_username() for user in users}
-    model._base_manager.using(alias).bulk_create(model(user_id=pk) for pk in names)
-    if not names:
-        return warnings
-    text = ngettext(
-        "User %(names)s had no settings in the backup, and got the default ones.",
-        "These users had no settings in the backup, and got the default ones: %(names)s.",
-        len(names),
-    )
-    return [*warnings, text % {"names": ", ".join(names.values())}]
+    return warnings
+
+
+def add_settings(database: Database) -> list[str]:
+    """Create settings for users who have none after a restore, in its transaction, since they could not sign in.
+
+    Returns the names of these users.
+    """
+    if not apps.is_installed("babybuddy"):
+        return []
+    alias = database.connection.alias
+    users = get_user_model()._base_manager.using(alias).filter(settings__isnull=True)
+    names = dict(users.values_list("pk", get_user_model().USERNAME_FIELD))
+    model = apps.get_model(USER_SETTINGS)
+    model._base_manager.using(alias).bulk_create(model(user_id=pk) for pk in sorted(names))
+    return [*names.values()]
 
 
 def drop_caches() -> None:

@@ -26,10 +26,12 @@ from .making import file_name
 from .missing_photos import NamedFile, files_here, missing_files, missing_in_words
 from .options import Phase, PlacedFile, Places, RecordCounter, Reporter, RestoreOptions, Result
 from .rescue import remove_rest, rescued
+from .restore.accounts import default_settings_in_words
 from .restore.apply import next_keys, write
 from .restore.batches import Report, Spool
 from .restore.build import build
 from .restore.dangling import left_out_in_words
+from .restore.left_behind import with_held
 from .restore.photos import Placing, State
 from .restore.plan import Plan
 from .restore.policy import check_removed, keeps_tokens, lost_in_words, refuse
@@ -158,7 +160,8 @@ def restore(
             unmade = database.natural_keys.unmake(undone.made if undone else ())
             database.reset_sequences(tables)
             if not options.as_it_was:  # the rows that this adds get their keys from the sequences
-                warnings += babybuddy.after_restore(database, plan.records)
+                warnings += babybuddy.mend_settings(database, plan.records)
+                warnings += default_settings_in_words(babybuddy.add_settings(database))
             keys |= unmade
             if not database.KEYS_AFTER_COMMIT:
                 database.set_next_keys(keys)
@@ -279,7 +282,7 @@ def plan_of(
     if not archive.metadata.has_checksums:
         schema.check_fields(archive, tables)
     with archive.completed():
-        return build(
+        plan = build(
             RecordReader(
                 archive,
                 _validators(options, database),
@@ -304,6 +307,8 @@ def plan_of(
             # An earlier state of this site needs no photos, since no restore removes any.
             placing=None if options.as_it_was else placing,
         )
+    # Over a damaged database, only a restore that has made its tables anew can tell.
+    return plan if options.without_safety_copy else with_held(plan, into or database, tables)
 
 
 def _check_dangling(database: Database, options: RestoreOptions) -> tuple[list[str], Places]:

@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from django.db import DatabaseError
+from django.db import DatabaseError, InterfaceError, OperationalError
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -36,12 +36,15 @@ from .database import database_of
 from .database.sqlite_file import is_database
 from .dump import Store, gc_paused
 from .exceptions import (
+    BackupError,
+    Damaged,
     Forbidden,
     InvalidBackup,
     KeyNeeded,
     LocationFailed,
     NoSuchBackup,
     StorageFailed,
+    Unavailable,
     WrongKey,
     WrongSettings,
 )
@@ -277,6 +280,18 @@ def database_size() -> int | None:
         return database_of().size()
     except DatabaseError:  # the database account may lack the permission
         return None
+
+
+def database_failed(error: Exception) -> BackupError:
+    """Return what an error of the database says that was met outside of a job: `Damaged`, or `Unavailable`. Raises the
+    error itself if it says neither."""
+    database = database_of()
+    if isinstance(error, DatabaseError) and database.is_damage(error):
+        return Damaged(database.damaged(error).message, offer="")
+    if not isinstance(error, (OperationalError, InterfaceError)):
+        raise error
+    database.close_if_lost()
+    return Unavailable(_("The database does not answer. Please try again later."))
 
 
 def photos_here() -> tuple[int, int | None]:
@@ -526,7 +541,9 @@ def inspect_backup(
             moments = {t.label: moment for t in tables if (moment := babybuddy.date_column_of(t))}
             preview = PreviewCollector(spool, options.mode, moments, babybuddy.uses())
             placing = Placing(archive, leave_out=options.leave_out)
-            plan = plan_of(archive, reader, spool, options, user, preview=preview, placing=placing)
+            plan = plan_of(
+                archive, reader, spool, options, user, preview=preview, placing=placing, into=database
+            )
             accounted_for = placing.accounted_for()
             missing = missing_files(
                 file

@@ -55,6 +55,9 @@ A subclass may define, if the engine needs it to be correct
 `without_transactions(tables)`, `without_all_characters(tables)`
     Return an SQL statement that solves the problem, for each table that a restore into these writes to (see `written`)
     and whose changes cannot be rolled back, or that cannot hold every Unicode character.
+`held(tables, scope)`
+    Return an error with the SQL statements that mend it, if rows of a table that is not in the `scope` of a restore
+    keep it from deleting all rows of some tables. It raises the same then. On the connection that would write.
 `folds_texts`, `collation(table, column)`, `weights(collation, texts)`, `distinguishing(table)`
     Whether different texts may be considered the same; in which columns; which texts; and an SQL statement that changes
     that.

@@ -372,10 +372,8 @@ class PostgreSQL(Database):
             return
         with self._giving_up():
             self.execute(f"LOCK TABLE {', '.join(names)} IN SHARE ROW EXCLUSIVE MODE")
-            # At another isolation level we would not see what others commit, and could not check references ourselves;
-            # nor can we if they have to wait for tables that are made anew.
-            may_check = not self.missing and self.fetch("SHOW is_superuser") == [("on",)]
-            if may_check and self.fetch("SHOW transaction_isolation") == [("read committed",)]:
+            # References cannot be checked as a set if they have to wait for tables that are made anew.
+            if not self.missing and self._may_check_as_a_set():
                 self._restored = [*self._locked]
                 # Nobody may delete the rows that they refer to before the commit: see `check_deferred_constraints`.
                 columns = [column for table in tables for column in table.columns]
@@ -397,10 +395,17 @@ class PostgreSQL(Database):
                 raise somebody_writes() from error
             raise
 
+    def _may_check_as_a_set(self) -> bool:
+        """Tell whether the role may switch off the server's own checks. At another isolation level we would not see
+        what others commit, and could not check references ourselves."""
+        if self.fetch("SHOW is_superuser") != [("on",)]:
+            return False
+        return self.fetch("SHOW transaction_isolation") == [("read committed",)]
+
     def defer_constraints(self) -> None:
         self._set(WHOLE, local=True)
         self.execute("SET CONSTRAINTS ALL DEFERRED")
-        if self._restored and not self._must_check_each_row():
+        if self._restored and not self._must_check_each_row(self._restored):
             self.execute("SET LOCAL session_replication_role = replica")
         else:
             self._restored = []
@@ -457,18 +462,33 @@ class PostgreSQL(Database):
             self._refuse_actions([table], some)
         super().delete(table, keys)
 
+    def held(self, tables: Sequence[Table], scope: Sequence[Table]) -> RestoreRefused | None:
+        names = [
+            self.connection.ops.quote_name(name) for table in scope for name, _columns in table.db_tables
+        ]
+        with transaction.atomic(self.connection.alias):  # which has the isolation level of a restore
+            if self._may_check_as_a_set() and not self._must_check_each_row(names):
+                return None
+            return self._held(tables, names)
+
     def _refuse_actions(self, tables: Sequence[Table], keys: Sequence[Plain] | None = None) -> None:
-        """Raise `RestoreRefused` if rows of a table that no restore writes anew refer to rows of these tables, and are
-        deleted or changed with them, or do not let them go even until they are written again. Django makes no such
+        """Raise what `_held` returns, unless the server's own triggers are off."""
+        if not self._restored and (refusal := self._held(tables, self._locked, keys)):
+            raise refusal
+
+    def _held(
+        self, tables: Sequence[Table], written: Sequence[str], keys: Sequence[Plain] | None = None
+    ) -> RestoreRefused | None:
+        """Return an error if rows of a table that no restore writes anew refer to rows of these tables, and are deleted
+        or changed with them, or do not let them go even until they are written again; else None. Django makes no such
         references, but people and other tools do.
 
         A table that this role may not read is taken to have such rows if the server would change them. Otherwise, the
         server itself says so.
 
-        `keys`: of the rows of the one table that are deleted; None: all.
+        `written`: the quoted names of the tables that a restore writes anew. `keys`: of the rows of the one table that
+        are deleted; None: all.
         """
-        if self._restored:  # the server's own triggers are off
-            return
         quote = self.connection.ops.quote_name
         owners = {quote(name): columns[0] for table in tables for name, columns in table.db_tables}
         references = self.fetch(
@@ -478,7 +498,7 @@ class PostgreSQL(Database):
             " JOIN pg_class r ON r.oid = conrelid"
             " WHERE contype = 'f' AND (confdeltype <> 'a' OR NOT condeferrable) AND conparentid = 0"
             " AND conrelid <> ALL (%s::regclass[]) ORDER BY 2, 3",
-            [[*owners], self._locked],
+            [[*owners], [*written]],
         )
         statements = []
         for target, table, name, action, definition, is_readable, on in references:
@@ -495,16 +515,17 @@ class PostgreSQL(Database):
                     without = WITHOUT_ACTION.sub("", definition)
                     change = f"DROP CONSTRAINT {name}, ADD CONSTRAINT {name} {without}"
                 statements.append(f"ALTER TABLE {table} {change} DEFERRABLE INITIALLY DEFERRED;")
-        if statements:
-            raise RestoreRefused(
-                _(
-                    "Other tables refer to rows that a restore deletes and writes again. The database would delete or "
-                    "change what refers to them, or not let them go. Nothing was changed. What mends it:"
-                ),
-                statements,
-            )
+        if not statements:
+            return None
+        return RestoreRefused(
+            _(
+                "Other tables refer to rows that a restore deletes and writes again. The database would delete or "
+                "change what refers to them, or not let them go. Nothing was changed. What mends it:"
+            ),
+            statements,
+        )
 
-    def _must_check_each_row(self) -> bool:
+    def _must_check_each_row(self, names: Sequence[str]) -> bool:
         """Tell whether these tables have more than references that can be checked as a set: custom triggers or rules,
         references by several columns, references that were never validated, or deferred unique constraints, which the
         server checks by triggers."""
@@ -515,7 +536,7 @@ class PostgreSQL(Database):
             " WHERE contype <> 'f' AND condeferrable AND conrelid = ANY (%s::regclass[]))"
             f" OR EXISTS (SELECT FROM ({REFERENCES}) AS c"
             " WHERE NOT convalidated OR cardinality(conkey) > 1 OR confmatchtype <> 's')",
-            [self._restored] * 5,
+            [[*names]] * 5,
         )
         return bool(rows[0][0])
 

@@ -347,6 +347,10 @@ class Session(ABC):
         if refusal := self.untransactional(tables):
             raise refusal
 
+    def held(self, tables: Sequence[Table], scope: Sequence[Table]) -> RestoreRefused | None:
+        """Return an error that names what does not let the rows of these tables go; None if nothing does."""
+        return None
+
     def untransactional(self, tables: Sequence[Table]) -> RestoreRefused | None:
         """Return an error that names the tables whose changes cannot be rolled back; None if there are none."""
         if not (lines := self.without_transactions(tables)):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
 from functools import partial
+from heapq import nsmallest
 from itertools import chain
 
 from django.contrib.auth import get_user_model
@@ -35,32 +37,67 @@ _Fold = Callable[[Sequence[str]], Sequence[Plain]]
 _Groups = Mapping[Plain, tuple[str, Plain, Plain]]
 
 
-def account_changes(plan: Plan, database: Database) -> AccountChanges:
-    """Return the users whose name, password, rights or token change, of those who have an account before and after, and
-    the users who are added or removed; and the groups that change or are removed."""
+@dataclass(frozen=True)
+class People:
+    """The users before and after a restore. Who has the same name, as the database takes it, is the same person."""
+
+    table: Table
+    #: Position of the name in a row.
+    name: int
+    #: Key -> row here.
+    current: Mapping[Plain, Row]
+    #: Key -> row after the restore, as far as it comes from the backup and has the key or the name of one here.
+    then: Mapping[Plain, Row]
+    #: Key -> what the database takes the name for. Who is renamed has the one from before in both.
+    here: Mapping[Plain, Plain]
+    there: Mapping[Plain, Plain]
+    #: The keys of those who are renamed.
+    renamed: Set[Plain]
+    #: The first names of those who are added: see `_counterparts`.
+    added: Sequence[str]
+
+    def replaced(self) -> set[Plain]:
+        """Return the keys of users here under which the backup has another person."""
+        return {key for key, person in self.here.items() if self.there.get(key, person) != person}
+
+
+def people_of(plan: Plan, database: Database) -> People | None:
+    """Return the users before and after a restore; None if users are not restored."""
     users = plan.table(label_of(get_user_model()))
-    if users is None:  # BACKUP_EXCLUDE may name them, but not the tokens
-        names = _names_of_owners(plan, database)
-        tokens, tokens_removed = _tokens(plan, database, names, names, names)
-        return AccountChanges(tokens=tokens, tokens_removed=tokens_removed)
+    if users is None:
+        return None
     name = _place(users, get_user_model().USERNAME_FIELD)
     fold = _fold(database, users, name)
     current = {row[0]: row for row in _rows_here(database, users)}
-    names_here = {key: str(row[name]) for key, row in current.items()}
-    people_here = _folded(names_here, fold)
-    then, added = _counterparts(plan, users, name, current, {*people_here.values()}, fold)
+    here = _folded({key: str(row[name]) for key, row in current.items()}, fold)
+    then, added = _counterparts(plan, users, name, current, {*here.values()}, fold)
     names_then = {key: str(row[name]) for key, row in then.items()}
-    people_then = _folded(names_then, fold)
-    renamed = _renamed(users, current, then, people_here, people_then)
-    people_then |= {key: people_here[key] for key in renamed}
+    there = _folded(names_then, fold)
+    renamed = _renamed(users, current, then, here, there)
+    there |= {key: here[key] for key in renamed}
+    names_of_renamed = {names_then[key] for key in renamed}
+    added = [other for other in added if other not in names_of_renamed]
+    return People(users, name, current, then, here, there, renamed, added)
+
+
+def account_changes(plan: Plan, database: Database, people: People | None) -> AccountChanges:
+    """Return the users whose name, password, rights or token change, of those who have an account before and after, and
+    the users who are added or removed; and the groups that change or are removed."""
+    if people is None:  # BACKUP_EXCLUDE may name them, but not the tokens
+        names = _names_of_owners(plan, database)
+        tokens, tokens_removed = _tokens(plan, database, names, names, names)
+        return AccountChanges(tokens=tokens, tokens_removed=tokens_removed)
+    users, name, current, then = people.table, people.name, people.current, people.then
+    people_here, people_then = people.here, people.there
+    names_here = {key: str(row[name]) for key, row in current.items()}
     if plan.mode.clears:  # a key may belong to another user afterwards
         by_name = {people_then[key]: row for key, row in then.items()}
         both = [(row, by_name.get(people_here[key])) for key, row in current.items()]
         pairs = [(old, new) for old, new in both if new is not None]
     else:
-        people_then = people_here | people_then
+        people_then = {**people_here, **people_then}
         # Others have the same key only, and are replaced. Who is not in the backup may be in a group that is replaced.
-        same = {*plan.matched.get(users.label, ()), *renamed}
+        same = {*plan.matched.get(users.label, ()), *people.renamed}
         pairs = [(row, then.get(key, row)) for key, row in current.items() if key in same or key not in then]
     of_groups = _place(users, "groups") if "groups" in users.names else None
     in_groups = {group for row in current.values() for group in (row[of_groups] if of_groups else ())}
@@ -83,7 +120,7 @@ def account_changes(plan: Plan, database: Database) -> AccountChanges:
             str(old[name]) for old, new in pairs if names_in(old, groups_here) != names_in(new, groups_then)
         ]
 
-    tokens, tokens_removed = _tokens(plan, database, names_here, people_here, people_then, {*renamed})
+    tokens, tokens_removed = _tokens(plan, database, names_here, people_here, people_then)
     stay = {*people_then.values()}
     return AccountChanges(
         renamed=sorted((str(old[name]), str(new[name])) for old, new in pairs if old[name] != new[name]),
@@ -99,7 +136,7 @@ def account_changes(plan: Plan, database: Database) -> AccountChanges:
         groups_removed=sorted(
             group for group, folded, _permissions in groups_here.values() if folded not in permitted
         ),
-        added=[other for other in added if other not in {names_then[key] for key in renamed}],
+        added=people.added,
         removed=sorted(names_here[key] for key, person in people_here.items() if person not in stay),
     )
 
@@ -110,13 +147,13 @@ def _renamed(
     then: Mapping[Plain, Row],
     people_here: Mapping[Plain, Plain],
     people_then: Mapping[Plain, Plain],
-) -> list[Plain]:
+) -> set[Plain]:
     """Return the keys of the users who have another name then. They are the same people if the password is the same,
     since each has a salt of its own, and if nobody else has one of the two names."""
     if "password" not in users.names:
-        return []
+        return set()
     password, here, there = _place(users, "password"), {*people_here.values()}, {*people_then.values()}
-    return [
+    return {
         key
         for key, row in current.items()
         if key in then
@@ -124,7 +161,7 @@ def _renamed(
         and is_password_usable(str(row[password]))
         and people_here[key] not in there
         and people_then[key] not in here
-    ]
+    }
 
 
 def passwords_since(reader: RecordReader, database: Database, tables: Sequence[Table]) -> Renamed:
@@ -169,11 +206,9 @@ def _tokens(
     names_here: Mapping[Plain, str],
     people_here: Mapping[Plain, Plain],
     people_then: Mapping[Plain, Plain],
-    replaced: Set[Plain] = frozenset(),
 ) -> tuple[list[str], list[str]]:
     """Return the names of the users whose token changes, and of those whose token is removed. `names_here`: key of a
-    user -> name; `people_…`: what the database takes that for. `people_then` may lack users who are not here.
-    `replaced`: the keys of users whose token only stays if it is in the backup, too."""
+    user -> name; `people_…`: what the database takes that for. `people_then` may lack users who are not here."""
     table = _table_of_tokens(plan)
     if table is None:
         return [], []
@@ -185,9 +220,7 @@ def _tokens(
         then = {
             owner: key
             for owner, key in current.items()
-            if key not in displaced
-            and owner not in replaced
-            and people_then.get(owner) == people_here.get(owner)
+            if key not in displaced and people_then.get(owner) == people_here.get(owner)
         }
     owners = {key: owner for owner, key in then.items()}
     for row in chain.from_iterable(_rows_then(plan, table)):
@@ -327,6 +360,51 @@ def in_words(changes: AccountChanges) -> list[str]:
         )
         lines.append(text % {"users": _listed(names)})
     return lines
+
+
+def default_settings(plan: Plan, database: Database, tables: Iterable[Table]) -> list[str]:
+    """Return the names of the users who have no settings after a restore, and get the default ones: the first, and one
+    more than is said. `tables`: all here."""
+    by_label = {table.label: table for table in tables}
+    users, settings = (by_label.get(label) for label in (label_of(get_user_model()), babybuddy.USER_SETTINGS))
+    if users is None or settings is None:
+        return []
+
+    def here(table: Table) -> Iterator[Row]:
+        is_cleared = plan.mode.clears and any(t.label == table.label for t in [*plan.tables, *plan.emptied])
+        return iter(()) if is_cleared else _rows_here(database, table)
+
+    def then(table: Table) -> Iterator[Row]:
+        restored = plan.table(table.label)
+        return chain.from_iterable(_rows_then(plan, restored)) if restored else iter(())
+
+    batches = plan.batches(database, users) if plan.table(users.label) else ()
+    replaced = {row[0] for batch in batches for row in batch.replaced}  # what belongs to them goes
+    owner = _place(settings, "user")
+    owners = {row[0]: row[owner] for row in here(settings) if row[owner] not in replaced}
+    owners |= {row[0]: row[owner] for row in then(settings)}
+    known = {*owners.values()}
+
+    def lacking() -> Iterator[str]:
+        name = _place(users, get_user_model().USERNAME_FIELD)
+        for row in chain(then(users), here(users)):
+            if row[0] not in known:
+                known.add(row[0])
+                yield str(row[name])
+
+    return nsmallest(MAX_NAMED + 1, lacking())
+
+
+def default_settings_in_words(names: Sequence[str]) -> list[str]:
+    """Return what a preview and a result say of users who get the default settings; [] if there are none."""
+    if not names:
+        return []
+    text = ngettext(
+        "The user %(users)s gets the default settings.",
+        "These users get the default settings: %(users)s.",
+        len(names),
+    )
+    return [text % {"users": _listed(sorted(names))}]
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -17,14 +17,21 @@ from ..kinds import TEXT, Plain
 from ..options import RestoreMode, RestoreOptions
 from ..scope import part_of
 from ..tables import Row, Table, owner_of_keys
-from .accounts import account_changes, in_words, passwords_since
+from .accounts import (
+    account_changes,
+    default_settings,
+    default_settings_in_words,
+    in_words,
+    passwords_since,
+    people_of,
+)
 from .apart import has_identity
 from .batches import Spool
 from .collation import collation_conflict, collation_conflicts, is_same_text, merge, too_narrow
 from .compare import TextComparison
 from .dangling import Missing, missing_in, references_of, with_dangling
 from .identity import RESOLVERS, Conflict, Resolver
-from .left_behind import keys_going, referring_to, with_left_behind
+from .left_behind import keys_going, referring_to, with_handed_over, with_left_behind
 from .members import check_members, in_part_in_words
 from .pack import pack_all
 from .parts import Others, labels_referred_to, tables_cut_off, tables_in_part, with_owners
@@ -198,13 +205,22 @@ def build(
         preview=preview,
     )
     plan = replace(plan, children=_children(plan))
+    people = people_of(plan, database)
+    if people and people.renamed:  # so what belongs to them stays
+        label = people.table.label
+        plan = replace(plan, matched={**plan.matched, label: {*plan.matched.get(label, ()), *people.renamed}})
     if preview is not None:
         changes, lost = _count_changes(plan, database, tables, reader.quiet(), preview, others)
         plan = replace(plan, changes=changes, warnings=[*plan.warnings, *lost_in_words(lost)])
-    accounts = account_changes(plan, database)
+    accounts = account_changes(plan, database, people)
     plan = replace(plan, accounts=accounts, warnings=[*plan.warnings, *in_words(accounts)])
+    if preview is not None and not options.as_it_was:
+        names = default_settings(plan, database, [*tables, *outside])
+        plan = replace(plan, warnings=[*plan.warnings, *default_settings_in_words(names)])
     plan = check_policy(plan, database, superuser=superuser)
     plan = with_left_behind(plan, database, staying, referring)
+    if people:
+        plan = with_handed_over(plan, database, outside, people.table, people.replaced())
     return with_dangling(plan, database, reader.references, missing)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import replace
 
 from django.utils.translation import gettext as _
@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 from ..database import MAX_NAMED, Database, is_checked
 from ..exceptions import RecordsRefused
 from ..kinds import Plain
-from ..tables import Table, describe
+from ..tables import Table, describe, owner_of_keys
 from .parts import labels_referred_to
 from .plan import Plan
 from .replaced import generic_reference
@@ -20,8 +20,13 @@ def referring_to(tables: Iterable[Table], restored: Iterable[Table], database: D
     """Return those of the tables that have rows here, and refer to models that are restored."""
     labels = {table.label for table in restored}
     referring = [table for table in tables if not labels.isdisjoint(labels_referred_to(table))]
-    missing = database.missing_tables(referring).values() if referring else ()
-    return [table for table in referring if table not in missing and database.count(table)]
+    return _with_rows(referring, database)
+
+
+def _with_rows(tables: Sequence[Table], database: Database) -> list[Table]:
+    """Return those of the tables that are there, and have rows."""
+    missing = database.missing_tables(tables).values() if tables else ()
+    return [table for table in tables if table not in missing and database.count(table)]
 
 
 def with_left_behind(
@@ -35,11 +40,66 @@ def with_left_behind(
         warning = _("Rows that were here before refer to something that is not there: %(rows)s")
         plan = replace(plan, warnings=[*plan.warnings, warning % {"rows": "; ".join(lines)}])
     if plan.refusal is None and (lines := _left_behind(plan, database, referring)):
-        lines.append(_("Delete these records first, or take their models out of BACKUP_EXCLUDE."))
+        lines.append(_ways_on())
         return replace(plan, refusal=_refusal_of(lines, offer=""))
     if plan.refusal is None and not plan.options.leave_out:
         plan = replace(plan, refusal=_refusal_of(_left_behind(plan, database, staying)))
     return plan
+
+
+def with_handed_over(
+    plan: Plan, database: Database, outside: Iterable[Table], users: Table, replaced: Set[Plain]
+) -> Plan:
+    """Return the plan with a refusal for rows that no backup holds, and that another user would have afterwards: an API
+    token, say. `replaced`: the keys of users here under which the backup has another one."""
+    if not (plan.mode.clears and replaced) or plan.refusal is not None:
+        return plan
+    lines: list[str] = []
+    tables = [t for t in outside if t.generics or users.label in map(owner_of_keys, labels_referred_to(t))]
+    for table in _with_rows(tables, database):
+        for name, found in _referring(database, table, users, replaced):
+            lines += [describe(table.label, key, name, "") for key in found[: MAX_NAMED - len(lines)]]
+    if not lines:
+        return plan
+    lines.append(_ways_on())
+    message = _("These records would stay, but would then be those of other users:")
+    return replace(plan, refusal=RecordsRefused(message, lines))
+
+
+def with_held(plan: Plan, into: Database, tables: Sequence[Table]) -> Plan:
+    """Return the plan with a refusal if something here does not let the rows go that it deletes; with a warning if that
+    is so of its undo only. `into`: the connection to write to. `tables`: all in scope here."""
+    if plan.mode.clears and (refusal := into.held([*plan.tables, *plan.emptied], tables)):
+        return replace(plan, refusal=plan.refusal or refusal)
+    if plan.options.as_it_was or not (refusal := into.held(tables, tables)):
+        return plan
+    text = _(
+        "This could not be undone: other tables refer to rows that an undo deletes and writes again. What mends it: "
+        "%(statements)s"
+    )
+    return replace(plan, warnings=[*plan.warnings, text % {"statements": " ".join(refusal.details)}])
+
+
+def _referring(
+    database: Database, table: Table, other: Table, keys: Set[Plain]
+) -> Iterator[tuple[str, list[Plain]]]:
+    """Yield the name of each field that may refer to rows of another table, and the keys of the rows that refer to one
+    of some rows of it."""
+    for place, label in table.references:
+        if owner_of_keys(label) == other.label:
+            column = table.columns[place]
+            yield column.name, database.keys_with(table.db_table, table.key, column, keys)
+    for relation in table.relations:
+        if owner_of_keys(relation.target.key_of) == other.label:
+            found = database.keys_with(relation.db_table, relation.owner, relation.target, keys)
+            yield relation.name, [*dict.fromkeys(found)]
+    for type_place, place in table.generics:
+        column, values, kind = generic_reference(table, type_place, place, other.label, keys)
+        yield column.name, database.keys_with(table.db_table, table.key, column, values, kind)
+
+
+def _ways_on() -> str:
+    return _("Delete these records first, or take their models out of BACKUP_EXCLUDE.")
 
 
 def _refusal_of(lines: Sequence[str], offer: str = "leave_out") -> RecordsRefused | None:

@@ -7,8 +7,9 @@ from contextlib import suppress
 from functools import wraps
 from urllib.parse import urlsplit
 
+from django.contrib.auth.models import AnonymousUser
 from django.contrib.auth.views import redirect_to_login
-from django.db import InterfaceError, OperationalError
+from django.db import DatabaseError, InterfaceError
 from django.db.transaction import non_atomic_requests
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
@@ -17,12 +18,12 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 
-from backup import access
-from backup.exceptions import BackupError, Unavailable, WrongSettings
+from backup import access, services
+from backup.exceptions import BackupError, Damaged, Unavailable, WrongSettings
 from backup.log import logger
 from backup.storage.bounded import page_waits
 
-from .answers import error_page, json_error, json_of_error, log_refusal, not_done
+from .answers import error_page, json_error, log_refusal, not_done
 from .front_page import failed
 
 #: Fields of forms that must not appear in error reports.
@@ -51,7 +52,7 @@ def endpoint(*methods: str) -> Callable[[View], View]:
             request.sensitive_post_parameters = SECRETS  # type: ignore[attr-defined]
             try:
                 refused = _refuse_stranger(request, "upload_id" in place)
-            except (OperationalError, InterfaceError) as error:
+            except (DatabaseError, InterfaceError) as error:
                 if not access.wants_json(request):  # for a page, the host needs the database, too
                     raise
                 refused = _not_known_now(request, error)
@@ -60,17 +61,26 @@ def endpoint(*methods: str) -> Callable[[View], View]:
                 return _without_body(refused) if request.method == "HEAD" else refused
             try:
                 with page_waits():
-                    response = _rejection(request, methods) or view(request, **place)
-            except WrongSettings as error:  # the front page may need that setting, too
-                response = not_done(request, error)
-            except BackupError as error:
-                response = failed(request, error)
+                    response = _answer(request, methods, view, place)
+            except (DatabaseError, InterfaceError) as error:  # where a page about another error needs it, too
+                response = _without_database(request, services.database_failed(error))
             access.drain(request, response)
             return _without_body(response) if request.method == "HEAD" else response
 
         return guarded
 
     return decorate
+
+
+def _answer(
+    request: HttpRequest, methods: tuple[str, ...], view: View, place: dict[str, str]
+) -> HttpResponseBase:
+    try:
+        return _rejection(request, methods) or view(request, **place)
+    except WrongSettings as error:  # the front page may need that setting, too
+        return not_done(request, error)
+    except BackupError as error:
+        return failed(request, error)
 
 
 def _refuse_stranger(request: HttpRequest, of_upload: bool) -> HttpResponseBase | None:
@@ -97,14 +107,25 @@ def _refuse_stranger(request: HttpRequest, of_upload: bool) -> HttpResponseBase 
     return None
 
 
-def _not_known_now(request: HttpRequest, reason: Exception) -> HttpResponse:
+def _not_known_now(request: HttpRequest, reason: DatabaseError | InterfaceError) -> HttpResponse:
     """Return the answer to a program while the database does not say who it is: to a stranger, so without the reason,
     which is logged."""
-    logger.error("the database does not answer: %s", reason)
-    error = Unavailable(_("The database does not answer. Please try again later."))
-    log_refusal(request, error)
-    response = json_of_error(error)
-    response["Retry-After"] = "60"
+    error = services.database_failed(reason)
+    logger.error("nobody can sign in: %s", reason)
+    if isinstance(error, Damaged):
+        text = _(
+            "The database of this site is damaged, so that it cannot tell who you are. The command “manage.py restore” "
+            "works all the same."
+        )
+        error = Damaged(text, offer="")
+    request.user = AnonymousUser()  # rather than ask again
+    return _without_database(request, error)
+
+
+def _without_database(request: HttpRequest, error: BackupError) -> HttpResponse:
+    response = not_done(request, error)
+    if isinstance(error, Unavailable):
+        response["Retry-After"] = "60"
     return response
 
 

@@ -7,11 +7,11 @@ import pytest
 from core.models import Feeding
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
-from django.db import OperationalError, connection
+from django.db import DEFAULT_DB_ALIAS, OperationalError, connection, connections
 from django.test import Client
 from django.urls import set_script_prefix
 
-from backup import services
+from backup import access, services
 from backup.conf import conf
 from backup.database import Database, database_of
 from backup.exceptions import BackupError, Busy
@@ -96,6 +96,63 @@ def test_a_program_is_told_that_the_database_does_not_answer(family, log):
     assert error_of(answer)["code"] == "unavailable"
     assert "example" not in answer.content.decode()
     assert "connection to db.example.com refused" in log()[0]
+
+
+@pytest.mark.parametrize("name", ["authtoken_token", "auth_user"])
+def test_a_program_is_told_that_the_database_is_damaged(family, log, name):
+    """It is not down: to try again later is no help."""
+    client = script(family.admin)
+    with connection.cursor() as cursor:
+        cursor.execute(f"ALTER TABLE {name} RENAME TO gone")
+        try:
+            answers = [client.get(url("status")), client.post(url("confirm"), {"kept": "x"})]
+        finally:
+            cursor.execute(f"ALTER TABLE gone RENAME TO {name}")
+    for answer in answers:
+        error = error_of(answer)
+        assert (answer.status_code, error["code"], "offer" in error) == (409, "damaged", False)
+        assert "manage.py restore" in error["message"]
+        assert "Retry-After" not in answer
+    assert name in log()[0]
+
+
+@pytest.fixture
+def lost_after_sign_in(monkeypatch):
+    """From the moment on at which somebody was found to be allowed, the database does not answer. Clear it to go on."""
+    kind, lost = type(connections[DEFAULT_DB_ALIAS]), []
+    create_cursor, is_allowed = kind.create_cursor, access.is_allowed
+
+    def cursor(self, *args, **options):
+        if lost:
+            raise self.Database.OperationalError("connection refused")
+        return create_cursor(self, *args, **options)
+
+    def lose(user):
+        lost.append(user)
+        return is_allowed(user)
+
+    monkeypatch.setattr(kind, "create_cursor", cursor)
+    monkeypatch.setattr(access, "is_allowed", lose)
+    yield lost
+    lost.clear()
+
+
+@pytest.mark.parametrize("accept", ["text/html", "application/json"])
+def test_the_database_goes_away_after_sign_in(family, lost_after_sign_in, accept):
+    """Whatever was asked for, the answer says so."""
+    data = backup_bytes()
+    client = Client(headers={"Accept": accept})
+    client.force_login(family.admin)
+    client.get("/login/")  # the host changes the session once in a while, and could not save it
+    forms = {"confirm": {"backup_file": upload(data)}, "run": {}}
+    for name in ("index", "download", *forms):
+        lost_after_sign_in.clear()
+        answer = client.post(url(name), forms[name]) if name in forms else client.get(url(name))
+        if name == "index" and answer.status_code == 200:
+            continue  # it shows the rest
+        assert answer.status_code in (503, 507, 409), name  # a job says what it could not do, and why
+        assert "The database" in answer.content.decode()
+        assert ("Retry-After" in answer) == (answer.status_code == 503)
 
 
 @pytest.mark.parametrize("space", ["\xa0", "\x85", "\x1c", ",", ""])

@@ -21,7 +21,8 @@ from django.utils import timezone
 from freezegun import freeze_time
 
 from backup import babybuddy, services
-from tests.support.backups import restore, rewritten, take
+from backup.options import Part
+from tests.support.backups import inspect, restore, rewritten, take
 from tests.support.filling import PASSWORD
 from tests.support.snapshots import differences, snapshot
 
@@ -89,18 +90,68 @@ def test_version():
 def test_a_user_without_settings_gets_some(family, clear):
     Settings.objects.filter(user__in=[family.staff, family.plain]).delete()
     before, file = snapshot(), take()
+    plan = inspect(file, clear=clear)
     result = restore(file, clear=clear)
-    assert any("grandma" in warning and "joe" in warning for warning in result.warnings)
+    assert plan.warnings == result.warnings == ["These users get the default settings: grandma, joe."]
     assert Settings.objects.filter(user__in=[family.staff, family.plain]).count() == 2
     Settings.objects.filter(user__in=[family.staff, family.plain]).delete()
     assert not differences(before, snapshot()), "and nothing else"
+
+
+def who_gets_default_settings(file, **how):
+    """Return what the preview says of that, once it is sure that the restore says the same."""
+
+    def of(lines):
+        return [line for line in lines if "default settings" in line]
+
+    said = of(inspect(file, **how).warnings)
+    assert of(restore(file, **how).warnings) == said
+    return said
+
+
+@pytest.mark.parametrize("clear", [True, False])
+def test_settings_that_are_not_restored(family, clear):
+    """The backup has them, or they are here: only who really gets the default ones is named."""
+    file = take()
+    assert not who_gets_default_settings(file, clear=clear, parts=(Part.ACCOUNTS,))
+    User.objects.get(pk=family.plain.pk).delete()
+    assert not who_gets_default_settings(file, clear=clear, parts=(Part.ENTRIES,))
+    said = who_gets_default_settings(file, clear=clear, parts=(Part.ACCOUNTS,))
+    assert said == ["The user joe gets the default settings."]
+    assert not who_gets_default_settings(file, clear=clear, parts=(Part.SETTINGS,))
+
+
+@pytest.mark.parametrize("clear", [True, False])
+def test_settings_of_whoever_is_not_in_the_backup(family, clear):
+    file = take()
+    User.objects.create(username="late")
+    assert not who_gets_default_settings(file, clear=clear)
+    if clear:
+        User.objects.create(username="late")
+    said = who_gets_default_settings(file, clear=clear, parts=(Part.SETTINGS,))
+    assert said == ["The user late gets the default settings."] * clear
+
+
+def test_settings_go_with_the_user_whom_another_one_replaces(family):
+    Settings.objects.filter(user=family.plain).delete()
+    file = take()
+    User.objects.filter(pk=family.plain.pk).update(username="late", password="another")
+    Settings.objects.create(user=family.plain)
+    assert who_gets_default_settings(file, clear=False) == ["The user joe gets the default settings."]
+
+
+def test_of_many_who_get_default_settings_the_first_are_named(family):
+    file = take()
+    User.objects.bulk_create(User(username=f"u{number:03}") for number in range(30))
+    (said,) = who_gets_default_settings(file, clear=False)
+    assert said.endswith("u018, u019, ….")
 
 
 def test_settings_left_out_of_backups(family, settings):
     settings.BACKUP_EXCLUDE = ["babybuddy"]
     file = take()
     User.objects.get(pk=family.plain.pk).delete()
-    restore(file, clear=False)
+    assert who_gets_default_settings(file, clear=False) == ["The user joe gets the default settings."]
     assert Client().login(username="joe", password=PASSWORD)
 
 

@@ -21,7 +21,7 @@ from backup.exceptions import (
     RestoreRefused,
 )
 from backup.site import tables_here
-from tests.support.backups import Telling, metadata_of, records_of, refused, restore, rewritten, take
+from tests.support.backups import Telling, inspect, metadata_of, records_of, refused, restore, rewritten, take
 from tests.support.changing import add_everywhere
 from tests.support.processes import ask, hear, process, wait_until_usable
 from tests.support.snapshots import differences, snapshot
@@ -330,8 +330,11 @@ def test_what_refers_to_a_restored_row_stays_as_it_is(family, rule, each_row):
                 " suppress_redundant_updates_trigger()"
             )
     try:
+        plan = inspect(file, clear=True)
+        assert bool(plan.refusal) == each_row
         if each_row:
             error = refused(file, RestoreRefused, clear=True)
+            assert str(error) == str(plan.refusal)
             with connection.cursor() as cursor:
                 for statement in error.details:
                     cursor.execute(statement)
@@ -343,6 +346,29 @@ def test_what_refers_to_a_restored_row_stays_as_it_is(family, rule, each_row):
         with connection.cursor() as cursor:
             cursor.execute('DROP TABLE "other %"')
             cursor.execute("DROP TRIGGER IF EXISTS other ON core_child")
+
+
+@pytest.mark.skipif(ENGINE != "postgresql", reason="the others check no references of their own then")
+def test_it_is_said_beforehand_that_an_undo_would_be_refused(family, monkeypatch):
+    """A restore over existing data deletes nothing, but its undo does, and so would a restore that clears."""
+    monkeypatch.setattr(type(database_of()), "_must_check_each_row", lambda self, names: True)
+    file = take()
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE other (child int REFERENCES core_child)")
+        try:
+            assert not inspect(file, clear=False).warnings, "it has no rows"
+            cursor.execute("INSERT INTO other SELECT id FROM core_child")
+            (warning,) = inspect(file, clear=False).warnings
+            assert restore(file, clear=False).warnings == [warning]
+            with pytest.raises(RestoreRefused) as caught:
+                services.undo_restore()
+            (statement,) = caught.value.details
+            assert statement in warning
+            cursor.execute(statement)
+            assert not inspect(file, clear=False).warnings
+            services.undo_restore()
+        finally:
+            cursor.execute("DROP TABLE other")
 
 
 # --- At the same time -------------------------------------------------------------------------------------

@@ -3,16 +3,20 @@
 import time
 
 import pytest
+from core import models as core
+from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Group, Permission, User
 from django.db import connection
+from django.utils import timezone
 from rest_framework.authtoken.models import Token
 
 from backup import services
-from backup.exceptions import Forbidden
+from backup.exceptions import Forbidden, RecordsRefused
 from backup.options import RestoreMode, RestoreOptions
 from tests.support.backups import inspect, refused, restore, rewritten, take
 from tests.support.filling import fill
 from tests.support.snapshots import differences, snapshot
+from tests.zoo import models as zoo
 
 
 @pytest.fixture
@@ -187,20 +191,28 @@ def test_a_name_that_is_the_same_to_the_database(small_site, clear):
 
 @pytest.mark.parametrize("clear", [True, False])
 def test_somebody_who_is_renamed(small_site, clear):
-    """The password has a salt of its own, so it is the same person."""
+    """The password has a salt of its own, so it is the same person, who keeps what is theirs."""
     file = take()
     User.objects.filter(username="grandma").update(username="nonna", is_superuser=True)
     plan = inspect(file, clear=clear)
     accounts = plan.accounts
     assert (accounts.renamed, accounts.added, accounts.removed) == ([("nonna", "grandma")], [], [])
     assert (accounts.rights, accounts.tokens, accounts.tokens_removed) == (["nonna"], [], [])
-    assert "The user nonna is then called grandma, as in the backup." in plan.warnings
+    renamed = "The user nonna is then called grandma, as in the backup."
+    rights = "The rights of nonna become those in the backup."
+    assert plan.warnings == [renamed, rights]
+    assert (plan.changes["auth.user"].changed, plan.changes["auth.user"].removed) == (1, 0)
     Token.objects.filter(user__username="nonna").update(key="a" * 40)
     assert inspect(file, clear=clear).accounts.tokens == ["nonna"]
     lacking = rewritten(file, lambda records: records["authtoken.token"].clear())
-    assert "nonna" in inspect(lacking, clear=clear).accounts.tokens_removed
-    User.objects.create_user("grandma")
+    assert ("nonna" in inspect(lacking, clear=clear).accounts.tokens_removed) == clear
+    taken = User.objects.create_user("grandma")
     assert not inspect(file, clear=clear).accounts.renamed, "somebody else has that name"
+    taken.delete()
+    core.Timer.objects.create(user=User.objects.get(username="nonna"), start=timezone.now(), name="of nonna")
+    assert restore(lacking, clear=clear).warnings[:2] == [renamed, rights]
+    assert Token.objects.filter(key="a" * 40, user__username="grandma").exists() != clear
+    assert core.Timer.objects.filter(name="of nonna", user__username="grandma").exists() != clear
 
 
 def test_tokens_change_though_users_are_left_out(small_site, settings):
@@ -293,3 +305,59 @@ def test_who_is_in_a_group_that_is_replaced(small_site):
     file.seek(0)
     services.restore_backup(file, keep_both)
     assert [group.name for group in User.objects.get(username="ann").groups.all()] == ["doctors"]
+
+
+def with_numbers_exchanged(file, first, second):
+    """Return a backup in which two users have exchanged their numbers."""
+    keys = {first.pk: second.pk, second.pk: first.pk}
+
+    def change(records):
+        for user in records["auth.user"]:
+            user["pk"] = keys.get(user["pk"], user["pk"])
+        records["auth.user"].sort(key=lambda user: user["pk"])
+        for label in ("babybuddy.settings", "admin.logentry", "core.timer", "authtoken.token"):
+            for record in records.get(label, []):
+                record["fields"]["user"] = keys.get(record["fields"]["user"], record["fields"]["user"])
+
+    return rewritten(file, change)
+
+
+@pytest.mark.parametrize("excluded", ["authtoken", "admin", "zoo.badge", "zoo.sign"])
+def test_what_no_backup_holds_stays_with_whom_it_belongs_to(small_site, settings, excluded):
+    """Clearing brings back the numbers of a backup of this site: under one there may be another user meanwhile."""
+    settings.BACKUP_EXCLUDE = [excluded]
+    ann, ben = User.objects.create_user("ann"), User.objects.create_user("ben")
+    file = with_numbers_exchanged(take(), ann, ben)
+    owned = {
+        "authtoken": lambda: Token.objects.create(user=ann),
+        "admin": lambda: LogEntry.objects.create(user=ann, action_flag=1),
+        "zoo.badge": lambda: zoo.Badge.objects.create(user=ann),
+        "zoo.sign": lambda: zoo.Sign.objects.create(target=ann, text="of ann"),
+    }[excluded]()
+    plan = inspect(file, clear=True)
+    error = refused(file, RecordsRefused, clear=True)
+    assert str(error) == str(plan.refusal)
+    assert excluded in error.details[0]
+    assert str(owned.pk) not in str(error) or excluded != "authtoken"
+    assert "BACKUP_EXCLUDE" in error.details[-1]
+    assert not error.offer
+    owned.delete()
+    restore(file, clear=True)
+    assert User.objects.get(pk=ann.pk).username == "ben"
+
+
+def test_an_undo_gives_nobody_the_token_of_another_one(small_site, settings):
+    """After a restore the next user gets the number of one whom it removed."""
+    settings.BACKUP_EXCLUDE = ["authtoken"]
+    file = take()
+    User.objects.create_user("ann")
+    restore(file, clear=True)
+    ben = User.objects.create_user("ben")
+    token = Token.objects.create(user=ben)
+    before = snapshot()
+    with pytest.raises(RecordsRefused, match=r"authtoken\.token"):
+        services.undo_restore()
+    assert not differences(before, snapshot())
+    token.delete()
+    services.undo_restore()
+    assert User.objects.get(pk=ben.pk).username == "ann"
