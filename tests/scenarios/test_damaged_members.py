@@ -6,6 +6,7 @@ import zipfile
 
 import pytest
 from core import models as core
+from django.contrib.contenttypes.models import ContentType
 from django.core.management import CommandError, call_command
 from django.urls import reverse
 
@@ -320,8 +321,13 @@ def elsewhere(file):
 @pytest.fixture
 def tagged(many):
     """A family of which each note has a tag of its own."""
-    for note in core.Note.objects.all():
-        note.tags.add(f"T{note.pk}")
+    notes = core.Note.objects.values_list("pk", flat=True)
+    core.Tag.objects.bulk_create(core.Tag(name=f"T{pk}", slug=f"t{pk}") for pk in notes)
+    of_notes = ContentType.objects.get_for_model(core.Note)
+    core.Tagged.objects.bulk_create(
+        core.Tagged(tag=tag, content_type=of_notes, object_id=int(tag.name[1:]))
+        for tag in core.Tag.objects.filter(slug__in=[f"t{pk}" for pk in notes])
+    )
     core.Temperature.objects.first().tags.add("warm")
     return many
 

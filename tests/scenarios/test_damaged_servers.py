@@ -368,9 +368,14 @@ def refuses_a_name():
         cursor.execute("ALTER TABLE core_tag DROP CONSTRAINT wanted")
 
 
-@pytest.mark.parametrize("why", refusals())
 @pytest.mark.parametrize(
-    "table", ["core_child", again("core_note"), again("auth_user"), again("auth_user_groups")]
+    ("table", "why"),
+    [
+        *(("core_child", why) for why in refusals()),
+        again("core_note", "a value that is none"),
+        again("auth_user", "no superuser left"),
+        *(again("auth_user_groups", why) for why in ("no backup", "a value that only the database refuses")),
+    ],
 )
 def test_a_restore_that_is_refused_leaves_a_damaged_table_as_it_is(family, refuses_a_name, table, why):
     before, good = snapshot(), take()

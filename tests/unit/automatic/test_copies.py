@@ -639,8 +639,9 @@ def lose_backups():
     shutil.rmtree(conf.root / f"site_{site_id()}" / "kept")
 
 
-@pytest.mark.parametrize("lose", [lose_root, lose_backups])
-@pytest.mark.parametrize("is_encrypted", [False, again(True)])
+@pytest.mark.parametrize(
+    ("lose", "is_encrypted"), [(lose_root, False), (lose_backups, False), again(lose_root, True)]
+)
 def test_what_is_pinned_stays_if_the_disk_is_lost(places, settings, at, is_encrypted, lose):
     settings.BACKUP_KEEP = "last=1"
     if is_encrypted:
