@@ -76,7 +76,8 @@ def test_a_record_that_the_database_refuses_is_named(family, case, clear):
         assert (error.model, error.pk, error.field) == (label, pk, field)
         return
     error = refused(file, RecordsRefused, clear=clear)
-    (line,) = error.details
+    line, way_on = error.details
+    assert "Correct it in the file" in way_on
     assert f"{label} {pk}" in line
     assert field in line
     assert error.status == 409
