@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Sequence, Set
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager
 from itertools import chain
 from typing import BinaryIO, Protocol
@@ -21,7 +21,16 @@ from .exceptions import Unreadable
 from .kinds import NATURAL, Plain
 from .media import NamedPhoto, NamedPhotos, PhotoReader, UnreadablePhotoError
 from .options import PHOTOS, SILENT, Places, RecordCounter, Reporter
-from .tables import Column, Table, describe, place_of, places_in_words, refers_to_nothing
+from .tables import (
+    Column,
+    Table,
+    describe,
+    nothing_there,
+    owner_of,
+    place_of,
+    places_in_words,
+    refers_to_nothing,
+)
 
 #: How many missing photos are named one by one.
 MOST_WARNINGS = 100
@@ -216,8 +225,11 @@ def unreadable(places: Places, *, is_migrated: bool = True, is_newer: bool = Fal
 
 #: A model and the field that others refer to.
 Target = tuple[str, str]
-#: Returns which of some values of a column that others refer to are in rows that were not added.
-Elsewhere = Callable[[Column, Set[Plain]], Collection[Plain]]
+#: Returns which of some values of a column that others refer to are in rows that were not added, or are the same to the
+#: database as those in rows that were (the third argument).
+Elsewhere = Callable[[Column, Set[Plain], Set[Plain]], Collection[Plain]]
+#: Stands for the key of a model in a `Target` of generic references, which may hold keys as texts.
+ANY_KEY = ""
 
 
 class References:
@@ -230,11 +242,13 @@ class References:
     def __init__(
         self,
         tables: Sequence[Table],
-        elsewhere: Elsewhere = lambda _column, _values: (),
+        elsewhere: Elsewhere = lambda _column, _values, _known: (),
         targets: Collection[str] | None = None,
+        generic: Mapping[str, Set[str]] | None = None,
     ) -> None:
         """`tables`: in the order in which their rows are added. `elsewhere`: where else a row may be. `targets`: labels
-        of the models to which references are checked; by default, those of the tables."""
+        of the models to which references are checked; by default, those of the tables. `generic`: label of a model to
+        which generic references are checked -> the keys in these, as texts; by default, none are."""
         self._elsewhere = elsewhere
         self._order = {table.label: number for number, table in enumerate(tables)}
         targets = self._order.keys() if targets is None else targets
@@ -252,6 +266,8 @@ class References:
         for column in [column for places in self._places.values() for _place, _name, column in places]:
             self._keys[target_of(column)] = set()
             self._columns[target_of(column)] = Column.of(column.field.target_field)  # type: ignore[attr-defined]
+        self._generic = generic or {}
+        self._keys |= {(label, ANY_KEY): set() for label in self._generic}
         #: The dangling references, and the values that lead to nothing.
         self._dangling, self.missing = Places(), dict[Target, set[Plain]]()
         #: Keys that were referred to before they were seen, since the table refers to itself or to a later one -> the
@@ -262,10 +278,9 @@ class References:
         """Add some rows."""
         for place, column in enumerate(table.columns):
             if (target := (table.label, column.name)) in self._keys:
-                self._keys[target].update(batch[place])
-                if arrived := self._waiting[target]:
-                    for value in arrived.keys() & batch[place]:
-                        del arrived[value]
+                self._arrive(target, batch[place])
+        if wanted := self._generic.get(table.label):
+            self._arrive((table.label, ANY_KEY), wanted & {*map(str, batch[0])})
         for place, name, column in self._places[table]:
             target = target_of(column)
             known, waiting = self._keys[target], self._waiting[target]
@@ -274,7 +289,7 @@ class References:
             values = chain.from_iterable(batch[place]) if is_relation else batch[place]
             unknown = {*values} - known - {None}
             if unknown and not may_come:
-                known.update(self._elsewhere(self._columns[target], unknown))
+                known.update(self._elsewhere(self._columns[target], unknown, known))
                 unknown -= known
                 self._miss(target, unknown)
             for key, own in zip(batch[0], batch[place], strict=True) if unknown else ():
@@ -289,17 +304,32 @@ class References:
                         if type(value) is int:
                             self._miss(target_of(column), {value})
                             _add(self._dangling, table, key, name, column, value)
+        for type_place, place in table.generics if self._generic else ():
+            name = table.columns[place].name
+            for key, content_type, value in zip(batch[0], batch[type_place], batch[place], strict=True):
+                target = owner_of(content_type), ANY_KEY
+                if target in self._keys and value is not None and str(value) not in self._keys[target]:
+                    places = self._waiting[target].setdefault(str(value), Places())
+                    places.add(place_of(table.label, key, name, nothing_there(target[0], value)))
 
     def dangling(self) -> Places:
         """Return the dangling references, when all rows were added."""
         for target, waiting in self._waiting.items():
-            found = {*self._elsewhere(self._columns[target], waiting.keys())} if waiting else set()
-            self._miss(target, waiting.keys() - found)
+            found: Collection[Plain] = ()
+            if waiting and target in self._columns:
+                found = {*self._elsewhere(self._columns[target], waiting.keys(), self._keys[target])}
+            self._miss(target, waiting.keys() - {*found})
             for value, places in waiting.items():
                 if value not in found:
                     self._dangling.extend(places)
             waiting.clear()
         return self._dangling
+
+    def _arrive(self, target: Target, values: Collection[Plain]) -> None:
+        self._keys[target].update(values)
+        if arrived := self._waiting[target]:
+            for value in arrived.keys() & values:
+                del arrived[value]
 
     def _miss(self, target: Target, values: Set[Plain]) -> None:
         if values:

@@ -207,6 +207,20 @@ def owner_of_keys(label: str) -> str:
     return label_of(target.model) if target.primary_key else label
 
 
+def is_installed(label: str) -> bool:
+    """Tell whether a model of this label is installed here."""
+    try:
+        apps.get_model(label)
+    except (LookupError, ValueError):
+        return False
+    return True
+
+
+def owner_of(content_type: Plain) -> str:
+    """Return the label of the model that owns the keys to which generic references with this content type point."""
+    return owner_of_keys(".".join(content_type)) if isinstance(content_type, tuple) else ""
+
+
 def in_order(keys: Iterable[Plain]) -> list[Plain]:
     """Sort the keys of a many-to-many list as they are in rows."""
     return sorted(keys, key=lambda key: (isinstance(key, (str, tuple)), key))
@@ -505,7 +519,12 @@ MAX_NAMED = 20
 
 def refers_to_nothing(column: Column, key: object) -> str:
     """Return the reason, as a phrase, if a reference is dangling."""
-    words = {"model": column.refers_to, "key": _short(column.shown(key))}
+    return nothing_there(column.refers_to, column.shown(key))
+
+
+def nothing_there(label: str, key: object) -> str:
+    """Return the reason, as a phrase, if a reference to a row of a model is dangling."""
+    words = {"model": label, "key": HIDDEN if label in babybuddy.SECRET_KEYS else _short(key)}
     return _("it refers to %(model)s %(key)s, which is not there") % words
 
 

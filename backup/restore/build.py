@@ -110,6 +110,7 @@ def build(
         warnings.append(text % {"models": ", ".join(labels)})
     find = partial(
         references_of,
+        reader.quiet(),
         emptied=emptied,
         scope=tables,
         database=database,
@@ -132,6 +133,7 @@ def build(
         mode=mode,
         site=site,
     )
+    resolver.emptied = others.emptied
     resolver.attached = [
         (table, partial(reader.quiet().rows, table, others.without))
         for table in restored
@@ -156,6 +158,7 @@ def build(
         records, identical = _compare(
             reader, database, ordered, resolved, spool, resolver, others, as_text=as_text
         )
+        others.keep_own(resolver, partial(rows_of, spool))
     named = [
         conflict
         for table in restored

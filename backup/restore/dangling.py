@@ -17,7 +17,7 @@ from ..dump import References, Target, checked_references
 from ..kinds import INTEGER, NATURAL, TEXT, Plain
 from ..options import Place, Places, RestoreMode
 from ..scope import label_of
-from ..tables import Column, Table, describe, places_in_words
+from ..tables import Column, Table, describe, is_installed, owner_of, places_in_words
 from .plan import Plan
 from .records import RecordReader
 
@@ -35,6 +35,7 @@ class Missing:
 
 
 def references_of(
+    reader: RecordReader,
     tables: Sequence[Table],
     emptied: Iterable[Table],
     scope: Iterable[Table],
@@ -54,22 +55,46 @@ def references_of(
     """
     by_label = {table.label: table for table in scope}
     gone = {table.label for table in [*tables, *emptied]} if mode.clears else set[str]()
+    is_of_another = metadata.instance != site
 
-    def here(column: Column, values: Set[Plain]) -> Collection[Plain]:
+    def here(column: Column, values: Set[Plain], known: Set[Plain]) -> Collection[Plain]:
         model = column.field.model
+        found: list[Plain] = []
+        if not (label_of(model) in gone or (column.kind is INTEGER and is_of_another)):
+            found = database.keys_with(model._meta.db_table, column, column, values)
         table = by_label.get(label_of(model))
-        if table is not None and column.kind is TEXT and database.collation(table, column):
-            return values
-        if label_of(model) in gone or (column.kind is INTEGER and metadata.instance != site):
-            return ()
-        return database.keys_with(model._meta.db_table, column, column, values)
+        collation = database.collation(table, column) if table and column.kind is TEXT else ""
+        if not collation:
+            return found
+        weights = {*database.weights(collation, [*known, *found])}
+        texts = [*values]
+        weighed = zip(texts, database.weights(collation, texts), strict=True)
+        return [text for text, weight in weighed if weight in weights]
 
     referred_to = {
         column.refers_to for table in tables for _place, _name, column in checked_references(table)
     }
     # Records that are not restored are matched with rows here by `Others`.
     matched = (by_label.keys() & metadata.models.keys()) - {table.label for table in tables}
-    return References(tables, here, referred_to - NATURAL.keys() - matched - {table.label for table in but})
+    but_labels = matched | {table.label for table in but}
+    generic: dict[str, set[str]] = {}
+    if is_of_another:
+        generic = _generic_keys(reader, [table for table in tables if table.generics], gone | but_labels)
+    return References(tables, here, referred_to - NATURAL.keys() - but_labels, generic)
+
+
+def _generic_keys(reader: RecordReader, tables: Iterable[Table], but: Set[str]) -> dict[str, set[str]]:
+    """Return label of a model -> the keys, as texts, to which generic references of some tables lead. `but`: labels of
+    models to which they are not checked."""
+    found: dict[str, set[str]] = {}
+    for table in tables:
+        for batch in reader.batches(table):
+            for type_place, place in table.generics:
+                for content_type, key in zip(batch[type_place], batch[place], strict=True):
+                    label = owner_of(content_type)
+                    if key is not None and label not in but and is_installed(label):
+                        found.setdefault(label, set()).add(str(key))
+    return found
 
 
 def missing_in(reader: RecordReader, tables: Sequence[Table], references: References) -> Missing:

@@ -21,7 +21,7 @@ To add a mode of restore, add a `Resolver` to `RESOLVERS`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import chain
 
@@ -31,9 +31,9 @@ from .. import babybuddy
 from ..database import MAX_NAMED, Database
 from ..kinds import INTEGER, TEXT, Plain
 from ..options import RestoreMode
-from ..tables import Row, Table, describe
+from ..tables import Row, Table, describe, owner_of
 from .apart import Groups, apart_by, are_apart, has_identity, unresolved_places, usable
-from .key_map import KeyMap, owner_of
+from .key_map import KeyMap
 
 #: How often tables whose rows are told apart by keys of one another are resolved, before it is given up. A tree takes
 #: as many rounds as it has levels.
@@ -88,6 +88,8 @@ class Resolver:
         #: Tells whether a row that the database found by unique values of a record really has them, see `collation`.
         #: None: it always does.
         self.is_alike: Callable[[Table, Row, Row, Sequence[int]], bool] | None = None
+        #: See `Others.emptied`.
+        self.emptied: Mapping[str, Mapping[Plain, Set[int]]] = {}
         #: The tables of `babybuddy.ATTACHED` that are restored, with the backup's records.
         self.attached: list[tuple[Table, Rows]] = []
 
@@ -207,14 +209,17 @@ class MatchedRows(Resolver):
             return
         #: Key of a record whose row is plainly another record -> digest of its values.
         strangers: dict[Plain, bytes] = {}
-        moved = self._moved(table)
+        moved, emptied = self._moved(table), self.emptied.get(table.label, {})
         for batch in rows():
             remapped = self.key_map.remap_references(table, [row for row in batch if row[0] not in own])
             others: list[Row] = []
             for keys in self._database.portions(table, [row[0] for row in remapped]):
                 current = self._database.rows_by_key(table, keys)
                 for row in remapped:
-                    if row[0] in current and is_another(current[row[0]], _with(row, moved)):
+                    here = current.get(row[0])
+                    if here is not None and is_another(
+                        here, _like(_with(row, moved), here, emptied.get(row[0], ()))
+                    ):
                         others.append(row)
             for row, matches in zip(others, self.matches(table, others, groups), strict=True):
                 if not matches:  # otherwise its unique values say that it is that row after all
@@ -422,6 +427,13 @@ def _with(row: Row, moved: Mapping[int, Mapping[Plain, Plain]]) -> Row:
     if not moved:
         return row
     return tuple(moved.get(place, {}).get(value, value) for place, value in enumerate(row))
+
+
+def _like(row: Row, here: Row, places: Collection[int]) -> Row:
+    """Return a row with the values of the one here at some positions."""
+    return (
+        tuple(here[place] if place in places else value for place, value in enumerate(row)) if places else row
+    )
 
 
 def _highest(highest: Plain, rows: Iterable[Row]) -> Plain:

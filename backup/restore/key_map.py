@@ -1,11 +1,12 @@
-"""The key map: which records get other keys here than they have in the backup, and what refers to them."""
+"""The key map: which records get other keys here than they have in the backup, and what refers to them; and which
+fields of a record keep what the row here has."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from ..kinds import NATURAL, Plain
-from ..tables import Row, Table, in_order, owner_of_keys
+from ..tables import Row, Table, in_order, owner_of, owner_of_keys
 
 
 class KeyMap:
@@ -19,9 +20,11 @@ class KeyMap:
         self._keys: dict[str, Mapping[Plain, Plain]] = {}
         #: The same with keys as texts, since a generic reference may store keys of any kind as text.
         self._texts: dict[str, Mapping[Plain, Plain]] = {}
+        #: Model label -> key in the backup -> position in a row -> value here.
+        self._own: dict[str, Mapping[Plain, Mapping[int, Plain]]] = {}
 
     def __bool__(self) -> bool:
-        return any(self._keys.values())
+        return any(self._keys.values()) or bool(self._own)
 
     def of(self, label: str) -> Mapping[Plain, Plain]:
         """Return key in the backup -> key here, for the records of one model."""
@@ -33,9 +36,13 @@ class KeyMap:
         self._keys[table.label] = keys
         self._texts[table.label] = {str(load(key)): str(load(here)) for key, here in keys.items()}
 
+    def keep(self, table: Table, own: Mapping[Plain, Mapping[int, Plain]]) -> None:
+        """Set which values here records of a table do not change: key in the backup -> position in a row -> value."""
+        self._own[table.label] = own
+
     def remap(self, table: Table, rows: list[Row]) -> list[Row]:
         """Return rows of the backup with their own keys, and their references, remapped."""
-        return self._remap(table, rows, self.of(table.label)) if self else rows
+        return self._remap(table, rows, self.of(table.label), self._own.get(table.label)) if self else rows
 
     def remap_references(self, table: Table, rows: list[Row]) -> list[Row]:
         """Remap only references, before the table's own keys are resolved. A primary key is remapped only if it is a
@@ -43,8 +50,14 @@ class KeyMap:
         own = self.of(table.label) if table.key.refers_to else {}
         return self._remap(table, rows, own) if self else rows
 
-    def _remap(self, table: Table, rows: list[Row], own: Mapping[Plain, Plain]) -> list[Row]:
-        """Remap references, and keys by `own`."""
+    def _remap(
+        self,
+        table: Table,
+        rows: list[Row],
+        own: Mapping[Plain, Plain],
+        kept: Mapping[Plain, Mapping[int, Plain]] | None = None,
+    ) -> list[Row]:
+        """Remap references, and keys by `own`. `kept`: see `keep`."""
         columns = [(0, own), *((place, self.of(label)) for place, label in table.references if place)]
         relations = [
             (place, self.of(relation.target.refers_to))
@@ -64,10 +77,7 @@ class KeyMap:
                     keys = all_keys.get(owner_of(row[type_place]), {})
                     if row[place] in keys:
                         new[place] = keys[row[place]]
+            if kept and row[0] in kept:
+                new |= kept[row[0]]
             remapped.append(tuple(new.get(place, value) for place, value in enumerate(row)) if new else row)
         return remapped
-
-
-def owner_of(content_type: Plain) -> str:
-    """Return the label of the model that owns the keys to which generic references with this content type point."""
-    return owner_of_keys(".".join(content_type)) if isinstance(content_type, tuple) else ""

@@ -9,22 +9,27 @@ optional references to it are removed.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
 from itertools import compress
 from operator import not_
 
 from django.utils.translation import gettext as _
 
+from .. import babybuddy
 from ..database import Database
-from ..dump import checked_references, target_of
+from ..dump import ANY_KEY, checked_references, target_of
 from ..kinds import INTEGER, NATURAL, Plain
 from ..options import RestoreMode
-from ..tables import Batch, Row, Table, owner_of_keys
-from .apart import apart_by, are_apart, usable
+from ..tables import Batch, Row, Table, in_order, owner_of, owner_of_keys
+from .apart import are_apart, usable
 from .dangling import Missing
-from .identity import MatchedRows
-from .key_map import KeyMap, owner_of
+from .identity import MatchedRows, Resolver
+from .key_map import KeyMap
 from .records import RecordReader
+
+#: Tells whether a value leads to nothing.
+Check = Callable[[Plain], bool]
 
 
 class Others:
@@ -61,6 +66,10 @@ class Others:
         self._texts: dict[str, set[str]] = {}
         #: Label -> the highest key of a record that is left out, where keys are numbers.
         self.highest: dict[str, int] = {}
+        self._restored = restored
+        #: Label -> key of a record -> positions in a row of what refers to something that is not here. Where existing
+        #: data is kept, these fields keep what they have here.
+        self.emptied: dict[str, dict[Plain, set[int]]] = {}
         #: Label -> number of records that are left out; and of those that `missing` names.
         self.left_out: Counter[str] = Counter()
         self._named: Counter[str] = Counter()
@@ -82,7 +91,8 @@ class Others:
                 gone: set[Plain] = set()
                 self.left_out[table.label] = self._named[table.label] = 0
                 for batch in reader.batches(table):
-                    kept, complete = self._which(table, batch), self._complete(table, batch)
+                    kept = self._which(table, batch)
+                    complete = self._complete(table, batch, self._missing_checks(table), self._misses_any)
                     self.left_out[table.label] += kept.count(False)
                     self._named[table.label] += complete.count(False)
                     gone.update(compress(batch[0], map(not_, kept)))
@@ -102,25 +112,50 @@ class Others:
 
     def concerns(self, table: Table) -> bool:
         """Tell whether a table refers to records that may not be here."""
-        labels = labels_referred_to(table)
-        return bool(self._lacking(table)) or any(
-            label in labels or table.generics for label in (*self._here, *self._gone)
-        )
+        has_any = bool(self._here or self._gone or self._missing.values)
+        return bool(self._checks(table)) or (has_any and bool(table.generics))
 
     def without(self, table: Table, batch: Batch) -> Batch:
         """Return records of the backup without those that are left out, and without references to what is not here."""
         if not self.concerns(table):
             return batch
         kept = self._which(table, batch)
-        batch = [list(compress(column, kept)) for column in batch]
-        if lacking := self._lacking(table):
-            batch = self._without_missing(table, batch, lacking)
-        for place, label in table.references:
-            batch[place] = [None if self._lacks(label, key) else key for key in batch[place]]
-        for place, relation in enumerate(table.relations, len(table.columns)):
-            label = relation.target.refers_to
-            batch[place] = [[key for key in keys if not self._lacks(label, key)] for keys in batch[place]]
-        return batch
+        columns = [list(compress(column, kept)) for column in batch]
+        for place, is_gone in self._checks(table):
+            is_relation = place >= len(table.columns)
+            for number, value in enumerate(columns[place]):
+                if value is not None and (any(map(is_gone, value)) if is_relation else is_gone(value)):
+                    columns[place][number] = [v for v in value if not is_gone(v)] if is_relation else None
+                    if not self._mode.clears:
+                        emptied = self.emptied.setdefault(table.label, {})
+                        emptied.setdefault(columns[0][number], set()).add(place)
+        return [*columns]
+
+    def keep_own(self, resolver: Resolver, rows_of: Callable[[Table], Iterable[list[Row]]]) -> None:
+        """Let the rows here keep what they have in the fields in which a record refers to what is not here.
+
+        To be called when it is known which rows the records are. `rows_of`: returns the records of a table.
+        """
+        for table in self._restored:
+            emptied = self.emptied.get(table.label, {})
+            matched, displaced = (
+                resolver.matched.get(table.label, ()),
+                resolver.displaced.get(table.label, ()),
+            )
+            own: dict[Plain, dict[int, Plain]] = {}
+            for batch in rows_of(table) if emptied else ():
+                records = [row for row in batch if row[0] in emptied]
+                new_rows = resolver.key_map.remap(table, records)
+                here = self._database.rows_by_key(table, [row[0] for row in new_rows])
+                for record, row in zip(records, new_rows, strict=True):
+                    current = None if row[0] in displaced else here.get(row[0])
+                    if current is not None:
+                        own_values = _own_values(table, row, current, emptied[record[0]])
+                        merged = tuple(own_values.get(place, value) for place, value in enumerate(row))
+                        if row[0] in matched or not are_apart(current, merged, babybuddy.apart(table)):
+                            own[record[0]] = own_values
+            if own:
+                resolver.key_map.keep(table, own)
 
     def warnings(self) -> list[str]:
         """Return warnings about records that are left out; [] if none are."""
@@ -131,68 +166,48 @@ class Others:
 
     def _which(self, table: Table, batch: Batch) -> list[bool]:
         """Return for each record whether all that it needs is here."""
-        kept = self._complete(table, batch)
-        for place, label in table.references:
-            if not table.columns[place].field.null:
-                lacking = [self._lacks(label, key) for key in batch[place]]
-                kept = [is_kept and not lacks for is_kept, lacks in zip(kept, lacking, strict=True)]
+        return self._complete(table, batch, self._checks(table), self._lacks_any)
+
+    def _complete(
+        self,
+        table: Table,
+        batch: Batch,
+        checks: Iterable[tuple[int, Check]],
+        lacks_any: Callable[[Plain, Plain], bool],
+    ) -> list[bool]:
+        """Return for each record whether all that it needs is here, as some checks tell."""
+        kept = [True] * len(batch[0])
+        for place, is_gone in checks:
+            if place < len(table.columns) and not table.columns[place].field.null:
+                kept = [is_kept and not is_gone(key) for is_kept, key in zip(kept, batch[place], strict=True)]
         for type_place, place in table.generics:
             for number, pair in enumerate(zip(batch[type_place], batch[place], strict=True)):
-                kept[number] = kept[number] and not self._lacks_any(*pair)
+                kept[number] = kept[number] and not lacks_any(*pair)
         return kept
 
-    def _complete(self, table: Table, batch: Batch) -> list[bool]:
-        """Return for each record whether it needs nothing of what is missing."""
-        kept = [True] * len(batch[0])
-        for place, values in self._lacking(table):
-            if place < len(table.columns) and not table.columns[place].field.null:
-                kept = [
-                    is_kept and key not in values for is_kept, key in zip(kept, batch[place], strict=True)
-                ]
-        return kept
+    def _checks(self, table: Table) -> list[tuple[int, Check]]:
+        """Return (position in a row, what tells whether a value leads to nothing) of each column and relation that may
+        hold such values."""
+        columns = len(table.columns)
+        relations = enumerate((relation.target.refers_to for relation in table.relations), columns)
+        references = [*table.references, *relations]
+        known = self._here.keys() | self._gone.keys()
+        lacking = [(place, partial(self._lacks, label)) for place, label in references if label in known]
+        return [*self._missing_checks(table), *lacking]
 
-    def _lacking(self, table: Table) -> list[tuple[int, Set[Plain]]]:
-        """Return (position in a row, missing values) of each column and relation that may lead to what is missing."""
+    def _missing_checks(self, table: Table) -> list[tuple[int, Check]]:
+        """Return what `_checks` does, for what is missing altogether."""
         values = self._missing.values
         references = checked_references(table) if values else ()
         return [
-            (place, values[target_of(column)])
+            (place, values[target_of(column)].__contains__)
             for place, _name, column in references
             if target_of(column) in values
         ]
 
-    def _without_missing(
-        self, table: Table, batch: Batch, lacking: Sequence[tuple[int, Set[Plain]]]
-    ) -> Batch:
-        """Return records without references to what is missing. Where the record is here, its row keeps what it has in
-        these fields."""
-        columns = len(table.columns)
-
-        def with_own(row: Row, own: Row | None) -> Row:
-            new = [*row]
-            for place, values in lacking:
-                if place >= columns:
-                    stay = values if own is None else values - {*own[place]}
-                    new[place] = [key for key in row[place] if key not in stay]
-                elif row[place] in values:
-                    new[place] = None if own is None else own[place]
-            return tuple(new)
-
-        def lacks(row: Row) -> bool:
-            return any(
-                not values.isdisjoint(row[place]) if place >= columns else row[place] in values
-                for place, values in lacking
-            )
-
-        rows: list[Row] = list(zip(*batch, strict=True))
-        keys = [] if self._mode.clears else [row[0] for row in rows if lacks(row)]
-        here = self._database.rows_by_key(table, keys) if keys else {}
-        for number, row in enumerate(rows):
-            if lacks(row):
-                merged = with_own(row, here.get(row[0]))
-                is_other = row[0] in here and are_apart(here[row[0]], merged, apart_by(table))
-                rows[number] = with_own(row, None) if is_other else merged
-        return [*map(list, zip(*rows, strict=True))] if rows else batch
+    def _misses_any(self, content_type: Plain, key: Plain) -> bool:
+        """Tell whether a generic reference leads to what is missing altogether."""
+        return str(key) in self._missing.values.get((owner_of(content_type), ANY_KEY), ())
 
     def _present(
         self,
@@ -222,6 +237,8 @@ class Others:
     def _lacks_any(self, content_type: Plain, key: Plain) -> bool:
         """Tell whether a generic reference leads to a record that is not here. `key`: perhaps as a text."""
         label = owner_of(content_type)
+        if self._misses_any(content_type, key):
+            return True
         if label not in self._here and label not in self._gone:
             return False
         if label not in self._texts:
@@ -233,6 +250,15 @@ class Others:
         if label in self._here:
             return key is not None and key not in self._here[label]
         return key in self._gone.get(label, ())
+
+
+def _own_values(table: Table, row: Row, current: Row, places: Iterable[int]) -> dict[int, Plain]:
+    """Return position -> value of what a record keeps of the row here. A relation has what both have."""
+    relations = len(table.columns)
+    return {
+        place: in_order({*current[place], *row[place]}) if place >= relations else current[place]
+        for place in places
+    }
 
 
 def tables_in_part(reader: RecordReader, restored: Iterable[Table]) -> list[Table]:

@@ -520,3 +520,71 @@ def test_what_refers_to_a_record_that_is_left_out_keeps_the_one_here(family):
     core.Tagged.objects.filter(tag__name="one").delete()
     services.restore_backup(of_another_site(file), RestoreOptions(leave_out=True))
     assert [*note.tags.names()] == ["two"]
+
+
+@pytest.mark.parametrize("mode", [mode for mode in RestoreMode if not mode.clears])
+def test_a_field_that_is_left_out_keeps_what_is_here_whatever_its_number(family, mode):
+    """The children of the backup have each other's numbers, and two users as well."""
+    LogEntry.objects.all().delete()  # it has numbers of children as texts
+    one, other = family.children
+    timer = core.Timer.objects.create(user=family.admin, child=one, name="mine", start=timezone.now())
+    for user in (family.staff, family.plain):
+        user.groups.set([Group.objects.get_or_create(name="Sitters")[0]])
+    swaps = {"core.child": {one.pk: other.pk, other.pk: one.pk}}
+    swaps["auth.user"] = {family.staff.pk: family.plain.pk, family.plain.pk: family.staff.pk}
+
+    def change(records):
+        for label, keys in swaps.items():
+            for row in records[label]:
+                row["pk"] = keys.get(row["pk"], row["pk"])
+            records[label].sort(key=lambda row: row["pk"])
+            for row in [row for rows in records.values() for row in rows]:
+                name = {"core.child": "child", "auth.user": "user"}[label]
+                if name in row["fields"]:
+                    row["fields"][name] = keys.get(row["fields"][name], row["fields"][name])
+        (row,) = [row for row in records["core.timer"] if row["pk"] == timer.pk]
+        row["fields"]["child"] = 9999
+        for row in records["auth.user"]:
+            row["fields"]["groups"] = [9998] if row["fields"]["groups"] else []
+
+    before = snapshot()
+    file = rewritten(take(), change)
+    for source in (file, of_another_site(file)):
+        plan = services.inspect_backup(source, RestoreOptions(mode, leave_out=True))
+        assert not [line for line in plan.warnings if "same numbers" in line or "rights" in line]
+        services.restore_backup(source, RestoreOptions(mode, leave_out=True))
+        assert not differences(before, snapshot())
+
+
+@pytest.mark.parametrize("why", ["a record", "the model", "excluded there", "excluded here"])
+def test_tags_of_another_site_do_not_become_those_of_other_entries(family, settings, why):
+    child = family.children[0]
+    note = core.Note.objects.create(child=child, note="theirs", time=timezone.now())
+    note.tags.add("theirs")
+
+    def change(records):
+        if why == "the model":
+            del records["core.note"]
+        elif why == "a record":
+            records["core.note"] = [row for row in records["core.note"] if row["pk"] != note.pk]
+
+    settings.BACKUP_EXCLUDE = ["core.note"] if why == "excluded there" else []
+    file = of_another_site(rewritten(take(), change))
+    settings.BACKUP_EXCLUDE = ["core.note"] if why == "excluded here" else []
+    core.Tagged.objects.filter(tag__name="theirs").delete()
+    core.Note.objects.filter(pk=note.pk).update(note="mine")
+    before = snapshot()
+    for mode in RestoreMode:
+        if mode.clears and why != "excluded here":
+            continue  # the note here goes
+        options = RestoreOptions(mode)
+        plan = services.inspect_backup(file, options)
+        with pytest.raises(RecordsRefused, match=f"core.note {note.pk}") as caught:
+            services.restore_backup(file, options)
+        assert (caught.value.offer, str(caught.value)) == ("leave_out", str(plan.refusal))
+        assert not differences(before, snapshot())
+        result = services.restore_backup(file, replace(options, leave_out=True))
+        assert any("Left out" in line and f"core.note {note.pk}" in line for line in result.warnings)
+        assert not core.Note.objects.get(pk=note.pk).tags.filter(name="theirs")
+        services.undo_restore()
+        assert not differences(before, snapshot())
