@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import gc
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager
 from itertools import chain
 from typing import BinaryIO, Protocol
 
-from django.db import DatabaseError
+from django.db import DatabaseError, transaction
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -63,12 +63,29 @@ def write_records(
     """
     if reader.unreadable is not None:
         tables = without_missing(reader, tables, reader.unreadable)
-    expected = 0 if reporter is SILENT else sum(reader.count(table) for table in tables)
+    expected = 0 if reporter is SILENT else sum(counts_to_report(reader, tables).values())
     counter = RecordCounter(reporter, expected)
     references = References(tables)
     for table in tables:
         writer.add(table.label, _lines(reader, table, counter, references, photos))
     return references.dangling()
+
+
+def counts_to_report(reader: Database, tables: Iterable[Table]) -> dict[str, int]:
+    """Return model label -> number of rows, for a progress bar; 0 if damage keeps them from being counted.
+
+    They may be readable all the same: SQLite counts by an index, and that may be damaged.
+    """
+    counts: dict[str, int] = {}
+    for table in tables:
+        try:
+            with transaction.atomic(reader.connection.alias):  # or a server would answer nothing from then on
+                counts[table.label] = reader.count(table)
+        except DatabaseError as error:
+            if not reader.is_damage(error):
+                raise
+            counts[table.label] = 0
+    return counts
 
 
 def next_keys_of(reader: Database, tables: Sequence[Table], *, leaves_out: bool) -> dict[str, int]:

@@ -19,7 +19,7 @@ from ..archive.metadata import DATABASE_FILE
 from ..conf import aware_now, conf
 from ..database.foreign_file import damage_explained
 from ..database.sqlite import SQLite
-from ..dump import gc_paused, next_keys_of, unreadable, without_missing, write_records
+from ..dump import counts_to_report, gc_paused, next_keys_of, unreadable, without_missing, write_records
 from ..exceptions import InvalidBackup, InvalidRecord
 from ..options import Place, Places, Reporter
 from ..scope import left_out_apps, models_in_scope
@@ -249,7 +249,7 @@ class DatabaseSource(Source):
 
     def counts(self) -> dict[str, int]:
         with damage_explained():
-            return {table.label: self._reader.count(table) for table in self._present()}
+            return counts_to_report(self._reader, self._present())
 
     def write(self, writer: Writer, reporter: Reporter) -> Places:
         """Write all rows to an archive, as they are. Returns the dangling references. Raises `Unreadable`."""

@@ -25,10 +25,11 @@ from django.test import Client
 from django.urls import reverse
 
 from backup import rescue, services
+from backup.automatic import run as automatic
 from backup.conf import conf
 from backup.database import memo
 from backup.database.lock_file import LOCK_FILES
-from backup.exceptions import Damaged, Forbidden, InvalidBackup, StorageFailed, Unreadable
+from backup.exceptions import BackupError, Damaged, Forbidden, InvalidBackup, StorageFailed, Unreadable
 from backup.options import Part, RestoreMode, RestoreOptions
 from backup.storage import kept, keys
 from backup.tables import places_in_words
@@ -350,6 +351,22 @@ def test_an_index_that_cannot_be_read(many, table, content):
     assert records_of(take(leave_out=True)) == before
 
 
+@pytest.mark.parametrize("which", ["core_note", "index"])
+def test_what_shows_its_progress_reads_damaged_files_as_well(many, tmp_path, which):
+    """The rows are counted for that, and the count may fail although they can be read."""
+    before = records_of(take())
+    hurt(index_of("core_note") if which == "index" else "core_note", 0, content=b"\0")
+    expected = records_of(take(leave_out=True))
+    assert (expected == before) is (which == "index")
+    call_command("backup", output=str(tmp_path / "x.zip"), leave_out=True)
+    assert records_of(io.BytesIO((tmp_path / "x.zip").read_bytes())) == expected
+    with suppress(BackupError):  # it says that something is left out
+        automatic.run(now=True)
+    (made,) = kept.backups()
+    with kept.open_backup(made.name) as file:
+        assert records_of(io.BytesIO(file.read())) == expected
+
+
 def test_an_index_that_lacks_rows(family):
     """SQLite reads by it, and says nothing. Nor does its quick check."""
     before, good = records_of(take()), take()
@@ -402,8 +419,13 @@ def test_rows_in_a_wrong_place(many, one, other):
     assert not [line for line in differences(before, snapshot()) if not any(str(pk) in line for pk in lost)]
 
 
-def index_of(table):
-    return names_of_indexes(table)[0]
+def index_of(table, file=None):
+    """The name of an index of a table, here or in another file."""
+    if file is None:
+        return names_of_indexes(table)[0]
+    with closing(sqlite3.connect(file)) as database:
+        sql = "SELECT name FROM sqlite_master WHERE type = 'index' AND tbl_name = ? AND sql <> ''"
+        return database.execute(sql, [table]).fetchone()[0]
 
 
 def names_of_indexes(table):
@@ -668,6 +690,7 @@ KILLED = """
     from contextlib import contextmanager, nullcontext
     from pathlib import Path
     from backup import rescue, services
+from backup.automatic import run as automatic
     from backup.database import Database
     from backup.upgrade import process
     from tests.scenarios.test_damage import ALL_THE_SAME
@@ -967,3 +990,15 @@ def test_what_cannot_be_read_of_a_file_is_left_out_by_choice(host_db, old_file):
     assert core.Temperature.objects.count() == count - 1
     assert core.Sleep.objects.exists()
     assert not core.Note.objects.filter(child_id=77).exists()
+
+
+def test_a_damaged_index_of_a_file_costs_no_row(host_db, old_file):
+    for table in ("core_sleep", "core_note"):
+        hurt(index_of(table, old_file), 0, old_file, b"\0")
+    with closing(sqlite3.connect(old_file)) as database:
+        rows = database.execute("SELECT id, start FROM core_sleep NOT INDEXED").fetchall()
+    with pytest.raises(Unreadable, match=r"core\.sleep") as caught:
+        restore_file(old_file)
+    assert caught.value.offer == "leave_out"
+    restore_file(old_file, leave_out=True)
+    assert {*core.Sleep.objects.values_list("pk", flat=True)} == {key for key, _start in rows}
