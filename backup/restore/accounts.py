@@ -28,6 +28,9 @@ GROUPS = "auth.group"
 #: Fields of Django's users that say what somebody may do, beside the groups that they are in.
 RIGHTS = ("is_active", "is_staff", "is_superuser", "user_permissions")
 
+#: When somebody joined. In a site's own history, this tells people apart whatever they are called.
+_JOINED = "date_joined"
+
 #: The field of a token that says whose it is.
 _OWNER = babybuddy.SECRET_KEYS[babybuddy.TOKENS]
 
@@ -56,9 +59,16 @@ class People:
     #: The first names of those who are added: see `_counterparts`.
     added: Sequence[str]
 
-    def replaced(self) -> set[Plain]:
-        """Return the keys of users here under which the backup has another person."""
-        return {key for key, person in self.here.items() if self.there.get(key, person) != person}
+    def replaced(self, *, as_it_was: bool) -> dict[Plain, str]:
+        """Return key of a user here under which the backup has another person -> both names, if all users are cleared.
+        `as_it_was`: see `RestoreOptions`; then, whoever joined at the same moment is the same person."""
+        joined = _place(self.table, _JOINED) if as_it_was and _JOINED in self.table.names else None
+        return {
+            key: f"“{self.current[key][self.name]}” → “{self.then[key][self.name]}”"
+            for key, person in self.here.items()
+            if self.there.get(key, person) != person
+            and (joined is None or self.current[key][joined] != self.then[key][joined])
+        }
 
 
 def people_of(plan: Plan, database: Database) -> People | None:

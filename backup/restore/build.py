@@ -75,6 +75,9 @@ def build(
     chosen = [table for table in tables if part_of(table.label) in options.parts]
     if not superuser and tokens_stay(reader.quiet(), database, chosen, options):
         chosen = [table for table in chosen if table.label != babybuddy.TOKENS]
+    untouched = [table for table in chosen if table.label not in metadata.models] if options.as_it_was else []
+    # If BACKUP_EXCLUDE named models then, an earlier state of this site says nothing of them.
+    chosen = [table for table in chosen if table not in untouched]
     # What an undo leaves refers to rows whose keys come back.
     staying = [] if options.undoes else [table for table in tables if table not in chosen]
     if metadata.instance not in ("", site) and not options.as_it_was:
@@ -223,7 +226,7 @@ def build(
     plan = check_policy(plan, database, superuser=superuser)
     plan = with_left_behind(plan, database, staying, referring)
     if people:
-        plan = with_handed_over(plan, database, outside, people.table, people.replaced())
+        plan = with_handed_over(plan, database, [*outside, *untouched], people)
     return with_dangling(plan, database, reader.references, missing)
 
 

@@ -11,6 +11,7 @@ from ..database import MAX_NAMED, Database, is_checked
 from ..exceptions import RecordsRefused
 from ..kinds import Plain
 from ..tables import Table, describe, owner_of_keys
+from .accounts import People
 from .parts import labels_referred_to
 from .plan import Plan
 from .replaced import generic_reference
@@ -47,21 +48,26 @@ def with_left_behind(
     return plan
 
 
-def with_handed_over(
-    plan: Plan, database: Database, outside: Iterable[Table], users: Table, replaced: Set[Plain]
-) -> Plan:
-    """Return the plan with a refusal for rows that no backup holds, and that another user would have afterwards: an API
-    token, say. `replaced`: the keys of users here under which the backup has another one."""
-    if not (plan.mode.clears and replaced) or plan.refusal is not None:
+def with_handed_over(plan: Plan, database: Database, outside: Iterable[Table], people: People) -> Plan:
+    """Return the plan with a refusal for rows that stay, and that another user would have then: an API token, say.
+    `outside`: the tables whose rows stay."""
+    replaced = people.replaced(as_it_was=plan.options.as_it_was) if plan.mode.clears else {}
+    if not replaced or plan.refusal is not None:
         return plan
     lines: list[str] = []
+    users = people.table
     tables = [t for t in outside if t.generics or users.label in map(owner_of_keys, labels_referred_to(t))]
     for table in _with_rows(tables, database):
-        for name, found in _referring(database, table, users, replaced):
-            lines += [describe(table.label, key, name, "") for key in found[: MAX_NAMED - len(lines)]]
+        is_concerned = any(found for _name, found in _referring(database, table, users, replaced.keys()))
+        for user, names in replaced.items() if is_concerned else ():
+            for name, found in _referring(database, table, users, {user}):
+                lines += [describe(table.label, key, name, names) for key in found[: MAX_NAMED - len(lines)]]
+            if len(lines) >= MAX_NAMED:
+                break
     if not lines:
         return plan
-    lines.append(_ways_on())
+    # An undo is of a backup that was made already, without these models.
+    lines.append(_("Delete these records first.") if plan.options.as_it_was else _ways_on())
     message = _("These records would stay, but would then be those of other users:")
     return replace(plan, refusal=RecordsRefused(message, lines))
 

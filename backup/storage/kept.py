@@ -199,10 +199,19 @@ class _Placed:
     lacks_key: bool = False
 
 
+def _seen() -> dict[str, elsewhere.Seen]:
+    """Return what was last seen in each location; nothing if that cannot be read, since BACKUP_ROOT can be used all the
+    same."""
+    try:
+        return elsewhere.seen()
+    except StorageFailed:
+        return elsewhere.unseen()
+
+
 def _placed(paths: list[str], kind: BackupKind | None) -> list[_Placed]:
     """List the backups in BACKUP_ROOT and those seen in locations, newest first. `paths`: see `_paths`."""
     by_identity = {name.identity: _Placed(name, {LOCAL: name.text}) for name in _names_among(paths, kind)}
-    for location, seen in elsewhere.seen().items():
+    for location, seen in _seen().items():
         for name in parsed(seen.copies):
             if kind in (None, name.kind):
                 placed = by_identity.setdefault(name.identity, _Placed(name, {}, seen.copies[name.text]))
@@ -479,6 +488,7 @@ def forget(name: str) -> None:
     kept_name = parse(name)
     try:
         conf.locations  # noqa: B018  as in `delete`
+        elsewhere.seen()  # which must be known for this
         _find(kept_name)
     except WrongSettings:
         pass

@@ -184,6 +184,25 @@ def test_notes_that_cannot_be_read_are_not_replaced(bucket, settings, tmp_path, 
     ]
 
 
+def test_what_is_not_known_of_locations_keeps_nobody_from_a_restore(family, settings, tmp_path, monkeypatch):
+    """Nor from an undo: safety copies lie in BACKUP_ROOT."""
+    settings.BACKUP_LOCATIONS = f"nas={tmp_path / 'nas'}"
+    file, then = take(), snapshot()
+    family.children[0].delete()
+    before, real = snapshot(), files.read_file
+
+    def read(name, **options):
+        if name == "last/locations.json":
+            raise StorageFailed("it cannot be read")
+        return real(name, **options)
+
+    monkeypatch.setattr(files, "read_file", read)
+    restore(file, clear=True)
+    assert not differences(then, snapshot())
+    services.undo_restore()
+    assert not differences(before, snapshot())
+
+
 def test_what_undo_needs_to_know_is_not_forgotten(bucket, monkeypatch):
     """Where it is in a file, and that cannot be read just before the next restore."""
     monkeypatch.setattr(state.memo, "has_notes", lambda: False)
