@@ -28,7 +28,7 @@ from backup.automatic import copies, guard, look, outlook, probe, run, status
 from backup.automatic.status import State
 from backup.conf import aware_now, conf
 from backup.database.memo import site_id
-from backup.exceptions import InvalidBackup, NoSuchBackup, NotMounted, StorageFailed
+from backup.exceptions import InvalidBackup, LocationFailed, NoSuchBackup, NotMounted, StorageFailed
 from backup.proof import Verdict
 from backup.storage import bounded, elsewhere, files, kept, keys
 from backup.storage.elsewhere import State as Copies
@@ -1237,6 +1237,47 @@ def test_a_location_that_lets_nobody_delete(places, settings, at, monkeypatch):
         assert probe.test("nas", None).state is elsewhere.State.UNKNOWN
     assert probe.test("nas", None).state is elsewhere.State.UNKNOWN
     run.copy_again()
+    assert states() == {"nas": "ok"}
+
+
+@pytest.mark.parametrize("error", [errno.EACCES, errno.EIO])
+def test_a_deletion_that_is_refused_for_a_while_is_made_up_for(one, monkeypatch, error):
+    """It keeps no other backup from being copied."""
+    first = run.run().backup
+    with monkeypatch.context() as patch:
+        tries = []
+
+        def delete(self, name):
+            tries.append(name)
+            raise OSError(error, "")
+
+        patch.setattr(Folder, "delete", delete)
+        with pytest.raises(LocationFailed):
+            kept.delete(first.name)
+        second = services.keep_backup()
+        tries.clear()
+        copies.copy()
+        assert len([name for name in tries if name.endswith(first.name)]) == 1
+        assert kept.find(second.name).locations == ("local", "nas")
+        assert states() == {"nas": "unknown" if error == errno.EACCES else "failed"}
+    copies.copy()
+    assert [path.name for path in there(one["nas"])] == [second.name]
+    assert [backup.name for backup in kept.backups()] == [second.name]
+    seen = elsewhere.seen()["nas"]
+    assert (seen.state, seen.limits, seen.deleted) == (Copies.OK, {}, frozenset())
+
+
+def test_that_nothing_can_be_deleted_is_no_limit_once_nothing_waits(one, monkeypatch):
+    made = run.run().backup
+    with monkeypatch.context() as patch:
+        deny(patch, "delete")
+        with pytest.raises(LocationFailed):
+            kept.delete(made.name)
+        copies.copy()
+        assert "lets nobody delete" in elsewhere.seen()["nas"].message
+    there(one["nas"])[0].unlink()  # by somebody else
+    services.keep_backup()
+    copies.copy()
     assert states() == {"nas": "ok"}
 
 

@@ -778,7 +778,7 @@ def test_an_answer_that_swells(s3_at, kind, status, answer):
         ({"PROPFIND": 200}, "names", WrongAddress, "WebDAV"),
         ({"PROPFIND": 403}, "names", CannotList, "list"),
         ({"DELETE": 403}, "delete", CannotDelete, "delete"),
-        ({"DELETE": 423}, "delete", CannotDelete, "delete"),
+        ({"DELETE": 423}, "delete", Unreachable, "423"),
         ({"GET": 403}, "fetch", CannotRead, "read"),
     ],
 )
