@@ -1641,6 +1641,57 @@ def test_a_deletion_that_waits_is_one_of_the_place_not_of_its_name(lost, places,
     assert len(kept.backups()) == is_pinned
 
 
+@pytest.mark.parametrize("meanwhile", ["", "usb={usb}", "nas={usb}"], ids=["none", "another", "same name"])
+@pytest.mark.parametrize("is_found_here", [True, False])
+def test_what_is_deleted_while_a_place_is_not_named_does_not_come_back(
+    one, settings, capsys, meanwhile, is_found_here
+):
+    made = run.run().backup
+    other = services.keep_backup()
+    copies.copy()
+    named, settings.BACKUP_LOCATIONS = settings.BACKUP_LOCATIONS, meanwhile.format(**one)
+    copies.copy()
+    call_command("backups", delete=made.name)
+    told = capsys.readouterr().out
+    copies.copy()
+    assert ("“nas”" in told) == (meanwhile != "nas={usb}"), (
+        "of another address of the same name it is not known"
+    )
+    settings.BACKUP_LOCATIONS = named if is_found_here else f"disk={one['nas']}"
+    copies.copy()
+    copies.copy()
+    assert [path.name for path in there(one["nas"])] == [other.name]
+    assert [backup.name for backup in kept.backups()] == [other.name]
+
+
+def test_a_command_that_does_not_know_the_locations_forgets_nothing_of_them(one, settings, nightly):
+    made, other = run.run().backup, services.keep_backup()
+    copies.copy()
+    before = elsewhere.seen()["nas"]
+    named, settings.BACKUP_LOCATIONS = settings.BACKUP_LOCATIONS, ""
+    client = Client()
+    client.force_login(nightly.admin)
+    answer = client.post(url("kept_delete", made.name), follow=True)
+    assert "A copy is left in “nas”" in answer.content.decode()
+    settings.BACKUP_LOCATIONS = named
+    after = elsewhere.seen()["nas"]
+    assert (after.copies, after.reached, after.state) == (before.copies, before.reached, before.state)
+    assert copies.is_due()
+    copies.copy(again=True)
+    assert [path.name for path in there(one["nas"])] == [other.name]
+
+
+def test_only_the_latest_places_are_remembered(one, settings, tmp_path):
+    made = run.run().backup
+    for number in range(elsewhere.MOST_FORMER + 3):
+        settings.BACKUP_LOCATIONS = f"place{number}={tmp_path / str(number)}"
+        copies.copy()
+    settings.BACKUP_LOCATIONS = ""
+    former = kept.delete(made.name)
+    assert former == [f"place{number}" for number in range(3, elsewhere.MOST_FORMER + 3)]
+    assert len(files.read_json("last/locations.json")) == elsewhere.MOST_FORMER
+
+
 def test_what_another_one_sent_there_is_listed(lost, places):
     """As after the loss of BACKUP_ROOT."""
     backup, _before = lost
