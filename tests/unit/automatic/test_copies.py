@@ -453,6 +453,21 @@ def test_two_locations_that_are_down_do_not_cover_each_other(places, at):
         assert status.status().state is State.FAILED
 
 
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_location_whose_state_is_failed_covers_nothing(places, settings, at, number):
+    """Here since a damaged backup cannot be sent to any of them."""
+    addresses, settings.BACKUP_LOCATIONS = settings.BACKUP_LOCATIONS.split(",")[:number], ""
+    night(at("2026-11-02 02:30"))
+    with freeze_time(at("2026-11-02 12:00")):
+        bad = services.keep_backup()
+    damage(conf.root / f"site_{site_id()}" / "kept" / bad.name, "core/child")
+    settings.BACKUP_LOCATIONS = ",".join(addresses)
+    night(at("2026-11-04 02:30"))
+    assert set(states().values()) == {"failed"}
+    with freeze_time(at("2026-11-04 02:31")):
+        assert status.status().state is State.FAILED
+
+
 def test_a_location_that_failed_while_the_clock_was_ahead_is_tried_at_once(places, at):
     night(at("2026-11-03 03:00"))
     away(places["usb"])
