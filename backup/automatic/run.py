@@ -107,14 +107,16 @@ def _not_due(current: status.Status) -> Outcome:
     return Outcome(False, current.last, _("No backup is due."))
 
 
-def copy_again() -> None:
-    """Make the copies that are due, unless another process is doing that. If a location fails, the status says so.
+def copy_again() -> bool:
+    """Make the copies that are due, and return True. If a location fails, the status says so. Returns False if another
+    process makes backups or copies now, so that nothing was done.
 
     Raises `StorageFailed` if a state cannot be noted.
     """
     with _alone() as alone:
         if alone:
             _copy_again()
+        return alone is not None
 
 
 def notify_of_proof() -> None:

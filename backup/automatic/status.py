@@ -214,8 +214,8 @@ def _is_covered(
 ) -> bool:
     """Tell whether some location has a recent copy, not more than two slots old, although others failed.
 
-    One that fails only counts if it cannot be reached, and as long as its tries are not over. That the data is the same as in a copy only counts up
-    to the last visit: nobody knows whether the copy is still there.
+    One that fails only counts if it cannot be reached, and as long as its tries are not over. That the data is the
+    same as in a copy only counts up to the last visit: nobody knows whether the copy is still there.
     """
     before = schedule.last(schedule.last(now) - dt.timedelta(seconds=1))
     for seen in locations:
