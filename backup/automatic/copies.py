@@ -509,7 +509,7 @@ class _Visit:
             return elsewhere.seen()[location.name].deleted
 
         deleted = deleted_now()
-        for name in parsed(self._there | self._copies.keys()):
+        for name in parsed(sorted(self._there | self._copies.keys())):
             # Asked again: somebody may have pinned it while others were deleted.
             if name.identity in deleted and name.identity in deleted_now():
                 self._delete(location, name)
