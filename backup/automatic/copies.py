@@ -143,7 +143,7 @@ class _Visit:
     that were noted before. `removed`: the names of backups whose copy the visit removed. `replaced`: the names of
     backups whose copy it replaced by another file. `said`: name of a backup -> facts about it of which only the
     location says something. `newest`: see `Work`. `found`: facts about that one, which the visit found: see `_compare`.
-    `deleted`: those of `Seen.deleted` of which no copy is left that the visit could delete.
+    `deleted`: those of `Seen.deleted` of which no copy is left that the visit knows of.
     """
 
     def __init__(self, before: Seen, work: Work) -> None:
@@ -157,8 +157,11 @@ class _Visit:
         self.deleted: Set[str] = frozenset()
         self._work = work
         self._copies = dict(before.copies)
-        # Whether the location lets us delete is only known after a deletion was tried, so that is carried over.
-        self._limits = {code: text for code, text in before.limits.items() if code == CannotDelete.code}
+        self._limits: dict[str, str] = {}
+        #: The names of copies that could not be deleted. Each is tried once.
+        self._undeleted: set[str] = set()
+        #: Why not, unless the location does not allow it. The visit fails with this, but only at its end.
+        self._trouble: LocationFailed | None = None
         self._gone: list[str] = []
         #: The backups that cannot be sent, since they are damaged.
         self._unsent: list[StoredBackup] = []
@@ -216,6 +219,8 @@ class _Visit:
             self._denied += denied
             if not denied:
                 self._tidy(location, photos)
+        if self._trouble is not None:
+            raise self._trouble
 
     def _update(self, notes: CopyNotes) -> list[str]:
         noted = {name.identity: self._facts(name) for name in map(parse, self._copies)}
@@ -459,7 +464,8 @@ class _Visit:
                 stay.append(backup)
                 continue
             for name in [*map(parse, self._copies)]:
-                if name.identity == backup.identity and not self._delete(location, name):
+                is_to_go = name.identity == backup.identity and name.text not in self._undeleted
+                if is_to_go and not self._delete(location, name):
                     return
 
     def _may_go(self, location: locations.Location, backup: StoredBackup) -> bool:
@@ -497,24 +503,30 @@ class _Visit:
 
     def _delete_deleted(self, location: locations.Location) -> Set[str]:
         """Delete the copies of backups that somebody deleted while a copy was sent, or while the location was down.
-        Returns `Seen.deleted` as it was when this began."""
+        Returns those of `Seen.deleted` of which no copy is left."""
 
         def deleted_now() -> Set[str]:
             return elsewhere.seen()[location.name].deleted
 
         deleted = deleted_now()
-        for name in parsed(self._there | self._copies.keys()):
+        for name in parsed(sorted(self._there | self._copies.keys())):
             # Asked again: somebody may have pinned it while others were deleted.
             if name.identity in deleted and name.identity in deleted_now():
                 self._delete(location, name)
-        return deleted
+        return deleted - _identities(self._undeleted)
 
     def _delete(self, location: locations.Location, name: Name) -> bool:
-        """Delete a copy. Returns False if the location does not allow it."""
+        """Delete a copy. Returns False if that fails, which keeps no backup from being sent."""
+        if name.text in self._undeleted:
+            return False
         try:
             location.delete(name.path)
-        except CannotDelete as error:
-            self._limits[error.code] = error.message
+        except LocationFailed as error:
+            self._undeleted.add(name.text)
+            if isinstance(error, CannotDelete):
+                self._limits[error.code] = error.message
+            else:
+                self._trouble = error
             return False
         self._limits.pop(CannotDelete.code, None)
         self._copies.pop(name.text, None)

@@ -107,14 +107,16 @@ def _not_due(current: status.Status) -> Outcome:
     return Outcome(False, current.last, _("No backup is due."))
 
 
-def copy_again() -> None:
-    """Make the copies that are due, unless another process is doing that. If a location fails, the status says so.
+def copy_again() -> bool:
+    """Make the copies that are due, and return True. If a location fails, the status says so. Returns False if another
+    process makes backups or copies now, so that nothing was done.
 
     Raises `StorageFailed` if a state cannot be noted.
     """
     with _alone() as alone:
         if alone:
             _copy_again()
+        return alone is not None
 
 
 def notify_of_proof() -> None:
@@ -124,12 +126,27 @@ def notify_of_proof() -> None:
     """
     with notices.in_request(), _alone() as alone:
         if alone:
-            _save_and_notify()
+            _notify_between_runs()
 
 
 def _copy_again() -> status.Status:
     copies.copy(status.halted(), again=True)
-    return _save_and_notify()
+    return _notify_between_runs()
+
+
+def _notify_between_runs() -> status.Status:
+    """Do as `_save_and_notify` does. If the last run pinged a failure, and all is well now, ping that, too: the next
+    run may be a day away."""
+    current, last = _save_and_notify(), status.last_run()
+    if last is not None and last.pinged_failure and _is_well(current, last.error):
+        notices.ping()
+        status.save_run(replace(last, pinged_failure=False))
+    return current
+
+
+def _is_well(current: status.Status, error: str) -> bool:
+    """Tell whether a ping reports a success. `error`: of the last run."""
+    return current.state is not State.FAILED and not error
 
 
 def _save_and_notify() -> status.Status:
@@ -438,6 +455,7 @@ def _note_run(error: str) -> None:
         tries=(last.tries if last else 0) + 1 if error else 0,
         notified=last.notified if last else "",
         posted=last.posted if last else "",
+        pinged_failure=bool(error),
     )
     status.save_run(run)
 
@@ -450,7 +468,9 @@ def _conclude(error: str) -> None:
     is_well = False
     try:
         _note_run(error)
-        is_well = _save_and_notify().state is not State.FAILED and not error
+        is_well = _is_well(_save_and_notify(), error)
+        if not (is_well or error) and (last := status.last_run()) is not None:
+            status.save_run(replace(last, pinged_failure=True))
     finally:
         notices.ping("" if is_well else "/fail")
 

@@ -214,14 +214,13 @@ def _is_covered(
 ) -> bool:
     """Tell whether some location has a recent copy, not more than two slots old, although others failed.
 
-    One that fails only counts as long as its tries are not over. That the data is the same as in a copy only counts up
-    to the last visit: nobody knows whether the copy is still there.
+    One that fails only counts if it cannot be reached, and as long as its tries are not over. That the data is the
+    same as in a copy only counts up to the last visit: nobody knows whether the copy is still there.
     """
     before = schedule.last(schedule.last(now) - dt.timedelta(seconds=1))
     for seen in locations:
-        is_down = seen.is_lasting and seen.tries > 0
         copied = newest([backup for backup in backups if seen.name in backup.locations], now)
-        if copied is None or is_down or seen.state is Copies.UNKNOWN:
+        if copied is None or seen.is_lasting or seen.state is Copies.UNKNOWN:
             continue
         reached = seen.reached or (seen.at if seen.state is Copies.OK else None) or copied.created
         until = max(copied.created, min(good_until(copied) or reached, reached))

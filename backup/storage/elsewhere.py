@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -22,6 +22,8 @@ from . import files
 from .content import Content
 from .names import parsed
 
+#: How many places are remembered that the settings do not name any more.
+MOST_FORMER = 10
 NEVER = dt.datetime.min.replace(tzinfo=dt.timezone.utc)
 _FILE = f"{files.LAST}/locations.json"
 
@@ -47,8 +49,8 @@ class Seen:
     error -> sentence. `address`: a digest of its address, by which another address of the same name is noticed.
     `key_ids`: of the keys with which copies are encrypted there, or were where the location was before. `gone`: the
     names of good copies that the last visits, which failed, did not find. `deleted`: the identities of backups that
-    somebody deleted since the last visit; the next one deletes what copies it finds of them, whatever the location is
-    called by then.
+    somebody deleted, and of which copies may be left; the next visit deletes those that it finds, whatever the location
+    is called by then.
     """
 
     name: str
@@ -90,21 +92,24 @@ class Seen:
 def seen() -> dict[str, Seen]:
     """Return name -> state as last seen, of each location in BACKUP_LOCATIONS; none if that is wrong, so that what lies
     here can be used all the same. Raises `StorageFailed`."""
-    return _noted()[0]
+    return _noted()[0] if _names() else {}
 
 
 def unseen() -> dict[str, Seen]:
     """Return what `seen` returns, as if no location had ever been visited."""
-    return {name: Seen(name) for name in _addresses()}
+    return {name: Seen(name) for name in _names()}
 
 
-def _noted() -> tuple[dict[str, Seen], dict[str, Seen]]:
-    """Return what `seen` returns, and the same of other places: those that the settings do not name any more, if
-    deletions wait for them. They may be named again later."""
-    if not (addresses := _addresses()):
-        return {}, {}
+def _noted() -> tuple[dict[str, Seen], list[dict[str, Any]]]:
+    """Return name -> state as last seen, of each location in BACKUP_LOCATIONS, and what is noted of former places: the
+    settings do not name them now, but one that is being repaired, say, comes back with all that it has. The latest are
+    last. Raises `StorageFailed`, `WrongSettings`."""
+    addresses = {name: _digest(address) for name, address in conf.locations.items()}
     content = files.read_json(_FILE)
-    found = {name: _parse(name, address, content.get(name)) for name, address in addresses.items()}
+    found = {
+        name: _parse(name, address, content.get(address, content.get(name)))
+        for name, address in addresses.items()
+    }
     # A place may have got another name, or another password. So what must not be forgotten of any place that is not
     # here as it was goes for all that are new.
     moved = {name: entry for name, entry in content.items() if _address(entry) != addresses.get(name)}
@@ -118,27 +123,26 @@ def _noted() -> tuple[dict[str, Seen], dict[str, Seen]]:
         )
         for name, entry in found.items()
     }
-    former = {
-        name: Seen(name, address=_address(entry), deleted=_deleted(entry))
+    former = [
+        {"name": name, **entry}
         for name, entry in moved.items()
-        if name not in addresses and _address(entry) not in addresses.values() and _deleted(entry)
-    }
-    return known, former
+        if _address(entry) not in {"", *addresses.values()} and (entry.get("copies") or _deleted(entry))
+    ]
+    return known, former[-MOST_FORMER:]
 
 
-def _addresses() -> dict[str, str]:
-    """Return name -> digest of the address, of each location in BACKUP_LOCATIONS; none if that is wrong."""
+def _names() -> list[str]:
+    """Return the names of the locations in BACKUP_LOCATIONS; none if that is wrong."""
     try:
-        return {name: _digest(address) for name, address in conf.locations.items()}
+        return [*conf.locations]
     except WrongSettings:
-        return {}
+        return []
 
 
 def change(name: str, changed: Callable[[Seen], Seen]) -> None:
     """Update the notes about a location. `changed`: is given the current state and returns the new one.
 
-    It is a function since other processes may have updated the notes meanwhile. Locations that the settings no longer
-    name are forgotten, unless deletions wait for them. Raises `StorageFailed`.
+    It is a function since other processes may have updated the notes meanwhile. Raises `StorageFailed`.
     """
     if name not in conf.locations:
         return
@@ -148,9 +152,12 @@ def change(name: str, changed: Callable[[Seen], Seen]) -> None:
         _save(known, former)
 
 
-def _save(known: Mapping[str, Seen], former: Mapping[str, Seen]) -> None:
-    """Save what `_noted` returned."""
-    files.put_json(_FILE, {name: _as_json(entry) for name, entry in {**former, **known}.items()})
+def _save(known: Mapping[str, Seen], former: Iterable[Mapping[str, Any]]) -> None:
+    """Save what `_noted` returned. A former place has its address for a name, since another one may have that name now.
+    It is visited as soon as the settings name it again."""
+    due = {"next_try": aware_now().isoformat(), "tries": 0}
+    content = {entry["address"]: {**entry, **due} for entry in former}
+    files.put_json(_FILE, {**content, **{name: _as_json(entry) for name, entry in known.items()}})
 
 
 def ask_again() -> None:
@@ -160,30 +167,46 @@ def ask_again() -> None:
         change(name, lambda entry: replace(entry, next_try=now, tries=0))
 
 
-def note_deletion(identity: str) -> None:
-    """Note, before a backup is deleted, that it is, and make a visit to all locations due.
+def note_deletion(identity: str) -> list[str]:
+    """Note, before a backup is deleted, that it is, and make a visit to all locations due. Returns the names of the
+    former places that had a copy.
 
     A visit under way may have sent a copy that is not noted yet, or be sending one, as may one that was killed. And a
-    location may be down. Raises `StorageFailed`.
+    location may be down, or not be named for a while. Raises `StorageFailed`.
     """
-    now = aware_now()
-    for name in seen():
-        change(
-            name,
-            lambda entry: replace(entry, next_try=now, tries=0, deleted=entry.deleted | {identity}),
-        )
+    former = _change_deletions(lambda deleted: deleted | {identity}, next_try=aware_now(), tries=0)
+    return [
+        entry["name"]
+        for entry in former
+        # Else it may only have got another password.
+        if entry["name"] not in conf.locations
+        and any(name.identity == identity for name in parsed(entry.get("copies", ())))
+    ]
 
 
 def take_back_deletion(identity: str) -> None:
     """Note that a backup is not to be deleted after all where it still is. Raises `StorageFailed`."""
+    with suppress(WrongSettings):
+        _change_deletions(lambda deleted: deleted - {identity})
+
+
+def _change_deletions(changed: Callable[[Set[str]], Set[str]], **changes: Any) -> list[dict[str, Any]]:
+    """Change `Seen.deleted` of all places, and other fields of those that the settings name. Returns the former ones.
+
+    Raises `StorageFailed`, `WrongSettings`.
+    """
     with files.noting():
-        noted = _noted()
-        if any(identity in entry.deleted for entries in noted for entry in entries.values()):
-            known, former = (
-                {name: replace(entry, deleted=entry.deleted - {identity}) for name, entry in entries.items()}
-                for entries in noted
+        known, former = _noted()
+        before = [entry.deleted for entry in known.values()] + [_deleted(entry) for entry in former]
+        if any(changes or changed(deleted) != deleted for deleted in before):
+            _save(
+                {
+                    name: replace(entry, deleted=changed(entry.deleted), **changes)
+                    for name, entry in known.items()
+                },
+                [{**entry, "deleted": sorted(changed(_deleted(entry)))} for entry in former],
             )
-            _save(known, former)
+        return former
 
 
 def forget(location: str, copy: str) -> None:

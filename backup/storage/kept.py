@@ -431,20 +431,22 @@ def local_path(name: str) -> str:
     return files.local_path(parse(name).path)
 
 
-def delete(name: str) -> None:
-    """Delete a backup in all places, and the facts about it. Raises `NoSuchBackup`, `StorageFailed`, `WrongSettings`.
+def delete(name: str) -> list[str]:
+    """Delete a backup in all places, and the facts about it. Returns the names of places that may still have a copy,
+    since the settings do not name them now. Raises `NoSuchBackup`, `StorageFailed`, `WrongSettings`.
 
     If one location fails, or does not allow it, the backup is deleted in all others before the error is raised. The
     next visit to each location deletes what was still on its way there, and what could not be deleted now.
     """
     conf.locations  # noqa: B018  if it is wrong, nobody knows in which places the backup is
     kept_name = _find(parse(name)).name
+    former: list[str] = []
     if kept_name.kind is not BackupKind.SAFETY:  # those are never sent
         try:
-            elsewhere.note_deletion(kept_name.identity)
+            former = elsewhere.note_deletion(kept_name.identity)
         except StorageFailed:  # the disk is full, say: this file makes room
             _delete_here(kept_name)
-            elsewhere.note_deletion(kept_name.identity)
+            former = elsewhere.note_deletion(kept_name.identity)
     failed: StorageFailed | None = None
     copies = [
         (location, copy)
@@ -465,6 +467,7 @@ def delete(name: str) -> None:
             note(name, pinned=False)
         raise failed
     files.delete(kept_name.facts)
+    return former
 
 
 def delete_here(backup: StoredBackup) -> None:

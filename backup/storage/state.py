@@ -63,7 +63,7 @@ class LastRun:
     """How the last automatic backup went. `at`: when this was saved, aware. `error`: why it failed; "" if it did not.
     `tries`: how many in a row failed, or were killed. `notified`, `posted`: the state of the last notice to people, and
     to BACKUP_WEBHOOK_URL; "" if there was none. `is_unfinished`: another one has begun since, which is still running or
-    was killed."""
+    was killed. `pinged_failure`: whether the last ping to BACKUP_PING_URL told of a failure."""
 
     at: dt.datetime
     error: str = ""
@@ -71,6 +71,7 @@ class LastRun:
     notified: str = ""
     is_unfinished: bool = False
     posted: str = ""
+    pinged_failure: bool = False
 
     def as_json(self) -> dict[str, Any]:
         return {**asdict(self), "at": self.at.isoformat()}
@@ -90,6 +91,7 @@ class LastRun:
                 notified,
                 content.get("is_unfinished") is True,
                 str(content.get("posted", notified)),
+                content.get("pinged_failure") is True,
             )
         except (KeyError, TypeError, ValueError):
             return None

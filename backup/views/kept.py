@@ -55,13 +55,17 @@ def empty_missing(request: HttpRequest) -> HttpResponseBase:
 def delete(request: HttpRequest, name: str) -> HttpResponseBase:
     """Delete a kept backup."""
     try:
-        kept_backups.delete(name)
+        former = kept_backups.delete(name)
     except BackupError as error:
         return not_done(request, error)
     finally:
         copy_soon()  # it deletes what was still on its way
     log(f"deletion of {name}", request.user)
-    return done(request, None, _("The backup is deleted."))
+    text = _("The backup is deleted.")
+    if former:
+        left = _("A copy is left in “%(names)s”, and is deleted when BACKUP_LOCATIONS names that again.")
+        text = f"{text} {left % {'names': '”, “'.join(former)}}"
+    return done(request, None, text)
 
 
 @endpoint("POST")

@@ -121,9 +121,10 @@ class Command(BackupCommand):
         self.report(f"{stored.name}\n{stored.records} records of {len(stored.counts)} models{photos}")
         for line in stored.warnings:
             self.warn(line)
-        automatic.copy_again()
+        is_copied = automatic.copy_again()
         for seen in elsewhere.seen().values():
-            self.report(f"{seen.name}: {seen.state.value}: {seen.message}")
+            waits = f"{seen.name}: not copied yet: another process makes backups or copies right now."
+            self.report(f"{seen.name}: {seen.state.value}: {seen.message}" if is_copied else waits)
 
     def _to_file(self, path: Path, how: dict[str, Any], *, replaces: bool) -> None:
         sweep(path.parent)

@@ -77,10 +77,14 @@ class Command(BackupCommand):
             self.report(f"{name} is {'pinned' if pin else 'no longer pinned'}.")
         elif delete:
             try:
-                kept.delete(delete)
+                former = kept.delete(delete)
             finally:
                 status.remember(status.status())  # a visit to the locations is due
             self.report(f"{delete} is deleted.")
+            for place in former:
+                self.report(
+                    f"A copy is left in “{place}”, and is deleted when BACKUP_LOCATIONS names that again."
+                )
         elif label:
             name, text = label
             self.report(f"{kept.note(name, label=text[:200]).name} has another label.")

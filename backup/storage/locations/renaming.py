@@ -9,6 +9,7 @@ from abc import abstractmethod
 from contextlib import suppress
 from typing import BinaryIO
 
+from ...exceptions import Unreachable
 from ..atomic import PARTIAL
 from ..bounded import Activity
 from .client import HIDDEN, Client, did_not_arrive
@@ -60,16 +61,19 @@ class Renaming(Client):
 
     def _renames(self, folder: str) -> bool:
         """Tell whether files can be renamed there: an append-only server may forbid it. It is tried once, with an empty
-        file."""
+        file. Its name is always the same, since it may stay there."""
         if self._can_rename is None:
-            before, after = self._partial(folder, "test"), self._partial(folder, "test")
-            self._put(before, io.BytesIO())
+            before, after = (f"{folder}/{HIDDEN}test{number}{PARTIAL}" for number in (1, 2))
             try:
-                self._move(before, after)
+                self._put(before, io.BytesIO())
+                self._rename(before, after)
                 self._can_rename = True
             except PermissionError:
                 self._can_rename = False
-            with suppress(PermissionError):
+            except (FileNotFoundError, Unreachable):
+                # Another process may be trying it, too. If it is something else, the file that is to be sent shows it.
+                self._can_rename = True
+            with suppress(PermissionError, Unreachable):
                 self.delete(after if self._can_rename else before)
         return self._can_rename
 

@@ -194,7 +194,7 @@ class WebDav(Renaming):
     def _refused(self, status: int) -> Exception:
         if status == 401:
             return Denied(_("It does not accept user and password. Correct them in its address."))
-        if status in (403, 405, 423):
+        if status in (403, 405):
             return PermissionError()
         if status in (404, 410):
             return FileNotFoundError()
@@ -204,7 +204,7 @@ class WebDav(Renaming):
             return OSError(errno.ENOSPC, "")
         if status == 413:
             return LocationFailed(_("It does not take files of this size. Its limit must be raised there."))
-        if status in (429, 500, 502, 503, 504):
+        if status in (423, 429, 500, 502, 503, 504):
             return cannot_work_now(status)
         if 300 <= status < 400:
             return WrongAddress(_("It says that it is elsewhere now. Correct its address."))

@@ -28,7 +28,7 @@ from backup.automatic import copies, guard, look, outlook, probe, run, status
 from backup.automatic.status import State
 from backup.conf import aware_now, conf
 from backup.database.memo import site_id
-from backup.exceptions import InvalidBackup, NoSuchBackup, NotMounted, StorageFailed
+from backup.exceptions import InvalidBackup, LocationFailed, NoSuchBackup, NotMounted, StorageFailed
 from backup.proof import Verdict
 from backup.storage import bounded, elsewhere, files, kept, keys
 from backup.storage.elsewhere import State as Copies
@@ -450,6 +450,21 @@ def test_two_locations_that_are_down_do_not_cover_each_other(places, at):
         with freeze_time(at(moment)):
             run.run(now=True)
     with freeze_time(at("2026-11-04 03:11")):
+        assert status.status().state is State.FAILED
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_location_whose_state_is_failed_covers_nothing(places, settings, at, number):
+    """Here since a damaged backup cannot be sent to any of them."""
+    addresses, settings.BACKUP_LOCATIONS = settings.BACKUP_LOCATIONS.split(",")[:number], ""
+    night(at("2026-11-02 02:30"))
+    with freeze_time(at("2026-11-02 12:00")):
+        bad = services.keep_backup()
+    damage(conf.root / f"site_{site_id()}" / "kept" / bad.name, "core/child")
+    settings.BACKUP_LOCATIONS = ",".join(addresses)
+    night(at("2026-11-04 02:30"))
+    assert set(states().values()) == {"failed"}
+    with freeze_time(at("2026-11-04 02:31")):
         assert status.status().state is State.FAILED
 
 
@@ -1074,7 +1089,7 @@ def test_one_that_is_deleted_meanwhile_is_no_failure(one, at, monkeypatch):
 
     monkeypatch.setattr(elsewhere, "change", change)
     assert run.run(now=True).backup is not None
-    assert status.status().state is State.OK
+    assert status.last_run().error == ""
 
 
 @pytest.mark.parametrize("number", [0, 1])
@@ -1237,6 +1252,47 @@ def test_a_location_that_lets_nobody_delete(places, settings, at, monkeypatch):
         assert probe.test("nas", None).state is elsewhere.State.UNKNOWN
     assert probe.test("nas", None).state is elsewhere.State.UNKNOWN
     run.copy_again()
+    assert states() == {"nas": "ok"}
+
+
+@pytest.mark.parametrize("error", [errno.EACCES, errno.EIO])
+def test_a_deletion_that_is_refused_for_a_while_is_made_up_for(one, monkeypatch, error):
+    """It keeps no other backup from being copied."""
+    first = run.run().backup
+    with monkeypatch.context() as patch:
+        tries = []
+
+        def delete(self, name):
+            tries.append(name)
+            raise OSError(error, "")
+
+        patch.setattr(Folder, "delete", delete)
+        with pytest.raises(LocationFailed):
+            kept.delete(first.name)
+        second = services.keep_backup()
+        tries.clear()
+        copies.copy()
+        assert len([name for name in tries if name.endswith(first.name)]) == 1
+        assert kept.find(second.name).locations == ("local", "nas")
+        assert states() == {"nas": "unknown" if error == errno.EACCES else "failed"}
+    copies.copy()
+    assert [path.name for path in there(one["nas"])] == [second.name]
+    assert [backup.name for backup in kept.backups()] == [second.name]
+    seen = elsewhere.seen()["nas"]
+    assert (seen.state, seen.limits, seen.deleted) == (Copies.OK, {}, frozenset())
+
+
+def test_that_nothing_can_be_deleted_is_no_limit_once_nothing_waits(one, monkeypatch):
+    made = run.run().backup
+    with monkeypatch.context() as patch:
+        deny(patch, "delete")
+        with pytest.raises(LocationFailed):
+            kept.delete(made.name)
+        copies.copy()
+        assert "lets nobody delete" in elsewhere.seen()["nas"].message
+    there(one["nas"])[0].unlink()  # by somebody else
+    services.keep_backup()
+    copies.copy()
     assert states() == {"nas": "ok"}
 
 
@@ -1598,6 +1654,57 @@ def test_a_deletion_that_waits_is_one_of_the_place_not_of_its_name(lost, places,
     copies.copy()
     assert len(there(usb)) == is_pinned
     assert len(kept.backups()) == is_pinned
+
+
+@pytest.mark.parametrize("meanwhile", ["", "usb={usb}", "nas={usb}"], ids=["none", "another", "same name"])
+@pytest.mark.parametrize("is_found_here", [True, False])
+def test_what_is_deleted_while_a_place_is_not_named_does_not_come_back(
+    one, settings, capsys, meanwhile, is_found_here
+):
+    made = run.run().backup
+    other = services.keep_backup()
+    copies.copy()
+    named, settings.BACKUP_LOCATIONS = settings.BACKUP_LOCATIONS, meanwhile.format(**one)
+    copies.copy()
+    call_command("backups", delete=made.name)
+    told = capsys.readouterr().out
+    copies.copy()
+    assert ("“nas”" in told) == (meanwhile != "nas={usb}"), (
+        "of another address of the same name it is not known"
+    )
+    settings.BACKUP_LOCATIONS = named if is_found_here else f"disk={one['nas']}"
+    copies.copy()
+    copies.copy()
+    assert [path.name for path in there(one["nas"])] == [other.name]
+    assert [backup.name for backup in kept.backups()] == [other.name]
+
+
+def test_a_command_that_does_not_know_the_locations_forgets_nothing_of_them(one, settings, nightly):
+    made, other = run.run().backup, services.keep_backup()
+    copies.copy()
+    before = elsewhere.seen()["nas"]
+    named, settings.BACKUP_LOCATIONS = settings.BACKUP_LOCATIONS, ""
+    client = Client()
+    client.force_login(nightly.admin)
+    answer = client.post(url("kept_delete", made.name), follow=True)
+    assert "A copy is left in “nas”" in answer.content.decode()
+    settings.BACKUP_LOCATIONS = named
+    after = elsewhere.seen()["nas"]
+    assert (after.copies, after.reached, after.state) == (before.copies, before.reached, before.state)
+    assert copies.is_due()
+    copies.copy(again=True)
+    assert [path.name for path in there(one["nas"])] == [other.name]
+
+
+def test_only_the_latest_places_are_remembered(one, settings, tmp_path):
+    made = run.run().backup
+    for number in range(elsewhere.MOST_FORMER + 3):
+        settings.BACKUP_LOCATIONS = f"place{number}={tmp_path / str(number)}"
+        copies.copy()
+    settings.BACKUP_LOCATIONS = ""
+    former = kept.delete(made.name)
+    assert former == [f"place{number}" for number in range(3, elsewhere.MOST_FORMER + 3)]
+    assert len(files.read_json("last/locations.json")) == elsewhere.MOST_FORMER
 
 
 def test_what_another_one_sent_there_is_listed(lost, places):

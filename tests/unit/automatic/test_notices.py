@@ -1,6 +1,7 @@
 """Who is told of what: real servers for mail and for HTTP."""
 
 import asyncio
+import datetime as dt
 import json
 import logging
 import socket
@@ -21,8 +22,11 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test import Client
 from django.urls import reverse
+from freezegun import freeze_time
 
+from backup import services
 from backup.automatic import notices, run, status
+from backup.conf import aware_now
 from backup.exceptions import BackupError, StorageFailed
 from backup.storage import kept
 
@@ -306,6 +310,41 @@ def test_one_of_two_locations_that_fails_pings_a_success(nightly, web, settings,
     assert run.run(now=True).made
     assert [seen.name for seen in status.status().failing] == ["usb"]
     assert [path for _, path, _ in web.asked] == ["/ping/start", "/ping"]
+
+
+@pytest.mark.parametrize("by", ["next try", "command", "proof"])
+def test_what_is_well_again_between_two_runs_is_pinged(
+    nightly, web, settings, tmp_path, quick_proofs, monkeypatch, by
+):
+    settings.BACKUP_PING_URL = f"{web.url}/ping"
+    (tmp_path / "file").touch()
+    if by != "proof":
+        settings.BACKUP_LOCATIONS = f"nas={tmp_path / 'file' / 'nas'}"
+    made = run.run(now=True).backup
+    if by == "proof":
+        web.asked.clear()
+        path = Path(kept.local_path(made.name))
+        good = path.read_bytes()
+        path.write_bytes(good[:300] + bytes([good[300] ^ 1]) + good[301:])
+        services.prove_kept(made.name)
+        path.write_bytes(good)
+        with monkeypatch.context() as patch:
+            patch.setattr(run, "_prove_again", lambda reporter: None)
+            run.run(now=True)
+    run.copy_again()
+    assert [path for _, path, _ in web.asked] == ["/ping/start", "/ping/fail"], "nothing has changed"
+    (tmp_path / "file").unlink()
+    (tmp_path / "file").mkdir()
+    if by == "proof":
+        call_command("prove_backup", made.name)
+    elif by == "command":
+        call_command("backup", "--keep")
+    else:
+        with freeze_time(aware_now() + dt.timedelta(minutes=2)):
+            assert not run.run().made
+    assert status.status().state is status.State.OK
+    run.copy_again()
+    assert [path for _, path, _ in web.asked] == ["/ping/start", "/ping/fail", "/ping"]
 
 
 def test_the_query_of_a_push_address_is_kept(nightly, web, settings):

@@ -181,6 +181,21 @@ def test_one_at_a_time(nightly):
     assert run.run().made
 
 
+def test_a_backup_that_another_process_will_copy_is_not_said_to_be_copied(
+    nightly, settings, tmp_path, capsys
+):
+    settings.BACKUP_LOCATIONS = f"nas={tmp_path / 'nas'}"
+    settings.BACKUP_PROVE = "off"
+    run.run(now=True)
+    with process(HOLDER, "AUTOMATIC_BACKUP") as holder:
+        assert hear(holder) == "held"
+        call_command("backup", "--keep")
+        assert ask(holder, "") == "free"
+    out = capsys.readouterr().out
+    assert "not copied yet" in out
+    assert "nas: ok" not in out
+
+
 def test_beside_a_run_others_are_not_started_all_the_time(nightly):
     status.remember(status.status())
     assert outlook.read().is_due(aware_now())

@@ -12,6 +12,7 @@ import threading
 import time
 import traceback
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import quote
@@ -778,7 +779,7 @@ def test_an_answer_that_swells(s3_at, kind, status, answer):
         ({"PROPFIND": 200}, "names", WrongAddress, "WebDAV"),
         ({"PROPFIND": 403}, "names", CannotList, "list"),
         ({"DELETE": 403}, "delete", CannotDelete, "delete"),
-        ({"DELETE": 423}, "delete", CannotDelete, "delete"),
+        ({"DELETE": 423}, "delete", Unreachable, "423"),
         ({"GET": 403}, "fetch", CannotRead, "read"),
     ],
 )
@@ -1025,9 +1026,26 @@ def test_sftp_not_all_of_it_arrives(remote, trouble):
     assert there.place.names() == []
 
 
-def test_sftp_append_only(ssh_server, sftp_at, trouble):
-    append_only(sftp_at(key_file=ssh_server.folder / "limited"), trouble)
+def test_sftp_append_only(ssh_server, sftp_at, trouble, tmp_path):
+    for _ in range(2):  # as by two processes
+        append_only(sftp_at(key_file=ssh_server.folder / "limited"), trouble)
     assert sftp_at().names() == ["a.zip"]
+    (hidden,) = tmp_path.glob("site_*/kept/.*")
+    assert hidden.stat().st_size == 0
+
+
+@pytest.mark.parametrize("protocol", ["sftp", "webdav"])
+def test_processes_that_begin_to_send_at_once(remote, protocol):
+    """Each tests with a file of the same name whether files can be renamed there."""
+    there = remote(protocol)
+    places = [location(there.place.name) for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        sent = [
+            pool.submit(place.send, f"kept/{number}.zip", io.BytesIO(b"a"))
+            for number, place in enumerate(places)
+        ]
+    assert [future.result() for future in sent] == [None] * 4
+    assert len(there.place.names()) == 4
 
 
 def test_sftp_no_such_folder(ssh_server, settings, host_db, trouble):
