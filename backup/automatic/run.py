@@ -266,7 +266,7 @@ def _make(user: Any, reporter: Reporter) -> Outcome:
         noted: dict[str, Any] = {PHOTOS_READ: photos_read or moment.isoformat()} if metadata.photos else {}
         lacking = messages.lacking(keeping.lacking) or messages.beyond(keeping.beyond)
         is_good = newest is not None and status.is_good(newest) and facts.UNREADABLE not in newest.facts
-        if newest is not None and is_good and guard.compare(is_unchanged, newest.name, file):
+        if newest is not None and is_good and guard.compare(is_unchanged, newest.name, file, kept.LOCAL):
             same = kept.note(newest.name, **noted, **{status.UNCHANGED: moment.isoformat()})
             message = _("Nothing has changed since the newest backup.")
             return Outcome(False, same, message, lacking, keeping.mended > 0)

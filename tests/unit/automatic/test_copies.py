@@ -1654,6 +1654,18 @@ def test_a_file_that_is_damaged_here_is_not_taken_where_there_is_a_good_copy(pla
     assert download() == path.read_bytes(), "no place has a better one"
 
 
+def test_a_file_that_is_damaged_here_is_not_unchanged(places, at):
+    """Although a location has a good copy: a good one is made here."""
+    made = night(at("2026-11-01 03:00"))
+    damage(conf.root / f"site_{site_id()}" / "kept" / made.name)
+    with freeze_time(at("2026-11-02 03:00")):
+        outcome = run.run()
+        assert outcome.made
+        assert not run.run(now=True).made, "that one is good"
+    with kept.open_backup(outcome.backup.name, "local") as file:
+        restore(file, clear=True)
+
+
 @pytest.mark.parametrize("is_there", [True, False])
 def test_the_way_on_from_a_damaged_file_is_the_whole_copy(places, settings, at, is_there):
     settings.BACKUP_LOCATIONS = f"nas={places['nas']}" if is_there else ""
