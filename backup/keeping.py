@@ -98,8 +98,8 @@ def _free() -> int | None:
 
 
 def _newest_with_photos(key: Key | None) -> Metadata | None:
-    """Return the metadata of the newest backup in BACKUP_ROOT that has photos and is encrypted with this key; None without
-    one."""
+    """Return the metadata of the newest backup in BACKUP_ROOT that has photos and is encrypted with this key; None
+    without one."""
     for name in kept.names():
         if name.kind is kept.BackupKind.SAFETY or name.key_id != (key.id if key else ""):
             continue
