@@ -98,13 +98,13 @@ def _free() -> int | None:
 
 
 def _newest_with_photos(key: Key | None) -> Metadata | None:
-    """Return the metadata of the newest kept backup that has photos and is encrypted with this key; None without
-    one."""
+    """Return the metadata of the newest backup in BACKUP_ROOT that has photos and is encrypted with this key; None
+    without one."""
     for name in kept.names():
         if name.kind is kept.BackupKind.SAFETY or name.key_id != (key.id if key else ""):
             continue
         try:
-            with kept.open_backup(name.text) as file, unlocked(file, key=key) as archive:
+            with kept.open_backup(name.text, kept.LOCAL) as file, unlocked(file, key=key) as archive:
                 if archive.metadata.includes_media and archive.metadata.is_sealed:
                     return archive.metadata
         except BackupError as error:

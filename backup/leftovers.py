@@ -101,7 +101,8 @@ def _named_in_backups(labels: set[str], names: set[str], fetches: bool) -> set[s
         if not (fetches or backup.is_local):
             return names
         try:
-            with kept.open_backup(backup.name) as source, unlocked(source) as archive:
+            place = "" if fetches else kept.LOCAL
+            with kept.open_backup(backup.name, place) as source, unlocked(source) as archive:
                 named |= names.intersection(_names_in(archive, labels))
         except BackupError as error:
             logger.warning("%s cannot be read for the photos that it names: %s", backup.name, error.code)

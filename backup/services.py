@@ -38,6 +38,7 @@ from .dump import Store, gc_paused
 from .exceptions import (
     BackupError,
     Damaged,
+    EncryptionUnavailable,
     Forbidden,
     InvalidBackup,
     KeyNeeded,
@@ -57,7 +58,7 @@ from .last_restore import (
     unless_carried_out,
 )
 from .last_restore import ensure_not_repeated as ensure_not_repeated  # also part of the API
-from .log import logged
+from .log import logged, logger
 from .making import file_name, write_backup
 from .media import NamedPhotos
 from .missing_photos import files_here, files_in, missing_files, missing_in_words
@@ -80,7 +81,9 @@ from .safety_copy import prepared
 from .site import counts_of, damage_explained, tables_here
 from .storage import files, kept, state
 from .storage.elsewhere import ask_again
+from .storage.facts import proofs_of
 from .storage.keys import Place, key_for, unlocked
+from .storage.photos import mend
 from .tables import places_in_words
 from .todays_schema import brought_to_todays_schema, is_superuser, look_at, offers_for
 from .upgrade import schema
@@ -447,6 +450,21 @@ def prove_backup(
         return proof
 
 
+def mend_photos(name: str) -> int:
+    """Store the photos of a kept backup in BACKUP_ROOT anew that are damaged or missing there, and whole in a location.
+    Returns how many; 0 if they cannot be stored, or not be known."""
+    mended = 0
+    with (
+        suppress(InvalidBackup, NoSuchBackup, StorageFailed, KeyNeeded, EncryptionUnavailable),
+        kept.open_backup(name, kept.LOCAL) as source,
+        unlocked(source) as archive,
+    ):
+        mended = mend(archive)
+    if mended:
+        logger.info("%s photos of %s were mended from a location", mended, name)
+    return mended
+
+
 def prove_kept(
     name: str,
     *,
@@ -467,6 +485,8 @@ def prove_kept(
     last = backup.proof or {}
     failed_at = last.get("place", "") if last.get("verdict") == Verdict.FAILED.value else ""
     place = place or failed_at or next(iter(backup.locations))
+    if place == kept.LOCAL and proofs_of(backup.facts).get(place, {}).get("verdict") == Verdict.FAILED.value:
+        mend_photos(name)
     try:
         with kept.open_backup(name, place) as source:
             proof = prove_backup(

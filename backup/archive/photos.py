@@ -151,6 +151,15 @@ def read_stored(file: BinaryIO, photo: Photo, key: Key | None) -> Iterator[bytes
         yield block
 
 
+def write_stored(target: BinaryIO, blocks: Iterable[bytes], key: Key | None) -> None:
+    """Write a photo to the file that `stored_name` names. Raises `EncryptionUnavailable`."""
+    if key is not None:
+        write_encrypted(target, blocks, key)
+        return
+    for block in blocks:
+        target.write(block)
+
+
 def write_encrypted(target: BinaryIO, blocks: Iterable[bytes], key: Key) -> None:
     """Write a photo as an encrypted ZIP of its own, which the same tools open as encrypted backups.
 

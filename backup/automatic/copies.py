@@ -165,6 +165,9 @@ class _Visit:
         self._gone: list[str] = []
         #: The backups that cannot be sent, since they are damaged.
         self._unsent: list[StoredBackup] = []
+        #: The names of photos that cannot be sent, and of backups whose photos are not known.
+        self._unsent_photos: list[str] = []
+        self._unseen: list[str] = []
         self._may_have_shrunk = False  #: since the newest copy there, so that none is removed
         self._there: set[str] = set()  #: the names of all files there, as far as it can be listed
         self._denied: list[str] = []  #: those of them that cannot be replaced
@@ -201,6 +204,7 @@ class _Visit:
         photos = PhotoCopies(location, self._good_before())
         lacking = [backup for backup in self._work.wanted if self._lacks(backup, key)]
         others = [backup for backup in self._work.wanted if backup not in lacking]
+        others += self._work.damaged
         self._with_room(lambda: photos.complete(self._copies, others), location, photos)
         for backup in lacking:
             try:
@@ -212,6 +216,8 @@ class _Visit:
                 logger.warning("%s cannot be sent to %s: %s", backup.name, location.name, error.code)
                 if backup.identity not in {name.identity for name in map(parse, self._copies)}:
                     self._unsent.append(backup)  # else a proof says what is wrong with the copy
+        self._unsent += [b for b in self._work.damaged if b.identity not in _identities(self._copies)]
+        self._unsent_photos, self._unseen = [*photos.unsent.values()], photos.unseen
         self.deleted = self._delete_deleted(location)  # after this, none is sent any more
         self._denied += dict.fromkeys(photos.denied)
         if self._notes is not None:
@@ -358,7 +364,10 @@ class _Visit:
         Raises `LocationFailed`, `NoSuchBackup`, `InvalidBackup`, `StorageFailed`.
         """
         name = parse(backup.copies[LOCAL])
-        with kept.open_backup(name.text, LOCAL) as clear, tempfile.TemporaryFile() as sealed:
+        with (
+            kept.open_backup(name.text, LOCAL, beside=photos.source) as clear,
+            tempfile.TemporaryFile() as sealed,
+        ):
             file: BinaryIO = clear
             try:
                 with keys.unlocked(clear) as archive:
@@ -544,9 +553,14 @@ class _Visit:
             self._limits["cannot_replace"] = messages.not_replaced(self.seen.name, self._denied)
         if self._gone:
             state, message = State.FAILED, messages.gone(self.seen.name, self._gone, self._copies)
-        elif self._unsent:
+        elif self._unsent or self._unsent_photos or self._unseen:
             others = elsewhere.seen().values()
-            state, message = State.FAILED, messages.unsent(self.seen.name, self._unsent, others)
+            reasons = (
+                messages.unsent(self.seen.name, self._unsent, others),
+                messages.unsent_photos(self.seen.name, self._unsent_photos),
+                messages.unseen_photos(self.seen.name, self._unseen),
+            )
+            state, message = State.FAILED, " ".join(filter(None, reasons))
         elif self._limits:
             state, message = State.UNKNOWN, " ".join(self._limits.values())
         elif not self._copies:

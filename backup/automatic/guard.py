@@ -344,11 +344,13 @@ def _compared_with(name: str, facts: Mapping[str, Any], file: BinaryIO) -> list[
     return compare(lambda then, today: losses(then, today, name, facts), name, file)
 
 
-def compare(comparison: Callable[[Archive, Archive], T], name: str, file: BinaryIO) -> T | None:
+def compare(
+    comparison: Callable[[Archive, Archive], T], name: str, file: BinaryIO, place: str = ""
+) -> T | None:
     """Return what `comparison` returns for an older backup and a new one, which is in `file`. None if the older one
-    cannot be opened. Raises `StorageFailed`."""
+    cannot be opened. `place`: see `kept.open_backup`. Raises `StorageFailed`."""
     try:
-        with kept.open_backup(name) as source, keys.unlocked(source) as then:
+        with kept.open_backup(name, place) as source, keys.unlocked(source) as then:
             file.seek(0)
             with keys.unlocked(file) as today:
                 return comparison(then, today)

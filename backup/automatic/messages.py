@@ -11,6 +11,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from .. import babybuddy
+from ..archive.names import shown
 from ..conf import conf
 from ..dump import MOST_WARNINGS
 from ..options import Place
@@ -253,6 +254,28 @@ def unsent(name: str, backups: Sequence[StoredBackup], locations: Iterable[Seen]
             % {"n": len(copied), "name": name, "backup": first, "copy": copy}
         )
     return " ".join(sentences)
+
+
+def unsent_photos(name: str, photos: Sequence[str]) -> str:
+    """Return that photos are whole nowhere, so that they cannot be sent to a location of this name; "" for none."""
+    if not photos:
+        return ""
+    return ngettext(
+        "%(n)s photo cannot be copied to “%(name)s”, since it is damaged or missing: %(photo)s.",
+        "%(n)s photos cannot be copied to “%(name)s”, since they are damaged or missing: %(photo)s and others.",
+        len(photos),
+    ) % {"n": names.grouped(len(photos)), "name": name, "photo": shown(photos[0])}
+
+
+def unseen_photos(name: str, backups: Sequence[str]) -> str:
+    """Return that nobody can tell which photos of damaged backups a location of this name lacks; "" for none."""
+    if not backups:
+        return ""
+    return ngettext(
+        "%(n)s backup is damaged, so that its photos cannot be copied to “%(name)s”: %(backup)s.",
+        "%(n)s backups are damaged, so that their photos cannot be copied to “%(name)s”: %(backup)s and others.",
+        len(backups),
+    ) % {"n": names.grouped(len(backups)), "name": name, "backup": backups[0]}
 
 
 def not_replaced(name: str, denied: Sequence[str]) -> str:

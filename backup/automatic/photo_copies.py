@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import BinaryIO, cast
 
 from ..archive import Archive, Key, Photo
-from ..archive.photos import IN_MEMORY, may_hold, stored_name, write_encrypted
+from ..archive.photos import IN_MEMORY, may_hold, stored_name, write_stored
 from ..exceptions import (
     CannotDelete,
     CannotList,
@@ -20,6 +20,7 @@ from ..exceptions import (
     KeyNeeded,
     LocationFailed,
     NoSuchBackup,
+    StorageFailed,
 )
 from ..log import logger
 from ..storage import files, kept, keys, locations
@@ -27,7 +28,7 @@ from ..storage.files import PHOTOS
 from ..storage.kept import StoredBackup
 from ..storage.named import NamedPhotos
 from ..storage.names import Name, parse
-from ..storage.photos import Photos, is_whole
+from ..storage.photos import Anywhere, Photos, is_whole
 from .read_back import is_sample_same, not_what_was_sent
 
 
@@ -41,6 +42,8 @@ class PhotoCopies:
         self._location = location
         self._good_before = good_before
         self._stored = Photos()
+        #: Where photos are read from that are not whole in BACKUP_ROOT.
+        self.source = Anywhere()
         self._here = {path.rpartition("/")[2] for path in files.names_in(PHOTOS)}
         self._there: set[str] = set()
         #: The size of each as the location lists it; None if it is not known.
@@ -48,6 +51,10 @@ class PhotoCopies:
         self._is_listed = True
         #: The names of the photos there that should be replaced, and cannot be.
         self.denied: list[str] = []
+        #: The photos that were not sent, since they are whole nowhere: the name of the file -> that of the photo.
+        self.unsent: dict[str, str] = {}
+        #: The names of backups whose photos are not known, since no place has them undamaged.
+        self.unseen: list[str] = []
         #: The names of the photos that backups in BACKUP_ROOT need. They stay.
         self._needed: set[str] = set()
         try:
@@ -65,29 +72,36 @@ class PhotoCopies:
 
     def _complete(self, local: Name, copy: Name) -> None:
         try:
-            with kept.open_backup(local.text, kept.LOCAL) as file, keys.unlocked(file) as archive:
-                key = archive.key or keys.of_id(copy.key_id)
-                if not self._is_listed:  # photos are sent before the copy, so they are there
-                    self._there |= _names_of(archive, key)
-                self.send(archive, key)
-        except (NoSuchBackup, InvalidBackup, KeyNeeded, EncryptionUnavailable) as error:
+            try:
+                self._complete_from(local, copy, kept.LOCAL)
+            except InvalidBackup:  # it is damaged here
+                self._complete_from(local, copy, "")
+        except (NoSuchBackup, KeyNeeded, EncryptionUnavailable) as error:
             logger.warning("the photos of %s are not looked at: %s", local.text, error.code)
+        except InvalidBackup as error:
+            logger.warning("the photos of %s are not known: %s", local.text, error.code)
+            self.unseen.append(local.text)
+
+    def _complete_from(self, local: Name, copy: Name, place: str) -> None:
+        with kept.open_backup(local.text, place, beside=self.source) as file, keys.unlocked(file) as archive:
+            key = archive.key or keys.of_id(copy.key_id)
+            if not self._is_listed:  # photos are sent before the copy, so they are there
+                self._there |= _names_of(archive, key)
+            self.send(archive, key)
 
     def send(self, archive: Archive, key: Key | None, *, anew: bool = False) -> None:
-        """Send the photos of an open backup. `key`: encrypt them with it. `anew`: also send those that are there."""
+        """Send the photos of an open backup, which reads them from `source`. `key`: encrypt them with it. `anew`: also
+        send those that are there."""
         for photo in archive.metadata.photos.values():
             name = stored_name(photo.sha256, key)
             self._needed.add(name)
             if self._is_there(name, photo, key) and not anew:
                 continue
-            try:
-                # A file that is damaged here must not replace a good one there, nor pass for a photo.
-                if name in self._here and is_whole(self._stored, photo, key):
-                    self._send_file(name)
-                else:
-                    self._send_photo(archive, photo, key, name)
-            except (InvalidBackup, NoSuchBackup) as error:  # it is damaged here: the proof reports that
-                logger.warning("a photo was not sent to %s: %s", self._location.name, error.code)
+            # A file that is damaged here must not replace a good one there, nor pass for a photo.
+            if name in self._here and is_whole(self._stored, photo, key):
+                self._send_file(name)
+            else:
+                self._send_photo(archive, photo, key, name)
 
     def _is_there(self, name: str, photo: Photo, key: Key | None) -> bool:
         """Tell whether a photo is there, in a file of a size that it may have."""
@@ -106,19 +120,19 @@ class PhotoCopies:
     def _send_file(self, name: str) -> None:
         """Send a photo as it is stored in BACKUP_ROOT."""
         file = files.open_file(f"{PHOTOS}/{name}")
-        if file is None:
-            raise InvalidBackup(name)
-        with file:
-            self._send(name, file)
+        if file is not None:
+            with file:
+                self._send(name, file)
 
     def _send_photo(self, archive: Archive, photo: Photo, key: Key | None, name: str) -> None:
         with tempfile.SpooledTemporaryFile(IN_MEMORY) as spooled:
             file = cast(BinaryIO, spooled)
-            if key is not None:
-                write_encrypted(file, archive.read(photo), key)
-            else:
-                for block in archive.read(photo):
-                    file.write(block)
+            try:
+                write_stored(file, archive.read(photo), key)
+            except (InvalidBackup, NoSuchBackup, StorageFailed) as error:
+                logger.warning("a photo was not sent to %s: %s", self._location.name, error.code)
+                self.unsent[name] = photo.name
+                return
             self._send(name, file)
 
     def _send(self, name: str, file: BinaryIO) -> None:
@@ -145,6 +159,7 @@ class PhotoCopies:
                 raise not_what_was_sent(self._location)
         self._there.add(name)
         self._sizes[name] = None
+        self.unsent.pop(name, None)
 
     def _was_good(self, name: str) -> bool:
         """Tell whether one of the copies that were good before has a photo, as far as the backups here tell."""
@@ -166,7 +181,7 @@ class PhotoCopies:
         """
         if not self._is_listed or self._there <= self._needed:
             return
-        named = NamedPhotos()
+        named = NamedPhotos(self._there)
         try:
             for copy in map(parse, copies):
                 with locations.open_parts(self._location, copy.path) as file:

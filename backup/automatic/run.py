@@ -207,8 +207,7 @@ def _run(user: Any, reporter: Reporter, ensure_alone: Callable[[], object]) -> O
             outcome = _make(user, reporter)
             log(outcome.message.rstrip("."))
         with as_our_errors():
-            if outcome.has_mended:
-                _prove_again(reporter)
+            _prove_again(reporter, outcome.has_mended)
             _prove(outcome.backup, reporter)
             trouble = _copy(user) or _retain(ensure_alone)
     except Exception as error:
@@ -283,7 +282,7 @@ def _make(user: Any, reporter: Reporter) -> Outcome:
         noted: dict[str, Any] = {PHOTOS_READ: photos_read or moment.isoformat()} if metadata.photos else {}
         lacking = messages.lacking(keeping.lacking) or messages.beyond(keeping.beyond)
         is_good = newest is not None and status.is_good(newest) and facts.UNREADABLE not in newest.facts
-        if newest is not None and is_good and guard.compare(is_unchanged, newest.name, file):
+        if newest is not None and is_good and guard.compare(is_unchanged, newest.name, file, kept.LOCAL):
             same = kept.note(newest.name, **noted, **{status.UNCHANGED: moment.isoformat()})
             message = _("Nothing has changed since the newest backup.")
             return Outcome(False, same, message, lacking, keeping.mended > 0)
@@ -320,10 +319,12 @@ def _prove(newest: StoredBackup | None, reporter: Reporter) -> None:
         logger.warning("the proof could not be made or noted: %s", error.code)
 
 
-def _prove_again(reporter: Reporter) -> None:
-    """Prove the backups that failed before: the reason may have been a photo that is repaired now."""
+def _prove_again(reporter: Reporter, has_mended: bool) -> None:
+    """Prove the backups that failed before, if the reason may have been a photo that is repaired now: from the host's
+    own photos (`has_mended`), or from a location."""
     for backup in status.in_backup_root(kept.backups(BackupKind.AUTOMATIC)) if conf.prove != OFF else ():
-        if not _is_late() and facts.proofs_of(backup.facts).get(kept.LOCAL, {}).get("verdict") == "failed":
+        failed = facts.proofs_of(backup.facts).get(kept.LOCAL, {}).get("verdict") == "failed"
+        if failed and not _is_late() and (has_mended or services.mend_photos(backup.name)):
             with suppress(
                 NoSuchBackup, StorageFailed, Busy
             ):  # deleted meanwhile; else somebody can prove it later

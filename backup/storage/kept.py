@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 from django.core.files import File
 from django.utils.translation import gettext as _
 
-from ..archive import Archive, Metadata, with_photos
+from ..archive import Archive, Metadata, PhotoSource, with_photos
 from ..conf import conf
 from ..database.memo import site_id
 from ..exceptions import (
@@ -324,14 +324,15 @@ def find(name: str) -> StoredBackup:
     return _stored(_find(parse(name)), name_to_undo())
 
 
-def open_backup(name: str, place: str = "") -> BinaryIO:
+def open_backup(name: str, place: str = "", *, beside: PhotoSource | None = None) -> BinaryIO:
     """Open a backup for reading, with its photos; the caller closes it.
 
     Raises `NoSuchBackup`, `StorageFailed`; `InvalidBackup` if another backup has taken its place in a location.
 
     `place`: the location to fetch it from, or `local`; by default the first place that has it undamaged.
+    `beside`: where its photos are read from; by default, the same place.
     """
-    return with_photos(_opened(name, place), photos.source(place))
+    return with_photos(_opened(name, place), beside or photos.source(place))
 
 
 def _opened(name: str, place: str) -> BinaryIO:
@@ -584,7 +585,7 @@ def open_of_other_site(name: str) -> BinaryIO:
     file = files.open_file(kept_name.path, kept_name.site) if kept_name.site in files.other_sites() else None
     if file is None:
         raise no_longer_there()
-    return with_photos(file, photos.Photos(photos.Local(kept_name.site)))
+    return with_photos(file, photos.AnyKey(photos.Photos(photos.Local(kept_name.site))))
 
 
 def prune(keep: str) -> None:

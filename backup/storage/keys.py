@@ -124,10 +124,11 @@ def unlocked(
 ) -> Archive:
     """Open a backup. If it is encrypted, `key` or a key of the server opens it. Raises what `Archive` raises, and
     `StorageFailed`."""
-    return open_archive(source, edited=edited, lenient=lenient, keys=Keys(key, _known))
+    return open_archive(source, edited=edited, lenient=lenient, keys=Keys(key, known))
 
 
-def _known() -> list[Key]:
+def known() -> list[Key]:
+    """Return the keys that the server has, the current one first. Raises `StorageFailed`."""
     key = configured()
     return [*([key] if key else []), *(stored.key for stored in ring())]
 
@@ -135,14 +136,14 @@ def _known() -> list[Key]:
 def ids() -> set[str]:
     """Return the ids of the keys that the server has; none if the ring cannot be read."""
     try:
-        return {key.id for key in _known()}
+        return {key.id for key in known()}
     except (StorageFailed, EncryptionUnavailable):
         return set()
 
 
 def of_id(key_id: str) -> Key | None:
     """Return the key of this id; None for "". Raises `KeyNeeded` if the server does not have it, `StorageFailed`."""
-    for key in _known() if key_id else ():
+    for key in known() if key_id else ():
         if key.id == key_id:
             return key
     if not key_id:

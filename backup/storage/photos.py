@@ -21,7 +21,8 @@ from zipfile import BadZipFile
 from django.core.files import File
 from django.utils.translation import gettext as _
 
-from ..archive import Key, Photo, PhotoSource, photos_beside, with_photos
+from ..archive import Archive, Key, Photo, PhotoSource, photos_beside, with_photos
+from ..archive.encryption import check_available
 from ..archive.photos import (
     BLOCK,
     DAMAGE,
@@ -31,18 +32,20 @@ from ..archive.photos import (
     read_stored,
     stored_name,
     write_encrypted,
+    write_stored,
 )
 from ..conf import aware_now
 from ..exceptions import (
     BackupError,
     CannotList,
+    EncryptionUnavailable,
     NoSuchBackup,
     Slow,
     StorageFailed,
     Unreachable,
     WrongSettings,
 )
-from . import files, locations
+from . import files, keys, locations
 from .bounded import one_of
 from .facts import LOCAL
 from .files import PHOTOS
@@ -209,6 +212,47 @@ class Photos(ReadPhotos):
         return _is_young(f"{PHOTOS}/{stored_name(photo.sha256, key)}", YOUNG / 2)
 
 
+class AnyKey:
+    """The photos in a place, for reading. One that is not there as the backup has it, in clear or encrypted with a key,
+    may be there otherwise: a place may have its copies encrypted where others do not, and a copy of a backup may have
+    come from there without its photos."""
+
+    failures: Sequence[str] = ()
+
+    def __init__(self, photos: ReadPhotos) -> None:
+        self._photos = photos
+
+    @cached_property
+    def _others(self) -> Sequence[Key | None]:
+        with suppress(StorageFailed, EncryptionUnavailable):
+            check_available()
+            return [None, *keys.known()]
+        return [None]
+
+    def _stored_as(self, photo: Photo, key: Key | None) -> Iterator[Key | None]:
+        """Yield the keys with which a photo is stored there; None if it is in clear."""
+        if self._photos.has(photo, key):
+            yield key
+        for other in self._others:
+            if other != key and self._photos.has(photo, other):
+                yield other
+
+    def has(self, photo: Photo, key: Key | None) -> bool:
+        return any(True for _key in self._stored_as(photo, key))
+
+    def blocks(self, photo: Photo, key: Key | None) -> Iterator[bytes]:
+        yield from self._photos.blocks(photo, next(self._stored_as(photo, key), key))
+
+    def bring(self, photo: Photo, key: Key | None, folder: Path) -> None:
+        actual = next(self._stored_as(photo, key), key)
+        if actual == key:
+            self._photos.bring(photo, key, folder)
+            return
+        # Of one that is damaged there is a part: whoever reads that finds what is wrong with it.
+        with suppress(*DAMAGE), (folder / stored_name(photo.sha256, key)).open("wb") as copy:
+            write_stored(copy, self._photos.blocks(photo, actual), key)
+
+
 def is_whole(source: PhotoSource, photo: Photo, key: Key | None) -> bool:
     """Tell whether the stored file of a photo is undamaged. Raises `StorageFailed`, `EncryptionUnavailable`."""
     digest = hashlib.sha256()
@@ -240,7 +284,7 @@ class Anywhere:
             places += locations.locations()
         except WrongSettings as error:  # what is here can be read all the same
             self._note(error)
-        return {Photos(place): place for place in places}
+        return {AnyKey(Photos(place)): place for place in places}
 
     @cached_property
     def _sources(self) -> list[PhotoSource]:
@@ -269,12 +313,12 @@ class Anywhere:
                 if source.has(photo, key):
                     yield source
 
-    def _list_other_sites(self) -> list[ReadPhotos]:
+    def _list_other_sites(self) -> list[PhotoSource]:
         """Return what has the photos of the other sites in the next place, listed already, and add it to the sources.
         A site that cannot be listed is left out."""
         number = len(self._unlisted)
         place = self._unlisted.pop(next(iter(self._unlisted)))
-        listed = []
+        listed: list[PhotoSource] = []
         try:
             with one_of(number):
                 sites = place.other_sites()
@@ -293,7 +337,7 @@ class Anywhere:
                         raise StorageFailed(
                             text % {"name": place.name, "text": client.lists_too_much().message}
                         )
-                    listed.append(photos)
+                    listed.append(AnyKey(photos))
         except StorageFailed as error:
             self._note(error)
         self._sources += listed
@@ -352,6 +396,20 @@ def _copy_whole(blocks: Iterator[bytes], photo: Photo, copy: BinaryIO) -> None:
     copy.seek(0)
 
 
+def mend(archive: Archive) -> int:
+    """Store the photos of a backup in BACKUP_ROOT anew that are missing or damaged there, and whole in a location.
+    Returns how many. Raises `StorageFailed`."""
+    here, anywhere, mended = Photos(), Anywhere(), 0
+    for photo in archive.metadata.photos.values():
+        if archive.holds(photo) or is_whole(AnyKey(here), photo, archive.key):
+            continue
+        with tempfile.SpooledTemporaryFile(IN_MEMORY) as copy, suppress(*NOT_READ):
+            _copy_whole(anywhere.blocks(photo, archive.key), photo, cast(BinaryIO, copy))
+            here.add(photo, cast(BinaryIO, copy), archive.key)
+            mended += 1
+    return mended
+
+
 def completed(file: BinaryIO, user: Any) -> BinaryIO:
     """Return a file that somebody gives, joined with its photos: those beside it, or else those that are stored here,
     since it may be a copy of a kept backup. `user`: who gives it; None is the command line. Only superusers get photos
@@ -365,7 +423,7 @@ def source(place: str) -> PhotoSource:
     any. Raises `NoSuchLocation`."""
     if not place:
         return Anywhere()
-    return Photos(None if place == LOCAL else locations.location(place))
+    return AnyKey(Photos(None if place == LOCAL else locations.location(place)))
 
 
 def remove_unnamed(named: Collection[str], locked: Collection[str], *, place: Local | None = None) -> int:

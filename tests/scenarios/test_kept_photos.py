@@ -33,7 +33,7 @@ from backup.storage import photos as stored_photos
 from backup.storage.files import LAST
 from backup.storage.locations import Location, parts
 from backup.storage.locations.folder import Folder
-from tests.support.backups import rewritten, take
+from tests.support.backups import rewritten, spoiled, take
 from tests.support.http import script
 from tests.support.matrices import again
 from tests.support.photos import files, picture, put
@@ -940,6 +940,121 @@ def test_a_photo_that_is_damaged_here_comes_from_a_location(pictured, settings, 
     lose_media()
     list(map(flip, store().values()))
     assert restored(made.name).photos == 4
+    assert files() == pictured
+
+
+@pytest.fixture
+def sealed(pictured, settings, tmp_path):
+    """Backups that are in clear here, and encrypted in a location. Returns its folder."""
+    settings.BACKUP_LOCATIONS = f"nas={tmp_path / 'nas'}"
+    settings.BACKUP_PROVE = "off"
+    keys.add()
+    return tmp_path / "nas"
+
+
+@pytest.mark.parametrize("spoil", [flip, again(Path.unlink)])
+def test_a_photo_that_is_not_whole_here_comes_from_where_it_is_encrypted(sealed, pictured, admin, spoil):
+    made = automatic.run(now=True).backup
+    lose_media()
+    list(map(spoil, store().values()))
+    client = script(admin)
+    download = client.get(reverse("backup:kept", args=[made.name]), {"photos": "1"})
+    assert content_of(io.BytesIO(b"".join(download.streaming_content))) == pictured
+    preview = client.post(reverse("backup:restore"), {"kept": made.name}).json()
+    assert (preview["photos"]["added"], preview["photos"]["missing"]) == (4, 0)
+    assert restored(made.name).photos == 4
+    assert files() == pictured
+
+
+def test_a_photo_that_is_encrypted_here_comes_from_where_it_is_in_clear(pictured, settings, tmp_path):
+    settings.BACKUP_LOCATIONS = f"nas={tmp_path / 'nas'}"
+    automatic.run(now=True)
+    keys.add()
+    settings.BACKUP_ENCRYPT, settings.BACKUP_LOCATIONS = ["local"], ""
+    made = services.keep_backup()
+    assert made.encrypted
+    settings.BACKUP_LOCATIONS = f"nas={tmp_path / 'nas'}"
+    lose_media()
+    for path in store().values():
+        path.unlink()
+    assert restored(made.name).photos == 4
+    assert files() == pictured
+
+
+def test_a_new_location_gets_a_photo_that_another_one_has(sealed, settings, tmp_path):
+    automatic.run(now=True)
+    lose_media()
+    for path in store().values():
+        path.unlink()
+    settings.BACKUP_LOCATIONS += f",disk={tmp_path / 'disk'}"
+    copies.copy()
+    assert copied(tmp_path / "disk", "photos").keys() == copied(sealed, "photos").keys()
+    assert services.prove_kept(kept.backups()[0].name, place="disk").verdict is Verdict.PROVED
+    assert {seen.state for seen in elsewhere.seen().values()} == {elsewhere.State.OK}
+
+
+def test_a_photo_that_was_not_sent_is_a_failure_of_the_location(pictured, settings, tmp_path):
+    made = automatic.run(now=True).backup
+    lose_media()
+    flip(store()[hashlib.sha256(pictured[NAMES[0]]).hexdigest()])
+    settings.BACKUP_LOCATIONS = f"nas={tmp_path / 'nas'}"
+    for _visit in range(2):
+        copies.copy()
+        seen = elsewhere.seen()["nas"]
+        assert seen.state is elsewhere.State.FAILED
+        assert "1 photo cannot be copied to “nas”" in seen.message
+        assert NAMES[0] in seen.message
+    assert [*seen.copies] == [made.name], "the others are there"
+    assert len(copied(tmp_path / "nas", "photos")) == 2
+
+
+def test_photos_of_a_copy_are_sent_although_the_file_here_is_damaged(sealed):
+    made = automatic.run(now=True).backup
+    for path in copied(sealed, "photos").values():
+        path.unlink()
+    os.truncate(conf.root / f"site_{made.site}" / "kept" / made.name, 100)
+    copies.copy()
+    assert len(copied(sealed, "photos")) == 3
+    assert elsewhere.seen()["nas"].state is elsewhere.State.OK
+
+
+@pytest.mark.parametrize("name_of", ["the copy", again("the file here")])
+def test_the_whole_copy_in_its_place_is_proved(sealed, monkeypatch, name_of):
+    """As the message says. The photos stay those that are here."""
+    monkeypatch.setattr(stored_photos, "YOUNG", dt.timedelta(0))
+    made = automatic.run(now=True).backup
+    path = conf.root / f"site_{made.site}" / "kept" / made.name
+    path.write_bytes(spoiled(path.read_bytes()))
+    assert services.prove_kept(made.name, place="local").verdict is Verdict.FAILED
+    assert "“nas” has another copy of it" in status.status().message
+    ((name, copy),) = copied(sealed, "kept").items()
+    path.unlink()
+    (path.parent / (name if name_of == "the copy" else path.name)).write_bytes(copy.read_bytes())
+    proof = services.prove_kept(kept.backups()[0].name, place="local")
+    assert (proof.verdict, proof.reason, proof.photos) == (Verdict.PROVED, "", 4)
+    assert status.status().state is status.State.OK
+    automatic._remove_photos()
+    assert len(store()) == 3
+
+
+@pytest.mark.parametrize("by", ["a person", again("a run"), again("a person who puts the copy in its place")])
+def test_a_photo_that_failed_a_proof_is_mended_from_a_location(sealed, settings, pictured, by):
+    made = automatic.run(now=True).backup
+    lose_media()
+    list(map(flip, store().values()))
+    assert services.prove_kept(made.name, place="local").verdict is Verdict.FAILED
+    if by == "a run":
+        settings.BACKUP_PROVE = "local"
+        automatic.run(now=True)
+    else:
+        if by != "a person":
+            ((name, copy),) = copied(sealed, "kept").items()
+            path = conf.root / f"site_{made.site}" / "kept" / made.name
+            path.with_name(name).write_bytes(copy.read_bytes())
+            path.unlink()
+        assert services.prove_kept(kept.backups()[-1].name, place="local").verdict is Verdict.PROVED
+    assert kept.backups()[-1].proof["verdict"] == "proved"
+    assert restored(kept.backups()[-1].name).photos == 4
     assert files() == pictured
 
 

@@ -97,14 +97,18 @@ def test_where_a_backup_cannot_be_read_nothing_goes(undone):
     assert {*files()} == {A, B, OWN}
 
 
-def test_a_restore_does_not_wait_for_a_location(undone, settings, tmp_path, monkeypatch):
-    """What only lies there is looked at by an automatic backup, which may take its time."""
+@pytest.mark.parametrize("lies", ["only there", "damaged here"])
+def test_a_restore_does_not_wait_for_a_location(undone, settings, tmp_path, monkeypatch, lies):
+    """What is whole only there is looked at by an automatic backup, which may take its time."""
     settings.BACKUP_LOCATIONS = {"nas": str(tmp_path / "nas")}
     drop_copies()
     services.keep_backup(photos=False)
     copies.copy()
     (only_there,) = kept.backups()
-    kept._delete_here(kept.parse(only_there.name))
+    if lies == "only there":
+        kept._delete_here(kept.parse(only_there.name))
+    else:
+        stored.put(f"kept/{only_there.name}", ContentFile(b"PK damaged"))
     fetched, fetch = [], Location.fetch
     monkeypatch.setattr(Location, "fetch", lambda *args: (fetched.append(args[1]), fetch(*args))[1])
     file = take()

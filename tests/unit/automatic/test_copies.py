@@ -931,13 +931,15 @@ def test_a_key_that_went_lost_is_known_from_the_address_before(one, settings, at
     assert states() == {"nas": "failed"}
 
 
-def test_a_damaged_backup_stops_no_other(one, settings, at):
+@pytest.mark.parametrize("what", ["records", "all of it"])
+def test_a_damaged_backup_stops_no_other(one, settings, at, what):
     settings.BACKUP_LOCATIONS = ""
     night(at("2026-11-01 03:00"))
     with freeze_time(at("2026-11-01 12:00")):
         bad = services.keep_backup()
     night(at("2026-11-02 03:00"))
-    damage(conf.root / f"site_{site_id()}" / "kept" / bad.name, "core/child")
+    path = conf.root / f"site_{site_id()}" / "kept" / bad.name
+    damage(path, "core/child") if what == "records" else cut(path)
     keys.add()
     settings.BACKUP_LOCATIONS = f"nas={one['nas']}"
     night(at("2026-11-03 03:00"))
@@ -1759,6 +1761,18 @@ def test_a_file_that_is_damaged_here_is_not_taken_where_there_is_a_good_copy(pla
     damage(there(places["nas"])[0])
     away(places["usb"])
     assert download() == path.read_bytes(), "no place has a better one"
+
+
+def test_a_file_that_is_damaged_here_is_not_unchanged(places, at):
+    """Although a location has a good copy: a good one is made here."""
+    made = night(at("2026-11-01 03:00"))
+    damage(conf.root / f"site_{site_id()}" / "kept" / made.name)
+    with freeze_time(at("2026-11-02 03:00")):
+        outcome = run.run()
+        assert outcome.made
+        assert not run.run(now=True).made, "that one is good"
+    with kept.open_backup(outcome.backup.name, "local") as file:
+        restore(file, clear=True)
 
 
 @pytest.mark.parametrize("is_there", [True, False])

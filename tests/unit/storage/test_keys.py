@@ -167,7 +167,7 @@ def test_the_setting_comes_before_the_ring(root, settings):
     settings.BACKUP_KEY = f" {Key.make().text.lower()} "
     assert keys.current().key == Key.parse(settings.BACKUP_KEY)
     assert keys.current().is_noted
-    assert keys._known() == [Key.parse(settings.BACKUP_KEY), stored.key]
+    assert keys.known() == [Key.parse(settings.BACKUP_KEY), stored.key]
     with pytest.raises(EncryptionUnavailable):
         keys.add()
     settings.BACKUP_KEY = "hunter2"
