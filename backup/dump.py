@@ -297,7 +297,8 @@ class References:
             if (target := (table.label, column.name)) in self._keys:
                 self._arrive(target, batch[place])
         if wanted := self._generic.get(table.label):
-            self._arrive((table.label, ANY_KEY), wanted & {*map(str, batch[0])})
+            load = table.key.kind.load
+            self._arrive((table.label, ANY_KEY), wanted & {str(load(key)) for key in batch[0]})
         for place, name, column in self._places[table]:
             target = target_of(column)
             known, waiting = self._keys[target], self._waiting[target]
@@ -321,7 +322,7 @@ class References:
                         if type(value) is int:
                             self._miss(target_of(column), {value})
                             _add(self._dangling, table, key, name, column, value)
-        for type_place, place in table.generics if self._generic else ():
+        for type_place, place in needed_generics(table) if self._generic else ():
             name = table.columns[place].name
             for key, content_type, value in zip(batch[0], batch[type_place], batch[place], strict=True):
                 target = owner_of(content_type), ANY_KEY
@@ -361,6 +362,14 @@ def checked_references(table: Table) -> list[tuple[int, str, Column]]:
         for place, relation in enumerate(table.relations, len(table.columns))
     ]
     return [part for part in (*own, *related) if is_checked(part[2])]
+
+
+def needed_generics(table: Table) -> list[tuple[int, int]]:
+    """Return the generic references that a row cannot be without: those of tags, but not those of a log, whose entries
+    stay when what they tell of is deleted. See `Table.generics`."""
+    return [
+        (type_place, place) for type_place, place in table.generics if not table.columns[place].field.null
+    ]
 
 
 def target_of(column: Column) -> Target:

@@ -15,6 +15,7 @@ from django.utils.translation import gettext as _
 
 from . import babybuddy
 from .archive import Archive, GrowingArchive, Key
+from .archive.metadata import Metadata
 from .conf import aware_now, conf
 from .database import MAX_NAMED, Database, database_of, memo, reason_of, refuse_dangling
 from .dump import gc_paused
@@ -152,7 +153,7 @@ def restore(
             check_removed(plan, lost, most_removed)
             reporter.phase(Phase.FINISH)
             warnings = [*plan.warnings, *lost_in_words(lost)]
-            dangling_warnings, left_out = _check_dangling(database, options)
+            dangling_warnings, left_out = _check_dangling(database, options, archive.metadata)
             warnings += [*dangling_warnings, *safety_copy.warnings]
             if left_out:
                 warnings.append(left_out_in_words(left_out))
@@ -311,14 +312,19 @@ def plan_of(
     return plan if options.without_safety_copy else with_held(plan, into or database, tables)
 
 
-def _check_dangling(database: Database, options: RestoreOptions) -> tuple[list[str], Places]:
+def _check_dangling(
+    database: Database, options: RestoreOptions, metadata: Metadata
+) -> tuple[list[str], Places]:
     """Raise `RecordsRefused` if the restore created dangling references, or leave them out, if that was chosen.
 
     Returns warnings about references that were dangling before, and what was left out. An undo may restore dangling
     references; if the engine does not accept any, they are left out. Those of models that no backup holds may stay.
+    `metadata`: of the backup.
     """
-    scope = tables_here()
-    others = tables_outside(scope)
+    scope, others = tables_here(), tables_outside(tables_here())
+    if options.as_it_was:  # what the backup never held stays as it is
+        others = [*others, *(table for table in scope if table.label not in metadata.models)]
+        scope = [table for table in scope if table.label in metadata.models]
     tables = others if options.as_it_was and database.takes_dangling else [*scope, *others]
     may_stay = tables if database.takes_dangling or not options.mode.clears else others
     if not database.dangling(tables, limit=1):
@@ -331,7 +337,10 @@ def _check_dangling(database: Database, options: RestoreOptions) -> tuple[list[s
     if not database.takes_dangling if options.as_it_was else options.leave_out:
         left_out = database.leave_out_dangling(scope, [] if options.mode.clears else before)
     lines = database.dangling(tables, limit=len(before) + MAX_NAMED)
-    refuse_dangling([line for line in lines if line not in before])
+    new = [line for line in lines if line not in before]
+    if new and options.as_it_was:
+        new = [*new[: MAX_NAMED - 1], _("Delete these records first.")]
+    refuse_dangling(new, offer="" if options.as_it_was else "leave_out")
     if not lines:
         return [], left_out
     warning = _("Rows that were here before refer to something that is not there: %(rows)s")

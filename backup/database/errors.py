@@ -58,16 +58,16 @@ def refuse_records(lines: Sequence[str], offer: str = "") -> None:
         )
 
 
-def dangling_refusal(lines: Sequence[str]) -> RecordsRefused:
+def dangling_refusal(lines: Sequence[str], offer: str = "leave_out") -> RecordsRefused:
     """Return the error for dangling references. Each line names one."""
     message = _("These records refer to something that is not there, so nothing was changed:")
-    return RecordsRefused(message, lines[:MAX_NAMED], offer="leave_out")
+    return RecordsRefused(message, lines[:MAX_NAMED], offer=offer)
 
 
-def refuse_dangling(lines: Sequence[str]) -> None:
+def refuse_dangling(lines: Sequence[str], offer: str = "leave_out") -> None:
     """Raise the error for dangling references, unless there are none."""
     if lines:
-        raise dangling_refusal(lines)
+        raise dangling_refusal(lines, offer)
 
 
 def already_running(job: Job) -> Busy:

@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 
 from ..archive.metadata import Metadata
 from ..database import Database, dangling_refusal
-from ..dump import References, Target, checked_references
+from ..dump import References, Target, checked_references, needed_generics
 from ..kinds import INTEGER, NATURAL, TEXT, Plain
 from ..options import Place, Places, RestoreMode
 from ..scope import label_of
@@ -77,9 +77,16 @@ def references_of(
     # Records that are not restored are matched with rows here by `Others`.
     matched = (by_label.keys() & metadata.models.keys()) - {table.label for table in tables}
     but_labels = matched | {table.label for table in but}
+    # Nothing else checks generic references. The next row of an emptied table may get the number in one of them.
     generic: dict[str, set[str]] = {}
-    if is_of_another:
-        generic = _generic_keys(reader, [table for table in tables if table.generics], gone | but_labels)
+    is_empty = {table.label for table in emptied}
+    if is_of_another or is_empty:
+        but_labels_of_generics = (gone | but_labels) - is_empty
+        generic = _generic_keys(
+            reader, [table for table in tables if needed_generics(table)], but_labels_of_generics
+        )
+    if not is_of_another:
+        generic = {label: keys for label, keys in generic.items() if label in is_empty}
     return References(tables, here, referred_to - NATURAL.keys() - but_labels, generic)
 
 
@@ -89,7 +96,7 @@ def _generic_keys(reader: RecordReader, tables: Iterable[Table], but: Set[str]) 
     found: dict[str, set[str]] = {}
     for table in tables:
         for batch in reader.batches(table):
-            for type_place, place in table.generics:
+            for type_place, place in needed_generics(table):
                 for content_type, key in zip(batch[type_place], batch[place], strict=True):
                     label = owner_of(content_type)
                     if key is not None and label not in but and is_installed(label):

@@ -18,7 +18,7 @@ from django.utils.translation import gettext as _
 
 from .. import babybuddy
 from ..database import Database
-from ..dump import ANY_KEY, checked_references, target_of
+from ..dump import ANY_KEY, checked_references, needed_generics, target_of
 from ..kinds import INTEGER, NATURAL, Plain
 from ..options import RestoreMode
 from ..tables import Batch, Row, Table, in_order, owner_of, owner_of_keys
@@ -92,7 +92,7 @@ class Others:
                 self.left_out[table.label] = self._named[table.label] = 0
                 for batch in reader.batches(table):
                     kept = self._which(table, batch)
-                    complete = self._complete(table, batch, self._missing_checks(table), self._misses_any)
+                    complete = self._complete(table, batch)
                     self.left_out[table.label] += kept.count(False)
                     self._named[table.label] += complete.count(False)
                     gone.update(compress(batch[0], map(not_, kept)))
@@ -166,34 +166,26 @@ class Others:
 
     def _which(self, table: Table, batch: Batch) -> list[bool]:
         """Return for each record whether all that it needs is here."""
-        return self._complete(table, batch, self._checks(table), self._lacks_any)
+        kept = self._complete(table, batch)
+        return _kept(table, batch, kept, self._known_checks(table), table.generics, self._lacks_any)
 
-    def _complete(
-        self,
-        table: Table,
-        batch: Batch,
-        checks: Iterable[tuple[int, Check]],
-        lacks_any: Callable[[Plain, Plain], bool],
-    ) -> list[bool]:
-        """Return for each record whether all that it needs is here, as some checks tell."""
-        kept = [True] * len(batch[0])
-        for place, is_gone in checks:
-            if place < len(table.columns) and not table.columns[place].field.null:
-                kept = [is_kept and not is_gone(key) for is_kept, key in zip(kept, batch[place], strict=True)]
-        for type_place, place in table.generics:
-            for number, pair in enumerate(zip(batch[type_place], batch[place], strict=True)):
-                kept[number] = kept[number] and not lacks_any(*pair)
-        return kept
+    def _complete(self, table: Table, batch: Batch) -> list[bool]:
+        """Return for each record whether it needs nothing of what is missing altogether."""
+        kept, generics = [True] * len(batch[0]), needed_generics(table)
+        return _kept(table, batch, kept, self._missing_checks(table), generics, self._misses_any)
 
     def _checks(self, table: Table) -> list[tuple[int, Check]]:
         """Return (position in a row, what tells whether a value leads to nothing) of each column and relation that may
         hold such values."""
+        return [*self._missing_checks(table), *self._known_checks(table)]
+
+    def _known_checks(self, table: Table) -> list[tuple[int, Check]]:
+        """Return what `_checks` does, for records of the backup that are not restored, or left out."""
         columns = len(table.columns)
         relations = enumerate((relation.target.refers_to for relation in table.relations), columns)
-        references = [*table.references, *relations]
         known = self._here.keys() | self._gone.keys()
-        lacking = [(place, partial(self._lacks, label)) for place, label in references if label in known]
-        return [*self._missing_checks(table), *lacking]
+        references = [*table.references, *relations]
+        return [(place, partial(self._lacks, label)) for place, label in references if label in known]
 
     def _missing_checks(self, table: Table) -> list[tuple[int, Check]]:
         """Return what `_checks` does, for what is missing altogether."""
@@ -237,8 +229,6 @@ class Others:
     def _lacks_any(self, content_type: Plain, key: Plain) -> bool:
         """Tell whether a generic reference leads to a record that is not here. `key`: perhaps as a text."""
         label = owner_of(content_type)
-        if self._misses_any(content_type, key):
-            return True
         if label not in self._here and label not in self._gone:
             return False
         if label not in self._texts:
@@ -250,6 +240,25 @@ class Others:
         if label in self._here:
             return key is not None and key not in self._here[label]
         return key in self._gone.get(label, ())
+
+
+def _kept(
+    table: Table,
+    batch: Batch,
+    kept: list[bool],
+    checks: Iterable[tuple[int, Check]],
+    generics: Iterable[tuple[int, int]],
+    lacks_any: Callable[[Plain, Plain], bool],
+) -> list[bool]:
+    """Return which of the records in `kept` have all that they need, as some checks tell. `lacks_any`: checks a generic
+    reference."""
+    for place, is_gone in checks:
+        if place < len(table.columns) and not table.columns[place].field.null:
+            kept = [is_kept and not is_gone(key) for is_kept, key in zip(kept, batch[place], strict=True)]
+    for type_place, place in generics:
+        pairs = zip(batch[type_place], batch[place], strict=True)
+        kept = [is_kept and not lacks_any(*pair) for is_kept, pair in zip(kept, pairs, strict=True)]
+    return kept
 
 
 def _own_values(table: Table, row: Row, current: Row, places: Iterable[int]) -> dict[int, Plain]:

@@ -690,7 +690,6 @@ KILLED = """
     from contextlib import contextmanager, nullcontext
     from pathlib import Path
     from backup import rescue, services
-from backup.automatic import run as automatic
     from backup.database import Database
     from backup.upgrade import process
     from tests.scenarios.test_damage import ALL_THE_SAME

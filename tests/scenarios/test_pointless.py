@@ -588,3 +588,33 @@ def test_tags_of_another_site_do_not_become_those_of_other_entries(family, setti
         assert not core.Note.objects.get(pk=note.pk).tags.filter(name="theirs")
         services.undo_restore()
         assert not differences(before, snapshot())
+
+
+def test_tags_of_what_is_cleared_and_not_in_the_file_go_to_nobody(family, settings):
+    """The next note would get them, with the number."""
+    note = core.Note.objects.create(child=family.children[0], note="tagged", time=timezone.now())
+    note.tags.add("theirs")
+    settings.BACKUP_EXCLUDE = ["core.note"]
+    file = take()
+    settings.BACKUP_EXCLUDE = []
+    before = snapshot()
+    for source in (file, of_another_site(file)):
+        with pytest.raises(RecordsRefused, match=f"core.note {note.pk}") as caught:
+            services.restore_backup(source, RestoreOptions(RestoreMode.CLEAR))
+        assert caught.value.offer == "leave_out"
+        assert not differences(before, snapshot())
+        services.restore_backup(source, RestoreOptions(RestoreMode.CLEAR, leave_out=True))
+        assert not core.Tagged.objects.filter(content_type__model="note").exists()
+        services.undo_restore()
+        assert not differences(before, snapshot())
+
+
+def test_a_log_of_what_is_gone_comes_back_anywhere(family):
+    """The admin's log tells of rows that were deleted since."""
+    kind = ContentType.objects.get_for_model(core.Note)
+    LogEntry.objects.create(user=family.admin, content_type=kind, object_id="77", object_repr="x", action_flag=3)
+    file, before = of_another_site(take()), snapshot()
+    for mode in RestoreMode:
+        assert services.inspect_backup(file, RestoreOptions(mode)).refusal is None
+        services.restore_backup(file, RestoreOptions(mode))
+        assert not differences(before, snapshot())

@@ -382,3 +382,22 @@ def test_an_undo_leaves_what_its_backup_never_held(small_site, settings, exclude
     settings.BACKUP_EXCLUDE = ["authtoken"] if excluded_since else []
     services.undo_restore()
     assert not differences(before, snapshot())
+
+
+def test_an_undo_leaves_nothing_that_would_refer_to_whom_it_removes(small_site, settings):
+    """What its backup never held stays, so that who came with the restore can have got a token since."""
+    settings.BACKUP_EXCLUDE = ["authtoken"]
+    User.objects.create_user("newbie")
+    file = take()
+    User.objects.get(username="newbie").delete()
+    restore(file, clear=True)
+    settings.BACKUP_EXCLUDE = []
+    token = Token.objects.create(user=User.objects.get(username="newbie"))
+    before = snapshot()
+    with pytest.raises(RecordsRefused, match="Delete these records first") as caught:
+        services.undo_restore()
+    assert "authtoken.token" in str(caught.value)
+    assert not differences(before, snapshot())
+    token.delete()
+    services.undo_restore()
+    assert not User.objects.filter(username="newbie")
