@@ -207,8 +207,7 @@ def _run(user: Any, reporter: Reporter, ensure_alone: Callable[[], object]) -> O
             outcome = _make(user, reporter)
             log(outcome.message.rstrip("."))
         with as_our_errors():
-            _prove_again(reporter, outcome.has_mended)
-            _prove(outcome.backup, reporter)
+            _prove(outcome.backup, reporter, outcome.has_mended)
             trouble = _copy(user) or _retain(ensure_alone)
     except Exception as error:
         _conclude(error.message if isinstance(error, BackupError) else type(error).__name__)
@@ -293,12 +292,13 @@ def _make(user: Any, reporter: Reporter) -> Outcome:
     return Outcome(True, made, message, lacking, keeping.mended > 0)
 
 
-def _prove(newest: StoredBackup | None, reporter: Reporter) -> None:
-    """Prove the newest backup, unless it was proved before, and the older one whose turn it is. The verdicts are noted
-    beside the files."""
+def _prove(newest: StoredBackup | None, reporter: Reporter, has_mended: bool) -> None:
+    """Prove those that failed before, if that may have changed, the newest backup, unless it was proved before, and the
+    older one whose turn it is. The verdicts are noted beside the files. `has_mended`: see `_prove_again`."""
     try:
         if conf.prove == OFF:
             return
+        _prove_again(reporter, has_mended)
         if newest is not None and newest.is_local and not newest.proof:
             known = _photos_read_lately(status.in_backup_root(kept.backups(BackupKind.AUTOMATIC)))
             services.prove_kept(newest.name, place=kept.LOCAL, reporter=reporter, photos_known=known)
@@ -322,7 +322,7 @@ def _prove(newest: StoredBackup | None, reporter: Reporter) -> None:
 def _prove_again(reporter: Reporter, has_mended: bool) -> None:
     """Prove the backups that failed before, if the reason may have been a photo that is repaired now: from the host's
     own photos (`has_mended`), or from a location."""
-    for backup in status.in_backup_root(kept.backups(BackupKind.AUTOMATIC)) if conf.prove != OFF else ():
+    for backup in status.in_backup_root(kept.backups(BackupKind.AUTOMATIC)):
         failed = facts.proofs_of(backup.facts).get(kept.LOCAL, {}).get("verdict") == "failed"
         if failed and not _is_late() and (has_mended or services.mend_photos(backup.name)):
             with suppress(

@@ -195,6 +195,8 @@ def _change_deletions(changed: Callable[[Set[str]], Set[str]], **changes: Any) -
 
     Raises `StorageFailed`, `WrongSettings`.
     """
+    if not any(_noted()):
+        return []
     with files.noting():
         known, former = _noted()
         before = [entry.deleted for entry in known.values()] + [_deleted(entry) for entry in former]

@@ -329,7 +329,7 @@ def test_what_is_well_again_between_two_runs_is_pinged(
         services.prove_kept(made.name)
         path.write_bytes(good)
         with monkeypatch.context() as patch:
-            patch.setattr(run, "_prove_again", lambda reporter: None)
+            patch.setattr(run, "_prove_again", lambda *args: None)
             run.run(now=True)
     run.copy_again()
     assert [path for _, path, _ in web.asked] == ["/ping/start", "/ping/fail"], "nothing has changed"
