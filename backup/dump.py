@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
+from functools import partial
 from itertools import chain
 from typing import BinaryIO, Protocol
 
@@ -77,9 +78,15 @@ def counts_to_report(reader: Database, tables: Iterable[Table]) -> dict[str, int
     They may be readable all the same: SQLite counts by an index, and that may be damaged.
     """
     counts: dict[str, int] = {}
+    # In a transaction, a server would answer nothing from an error on.
+    alone = (
+        partial(transaction.atomic, reader.connection.alias)
+        if reader.connection.in_atomic_block
+        else nullcontext
+    )
     for table in tables:
         try:
-            with transaction.atomic(reader.connection.alias):  # or a server would answer nothing from then on
+            with alone():
                 counts[table.label] = reader.count(table)
         except DatabaseError as error:
             if not reader.is_damage(error):
@@ -285,8 +292,10 @@ class References:
             self._columns[target_of(column)] = Column.of(column.field.target_field)  # type: ignore[attr-defined]
         self._generic = generic or {}
         self._keys |= {(label, ANY_KEY): set() for label in self._generic}
-        #: The dangling references, and the values that lead to nothing.
-        self._dangling, self.missing = Places(), dict[Target, set[Plain]]()
+        #: The dangling references.
+        self._dangling = Places()
+        #: The values that lead to nothing. None: they are not collected, since there may be as many as rows.
+        self.missing: dict[Target, set[Plain]] | None = None
         #: Keys that were referred to before they were seen, since the table refers to itself or to a later one -> the
         #: rows that refer to them. These are dangling if the key is never seen.
         self._waiting: dict[Target, dict[Plain, Places]] = {target: {} for target in self._keys}
@@ -350,7 +359,7 @@ class References:
                 del arrived[value]
 
     def _miss(self, target: Target, values: Set[Plain]) -> None:
-        if values:
+        if values and self.missing is not None:
             self.missing.setdefault(target, set()).update(values)
 
 

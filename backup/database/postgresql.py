@@ -466,7 +466,9 @@ class PostgreSQL(Database):
         names = [
             self.connection.ops.quote_name(name) for table in scope for name, _columns in table.db_tables
         ]
-        with transaction.atomic(self.connection.alias):  # which has the isolation level of a restore
+        alias = self.connection.alias
+        with transaction.atomic(alias):  # which has the isolation level of a restore
+            transaction.set_rollback(True, alias)  # nothing is written
             if self._may_check_as_a_set() and not self._must_check_each_row(names):
                 return None
             return self._held(tables, names)

@@ -109,10 +109,12 @@ def missing_in(reader: RecordReader, tables: Sequence[Table], references: Refere
 
     It takes a pass of its own, since a record that is left out must not touch the row here that has its key.
     """
+    references.missing = {}
     for table in tables:
         for batch in reader.batches(table):
             references.see(table, batch)
-    return Missing(references.missing, references.dangling())
+    places = references.dangling()
+    return Missing(references.missing, places)
 
 
 def with_dangling(plan: Plan, database: Database, references: References | None, missing: Missing) -> Plan:

@@ -612,7 +612,9 @@ def test_tags_of_what_is_cleared_and_not_in_the_file_go_to_nobody(family, settin
 def test_a_log_of_what_is_gone_comes_back_anywhere(family):
     """The admin's log tells of rows that were deleted since."""
     kind = ContentType.objects.get_for_model(core.Note)
-    LogEntry.objects.create(user=family.admin, content_type=kind, object_id="77", object_repr="x", action_flag=3)
+    LogEntry.objects.create(
+        user=family.admin, content_type=kind, object_id="77", object_repr="x", action_flag=3
+    )
     file, before = of_another_site(take()), snapshot()
     for mode in RestoreMode:
         assert services.inspect_backup(file, RestoreOptions(mode)).refusal is None
