@@ -79,7 +79,7 @@ def build(
     # If BACKUP_EXCLUDE named models then, an earlier state of this site says nothing of them.
     chosen = [table for table in chosen if table not in untouched]
     # What an undo leaves refers to rows whose keys come back.
-    staying = [] if options.undoes else [table for table in tables if table not in chosen]
+    staying = [] if options.undoes else [t for t in tables if t not in chosen and t not in untouched]
     if metadata.instance not in ("", site) and not options.as_it_was:
         members.append(
             _(

@@ -401,3 +401,19 @@ def test_an_undo_leaves_nothing_that_would_refer_to_whom_it_removes(small_site, 
     token.delete()
     services.undo_restore()
     assert not User.objects.filter(username="newbie")
+
+
+def test_an_earlier_state_has_its_own_numbers_whatever_it_never_held(small_site, settings):
+    """Somebody was removed and has come back since, with another number."""
+    settings.BACKUP_EXCLUDE = ["authtoken"]
+    file = take()
+    ann = User.objects.create_user("ann")
+    before = snapshot()
+    copy = restore(file, clear=True).safety_copy
+    User.objects.create_user("ben")
+    User.objects.create_user("ann")
+    restore(file, clear=False)
+    settings.BACKUP_EXCLUDE = []
+    services.undo_restore(safety_copy=copy)
+    assert User.objects.get(username="ann").pk == ann.pk
+    assert not differences(before, snapshot())

@@ -1034,10 +1034,10 @@ def test_sftp_append_only(ssh_server, sftp_at, trouble, tmp_path):
     assert hidden.stat().st_size == 0
 
 
-@pytest.mark.parametrize("protocol", ["sftp", "webdav"])
-def test_processes_that_begin_to_send_at_once(remote, protocol):
-    """Each tests with a file of the same name whether files can be renamed there."""
-    there = remote(protocol)
+def test_processes_that_begin_to_send_at_once(remote):
+    """Each tests with a file of the same name whether files can be renamed there. (The WebDAV server of the tests fails
+    if a folder is listed while one of its files is renamed.)"""
+    there = remote("sftp")
     places = [location(there.place.name) for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
         sent = [
