@@ -43,7 +43,9 @@ def test_a_backup_names_it_and_has_all_else_by_choice(missing):
         assert "core.note" not in records
     else:
         assert {str(user["fields"]["groups"]) for user in records["auth.user"]} == {"[]"}
-    services.restore_backup(take(leave_out=True), RestoreOptions(RestoreMode.CLEAR, without_safety_copy=True))
+    # The tags of notes would go to the next ones.
+    options = RestoreOptions(RestoreMode.CLEAR, without_safety_copy=True, leave_out=name == "core_note")
+    services.restore_backup(take(leave_out=True), options)
 
 
 @pytest.mark.parametrize("clear", [True, False])
