@@ -79,14 +79,14 @@ def counts_to_report(reader: Database, tables: Iterable[Table]) -> dict[str, int
     """
     counts: dict[str, int] = {}
     # In a transaction, a server would answer nothing from an error on.
-    alone = (
+    savepoint = (
         partial(transaction.atomic, reader.connection.alias)
         if reader.connection.in_atomic_block
         else nullcontext
     )
     for table in tables:
         try:
-            with alone():
+            with savepoint():
                 counts[table.label] = reader.count(table)
         except DatabaseError as error:
             if not reader.is_damage(error):

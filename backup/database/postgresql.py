@@ -468,7 +468,7 @@ class PostgreSQL(Database):
         ]
         alias = self.connection.alias
         with transaction.atomic(alias):  # which has the isolation level of a restore
-            transaction.set_rollback(True, alias)  # nothing is written
+            transaction.set_rollback(True, alias)  # nothing is written, so there is nothing to commit
             if self._may_check_as_a_set() and not self._must_check_each_row(names):
                 return None
             return self._held(tables, names)

@@ -6,7 +6,7 @@ backup, and takes different texts for the same.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
 from django.utils.translation import gettext as _
@@ -77,29 +77,29 @@ def references_of(
     # Records that are not restored are matched with rows here by `Others`.
     matched = (by_label.keys() & metadata.models.keys()) - {table.label for table in tables}
     but_labels = matched | {table.label for table in but}
-    # Nothing else checks generic references. The next row of an emptied table may get the number in one of them.
-    generic: dict[str, set[str]] = {}
     is_empty = {table.label for table in emptied}
-    if is_of_another or is_empty:
-        but_labels_of_generics = (gone | but_labels) - is_empty
-        generic = _generic_keys(
-            reader, [table for table in tables if needed_generics(table)], but_labels_of_generics
-        )
-    if not is_of_another:
-        generic = {label: keys for label, keys in generic.items() if label in is_empty}
+
+    def may_be_another(label: str) -> bool:
+        # Nothing else checks generic references. The next row of an emptied table may get the number in one of them.
+        return label in is_empty or (is_of_another and label not in gone | but_labels)
+
+    with_generics = [table for table in tables if needed_generics(table)] if is_of_another or is_empty else []
+    generic = _generic_keys(reader, with_generics, may_be_another)
     return References(tables, here, referred_to - NATURAL.keys() - but_labels, generic)
 
 
-def _generic_keys(reader: RecordReader, tables: Iterable[Table], but: Set[str]) -> dict[str, set[str]]:
-    """Return label of a model -> the keys, as texts, to which generic references of some tables lead. `but`: labels of
-    models to which they are not checked."""
+def _generic_keys(
+    reader: RecordReader, tables: Iterable[Table], is_checked: Callable[[str], bool]
+) -> dict[str, set[str]]:
+    """Return label of a model -> the keys, as texts, to which generic references of tables lead. `is_checked`: tells
+    whether references to a model are checked."""
     found: dict[str, set[str]] = {}
     for table in tables:
         for batch in reader.batches(table):
             for type_place, place in needed_generics(table):
                 for content_type, key in zip(batch[type_place], batch[place], strict=True):
                     label = owner_of(content_type)
-                    if key is not None and label not in but and is_installed(label):
+                    if key is not None and is_checked(label) and is_installed(label):
                         found.setdefault(label, set()).add(str(key))
     return found
 
