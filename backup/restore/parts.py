@@ -19,6 +19,7 @@ from django.utils.translation import gettext as _
 from .. import babybuddy
 from ..database import Database
 from ..dump import ANY_KEY, checked_references, needed_generics, target_of
+from ..exceptions import InvalidBackup
 from ..kinds import INTEGER, NATURAL, Plain
 from ..options import RestoreMode
 from ..tables import Batch, Row, Table, in_order, owner_of, owner_of_keys
@@ -27,6 +28,10 @@ from .dangling import Missing
 from .identity import MatchedRows, Resolver
 from .key_map import KeyMap
 from .records import RecordReader
+
+#: How often the records are read to find all that need records which are left out. Real ones need a few passes; a small
+#: crafted file could ask for thousands.
+MOST_PASSES = 50
 
 #: Tells whether a value leads to nothing.
 Check = Callable[[Plain], bool]
@@ -85,7 +90,11 @@ class Others:
         if any(table.generics for table in restored):
             referred_to |= {table.label for table in restored}
         concerned = [table for table in restored if self.concerns(table)]
+        passes = 0
         while concerned:  # what needs a record that is left out may come before it
+            passes += 1
+            if passes > MOST_PASSES:
+                raise _too_long_chain(concerned)
             before = {label: len(keys) for label, keys in self._gone.items()}
             for table in concerned:
                 gone: set[Plain] = set()
@@ -259,6 +268,14 @@ def _kept(
         pairs = zip(batch[type_place], batch[place], strict=True)
         kept = [is_kept and not lacks_any(*pair) for is_kept, pair in zip(kept, pairs, strict=True)]
     return kept
+
+
+def _too_long_chain(tables: Iterable[Table]) -> InvalidBackup:
+    text = _(
+        "Records of these models need one another in chains that are too long to tell what to leave out: %(models)s. "
+        "Remove those chains from the file, and restore it as an edited one."
+    )
+    return InvalidBackup(text % {"models": ", ".join(sorted(table.label for table in tables))})
 
 
 def _own_values(table: Table, row: Row, current: Row, places: Iterable[int]) -> dict[int, Plain]:

@@ -364,6 +364,20 @@ def test_tags_of_lost_entries_do_not_become_those_of_the_next(tagged, how):
         assert f"T{note.pk}" in note.tags.names() or texts.get(note.pk) != note.note
 
 
+def test_a_long_chain_of_lost_entries_is_refused(family):
+    """To follow it takes reading the file once for each link, of which a small file may have any number."""
+    of_marks = ContentType.objects.get_for_model(core.Tagged)
+    tag = core.Tag.objects.create(name="x", slug="x")
+    core.Tagged.objects.all().delete()
+    core.Tagged.objects.bulk_create(
+        core.Tagged(pk=pk, tag=tag, content_type=of_marks, object_id=pk + 1) for pk in range(1, 3001)
+    )
+    file = elsewhere(take())
+    core.Tagged.objects.all().delete()
+    with pytest.raises(InvalidBackup, match=r"core\.tagged"):
+        services.inspect_backup(file, LEFT_OUT[RestoreMode.OVERWRITE])
+
+
 def moved_to_the_end(file, name):
     """The file without its end, and so without this member, which no list names."""
     members = unpacked(file)
