@@ -95,7 +95,7 @@ class PhotoCopies:
         for photo in archive.metadata.photos.values():
             name = stored_name(photo.sha256, key)
             self._needed.add(name)
-            if self._is_there(name, photo, key) and not anew:
+            if self._is_there(photo, key) and not anew:
                 continue
             # A file that is damaged here must not replace a good one there, nor pass for a photo.
             if name in self._here and is_whole(self._stored, photo, key):
@@ -103,8 +103,9 @@ class PhotoCopies:
             else:
                 self._send_photo(archive, photo, key, name)
 
-    def _is_there(self, name: str, photo: Photo, key: Key | None) -> bool:
+    def _is_there(self, photo: Photo, key: Key | None) -> bool:
         """Tell whether a photo is there, in a file of a size that it may have."""
+        name = stored_name(photo.sha256, key)
         size = self._sizes.get(name)
         return name in self._there and (size is None or may_hold(size, photo, key))
 
@@ -181,7 +182,7 @@ class PhotoCopies:
         """
         if not self._is_listed or self._there <= self._needed:
             return
-        named = NamedPhotos(self._there)
+        named = NamedPhotos(self._is_there)
         try:
             for copy in map(parse, copies):
                 with locations.open_parts(self._location, copy.path) as file:

@@ -2,6 +2,8 @@
 
 A file there is named by the photo's checksum (`archive.photos.stored_name`), so a file with a name always has the same
 content. A place is this site's folder, or a location, or for reading the folder of another site in one of these.
+
+Longer than most modules, since all that stands between a photo and its place is here.
 """
 
 from __future__ import annotations
@@ -213,9 +215,9 @@ class Photos(ReadPhotos):
 
 
 class AnyKey:
-    """The photos in a place, for reading. One that is not there as the backup has it, in clear or encrypted with a key,
-    may be there otherwise: a place may have its copies encrypted where others do not, and a copy of a backup may have
-    come from there without its photos."""
+    """The photos in a place, for reading. One that is not whole there as the backup has it, in clear or encrypted with a
+    key, is read as another backup has it: in clear where this one is encrypted, say, or the other way round. For a
+    place may have its copies encrypted where others do not, and a copy of a backup may have come without its photos."""
 
     failures: Sequence[str] = ()
 
@@ -230,7 +232,7 @@ class AnyKey:
         return [None]
 
     def _stored_as(self, photo: Photo, key: Key | None) -> Iterator[Key | None]:
-        """Yield the keys with which a photo is stored there; None if it is in clear."""
+        """Yield the keys with which a photo is stored there, that of the backup first; None if it is in clear."""
         if self._photos.has(photo, key):
             yield key
         for other in self._others:
@@ -241,16 +243,25 @@ class AnyKey:
         return any(True for _key in self._stored_as(photo, key))
 
     def blocks(self, photo: Photo, key: Key | None) -> Iterator[bytes]:
-        yield from self._photos.blocks(photo, next(self._stored_as(photo, key), key))
+        *others, last = [*self._stored_as(photo, key)] or [key]
+        for other in others:
+            try:
+                yield from _whole(self._photos.blocks(photo, other), photo)
+                return
+            except DOWN:
+                raise
+            except NOT_READ:
+                continue
+        yield from self._photos.blocks(photo, last)  # whoever reads it finds what is wrong with it
 
     def bring(self, photo: Photo, key: Key | None, folder: Path) -> None:
-        actual = next(self._stored_as(photo, key), key)
-        if actual == key:
+        stored = [*self._stored_as(photo, key)] or [key]
+        if stored == [key] or (key in stored and is_whole(self._photos, photo, key)):
             self._photos.bring(photo, key, folder)
             return
         # Of one that is damaged there is a part: whoever reads that finds what is wrong with it.
         with suppress(*DAMAGE), (folder / stored_name(photo.sha256, key)).open("wb") as copy:
-            write_stored(copy, self._photos.blocks(photo, actual), key)
+            write_stored(copy, self.blocks(photo, key), key)
 
 
 def is_whole(source: PhotoSource, photo: Photo, key: Key | None) -> bool:
@@ -359,16 +370,13 @@ class Anywhere:
     def blocks(self, photo: Photo, key: Key | None) -> Iterator[bytes]:
         error: Exception = FileNotFoundError(photo.name)
         for source in self._sources_of(photo, key):
-            with tempfile.SpooledTemporaryFile(IN_MEMORY) as copy:
-                try:
-                    _copy_whole(source.blocks(photo, key), photo, cast(BinaryIO, copy))
-                except NOT_READ as failure:
-                    if isinstance(failure, DOWN):
-                        self._drop(source, failure)
-                    error = failure
-                    continue
-                yield from iter(lambda: copy.read(BLOCK), b"")
+            try:
+                yield from _whole(source.blocks(photo, key), photo)
                 return
+            except NOT_READ as failure:
+                if isinstance(failure, DOWN):
+                    self._drop(source, failure)
+                error = failure
         raise error
 
     def bring(self, photo: Photo, key: Key | None, folder: Path) -> None:
@@ -381,6 +389,13 @@ class Anywhere:
         if first is None:
             raise FileNotFoundError(photo.name)
         first.bring(photo, key, folder)  # whoever reads it finds what is wrong with it
+
+
+def _whole(blocks: Iterator[bytes], photo: Photo) -> Iterator[bytes]:
+    """Yield a photo that was read as a whole before. Raises `BadZipFile` if it is not whole."""
+    with tempfile.SpooledTemporaryFile(IN_MEMORY) as copy:
+        _copy_whole(blocks, photo, cast(BinaryIO, copy))
+        yield from iter(lambda: copy.read(BLOCK), b"")
 
 
 def _copy_whole(blocks: Iterator[bytes], photo: Photo, copy: BinaryIO) -> None:

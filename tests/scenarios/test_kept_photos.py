@@ -837,6 +837,26 @@ def test_what_is_encrypted_with_a_key_that_is_not_here_stays(pictured, settings,
 # --- Lists --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("spoil", ["cut off", "flipped"])
+def test_a_photo_whose_file_is_damaged_comes_from_the_one_beside(pictured, settings, monkeypatch, spoil):
+    """It is there in clear, too, from another backup."""
+    monkeypatch.setattr(stored_photos, "YOUNG", dt.timedelta(0))
+    clear = services.keep_backup().name
+    keys.add()
+    settings.BACKUP_ENCRYPT = ["local"]
+    made = services.keep_backup().name
+    lose_media()
+    kept.delete(clear)
+    for name, path in store().items():
+        if name.endswith(".zip"):
+            os.truncate(path, 40) if spoil == "cut off" else flip(path)
+    if spoil == "cut off":  # else it passes for a whole one
+        automatic._remove_photos()
+    assert services.prove_kept(made).verdict is Verdict.PROVED
+    assert restored(made).photos == 4
+    assert files() == pictured
+
+
 def test_lists_and_status_count_photos(pictured, admin, browser, proving):
     made = automatic.run(now=True).backup
     entry = script(admin).get(reverse("backup:index")).json()["backups"][0]
@@ -1142,6 +1162,22 @@ def test_photos_go_from_a_location_with_the_last_copy_that_names_them(place, set
     assert len(copied(folder, "kept")) == 1
     assert len(copied(folder, "photos")) == 2
     assert len(store()) == 3  # a day old only tomorrow
+
+
+def test_a_photo_in_clear_stays_in_a_location_where_the_encrypted_one_is_cut_off(sealed):
+    """The backup that names it is only there."""
+    first = automatic.run(now=True).backup
+    before = copied(sealed, "photos").keys()
+    core.Note.objects.filter(image=NAMES[2]).update(image="")
+    automatic.run(now=True)
+    kept.delete_here(first)
+    digest = hashlib.sha256(picture(3)).hexdigest()
+    (sealed / f"site_{first.site}" / "photos" / digest).write_bytes(picture(3))
+    for path in copied(sealed, "photos").values():
+        if path.suffix:
+            os.truncate(path, 40)
+    automatic.run(now=True)
+    assert copied(sealed, "photos").keys() == {*before, digest}
 
 
 def test_photos_stay_in_a_location_while_a_copy_there_cannot_be_read(place, monkeypatch):
