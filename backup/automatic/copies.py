@@ -167,7 +167,7 @@ class _Visit:
         self._unsent: list[StoredBackup] = []
         #: The names of photos that cannot be sent, and of backups whose photos are not known.
         self._unsent_photos: list[str] = []
-        self._unseen: list[str] = []
+        self._unknown: list[str] = []
         self._may_have_shrunk = False  #: since the newest copy there, so that none is removed
         self._there: set[str] = set()  #: the names of all files there, as far as it can be listed
         self._denied: list[str] = []  #: those of them that cannot be replaced
@@ -217,7 +217,7 @@ class _Visit:
                 if backup.identity not in {name.identity for name in map(parse, self._copies)}:
                     self._unsent.append(backup)  # else a proof says what is wrong with the copy
         self._unsent += [b for b in self._work.damaged if b.identity not in _identities(self._copies)]
-        self._unsent_photos, self._unseen = [*photos.unsent.values()], photos.unseen
+        self._unsent_photos, self._unknown = [*photos.unsent.values()], photos.unknown
         self.deleted = self._delete_deleted(location)  # after this, none is sent any more
         self._denied += dict.fromkeys(photos.denied)
         if self._notes is not None:
@@ -553,12 +553,12 @@ class _Visit:
             self._limits["cannot_replace"] = messages.not_replaced(self.seen.name, self._denied)
         if self._gone:
             state, message = State.FAILED, messages.gone(self.seen.name, self._gone, self._copies)
-        elif self._unsent or self._unsent_photos or self._unseen:
+        elif self._unsent or self._unsent_photos or self._unknown:
             others = elsewhere.seen().values()
             reasons = (
                 messages.unsent(self.seen.name, self._unsent, others),
                 messages.unsent_photos(self.seen.name, self._unsent_photos),
-                messages.unseen_photos(self.seen.name, self._unseen),
+                messages.unknown_photos(self.seen.name, self._unknown),
             )
             state, message = State.FAILED, " ".join(filter(None, reasons))
         elif self._limits:

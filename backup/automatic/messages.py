@@ -267,13 +267,15 @@ def unsent_photos(name: str, photos: Sequence[str]) -> str:
     ) % {"n": names.grouped(len(photos)), "name": name, "photo": shown(photos[0])}
 
 
-def unseen_photos(name: str, backups: Sequence[str]) -> str:
+def unknown_photos(name: str, backups: Sequence[str]) -> str:
     """Return that nobody can tell which photos of damaged backups a location of this name lacks; "" for none."""
     if not backups:
         return ""
     return ngettext(
-        "%(n)s backup is damaged, so that its photos cannot be copied to “%(name)s”: %(backup)s.",
-        "%(n)s backups are damaged, so that their photos cannot be copied to “%(name)s”: %(backup)s and others.",
+        "%(n)s backup is damaged, so that its photos cannot be copied to “%(name)s”: %(backup)s. Look at it, then "
+        "delete it.",
+        "%(n)s backups are damaged, so that their photos cannot be copied to “%(name)s”: %(backup)s and others. Look "
+        "at them, then delete them.",
         len(backups),
     ) % {"n": names.grouped(len(backups)), "name": name, "backup": backups[0]}
 

@@ -54,7 +54,7 @@ class PhotoCopies:
         #: The photos that were not sent, since they are whole nowhere: the name of the file -> that of the photo.
         self.unsent: dict[str, str] = {}
         #: The names of backups whose photos are not known, since no place has them undamaged.
-        self.unseen: list[str] = []
+        self.unknown: list[str] = []
         #: The names of the photos that backups in BACKUP_ROOT need. They stay.
         self._needed: set[str] = set()
         try:
@@ -80,7 +80,7 @@ class PhotoCopies:
             logger.warning("the photos of %s are not looked at: %s", local.text, error.code)
         except InvalidBackup as error:
             logger.warning("the photos of %s are not known: %s", local.text, error.code)
-            self.unseen.append(local.text)
+            self.unknown.append(local.text)
 
     def _complete_from(self, local: Name, copy: Name, place: str) -> None:
         with kept.open_backup(local.text, place, beside=self.source) as file, keys.unlocked(file) as archive:
