@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Collection, Iterable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import BinaryIO, cast
 
-from ..archive import Archive, Key, Photo
+from ..archive import Archive, Key, Photo, with_photos
 from ..archive.photos import IN_MEMORY, may_hold, stored_name, write_stored
 from ..exceptions import (
     CannotDelete,
@@ -29,7 +29,7 @@ from ..storage.kept import StoredBackup
 from ..storage.named import NamedPhotos
 from ..storage.names import Name, parse
 from ..storage.photos import Anywhere, Photos, is_whole
-from .read_back import is_sample_same, not_what_was_sent
+from .read_back import check, is_sample_same, not_what_was_sent
 
 
 class PhotoCopies:
@@ -65,29 +65,45 @@ class PhotoCopies:
 
     def complete(self, copies: Iterable[str], backups: Iterable[StoredBackup]) -> None:
         """Send missing photos of backups that have a copy in the location. `copies`: the names of all copies there."""
-        here = {backup.identity: parse(backup.copies[kept.LOCAL]) for backup in backups}
+        here = {backup.identity: backup for backup in backups}
         for copy in map(parse, copies):
             if copy.identity in here:
                 self._complete(here[copy.identity], copy)
 
-    def _complete(self, local: Name, copy: Name) -> None:
-        try:
-            try:
-                self._complete_from(local, copy, kept.LOCAL)
-            except InvalidBackup:  # it is damaged here
-                self._complete_from(local, copy, "")
-        except (NoSuchBackup, KeyNeeded, EncryptionUnavailable) as error:
-            logger.warning("the photos of %s are not looked at: %s", local.text, error.code)
-        except InvalidBackup as error:
-            logger.warning("the photos of %s are not known: %s", local.text, error.code)
-            self.unknown.append(local.text)
+    def _complete(self, backup: StoredBackup, copy: Name) -> None:
+        local, is_damaged = backup.copies[kept.LOCAL], False
+        # What is damaged here may be whole there, or else in another location.
+        own = self._location.name
+        for place, text in ({kept.LOCAL: "", own: ""} | backup.copies | {own: copy.text}).items():
+            with ExitStack() as opened:
+                try:
+                    file = opened.enter_context(self._open(place, parse(text)))
+                    archive = opened.enter_context(keys.unlocked(file))
+                    key = keys.of_id(copy.key_id)
+                except (KeyNeeded, EncryptionUnavailable) as error:
+                    logger.warning("the photos of %s are not looked at: %s", local, error.code)
+                    return
+                except (InvalidBackup, NoSuchBackup, LocationFailed) as error:
+                    if place == own and isinstance(error, LocationFailed) and not isinstance(error, CannotRead):
+                        raise
+                    is_damaged = is_damaged or isinstance(error, InvalidBackup)
+                    continue
+                if not self._is_listed:  # photos are sent before the copy, so they are there
+                    self._there |= _names_of(archive, key)
+                self.send(archive, key)
+                return
+        if is_damaged:  # else it was deleted meanwhile
+            logger.warning("the photos of %s are not known", local)
+            self.unknown.append(local)
 
-    def _complete_from(self, local: Name, copy: Name, place: str) -> None:
-        with kept.open_backup(local.text, place, beside=self.source) as file, keys.unlocked(file) as archive:
-            key = archive.key or keys.of_id(copy.key_id)
-            if not self._is_listed:  # photos are sent before the copy, so they are there
-                self._there |= _names_of(archive, key)
-            self.send(archive, key)
+    def _open(self, place: str, name: Name) -> BinaryIO:
+        """Open a backup, with its photos. Of one in a location, only what tells which photos it has is fetched."""
+        if place == kept.LOCAL:
+            return kept.open_backup(name.text, place, beside=self.source)
+        location = self._location if place == self._location.name else locations.location(place)
+        file = locations.open_parts(location, name.path)
+        check(file, name)
+        return with_photos(file, self.source)
 
     def send(self, archive: Archive, key: Key | None, *, anew: bool = False) -> None:
         """Send the photos of an open backup, which reads them from `source`. `key`: encrypt them with it. `anew`: also

@@ -215,9 +215,9 @@ class Photos(ReadPhotos):
 
 
 class AnyKey:
-    """The photos in a place, for reading. One that is not whole there as the backup has it, in clear or encrypted with a
-    key, is read as another backup has it: in clear where this one is encrypted, say, or the other way round. For a
-    place may have its copies encrypted where others do not, and a copy of a backup may have come without its photos."""
+    """The photos in a place, for reading. One that is not whole there as the backup has it, in clear or encrypted with
+    a key, is read as another backup has it: in clear where this one is encrypted, say. For a place may have its copies
+    encrypted where others do not, and a copy of a backup may have come without its photos."""
 
     failures: Sequence[str] = ()
 
@@ -248,9 +248,7 @@ class AnyKey:
             try:
                 yield from _whole(self._photos.blocks(photo, other), photo)
                 return
-            except DOWN:
-                raise
-            except NOT_READ:
+            except (FileNotFoundError, *DAMAGE):
                 continue
         yield from self._photos.blocks(photo, last)  # whoever reads it finds what is wrong with it
 

@@ -1028,14 +1028,38 @@ def test_a_photo_that_was_not_sent_is_a_failure_of_the_location(pictured, settin
     assert len(copied(tmp_path / "nas", "photos")) == 2
 
 
-def test_photos_of_a_copy_are_sent_although_the_file_here_is_damaged(sealed):
+def test_photos_of_a_copy_are_sent_although_the_file_here_is_damaged(sealed, monkeypatch):
     made = automatic.run(now=True).backup
     for path in copied(sealed, "photos").values():
         path.unlink()
     os.truncate(conf.root / f"site_{made.site}" / "kept" / made.name, 100)
+    fetched, real = [], Location.fetch
+    monkeypatch.setattr(Location, "fetch", lambda *args: (fetched.append(args[1]), real(*args))[1])
     copies.copy()
     assert len(copied(sealed, "photos")) == 3
     assert elsewhere.seen()["nas"].state is elsewhere.State.OK
+    assert fetched == [], "its table of contents is enough"
+
+
+@pytest.mark.parametrize("of", ["the next location", "none"])
+def test_which_photos_a_copy_has_that_is_damaged_too_is_known_from_the_next(sealed, settings, tmp_path, of):
+    settings.BACKUP_LOCATIONS += f",usb={tmp_path / 'usb'}"
+    made = automatic.run(now=True).backup
+    for path in copied(sealed, "photos").values():
+        path.unlink()
+    damaged = [conf.root / f"site_{made.site}" / "kept" / made.name, *copied(sealed, "kept").values()]
+    if of == "none":
+        damaged += copied(tmp_path / "usb", "kept").values()
+    for path in damaged:
+        os.truncate(path, 100)
+    copies.copy()
+    assert len(copied(sealed, "photos")) == (0 if of == "none" else 3)
+    state, message = elsewhere.seen()["nas"].state, elsewhere.seen()["nas"].message
+    if of == "none":
+        assert (state, made.name in message) == (elsewhere.State.FAILED, True)
+        assert message.endswith("Look at it, then delete it.")
+    else:
+        assert state is elsewhere.State.OK
 
 
 @pytest.mark.parametrize("name_of", ["the copy", again("the file here")])
