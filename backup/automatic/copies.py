@@ -160,7 +160,7 @@ class _Visit:
         self._limits: dict[str, str] = {}
         #: The names of copies that could not be deleted. Each is tried once.
         self._undeleted: set[str] = set()
-        #: Why not, unless the location does not allow it. The visit fails with this, but only at its end.
+        #: Why something was not done that the next try may do. The visit fails with this, but only at its end.
         self._trouble: LocationFailed | None = None
         self._gone: list[str] = []
         #: The backups that cannot be sent, since they are damaged.
@@ -218,6 +218,8 @@ class _Visit:
                     self._unsent.append(backup)  # else a proof says what is wrong with the copy
         self._unsent += [b for b in self._work.damaged if b.identity not in _identities(self._copies)]
         self._unsent_photos, self._unknown = [*photos.unsent.values()], photos.unknown
+        if photos.failures and (self._unsent_photos or self._unknown):
+            self._trouble = LocationFailed(messages.out_of_reach(location.name, photos.failures))
         self.deleted = self._delete_deleted(location)  # after this, none is sent any more
         self._denied += dict.fromkeys(photos.denied)
         if self._notes is not None:

@@ -280,6 +280,15 @@ def unknown_photos(name: str, backups: Sequence[str]) -> str:
     ) % {"n": names.grouped(len(backups)), "name": name, "backup": backups[0]}
 
 
+def out_of_reach(name: str, reasons: Sequence[str]) -> str:
+    """Return that photos may be whole in places that do not answer, so that they cannot be sent to a location of this
+    name now. `reasons`: why not."""
+    return _(
+        "Photos that are damaged or missing here cannot be copied to “%(name)s” now, since places that may have them "
+        "cannot be asked. %(reasons)s"
+    ) % {"name": name, "reasons": " ".join(reasons)}
+
+
 def not_replaced(name: str, denied: Sequence[str]) -> str:
     """Return that files in a location of this name should be replaced by others, and it does not allow that."""
     return ngettext(

@@ -51,17 +51,24 @@ class PhotoCopies:
         self._is_listed = True
         #: The names of the photos there that should be replaced, and cannot be.
         self.denied: list[str] = []
-        #: The photos that were not sent, since they are whole nowhere: the name of the file -> that of the photo.
+        #: The photos that were not sent, since no place that answers has them whole: the name of the file -> that of
+        #: the photo.
         self.unsent: dict[str, str] = {}
-        #: The names of backups whose photos are not known, since no place has them undamaged.
+        #: The names of backups whose photos are not known, since no place that answers has them undamaged.
         self.unknown: list[str] = []
         #: The names of the photos that backups in BACKUP_ROOT need. They stay.
         self._needed: set[str] = set()
+        self._failures: list[str] = []
         try:
             self._sizes.update(location.sizes(PHOTOS))
         except CannotList:
             self._is_listed = False
         self._there.update(self._sizes)
+
+    @property
+    def failures(self) -> list[str]:
+        """What was said by places that could not be asked for a photo or a backup that is not whole elsewhere."""
+        return [*dict.fromkeys([*self._failures, *self.source.failures])]
 
     def complete(self, copies: Iterable[str], backups: Iterable[StoredBackup]) -> None:
         """Send missing photos of backups that have a copy in the location. `copies`: the names of all copies there."""
@@ -86,6 +93,8 @@ class PhotoCopies:
                 except (InvalidBackup, NoSuchBackup, LocationFailed) as error:
                     if place == own and isinstance(error, LocationFailed) and not isinstance(error, CannotRead):
                         raise
+                    if isinstance(error, LocationFailed):
+                        self._failures.append(error.message)
                     is_damaged = is_damaged or isinstance(error, InvalidBackup)
                     continue
                 if not self._is_listed:  # photos are sent before the copy, so they are there

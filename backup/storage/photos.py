@@ -374,6 +374,8 @@ class Anywhere:
             except NOT_READ as failure:
                 if isinstance(failure, DOWN):
                     self._drop(source, failure)
+                elif isinstance(failure, StorageFailed):
+                    self._note(failure)
                 error = failure
         raise error
 

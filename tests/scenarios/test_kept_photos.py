@@ -1028,6 +1028,33 @@ def test_a_photo_that_was_not_sent_is_a_failure_of_the_location(pictured, settin
     assert len(copied(tmp_path / "nas", "photos")) == 2
 
 
+@pytest.mark.parametrize("what", ["photo", "backup"])
+def test_what_another_location_may_have_that_is_down_is_tried_again(sealed, settings, tmp_path, what):
+    settings.BACKUP_LOCATIONS += f",usb={tmp_path / 'usb'}"
+    made = automatic.run(now=True).backup
+    lose_media()
+    list(map(flip, store().values()))
+    for path in copied(sealed, "photos").values():
+        path.unlink()
+    if what == "backup":
+        for path in (
+            conf.root / f"site_{made.site}" / "kept" / made.name,
+            *copied(sealed, "kept").values(),
+        ):
+            os.truncate(path, 100)
+    (tmp_path / "usb").rename(tmp_path / "away")
+    copies.copy()
+    seen = elsewhere.seen()["nas"]
+    assert (seen.state, seen.is_lasting, seen.next_try is None) == (elsewhere.State.FAILED, False, False)
+    assert "cannot be asked. Location “usb”: It is not mounted" in seen.message
+    assert "delete it" not in seen.message
+    (tmp_path / "away").rename(tmp_path / "usb")
+    with freeze_time(seen.next_try):
+        automatic.copy_again()
+    assert elsewhere.seen()["nas"].state is elsewhere.State.OK
+    assert len(copied(sealed, "photos")) == 3
+
+
 def test_photos_of_a_copy_are_sent_although_the_file_here_is_damaged(sealed, monkeypatch):
     made = automatic.run(now=True).backup
     for path in copied(sealed, "photos").values():
