@@ -45,6 +45,7 @@ from ..storage.content import Content, content_of
 from ..storage.elsewhere import Seen, State
 from ..storage.kept import LOCAL, BackupKind, StoredBackup
 from ..storage.names import Name, parse, parsed
+from ..storage.photos import DOWN
 from . import guard, messages
 from .copy_notes import CopyNotes
 from .photo_copies import PhotoCopies
@@ -219,7 +220,9 @@ class _Visit:
         self._unsent += [b for b in self._work.damaged if b.identity not in _identities(self._copies)]
         self._unsent_photos, self._unknown = [*photos.unsent.values()], photos.unknown
         if photos.failures and (self._unsent_photos or self._unknown):
-            self._trouble = LocationFailed(messages.out_of_reach(location.name, photos.failures))
+            self._trouble = self._trouble or LocationFailed(
+                messages.out_of_reach(location.name, photos.failures)
+            )
         self.deleted = self._delete_deleted(location)  # after this, none is sent any more
         self._denied += dict.fromkeys(photos.denied)
         if self._notes is not None:
@@ -514,7 +517,7 @@ class _Visit:
 
     def _delete_deleted(self, location: locations.Location) -> Set[str]:
         """Delete the copies of backups that somebody deleted while a copy was sent, or while the location was down.
-        Returns those of `Seen.deleted` of which no copy is left."""
+        Returns those of `Seen.deleted` of which no copy is left, which only a list of what is there can tell."""
 
         def deleted_now() -> Set[str]:
             return elsewhere.seen()[location.name].deleted
@@ -524,20 +527,23 @@ class _Visit:
             # Asked again: somebody may have pinned it while others were deleted.
             if name.identity in deleted and name.identity in deleted_now():
                 self._delete(location, name)
-        return deleted - _identities(self._undeleted)
+        return deleted - _identities(self._undeleted) if self._notes is not None else frozenset()
 
     def _delete(self, location: locations.Location, name: Name) -> bool:
-        """Delete a copy. Returns False if that fails, which keeps no backup from being sent."""
+        """Delete a copy. Returns False if that fails, which keeps no backup from being sent. Raises `LocationFailed` if
+        the location is down."""
         if name.text in self._undeleted:
             return False
         try:
             location.delete(name.path)
+        except DOWN:
+            raise
         except LocationFailed as error:
             self._undeleted.add(name.text)
             if isinstance(error, CannotDelete):
                 self._limits[error.code] = error.message
             else:
-                self._trouble = error
+                self._trouble = self._trouble or error
             return False
         self._limits.pop(CannotDelete.code, None)
         self._copies.pop(name.text, None)

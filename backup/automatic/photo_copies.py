@@ -79,9 +79,11 @@ class PhotoCopies:
 
     def _complete(self, backup: StoredBackup, copy: Name) -> None:
         local, is_damaged = backup.copies[kept.LOCAL], False
-        # What is damaged here may be whole there, or else in another location.
         own = self._location.name
-        for place, text in ({kept.LOCAL: "", own: ""} | backup.copies | {own: copy.text}).items():
+        # What is damaged here may be whole there, or else in another location.
+        texts = {kept.LOCAL: local, own: "", **backup.copies}
+        texts[own] = copy.text
+        for place, text in texts.items():
             with ExitStack() as opened:
                 try:
                     file = opened.enter_context(self._open(place, parse(text)))
@@ -91,7 +93,11 @@ class PhotoCopies:
                     logger.warning("the photos of %s are not looked at: %s", local, error.code)
                     return
                 except (InvalidBackup, NoSuchBackup, LocationFailed) as error:
-                    if place == own and isinstance(error, LocationFailed) and not isinstance(error, CannotRead):
+                    if (
+                        place == own
+                        and isinstance(error, LocationFailed)
+                        and not isinstance(error, CannotRead)
+                    ):
                         raise
                     if isinstance(error, LocationFailed):
                         self._failures.append(error.message)

@@ -42,6 +42,7 @@ from ..exceptions import (
     CannotList,
     EncryptionUnavailable,
     NoSuchBackup,
+    NotMounted,
     Slow,
     StorageFailed,
     Unreachable,
@@ -53,10 +54,12 @@ from .facts import LOCAL
 from .files import PHOTOS
 from .locations import Location, client
 
+#: The errors of a photo whose file is not there, or not whole.
+NOT_WHOLE: tuple[type[Exception], ...] = (FileNotFoundError, *DAMAGE)
 #: The errors of a photo that cannot be read in one place, but perhaps in another one.
-NOT_READ: tuple[type[Exception], ...] = (FileNotFoundError, StorageFailed, *DAMAGE)
-#: The errors of a place that will not answer for the next photo, either.
-DOWN = (Slow, Unreachable)
+NOT_READ = (StorageFailed, *NOT_WHOLE)
+#: The errors of a place that will not answer for the next file, either.
+DOWN = (NotMounted, Slow, Unreachable)
 #: A photo that no backup names is kept for this long: a backup that names it may be in the making.
 YOUNG = dt.timedelta(days=1)
 
@@ -248,7 +251,7 @@ class AnyKey:
             try:
                 yield from _whole(self._photos.blocks(photo, other), photo)
                 return
-            except (FileNotFoundError, *DAMAGE):
+            except NOT_WHOLE:
                 continue
         yield from self._photos.blocks(photo, last)  # whoever reads it finds what is wrong with it
 
@@ -268,9 +271,7 @@ def is_whole(source: PhotoSource, photo: Photo, key: Key | None) -> bool:
     try:
         for block in source.blocks(photo, key):
             digest.update(block)
-    except FileNotFoundError:
-        return False
-    except DAMAGE:
+    except NOT_WHOLE:
         return False
     return digest.hexdigest() == photo.sha256
 

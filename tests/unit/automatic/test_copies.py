@@ -1284,6 +1284,55 @@ def test_a_deletion_that_is_refused_for_a_while_is_made_up_for(one, monkeypatch,
     assert (seen.state, seen.limits, seen.deleted) == (Copies.OK, {}, frozenset())
 
 
+@pytest.mark.parametrize(
+    ("errors", "tried", "told"),
+    [
+        ([TimeoutError, TimeoutError], 1, "does not answer in time"),
+        ([ConnectionRefusedError, TimeoutError], 1, "cannot be reached"),
+        ([OSError(errno.EIO, ""), OSError(errno.EISDIR, "")], 2, "Check its disk"),
+    ],
+)
+def test_deletions_wait_once_for_a_location_that_is_down(one, monkeypatch, errors, tried, told):
+    names = [services.keep_backup().name for _ in errors]
+    copies.copy()
+    away(one["nas"])
+    for name in names:
+        with pytest.raises(NotMounted):
+            kept.delete(name)
+    back(one["nas"])
+    with monkeypatch.context() as patch:
+        tries = []
+
+        def delete(self, name):
+            tries.append(name)
+            raise errors[len(tries) - 1]
+
+        patch.setattr(Folder, "delete", delete)
+        copies.copy()
+    assert len(tries) == tried
+    assert told in elsewhere.seen()["nas"].message
+    copies.copy()
+    assert there(one["nas"]) == []
+    assert kept.backups() == []
+
+
+def test_a_deletion_waits_until_the_location_was_listed(one, nightly, monkeypatch):
+    """Of the copy nothing is noted, since the visit that sent it was killed."""
+    made = services.keep_backup()
+    with monkeypatch.context() as patch:
+        patch.setattr(copies, "_note", lambda visit, outcome: None)
+        copies.copy()
+    kept.delete(made.name)
+    with monkeypatch.context() as patch:
+        deny(patch, "sizes")
+        copies.copy()
+    assert len(there(one["nas"])) == 1
+    copies.copy()
+    assert there(one["nas"]) == []
+    assert kept.backups() == []
+    assert elsewhere.seen()["nas"].deleted == frozenset()
+
+
 def test_that_nothing_can_be_deleted_is_no_limit_once_nothing_waits(one, monkeypatch):
     made = run.run().backup
     with monkeypatch.context() as patch:
