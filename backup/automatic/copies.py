@@ -176,6 +176,7 @@ class _Visit:
         self._notes: CopyNotes | None = None
         #: The names of backups there that could not be read. Any photo there may belong to them.
         self._unread: set[str] = set()
+        self._damaged: set[str] = set()  #: those of them that were read, and are not what they should be
 
     def make(self) -> None:
         """Make the visit. Raises nothing: `seen` says how it went."""
@@ -265,6 +266,8 @@ class _Visit:
             try:
                 self._copies[name.text] = self._learned(location, name)
             except (LocationFailed, InvalidBackup, NoSuchBackup) as error:
+                if isinstance(error, InvalidBackup):
+                    self._damaged.add(name.text)
                 if not isinstance(error, CannotRead):
                     logger.warning("%s in %s cannot be used: %s", name.text, location.name, error.code)
         for name in there:
@@ -405,19 +408,30 @@ class _Visit:
                     with suppress(BackupError):
                         location.delete(name.path)  # a damaged copy must not look like a good one
                 raise
+            else:
+                if self._has_failed(backup):
+                    self._note_damage(name)
             if self.seen.name in facts.proofs_of(backup.facts):  # of the file that this one replaces
                 self.replaced.append(backup.name)
             self._copies[name.text] = backup.content(file.seek(0, 2))
+            self._damaged.discard(name.text)
         self._remove_superseded(location, name)
 
+    def _note_damage(self, name: Name) -> None:
+        """Note that the other copies of a backup are damaged, once a new one has arrived."""
+        for text, content in self._copies.items():
+            if parse(text).identity == name.identity and text != name.text:
+                self._copies[text] = replace(content, is_damaged=True)
+
     def _remove_superseded(self, location: locations.Location, name: Name) -> None:
-        """Delete the other copies of the same backup that this one makes worthless: one that cannot be opened and, if
-        this one is encrypted, the unencrypted one."""
+        """Delete the other copies of the same backup that this one makes worthless: damaged ones, those that cannot be
+        opened and, if this one is encrypted, the unencrypted one."""
         is_usable = name.text in self._copies and self._is_usable(name.text)
-        for other in [*map(parse, self._copies)] if is_usable else ():
-            is_worse = not self._is_usable(other.text) or (name.key_id and not other.key_id)
-            if other.identity == name.identity and other.text != name.text and is_worse:
-                self._delete(location, other)
+        for other in [*map(parse, {*self._copies, *self._damaged})] if is_usable else ():
+            if other.identity == name.identity and other.text != name.text:
+                is_damaged = other.text in self._damaged or not self._is_usable(other.text)
+                if is_damaged or (name.key_id and not other.key_id):
+                    self._delete(location, other)
 
     def _is_usable(self, text: str) -> bool:
         """Tell whether a copy, by its name, can be opened."""
@@ -547,7 +561,8 @@ class _Visit:
             return False
         self._limits.pop(CannotDelete.code, None)
         self._copies.pop(name.text, None)
-        self._there.discard(name.text)
+        for names in (self._there, self._unread, self._damaged):
+            names.discard(name.text)
         self.removed.append(name.text)
         logger.info("%s removed from %s", name.text, location.name)
         return True

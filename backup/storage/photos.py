@@ -57,7 +57,7 @@ from .locations import Location, client
 #: The errors of a photo whose file is not there, or not whole.
 NOT_WHOLE: tuple[type[Exception], ...] = (FileNotFoundError, *DAMAGE)
 #: The errors of a photo that cannot be read in one place, but perhaps in another one.
-NOT_READ = (StorageFailed, *NOT_WHOLE)
+NOT_READ: tuple[type[Exception], ...] = (StorageFailed, *NOT_WHOLE)
 #: The errors of a place that will not answer for the next file, either.
 DOWN = (NotMounted, Slow, Unreachable)
 #: A photo that no backup names is kept for this long: a backup that names it may be in the making.

@@ -910,6 +910,28 @@ def test_a_copy_in_clear_only_goes_for_one_that_can_be_opened(one, settings, at,
     assert made.name in [path.name for path in there(one["nas"])]
 
 
+@pytest.mark.parametrize("was", ["in clear", again("encrypted")])
+def test_a_damaged_copy_goes_for_a_whole_one_of_another_key(one, at, quick_proofs, monkeypatch, was):
+    """Nothing is noted of it: it was cut off by a killed upload, say. Or it failed its proof."""
+    if was == "encrypted":
+        keys.add()
+    made = night(at("2026-11-01 03:00"))
+    (damaged,) = there(one["nas"])
+    cut(damaged)
+    if was == "encrypted":
+        services.prove_kept(made.name, place="nas")
+    else:
+        files.delete(f"{files.LAST}/locations.json")
+    key = keys.add().key
+    with monkeypatch.context() as patch:
+        cut_off(patch)
+        night(at("2026-11-02 03:00"))
+        assert damaged in there(one["nas"]), "the whole one did not arrive"
+    night(at("2026-11-03 03:00"))
+    assert [path.name[-8:-4] for path in there(one["nas"])] == [key.id] * 3
+    assert states() == {"nas": "ok"}
+
+
 def test_a_copy_whose_key_is_lost_is_sent_again(one, at):
     """What it is of is here, and can be opened."""
     keys.add()
