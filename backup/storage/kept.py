@@ -15,6 +15,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -53,6 +54,12 @@ RECENT = dt.timedelta(hours=1)
 YOUNG = dt.timedelta(days=1) + RECENT
 #: Where all the others are older than this, the clock may be ahead, and none is pruned this time.
 SUSPICIOUS = dt.timedelta(days=60)
+
+
+#: Seconds for which a process remembers that a file is whole: it may rot, and then a location may have a whole copy.
+REMEMBERED = 3600.0
+#: `files.version_of` a file -> until when that is remembered, by `time.monotonic`.
+_whole_until: dict[str, float] = {}
 
 
 @dataclass(frozen=True)
@@ -362,13 +369,22 @@ def _opened(name: str, place: str) -> BinaryIO:
 
 
 def _is_whole(file: BinaryIO, name: Name) -> bool:
-    """Tell whether the records of a backup in BACKUP_ROOT are undamaged, as far as the server has its key."""
+    """Tell whether the records of a backup in BACKUP_ROOT are undamaged, as far as the server has its key.
+
+    That of one that was whole is remembered in this process for a while: a preview and the restore after it, say, need
+    not read it twice only for this.
+    """
+    version = files.version_of(name.path)
+    if time.monotonic() < _whole_until.get(version, 0.0):
+        return True
     try:
         _check_fetched(file, name, with_records=True)
     except InvalidBackup:
         return False
     finally:
         file.seek(0)
+    if version:  # else it was deleted meanwhile
+        _whole_until[version] = time.monotonic() + REMEMBERED
     return True
 
 

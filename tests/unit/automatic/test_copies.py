@@ -1834,6 +1834,26 @@ def test_a_file_that_is_damaged_here_is_not_taken_where_there_is_a_good_copy(pla
     assert download() == path.read_bytes(), "no place has a better one"
 
 
+def test_a_file_here_is_not_read_as_a_whole_each_time_it_is_opened(places, nightly, monkeypatch):
+    made = run.run().backup
+    read, real = [], kept._read_all
+    monkeypatch.setattr(kept, "_read_all", lambda archive: (read.append(archive), real(archive))[1])
+    client = script(nightly.admin)
+
+    def download():
+        answer = client.get(url("kept", made.name))
+        content = b"".join(answer.streaming_content)
+        answer.close()
+        return content
+
+    client.head(url("kept", made.name)).close()
+    before = download()
+    client.post(url("restore"), {"kept": made.name})
+    assert len(read) == 1
+    damage(conf.root / f"site_{site_id()}" / "kept" / made.name)
+    assert download() == before, "it comes from a location"
+
+
 def test_a_file_that_is_damaged_here_is_not_unchanged(places, at):
     """Although a location has a good copy: a good one is made here."""
     made = night(at("2026-11-01 03:00"))
