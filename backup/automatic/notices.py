@@ -2,7 +2,8 @@
 
 An error while sending a notice is logged and never makes a backup fail. Of an address only the host is logged: the rest
 may be a secret. The next run sends a notice again that was refused, or whose server cannot be reached. One whose time
-was up may have arrived, and is not sent again: a slow server would get it with each run.
+was up may have arrived, and is not sent again: a slow server would get it with each run. A ping of a success that does
+not arrive is repeated a few times soon after the run: a service that waits for it would sound the alarm.
 """
 
 from __future__ import annotations
@@ -68,11 +69,14 @@ def post(status: Status) -> bool:
     return not url or _ask(url, json.dumps(status.as_json()).encode())
 
 
-def ping(suffix: str = "") -> None:
-    """Request BACKUP_PING_URL for a run. `suffix`: "/start", "/fail", or "" after a success."""
-    if url := _address("ping_url"):
-        parts = urlsplit(url)
-        _ask(urlunsplit(parts._replace(path=parts.path.rstrip("/") + suffix if suffix else parts.path)))
+def ping(suffix: str = "") -> bool:
+    """Request BACKUP_PING_URL for a run. `suffix`: "/start", "/fail", or "" after a success. Returns False if that did
+    not work."""
+    url = _address("ping_url")
+    if not url:
+        return True
+    parts = urlsplit(url)
+    return _ask(urlunsplit(parts._replace(path=parts.path.rstrip("/") + suffix if suffix else parts.path)))
 
 
 def what_mail_lacks(*, asks_database: bool = True) -> str:

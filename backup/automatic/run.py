@@ -83,7 +83,7 @@ def run(*, now: bool = False, user: Any = None, reporter: Reporter = SILENT) -> 
             stack.enter_context(notices.in_request())
         before = status.status()
         try:
-            is_due = now or _is_due() or copies.is_due()
+            is_due = now or _is_due() or copies.is_due() or _is_ping_due(before)
         except WrongSettings as error:
             _conclude(error.message)
             raise
@@ -135,18 +135,26 @@ def _copy_again() -> status.Status:
 
 
 def _notify_between_runs() -> status.Status:
-    """Do as `_save_and_notify` does. If the last run pinged a failure, and all is well now, ping that, too: the next
-    run may be a day away."""
+    """Do as `_save_and_notify` does. If the last run pinged a failure, or its ping did not arrive, and all is well now,
+    ping that, too: the next run may be a day away."""
     current, last = _save_and_notify(), status.last_run()
-    if last is not None and last.pinged_failure and _is_well(current, last.error):
-        notices.ping()
-        status.save_run(replace(last, pinged_failure=False))
+    if last is not None and (last.pinged_failure or last.pings_lost) and status.is_well(current, last.error):
+        _ping_success(current)
     return current
 
 
-def _is_well(current: status.Status, error: str) -> bool:
-    """Tell whether a ping reports a success. `error`: of the last run."""
-    return current.state is not State.FAILED and not error
+def _ping_success(current: status.Status) -> None:
+    """Ping a success, and note whether that arrived."""
+    arrives, last = notices.ping(), status.last_run() or state.LastRun(aware_now())
+    lost = 0 if arrives else last.pings_lost + 1
+    if last.pinged_failure or last.pings_lost != lost:
+        status.save_run(replace(last, at=aware_now(), pinged_failure=False, pings_lost=lost))
+        status.remember(current)  # which says when it is repeated
+
+
+def _is_ping_due(current: status.Status) -> bool:
+    due = status.ping_due(current)
+    return due is not None and due <= aware_now()
 
 
 def _save_and_notify() -> status.Status:
@@ -469,11 +477,15 @@ def _conclude(error: str) -> None:
     is_well = False
     try:
         _note_run(error)
-        is_well = _is_well(_save_and_notify(), error)
+        current = _save_and_notify()
+        is_well = status.is_well(current, error)
         if not (is_well or error) and (last := status.last_run()) is not None:
             status.save_run(replace(last, pinged_failure=True))
     finally:
-        notices.ping("" if is_well else "/fail")
+        if not is_well:
+            notices.ping("/fail")
+    if is_well:
+        _ping_success(current)
 
 
 def _notify_of_change(current: status.Status) -> None:

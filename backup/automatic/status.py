@@ -41,6 +41,8 @@ from .schedule import Schedule, schedule_of
 UNCHANGED = "unchanged"
 #: Seconds for which a process remembers whether the menu shows a mark.
 REMEMBERED = 60.0
+#: How many times a ping of a success that did not arrive is repeated before the next run.
+PING_TRIES = 3
 #: Seconds after which it is looked again whether a run that is under way was killed.
 UNDER_WAY = 600
 EPOCH = dt.datetime(1970, 1, 2, tzinfo=dt.timezone.utc)
@@ -405,6 +407,8 @@ def remember(status: Status) -> None:
         locations = elsewhere.fingerprint()
     due = (status.next or _next(None, None, run)).timestamp() if status.state is not State.OFF else math.inf
     tries = [max(seen.due, EPOCH).timestamp() for seen in status.locations if seen.due is not None]
+    if (ping := ping_due(status)) is not None:
+        tries.append(ping.timestamp())
     overdue = schedule.overdue_from(until) if schedule and until else now
     outlook.write(
         outlook.Outlook(
@@ -432,6 +436,19 @@ def _next(schedule: Schedule | None, until: dt.datetime | None, run: state.LastR
 def retry_after(tries: int) -> dt.timedelta:
     """Return how long to wait before the next try. `tries`: how many runs in a row have failed."""
     return dt.timedelta(minutes=[1, 5, 30, 60][min(tries, 4) - 1])
+
+
+def ping_due(status: Status) -> dt.datetime | None:
+    """Return when a ping of a success that did not arrive is due again; None if none is. The next run pings anyway."""
+    run = last_run()
+    if run is None or not 0 < run.pings_lost <= PING_TRIES or not is_well(status, run.error):
+        return None
+    return run.at + retry_after(run.pings_lost)
+
+
+def is_well(status: Status, error: str) -> bool:
+    """Tell whether a ping reports a success. `error`: of the last run."""
+    return status.state is not State.FAILED and not error
 
 
 _mark: tuple[float, bool] = (0.0, False)

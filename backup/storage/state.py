@@ -63,7 +63,8 @@ class LastRun:
     """How the last automatic backup went. `at`: when this was saved, aware. `error`: why it failed; "" if it did not.
     `tries`: how many in a row failed, or were killed. `notified`, `posted`: the state of the last notice to people, and
     to BACKUP_WEBHOOK_URL; "" if there was none. `is_unfinished`: another one has begun since, which is still running or
-    was killed. `pinged_failure`: whether the last ping to BACKUP_PING_URL told of a failure."""
+    was killed. `pinged_failure`: whether the last ping to BACKUP_PING_URL told of a failure. `pings_lost`: how many
+    pings of a success since the last run did not arrive."""
 
     at: dt.datetime
     error: str = ""
@@ -72,6 +73,7 @@ class LastRun:
     is_unfinished: bool = False
     posted: str = ""
     pinged_failure: bool = False
+    pings_lost: int = 0
 
     def as_json(self) -> dict[str, Any]:
         return {**asdict(self), "at": self.at.isoformat()}
@@ -92,6 +94,7 @@ class LastRun:
                 content.get("is_unfinished") is True,
                 str(content.get("posted", notified)),
                 content.get("pinged_failure") is True,
+                int(content.get("pings_lost", 0)),
             )
         except (KeyError, TypeError, ValueError):
             return None

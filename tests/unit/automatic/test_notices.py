@@ -25,7 +25,7 @@ from django.urls import reverse
 from freezegun import freeze_time
 
 from backup import services
-from backup.automatic import notices, run, status
+from backup.automatic import look, notices, run, status
 from backup.conf import aware_now
 from backup.exceptions import BackupError, StorageFailed
 from backup.storage import kept
@@ -345,6 +345,34 @@ def test_what_is_well_again_between_two_runs_is_pinged(
     assert status.status().state is status.State.OK
     run.copy_again()
     assert [path for _, path, _ in web.asked] == ["/ping/start", "/ping/fail", "/ping"]
+
+
+def test_a_success_whose_ping_is_lost_is_pinged_again(nightly, web, settings, at):
+    """Soon after the run, and not without end. The next run pings in any case."""
+    settings.BACKUP_PING_URL = f"{web.url}/ping"
+    web.answer = 500
+    moment = at("2026-11-03 03:00")
+    with freeze_time(moment):
+        assert run.run(now=True).made
+        assert not look._is_due()
+    for minutes in (2, 6, 31):
+        moment += dt.timedelta(minutes=minutes)
+        with freeze_time(moment):
+            assert look._is_due()
+            assert not run.run().made
+            assert not run.run().made
+    with freeze_time(moment + dt.timedelta(hours=3)):
+        assert not look._is_due()
+        run.run()
+        assert [path for _, path, _ in web.asked] == ["/ping/start", *["/ping"] * 4]
+        run.run(now=True)
+    web.answer = 200
+    with freeze_time(moment + dt.timedelta(hours=3, minutes=2)):
+        assert look._is_due()
+        run.run()
+        assert not look._is_due()
+        run.run()
+    assert [path for _, path, _ in web.asked][5:] == ["/ping/start", "/ping", "/ping"]
 
 
 def test_the_query_of_a_push_address_is_kept(nightly, web, settings):
