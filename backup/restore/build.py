@@ -147,7 +147,10 @@ def build(
     if placing is not None:
         placing.decide(reader.quiet(), restored, others.without)
         reader.renamed = placing.renamed
-    is_packed = mode.clears and preview is None and not (staying or in_part or cut_off or missing.places)
+    # No database checks what these refer to.
+    with_generics = [table for table in [*staying, *untouched] if table.generics]
+    is_all_new = not (staying or with_generics or in_part or cut_off or missing.places)
+    is_packed = mode.clears and preview is None and is_all_new
     ordered, resolved = _in_order(resolver, restored)
     if not (options.leave_out or options.as_it_was):
         reader.references = find(restored if is_packed else ordered)
@@ -156,7 +159,7 @@ def build(
     else:
         # If all rows are written anew, identical ones are needed as well, so nothing is compared; nor is it if the keys
         # of all are needed, to find out what other rows refer to.
-        is_compared = not mode.clears or (preview is not None and not any(t.generics for t in staying))
+        is_compared = not mode.clears or (preview is not None and not with_generics)
         as_text = as_text and is_compared
         records, identical = _compare(
             reader, database, ordered, resolved, spool, resolver, others, as_text=as_text
@@ -224,7 +227,7 @@ def build(
         names = default_settings(plan, database, [*tables, *outside])
         plan = replace(plan, warnings=[*plan.warnings, *default_settings_in_words(names)])
     plan = check_policy(plan, database, superuser=superuser)
-    plan = with_left_behind(plan, database, staying, referring)
+    plan = with_left_behind(plan, database, staying, referring, with_generics)
     if people:
         plan = with_handed_over(plan, database, [*outside, *untouched], people)
     return with_dangling(plan, database, reader.references, missing)

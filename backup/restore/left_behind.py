@@ -31,13 +31,18 @@ def _with_rows(tables: Sequence[Table], database: Database) -> list[Table]:
 
 
 def with_left_behind(
-    plan: Plan, database: Database, staying: Sequence[Table], referring: Sequence[Table]
+    plan: Plan,
+    database: Database,
+    staying: Sequence[Table],
+    referring: Sequence[Table],
+    with_generics: Sequence[Table],
 ) -> Plan:
     """Return the plan with a warning, or a refusal, for what would refer to rows that it removes. `staying`: the tables
-    that are not restored; `referring`: those of them that no backup holds."""
+    that are not restored; `referring`: those of them that no backup holds. `with_generics`: the tables whose generic
+    references stay."""
     if not plan.mode.clears:
         return plan
-    if lines := _generics_left_behind(plan, database, staying):
+    if lines := _generics_left_behind(plan, database, with_generics):
         warning = _("Rows that were here before refer to something that is not there: %(rows)s")
         plan = replace(plan, warnings=[*plan.warnings, warning % {"rows": "; ".join(lines)}])
     if plan.refusal is None and (lines := _left_behind(plan, database, referring)):
@@ -138,11 +143,10 @@ def _left_behind(plan: Plan, database: Database, staying: Sequence[Table]) -> li
     return lines
 
 
-def _generics_left_behind(plan: Plan, database: Database, staying: Sequence[Table]) -> list[str]:
+def _generics_left_behind(plan: Plan, database: Database, with_generics: Sequence[Table]) -> list[str]:
     """Return generic references of models that are not restored to rows that are removed, as lines for people. No
     database checks these."""
     lines: list[str] = []
-    with_generics = [table for table in staying if table.generics]
     for other in [*plan.tables, *plan.emptied] if with_generics else ():
         going = [*keys_going(plan, database, other)]
         for table in with_generics if going else ():
