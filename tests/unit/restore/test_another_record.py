@@ -84,6 +84,27 @@ def test_the_preview_says_what_is_lost(mia_over_ben):
     assert "core.tagged (20)" in warning
 
 
+def test_a_tag_of_an_entry_that_is_left_out_and_goes_here(mia_over_ben):
+    """The note here is Ben's, and that of the backup belongs to nobody."""
+    kind = [*ContentType.objects.get_for_model(core.Note).natural_key()]
+
+    def change(records):
+        records["core.note"][0]["fields"]["child"] = 9999
+        link = records["core.tagged"][-1]
+        for number in (98, 99):
+            fields = {**link["fields"], "content_type": kind, "object_id": 1}
+            records["core.tagged"].append({**link, "pk": number, "fields": fields})
+
+    file = rewritten(mia_over_ben, change)
+    options = RestoreOptions(leave_out=True)
+    plan = services.inspect_backup(file, options)
+    result = services.restore_backup(file, options)
+    assert not core.Note.objects.exists()
+    assert not core.Tagged.objects.filter(content_type__model="note")
+    for warnings in (plan.warnings, result.warnings):
+        assert [line for line in warnings if "core.tagged (22)" in line]
+
+
 def test_the_result_says_how_many_were_replaced(mia_over_ben):
     result = restore(mia_over_ben, clear=False)
     assert any("core.feeding (10)" in line and "core.child (1)" in line for line in result.warnings)
