@@ -219,8 +219,8 @@ def build(
         label = people.table.label
         plan = replace(plan, matched={**plan.matched, label: {*plan.matched.get(label, ()), *people.renamed}})
     if preview is not None:
-        changes, lost = _count_changes(plan, database, tables, reader.quiet(), preview, others)
-        plan = replace(plan, changes=changes, warnings=[*plan.warnings, *lost_in_words(lost)])
+        plan, lost = _with_changes(plan, database, tables, reader.quiet(), preview, others)
+        plan = replace(plan, warnings=[*plan.warnings, *lost_in_words(lost)])
     accounts = account_changes(plan, database, people)
     plan = replace(plan, accounts=accounts, warnings=[*plan.warnings, *in_words(accounts)])
     if preview is not None and not options.as_it_was:
@@ -354,16 +354,16 @@ def _compare(
     return records, identical
 
 
-def _count_changes(
+def _with_changes(
     plan: Plan,
     database: Database,
     tables: Sequence[Table],
     reader: RecordReader,
     preview: PreviewCollector,
     others: Others,
-) -> tuple[dict[str, Changes], Lost]:
-    """Compare all rows, and give examples to the preview. Returns model label -> what happens to its rows; and what is
-    lost where existing data is not cleared."""
+) -> tuple[Plan, Lost]:
+    """Compare all rows, and give examples to the preview. Returns the plan with what happens to the rows here; and what
+    is lost where existing data is not cleared."""
     changes: dict[str, Changes] = {}
     gone = Replaced(plan, database, tables, reader)
     for table in [*plan.tables, *plan.emptied]:
@@ -404,7 +404,8 @@ def _count_changes(
             preview.add_removed(database, table, keys)
             old = changes.get(table.label, Changes())
             changes[table.label] = replace(old, removed=old.removed + len(keys), changed=old.changed + more)
-    return changes, Lost(replaced_rows, {label: len(keys) for label, keys in going.items()}, emptied)
+    lost = Lost(replaced_rows, {label: len(keys) for label, keys in going.items()}, emptied)
+    return replace(plan, changes=changes, going=going), lost
 
 
 def _children(plan: Plan) -> list[str]:

@@ -80,7 +80,13 @@ def with_handed_over(plan: Plan, database: Database, outside: Iterable[Table], p
 def with_held(plan: Plan, into: Database, tables: Sequence[Table]) -> Plan:
     """Return the plan with a refusal if something here does not let the rows go that it deletes; with a warning if that
     is so of its undo only. `into`: the connection to write to. `tables`: all in scope here."""
-    if plan.mode.clears and (refusal := into.held([*plan.tables, *plan.emptied], tables)):
+    if plan.mode.clears:
+        refusal = into.held([*plan.tables, *plan.emptied], tables)
+    else:
+        going = {t: [*plan.displaced.get(t.label, ()), *plan.going.get(t.label, ())] for t in tables}
+        refusals = (into.held([table], tables, keys) for table, keys in going.items() if keys)
+        refusal = next(filter(None, refusals), None)
+    if refusal:
         return replace(plan, refusal=plan.refusal or refusal)
     if plan.options.as_it_was or not (refusal := into.held(tables, tables)):
         return plan
