@@ -348,7 +348,7 @@ def _check_dangling(
 
 def _dangling_before(database: Database, tables: Sequence[Table]) -> tuple[list[str], bool]:
     """Return the references that were dangling before this restore, as lines for people, and whether these are all."""
-    if database.locks_out_readers:  # it has made tables anew, and checks what refers to them: so there are none
+    if database.locks_out_readers:  # it made tables anew, and checks what refers to them: there are none
         return [], True
     with suppress(OperationalError), database.snapshot() as snapshot:  # it does not see the restore yet
         before = snapshot.dangling(tables, limit=MOST_BEFORE)

@@ -514,9 +514,9 @@ class MySQL(Database):
         if column.kind is TEXT and isinstance(value, str) and len(value) > self.fits_surely:
             size = len(value.encode()) + sum(map(value.count, ESCAPED))
             if size > self._most_bytes:
-                return _("it takes %(size)s bytes; raise the server's max_allowed_packet to more than that") % {
-                    "size": size
-                }
+                return _(
+                    "it takes %(size)s bytes; raise the server's max_allowed_packet to more than that"
+                ) % {"size": size}
         return super().why_refused(table, column, value)
 
     def passes(self, error: OperationalError) -> bool:
