@@ -57,7 +57,8 @@ A subclass may define, if the engine needs it to be correct
     and whose changes cannot be rolled back, or that cannot hold every Unicode character.
 `held(tables, scope, keys)`
     Return an error with the SQL statements that mend it, if rows of a table that is not in the `scope` of a restore
-    keep it from deleting all rows of some tables. It raises the same then. On the connection that would write.
+    keep it from deleting all rows of some tables, or those of one with some keys. It raises the same then. On the
+    connection that would write.
 `folds_texts`, `collation(table, column)`, `weights(collation, texts)`, `distinguishing(table)`
     Whether different texts may be considered the same; in which columns; which texts; and an SQL statement that changes
     that.
