@@ -218,6 +218,7 @@ _APART: dict[str, list[Sequence[str]]] = {
     "core.tag": [("name",)],
     "core.tagged": [("content_type", "object_id")],
     "auth.group": [("name",)],
+    USER_SETTINGS: [("user",)],
 }
 
 

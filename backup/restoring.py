@@ -31,7 +31,7 @@ from .restore.accounts import default_settings_in_words
 from .restore.apply import next_keys, write
 from .restore.batches import Report, Spool
 from .restore.build import build
-from .restore.dangling import left_out_in_words
+from .restore.dangling import MOST_BEFORE, left_out_in_words
 from .restore.left_behind import with_held
 from .restore.photos import Placing, State
 from .restore.plan import Plan
@@ -329,15 +329,14 @@ def _check_dangling(
     may_stay = tables if database.takes_dangling or not options.mode.clears else others
     if not database.dangling(tables, limit=1):
         return [], Places()
-    before: list[str] = []
-    if not database.locks_out_readers:
-        with suppress(OperationalError), database.snapshot() as snapshot:  # it does not see the restore yet
-            before = snapshot.dangling(may_stay, limit=1000)
+    before, is_all = _dangling_before(database, may_stay)
     left_out = Places()
     if not database.takes_dangling if options.as_it_was else options.leave_out:
         left_out = database.leave_out_dangling(scope, [] if options.mode.clears else before)
     lines = database.dangling(tables, limit=len(before) + MAX_NAMED)
-    new = [line for line in lines if line not in before]
+    # What is not known may have been so before. Of rows that a restore does not write, none could be left out.
+    checked = tables if is_all else [table for table in tables if table in scope]
+    new = [line for line in database.dangling(checked, limit=len(lines)) if line not in before]
     if new and options.as_it_was:
         new = [*new[: MAX_NAMED - 1], _("Delete these records first.")]
     refuse_dangling(new, offer="" if options.as_it_was else "leave_out")
@@ -345,6 +344,16 @@ def _check_dangling(
         return [], left_out
     warning = _("Rows that were here before refer to something that is not there: %(rows)s")
     return [warning % {"rows": "; ".join(lines[:MAX_NAMED])}], left_out
+
+
+def _dangling_before(database: Database, tables: Sequence[Table]) -> tuple[list[str], bool]:
+    """Return the references that were dangling before this restore, as lines for people, and whether these are all."""
+    if database.locks_out_readers:  # it made tables anew, and checks what refers to them: there are none
+        return [], True
+    with suppress(OperationalError), database.snapshot() as snapshot:  # it does not see the restore yet
+        before = snapshot.dangling(tables, limit=MOST_BEFORE)
+        return before, len(before) < MOST_BEFORE
+    return [], False
 
 
 @contextmanager

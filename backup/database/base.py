@@ -55,9 +55,10 @@ A subclass may define, if the engine needs it to be correct
 `without_transactions(tables)`, `without_all_characters(tables)`
     Return an SQL statement that solves the problem, for each table that a restore into these writes to (see `written`)
     and whose changes cannot be rolled back, or that cannot hold every Unicode character.
-`held(tables, scope)`
+`held(tables, scope, keys)`
     Return an error with the SQL statements that mend it, if rows of a table that is not in the `scope` of a restore
-    keep it from deleting all rows of some tables. It raises the same then. On the connection that would write.
+    keep it from deleting all rows of some tables, or those of one with some keys. It raises the same then. On the
+    connection that would write.
 `folds_texts`, `collation(table, column)`, `weights(collation, texts)`, `distinguishing(table)`
     Whether different texts may be considered the same; in which columns; which texts; and an SQL statement that changes
     that.
@@ -89,6 +90,9 @@ A subclass may define, if the engine needs it to be correct
 `can_hold(column, value)`, `BOUNDED`
     Tell whether a plain value can be stored and read back unchanged; and the kinds with values that cannot. Such values
     are refused by name; `writer_of` must refuse them as well.
+`why_refused(table, column, value)`, `fits_surely`
+    Tell why the database refuses a value; and how many characters of a text it never refuses for their number, so that
+    only longer ones are looked at.
 `writer_of(column)`, `plain_reader(column)`
     Return a conversion for values that Django's own would change, or could not find; call `super()` for all others.
 `takes_dangling`

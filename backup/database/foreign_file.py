@@ -49,7 +49,7 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
                 "SELECT max(name) FROM sqlite_master WHERE rootpage > 0 GROUP BY rootpage HAVING count(*) > 1"
             )
             if shared.fetchall():  # one table would be read as the other
-                raise InvalidBackup(_("The database file is damaged: two of its tables are in one place."))
+                raise _unreadable(_("two of its tables are in one place"))
         yield connection
 
 
@@ -121,6 +121,13 @@ def damage_explained() -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, DatabaseError, UnicodeDecodeError) as error:
-        raise InvalidBackup(
-            _("The database file cannot be read: %(reason)s.") % {"reason": reason_of(error)}
-        ) from error
+        raise _unreadable(reason_of(error)) from error
+
+
+def _unreadable(reason: str) -> InvalidBackup:
+    text = _(
+        "The database file cannot be read: %(reason)s. If there is a -wal file that belongs beside it, put it there, "
+        "and use “manage.py restore”. Else restore an older copy, or what “sqlite3 FILE .recover | sqlite3 NEW” makes "
+        "of it."
+    )
+    return InvalidBackup(text % {"reason": reason})

@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from decimal import Decimal
+from functools import cached_property
 from typing import Any
 
 from django.conf import settings
 from django.db import DatabaseError, OperationalError
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.utils.translation import gettext as _
 
 from ..kinds import (
     BINARY,
@@ -499,6 +501,24 @@ class MySQL(Database):
             return number.is_finite()
         return column.kind is not FLOAT or value not in UNBOUNDED
 
+    @cached_property
+    def _most_bytes(self) -> int:
+        """The bytes of a text that fit into a statement, with the rest of its row."""
+        return int(self.fetch("SELECT @@max_allowed_packet")[0][0]) - REST_OF_ROW
+
+    @property
+    def fits_surely(self) -> int:
+        return self._most_bytes // 4  # an escaped character is two bytes, others are up to four
+
+    def why_refused(self, table: Table, column: Column, value: Plain) -> str | None:
+        if column.kind is TEXT and isinstance(value, str) and len(value) > self.fits_surely:
+            size = len(value.encode()) + sum(map(value.count, ESCAPED))
+            if size > self._most_bytes:
+                return _(
+                    "it takes %(size)s bytes; raise the server's max_allowed_packet to more than that"
+                ) % {"size": size}
+        return super().why_refused(table, column, value)
+
     def passes(self, error: OperationalError) -> bool:
         return bool(error.args) and error.args[0] in {*LOCKED, *LOST, *ALTERED}
 
@@ -527,6 +547,10 @@ LOCKS = {Job.RESTORE: "backup", Job.AUTOMATIC_BACKUP: "backup.automatic", Job.NO
 LONGEST = 2147483
 #: MariaDB's names for the seconds that a transaction may stand idle; 0 for any time.
 IDLE = ("idle_transaction_timeout", "idle_readonly_transaction_timeout", "idle_write_transaction_timeout")
+#: The characters of a text that take one more byte in a statement.
+ESCAPED = "\0\n\r\x1a'\"\\"
+#: Bytes that are left for the rest of a statement with a long text.
+REST_OF_ROW = 10_000
 #: The character set that has all characters.
 CHARSET = "utf8mb4"
 #: Settings that would leave rows out of an answer, or refuse it -> the values with which they do not.

@@ -462,7 +462,9 @@ class PostgreSQL(Database):
             self._refuse_actions([table], some)
         super().delete(table, keys)
 
-    def held(self, tables: Sequence[Table], scope: Sequence[Table]) -> RestoreRefused | None:
+    def held(
+        self, tables: Sequence[Table], scope: Sequence[Table], keys: Sequence[Plain] | None = None
+    ) -> RestoreRefused | None:
         names = [
             self.connection.ops.quote_name(name) for table in scope for name, _columns in table.db_tables
         ]
@@ -471,7 +473,8 @@ class PostgreSQL(Database):
             transaction.set_rollback(True, alias)  # nothing is written, so there is nothing to commit
             if self._may_check_as_a_set() and not self._must_check_each_row(names):
                 return None
-            return self._held(tables, names)
+            parts: Iterable[Sequence[Plain] | None] = [None] if keys is None else slices(keys, PARAMETERS)
+            return next(filter(None, (self._held(tables, names, part) for part in parts)), None)
 
     def _refuse_actions(self, tables: Sequence[Table], keys: Sequence[Plain] | None = None) -> None:
         """Raise what `_held` returns, unless the server's own triggers are off."""

@@ -347,8 +347,11 @@ class Session(ABC):
         if refusal := self.untransactional(tables):
             raise refusal
 
-    def held(self, tables: Sequence[Table], scope: Sequence[Table]) -> RestoreRefused | None:
-        """Return an error that names what does not let the rows of these tables go; None if nothing does."""
+    def held(
+        self, tables: Sequence[Table], scope: Sequence[Table], keys: Sequence[Plain] | None = None
+    ) -> RestoreRefused | None:
+        """Return an error that names what does not let the rows of these tables go; None if nothing does. `keys`: of
+        the rows of the one table that go; None: all."""
         return None
 
     def untransactional(self, tables: Sequence[Table]) -> RestoreRefused | None:

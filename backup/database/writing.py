@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import sys
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -210,6 +211,11 @@ class Writing(Conversion):
         if value is not None and not self.can_hold(column, value):
             return cannot_store(column, value)
         return None
+
+    @property
+    def fits_surely(self) -> int:
+        """The characters of a text that a statement can have, whatever they are."""
+        return sys.maxsize
 
     def most_characters(self, table: Table, column: Column) -> int | None:
         """Return how many characters fit into a column, which somebody may have altered; None if any number does."""

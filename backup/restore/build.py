@@ -147,7 +147,10 @@ def build(
     if placing is not None:
         placing.decide(reader.quiet(), restored, others.without)
         reader.renamed = placing.renamed
-    is_packed = mode.clears and preview is None and not (staying or in_part or cut_off or missing.places)
+    # No database checks what these refer to.
+    with_generics = [table for table in [*staying, *untouched] if table.generics]
+    is_all_new = not (staying or with_generics or in_part or cut_off or missing.places)
+    is_packed = mode.clears and preview is None and is_all_new
     ordered, resolved = _in_order(resolver, restored)
     if not (options.leave_out or options.as_it_was):
         reader.references = find(restored if is_packed else ordered)
@@ -156,7 +159,7 @@ def build(
     else:
         # If all rows are written anew, identical ones are needed as well, so nothing is compared; nor is it if the keys
         # of all are needed, to find out what other rows refer to.
-        is_compared = not mode.clears or (preview is not None and not any(t.generics for t in staying))
+        is_compared = not mode.clears or (preview is not None and not with_generics)
         as_text = as_text and is_compared
         records, identical = _compare(
             reader, database, ordered, resolved, spool, resolver, others, as_text=as_text
@@ -216,15 +219,15 @@ def build(
         label = people.table.label
         plan = replace(plan, matched={**plan.matched, label: {*plan.matched.get(label, ()), *people.renamed}})
     if preview is not None:
-        changes, lost = _count_changes(plan, database, tables, reader.quiet(), preview, others)
-        plan = replace(plan, changes=changes, warnings=[*plan.warnings, *lost_in_words(lost)])
+        plan, lost = _with_changes(plan, database, tables, reader.quiet(), preview, others)
+        plan = replace(plan, warnings=[*plan.warnings, *lost_in_words(lost)])
     accounts = account_changes(plan, database, people)
     plan = replace(plan, accounts=accounts, warnings=[*plan.warnings, *in_words(accounts)])
     if preview is not None and not options.as_it_was:
         names = default_settings(plan, database, [*tables, *outside])
         plan = replace(plan, warnings=[*plan.warnings, *default_settings_in_words(names)])
     plan = check_policy(plan, database, superuser=superuser)
-    plan = with_left_behind(plan, database, staying, referring)
+    plan = with_left_behind(plan, database, staying, referring, with_generics)
     if people:
         plan = with_handed_over(plan, database, [*outside, *untouched], people)
     return with_dangling(plan, database, reader.references, missing)
@@ -351,16 +354,16 @@ def _compare(
     return records, identical
 
 
-def _count_changes(
+def _with_changes(
     plan: Plan,
     database: Database,
     tables: Sequence[Table],
     reader: RecordReader,
     preview: PreviewCollector,
     others: Others,
-) -> tuple[dict[str, Changes], Lost]:
-    """Compare all rows, and give examples to the preview. Returns model label -> what happens to its rows; and what is
-    lost where existing data is not cleared."""
+) -> tuple[Plan, Lost]:
+    """Compare all rows, and give examples to the preview. Returns the plan with what happens to the rows here; and what
+    is lost where existing data is not cleared."""
     changes: dict[str, Changes] = {}
     gone = Replaced(plan, database, tables, reader)
     for table in [*plan.tables, *plan.emptied]:
@@ -401,7 +404,8 @@ def _count_changes(
             preview.add_removed(database, table, keys)
             old = changes.get(table.label, Changes())
             changes[table.label] = replace(old, removed=old.removed + len(keys), changed=old.changed + more)
-    return changes, Lost(replaced_rows, {label: len(keys) for label, keys in going.items()}, emptied)
+    lost = Lost(replaced_rows, {label: len(keys) for label, keys in going.items()}, emptied)
+    return replace(plan, changes=changes, going=going), lost
 
 
 def _children(plan: Plan) -> list[str]:

@@ -31,13 +31,18 @@ def _with_rows(tables: Sequence[Table], database: Database) -> list[Table]:
 
 
 def with_left_behind(
-    plan: Plan, database: Database, staying: Sequence[Table], referring: Sequence[Table]
+    plan: Plan,
+    database: Database,
+    staying: Sequence[Table],
+    referring: Sequence[Table],
+    with_generics: Sequence[Table],
 ) -> Plan:
     """Return the plan with a warning, or a refusal, for what would refer to rows that it removes. `staying`: the tables
-    that are not restored; `referring`: those of them that no backup holds."""
+    that are not restored; `referring`: those of them that no backup holds. `with_generics`: the tables whose generic
+    references stay."""
     if not plan.mode.clears:
         return plan
-    if lines := _generics_left_behind(plan, database, staying):
+    if lines := _generics_left_behind(plan, database, with_generics):
         warning = _("Rows that were here before refer to something that is not there: %(rows)s")
         plan = replace(plan, warnings=[*plan.warnings, warning % {"rows": "; ".join(lines)}])
     if plan.refusal is None and (lines := _left_behind(plan, database, referring)):
@@ -75,7 +80,13 @@ def with_handed_over(plan: Plan, database: Database, outside: Iterable[Table], p
 def with_held(plan: Plan, into: Database, tables: Sequence[Table]) -> Plan:
     """Return the plan with a refusal if something here does not let the rows go that it deletes; with a warning if that
     is so of its undo only. `into`: the connection to write to. `tables`: all in scope here."""
-    if plan.mode.clears and (refusal := into.held([*plan.tables, *plan.emptied], tables)):
+    if plan.mode.clears:
+        refusal = into.held([*plan.tables, *plan.emptied], tables)
+    else:
+        going = {t: [*plan.displaced.get(t.label, ()), *plan.going.get(t.label, ())] for t in tables}
+        refusals = (into.held([table], tables, keys) for table, keys in going.items() if keys)
+        refusal = next(filter(None, refusals), None)
+    if refusal:
         return replace(plan, refusal=plan.refusal or refusal)
     if plan.options.as_it_was or not (refusal := into.held(tables, tables)):
         return plan
@@ -138,11 +149,10 @@ def _left_behind(plan: Plan, database: Database, staying: Sequence[Table]) -> li
     return lines
 
 
-def _generics_left_behind(plan: Plan, database: Database, staying: Sequence[Table]) -> list[str]:
+def _generics_left_behind(plan: Plan, database: Database, with_generics: Sequence[Table]) -> list[str]:
     """Return generic references of models that are not restored to rows that are removed, as lines for people. No
     database checks these."""
     lines: list[str] = []
-    with_generics = [table for table in staying if table.generics]
     for other in [*plan.tables, *plan.emptied] if with_generics else ():
         going = [*keys_going(plan, database, other)]
         for table in with_generics if going else ():

@@ -21,10 +21,10 @@ from ..database import Database
 from ..dump import ANY_KEY, checked_references, needed_generics, target_of
 from ..exceptions import InvalidBackup
 from ..kinds import INTEGER, NATURAL, Plain
-from ..options import RestoreMode
-from ..tables import Batch, Row, Table, in_order, owner_of, owner_of_keys
+from ..options import Places, RestoreMode
+from ..tables import Batch, Row, Table, in_order, owner_of, owner_of_keys, place_of, refers_to_nothing
 from .apart import are_apart, usable
-from .dangling import Missing
+from .dangling import Missing, left_out_in_words
 from .identity import MatchedRows, Resolver
 from .key_map import KeyMap
 from .records import RecordReader
@@ -78,6 +78,8 @@ class Others:
         #: Label -> number of records that are left out; and of those that `missing` names.
         self.left_out: Counter[str] = Counter()
         self._named: Counter[str] = Counter()
+        #: Label -> the references of records that are restored to others that are not restored, or left out.
+        self._unlinked: dict[str, Places] = {}
         in_backup = {*reader.archive.metadata.models, *(table.label for table in lost)}
         unresolved = _referred_to(tables, restored, in_backup=in_backup)
         # References to models that the backup lacks are looked up as those to missing records are: see `dangling`.
@@ -99,11 +101,13 @@ class Others:
             for table in concerned:
                 gone: set[Plain] = set()
                 self.left_out[table.label] = self._named[table.label] = 0
+                self._unlinked[table.label] = Places()
                 for batch in reader.batches(table):
                     kept = self._which(table, batch)
                     complete = self._complete(table, batch)
                     self.left_out[table.label] += kept.count(False)
                     self._named[table.label] += complete.count(False)
+                    self._note_unlinked(table, batch, kept)
                     gone.update(compress(batch[0], map(not_, kept)))
                     if stays and not all(complete):
                         gone.difference_update(
@@ -167,11 +171,29 @@ class Others:
                 resolver.key_map.keep(table, own)
 
     def warnings(self) -> list[str]:
-        """Return warnings about records that are left out; [] if none are."""
+        """Return warnings about records, and references of others, that are left out; [] if none are."""
         counts = {label: count - self._named[label] for label, count in self.left_out.items()}
         models = ", ".join(f"{label} ({count})" for label, count in counts.items() if count)
         text = _("Left out, since they belong to users or other records that are not here: %(models)s.")
-        return [text % {"models": models}] if models else []
+        unlinked = Places()
+        for places in self._unlinked.values():
+            unlinked.extend(places)
+        return [
+            *([text % {"models": models}] if models else ()),
+            *([left_out_in_words(unlinked)] if unlinked else ()),
+        ]
+
+    def _note_unlinked(self, table: Table, batch: Batch, kept: Sequence[bool]) -> None:
+        """Note the references to what is not here, of records that are restored without them."""
+        named = [(column, column.name) for column in table.columns]
+        named += [(relation.target, relation.name) for relation in table.relations]
+        for place, is_gone in self._known_checks(table):
+            is_relation = place >= len(table.columns)
+            for key, value in compress(zip(batch[0], batch[place], strict=True), kept):
+                for other in filter(is_gone, value if is_relation else [value]):
+                    column, name = named[place]
+                    reason = refers_to_nothing(column, other)
+                    self._unlinked[table.label].add(place_of(table.label, key, name, reason))
 
     def _which(self, table: Table, batch: Batch) -> list[bool]:
         """Return for each record whether all that it needs is here."""

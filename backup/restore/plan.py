@@ -6,7 +6,7 @@ with the same key, so that it does not grow with the number of rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -134,6 +134,8 @@ class Plan:
     accounts: AccountChanges = AccountChanges()
     #: Model label -> what happens to its rows; empty for a restore, which does not count them.
     changes: Mapping[str, Changes] = field(default_factory=dict)
+    #: Model label -> keys of the rows here that go with others; empty for a restore, too. See `Replaced`.
+    going: Mapping[str, Collection[Plain]] = field(default_factory=dict)
     photos: PhotoChanges = PhotoChanges()
     preview: PreviewCollector | None = None
     #: Labels of apps that the backup does not know, and of which clearing would delete something.

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from ..database import Database
+from ..dump import needed_generics
 from ..kinds import TEXT, Plain
 from ..scope import part_of
-from ..tables import Column, Relation, Row, Table, owner_of_keys
+from ..tables import Column, Relation, Row, Table, owner_of, owner_of_keys
 from .plan import Plan
 from .records import RecordReader
 
@@ -124,7 +125,8 @@ class Replaced:
             has_more = False
             for table in self._tables:
                 going = self.going.setdefault(table.label, {})
-                found = [key for key in self._belonging(table) if key not in going]
+                belonging = [*self._belonging(table), *self._attached_to_nothing(table)]
+                found = [key for key in belonging if key not in going]
                 going.update(dict.fromkeys(found))
                 self.add(table, found)
                 has_more |= bool(found)
@@ -154,6 +156,16 @@ class Replaced:
             for key in self._database.keys_with(table.db_table, table.key, column, values, also)
         )
         return self._staying(table, keys)
+
+    def _attached_to_nothing(self, table: Table) -> Iterator[Plain]:
+        """Yield the keys here of records of the backup that are attached to rows which go: a tag of an entry that is
+        left out."""
+        going = {(label, str(key)) for label, keys in self.going.items() for key in keys}
+        generics = needed_generics(table) if going and table in self._plan.tables else ()
+        for rows in self._coming(table) if generics else ():
+            for row in rows:
+                if any((owner_of(row[kind]), str(row[place])) in going for kind, place in generics):
+                    yield row[0]
 
     def referring(self) -> Iterator[tuple[Table, Column | Relation, list[Plain], list[Plain]]]:
         """Yield what else refers to rows that go: a column or relation of a table, the values of these rows, and the
@@ -195,12 +207,17 @@ class Replaced:
             staying.pop(key, None)
         if not staying or table not in self._plan.tables:
             return [*staying]
+        for rows in self._coming(table):
+            for row in rows:
+                staying.pop(row[0], None)
+        return [*staying]
+
+    def _coming(self, table: Table) -> Iterator[list[Row]]:
+        """Yield the records of the backup, with the keys that they get here."""
         # The plan has no identical records; but only of tables of which none is left out.
         is_compared = table.label in self._plan.identical
         for rows in self._reader.rows(table) if is_compared else self._plan.rows(table):
-            for row in self._plan.key_map.remap(table, rows):
-                staying.pop(row[0], None)
-        return [*staying]
+            yield self._plan.key_map.remap(table, rows)
 
 
 def counts(rows: Iterable[tuple[Table, Iterable[Plain]]]) -> dict[str, int]:

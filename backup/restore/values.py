@@ -114,7 +114,7 @@ class ValueChecks:
         """Return the values of a column that a database may not hold, found without a look into each."""
         kind = column.kind
         if kind is TEXT and database.IS_SERVER:
-            most = column.field.max_length or UNLIMITED
+            most = min(column.field.max_length or sys.maxsize, database.fits_surely)
             texts = {text for text in values if text and len(text) > most}
             return (
                 texts.union(text for text in values if text and "\0" in text)
@@ -200,8 +200,6 @@ def way_on(of_database: bool) -> str:
 _HELD = (FLOAT, DURATION, DECIMAL)
 
 
-#: As many characters as any text has.
-UNLIMITED = sys.maxsize
 #: Shorter durations have at most eight digits of days, which every database can hold; to check each takes long.
 _LONG_DURATION = len("100000000 00:00:00")
 

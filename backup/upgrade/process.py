@@ -202,18 +202,23 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except TooLate as error:
-        raise UpgradeFailed(
-            _(
-                "Upgrading the data took more than %(seconds)s seconds (BACKUP_UPGRADE_SECONDS), and was "
-                "stopped at %(step)s. Nothing was changed."
+        text = _(
+            "Upgrading the data took more than %(seconds)s seconds (BACKUP_UPGRADE_SECONDS), and was "
+            "stopped at %(step)s. Nothing was changed."
+        )
+        if not error.label:
+            text = _(
+                "Upgrading the data took more than %(seconds)s seconds (BACKUP_UPGRADE_SECONDS) before its first step. "
+                "Nothing was changed."
             )
-            % {"seconds": conf.upgrade_seconds, "step": error.label or "?"}
-        ) from error
+        raise UpgradeFailed(text % {"seconds": conf.upgrade_seconds, "step": error.label}) from error
     except Died as error:
-        raise UpgradeFailed(
-            _("Upgrading the data failed at %(step)s (%(reason)s). Nothing was changed.")
-            % {"step": error.label or "?", "reason": error.reason}
-        ) from error
+        text = _("Upgrading the data failed at %(step)s (%(reason)s). Nothing was changed.")
+        if not error.label:
+            text = _(
+                "The process that upgrades the data ended before its first step (%(reason)s). Nothing was changed."
+            )
+        raise UpgradeFailed(text % {"step": error.label, "reason": error.reason}) from error
 
 
 @contextmanager

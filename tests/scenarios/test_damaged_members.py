@@ -270,6 +270,18 @@ def test_entries_of_a_lost_child_are_left_out_and_named_where_all_is_cleared(man
     assert any(line.startswith("Left out, since they") and "core.note (" in line for line in result.warnings)
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_a_field_that_referred_to_what_is_lost_is_named(family, mode):
+    child, start = family.children[0], "2026-01-01T00:00Z"
+    key = core.Timer.objects.create(user=family.admin, child=child, start=start).pk
+    file = without(elsewhere(take()), "core/child.json")
+    core.Timer.objects.all().delete()
+    named = f"core.timer {key}, field child"
+    for do in (services.inspect_backup, services.restore_backup):
+        assert [line for line in do(file, LEFT_OUT[mode]).warnings if named in line]
+    assert core.Timer.objects.get(pk=key).child is None
+
+
 # -- files without their end ---
 
 

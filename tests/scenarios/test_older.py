@@ -469,7 +469,7 @@ def test_databases_of_others_and_broken_ones(host_db, tmp_path):
     noise[len(good) // 2 : len(good) // 2 + 20_000] = b"\x5a" * 20_000
     for data, reason in [
         (other.read_bytes(), "not one of Baby Buddy"),
-        (good[: len(good) // 2], "cannot be read"),
+        (good[: len(good) // 2], "restore an older copy"),
         (bytes(noise), "cannot be read"),
         (good.replace(b"AUTOINCREMENT", b"AUTOINCREMEN\x85", 1), "malformed database schema"),
         (good.replace(b"AUTOINCREMENT", b"\x1b[31mREMENT", 1), "malformed database schema"),
@@ -1110,9 +1110,22 @@ def test_a_killed_child(trouble):
     assert "SIGKILL" in message
 
 
+def test_a_child_that_has_no_time_to_start(host_db, monkeypatch):
+    class Timer:
+        def __init__(self, seconds, function):
+            self.start = function  # strikes at once
+
+        def cancel(self):
+            pass
+
+    monkeypatch.setattr(upgrade.threading, "Timer", Timer)
+    with pytest.raises(UpgradeFailed, match="before its first step"):
+        services.inspect_backup(backup_of("2.6.0"), how(clear=False))
+
+
 def test_a_child_that_cannot_start(host_db, monkeypatch):
     monkeypatch.setenv("BACKUP_TEST_FOLDER", "/proc/nowhere")  # `tests.settings` makes it
-    with pytest.raises(UpgradeFailed, match="nowhere"):
+    with pytest.raises(UpgradeFailed, match=r"ended before its first step \(.*nowhere"):
         services.inspect_backup(backup_of("2.6.0"), how(clear=False))
 
 

@@ -32,6 +32,7 @@ from backup.exceptions import (
 from backup.storage import files, kept, state
 from backup.tables import Table
 from tests.scenarios.test_faults import error_of_the_driver
+from tests.scenarios.test_pointless import unchecked
 from tests.support.backups import restore, take
 from tests.support.processes import HOLDER, ask, hear, lose_locks, process, wait_until_usable
 from tests.support.snapshots import differences, snapshot
@@ -621,3 +622,36 @@ def test_staff_cannot_gain_by_an_undo(family):
     restore(file, clear=True)
     with pytest.raises(Forbidden):
         services.undo_restore(user=User.objects.get(username="grandma"))
+
+
+def test_more_rows_that_point_at_nothing_than_are_told_apart(family, settings):
+    """They are of a model that no backup holds, and were here before the restore."""
+    settings.BACKUP_EXCLUDE = ["admin"]
+    LogEntry.objects.bulk_create(
+        LogEntry(user=family.admin, object_repr="x", action_flag=1) for _number in range(1100)
+    )
+    with unchecked() as cursor:
+        cursor.execute("UPDATE django_admin_log SET user_id = 9999")
+    file = take()
+    enter("since")
+    before = snapshot()
+    for clear in (True, False):
+        result = restore(file, clear=clear)
+        assert [line for line in result.warnings if "admin.logentry" in line]
+        result = services.undo_restore()
+        assert [line for line in result.warnings if "admin.logentry" in line]
+        assert not differences(before, snapshot())
+
+
+def test_what_an_undo_leaves_at_a_record_that_it_removes_is_named(family, settings):
+    """The tags of an entry that came with the restore. The copy before it was made without tags."""
+    key = core.Note.objects.create(child=family.children[0], note="of the backup", time=NOW).pk
+    settings.BACKUP_EXCLUDE = ["core.tag", "core.tagged"]
+    file = take()
+    core.Note.objects.filter(pk=key).delete()
+    restore(file, clear=True)
+    settings.BACKUP_EXCLUDE = []
+    core.Note.objects.get(pk=key).tags.add("since")
+    result = services.undo_restore()
+    assert not core.Note.objects.filter(pk=key)
+    assert [line for line in result.warnings if "core.tagged" in line and f"core.note {key}" in line]

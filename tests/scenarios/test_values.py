@@ -4,6 +4,7 @@ import cProfile
 import datetime as dt
 import json
 import pstats
+import random
 
 import pytest
 from babybuddy.models import Settings
@@ -19,7 +20,7 @@ from backup import babybuddy, services
 from backup.database import database_of
 from backup.exceptions import InvalidRecord, RecordsConflict, RecordsRefused, Unreadable
 from backup.options import Part
-from tests.support.backups import how, records_of, refused, restore, rewritten, take
+from tests.support.backups import how, inspect, records_of, refused, restore, rewritten, take
 from tests.support.snapshots import differences, snapshot
 from tests.zoo.fields import EmptyIsNone, Size, SizeField
 from tests.zoo.models import Plate, Specimen
@@ -506,3 +507,26 @@ def test_a_value_that_its_field_would_store_as_null_is_named(plates, seen, monke
         take()
     rows = [record["fields"] for record in records_of(take(leave_out=True))["zoo.plate"]]
     assert rows == [{"serial": "1", "text": None}, {"serial": "2", "text": "a"}]
+
+
+@pytest.mark.skipif(connection.vendor != "mysql", reason="the others take a statement of any length")
+@pytest.mark.parametrize("clear", [True, False])
+def test_a_text_that_no_statement_can_hold_is_refused_by_name(family, clear):
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT @@max_allowed_packet")
+        most = cursor.fetchone()[0]
+    key = core.Note.objects.order_by("pk").first().pk
+
+    def of(length):
+        def change(records):
+            (row,) = [row for row in records["core.note"] if row["pk"] == key]
+            row["fields"]["note"] = "'\n" * (length // 8) + random.randbytes(length // 4).hex()
+
+        return rewritten(take(), change)
+
+    file = of(most)
+    with pytest.raises(RecordsRefused, match=f"core.note {key}, field note.*max_allowed_packet") as caught:
+        inspect(file, clear=clear)
+    assert str(refused(file, RecordsRefused, clear=clear)) == str(caught.value)
+    restore(of(most - 20_000), clear=clear)
+    assert len(core.Note.objects.get(pk=key).note) > most // 2 - 20_000

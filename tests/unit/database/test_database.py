@@ -372,6 +372,29 @@ def test_it_is_said_beforehand_that_an_undo_would_be_refused(family, monkeypatch
             cursor.execute("DROP TABLE other")
 
 
+@pytest.mark.skipif(ENGINE != "postgresql", reason="the others check no references of their own then")
+@pytest.mark.parametrize("clear", [False, True])
+def test_a_preview_says_that_a_row_that_goes_with_another_one_is_held(family, monkeypatch, clear):
+    monkeypatch.setattr(type(database_of()), "_must_check_each_row", lambda self, names: True)
+    file = take()
+    child = core.Child.objects.first()
+    another = {"first_name": "Another", "last_name": "One", "slug": "another", "birth_date": "2020-01-01"}
+    core.Child.objects.filter(pk=child.pk).update(**another)
+    note = core.Note.objects.create(child=child, note="of the other one")
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE other (note int REFERENCES core_note)")
+        try:
+            assert not inspect(file, clear=clear).refusal
+            cursor.execute("INSERT INTO other VALUES (%s)", [note.pk])
+            plan = inspect(file, clear=clear)
+            assert str(refused(file, RestoreRefused, clear=clear)) == str(plan.refusal)
+            cursor.execute("DELETE FROM other")
+            restore(file, clear=clear)
+            assert not core.Note.objects.filter(pk=note.pk)
+        finally:
+            cursor.execute("DROP TABLE other")
+
+
 # --- At the same time -------------------------------------------------------------------------------------
 
 WRITER = """

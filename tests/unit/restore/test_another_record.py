@@ -3,6 +3,7 @@
 import datetime as dt
 
 import pytest
+from babybuddy.models import Settings
 from core import models as core
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Group, Permission, User
@@ -82,6 +83,27 @@ def test_the_preview_says_what_is_lost(mia_over_ben):
     assert "core.child (1)" in warning
     (warning,) = [line for line in plan.warnings if "core.feeding (20)" in line]
     assert "core.tagged (20)" in warning
+
+
+def test_a_tag_of_an_entry_that_is_left_out_and_goes_here(mia_over_ben):
+    """The note here is Ben's, and that of the backup belongs to nobody."""
+    kind = [*ContentType.objects.get_for_model(core.Note).natural_key()]
+
+    def change(records):
+        records["core.note"][0]["fields"]["child"] = 9999
+        link = records["core.tagged"][-1]
+        for number in (98, 99):
+            fields = {**link["fields"], "content_type": kind, "object_id": 1}
+            records["core.tagged"].append({**link, "pk": number, "fields": fields})
+
+    file = rewritten(mia_over_ben, change)
+    options = RestoreOptions(leave_out=True)
+    plan = services.inspect_backup(file, options)
+    result = services.restore_backup(file, options)
+    assert not core.Note.objects.exists()
+    assert not core.Tagged.objects.filter(content_type__model="note")
+    for warnings in (plan.warnings, result.warnings):
+        assert [line for line in warnings if "core.tagged (22)" in line]
 
 
 def test_the_result_says_how_many_were_replaced(mia_over_ben):
@@ -442,6 +464,29 @@ def test_a_record_that_is_left_out_takes_no_place(host_db):
     services.restore_backup(file, RestoreOptions(parts=(Part.ENTRIES,)))
     assert core.Child.objects.get().first_name == "Mia"
     assert not core.Timer.objects.exists()
+
+
+def test_settings_of_another_user_that_have_the_same_number(host_db):
+    """The settings of somebody who joined since make way, which is said, or stay."""
+    ann = User.objects.create_user("ann")
+    Settings.objects.update_or_create(user=ann, defaults={"pagination_count": 50})
+    key = Settings.objects.get(user=ann).pk
+    file = take()
+    ann.delete()
+    dora = User.objects.create_user("dora")
+    Settings.objects.filter(user=dora).delete()
+    Settings.objects.bulk_create([Settings(pk=key, user=dora, pagination_count=10)])
+    plan = inspect(file, clear=False)
+    assert plan.changes["babybuddy.settings"].replaced == 1
+    result = restore(file, clear=False)
+    for warnings in (plan.warnings, result.warnings):
+        assert [line for line in warnings if "same numbers" in line and "babybuddy.settings (1)" in line]
+        assert [line for line in warnings if "dora" in line and "default settings" in line]
+    assert Settings.objects.get(user__username="ann").pagination_count == 50
+    services.undo_restore()
+    keep_both(file)
+    counts = dict(Settings.objects.values_list("user__username", "pagination_count"))
+    assert (counts["ann"], counts["dora"]) == (50, 10)
 
 
 def test_a_token_that_goes_is_counted_once(host_db):
