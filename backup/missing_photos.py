@@ -63,23 +63,23 @@ def missing_in_words(missing: Sequence[NamedFile], archive: Archive) -> list[str
     lines = []
     if beside.total:
         text = ngettext(
-            "%(n)s photo of the backup is neither in this file nor on this server. Photos of a kept backup are where "
-            "its file is from, in the folder “photos” next to the folder “kept”. Set BACKUP_LOCATIONS to that "
-            "location, restart Baby Buddy, and choose the file again as a superuser. Or run “manage.py restore” with "
-            "the path of the file there. Missing is: %(places)s.",
-            "%(n)s photos of the backup are neither in this file nor on this server. Photos of a kept backup are where "
-            "its file is from, in the folder “photos” next to the folder “kept”. Set BACKUP_LOCATIONS to that "
-            "location, restart Baby Buddy, and choose the file again as a superuser. Or run “manage.py restore” with "
-            "the path of the file there. Missing are: %(places)s.",
+            "%(n)s field names a photo of the backup that is neither in this file nor on this server. Photos of a "
+            "kept backup are where its file is from, in the folder “photos” next to the folder “kept”. Set "
+            "BACKUP_LOCATIONS to that location, restart Baby Buddy, and choose the file again as a superuser. Or run "
+            "“manage.py restore” with the path of the file there. Missing is: %(places)s.",
+            "%(n)s fields name a photo of the backup that is neither in this file nor on this server. Photos of a "
+            "kept backup are where its file is from, in the folder “photos” next to the folder “kept”. Set "
+            "BACKUP_LOCATIONS to that location, restart Baby Buddy, and choose the file again as a superuser. Or run "
+            "“manage.py restore” with the path of the file there. Missing are: %(places)s.",
             beside.total,
         )
         lines += [_said(text, beside), *archive.photo_failures]
     if others.total:
         text = ngettext(
-            "%(n)s photo is not in the media folder of this server, and pages that show it fail: %(places)s. Copy the "
-            "media folder from the old server, or empty this field.",
-            "%(n)s photos are not in the media folder of this server, and pages that show them fail: %(places)s. Copy "
-            "the media folder from the old server, or empty these fields.",
+            "%(n)s field names a photo that is not in the media folder of this server, and pages that show it fail: "
+            "%(places)s. Copy the media folder from the old server, or empty this field.",
+            "%(n)s fields name a photo that is not in the media folder of this server, and pages that show it fail: "
+            "%(places)s. Copy the media folder from the old server, or empty these fields.",
             others.total,
         )
         lines.append(_said(text, others))

@@ -97,9 +97,8 @@ def _check_whole(source: BinaryIO, options: RestoreOptions, key: Key | None) -> 
     if is_database(source):
         return
     with unlocked(source, edited=options.edited, key=key) as archive:
-        for member in archive.metadata.models.values():
-            for _block in archive.read(member):
-                pass
+        for label in archive.metadata.models:
+            archive.check(label)
 
 
 def superusers_only(user: Any, message: str) -> None:

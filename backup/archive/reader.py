@@ -553,6 +553,13 @@ class Archive:
 
     # -- damaged members ---
 
+    def check(self, label: str) -> None:
+        """Raise `InvalidBackup` if the records of a model are damaged: without checksums, only their text shows it."""
+        for _part in (
+            self.read(self.metadata.models[label]) if self.metadata.is_sealed else self.records(label)
+        ):
+            pass
+
     def leave_out_damaged(self, fits: Fits = lambda label, record: True) -> None:
         """Let damaged and missing members hold only the records before the damage, and name each in `left_out` of the
         metadata. All are read once for it. `fits`: tells whether a model takes a record, in parsed JSON.
@@ -561,11 +568,11 @@ class Archive:
         """
         models, left_out = dict(self.metadata.models), Places()
         self._remains = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115  until the archive is closed
+        damage = InvalidBackup if self.metadata.is_sealed else DamagedBackup
         for label, member in models.items():
             try:
-                for _block in self.read(member):
-                    pass
-            except InvalidBackup:
+                self.check(label)
+            except damage:
                 models[label] = self._remains_of(label, member, fits)
                 left_out.add(Place(label, None, None, self._loss_of(member, models[label].records)))
         left_out.extend(self.metadata.left_out)  # after these, since only some places are named
@@ -747,12 +754,16 @@ class Archive:
         return self._not_an_array(member)
 
     def _not_json(self, member: Member, number: int) -> InvalidBackup:
-        return InvalidBackup(
+        return self._damaged_text(
             _("“%(file)s” cannot be read: record number %(number)s is not JSON.")
             % {"file": shown(member.file), "number": number}
         )
 
     def _not_an_array(self, member: Member) -> InvalidBackup:
-        return InvalidBackup(
+        return self._damaged_text(
             _("“%(file)s” cannot be read: it is not a list of records.") % {"file": shown(member.file)}
         )
+
+    def _damaged_text(self, message: str) -> InvalidBackup:
+        """Return the error for a text that may have been damaged before it was packed."""
+        return DamagedBackup(message, offer="" if self._lenient else "leave_out")

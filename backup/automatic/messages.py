@@ -73,8 +73,9 @@ def photos_missing(last: StoredBackup | None) -> str:
     ) % {"n": names.grouped(missing) if missing <= MOST_WARNINGS else f"{names.grouped(MOST_WARNINGS)}+"}
 
 
-def failed(backup: StoredBackup, locations: Iterable[Seen]) -> str:
-    """Return that a backup failed its proof, and what follows from that. `locations`: how each was last seen."""
+def bad(backup: StoredBackup, locations: Iterable[Seen]) -> str:
+    """Return that a backup is damaged or failed its proof, and what follows from that. `locations`: how each was last
+    seen."""
     proof = backup.proof or {}
     words = {
         "date": _date(backup.created),
@@ -89,13 +90,17 @@ def failed(backup: StoredBackup, locations: Iterable[Seen]) -> str:
             )
             % words
         )
-    message = (
-        _(
+    if proof.get("verdict") == Verdict.FAILED.value:
+        text = _(
             "The backup of %(date)s could not be restored in a trial. %(reason)s No old backup is removed until this "
             "one is deleted or proved."
         )
-        % words
-    )
+    else:
+        text = _(
+            "The backup of %(date)s is damaged: its file cannot be read. No old backup is removed until this one is "
+            "deleted or mended."
+        )
+    message = text % words
     if copy := _good_copy(backup, locations):
         message += " " + _(
             "“%(copy)s” has another copy of it. If that is good, put it into BACKUP_ROOT in its place, and prove it."

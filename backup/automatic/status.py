@@ -10,7 +10,7 @@ import enum
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -161,8 +161,9 @@ def _status() -> Status:
     last = newest(backups, now)
     until = good_until(last)
     losses = guard.losses_now(backups)
-    failed = [backup for backup in backups if not is_good(backup)]
-    proved = newest(failed or [backup for backup in backups if backup.proof], now)
+    failed = _latest(backup for backup in backups if _has_failed(backup))
+    bad = failed or _latest(backup for backup in backups if not is_good(backup))
+    proved = failed or newest([backup for backup in backups if backup.proof], now)
     is_lossy = False
     if schedule is None:
         current, message = State.OFF, _("Automatic backups are off (BACKUP_SCHEDULE).")
@@ -171,8 +172,8 @@ def _status() -> Status:
             State.FAILED,
             _("The last automatic backup failed: %(reason)s") % {"reason": run.error},
         )
-    elif failed and proved:
-        current, message = State.FAILED, messages.failed(proved, locations)
+    elif bad is not None:
+        current, message = State.FAILED, messages.bad(bad, locations)
     elif (trouble := messages.locations_fail(locations)) and not _is_covered(
         backups, locations, schedule, now
     ):
@@ -239,7 +240,11 @@ def current_schedule() -> Schedule | None:
 def newest(backups: Sequence[StoredBackup], now: dt.datetime) -> StoredBackup | None:
     """Return the newest backup that can be opened, and is not dated in the future; None if there is none."""
     past = [b for b in backups if b.created <= now and not (b.is_damaged or b.is_locked)]
-    return max(past, key=lambda backup: backup.created, default=None)
+    return _latest(past)
+
+
+def _latest(backups: Iterable[StoredBackup]) -> StoredBackup | None:
+    return max(backups, key=lambda backup: backup.created, default=None)
 
 
 def good_until(backup: StoredBackup | None) -> dt.datetime | None:
@@ -334,14 +339,20 @@ def halted(backups: Sequence[StoredBackup] | None = None) -> str:
     backups = kept.backups(BackupKind.AUTOMATIC) if backups is None else backups
     if guard.losses_now(backups):
         return _("kept until a superuser says that it is right that entries are fewer")
-    if not all(map(is_good, backups)):
+    if any(map(_has_failed, backups)):
         return _("kept since a backup failed its proof")
+    if not all(map(is_good, backups)):
+        return _("kept since a backup is damaged")
     return ""
 
 
 def is_good(backup: StoredBackup) -> bool:
-    """Tell whether a backup has not failed its proof."""
-    return (backup.proof or {}).get("verdict") != "failed"
+    """Tell whether a backup has not failed its proof, and its file in BACKUP_ROOT, if there is one, can be read."""
+    return not (_has_failed(backup) or (backup.is_local and backup.is_damaged))
+
+
+def _has_failed(backup: StoredBackup) -> bool:
+    return (backup.proof or {}).get("verdict") == "failed"
 
 
 def acknowledge(user: Any, shown: str | None = None) -> Status:

@@ -96,7 +96,8 @@ def storage_errors() -> Iterator[None]:
             _("The storage “backups” of this site does not answer. Check that it is up, then try again.")
         ) from error
     except OSError as error:
-        if isinstance(error, PermissionError) and "backups" not in storages.backends:
+        is_root = "backups" not in storages.backends
+        if is_root and (isinstance(error, PermissionError) or owner.file_at(conf.root)):
             raise StorageFailed(owner.in_the_way(conf.root)) from error
         raise StorageFailed(
             _(

@@ -122,6 +122,11 @@ class StoredBackup:
         return bool({*self.copies} - {LOCAL})
 
     @property
+    def may_be_whole(self) -> bool:
+        """Whether its file can be read, or another place has a copy."""
+        return not self.is_damaged or len(self.copies) > 1
+
+    @property
     def lacks_something(self) -> bool:
         """Whether values or photos are missing in it that its records should have."""
         return bool(self.left_out or self.warnings)

@@ -45,8 +45,18 @@ def can_write(folder: Path, user: int | None = None) -> bool:
     return False
 
 
+def file_at(folder: Path) -> Path | None:
+    """Return the file that lies where a folder, or one of those around it, should be; None if there is none."""
+    return next((place for place in (folder, *folder.parents) if place.exists() and not place.is_dir()), None)
+
+
 def in_the_way(folder: Path, user: int | None = None) -> str:
     """Return why a user cannot write into a folder, and what to do, in words for people. `user`: see `can_write`."""
+    if place := file_at(folder):
+        return _(
+            "%(place)s is a file, so there can be no folder %(folder)s (BACKUP_ROOT). Move the file away, or set "
+            "BACKUP_ROOT to another folder."
+        ) % {"place": place, "folder": folder}
     name, quoted = _user_name(_server_user() if user is None else user), shlex.quote(str(folder))
     command = f"sudo mkdir -p {quoted} && sudo chown -R {shlex.quote(name)} {quoted}"
     return _(

@@ -3,6 +3,7 @@
 import io
 import re
 import zipfile
+from dataclasses import replace
 
 import pytest
 from core import models as core
@@ -120,6 +121,52 @@ def test_a_backup_without_its_metadata_or_its_end(many, how):
     result = services.restore_backup(damaged, LEFT_OUT[RestoreMode.OVERWRITE])
     assert any("metadata.json" in line for line in result.warnings)
     assert core.Child.objects.count() == len(records_of(file)["core.child"])
+
+
+def packed_again(file, name, change):
+    """The file as somebody packs it who has unpacked a damaged one: only the text of a member shows the damage."""
+    members = unpacked(file)
+    members[name] = change(members[name])
+    return packed(members)
+
+
+TEXTS = [
+    lambda text: text[: len(text) // 2],
+    lambda text: text[: len(text) // 2] + b"\0" * 50 + text[len(text) // 2 + 50 :],
+]
+
+
+@pytest.mark.parametrize("change", TEXTS)
+@pytest.mark.parametrize("mode", MODES)
+def test_what_was_damaged_before_it_was_packed_is_left_out_of_an_edited_file(many, mode, change):
+    damaged = packed_again(take(), "core/note.json", change)
+    options = RestoreOptions(mode, edited=True)
+    for do in (services.inspect_backup, services.restore_backup):
+        with pytest.raises(DamagedBackup, match=r"“core/note\.json” cannot be read") as caught:
+            do(damaged, options)
+        assert caught.value.offer == "leave_out"
+    core.Note.objects.all().delete()
+    options = replace(options, leave_out=True)
+    plan = services.inspect_backup(damaged, options)
+    result = services.restore_backup(damaged, options)
+    for warnings in (plan.warnings, result.warnings):
+        assert any("core/note.json" in line and "damaged" in line for line in warnings)
+        assert any("edited" in line for line in warnings)
+    assert 150 < core.Note.objects.count() == plan.records["core.note"] < 250
+
+
+@pytest.mark.parametrize("change", TEXTS)
+def test_what_was_edited_badly_comes_from_the_page_in_part(many, client, change):
+    data = packed_again(take(), "core/note.json", change).getvalue()
+    client.force_login(many.admin)
+    form = {"backup_file": upload(data), "edited": "true", "clear_existing_data": "true"}
+    page = client.post(reverse("backup:restore"), form, follow=True).content.decode()
+    form = page.split(f'action="{reverse("backup:restore")}"')[1].split("</form>")[0]
+    fields = dict(re.findall(r'type="hidden" name="(?!csrf)([^"]*)" value="([^"]*)"', form))
+    assert (fields["edited"], fields["leave_out"]) == ("true", "true")
+    page = client.post(reverse("backup:restore"), fields, follow=True).content.decode()
+    assert "What this backup would do" in page
+    assert "core/note.json" in page
 
 
 # -- who may do it, and where ---

@@ -14,7 +14,8 @@ from core.models import Child, DiaperChange, Feeding, Note, Tag
 from django.contrib.auth import get_user_model
 from django.test import Client
 
-from backup import services
+from backup import babybuddy, services
+from backup.options import RestoreOptions
 from backup.storage import state, uploads
 from tests.scenarios.test_pointless import unchecked
 from tests.support.filling import PASSWORD, token_key
@@ -472,6 +473,19 @@ def test_an_error_is_a_page(page, family):
 
 
 # --- Other ways to use it ---
+
+
+def test_where_the_menu_of_the_host_fails_a_page_fits_a_phone(page, family, saved, client, monkeypatch):
+    page.set_viewport_size(PHONE)
+    with saved.open("rb") as file:
+        name = services.restore_backup(file, RestoreOptions()).safety_copy
+    monkeypatch.setattr(babybuddy, "PAGE_TEMPLATE", "missing.html")
+    client.force_login(family.admin)
+    page.set_content(client.get("/backup/").content.decode())
+    assert not page.query_selector(".navbar")
+    page.evaluate("document.querySelectorAll('details').forEach(element => element.open = true)")
+    assert name in page.inner_text("body")
+    assert fits(page)
 
 
 def test_by_keyboard(page, saved):

@@ -426,6 +426,25 @@ def test_a_record_that_is_left_out_leaves_the_one_here(family, mode, elsewhere):
     assert not differences(before, snapshot())
 
 
+def test_a_preview_that_refuses_says_what_would_be(family, client):
+    file = of_another_site(referring_to_nothing(family)[0]).getvalue()
+    core.Note.objects.create(child=family.children[0], note="new")
+    client.force_login(family.admin)
+    form = {"backup_file": upload(file), "clear_existing_data": "true"}
+    refused = client.post(reverse("backup:restore"), form, follow=True).content.decode()
+    (link,) = re.findall(r'href="([^"]*leave_out=true[^"]*)"[^>]*>\s*Leave these out', refused)
+    done = client.get(link.replace("&amp;", "&")).content.decode()
+    for text in ('class="lead"', "What will happen", "You need not do anything"):
+        assert text in done
+        assert text not in refused
+    for text in ("What would happen", "If this backup could be restored"):
+        assert text in refused
+        assert text not in done
+    for text in ("What this backup would do", "made by another Baby Buddy site"):
+        assert text in done
+        assert text in refused
+
+
 def test_where_all_is_cleared_the_preview_counts_what_is_left_out(family):
     file, keys = referring_to_nothing(family)
     before, options = snapshot(), RestoreOptions(RestoreMode.CLEAR, leave_out=True)

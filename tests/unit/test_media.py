@@ -9,6 +9,7 @@ from django.core.management import call_command
 from django.urls import reverse
 
 from backup import services
+from backup.presentation.preview import photos_in_words
 from backup.storage import kept
 from tests.support.backups import inspect, restore, take
 from tests.support.http import script, upload
@@ -39,11 +40,12 @@ def test_preview_and_result_count_them(photos, clear):
     file = take()
     for warnings in (inspect(file, clear=clear).warnings, (result := restore(file, clear=clear)).warnings):
         (line,) = about_photos(warnings)
-        assert "3" in line
+        assert line.startswith("3 fields name a photo that is not in the media folder")
         for name in (f"core.child {other.pk}", f"core.note {notes[0].pk}", f"core.note {notes[1].pk}"):
             assert name in line
         assert "there.png" not in line
     assert result.as_json()["missing_files"] == 3
+    assert photos_in_words(inspect(file, clear=clear).photos) == ["2 photos are missing"]
 
 
 @both_modes

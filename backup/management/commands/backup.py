@@ -89,7 +89,7 @@ class Command(BackupCommand):
             self.drop_output()
             raise CommandError("The backup is not complete: whoever read the output is gone.") from error
         except OSError as error:
-            if output is None and isinstance(error, PermissionError):
+            if output is None and (isinstance(error, PermissionError) or owner.file_at(conf.root)):
                 raise CommandError(owner.in_the_way(conf.root)) from error
             raise CommandError(f"The backup could not be written: {error}") from error
 

@@ -5,6 +5,7 @@ import datetime as dt
 import errno
 import io
 import json
+import os
 import shutil
 import threading
 import time
@@ -2240,3 +2241,38 @@ def test_nothing_is_deleted_while_nobody_knows_where_copies_are(places, settings
     assert [kept.find(first.name).pinned, kept.find(first.name).is_local] == [True, True]
     assert [kept.find(others[0].name).label, kept.find(others[0].name).is_local] == ["dear", False]
     assert len(kept.backups()) == 4
+
+
+@pytest.mark.parametrize("is_proved", [False, True])
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_file_that_was_cut_off_here_is_told_of(places, nightly, settings, at, is_there, is_proved):
+    """As one that failed its proof: until it is deleted, or a good one is in its place."""
+    settings.BACKUP_LOCATIONS = f"nas={places['nas']}" if is_there else ""
+    night(at("2026-11-01 03:00"))
+    cut = night(at("2026-11-02 03:00")).name
+    path = conf.root / f"site_{site_id()}" / "kept" / cut
+    os.truncate(path, path.stat().st_size // 2)
+    if is_proved:
+        assert services.prove_kept(cut).verdict is Verdict.FAILED
+    night(at("2026-11-03 03:00"))
+    with freeze_time(at("2026-11-03 04:00")):
+        found = status.status()
+        assert (found.state, status.needs_attention()) == (State.FAILED, True)
+        assert "Nov. 2, 2026" in found.message
+        assert ("“nas” has another copy" in found.message) == is_there
+        assert (found.as_json()["proof"] or {}).get("name") == (cut if is_proved else None)
+        assert len(mail.outbox) == 1
+        assert not [verdict for verdict in status.retention() if not verdict.stays]
+        client = Client()
+        client.force_login(nightly.admin)
+        page = client.get(url("index")).content.decode()
+        assert page.count("Preview and restore") == len(kept.backups()) - (not is_there)
+        if is_there:
+            answer = client.post(url("restore"), {"kept": cut}, follow=True)
+            assert "What this backup would do" in answer.content.decode()
+            path.write_bytes(there(places["nas"])[1].read_bytes())
+            if is_proved:
+                services.prove_kept(cut)
+        else:
+            kept.delete(cut)
+        assert status.status().state is State.OK

@@ -111,6 +111,25 @@ def test_a_folder_that_the_server_cannot_write_is_told_by_check(data, settings):
     assert len(told()) == 1, "it cannot come as far as there"
 
 
+@pytest.mark.parametrize("below", ["", "below"])
+def test_a_file_in_place_of_the_folder_is_told_as_such(data, settings, client, below):
+    file = data / "file"
+    file.write_text("somebody's")
+    settings.BACKUP_ROOT = file / below
+    told = [message.msg for message in run_checks() if message.id == "backup.W001"]
+    client.force_login(User.objects.get())
+    told.append(client.get("/backup/").content.decode())
+    for arguments in ({"keep": True}, {"automatic": True, "now": True}, {}):
+        with pytest.raises(CommandError) as caught:
+            call_command("backup", verbosity=0, **arguments)
+        told.append(str(caught.value))
+    assert len(told) == 5
+    for text in told:
+        assert f"{file} is a file" in text
+        assert "mkdir" not in text
+    assert file.read_text() == "somebody's"
+
+
 def test_the_page_says_so_before_anything_fails(data, settings, client):
     admin = User.objects.get()
     client.force_login(admin)
@@ -120,8 +139,7 @@ def test_the_page_says_so_before_anything_fails(data, settings, client):
     with acting_as(SERVER), pytest.raises(StorageFailed, match="www-data"):
         services.check_storage()
     settings.BACKUP_ROOT = "/dev/null/backups"
-    page = client.get("/backup/").content.decode()
-    assert "chown -R root /dev/null/backups" in page
+    assert "/dev/null is a file" in client.get("/backup/").content.decode()
 
 
 def test_data_of_root_is_roots(host_db):
