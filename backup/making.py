@@ -20,6 +20,7 @@ from .dump import Store, gc_paused, next_keys_of, unreadable, write_photos, writ
 from .exceptions import StorageFailed
 from .media import NamedPhotos
 from .options import Places, Reporter
+from .scope import models_in_scope
 from .site import altered, damage_explained, tables_in_database, unknown_parts
 from .upgrade import schema
 
@@ -55,6 +56,7 @@ def write_backup(
         history = schema.load_history(database)
         tables = tables_in_database(history)
         migrations = schema.leaf_migrations(history, (table.model._meta.app_label for table in tables))
+        excluded = schema.migrated_apps(history) & {model._meta.app_label for model in models_in_scope()}
         is_migrated = not schema.pending(history)
         # Apps that no backup holds may well be of a newer version.
         newer = schema.unknown_apps(history) & {table.app for table in tables}
@@ -71,6 +73,7 @@ def write_backup(
                 django_version=django.get_version(),
                 database_engine=database.connection.vendor,
                 migrations=migrations,
+                excluded=sorted(excluded - migrations.keys()),
             )
             if key:
                 writer.encrypt(key, metadata)

@@ -85,6 +85,8 @@ class Metadata:
     django_version: str = ""
     database_engine: str = ""
     migrations: dict[str, list[str]] = field(default_factory=dict)
+    #: The apps of which the site left out all models (BACKUP_EXCLUDE). To its data they were not new.
+    excluded: list[str] = field(default_factory=list)
     members: dict[str, Mapping[str, Member]] = field(default_factory=dict)
     #: Model label -> the key that the next row of it would have got, if that is not the one after the highest.
     next_keys: dict[str, int] = field(default_factory=dict)
@@ -192,6 +194,7 @@ class Metadata:
             "total_records": self.total_records,
             "includes_media": self.includes_media,
             "migrations": self.migrations,
+            **({"excluded": self.excluded} if self.excluded else {}),
             **{
                 kind.key: kind.as_json(self.members.get(kind.key, {}))
                 for kind in KINDS
@@ -255,6 +258,7 @@ def parse_metadata(content: Any, *, edited: bool = False) -> Metadata:
     metadata = replace(
         metadata,
         migrations=_migrations(content.get("migrations")),
+        excluded=_excluded(content.get("excluded", [])),
         members=_members(content, version),
         next_keys=_next_keys(content.get("next_keys", {})),
         upgraded=_upgraded(content.get("upgraded")),
@@ -281,6 +285,12 @@ def _migrations(content: Any) -> dict[str, list[str]]:
     ):
         raise _wrong_metadata("migrations")
     return content
+
+
+def _excluded(content: Any) -> list[str]:
+    if not _are_names(content):
+        raise _wrong_metadata("excluded")
+    return cast(list[str], content)
 
 
 def _are_names(content: Any) -> bool:

@@ -42,8 +42,9 @@ def next_keys(plan: Plan, database: Database) -> dict[Table, int]:
     keys = {}
     for table in [*plan.tables, *plan.emptied] if plan.mode.clears else ():
         if table.high_key is not None:
-            highest = max(int(database.highest_key(table) or 0), plan.highest_left_out.get(table.label, 0))
-            key = plan.metadata.next_keys.get(table.label) or 1 + highest
+            left_out = plan.highest_left_out.get(table.label, 0)
+            highest = max(int(database.highest_key(table) or 0), left_out)
+            key = max(plan.metadata.next_keys.get(table.label) or 1 + highest, 1 + left_out)
             keys[table] = key if plan.options.as_it_was else min(key, table.high_key)
     return keys
 

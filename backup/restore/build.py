@@ -31,7 +31,7 @@ from .collation import collation_conflict, collation_conflicts, is_same_text, me
 from .compare import TextComparison
 from .dangling import Missing, missing_in, references_of, with_dangling
 from .identity import RESOLVERS, Conflict, Resolver
-from .left_behind import keys_going, referring_to, with_handed_over, with_left_behind
+from .left_behind import attached, keys_going, referring_to, with_handed_over, with_left_behind
 from .members import check_members, in_part_in_words
 from .pack import pack_all
 from .parts import Others, labels_referred_to, tables_cut_off, tables_in_part, with_owners
@@ -90,10 +90,10 @@ def build(
     in_part = tables_in_part(reader, restored)
     warnings += in_part_in_words(in_part) if mode.clears else []
     merge_warnings = merge(reader, database, restored) if options.merge_tags else []
+    referring = referring_to(outside, restored, database) if not options.as_it_was else []
     # At the same site, clearing brings back the keys that rows of excluded models have referred to all along.
-    is_of_others = not options.as_it_was and not (mode.clears and metadata.instance == site)
-    referring = referring_to(outside, restored, database) if is_of_others else []
-    staying += referring
+    if not (mode.clears and metadata.instance == site):
+        staying += referring
     in_use = {owner_of_keys(label) for table in staying for label in labels_referred_to(table)}
     if not mode.clears:
         in_use = with_owners(in_use, restored)
@@ -149,7 +149,8 @@ def build(
         reader.renamed = placing.renamed
     # No database checks what these refer to.
     with_generics = [table for table in [*staying, *untouched] if table.generics]
-    is_all_new = not (staying or with_generics or in_part or cut_off or missing.places)
+    with_generics += [table for table in attached(outside, database) if table not in staying]
+    is_all_new = not (staying or referring or with_generics or in_part or cut_off or missing.places)
     is_packed = mode.clears and preview is None and is_all_new
     ordered, resolved = _in_order(resolver, restored)
     if not (options.leave_out or options.as_it_was):
@@ -159,7 +160,7 @@ def build(
     else:
         # If all rows are written anew, identical ones are needed as well, so nothing is compared; nor is it if the keys
         # of all are needed, to find out what other rows refer to.
-        is_compared = not mode.clears or (preview is not None and not with_generics)
+        is_compared = not mode.clears or (preview is not None and not (with_generics or referring))
         as_text = as_text and is_compared
         records, identical = _compare(
             reader, database, ordered, resolved, spool, resolver, others, as_text=as_text

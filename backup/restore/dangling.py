@@ -79,11 +79,16 @@ def references_of(
     but_labels = matched | {table.label for table in but}
     is_empty = {table.label for table in emptied}
 
+    # Somebody who edited the file may have removed what they lead to, whose key is then that of the next row.
+    own = {table.label for table in tables} if mode.clears and metadata.is_edited else set[str]()
+
     def may_be_another(label: str) -> bool:
         # Nothing else checks generic references. The next row of an emptied table may get the number in one of them.
-        return label in is_empty or (is_of_another and label not in gone | but_labels)
+        return label in is_empty | own or (is_of_another and label not in gone | but_labels)
 
-    with_generics = [table for table in tables if needed_generics(table)] if is_of_another or is_empty else []
+    with_generics = (
+        [table for table in tables if needed_generics(table)] if is_of_another or is_empty or own else []
+    )
     generic = _generic_keys(reader, with_generics, may_be_another)
     return References(tables, here, referred_to - NATURAL.keys() - but_labels, generic)
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from django.utils.translation import gettext as _
 
 from ..database import MAX_NAMED, Database, is_checked
+from ..dump import needed_generics
 from ..exceptions import RecordsRefused
 from ..kinds import Plain
 from ..tables import Table, describe, owner_of_keys
@@ -22,6 +23,11 @@ def referring_to(tables: Iterable[Table], restored: Iterable[Table], database: D
     labels = {table.label for table in restored}
     referring = [table for table in tables if not labels.isdisjoint(labels_referred_to(table))]
     return _with_rows(referring, database)
+
+
+def attached(tables: Iterable[Table], database: Database) -> list[Table]:
+    """Return those of the tables that have rows here, and whose rows are attached to others, such as tags."""
+    return _with_rows([table for table in tables if needed_generics(table)], database)
 
 
 def _with_rows(tables: Sequence[Table], database: Database) -> list[Table]:
@@ -42,9 +48,14 @@ def with_left_behind(
     references stay."""
     if not plan.mode.clears:
         return plan
-    if lines := _generics_left_behind(plan, database, with_generics):
+    lines, highest = _generics_left_behind(plan, database, with_generics)
+    if lines:
         warning = _("Rows that were here before refer to something that is not there: %(rows)s")
-        plan = replace(plan, warnings=[*plan.warnings, warning % {"rows": "; ".join(lines)}])
+        plan = replace(
+            plan,
+            warnings=[*plan.warnings, warning % {"rows": "; ".join(lines)}],
+            highest_left_out={**plan.highest_left_out, **highest},
+        )
     if plan.refusal is None and (lines := _left_behind(plan, database, referring)):
         lines.append(_ways_on())
         return replace(plan, refusal=_refusal_of(lines, offer=""))
@@ -149,23 +160,34 @@ def _left_behind(plan: Plan, database: Database, staying: Sequence[Table]) -> li
     return lines
 
 
-def _generics_left_behind(plan: Plan, database: Database, with_generics: Sequence[Table]) -> list[str]:
-    """Return generic references of models that are not restored to rows that are removed, as lines for people. No
-    database checks these."""
+def _generics_left_behind(
+    plan: Plan, database: Database, with_generics: Sequence[Table]
+) -> tuple[list[str], dict[str, int]]:
+    """Return generic references of models that are not restored to rows that are removed, as lines for people; and
+    model label -> the highest key of such rows, which no new row must get, or a tag would be that of the new one. No
+    database checks these references."""
     lines: list[str] = []
+    highest: dict[str, int] = {}
     for other in [*plan.tables, *plan.emptied] if with_generics else ():
         going = [*keys_going(plan, database, other)]
         for table in with_generics if going else ():
             for type_place, place in table.generics:
                 column, keys, kind = generic_reference(table, type_place, place, other.label, going)
                 found = database.keys_with(table.db_table, table.key, column, keys, kind)
+                if found and (type_place, place) in needed_generics(table) and _is_given(other, going[0]):
+                    highest[other.label] = going[0]
                 for row in database.rows_by_key(table, found[: MAX_NAMED - len(lines)]).values():
                     reason = _("it refers to %(model)s %(key)s") % {
                         "model": other.label,
                         "key": other.key.shown(row[place]),
                     }
                     lines.append(describe(table.label, row[0], column.name, reason))
-    return lines
+    return lines, highest
+
+
+def _is_given(table: Table, key: Plain) -> bool:
+    """Tell whether a key is one of those that the database gives to rows of a table."""
+    return table.high_key is not None and key <= table.high_key
 
 
 def keys_going(plan: Plan, database: Database, table: Table) -> Iterator[Plain]:

@@ -109,7 +109,7 @@ class Plan:
     key_map: KeyMap
     #: Model label -> keys of the rows here that make way for a record.
     displaced: Mapping[str, Sequence[Plain]]
-    #: See `Others.highest`.
+    #: See `Others.highest`. Also of models that rows which are not restored refer to: the highest key that is removed.
     highest_left_out: Mapping[str, int]
     #: See `Resolver.matched`.
     matched: Mapping[str, Set[Plain]]

@@ -172,7 +172,8 @@ def is_older(history: MigrationLoader, metadata: Metadata, *, leave_out: bool = 
 
 def new_apps(metadata: Metadata) -> set[str]:
     """Return the labels of the apps in scope here that the data of a backup has never seen."""
-    return {model._meta.app_label for model in models_in_scope(exclude=conf.exclude)} - metadata.apps
+    known = metadata.apps.union(metadata.excluded)
+    return {model._meta.app_label for model in models_in_scope(exclude=conf.exclude)} - known
 
 
 #: The modules of Django's operations that change models. (The others run SQL or Python, or change the database in
@@ -209,6 +210,11 @@ def pending(history: MigrationLoader) -> list[str]:
     """Return the last migrations of this site, "app.name", that are not applied."""
     leaf_nodes = history.graph.leaf_nodes()
     return [f"{app}.{name}" for app, name in leaf_nodes if (app, name) not in history.applied_migrations]
+
+
+def migrated_apps(history: MigrationLoader) -> set[str]:
+    """Return the labels of the apps of which migrations are applied."""
+    return {app for app, _name in history.applied_migrations}
 
 
 def unknown_apps(history: MigrationLoader) -> set[str]:

@@ -10,10 +10,11 @@ from core import models as core
 from django.contrib.contenttypes.models import ContentType
 from django.core.management import CommandError, call_command
 from django.urls import reverse
+from django.utils import timezone
 
 from backup import services
 from backup.archive import Key
-from backup.exceptions import DamagedBackup, InvalidBackup
+from backup.exceptions import DamagedBackup, InvalidBackup, RecordsRefused
 from backup.options import RestoreMode, RestoreOptions
 from tests.support import older
 from tests.support.backups import encrypted, packed, records_of, rewritten, take, unpacked
@@ -435,6 +436,29 @@ def test_a_long_chain_of_lost_entries_is_refused(family):
     core.Tagged.objects.all().delete()
     with pytest.raises(InvalidBackup, match=r"core\.tagged"):
         services.inspect_backup(file, LEFT_OUT[RestoreMode.OVERWRITE])
+
+
+@pytest.mark.parametrize("other_site", [False, True])
+def test_tags_of_entries_that_somebody_took_out_of_the_file(family, other_site):
+    """By hand: the number of such an entry is that of the next one, where existing data is cleared."""
+    note = core.Note.objects.create(child=family.children[0], note="taken out", time=timezone.now())
+    note.tags.add("private")
+    file = elsewhere(take()) if other_site else take()
+    edited = io.BytesIO(
+        packed({**unpacked(file), "core/note.json": b"[\n]\n"}).getvalue(),
+    )
+    for do in (services.inspect_backup, services.restore_backup):
+        plan_or_error = None
+        try:
+            plan_or_error = do(edited, RestoreOptions(RestoreMode.CLEAR, edited=True)).refusal
+        except RecordsRefused as error:
+            plan_or_error = error
+        assert plan_or_error.offer == "leave_out"
+        assert [line for line in plan_or_error.details if "core.tagged" in line]
+    options = RestoreOptions(RestoreMode.CLEAR, edited=True, leave_out=True)
+    for do in (services.inspect_backup, services.restore_backup):
+        assert [line for line in do(edited, options).warnings if "core.tagged" in line]
+    assert not tags_of_nothing()
 
 
 def moved_to_the_end(file, name):

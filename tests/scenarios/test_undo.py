@@ -33,7 +33,7 @@ from backup.storage import files, kept, state
 from backup.tables import Table
 from tests.scenarios.test_faults import error_of_the_driver
 from tests.scenarios.test_pointless import unchecked
-from tests.support.backups import restore, take
+from tests.support.backups import inspect, metadata_of, restore, take
 from tests.support.processes import HOLDER, ask, hear, lose_locks, process, wait_until_usable
 from tests.support.snapshots import differences, snapshot
 
@@ -641,6 +641,64 @@ def test_more_rows_that_point_at_nothing_than_are_told_apart(family, settings):
         result = services.undo_restore()
         assert [line for line in result.warnings if "admin.logentry" in line]
         assert not differences(before, snapshot())
+
+
+@pytest.mark.parametrize("clear", [True, False])
+def test_an_app_that_was_left_out_is_not_new_to_the_data(family, settings, clear):
+    """Its migrations do not run again: they would make rows, or change others."""
+    Settings.objects.update(language="fr", timezone="Europe/Berlin")
+    Group.objects.create(name="standard")
+    settings.BACKUP_EXCLUDE = ["babybuddy.settings", "zoo"]
+    file = take()
+    assert metadata_of(file)["excluded"] == ["babybuddy", "zoo"]
+    restore(file, clear=True)
+    settings.BACKUP_EXCLUDE = []
+    before = snapshot()
+    assert inspect(file, clear=clear).metadata.upgraded is None
+    services.undo_restore()
+    assert not differences(before, snapshot())
+    restore(file, clear=False)
+    assert not differences(before, snapshot())
+
+
+def test_what_stays_at_a_record_that_clearing_removes_is_told_beforehand(family, settings):
+    """Of a model that no backup holds. Leaving out is no way on."""
+    settings.BACKUP_EXCLUDE = ["core.tagged"]
+    file = take()
+    core.Note.objects.first().tags.add("private")
+    before = snapshot()
+    refusal = inspect(file, clear=True).refusal
+    assert [line for line in refusal.details if "core.tagged" in line]
+    assert "BACKUP_EXCLUDE" in refusal.details[-1]
+    with pytest.raises(RecordsRefused) as caught:
+        restore(file, clear=True)
+    assert (caught.value.details, caught.value.offer) == (refusal.details, refusal.offer)
+    assert not differences(before, snapshot())
+
+
+def test_tags_of_entries_that_go_do_not_become_those_of_the_next(family, settings):
+    """Where no backup holds the tags. They stay, and are named."""
+    settings.BACKUP_EXCLUDE = ["core.tagged"]
+    core.Tag.objects.create(name="private", slug="private")
+    empty = take()
+    note = core.Note.objects.create(child=family.children[0], note="goes", time=NOW)
+    file = take()
+    note.tags.add("private")
+
+    def ensure_named(warnings):
+        assert [line for line in warnings if "core.tagged" in line and f"core.note {note.pk}" in line]
+        following = core.Note.objects.create(child=family.children[0], note="the next", time=NOW)
+        assert following.pk > note.pk
+        assert not following.tags.count()
+        following.delete()
+
+    ensure_named(restore(empty, clear=True).warnings)
+    services.undo_restore()
+    core.Note.objects.filter(pk=note.pk).delete()
+    core.Tagged.objects.filter(object_id=note.pk).delete()
+    restore(file, clear=True)
+    core.Note.objects.get(pk=note.pk).tags.add("private")
+    ensure_named(services.undo_restore().warnings)
 
 
 def test_what_an_undo_leaves_at_a_record_that_it_removes_is_named(family, settings):
