@@ -259,6 +259,7 @@ def test_the_specified_keys_are_those_that_are_written():
             "readme": {"README.txt": Member("README.txt", "")},
             "media": {"a.jpg": Photo("media/0001", "0" * 64, "a.jpg", 7)},
         },
+        excluded=["metrics"],
         next_keys={"core.note": 7},
         upgraded=Upgrade("2.0", [], [], []),
         left_out=places,
