@@ -39,7 +39,8 @@ def ok(last: StoredBackup | None) -> str:
     """Return what is known about the last backup; "" if there is none."""
     if last is None:
         return ""
-    proof, records = Proof.from_json(last.proof) if last.proof else None, entered_in(last)
+    proof = Proof.from_json(last.proof) if last.proof else None
+    records = entered_in(last, proof)
     if proof is not None and proof.verdict is Verdict.PROVED:
         dates = {"date": _date(last.created), "proved": _day(dt.datetime.fromisoformat(proof.at))}
         if photos := proof.photos - proof.photos_known:

@@ -30,6 +30,7 @@ from backup.automatic.status import State
 from backup.conf import aware_now, conf
 from backup.database.memo import site_id
 from backup.exceptions import InvalidBackup, LocationFailed, NoSuchBackup, NotMounted, StorageFailed
+from backup.presentation.kept import kept_in_words, verdict_in_words
 from backup.proof import Verdict
 from backup.storage import bounded, elsewhere, files, kept, keys
 from backup.storage.elsewhere import State as Copies
@@ -2307,3 +2308,17 @@ def test_a_file_that_was_cut_off_here_is_told_of(places, nightly, settings, at, 
         else:
             kept.delete(cut)
         assert status.status().state is State.OK
+
+
+def test_the_proof_of_a_copy_tells_how_many_records_came_back(places):
+    """The file here does not tell, since it is damaged."""
+    made = run.run().backup
+    path = conf.root / f"site_{site_id()}" / "kept" / made.name
+    os.truncate(path, path.stat().st_size // 2)
+    proof = services.prove_kept(made.name, place="nas")
+    found = kept.find(made.name)
+    assert found.is_damaged
+    (line,) = kept_in_words([found], {})
+    for text in (line.proof, verdict_in_words(proof, found)):
+        assert f" {proof.records} records came back identical." in text
+    assert found.as_json()["proof"]["records"] == proof.records > 0
