@@ -39,7 +39,8 @@ def ok(last: StoredBackup | None) -> str:
     """Return what is known about the last backup; "" if there is none."""
     if last is None:
         return ""
-    proof, records = Proof.from_json(last.proof) if last.proof else None, entered_in(last)
+    proof = Proof.from_json(last.proof) if last.proof else None
+    records = entered_in(last, proof)
     if proof is not None and proof.verdict is Verdict.PROVED:
         dates = {"date": _date(last.created), "proved": _day(dt.datetime.fromisoformat(proof.at))}
         if photos := proof.photos - proof.photos_known:
@@ -101,22 +102,25 @@ def bad(backup: StoredBackup, locations: Iterable[Seen]) -> str:
             "deleted or mended."
         )
     message = text % words
-    if copy := _good_copy(backup, locations):
-        message += " " + _(
-            "“%(copy)s” has another copy of it. If that is good, put it into BACKUP_ROOT in its place, and prove it."
-        ) % {"copy": copy}
-    return message
+    return " ".join(filter(None, [message, _other_copies(backup, locations)]))
 
 
-def _good_copy(backup: StoredBackup, locations: Iterable[Seen]) -> str:
-    """Return the name of a location whose copy of a backup is good, as far as that is known; "" if there is none."""
-    proofs = proofs_of(backup.facts)
+def _other_copies(backup: StoredBackup, locations: Iterable[Seen]) -> str:
+    """Return which locations have a copy of a backup that is damaged here, and what to do with it; "" if none has one.
+    A copy may be damaged, too, and nobody know: only those that are known to be are left out."""
+    proofs, copies = proofs_of(backup.facts), []
     for seen in locations:
         content = seen.copies.get(backup.copies.get(seen.name, ""))
         is_proved_bad = proofs.get(seen.name, {}).get("verdict") == Verdict.FAILED.value
         if content is not None and not (content.is_damaged or is_proved_bad):
-            return seen.name
-    return ""
+            copies.append(f"“{seen.name}”")
+    if not copies:
+        return ""
+    return ngettext(
+        "%(copies)s has another copy of it. If that is good, put it into BACKUP_ROOT in its place, and prove it.",
+        "%(copies)s have other copies of it. Put one that is good into BACKUP_ROOT in its place, and prove it.",
+        len(copies),
+    ) % {"copies": ", ".join(copies)}
 
 
 def lossy(backup: StoredBackup) -> str:
@@ -231,8 +235,8 @@ def beyond(photos: int) -> str:
 def unsent(name: str, backups: Sequence[StoredBackup], locations: Iterable[Seen]) -> str:
     """Return that backups are damaged, so that they cannot be sent to a location of this name, and what to do.
     `locations`: how each was last seen."""
-    others = {backup.name: _good_copy(backup, locations) for backup in backups}
-    copied = {name: copy for name, copy in others.items() if copy}
+    others = {backup.name: _other_copies(backup, locations) for backup in backups}
+    copied = {name: copies for name, copies in others.items() if copies}
     alone = [name for name in others if name not in copied]
     sentences = []
     if alone:
@@ -247,16 +251,15 @@ def unsent(name: str, backups: Sequence[StoredBackup], locations: Iterable[Seen]
             % {"n": len(alone), "name": name, "backup": alone[0]}
         )
     if copied:
-        first, copy = next(iter(copied.items()))
+        first, copies = next(iter(copied.items()))
         sentences.append(
             ngettext(
-                "%(n)s backup cannot be copied to “%(name)s”, since it is damaged here: %(backup)s. “%(copy)s” has a "
-                "whole copy of it. Put that into BACKUP_ROOT in its place.",
-                "%(n)s backups cannot be copied to “%(name)s”, since they are damaged here: %(backup)s and others. "
-                "“%(copy)s” has a whole copy of that one. Put it into BACKUP_ROOT in its place.",
+                "%(n)s backup cannot be copied to “%(name)s”, since it is damaged here: %(backup)s. %(copies)s",
+                "%(n)s backups cannot be copied to “%(name)s”, since they are damaged here, among them %(backup)s. "
+                "%(copies)s",
                 len(copied),
             )
-            % {"n": len(copied), "name": name, "backup": first, "copy": copy}
+            % {"n": len(copied), "name": name, "backup": first, "copies": copies}
         )
     return " ".join(sentences)
 

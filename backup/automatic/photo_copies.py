@@ -6,6 +6,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import ExitStack, suppress
+from functools import partial
 from typing import BinaryIO, cast
 
 from ..archive import Archive, Key, Photo, with_photos
@@ -213,16 +214,16 @@ class PhotoCopies:
         """
         if not self._is_listed or self._there <= self._needed:
             return
-        named = NamedPhotos(self._is_there)
+        named = NamedPhotos(partial(is_whole, Photos(self._location)))
         try:
             for copy in map(parse, copies):
                 with locations.open_parts(self._location, copy.path) as file:
                     named.see(file, copy)
         except (InvalidBackup, NoSuchBackup, CannotRead):
             return
-        with suppress(CannotDelete):
-            for name in sorted(self._there - named.files - self._needed):
-                if name.partition("_")[2].removesuffix(".zip") not in named.locked:
+        with suppress(CannotDelete, CannotRead):
+            for name in sorted(self._there - self._needed):
+                if not named.names(name) and named.may_go(name):
                     self._location.delete(f"{PHOTOS}/{name}")
                     self._there.discard(name)
 

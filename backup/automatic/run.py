@@ -32,10 +32,10 @@ from ..keeping import Keeping
 from ..leftovers import remove_leftovers
 from ..log import as_our_errors, logged, logger
 from ..options import SILENT, Reporter
-from ..storage import facts, files, kept, keys, photos, state
+from ..storage import facts, files, kept, keys, state
 from ..storage.kept import BackupKind, StoredBackup
 from ..storage.keys import Place
-from ..storage.named import photos_named
+from ..storage.named import remove_unnamed
 from . import copies, guard, messages, notices, status, turns
 from .status import State
 from .unchanged import is_unchanged
@@ -446,10 +446,10 @@ def _remove_photos() -> None:
     if status.halted():
         return
     try:
-        named = photos_named()
+        removed = remove_unnamed()
     except InvalidBackup:
         return  # a damaged backup may name any of them: somebody has to look at it, and delete it
-    if removed := photos.remove_unnamed(named.files, named.locked):
+    if removed:
         logger.info("%s photos removed that no kept backup names", removed)
 
 

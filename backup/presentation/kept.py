@@ -65,9 +65,10 @@ def _elsewhere(backup: StoredBackup) -> str:
     return _("Copies: %(names)s") % {"names": ", ".join(names)}
 
 
-def entered_in(backup: StoredBackup) -> int:
-    """Return how many records of a backup people have entered; if it does not give numbers by model, all records."""
-    return entered(backup.counts) if sum(backup.counts.values()) == backup.records else backup.records
+def entered_in(backup: StoredBackup, proof: Proof | None = None) -> int:
+    """Return how many records of a backup people have entered. If its file here tells no numbers, since it is damaged
+    or its key is gone, a proof of a copy tells how many came back, in all."""
+    return proof.records if proof and not backup.counts else entered(backup.counts)
 
 
 def holds(backup: StoredBackup) -> str:
@@ -92,7 +93,7 @@ def holds(backup: StoredBackup) -> str:
 
 def verdict_in_words(proof: Proof, backup: StoredBackup) -> str:
     """Return the result of a proof, in a sentence."""
-    records = entered_in(backup)
+    records = entered_in(backup, proof)
     if proof.verdict is Verdict.PROVED:
         if proof.photos:
             what = records_and_photos(records, proof.photos)
@@ -126,7 +127,7 @@ def _proof(backup: StoredBackup) -> str:
             "date": date,
             "reason": proof.reason,
         }
-    records = entered_in(backup)
+    records = entered_in(backup, proof)
     if photos := proof.photos - proof.photos_known:
         what = records_and_photos(records, photos)
         text = _("Proved on %(date)s: all %(what)s came back identical.") % {"date": date, "what": what}

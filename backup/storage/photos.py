@@ -13,7 +13,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -212,7 +212,7 @@ class Photos(ReadPhotos):
         self.names.add(name)
 
     def is_young(self, photo: Photo, key: Key | None) -> bool:
-        """Tell whether a photo of this site was stored so recently that `remove_unnamed` keeps it. Raises
+        """Tell whether a photo of this site was stored so recently that `named.remove_unnamed` keeps it. Raises
         `StorageFailed`."""
         return _is_young(f"{PHOTOS}/{stored_name(photo.sha256, key)}", YOUNG / 2)
 
@@ -412,6 +412,20 @@ def _copy_whole(blocks: Iterator[bytes], photo: Photo, copy: BinaryIO) -> None:
     copy.seek(0)
 
 
+def made_whole(photo: Photo, key: Key | None) -> bool:
+    """Tell whether the stored file of a photo in BACKUP_ROOT is undamaged; one that is not is stored anew, if another
+    backup has the photo there in another form. Raises `StorageFailed`, `EncryptionUnavailable`."""
+    here = Photos()
+    with files.storage_errors():
+        if is_whole(here, photo, key):
+            return True
+        with tempfile.SpooledTemporaryFile(IN_MEMORY) as copy, suppress(*NOT_WHOLE):
+            _copy_whole(AnyKey(here).blocks(photo, key), photo, cast(BinaryIO, copy))
+            here.add(photo, cast(BinaryIO, copy), key)
+            return True
+    return False
+
+
 def mend(archive: Archive) -> int:
     """Store the photos of a backup in BACKUP_ROOT anew that are missing or damaged there, and whole in a location.
     Returns how many. Raises `StorageFailed`."""
@@ -440,23 +454,6 @@ def source(place: str) -> PhotoSource:
     if not place:
         return Anywhere()
     return AnyKey(Photos(None if place == LOCAL else locations.location(place)))
-
-
-def remove_unnamed(named: Collection[str], locked: Collection[str], *, place: Local | None = None) -> int:
-    """Delete the photos of this site that no kept backup names and that are a day old. Returns how many.
-
-    `named`: the names of files to keep. `locked`: the ids of keys that the server does not have; photos encrypted with
-    these are kept, since the backups that may name them cannot be read. Raises `StorageFailed`.
-    """
-    place, removed = place or Local(), 0
-    for name in place.names(PHOTOS):
-        key_id = name.partition("_")[2].removesuffix(".zip")
-        if name in named or key_id in locked:
-            continue
-        if abs(aware_now() - files.modified(f"{PHOTOS}/{name}")) > YOUNG:
-            place.delete(f"{PHOTOS}/{name}")
-            removed += 1
-    return removed
 
 
 def _is_young(name: str, age: dt.timedelta) -> bool:

@@ -834,6 +834,31 @@ def test_what_is_encrypted_with_a_key_that_is_not_here_stays(pictured, settings,
     assert sealed < {*store()}
 
 
+@pytest.mark.parametrize("spoil", ["flipped", again("cut off")])
+def test_the_only_whole_file_of_a_photo_does_not_go(pictured, settings, monkeypatch, spoil):
+    """The backup that stays has the photo encrypted, and that file is damaged."""
+    monkeypatch.setattr(stored_photos, "YOUNG", dt.timedelta(0))
+    clear = services.keep_backup().name
+    keys.add()
+    settings.BACKUP_ENCRYPT = ["local"]
+    made = services.keep_backup().name
+    lose_media()
+    sealed = {name for name in store() if name.endswith(".zip")}
+    path = store()[min(sealed)]
+    os.truncate(path, 40) if spoil == "cut off" else flip(path)
+    kept.delete(clear)
+    read, real = [], stored_photos.is_whole
+    monkeypatch.setattr(stored_photos, "is_whole", lambda *args: (read.append(1), real(*args))[1])
+    automatic._remove_photos()
+    assert read
+    assert store().keys() == sealed, "it was stored anew"
+    read.clear()
+    automatic._remove_photos()
+    assert not read, "a photo is only read before another file of it goes"
+    assert restored(made).photos == 4
+    assert files() == pictured
+
+
 # --- Lists --------------------------------------------------------------------------------------------------
 
 
@@ -1215,7 +1240,8 @@ def test_photos_go_from_a_location_with_the_last_copy_that_names_them(place, set
     assert len(store()) == 3  # a day old only tomorrow
 
 
-def test_a_photo_in_clear_stays_in_a_location_where_the_encrypted_one_is_cut_off(sealed):
+@pytest.mark.parametrize("spoil", [again("cut off"), "flipped"])
+def test_a_photo_in_clear_stays_in_a_location_where_the_encrypted_one_is_damaged(sealed, spoil):
     """The backup that names it is only there."""
     first = automatic.run(now=True).backup
     before = copied(sealed, "photos").keys()
@@ -1226,7 +1252,7 @@ def test_a_photo_in_clear_stays_in_a_location_where_the_encrypted_one_is_cut_off
     (sealed / f"site_{first.site}" / "photos" / digest).write_bytes(picture(3))
     for path in copied(sealed, "photos").values():
         if path.suffix:
-            os.truncate(path, 40)
+            os.truncate(path, 40) if spoil == "cut off" else flip(path)
     automatic.run(now=True)
     assert copied(sealed, "photos").keys() == {*before, digest}
 

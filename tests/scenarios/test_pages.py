@@ -15,6 +15,8 @@ from django.contrib.auth import get_user_model
 from django.test import Client
 
 from backup import babybuddy, services
+from backup.automatic import copies
+from backup.conf import conf
 from backup.options import RestoreOptions
 from backup.storage import state, uploads
 from tests.scenarios.test_pointless import unchecked
@@ -485,6 +487,23 @@ def test_where_the_menu_of_the_host_fails_a_page_fits_a_phone(page, family, save
     assert not page.query_selector(".navbar")
     page.evaluate("document.querySelectorAll('details').forEach(element => element.open = true)")
     assert name in page.inner_text("body")
+    assert fits(page)
+
+
+def test_a_message_that_names_a_file_fits_a_phone(page, family, client, settings, tmp_path):
+    settings.BACKUP_SCHEDULE = "daily"
+    settings.BACKUP_LOCATIONS = f"nas={tmp_path / 'nas'}"
+    name = services.keep_backup().name
+    (path,) = conf.root.rglob(name)
+    os.truncate(path, 100)
+    copies.copy()
+    client.force_login(family.admin)
+    page.set_viewport_size({**PHONE, "width": 360})
+    page.goto("/backup/")  # where its style sheets are
+    page.set_content(client.get("/backup/").content.decode())
+    state = page.get_by_role("region", name="The last backup failed")
+    assert name in state.inner_text()
+    assert page.evaluate("getComputedStyle(document.querySelector('.navbar')).display") == "flex"
     assert fits(page)
 
 

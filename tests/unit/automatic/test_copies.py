@@ -30,6 +30,7 @@ from backup.automatic.status import State
 from backup.conf import aware_now, conf
 from backup.database.memo import site_id
 from backup.exceptions import InvalidBackup, LocationFailed, NoSuchBackup, NotMounted, StorageFailed
+from backup.presentation.kept import kept_in_words, verdict_in_words
 from backup.proof import Verdict
 from backup.storage import bounded, elsewhere, files, kept, keys
 from backup.storage.elsewhere import State as Copies
@@ -1877,13 +1878,44 @@ def test_the_way_on_from_a_damaged_file_is_the_whole_copy(places, settings, at, 
     settings.BACKUP_LOCATIONS = f"nas={places['nas']},usb={places['usb']}"
     copies.copy()
     message = elsewhere.seen()["usb"].message
-    assert ("“nas” has a whole copy" in message) == is_there
+    assert ("“nas” has another copy" in message) == is_there
     assert ("delete it" in message) != is_there
     assert ("“nas” has another copy" in status.status().message) == is_there
     if is_there:
         path.write_bytes(there(places["nas"])[0].read_bytes())
         copies.copy()
         assert states() == {"nas": "ok", "usb": "ok"}
+
+
+@pytest.mark.parametrize("proves", [again("before it tells"), "as it says"])
+def test_the_way_on_from_a_damaged_file_is_the_next_copy_if_one_is_damaged_too(
+    places, quick_proofs, settings, at, tmp_path, proves
+):
+    """Nobody has read the copies: the message names all that may be good."""
+    made = night(at("2026-11-01 03:00"))
+    path = conf.root / f"site_{site_id()}" / "kept" / made.name
+    for damaged in (path, *there(places["nas"])):
+        rot(damaged)
+    settings.BACKUP_LOCATIONS += f",new={tmp_path / 'new'}"
+    if proves == "before it tells":
+        services.prove_kept(made.name, place="nas")
+    copies.copy()
+    message = elsewhere.seen()["new"].message
+    assert made.name in message
+    assert " whole " not in message
+    if proves == "before it tells":
+        assert "“usb” has another copy of it." in message
+    else:
+        assert "“nas”, “usb” have other copies of it." in message
+        path.write_bytes(there(places["nas"])[0].read_bytes())
+        assert services.prove_kept(made.name, place="local").verdict is Verdict.FAILED
+        assert "“nas”, “usb” have other copies of it." in status.status().message
+    path.write_bytes(there(places["usb"])[0].read_bytes())
+    assert services.prove_kept(made.name, place="local").verdict is Verdict.PROVED
+    copies.copy()
+    assert states() == {"nas": "ok", "usb": "ok", "new": "ok"}
+    if proves == "before it tells":
+        assert services.prove_kept(made.name, place="nas").verdict is Verdict.PROVED, "it was sent again"
 
 
 def damage(path, what="core/"):
@@ -2276,3 +2308,17 @@ def test_a_file_that_was_cut_off_here_is_told_of(places, nightly, settings, at, 
         else:
             kept.delete(cut)
         assert status.status().state is State.OK
+
+
+def test_the_proof_of_a_copy_tells_how_many_records_came_back(places):
+    """The file here does not tell, since it is damaged."""
+    made = run.run().backup
+    path = conf.root / f"site_{site_id()}" / "kept" / made.name
+    os.truncate(path, path.stat().st_size // 2)
+    proof = services.prove_kept(made.name, place="nas")
+    found = kept.find(made.name)
+    assert found.is_damaged
+    (line,) = kept_in_words([found], {})
+    for text in (line.proof, verdict_in_words(proof, found)):
+        assert f" {proof.records} records came back identical." in text
+    assert found.as_json()["proof"]["records"] == proof.records > 0
