@@ -73,12 +73,13 @@ from .options import (
 )
 from .proof import Proof, Verdict, compare, prove
 from .restore.batches import Spool
+from .restore.members import refuse_excluded_since
 from .restore.photos import Placing
 from .restore.plan import Plan
 from .restore.preview import PreviewCollector
 from .restoring import Undo, leave_out_damaged, plan_of, restore
 from .safety_copy import prepared
-from .site import counts_of, damage_explained, tables_here
+from .site import counts_of, damage_explained, tables_here, tables_outside
 from .storage import files, kept, state
 from .storage.elsewhere import ask_again
 from .storage.facts import proofs_of
@@ -657,7 +658,10 @@ def undo_restore(
             raise not_the_last(copy)
         label = _("before an undo") if undone else _("before going back to %(file)s") % {"file": copy}
         with kept.open_backup(copy) as source:
-            is_ours = _is_ours(copy, source, undone, key)
+            with unlocked(source, key=key) as archive:
+                metadata = archive.metadata
+            is_ours = _is_ours(copy, metadata, undone)
+            refuse_excluded_since(metadata, tables_outside(tables_here()))
             options = replace(
                 UNDO,
                 without_safety_copy=without_safety_copy,
@@ -684,14 +688,13 @@ def undo_restore(
         return result
 
 
-def _is_ours(copy: str, source: BinaryIO, undone: state.LastRestore | None, key: Key | None) -> bool:
+def _is_ours(copy: str, metadata: Metadata, undone: state.LastRestore | None) -> bool:
     """Tell whether a kept backup holds what this site was, to the letter: whoever can write to a location can change
     what is fetched from there, unless its checksum is known. Else it is checked as any other file.
 
     Raises `InvalidBackup` if another backup has taken its place in BACKUP_ROOT.
     """
-    with unlocked(source, key=key) as archive:
-        checksum = kept.checksum_of(archive.metadata)
+    checksum = kept.checksum_of(metadata)
     known = undone.checksum if undone is not None else ""
     if kept.find(copy).is_local:
         if known not in ("", checksum):

@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 
 from ..archive.metadata import Metadata
 from ..database import MAX_NAMED
-from ..exceptions import InvalidBackup
+from ..exceptions import InvalidBackup, RestoreRefused
 from ..options import Places
 from ..tables import Table, places_in_words
 
@@ -71,6 +71,17 @@ def not_restored(metadata: Metadata, tables: Sequence[Table], excluded: Iterable
             )
         lines.append(text % {"model": label})
     return lines
+
+
+def refuse_excluded_since(metadata: Metadata, outside: Iterable[Table]) -> None:
+    """Raise `RestoreRefused` if an earlier state of this site has models that BACKUP_EXCLUDE names by now: their rows
+    would stay, and refer to rows that go, or to others that get the same keys. `outside`: see `build`."""
+    if labels := [table.label for table in outside if table.label in metadata.models]:
+        text = _(
+            "The safety copy holds models that BACKUP_EXCLUDE names now: %(models)s. Take them out of it, restart Baby "
+            "Buddy, then try again."
+        )
+        raise RestoreRefused(text % {"models": ", ".join(labels)})
 
 
 def in_part_in_words(in_part: Iterable[Table]) -> list[str]:

@@ -27,15 +27,17 @@ from backup.exceptions import (
     Forbidden,
     NoSafetyCopy,
     RecordsRefused,
+    RestoreRefused,
     StorageFailed,
 )
 from backup.storage import files, kept, state
 from backup.tables import Table
 from tests.scenarios.test_faults import error_of_the_driver
 from tests.scenarios.test_pointless import unchecked
-from tests.support.backups import inspect, metadata_of, restore, take
+from tests.support.backups import inspect, metadata_of, restore, rewritten, take
 from tests.support.processes import HOLDER, ask, hear, lose_locks, process, wait_until_usable
 from tests.support.snapshots import differences, snapshot
+from tests.zoo import models as zoo
 
 NOW = datetime.now(timezone.utc)
 THE_FUTURE = datetime(2035, 1, 1, tzinfo=timezone.utc)
@@ -713,3 +715,34 @@ def test_what_an_undo_leaves_at_a_record_that_it_removes_is_named(family, settin
     result = services.undo_restore()
     assert not core.Note.objects.filter(pk=key)
     assert [line for line in result.warnings if "core.tagged" in line and f"core.note {key}" in line]
+
+
+@pytest.mark.parametrize("excluded", ["auth.User", "auth", "core.timer", "zoo", "core.tag"])
+def test_what_is_excluded_by_now_is_part_of_an_undo(family, settings, excluded):
+    """Else rows would belong to whoever has the numbers of the backup, or refer to nothing."""
+    core.Timer.objects.create(user=family.admin, start=NOW)
+    zoo.Badge.objects.create(user=family.admin)
+
+    def renumber(records):
+        for record in records["auth.user"]:
+            record["pk"] += 100
+        for record in [*records["babybuddy.settings"], *records["core.timer"]]:
+            record["fields"]["user"] += 100
+        for model in ("admin.logentry", "authtoken.token", "zoo.badge"):
+            records[model].clear()
+
+    def of_another_site(metadata):
+        metadata["instance"] = "another"
+
+    file = rewritten(take(), renumber, change_metadata=of_another_site)
+    before = snapshot()
+    copy = restore(file, clear=True).safety_copy
+    since = snapshot()
+    settings.BACKUP_EXCLUDE = [excluded]
+    for name in (None, copy):
+        with pytest.raises(RestoreRefused, match=f"BACKUP_EXCLUDE.* {excluded.lower()}"):
+            services.undo_restore(safety_copy=name)
+    settings.BACKUP_EXCLUDE = []
+    assert not differences(since, snapshot())
+    services.undo_restore()
+    assert not differences(before, snapshot())
