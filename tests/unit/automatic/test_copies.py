@@ -1669,6 +1669,16 @@ def test_it_is_deleted_everywhere(lost, places, nightly):
     assert states() == {"nas": "ok", "usb": "ok"}, "a copy that was deleted here is not missed"
 
 
+def test_each_place_that_is_down_is_named(places):
+    made = run.run().backup
+    away(places["nas"])
+    away(places["usb"])
+    with pytest.raises(NotMounted) as error:
+        kept.delete(made.name)
+    assert [f"“{name}”" in str(error.value) for name in ("nas", "usb")] == [True, True]
+    assert not kept.find(made.name).is_local
+
+
 def test_both_files_of_a_backup_are_deleted(places):
     """In a location one may lie in clear and encrypted, where the first could not be deleted."""
     made = run.run().backup
