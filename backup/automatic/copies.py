@@ -252,8 +252,11 @@ class _Visit:
         texts = {name.text for name in there}
         seen = elsewhere.seen()[location.name]
         known = self.known = seen.copies
+        # What BACKUP_KEEP does not keep may have been removed while the place had another name, or another address.
+        rules = retention_of([*self._work.known.values()], self._work.site, self._work.halted)
+        goes = {verdict.backup.identity for verdict in rules if not verdict.stays}
         self._gone = [
-            text for text in known if text not in texts and parse(text).identity not in seen.deleted
+            text for text in known if text not in texts and parse(text).identity not in seen.deleted | goes
         ]
         self._copies = {text: content for text, content in known.items() if text in texts}
         self._delete_deleted(location)

@@ -457,8 +457,8 @@ def delete(name: str) -> list[str]:
     """Delete a backup in all places, and the facts about it. Returns the names of places that may still have a copy,
     since the settings do not name them now. Raises `NoSuchBackup`, `StorageFailed`, `WrongSettings`.
 
-    If one location fails, or does not allow it, the backup is deleted in all others before the error is raised. The
-    next visit to each location deletes what was still on its way there, and what could not be deleted now.
+    If locations fail, or do not allow it, the backup is deleted in all others before an error is raised that names
+    each. The next visit to each location deletes what was still on its way there, and what could not be deleted now.
     """
     conf.locations  # noqa: B018  if it is wrong, nobody knows in which places the backup is
     kept_name = _find(parse(name)).name
@@ -469,7 +469,7 @@ def delete(name: str) -> list[str]:
         except StorageFailed:  # the disk is full, say: this file makes room
             _delete_here(kept_name)
             former = elsewhere.note_deletion(kept_name.identity)
-    failed: StorageFailed | None = None
+    failed: list[StorageFailed] = []
     copies = [
         (location, copy)
         for location, seen in elsewhere.seen().items()
@@ -481,13 +481,13 @@ def delete(name: str) -> list[str]:
                 locations.location(location).delete(copy.path)
             elsewhere.forget(location, copy.text)
         except StorageFailed as error:
-            failed = error
+            failed.append(error)
     _delete_here(kept_name)
-    if failed is not None:
+    if failed:
         # The next visit deletes it, pinned or not, unless somebody pins it until then.
         with suppress(BackupError):
             note(name, pinned=False)
-        raise failed
+        raise type(failed[0])(" ".join(dict.fromkeys(error.message for error in failed)))
     files.delete(kept_name.facts)
     return former
 

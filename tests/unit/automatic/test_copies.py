@@ -1669,6 +1669,16 @@ def test_it_is_deleted_everywhere(lost, places, nightly):
     assert states() == {"nas": "ok", "usb": "ok"}, "a copy that was deleted here is not missed"
 
 
+def test_each_place_that_is_down_is_named(places):
+    made = run.run().backup
+    away(places["nas"])
+    away(places["usb"])
+    with pytest.raises(NotMounted) as error:
+        kept.delete(made.name)
+    assert [f"“{name}”" in str(error.value) for name in ("nas", "usb")] == [True, True]
+    assert not kept.find(made.name).is_local
+
+
 def test_both_files_of_a_backup_are_deleted(places):
     """In a location one may lie in clear and encrypted, where the first could not be deleted."""
     made = run.run().backup
@@ -1752,6 +1762,28 @@ def test_what_is_deleted_while_a_place_is_not_named_does_not_come_back(
     copies.copy()
     assert [path.name for path in there(one["nas"])] == [other.name]
     assert [backup.name for backup in kept.backups()] == [other.name]
+
+
+@pytest.mark.parametrize("by", ["this app", "somebody"])
+def test_what_went_from_a_place_while_it_had_another_name_is_not_missed(one, settings, at, tmp_path, by):
+    settings.BACKUP_KEEP = "last=2"
+    for day in (1, 2):
+        night(at(f"2026-11-0{day} 03:00"))
+    named = settings.BACKUP_LOCATIONS
+    (tmp_path / "same").symlink_to(one["nas"])
+    settings.BACKUP_LOCATIONS = f"disk={tmp_path / 'same'}"
+    for day in (3, 4):
+        night(at(f"2026-11-0{day} 03:00"))
+    settings.BACKUP_LOCATIONS = named
+    if by == "somebody":
+        copies.copy()
+        there(one["nas"])[-1].unlink()
+    night(at("2026-11-05 03:00"))
+    seen = elsewhere.seen()["nas"]
+    if by == "this app":
+        assert (seen.state, len(there(one["nas"]))) == (Copies.OK, 2)
+    else:
+        assert (seen.state, "not by this app" in seen.message) == (Copies.FAILED, True)
 
 
 def test_a_command_that_does_not_know_the_locations_forgets_nothing_of_them(one, settings, nightly):
