@@ -1398,7 +1398,7 @@ def test_the_way_to_photos_that_are_not_in_the_file_is_told(lost, admin, setting
     result = sent_by(admin, "confirm", copy, text, upload=preview["upload"])
     for answer in (preview, result):
         (warning,) = [line for line in answer["warnings"] if NAMES[0] in line]
-        for word in ("4 photos", "“photos”", "“kept”", "BACKUP_LOCATIONS", "manage.py restore"):
+        for word in ("4 fields", "“photos”", "“kept”", "BACKUP_LOCATIONS", "manage.py restore"):
             assert word in warning
         assert "Copy the media folder" not in warning
     core.Note.objects.filter(image=NAMES[2]).update(image="notes/images/gone.png")
