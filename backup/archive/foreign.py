@@ -8,8 +8,9 @@ from typing import BinaryIO
 
 from django.utils.translation import gettext as _
 
-from ..exceptions import InvalidBackup
-from .names import shown
+from ..exceptions import DamagedBackup, InvalidBackup
+from .members import RECORDS_FILE
+from .names import METADATA, shown
 
 #: The first bytes of files of other kinds.
 _ARCHIVES = {
@@ -54,17 +55,25 @@ def _texts(start: bytes) -> Iterator[str]:
 
 
 def no_metadata(names: Iterable[str]) -> InvalidBackup:
-    """Return the error for a ZIP without `metadata.json`. `names`: of its members."""
+    """Return the error for a ZIP without `metadata.json`: `DamagedBackup` if it seems to be a backup that has lost it.
+    `names`: of its members."""
     names = [*names]
     records = [name for name in names if name.lower().endswith(".json") and "/" not in name]
     wanted = [*filter(_WANTED.fullmatch, names), *(records if len(records) == 1 else ())]
     name = next(iter(wanted), None)
+    if name is None and any(map(RECORDS_FILE.fullmatch, names)):
+        return missing(METADATA)
     if name is None:
         return InvalidBackup(_("The ZIP has no metadata.json, so it is not a backup."))
     return InvalidBackup(
         _("This ZIP is not a backup, but holds “%(name)s”. Take that out of it, and restore it.")
         % {"name": shown(name)}
     )
+
+
+def missing(name: str) -> DamagedBackup:
+    """Return the error for a backup that lacks a file of this name."""
+    return DamagedBackup(_("“%(file)s” is missing from the ZIP.") % {"file": shown(name)})
 
 
 def encrypted() -> InvalidBackup:

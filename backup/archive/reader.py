@@ -125,10 +125,6 @@ def damaged(name: str) -> DamagedBackup:
     )
 
 
-def _missing(name: str) -> DamagedBackup:
-    return DamagedBackup(_("“%(file)s” is missing from the ZIP.") % {"file": shown(name)})
-
-
 def _without_metadata(members: list[tuple[str, zipfile.ZipInfo]]) -> dict[str, Any]:
     """Return the metadata of a version 1.0 file, which tells no more than the ZIP does."""
     newest = max((info.date_time for _name, info in members), default=(1980, 1, 1, 0, 0, 0))
@@ -311,10 +307,12 @@ class Archive:
             yield file
 
     def _metadata_of(self, members: list[tuple[str, zipfile.ZipInfo]]) -> zipfile.ZipInfo | None:
-        """Return the entry of the metadata; None if the end of the file is missing, and the metadata with it."""
+        """Return the entry of the metadata; None if a lenient archive has lost it, with its end or without."""
         info = next((info for name, info in members if name == METADATA), None)
         if info is None and not isinstance(self._zip, CutOff):
-            raise foreign.no_metadata(name for name, _info in members)
+            error = foreign.no_metadata(name for name, _info in members)
+            if not (self._lenient and isinstance(error, DamagedBackup)):
+                raise error
         return info
 
     def _content_of_metadata(self, members: list[tuple[str, zipfile.ZipInfo]]) -> Any:
@@ -429,7 +427,7 @@ class Archive:
         if self._edited or self._lenient or missing.issuperset(photo.file for photo in photos.values()):
             missing -= {photo.file for photo in photos.values()}
         for name in sorted(missing) if not self._lenient else ():
-            raise _missing(name)
+            raise foreign.missing(name)
         for name in sorted(present - named):
             raise InvalidBackup(
                 _("The ZIP holds “%(name)s”, which metadata.json does not list.") % {"name": shown(name)}
@@ -485,7 +483,7 @@ class Archive:
             yield from self._read_beside(member)
             return
         if member.file not in self._entries:
-            raise _missing(member.file)
+            raise foreign.missing(member.file)
         if isinstance(member, Photo):
             yield from self._read_photo(member)
         else:

@@ -90,9 +90,9 @@ A subclass may define, if the engine needs it to be correct
 `can_hold(column, value)`, `BOUNDED`
     Tell whether a plain value can be stored and read back unchanged; and the kinds with values that cannot. Such values
     are refused by name; `writer_of` must refuse them as well.
-`why_refused(table, column, value)`, `fits_surely`
-    Tell why the database refuses a value; and how many characters of a text it never refuses for their number, so that
-    only longer ones are looked at.
+`why_refused(table, column, value)`, `why_too_long(text)`, `fits_surely`
+    Tell why the database refuses a value, or all the text of a row; and how many characters of a text it never refuses
+    for their number, so that only longer ones are looked at.
 `writer_of(column)`, `plain_reader(column)`
     Return a conversion for values that Django's own would change, or could not find; call `super()` for all others.
 `takes_dangling`

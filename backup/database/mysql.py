@@ -510,14 +510,14 @@ class MySQL(Database):
     def fits_surely(self) -> int:
         return self._most_bytes // 4  # an escaped character is two bytes, others are up to four
 
-    def why_refused(self, table: Table, column: Column, value: Plain) -> str | None:
-        if column.kind is TEXT and isinstance(value, str) and len(value) > self.fits_surely:
-            size = len(value.encode()) + sum(map(value.count, ESCAPED))
+    def why_too_long(self, text: str) -> str | None:
+        if len(text) > self.fits_surely:
+            size = len(text.encode()) + sum(map(text.count, ESCAPED))
             if size > self._most_bytes:
                 return _(
                     "it takes %(size)s bytes; raise the server's max_allowed_packet to more than that"
                 ) % {"size": size}
-        return super().why_refused(table, column, value)
+        return None
 
     def passes(self, error: OperationalError) -> bool:
         return bool(error.args) and error.args[0] in {*LOCKED, *LOST, *ALTERED}

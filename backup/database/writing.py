@@ -204,6 +204,8 @@ class Writing(Conversion):
                 "length": len(value),
                 "most": most,
             }
+        if column.kind is TEXT and isinstance(value, str) and (reason := self.why_too_long(value)):
+            return reason
         if column.kind is INTEGER and type(value) is int and not column.is_natural:
             low, high = self.connection.ops.integer_field_range(_integer_type(field))
             if (low is not None and value < low) or (high is not None and value > high):
@@ -216,6 +218,10 @@ class Writing(Conversion):
     def fits_surely(self) -> int:
         """The characters of a text that a statement can have, whatever they are."""
         return sys.maxsize
+
+    def why_too_long(self, text: str) -> str | None:
+        """Return why a statement cannot hold all the text of a row, as a phrase; None if it can."""
+        return None
 
     def most_characters(self, table: Table, column: Column) -> int | None:
         """Return how many characters fit into a column, which somebody may have altered; None if any number does."""

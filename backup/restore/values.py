@@ -108,6 +108,17 @@ class ValueChecks:
                     for key, value in zip(batch[0], batch[place], strict=True)
                     if isinstance(value, Hashable) and (reason := reasons.get(value))
                 ]
+        # Texts may each fit into a statement, but not all of a row.
+        texts = [
+            batch[place]
+            for place, column in enumerate(table.columns)
+            if column.kind is TEXT and not column.field.max_length
+        ]
+        if len(texts) > 1 and database.fits_surely < sys.maxsize and not lines:
+            for key, *row in zip(batch[0], *texts, strict=True):
+                text = "".join(filter(None, row))
+                if reason := database.why_too_long(text):
+                    lines.append(describe(table.label, key, None, reason))
         refuse_to_write(lines, self._way_on)
 
     def _unlikely(self, database: Database, column: Column, values: Sequence[Any]) -> Iterable[Plain]:

@@ -379,7 +379,7 @@ KINDS = {
     ),
     "a folder with something in it": Kind(one_more("core/", b"x"), "core/"),
     "a member that is missing": Kind(members(lambda c, m: c.pop(FEEDING)), f"{FEEDING}.*missing"),
-    "metadata that is missing": Kind(members(lambda c, m: c.pop("metadata.json")), "no metadata.json"),
+    "metadata that is missing": Kind(members(lambda c, m: c.pop("metadata.json")), "metadata.json.*missing"),
     # Bombs
     "a bomb by ratio": Kind(lambda b: one_line(b'{"x":"' + b" " * 40_000_000 + b'"}')(b), "fold", 413),
     "a bomb that claims to be small": Kind(

@@ -530,3 +530,28 @@ def test_a_text_that_no_statement_can_hold_is_refused_by_name(family, clear):
     assert str(refused(file, RecordsRefused, clear=clear)) == str(caught.value)
     restore(of(most - 20_000), clear=clear)
     assert len(core.Note.objects.get(pk=key).note) > most // 2 - 20_000
+
+
+@pytest.mark.skipif(connection.vendor != "mysql", reason="the others take a statement of any length")
+@pytest.mark.parametrize("clear", [True, False])
+def test_a_row_that_no_statement_can_hold_is_refused_by_name(family, clear):
+    """Each of its texts would fit."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT @@max_allowed_packet")
+        most = cursor.fetchone()[0]
+    entry = LogEntry.objects.create(user=family.admin, action_flag=1)
+
+    def of(length):
+        def change(records):
+            (row,) = [row for row in records["admin.logentry"] if row["pk"] == entry.pk]
+            text = random.randbytes(length // 4).hex()
+            row["fields"] |= {"object_id": text, "change_message": text}
+
+        return rewritten(take(), change)
+
+    file = of(most)
+    with pytest.raises(RecordsRefused, match=f"admin.logentry {entry.pk}.*max_allowed_packet") as caught:
+        inspect(file, clear=clear)
+    assert str(refused(file, RecordsRefused, clear=clear)) == str(caught.value)
+    restore(of(most - 20_000), clear=clear)
+    assert len(LogEntry.objects.get(pk=entry.pk).change_message) > most // 2 - 20_000
