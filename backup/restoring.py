@@ -335,8 +335,10 @@ def _check_dangling(
         left_out = database.leave_out_dangling(scope, [] if options.mode.clears else before)
     lines = database.dangling(tables, limit=len(before) + MAX_NAMED)
     # What is not known may have been so before. Of rows that a restore does not write, none could be left out.
-    checked = tables if is_all else [table for table in tables if table in scope]
-    new = [line for line in database.dangling(checked, limit=len(lines)) if line not in before]
+    checked = lines
+    if not is_all:
+        checked = database.dangling([table for table in tables if table in scope], limit=len(lines))
+    new = [line for line in checked if line not in before]
     if new and options.as_it_was:
         new = [*new[: MAX_NAMED - 1], _("Delete these records first.")]
     refuse_dangling(new, offer="" if options.as_it_was else "leave_out")

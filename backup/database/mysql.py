@@ -516,7 +516,7 @@ class MySQL(Database):
             if size > self._most_bytes:
                 return _(
                     "it takes %(size)s bytes; raise the server's max_allowed_packet to more than that"
-                ) % {"size": size}
+                ) % {"size": size + REST_OF_ROW}
         return None
 
     def passes(self, error: OperationalError) -> bool:

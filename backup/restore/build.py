@@ -31,7 +31,7 @@ from .collation import collation_conflict, collation_conflicts, is_same_text, me
 from .compare import TextComparison
 from .dangling import Missing, missing_in, references_of, with_dangling
 from .identity import RESOLVERS, Conflict, Resolver
-from .left_behind import attached, keys_going, referring_to, with_handed_over, with_left_behind
+from .left_behind import attached, keys_going, referring_to, with_handed_over, with_left_behind, with_rows
 from .members import check_members, in_part_in_words
 from .pack import pack_all
 from .parts import Others, labels_referred_to, tables_cut_off, tables_in_part, with_owners
@@ -148,7 +148,7 @@ def build(
         placing.decide(reader.quiet(), restored, others.without)
         reader.renamed = placing.renamed
     # No database checks what these refer to.
-    with_generics = [table for table in [*staying, *untouched] if table.generics]
+    with_generics = with_rows([table for table in [*staying, *untouched] if table.generics], database)
     with_generics += [table for table in attached(outside, database) if table not in staying]
     is_all_new = not (staying or referring or with_generics or in_part or cut_off or missing.places)
     is_packed = mode.clears and preview is None and is_all_new

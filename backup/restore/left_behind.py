@@ -22,15 +22,15 @@ def referring_to(tables: Iterable[Table], restored: Iterable[Table], database: D
     """Return those of the tables that have rows here, and refer to models that are restored."""
     labels = {table.label for table in restored}
     referring = [table for table in tables if not labels.isdisjoint(labels_referred_to(table))]
-    return _with_rows(referring, database)
+    return with_rows(referring, database)
 
 
 def attached(tables: Iterable[Table], database: Database) -> list[Table]:
     """Return those of the tables that have rows here, and whose rows are attached to others, such as tags."""
-    return _with_rows([table for table in tables if needed_generics(table)], database)
+    return with_rows([table for table in tables if needed_generics(table)], database)
 
 
-def _with_rows(tables: Sequence[Table], database: Database) -> list[Table]:
+def with_rows(tables: Sequence[Table], database: Database) -> list[Table]:
     """Return those of the tables that are there, and have rows."""
     missing = database.missing_tables(tables).values() if tables else ()
     return [table for table in tables if table not in missing and database.count(table)]
@@ -73,7 +73,7 @@ def with_handed_over(plan: Plan, database: Database, outside: Iterable[Table], p
     lines: list[str] = []
     users = people.table
     tables = [t for t in outside if t.generics or users.label in map(owner_of_keys, labels_referred_to(t))]
-    for table in _with_rows(tables, database):
+    for table in with_rows(tables, database):
         is_concerned = any(found for _name, found in _referring(database, table, users, replaced.keys()))
         for user, names in replaced.items() if is_concerned else ():
             for name, found in _referring(database, table, users, {user}):

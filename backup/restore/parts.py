@@ -169,6 +169,10 @@ class Others:
                             own[record[0]] = own_values
             if own:
                 resolver.key_map.keep(table, own)
+                keys = {place_of(table.label, key, None, "").pk for key in own}
+                unlinked = self._unlinked.get(table.label, Places())
+                named = [place for place in unlinked.named if place.pk not in keys]
+                self._unlinked[table.label] = Places(named, unlinked.total - len(unlinked.named) + len(named))
 
     def warnings(self) -> list[str]:
         """Return warnings about records, and references of others, that are left out; [] if none are."""

@@ -47,7 +47,9 @@ def can_write(folder: Path, user: int | None = None) -> bool:
 
 def file_at(folder: Path) -> Path | None:
     """Return the file that lies where a folder, or one of those around it, should be; None if there is none."""
-    return next((place for place in (folder, *folder.parents) if place.exists() and not place.is_dir()), None)
+    # Unlike those of `Path`, these raise nothing where a folder may not be entered.
+    places = (place for place in (folder, *folder.parents) if os.path.exists(place))
+    return next((place for place in places if not os.path.isdir(place)), None)
 
 
 def in_the_way(folder: Path, user: int | None = None) -> str:

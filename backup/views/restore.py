@@ -214,6 +214,7 @@ def _preview(request: HttpRequest, form: RestoreForm, upload_id: str) -> HttpRes
         "is_unanswered": form.lacks_answer,
         "previewed": ",".join(part.value for part in options.parts),
         "entries_only": fields_of(replace(options, parts=(Part.ENTRIES,))) if is_forbidden else None,
+        "can_go_on": plan.refusal is None or is_forbidden,
         "parts": [
             {"value": part.value, "title": title, "is_chosen": part in options.parts}
             for part, title in TITLES.items()

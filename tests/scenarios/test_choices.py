@@ -163,6 +163,9 @@ def test_staff_is_asked_before_entries_go(family, changed):
     client.force_login(family.staff)
     before = snapshot()
     preview = preview_of(client, changed, clear_existing_data="true")
+    page = preview.content.decode()
+    assert "These children will be deleted" in page
+    assert "If this backup could be restored" not in page
     asked = client.post(url("confirm"), fields_of(preview, "Restore entries only"), follow=True)
     assert "delete 1 record" in asked.content.decode()
     assert not differences(before, snapshot())

@@ -142,6 +142,15 @@ def test_the_page_says_so_before_anything_fails(data, settings, client):
     assert "/dev/null is a file" in client.get("/backup/").content.decode()
 
 
+def test_a_folder_around_it_that_the_server_may_not_enter(data, settings):
+    around = data / "roots"
+    (around / "backups").mkdir(mode=0o700, parents=True)
+    around.chmod(0o700)
+    settings.BACKUP_ROOT = around / "backups"
+    with acting_as(SERVER), pytest.raises(StorageFailed, match="chown"), files.storage_errors():
+        os.listdir(conf.root)
+
+
 def test_data_of_root_is_roots(host_db):
     services.keep_backup()
     assert owners(conf.root) == {0}
