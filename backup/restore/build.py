@@ -13,6 +13,7 @@ from django.utils.translation import ngettext
 from .. import babybuddy
 from ..archive.metadata import Metadata
 from ..database import MAX_NAMED, Database
+from ..dump import needed_generics
 from ..kinds import TEXT, Plain
 from ..options import RestoreMode, RestoreOptions
 from ..scope import part_of
@@ -31,7 +32,15 @@ from .collation import collation_conflict, collation_conflicts, is_same_text, me
 from .compare import TextComparison
 from .dangling import Missing, missing_in, references_of, with_dangling
 from .identity import RESOLVERS, Conflict, Resolver
-from .left_behind import attached, keys_going, referring_to, with_handed_over, with_left_behind, with_rows
+from .left_behind import (
+    attached,
+    keys_going,
+    referring_to,
+    with_handed_over,
+    with_left_behind,
+    with_replaced,
+    with_rows,
+)
 from .members import check_members, in_part_in_words
 from .pack import pack_all
 from .parts import Others, labels_referred_to, tables_cut_off, tables_in_part, with_owners
@@ -94,8 +103,13 @@ def build(
     # At the same site, clearing brings back the keys that rows of excluded models have referred to all along.
     if not (mode.clears and metadata.instance == site):
         staying += referring
+    # What these refer to must not become another record.
+    holding = referring_to([*outside, *untouched], restored, database)
+    holding += [table for table in attached([*outside, *untouched], database) if table not in holding]
     in_use = {owner_of_keys(label) for table in staying for label in labels_referred_to(table)}
     if not mode.clears:
+        if any(map(needed_generics, holding)):  # which may lead to any model
+            in_use |= {owner_of_keys(table.label) for table in restored}
         in_use = with_owners(in_use, restored)
     resolver = RESOLVERS[mode](database, in_use)
     narrow = too_narrow(database, reader.archive, restored)
@@ -150,7 +164,7 @@ def build(
     # No database checks what these refer to.
     with_generics = with_rows([table for table in [*staying, *untouched] if table.generics], database)
     with_generics += [table for table in attached(outside, database) if table not in staying]
-    is_all_new = not (staying or referring or with_generics or in_part or cut_off or missing.places)
+    is_all_new = not (staying or holding or with_generics or in_part or cut_off or missing.places)
     is_packed = mode.clears and preview is None and is_all_new
     ordered, resolved = _in_order(resolver, restored)
     if not (options.leave_out or options.as_it_was):
@@ -160,7 +174,7 @@ def build(
     else:
         # If all rows are written anew, identical ones are needed as well, so nothing is compared; nor is it if the keys
         # of all are needed, to find out what other rows refer to.
-        is_compared = not mode.clears or (preview is not None and not (with_generics or referring))
+        is_compared = not mode.clears or (preview is not None and not (with_generics or holding))
         as_text = as_text and is_compared
         records, identical = _compare(
             reader, database, ordered, resolved, spool, resolver, others, as_text=as_text
@@ -231,6 +245,7 @@ def build(
     plan = with_left_behind(plan, database, staying, referring, with_generics)
     if people:
         plan = with_handed_over(plan, database, [*outside, *untouched], people)
+    plan = with_replaced(plan, database, holding, people)
     return with_dangling(plan, database, reader.references, missing)
 
 

@@ -7,12 +7,14 @@ from dataclasses import replace
 
 from django.utils.translation import gettext as _
 
+from .. import babybuddy
 from ..database import MAX_NAMED, Database, is_checked
 from ..dump import needed_generics
 from ..exceptions import RecordsRefused
 from ..kinds import Plain
 from ..tables import Table, describe, owner_of_keys
 from .accounts import People
+from .apart import are_apart
 from .parts import labels_referred_to
 from .plan import Plan
 from .replaced import generic_reference
@@ -74,9 +76,11 @@ def with_handed_over(plan: Plan, database: Database, outside: Iterable[Table], p
     users = people.table
     tables = [t for t in outside if t.generics or users.label in map(owner_of_keys, labels_referred_to(t))]
     for table in with_rows(tables, database):
-        is_concerned = any(found for _name, found in _referring(database, table, users, replaced.keys()))
+        is_concerned = any(
+            found for _name, found in _referring(database, table, users, replaced.keys(), table.generics)
+        )
         for user, names in replaced.items() if is_concerned else ():
-            for name, found in _referring(database, table, users, {user}):
+            for name, found in _referring(database, table, users, {user}, table.generics):
                 lines += [describe(table.label, key, name, names) for key in found[: MAX_NAMED - len(lines)]]
             if len(lines) >= MAX_NAMED:
                 break
@@ -86,6 +90,45 @@ def with_handed_over(plan: Plan, database: Database, outside: Iterable[Table], p
     lines.append(_("Delete these records first.") if plan.options.as_it_was else _ways_on())
     message = _("These records would stay, but would then be those of other users:")
     return replace(plan, refusal=RecordsRefused(message, lines))
+
+
+def with_replaced(plan: Plan, database: Database, holding: Sequence[Table], people: People | None) -> Plan:
+    """Return the plan with a refusal for rows that stay, and that would belong to another record then, which gets the
+    key of the one that they refer to: a timer of one child to another child. `holding`: the tables whose rows stay, and
+    that refer to others. `people`: see `with_handed_over`, which looks at users."""
+    if not plan.mode.clears or plan.refusal is not None:
+        return plan
+    lines: list[str] = []
+    for other in plan.tables:
+        if people and other == people.table:
+            continue
+        tables = [t for t in holding if needed_generics(t) or other.label in labels_referred_to(t)]
+        keys = _replaced(plan, database, other) if tables else set()
+        for table in tables if keys else ():
+            for name, found in _referring(database, table, other, keys, needed_generics(table)):
+                for key in found[: MAX_NAMED - len(lines)]:
+                    lines.append(
+                        describe(table.label, key, name, _("it refers to %(model)s") % {"model": other.label})
+                    )
+    if not lines:
+        return plan
+    lines.append(_("Delete these records first.") if plan.options.as_it_was else _ways_on())
+    message = _("These records would stay, but what they refer to would be replaced by another record:")
+    return replace(plan, refusal=RecordsRefused(message, lines))
+
+
+def _replaced(plan: Plan, database: Database, table: Table) -> set[Plain]:
+    """Return the keys of the rows here that are plainly other records than those that get their keys."""
+    apart, matched = babybuddy.apart(table), plan.matched.get(table.label, ())
+    keys: set[Plain] = set()
+    for batch in plan.batches(database, table) if apart else ():
+        here = database.rows_by_key(table, [row[0] for row in batch.changed])
+        keys.update(
+            row[0]
+            for row in batch.changed
+            if row[0] in here and row[0] not in matched and are_apart(here[row[0]], row, apart)
+        )
+    return keys
 
 
 def with_held(plan: Plan, into: Database, tables: Sequence[Table]) -> Plan:
@@ -109,10 +152,10 @@ def with_held(plan: Plan, into: Database, tables: Sequence[Table]) -> Plan:
 
 
 def _referring(
-    database: Database, table: Table, other: Table, keys: Set[Plain]
+    database: Database, table: Table, other: Table, keys: Set[Plain], generics: Sequence[tuple[int, int]]
 ) -> Iterator[tuple[str, list[Plain]]]:
     """Yield the name of each field that may refer to rows of another table, and the keys of the rows that refer to one
-    of some rows of it."""
+    of some rows of it. `generics`: the generic references that count."""
     for place, label in table.references:
         if owner_of_keys(label) == other.label:
             column = table.columns[place]
@@ -121,7 +164,7 @@ def _referring(
         if owner_of_keys(relation.target.key_of) == other.label:
             found = database.keys_with(relation.db_table, relation.owner, relation.target, keys)
             yield relation.name, [*dict.fromkeys(found)]
-    for type_place, place in table.generics:
+    for type_place, place in generics:
         column, values, kind = generic_reference(table, type_place, place, other.label, keys)
         yield column.name, database.keys_with(table.db_table, table.key, column, values, kind)
 

@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 from contextlib import ExitStack, closing, contextmanager
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from functools import partial
 
 import pytest
@@ -676,6 +676,69 @@ def test_what_stays_at_a_record_that_clearing_removes_is_told_beforehand(family,
         restore(file, clear=True)
     assert (caught.value.details, caught.value.offer) == (refusal.details, refusal.offer)
     assert not differences(before, snapshot())
+
+
+@pytest.fixture
+def reused(family):
+    """The backup of a child and a note whose numbers are those of others here."""
+
+    def enter(name):
+        child = core.Child.objects.create(first_name=name, birth_date=NOW.date() - timedelta(days=len(name)))
+        return child, core.Note.objects.create(
+            child=child, note=name, time=NOW + timedelta(minutes=len(name))
+        )
+
+    for name in ("doctor", "alpha"):
+        core.Tag.objects.create(name=name, slug=name)
+    empty = take()
+    enter("Ada")
+    file = take()
+    restore(empty, clear=True)
+    return file, *enter("Beate")
+
+
+@pytest.mark.parametrize("clear", [True, False])
+@pytest.mark.parametrize("excluded", ["core.tagged", "core.timer"])
+def test_what_no_backup_holds_does_not_come_to_belong_to_another_record(
+    family, reused, settings, excluded, clear
+):
+    file, child, note = reused
+    settings.BACKUP_EXCLUDE = [excluded]
+    note.tags.add("doctor")
+    core.Timer.objects.create(user=family.admin, child=child, start=NOW)
+    before = snapshot()
+    if clear:
+        refusal = inspect(file, clear=True).refusal
+        assert [line for line in refusal.details if excluded in line]
+        with pytest.raises(RecordsRefused) as caught:
+            restore(file, clear=True)
+        assert caught.value.details == refusal.details
+    else:
+        restore(file, clear=False)
+        if excluded == "core.timer":
+            assert core.Timer.objects.get(child__isnull=False, start=NOW).child.first_name == "Beate"
+        else:
+            assert core.Note.objects.get(tags__name="doctor").note == "Beate"
+        services.undo_restore()
+    assert not differences(before, snapshot())
+
+
+def test_what_belongs_to_a_restored_record_does_not_stay_with_another_one_after_an_undo(
+    family, reused, settings
+):
+    file, child, note = reused
+    settings.BACKUP_EXCLUDE = ["core.tagged", "core.timer"]
+    restore(file, clear=True)
+    core.Note.objects.get(pk=note.pk).tags.add("alpha")
+    timer = core.Timer.objects.create(user=family.admin, child_id=child.pk, start=NOW)
+    before = snapshot()
+    with pytest.raises(RecordsRefused, match=r"(?s)core\.timer.*Delete these records first"):
+        services.undo_restore()
+    assert not differences(before, snapshot())
+    timer.delete()
+    core.Note.objects.get(pk=note.pk).tags.clear()
+    services.undo_restore()
+    assert core.Note.objects.get(pk=note.pk).note == "Beate"
 
 
 def test_tags_of_entries_that_go_do_not_become_those_of_the_next(family, settings):
