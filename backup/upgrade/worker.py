@@ -186,9 +186,10 @@ def load_rows(
     loader = MigrationLoader(connection)
     historical = loader.project_state(targets_of(loader, migrations)).apps
     _create_permissions(historical)
+    apps = {label.partition(".")[0] for label in labels}
     tables = [
         Table(model)
-        for model in models_in_scope(historical, exclude={*conf.exclude} - labels)
+        for model in models_in_scope(historical, exclude={*conf.exclude} - labels - apps)
         if model._meta.app_label in source.metadata.apps
     ]
     installed = installed_apps()
