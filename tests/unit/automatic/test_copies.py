@@ -1340,6 +1340,30 @@ def test_deletions_wait_once_for_a_location_that_is_down(one, monkeypatch, error
     assert kept.backups() == []
 
 
+def test_one_file_whose_deletion_hangs_keeps_no_backup_from_being_sent(one, nightly, at, monkeypatch):
+    hangs = night(at("2026-11-01 03:00"))
+    with monkeypatch.context() as patch:
+        real = Folder.delete
+
+        def delete(self, name):
+            if name.endswith(hangs.name):
+                raise TimeoutError
+            real(self, name)
+
+        patch.setattr(Folder, "delete", delete)
+        with pytest.raises(LocationFailed):
+            kept.delete(hangs.name)
+        made = [night(at(f"2026-11-0{day} 03:00")).name for day in (2, 3)]
+        assert [path.name for path in there(one["nas"])] == [hangs.name, *made]
+        seen = elsewhere.seen()["nas"]
+        assert (seen.state, seen.deleted) == (Copies.FAILED, {hangs.identity})
+        assert "does not answer in time" in seen.message
+    with freeze_time(at("2026-11-04 03:00")):
+        copies.copy()
+    assert [path.name for path in there(one["nas"])] == made
+    assert elsewhere.seen()["nas"].deleted == frozenset()
+
+
 def test_a_deletion_waits_until_the_location_was_listed(one, nightly, monkeypatch):
     """Of the copy nothing is noted, since the visit that sent it was killed."""
     made = services.keep_backup()
