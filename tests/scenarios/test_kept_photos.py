@@ -18,7 +18,7 @@ from django.urls import reverse
 from freezegun import freeze_time
 
 from backup import keeping, media, services
-from backup.archive import Archive, Keys, Limits
+from backup.archive import Archive, Keys, Limits, encryption
 from backup.automatic import copies, guard, status
 from backup.automatic import run as automatic
 from backup.conf import conf
@@ -1078,6 +1078,20 @@ def test_what_another_location_may_have_that_is_down_is_tried_again(sealed, sett
         automatic.copy_again()
     assert elsewhere.seen()["nas"].state is elsewhere.State.OK
     assert len(copied(sealed, "photos")) == 3
+
+
+def test_without_the_library_backups_are_sent_although_a_photo_of_an_encrypted_copy_is_missing(
+    sealed, settings, monkeypatch
+):
+    automatic.run(now=True)
+    for path in copied(sealed, "photos").values():
+        path.unlink()
+    settings.BACKUP_ENCRYPT = "off"
+    monkeypatch.setattr(encryption, "AES", None)
+    core.Note.objects.filter(image=NAMES[3]).update(note="changed")
+    made = automatic.run(now=True).backup
+    assert made.name in elsewhere.seen()["nas"].copies
+    assert made.name in copied(sealed, "kept")
 
 
 def test_photos_of_a_copy_are_sent_although_the_file_here_is_damaged(sealed, monkeypatch):
