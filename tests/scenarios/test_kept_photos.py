@@ -762,6 +762,20 @@ def test_what_was_read_lately_is_not_read_again(pictured, long_ago, proving):
         assert "and 1 photo came back identical. 3 more photos did so in the week before." in text
 
 
+def test_a_backup_that_was_cut_off_has_no_photos_read_again(pictured, long_ago, proving, read):
+    """It failed no proof, so no photo can be the reason."""
+    made = [automatic.run(now=True).backup]
+    for number in range(2):
+        core.Note.objects.filter(image=NAMES[3]).update(note=f"changed {number}")
+        made.append(automatic.run(now=True).backup)
+    os.truncate(conf.root / f"site_{made[1].site}" / "kept" / made[1].name, 100)
+    read.clear()
+    core.Note.objects.filter(image=NAMES[3]).update(note="changed again")
+    proof = kept.find(automatic.run(now=True).backup.name).proof
+    assert read == []
+    assert (proof["verdict"], proof["photos"], proof["photos_known"]) == ("proved", 4, 4)
+
+
 @pytest.mark.slow
 def test_a_damaged_photo_is_found_within_a_week_and_mended(pictured, long_ago, proving):
     first = automatic.run(now=True).backup
