@@ -1912,6 +1912,33 @@ def test_a_file_here_is_not_read_as_a_whole_each_time_it_is_opened(places, night
     assert download() == before, "it comes from a location"
 
 
+def test_a_file_that_could_not_be_read_is_read_once_its_key_is_back(one, settings):
+    keys.add()
+    settings.BACKUP_ENCRYPT = "all"
+    made = run.run().backup
+    path = conf.root / f"site_{site_id()}" / "kept" / made.name
+    whole = path.read_bytes()
+    damage(path)
+    away(conf.root / "keys.json")
+    kept.open_backup(made.name).close()
+    back(conf.root / "keys.json")
+    with kept.open_backup(made.name) as file:
+        assert file.read() == whole, "it comes from a location"
+
+
+def test_of_a_file_in_another_storage_nothing_is_remembered(one, settings):
+    """Its name is all that is known of it without reading it."""
+    memory = {"BACKEND": "django.core.files.storage.InMemoryStorage"}
+    settings.STORAGES = {**settings.STORAGES, "backups": memory}
+    made = run.run().backup
+    name = f"kept/{made.name}"
+    with kept.open_backup(made.name) as file:
+        whole = file.read()
+    files.put(name, ContentFile(spoiled(whole, "core/")))
+    with kept.open_backup(made.name) as file:
+        assert file.read() == whole, "it comes from a location"
+
+
 def test_a_file_that_is_damaged_here_is_not_unchanged(places, at):
     """Although a location has a good copy: a good one is made here."""
     made = night(at("2026-11-01 03:00"))
