@@ -1330,6 +1330,25 @@ def test_a_location_that_lets_nobody_list_gets_each_photo_once(place, monkeypatc
     assert sent == ["photos", "kept"]
 
 
+def test_a_location_that_lets_nobody_list_is_asked_for_no_other_form_of_a_whole_photo(
+    sealed, pictured, monkeypatch
+):
+    made = automatic.run(now=True).backup
+    for _number in range(3):
+        keys.add()
+    there = copied(sealed, "photos").keys()
+
+    def refuse(self, folder="kept", site=""):
+        raise CannotList("Nobody may list here.")
+
+    fetched, real = set(), Location.fetch
+    monkeypatch.setattr(Location, "sizes", refuse)
+    monkeypatch.setattr(Location, "fetch", lambda *args: (fetched.add(args[1]), real(*args))[1])
+    with kept.open_backup(made.name, "nas") as file, keys.unlocked(file) as archive:
+        assert {p.name: b"".join(archive.read(p)) for p in archive.metadata.photos.values()} == pictured
+    assert {Path(name).name for name in fetched if name.startswith("photos/")} == there
+
+
 def test_a_location_that_is_down_is_asked_once_for_all_photos(place, admin, monkeypatch):
     """A location that hangs takes twenty seconds each time, and a backup may have thousands of photos."""
     asked = []
