@@ -161,6 +161,8 @@ class _Visit:
         self._limits: dict[str, str] = {}
         #: The names of copies that could not be deleted. Each is tried once.
         self._undeleted: set[str] = set()
+        #: Whether a deletion found the location down. None is tried after it: each might wait as long.
+        self._stops_deleting = False
         #: Why something was not done that the next try may do. The visit fails with this, but only at its end.
         self._trouble: LocationFailed | None = None
         self._gone: list[str] = []
@@ -466,11 +468,16 @@ class _Visit:
         `coming`: a backup for which there is no room. It counts as if it were there, but for its sake nothing goes that
         would stay without it whatever BACKUP_KEEP says, such as the newest.
         """
-        if self._notes is None or self._gone or self._may_have_shrunk:
+        if self._notes is None or self._gone or self._may_have_shrunk or self._stops_deleting:
             return
         self._remove_copies(location, coming)
-        if not self._work.halted and self._unread <= self._copies.keys():
-            photos.tidy(self._copies)
+        is_known = self._unread <= self._copies.keys()
+        if is_known and not self._work.halted and not self._stops_deleting:
+            try:
+                photos.tidy(self._copies)
+            except LocationFailed as error:
+                self._stops_deleting = isinstance(error, DOWN)
+                self._trouble = self._trouble or error
 
     def _remove_copies(self, location: locations.Location, coming: StoredBackup | None) -> None:
         backups = {name.identity: self._known_as(name, location) for name in map(parse, self._copies)}
@@ -547,16 +554,16 @@ class _Visit:
         return deleted - _identities(self._undeleted) if self._notes is not None else frozenset()
 
     def _delete(self, location: locations.Location, name: Name) -> bool:
-        """Delete a copy. Returns False if that fails, which keeps no backup from being sent. Raises `LocationFailed` if
-        the location is down."""
-        if name.text in self._undeleted:
+        """Delete a copy. Returns False if that fails, which keeps no backup from being sent."""
+        if self._stops_deleting or name.text in self._undeleted:
+            self._undeleted.add(name.text)
             return False
         try:
             location.delete(name.path)
-        except DOWN:
-            raise
         except LocationFailed as error:
             self._undeleted.add(name.text)
+            # It may be so for this file only. If not, whatever is asked next says so.
+            self._stops_deleting = isinstance(error, DOWN)
             if isinstance(error, CannotDelete):
                 self._limits[error.code] = error.message
             else:

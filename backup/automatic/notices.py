@@ -3,7 +3,8 @@
 An error while sending a notice is logged and never makes a backup fail. Of an address only the host is logged: the rest
 may be a secret. The next run sends a notice again that was refused, or whose server cannot be reached. One whose time
 was up may have arrived, and is not sent again: a slow server would get it with each run. A ping of a success that does
-not arrive is repeated a few times soon after the run: a service that waits for it would sound the alarm.
+not arrive, or whose time was up, is repeated soon after the run, up to three times: a service that waits for it would
+sound the alarm, and to get it twice does no harm.
 """
 
 from __future__ import annotations

@@ -76,9 +76,13 @@ class PhotoCopies:
         here = {backup.identity: backup for backup in backups}
         for copy in map(parse, copies):
             if copy.identity in here:
-                self._complete(here[copy.identity], copy)
+                try:
+                    self._complete(here[copy.identity], copy)
+                except (KeyNeeded, EncryptionUnavailable, NoSuchBackup, InvalidBackup) as error:
+                    logger.warning("the photos of %s are not looked at: %s", copy.text, error.code)
 
     def _complete(self, backup: StoredBackup, copy: Name) -> None:
+        """Send missing photos of a backup. Raises as keys, the file and the location do."""
         local, is_damaged = backup.copies[kept.LOCAL], False
         own = self._location.name
         # What is damaged here may be whole there, or else in another location.
@@ -90,9 +94,6 @@ class PhotoCopies:
                     file = opened.enter_context(self._open(place, parse(text)))
                     archive = opened.enter_context(keys.unlocked(file))
                     key = keys.of_id(copy.key_id)
-                except (KeyNeeded, EncryptionUnavailable) as error:
-                    logger.warning("the photos of %s are not looked at: %s", local, error.code)
-                    return
                 except (InvalidBackup, NoSuchBackup, LocationFailed) as error:
                     if (
                         place == own

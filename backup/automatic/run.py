@@ -270,7 +270,7 @@ def _make(user: Any, reporter: Reporter) -> Outcome:
         (str(at) for b in backups if _is_of_this_week(at := b.facts.get(PHOTOS_READ))), default=""
     )
     reads_all = not photos_read
-    keeping = Keeping(reads_all=reads_all, mends=not all(map(status.is_good, backups)))
+    keeping = Keeping(reads_all=reads_all, mends=any(map(status.has_failed_proof, backups)))
     with tempfile.TemporaryFile() as file:
         moment = aware_now()
         # A backup without unreadable values is better than none. The status reports it, and retention does not count
@@ -345,7 +345,7 @@ def _photos_read_lately(backups: Sequence[StoredBackup]) -> set[str]:
     The result is empty if a proof failed: a photo may be the reason.
     """
     known: set[str] = set()
-    for backup in backups if all(map(status.is_good, backups)) else ():
+    for backup in () if any(map(status.has_failed_proof, backups)) else backups:
         proof = facts.proofs_of(backup.facts).get(kept.LOCAL, {})
         if proof.get("verdict") == "proved" and proof.get("photos") and not proof.get("photos_known"):
             if not _is_of_this_week(proof["at"]):

@@ -161,7 +161,7 @@ def _status() -> Status:
     last = newest(backups, now)
     until = good_until(last)
     losses = guard.losses_now(backups)
-    failed = _latest(backup for backup in backups if _has_failed(backup))
+    failed = _latest(backup for backup in backups if has_failed_proof(backup))
     bad = failed or _latest(backup for backup in backups if not is_good(backup))
     proved = failed or newest([backup for backup in backups if backup.proof], now)
     is_lossy = False
@@ -339,7 +339,7 @@ def halted(backups: Sequence[StoredBackup] | None = None) -> str:
     backups = kept.backups(BackupKind.AUTOMATIC) if backups is None else backups
     if guard.losses_now(backups):
         return _("kept until a superuser says that it is right that entries are fewer")
-    if any(map(_has_failed, backups)):
+    if any(map(has_failed_proof, backups)):
         return _("kept since a backup failed its proof")
     if not all(map(is_good, backups)):
         return _("kept since a backup is damaged")
@@ -348,10 +348,11 @@ def halted(backups: Sequence[StoredBackup] | None = None) -> str:
 
 def is_good(backup: StoredBackup) -> bool:
     """Tell whether a backup has not failed its proof, and its file in BACKUP_ROOT, if there is one, can be read."""
-    return not (_has_failed(backup) or (backup.is_local and backup.is_damaged))
+    return not (has_failed_proof(backup) or (backup.is_local and backup.is_damaged))
 
 
-def _has_failed(backup: StoredBackup) -> bool:
+def has_failed_proof(backup: StoredBackup) -> bool:
+    """Tell whether the proof of a backup that counts failed, whichever copy it was of."""
     return (backup.proof or {}).get("verdict") == "failed"
 
 

@@ -349,8 +349,10 @@ def open_backup(name: str, place: str = "", *, beside: PhotoSource | None = None
 
 def _opened(name: str, place: str) -> BinaryIO:
     kept_name = parse(name)
+    # Before it is opened: another file may take its place.
+    version = "" if place else _version_here(kept_name)
     here = files.open_file(kept_name.path) if place in ("", LOCAL) else None
-    if here is not None and (place or not elsewhere.unseen() or _is_whole(here, kept_name)):
+    if here is not None and (place or not elsewhere.unseen() or _is_whole(here, kept_name, version)):
         return here
     trouble: BackupError = no_longer_there()
     copies = [(where, copy) for where, copy in _find(kept_name).copies.items() if place in ("", where)]
@@ -373,22 +375,27 @@ def _opened(name: str, place: str) -> BinaryIO:
     raise trouble
 
 
-def _is_whole(file: BinaryIO, name: Name) -> bool:
+def _version_here(name: Name) -> str:
+    """Return `files.version_of` a backup in BACKUP_ROOT; "" if nothing can be remembered of the file: it is gone, or in
+    another storage, where its version is only its name."""
+    return files.version_of(name.path) if files.local_path(name.path) else ""
+
+
+def _is_whole(file: BinaryIO, name: Name, version: str) -> bool:
     """Tell whether the records of a backup in BACKUP_ROOT are undamaged, as far as the server has its key.
 
     That of one that was whole is remembered in this process for a while: a preview and the restore after it, say, need
-    not read it twice only for this.
+    not read it twice only for this. `version`: see `_version_here`.
     """
-    version = files.version_of(name.path)
     if time.monotonic() < _whole_until.get(version, 0.0):
         return True
     try:
-        _check_fetched(file, name, with_records=True)
+        was_read = _check_fetched(file, name, with_records=True)
     except InvalidBackup:
         return False
     finally:
         file.seek(0)
-    if version:  # else it was deleted meanwhile
+    if version and was_read:
         _whole_until[version] = time.monotonic() + REMEMBERED
     return True
 
@@ -414,21 +421,24 @@ def _open_in(place: str, copy: Name, *, is_chosen: bool) -> BinaryIO:
     return file
 
 
-def _check_fetched(file: BinaryIO, name: Name, *, with_records: bool) -> None:
+def _check_fetched(file: BinaryIO, name: Name, *, with_records: bool) -> bool:
     """Raise `InvalidBackup` if a file that came from a location is another backup, since whoever can write there can
-    exchange two of them; or, `with_records`, if it is damaged. What the server has no key for passes."""
-    is_same = True
+    exchange two of them; or, `with_records`, if it is damaged. What cannot be read now passes, such as what the server
+    has no key for; then this returns False."""
+    is_same, was_read = True, False
     with suppress(KeyNeeded, EncryptionUnavailable, StorageFailed):
         try:
             is_same = is_what_its_name_says(file, name)
             if is_same and with_records:
                 with keys.unlocked(file) as archive:
                     _read_all(archive)
+            was_read = True
         except InvalidBackup:
             if with_records:
                 raise
     if not is_same:
         raise another_backup()
+    return was_read
 
 
 def is_what_its_name_says(file: BinaryIO, name: Name) -> bool:

@@ -246,14 +246,16 @@ class AnyKey:
         return any(True for _key in self._stored_as(photo, key))
 
     def blocks(self, photo: Photo, key: Key | None) -> Iterator[bytes]:
-        *others, last = [*self._stored_as(photo, key)] or [key]
-        for other in others:
+        stored_as = key
+        for stored_as in self._stored_as(
+            photo, key
+        ):  # one after the other: to look for one may take a request
             try:
-                yield from _whole(self._photos.blocks(photo, other), photo)
+                yield from _whole(self._photos.blocks(photo, stored_as), photo)
                 return
             except NOT_WHOLE:
                 continue
-        yield from self._photos.blocks(photo, last)  # whoever reads it finds what is wrong with it
+        yield from self._photos.blocks(photo, stored_as)  # whoever reads it finds what is wrong with it
 
     def bring(self, photo: Photo, key: Key | None, folder: Path) -> None:
         stored = [*self._stored_as(photo, key)] or [key]

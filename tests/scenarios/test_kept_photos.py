@@ -18,7 +18,7 @@ from django.urls import reverse
 from freezegun import freeze_time
 
 from backup import keeping, media, services
-from backup.archive import Archive, Keys, Limits
+from backup.archive import Archive, Keys, Limits, encryption
 from backup.automatic import copies, guard, status
 from backup.automatic import run as automatic
 from backup.conf import conf
@@ -762,6 +762,20 @@ def test_what_was_read_lately_is_not_read_again(pictured, long_ago, proving):
         assert "and 1 photo came back identical. 3 more photos did so in the week before." in text
 
 
+def test_a_backup_that_was_cut_off_has_no_photos_read_again(pictured, long_ago, proving, read):
+    """It failed no proof, so no photo can be the reason."""
+    made = [automatic.run(now=True).backup]
+    for number in range(2):
+        core.Note.objects.filter(image=NAMES[3]).update(note=f"changed {number}")
+        made.append(automatic.run(now=True).backup)
+    os.truncate(conf.root / f"site_{made[1].site}" / "kept" / made[1].name, 100)
+    read.clear()
+    core.Note.objects.filter(image=NAMES[3]).update(note="changed again")
+    proof = kept.find(automatic.run(now=True).backup.name).proof
+    assert read == []
+    assert (proof["verdict"], proof["photos"], proof["photos_known"]) == ("proved", 4, 4)
+
+
 @pytest.mark.slow
 def test_a_damaged_photo_is_found_within_a_week_and_mended(pictured, long_ago, proving):
     first = automatic.run(now=True).backup
@@ -1080,6 +1094,20 @@ def test_what_another_location_may_have_that_is_down_is_tried_again(sealed, sett
     assert len(copied(sealed, "photos")) == 3
 
 
+def test_without_the_library_backups_are_sent_although_a_photo_of_an_encrypted_copy_is_missing(
+    sealed, settings, monkeypatch
+):
+    automatic.run(now=True)
+    for path in copied(sealed, "photos").values():
+        path.unlink()
+    settings.BACKUP_ENCRYPT = "off"
+    monkeypatch.setattr(encryption, "AES", None)
+    core.Note.objects.filter(image=NAMES[3]).update(note="changed")
+    made = automatic.run(now=True).backup
+    assert made.name in elsewhere.seen()["nas"].copies
+    assert made.name in copied(sealed, "kept")
+
+
 def test_photos_of_a_copy_are_sent_although_the_file_here_is_damaged(sealed, monkeypatch):
     made = automatic.run(now=True).backup
     for path in copied(sealed, "photos").values():
@@ -1300,6 +1328,25 @@ def test_a_location_that_lets_nobody_list_gets_each_photo_once(place, monkeypatc
     put("notes/images/new.png", picture(9))
     automatic.run(now=True)
     assert sent == ["photos", "kept"]
+
+
+def test_a_location_that_lets_nobody_list_is_asked_for_no_other_form_of_a_whole_photo(
+    sealed, pictured, monkeypatch
+):
+    made = automatic.run(now=True).backup
+    for _number in range(3):
+        keys.add()
+    there = copied(sealed, "photos").keys()
+
+    def refuse(self, folder="kept", site=""):
+        raise CannotList("Nobody may list here.")
+
+    fetched, real = set(), Location.fetch
+    monkeypatch.setattr(Location, "sizes", refuse)
+    monkeypatch.setattr(Location, "fetch", lambda *args: (fetched.add(args[1]), real(*args))[1])
+    with kept.open_backup(made.name, "nas") as file, keys.unlocked(file) as archive:
+        assert {p.name: b"".join(archive.read(p)) for p in archive.metadata.photos.values()} == pictured
+    assert {Path(name).name for name in fetched if name.startswith("photos/")} == there
 
 
 def test_a_location_that_is_down_is_asked_once_for_all_photos(place, admin, monkeypatch):

@@ -1340,6 +1340,30 @@ def test_deletions_wait_once_for_a_location_that_is_down(one, monkeypatch, error
     assert kept.backups() == []
 
 
+def test_one_file_whose_deletion_hangs_keeps_no_backup_from_being_sent(one, nightly, at, monkeypatch):
+    hangs = night(at("2026-11-01 03:00"))
+    with monkeypatch.context() as patch:
+        real = Folder.delete
+
+        def delete(self, name):
+            if name.endswith(hangs.name):
+                raise TimeoutError
+            real(self, name)
+
+        patch.setattr(Folder, "delete", delete)
+        with pytest.raises(LocationFailed):
+            kept.delete(hangs.name)
+        made = [night(at(f"2026-11-0{day} 03:00")).name for day in (2, 3)]
+        assert [path.name for path in there(one["nas"])] == [hangs.name, *made]
+        seen = elsewhere.seen()["nas"]
+        assert (seen.state, seen.deleted) == (Copies.FAILED, {hangs.identity})
+        assert "does not answer in time" in seen.message
+    with freeze_time(at("2026-11-04 03:00")):
+        copies.copy()
+    assert [path.name for path in there(one["nas"])] == made
+    assert elsewhere.seen()["nas"].deleted == frozenset()
+
+
 def test_a_deletion_waits_until_the_location_was_listed(one, nightly, monkeypatch):
     """Of the copy nothing is noted, since the visit that sent it was killed."""
     made = services.keep_backup()
@@ -1886,6 +1910,33 @@ def test_a_file_here_is_not_read_as_a_whole_each_time_it_is_opened(places, night
     assert len(read) == 1
     damage(conf.root / f"site_{site_id()}" / "kept" / made.name)
     assert download() == before, "it comes from a location"
+
+
+def test_a_file_that_could_not_be_read_is_read_once_its_key_is_back(one, settings):
+    keys.add()
+    settings.BACKUP_ENCRYPT = "all"
+    made = run.run().backup
+    path = conf.root / f"site_{site_id()}" / "kept" / made.name
+    whole = path.read_bytes()
+    damage(path)
+    away(conf.root / "keys.json")
+    kept.open_backup(made.name).close()
+    back(conf.root / "keys.json")
+    with kept.open_backup(made.name) as file:
+        assert file.read() == whole, "it comes from a location"
+
+
+def test_of_a_file_in_another_storage_nothing_is_remembered(one, settings):
+    """Its name is all that is known of it without reading it."""
+    memory = {"BACKEND": "django.core.files.storage.InMemoryStorage"}
+    settings.STORAGES = {**settings.STORAGES, "backups": memory}
+    made = run.run().backup
+    name = f"kept/{made.name}"
+    with kept.open_backup(made.name) as file:
+        whole = file.read()
+    files.put(name, ContentFile(spoiled(whole, "core/")))
+    with kept.open_backup(made.name) as file:
+        assert file.read() == whole, "it comes from a location"
 
 
 def test_a_file_that_is_damaged_here_is_not_unchanged(places, at):
