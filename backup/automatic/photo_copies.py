@@ -86,8 +86,8 @@ class PhotoCopies:
         local, is_damaged = backup.copies[kept.LOCAL], False
         own = self._location.name
         # What is damaged here may be whole there, or else in another location.
-        texts = {kept.LOCAL: local, own: "", **backup.copies}
-        texts[own] = copy.text
+        others = {place: text for place, text in backup.copies.items() if place not in (kept.LOCAL, own)}
+        texts = {kept.LOCAL: local, own: copy.text, **others}
         for place, text in texts.items():
             with ExitStack() as opened:
                 try:

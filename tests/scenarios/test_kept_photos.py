@@ -848,19 +848,28 @@ def test_what_is_encrypted_with_a_key_that_is_not_here_stays(pictured, settings,
     assert sealed < {*store()}
 
 
-@pytest.mark.parametrize("spoil", ["flipped", again("cut off")])
-def test_the_only_whole_file_of_a_photo_does_not_go(pictured, settings, monkeypatch, spoil):
-    """The backup that stays has the photo encrypted, and that file is damaged."""
+@pytest.fixture
+def in_both_forms(pictured, settings, monkeypatch):
+    """The only backup, which is encrypted. The photos of one in clear, which is gone, are still there, too."""
     monkeypatch.setattr(stored_photos, "YOUNG", dt.timedelta(0))
     clear = services.keep_backup().name
     keys.add()
     settings.BACKUP_ENCRYPT = ["local"]
     made = services.keep_backup().name
     lose_media()
-    sealed = {name for name in store() if name.endswith(".zip")}
-    path = store()[min(sealed)]
-    os.truncate(path, 40) if spoil == "cut off" else flip(path)
     kept.delete(clear)
+    return made
+
+
+def spoil(path, how):
+    os.truncate(path, 40) if how == "cut off" else flip(path)
+
+
+@pytest.mark.parametrize("how", ["flipped", again("cut off")])
+def test_the_only_whole_file_of_a_photo_does_not_go(in_both_forms, pictured, monkeypatch, how):
+    """The backup that stays has the photo encrypted, and that file is damaged."""
+    sealed = {name for name in store() if name.endswith(".zip")}
+    spoil(store()[min(sealed)], how)
     read, real = [], stored_photos.is_whole
     monkeypatch.setattr(stored_photos, "is_whole", lambda *args: (read.append(1), real(*args))[1])
     automatic._remove_photos()
@@ -869,31 +878,22 @@ def test_the_only_whole_file_of_a_photo_does_not_go(pictured, settings, monkeypa
     read.clear()
     automatic._remove_photos()
     assert not read, "a photo is only read before another file of it goes"
-    assert restored(made).photos == 4
+    assert restored(in_both_forms).photos == 4
+    assert files() == pictured
+
+
+@pytest.mark.parametrize("how", ["cut off", "flipped"])
+def test_a_photo_whose_file_is_damaged_comes_from_the_one_beside(in_both_forms, pictured, how):
+    """It is there in clear, too, from another backup."""
+    for name, path in store().items():
+        if name.endswith(".zip"):
+            spoil(path, how)
+    assert services.prove_kept(in_both_forms).verdict is Verdict.PROVED
+    assert restored(in_both_forms).photos == 4
     assert files() == pictured
 
 
 # --- Lists --------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("spoil", ["cut off", "flipped"])
-def test_a_photo_whose_file_is_damaged_comes_from_the_one_beside(pictured, settings, monkeypatch, spoil):
-    """It is there in clear, too, from another backup."""
-    monkeypatch.setattr(stored_photos, "YOUNG", dt.timedelta(0))
-    clear = services.keep_backup().name
-    keys.add()
-    settings.BACKUP_ENCRYPT = ["local"]
-    made = services.keep_backup().name
-    lose_media()
-    kept.delete(clear)
-    for name, path in store().items():
-        if name.endswith(".zip"):
-            os.truncate(path, 40) if spoil == "cut off" else flip(path)
-    if spoil == "cut off":  # else it passes for a whole one
-        automatic._remove_photos()
-    assert services.prove_kept(made).verdict is Verdict.PROVED
-    assert restored(made).photos == 4
-    assert files() == pictured
 
 
 def test_lists_and_status_count_photos(pictured, admin, browser, proving):
