@@ -351,14 +351,15 @@ class MySQL(Database):
             # As bytes, since texts of several character sets cannot be joined.
             quoted = f"QUOTE(CAST({name} AS BINARY))"
             if may_be_long(column):
-                # QUOTE makes NULL of what is longer than max_allowed_packet, and MD5 takes as long as all the rest.
-                texts.append(f"COALESCE(IF(OCTET_LENGTH({name}) < 1000, {quoted}, MD5({name})), '')")
+                # QUOTE makes NULL of what is longer than max_allowed_packet, and a digest takes time.
+                texts.append(f"COALESCE(IF(OCTET_LENGTH({name}) < 1000, {quoted}, SHA2({name}, 256)), '')")
             elif column.kind in (TEXT, UUID_):
                 texts.append(quoted)
             else:
                 exact = self._exact(column)
                 texts.append(f"QUOTE({exact})" if column.field.null else exact)
-        return f"CAST(CONV(LEFT(MD5(CONCAT_WS(',', {', '.join(texts)})), 15), 16, 10) AS UNSIGNED)"
+        # SHA2 is the only digest that each version has: MySQL 9.6 moved MD5 and SHA1 out of the server.
+        return f"CAST(CONV(LEFT(SHA2(CONCAT_WS(',', {', '.join(texts)}), 256), 15), 16, 10) AS UNSIGNED)"
 
     def month_of(self, name: str) -> str:
         return f"EXTRACT(YEAR_MONTH FROM {name})"
