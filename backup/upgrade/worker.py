@@ -114,20 +114,24 @@ def upgrade(
             raise UpgradeFailed(reason)
         migrations, added_fields = babybuddy.past_obstacles(migrations)
         build_schema(migrations, source.new_apps, reporter, one_by_one=one_by_one)
-        gone = load_rows(source, migrations, added_fields, reporter, left_out)
+        gone, lacking = load_rows(source, migrations, added_fields, reporter, left_out)
         source.metadata.left_out.extend(pointless)
+        new_apps = schema.new_apps(source.metadata)
         filled: list[Table] = []
         applied = migrate_to_newest(
-            reporter, lambda: filled.extend(_filled(schema.new_apps(source.metadata)))
+            reporter,
+            lambda: filled.extend(_filled(lambda table: table.app in new_apps or table.label in lacking)),
         )
-        metadata = _metadata_of_today(source.metadata, applied, [*unknown_apps, *gone], _made_of_data(filled))
+        made_of_data = _made_of_data(filled)
+        metadata = _metadata_of_today(source.metadata, applied, [*unknown_apps, *gone], made_of_data)
+        lacking -= made_of_data
         if growing and not growing.exists():
-            database, tables = _scratch_database()
+            database, tables = _scratch_database(lacking)
             counts = {table.label: database.count(table) for table in tables}
             _write_growing(growing, metadata, counts, reporter, partial(_write_scratch, database, tables))
             return
         with (folder / process.UPGRADED).open("w+b") as target:
-            write_backup(target, archive, metadata, reporter, leave_out=leave_out, key=key)
+            write_backup(target, archive, metadata, reporter, lacking, leave_out=leave_out, key=key)
 
 
 def _write_as_it_is(
@@ -174,13 +178,14 @@ def load_rows(
     added_fields: dict[str, dict[str, Any]],
     reporter: ParentReporter,
     left_out_rows: Places | None = None,
-) -> list[str]:
+) -> tuple[list[str], set[str]]:
     """Load rows into the scratch database, replacing those that migrations put there.
 
     `added_fields`: model label -> values of fields that the source does not have. `left_out_rows`: collects dangling
     references, and values that the scratch database cannot hold, which are then left out; None: they are an error.
-    Returns the labels of models that are not in scope here any more: their app is not installed, say. Raises
-    `InvalidBackup`, `Unreadable`, `RecordsRefused`.
+    Returns the labels of models that are not in scope here any more: their app is not installed, say; and of those that
+    the site of the source had, and the source lacks: `BACKUP_EXCLUDE` named them, say. Raises `InvalidBackup`,
+    `Unreadable`, `RecordsRefused`.
     """
     labels = {*source.begin()}
     loader = MigrationLoader(connection)
@@ -227,11 +232,11 @@ def load_rows(
             lost = {table.label: before[table.label] - database.count(table) for table in tables}
             _name_lost(lost, left_out_rows)
             left_out_rows.extend(dangling)
-    todays = {table.label for table in _tables()}
-    return [
-        *left_out,
-        *(table.label for table in tables if counts.get(table.label) and table.label not in todays),
-    ]
+    todays = {table.label: table.app for table in _tables()}
+    gone = [table.label for table in tables if counts.get(table.label) and table.label not in todays]
+    lacking = {table.label for table in tables} - labels
+    lacking |= {label for label, app in todays.items() if app in source.metadata.excluded}
+    return [*left_out, *gone], lacking
 
 
 def _name_lost(lost: dict[str, int], left_out: Places) -> None:
@@ -296,10 +301,10 @@ def migrate_to_newest(reporter: ParentReporter, look: Callable[[], object] = lam
     return [f"{applied.app_label}.{applied.name}" for applied in plan if applied.app_label in in_scope]
 
 
-def _filled(app_labels: Collection[str]) -> list[Table]:
-    """Return the tables of these apps that have rows in the scratch database."""
+def _filled(is_asked: Callable[[Table], bool]) -> list[Table]:
+    """Return those of the tables that have rows in the scratch database."""
     database = database_of()
-    return [table for table in _tables() if table.app in app_labels and database.count(table)]
+    return [table for table in _tables() if is_asked(table) and database.count(table)]
 
 
 def _made_of_data(tables: Sequence[Table]) -> set[str]:
@@ -353,9 +358,11 @@ def _tables() -> list[Table]:
     return [Table(model) for model in models_in_scope(exclude=conf.exclude)]
 
 
-def _scratch_database() -> tuple[SQLite, list[Table]]:
-    """Return the scratch database, and its tables, ready to be read."""
-    database, tables = cast(SQLite, database_of()), _tables()
+def _scratch_database(lacking: Collection[str] = ()) -> tuple[SQLite, list[Table]]:
+    """Return the scratch database, and its tables, ready to be read. `lacking`: the labels of models that a backup of
+    it must not name, since an undo would empty those here that it names."""
+    database = cast(SQLite, database_of())
+    tables = [table for table in _tables() if table.label not in lacking]
     bound_batches(database, tables)
     database.unreadable = Places()
     return database, tables
@@ -377,13 +384,14 @@ def write_backup(
     archive: Archive | None,
     metadata: Metadata,
     reporter: ParentReporter,
+    lacking: Collection[str] = (),
     *,
     leave_out: bool = False,
     key: Key | None = None,
 ) -> None:
     """Write a backup of the scratch database with this metadata, and with the photos of the older backup, if it is made
-    of one."""
-    database, tables = _scratch_database()
+    of one. `lacking`: see `_scratch_database`."""
+    database, tables = _scratch_database(lacking)
     with Writer(target, Limits(photos=conf.max_photos)) as writer:
         if key:
             writer.encrypt(key, metadata)
