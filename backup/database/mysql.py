@@ -348,13 +348,13 @@ class MySQL(Database):
         texts = []
         for column in columns:
             name = self.quote(column.column)
-            # As bytes, since texts of several character sets cannot be joined.
-            quoted = f"QUOTE(CAST({name} AS BINARY))"
+            # In hexadecimal digits, since texts of several character sets, or bytes, cannot be joined.
+            digits = f"HEX({name})"
             if may_be_long(column):
-                # QUOTE makes NULL of what is longer than max_allowed_packet, and a digest takes time.
-                texts.append(f"COALESCE(IF(OCTET_LENGTH({name}) < 1000, {quoted}, SHA2({name}, 256)), '')")
+                # HEX makes NULL of what is longer than max_allowed_packet, and a digest takes time.
+                texts.append(f"COALESCE(IF(OCTET_LENGTH({name}) < 1000, {digits}, SHA2({name}, 256)), '-')")
             elif column.kind in (TEXT, UUID_):
-                texts.append(quoted)
+                texts.append(f"COALESCE({digits}, '-')")
             else:
                 exact = self._exact(column)
                 texts.append(f"QUOTE({exact})" if column.field.null else exact)
