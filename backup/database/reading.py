@@ -314,6 +314,17 @@ class Reading(Conversion):
             found += reader.to_plain(keys) if reader.to_plain else keys
         return found
 
+    def numbers_in(self, db_table: str, column: Column, also: tuple[Column, Plain]) -> set[int]:
+        """Return the whole numbers that a column holds, as numbers or as texts, in rows of a table that hold a value in
+        another column. `also`: the other column, and the value."""
+        other, value = also
+        if not self._askable(other, [value]):
+            return set()
+        sql = f"SELECT DISTINCT {self.quote(column.column)} FROM {self.quote(db_table)}"
+        rows = self.fetch(f"{sql} WHERE {self.quote(other.column)} = %s", [*self.writer_of(other)([value])])
+        texts = (str(number) for (number,) in rows if isinstance(number, (int, str)))
+        return {int(text) for text in texts if text.isascii() and text.isdecimal()}
+
     def _askable(self, column: Column, values: Sequence[Plain]) -> Sequence[Plain]:
         """Return those of the values that the database can be asked for. No row can have the others."""
         if column.is_natural:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from itertools import chain, islice
 
 from django.utils.translation import gettext as _
@@ -34,8 +34,10 @@ from .dangling import Missing, missing_in, references_of, with_dangling
 from .identity import RESOLVERS, Conflict, Resolver
 from .left_behind import (
     attached,
+    hanging,
     keys_going,
     referring_to,
+    with_adopted,
     with_handed_over,
     with_left_behind,
     with_replaced,
@@ -112,6 +114,8 @@ def build(
             in_use |= {owner_of_keys(table.label) for table in restored}
         in_use = with_owners(in_use, restored)
     resolver = RESOLVERS[mode](database, in_use)
+    attached_here = cache(lambda: attached([*tables, *outside], database))
+    resolver.hanging = cache(lambda table: hanging(table, attached_here(), database))
     narrow = too_narrow(database, reader.archive, restored)
     if narrow and not mode.clears and too_narrow(database, reader.archive, [*filter(_is_asked, restored)]):
         raise too_narrow_refusal(narrow)
@@ -246,6 +250,9 @@ def build(
     if people:
         plan = with_handed_over(plan, database, [*outside, *untouched], people)
     plan = with_replaced(plan, database, holding, people)
+    if metadata.instance != site and not options.as_it_was:
+        # Where existing data is kept, rows of what is restored stay, too.
+        plan = with_adopted(plan, database, holding if mode.clears else attached_here())
     return with_dangling(plan, database, reader.references, missing)
 
 

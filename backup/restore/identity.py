@@ -23,7 +23,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, count
 
 from django.utils.translation import gettext as _
 
@@ -90,6 +90,8 @@ class Resolver:
         self.is_alike: Callable[[Table, Row, Row, Sequence[int]], bool] | None = None
         #: See `Others.emptied`.
         self.emptied: Mapping[str, Mapping[Plain, Set[int]]] = {}
+        #: Returns the numbers of a model that no record must get for that reason: see `left_behind.hanging`.
+        self.hanging: Callable[[Table], Set[int]] = lambda _table: frozenset()
         #: The tables of `babybuddy.ATTACHED` that are restored, with the backup's records.
         self.attached: list[tuple[Table, Rows]] = []
 
@@ -370,7 +372,8 @@ class MatchedRows(Resolver):
     def _fresh(self, table: Table, key: Plain, highest: Plain) -> Plain:
         """Return a key that no row and no record has, for the record with a key; the same one each time."""
         if table.key.kind is INTEGER:
-            return (highest or 0) + 1
+            first, hanging = int(highest or 0) + 1, self.hanging(table)
+            return next(number for number in count(first) if number not in hanging)
         fresh = self._fresh_keys.setdefault(table.label, {})
         if key not in fresh:
             fresh[key] = table.key.kind.dump(table.key.field.get_default())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import replace
+from itertools import chain
 
 from django.utils.translation import gettext as _
 
@@ -51,13 +52,12 @@ def with_left_behind(
     if not plan.mode.clears:
         return plan
     lines, highest = _generics_left_behind(plan, database, with_generics)
+    for label, number in plan.highest_left_out.items():
+        highest[label] = max(number, highest.get(label, number))
+    plan = replace(plan, highest_left_out=highest)
     if lines:
         warning = _("Rows that were here before refer to something that is not there: %(rows)s")
-        plan = replace(
-            plan,
-            warnings=[*plan.warnings, warning % {"rows": "; ".join(lines)}],
-            highest_left_out={**plan.highest_left_out, **highest},
-        )
+        plan = replace(plan, warnings=[*plan.warnings, warning % {"rows": "; ".join(lines)}])
     if plan.refusal is None and (lines := _left_behind(plan, database, referring)):
         lines.append(_ways_on())
         return replace(plan, refusal=_refusal_of(lines, offer=""))
@@ -104,17 +104,50 @@ def with_replaced(plan: Plan, database: Database, holding: Sequence[Table], peop
             continue
         tables = [t for t in holding if needed_generics(t) or other.label in labels_referred_to(t)]
         keys = _replaced(plan, database, other) if tables else set()
-        for table in tables if keys else ():
-            for name, found in _referring(database, table, other, keys, needed_generics(table)):
-                for key in found[: MAX_NAMED - len(lines)]:
-                    lines.append(
-                        describe(table.label, key, name, _("it refers to %(model)s") % {"model": other.label})
-                    )
+        lines += _referring_lines(database, tables, other, keys, MAX_NAMED - len(lines))
     if not lines:
         return plan
     lines.append(_("Delete these records first.") if plan.options.as_it_was else _ways_on())
+    lines.append(_("Or, if a record that they refer to was only changed since, change it back."))
     message = _("These records would stay, but what they refer to would be replaced by another record:")
     return replace(plan, refusal=RecordsRefused(message, lines))
+
+
+def with_adopted(plan: Plan, database: Database, tables: Sequence[Table]) -> Plan:
+    """Return the plan with a refusal for rows that stay, are attached to something that is not there any more, and
+    would belong to a record of another site, which has its number: tags, say. `tables`: see `hanging`."""
+    lines: list[str] = []
+    for other in plan.tables if plan.refusal is None else ():
+        if numbers := hanging(other, tables, database):
+            rows = chain.from_iterable(plan.key_map.remap(other, batch) for batch in plan.rows(other))
+            keys = {row[0] for row in rows if row[0] in numbers}
+            lines += _referring_lines(database, tables, other, keys, MAX_NAMED - len(lines))
+    if not lines:
+        return plan
+    lines.append(_ways_on() if plan.mode.clears else _("Delete these records first."))
+    message = _("What these records refer to is gone, and another record would have its number:")
+    return replace(plan, refusal=RecordsRefused(message, lines))
+
+
+def hanging(other: Table, tables: Iterable[Table], database: Database) -> set[int]:
+    """Return the numbers that no row of a model has here, and to which rows of some tables are attached: those whose
+    owner was removed, as clearing does with owners of rows that no backup holds."""
+    numbers = attached_to(other, tables, database)
+    return (
+        numbers - {*database.keys_with(other.db_table, other.key, other.key, numbers)} if numbers else numbers
+    )
+
+
+def attached_to(other: Table, tables: Iterable[Table], database: Database) -> set[int]:
+    """Return the numbers of the rows of a model, whether they are there or not, to which rows of some tables are
+    attached. What the database never gives to a row does not count."""
+    content_type = tuple(other.label.split("."))
+    numbers: set[int] = set()
+    for table in tables if other.high_key is not None else ():
+        for type_place, place in needed_generics(table):
+            also = table.columns[type_place], content_type
+            numbers |= database.numbers_in(table.db_table, table.columns[place], also)
+    return {number for number in numbers if other.high_key is not None and number <= other.high_key}
 
 
 def _replaced(plan: Plan, database: Database, table: Table) -> set[Plain]:
@@ -169,6 +202,22 @@ def _referring(
         yield column.name, database.keys_with(table.db_table, table.key, column, values, kind)
 
 
+def _referring_lines(
+    database: Database, tables: Iterable[Table], other: Table, keys: Set[Plain], most: int
+) -> list[str]:
+    """Return lines for people, at most `most`, about the rows of some tables that refer to some rows of another."""
+    lines: list[str] = []
+    for table in tables if keys else ():
+        for name, found in _referring(database, table, other, keys, needed_generics(table)):
+            place = next((place for place, column in enumerate(table.columns) if column.name == name), None)
+            for row in database.rows_by_key(table, found[: most - len(lines)]).values():
+                which = other.label if place is None else f"{other.label} {other.key.shown(row[place])}"
+                lines.append(
+                    describe(table.label, row[0], name, _("it refers to %(model)s") % {"model": which})
+                )
+    return lines
+
+
 def _ways_on() -> str:
     return _("Delete these records first, or take their models out of BACKUP_EXCLUDE.")
 
@@ -207,18 +256,19 @@ def _generics_left_behind(
     plan: Plan, database: Database, with_generics: Sequence[Table]
 ) -> tuple[list[str], dict[str, int]]:
     """Return generic references of models that are not restored to rows that are removed, as lines for people; and
-    model label -> the highest key of such rows, which no new row must get, or a tag would be that of the new one. No
-    database checks these references."""
+    model label -> the highest number of a row that will not be there, and that rows of such models are attached to: no
+    new row must get it, or a tag would be that of the new one. No database checks these references."""
     lines: list[str] = []
     highest: dict[str, int] = {}
     for other in [*plan.tables, *plan.emptied] if with_generics else ():
-        going = [*keys_going(plan, database, other)]
+        coming = _keys_coming(plan, other)
+        if lost := attached_to(other, with_generics, database) - coming:
+            highest[other.label] = max(lost)
+        going = [key for keys in database.keys_descending(other) for key in keys if key not in coming]
         for table in with_generics if going else ():
             for type_place, place in table.generics:
                 column, keys, kind = generic_reference(table, type_place, place, other.label, going)
                 found = database.keys_with(table.db_table, table.key, column, keys, kind)
-                if found and (type_place, place) in needed_generics(table) and _is_given(other, going[0]):
-                    highest[other.label] = going[0]
                 for row in database.rows_by_key(table, found[: MAX_NAMED - len(lines)]).values():
                     reason = _("it refers to %(model)s %(key)s") % {
                         "model": other.label,
@@ -228,13 +278,13 @@ def _generics_left_behind(
     return lines, highest
 
 
-def _is_given(table: Table, key: Plain) -> bool:
-    """Tell whether a key is one of those that the database gives to rows of a table."""
-    return table.high_key is not None and key <= table.high_key
-
-
 def keys_going(plan: Plan, database: Database, table: Table) -> Iterator[Plain]:
     """Yield the keys of all rows here that are removed, in falling order, for a table that was not compared as text."""
-    rows = plan.rows(table) if table in plan.tables else ()
-    coming = {row[0] for batch in rows for row in plan.key_map.remap(table, batch)}
+    coming = _keys_coming(plan, table)
     return (key for keys in database.keys_descending(table) for key in keys if key not in coming)
+
+
+def _keys_coming(plan: Plan, table: Table) -> set[Plain]:
+    """Return the keys that the records of the backup get, for a table that was not compared as text."""
+    rows = plan.rows(table) if table in plan.tables else ()
+    return {row[0] for batch in rows for row in plan.key_map.remap(table, batch)}

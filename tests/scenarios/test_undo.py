@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from functools import partial
 
@@ -30,11 +31,12 @@ from backup.exceptions import (
     RestoreRefused,
     StorageFailed,
 )
+from backup.options import RestoreMode
 from backup.storage import files, kept, state
 from backup.tables import Table
 from tests.scenarios.test_faults import error_of_the_driver
 from tests.scenarios.test_pointless import unchecked
-from tests.support.backups import inspect, metadata_of, restore, rewritten, take
+from tests.support.backups import how, inspect, metadata_of, restore, rewritten, take
 from tests.support.processes import HOLDER, ask, hear, lose_locks, process, wait_until_usable
 from tests.support.snapshots import differences, snapshot
 from tests.zoo import models as zoo
@@ -764,6 +766,71 @@ def test_tags_of_entries_that_go_do_not_become_those_of_the_next(family, setting
     restore(file, clear=True)
     core.Note.objects.get(pk=note.pk).tags.add("private")
     ensure_named(services.undo_restore().warnings)
+
+
+@pytest.fixture
+def hanging(family, settings):
+    """A note that is gone, its tag, which no backup holds and thus stayed, and the backup that cleared the note."""
+    settings.BACKUP_EXCLUDE = ["core.tagged"]
+    core.Tag.objects.create(name="private", slug="private")
+    empty = take()
+    note = core.Note.objects.create(child=family.children[0], note="goes", time=NOW)
+    note.tags.add("private")
+    restore(empty, clear=True)
+    assert not core.Note.objects.filter(pk=note.pk)
+    return note.pk, empty
+
+
+@pytest.mark.parametrize("far", [False, True])
+def test_tags_of_entries_that_went_long_ago_do_not_become_those_of_the_next(family, hanging, far):
+    """A second restore removes nothing that has tags. `far`: it removes a number that a site never gives."""
+    key, empty = hanging
+    if far:
+        core.Note.objects.create(pk=2**31 - 5, child=family.children[0], note="far", time=NOW)
+    restore(empty, clear=True)
+    following = core.Note.objects.create(child=family.children[0], note="the next", time=NOW)
+    assert following.pk > key
+    assert not following.tags.count()
+
+
+@pytest.mark.parametrize("mode", RestoreMode)
+def test_tags_of_entries_that_went_do_not_become_those_of_what_comes(family, hanging, mode):
+    """Of a record of another site that has the number of the entry, or of one that gets a new number. The same entry
+    gets its tag back."""
+    key, _empty = hanging
+
+    def enter(records):
+        fields = {**records["core.note"][-1]["fields"], "note": "theirs"}
+        records["core.note"].append({"model": "core.note", "pk": key, "fields": fields})
+
+    def of_another_site(metadata):
+        metadata["instance"] = "another"
+
+    own = rewritten(take(), enter)
+    theirs = rewritten(own, change_metadata=of_another_site)
+    before = snapshot()
+    options = replace(how(clear=False), mode=mode)
+    refusal = services.inspect_backup(theirs, options).refusal
+    assert [line for line in refusal.details if "core.tagged" in line and f"core.note {key}" in line]
+    with pytest.raises(RecordsRefused) as caught:
+        services.restore_backup(theirs, options)
+    assert caught.value.details == refusal.details
+    assert not differences(before, snapshot())
+    services.restore_backup(own, options)
+    assert core.Note.objects.get(pk=key).tags.count() == 1
+
+
+def test_a_record_gets_no_number_that_has_tags(family, hanging):
+    """Of an entry that went, where both are kept."""
+    key, _empty = hanging
+    last = core.Note.objects.order_by("pk").last()
+    assert last.pk == key - 1
+    file = take()
+    core.Note.objects.filter(pk=last.pk).update(note="another", time=NOW - timedelta(days=100))
+    services.restore_backup(file, replace(how(clear=False), mode=RestoreMode.KEEP_BOTH))
+    new = core.Note.objects.get(note=last.note, time=last.time)
+    assert new.pk > key
+    assert not new.tags.count()
 
 
 def test_what_an_undo_leaves_at_a_record_that_it_removes_is_named(family, settings):
