@@ -388,4 +388,5 @@ def _members(content: dict[str, Any], version: str) -> dict[str, Mapping[str, Me
 
 
 def _wrong_metadata(part: str) -> DamagedBackup:
-    return DamagedBackup(_("metadata.json is not valid: “%(part)s” is missing or wrong.") % {"part": part})
+    message = _("metadata.json is not valid: “%(part)s” is missing or wrong.") % {"part": part}
+    return DamagedBackup(message, offer="")  # the reader knows whether there is anything else to restore

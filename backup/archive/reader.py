@@ -322,10 +322,9 @@ class Archive:
             if info is not None:
                 return parse_metadata(self._read_metadata(info), edited=self._edited)
         except DamagedBackup as error:
-            if not any(RECORDS_FILE.fullmatch(name) for name, _info in members):
-                error.offer = ""  # nothing else would be there
-                raise
-            if not self._lenient:
+            has_records = any(RECORDS_FILE.fullmatch(name) for name, _info in members)
+            error.offer = "leave_out" if has_records else ""
+            if not (has_records and self._lenient):
                 raise
         self.lacks_metadata = True
         return lost_metadata(_newest(members), edited=self._edited)

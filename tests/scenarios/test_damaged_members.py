@@ -14,8 +14,8 @@ from django.urls import reverse
 from django.utils import timezone
 
 from backup import services
-from backup.archive import Key
-from backup.exceptions import DamagedBackup, InvalidBackup, RecordsRefused
+from backup.archive import Archive, Key, Limits, Writer
+from backup.exceptions import DamagedBackup, InvalidBackup, RecordsRefused, WrongKey
 from backup.options import RestoreMode, RestoreOptions
 from tests.support import older
 from tests.support.backups import encrypted, packed, records_of, rewritten, take, unpacked
@@ -292,6 +292,26 @@ def test_an_encrypted_backup(many, how):
     core.Child.objects.all().delete()
     assert services.inspect_backup(damaged, LEFT_OUT[RestoreMode.OVERWRITE], key=key).refusal is None
     services.restore_backup(damaged, LEFT_OUT[RestoreMode.OVERWRITE], key=key)
+    assert core.Child.objects.count() == len(records_of(file)["core.child"])
+
+
+def test_an_encrypted_backup_whose_metadata_is_not_json(many):
+    """It is read with its key, and with no other."""
+    key, file = Key.make(), take()
+    target = io.BytesIO()
+    with Archive(file, Limits()) as archive, Writer(target) as writer:
+        writer.encrypt(key, archive.metadata)
+        for member in archive.metadata.models.values():
+            writer.write(member.file, archive.read(member))
+        writer.write("metadata.json", [b"{"])
+    core.Child.objects.all().delete()
+    for options in (RestoreOptions(), *LEFT_OUT.values()):
+        with pytest.raises(WrongKey):
+            services.inspect_backup(target, options, key=Key.make())
+    with pytest.raises(DamagedBackup, match=r"metadata\.json") as caught:
+        services.inspect_backup(target, RestoreOptions(), key=key)
+    assert caught.value.offer == "leave_out"
+    services.restore_backup(target, LEFT_OUT[RestoreMode.OVERWRITE], key=key)
     assert core.Child.objects.count() == len(records_of(file)["core.child"])
 
 
