@@ -43,7 +43,7 @@ from backup.exceptions import (
     Unreadable,
     UpgradeFailed,
 )
-from backup.options import SILENT
+from backup.options import SILENT, RestoreOptions
 from backup.storage import kept
 from backup.storage.kept import BackupKind
 from backup.tables import Table
