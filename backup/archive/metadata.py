@@ -11,7 +11,7 @@ from typing import Any, cast
 from django.utils.translation import gettext as _
 
 from ..conf import in_every_zone
-from ..exceptions import InvalidBackup
+from ..exceptions import DamagedBackup, InvalidBackup
 from ..options import Place, Places
 from .limits import Limits
 from .members import KINDS, MEDIA, README, RECORDS, Member, Photo, Records
@@ -71,9 +71,9 @@ class Metadata:
 
     `timestamp`: aware. `instance`: the id of the site that the backup is of; "" if that is not known. `migrations`:
     app label -> the names of its newest migrations. `members`: key of a kind (see `members.KINDS`) -> its members.
-    `version`: of the file; set by the writer. `includes_media`: whether it was to include photos. `left_out`: values
-    and records that could not be read. `dangling`: records with dangling references. `warnings`: sentences for people
-    about photos that are not in it, and why.
+    `version`: of the file; set by the writer; "" if the file has lost its metadata. `includes_media`: whether it was
+    to include photos. `left_out`: values and records that could not be read. `dangling`: records with dangling
+    references. `warnings`: sentences for people about photos that are not in it, and why.
     """
 
     timestamp: dt.datetime
@@ -120,8 +120,8 @@ class Metadata:
 
     @property
     def has_checksums(self) -> bool:
-        """False for version 1.0, which recorded neither checksums nor migrations."""
-        return self.version != "1.0"
+        """False for version 1.0, which recorded neither checksums nor migrations, and for a file that has lost them."""
+        return self.version not in ("1.0", "")
 
     @property
     def is_sealed(self) -> bool:
@@ -207,7 +207,20 @@ class Metadata:
         }
 
 
-def check_version(content: Any) -> None:
+def lost_metadata(timestamp: dt.datetime, *, edited: bool = False) -> Metadata:
+    """Return the metadata of a file that has lost them: they say nothing, as little as those of version 1.0.
+
+    `timestamp`: when it was made, as far as anything tells.
+    """
+    reason = _(
+        "it is damaged or missing, so no photo can be restored, and other damage to the backup may go unnoticed"
+    )
+    return Metadata(
+        timestamp, version="", left_out=Places([Place(METADATA, None, None, reason)], 1), is_edited=edited
+    )
+
+
+def _check_version(content: Any) -> None:
     """Raise `InvalidBackup` if `metadata.json`, parsed, is of a version that we do not know.
 
     This must be checked first: a newer version may contain what would otherwise be reported as a fault.
@@ -233,9 +246,9 @@ def _numbers(version: str) -> tuple[int, ...]:
 def parse_metadata(content: Any, *, edited: bool = False) -> Metadata:
     """Return the metadata from `metadata.json`, parsed. `edited`: ignore its numbers of models and records.
 
-    Raises `InvalidBackup` if a part is missing or of the wrong type.
+    Raises `DamagedBackup` if a part is missing or of the wrong type; `InvalidBackup` if the file must be refused.
     """
-    check_version(content)
+    _check_version(content)
     version = content["version"]
     try:
         timestamp = in_every_zone(dt.datetime.fromisoformat(re.sub("Z$", "+00:00", content["timestamp"])))
@@ -272,7 +285,9 @@ def parse_metadata(content: Any, *, edited: bool = False) -> Metadata:
         return metadata
     for name, value in (("models_count", metadata.models_count), ("total_records", metadata.total_records)):
         if type(content.get(name)) is not int or content[name] != value:
-            raise _wrong_metadata(name)
+            raise InvalidBackup(
+                _wrong_metadata(name).message, offer="edited"
+            )  # which nobody needs to leave out
     return metadata
 
 
@@ -372,5 +387,6 @@ def _members(content: dict[str, Any], version: str) -> dict[str, Mapping[str, Me
     return members
 
 
-def _wrong_metadata(part: str) -> InvalidBackup:
-    return InvalidBackup(_("metadata.json is not valid: “%(part)s” is missing or wrong.") % {"part": part})
+def _wrong_metadata(part: str) -> DamagedBackup:
+    message = _("metadata.json is not valid: “%(part)s” is missing or wrong.") % {"part": part}
+    return DamagedBackup(message, offer="")  # the reader knows whether there is anything else to restore

@@ -37,7 +37,7 @@ from .lines import (
     read_lines,
 )
 from .members import MEDIA, README_FILE, RECORDS, RECORDS_FILE, Member, Photo, Records, records_by_name
-from .metadata import Metadata, check_version, parse_metadata
+from .metadata import Metadata, lost_metadata, parse_metadata
 from .names import METADATA, members_of, shown, slashed
 from .photos import DAMAGE, IN_MEMORY, PhotoSource
 from .remains import PIECE, CutOff, text_of, unpacked, whole_records
@@ -125,14 +125,13 @@ def damaged(name: str) -> DamagedBackup:
     )
 
 
-def _without_metadata(members: list[tuple[str, zipfile.ZipInfo]]) -> dict[str, Any]:
-    """Return the metadata of a version 1.0 file, which tells no more than the ZIP does."""
+def _newest(members: list[tuple[str, zipfile.ZipInfo]]) -> dt.datetime:
+    """Return when the backup was made, as far as the ZIP tells."""
     newest = max((info.date_time for _name, info in members), default=(1980, 1, 1, 0, 0, 0))
     try:
-        moment = dt.datetime(*newest, tzinfo=dt.timezone.utc)
+        return dt.datetime(*newest, tzinfo=dt.timezone.utc)
     except ValueError:
-        moment = dt.datetime(1980, 1, 1, tzinfo=dt.timezone.utc)
-    return {"version": "1.0", "timestamp": moment.isoformat()}
+        return dt.datetime(1980, 1, 1, tzinfo=dt.timezone.utc)
 
 
 def _damaged_photo(photo: Photo) -> InvalidBackup:
@@ -185,11 +184,10 @@ class Archive:
         members = members_of(self._zip.infolist())
         self.is_encrypted = any(info.flag_bits & encryption.FLAG for info in self._zip.infolist())
         self.key = self._key_of(members, keys or Keys()) if self.is_encrypted else None
-        content = self._content_of_metadata(members)
-        check_version(content)
+        metadata = self._parsed_metadata(members)
         self._check_entries()
         self._entries = dict(members)
-        self.metadata = replace(self._checked_metadata(content), key_id=self.key.id if self.key else "")
+        self.metadata = replace(self._with_members(metadata), key_id=self.key.id if self.key else "")
 
     def _opened(self, source: BinaryIO) -> zipfile.ZipFile:
         """Return the ZIP. Raises `InvalidBackup` if it is none, or if its end is missing."""
@@ -315,18 +313,21 @@ class Archive:
                 raise error
         return info
 
-    def _content_of_metadata(self, members: list[tuple[str, zipfile.ZipInfo]]) -> Any:
+    def _parsed_metadata(self, members: list[tuple[str, zipfile.ZipInfo]]) -> Metadata:
         """Return `metadata.json`, parsed. In place of one that is damaged, a lenient archive takes what the ZIP tells:
-        it is then read like a file of version 1.0."""
+        it is then read like a file of version 1.0. Whoever makes a file gains nothing by that: they can leave it out.
+        """
         info = self._metadata_of(members)
         try:
             if info is not None:
-                return self._read_metadata(info)
-        except DamagedBackup:
-            if not self._lenient:
+                return parse_metadata(self._read_metadata(info), edited=self._edited)
+        except DamagedBackup as error:
+            has_records = any(RECORDS_FILE.fullmatch(name) for name, _info in members)
+            error.offer = "leave_out" if has_records else ""
+            if not (has_records and self._lenient):
                 raise
         self.lacks_metadata = True
-        return _without_metadata(members)
+        return lost_metadata(_newest(members), edited=self._edited)
 
     def _read_metadata(self, info: zipfile.ZipInfo) -> Any:
         self._check_entry(info)
@@ -347,11 +348,11 @@ class Archive:
             orjson.loads(text)  # refuses halves of surrogate pairs
             content = json.loads(text, object_pairs_hook=_each_once)
         except _TwiceError as error:
-            raise InvalidBackup(
+            raise DamagedBackup(
                 _("metadata.json cannot be read: “%(name)s” is in it twice.") % {"name": shown(str(error))}
             ) from error
         except (ValueError, RecursionError) as error:
-            raise InvalidBackup(_("metadata.json cannot be read: it is not JSON.")) from error
+            raise DamagedBackup(_("metadata.json cannot be read: it is not JSON.")) from error
         photos = content.get(MEDIA.key) if isinstance(content, dict) else None
         self._limits.check_metadata(len(text), len(photos) if isinstance(photos, list) else 0)
         return content
@@ -403,13 +404,10 @@ class Archive:
         if (info.external_attr >> 16) & 0o170000 not in (0, 0o100000, 0o040000):
             raise foreign.is_link(name)
 
-    def _checked_metadata(self, content: Any) -> Metadata:
-        """Return the metadata, which must agree with the members in the ZIP."""
-        metadata = parse_metadata(content, edited=self._edited)
+    def _with_members(self, metadata: Metadata) -> Metadata:
+        """Return the metadata, which must agree with the members in the ZIP; with these if it lists none."""
         present = self._entries.keys() - {METADATA}
         if self.lacks_metadata:
-            reason = _("it is damaged or missing, so no photo can be restored")
-            metadata.left_out.add(Place(METADATA, None, None, reason))
             present = {name for name in present if RECORDS_FILE.fullmatch(name)}
         if not metadata.has_checksums:
             try:

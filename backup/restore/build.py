@@ -17,7 +17,7 @@ from ..dump import needed_generics
 from ..kinds import TEXT, Plain
 from ..options import RestoreMode, RestoreOptions
 from ..scope import part_of
-from ..tables import Row, Table, owner_of_keys
+from ..tables import Table, owner_of_keys
 from .accounts import (
     account_changes,
     default_settings,
@@ -28,10 +28,10 @@ from .accounts import (
 )
 from .apart import has_identity
 from .batches import Spool
-from .collation import collation_conflict, collation_conflicts, is_same_text, merge, too_narrow
+from .collation import Likeness, collation_conflicts, merge, too_narrow
 from .compare import TextComparison
 from .dangling import Missing, missing_in, references_of, with_dangling
-from .identity import RESOLVERS, Conflict, Resolver
+from .identity import RESOLVERS, Resolver
 from .left_behind import (
     attached,
     hanging,
@@ -119,8 +119,9 @@ def build(
     narrow = too_narrow(database, reader.archive, restored)
     if narrow and not mode.clears and too_narrow(database, reader.archive, [*filter(_is_asked, restored)]):
         raise too_narrow_refusal(narrow)
+    likeness = Likeness(database, resolver.conflicts, merges=options.merge_tags)
     if database.folds_texts:
-        resolver.is_alike = partial(_is_alike, database, resolver.conflicts, options)
+        resolver.is_alike = likeness
     # What the file lacks of this very site may still be here. Where all is cleared, its keys are those of rows to come;
     # at another site, they are those of other rows.
     is_lost = options.leave_out and not options.as_it_was and (mode.clears or metadata.instance != site)
@@ -221,6 +222,7 @@ def build(
             *members,
             *warnings,
             *merge_warnings,
+            *likeness.warnings(),
             *reader.warnings,
             *others.warnings(),
             *(placing.warnings if placing else ()),
@@ -259,31 +261,6 @@ def build(
 def _is_asked(table: Table) -> bool:
     """Tell whether rows here are looked up by texts. A table cannot be asked for characters that it cannot hold."""
     return any(table.columns[place].kind is TEXT for group in table.uniques for place in group)
-
-
-def _is_alike(
-    database: Database,
-    conflicts: list[Conflict],
-    options: RestoreOptions,
-    table: Table,
-    row: Row,
-    current: Row,
-    group: Sequence[int],
-) -> bool:
-    """Tell whether a row that the database found by the values of `group` really matches a record.
-
-    If it does not, because the collation ignores a difference that people see, a conflict is added.
-    """
-    place = next((place for place in group if not is_same_text(row[place], current[place])), None)
-    if place is None or (options.merge_tags and table.label in babybuddy.MERGEABLE):
-        return True
-    known = {(conflict.table.label, conflict.row[0]) for conflict in conflicts}
-    if (table.label, row[0]) not in known and len(conflicts) < MAX_NAMED:
-        collation = database.collation(table, table.columns[place])
-        conflicts.append(
-            collation_conflict(database, table, row, place, current[place], current[0], collation)
-        )
-    return False
 
 
 # -- the tables ---

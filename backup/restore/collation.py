@@ -44,16 +44,31 @@ def collation_conflicts(database: Database, table: Table, rows: Rows) -> list[Co
 
 
 def collation_conflict(
-    database: Database, table: Table, row: Row, place: int, other: Plain, key: Plain, collation: str
+    database: Database,
+    table: Table,
+    row: Row,
+    place: int,
+    other: Plain,
+    key: Plain,
+    collation: str,
+    *,
+    is_here: bool = False,
 ) -> Conflict:
-    """Return the conflict of a record with another record or a row here, of which `other` is the text, `key` the key.
+    """Return the conflict of a record with another one, of which `other` is the text, `key` the key. `is_here`: that is
+    no record but a row here.
 
     `row`: the record. `place`: the column of the text.
     """
     column = table.columns[place]
-    reason = _(
+    text = _(
         "its %(field)s “%(value)s” is the same as “%(other)s” of %(model)s %(key)s to this database (%(collation)s)"
-    ) % {
+    )
+    if is_here:
+        text = _(
+            "its %(field)s “%(value)s” is the same as “%(other)s” of %(model)s %(key)s here to this database "
+            "(%(collation)s)"
+        )
+    reason = text % {
         "field": column.name,
         "value": column.shown(row[place]),
         "other": column.shown(other),
@@ -62,6 +77,43 @@ def collation_conflict(
         "collation": collation,
     }
     return Conflict(table, row, [], reason, statement=database.distinguishing(table), same_as=key)
+
+
+class Likeness:
+    """Tells whether a row here that the database found by unique texts of a record really matches it: see
+    `Resolver.is_alike`.
+
+    If it does not, because the collation ignores a difference that people see, a conflict is added to `conflicts`.
+    `merges`: it does all the same where that may be.
+    """
+
+    def __init__(self, database: Database, conflicts: list[Conflict], *, merges: bool) -> None:
+        self._database, self._conflicts, self._merges = database, conflicts, merges
+        #: (label of the model, key of a row here) -> its text, and the one that it gets.
+        self._merged: dict[tuple[str, Plain], tuple[Plain, Plain]] = {}
+
+    def __call__(self, table: Table, row: Row, current: Row, group: Sequence[int]) -> bool:
+        place = next((place for place in group if not is_same_text(row[place], current[place])), None)
+        if place is None:
+            return True
+        if self._merges and table.label in babybuddy.MERGEABLE:
+            self._merged.setdefault((table.label, current[0]), (current[place], row[place]))
+            return True
+        known = {(conflict.table.label, conflict.row[0]) for conflict in self._conflicts}
+        if (table.label, row[0]) not in known and len(self._conflicts) < MAX_NAMED:
+            collation = self._database.collation(table, table.columns[place])
+            self._conflicts.append(
+                collation_conflict(
+                    self._database, table, row, place, current[place], current[0], collation, is_here=True
+                )
+            )
+        return False
+
+    def warnings(self) -> list[str]:
+        """Return warnings about the rows here that are merged with a record."""
+        text = _("“%(other)s” here becomes “%(value)s”, since this database takes them for the same.")
+        pairs = [*self._merged.values()][:MAX_NAMED]
+        return [text % {"value": value, "other": other} for other, value in pairs]
 
 
 def merge(reader: RecordReader, database: Database, tables: Sequence[Table]) -> list[str]:

@@ -79,8 +79,9 @@ def references_of(
     but_labels = matched | {table.label for table in but}
     is_empty = {table.label for table in emptied}
 
-    # Somebody who edited the file may have removed what they lead to, whose key is then that of the next row.
-    own = {table.label for table in tables} if mode.clears and metadata.is_edited else set[str]()
+    # Where no checksums prove otherwise, somebody may have removed by hand what they lead to, whose key is then that of
+    # the next row.
+    own = {table.label for table in tables} if mode.clears and not metadata.is_sealed else set[str]()
 
     def may_be_another(label: str) -> bool:
         # Nothing else checks generic references. The next row of an emptied table may get the number in one of them.

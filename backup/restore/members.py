@@ -24,7 +24,7 @@ def check_members(
     warnings = not_restored(metadata, tables, excluded)
     if len(warnings) > MAX_NAMED:
         warnings[MAX_NAMED:] = ["…"]
-    if not metadata.has_checksums:
+    if metadata.version == "1.0":  # what has lost its metadata is named below
         warnings.append(
             _("The backup has format version 1.0, without checksums: damage to it may go unnoticed.")
         )

@@ -284,9 +284,10 @@ def check_known(theirs: OtherHistory, version: str, *, leave_out: bool = False) 
 
 
 def check_fields(archive: Archive, tables: Iterable[Table]) -> None:
-    """Raise `RestoreRefused`, which names the fields, if the records of a version 1.0 file do not have today's fields.
+    """Raise `RestoreRefused`, which names the fields, if the records of a file that does not name its migrations do not
+    have today's fields: one of version 1.0, or one that has lost its metadata.
 
-    Such a file does not name its migrations. Only the first record of each model is looked at; the others are checked
+    Only the first record of each model is looked at; the others are checked
     as they are read.
     """
     lines = []
@@ -305,10 +306,13 @@ def check_fields(archive: Archive, tables: Iterable[Table]) -> None:
                 if wrong:
                     lines.append(f"{table.label}: {', '.join(sorted(wrong))}")
     if lines:
-        raise RestoreRefused(
-            _(
-                "The backup has format version 1.0, which does not say what schema it has, and its fields "
-                "are not those of this site. Restore it into the Baby Buddy that made it. These do not fit:"
-            ),
-            lines,
+        message = _(
+            "The backup has format version 1.0, which does not say what schema it has, and its fields "
+            "are not those of this site. Restore it into the Baby Buddy that made it. These do not fit:"
         )
+        if archive.lacks_metadata:
+            message = _(
+                "Without metadata.json nothing says what schema the backup has, and its fields are not those of this "
+                "site. Restore it into a Baby Buddy of the version that made it. These do not fit:"
+            )
+        raise RestoreRefused(message, lines)

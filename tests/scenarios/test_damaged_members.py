@@ -1,6 +1,7 @@
 """Damage to a backup file: it is named, a superuser can leave it out, and nothing that was lost comes back wrong."""
 
 import io
+import json
 import re
 import zipfile
 from dataclasses import replace
@@ -13,8 +14,8 @@ from django.urls import reverse
 from django.utils import timezone
 
 from backup import services
-from backup.archive import Key
-from backup.exceptions import DamagedBackup, InvalidBackup, RecordsRefused
+from backup.archive import Archive, Key, Limits, Writer
+from backup.exceptions import DamagedBackup, InvalidBackup, RecordsRefused, WrongKey
 from backup.options import RestoreMode, RestoreOptions
 from tests.support import older
 from tests.support.backups import encrypted, packed, records_of, rewritten, take, unpacked
@@ -114,20 +115,57 @@ def test_a_missing_member_counts_as_empty(many):
         cut_off,
         lambda f: cut_off(f, "core/note.json"),
         lambda f: without(f, "metadata.json"),
+        lambda f: packed_again(f, "metadata.json", lambda text: text[:400]),
+        lambda f: packed_again(f, "metadata.json", lambda text: b""),
+        lambda f: packed_again(f, "metadata.json", lambda text: b"[%b]" % text),
+        lambda f: packed_again(f, "metadata.json", lambda text: text.replace(b'"models"', b'"madels"')),
     ],
 )
 def test_a_backup_without_its_metadata_or_its_end(many, how):
     file = take()
     damaged = how(file)
-    with pytest.raises(
-        InvalidBackup, match=r"metadata\.json” (in the backup|is missing)|end of the file is missing"
-    ) as caught:
-        services.inspect_backup(damaged, RestoreOptions())
-    assert caught.value.offer == "leave_out"
+    options = LEFT_OUT[RestoreMode.OVERWRITE]
+    for edited in (True, False):
+        with pytest.raises(InvalidBackup, match=r"metadata\.json|end of the file is missing") as caught:
+            services.inspect_backup(damaged, RestoreOptions(edited=edited))
+        assert caught.value.offer == "leave_out"
     core.Child.objects.all().delete()
-    result = services.restore_backup(damaged, LEFT_OUT[RestoreMode.OVERWRITE])
-    assert any("metadata.json" in line for line in result.warnings)
+    plans = [services.inspect_backup(damaged, replace(options, edited=edited)) for edited in (True, False)]
+    result = services.restore_backup(damaged, options)
+    for warnings in (*(plan.warnings for plan in plans), result.warnings):
+        (said,) = [line for line in warnings if "metadata.json" in line]
+        assert "may go unnoticed" in said
+        assert not [line for line in warnings if "1.0" in line], "nobody knows its version"
     assert core.Child.objects.count() == len(records_of(file)["core.child"])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [(b'{"version": "7.0"}', "newer"), (b"[%b1]" % (b"1," * 600_000), "too long")]
+)
+def test_metadata_that_is_not_damaged_but_refused(family, text, said):
+    """It takes an update, or is meant to do harm."""
+    file = packed_again(take(), "metadata.json", lambda _text: text)
+    for options in (RestoreOptions(), *LEFT_OUT.values()):
+        with pytest.raises(InvalidBackup, match=said) as caught:
+            services.inspect_backup(file, options)
+        assert caught.value.offer == ""
+
+
+@pytest.mark.parametrize("text", [b"", b"[]"])
+def test_no_backup_is_lost_with_its_metadata(family, text):
+    """What has no records must not empty the site."""
+    for options in (RestoreOptions(), *LEFT_OUT.values()):
+        with pytest.raises(InvalidBackup, match=r"metadata\.json") as caught:
+            services.inspect_backup(packed({"metadata.json": text, "core/": b""}), options)
+        assert caught.value.offer == ""
+
+
+def test_numbers_that_somebody_who_edited_the_file_did_not_correct(family):
+    file = rewritten(take(), change_metadata=lambda metadata: metadata.update(total_records=1))
+    with pytest.raises(InvalidBackup, match="total_records") as caught:
+        services.inspect_backup(file, RestoreOptions())
+    assert caught.value.offer == "edited"
+    assert services.inspect_backup(file, RestoreOptions(edited=True)).refusal is None
 
 
 def packed_again(file, name, change):
@@ -254,6 +292,26 @@ def test_an_encrypted_backup(many, how):
     core.Child.objects.all().delete()
     assert services.inspect_backup(damaged, LEFT_OUT[RestoreMode.OVERWRITE], key=key).refusal is None
     services.restore_backup(damaged, LEFT_OUT[RestoreMode.OVERWRITE], key=key)
+    assert core.Child.objects.count() == len(records_of(file)["core.child"])
+
+
+def test_an_encrypted_backup_whose_metadata_is_not_json(many):
+    """It is read with its key, and with no other."""
+    key, file = Key.make(), take()
+    target = io.BytesIO()
+    with Archive(file, Limits()) as archive, Writer(target) as writer:
+        writer.encrypt(key, archive.metadata)
+        for member in archive.metadata.models.values():
+            writer.write(member.file, archive.read(member))
+        writer.write("metadata.json", [b"{"])
+    core.Child.objects.all().delete()
+    for options in (RestoreOptions(), *LEFT_OUT.values()):
+        with pytest.raises(WrongKey):
+            services.inspect_backup(target, options, key=Key.make())
+    with pytest.raises(DamagedBackup, match=r"metadata\.json") as caught:
+        services.inspect_backup(target, RestoreOptions(), key=key)
+    assert caught.value.offer == "leave_out"
+    services.restore_backup(target, LEFT_OUT[RestoreMode.OVERWRITE], key=key)
     assert core.Child.objects.count() == len(records_of(file)["core.child"])
 
 
@@ -444,27 +502,38 @@ def test_a_long_chain_of_lost_entries_is_refused(family):
         services.inspect_backup(file, LEFT_OUT[RestoreMode.OVERWRITE])
 
 
-@pytest.mark.parametrize("other_site", [False, True])
-def test_tags_of_entries_that_somebody_took_out_of_the_file(family, other_site):
+def of_version_1_0(file):
+    said = {"version": "1.0", "timestamp": "2025-01-02T03:04:05+00:00"}
+    return packed({**unpacked(file), "metadata.json": json.dumps(said)})
+
+
+@pytest.mark.parametrize("made", [lambda f: f, elsewhere, of_version_1_0], ids=["here", "elsewhere", "1.0"])
+def test_tags_of_entries_that_somebody_took_out_of_the_file(family, made):
     """By hand: the number of such an entry is that of the next one, where existing data is cleared."""
     note = core.Note.objects.create(child=family.children[0], note="taken out", time=timezone.now())
     note.tags.add("private")
-    file = elsewhere(take()) if other_site else take()
-    edited = io.BytesIO(
-        packed({**unpacked(file), "core/note.json": b"[\n]\n"}).getvalue(),
-    )
+    highest = core.Tagged.objects.latest("pk").pk
+    edited = packed({**unpacked(made(take())), "core/note.json": b"[\n]\n"})
     for do in (services.inspect_backup, services.restore_backup):
         plan_or_error = None
         try:
-            plan_or_error = do(edited, RestoreOptions(RestoreMode.CLEAR, edited=True)).refusal
+            options = RestoreOptions(RestoreMode.CLEAR, edited=made is not of_version_1_0)
+            plan_or_error = do(edited, options).refusal
         except RecordsRefused as error:
             plan_or_error = error
         assert plan_or_error.offer == "leave_out"
         assert [line for line in plan_or_error.details if "core.tagged" in line]
-    options = RestoreOptions(RestoreMode.CLEAR, edited=True, leave_out=True)
-    for do in (services.inspect_backup, services.restore_backup):
-        assert [line for line in do(edited, options).warnings if "core.tagged" in line]
-    assert not tags_of_nothing()
+    for file in (edited, without(edited, "metadata.json")):
+        options = replace(options, leave_out=True)
+        for do in (services.inspect_backup, services.restore_backup):
+            assert [line for line in do(file, options).warnings if "core.tagged" in line]
+        assert not tags_of_nothing()
+        assert core.Tagged.objects.exists()
+        link = core.Tagged.objects.create(
+            tag=core.Tag.objects.first(), content_object=core.Child.objects.first()
+        )
+        assert link.pk > highest, "no number of what was left out is given again"
+        link.delete()
 
 
 def moved_to_the_end(file, name):

@@ -43,7 +43,7 @@ from backup.exceptions import (
     Unreadable,
     UpgradeFailed,
 )
-from backup.options import SILENT
+from backup.options import SILENT, RestoreOptions
 from backup.storage import kept
 from backup.storage.kept import BackupKind
 from backup.tables import Table
@@ -337,6 +337,9 @@ def test_version_1_0_files_that_do_not_fit(filled):
     assert sleep.startswith("core.sleep: ")
     assert "nap is missing" in sleep
     assert "napping is unknown" in sleep
+    with pytest.raises(RestoreRefused, match=r"(?s)Without metadata\.json.*core.child: ") as caught:
+        services.restore_backup(packed(members), RestoreOptions(leave_out=True))
+    assert "1.0" not in str(caught.value)
     assert not differences(before, snapshot())
 
 
