@@ -30,6 +30,15 @@ def is_same_text(text: Plain, other: Plain) -> bool:
     return bool(_folded(text) == _folded(other))
 
 
+def are_alike(_table: Table, row: Row, current: Row, group: Sequence[int]) -> bool:
+    """Tell whether a row that the database found by unique texts of a record has the same ones to people."""
+    return _first_difference(row, current, group) is None
+
+
+def _first_difference(row: Row, current: Row, group: Sequence[int]) -> int | None:
+    return next((place for place in group if not is_same_text(row[place], current[place])), None)
+
+
 def _folded(text: Plain) -> Plain:
     return unicodedata.normalize("NFKC", text).casefold().rstrip() if isinstance(text, str) else text
 
@@ -93,7 +102,7 @@ class Likeness:
         self._merged: dict[tuple[str, Plain], tuple[Plain, Plain]] = {}
 
     def __call__(self, table: Table, row: Row, current: Row, group: Sequence[int]) -> bool:
-        place = next((place for place in group if not is_same_text(row[place], current[place])), None)
+        place = _first_difference(row, current, group)
         if place is None:
             return True
         if self._merges and table.label in babybuddy.MERGEABLE:

@@ -24,6 +24,7 @@ from ..kinds import INTEGER, NATURAL, Plain
 from ..options import Places, RestoreMode
 from ..tables import Batch, Row, Table, in_order, owner_of, owner_of_keys, place_of, refers_to_nothing
 from .apart import are_apart, usable
+from .collation import are_alike
 from .dangling import Missing, left_out_in_words
 from .identity import MatchedRows, Resolver
 from .key_map import KeyMap
@@ -249,6 +250,7 @@ class Others:
         present: set[Plain] = set()
         own: dict[Plain, Plain] = {}
         matcher, groups = MatchedRows(database), usable(table, unresolved)
+        matcher.is_alike = are_alike if database.folds_texts else None
         is_there = table.label in reader.archive.metadata.models  # and not lost with the end of a file
         for batch in reader.batches(table, self.without) if is_there else ():
             rows = key_map.remap_references(table, list(zip(*batch, strict=True)))

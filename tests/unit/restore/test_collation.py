@@ -8,7 +8,7 @@ from django.db import connection
 
 from backup import services
 from backup.exceptions import RecordsConflict, RestoreRefused
-from backup.options import RestoreMode, RestoreOptions
+from backup.options import Part, RestoreMode, RestoreOptions
 from tests.support.backups import inspect, metadata_of, records_of, refused, restore, rewritten, take
 from tests.support.snapshots import differences, snapshot
 from tests.zoo import models as zoo
@@ -155,6 +155,33 @@ def test_accounts_are_never_made_one(folding, clear):
     assert error.offer == ""
     assert "auth.user 900" in str(error)
     assert not User.objects.filter(username="mom").exists()
+
+
+@both_modes
+def test_an_account_that_is_not_restored_is_not_taken_for_another(folding, clear):
+    """Entries alone: those of somebody whose name is another one to people do not become those of who is here."""
+    core.Timer.objects.all().delete()
+    User.objects.filter(username="joe").update(username="Zoë")
+
+    def change(records):
+        user = next(record for record in records["auth.user"] if record["fields"]["username"] == "Zoë")
+        records["auth.user"] = [record for record in records["auth.user"] if record is not user]
+        for number, name in ((900, "Zoe"), (901, "grandma ")):
+            records["auth.user"].append(
+                {**user, "pk": number, "fields": {**user["fields"], "username": name}}
+            )
+            fields = {
+                "name": name,
+                "child": None,
+                "start": "2024-05-01T10:00:00Z",
+                "active": True,
+                "user": number,
+            }
+            records["core.timer"].append({"model": "core.timer", "pk": number, "fields": fields})
+
+    result = restore(rewritten(take(), change), clear=clear, parts=(Part.ENTRIES,))
+    assert [timer.user.username for timer in core.Timer.objects.all()] == ["grandma"]
+    assert [line for line in result.warnings if "core.timer" in line]
 
 
 @both_modes
