@@ -778,17 +778,17 @@ def test_more_than_may_be_is_refused_before_it_is_read(host_db, tmp_path, settin
 
 
 @pytest.mark.parametrize(
-    "statement",
+    ("version", "column", "value"),
     [
-        "UPDATE core_note SET note = zeroblob(90000000) WHERE id = (SELECT max(id) FROM core_note)",
-        "UPDATE core_note SET note = CAST(zeroblob(20000000) AS text) WHERE id = (SELECT max(id) FROM core_note)",
-        again("UPDATE core_tag SET slug = zeroblob(90000000) WHERE id = (SELECT max(id) FROM core_tag)"),
+        ("2.6.0", "core_note.note", "zeroblob(90000000)"),
+        ("2.9", "core_note.note", "CAST(zeroblob(20000000) AS text)"),
+        again("2.9", "core_tag.slug", "zeroblob(90000000)"),
     ],
     ids=["a long text", "a text that grows in JSON", "a text that should be short"],
 )
-@pytest.mark.parametrize("version", ["2.6.0", again("2.9")])
-def test_a_record_that_is_too_large_is_named_before_it_is_read(host_db, tmp_path, statement, version):
-    path = tmp_path / "large.sqlite3"
+def test_a_record_that_is_too_large_is_named_before_it_is_read(host_db, tmp_path, version, column, value):
+    path, (table, name) = tmp_path / "large.sqlite3", column.split(".")
+    statement = f"UPDATE {table} SET {name} = {value} WHERE id = (SELECT max(id) FROM {table})"
     path.write_bytes(changed(tmp_path, version, statement).getvalue())
     with process(PEAK) as child:
         peak, answer = ask(child, str(path)).split(" ", 1)

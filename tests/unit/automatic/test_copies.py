@@ -972,8 +972,9 @@ def test_a_damaged_backup_stops_no_other(one, settings, at, what):
     assert bad.name in elsewhere.seen()["nas"].message
 
 
-@pytest.mark.parametrize("lose", [lose_root, again(lose_backups)])
-@pytest.mark.parametrize("what", ["a child", again("notes"), again("nothing")])
+@pytest.mark.parametrize(
+    ("what", "lose"), [("a child", lose_root), again("notes", lose_backups), again("nothing", lose_root)]
+)
 def test_a_loss_is_noticed_if_the_disk_is_lost_too(places, settings, at, nightly, what, lose):
     settings.BACKUP_KEEP = "last=1"
     core.Note.objects.bulk_create(
