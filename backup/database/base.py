@@ -251,8 +251,9 @@ class Database(Salvage, Writing):
                     editor.create_model(model)
 
     def schema_editor(self) -> BaseDatabaseSchemaEditor:
-        """Return Django's editor of tables, which must not check the references of rows that a restore replaces."""
-        return self.connection.schema_editor()
+        """Return Django's editor of tables, which must not check the references of rows that a restore replaces. It
+        begins no transaction, which Django would not end if an index cannot be made."""
+        return self.connection.schema_editor(atomic=False)
 
     def damaged_tables(self, tables: Iterable[Table]) -> dict[str, str]:
         """Return name in the database -> reason, for tables that exist but cannot be read or written. By default, none

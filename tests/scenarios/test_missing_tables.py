@@ -7,6 +7,7 @@ from core import models as core
 from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.db import OperationalError, connection
+from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.migrations.recorder import MigrationRecorder
 
 from backup import services
@@ -105,7 +106,7 @@ def test_a_table_that_cannot_be_made_with_all_its_indexes_is_not_made(family, mo
     before, as_it_was, file = snapshot(), schema(), take()
     drop(["core_note"])
     without = schema()
-    execute = connection.SchemaEditorClass.execute
+    execute = BaseDatabaseSchemaEditor.execute
 
     def fail_after_the_table(editor, sql, params=()):
         if not str(sql).startswith("CREATE TABLE"):
@@ -113,9 +114,10 @@ def test_a_table_that_cannot_be_made_with_all_its_indexes_is_not_made(family, mo
         execute(editor, sql, params)
 
     options = RestoreOptions(RestoreMode.CLEAR, without_safety_copy=True)
-    with monkeypatch.context() as patched, pytest.raises(BackupError, match="locked"):
-        patched.setattr(connection.SchemaEditorClass, "execute", fail_after_the_table)
-        services.restore_backup(file, options)
+    with monkeypatch.context() as patched:
+        patched.setattr(BaseDatabaseSchemaEditor, "execute", fail_after_the_table)
+        with pytest.raises(BackupError, match="locked"):
+            services.restore_backup(file, options)
     assert sorted(without ^ schema()) == []
     file.seek(0)
     services.restore_backup(file, options)
