@@ -308,7 +308,7 @@ class MySQL(Database):
                 except BaseException:
                     # The next restore would take one that lacks indexes or references for a whole one.
                     with suppress(DatabaseError):
-                        for name in missing:
+                        for name in {*missing}.difference(self.missing):
                             self.execute(f"DROP TABLE IF EXISTS {self.quote(name)}")
                     raise
                 finally:
