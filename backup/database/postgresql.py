@@ -228,15 +228,20 @@ class PostgreSQL(Database):
             " WHERE contype = 'f' AND cardinality(conkey) = 1 AND confrelid = ANY (%s::regclass[])",
             [referred],
         )
+        quote, names = self.connection.ops.quote_name, self.table_names()
+        models = [
+            model
+            for model in apps.get_models(include_auto_created=True)
+            if model._meta.managed and model._meta.db_table in names and is_here(model)
+        ]
         with self.schema_editor() as editor:
-            for model in filter(is_here, apps.get_models(include_auto_created=True)):
-                for field in model._meta.local_fields if model._meta.managed else ():
-                    is_reference = field.remote_field and getattr(field, "db_constraint", False)
-                    if is_reference and (model._meta.db_table, field.column) not in there:
-                        other = field.target_field.model._meta.db_table  # type: ignore[attr-defined]
-                        if self.connection.ops.quote_name(other) in referred:
-                            sql = editor._create_fk_sql(model, field, "_fk_%(to_table)s_%(to_column)s")  # type: ignore[attr-defined]
-                            editor.execute(f"{sql} NOT VALID", None)
+            for model, field in [(model, field) for model in models for field in model._meta.local_fields]:
+                is_reference = field.remote_field and getattr(field, "db_constraint", False)
+                if not is_reference or (model._meta.db_table, field.column) in there:
+                    continue
+                if quote(field.target_field.model._meta.db_table) in referred:  # type: ignore[attr-defined]
+                    sql = editor._create_fk_sql(model, field, "_fk_%(to_table)s_%(to_column)s")  # type: ignore[attr-defined]
+                    editor.execute(f"{sql} NOT VALID", None)
 
     def acts_on_delete(self) -> bool:
         rows = self.fetch(
