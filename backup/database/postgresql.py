@@ -229,18 +229,18 @@ class PostgreSQL(Database):
             [referred],
         )
         quote, names = self.connection.ops.quote_name, self.table_names()
-        models = [
-            model
+        fields = [
+            field
             for model in apps.get_models(include_auto_created=True)
             if model._meta.managed and model._meta.db_table in names and is_here(model)
+            for field in model._meta.local_fields
+            if field.remote_field and getattr(field, "db_constraint", False)
         ]
         with self.schema_editor() as editor:
-            for model, field in [(model, field) for model in models for field in model._meta.local_fields]:
-                is_reference = field.remote_field and getattr(field, "db_constraint", False)
-                if not is_reference or (model._meta.db_table, field.column) in there:
-                    continue
-                if quote(field.target_field.model._meta.db_table) in referred:  # type: ignore[attr-defined]
-                    sql = editor._create_fk_sql(model, field, "_fk_%(to_table)s_%(to_column)s")  # type: ignore[attr-defined]
+            for field in fields:
+                other = field.target_field.model._meta.db_table  # type: ignore[attr-defined]
+                if quote(other) in referred and (field.model._meta.db_table, field.column) not in there:
+                    sql = editor._create_fk_sql(field.model, field, "_fk_%(to_table)s_%(to_column)s")  # type: ignore[attr-defined]
                     editor.execute(f"{sql} NOT VALID", None)
 
     def acts_on_delete(self) -> bool:
