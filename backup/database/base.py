@@ -151,6 +151,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
+from django.db.models import Model
 
 from ..kinds import Plain
 from ..options import Places
@@ -232,20 +233,27 @@ class Database(Salvage, Writing):
         return None
 
     def create_tables(self, tables: Iterable[Table]) -> None:
-        """Create the tables that are missing, as the models are today."""
+        """Create the tables that are missing, as the models are today, with their indexes and references."""
         missing = self.missing_tables(tables)
         with self.schema_editor() as editor:
+            create = editor.create_model
+
+            def create_if_missing(model: type[Model]) -> None:
+                if missing.pop(model._meta.db_table, None):
+                    create(model)
+
+            # Django calls it for the tables of a model's relations, too, of which some may be there.
+            editor.create_model = create_if_missing  # type: ignore[method-assign]
             for table in dict.fromkeys(missing.values()):
                 # The table of any other "through" is that of a model, which is among the `tables` itself.
                 throughs: list[Any] = [f.remote_field.through for f in table.model._meta.local_many_to_many]
                 for model in [table.model, *(model for model in throughs if model._meta.auto_created)]:
-                    if model._meta.db_table in missing:
-                        sql, params = editor.table_sql(model)
-                        editor.execute(sql, params or None)
+                    editor.create_model(model)
 
     def schema_editor(self) -> BaseDatabaseSchemaEditor:
-        """Return Django's editor of tables, which must not check the references of rows that a restore replaces."""
-        return self.connection.schema_editor()
+        """Return Django's editor of tables, which must not check the references of rows that a restore replaces. It
+        begins no transaction, which Django would not end if an index cannot be made."""
+        return self.connection.schema_editor(atomic=False)
 
     def damaged_tables(self, tables: Iterable[Table]) -> dict[str, str]:
         """Return name in the database -> reason, for tables that exist but cannot be read or written. By default, none

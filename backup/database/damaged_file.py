@@ -130,7 +130,7 @@ class DamagedFile(Salvage):
             self.connection.settings_dict = before
 
     def schema_editor(self) -> BaseDatabaseSchemaEditor:
-        return UncheckedSchemaEditor(self.connection)
+        return UncheckedSchemaEditor(self.connection, atomic=False)
 
     def numbered(self, table: Table, low: int, high: int) -> RawRows:
         return self.numbered_by(

@@ -302,8 +302,15 @@ class MySQL(Database):
             with self.restore_settings(), self._translated_errors():
                 ((before,),) = self.fetch("SELECT @@lock_wait_timeout")
                 self._set({"lock_wait_timeout": self.LOCK_SECONDS})
+                missing = [*self.missing]
                 try:
                     self.make_anew(tables)
+                except BaseException:
+                    # The next restore would take one that lacks indexes or references for a whole one.
+                    with suppress(DatabaseError):
+                        for name in {*missing}.difference(self.missing):
+                            self.execute(f"DROP TABLE IF EXISTS {self.quote(name)}")
+                    raise
                 finally:
                     if self.is_usable():
                         self._set({"lock_wait_timeout": before})

@@ -12,12 +12,13 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from decimal import Decimal
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
+from django.apps import apps
 from django.conf import settings
 from django.db import DatabaseError, Error, IntegrityError, OperationalError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -39,6 +40,7 @@ from ..kinds import (
     Plain,
     plain_float,
 )
+from ..scope import is_here
 from ..tables import Column, Table
 from .base import Database, is_checked
 from .conversion import ColumnReader
@@ -184,27 +186,62 @@ class PostgreSQL(Database):
 
     @contextmanager
     def made_anew(self, tables: Sequence[Table]) -> Iterator[None]:
-        """Create the references to a damaged table anew, too, since they are dropped with it."""
+        """Create the references to these tables anew, too, since they are dropped with a damaged table, and went with a
+        missing one if somebody dropped that with CASCADE. Rows are checked at the end."""
         if not self.missing:
             yield
             return
-        names = [self.connection.ops.quote_name(name) for name in self.damaged_names()]
+        quote = self.connection.ops.quote_name
+        anew, damaged = (
+            [quote(name) for name in sorted(names)] for names in (self.missing, self.damaged_names())
+        )
         references = self.fetch(
             "SELECT conrelid::regclass::text, quote_ident(conname), pg_get_constraintdef(oid) FROM pg_constraint"
             " WHERE contype = 'f' AND confrelid = ANY (%s::regclass[]) AND conrelid <> ALL (%s::regclass[])",
-            [names, names],
+            [damaged, damaged],
         )
         references = [tuple(part.replace("%", "%%") for part in row) for row in references]
         with self._giving_up():
-            for name in names:
+            for name in damaged:
                 self.execute(f"DROP TABLE {name.replace('%', '%%')} CASCADE")
             self.create_tables(tables)
             for table, name, definition in references:
                 self.execute(f"ALTER TABLE {table} ADD CONSTRAINT {name} {definition} NOT VALID")
+            self._add_lacking_references(anew)
         self.missing, self.locks_out_readers = (), True
         yield
-        for table, name, _definition in references:
+        unchecked = self.fetch(
+            "SELECT conrelid::regclass::text, quote_ident(conname) FROM pg_constraint"
+            " WHERE contype = 'f' AND NOT convalidated AND confrelid = ANY (%s::regclass[])",
+            [anew],
+        )
+        for row in unchecked:
+            table, name = (part.replace("%", "%%") for part in row)
             self.execute(f"ALTER TABLE {table} VALIDATE CONSTRAINT {name}")
+
+    def _add_lacking_references(self, referred: Collection[str]) -> None:
+        """Create the references that models have to some tables, but the database lacks. Rows are not checked.
+        `referred`: the quoted names of these tables."""
+        there = self.fetch(
+            "SELECT relname, attname FROM pg_constraint JOIN pg_class r ON r.oid = conrelid"
+            " JOIN pg_attribute ON attrelid = conrelid AND attnum = conkey[1]"
+            " WHERE contype = 'f' AND cardinality(conkey) = 1 AND confrelid = ANY (%s::regclass[])",
+            [referred],
+        )
+        quote, names = self.connection.ops.quote_name, self.table_names()
+        fields = [
+            field
+            for model in apps.get_models(include_auto_created=True)
+            if model._meta.managed and model._meta.db_table in names and is_here(model)
+            for field in model._meta.local_fields
+            if field.remote_field and getattr(field, "db_constraint", False)
+        ]
+        with self.schema_editor() as editor:
+            for field in fields:
+                other = field.target_field.model._meta.db_table  # type: ignore[attr-defined]
+                if quote(other) in referred and (field.model._meta.db_table, field.column) not in there:
+                    sql = editor._create_fk_sql(field.model, field, "_fk_%(to_table)s_%(to_column)s")  # type: ignore[attr-defined]
+                    editor.execute(f"{sql} NOT VALID", None)
 
     def acts_on_delete(self) -> bool:
         rows = self.fetch(

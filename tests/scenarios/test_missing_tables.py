@@ -6,16 +6,17 @@ import pytest
 from core import models as core
 from django.contrib.auth.models import User
 from django.core.management import call_command
-from django.db import connection
+from django.db import OperationalError, connection
+from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.migrations.recorder import MigrationRecorder
 
 from backup import services
 from backup.database import database_of
-from backup.exceptions import Damaged, RestoreRefused, Unreadable
+from backup.exceptions import BackupError, Damaged, RestoreRefused, Unreadable
 from backup.management.base import way_on
 from backup.options import RestoreMode, RestoreOptions
 from tests.support.backups import inspect, metadata_of, records_of, take
-from tests.support.snapshots import differences, snapshot
+from tests.support.snapshots import differences, schema, snapshot
 from tests.zoo import models as zoo
 
 
@@ -77,6 +78,50 @@ def test_tables_that_others_refer_to_are_made_anew(family, names):
     before, file = snapshot(), take()
     drop(names)
     services.restore_backup(file, RestoreOptions(RestoreMode.CLEAR, without_safety_copy=True))
+    assert not differences(before, snapshot())
+
+
+def test_what_is_made_anew_has_its_indexes_and_what_referred_to_it_does_again(family):
+    """Tables of many-to-many fields, of unique and of indexed texts, and such that refer to each other among them; and
+    with them go, on PostgreSQL, the references of tables that stay, and of those that no backup holds."""
+    before, as_it_was, file = snapshot(), schema(), take()
+    drop(
+        [
+            "core_child",
+            "core_tagged",
+            "auth_user",
+            "auth_user_groups",
+            "zoo_species",
+            "zoo_enclosure",
+            "zoo_training",
+        ]
+    )
+    services.restore_backup(file, RestoreOptions(RestoreMode.CLEAR, without_safety_copy=True))
+    assert sorted(as_it_was ^ schema()) == []
+    assert not differences(before, snapshot())
+
+
+def test_a_table_that_cannot_be_made_with_all_its_indexes_is_not_made(family, monkeypatch):
+    """As in the middle of it somebody locks a table that it refers to. The next restore makes it."""
+    before, as_it_was, file = snapshot(), schema(), take()
+    drop(["core_note"])
+    without = schema()
+    execute = BaseDatabaseSchemaEditor.execute
+
+    def fail_after_the_table(editor, sql, params=()):
+        if not str(sql).startswith("CREATE TABLE"):
+            raise OperationalError(1205, "locked")
+        execute(editor, sql, params)
+
+    options = RestoreOptions(RestoreMode.CLEAR, without_safety_copy=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(BaseDatabaseSchemaEditor, "execute", fail_after_the_table)
+        with pytest.raises(BackupError, match="locked"):
+            services.restore_backup(file, options)
+    assert sorted(without ^ schema()) == []
+    file.seek(0)
+    services.restore_backup(file, options)
+    assert sorted(as_it_was ^ schema()) == []
     assert not differences(before, snapshot())
 
 

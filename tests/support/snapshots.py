@@ -7,7 +7,7 @@ from functools import cache
 from django.apps import apps
 from django.contrib.auth.models import Permission
 from django.contrib.contenttypes.models import ContentType
-from django.db import connections, models
+from django.db import connection, connections, models
 
 LEFT_OUT_APPS = {"contenttypes", "sessions", "axes"}
 
@@ -54,6 +54,21 @@ def differences(before, after, limit=20):
                 lines.append(f"{label} {key!r}: {what}")
             if len(lines) >= limit:
                 return lines[:limit]
+    return lines
+
+
+def schema():
+    """Return the columns of all tables, and their keys, indexes, references and checks with their names, as lines."""
+    introspection, lines = connection.introspection, set()
+    with connection.cursor() as cursor:
+        for table in introspection.table_names(cursor):
+            for column in introspection.get_table_description(cursor, table):
+                lines.add(f"{table} {column._replace(display_size=None)}")  # of the rows that are there
+            for name, constraint in introspection.get_constraints(cursor, table).items():
+                lines.add(f"{table} {name} {constraint}")
+        if connection.vendor == "postgresql":  # which may have left rows unchecked
+            cursor.execute("SELECT conname FROM pg_constraint WHERE NOT convalidated")
+            lines |= {f"{name} is not valid" for (name,) in cursor.fetchall()}
     return lines
 
 
