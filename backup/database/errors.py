@@ -45,7 +45,7 @@ def reason_of(error: BaseException) -> str:
     text = str(args[1]) if len(args) == 2 and isinstance(args[0], int) else str(error)
     line = " ".join(text.split())
     text = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in line)
-    return text[:300].rstrip(".") or type(error).__name__
+    return text[:300].rstrip(".?") or type(error).__name__
 
 
 def refuse_records(lines: Sequence[str], offer: str = "") -> None:
