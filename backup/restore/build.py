@@ -248,7 +248,7 @@ def build(
         names = default_settings(plan, database, [*tables, *outside])
         plan = replace(plan, warnings=[*plan.warnings, *default_settings_in_words(names)])
     plan = check_policy(plan, database, superuser=superuser)
-    plan = with_left_behind(plan, database, staying, referring, with_generics)
+    plan = with_left_behind(plan, database, staying, referring, with_generics, [*outside, *untouched])
     if people:
         plan = with_handed_over(plan, database, [*outside, *untouched], people)
     plan = with_replaced(plan, database, holding, people)

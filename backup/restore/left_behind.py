@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from itertools import chain
 
@@ -45,13 +45,22 @@ def with_left_behind(
     staying: Sequence[Table],
     referring: Sequence[Table],
     with_generics: Sequence[Table],
+    outside: Iterable[Table],
 ) -> Plan:
     """Return the plan with a warning, or a refusal, for what would refer to rows that it removes. `staying`: the tables
     that are not restored; `referring`: those of them that no backup holds. `with_generics`: the tables whose generic
-    references stay."""
+    references stay. `outside`: all tables whose rows stay, even if they have none.
+
+    If rows of some may be attached to others, no number is given twice: else a later restore could bring back the one
+    that had it first, to which what stays of the second would belong.
+    """
     if not plan.mode.clears:
         return plan
     lines, highest = _generics_left_behind(plan, database, with_generics)
+    numbered = [*plan.tables, *plan.emptied] if any(map(needed_generics, outside)) else []
+    for table, following in database.next_keys(numbered).items():
+        if table.high_key is not None and following <= table.high_key:
+            highest[table.label] = max(following - 1, highest.get(table.label, 0))
     for label, number in plan.highest_left_out.items():
         highest[label] = max(number, highest.get(label, number))
     plan = replace(plan, highest_left_out=highest)
@@ -99,11 +108,12 @@ def with_replaced(plan: Plan, database: Database, holding: Sequence[Table], peop
     if not plan.mode.clears or plan.refusal is not None:
         return plan
     lines: list[str] = []
-    for other in plan.tables:
+    replaced: dict[str, set[Plain]] = {}
+    for other in plan.tables if holding else ():
         if people and other == people.table:
             continue
+        keys = replaced[other.label] = _replaced(plan, database, other, replaced)
         tables = [t for t in holding if needed_generics(t) or other.label in labels_referred_to(t)]
-        keys = _replaced(plan, database, other) if tables else set()
         lines += _referring_lines(database, tables, other, keys, MAX_NAMED - len(lines))
     if not lines:
         return plan
@@ -150,8 +160,12 @@ def attached_to(other: Table, tables: Iterable[Table], database: Database) -> se
     return {number for number in numbers if other.high_key is not None and number <= other.high_key}
 
 
-def _replaced(plan: Plan, database: Database, table: Table) -> set[Plain]:
-    """Return the keys of the rows here that are plainly other records than those that get their keys."""
+def _replaced(
+    plan: Plan, database: Database, table: Table, replaced: Mapping[str, Collection[Plain]]
+) -> set[Plain]:
+    """Return the keys of the rows here that are plainly other records than those that get their keys: also if they
+    belong to such a row, to a child, say. `replaced`: model label -> such keys, of the models that this one refers to.
+    """
     apart, matched = babybuddy.apart(table), plan.matched.get(table.label, ())
     keys: set[Plain] = set()
     for batch in plan.batches(database, table) if apart else ():
@@ -161,6 +175,11 @@ def _replaced(plan: Plan, database: Database, table: Table) -> set[Plain]:
             for row in batch.changed
             if row[0] in here and row[0] not in matched and are_apart(here[row[0]], row, apart)
         )
+    for place, label in table.references:
+        owners = replaced.get(label, ()) if any(place in places for places in apart) else ()
+        if owners:
+            belonging = database.keys_with(table.db_table, table.key, table.columns[place], owners)
+            keys |= {*belonging} & _keys_coming(plan, table)
     return keys
 
 

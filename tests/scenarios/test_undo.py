@@ -699,6 +699,32 @@ def reused(family):
     return file, *enter("Beate")
 
 
+def test_what_belongs_to_an_entry_of_another_child_is_not_kept(family, settings):
+    """The entry of the backup has the same number, day and child's number, but its child is another one."""
+    child = core.Child.objects.create(first_name="Ada", birth_date=NOW.date() - timedelta(days=50))
+    weight = core.Weight.objects.create(child=child, date=NOW.date(), weight=9.9)
+    core.Tag.objects.create(name="private", slug="private")
+
+    def change(records):
+        for record in records["core.child"]:
+            if record["pk"] == child.pk:
+                record["fields"] |= {"first_name": "Beate", "slug": "beate", "birth_date": "2020-02-02"}
+
+    def of_another_site(metadata):
+        metadata["instance"] = "another"
+
+    settings.BACKUP_EXCLUDE = ["core.tagged"]
+    file = rewritten(take(), change, of_another_site)
+    weight.tags.add("private")
+    before = snapshot()
+    refusal = inspect(file, clear=True).refusal
+    assert [line for line in refusal.details if f"core.weight {weight.pk}" in line]
+    with pytest.raises(RecordsRefused) as caught:
+        restore(file, clear=True)
+    assert caught.value.details == refusal.details
+    assert not differences(before, snapshot())
+
+
 @pytest.mark.parametrize("clear", [True, False])
 @pytest.mark.parametrize("excluded", ["core.tagged", "core.timer"])
 def test_what_no_backup_holds_does_not_come_to_belong_to_another_record(
@@ -791,6 +817,28 @@ def test_tags_of_entries_that_went_long_ago_do_not_become_those_of_the_next(fami
     following = core.Note.objects.create(child=family.children[0], note="the next", time=NOW)
     assert following.pk > key
     assert not following.tags.count()
+
+
+@pytest.mark.parametrize("by", ["clearing", "keeping", "an undo"])
+def test_tags_of_entries_that_went_do_not_become_those_of_one_that_had_the_number_before(
+    family, settings, by
+):
+    """A backup holds an entry that went by a restore before the tagged one was entered."""
+    settings.BACKUP_EXCLUDE = ["core.tagged"]
+    core.Tag.objects.create(name="private", slug="private")
+    empty = take()
+    first = core.Note.objects.create(child=family.children[0], note="first", time=NOW)
+    file = take()
+    copy = restore(empty, clear=True).safety_copy
+    later = NOW + timedelta(minutes=1)
+    core.Note.objects.create(child=family.children[0], note="second", time=later).tags.add("private")
+    restore(empty, clear=True)
+    if by == "an undo":
+        services.undo_restore(safety_copy=copy)
+    else:
+        restore(file, clear=by == "clearing")
+    assert core.Note.objects.get(note="first").pk == first.pk
+    assert not core.Note.objects.get(note="first").tags.count()
 
 
 @pytest.mark.parametrize("mode", RestoreMode)
