@@ -45,8 +45,7 @@ class BackupCommand(BaseCommand):
         try:
             return super().execute(*args, **options)
         except BackupError as error:
-            offer = error.offer if error.offer in options else ""  # not every command has the option
-            raise CommandError(f"{error}{way_on(offer)}") from error
+            raise CommandError(f"{error}{way_on(error.offer, options)}") from error
 
     def show(self, text: str = "", style: Callable[[str], str] | None = None) -> None:
         """Write a line to stdout. The command goes on even if nobody reads it.
@@ -141,9 +140,11 @@ def add_leave_out_option(parser: ArgumentParser) -> None:
     )
 
 
-def way_on(offer: str) -> str:
-    """Return a line that names the option of an offer (see `BackupError`); "" for none."""
-    return f"\nTo go on all the same, add --{offer.replace('_', '-')}." if offer else ""
+def way_on(offer: str, options: Mapping[str, Any]) -> str:
+    """Return a line that names the option of an offer (see `BackupError`); "" for none, if the command does not have
+    the option, or if it is given. `options`: name -> value, of the command."""
+    is_new = offer in options and not options[offer]
+    return f"\nTo go on all the same, add --{offer.replace('_', '-')}." if is_new else ""
 
 
 def counts(metadata: Metadata) -> str:

@@ -10,7 +10,6 @@ from heapq import nsmallest
 from itertools import chain
 
 from django.contrib.auth import get_user_model
-from django.contrib.auth.hashers import is_password_usable
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -19,6 +18,7 @@ from ..database import MAX_NAMED, Database
 from ..kinds import Plain
 from ..scope import label_of
 from ..tables import Row, Table
+from .apart import is_same_person
 from .collation import weights_of
 from .plan import AccountChanges, Plan
 from .records import RecordReader, Renamed
@@ -158,17 +158,14 @@ def _renamed(
     people_here: Mapping[Plain, Plain],
     people_then: Mapping[Plain, Plain],
 ) -> set[Plain]:
-    """Return the keys of the users who have another name then. They are the same people if the password is the same,
-    since each has a salt of its own, and if nobody else has one of the two names."""
-    if "password" not in users.names:
-        return set()
-    password, here, there = _place(users, "password"), {*people_here.values()}, {*people_then.values()}
+    """Return the keys of the users who have another name then, and are the same people: nobody else has one of the two
+    names."""
+    here, there = {*people_here.values()}, {*people_then.values()}
     return {
         key
         for key, row in current.items()
         if key in then
-        and row[password] == then[key][password]
-        and is_password_usable(str(row[password]))
+        and is_same_person(users, row, then[key])
         and people_here[key] not in there
         and people_then[key] not in here
     }

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from django.contrib.auth import get_user_model
+from django.contrib.auth.hashers import is_password_usable
+
 from .. import babybuddy
+from ..scope import label_of
 from ..tables import Row, Table, owner_of_keys
 
 #: Sets of columns, as positions in a row, see `Table.uniques`.
@@ -40,3 +44,14 @@ def apart_by(table: Table) -> list[list[int]]:
 def are_apart(current: Row, row: Row, apart: Sequence[Sequence[int]]) -> bool:
     """Tell whether two rows are plainly different records. `apart`: see `babybuddy.apart`."""
     return bool(apart) and all(any(current[place] != row[place] for place in places) for places in apart)
+
+
+def is_same_person(table: Table, current: Row, row: Row) -> bool:
+    """Tell whether two rows are of the same user, whatever the names are: key and password are the same, since each
+    password has a salt of its own."""
+    if table.label != label_of(get_user_model()) or "password" not in table.names:
+        return False
+    place = 1 + table.names.index("password")
+    # One that was never set is empty, like those of others.
+    has_password = bool(row[place]) and is_password_usable(str(row[place]))
+    return has_password and (current[0], current[place]) == (row[0], row[place])

@@ -16,6 +16,7 @@ from ..archive.reader import Archive
 from ..database import MAX_NAMED, Database
 from ..kinds import TEXT, Plain
 from ..tables import Row, Table
+from .apart import is_same_person
 from .identity import Conflict
 from .records import RecordReader
 
@@ -103,7 +104,7 @@ class Likeness:
 
     def __call__(self, table: Table, row: Row, current: Row, group: Sequence[int]) -> bool:
         place = _first_difference(row, current, group)
-        if place is None:
+        if place is None or is_same_person(table, current, row):
             return True
         if self._merges and table.label in babybuddy.MERGEABLE:
             self._merged.setdefault((table.label, current[0]), (current[place], row[place]))

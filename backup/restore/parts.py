@@ -23,7 +23,7 @@ from ..exceptions import InvalidBackup
 from ..kinds import INTEGER, NATURAL, Plain
 from ..options import Places, RestoreMode
 from ..tables import Batch, Row, Table, in_order, owner_of, owner_of_keys, place_of, refers_to_nothing
-from .apart import are_apart, usable
+from .apart import are_apart, is_same_person, usable
 from .collation import are_alike
 from .dangling import Missing, left_out_in_words
 from .identity import MatchedRows, Resolver
@@ -246,9 +246,11 @@ class Others:
         unresolved: Sequence[Table],
     ) -> set[Plain]:
         """Return the keys (in the backup) of the records that exist here, and put those that differ here into
-        `key_map`. Unique values that are keys of `unresolved` tables do not count."""
+        `key_map`. Unique values that are keys of `unresolved` tables do not count. Users who were renamed exist.
+        """
         present: set[Plain] = set()
         own: dict[Plain, Plain] = {}
+        unknown_users: dict[Plain, Row] = {}
         matcher, groups = MatchedRows(database), usable(table, unresolved)
         matcher.is_alike = are_alike if database.folds_texts else None
         is_there = table.label in reader.archive.metadata.models  # and not lost with the end of a file
@@ -259,6 +261,12 @@ class Others:
                     present.add(key)
                     if matches != [row[0]]:
                         own[key] = matches[0]
+                elif is_same_person(table, row, row):
+                    unknown_users[key] = row
+        taken = {own.get(key, key) for key in present}
+        for key, here in database.rows_by_key(table, [*{*unknown_users} - taken]).items():
+            if is_same_person(table, here, unknown_users[key]):
+                present.add(key)
         if own:
             key_map.put(table, own)
         return present

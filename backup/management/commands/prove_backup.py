@@ -70,7 +70,7 @@ class Command(BackupCommand):
                 f"Proved: all {proof.records} records{photos} came back identical{but}.", self.style.SUCCESS
             )
         else:
-            how = way_on(proof.offer if proof.offer in options else "")
+            how = way_on(proof.offer, options)
             if proof.verdict is Verdict.FAILED:
                 raise CommandError(f"Failed: {proof.reason}{how}")
             raise CommandError(f"Unknown, it could not be told: {proof.reason}{how}")

@@ -259,7 +259,7 @@ class Command(BackupCommand):
             lines = [line for line in plan.refusal.details if line not in known]
             self.show(
                 "\n".join([f"This restore would be refused: {plan.refusal.message}", *lines])
-                + way_on(plan.refusal.offer),
+                + way_on(plan.refusal.offer, vars(plan.options)),
                 self.style.ERROR,
             )
 

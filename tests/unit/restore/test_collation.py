@@ -158,6 +158,15 @@ def test_accounts_are_never_made_one(folding, clear):
 
 
 @both_modes
+def test_somebody_whose_name_got_an_accent(folding, clear):
+    """With the same password, it is the same person."""
+    file, before = take(), snapshot()
+    User.objects.filter(username="joe").update(username="jöe")
+    restore(file, clear=clear)
+    assert not differences(before, snapshot())
+
+
+@both_modes
 def test_an_account_that_is_not_restored_is_not_taken_for_another(folding, clear):
     """Entries alone: those of somebody whose name is another one to people do not become those of who is here."""
     core.Timer.objects.all().delete()

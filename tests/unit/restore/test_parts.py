@@ -303,3 +303,18 @@ def test_both_can_be_kept(family):
     assert core.Child.objects.count() == children + 1
     assert core.Timer.objects.filter(user_id=4711).count() == 1
     assert ContentType.objects.count()
+
+
+@MODES
+@pytest.mark.parametrize("part", [ENTRIES, SETTINGS])
+@pytest.mark.parametrize("name", ["nonna", "grandmä"])
+def test_somebody_who_was_renamed_is_here(family, clear, part, name):
+    """The password has a salt of its own, so it is the same person, whose entries and settings are theirs."""
+    grandma = User.objects.get(username="grandma")
+    core.Timer.objects.create(user=grandma, start="2024-05-01T10:00:00Z", name="grandma's")
+    file = take()
+    before = snapshot()
+    User.objects.filter(pk=grandma.pk).update(username=name)
+    restore(file, clear=clear, parts=(part,))
+    User.objects.filter(pk=grandma.pk).update(username="grandma")
+    assert not differences(before, snapshot())
