@@ -51,7 +51,7 @@ class Source(ABC):
         """Return model label -> number of rows."""
 
     def targets(self) -> Collection[str] | None:
-        """Return the labels of the models whose rows it has if they are anywhere; None: of all."""
+        """Return the labels of the models to which references must lead to a row of its own; None: all models."""
         return None
 
     @abstractmethod
@@ -82,7 +82,7 @@ class BackupSource(Source):
         return {label: member.records for label, member in self.metadata.models.items()}
 
     def targets(self) -> Collection[str]:
-        # The site of the backup left the other models out. Their rows may be here, which the restore finds out.
+        # Its site left the other models out (`BACKUP_EXCLUDE`). Their rows may be here, which the restore finds out.
         return {*self.metadata.models, *NATURAL}
 
     def batches(self, table: Table, added: dict[str, Any]) -> Iterator[Batch]:

@@ -183,9 +183,9 @@ def load_rows(
 
     `added_fields`: model label -> values of fields that the source does not have. `left_out_rows`: collects dangling
     references, and values that the scratch database cannot hold, which are then left out; None: they are an error.
-    References to models that the source lacks stay, see `Source.targets`. Returns the labels of models that are not in scope here any more: their app is not installed, say; and of those that
-    the site of the source had, and the source lacks: `BACKUP_EXCLUDE` named them, say. Raises `InvalidBackup`,
-    `Unreadable`, `RecordsRefused`.
+    References to models that are not among `Source.targets` stay as they are. Returns the labels of models that are not
+    in scope here any more: their app is not installed, say; and of those that the site of the source had, and the
+    source lacks: `BACKUP_EXCLUDE` named them, say. Raises `InvalidBackup`, `Unreadable`, `RecordsRefused`.
     """
     labels = {*source.begin()}
     loader = MigrationLoader(connection)
@@ -303,8 +303,8 @@ def migrate_to_newest(reporter: ParentReporter, look: Callable[[], object] = lam
 
 
 def _let_dangling_pass() -> None:
-    """Let migrations pass over dangling references if `load_rows` did: after each migration, Django looks for any.
-    Those that migrations make are then found when the rows are written."""
+    """Let migrations pass over dangling references if `load_rows` did: after each one, Django looks for any. Those that
+    migrations make are then found when the rows are written."""
     with connection.cursor() as cursor:
         cursor.execute("PRAGMA foreign_key_check")
         if cursor.fetchone():
