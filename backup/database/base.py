@@ -144,7 +144,7 @@ standard's `FETCH FIRST`), `INSERT` with several rows, `IN` with a list, `UNION 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -299,18 +299,30 @@ class Database(Salvage, Writing):
             cursor.execute(f"SELECT * FROM {self.quote(db_table)} WHERE 1 = 0", ())
             return {description[0] for description in cursor.description}
 
-    def dangling(self, tables: Iterable[Table], limit: int = MAX_NAMED) -> list[str]:
-        """Return dangling references as lines for people, at most `limit`."""
-        return [row.line for row in self._dangling_rows(tables, limit)]
+    def dangling(
+        self,
+        tables: Iterable[Table],
+        limit: int = MAX_NAMED,
+        targets: Collection[str] | None = None,
+    ) -> list[str]:
+        """Return dangling references as lines for people, at most `limit`. `targets`: labels of the models to which
+        references are checked; by default, all are."""
+        return [row.line for row in self._dangling_rows(tables, limit, targets)]
 
-    def leave_out_dangling(self, tables: Iterable[Table], spared: Iterable[str] = ()) -> Places:
+    def leave_out_dangling(
+        self,
+        tables: Iterable[Table],
+        spared: Iterable[str] = (),
+        targets: Collection[str] | None = None,
+    ) -> Places:
         """Leave out dangling references: empty those that may be empty, and delete the rows of others, until none is
-        left. `spared`: lines (see `dangling`) of references to keep. Returns the places of what was left out."""
+        left. `spared`: lines (see `dangling`) of references to keep. `targets`: as in `dangling`. Returns the places of
+        what was left out."""
         tables, spared, places = list(tables), {*spared}, Places()
         while True:
             dangling = [
                 row
-                for row in self._dangling_rows(tables, MOST_AT_ONCE + len(spared))
+                for row in self._dangling_rows(tables, MOST_AT_ONCE + len(spared), targets)
                 if row.line not in spared
             ]
             for row in dangling:
@@ -334,13 +346,15 @@ class Database(Salvage, Writing):
                 self.execute(sql, [row.key])
             self.execute(f"DELETE FROM {q(table.db_table)} WHERE {q(table.key.column)} = %s", [row.key])
 
-    def _dangling_rows(self, tables: Iterable[Table], limit: int) -> list[DanglingRow]:
+    def _dangling_rows(
+        self, tables: Iterable[Table], limit: int, targets: Collection[str] | None
+    ) -> list[DanglingRow]:
         rows: list[DanglingRow] = []
         for table in tables:
             own: list[tuple[Column, Relation | None]] = [(column, None) for column in table.columns]
             for column, relation in [*own, *((r.target, r) for r in table.relations)]:
                 left = limit - len(rows)
-                if left > 0 and is_checked(column):
+                if left > 0 and is_checked(column) and (targets is None or column.refers_to in targets):
                     rows += self._dangling(table, relation, column, left)
         return rows
 

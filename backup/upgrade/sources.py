@@ -21,6 +21,7 @@ from ..database.foreign_file import damage_explained
 from ..database.sqlite import SQLite
 from ..dump import counts_to_report, gc_paused, next_keys_of, unreadable, without_missing, write_records
 from ..exceptions import InvalidBackup, InvalidRecord
+from ..kinds import NATURAL
 from ..options import Place, Places, Reporter
 from ..scope import left_out_apps, models_in_scope
 from ..tables import Batch, Table, place_of
@@ -49,6 +50,10 @@ class Source(ABC):
     def counts(self) -> dict[str, int]:
         """Return model label -> number of rows."""
 
+    def targets(self) -> Collection[str] | None:
+        """Return the labels of the models to which references must lead to a row of its own; None: all models."""
+        return None
+
     @abstractmethod
     def batches(self, table: Table, added: dict[str, Any]) -> Iterator[Batch]:
         """Yield the rows of a model, with every value checked. `added`: values of fields that the data does not have.
@@ -75,6 +80,10 @@ class BackupSource(Source):
 
     def counts(self) -> dict[str, int]:
         return {label: member.records for label, member in self.metadata.models.items()}
+
+    def targets(self) -> Collection[str]:
+        # Its site left the other models out (`BACKUP_EXCLUDE`). Their rows may be here, which the restore finds out.
+        return {*self.metadata.models, *NATURAL}
 
     def batches(self, table: Table, added: dict[str, Any]) -> Iterator[Batch]:
         for records in self._archive.records(table.label, table.needs_exact_json):
