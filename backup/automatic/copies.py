@@ -545,8 +545,8 @@ class _Visit:
 
     def _delete_deleted(self, location: locations.Location) -> Set[str]:
         """Delete the copies of backups that somebody deleted while a copy was sent, while the location was down, or
-        while the copy was not there. Returns those of `Seen.deleted` of which no copy is left, which only a list of what
-        is there can tell."""
+        while the copy was not there. Returns those of `Seen.deleted` of which no copy is left, which only a list of
+        what is there can tell."""
 
         def deleted_now() -> Set[str]:
             deleted = elsewhere.seen()[location.name].deleted

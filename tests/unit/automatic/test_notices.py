@@ -309,7 +309,7 @@ def test_the_command_says_that_old_backups_could_not_be_removed(nightly, setting
     run.run()
     settings.BACKUP_KEEP = "bogus=1"
     with pytest.raises(
-        CommandError, match="old ones could not be removed. .*BACKUP_KEEP must be like"
+        CommandError, match=r"old ones could not be removed\. .*BACKUP_KEEP must be like"
     ) as caught:
         call_command("backup", "--automatic", "--now")
     assert caught.value.returncode == 1
