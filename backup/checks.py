@@ -61,7 +61,9 @@ def check_urls(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[C
 def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     return [
         Warning(
-            error.reason, hint=f"What it is: {(getattr(Conf, name).__doc__ or '').strip()}", id="backup.W013"
+            error.reason,
+            hint=f"What it is: {' '.join((getattr(Conf, name).__doc__ or '').split())}",
+            id="backup.W013",
         )
         for name, error in wrong_settings().items()
     ]

@@ -69,6 +69,8 @@ def in_every_zone(moment: dt.datetime) -> dt.datetime:
 
 
 class Conf:
+    # A docstring is shown to people as what the setting is: see `checks.check_settings`.
+
     @property
     def max_upload_size(self) -> int:
         """BACKUP_MAX_UPLOAD_SIZE, in bytes (100 MB): larger files are not accepted for a restore.
@@ -230,10 +232,9 @@ class Conf:
         """BACKUP_LOCATIONS (none): the locations of copies of kept backups, each with a name and an address:
         `nas=/mnt/nas/babybuddy,cloud=storage:offsite`. An address is a folder, an alias of STORAGES, or begins with
         s3://, sftp:// or webdavs://. Characters with a special meaning in it, also commas, must be percent-encoded.
-
-        Returns name -> address, in order. Addresses contain passwords, so messages must not contain addresses, and
-        tracebacks do not show them.
         """
+        # By their names, in order. Addresses contain passwords, so messages must not contain addresses, and tracebacks
+        # do not show them.
         value: Any = getattr(settings, "BACKUP_LOCATIONS", None) or ()
         if isinstance(value, dict):
             entries = [*value.items()]
@@ -258,7 +259,7 @@ class Conf:
         """BACKUP_ENCRYPT (none): what is encrypted: `download` (downloads and files of commands), `local` (backups in
         BACKUP_ROOT), names of BACKUP_LOCATIONS, `all`, or `off`.
 
-        None if it is not set: then copies in locations are encrypted as soon as there is a key.
+        By default copies in locations are encrypted as soon as there is a key.
         """
         value = getattr(settings, "BACKUP_ENCRYPT", None) or ()
         value = value.split(",") if isinstance(value, str) else value
@@ -273,7 +274,7 @@ class Conf:
                 f"BACKUP_ENCRYPT names {', '.join(sorted(unknown))}, which is neither download, local, all, off nor a "
                 "name of BACKUP_LOCATIONS."
             )
-        return names or None
+        return names or None  # which is the default
 
     def encrypts(self, place: str) -> bool:
         """Tell whether backups for a place, by its name in BACKUP_ENCRYPT, are encrypted. If that is not set, tell

@@ -110,7 +110,11 @@ def _note(visit: _Visit, outcome: Seen) -> None:
     """
 
     def merged(current: Seen) -> Seen:
-        deleted = current.deleted - visit.deleted
+        has_lost = current.has_lost or outcome.has_lost
+        stays = {*sorted(current.deleted)[-elsewhere.MOST_DELETED :]} if has_lost else set[str]()
+        deleted = current.deleted - (visit.deleted - stays)
+        if deleted:
+            deleted -= kept.identities_here()  # somebody put them back
         copies = {
             text: content
             for text, content in outcome.copies.items()
@@ -119,7 +123,7 @@ def _note(visit: _Visit, outcome: Seen) -> None:
         }
         was_asked = current.next_try != visit.before.next_try  # somebody asked for another visit meanwhile
         next_try = current.next_try if was_asked else outcome.next_try
-        return replace(outcome, copies=copies, next_try=next_try, deleted=deleted)
+        return replace(outcome, copies=copies, next_try=next_try, deleted=deleted, has_lost=has_lost)
 
     database_of().close_if_lost()  # a visit may take hours
     # First: once the copies are known, none is compared with again until it is about to be removed.
@@ -257,9 +261,9 @@ class _Visit:
         # What BACKUP_KEEP does not keep may have been removed while the place had another name, or another address.
         rules = retention_of([*self._work.known.values()], self._work.site, self._work.halted)
         goes = {verdict.backup.identity for verdict in rules if not verdict.stays}
-        self._gone = [
-            text for text in known if text not in texts and parse(text).identity not in seen.deleted | goes
-        ]
+        missing = [text for text in known if text not in texts and parse(text).identity not in goes]
+        self._gone = [text for text in missing if parse(text).identity not in seen.deleted]
+        self.seen = replace(self.seen, has_lost=self.seen.has_lost or bool(missing))
         self._copies = {text: content for text, content in known.items() if text in texts}
         self._delete_deleted(location)
         there = [name for name in there if name.text in self._there]
@@ -540,18 +544,22 @@ class _Visit:
         return known if is_usable else replace(known, is_damaged=is_damaged, is_locked=not is_damaged)
 
     def _delete_deleted(self, location: locations.Location) -> Set[str]:
-        """Delete the copies of backups that somebody deleted while a copy was sent, or while the location was down.
-        Returns those of `Seen.deleted` of which no copy is left, which only a list of what is there can tell."""
+        """Delete the copies of backups that somebody deleted while a copy was sent, while the location was down, or
+        while the copy was not there. Returns those of `Seen.deleted` of which no copy is left, which only a list of
+        what is there can tell."""
 
         def deleted_now() -> Set[str]:
-            return elsewhere.seen()[location.name].deleted
+            deleted = elsewhere.seen()[location.name].deleted
+            # One that somebody put back into BACKUP_ROOT is not deleted any more.
+            return deleted - kept.identities_here() if deleted else deleted
 
         deleted = deleted_now()
         for name in parsed(sorted(self._there | self._copies.keys())):
             # Asked again: somebody may have pinned it while others were deleted.
             if name.identity in deleted and name.identity in deleted_now():
                 self._delete(location, name)
-        return deleted - _identities(self._undeleted) if self._notes is not None else frozenset()
+        left = {name.identity for name in parsed(self._there | self._copies.keys())}
+        return deleted - left if self._notes is not None else frozenset()
 
     def _delete(self, location: locations.Location, name: Name) -> bool:
         """Delete a copy. Returns False if that fails, which keeps no backup from being sent."""

@@ -54,29 +54,32 @@ LAST_SECONDS = 60
 class Outcome:
     """What a run did. `made`: whether there is a new file. `backup`: the newest automatic backup; None if another
     process makes the first one right now. `message`: what happened, for people. `lacking`: what is missing in the
-    backup, so that somebody has to act, for people. `has_mended`: whether damaged photos were stored anew."""
+    backup, so that somebody has to act, for people. `has_mended`: whether damaged photos were stored anew. `error`: why
+    the run failed all the same, for people; "" if it did not."""
 
     made: bool
     backup: StoredBackup | None
     message: str
     lacking: str = ""
     has_mended: bool = False
+    error: str = ""
 
     def as_json(self) -> dict[str, Any]:
         backup = self.backup
-        return {
+        content = {
             "name": backup.name if backup else None,
             "kind": BackupKind.AUTOMATIC.value,
             "records": backup.records if backup else None,
             "made": self.made,
         }
+        return {**content, "error": self.error} if self.error else content
 
 
 def run(*, now: bool = False, user: Any = None, reporter: Reporter = SILENT) -> Outcome:
     """Make an automatic backup if one is due. `now`: make it in any case. `user`: who asked for it; None: nobody did.
 
     Of all processes and machines, only one makes it; the others do nothing. Raises `BackupError` if it fails, after
-    people were notified. If only removing old backups or copying fails, the status says so.
+    people were notified. If only removing old backups or copying fails, `Outcome.error` and the status say so.
     """
     with ExitStack() as stack:
         if user is not None:
@@ -139,14 +142,14 @@ def _notify_between_runs() -> status.Status:
     ping that, too: the next run may be a day away."""
     current, last = _save_and_notify(), status.last_run()
     if last is not None and (last.pinged_failure or last.pings_lost) and status.is_well(current, last.error):
-        _ping_success(current)
+        _ping_success(current, is_again=True)
     return current
 
 
-def _ping_success(current: status.Status) -> None:
-    """Ping a success, and note whether that arrived."""
+def _ping_success(current: status.Status, *, is_again: bool = False) -> None:
+    """Ping a success, and note whether that arrived. `is_again`: it is not the first time since the run."""
     arrives, last = notices.ping(), status.last_run() or state.LastRun(aware_now())
-    lost = 0 if arrives else last.pings_lost + 1
+    lost = 0 if arrives else last.pings_lost + is_again
     if last.pinged_failure or last.pings_lost != lost:
         status.save_run(replace(last, at=aware_now(), pinged_failure=False, pings_lost=lost))
         status.remember(current)  # which says when it is repeated
@@ -217,10 +220,11 @@ def _run(user: Any, reporter: Reporter, ensure_alone: Callable[[], object]) -> O
         with as_our_errors():
             _prove(outcome.backup, reporter, outcome.has_mended)
             trouble = _copy(user) or _retain(ensure_alone)
+            outcome = replace(outcome, error=outcome.lacking or trouble)
     except Exception as error:
         _conclude(error.message if isinstance(error, BackupError) else type(error).__name__)
         raise
-    _conclude(outcome.lacking or trouble)
+    _conclude(outcome.error)
     return outcome
 
 
@@ -465,6 +469,9 @@ def _note_run(error: str) -> None:
         notified=last.notified if last else "",
         posted=last.posted if last else "",
         pinged_failure=bool(error),
+        pings_lost=0
+        if error or not if_right("ping_url", "")
+        else 1,  # until it arrives: this process may be killed
     )
     status.save_run(run)
 

@@ -24,6 +24,8 @@ from .names import parsed
 
 #: How many places are remembered that the settings do not name any more.
 MOST_FORMER = 10
+#: How many deletions stay noted of a place that has lost copies, those of the newest backups.
+MOST_DELETED = 1000
 NEVER = dt.datetime.min.replace(tzinfo=dt.timezone.utc)
 _FILE = f"{files.LAST}/locations.json"
 
@@ -50,7 +52,8 @@ class Seen:
     `key_ids`: of the keys with which copies are encrypted there, or were where the location was before. `gone`: the
     names of good copies that the last visits, which failed, did not find. `deleted`: the identities of backups that
     somebody deleted, and of which copies may be left; the next visit deletes those that it finds, whatever the location
-    is called by then.
+    is called by then. `has_lost`: whether a copy was ever not found there. Its disk may not have been mounted, or be
+    one of two that are used by turns, so a copy may turn up later: `deleted` stays noted, up to MOST_DELETED.
     """
 
     name: str
@@ -66,6 +69,7 @@ class Seen:
     key_ids: Set[str] = frozenset()
     gone: Set[str] = frozenset()
     deleted: Set[str] = frozenset()
+    has_lost: bool = False
     since: dt.datetime | None = None
     reached: dt.datetime | None = None
 
@@ -115,11 +119,13 @@ def _noted() -> tuple[dict[str, Seen], list[dict[str, Any]]]:
     moved = {name: entry for name, entry in content.items() if _address(entry) != addresses.get(name)}
     key_ids = {key for entry in moved.values() for key in _key_ids(entry)}
     deleted = {identity for entry in moved.values() for identity in _deleted(entry)}
+    has_lost = any(map(_has_lost, moved.values()))
     known = {
         name: replace(
             entry,
             key_ids=entry.key_ids | key_ids,
             deleted=entry.deleted if entry.address else entry.deleted | deleted,
+            has_lost=entry.has_lost if entry.address else entry.has_lost or has_lost,
         )
         for name, entry in found.items()
     }
@@ -211,13 +217,12 @@ def _change_deletions(changed: Callable[[Set[str]], Set[str]], **changes: Any) -
         return former
 
 
-def forget(location: str, copy: str) -> None:
-    """Note that a copy is no longer there. Raises `StorageFailed`."""
+def forget(location: str, copy: str, *, was_there: bool) -> None:
+    """Note that a copy is no longer there. `was_there`: whether it was until now. Raises `StorageFailed`."""
 
     def without(entry: Seen) -> Seen:
-        return replace(
-            entry, copies={name: content for name, content in entry.copies.items() if name != copy}
-        )
+        copies = {name: content for name, content in entry.copies.items() if name != copy}
+        return replace(entry, copies=copies, has_lost=entry.has_lost or not was_there)
 
     change(location, without)
 
@@ -244,6 +249,7 @@ def _as_json(entry: Seen) -> dict[str, Any]:
         "key_ids": sorted(entry.key_ids),
         "gone": sorted(entry.gone),
         "deleted": sorted(entry.deleted),
+        "has_lost": entry.has_lost,
         "since": entry.since and entry.since.isoformat(),
         "reached": entry.reached and entry.reached.isoformat(),
     }
@@ -267,10 +273,11 @@ def _parse(name: str, address: str, content: Any) -> Seen:
                 _key_ids(content),
                 frozenset(name.text for name in parsed(content.get("gone", ()))),
                 _deleted(content),
+                _has_lost(content),
                 _moment(content.get("since")),
                 _moment(content.get("reached")),
             )
-    return Seen(name, key_ids=_key_ids(content), deleted=_deleted(content))
+    return Seen(name, key_ids=_key_ids(content), deleted=_deleted(content), has_lost=_has_lost(content))
 
 
 def _moment(text: str | None) -> dt.datetime | None:
@@ -297,3 +304,8 @@ def _deleted(content: Any) -> Set[str]:
     with suppress(TypeError, AttributeError):
         return frozenset(map(str, content.get("deleted", ())))
     return frozenset()
+
+
+def _has_lost(content: Any) -> bool:
+    """Return `Seen.has_lost` from what `_as_json` returned, whatever the address; False if it is something else."""
+    return isinstance(content, dict) and content.get("has_lost") is True

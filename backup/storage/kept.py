@@ -29,6 +29,7 @@ from ..conf import conf
 from ..database.memo import site_id
 from ..exceptions import (
     BackupError,
+    CannotRead,
     EncryptionUnavailable,
     InvalidBackup,
     KeyNeeded,
@@ -179,6 +180,11 @@ def names(kind: BackupKind | None = None) -> list[Name]:
     Names that are dated in the future, since a clock was wrong, come last.
     """
     return _names_among(_paths(), kind)
+
+
+def identities_here() -> set[str]:
+    """Return the identities of the backups in BACKUP_ROOT. Raises `StorageFailed`."""
+    return {name.identity for name in names()}
 
 
 def count() -> int:
@@ -468,12 +474,14 @@ def delete(name: str) -> list[str]:
     since the settings do not name them now. Raises `NoSuchBackup`, `StorageFailed`, `WrongSettings`.
 
     If locations fail, or do not allow it, the backup is deleted in all others before an error is raised that names
-    each. The next visit to each location deletes what was still on its way there, and what could not be deleted now.
+    each. The next visit to each location deletes what was still on its way there, and what could not be deleted now; if
+    the location has lost copies, as one whose disk is not mounted, any later visit does.
     """
     conf.locations  # noqa: B018  if it is wrong, nobody knows in which places the backup is
     kept_name = _find(parse(name)).name
     former: list[str] = []
-    if kept_name.kind is not BackupKind.SAFETY:  # those are never sent
+    is_sent = kept_name.kind is not BackupKind.SAFETY
+    if is_sent:
         try:
             former = elsewhere.note_deletion(kept_name.identity)
         except StorageFailed:  # the disk is full, say: this file makes room
@@ -488,11 +496,13 @@ def delete(name: str) -> list[str]:
     for number, (location, copy) in enumerate(copies):
         try:
             with one_of(len(copies) - number):
-                locations.location(location).delete(copy.path)
-            elsewhere.forget(location, copy.text)
+                was_there = _delete_there(locations.location(location), copy)
+            elsewhere.forget(location, copy.text, was_there=was_there)
         except StorageFailed as error:
             failed.append(error)
     _delete_here(kept_name)
+    if is_sent:  # a visit that saw it here until now may have taken the deletion back
+        former = elsewhere.note_deletion(kept_name.identity)
     if failed:
         # The next visit deletes it, pinned or not, unless somebody pins it until then.
         with suppress(BackupError):
@@ -500,6 +510,19 @@ def delete(name: str) -> list[str]:
         raise type(failed[0])(" ".join(dict.fromkeys(error.message for error in failed)))
     files.delete(kept_name.facts)
     return former
+
+
+def _delete_there(location: locations.Location, copy: Name) -> bool:
+    """Delete a copy. Returns whether it was there, as far as the location tells. Raises `LocationFailed`."""
+    was_there = True
+    try:
+        location.size(copy.path)
+    except NoSuchBackup:
+        was_there = False
+    except CannotRead:
+        pass
+    location.delete(copy.path)
+    return was_there
 
 
 def delete_here(backup: StoredBackup) -> None:

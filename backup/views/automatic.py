@@ -39,7 +39,7 @@ def run(request: HttpRequest) -> HttpResponseBase:
         if form.cleaned_data["automatic"]:
             with unhurried():  # a script waits for all of it, copies included
                 outcome = automatic.run(user=request.user)
-            return done(request, outcome.as_json(), outcome.message)
+            return done(request, outcome.as_json(), f"{outcome.message} {outcome.error}".rstrip())
         label, leave_out = form.cleaned_data["label"], form.cleaned_data["leave_out"]
         stored = services.keep_backup(
             user=request.user, label=label, photos=form.photos_as_sent, leave_out=leave_out

@@ -1,6 +1,7 @@
 """Each wrong set-up gets its message and a hint; the right one gets none. None may use the database."""
 
 import os
+import re
 import sys
 
 import pytest
@@ -10,6 +11,7 @@ from django.test.utils import isolate_apps
 
 from backup import checks, menu
 from backup.archive import Key, encryption
+from backup.conf import OPTIONS
 
 
 def run_checks(**options):
@@ -57,6 +59,17 @@ def test_no_urls(settings):
 def test_wrong_types(settings, name, value):
     setattr(settings, f"BACKUP_{name}", value)
     assert found() == ["backup.W013"]
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_what_is_said_of_a_wrong_setting_is_for_people(settings, name):
+    """The hint is a docstring."""
+    setattr(settings, name, "off" if name == "BACKUP_LOCATIONS" else object())
+    (hint,) = {
+        message.hint for message in run_checks() if message.id == "backup.W013" and name in message.msg
+    }
+    assert hint.startswith(f"What it is: {name}")
+    assert not re.search(r"Return|Raise|None|->|  |\n", hint)
 
 
 @pytest.mark.parametrize(

@@ -1789,6 +1789,98 @@ def test_what_is_deleted_while_a_place_is_not_named_does_not_come_back(
     assert [backup.name for backup in kept.backups()] == [other.name]
 
 
+def exchange(folder):
+    """As another disk, which was prepared for copies, or a server in which the disk is not mounted."""
+    away(folder)
+    folder.mkdir()
+    shutil.copy(folder.with_name(f"{folder.name}.away") / "babybuddy-backup.txt", folder)
+
+
+def exchange_back(folder):
+    folder.rename(folder.with_name(f"{folder.name}.other"))
+    back(folder)
+
+
+@pytest.mark.parametrize(
+    ("others", "renamed"), [(0, False), (1, False), (1, True)], ids=["the only one", "one of two", "renamed"]
+)
+def test_what_is_deleted_while_its_copy_is_not_there_does_not_come_back(one, settings, others, renamed):
+    stay = [services.keep_backup().name for _ in range(others)]
+    made = services.keep_backup(label="private")
+    copies.copy()
+    exchange(one["nas"])
+    kept.delete(made.name)
+    for _ in range(2):
+        copies.copy()
+    if renamed:
+        settings.BACKUP_LOCATIONS = f"disk={one['nas']}"
+        copies.copy()
+    exchange_back(one["nas"])
+    copies.copy()
+    assert [path.name for path in there(one["nas"])] == stay
+    assert [backup.name for backup in kept.backups()] == stay
+    assert {*states().values()} == ({"ok"} if others else {"unknown"})
+
+
+def test_what_is_deleted_from_one_of_two_disks_is_deleted_from_the_other(one, monkeypatch):
+    monkeypatch.setattr(elsewhere, "MOST_DELETED", 2)
+    forgotten, *made, stays = [services.keep_backup() for _ in range(4)]
+    copies.copy()
+    exchange(one["nas"])
+    copies.copy()
+    for backup in [forgotten, *made]:
+        kept.delete(backup.name)
+    copies.copy()
+    assert [path.name for path in there(one["nas"])] == [stays.name]
+    assert elsewhere.seen()["nas"].deleted == {backup.identity for backup in made}, "the newest ones"
+    exchange_back(one["nas"])
+    copies.copy()
+    assert [path.name for path in there(one["nas"])] == [forgotten.name, stays.name]
+
+
+@pytest.mark.parametrize("way", ["put back here", "pinned"])
+def test_a_deletion_that_stays_noted_can_be_taken_back(one, way):
+    services.keep_backup()
+    made = services.keep_backup()
+    with kept.open_backup(made.name) as file:
+        content = file.read()
+    copies.copy()
+    exchange(one["nas"])
+    kept.delete(made.name)
+    copies.copy()
+    files.put(kept.parse(made.name).path, ContentFile(content))
+    if way == "pinned":
+        kept.pin(made.name, True)
+    else:
+        copies.copy()
+    exchange_back(one["nas"])
+    assert elsewhere.seen()["nas"].deleted == frozenset()
+    kept.delete_here(made)  # by BACKUP_KEEP, say
+    copies.copy()
+    assert len(there(one["nas"])) == 2
+    assert kept.find(made.name).locations == ("nas",)
+
+
+def test_a_deletion_is_not_taken_back_by_a_visit_that_ends_before_the_file_here_is_gone(one, monkeypatch):
+    made = services.keep_backup()
+    copies.copy()
+    exchange(one["nas"])
+    real = kept._delete_here
+
+    def delete_here(name):
+        copies.copy()
+        real(name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kept, "_delete_here", delete_here)
+        kept.delete(made.name)
+    copies.copy()
+    exchange_back(one["nas"])
+    copies.copy()
+    assert there(one["nas"]) == []
+    assert kept.backups() == []
+
+
 @pytest.mark.parametrize("by", ["this app", "somebody"])
 def test_what_went_from_a_place_while_it_had_another_name_is_not_missed(one, settings, at, tmp_path, by):
     settings.BACKUP_KEEP = "last=2"

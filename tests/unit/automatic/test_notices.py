@@ -298,8 +298,36 @@ def test_a_backup_with_which_something_is_wrong_pings_no_success(
     else:
         with connection.cursor() as cursor:
             cursor.execute("UPDATE core_note SET note = CAST(x'e8e9' AS TEXT)")
-    assert run.run(now=True).made
+    outcome = run.run(now=True)
+    assert outcome.made
+    assert outcome.error == outcome.as_json().get("error", "") == status.last_run().error
+    assert bool(outcome.error) == (trouble == "not copied")
     assert [path for _, path, _ in web.asked] == ["/ping/start", "/ping/fail"]
+
+
+def test_the_command_says_that_old_backups_could_not_be_removed(nightly, settings, capsys):
+    run.run()
+    settings.BACKUP_KEEP = "bogus=1"
+    with pytest.raises(
+        CommandError, match=r"old ones could not be removed\. .*BACKUP_KEEP must be like"
+    ) as caught:
+        call_command("backup", "--automatic", "--now")
+    assert caught.value.returncode == 1
+    assert "Nothing has changed" in capsys.readouterr().out
+
+
+def test_a_success_whose_ping_is_not_sent_since_the_process_is_killed_is_pinged_by_the_next(
+    nightly, web, settings, monkeypatch
+):
+    settings.BACKUP_PING_URL = f"{web.url}/ping"
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "_ping_success", lambda *args, **kwargs: None)
+        assert run.run(now=True).made
+    with freeze_time(aware_now() + dt.timedelta(minutes=2)):
+        assert look._is_due()
+        assert not run.run().made
+        assert not look._is_due()
+    assert [path for _, path, _ in web.asked] == ["/ping/start", "/ping"]
 
 
 def test_one_of_two_locations_that_fails_pings_a_success(nightly, web, settings, tmp_path):
