@@ -57,8 +57,9 @@ def with_left_behind(
     if not plan.mode.clears:
         return plan
     lines, highest = _generics_left_behind(plan, database, with_generics)
-    numbered = [*plan.tables, *plan.emptied] if any(map(needed_generics, outside)) else []
-    for table, following in database.next_keys(numbered).items():
+    gives_none_twice = any(map(needed_generics, outside))
+    next_keys = database.next_keys([*plan.tables, *plan.emptied]) if gives_none_twice else {}
+    for table, following in next_keys.items():
         if table.high_key is not None and following <= table.high_key:
             highest[table.label] = max(following - 1, highest.get(table.label, 0))
     for label, number in plan.highest_left_out.items():

@@ -112,8 +112,8 @@ class Command(BackupCommand):
         with self.progress_bar() as reporter, automatic.time_limit():
             outcome = automatic.run(now=now, reporter=reporter)
         self.report(outcome.message)
-        if outcome.error:
-            raise CommandError(outcome.error)
+        if outcome.error:  # the status says so, too; the backup is there
+            self.report(outcome.error, self.style.WARNING)
 
     def _keep(self, how: dict[str, Any]) -> None:
         how["photos"] = how["photos"] or None  # otherwise the settings decide
