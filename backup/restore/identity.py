@@ -32,7 +32,7 @@ from ..database import MAX_NAMED, Database
 from ..kinds import INTEGER, TEXT, Plain
 from ..options import RestoreMode
 from ..tables import Row, Table, describe, owner_of
-from .apart import Groups, apart_by, are_apart, has_identity, unresolved_places, usable
+from .apart import Groups, apart_by, are_apart, has_identity, is_same_person, unresolved_places, usable
 from .key_map import KeyMap
 
 #: How often tables whose rows are told apart by keys of one another are resolved, before it is given up. A tree takes
@@ -219,9 +219,9 @@ class MatchedRows(Resolver):
                 current = self._database.rows_by_key(table, keys)
                 for row in remapped:
                     here = current.get(row[0])
-                    if here is not None and is_another(
-                        here, _like(_with(row, moved), here, emptied.get(row[0], ()))
-                    ):
+                    if here is None or is_same_person(table, here, row):
+                        continue
+                    if is_another(here, _like(_with(row, moved), here, emptied.get(row[0], ()))):
                         others.append(row)
             for row, matches in zip(others, self.matches(table, others, groups), strict=True):
                 if not matches:  # otherwise its unique values say that it is that row after all

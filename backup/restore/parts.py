@@ -261,7 +261,7 @@ class Others:
                     present.add(key)
                     if matches != [row[0]]:
                         own[key] = matches[0]
-                elif is_same_person(table, row, row):
+                elif is_same_person(table, row, row):  # for no other table, nor without a password
                     unknown_users[key] = row
         taken = {own.get(key, key) for key in present}
         for key, here in database.rows_by_key(table, [*{*unknown_users} - taken]).items():
