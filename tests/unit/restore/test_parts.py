@@ -171,7 +171,7 @@ def test_somebody_who_goes_leaves_nothing_to_somebody_else(family):
     """A user of the backup has the number of one who is not in it: no timer changes hands."""
     file = take()
     nanny = User.objects.get(username="nanny")
-    User.objects.filter(pk=nanny.pk).update(username="other")
+    User.objects.filter(pk=nanny.pk).update(username="other", password="another")
     core.Timer.objects.create(user_id=nanny.pk, name="of other")
     before = snapshot()
     with pytest.raises(RecordsRefused):
