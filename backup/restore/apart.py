@@ -46,10 +46,15 @@ def are_apart(current: Row, row: Row, apart: Sequence[Sequence[int]]) -> bool:
     return bool(apart) and all(any(current[place] != row[place] for place in places) for places in apart)
 
 
+def are_people(table: Table) -> bool:
+    """Tell whether a table holds users, and their passwords."""
+    return table.label == label_of(get_user_model()) and "password" in table.names
+
+
 def is_same_person(table: Table, current: Row, row: Row) -> bool:
     """Tell whether two rows are of the same user, whatever the names are: key and password are the same, since each
     password has a salt of its own."""
-    if table.label != label_of(get_user_model()) or "password" not in table.names:
+    if not are_people(table):
         return False
     place = 1 + table.names.index("password")
     # One that was never set is empty, like those of others.

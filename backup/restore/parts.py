@@ -23,7 +23,7 @@ from ..exceptions import InvalidBackup
 from ..kinds import INTEGER, NATURAL, Plain
 from ..options import Places, RestoreMode
 from ..tables import Batch, Row, Table, in_order, owner_of, owner_of_keys, place_of, refers_to_nothing
-from .apart import are_apart, is_same_person, usable
+from .apart import are_apart, are_people, is_same_person, usable
 from .collation import are_alike
 from .dangling import Missing, left_out_in_words
 from .identity import MatchedRows, Resolver
@@ -246,27 +246,27 @@ class Others:
         unresolved: Sequence[Table],
     ) -> set[Plain]:
         """Return the keys (in the backup) of the records that exist here, and put those that differ here into
-        `key_map`. Unique values that are keys of `unresolved` tables do not count. Users who were renamed exist.
+        `key_map`. Unique values that are keys of `unresolved` tables do not count. Users who were renamed exist, and
+        nobody else is who has their name now.
         """
         present: set[Plain] = set()
         own: dict[Plain, Plain] = {}
-        unknown_users: dict[Plain, Row] = {}
         matcher, groups = MatchedRows(database), usable(table, unresolved)
         matcher.is_alike = are_alike if database.folds_texts else None
-        is_there = table.label in reader.archive.metadata.models  # and not lost with the end of a file
-        for batch in reader.batches(table, self.without) if is_there else ():
+
+        def batches() -> Iterable[Batch]:
+            is_there = table.label in reader.archive.metadata.models  # and not lost with the end of a file
+            return reader.batches(table, self.without) if is_there else ()
+
+        same_people = _same_people(table, batches(), database) if are_people(table) else set()
+        for batch in batches():
             rows = key_map.remap_references(table, list(zip(*batch, strict=True)))
             for key, row, matches in zip(batch[0], rows, matcher.matches(table, rows, groups), strict=True):
-                if matches == [row[0]] or (len(matches) == 1 and not table.key.refers_to):
+                if key in same_people or matches == [row[0]]:
                     present.add(key)
-                    if matches != [row[0]]:
-                        own[key] = matches[0]
-                elif is_same_person(table, row, row):  # for no other table, nor without a password
-                    unknown_users[key] = row
-        taken = {own.get(key, key) for key in present}
-        for key, here in database.rows_by_key(table, [*{*unknown_users} - taken]).items():
-            if is_same_person(table, here, unknown_users[key]):
-                present.add(key)
+                elif len(matches) == 1 and not table.key.refers_to and matches[0] not in same_people:
+                    present.add(key)
+                    own[key] = matches[0]
         if own:
             key_map.put(table, own)
         return present
@@ -285,6 +285,19 @@ class Others:
         if label in self._here:
             return key is not None and key not in self._here[label]
         return key in self._gone.get(label, ())
+
+
+def _same_people(table: Table, batches: Iterable[Batch], database: Database) -> set[Plain]:
+    """Return the keys of the records that are certainly the same user as the row with their key here."""
+    same: set[Plain] = set()
+    for batch in batches:
+        here = database.rows_by_key(table, batch[0])
+        same.update(
+            row[0]
+            for row in zip(*batch, strict=True)
+            if row[0] in here and is_same_person(table, here[row[0]], row)
+        )
+    return same
 
 
 def _kept(

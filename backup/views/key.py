@@ -20,11 +20,6 @@ from .answers import done, not_done, page
 from .front_page import invalid
 from .guard import endpoint
 
-try:
-    import segno
-except ImportError:  # the extra "encryption" is not installed
-    segno = None  # type: ignore[assignment]
-
 
 @endpoint("GET", "HEAD", "POST")
 def key(request: HttpRequest) -> HttpResponseBase:
@@ -80,6 +75,8 @@ def _show(request: HttpRequest, status: int = 200) -> HttpResponseBase:
 
 def _qr_code(text: str) -> SafeString:
     """Return an SVG image of a text; "" without the library. The text is a key of this server, never from a file."""
-    if segno is None:
+    try:
+        import segno  # only now, since it takes a tenth of a second, in each command, too
+    except ImportError:  # the extra "encryption" is not installed
         return SafeString("")
     return mark_safe(segno.make(text, error="q").svg_inline(scale=5, light="#fff"))

@@ -319,3 +319,20 @@ def test_somebody_who_was_renamed_is_here(family, clear, part, name):
     if part is not ACCOUNTS:
         User.objects.filter(pk=grandma.pk).update(username="grandma")
     assert not differences(before, snapshot())
+
+
+@MODES
+@pytest.mark.parametrize("part", [ENTRIES, SETTINGS])
+def test_names_that_moved_on_to_other_people(family, clear, part):
+    """Who has the name now is somebody else, as the passwords tell."""
+    grandma = User.objects.get(username="grandma")
+    for user in (grandma, family.admin):
+        core.Timer.objects.create(user=user, start="2024-05-01T10:00:00Z", name=f"of {user}")
+    file = take()
+    before = snapshot()
+    User.objects.filter(pk=grandma.pk).update(username="nonna")
+    User.objects.filter(pk=family.admin.pk).update(username="grandma")
+    restore(file, clear=clear, parts=(part,))
+    User.objects.filter(pk=family.admin.pk).update(username=family.admin.username)
+    User.objects.filter(pk=grandma.pk).update(username="grandma")
+    assert not differences(before, snapshot())
