@@ -33,7 +33,7 @@ from ..kinds import INTEGER, TEXT, Plain
 from ..options import RestoreMode
 from ..tables import Row, Table, describe, owner_of
 from .apart import Groups, apart_by, are_apart, has_identity, is_same_person, unresolved_places, usable
-from .key_map import KeyMap
+from .key_map import KeyMap, key_in
 
 #: How often tables whose rows are told apart by keys of one another are resolved, before it is given up. A tree takes
 #: as many rounds as it has levels.
@@ -147,12 +147,16 @@ class MatchedRows(Resolver):
             changed = {table: keys for table, keys in before.items() if keys != self.key_map.of(table.label)}
             if not changed:
                 return
+        reason = _(
+            "it and others refer to each other in a circle, so it is not clear which row it is. Clear existing data: "
+            "then nothing can clash"
+        )
         for table, keys in changed.items():
             own = self.key_map.of(table.label)
             for row in chain.from_iterable(tables[table]()):
                 rows_here = {keys.get(row[0], row[0]), own.get(row[0], row[0])}
                 if len(rows_here) > 1:
-                    self._conflict(table, row, [*rows_here], _in_a_circle())
+                    self._conflict(table, row, [*rows_here], reason)
 
     def _resolve(self, table: Table, rows: Rows, groups: Groups, unknown: Set[int] = frozenset()) -> None:
         """Resolve the records of a table by some groups of unique columns, anew if they were resolved before.
@@ -226,11 +230,10 @@ class MatchedRows(Resolver):
             for row, matches in zip(others, self.matches(table, others, groups), strict=True):
                 if not matches:  # otherwise its unique values say that it is that row after all
                     strangers[row[0]] = _digest(row, unknown)
-        alike = self._rows_alike(table, rows, strangers, own, unknown) if strangers else {}
+        own.update(self._rows_alike(table, rows, strangers, own, unknown) if strangers else {})
         for key in strangers:
-            if key not in alike:
-                highest = alike[key] = self._fresh(table, key, highest)
-            own[key] = alike[key]
+            if key not in own:
+                highest = own[key] = self._fresh(table, key, highest)
 
     def _moved(self, table: Table) -> dict[int, dict[Plain, Plain]]:
         """Return the position of each reference by another field than the key -> value in the backup -> value here, of
@@ -257,11 +260,12 @@ class MatchedRows(Resolver):
         unknown: Set[int],
     ) -> dict[Plain, Plain]:
         """Return key of a record -> key of the row here that is the same in all but its key. Each row is used once."""
-        wanted = {*strangers.values()}
+        # A file may have any number of these, so each digest is held once.
+        wanted = {digest: digest for digest in strangers.values()}
         candidates: dict[Plain, bytes] = {}
         for columns in self._database.batches(table):
             digests = {row[0]: _digest(row, unknown) for row in zip(*columns, strict=True)}
-            candidates.update((key, digest) for key, digest in digests.items() if digest in wanted)
+            candidates.update((key, wanted[digest]) for key, digest in digests.items() if digest in wanted)
         taken = {*own.values()}
         for batch in rows() if candidates else ():
             taken.update(
@@ -269,34 +273,37 @@ class MatchedRows(Resolver):
                 for row in batch
                 if row[0] in candidates and row[0] not in strangers and row[0] not in own
             )
-        wanted = {*candidates.values()}
+        wanted = {digest: digest for digest in candidates.values()}
         alike = {key: digest for key, digest in strangers.items() if digest in wanted}
+        self._add_attached(table, alike, here=False)
+        self._add_attached(table, candidates, here=True)
         waiting: dict[bytes, list[Plain]] = {}
-        for key, digest in self._with_attached(table, alike, here=False).items():
+        for key, digest in alike.items():
             waiting.setdefault(digest, []).append(key)
         same_rows: dict[Plain, Plain] = {}
-        for key, digest in self._with_attached(table, candidates, here=True).items():
+        for key, digest in candidates.items():
             if key not in taken and waiting.get(digest):
                 same_rows[waiting[digest].pop(0)] = key
         return same_rows
 
-    def _with_attached(
-        self, table: Table, digests: Mapping[Plain, bytes], *, here: bool
-    ) -> dict[Plain, bytes]:
-        """Return key -> digest of a row with what is attached to it. `here`: of rows here, not of the backup's."""
-        keys = {str(key): key for key in digests} if self.attached else {}
-        attached_texts: dict[Plain, list[str]] = {key: [] for key in digests}
-        for other, rows in self.attached if keys else ():
+    def _add_attached(self, table: Table, digests: dict[Plain, bytes], *, here: bool) -> None:
+        """Add what is attached to rows to their digests, by key. `here`: they are rows here, not the backup's."""
+        is_number = table.key.kind is INTEGER
+        keys = {} if is_number else {str(key): key for key in digests}
+        attached_texts: dict[Plain, list[str]] = {}
+        for other, rows in self.attached:
             batches = (list(zip(*columns, strict=True)) for columns in self._database.batches(other))
             for batch in batches if here else rows():
                 # Attached records refer to this one by its key in the backup, and to others by their keys here.
                 remapped = batch if here else self.key_map.remap_references(other, batch)
                 for row, values in zip(batch, remapped, strict=True):
                     for type_place, place in other.generics:
-                        if owner_of(row[type_place]) == table.label and str(row[place]) in keys:
+                        key = key_in(row[place]) if is_number else keys.get(str(row[place]))
+                        if key in digests and owner_of(row[type_place]) == table.label:
                             rest = [v for p, v in enumerate(values) if p not in (0, type_place, place)]
-                            attached_texts[keys[str(row[place])]].append(f"{other.label} {rest!r}")
-        return {key: _digest((key, digests[key], *sorted(texts))) for key, texts in attached_texts.items()}
+                            attached_texts.setdefault(key, []).append(f"{other.label} {rest!r}")
+        for key, texts in attached_texts.items():
+            digests[key] = _digest((key, digests[key], *sorted(texts)))
 
     def _apart_by(self, table: Table) -> list[list[int]]:
         """Return what tells that a row here is another record than the one with its key in the backup, and stays; [] if
@@ -414,13 +421,6 @@ RESOLVERS: dict[RestoreMode, type[Resolver]] = {
 }
 
 
-def _in_a_circle() -> str:
-    return _(
-        "it and others refer to each other in a circle, so it is not clear which row it is. Clear existing data: then"
-        " nothing can clash"
-    )
-
-
 def _claimed_twice(table: Table, key: Plain) -> str:
     return _("it matches row %(key)s here, as another record does") % {"key": table.key.shown(key)}
 
@@ -446,5 +446,5 @@ def _highest(highest: Plain, rows: Iterable[Row]) -> Plain:
 
 def _digest(row: Row, without: Set[int] = frozenset()) -> bytes:
     """Return a digest of the values of a row, without its key and some others."""
-    values = tuple(value for place, value in enumerate(row) if place and place not in without)
-    return hashlib.blake2b(repr(values).encode(), digest_size=16).digest()
+    values = repr(tuple(value for place, value in enumerate(row) if place and place not in without))
+    return hashlib.blake2b(values.encode(), digest_size=16).digest()

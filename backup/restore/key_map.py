@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..kinds import NATURAL, Plain
+from ..kinds import INTEGER, NATURAL, Plain
 from ..tables import Row, Table, in_order, owner_of, owner_of_keys
 
 
@@ -18,7 +18,8 @@ class KeyMap:
 
     def __init__(self) -> None:
         self._keys: dict[str, Mapping[Plain, Plain]] = {}
-        #: The same with keys as texts, since a generic reference may store keys of any kind as text.
+        #: The same with keys as texts, since a generic reference may store keys of any kind as text. Whole numbers need
+        #: no second map.
         self._texts: dict[str, Mapping[Plain, Plain]] = {}
         #: Model label -> key in the backup -> position in a row -> value here.
         self._own: dict[str, Mapping[Plain, Mapping[int, Plain]]] = {}
@@ -34,7 +35,8 @@ class KeyMap:
         """Set the keys of a table whose key is not a reference."""
         load = table.key.kind.load
         self._keys[table.label] = keys
-        self._texts[table.label] = {str(load(key)): str(load(here)) for key, here in keys.items()}
+        if table.key.kind is not INTEGER:
+            self._texts[table.label] = {str(load(key)): str(load(here)) for key, here in keys.items()}
 
     def keep(self, table: Table, own: Mapping[Plain, Mapping[int, Plain]]) -> None:
         """Set which values here records of a table do not change: key in the backup -> position in a row -> value."""
@@ -72,12 +74,26 @@ class KeyMap:
                 if any(value in keys for value in row[place]):
                     new[place] = in_order(keys.get(value, value) for value in row[place])
             for type_place, place in table.generics:
-                if row[place] is not None:
-                    all_keys = self._texts if isinstance(row[place], str) else self._keys
-                    keys = all_keys.get(owner_of(row[type_place]), {})
-                    if row[place] in keys:
-                        new[place] = keys[row[place]]
+                here = self._referred_to(owner_of(row[type_place]), row[place])
+                if here is not None:
+                    new[place] = here
             if kept and row[0] in kept:
                 new |= kept[row[0]]
             remapped.append(tuple(new.get(place, value) for place, value in enumerate(row)) if new else row)
         return remapped
+
+    def _referred_to(self, label: str, key: Plain) -> Plain:
+        """Return the key here for the key in a generic reference, and of its type; None if it stays."""
+        if isinstance(key, str) and label in self._texts:
+            return self._texts[label].get(key)
+        here = self._keys.get(label, {}).get(key_in(key))
+        return str(here) if isinstance(key, str) and here is not None else here
+
+
+def key_in(value: Plain) -> Plain:
+    """Return the key that a generic reference to a model with whole numbers as keys has, perhaps as a text."""
+    try:
+        number = int(value) if isinstance(value, str) else None
+    except ValueError:
+        return value
+    return value if number is None or str(number) != value else number

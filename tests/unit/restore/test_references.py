@@ -41,9 +41,11 @@ def in_a_ring():
         Lock.objects.filter(pk=lock.pk).update(next=after)
 
 
-def exchange_names(user, other):
-    for each, name in ((user, "in between"), (other, user.username), (user, other.username)):
-        User.objects.filter(pk=each.pk).update(username=name)
+def exchange_numbers(user, other):
+    """Let each have the other's name and password: the same people then have other numbers."""
+    User.objects.filter(pk=user.pk).update(username="in between")
+    User.objects.filter(pk=other.pk).update(username=user.username, password=user.password)
+    User.objects.filter(pk=user.pk).update(username=other.username, password=other.password)
 
 
 def belongings():
@@ -97,7 +99,7 @@ def test_a_key_that_is_a_reference_to_what_stays(family, clear):
     Sign.objects.create(content_type=badge, object_id=users[0].pk, text=users[0].username)
     file = take()
     Badge.objects.all().delete()
-    exchange_names(*users)
+    exchange_numbers(*users)
     restore(file, clear=clear, parts=(Part.ENTRIES,))
     assert Badge.objects.count() == 2
     assert all(badge.text == badge.user.username for badge in Badge.objects.all())
@@ -109,7 +111,7 @@ def test_a_key_that_is_a_reference_to_what_changes_places(family):
     Badge.objects.all().delete()
     Badge.objects.create(user=family.plain, text=family.plain.username)
     file = take()
-    exchange_names(family.plain, family.staff)
+    exchange_numbers(family.plain, family.staff)
     restore(file, clear=True, parts=(Part.ENTRIES, Part.ACCOUNTS))
     assert Badge.objects.get().pk == family.staff.pk
     assert Badge.objects.get().user.username == Badge.objects.get().text
