@@ -7,12 +7,12 @@ import os
 
 import pytest
 
-#: Whether all cases run, as in CI.
+#: Whether all cases run, as in CI each week.
 ALL = os.environ.get("BACKUP_TEST_ALL") == "1"
 
 #: A test that only a full run runs.
 full_run_only = pytest.mark.skipif(
-    not ALL, reason="one more of its kind; BACKUP_TEST_ALL=1 runs it, as CI does"
+    not ALL, reason="one more of its kind; BACKUP_TEST_ALL=1 runs it, as CI does each week"
 )
 
 
