@@ -239,14 +239,13 @@ def build(
     if people and people.renamed:  # so what belongs to them stays
         label = people.table.label
         plan = replace(plan, matched={**plan.matched, label: {*plan.matched.get(label, ()), *people.renamed}})
-    if preview is not None:
-        plan, lost = _with_changes(plan, database, tables, reader.quiet(), preview, others)
-        plan = replace(plan, warnings=[*plan.warnings, *lost_in_words(lost)])
     accounts = account_changes(plan, database, people)
     plan = replace(plan, accounts=accounts, warnings=[*plan.warnings, *in_words(accounts)])
-    if preview is not None and not options.as_it_was:
-        names = default_settings(plan, database, [*tables, *outside])
-        plan = replace(plan, warnings=[*plan.warnings, *default_settings_in_words(names)])
+    told_by_a_restore: list[str] = []
+    if preview is not None:
+        plan, lost = _with_changes(plan, database, tables, reader.quiet(), preview, others)
+        names = [] if options.as_it_was else default_settings(plan, database, [*tables, *outside])
+        told_by_a_restore = [*lost_in_words(lost), *default_settings_in_words(names)]
     plan = check_policy(plan, database, superuser=superuser)
     plan = with_left_behind(plan, database, staying, referring, with_generics, [*outside, *untouched])
     if people:
@@ -255,6 +254,7 @@ def build(
     if metadata.instance != site and not options.as_it_was:
         # Where existing data is kept, rows of what is restored stay, too.
         plan = with_adopted(plan, database, holding if mode.clears else attached_here())
+    plan = replace(plan, warnings=[*plan.warnings, *told_by_a_restore])
     return with_dangling(plan, database, reader.references, missing)
 
 

@@ -14,6 +14,7 @@ from functools import partial
 from itertools import compress
 from operator import not_
 
+from django.contrib.auth import get_user_model
 from django.utils.translation import gettext as _
 
 from .. import babybuddy
@@ -258,13 +259,13 @@ class Others:
             is_there = table.label in reader.archive.metadata.models  # and not lost with the end of a file
             return reader.batches(table, self.without) if is_there else ()
 
-        same_people = _same_people(table, batches(), database) if are_people(table) else set()
+        renamed = _renamed(table, batches(), database) if are_people(table) else set()
         for batch in batches():
             rows = key_map.remap_references(table, list(zip(*batch, strict=True)))
             for key, row, matches in zip(batch[0], rows, matcher.matches(table, rows, groups), strict=True):
-                if key in same_people or matches == [row[0]]:
+                if key in renamed or matches == [row[0]]:
                     present.add(key)
-                elif len(matches) == 1 and not table.key.refers_to and matches[0] not in same_people:
+                elif len(matches) == 1 and not table.key.refers_to and matches[0] not in renamed:
                     present.add(key)
                     own[key] = matches[0]
         if own:
@@ -287,17 +288,19 @@ class Others:
         return key in self._gone.get(label, ())
 
 
-def _same_people(table: Table, batches: Iterable[Batch], database: Database) -> set[Plain]:
-    """Return the keys of the records that are certainly the same user as the row with their key here."""
-    same: set[Plain] = set()
+def _renamed(table: Table, batches: Iterable[Batch], database: Database) -> set[Plain]:
+    """Return the keys of the records that are certainly the same user as the row with their key here, which has another
+    name."""
+    renamed: set[Plain] = set()
+    name = 1 + table.names.index(get_user_model().USERNAME_FIELD)
     for batch in batches:
         here = database.rows_by_key(table, batch[0])
-        same.update(
+        renamed.update(
             row[0]
             for row in zip(*batch, strict=True)
-            if row[0] in here and is_same_person(table, here[row[0]], row)
+            if row[0] in here and is_same_person(table, here[row[0]], row) and here[row[0]][name] != row[name]
         )
-    return same
+    return renamed
 
 
 def _kept(

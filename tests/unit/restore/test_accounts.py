@@ -417,3 +417,14 @@ def test_an_earlier_state_has_its_own_numbers_whatever_it_never_held(small_site,
     services.undo_restore(safety_copy=copy)
     assert User.objects.get(username="ann").pk == ann.pk
     assert not differences(before, snapshot())
+
+
+def test_a_preview_warns_in_the_order_of_the_result(small_site):
+    group = Group.objects.create(name="family")
+    file = take()
+    Group.objects.filter(pk=group.pk).update(name="friends")
+    User.objects.create_user("aunt")
+    User.objects.filter(username="grandma").update(is_superuser=True)
+    before = inspect(file, clear=False).warnings
+    assert len(before) > 2
+    assert restore(file, clear=False).warnings == before
